@@ -1,0 +1,105 @@
+"""From command line to plain values: the entry points' decorator, and the only caller of `instantiate`."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from wplus.errors import UserError
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+# Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
+_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "debug")
+
+
+class OneLine(CompactHydraException):
+    """A UserError on its way through Hydra, which prints this class without a stack trace."""
+
+
+def build(node: Any, **kwargs: Any) -> Any:
+    """Build what `node` (a mapping with `_target_`) describes; `kwargs` are passed to its constructor.
+
+    A UserError raised by the constructor comes out as it is; a target that does not exist, or an argument that
+    it does not take, becomes a UserError.
+    """
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        raise _user_error(error, node) from error
+
+
+def entry_point(config_name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
+    """Make `main(cfg)` a command: composes `configs/<config_name>.yaml` and hands over a plain, resolved dict.
+
+    A UserError becomes one line on standard error and exit status 1.
+    """
+
+    def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
+        @functools.wraps(task)
+        def composed(cfg: DictConfig) -> Any:
+            try:
+                return task(plain(cfg))
+            except UserError as error:
+                raise OneLine(str(error)) from None
+
+        # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
+        del composed.__wrapped__
+        return hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(composed)
+
+    return decorate
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as nested dicts, lists and values, interpolations resolved; UserError names a missing key."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value.")
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    return container  # type: ignore[return-value]
+
+
+def command_line() -> str:
+    """The command that started this process, for notes and reports."""
+    return " ".join(["python", *(_quote(part) for part in sys.argv)])
+
+
+def run_name(prefix: str) -> str:
+    """`prefix` plus a digest of the overrides: the same command finds the same folder again, another command another."""
+    if not HydraConfig.initialized():
+        return prefix
+    overrides = [item for item in HydraConfig.get().overrides.task if _key(item) not in _BOOKKEEPING]
+    return f"{prefix}-{hashlib.sha256(chr(10).join(sorted(overrides)).encode()).hexdigest()[:6]}" if overrides else prefix
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").split("=")[0].split(".")[0].split("/")[0]
+
+
+def _quote(part: str) -> str:
+    return f"'{part}'" if set(part) & set(" []{}*?$;&|<>()") else part
+
+
+def _user_error(error: InstantiationException, node: Any) -> Exception:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return cause
+        root, cause = cause, cause.__cause__
+    target = node.get("_target_", "?") if isinstance(node, (Mapping, DictConfig)) else "?"
+    # A wrong argument or target is the user's mistake; anything else that broke inside the constructor is ours.
+    if isinstance(root, (TypeError, ImportError, AttributeError, InstantiationException)):
+        return UserError(f"Cannot build '{target}': {str(root).splitlines()[0]}.")
+    return root if isinstance(root, Exception) else error
+
+
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)

@@ -1,0 +1,64 @@
+"""Files are written whole or not at all: a temporary name beside the target, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wplus.errors import UserError
+
+
+def ensure_folder(path: str | Path) -> Path:
+    """Create `path` (and its parents) and prove that it can be written to; UserError when it cannot."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"w")
+    except OSError as error:
+        raise UserError(f"Cannot write to the output folder '{folder}': {error.strerror or error}.") from error
+    return folder
+
+
+def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Call `write(file)` on a temporary file, flush it to disk and rename it to `path`.
+
+    A reader sees the old content or the new, never a part, also after a kill or a power cut. A full or read-only
+    disk raises UserError and leaves what was there.
+    """
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise UserError(f"Cannot write '{target}': {error.strerror or error}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def write_json(path: str | Path, content: Any) -> Path:
+    """Write `content` as indented JSON, atomically. NaN and infinities are refused: JSON has none."""
+    text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
+    return atomic_write(path, lambda file: file.write(text.encode()))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; only POSIX can open a folder for that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""Progress bars with the time left; plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Bar:
+    """One task with a known total. `update(advance, note)` moves it; `note` is a short text at its end."""
+
+    def __init__(self, description: str, total: float, *, start: float = 0) -> None:
+        self.description, self.total, self.done, self.note = description, total, start, ""
+        self._first, self._began, self._last_line = start, time.monotonic(), float("-inf")
+        self._rich = _rich_progress() if sys.stderr.isatty() else None
+        if self._rich is not None:
+            self._task = self._rich.add_task(description, total=total, completed=start, note="")
+
+    def update(self, advance: float = 1, note: str | None = None) -> None:
+        """Advance by `advance` units of the total and optionally replace the note."""
+        self.done += advance
+        self.note = self.note if note is None else note
+        if self._rich is not None:
+            self._rich.update(self._task, advance=advance, note=self.note)
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or self.done >= self.total:
+            self._last_line = time.monotonic()
+            print(self._line(), file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Bar:
+        if self._rich is not None:
+            self._rich.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rich is not None:
+            self._rich.stop()
+
+    def _line(self) -> str:
+        elapsed = time.monotonic() - self._began
+        rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
+        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        return f"{self.description}: {self.done:g}/{self.total:g}, {elapsed:.0f} s{left} {self.note}".rstrip()
+
+
+def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
+    """Yield from `items` under a progress bar; `total` where `items` has no length."""
+    count = total if total is not None else len(items)  # type: ignore[arg-type]
+    with Bar(description, count) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+@contextmanager
+def bar(description: str, total: float, *, start: float = 0) -> Iterator[Bar]:
+    """A bar that the caller moves: `with bar("Training", 100) as b: b.update(1, "loss 0.3")`."""
+    with Bar(description, total, start=start) as opened:
+        yield opened
+
+
+def _rich_progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    return Progress(*columns, console=Console(stderr=True))
