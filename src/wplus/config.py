@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,13 +29,21 @@ class OneLine(CompactHydraException):
 def build(node: Any, **kwargs: Any) -> Any:
     """Build what `node` (a mapping with `_target_`) describes; `kwargs` are passed to its constructor.
 
+    The arguments go straight to the constructor, never through OmegaConf: networks, tensors and configs that hold
+    `_target_` keys of their own arrive untouched. With `_partial_: true` in the node a partial comes back.
     A UserError raised by the constructor comes out as it is; a target that does not exist, or an argument that
     it does not take, becomes a UserError.
     """
+    if not isinstance(node, (Mapping, DictConfig)):
+        return hydra.utils.instantiate(node, _convert_="all")
     try:
-        return hydra.utils.instantiate(node, _convert_="all", **kwargs)
+        target = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
     except InstantiationException as error:
         raise _user_error(error, node) from error
+    if node.get("_partial_"):
+        return functools.partial(target, **kwargs)
+    _check_arguments(target, kwargs, name=str(node.get("_target_")))
+    return target(**kwargs)
 
 
 def entry_point(config_name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
@@ -79,6 +88,14 @@ def run_name(prefix: str) -> str:
         return prefix
     overrides = [item for item in HydraConfig.get().overrides.task if _key(item) not in _BOOKKEEPING]
     return f"{prefix}-{hashlib.sha256(chr(10).join(sorted(overrides)).encode()).hexdigest()[:6]}" if overrides else prefix
+
+
+def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, name: str) -> None:
+    """A wrong argument name is the user's mistake; a TypeError from inside the constructor is ours and stays one."""
+    try:
+        inspect.signature(target.func).bind(*target.args, **{**target.keywords, **kwargs})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Cannot build '{name}': {error}.") from error
 
 
 def _key(override: str) -> str:
