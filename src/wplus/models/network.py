@@ -1,0 +1,37 @@
+"""Networks remember the plain values they were built with, so that a checkpoint can rebuild them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from torch import nn
+
+
+class Network(nn.Module):
+    """A module whose constructor takes plain keyword values only and keeps them in `self.arguments`.
+
+    `type(net)(**net.arguments)` is an untrained network of the same architecture.
+    """
+
+    arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+
+def _recording(init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def recorded(self: Network, *args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        arguments = {name: value for name, value in bound.arguments.items() if name != "self"}
+        init(self, *args, **kwargs)
+        self.arguments = arguments  # set last: nn.Module.__init__ ran inside, and a subclass overrides its base
+
+    return recorded

@@ -1,0 +1,118 @@
+"""Convolutions that stay fast when they are differentiated twice, and the FIR filters around them.
+
+PyTorch's own double backward of a convolution computes the weight's gradient as a convolution whose kernel is as
+large as the image, which is many times slower than the weight-gradient routine of the first backward pass. R1 and
+path length regularisation live in that second pass, so here each derivative of a convolution is again one of three
+routines: convolution, transposed convolution, weight gradient.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
+
+
+def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+    """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k)."""
+    if not torch.is_grad_enabled():
+        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
+    return _Convolution.apply(x, weight, (stride, padding, 0, groups, False))
+
+
+def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+    """`F.conv_transpose2d` without bias, with fast derivatives of every order. weight (C, O/groups, k, k)."""
+    if not torch.is_grad_enabled():
+        return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=groups)
+    return _Convolution.apply(x, weight, (stride, padding, 0, groups, True))
+
+
+def blur(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
+    """Low-pass filter [1,3,3,1] x [1,3,3,1] on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...)."""
+    return conv2d(x, _fir(x.shape[1], gain, x.dtype, x.device), padding=padding, groups=x.shape[1])
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Low-pass filter and drop every second sample: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    return conv2d(x, _fir(x.shape[1], 1.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Insert zeros and low-pass filter with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
+
+
+@lru_cache(maxsize=256)
+def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # inference_mode tensors must not enter the cache: they cannot be saved for a later backward pass.
+    with torch.inference_mode(False):
+        taps = torch.tensor(FIR_TAPS, dtype=torch.float64)
+        kernel = torch.outer(taps, taps) / taps.sum() ** 2 * gain
+        return kernel.to(dtype=dtype, device=device).expand(channels, 1, 4, 4).contiguous()
+
+
+# (stride, padding, output_padding, groups, transposed)
+_Geometry = tuple[int, int, int, int, bool]
+
+
+def _aten(x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+    stride, padding, extra, groups, transposed = geometry
+    return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups)
+
+
+def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int) -> _Geometry:
+    """The geometry of the map that carries gradients from the output back to the input."""
+    stride, padding, _, groups, transposed = geometry
+    if transposed:
+        return stride, padding, 0, groups, False
+    return stride, padding, input_size - ((output_size - 1) * stride - 2 * padding + kernel), groups, True
+
+
+class _Convolution(torch.autograd.Function):
+    """y = conv(x, w) or its transpose; linear in both arguments, so every derivative is of the same family."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.geometry = geometry
+        return _aten(x, weight, geometry)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], weight.shape[2])
+            grad_x = _Convolution.apply(grad, weight, adjoint)
+        if ctx.needs_input_grad[1]:
+            grad_weight = _WeightGradient.apply(x, grad, tuple(weight.shape), ctx.geometry)
+        return grad_x, grad_weight, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """dL/dw of y = conv(x, w), from x and dL/dy; bilinear, so its own derivatives are convolutions with dL/dw's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, grad: Tensor, shape: tuple[int, ...], geometry: _Geometry) -> Tensor:
+        ctx.save_for_backward(x, grad)
+        ctx.geometry = geometry
+        stride, padding, extra, groups, transposed = geometry
+        weight = x.new_empty(1).expand(shape)
+        args = ([stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups, [False, True, False])
+        return torch.ops.aten.convolution_backward(grad, x, weight, None, *args)[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad_weight: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, grad = ctx.saved_tensors
+        grad_x = grad_grad = None
+        if ctx.needs_input_grad[0]:
+            adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], grad_weight.shape[2])
+            grad_x = _Convolution.apply(grad, grad_weight, adjoint)
+        if ctx.needs_input_grad[1]:
+            grad_grad = _Convolution.apply(x, grad_weight, ctx.geometry)
+        return grad_x, grad_grad, None, None

@@ -1,0 +1,351 @@
+"""StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): generator and discriminator.
+
+Parameter names follow NVlabs' PyTorch release, so that its checkpoints map one to one. Shapes in comments: N batch,
+C channels, H = W the resolution of the block.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, leaky_relu, modulated_conv2d, normalize_second_moment
+from wplus.models.network import Network
+from wplus.models.ops import upsample
+
+NoiseMode = Literal["const", "random", "none"]
+W_AVG_BETA = 0.995  # decay of the running mean of w per training step, as published
+
+
+def block_resolutions(resolution: int) -> list[int]:
+    """[4, 8, ..., resolution]; UserError unless resolution is a power of two from 8 to 1024."""
+    if resolution not in (8, 16, 32, 64, 128, 256, 512, 1024):
+        raise UserError(f"Resolution {resolution} is not allowed; it must be a power of two from 8 to 1024.")
+    return [2**i for i in range(2, int(math.log2(resolution)) + 1)]
+
+
+def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
+    """Feature maps at a resolution: min(channel_base / resolution, channel_max)."""
+    return min(channel_base // resolution, channel_max)
+
+
+# --- generator ------------------------------------------------------------------------------------------------------
+
+
+class MappingNetwork(nn.Module):
+    """z (and a label) -> w: normalised input, `num_layers` equalised layers at a hundredth of the learning rate.
+
+    With z_dim = 0 it maps labels alone, as in the conditional discriminator. `num_ws` None returns w as (N, w_dim).
+    """
+
+    def __init__(self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int, lr_mul: float = 0.01) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
+        widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * num_layers
+        if c_dim:
+            self.embed = EqualizedLinear(c_dim, w_dim)
+        for i in range(num_layers):
+            setattr(self, f"fc{i}", EqualizedLinear(widths[i], widths[i + 1], activate=True, lr_mul=lr_mul))
+        if num_ws is not None:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor | None, c: Tensor | None = None, truncation_psi: float = 1.0,
+                truncation_cutoff: int | None = None) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
+
+        Truncation pulls the first `truncation_cutoff` layers (None: all) towards the mean: w_avg + psi (w - w_avg).
+        """
+        x = self._input(z, c)
+        for i in range(self.num_layers):
+            x = getattr(self, f"fc{i}")(x)
+        if self.num_ws is None:
+            return x
+        return self._truncate(x.unsqueeze(1).repeat(1, self.num_ws, 1), truncation_psi, truncation_cutoff)
+
+    def _input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        parts = []
+        if self.z_dim:
+            if z is None or z.shape[1:] != (self.z_dim,):
+                raise UserError(f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim}).")
+            parts.append(normalize_second_moment(z.to(torch.float32)))
+        if self.c_dim:
+            if c is None or c.shape[1:] != (self.c_dim,):
+                raise UserError(f"Labels of shape {None if c is None else tuple(c.shape)} do not fit; "
+                                f"this conditional network takes (N, {self.c_dim}).")
+            parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
+        return torch.cat(parts, dim=1)
+
+    def _truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
+        if psi == 1:
+            return ws
+        truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
+        return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
+
+    @torch.no_grad()
+    def track_average(self, batch_mean: Tensor) -> None:
+        """Move w_avg towards the mean w of a training batch, (w_dim,)."""
+        self.w_avg.lerp_(batch_mean.to(self.w_avg.dtype), 1 - W_AVG_BETA)
+
+
+class SynthesisLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
+        super().__init__()
+        self.up, self.resolution = up, resolution
+        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        """x (N, I, H, W), w (N, w_dim), noise (N or 1, 1, up H, up H) or None -> (N, O, up H, up W)."""
+        y = modulated_conv2d(x, self.weight, self.affine(w), gain=SQRT2, up=self.up)
+        if noise is not None:
+            y = y + (noise * (self.noise_strength * SQRT2)).to(y.dtype)
+        return leaky_relu(y + (self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1))
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to colours, without demodulation."""
+
+    def __init__(self, in_channels: int, img_channels: int, *, w_dim: int) -> None:
+        super().__init__()
+        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(img_channels))
+        self.weight_gain = 1 / math.sqrt(in_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """x (N, C, H, W), w (N, w_dim) -> colours (N, img_channels, H, W) in float32.
+
+        With a few output channels a weight per sample is tiny: one batched matrix product instead of a pass over x.
+        """
+        styles = self.affine(w) * self.weight_gain
+        weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, C)
+        bias = self.bias.to(x.dtype).view(1, -1, 1)
+        return torch.baddbmm(bias, weights, x.flatten(2)).unflatten(2, x.shape[2:]).to(torch.float32)
+
+
+class SynthesisBlock(nn.Module):
+    """One resolution: (up-)convolution, convolution, colours added to the upsampled image of the block below."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int,
+                 dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.resolution, self.dtype = resolution, dtype
+        if in_channels == 0:
+            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+        else:
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim=w_dim, resolution=resolution)
+        self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim)
+
+    @property
+    def layers(self) -> list[SynthesisLayer]:
+        return [self.conv1] if hasattr(self, "const") else [self.conv0, self.conv1]
+
+    def forward(self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
+        if x is None:
+            x = self.const.to(self.dtype).expand(len(ws[0]), -1, -1, -1)
+        x = x.to(self.dtype)
+        for layer, w, layer_noise in zip(self.layers, ws, noise):
+            x = layer(x, w, layer_noise)
+        rgb = self.torgb(x, ws[-1])
+        return x, rgb if img is None else upsample(img) + rgb
+
+
+class SynthesisNetwork(nn.Module):
+    """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
+
+    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int,
+                 num_bf16_res: int = 0) -> None:
+        super().__init__()
+        self.resolutions = block_resolutions(resolution)
+        self.w_dim, self.num_ws = w_dim, 2 * len(self.resolutions)
+        in_channels = 0
+        for res in self.resolutions:
+            out_channels = num_channels(res, channel_base, channel_max)
+            dtype = torch.bfloat16 if res > resolution >> num_bf16_res else torch.float32
+            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels, dtype=dtype)
+            setattr(self, f"b{res}", block)
+            in_channels = out_channels
+
+    @property
+    def blocks(self) -> list[SynthesisBlock]:
+        return [getattr(self, f"b{res}") for res in self.resolutions]
+
+    @property
+    def layers(self) -> list[SynthesisLayer]:
+        """All layers that take noise, coarse to fine."""
+        return [layer for block in self.blocks for layer in block.layers]
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """(H, W) of the noise of each layer, coarse to fine."""
+        return [(layer.resolution, layer.resolution) for layer in self.layers]
+
+    def const_noise(self) -> list[Tensor]:
+        """The stored noise of each layer as (1, 1, H, W)."""
+        return [layer.noise_const[None, None] for layer in self.layers]
+
+    def random_noise(self, num: int) -> list[Tensor]:
+        """Fresh noise for `num` images, (num, 1, H, W) per layer, from torch's global generator."""
+        device = self.layers[0].noise_const.device
+        return [torch.randn(num, 1, *shape, device=device) for shape in self.noise_shapes]
+
+    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
+        """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
+
+        `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, replaces what `noise_mode` would choose.
+        """
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
+        layer_noise = iter(noise if noise is not None else self._noise(noise_mode, len(ws)))
+        styles = ws.to(torch.float32).unbind(dim=1)
+        x, img, first = None, None, 0
+        for block in self.blocks:
+            num_layers = len(block.layers)
+            taken = [next(layer_noise) for _ in range(num_layers)]
+            # The colours take the style of the next block's first layer: layers + 1 styles, advancing by layers.
+            x, img = block(x, img, styles[first : first + num_layers + 1], taken)
+            first += num_layers
+        assert img is not None
+        return img
+
+    def _noise(self, mode: NoiseMode, num: int) -> Sequence[Tensor | None]:
+        if mode == "const":
+            return self.const_noise()
+        if mode == "random":
+            return self.random_noise(num)
+        if mode == "none":
+            return [None] * len(self.layers)
+        raise UserError(f"Noise mode '{mode}' is not known; it must be const, random or none.")
+
+
+class Generator(Network):
+    """StyleGAN2's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image).
+
+    Arguments
+        resolution          output size in pixels, a power of two from 8 to 1024
+        z_dim, w_dim        sizes of the two latent spaces
+        c_dim               number of classes (one-hot labels), 0 for an unconditional generator
+        img_channels        3 for colour, 1 for grey
+        num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
+        channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
+        channel_max
+        num_bf16_res        how many of the highest resolutions compute in bfloat16 (0: float32 throughout)
+    """
+
+    def __init__(self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
+                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512, num_bf16_res: int = 0) -> None:
+        super().__init__()
+        self.resolution, self.img_channels = resolution, img_channels
+        self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
+        self.synthesis = SynthesisNetwork(resolution=resolution, w_dim=w_dim, img_channels=img_channels, channel_base=channel_base,
+                                          channel_max=channel_max, num_bf16_res=num_bf16_res)
+        self.num_ws = self.synthesis.num_ws
+        self.mapping = MappingNetwork(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
+
+    def forward(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+                noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
+        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
+
+
+# --- discriminator --------------------------------------------------------------------------------------------------
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Append one map: the standard deviation over groups of images, averaged over channels and pixels (ProGAN, section 3).
+
+    Image n belongs to group n mod (N / group size). (N, C, H, W) -> (N, C + 1, H, W).
+    """
+    num, _, height, width = x.shape
+    group = min(group_size, num)
+    if num % group:
+        raise UserError(f"A batch of {num} images cannot be divided into groups of {group}; "
+                        "the batch must be a multiple of mbstd_group_size.")
+    y = x.to(torch.float32).view(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
+    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
+    y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
+    return torch.cat([x, y], dim=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Residual block that halves the resolution; the first one also reads the image."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, img_channels: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype = dtype
+        if img_channels:
+            self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True)
+        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5))
+        self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=math.sqrt(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels or img_channels, H, W) -> (N, out_channels, H/2, W/2)."""
+        x = x.to(self.dtype)
+        if hasattr(self, "fromrgb"):
+            x = self.fromrgb(x)
+        return self.skip(x) + self.conv1(self.conv0(x))
+
+
+class DiscriminatorEpilogue(nn.Module):
+    """4x4 features -> logit, or features to compare with the label's embedding."""
+
+    def __init__(self, channels: int, *, out_features: int, mbstd_group_size: int) -> None:
+        super().__init__()
+        self.mbstd_group_size = mbstd_group_size
+        self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True)
+        self.fc = EqualizedLinear(channels * 16, channels, activate=True)
+        self.out = EqualizedLinear(channels, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, 4, 4) -> (N, out_features)."""
+        x = minibatch_stddev(x.to(torch.float32), self.mbstd_group_size)
+        return self.out(self.fc(self.conv(x).flatten(1)))
+
+
+class Discriminator(Network):
+    """StyleGAN2's residual discriminator; with labels, the projection of StyleGAN2-ADA.
+
+    Arguments as in `Generator`, and `mbstd_group_size`: images per group of the minibatch standard deviation, which
+    must divide the batch.
+    """
+
+    def __init__(self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768, channel_max: int = 512,
+                 mbstd_group_size: int = 4, num_mapping_layers: int = 8, num_bf16_res: int = 0) -> None:
+        super().__init__()
+        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
+        self.block_resolutions = block_resolutions(resolution)[:0:-1]
+        for res in self.block_resolutions:
+            dtype = torch.bfloat16 if res > resolution >> num_bf16_res else torch.float32
+            block = DiscriminatorBlock(num_channels(res, channel_base, channel_max), num_channels(res // 2, channel_base, channel_max),
+                                       img_channels=img_channels if res == resolution else 0, dtype=dtype)
+            setattr(self, f"b{res}", block)
+        top = num_channels(4, channel_base, channel_max)
+        self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size)
+        if c_dim:
+            self.mapping = MappingNetwork(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), higher is more real."""
+        expected = (self.img_channels, self.resolution, self.resolution)
+        if tuple(img.shape[1:]) != expected:
+            raise UserError(f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {', '.join(map(str, expected))}).")
+        x = img
+        for res in self.block_resolutions:
+            x = getattr(self, f"b{res}")(x)
+        x = self.b4(x)
+        if not self.c_dim:
+            return x
+        return (x * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
