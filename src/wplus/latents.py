@@ -1,0 +1,187 @@
+"""Latent codes that know where they belong: their space, their generator, their truncation and their noise.
+
+A saved latent is a safetensors file; what it means stands as JSON in the header. It reproduces its picture exactly,
+or says in one sentence why it cannot.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.files import atomic_write
+
+Space = Literal["z", "w", "w+"]
+SPACES: tuple[Space, ...] = ("z", "w", "w+")
+FORMAT_VERSION = 1
+_NUM_DIMS = {"z": 1, "w": 1, "w+": 2}
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One latent code and all that its picture depends on.
+
+    Attributes
+        code               z (z_dim,), w (w_dim,) or w+ (num_ws, w_dim)
+        space              which of the three
+        generator          fingerprint of the generator that it was made with (`wplus.checkpoint.fingerprint`)
+        noise              one (1, r, r) per noise layer, or None for the generator's stored noise
+        truncation_psi     applied on decoding, as in `to_ws`; 1 leaves the code alone
+        truncation_cutoff  number of layers that are truncated, None for all
+        label              (c_dim,) one-hot, needed to decode a z of a conditional generator
+        metadata           free text by name, for people and tables
+    """
+
+    code: Tensor
+    space: Space
+    generator: str
+    noise: tuple[Tensor, ...] | None = None
+    truncation_psi: float = 1.0
+    truncation_cutoff: int | None = None
+    label: Tensor | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_space(self.space)
+        if self.code.ndim != _NUM_DIMS[self.space]:
+            shape = tuple(self.code.shape)
+            raise UserError(f"A code of shape {shape} is no {self.space}: it has {_NUM_DIMS[self.space]} dimension(s).")
+
+
+def check_space(space: str) -> None:
+    """UserError unless `space` is one of z, w, w+."""
+    if space not in SPACES:
+        raise UserError(f"There is no latent space '{space}': choose one of {', '.join(SPACES)}.")
+
+
+# Files
+
+
+def save_latent(path: str | Path, latent: Latent) -> Path:
+    """Write `latent` to a safetensors file, whole or not at all."""
+    header = {
+        "version": FORMAT_VERSION,
+        "space": latent.space,
+        "generator": latent.generator,
+        "truncation_psi": latent.truncation_psi,
+        "truncation_cutoff": latent.truncation_cutoff,
+        "metadata": latent.metadata,
+    }
+    tensors = {"code": latent.code, **{f"noise.{i}": layer for i, layer in enumerate(latent.noise or ())}}
+    if latent.label is not None:
+        tensors["label"] = latent.label
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = to_bytes(tensors, metadata={"format": "pt", "wplus_latent": json.dumps(header)})
+    return atomic_write(path, lambda file: file.write(content))
+
+
+def load_latent(path: str | Path, *, fingerprint: str | None) -> Latent:
+    """Read a latent file for the generator with this fingerprint; None reads it for any.
+
+    UserError for a missing, truncated or foreign file, and for one that was made with another generator.
+    """
+    header, tensors = _read(Path(path))
+    if header.get("version") != FORMAT_VERSION:
+        raise UserError(f"'{path}' has latent format {header.get('version')}; this wplus reads {FORMAT_VERSION}.")
+    if fingerprint is not None and header.get("generator") != fingerprint:
+        maker = header.get("generator")
+        raise UserError(f"The latent '{path}' was made with generator {maker}, not with {fingerprint}: load that checkpoint.")
+    try:
+        return _assemble(header, tensors)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"The latent file '{path}' is incomplete: it lacks {error}.") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"The latent file '{path}' does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("wplus_latent", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"Cannot read the latent '{path}': it is truncated or of another format ({error}).") from error
+    if not isinstance(header, dict):
+        raise UserError(f"'{path}' is a safetensors file but no latent: its header has no 'wplus_latent' entry.")
+    return header, tensors
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Latent:
+    num_noise = sum(name.startswith("noise.") for name in tensors)
+    return Latent(
+        code=tensors["code"],
+        space=header["space"],
+        generator=header["generator"],
+        noise=tuple(tensors[f"noise.{i}"] for i in range(num_noise)) or None,
+        truncation_psi=header["truncation_psi"],
+        truncation_cutoff=header["truncation_cutoff"],
+        label=tensors.get("label"),
+        metadata=dict(header["metadata"]),
+    )
+
+
+# Decoding
+
+
+def to_ws(
+    codes: Tensor,
+    space: Space,
+    generator: Any,
+    *,
+    labels: Tensor | None = None,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+) -> Tensor:
+    """Codes of one space -> ws (N, num_ws, w_dim), differentiable in the codes.
+
+    codes: z (N, z_dim), w (N, w_dim) or w+ (N, num_ws, w_dim). Truncation means the same in every space: the first
+    `truncation_cutoff` layers (None: all) are pulled to the mean, w_avg + psi (w - w_avg). `labels` (N, c_dim) are used
+    in z alone, where w depends on them.
+    """
+    check_space(space)
+    _check_codes(codes, space, generator)
+    if space == "z":
+        return generator.mapping(codes, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+    ws = codes[:, None].expand(-1, generator.num_ws, -1) if space == "w" else codes
+    if truncation_psi == 1:
+        return ws
+    truncated = generator.mapping.w_avg.lerp(ws[:, :truncation_cutoff], truncation_psi)
+    return truncated if truncation_cutoff is None else torch.cat([truncated, ws[:, truncation_cutoff:]], dim=1)
+
+
+def _check_codes(codes: Tensor, space: Space, generator: Any) -> None:
+    allowed = {"z": (generator.z_dim,), "w": (generator.w_dim,), "w+": (generator.num_ws, generator.w_dim)}[space]
+    if tuple(codes.shape[1:]) != allowed:
+        wanted = ", ".join(map(str, allowed))
+        raise UserError(f"Codes of shape {tuple(codes.shape)} do not fit this generator: {space} is (N, {wanted}).")
+
+
+def ws_of(latent: Latent, generator: Any) -> Tensor:
+    """The styles of one latent, its truncation applied: (num_ws, w_dim) on the generator's device."""
+    device = generator.mapping.w_avg.device
+    label = None if latent.label is None else latent.label[None].to(device)
+    truncation: Mapping[str, Any] = {
+        "truncation_psi": latent.truncation_psi,
+        "truncation_cutoff": latent.truncation_cutoff,
+    }
+    return to_ws(latent.code[None].to(device), latent.space, generator, labels=label, **truncation)[0]
+
+
+@torch.no_grad()
+def synthesize(latents: Sequence[Latent], generator: Any) -> Tensor:
+    """The pictures of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
+    ws = torch.stack([ws_of(latent, generator) for latent in latents])
+    if all(latent.noise is None for latent in latents):
+        return generator.synthesis(ws, noise_mode="const")
+    stored = tuple(layer[0] for layer in generator.synthesis.const_noise())
+    layers = zip(*[latent.noise or stored for latent in latents], strict=True)
+    return generator.synthesis(ws, noise=[torch.stack([noise.to(ws.device) for noise in layer]) for layer in layers])
