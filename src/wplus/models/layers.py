@@ -98,3 +98,14 @@ def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: Tensor 
     else:
         y = blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
     return y * out_scale[:, :, None, None]
+
+
+def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
+    """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32.
+
+    A property of how a network runs, not of what it is: weights stay float32 and checkpoints do not know it.
+    """
+    blocks = [module for module in network.modules() if hasattr(module, "compute_dtype")]
+    resolutions = sorted({block.resolution for block in blocks}, reverse=True)[:num_resolutions]
+    for block in blocks:
+        block.compute_dtype = torch.bfloat16 if block.resolution in resolutions else torch.float32

@@ -8,6 +8,8 @@ routines: convolution, transposed convolution, weight gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +49,20 @@ def upsample(x: Tensor) -> Tensor:
     return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
 
 
+@contextmanager
+def no_weight_gradients() -> Iterator[None]:
+    """Inside, a backward pass skips the gradients of convolution weights.
+
+    For gradients with respect to images or latents (R1, path length): autograd does not tell a Python function
+    which of its inputs' gradients the caller wants, and these would be computed and thrown away.
+    """
+    _Convolution.weight_gradients = False
+    try:
+        yield
+    finally:
+        _Convolution.weight_gradients = True
+
+
 @lru_cache(maxsize=256)
 def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # inference_mode tensors must not enter the cache: they cannot be saved for a later backward pass.
@@ -76,6 +92,8 @@ def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int
 class _Convolution(torch.autograd.Function):
     """y = conv(x, w) or its transpose; linear in both arguments, so every derivative is of the same family."""
 
+    weight_gradients = True
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(x, weight)
@@ -89,7 +107,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], weight.shape[2])
             grad_x = _Convolution.apply(grad, weight, adjoint)
-        if ctx.needs_input_grad[1]:
+        if ctx.needs_input_grad[1] and _Convolution.weight_gradients:
             grad_weight = _WeightGradient.apply(x, grad, tuple(weight.shape), ctx.geometry)
         return grad_x, grad_weight, None
 

@@ -136,10 +136,9 @@ class ToRGB(nn.Module):
 class SynthesisBlock(nn.Module):
     """One resolution: (up-)convolution, convolution, colours added to the upsampled image of the block below."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int,
-                 dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int) -> None:
         super().__init__()
-        self.resolution, self.dtype = resolution, dtype
+        self.resolution, self.compute_dtype = resolution, torch.float32
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
@@ -154,8 +153,8 @@ class SynthesisBlock(nn.Module):
     def forward(self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
         """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
         if x is None:
-            x = self.const.to(self.dtype).expand(len(ws[0]), -1, -1, -1)
-        x = x.to(self.dtype)
+            x = self.const.to(self.compute_dtype).expand(len(ws[0]), -1, -1, -1)
+        x = x.to(self.compute_dtype)
         for layer, w, layer_noise in zip(self.layers, ws, noise):
             x = layer(x, w, layer_noise)
         rgb = self.torgb(x, ws[-1])
@@ -165,16 +164,14 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
 
-    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int,
-                 num_bf16_res: int = 0) -> None:
+    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
         super().__init__()
         self.resolutions = block_resolutions(resolution)
         self.w_dim, self.num_ws = w_dim, 2 * len(self.resolutions)
         in_channels = 0
         for res in self.resolutions:
             out_channels = num_channels(res, channel_base, channel_max)
-            dtype = torch.bfloat16 if res > resolution >> num_bf16_res else torch.float32
-            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels, dtype=dtype)
+            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels)
             setattr(self, f"b{res}", block)
             in_channels = out_channels
 
@@ -241,16 +238,15 @@ class Generator(Network):
         num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
         channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
         channel_max
-        num_bf16_res        how many of the highest resolutions compute in bfloat16 (0: float32 throughout)
     """
 
     def __init__(self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
-                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512, num_bf16_res: int = 0) -> None:
+                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512) -> None:
         super().__init__()
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
         self.synthesis = SynthesisNetwork(resolution=resolution, w_dim=w_dim, img_channels=img_channels, channel_base=channel_base,
-                                          channel_max=channel_max, num_bf16_res=num_bf16_res)
+                                          channel_max=channel_max)
         self.num_ws = self.synthesis.num_ws
         self.mapping = MappingNetwork(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
 
@@ -282,9 +278,9 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 class DiscriminatorBlock(nn.Module):
     """Residual block that halves the resolution; the first one also reads the image."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, img_channels: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int) -> None:
         super().__init__()
-        self.dtype = dtype
+        self.resolution, self.compute_dtype = resolution, torch.float32
         if img_channels:
             self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True)
         self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True)
@@ -293,7 +289,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels or img_channels, H, W) -> (N, out_channels, H/2, W/2)."""
-        x = x.to(self.dtype)
+        x = x.to(self.compute_dtype)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
         return self.skip(x) + self.conv1(self.conv0(x))
@@ -323,14 +319,13 @@ class Discriminator(Network):
     """
 
     def __init__(self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768, channel_max: int = 512,
-                 mbstd_group_size: int = 4, num_mapping_layers: int = 8, num_bf16_res: int = 0) -> None:
+                 mbstd_group_size: int = 4, num_mapping_layers: int = 8) -> None:
         super().__init__()
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
         self.block_resolutions = block_resolutions(resolution)[:0:-1]
         for res in self.block_resolutions:
-            dtype = torch.bfloat16 if res > resolution >> num_bf16_res else torch.float32
             block = DiscriminatorBlock(num_channels(res, channel_base, channel_max), num_channels(res // 2, channel_base, channel_max),
-                                       img_channels=img_channels if res == resolution else 0, dtype=dtype)
+                                       resolution=res, img_channels=img_channels if res == resolution else 0)
             setattr(self, f"b{res}", block)
         top = num_channels(4, channel_base, channel_max)
         self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size)

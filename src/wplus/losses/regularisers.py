@@ -1,0 +1,29 @@
+"""Gradient regularisers of the adversarial game; both need a second derivative of a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from wplus.models.ops import no_weight_gradients
+
+
+def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """|dD(x)/dx|^2 per image (Mescheder et al. 2018, equation 9, without gamma/2).
+
+    `images` (N, C, H, W) requires gradients and `logits` (N, 1) was computed from it; returns (N,).
+    """
+    with no_weight_gradients():
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3))
+
+
+def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
+    """|J^T y| per image for y ~ N(0, 1)/sqrt(HW) (StyleGAN2, section 3.2), RMS over the layers of `ws`.
+
+    `noise` is a standard normal like `images` (N, C, H, W); `ws` (N, num_ws, w_dim) requires gradients; returns (N,).
+    """
+    projected = (images * noise).sum() / (images.shape[2] * images.shape[3]) ** 0.5
+    with no_weight_gradients():
+        (gradient,) = torch.autograd.grad(projected, ws, create_graph=True)
+    return gradient.square().sum(dim=2).mean(dim=1).sqrt()

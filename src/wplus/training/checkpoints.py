@@ -1,0 +1,64 @@
+"""Checkpoints that resume a run: written atomically, checked when read, the last good one always kept."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from wplus.errors import UserError
+from wplus.files import atomic_write
+
+SUFFIX = ".ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints through a temporary file, fsync and rename; read without running code from the file."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write `checkpoint` (tensors and plain containers) to `path`, whole or not at all."""
+        atomic_write(path, lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read what `save_checkpoint` wrote; always under torch's `weights_only`."""
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def checkpoint_path(folder: Path, nimg: int) -> Path:
+    """The file of a checkpoint taken after `nimg` images; names sort by age."""
+    return folder / f"nimg-{nimg:012d}{SUFFIX}"
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest intact checkpoint in `folder`, None without any.
+
+    A damaged one is passed over with a warning. When checkpoints exist and all are damaged: UserError, rather than
+    silently starting over.
+    """
+    candidates = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)
+    for path in candidates:
+        if _is_intact(path):
+            return path
+        warnings.warn(f"Checkpoint '{path}' is truncated or damaged; trying the one before it.", stacklevel=2)
+    if candidates:
+        raise UserError(f"All {len(candidates)} checkpoints in '{folder}' are damaged; remove them to start over.")
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
+    for path in sorted(folder.glob(f"*{SUFFIX}"), reverse=True)[keep:]:
+        path.unlink()
+
+
+def _is_intact(path: Path) -> bool:
+    """torch writes zip archives with a checksum per member; reading them all finds truncation and flipped bits."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False

@@ -1,0 +1,257 @@
+"""The adversarial game as a Lightning module: four phases, one clock, one moving average.
+
+The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
+a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from wplus.images import to_float
+from wplus.losses.regularisers import path_lengths, r1_penalty
+from wplus.training.distributed import average_gradients, mean_over_ranks, rank_and_world
+from wplus.training.ema import ema_decay, update_ema
+from wplus.training.randomness import Draw, micro_batches, step_seed
+from wplus.training.recipe import Recipe
+from wplus.training.statistics import RunningMeans
+
+GeneratorLoss = Callable[[Tensor], Tensor]
+DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer step of the game: `losses` yields a loss per micro-batch, every `interval` steps."""
+
+    name: str
+    network: Literal["generator", "discriminator"]
+    interval: int
+    losses: Callable[[Tensor, Tensor], Iterator[Tensor]]
+
+
+class GanGame(LightningModule):
+    """Generator against discriminator with lazy R1 and path length regularisation (StyleGAN2, sections 2 and 3).
+
+    Arguments
+        generator, discriminator   networks; a copy of the generator is kept as the moving average `ema`
+        generator_loss             logits of generated images -> loss per image
+        discriminator_loss         (real logits, generated logits) -> loss per pair
+        recipe                     the numbers; `recipe.batch_size` counts all processes and micro-batches
+        num_micro                  micro-batches per step and process (gradient accumulation)
+        labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
+    """
+
+    def __init__(self, generator: nn.Module, discriminator: nn.Module, *, generator_loss: GeneratorLoss,
+                 discriminator_loss: DiscriminatorLoss, recipe: Recipe, seed: int = 0, num_micro: int = 1,
+                 labels: Tensor | None = None) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator = generator, discriminator
+        self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
+        self.recipe, self.seed, self.num_micro = recipe, seed, num_micro
+        self.means = RunningMeans()
+        self.register_buffer("nimg", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("pl_mean", torch.zeros(()))
+        self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
+        self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
+        self.identity: dict[str, Any] = {"recipe": asdict(recipe), "generator": generator.arguments,
+                                         "discriminator": discriminator.arguments, "seed": seed, "num_micro": num_micro}
+        self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
+
+    # --- the step ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """One step of the game on uint8 images (N, C, H, W) and labels (N, c_dim)."""
+        self.run_step(*batch, optimizers=self.optimizers(use_pl_optimizer=False))
+
+    def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Run the phases that are due, then move the average and the clock."""
+        step = self.images_seen // self.recipe.batch_size
+        real = to_float(images)
+        for phase in self.phases():
+            if step % phase.interval == 0:
+                self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
+        self._update_average()
+        self.nimg += self.recipe.batch_size
+        self.images_seen += self.recipe.batch_size
+
+    def phases(self) -> list[Phase]:
+        """The phases in their published order; a regulariser of weight 0 has none."""
+        recipe = self.recipe
+        phases = [Phase("generator", "generator", 1, self._generator_losses)]
+        if recipe.pl_weight:
+            phases.append(Phase("path_length", "generator", recipe.pl_interval, self._path_length_losses))
+        phases.append(Phase("discriminator", "discriminator", 1, self._discriminator_losses))
+        if recipe.gamma:
+            phases.append(Phase("r1", "discriminator", recipe.r1_interval, self._r1_losses))
+        return phases
+
+    def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
+        torch.manual_seed(step_seed(self.seed, rank_and_world()[0], self.images_seen, phase.name))
+        self.generator.requires_grad_(phase.network == "generator")
+        self.discriminator.requires_grad_(phase.network == "discriminator")
+        optimizer.zero_grad(set_to_none=True)
+        for loss in phase.losses(real, labels):
+            loss.backward()
+        self._guarded_step(phase, optimizer)
+
+    def _guarded_step(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
+        """Step unless a gradient is not finite; decided on the device, so that the host never waits.
+
+        The fused optimizers skip their update when `found_inf` is 1, the hook that gradient scalers use.
+        """
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        average_gradients(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        bad = ~norm.isfinite()
+        optimizer.found_inf, optimizer.grad_scale = bad.to(torch.float32), None  # type: ignore[attr-defined]
+        optimizer.step()
+        self.skipped[0] += bad
+        self.skipped[1] = (self.skipped[1] + 1) * bad
+        self.means.add(f"train/{phase.name}/grad_norm", norm)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = ema_decay(self.recipe.batch_size, self.images_seen, half_life_kimg=self.recipe.ema_kimg, rampup=self.recipe.ema_rampup)
+        update_ema(self.ema, self.generator, decay)
+
+    # --- the phases -------------------------------------------------------------------------------------------------
+
+    def _generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        draw = self._draw(len(real))
+        ws_sum = torch.zeros((), device=real.device)
+        for part in self._parts(len(real)):
+            sample = draw.take(part)
+            ws, w_sum = self._styles(sample)
+            ws_sum = ws_sum + w_sum
+            logits = self.discriminator(self.generator.synthesis(ws, noise=sample.noise), sample.c)
+            loss = self.generator_loss(logits).sum() / len(real)
+            self.means.add("train/generator/loss", loss.detach() * self.num_micro)
+            yield loss
+        self.generator.mapping.track_average(mean_over_ranks(ws_sum / len(real)))
+
+    def _path_length_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """(|J^T y| - a)^2 with a the running mean of the lengths (StyleGAN2, equation 4).
+
+        The running mean includes this batch, so its gradient reaches every image of the batch. Given the mean m of
+        the lengths, the gradient is that of sum_i k_i l_i with k_i = 2/N ((l_i - a) - decay (m - a)): a form that
+        micro-batches can add up.
+        """
+        recipe = self.recipe
+        count = len(real) // recipe.pl_batch_shrink
+        draw = self._draw(count, path_length=True)
+        parts = list(torch.arange(count).chunk(min(self.num_micro, count)))
+        lengths_of = [self._lengths(draw.take(part)) for part in parts[:1]] if len(parts) == 1 else None
+        known = [lengths_of[0].detach()] if lengths_of else [self._lengths(draw.take(part)).detach() for part in parts]
+        batch_mean = mean_over_ranks(torch.cat(known).mean())
+        average = self.pl_mean.lerp(batch_mean, recipe.pl_decay)
+        for index, part in enumerate(parts):
+            lengths = lengths_of[0] if lengths_of else self._lengths(draw.take(part))
+            pull = (lengths.detach() - average) - recipe.pl_decay * (batch_mean - average)
+            yield (pull * lengths).sum() * (2 / count * recipe.pl_weight * recipe.pl_interval)
+            self.means.add("train/path_length/penalty", (known[index] - average).square().mean())
+        self.pl_mean.copy_(torch.where(average.isfinite(), average, self.pl_mean))
+        self.means.add("train/path_length/mean", average)
+
+    def _discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        draw = self._draw(len(real))
+        for part in self._parts(len(real)):
+            sample = draw.take(part)
+            with torch.no_grad():
+                fake = self.generator.synthesis(self._styles(sample)[0], noise=sample.noise)
+            real_logits, fake_logits = self._joined_logits(real[part], labels[part], fake, sample.c)
+            loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
+            self._observe(loss.detach() * self.num_micro, real_logits.detach(), fake_logits.detach())
+            yield loss
+
+    def _r1_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        for part in self._parts(len(real)):
+            images = real[part].requires_grad_()
+            penalty = r1_penalty(self.discriminator(images, labels[part]), images)
+            self.means.add("train/r1/penalty", penalty.detach().mean())
+            yield penalty.sum() * (0.5 * self.recipe.gamma * self.recipe.r1_interval / len(real))
+
+    # --- their parts ------------------------------------------------------------------------------------------------
+
+    def _parts(self, batch_size: int) -> list[Tensor]:
+        return micro_batches(batch_size, self.num_micro, self.discriminator.arguments["mbstd_group_size"])
+
+    def _draw(self, num: int, *, path_length: bool = False) -> Draw:
+        """Latents, labels, noise and the mixing point for `num` images from the freshly seeded generator."""
+        generator, device = self.generator, self.device
+        mix_from = None
+        if float(torch.rand(())) < self.recipe.style_mixing_prob:  # a host-side draw: no wait for the device
+            mix_from = int(torch.randint(1, generator.num_ws, ()))
+        index = torch.randint(len(self.labels), (num,), device=device)
+        shape = (num, generator.img_channels, generator.resolution, generator.resolution)
+        return Draw(z=torch.randn(num, generator.z_dim, device=device), c=self.labels[index],
+                    noise=tuple(generator.synthesis.random_noise(num)), mix_from=mix_from,
+                    z_mix=torch.randn(num, generator.z_dim, device=device),
+                    pl_noise=torch.randn(shape, device=device) if path_length else None)
+
+    def _styles(self, sample: Draw) -> tuple[Tensor, Tensor]:
+        """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
+        ws = self.generator.mapping(sample.z, sample.c)
+        total = ws.detach()[:, 0].sum(dim=0)
+        if sample.mix_from is not None:
+            other = self.generator.mapping(sample.z_mix, sample.c)
+            ws = torch.cat([ws[:, : sample.mix_from], other[:, sample.mix_from :]], dim=1)
+        return ws, total
+
+    def _lengths(self, sample: Draw) -> Tensor:
+        ws, _ = self._styles(sample)
+        return path_lengths(self.generator.synthesis(ws, noise=sample.noise), ws, sample.pl_noise)
+
+    def _joined_logits(self, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One pass over real and generated images, interleaved so that no stddev group mixes the two."""
+        num = len(real)
+        group = min(self.discriminator.arguments["mbstd_group_size"], num)
+
+        def join(a: Tensor, b: Tensor) -> Tensor:
+            columns = [x.reshape(group, num // group, *x.shape[1:]) for x in (a, b)]
+            return torch.cat(columns, dim=1).flatten(0, 1)
+
+        logits = self.discriminator(join(real, fake), join(labels, fake_labels))
+        real_logits, fake_logits = logits.view(group, 2 * num // group, -1).chunk(2, dim=1)
+        return real_logits.reshape(num, -1), fake_logits.reshape(num, -1)
+
+    def _observe(self, loss: Tensor, real: Tensor, fake: Tensor) -> None:
+        self.means.add("train/discriminator/loss", loss)
+        for name, logits in (("real", real), ("fake", fake)):
+            self.means.add(f"train/logits/{name}", logits.mean())
+            self.means.add(f"train/logits/{name}_std", logits.std(correction=0))
+            self.means.add(f"train/logits/{name}_sign", logits.sign().mean())
+
+    # --- optimizers -------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for either network, corrected for lazy regularisation (StyleGAN2, appendix B)."""
+        recipe = self.recipe
+        return [self._adam(self.generator, recipe.lr_generator, recipe.pl_interval if recipe.pl_weight else None),
+                self._adam(self.discriminator, recipe.lr_discriminator, recipe.r1_interval if recipe.gamma else None)]
+
+    def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Optimizer:
+        """With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1)."""
+        share = 1.0 if interval is None else interval / (interval + 1)
+        betas = (self.recipe.beta1**share, self.recipe.beta2**share)
+        return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=self.recipe.adam_eps, fused=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the run is, so that another run does not continue it by mistake."""
+        checkpoint["identity"] = self.identity
+
+    def state_summary(self) -> dict[str, Any]:
+        """Counters for logs: optimizer steps skipped in all and in a row."""
+        total, in_a_row = self.skipped.tolist()
+        return {"progress/skipped_steps": total, "progress/skipped_in_a_row": in_a_row}

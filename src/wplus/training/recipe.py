@@ -1,0 +1,71 @@
+"""The numbers of a training run: presets derive them from resolution and batch, and every one can be overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wplus.errors import UserError
+
+Derived = dict[str, tuple[Any, str]]  # name -> (value, why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Hyper-parameters of the adversarial game (StyleGAN2's names in brackets)."""
+
+    batch_size: int
+    """Images per step over all processes and micro-batches."""
+    gamma: float
+    """R1 weight; the penalty is gamma/2 |dD/dx|^2."""
+    lr_generator: float
+    lr_discriminator: float
+    ema_kimg: float
+    """Half-life of the moving average of G, in thousands of images."""
+    ema_rampup: float | None
+    """The half-life is at most this share of the images seen so far; None: no ramp-up."""
+    beta1: float = 0.0
+    beta2: float = 0.99
+    adam_eps: float = 1e-8
+    r1_interval: int = 16
+    """Steps between R1 steps (lazy regularisation); 1: in every step."""
+    pl_interval: int = 4
+    pl_weight: float = 2.0
+    """Path length weight; 0 switches the phase off."""
+    pl_decay: float = 0.01
+    pl_batch_shrink: int = 2
+    style_mixing_prob: float = 0.9
+
+
+def auto(resolution: int, batch_size: int | None) -> Derived:
+    """StyleGAN2-ADA's `auto` for one device, resolved from resolution and batch alone, never from the number of devices.
+
+    (With the device count in the formula, as published, the same config is another experiment on another machine.)
+    """
+    batch = batch_size or max(min(4096 // resolution, 64), 4)
+    return {
+        "batch_size": (batch, "4096 / resolution, from 4 to 64"),
+        "gamma": (0.0002 * resolution**2 / batch, "0.0002 resolution^2 / batch"),
+        "lr_generator": (0.002 if resolution >= 1024 else 0.0025, "0.002 from 1024 px, 0.0025 below"),
+        "lr_discriminator": (0.002 if resolution >= 1024 else 0.0025, "0.002 from 1024 px, 0.0025 below"),
+        "ema_kimg": (batch * 10 / 32, "10 kimg at batch 32, in proportion"),
+        "ema_rampup": (0.05, "half-life at most 5 % of the images seen"),
+        "channel_base": (32768 if resolution >= 512 else 16384, "32768 from 512 px, half below"),
+        "channel_max": (512, "as published"),
+        "num_mapping_layers": (2, "2 layers suffice away from the largest data sets"),
+        "mbstd_group_size": (min(batch, 4), "4, or the batch where that is smaller"),
+    }
+
+
+def resolve(derived: Derived, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Values after overriding (None means: derive), and one line per value that says where it came from."""
+    unknown = sorted(set(overrides) - set(derived))
+    if unknown:
+        raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(derived))}.")
+    values, lines = {}, []
+    for name, (value, why) in derived.items():
+        given = overrides.get(name)
+        values[name] = value if given is None else given
+        lines.append(f"{name} = {values[name]:g}  ({why if given is None else 'given'})")
+    return values, lines

@@ -1,0 +1,48 @@
+"""The pictures and models that a run leaves behind at every snapshot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import save
+from wplus.images import image_grid, save_png, watchable_scale
+from wplus.training.gan import GanGame
+from wplus.training.randomness import step_seed
+
+GRID_COLUMNS = 8
+BATCH = 16
+
+
+class Exporter:
+    """Writes, for a moment of the run, a grid of the averaged generator's images for fixed latents, and the model.
+
+    Files under `folder`: samples/kimg-XXXXXX.XXX.png, model.safetensors (always the latest). Labels run through the
+    classes column by column; the latents depend on the seed alone, so that grids of two runs can be compared.
+    """
+
+    def __init__(self, folder: Path, tracker: Any, *, seed: int, num_samples: int, metadata: dict[str, Any], model_name: str) -> None:
+        self.folder, self.tracker, self.seed, self.num_samples = folder, tracker, seed, num_samples
+        self.metadata, self.model_name = metadata, model_name
+
+    def __call__(self, game: GanGame) -> None:
+        kimg = game.images_seen / 1000
+        grid = self.folder / "samples" / f"kimg-{kimg:010.3f}.png"
+        save_png(grid, image_grid(self.sample(game), num_cols=GRID_COLUMNS, scale=watchable_scale(game.ema.resolution, min_px=64)))
+        self.tracker.image("samples/fixed_latents", grid, kimg=kimg)
+        metadata = {**self.metadata, "nimg": game.images_seen, "weights": "moving average of the generator"}
+        path = save(self.folder / "model.safetensors", generator=game.ema, discriminator=game.discriminator, metadata=metadata)
+        self.tracker.artifact(path, name=self.model_name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata)
+
+    @torch.no_grad()
+    def sample(self, game: GanGame) -> Tensor:
+        """Images (num_samples, C, H, W) of the moving average, truncation 1, stored noise."""
+        generator = game.ema
+        source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
+        z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(game.device)
+        c = torch.eye(generator.c_dim, device=game.device)[torch.arange(self.num_samples) % generator.c_dim] if generator.c_dim else None
+        parts = zip(z.split(BATCH), c.split(BATCH) if c is not None else [None] * len(z))
+        return torch.cat([generator(*part).cpu() for part in parts])

@@ -1,0 +1,94 @@
+"""From data and numbers to a game that can start: the preset fills what was left open, and impossible batches are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from wplus.errors import UserError
+from wplus.models.layers import set_bf16_resolutions
+from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
+from wplus.training.randomness import step_seed
+from wplus.training.recipe import Derived, Recipe, resolve
+
+BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a run computes."""
+
+    device: torch.device
+    devices: int = 1
+    """Processes (and GPUs) per node."""
+    num_nodes: int = 1
+    precision: str = "auto"
+    """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere; or bf16, float32."""
+
+    @property
+    def world_size(self) -> int:
+        return self.devices * self.num_nodes
+
+
+def make_game(data: Any, *, generator: partial, discriminator: partial, generator_loss: GeneratorLoss,
+              discriminator_loss: DiscriminatorLoss, preset: Callable[[int, int | None], Derived], recipe: Mapping[str, Any],
+              place: Place, seed: int = 0, micro_batch_size: int | None = None) -> tuple[GanGame, list[str]]:
+    """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
+
+    `generator` and `discriminator` are partial constructors whose None keywords the preset fills; `recipe` overrides
+    the preset where it is not None. `micro_batch_size` is the images per backward pass and process (None: all).
+    Returns the game and one line per number saying where it came from. UserError for a batch that cannot be divided.
+    """
+    open_keys = {name: value for part in (generator, discriminator) for name, value in part.keywords.items()}
+    derived = preset(data.resolution, recipe.get("batch_size"))
+    given = {**recipe, **{name: value for name, value in open_keys.items() if name in derived}}
+    values, lines = resolve({**_defaults(), **derived}, given)
+    num_micro = _num_micro(values["batch_size"], place.world_size, micro_batch_size, values["mbstd_group_size"])
+    torch.manual_seed(step_seed(seed, "weights"))
+    shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
+    networks = [_fill(part, values)(**shape) for part in (generator, discriminator)]
+    _set_precision(networks, place)
+    numbers = Recipe(**{field.name: values[field.name] for field in fields(Recipe)})
+    game = GanGame(*networks, generator_loss=generator_loss, discriminator_loss=discriminator_loss, recipe=numbers, seed=seed,
+                   num_micro=num_micro, labels=data.labels)
+    game.identity.update(data=data.fingerprint, world_size=place.world_size)
+    return game, lines
+
+
+def _defaults() -> Derived:
+    """The recipe's own defaults, for the numbers that no preset derives."""
+    return {field.name: (field.default, "as published") for field in fields(Recipe) if field.default is not MISSING}
+
+
+def _fill(part: partial, values: Mapping[str, Any]) -> partial:
+    filled = {name: values[name] for name, value in part.keywords.items() if value is None and name in values}
+    return partial(part, **filled)
+
+
+def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
+    """Micro-batches per step and process; every one holds whole minibatch-stddev groups."""
+    if batch % world:
+        raise UserError(f"batch_size {batch} cannot be shared by {world} processes; it must be a multiple of {world}.")
+    local = batch // world
+    micro = micro or local
+    if local % micro:
+        raise UserError(f"micro_batch_size {micro} does not divide the {local} images of each process.")
+    if micro % min(group, local):
+        raise UserError(f"mbstd_group_size {group} does not divide the {micro} images that pass the discriminator together; "
+                        f"choose a divisor of {micro}.")
+    return local // micro
+
+
+def _set_precision(networks: list[nn.Module], place: Place) -> None:
+    if place.precision not in ("auto", "bf16", "float32"):
+        raise UserError(f"precision '{place.precision}' is not known; it must be auto, bf16 or float32.")
+    if place.precision == "bf16" and place.device.type == "cpu":
+        raise UserError("precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32.")
+    if place.precision == "bf16" or (place.precision == "auto" and place.device.type == "cuda"):
+        for network in networks:
+            set_bf16_resolutions(network, BF16_RESOLUTIONS)
