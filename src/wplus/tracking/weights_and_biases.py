@@ -1,0 +1,204 @@
+"""Weights & Biases as a sink; the only file that knows it, and it is imported only when a run is opened.
+
+Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
+(online, offline, disabled) decides where it is set. Offline runs lie in `<output_dir>/wandb/offline-run-*` and can
+be uploaded later with `wandb sync`, or read in the terminal with `wandb leet`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import netrc
+import os
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from wplus.files import ensure_folder
+from wplus.tracking.local import LocalRecord, to_json
+from wplus.tracking.tracker import KIMG, Run, Sink, Status, Tracker
+
+if TYPE_CHECKING:
+    import wandb
+
+logger = logging.getLogger(__name__)
+
+# Below the output folder, so that media which W&B only points at travel with the run; a user's own choice stays.
+_FOLDERS = {
+    "WANDB_DIR": ".",
+    "WANDB_DATA_DIR": "wandb/data",
+    "WANDB_CACHE_DIR": "wandb/cache",
+    "WANDB_CONFIG_DIR": "wandb/config",
+}
+_MAX_TAG = 64  # characters; W&B refuses longer ones
+
+
+def open_tracker(*, project: str, entity: str | None = None, **run: Any) -> Tracker:
+    """A tracker that writes the local record and W&B; `run` are the fields of `Run`."""
+    described = Run(**run)
+    return Tracker([LocalRecord(described), WeightsAndBiases(described, project=project, entity=entity)])
+
+
+class WeightsAndBiases(Sink):
+    """One W&B run. Its id is kept in the output folder: the same command again continues the same run."""
+
+    def __init__(self, run: Run, *, project: str, entity: str | None = None) -> None:
+        self._borrowed = _set_folders(run.output_dir)
+        self._axis_defined = False
+        self._run = _start(run, project=project, entity=entity)
+
+    def log(self, values: Mapping[str, Any], *, kimg: float | None = None) -> None:
+        self._define_axis(kimg)
+        self._run.log({**values, **({} if kimg is None else {KIMG: kimg})})
+
+    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
+        import wandb
+
+        self.log({key: wandb.Image(str(path), caption=caption or None)}, kimg=kimg)
+
+    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
+        import wandb
+
+        self.log({key: wandb.Video(str(path), format=Path(path).suffix.lstrip("."))}, kimg=kimg)
+
+    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        cells = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows]
+        self._run.log({key: wandb.Table(columns=list(columns), data=cells)})
+
+    def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
+        import wandb
+
+        self.log({key: wandb.Histogram(values[np.isfinite(values)])}, kimg=kimg)
+
+    def artifact(
+        self,
+        path: str | Path | None,
+        *,
+        name: str,
+        kind: str,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._run.log_artifact(_artifact(path, name=name, kind=kind, metadata=metadata), aliases=list(aliases))
+
+    def use_artifact(
+        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """The same content has the same digest: online this names the very version that another run logged.
+
+        W&B cannot use artifacts offline; the config then says what was used.
+        """
+        self._run.config.update({"inputs": {name: {"kind": kind, **to_json(metadata or {})}}}, allow_val_change=True)
+        if not self._run.offline and not self._run.disabled:
+            self._run.use_artifact(_artifact(path, name=name, kind=kind, metadata=metadata))
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        self._run.summary.update(
+            {key: value["value"] if isinstance(value, Mapping) else value for key, value in values.items()}
+        )
+
+    def finish(self, status: Status = "finished") -> None:
+        where = self._run.dir if self._run.offline else self._run.url
+        try:
+            self._run.finish(exit_code=0 if status == "finished" else 1)
+        finally:
+            for variable in self._borrowed:
+                os.environ.pop(variable, None)
+        if self._run.offline:
+            logger.info("W&B run (offline; upload it with `wandb sync`): %s", Path(where).parent)
+        elif where:
+            logger.info("W&B run: %s", where)
+
+    def _define_axis(self, kimg: float | None) -> None:
+        """Every curve is drawn over kimg; a run that never gives one keeps W&B's own step."""
+        if kimg is None or self._axis_defined:
+            return
+        self._run.define_metric(KIMG, overwrite=True)
+        self._run.define_metric("*", step_metric=KIMG, step_sync=True, overwrite=True)
+        self._axis_defined = True
+
+
+def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
+    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run."""
+    import wandb
+
+    arguments = {
+        "project": project,
+        "entity": entity,
+        "id": _run_id(run.output_dir),
+        "resume": "allow",
+        "name": run.name,
+        "group": run.group,
+        "job_type": run.job_type,
+        "tags": [tag[:_MAX_TAG] for tag in run.tags],
+        "notes": run.notes,
+        "config": to_json(run.config),
+        "allow_val_change": True,
+        "dir": os.environ["WANDB_DIR"],
+        "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=30),
+    }
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    try:
+        return wandb.init(mode=mode, **arguments)
+    except wandb.Error as error:
+        logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
+        return wandb.init(mode="offline", **arguments)
+
+
+def has_account() -> bool:
+    """Whether there are credentials for the server: WANDB_API_KEY, an identity token, or a line in the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return host in netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _run_id(output_dir: Path) -> str:
+    """A W&B sweep agent's id, else the one in the output folder, else a new one that is written there."""
+    path = output_dir / "wandb" / "run-id.txt"
+    run_id = os.environ.get("WANDB_RUN_ID") or (path.read_text().strip() if path.exists() else "")
+    if not run_id:
+        run_id = secrets.token_hex(4)
+        ensure_folder(path.parent)
+        path.write_text(run_id + "\n")
+    return run_id
+
+
+def _set_folders(output_dir: Path) -> list[str]:
+    """Point W&B's folders below `output_dir` where the user has not set them; returns the variables that were set."""
+    free = {variable: output_dir / folder for variable, folder in _FOLDERS.items() if variable not in os.environ}
+    for variable, folder in free.items():
+        os.environ[variable] = str(ensure_folder(folder))
+    return list(free)
+
+
+def _artifact(
+    path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None
+) -> wandb.Artifact:
+    """The file or folder and its metadata; a data set by reference: images are not uploaded, their fingerprint is."""
+    import wandb
+
+    plain = to_json(metadata or {})
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata=plain)
+    if path is None or kind == "dataset":
+        with artifact.new_file("metadata.json") as file:
+            json.dump(plain, file, indent=2, sort_keys=True)
+    if path is not None and kind == "dataset":
+        artifact.add_reference(Path(path).resolve().as_uri(), checksum=False)
+    elif path is not None and Path(path).is_dir():
+        artifact.add_dir(str(path))
+    elif path is not None:
+        artifact.add_file(str(path))
+    return artifact
