@@ -27,14 +27,16 @@ class OneLine(CompactHydraException):
 
 
 def build(node: Any, **kwargs: Any) -> Any:
-    """Build what `node` (a mapping with `_target_`) describes; `kwargs` are passed to its constructor.
+    """Build what `node` describes: a mapping with `_target_`, or any tree of lists and mappings that holds such.
+
+    `kwargs` are passed to the constructor of a `_target_`.
 
     The arguments go straight to the constructor, never through OmegaConf: networks, tensors and configs that hold
     `_target_` keys of their own arrive untouched. With `_partial_: true` in the node a partial comes back.
     A UserError raised by the constructor comes out as it is; a target that does not exist, or an argument that
     it does not take, becomes a UserError.
     """
-    if not isinstance(node, (Mapping, DictConfig)):
+    if not isinstance(node, (Mapping, DictConfig)) or "_target_" not in node:
         return hydra.utils.instantiate(node, _convert_="all")
     try:
         target = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
