@@ -1,0 +1,79 @@
+"""Straight lines and great circles between batches of codes; exact at both ends.
+
+Computed in float64 (float32 on devices that have nothing else), because PPL steps by a ten-thousandth of the way.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Below this sine of the angle, two directions count as parallel or antipodal; float32 codes cannot say more.
+_SAME_LINE = 1e-7
+_TINY = 1e-30  # keeps 0 / 0 from becoming NaN
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Straight line: a (N or 1, ...), b (N or 1, ...), t (N,) -> (N, ...) in the dtype of `a`.
+
+    `a` itself at t = 0 and `b` itself at t = 1, bit for bit; a constant where a equals b.
+    """
+    weight = _along_first(t, a)
+    start, end = _precise(a), _precise(b)
+    between = start + weight * (end - start)
+    return _with_exact_ends(between, a, b, weight)
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Great circle about the origin over the last dimension: a (N or 1, ..., D), b alike, t (N,) -> (N, ..., D).
+
+    The direction turns at constant speed (Shoemake 1985, "Animating rotation with quaternion curves"), the length goes
+    linearly from |a| to |b|; unit vectors stay unit vectors. Every vector along the last dimension turns on its own: a
+    (num_ws, w_dim) code is num_ws rotations, not one. Degenerate cases: parallel vectors (also equal ones, and where
+    one of them is zero) give the straight line, the limit of the formula; antipodal ones have no unique great circle
+    and take the one through the coordinate axis that is most orthogonal to `a`.
+    """
+    weight = _along_first(t, a)
+    start, end = torch.broadcast_tensors(_precise(a), _precise(b))
+    length_a, length_b = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
+    direction_a, direction_b = _directions(start, end, length_a, length_b)
+    angle, tangent = _angle_and_tangent(direction_a, direction_b)
+    direction = direction_a * torch.cos(weight * angle) + tangent * torch.sin(weight * angle)
+    between = direction * (length_a + weight * (length_b - length_a))
+    return _with_exact_ends(between, a, b, weight)
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def _along_first(t: Tensor, like: Tensor) -> Tensor:
+    """t (N,) -> (N, 1, ..., 1) with as many dimensions as `like`, on its device."""
+    return _precise(t.to(like.device)).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def _with_exact_ends(between: Tensor, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+    rounded = between.to(a.dtype)
+    return torch.where(weight == 0, a, torch.where(weight == 1, b.to(a.dtype), rounded))
+
+
+def _directions(a: Tensor, b: Tensor, length_a: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit vectors; a zero vector borrows the direction of the other, which makes its path the straight line."""
+    unit_a, unit_b = a / length_a.clamp_min(_TINY), b / length_b.clamp_min(_TINY)
+    return torch.where(length_a == 0, unit_b, unit_a), torch.where(length_b == 0, unit_a, unit_b)
+
+
+def _angle_and_tangent(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Angle between unit vectors (accurate also near 0 and pi, Kahan 2006) and the unit tangent at `a` towards `b`."""
+    angle = 2 * torch.atan2((a - b).norm(dim=-1, keepdim=True), (a + b).norm(dim=-1, keepdim=True))
+    sideways = b - (a * b).sum(dim=-1, keepdim=True) * a
+    sine = sideways.norm(dim=-1, keepdim=True)
+    tangent = torch.where(sine > _SAME_LINE, sideways / sine.clamp_min(_SAME_LINE), _any_tangent(a))
+    return angle, tangent
+
+
+def _any_tangent(a: Tensor) -> Tensor:
+    """A unit vector orthogonal to `a`: the coordinate axis where |a| is smallest, made orthogonal."""
+    axis = torch.zeros_like(a).scatter_(-1, a.abs().argmin(dim=-1, keepdim=True), 1.0)
+    sideways = axis - (a * axis).sum(dim=-1, keepdim=True) * a
+    return sideways / sideways.norm(dim=-1, keepdim=True).clamp_min(_SAME_LINE)

@@ -1,0 +1,1 @@
+"""Latents to paths, paths to frames, frames to strip, video and numbers."""

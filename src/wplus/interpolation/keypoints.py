@@ -1,0 +1,115 @@
+"""Key points of a film: latents brought to one space, with their noise, labels and names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.latents import SPACES, Latent, Space, ws_of
+
+
+@dataclass(frozen=True)
+class KeyPoints:
+    """K points of one space, ready to be joined by a path."""
+
+    codes: Tensor
+    """(K, z_dim) in z, (K, w_dim) in w, (K, num_ws, w_dim) in w+."""
+    space: Space
+    names: tuple[str, ...]
+    noise: tuple[Tensor, ...] | None = None
+    """One (K, 1, H, W) per noise layer, or None for the generator's stored noise."""
+    labels: Tensor | None = None
+    """(K, c_dim), needed in z only: past the mapping network a code carries its label."""
+    truncation_psi: float = 1.0
+    truncation_cutoff: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def to(self, device: torch.device | str) -> KeyPoints:
+        """The same points on another device."""
+        noise = None if self.noise is None else tuple(layer.to(device) for layer in self.noise)
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, codes=self.codes.to(device), noise=noise, labels=labels)
+
+
+def key_points(
+    latents: Sequence[Latent], generator: Any, *, names: Sequence[str], space: str = "auto", noise: str = "auto"
+) -> KeyPoints:
+    """Bring latents to one space.
+
+    `space`: z, w, w+, or auto for the first space that holds them all. A code goes from z to w to w+ (its truncation
+    and label applied on the way) and never back.
+    `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
+    (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
+    some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
+    """
+    space = _common_space(latents) if space == "auto" else space
+    if space not in SPACES:
+        raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
+    codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
+    points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise))
+    return _with_mapping_inputs(points, latents) if space == "z" else points
+
+
+def _common_space(latents: Sequence[Latent]) -> Space:
+    """The last in the order z, w, w+ that occurs; w+ where w would lose the difference that a cutoff makes."""
+    space = max((latent.space for latent in latents), key=SPACES.index)
+    return "w+" if space == "w" and any(_has_cutoff(latent) for latent in latents) else space
+
+
+def _has_cutoff(latent: Latent) -> bool:
+    """Whether truncation leaves the layers of one w different from each other."""
+    return latent.truncation_psi != 1 and latent.truncation_cutoff is not None
+
+
+@torch.no_grad()
+def _lift(latent: Latent, name: str, generator: Any, space: str) -> Tensor:
+    """The code of one latent in `space`; past the mapping network its truncation is applied."""
+    if SPACES.index(latent.space) > SPACES.index(space):
+        raise UserError(
+            f"'{name}' is a latent of {latent.space} and cannot go back to {space}; "
+            f"choose space={latent.space} or auto."
+        )
+    if space == "z":
+        return latent.code
+    if space == "w" and _has_cutoff(latent):
+        raise UserError(
+            f"'{name}' has a truncation cutoff, so its layers differ and w cannot hold it; choose space=w+."
+        )
+    ws = ws_of(latent, generator)
+    return ws if space == "w+" else ws[0]
+
+
+def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tuple[Tensor, ...] | None:
+    if choice not in ("auto", "const", "own"):
+        raise UserError(f"noise={choice} is no policy; allowed are auto, const, own.")
+    without = [name for latent, name in zip(latents, names, strict=True) if latent.noise is None]
+    if choice == "own" and without:
+        raise UserError(
+            f"noise=own needs noise in every latent, and '{without[0]}' has none; choose noise=auto or const."
+        )
+    if choice == "const" or without:
+        return None
+    layers = zip(*(latent.noise or () for latent in latents), strict=True)
+    return tuple(torch.stack([noise.reshape(1, *noise.shape[-2:]) for noise in layer]) for layer in layers)
+
+
+def _with_mapping_inputs(points: KeyPoints, latents: Sequence[Latent]) -> KeyPoints:
+    """In z the mapping network runs on every frame: label and truncation of the latents go along."""
+    truncations = {(latent.truncation_psi, latent.truncation_cutoff) for latent in latents}
+    if len(truncations) > 1:
+        raise UserError(f"The z latents differ in truncation ({_listed(truncations)}); interpolate them in w or w+.")
+    psi, cutoff = truncations.pop()
+    labelled = all(latent.label is not None for latent in latents)
+    labels = torch.stack([latent.label for latent in latents]) if labelled else None
+    return replace(points, labels=labels, truncation_psi=psi, truncation_cutoff=cutoff)
+
+
+def _listed(truncations: set[tuple[float, int | None]]) -> str:
+    return ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))

@@ -1,0 +1,47 @@
+"""Positions along a chain of key points -> images, in batches, so that a film of any length fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.paths import Path, along, lerp, slerp
+
+
+def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Yield the frames at positions t (T,) in [0, K-1] as batches (B, C, H, W), float, about [-1, 1].
+
+    Codes and noise are computed batch by batch too: nothing grows with T.
+    """
+    for positions in t.split(batch_size):
+        yield render_batch(generator, points, path=path, t=positions)
+
+
+@torch.no_grad()
+def render_batch(generator: Any, points: KeyPoints, *, path: Path, t: Tensor) -> Tensor:
+    """Images (T, C, H, W) at positions t (T,).
+
+    Codes follow `path`. Labels (in z) go straight from one to the next. Noise maps go along the great circle: they
+    have an rms of one, which a straight line would shrink to 0.71 half way and so smooth the picture there.
+    """
+    codes = along(points.codes, t, path=path)
+    noise = None if points.noise is None else [_noise_along(layer, t) for layer in points.noise]
+    return generator.synthesis(_ws(generator, points, codes, t), noise_mode="const", noise=noise)
+
+
+def _ws(generator: Any, points: KeyPoints, codes: Tensor, t: Tensor) -> Tensor:
+    """Codes of any space -> (T, num_ws, w_dim)."""
+    if points.space == "z":
+        labels = None if points.labels is None else along(points.labels, t, path=lerp)
+        cutoff = points.truncation_cutoff
+        return generator.mapping(codes, labels, truncation_psi=points.truncation_psi, truncation_cutoff=cutoff)
+    return codes if points.space == "w+" else codes[:, None].repeat(1, generator.num_ws, 1)
+
+
+def _noise_along(layer: Tensor, t: Tensor) -> Tensor:
+    """Noise (K, 1, H, W) at positions t (T,): (T, 1, H, W), each map one vector of H * W numbers."""
+    return along(layer.flatten(1), t, path=slerp).unflatten(1, layer.shape[1:])

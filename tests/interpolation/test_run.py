@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from wplus.checkpoint import Models
+from wplus.errors import UserError
+from wplus.interpolation.paths import lerp, slerp
+from wplus.interpolation.run import interpolate
+from wplus.latents import Latent, synthesize
+from wplus.models.stylegan2 import Generator
+from wplus.tracking import Sink, Tracker
+
+
+class Recorder(Sink):
+    def __init__(self) -> None:
+        self.seen: dict[str, object] = {}
+
+    def image(self, key: str, path: Path, *, caption: str = "", kimg: float | None = None) -> None:
+        self.seen[key] = path
+
+    def video(self, key: str, path: Path, *, kimg: float | None = None) -> None:
+        self.seen[key] = path
+
+    def table(self, key: str, columns: list[str], rows: list[list[object]]) -> None:
+        self.seen[key] = [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def summary(self, values: dict[str, object]) -> None:
+        self.seen |= values
+
+
+@pytest.fixture
+def models(generator: Generator) -> Models:
+    return Models(generator=generator)
+
+
+def latents(models: Models, num: int) -> list[Latent]:
+    return [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(num)]
+
+
+def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
+    recorder, chosen = Recorder(), latents(models, 3)
+    film = interpolate(
+        models, chosen, path=functools.partial(slerp), perceptual=perceptual, output_dir=tmp_path, names=["a", "b", "c"],
+        tracker=Tracker([recorder]), num_frames=7, batch_size=4, fps=10, frames="keep", num_columns=4,
+    )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "distances.png",
+        "film.gif",
+        "film.mp4",
+        "frames",
+        "strip.png",
+    ]
+    frames = sorted((tmp_path / "frames").iterdir())
+    assert [path.name for path in frames] == [f"frame_{index:05d}.png" for index in range(13)]
+    with Image.open(film.files["gif"]) as gif:
+        assert (gif.n_frames, gif.size) == (13, (256, 256))
+    assert film.titles == ("a to b: slerp in z", "b to c: slerp in z")
+    assert film.steps.shape == (2, 6)
+    assert recorder.seen["interpolation/film"] == tmp_path / "film.mp4"
+    assert [row["transition"] for row in recorder.seen["interpolation/transitions"]] == list(film.titles)
+    entry = recorder.seen["interpolation/step_cv"]
+    assert entry["value"] == film.values["step_cv"]
+    assert entry["protocol"]["distance"] == "mean_colour"
+    assert entry["protocol"]["path"] == "slerp"
+
+
+def test_distances_are_those_of_the_frames(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
+    chosen = latents(models, 2)
+    film = interpolate(models, chosen, path=lerp, perceptual=perceptual, output_dir=tmp_path, num_frames=5, space="w")
+    codes = torch.stack([models.generator.mapping(latent.code[None])[0, 0] for latent in chosen])
+    along = [codes[0] + t * (codes[1] - codes[0]) for t in torch.linspace(0, 1, 5)]
+    images = synthesize([Latent(code, "w", "") for code in along], models.generator)
+    expected = images.mean(dim=(1, 2, 3)).diff().abs().double()
+    torch.testing.assert_close(film.steps[0], expected, atol=1e-6, rtol=0)
+
+
+def test_the_other_convention_is_the_film_backwards(
+    models: Models, perceptual: torch.nn.Module, tmp_path: Path
+) -> None:
+    chosen = latents(models, 3)
+    options = {"path": slerp, "perceptual": perceptual, "num_frames": 5, "frames": "keep", "names": ["a", "b", "c"]}
+    forward = interpolate(models, chosen, output_dir=tmp_path / "f", **options)
+    backward = interpolate(models, chosen, output_dir=tmp_path / "b", alpha="a_at_one", **options)
+    torch.testing.assert_close(backward.steps, forward.steps.flip(0, 1), atol=1e-6, rtol=0)
+    assert backward.titles == ("c to b: slerp in z", "b to a: slerp in z")
+    first, last = tmp_path / "b" / "frames" / "frame_00000.png", tmp_path / "f" / "frames" / "frame_00008.png"
+    with Image.open(first) as one, Image.open(last) as other:
+        assert max(high for _, high in _difference(one, other)) <= 1
+
+
+def _difference(one: Image.Image, other: Image.Image) -> tuple[tuple[int, int], ...]:
+    from PIL import ImageChops
+
+    return ImageChops.difference(one, other).getextrema()
+
+
+def test_frames_of_a_longer_film_go(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
+    chosen = latents(models, 2)
+    for num_frames in (6, 3):
+        interpolate(
+            models, chosen, path=lerp, perceptual=perceptual, output_dir=tmp_path, num_frames=num_frames, frames="keep"
+        )
+    assert len(list((tmp_path / "frames").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"frames": "all"}, "frames=all"),
+        ({"upscale": "big"}, "upscale=big"),
+        ({"fps": 0}, "fps=0"),
+        ({"num_frames": 1}, "got 1"),
+    ],
+)
+def test_bad_options_are_refused_in_a_sentence(
+    models: Models, perceptual: torch.nn.Module, tmp_path: Path, options: dict[str, object], word: str
+) -> None:
+    with pytest.raises(UserError, match=word):
+        interpolate(models, latents(models, 2), path=lerp, perceptual=perceptual, output_dir=tmp_path, **options)
