@@ -1,0 +1,48 @@
+"""Checkpoints of other projects, read and written without running anything that a file contains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from wplus.adapters import nvlabs, restricted, rosinality
+from wplus.errors import UserError
+
+__all__ = ["read_foreign"]
+
+LAYOUTS = (nvlabs, rosinality)
+
+
+def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks of another project's checkpoint by role ("generator", "discriminator"), and metadata for JSON.
+
+    Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
+    of e4e and pSp (their decoder). Raises UserError with the reason for anything else.
+    """
+    content = _content(path)
+    layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
+    if layout is None:
+        raise UserError(
+            f"'{path}' holds {_summary(content)}; read are NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's "
+            "(state_dict with decoder) checkpoints."
+        )
+    networks, metadata = layout.read(content, f"'{path}'")
+    return networks, {"source": Path(path).name, **metadata}
+
+
+def _content(path: str | Path) -> Any:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
+    return restricted.read_torch(path) if restricted.is_torch(start) else restricted.read_pickle(path)
+
+
+def _summary(content: Any) -> str:
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__}"
+    names = [repr(str(name)[:40]) for name in list(content)[:5]]
+    return f"a dict of {', '.join(names) or 'nothing'}{', ...' if len(content) > 5 else ''}"

@@ -1,0 +1,252 @@
+"""NVlabs' StyleGAN2 (stylegan2-ada-pytorch and the StyleGAN2 networks of stylegan3) <-> ours.
+
+Parameter names are the same. Theirs also store the resampling filter with every layer, which ours has built in. Two
+forms are read: the `.pkl` of their trainer, {G, D, G_ema, augment_pipe, training_set_kwargs} with persistent objects,
+and a dict of state dicts under the same names ("G_ema", "D", ...), with or without the constructors' arguments
+("G_kwargs", "D_kwargs"); sizes come from the shapes. The second form is what `export` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from wplus.adapters.rebuild import (
+    channel_budget,
+    count,
+    entry,
+    estimate_average,
+    fill,
+    plain,
+    require_kernel,
+    resampling_kernel,
+)
+from wplus.adapters.restricted import Persistent, as_tensors
+from wplus.errors import UserError
+from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
+
+GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
+FILTER = "resample_filter"
+MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
+
+CLAMP = "it guards half precision, ten times beyond the values that occur"
+
+# Constructor arguments, at any depth, that change the function without showing in a name or shape.
+FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
+
+
+def recognises(content: Any) -> bool:
+    """Whether `content` (of a pickle or torch file) looks like NVlabs' layout."""
+    return isinstance(content, Mapping) and bool(_split(content).keys() & {*GENERATORS, "D"})
+
+
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks by role ("generator", "discriminator") and metadata; `origin` names the file in errors.
+
+    UserError names the tensor, class or argument that StyleGAN2 does not have.
+    """
+    parts = _split(content)
+    networks: dict[str, nn.Module] = {}
+    metadata: dict[str, Any] = {"format": "nvlabs"}
+    name = next((name for name in GENERATORS if parts.get(name)), None)
+    if name:
+        tensors, kwargs = _opened(parts, name, origin)
+        networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
+        metadata |= {"generator": name, "w_avg": average}
+        if kwargs.get("conv_clamp"):
+            metadata["conv_clamp"] = f"{kwargs['conv_clamp']} in the file, not applied: {CLAMP}"
+    if parts.get("D"):
+        _add_discriminator(*_opened(parts, "D", origin), networks, metadata, f"{origin}, D")
+    if "training_set_kwargs" in content:
+        metadata["training_set_kwargs"] = plain(content["training_set_kwargs"])
+    return networks, metadata
+
+
+def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
+    """Our networks as state dicts under NVlabs' names, resampling filters included, with their constructors' arguments.
+
+    `G_kwargs` and `D_kwargs` are for `training.networks_stylegan2` of NVlabs' stylegan3 repository.
+    """
+    content: dict[str, Any] = {}
+    if generator is not None:
+        content |= {"G_ema": _with_filters(generator), "G_kwargs": _generator_kwargs(generator)}
+    if discriminator is not None:
+        content |= {"D": _with_filters(discriminator), "D_kwargs": _discriminator_kwargs(discriminator)}
+    return content
+
+
+# --- what a file holds ----------------------------------------------------------------------------------------------
+
+
+def _split(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The networks in `content`, also where names are flat ("G_ema.synthesis.b4.const") or those of one network."""
+    if "synthesis.b4.const" in content:
+        return {"G_ema": content}
+    if "b4.fc.weight" in content:
+        return {"D": content}
+    parts = {name: value for name, value in content.items() if isinstance(value, (Mapping, Persistent))}
+    for name, value in content.items():
+        network, _, rest = str(name).partition(".")
+        if rest and network in (*GENERATORS, "D"):
+            parts.setdefault(network, {})[rest] = value
+    return parts
+
+
+def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and constructor's arguments of one network."""
+    part = parts[name]
+    if isinstance(part, Persistent):
+        tensors, kwargs = module_tensors(part, origin), part.state.get("_init_kwargs", {})
+    else:
+        tensors, kwargs = as_tensors(part), parts.get(f"{name[0]}_kwargs", {})
+    kwargs = _flat(kwargs)
+    for argument, expected in FIXED_ARGUMENTS.items():
+        if kwargs.get(argument, expected) != expected:
+            raise UserError(
+                f"{origin}, {name}: {argument} = {kwargs[argument]!r} cannot be rebuilt, only {expected!r}."
+            )
+    return _without_filters(tensors, f"{origin}, {name}"), kwargs
+
+
+def module_tensors(module: Persistent, origin: str, prefix: str = "") -> dict[str, Tensor]:
+    """Parameters and buffers of a persistent module and all within it, by their dotted names."""
+    if prefix.count(".") > MAX_DEPTH:
+        raise UserError(f"{origin}: modules are nested more than {MAX_DEPTH} deep, at '{prefix}'.")
+    own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
+    tensors = {f"{prefix}{name}": tensor for name, tensor in as_tensors(own).items()}
+    for name, child in module.state.get("_modules", {}).items():
+        if isinstance(child, Persistent):
+            tensors |= module_tensors(child, origin, f"{prefix}{name}.")
+    return tensors
+
+
+def _flat(kwargs: Any) -> dict[str, Any]:
+    """Arguments with those of inner modules ("synthesis_kwargs", "mapping_kwargs", ...) beside the outer ones."""
+    flat: dict[str, Any] = {}
+    for name, value in (kwargs or {}).items():
+        flat |= _flat(value) if str(name).endswith("_kwargs") else {name: value}
+    return flat
+
+
+def _without_filters(tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if name.endswith(FILTER):
+            require_kernel(name, tensor, 1.0, origin)
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith(FILTER)}
+
+
+# --- to ours --------------------------------------------------------------------------------------------------------
+
+
+def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> tuple[Generator, str]:
+    _require_architecture(kwargs, "skip", origin)
+    generator = Generator(**_generator_arguments(tensors, kwargs, origin))
+    has_average = "mapping.w_avg" in tensors
+    fill(generator, {"mapping.w_avg": generator.mapping.w_avg, **tensors}, origin)
+    return generator, "from the file" if has_average else estimate_average(generator)
+
+
+def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> dict[str, Any]:
+    affine, first = "synthesis.b4.conv1.affine.weight", entry(tensors, "mapping.fc0.weight", origin)
+    resolutions = _resolutions(tensors, "synthesis.b{}.conv1.weight", origin)
+    channels = {res: len(entry(tensors, f"synthesis.b{res}.conv1.weight", origin)) for res in resolutions}
+    w_dim = entry(tensors, affine, origin).shape[1]
+    c_dim = tensors["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in tensors else 0
+    return {
+        "resolution": resolutions[-1],
+        "z_dim": first.shape[1] - (w_dim if c_dim else 0),
+        "w_dim": w_dim,
+        "c_dim": c_dim,
+        "img_channels": len(entry(tensors, f"synthesis.b{resolutions[-1]}.torgb.weight", origin)),
+        "num_mapping_layers": count(tensors, "mapping.fc{}.weight"),
+        **channel_budget(channels, origin, stated=kwargs),
+    }
+
+
+def _add_discriminator(
+    tensors: dict[str, Tensor],
+    kwargs: dict[str, Any],
+    networks: dict[str, nn.Module],
+    metadata: dict[str, Any],
+    origin: str,
+) -> None:
+    """A generator is worth having without its discriminator, if that is of a kind that we do not build."""
+    architecture = kwargs.get("architecture", "resnet")
+    if architecture == "resnet" or not networks:
+        networks["discriminator"] = _discriminator(tensors, kwargs, origin)
+    else:
+        metadata["discriminator"] = f"left out: the architecture '{architecture}' cannot be rebuilt, only 'resnet'"
+
+
+def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
+    _require_architecture(kwargs, "resnet", origin)
+    discriminator = Discriminator(**_discriminator_arguments(tensors, kwargs, origin))
+    fill(discriminator, tensors, origin)
+    return discriminator
+
+
+def _discriminator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> dict[str, Any]:
+    resolutions = _resolutions(tensors, "b{}.conv1.weight", origin, first=8)
+    channels = {res: entry(tensors, f"b{res}.conv1.weight", origin).shape[1] for res in resolutions}
+    channels[4] = len(entry(tensors, "b4.fc.weight", origin))
+    has_mapping = "mapping.embed.weight" in tensors
+    group_size = kwargs.get("mbstd_group_size", 4)
+    return {
+        "resolution": resolutions[-1],
+        "c_dim": tensors["mapping.embed.weight"].shape[1] if has_mapping else 0,
+        "img_channels": entry(tensors, f"b{resolutions[-1]}.fromrgb.weight", origin).shape[1],
+        "num_mapping_layers": count(tensors, "mapping.fc{}.weight") if has_mapping else 8,
+        "mbstd_group_size": 2**30 if group_size is None else group_size,  # None is theirs for the whole batch
+        **channel_budget(channels, origin, stated=kwargs),
+    }
+
+
+def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, first: int = 4) -> list[int]:
+    found = [res for res in (2**i for i in range(2, 15)) if pattern.format(res) in tensors]
+    if not found:
+        entry({}, pattern.format(first), origin)
+    return [res for res in block_resolutions(found[-1]) if res >= first]
+
+
+def _require_architecture(kwargs: Mapping[str, Any], expected: str, origin: str) -> None:
+    found = kwargs.get("architecture", expected)
+    if found != expected:
+        raise UserError(f"{origin}: the architecture '{found}' cannot be rebuilt, only '{expected}'.")
+
+
+# --- to theirs ------------------------------------------------------------------------------------------------------
+
+
+def _with_filters(network: nn.Module) -> dict[str, Tensor]:
+    """State dict plus the filters that NVlabs' modules register: one per convolution and one per block."""
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    names = [name for name in state if not name.startswith("mapping.")]
+    owners = {name.rpartition(".")[0] for name in names if state[name].ndim == 4 and "torgb" not in name}
+    blocks = {".".join(part for part in owner.split(".")[:-1]) for owner in owners}
+    has_filter = owners | (blocks - {"b4"})  # the discriminator's last block does not resample
+    return state | {f"{owner}.{FILTER}": resampling_kernel() for owner in sorted(has_filter)}
+
+
+def _generator_kwargs(generator: Generator) -> dict[str, Any]:
+    own = generator.arguments
+    sizes = {name: own[name] for name in ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max")}
+    fixed = {"architecture": "skip", "num_fp16_res": 0, "conv_clamp": None}
+    return {
+        **sizes,
+        "img_resolution": own["resolution"],
+        "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
+        **fixed,
+    }
+
+
+def _discriminator_kwargs(discriminator: Discriminator) -> dict[str, Any]:
+    own = discriminator.arguments
+    sizes = {name: own[name] for name in ("c_dim", "img_channels", "channel_base", "channel_max")}
+    inner = {
+        "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
+        "epilogue_kwargs": {"mbstd_group_size": own["mbstd_group_size"]},
+    }
+    fixed = {"architecture": "resnet", "num_fp16_res": 0, "conv_clamp": None}
+    return {**sizes, "img_resolution": own["resolution"], **inner, **fixed}

@@ -1,0 +1,108 @@
+"""From tensors under known names to our networks: sizes are read off the shapes, and whatever does not fit is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.models.ops import FIR_TAPS
+from wplus.models.stylegan2 import Generator, num_channels
+
+PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
+NUM_AVERAGED = 10_000
+MISSING = "is missing; only complete StyleGAN2 networks are read"
+
+
+def channel_budget(
+    channels: Mapping[int, int], origin: str, *, stated: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """`channel_base` and `channel_max` with min(channel_base // r, channel_max) == channels[r] at every resolution r.
+
+    Several may do: those that the file states, the published ones, the smallest, in this order. UserError when none do.
+    """
+    named = stated or {}
+    candidates = [(named.get("channel_base"), named.get("channel_max")), *PUBLISHED_BUDGETS]
+    candidates.append((max(res * num for res, num in channels.items()), max(channels.values())))
+    for base, maximum in candidates:
+        is_given = isinstance(base, int) and isinstance(maximum, int)
+        if is_given and all(num_channels(res, base, maximum) == num for res, num in channels.items()):
+            return {"channel_base": base, "channel_max": maximum}
+    table = ", ".join(f"{num} at {res} px" for res, num in sorted(channels.items()))
+    raise UserError(f"{origin} has {table} channels; only min(base / resolution, maximum) can be rebuilt.")
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Copy `tensors` into `network`, all of them and nothing else.
+
+    UserError names the first that is unknown, missing or of another shape.
+    """
+    own = network.state_dict()
+    _refuse(sorted(set(tensors) - set(own)), origin, "is not part of StyleGAN2")
+    _refuse(sorted(set(own) - set(tensors)), origin, MISSING)
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
+    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def entry(tensors: Mapping[str, Tensor], name: str, origin: str) -> Tensor:
+    """`tensors[name]`, or a UserError that says that it is missing."""
+    if name not in tensors:
+        _refuse([name], origin, MISSING)
+    return tensors[name]
+
+
+def refuse_shape(name: str, tensor: Tensor, expected: object, origin: str) -> NoReturn:
+    """Raise the UserError about a tensor of another shape than `expected`."""
+    raise UserError(f"{origin}: '{name}' has the shape {tuple(tensor.shape)}, where {expected} was expected.")
+
+
+def count(tensors: Iterable[str], pattern: str) -> int:
+    """How many of pattern.format(0), pattern.format(1), ... are there without a gap."""
+    names, num = set(tensors), 0
+    while pattern.format(num) in names:
+        num += 1
+    return num
+
+
+def resampling_kernel(gain: float = 1.0) -> Tensor:
+    """StyleGAN2's filter as the projects store it: the outer product of [1, 3, 3, 1], its sum `gain`; (4, 4)."""
+    taps = torch.tensor(FIR_TAPS, dtype=torch.float32)
+    return torch.outer(taps, taps) * (gain / float(taps.sum()) ** 2)
+
+
+def require_kernel(name: str, kernel: Tensor, gain: float, origin: str) -> None:
+    """UserError unless a stored filter is the one that our networks have built in."""
+    expected = resampling_kernel(gain)
+    if kernel.shape != expected.shape or not torch.allclose(kernel.float(), expected, atol=1e-6):
+        raise UserError(f"{origin}: '{name}' is another resampling filter than [1, 3, 3, 1].")
+
+
+@torch.no_grad()
+def estimate_average(generator: Generator) -> str:
+    """Set `w_avg`, which the file lacks, to the mean w of 10,000 random z (and classes) of seed 0; says so in words."""
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(NUM_AVERAGED, generator.z_dim, generator=rng)
+    classes = torch.randint(max(generator.c_dim, 1), (NUM_AVERAGED,), generator=rng)
+    labels = nn.functional.one_hot(classes, generator.c_dim).float() if generator.c_dim else None
+    generator.mapping.w_avg.copy_(generator.mapping(z, labels)[:, 0].mean(dim=0))
+    return f"estimated from {NUM_AVERAGED} z of seed 0, the file has none"
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold of `value` (options of a training run, say); other things become their names."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+
+
+def _refuse(names: list[str], origin: str, problem: str) -> None:
+    if names:
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        raise UserError(f"{origin}: '{names[0]}'{more} {problem}.")

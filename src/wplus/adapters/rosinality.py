@@ -1,0 +1,296 @@
+"""rosinality's StyleGAN2 `.pt` ({g_ema, d, latent_avg}) <-> ours, and the decoder inside e4e and pSp `.pt`.
+
+Both projects compute the same function with the same numbers; names and shapes differ, element order does not:
+
+- Equalised weights are stored with unit variance and scaled when used, in both. rosinality scales the 3x3 modulated
+  weights too, which demodulation undoes (but for its epsilon of 1e-8), so that these are copied as they are.
+- The transposed convolution of an upsampling layer takes its weight unflipped, in both.
+- Their filters are stored with the network, times 4 where they upsample; ours has them built in.
+- `latent_avg`, of shape (w_dim,), is our w_avg. e4e and pSp store it once per style, (num_ws, w_dim): w_avg is the mean
+  of the rows, and where rows differ, metadata keeps them all ("latent_avg"), as encoders add them to their output. A
+  file without any has w_avg estimated, which metadata says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wplus.adapters.rebuild import (
+    channel_budget,
+    count,
+    entry,
+    estimate_average,
+    fill,
+    plain,
+    refuse_shape,
+    require_kernel,
+    resampling_kernel,
+)
+from wplus.adapters.restricted import as_tensors
+from wplus.errors import UserError
+from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
+
+GENERATORS = ("g_ema", "g")  # in the order of preference
+DECODER = "decoder."
+FIRST = "conv1.conv.weight"
+BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolution
+
+
+def recognises(content: Any) -> bool:
+    """Whether `content` of a torch file looks like rosinality's, e4e's or pSp's."""
+    return isinstance(content, Mapping) and _source(content) is not None
+
+
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks by role ("generator", "discriminator") and metadata; `origin` names the file in errors.
+
+    UserError names the tensor that is missing, unknown or of another shape.
+    """
+    source = _source(content)
+    assert source is not None, "ask `recognises` first"
+    name, tensors = source
+    networks: dict[str, nn.Module] = {}
+    metadata: dict[str, Any] = {"format": "e4e" if name == "decoder" else "rosinality", "generator": name}
+    if tensors:
+        generator = networks["generator"] = _generator(tensors, f"{origin}, {name}")
+        metadata |= _set_average(generator, content.get("latent_avg"), origin)
+    if content.get("d"):
+        networks["discriminator"] = _discriminator(as_tensors(content["d"]), f"{origin}, d")
+    options = content.get("opts", content.get("args"))
+    return networks, metadata | ({"options": plain(options)} if options else {})
+
+
+def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
+    """Our networks as {g_ema, latent_avg, d}, to be stored with `torch.save`.
+
+    rosinality's code fixes what a file cannot say. UserError for a conditional or grey network, one with other channels
+    than `channel_multiplier` 1 or 2 gives, or one whose z and w differ in size.
+    """
+    content: dict[str, Any] = {}
+    if generator is not None:
+        _require_theirs(generator, generator.synthesis.resolutions)
+        if generator.z_dim != generator.w_dim:
+            raise UserError(
+                f"rosinality's layout has one size for z and w, this generator {generator.z_dim} and {generator.w_dim}."
+            )
+        content |= {"g_ema": _their_generator(generator), "latent_avg": generator.mapping.w_avg.detach().cpu().clone()}
+    if discriminator is not None:
+        _require_theirs(discriminator, block_resolutions(discriminator.resolution))
+        content["d"] = _their_discriminator(discriminator)
+    return content
+
+
+# --- names: ours -> theirs ------------------------------------------------------------------------------------------
+
+
+def _generator_names(resolution: int, num_mapping_layers: int) -> dict[str, str]:
+    names = {"synthesis.b4.const": "input.input", **_layer("b4.conv1", "conv1", 0), **_colours("b4.torgb", "to_rgb1")}
+    for i, res in enumerate(block_resolutions(resolution)[1:]):
+        names |= _layer(f"b{res}.conv0", f"convs.{2 * i}", 2 * i + 1)
+        names |= _layer(f"b{res}.conv1", f"convs.{2 * i + 1}", 2 * i + 2)
+        names |= _colours(f"b{res}.torgb", f"to_rgbs.{i}")
+    for i in range(num_mapping_layers):  # theirs counts the normalisation of z as layer 0
+        names |= {f"mapping.fc{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
+    return names
+
+
+def _layer(ours: str, theirs: str, index: int) -> dict[str, str]:
+    pairs = {
+        "bias": f"{theirs}.activate.bias",
+        "noise_strength": f"{theirs}.noise.weight",
+        "noise_const": f"noises.noise_{index}",
+    }
+    return {f"synthesis.{ours}.{name}": other for name, other in pairs.items()} | _modulated(ours, theirs)
+
+
+def _colours(ours: str, theirs: str) -> dict[str, str]:
+    return {f"synthesis.{ours}.bias": f"{theirs}.bias"} | _modulated(ours, theirs)
+
+
+def _modulated(ours: str, theirs: str) -> dict[str, str]:
+    pairs = {"weight": "weight", "affine.weight": "modulation.weight", "affine.bias": "modulation.bias"}
+    return {f"synthesis.{ours}.{name}": f"{theirs}.conv.{other}" for name, other in pairs.items()}
+
+
+def _discriminator_names(resolution: int) -> dict[str, str]:
+    names = {f"b{resolution}.fromrgb.weight": "convs.0.0.weight", f"b{resolution}.fromrgb.bias": "convs.0.1.bias"}
+    for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
+        inner = {
+            "conv0.weight": "conv1.0.weight",
+            "conv0.bias": "conv1.1.bias",
+            "skip.weight": "skip.1.weight",
+            "conv1.weight": "conv2.1.weight",
+            "conv1.bias": "conv2.2.bias",
+        }
+        names |= {f"b{res}.{ours}": f"convs.{i}.{theirs}" for ours, theirs in inner.items()}
+    last = {
+        "conv.weight": "final_conv.0.weight",
+        "conv.bias": "final_conv.1.bias",
+        "fc.weight": "final_linear.0.weight",
+        "fc.bias": "final_linear.0.bias",
+        "out.weight": "final_linear.1.weight",
+        "out.bias": "final_linear.1.bias",
+    }
+    return names | {f"b4.{ours}": theirs for ours, theirs in last.items()}
+
+
+def _kernels(resolution: int) -> dict[str, float]:
+    """Their stored filters in a generator of this size, all of which upsample."""
+    num_ups = len(block_resolutions(resolution)) - 1
+    names = [f"convs.{2 * i}.conv.blur.kernel" for i in range(num_ups)] + [
+        f"to_rgbs.{i}.upsample.kernel" for i in range(num_ups)
+    ]
+    return dict.fromkeys(names, 4.0)
+
+
+def _discriminator_kernels(resolution: int) -> dict[str, float]:
+    blocks = range(1, len(block_resolutions(resolution)))
+    return dict.fromkeys([f"convs.{i}.{part}.0.kernel" for i in blocks for part in ("conv2", "skip")], 1.0)
+
+
+# --- to ours --------------------------------------------------------------------------------------------------------
+
+
+def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
+    """Name and tensors of the generator in a file, which are empty in a file with a discriminator only."""
+    for name in GENERATORS:
+        if isinstance(content.get(name), Mapping):
+            return name, as_tensors(content[name])
+    if FIRST in content:
+        return "g_ema", as_tensors(dict(content))
+    state = content.get("state_dict")
+    if isinstance(state, Mapping) and DECODER + FIRST in state:
+        return "decoder", {
+            name.removeprefix(DECODER): tensor for name, tensor in as_tensors(state).items() if name.startswith(DECODER)
+        }
+    return ("", {}) if isinstance(content.get("d"), Mapping) else None
+
+
+def _generator(tensors: dict[str, Tensor], origin: str) -> Generator:
+    arguments = _generator_arguments(tensors, origin)
+    resolution = arguments["resolution"]
+    names = _generator_names(resolution, arguments["num_mapping_layers"])
+    generator = Generator(**arguments)
+    ours = _renamed(tensors, names, _kernels(resolution), generator, origin)
+    fill(generator, {**ours, "mapping.w_avg": generator.mapping.w_avg}, origin)
+    return generator
+
+
+def _generator_arguments(tensors: dict[str, Tensor], origin: str) -> dict[str, Any]:
+    resolution = 4 * 2 ** count(tensors, "to_rgbs.{}.bias")
+    channels = {4: entry(tensors, FIRST, origin).shape[1]}
+    for i, res in enumerate(block_resolutions(resolution)[1:]):
+        channels[res] = entry(tensors, f"convs.{2 * i + 1}.conv.weight", origin).shape[1]
+    return {
+        "resolution": resolution,
+        "z_dim": entry(tensors, "style.1.weight", origin).shape[1],
+        "w_dim": entry(tensors, "conv1.conv.modulation.weight", origin).shape[1],
+        "img_channels": entry(tensors, "to_rgb1.conv.weight", origin).shape[1],
+        "num_mapping_layers": count(["style.0.weight", *tensors], "style.{}.weight") - 1,
+        **channel_budget(channels, origin),
+    }
+
+
+def _discriminator(tensors: dict[str, Tensor], origin: str) -> Discriminator:
+    resolution = 4 * 2 ** (count(["convs.0.skip.1.weight", *tensors], "convs.{}.skip.1.weight") - 1)
+    channels = {resolution: len(entry(tensors, "convs.0.0.weight", origin))}
+    for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
+        channels[res // 2] = len(entry(tensors, f"convs.{i}.skip.1.weight", origin))
+    img_channels = tensors["convs.0.0.weight"].shape[1]
+    discriminator = Discriminator(resolution=resolution, img_channels=img_channels, **channel_budget(channels, origin))
+    names, kernels = _discriminator_names(resolution), _discriminator_kernels(resolution)
+    fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
+    return discriminator
+
+
+def _renamed(
+    tensors: dict[str, Tensor], names: dict[str, str], kernels: dict[str, float], network: nn.Module, origin: str
+) -> dict[str, Tensor]:
+    """Their tensors under our names and in our shapes, filters checked; `fill` refuses those that keep their name."""
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    theirs_to_ours = {theirs: ours for ours, theirs in names.items()}
+    renamed = {}
+    for name, tensor in tensors.items():
+        if name in kernels:
+            require_kernel(name, tensor, kernels[name], origin)
+        elif name in theirs_to_ours:
+            ours = theirs_to_ours[name]
+            renamed[ours] = _in_shape(tensor, shapes[ours], name, origin)
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
+def _in_shape(tensor: Tensor, shape: torch.Size, name: str, origin: str) -> Tensor:
+    """`tensor` without, or with, dimensions of size 1; no others differ."""
+    if [size for size in tensor.shape if size > 1] != [size for size in shape if size > 1]:
+        refuse_shape(name, tensor, tuple(shape), origin)
+    return tensor.reshape(shape)
+
+
+def _set_average(generator: Generator, average: Any, origin: str) -> dict[str, Any]:
+    """Fill w_avg from a file's latent_avg; returns what metadata should say about it."""
+    if not isinstance(average, Tensor):
+        return {"w_avg": estimate_average(generator)}
+    if average.ndim not in (1, 2) or average.shape[-1] != generator.w_dim:
+        refuse_shape("latent_avg", average, f"({generator.w_dim},) or ({generator.num_ws}, {generator.w_dim})", origin)
+    rows = average.detach().float().reshape(-1, generator.w_dim)
+    if torch.equal(rows, rows[:1].expand_as(rows)):
+        generator.mapping.w_avg.copy_(rows[0])
+        return {"w_avg": "from the file"}
+    generator.mapping.w_avg.copy_(rows.mean(dim=0))
+    return {"w_avg": f"mean of the {len(rows)} rows in the file", "latent_avg": rows.tolist()}
+
+
+# --- to theirs ------------------------------------------------------------------------------------------------------
+
+
+def _require_theirs(network: Generator | Discriminator, resolutions: list[int]) -> None:
+    """UserError unless rosinality's constructors can build this network."""
+    if network.c_dim or network.img_channels != 3:
+        raise UserError(
+            f"rosinality's layout has no labels and 3 colours, this network {network.c_dim} classes "
+            f"and {network.img_channels} colours."
+        )
+    base, channel_max = network.arguments["channel_base"], network.arguments["channel_max"]
+    channels = {res: min(base // res, channel_max) for res in resolutions}
+    if not any(channels == {res: _their_channels(res, multiplier) for res in resolutions} for multiplier in (1, 2)):
+        table = ", ".join(f"{num} at {res} px" for res, num in channels.items())
+        raise UserError(
+            f"rosinality's layout has {BASE_CHANNELS} channels up to 32 px and channel_multiplier (1 or 2) * "
+            f"16384 / resolution above, this network has {table}."
+        )
+
+
+def _their_channels(resolution: int, multiplier: int) -> int:
+    return BASE_CHANNELS if resolution <= 32 else multiplier * 16384 // resolution
+
+
+def _their_generator(generator: Generator) -> dict[str, Tensor]:
+    state, resolution = generator.state_dict(), generator.resolution
+    names = _generator_names(resolution, generator.arguments["num_mapping_layers"])
+    content = {theirs: _in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
+    return content | {name: resampling_kernel(gain) for name, gain in _kernels(resolution).items()}
+
+
+def _in_their_shape(name: str, tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().cpu().clone()
+    if name == "input.input" or name.endswith(".conv.weight"):
+        return tensor[None]  # (1, C, 4, 4), (1, O, I, k, k)
+    if name.startswith("noises."):
+        return tensor[None, None]  # (1, 1, r, r)
+    if name.endswith(".noise.weight"):
+        return tensor.reshape(1)
+    if name.startswith("to_rgb") and name.endswith(".bias") and ".conv." not in name:
+        return tensor.reshape(1, -1, 1, 1)
+    return tensor
+
+
+def _their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
+    state, resolution = discriminator.state_dict(), discriminator.resolution
+    content = {theirs: state[ours].detach().cpu().clone() for ours, theirs in _discriminator_names(resolution).items()}
+    return content | {name: resampling_kernel(gain) for name, gain in _discriminator_kernels(resolution).items()}
