@@ -1,0 +1,153 @@
+"""Draws one cat: five painted layers over a plain background, slightly moved, scaled and mirrored.
+
+The layers are set 4 of the `robohash` package, painted by David Revoy (CC-BY-4.0). A cat is a pure function of its
+factors and the resolution: integers in, uint8 pixels out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wplus.data.cache import cached_array
+from wplus.data.hashing import uniforms
+from wplus.errors import UserError
+
+RENDER_VERSION = 1  # part of every cache key: raise it when the same factors give other pixels
+FACTORS = ("body", "fur", "eyes", "mouth", "accessory")
+"""The painted factors, from the lowest layer to the highest."""
+NUISANCES = ("background_red", "background_green", "background_blue", "shift_x", "shift_y", "size", "flip")
+"""Colours 0..255; shifts (right and down) and size in thousandths of the image's width; flip 0 or 1."""
+
+_FOLDERS = ("000#00body", "001#01fur", "002#02eyes", "003#03mouth", "004#04accessories")
+_NUM_FILES = 66
+_PAINTED_PX = 1024
+_MEAN_SIZE = 0.9  # of the painted frame in the image's width: leaves air around ears and tail
+_BACKGROUND = 208  # grey level: light enough for the dark cats, dark enough for the cream one
+_MAX_CACHED_PX = 512  # larger layers are made again by each process: reading them would not be faster
+
+
+@dataclass(frozen=True)
+class Strengths:
+    """How much the nuisances vary; 0 turns one off.
+
+    Attributes:
+        background: 0 is always the same grey, 1 any colour.
+        shift: largest shift in image widths. Sideways both ways, but only downwards: the paintings end in a straight
+            line at the bottom, which must not float in the image.
+        scale: largest relative change of size, both ways.
+        flip: probability of a mirrored cat.
+    """
+
+    background: float
+    shift: float
+    scale: float
+    flip: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A painting cut to what is not transparent: an RGBA image and where its corner lies, in pixels."""
+
+    image: Image.Image
+    left: int
+    top: int
+
+
+def draw_factors(
+    indices: np.ndarray, seed: int, num_choices: Mapping[str, int], strengths: Strengths
+) -> dict[str, np.ndarray]:
+    """All factors and nuisances of the cats `indices` (N,): name -> int64 (N,), each uniform and independent."""
+    streams = {name: uniforms(indices, seed, stream) for stream, name in enumerate((*FACTORS, *NUISANCES))}
+    drawn = {name: np.floor(streams[name] * num_choices[name]) for name in FACTORS}
+    for name in NUISANCES[:3]:
+        colour = _BACKGROUND * (1 - strengths.background) + 255 * strengths.background * streams[name]
+        drawn[name] = np.rint(colour)
+    drawn["shift_x"] = np.rint(1000 * strengths.shift * (2 * streams["shift_x"] - 1))
+    drawn["shift_y"] = np.rint(1000 * strengths.shift * streams["shift_y"])
+    drawn["size"] = np.rint(1000 * _MEAN_SIZE * (1 + strengths.scale * (2 * streams["size"] - 1)))
+    drawn["flip"] = streams["flip"] < strengths.flip
+    return {name: values.astype(np.int64) for name, values in drawn.items()}
+
+
+def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[Layer | None]]) -> np.ndarray:
+    """One cat, uint8 (3, resolution, resolution); `layers` from `load_layers(resolution)`."""
+    painted = painted_px(resolution)
+    width = 1000 * painted / cat["size"]  # of the image, in pixels of the layers
+    # Around the painting on three sides, wide enough for the window and the filter's reach beyond it (3 pixels of the
+    # image); at the bottom the canvas ends with the cat.
+    reach = max(width - painted, 0) + width * max(abs(cat["shift_x"]), cat["shift_y"]) / 1000
+    margin = math.ceil(reach + 4 * width / resolution)
+    colour = tuple(cat[name] for name in NUISANCES[:3])
+    canvas = Image.new("RGB", (painted + 2 * margin, painted + margin), colour)
+    for factor in FACTORS:
+        layer = layers[factor][cat[factor]]
+        if layer is not None:
+            canvas.paste(layer.image, (margin + layer.left, margin + layer.top), layer.image)
+    # Mirroring comes last, so a shift to the right of a mirrored cat is one to the left before.
+    shift_x = -cat["shift_x"] if cat["flip"] else cat["shift_x"]
+    left = margin + (painted - width) / 2 - width * shift_x / 1000
+    bottom = margin + painted - width * cat["shift_y"] / 1000
+    window = (left, bottom - width, left + width, bottom)
+    image = canvas.resize((resolution, resolution), Image.Resampling.LANCZOS, box=window)
+    pixels = np.asarray(image).transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels[:, :, ::-1] if cat["flip"] else pixels)
+
+
+def painted_px(resolution: int) -> int:
+    """Width of the layers in pixels: twice the image's, so that moving and scaling them does not blur."""
+    return min(_PAINTED_PX, max(64, 2 * resolution))
+
+
+@lru_cache(maxsize=2)
+def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list[Layer | None]]:
+    """The paintings for images of `resolution`, by factor; None for an empty one ("no fur pattern", "no accessory").
+
+    Two of the fur paintings are equal (both empty); only the first is kept, so that every choice can be seen.
+    """
+    files, px = _layer_files(), painted_px(resolution)
+    all_files = [file for factor in FACTORS for file in files[factor]]
+    if px <= _MAX_CACHED_PX:
+        key = {"version": RENDER_VERSION, "pillow": Image.__version__, "px": px}
+        stack = cached_array(
+            "cat-layers", key, lambda: _shrink(all_files, px), shape=(_NUM_FILES, px, px, 4), cache_dir=cache_dir
+        )
+    else:
+        stack = _shrink(all_files, px)
+    paintings, layers = iter(stack), {}
+    for factor in FACTORS:
+        unique = {next(paintings).tobytes(): None for _ in files[factor]}
+        layers[factor] = [_cut(np.frombuffer(content, dtype=np.uint8).reshape(px, px, 4)) for content in unique]
+    return layers
+
+
+def _shrink(files: list[Path], px: int) -> np.ndarray:
+    """uint8 (files, px, px, 4); Pillow multiplies with alpha before it averages, so edges do not darken."""
+    paintings = (Image.open(file).convert("RGBA") for file in files)
+    return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
+
+
+def _cut(painting: np.ndarray) -> Layer | None:
+    image = Image.fromarray(painting)
+    box = image.getchannel("A").getbbox()
+    return Layer(image.crop(box), box[0], box[1]) if box else None
+
+
+def _layer_files() -> dict[str, list[Path]]:
+    package = importlib.util.find_spec("robohash")
+    if package is None or package.origin is None:
+        raise UserError("The cats need the package robohash, which is not installed: pip install robohash.")
+    root = Path(package.origin).parent / "sets" / "set4"
+    files = {factor: sorted((root / folder).glob("*.png")) for factor, folder in zip(FACTORS, _FOLDERS, strict=True)}
+    if sum(map(len, files.values())) != _NUM_FILES:
+        raise UserError(
+            f"The installed package robohash does not have the expected {_NUM_FILES} paintings in '{root}'."
+        )
+    return files

@@ -1,0 +1,177 @@
+"""The bundled cats as an ImageSet: rendered by index, some combinations of factors held out, true factors attached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from wplus.data.cache import cached_array
+from wplus.data.cat_render import FACTORS, RENDER_VERSION, Strengths, draw_factors, load_layers, render
+from wplus.data.checks import check_choice, check_range, check_resolution
+from wplus.data.hashing import uniforms
+from wplus.data.image_set import ImageSet, LazyImages
+from wplus.data.labels import one_hot
+from wplus.data.split import check_split
+from wplus.errors import UserError
+from wplus.progress import track
+
+LABELS = ("none", *FACTORS)
+_HELD_OUT = 100  # the stream of randomness that decides about combinations; streams below draw the factors
+
+
+def cat_images(
+    *,
+    resolution: int,
+    split: str = "train",
+    num_images: int = 20000,
+    seed: int = 0,
+    held_out_fraction: float = 0.15,
+    held_out_factors: Sequence[str] = FACTORS,
+    labels: str = "none",
+    background: float = 0.3,
+    shift: float = 0.03,
+    scale: float = 0.08,
+    flip: float = 0.5,
+    memory_limit_gb: float = 4.0,
+    cache_dir: str | None = None,
+) -> ImageSet:
+    """Painted cats, RGB; cat number i depends on (seed, i, resolution) and the strengths of the nuisances alone.
+
+    Args:
+        resolution: height and width in pixels, a power of two from 8 to 1024.
+        split: "train", "held_out" or "all" (both together, by number).
+        num_images: cats in both splits together.
+        seed: of the set; another seed gives other cats.
+        held_out_fraction: about this share of all combinations of factors, and so of the cats, is held out.
+        held_out_factors: which factors make up a combination. All five by default: no held-out cat has a twin in
+            training, and both splits have the same statistics. Fewer, such as [body, accessory], hold out regions.
+        labels: "none", or the factor that becomes a one-hot label: "body", "fur", "eyes", "mouth", "accessory".
+        background, shift, scale, flip: strengths of the nuisances, see `cat_render.Strengths`; 0 turns one off.
+        memory_limit_gb: a set that needs more than this (in GiB) is rendered when it is asked for.
+        cache_dir: where rendered sets are kept; see `cache.cache_folder`.
+
+    Raises:
+        UserError: an option that is not allowed, or a split that comes out empty.
+    """
+    strengths = Strengths(background, shift, scale, flip)
+    _check_options(resolution, num_images, held_out_factors, labels, strengths)
+    check_split(split, held_out_fraction)
+    layers = load_layers(resolution, cache_dir)
+    num_choices = {factor: len(layers[factor]) for factor in FACTORS}
+    attributes = draw_factors(np.arange(num_images), seed, num_choices, strengths)
+    kept = _select(attributes, num_choices, split, held_out_fraction, held_out_factors)
+    key = {
+        "version": RENDER_VERSION,
+        "pillow": Image.__version__,
+        "resolution": resolution,
+        "num_images": num_images,
+        "seed": seed,
+        **asdict(strengths),
+    }
+    if num_images * 3 * resolution**2 <= memory_limit_gb * 2**30:
+        images = _rendered(attributes, resolution, key, cache_dir)[kept]
+    else:
+        images = _lazily_rendered(attributes, resolution, key, kept, cache_dir)
+    drawn = {name: torch.from_numpy(values[kept]) for name, values in attributes.items()}
+    return ImageSet(
+        images,
+        None if labels == "none" else one_hot(drawn[labels], num_choices[labels]),
+        [f"cat{index:06d}" for index in kept],
+        attributes=drawn,
+        label_names=None if labels == "none" else [f"{labels}{index}" for index in range(num_choices[labels])],
+        policies={
+            "source": "cats (robohash set4, David Revoy, CC-BY-4.0)",
+            "split": split,
+            "labels": labels,
+            "seed": seed,
+            "held_out_fraction": held_out_fraction,
+            "held_out_factors": list(held_out_factors),
+            **asdict(strengths),
+        },
+    )
+
+
+def _check_options(
+    resolution: Any, num_images: Any, held_out_factors: Sequence[str], labels: Any, strengths: Strengths
+) -> None:
+    check_resolution(resolution)
+    if not isinstance(num_images, int) or isinstance(num_images, bool) or num_images < 1:
+        raise UserError(f"num_images={num_images!r} is not allowed: it must be a whole number from 1 up.")
+    if not held_out_factors:
+        raise UserError(f"held_out_factors is empty: name one or more of {', '.join(FACTORS)}.")
+    for factor in held_out_factors:
+        check_choice("held_out_factors", factor, FACTORS)
+    check_choice("labels", labels, LABELS)
+    for name, largest in {"background": 1, "shift": 0.25, "scale": 0.5, "flip": 1}.items():
+        check_range(name, getattr(strengths, name), 0, largest)
+
+
+def _select(
+    attributes: dict[str, np.ndarray],
+    num_choices: dict[str, int],
+    split: str,
+    fraction: float,
+    factors: Sequence[str],
+) -> np.ndarray:
+    """The numbers of the cats in `split`, int64, ascending."""
+    if split == "all":
+        return np.arange(len(attributes["body"]))
+    # A combination's number, whatever the order in which the factors are named; the same for every seed of the set.
+    chosen = [factor for factor in FACTORS if factor in factors]
+    combination = np.ravel_multi_index([attributes[name] for name in chosen], [num_choices[name] for name in chosen])
+    held_out = uniforms(combination, _HELD_OUT, *(FACTORS.index(name) for name in chosen)) < fraction
+    kept = np.flatnonzero(held_out == (split == "held_out"))
+    if len(kept) == 0:
+        raise UserError(
+            f"The {split} split of the cats is empty; change num_images={len(held_out)} "
+            f"or held_out_fraction={fraction}."
+        )
+    return kept
+
+
+def _rendered(
+    attributes: dict[str, np.ndarray], resolution: int, key: dict[str, Any], cache_dir: str | None
+) -> torch.Tensor:
+    """All cats, uint8 (N, 3, resolution, resolution), from the cache or drawn now."""
+    shape = (key["num_images"], 3, resolution, resolution)
+
+    def build() -> np.ndarray:
+        draw = _Painter(attributes, resolution, cache_dir)
+        images = np.empty(shape, dtype=np.uint8)
+        for index in track(range(shape[0]), f"Drawing cats at {resolution} px"):
+            images[index] = draw(index)
+        return images
+
+    return torch.from_numpy(cached_array(f"cats-{resolution}px", key, build, shape=shape, cache_dir=cache_dir))
+
+
+def _lazily_rendered(
+    attributes: dict[str, np.ndarray], resolution: int, key: dict[str, Any], kept: np.ndarray, cache_dir: str | None
+) -> LazyImages:
+    """Cats that are drawn when asked for. The parameters say all about the pixels, so they stand in for a digest."""
+    text = json.dumps(key, sort_keys=True)
+    digests = [hashlib.sha256(f"{text} {index}".encode()).digest() for index in kept]
+    return LazyImages(
+        _Painter(attributes, resolution, cache_dir),
+        numbers=kept,
+        image_shape=(3, resolution, resolution),
+        digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(kept), 32),
+    )
+
+
+class _Painter:
+    """Number of a cat -> its pixels; a class, so that it can be sent to another process."""
+
+    def __init__(self, attributes: dict[str, np.ndarray], resolution: int, cache_dir: str | None) -> None:
+        self.attributes, self.resolution, self.cache_dir = attributes, resolution, cache_dir
+
+    def __call__(self, index: int) -> np.ndarray:
+        cat = {name: int(values[index]) for name, values in self.attributes.items()}
+        return render(cat, self.resolution, load_layers(self.resolution, self.cache_dir))

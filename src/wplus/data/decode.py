@@ -1,0 +1,176 @@
+"""Any image that Pillow reads -> uint8 pixels (C, H, W), by stated policies instead of by accident.
+
+In this order: the first frame of an animation; turned upright by its EXIF tag; 16 bits scaled to 8; transparency
+composited on white; converted to RGB (or grey); made square by `fit`; resampled by `resize`. Colour profiles have
+no effect.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from wplus.data.checks import check_choice
+from wplus.errors import UserError
+
+FITS = ("crop", "pad", "refuse")
+RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
+CHANNELS = (1, 3)
+_EXIF_ORIENTATION = 0x0112
+
+
+class BadImage(UserError):
+    """An image that cannot be used; `name` says which and `reason` why."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"The image '{name}' cannot be used: {reason}.")
+        self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One image after the policies, and what it was before."""
+
+    pixels: np.ndarray
+    """uint8 (C, H, W)."""
+    size: tuple[int, int]
+    """Width and height in the file, after EXIF rotation."""
+    oddities: tuple[str, ...]
+    """In words, what about the file needed a policy: "16-bit", "CMYK", "not square (40x30)", ..."""
+
+
+def read_image(
+    source: str | Path | bytes,
+    *,
+    resolution: int | None = None,
+    fit: str = "crop",
+    resize: str = "lanczos",
+    channels: int = 3,
+    name: str | None = None,
+) -> Tensor:
+    """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` when that is given, else the file's size.
+
+    Args:
+        source: a path, or the bytes of a file.
+        resolution: the size to resample to; None keeps size and shape, and `fit` and `resize` have nothing to do.
+        fit: what happens to an image that is not square: "crop" keeps the central square, "pad" adds white on the two
+            short sides, "refuse" raises.
+        resize: "lanczos" or "box"; both average over all source pixels when they shrink.
+        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        name: what errors call the image; the path by default.
+
+    Transparent pixels are composited on white; grey is repeated to three channels; 16-bit values are divided by 257.
+
+    Raises:
+        UserError: names the image, when it is missing, damaged, or refused by `fit`.
+    """
+    check_policies(fit=fit, resize=resize, channels=channels)
+    if isinstance(source, bytes):
+        return torch.from_numpy(
+            decode(source, name or "<bytes>", resolution=resolution, fit=fit, resize=resize, channels=channels).pixels
+        )
+    name = name or str(source)
+    try:
+        content = Path(source).read_bytes()
+    except OSError as error:
+        raise BadImage(name, (error.strerror or str(error)).lower()) from error
+    return read_image(content, resolution=resolution, fit=fit, resize=resize, channels=channels, name=name)
+
+
+def check_policies(*, fit: str, resize: str, channels: int) -> None:
+    """UserError unless all three are known."""
+    check_choice("fit", fit, FITS)
+    check_choice("resize", resize, tuple(RESIZES))
+    check_choice("channels", channels, CHANNELS)
+
+
+def decode(content: bytes, name: str, *, resolution: int | None, fit: str, resize: str, channels: int) -> Decoded:
+    """As `read_image`, from the bytes of a file, with the report of what was odd about it. Raises BadImage."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            oddities = _oddities(opened, content, resolution)
+            image = _to_8_bit(ImageOps.exif_transpose(opened), name)
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever their format's parser trips over
+        raise BadImage(name, _reason(error)) from error
+    size = image.size
+    image = _to_mode(image, "RGB" if channels == 3 else "L")
+    if resolution is not None:
+        image = _resize(_fit(image, name, fit), resolution, resize)
+    pixels = np.array(image).reshape(image.height, image.width, channels)
+    return Decoded(np.ascontiguousarray(pixels.transpose(2, 0, 1)), size, oddities)
+
+
+def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
+    """16-bit grey (modes I;16*, and I where a format uses it for that) -> L; other modes have 8 bits already."""
+    if image.mode == "F":
+        raise BadImage(name, "it has floating-point pixels, whose range is unknown; convert it to 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImage(name, f"its pixels reach from {values.min()} to {values.max()}, beyond 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
+    width, height = image.size
+    if width == height:
+        return image
+    if fit == "refuse":
+        raise BadImage(name, f"it is {width}x{height}, not square (fit=refuse; fit=crop and fit=pad would make it so)")
+    side = min(width, height) if fit == "crop" else max(width, height)
+    # Floor division puts the odd pixel on the right and bottom both when cutting and when adding.
+    left, top = (width - side) // 2, (height - side) // 2
+    if fit == "crop":
+        return image.crop((left, top, left + side, top + side))
+    canvas = Image.new(image.mode, (side, side), "white")
+    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
+    return canvas
+
+
+def _resize(image: Image.Image, resolution: int, resize: str) -> Image.Image:
+    return image if image.width == resolution else image.resize((resolution, resolution), RESIZES[resize])
+
+
+def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tuple[str, ...]:
+    width, height = image.size
+    smaller = resolution is not None and min(width, height) < resolution
+    found = {
+        f"animated ({getattr(image, 'n_frames', 1)} frames, the first is used)": getattr(image, "is_animated", False),
+        "turned by EXIF": image.getexif().get(_EXIF_ORIENTATION, 1) != 1,
+        "16-bit": image.mode.startswith("I") or _is_16_bit_png(image, content),
+        "palette": image.mode == "P",
+        "grey": image.mode in ("1", "L", "LA"),
+        f"colour mode {image.mode}": image.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
+        "transparent (composited on white)": image.has_transparency_data,
+        f"not square ({width}x{height})": width != height,
+        f"smaller than {resolution} px ({width}x{height}, enlarged)": smaller,
+    }
+    return tuple(words for words, present in found.items() if present)
+
+
+def _is_16_bit_png(image: Image.Image, content: bytes) -> bool:
+    """Pillow hands out 16-bit colour PNGs with 8 bits; byte 24 of the file, in its IHDR chunk, is the truth."""
+    return image.format == "PNG" and len(content) > 24 and content[24] == 16
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "it is not an image in a format that Pillow reads"
+    words = str(error).strip().splitlines()
+    return f"it cannot be decoded ({words[0] if words else type(error).__name__})"

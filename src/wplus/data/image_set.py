@@ -1,0 +1,185 @@
+"""A set of images as the rest of the package sees it: uint8 pixels, labels, names, and a fingerprint of all three."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wplus.data.threads import usable_cores
+
+
+class LazyImages:
+    """Images that are decoded when asked for, on threads; indexes like a uint8 tensor (N, C, H, W).
+
+    Args:
+        decode: number of the image -> uint8 array (C, H, W); called from several threads.
+        numbers: which images of `decode` these are, in order.
+        image_shape: (C, H, W).
+        digests: (N, 32) uint8, the SHA-256 of each image's content, so that the fingerprint needs no decoding.
+        num_threads: how many images are decoded at a time; None takes every usable core.
+    """
+
+    dtype = torch.uint8
+
+    def __init__(
+        self,
+        decode: Callable[[int], np.ndarray],
+        *,
+        numbers: np.ndarray,
+        image_shape: tuple[int, int, int],
+        digests: np.ndarray,
+        num_threads: int | None = None,
+    ) -> None:
+        self._decode, self._numbers, self.digests = decode, np.asarray(numbers), digests
+        self.shape = torch.Size((len(self._numbers), *image_shape))
+        self._num_threads, self._pool = num_threads or usable_cores(), None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, indices: Tensor | slice | int) -> Tensor:
+        """Decode now: an integer gives (C, H, W), a slice or a tensor of integers (B, C, H, W)."""
+        wanted = torch.arange(len(self))[indices]
+        return self.request(wanted.reshape(-1))().reshape(*wanted.shape, *self.shape[1:])
+
+    def request(self, indices: Tensor) -> Callable[[], Tensor]:
+        """Start decoding the images at `indices` (B,) on threads; the function returned waits for (B, C, H, W)."""
+        self._pool = self._pool or ThreadPoolExecutor(self._num_threads, thread_name_prefix="decode")
+        futures = [self._pool.submit(self._decode, int(self._numbers[index])) for index in indices.tolist()]
+
+        def wait() -> Tensor:
+            batch = torch.empty((len(futures), *self.shape[1:]), dtype=torch.uint8)
+            for row, future in zip(batch, futures, strict=True):
+                row.copy_(torch.from_numpy(future.result()))
+            return batch
+
+        return wait
+
+    def subset(self, indices: Tensor) -> LazyImages:
+        """The images at `indices`, as lazily decoded as before."""
+        rows = indices.numpy()
+        return LazyImages(
+            self._decode,
+            numbers=self._numbers[rows],
+            image_shape=tuple(self.shape[1:]),
+            digests=self.digests[rows],
+            num_threads=self._num_threads,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pool": None}  # threads do not travel to other processes
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels, names and known factors. Nothing here is random; see `loader.Batches` for that."""
+
+    images: Tensor | LazyImages
+    """uint8 (N, C, H, W), in memory or decoded when asked for; H = W = a power of two."""
+    labels: Tensor | None
+    """float32 (N, c_dim), one-hot for classes; None without labels."""
+    names: list[str]
+    """One per image, unique: relative paths with `/`, or made-up names for rendered images."""
+    fingerprint: str = ""
+    """16 hex characters of a SHA-256 over pixels, labels and names; computed when not given."""
+    attributes: dict[str, Tensor] | None = None
+    """True factors of variation where they are known: name -> int64 (N,)."""
+    label_names: list[str] | None = None
+    """One per column of `labels`; None where the columns have no names."""
+    policies: dict[str, Any] = field(default_factory=dict)
+    """How the images came to be (source, split, resize filter, ...), for logs."""
+
+    def __post_init__(self) -> None:
+        assert self.images.dtype == torch.uint8, "images must be uint8"
+        assert len(self.images.shape) == 4, "images must be (N, C, H, W)"
+        assert len(self.images) == len(self.names) == (len(self) if self.labels is None else len(self.labels))
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", _fingerprint(self))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def resolution(self) -> int:
+        """Height and width in pixels."""
+        return self.images.shape[3]
+
+    @property
+    def img_channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.images.shape[1]
+
+    @property
+    def c_dim(self) -> int:
+        """Width of a label, 0 without labels."""
+        return 0 if self.labels is None else self.labels.shape[1]
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, C, H, W) and labels float32 (B, c_dim) at `indices` int64 (B,)."""
+        return self.request(indices)()
+
+    def request(self, indices: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
+        """As `batch`, but decoding goes on in the background until the function returned is called."""
+        images = self.images
+        pixels = images.request(indices) if isinstance(images, LazyImages) else lambda: images[indices]
+        labels = torch.empty(len(indices), 0) if self.labels is None else self.labels[indices]
+        return lambda: (pixels(), labels)
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The images at `indices` int64 (M,), in that order, as a set of its own (with its own fingerprint)."""
+        images = self.images.subset(indices) if isinstance(self.images, LazyImages) else self.images[indices]
+        attributes = self.attributes and {name: values[indices] for name, values in self.attributes.items()}
+        labels = None if self.labels is None else self.labels[indices]
+        return ImageSet(
+            images,
+            labels,
+            [self.names[index] for index in indices.tolist()],
+            attributes=attributes,
+            label_names=self.label_names,
+            policies=self.policies,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What a log should say about the set: plain values only."""
+        return {
+            "num_images": len(self),
+            "resolution": self.resolution,
+            "img_channels": self.img_channels,
+            "c_dim": self.c_dim,
+            "class_counts": self._class_counts(),
+            "decoded": "lazily" if isinstance(self.images, LazyImages) else "in memory",
+            "fingerprint": self.fingerprint,
+            **self.policies,
+        }
+
+    def _class_counts(self) -> dict[str, int] | None:
+        if self.labels is None or not torch.equal(self.labels.sum(dim=1), (self.labels == 1).sum(dim=1).float()):
+            return None
+        names = self.label_names or [str(index) for index in range(self.c_dim)]
+        counts = Counter(self.labels.argmax(dim=1).tolist())
+        return {name: counts[index] for index, name in enumerate(names)}
+
+
+def image_digest(pixels: np.ndarray) -> bytes:
+    """SHA-256 of one image's pixels, uint8 (C, H, W)."""
+    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+
+
+def _fingerprint(image_set: ImageSet) -> str:
+    # Hashed image by image, so that a lazily decoded set has the fingerprint of the same set in memory.
+    images, total = image_set.images, hashlib.sha256(repr(tuple(image_set.images.shape)).encode())
+    digests = images.digests if isinstance(images, LazyImages) else map(image_digest, images.numpy())
+    for digest in digests:
+        total.update(bytes(digest))
+    if image_set.labels is not None:
+        total.update(image_set.labels.contiguous().numpy())
+    total.update("\0".join(image_set.names).encode("utf-8", "surrogateescape"))
+    return total.hexdigest()[:16]

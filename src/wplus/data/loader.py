@@ -1,0 +1,105 @@
+"""Endless batches that can start anywhere: what comes at `nimg` depends on (seed, rank, world size, nimg)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wplus.data.checks import check_choice
+from wplus.data.hashing import hashes, permutation
+from wplus.data.image_set import ImageSet
+from wplus.errors import UserError
+
+MIRRORS = ("none", "x")
+_ORDER, _FLIP = 1, 2  # streams of randomness under one seed
+
+
+class Batches:
+    """Yields (images uint8 (B, C, H, W), labels float32 (B, c_dim)) for ever; each `iter()` starts at `start_nimg()`.
+
+    The position p of an image is the number of images that all ranks together have seen before it. Epoch p // n is a
+    permutation of the n images drawn from (seed, epoch), so that every image is seen once per epoch and epochs join
+    without a gap. The batch at nimg takes the positions nimg + rank, nimg + rank + world_size, ... below
+    nimg + batch_size: all ranks together see what one process would see.
+
+    Args:
+        image_set: where the images come from. Lazily decoded ones are decoded ahead on threads.
+        batch_size: images per step over *all* ranks; each rank yields batch_size / world_size of them.
+        seed: of order and flips.
+        rank, world_size: this process among all.
+        start_nimg: called when iteration begins; the clock to start at.
+        mirror: "x" flips about half of the positions left to right, decided by a hash of (seed, position).
+        prefetch: how many batches are decoded ahead.
+
+    Raises:
+        UserError: an unknown `mirror`, or a batch that the ranks cannot share equally.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        start_nimg: Callable[[], int] = lambda: 0,
+        mirror: str = "none",
+        prefetch: int = 3,
+    ) -> None:
+        check_choice("mirror", mirror, MIRRORS)
+        if batch_size < 1 or batch_size % world_size:
+            raise UserError(
+                f"batch_size={batch_size} is not allowed: it must be a multiple of the {world_size} process(es)."
+            )
+        self.image_set, self.batch_size, self.seed, self.mirror = image_set, batch_size, seed, mirror
+        self.rank, self.world_size, self.start_nimg, self.prefetch = rank, world_size, start_nimg, prefetch
+        self._orders: dict[int, np.ndarray] = {}  # epoch -> permutation, the last few
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        nimg, ahead = self.start_nimg(), deque()
+        while True:
+            while len(ahead) < max(1, self.prefetch):
+                ahead.append(self._request(nimg))
+                nimg += self.batch_size
+            yield ahead.popleft()()
+
+    def at(self, nimg: int) -> tuple[Tensor, Tensor]:
+        """The batch whose first image is number `nimg` of the run."""
+        return self._request(nimg)()
+
+    def indices(self, positions: np.ndarray) -> np.ndarray:
+        """Which image of the set is seen at each of `positions` (int64, any order)."""
+        epochs, offsets = np.divmod(positions, len(self.image_set))
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs):
+            here = epochs == epoch
+            indices[here] = self._order(int(epoch))[offsets[here]]
+        return indices
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            self._orders = {old: order for old, order in self._orders.items() if abs(old - epoch) <= 1}
+            self._orders[epoch] = permutation(len(self.image_set), self.seed, _ORDER, epoch)
+        return self._orders[epoch]
+
+    def flips(self, positions: np.ndarray) -> np.ndarray:
+        """Boolean per position: whether the image is mirrored there."""
+        if self.mirror == "none":
+            return np.zeros(len(positions), dtype=bool)
+        return (hashes(positions, self.seed, _FLIP) & np.uint64(1)).astype(bool)
+
+    def _request(self, nimg: int) -> Callable[[], tuple[Tensor, Tensor]]:
+        positions = np.arange(nimg + self.rank, nimg + self.batch_size, self.world_size)
+        pending = self.image_set.request(torch.from_numpy(self.indices(positions)))
+        flips = torch.from_numpy(self.flips(positions))
+
+        def finish() -> tuple[Tensor, Tensor]:
+            images, labels = pending()
+            return (torch.where(flips[:, None, None, None], images.flip(3), images) if flips.any() else images), labels
+
+        return finish

@@ -1,0 +1,268 @@
+"""`python -m wplus.data.prepare SOURCE OUT.zip`: any images -> the zip that the field's tools read.
+
+The zip holds uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the labels, and `wplus.json`, which says
+how they were made. Every file that is unreadable or odd is reported by name, in one pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wplus.data.assemble import BAD_FILES
+from wplus.data.checks import check_choice, check_resolution
+from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, check_policies
+from wplus.data.folder import FolderReader
+from wplus.data.labels import LABEL_MODES, LABELS_FROM_FILE, read_labels
+from wplus.data.nvlabs_zip import ZipReader
+from wplus.data.reader import LABEL_FILE, RECORD_FILE, Reader
+from wplus.data.scan import Decoder, other_sizes
+from wplus.data.threads import ordered_map
+from wplus.errors import UserError
+from wplus.files import atomic_write, ensure_folder
+from wplus.images import to_pil
+from wplus.progress import track
+
+_LABELS = ("auto", *LABEL_MODES)
+_DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images give equal zips
+
+
+@dataclass
+class Report:
+    """What was found in the source, file by file."""
+
+    bad: dict[str, str] = field(default_factory=dict)
+    """Name -> why it cannot be used."""
+    odd: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Name -> what a policy had to put right."""
+    ignored: list[str] = field(default_factory=list)
+    """Names without an image's extension."""
+    num_good: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """One line per file that is not plain, then the counts."""
+        yield from (f"unreadable  {name}: {reason}" for name, reason in sorted(self.bad.items()))
+        yield from (f"odd         {name}: {', '.join(words)}" for name, words in sorted(self.odd.items()))
+        yield from (f"not image   {name}" for name in self.ignored)
+        good = f"{self.num_good} good ({len(self.odd)} of them odd)"
+        yield f"{good}, {len(self.bad)} unreadable, {len(self.ignored)} no images"
+
+
+def prepare(
+    source: str | Path,
+    out: str | Path | None,
+    *,
+    resolution: int,
+    fit: str = "crop",
+    resize: str = "lanczos",
+    channels: int = 3,
+    labels: str = "auto",
+    bad_files: str = "skip",
+    write: str = "zip",
+    num_threads: int | None = None,
+) -> Report:
+    """Write the images of `source` (a folder or a zip) to the zip `out`; nothing is written when something is wrong.
+
+    Args:
+        source, out: paths.
+        resolution, fit, resize, channels: see `decode.read_image`; fit=refuse also refuses mixed sizes.
+        labels: "auto" takes `dataset.json` where there is one, else none; or "none", "folder", "json" as in `assemble`.
+        bad_files: "skip" leaves out what cannot be used, "refuse" then writes nothing and raises.
+        write: "zip", or "nothing" to look only; `out` may then be None.
+        num_threads: threads that decode; None takes every usable core.
+
+    Raises:
+        UserError: an option that is not allowed, a source without usable images, an output that cannot be written.
+    """
+    check_choice("bad_files", bad_files, BAD_FILES)
+    check_policies(fit=fit, resize=resize, channels=channels)
+    reader = _open(source)
+    decoder = Decoder(reader, check_resolution(resolution), fit, resize, channels, num_threads)
+    image_labels = _labels(reader, labels)
+    report = Report(ignored=reader.other_names)
+    if write == "nothing":
+        for _ in _good_images(decoder, report):
+            pass
+        return report
+    target = _checked_target(source, out)
+
+    def fill(file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            stored = _store_images(archive, decoder, report)
+            _check_result(report, reader.source, bad_files)
+            _store_json(archive, LABEL_FILE, _label_content(stored, *image_labels))
+            _store_json(archive, RECORD_FILE, _record(decoder, stored, report))
+
+    atomic_write(target, fill)
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status: 0 when done, 1 after one sentence about what is wrong."""
+    options = vars(_parser().parse_args(arguments))
+    try:
+        report = prepare(**options)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(*report.lines(), sep="\n")
+    written = options["write"] == "zip"
+    print(f"Wrote {report.num_good} images to {options['out']}." if written else "Nothing was written (--dry-run).")
+    return 0
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _OneLineParser(prog="python -m wplus.data.prepare", description=__doc__)
+    parser.add_argument("source", help="a folder of images, searched recursively, or a zip")
+    parser.add_argument("out", nargs="?", help="the zip to write; not needed with --dry-run")
+    parser.add_argument("--resolution", type=int, required=True, help="pixels, a power of two from 8 to 1024")
+    parser.add_argument("--fit", default="crop", help=f"images that are not square: {' | '.join(FITS)} (default crop)")
+    parser.add_argument("--resize", default="lanczos", help=f"{' | '.join(RESIZES)} (default lanczos)")
+    parser.add_argument("--channels", type=int, default=3, help=f"{' | '.join(map(str, CHANNELS))} (default 3)")
+    parser.add_argument("--labels", default="auto", help=f"{' | '.join(_LABELS)} (default auto: dataset.json if any)")
+    parser.add_argument("--bad-files", default="skip", help=f"{' | '.join(BAD_FILES)} (default skip, with a report)")
+    parser.add_argument("--num-threads", type=int, help="threads that decode (default: every usable core)")
+    parser.add_argument("--dry-run", dest="write", action="store_const", const="nothing", help="only report")
+    parser.set_defaults(write="zip")
+    return parser
+
+
+def _open(source: str | Path) -> Reader:
+    return ZipReader(source) if Path(source).is_file() else FolderReader(source)
+
+
+def _checked_target(source: str | Path, out: str | Path | None) -> Path:
+    if out is None or Path(out).suffix.lower() != ".zip":
+        raise UserError(f"The output '{out}' is not allowed: it must be a file whose name ends in .zip.")
+    target = Path(out)
+    if target.resolve() == Path(source).resolve():
+        raise UserError(f"The output '{out}' is the source itself; give it another name.")
+    ensure_folder(target.parent)
+    return target
+
+
+def _labels(reader: Reader, labels: str) -> tuple[Tensor | None, list[str] | None]:
+    check_choice("labels", labels, _LABELS)
+    label_file = reader.label_file() if labels in ("auto", LABELS_FROM_FILE) else None
+    if labels == "auto":
+        labels = "none" if label_file is None or _has_no_labels(label_file) else LABELS_FROM_FILE
+    return read_labels(reader.names, labels, label_file, reader.source)
+
+
+def _has_no_labels(label_file: bytes) -> bool:
+    """NVlabs' tools write {"labels": null} for a set without labels."""
+    try:
+        return json.loads(label_file).get("labels") is None
+    except (ValueError, AttributeError):
+        return False  # read_labels says what is wrong with it
+
+
+def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]]:
+    """Number and PNG of every image that can be used; fills the report on the way."""
+    names = decoder.reader.names
+    report.bad.update(other_sizes(_sizes(decoder.reader)) if decoder.fit == "refuse" else {})
+    numbers = [number for number, name in enumerate(names) if name not in report.bad]
+    results = ordered_map(lambda number: _encoded(decoder, number), numbers, num_threads=decoder.num_threads)
+    for number, (result, png) in zip(numbers, track(results, "Preparing images", total=len(numbers)), strict=True):
+        if isinstance(result, BadImage):
+            report.bad[names[number]] = result.reason
+            continue
+        if result.oddities:
+            report.odd[names[number]] = result.oddities
+        report.num_good += 1
+        yield number, png
+
+
+def _sizes(reader: Reader) -> dict[str, tuple[int, int]]:
+    """The sizes of all square images, from their headers. Those that are not square are refused when decoded."""
+    sizes = {}
+    for name in reader.names:
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(reader.read(name))) as image:
+            sizes[name] = image.size
+    return {name: size for name, size in sizes.items() if size[0] == size[1]}
+
+
+def _encoded(decoder: Decoder, number: int) -> tuple[Decoded | BadImage, bytes]:
+    result = decoder.attempt(number)
+    if isinstance(result, BadImage):
+        return result, b""
+    png = io.BytesIO()
+    to_pil(torch.from_numpy(result.pixels)).save(png, format="PNG", compress_level=0)
+    return result, png.getvalue()
+
+
+def _store_images(archive: zipfile.ZipFile, decoder: Decoder, report: Report) -> dict[str, int]:
+    """Write all good images; name in the zip -> number in the source."""
+    stored = {}
+    for index, (number, png) in enumerate(_good_images(decoder, report)):
+        name = f"{index // 1000:05d}/img{index:08d}.png"
+        archive.writestr(zipfile.ZipInfo(name, _DATE), png)
+        stored[name] = number
+    return stored
+
+
+def _store_json(archive: zipfile.ZipFile, name: str, content: Any) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _DATE), json.dumps(content))
+
+
+def _check_result(report: Report, source: str, bad_files: str) -> None:
+    listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(report.bad.items()))
+    if report.num_good == 0:
+        raise UserError(f"No image in '{source}' can be used: {listing}.")
+    if report.bad and bad_files == "refuse":
+        raise UserError(f"{len(report.bad)} image(s) in '{source}' cannot be used and nothing was written: {listing}.")
+
+
+def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: list[str] | None) -> dict[str, Any]:
+    """What `dataset.json` says: class numbers where the labels are one-hot, else lists of numbers, else null."""
+    if labels is None:
+        return {"labels": None}
+    kept = labels[list(stored.values())]
+    one_hot = bool(((kept == 0) | (kept == 1)).all() and (kept.sum(dim=1) == 1).all())
+    values = kept.argmax(dim=1).tolist() if one_hot else kept.tolist()
+    names = {"label_names": label_names} if label_names else {}
+    return {"labels": [[name, value] for name, value in zip(stored, values, strict=True)], **names}
+
+
+def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[str, Any]:
+    """What `wplus.json` says."""
+    kinds = Counter(word.split(" (")[0] for words in report.odd.values() for word in words)
+    return {
+        "source": decoder.reader.source,
+        "resolution": decoder.resolution,
+        "fit": decoder.fit,
+        "resize": decoder.resize,
+        "channels": decoder.channels,
+        "pillow": PIL.__version__,
+        "num_images": len(stored),
+        "num_unreadable": len(report.bad),
+        "unreadable": report.bad,
+        "num_odd": len(report.odd),
+        "odd": dict(kinds),
+        "files": {name: decoder.reader.names[number] for name, number in stored.items()},
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
