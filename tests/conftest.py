@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, and inherited by the commands that tests start: two workers share two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+REPOSITORY = Path(__file__).resolve().parents[1]
+# So that the tests of a checkout test that checkout, whatever else is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 import numpy as np
 import pytest
 import torch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Threads are set once per worker; inside a test torch would already be running with more."""
     torch.set_num_threads(1)
+
+
+def pytest_sessionfinish() -> None:
+    """W&B's service process outlives its runs; unfinished at exit it would be a ResourceWarning."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 @pytest.fixture(autouse=True)

@@ -100,7 +100,9 @@ class LocalRecord(Sink):
 
     def summary(self, values: Mapping[str, Any]) -> None:
         for key, value in values.items():
-            self.result["values"][key] = value if isinstance(value, Mapping) else {"value": float(value), "protocol": {}}
+            self.result["values"][key] = (
+                value if isinstance(value, Mapping) else {"value": float(value), "protocol": {}}
+            )
         self._save()
 
     def rewind(self, kimg: float) -> None:

@@ -98,7 +98,7 @@ class Tracker(Sink):
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
         """Numbers of any kind that `float` takes, zero-dimensional tensors included."""
-        row = {key: float(value) for key, value in values.items()}
+        row = {key: float(_detached(value)) for key, value in values.items()}
         for sink in self.sinks:
             sink.log(row, kimg=kimg)
 
@@ -118,8 +118,7 @@ class Tracker(Sink):
 
     def histogram(self, key: str, values: Any, *, kimg: float | None = None) -> None:
         """Numbers of any shape: a tensor on any device, an array, a list."""
-        tensor = values.detach().double().cpu() if hasattr(values, "detach") else values
-        numbers = np.asarray(tensor, dtype=np.float64).ravel()
+        numbers = np.asarray(_detached(values), dtype=np.float64).ravel()
         for sink in self.sinks:
             sink.histogram(key, numbers, kimg=kimg)
 
@@ -160,3 +159,8 @@ class Tracker(Sink):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.finish("failed" if error else "finished")
+
+
+def _detached(values: Any) -> Any:
+    """A tensor without its graph, on the CPU, in a type that numpy has; anything else as it is."""
+    return values.detach().double().cpu() if hasattr(values, "detach") else values

@@ -144,13 +144,14 @@ def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
         "allow_val_change": True,
         "dir": os.environ["WANDB_DIR"],
         "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
-        "settings": wandb.Settings(console="off", silent=True, init_timeout=30),
+        "settings": wandb.Settings(console="off", silent=True, init_timeout=20),
     }
     mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
     try:
         return wandb.init(mode=mode, **arguments)
     except wandb.Error as error:
         logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
+        wandb.teardown()  # the failed attempt still holds the run id
         return wandb.init(mode="offline", **arguments)
 
 
@@ -184,21 +185,19 @@ def _set_folders(output_dir: Path) -> list[str]:
     return list(free)
 
 
-def _artifact(
-    path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None
-) -> wandb.Artifact:
-    """The file or folder and its metadata; a data set by reference: images are not uploaded, their fingerprint is."""
+def _artifact(path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None) -> wandb.Artifact:
+    """The file or folder with its metadata. Of a data set only the metadata, with its fingerprint, is uploaded: one
+    content, one version, wherever it lies, and the images stay where they are."""
     import wandb
 
     plain = to_json(metadata or {})
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata=plain)
+    origin = {} if path is None else {"path": str(path)}
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata={**origin, **plain})
     if path is None or kind == "dataset":
         with artifact.new_file("metadata.json") as file:
             json.dump(plain, file, indent=2, sort_keys=True)
-    if path is not None and kind == "dataset":
-        artifact.add_reference(Path(path).resolve().as_uri(), checksum=False)
-    elif path is not None and Path(path).is_dir():
+    elif Path(path).is_dir():
         artifact.add_dir(str(path))
-    elif path is not None:
+    else:
         artifact.add_file(str(path))
     return artifact

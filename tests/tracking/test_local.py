@@ -1,0 +1,174 @@
+"""The local record: valid after a kill, continued by a resumed run, without the rows that will come again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wplus.config import build
+from wplus.errors import UserError
+from wplus.tracking import Tracker
+from wplus.tracking.local import open_tracker, read_records, read_result, to_json
+from wplus.tracking.tracker import KIMG
+
+
+def opened(folder: Path, **changes) -> Tracker:
+    return open_tracker(**{"output_dir": folder, "job_type": "train", "name": "n", **changes})
+
+
+def test_rows_are_appended_with_their_axis_and_time(tmp_path):
+    tracker = opened(tmp_path)
+    tracker.log({"train/loss": 1.5}, kimg=0.032)
+    tracker.log({"note": 1})
+    rows = list(read_records(tmp_path))
+    assert [{key: row[key] for key in row if key != "time"} for row in rows] == [
+        {KIMG: 0.032, "train/loss": 1.5},
+        {"note": 1.0},
+    ]
+    assert abs(rows[0]["time"] - time.time()) < 60
+
+
+def test_non_finite_values_stay_valid_json_and_read_back(tmp_path):
+    opened(tmp_path).log({"a": math.nan, "b": math.inf, "c": -math.inf})
+    line = (tmp_path / "records.jsonl").read_text()
+    row = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert math.isnan(float(row["a"]))
+    assert float(row["b"]) == math.inf
+    assert float(row["c"]) == -math.inf
+
+
+def test_a_half_written_last_line_is_cut_when_the_run_goes_on(tmp_path):
+    opened(tmp_path).log({"a": 1}, kimg=1)
+    with open(tmp_path / "records.jsonl", "ab") as file:
+        file.write(b'{"progress/kimg": 2, "a"')
+    assert [row["a"] for row in read_records(tmp_path)] == [1]
+    opened(tmp_path).log({"a": 3}, kimg=3)
+    assert [json.loads(line)["a"] for line in (tmp_path / "records.jsonl").read_text().splitlines()] == [1, 3]
+
+
+def test_a_kill_leaves_a_valid_record(tmp_path):
+    program = (
+        "import sys; from wplus.tracking.local import open_tracker\n"
+        "tracker = open_tracker(output_dir=sys.argv[1], job_type='train', name='n')\n"
+        "for step in range(10**9):\n    tracker.log({'a': step}, kimg=step)\n    tracker.summary({'last': step})\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    try:
+        while not (tmp_path / "records.jsonl").exists() or (tmp_path / "records.jsonl").stat().st_size < 2000:
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    opened(tmp_path).log({"a": -1}, kimg=1e9)
+    values = [json.loads(line)["a"] for line in (tmp_path / "records.jsonl").read_text().splitlines()]
+    assert values == [*range(len(values) - 1), -1]
+    assert read_result(tmp_path)["values"]["last"]["value"] in (len(values) - 3, len(values) - 2)
+
+
+def test_rewind_drops_the_rows_that_will_come_again(tmp_path):
+    tracker = opened(tmp_path)
+    tracker.rewind(0)  # nothing to drop yet
+    for kimg in (1, 2, 3):
+        tracker.log({"a": kimg}, kimg=kimg)
+    tracker.log({"free": 1})
+    tracker.rewind(2)
+    assert [row.get(KIMG) for row in read_records(tmp_path)] == [1, 2, None]
+
+
+def test_the_result_says_what_was_run_and_what_came_out(tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"png")
+    config = {"model": {"_target_": "wplus.models.Generator"}, "betas": [0.0, 0.99], "limit": math.inf}
+    with opened(tmp_path, config=config, notes="python train.py seed=1", tags=["cats"], group="study") as tracker:
+        assert read_result(tmp_path)["status"] == "running"
+        tracker.summary({"val/plain": 1, "val/fd": {"value": 2.0, "protocol": {"n": 10}, "interval": (1.0, 3.0)}})
+        tracker.image("samples", picture, kimg=1)
+    result = read_result(tmp_path)
+    assert (result["status"], result["command"], result["group"], result["tags"]) == (
+        "finished", "python train.py seed=1", "study", ["cats"],
+    )  # fmt: skip
+    assert result["config"] == {**config, "limit": "inf"}
+    assert result["values"] == {
+        "val/plain": {"value": 1.0, "protocol": {}},
+        "val/fd": {"value": 2.0, "protocol": {"n": 10}, "interval": [1.0, 3.0]},
+    }
+    assert result["files"] == {"samples": "a.png"}
+    assert {"python", "torch", "numpy"} <= result["versions"].keys()
+    assert result["device"]["processor"]
+
+
+def test_pictures_tables_histograms_are_found_again(tmp_path):
+    tracker = opened(tmp_path)
+    tracker.image("samples/fixed", tmp_path / "samples" / "0.png", caption="start", kimg=0)
+    tracker.table("invert/table", ["image", "psnr"], [[tmp_path / "x.png", np.float32(20)]])
+    tracker.histogram("logits", [0.0, 1.0, math.nan], kimg=1)
+    rows = list(read_records(tmp_path))
+    assert rows[0]["samples/fixed"] == {"file": "samples/0.png", "caption": "start"}
+    assert sum(rows[1]["logits"]["counts"]) == 2
+    assert len(rows[1]["logits"]["edges"]) == 65
+    table = json.loads((tmp_path / read_result(tmp_path)["files"]["invert/table"]).read_text())
+    assert table == {"columns": ["image", "psnr"], "rows": [[{"file": "x.png"}, 20.0]]}
+
+
+def test_a_resumed_run_keeps_the_earlier_part(tmp_path):
+    first = opened(tmp_path)
+    first.summary({"a": 1, "b": 1})
+    first.artifact(None, name="set", kind="dataset", metadata={"fingerprint": "f"})
+    first.finish("failed")
+    second = opened(tmp_path)
+    second.summary({"b": 2})
+    second.finish()
+    result = read_result(tmp_path)
+    assert {name: entry["value"] for name, entry in result["values"].items()} == {"a": 1.0, "b": 2.0}
+    assert result["artifacts"]["set"]["metadata"] == {"fingerprint": "f"}
+    assert result["status"] == "finished"
+
+
+def test_lineage_is_tied_by_content(tmp_path):
+    model = tmp_path / "made" / "model.safetensors"
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    opened(tmp_path / "made").artifact(model, name="cats", kind="model", aliases=["latest"])
+    opened(tmp_path / "used").use_artifact(model, name="cats", kind="model")
+    made = read_result(tmp_path / "made")["artifacts"]["cats"]
+    used = read_result(tmp_path / "used")["inputs"]["cats"]
+    assert made["sha256"] == used["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert (made["file"], made["aliases"], used["file"]) == ("model.safetensors", ["latest"], str(model))
+
+
+def test_an_unreadable_result_counts_as_none(tmp_path):
+    (tmp_path / "result.json").write_text('{"values": ')
+    assert read_result(tmp_path) == {}
+    opened(tmp_path).summary({"a": 1})
+    assert read_result(tmp_path)["values"]["a"]["value"] == 1
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="Cannot write to the output folder"):
+        opened(tmp_path / "file")
+
+
+def test_the_config_group_builds_it(tmp_path, repository):
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.load(repository / "configs" / "tracking" / "local.yaml")
+    config = {"data": {"_target_": "nothing.that.exists"}}
+    build(node, output_dir=tmp_path, job_type="train", name="n", config=config).finish()
+    assert read_result(tmp_path)["config"] == config
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_to_json_keeps_what_json_has_and_names_the_rest():
+    value = {"a": (1, np.int64(2), True, None), 3: np.array([[0.5, math.nan]]), "p": Path("x/y")}
+    assert to_json(value) == {"a": [1, 2, True, None], "3": [[0.5, "nan"]], "p": "x/y"}

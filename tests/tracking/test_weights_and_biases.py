@@ -1,0 +1,265 @@
+"""Weights & Biases, offline and read back; the online path against a stand-in for the server's client."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+from PIL import Image
+
+from wplus.config import build
+from wplus.tracking import Tracker, weights_and_biases
+from wplus.tracking.local import read_result
+from wplus.tracking.tracker import KIMG
+
+CORE = Path(wandb.__file__).parent / "bin" / "wandb-core"
+
+
+def opened(folder: Path, **changes: Any) -> Tracker:
+    run = {"output_dir": folder, "job_type": "train", "name": "n", "project": "p", **changes}
+    return weights_and_biases.open_tracker(**run)
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """What the offline runs below `folder` hold, in the order of their start."""
+    lines = []
+    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+        command = [str(CORE), "leet", "inspect", "--json", "--no-observability", "--run-file", str(path)]
+        lines += subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind] for record in found if record["type"] == kind]
+
+
+@pytest.fixture
+def own_folders(monkeypatch):
+    """As for a user who has set none of W&B's folders."""
+    for variable in ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+    return path
+
+
+def test_offline_run_read_back(tmp_path, own_folders, picture):
+    config = {"data": {"_target_": "x.y", "size": None}, "betas": [0.0, 0.99]}
+    with opened(tmp_path, group="study", tags=["cats", "t" * 80], notes="python train.py", config=config) as tracker:
+        tracker.use_artifact(None, name="cats", kind="dataset", metadata={"fingerprint": "f"})
+        tracker.log({"train/loss": 1.0}, kimg=0.5)
+        tracker.log({"train/loss": 2.0}, kimg=1.0)
+        tracker.image("samples/fixed", picture, caption="a cat", kimg=1.0)
+        tracker.table("pairs", ["name", "picture"], [["a", picture]])
+        tracker.histogram("logits", [1.0, 2.0], kimg=1.0)
+        tracker.artifact(picture, name="my model", kind="model", aliases=["latest"], metadata={"kimg": 1})
+        tracker.summary({"val/fd": {"value": 3.0, "protocol": {}}})
+    found = records(tmp_path)
+
+    (run,) = of_type(found, "run")
+    assert (run["project"], run["job_type"], run["run_group"], run["notes"]) == (
+        "p",
+        "train",
+        "study",
+        "python train.py",
+    )
+    assert run["tags"] == ["cats", "t" * 64]
+    assert run["config"]["update"]["data"] == {"_target_": "x.y", "size": None}
+    rows = [row["item"] for row in of_type(found, "history")]
+    assert [(row[KIMG], row["train/loss"]) for row in rows[:2]] == [(0.5, 1.0), (1.0, 2.0)]
+    assert any(row.get("samples/fixed.caption") == "a cat" for row in rows)
+    (axis,) = [metric for metric in of_type(found, "metric") if metric.get("glob_name") == "*"]
+    assert axis["step_metric"] == KIMG
+    assert [(item["name"], item["type"], item["aliases"]) for item in of_type(found, "artifact")][-1] == (
+        "my-model", "model", ["latest"],
+    )  # fmt: skip
+    assert {"inputs": {"cats": {"fingerprint": "f", "kind": "dataset"}}} in [
+        config["update"] for config in of_type(found, "config")
+    ]
+    assert {"val/fd": 3} in [summary["update"] for summary in of_type(found, "summary")]
+    assert of_type(found, "exit")[0].get("exit_code", 0) == 0
+    assert read_result(tmp_path)["status"] == "finished"
+
+
+def test_everything_lies_below_the_output_folder_and_the_environment_is_given_back(tmp_path, own_folders, picture):
+    with opened(tmp_path) as tracker:
+        assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb" / "data")
+        tracker.table("pairs", ["picture"], [[picture]])
+    assert not [name for name in os.environ if name in weights_and_biases._FOLDERS]
+    (staged,) = [item["manifest"]["contents"] for item in of_type(records(tmp_path), "artifact")]
+    assert all(entry["local_path"].startswith(str(tmp_path)) for entry in staged)
+
+
+def test_a_folder_that_the_user_chose_stays(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    opened(tmp_path / "run").finish()
+    assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
+    assert os.environ["WANDB_DIR"] == str(tmp_path / "elsewhere")
+
+
+def test_the_same_command_again_continues_the_same_run(tmp_path, own_folders):
+    for kimg in (1, 2):
+        with opened(tmp_path) as tracker:
+            tracker.log({"a": kimg}, kimg=kimg)
+    runs = of_type(records(tmp_path), "run")
+    assert len(runs) == 2
+    assert runs[0]["run_id"] == runs[1]["run_id"] == (tmp_path / "wandb" / "run-id.txt").read_text().strip()
+
+
+def test_runs_in_one_process_stay_apart(tmp_path, own_folders):
+    for name in ("a", "b"):
+        with opened(tmp_path / name, name=name) as tracker:
+            tracker.log({"value": 1.0})
+    (first,), (second,) = (of_type(records(tmp_path / name), "run") for name in ("a", "b"))
+    assert first["run_id"] != second["run_id"]
+    assert (first["display_name"], second["display_name"]) == ("a", "b")
+
+
+def test_a_sweep_agents_id_wins(tmp_path, own_folders, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "fromagent")
+    opened(tmp_path).finish()
+    assert of_type(records(tmp_path), "run")[0]["run_id"] == "fromagent"
+
+
+def test_a_failed_run_is_marked_failed(tmp_path, own_folders):
+    with pytest.raises(RuntimeError), opened(tmp_path):
+        raise RuntimeError
+    assert of_type(records(tmp_path), "exit")[0]["exit_code"] == 1
+    assert read_result(tmp_path)["status"] == "failed"
+
+
+def test_a_run_without_kimg_keeps_wandbs_own_axis(tmp_path, own_folders):
+    with opened(tmp_path) as tracker:
+        tracker.log({"a": 1.0})
+    assert of_type(records(tmp_path), "metric") == []
+
+
+def test_disabled_accepts_everything(tmp_path, own_folders, picture, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    with opened(tmp_path) as tracker:
+        tracker.use_artifact(picture, name="m", kind="model")
+        tracker.log({"a": 1.0}, kimg=1.0)
+        tracker.image("i", picture)
+        tracker.artifact(picture, name="m", kind="model")
+        tracker.summary({"a": 1.0})
+    assert records(tmp_path) == []
+    assert read_result(tmp_path)["values"]["a"]["value"] == 1.0
+
+
+def test_the_config_group_builds_it(tmp_path, own_folders, repository):
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.load(repository / "configs" / "tracking" / "wandb.yaml")
+    build(node, output_dir=tmp_path, job_type="invert", name="n", config={"a": {"_target_": "b"}}).finish()
+    assert of_type(records(tmp_path), "run")[0]["project"] == "wplus"
+
+
+@pytest.mark.parametrize(
+    ("netrc", "environment", "expected"),
+    [
+        ("", {}, False),
+        ("machine example.org login user password secret\n", {}, False),
+        ("machine api.wandb.ai login user password secret\n", {}, True),
+        ("machine our.server login user password secret\n", {"WANDB_BASE_URL": "https://our.server:8080"}, True),
+        ("not a netrc file", {}, False),
+        ("", {"WANDB_API_KEY": "secret"}, True),
+    ],
+)
+def test_an_account_is_a_key_or_a_line_in_netrc(tmp_path, monkeypatch, netrc, environment, expected):
+    (tmp_path / "netrc").write_text(netrc)
+    for variable in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in {"NETRC": str(tmp_path / "netrc"), **environment}.items():
+        monkeypatch.setenv(variable, value)
+    assert weights_and_biases.has_account() is expected
+
+
+class FakeRun:
+    """The part of wandb.Run that is used online."""
+
+    offline, disabled, dir, url = False, False, "files", "https://server/run"
+
+    def __init__(self) -> None:
+        self.used: list[wandb.Artifact] = []
+        self.config: dict[str, Any] = {}
+        self.config_update = self.config.update
+        self.config = type("Config", (), {"update": lambda *_, **__: None})()
+
+    def use_artifact(self, artifact):
+        self.used.append(artifact)
+
+    def finish(self, exit_code):
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """wandb.init that notes its modes and hands out stand-ins; `server.down` makes going online fail."""
+
+    class Server:
+        down, modes, runs = False, [], []
+
+        def init(self, mode, **_):
+            self.modes.append(mode)
+            if self.down and mode == "online":
+                raise wandb.errors.CommError("no route\nto host")
+            self.runs.append(FakeRun())
+            return self.runs[-1]
+
+    Server.modes, Server.runs = [], []
+    fake = Server()
+    monkeypatch.setattr(wandb, "init", fake.init)
+    monkeypatch.setattr(wandb, "teardown", lambda: None)
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    return fake
+
+
+def test_online_uses_the_artifact_by_content(tmp_path, server, picture):
+    sink = weights_and_biases.WeightsAndBiases(
+        weights_and_biases.Run(output_dir=tmp_path, job_type="invert", name="n"), project="p"
+    )
+    sink.use_artifact(picture, name="m", kind="model")
+    sink.finish()
+    assert server.modes == ["online"]
+    (used,) = server.runs[0].used
+    assert list(used.manifest.entries) == ["a.png"]
+    assert used.digest == weights_and_biases._artifact(picture, name="m", kind="model", metadata=None).digest
+
+
+def test_a_server_out_of_reach_makes_the_run_offline(tmp_path, server, caplog):
+    server.down = True
+    opened(tmp_path).finish()
+    assert server.modes == ["online", "offline"]
+    assert "no route" in caplog.text
+
+
+def test_a_data_set_is_known_by_its_fingerprint_and_stays_where_it_is(tmp_path):
+    def artifact(folder, fingerprint):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "image.png").write_bytes(b"image")
+        return weights_and_biases._artifact(
+            tmp_path / folder, name="cats", kind="dataset", metadata={"fingerprint": fingerprint}
+        )
+
+    assert artifact("here", "a").digest == artifact("there", "a").digest != artifact("here", "b").digest
+    assert list(artifact("here", "a").manifest.entries) == ["metadata.json"]
+    assert artifact("here", "a").metadata == {"path": str(tmp_path / "here"), "fingerprint": "a"}
+
+
+def test_a_folder_of_latents_is_stored_with_its_files(tmp_path):
+    (tmp_path / "latents").mkdir()
+    (tmp_path / "latents" / "a.safetensors").write_bytes(b"a")
+    artifact = weights_and_biases._artifact(tmp_path / "latents", name="l", kind="latents", metadata=None)
+    assert list(artifact.manifest.entries) == ["a.safetensors"]
