@@ -1,4 +1,4 @@
-"""Resolve pyproject.toml with its `dev` extra and write exact versions: `python .ci/lock.py requirements.lock torch==...`.
+"""Resolve pyproject.toml with its `dev` extra to exact versions: `python .ci/lock.py requirements.lock torch==...`.
 
 Nothing is installed: pip reports what a fresh environment of this Python would get.
 """
@@ -19,7 +19,7 @@ HEADER = """\
 
 
 def resolve(requirements: list[str]) -> list[str]:
-    """The pins, one `name==version` each, that pip would install for the project, its `dev` extra and `requirements`."""
+    """The pins, one `name==version` each, that pip would install for the project with `dev`, and `requirements`."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]

@@ -32,7 +32,7 @@ def open_tracker(**run: Any) -> Tracker:
 
 
 class LocalRecord(Sink):
-    """Writes `records.jsonl` and `result.json` into the run's output folder, and goes on where an earlier part ended."""
+    """`records.jsonl` and `result.json` in the run's output folder, going on where an earlier part ended."""
 
     def __init__(self, run: Run) -> None:
         self.folder = ensure_folder(run.output_dir)
