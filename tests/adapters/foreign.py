@@ -108,3 +108,11 @@ def trainer_pickle(
     )
     options = EasyDict(class_name="training.dataset.ImageFolderDataset", path="images.zip", use_labels=False)
     return dumps(content | {"augment_pipe": pipe, "training_set_kwargs": options}, protocol=protocol)
+
+
+def randomise(network: nn.Module) -> Any:
+    """Give every tensor values of its own, also where it starts as zeros, and return the network in eval mode."""
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.add_(0.1 * torch.randn(tensor.shape))
+    return network.eval().requires_grad_(False)

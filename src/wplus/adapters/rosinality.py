@@ -213,6 +213,8 @@ def _renamed(
     """Their tensors under our names and in our shapes, filters checked; `fill` refuses those that keep their name."""
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     theirs_to_ours = {theirs: ours for ours, theirs in names.items()}
+    for theirs in names.values():
+        entry(tensors, theirs, origin)
     renamed = {}
     for name, tensor in tensors.items():
         if name in kernels:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import wplus
+from tests.adapters.foreign import randomise, trainer_pickle
+from wplus.adapters import nvlabs
+from wplus.adapters.convert import convert, main
+from wplus.errors import UserError
+from wplus.models.network import Network
+from wplus.models.stylegan2 import Discriminator, Generator
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, Network]:
+    shape = {"resolution": 8, "channel_base": 16384, "channel_max": 512}  # the channels that rosinality's layout needs
+    generator = Generator(**shape, z_dim=4, w_dim=4, num_mapping_layers=1)
+    return {"generator": randomise(generator), "discriminator": randomise(Discriminator(**shape))}
+
+
+@pytest.fixture
+def tiny() -> Generator:
+    return randomise(
+        Generator(resolution=8, z_dim=4, w_dim=3, num_mapping_layers=1, c_dim=2, channel_base=64, channel_max=8)
+    )
+
+
+@pytest.mark.parametrize("layout", ["rosinality", "nvlabs"])
+def test_there_and_back_is_the_same_network(layout: str, networks: dict[str, Network], tmp_path: Path) -> None:
+    wplus.save(tmp_path / "ours.safetensors", **networks)
+    convert(tmp_path / "ours.safetensors", tmp_path / "theirs.pt", layout=layout)
+    convert(tmp_path / "theirs.pt", tmp_path / "back.safetensors")
+    models = wplus.load(tmp_path / "back.safetensors")
+    for role, network in networks.items():
+        for name, tensor in network.state_dict().items():
+            assert torch.equal(getattr(models, role).state_dict()[name], tensor)
+    assert models.metadata["format"] == layout
+    if layout == "nvlabs":  # states its arguments; rosinality's file cannot
+        assert models.fingerprint == wplus.checkpoint.fingerprint(networks["generator"])
+
+
+def test_pickle_becomes_ours(tiny: Generator, tmp_path: Path) -> None:
+    content = nvlabs.export(generator=tiny)
+    (tmp_path / "in.pkl").write_bytes(trainer_pickle({"G_ema": (content["G_ema"], content["G_kwargs"])}))
+    sentence = convert(tmp_path / "in.pkl", tmp_path / "out.safetensors")
+    assert sentence == f"Wrote generator to '{tmp_path / 'out.safetensors'}'."
+    z, c = torch.randn(2, 4), torch.eye(2)
+    torch.testing.assert_close(wplus.load(tmp_path / "out.safetensors").generator(z, c), tiny(z, c), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("target", "layout", "message"), [
+    ("out.pkl", "nvlabs", r"ending must be \.safetensors.* or \.pt"),
+    ("out.pt", "rosinality", "2 classes"),
+    ("out.pt", "tensorflow", "must be one of rosinality, nvlabs"),
+])  # fmt: skip
+def test_refusals_leave_what_was_there(target: str, layout: str, message: str, tiny: Generator, tmp_path: Path) -> None:
+    wplus.save(tmp_path / "ours.safetensors", generator=tiny)
+    (tmp_path / target).write_text("older")
+    with pytest.raises(UserError, match=message):
+        convert(tmp_path / "ours.safetensors", tmp_path / target, layout=layout)
+    assert (tmp_path / target).read_text() == "older"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_architectures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(Network):
+        def __init__(self) -> None:
+            super().__init__()
+
+    monkeypatch.setattr("wplus.checkpoint.load", lambda path: wplus.Models(generator=Other()))
+    with pytest.raises(UserError, match="for StyleGAN2, and the source has Other"):
+        convert("in", tmp_path / "out.pt")
+    monkeypatch.setattr("wplus.checkpoint.load", lambda path: wplus.Models(encoder=Other()))
+    with pytest.raises(UserError, match="an encoder only"):
+        convert("in", tmp_path / "out.pt")
+
+
+def test_command_line_says_one_sentence(tiny: Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wplus.save(tmp_path / "ours.safetensors", generator=tiny)
+    assert main([str(tmp_path / "ours.safetensors"), str(tmp_path / "out.pt"), "--layout", "nvlabs"]) == 0
+    assert capsys.readouterr().out.startswith("Wrote generator to ")
+    assert main([str(tmp_path / "none.pkl"), str(tmp_path / "out.safetensors")]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "none.pkl" in captured.err
+
+
+def test_module_runs(tmp_path: Path, repository: Path) -> None:
+    (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'touch marker'\ntR.")
+    command = [
+        sys.executable,
+        "-W",
+        "error::RuntimeWarning",
+        "-m",
+        "wplus.adapters.convert",
+        "bad.pkl",
+        "out.safetensors",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={"PYTHONPATH": str(repository / "src")}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "os.system" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pkl"]

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import wplus
+from tests.adapters.foreign import nvlabs_modules, randomise, trainer_pickle
+from wplus.adapters import nvlabs
+from wplus.errors import UserError
+from wplus.models.stylegan2 import Discriminator, Generator
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+TINY = {"resolution": 16, "channel_base": 128, "channel_max": 16}
+
+# Sizes that are read off shapes: every resolution, odd channels, with and without labels, grey, z and w of other sizes.
+SIZES = [
+    {"resolution": 8, "z_dim": 5, "w_dim": 7, "num_mapping_layers": 1, "channel_base": 130, "channel_max": 11},
+    {
+        "resolution": 8,
+        "z_dim": 7,
+        "w_dim": 5,
+        "num_mapping_layers": 8,
+        "channel_base": 36,
+        "channel_max": 512,
+        "c_dim": 7,
+    },
+    {"resolution": 16, "z_dim": 6, "w_dim": 6, "num_mapping_layers": 2, "channel_base": 135, "channel_max": 512},
+    {
+        "resolution": 32,
+        "z_dim": 4,
+        "w_dim": 9,
+        "num_mapping_layers": 3,
+        "channel_base": 250,
+        "channel_max": 13,
+        "c_dim": 7,
+    },
+    {
+        "resolution": 64,
+        "z_dim": 8,
+        "w_dim": 4,
+        "num_mapping_layers": 4,
+        "channel_base": 333,
+        "channel_max": 10,
+        "c_dim": 1,
+    },
+    {"resolution": 64, "z_dim": 3, "w_dim": 3, "num_mapping_layers": 1, "channel_base": 64, "channel_max": 3},
+]
+
+
+def build(img_channels: int, **sizes: Any) -> tuple[Generator, Discriminator]:
+    shared = {name: sizes[name] for name in ("resolution", "c_dim", "channel_base", "channel_max") if name in sizes}
+    generator = Generator(img_channels=img_channels, **sizes)
+    discriminator = Discriminator(img_channels=img_channels, mbstd_group_size=2, **shared)
+    return randomise(generator), randomise(discriminator)
+
+
+def snapshot(generator: Generator, discriminator: Discriminator, *, protocol: int = 4) -> bytes:
+    content = nvlabs.export(generator=generator, discriminator=discriminator)
+    other = {name: tensor + 1 for name, tensor in content["G_ema"].items() if "resample_filter" not in name}
+    networks = {
+        "G": ({**content["G_ema"], **other}, content["G_kwargs"]),
+        "D": (content["D"], content["D_kwargs"]),
+        "G_ema": (content["G_ema"], content["G_kwargs"]),
+    }
+    return trainer_pickle(networks, protocol=protocol)
+
+
+def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    assert list(found.state_dict()) == list(expected.state_dict())
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("img_channels", [1, 3])
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{sizes['resolution']}px-{sizes['channel_base']}")
+def test_pickles_of_any_size(sizes: dict[str, int], img_channels: int, tmp_path: Path) -> None:
+    generator, discriminator = build(img_channels, **sizes)
+    (tmp_path / "network-snapshot.pkl").write_bytes(snapshot(generator, discriminator))
+    models = wplus.load(tmp_path / "network-snapshot.pkl")
+    assert models.generator.arguments == generator.arguments
+    assert models.discriminator.arguments == discriminator.arguments
+    assert_same(models.generator, generator)
+    assert_same(models.discriminator, discriminator)
+    assert models.fingerprint == wplus.checkpoint.fingerprint(generator)
+    assert models.metadata["training_set_kwargs"]["path"] == "images.zip"
+
+
+@pytest.mark.parametrize("with_kwargs", [True, False])
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{sizes['resolution']}px-{sizes['channel_base']}")
+def test_state_dicts_with_and_without_arguments(sizes: dict[str, int], with_kwargs: bool, tmp_path: Path) -> None:
+    generator, discriminator = build(3, **sizes)
+    content = nvlabs.export(generator=generator, discriminator=discriminator)
+    torch.save({k: v for k, v in content.items() if with_kwargs or "kwargs" not in k}, tmp_path / "networks.pt")
+    models = wplus.load(tmp_path / "networks.pt")
+    assert_same(models.generator, generator)
+    assert_same(models.discriminator, discriminator)
+    z, c = torch.randn(2, generator.z_dim), torch.eye(2, generator.c_dim)
+    torch.testing.assert_close(models.generator(z, c), generator(z, c), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_every_pickle_protocol(protocol: int, tmp_path: Path) -> None:
+    generator, discriminator = build(3, **TINY)
+    (tmp_path / "file").write_bytes(snapshot(generator, discriminator, protocol=protocol))
+    assert_same(wplus.load(tmp_path / "file").generator, generator)
+
+
+@pytest.mark.parametrize("case", ["nvlabs_sg2_r32", "nvlabs_sg2_cond_r16"])
+def test_export_has_the_published_names_and_shapes(case: str) -> None:
+    spec = json.loads((GOLDEN / f"{case}.json").read_text())
+    kwargs = spec["G_kwargs"]
+    sizes = {name: kwargs[name] for name in ("z_dim", "w_dim", "c_dim", "channel_base", "channel_max")}
+    sizes |= {"resolution": kwargs["img_resolution"], "num_mapping_layers": kwargs["mapping_kwargs"]["num_layers"]}
+    generator, discriminator = build(kwargs["img_channels"], **sizes)
+    content = nvlabs.export(generator=generator, discriminator=discriminator)
+    for ours, theirs in (("G_ema", "G"), ("D", "D")):
+        expected = {name: entry["shape"] for name, entry in spec["networks"][theirs].items()}
+        assert {name: list(tensor.shape) for name, tensor in content[ours].items()} == expected
+    filters = [entry["constant"] for name, entry in spec["networks"]["G"].items() if "filter" in name]
+    torch.testing.assert_close(content["G_ema"]["synthesis.b4.resample_filter"], torch.tensor(filters[0]))
+    assert content["G_kwargs"] == kwargs
+
+
+@pytest.mark.parametrize("form", ["flat", "generator alone", "discriminator alone", "raw weights only", "pickled dict"])
+def test_other_forms_of_state_dicts(form: str, tmp_path: Path) -> None:
+    generator, discriminator = build(3, **TINY)
+    content = nvlabs.export(generator=generator, discriminator=discriminator)
+    file = tmp_path / "networks.pt"
+    if form == "pickled dict":
+        with nvlabs_modules():
+            file.write_bytes(
+                pickle.dumps({"G_ema": OrderedDict(generator.state_dict()), "D": discriminator.state_dict()})
+            )
+    else:
+        flat = {f"{part}.{name}": tensor for part in ("G_ema", "D") for name, tensor in content[part].items()}
+        forms = {"flat": flat, "generator alone": content["G_ema"], "discriminator alone": content["D"],
+                 "raw weights only": {"G": content["G_ema"]}}  # fmt: skip
+        torch.save(forms[form], file)
+    models = wplus.load(file)
+    if form != "discriminator alone":
+        assert_same(models.generator, generator)
+    if form in ("flat", "discriminator alone", "pickled dict"):
+        assert_same(models.discriminator, discriminator)
+    assert models.metadata.get("generator") == {"raw weights only": "G", "discriminator alone": None}.get(form, "G_ema")
+
+
+def test_missing_average_is_estimated_and_said(tmp_path: Path) -> None:
+    generator, _ = build(3, **TINY, z_dim=6, w_dim=4, c_dim=3)
+    content = nvlabs.export(generator=generator)
+    del content["G_ema"]["mapping.w_avg"]
+    torch.save(content, tmp_path / "file.pt")
+    models, again = wplus.load(tmp_path / "file.pt"), wplus.load(tmp_path / "file.pt")
+    labels = torch.eye(3)[torch.randint(3, (20_000,))]
+    expected = generator.mapping(torch.randn(20_000, 6), labels)[:, 0]
+    assert "estimated" in models.metadata["w_avg"]
+    assert torch.equal(models.generator.mapping.w_avg, again.generator.mapping.w_avg)
+    error = (models.generator.mapping.w_avg - expected.mean(dim=0)).abs() / expected.std(dim=0)
+    assert error.max() < 0.05
+
+
+def edited(edit: Any) -> dict[str, Any]:
+    content = nvlabs.export(generator=build(3, **TINY)[0], discriminator=build(3, **TINY)[1])
+    edit(content)
+    return content
+
+
+def put(part: str, **tensors: Any) -> Callable[[dict[str, Any]], None]:
+    """An edit that adds or replaces tensors; `__` stands for a dot."""
+    return lambda content: content[part].update({name.replace("__", "."): tensor for name, tensor in tensors.items()})
+
+
+def drop(start: str) -> Callable[[dict[str, Any]], None]:
+    """An edit that removes the generator's tensors whose names begin with `start`."""
+    return lambda content: [content["G_ema"].pop(name) for name in list(content["G_ema"]) if name.startswith(start)]
+
+
+BROKEN = {
+    "unknown tensor": (put("G_ema", synthesis__L0=torch.zeros(1)), r"synthesis\.L0.*not part"),
+    "unknown in D": (put("D", b4__extra=torch.zeros(1)), r"b4\.extra.*not part"),
+    "missing tensor": (drop("synthesis.b8.conv0.bias"), r"synthesis\.b8\.conv0\.bias.*missing"),
+    "missing size": (drop("synthesis.b8.conv1.weight"), r"synthesis\.b8\.conv1\.weight.*missing"),
+    "not StyleGAN2": (drop("synthesis"), "missing"),
+    "wrong shape": (put("G_ema", synthesis__b8__conv0__bias=torch.zeros(3)), r"synthesis\.b8\.conv0\.bias.*\(3,\)"),
+    "odd channels": (put("G_ema", synthesis__b8__conv1__weight=torch.zeros(3, 3, 3, 3)), "3 at 8 px"),
+    "other filter": (put("G_ema", synthesis__b4__resample_filter=torch.ones(4, 4) / 16), "resampling filter"),
+    "other activation": (put("G_kwargs", synthesis_kwargs={"activation": "relu"}), "activation = 'relu'"),
+    "architecture of G": (put("G_kwargs", architecture="resnet"), "architecture 'resnet'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_does_not_fit_is_named(kind: str, tmp_path: Path) -> None:
+    edit, message = BROKEN[kind]
+    torch.save(edited(edit), tmp_path / "broken.pt")
+    with pytest.raises(UserError, match=message) as error:
+        wplus.load(tmp_path / "broken.pt")
+    assert "broken.pt" in str(error.value)
+
+
+def test_a_generator_loads_without_a_discriminator_of_another_kind(tmp_path: Path) -> None:
+    torch.save(edited(lambda content: content["D_kwargs"].update(architecture="orig")), tmp_path / "cifar.pt")
+    models = wplus.load(tmp_path / "cifar.pt")
+    assert models.generator is not None
+    assert models.discriminator is None
+    assert "'orig'" in models.metadata["discriminator"]
+
+
+def test_clamping_is_reported(tmp_path: Path) -> None:
+    torch.save(edited(lambda content: content["G_kwargs"].update(conv_clamp=256)), tmp_path / "half.pt")
+    assert "256" in wplus.load(tmp_path / "half.pt").metadata["conv_clamp"]
+
+
+def test_group_of_the_minibatch_deviation_is_read(tmp_path: Path) -> None:
+    torch.save(
+        edited(lambda content: content["D_kwargs"].update(epilogue_kwargs={"mbstd_group_size": None})),
+        tmp_path / "file.pt",
+    )
+    models = wplus.load(tmp_path / "file.pt")
+    images = torch.randn(6, 3, 16, 16)
+    models.discriminator(images)  # the whole batch of 6 is one group, where groups of 4 would not divide it

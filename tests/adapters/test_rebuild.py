@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wplus.adapters.rebuild import channel_budget, count, fill, plain, resampling_kernel
+from wplus.errors import UserError
+
+RESOLUTIONS = [4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize("base", [64, 70, 100, 130, 255, 333, 4096, 32768])
+@pytest.mark.parametrize("maximum", [3, 10, 13, 512])
+def test_budgets_reproduce_the_channels(base: int, maximum: int) -> None:
+    channels = {res: min(base // res, maximum) for res in RESOLUTIONS}
+    found = channel_budget(channels, "here")
+    assert {res: min(found["channel_base"] // res, found["channel_max"]) for res in RESOLUTIONS} == channels
+    assert channel_budget(channels, "here", stated={"channel_base": base, "channel_max": maximum}) == {
+        "channel_base": base,
+        "channel_max": maximum,
+    }
+
+
+def test_published_and_false_budgets() -> None:
+    assert channel_budget({4: 512, 8: 512}, "here") == {"channel_base": 32768, "channel_max": 512}
+    false = {"channel_base": 1024, "channel_max": 512}
+    assert channel_budget({4: 8, 8: 8}, "here", stated=false) == {"channel_base": 64, "channel_max": 8}
+    for channels in ({4: 8, 8: 3, 16: 3}, {4: 3, 8: 8}, {4: 8, 8: 8, 16: 2}):
+        with pytest.raises(UserError, match="8 at"):
+            channel_budget(channels, "here")
+
+
+def test_fill_copies_and_refuses() -> None:
+    layer, tensors = torch.nn.Linear(2, 2), {"weight": torch.ones(2, 2, dtype=torch.float64), "bias": torch.ones(2)}
+    fill(layer, tensors, "here")
+    assert layer.weight.dtype == torch.float32
+    assert (layer.weight == 1).all()
+    with pytest.raises(UserError, match=r"here: 'a' \(and 1 more\) is not part"):
+        fill(layer, {**tensors, "a": torch.ones(1), "b": torch.ones(1)}, "here")
+
+
+def test_small_parts() -> None:
+    assert count(["a.0", "a.1", "a.3"], "a.{}") == 2
+    assert resampling_kernel(4.0).sum() == 4
+    assert plain({1: (torch.device("cpu"), None), "a": {"b": 1.5}}) == {"1": ["device", None], "a": {"b": 1.5}}
