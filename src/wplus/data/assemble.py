@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -88,6 +90,14 @@ def assemble(
     )
 
 
+def with_options_of_assemble(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
+    """Show the options of `assemble` in the signature of `source(path, **options)`: a wrong key is seen early."""
+    path = inspect.signature(source).parameters["path"]
+    options = [each for each in inspect.signature(assemble).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    source.__signature__ = inspect.Signature([path, *options], return_annotation=ImageSet)  # type: ignore[attr-defined]
+    return source
+
+
 def _check_options(
     resolution: Any, split: Any, held_out_fraction: Any, labels: Any, bad_files: Any, memory_limit_gb: Any
 ) -> None:
@@ -122,6 +132,6 @@ def _rows(images: Tensor | LazyImages, mask: np.ndarray) -> Tensor | LazyImages:
 def _check_not_empty(kept: np.ndarray, split: str, num_images: int, source: str, held_out_fraction: float) -> None:
     if len(kept) == 0:
         raise UserError(
-            f"The {split} split of '{source}' is empty: {num_images} image(s) with held_out_fraction={held_out_fraction} "
-            "leave nothing for it; change held_out_fraction or add images."
+            f"The {split} split of '{source}' is empty: {num_images} image(s) and "
+            f"held_out_fraction={held_out_fraction} leave nothing for it; change held_out_fraction or add images."
         )

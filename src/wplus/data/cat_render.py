@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from wplus.data.cache import cached_array
 from wplus.data.hashing import uniforms
@@ -87,10 +87,12 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
     margin = math.ceil(reach + 4 * width / resolution)
     colour = tuple(cat[name] for name in NUISANCES[:3])
     canvas = Image.new("RGB", (painted + 2 * margin, painted + margin), colour)
+    body = layers["body"][cat["body"]]
     for factor in FACTORS:
         layer = layers[factor][cat[factor]]
         if layer is not None:
-            canvas.paste(layer.image, (margin + layer.left, margin + layer.top), layer.image)
+            mask = _inside(body, layer) if factor == "fur" else layer.image
+            canvas.paste(layer.image, (margin + layer.left, margin + layer.top), mask)
     # Mirroring comes last, so a shift to the right of a mirrored cat is one to the left before.
     shift_x = -cat["shift_x"] if cat["flip"] else cat["shift_x"]
     left = margin + (painted - width) / 2 - width * shift_x / 1000
@@ -99,6 +101,14 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
     image = canvas.resize((resolution, resolution), Image.Resampling.LANCZOS, box=window)
     pixels = np.asarray(image).transpose(2, 0, 1)
     return np.ascontiguousarray(pixels[:, :, ::-1] if cat["flip"] else pixels)
+
+
+def _inside(body: Layer | None, fur: Layer) -> Image.Image:
+    """The fur's alpha where there is a body under it: painted for one tail, a pattern would float beside another."""
+    assert body is not None, "every body is visible"
+    shape = Image.new("L", fur.image.size)
+    shape.paste(body.image.getchannel("A"), (body.left - fur.left, body.top - fur.top))
+    return ImageChops.multiply(fur.image.getchannel("A"), shape)
 
 
 def painted_px(resolution: int) -> int:

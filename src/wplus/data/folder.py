@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from wplus.data.assemble import assemble
+from wplus.data.assemble import assemble, with_options_of_assemble
 from wplus.data.image_set import ImageSet
 from wplus.data.reader import LABEL_FILE, sort_names
 from wplus.errors import UserError
@@ -38,6 +38,7 @@ class FolderReader:
         return status.st_size, status.st_mtime_ns
 
 
+@with_options_of_assemble
 def folder_images(path: str, **options: object) -> ImageSet:
     """The images below the folder `path`, any format that Pillow reads; see `assemble` for the options."""
     return assemble(FolderReader(path), **options)

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from wplus.data.assemble import assemble
+from wplus.data.assemble import assemble, with_options_of_assemble
 from wplus.data.image_set import ImageSet
 from wplus.data.reader import LABEL_FILE, sort_names
 from wplus.errors import UserError
@@ -57,6 +57,7 @@ class ZipReader:
         return {**self.__dict__, "_opened": None}  # the handle is opened anew in another process
 
 
+@with_options_of_assemble
 def zip_images(path: str, **options: object) -> ImageSet:
     """The images in the zip at `path`; see `assemble` for the options."""
     return assemble(ZipReader(path), **options)

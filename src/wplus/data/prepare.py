@@ -55,11 +55,11 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """One line per file that is not plain, then the counts."""
-        yield from (f"unreadable  {name}: {reason}" for name, reason in sorted(self.bad.items()))
-        yield from (f"odd         {name}: {', '.join(words)}" for name, words in sorted(self.odd.items()))
-        yield from (f"not image   {name}" for name in self.ignored)
+        yield from (f"left out  {name}: {reason}" for name, reason in sorted(self.bad.items()))
+        yield from (f"odd       {name}: {', '.join(words)}" for name, words in sorted(self.odd.items()))
+        yield from (f"no image  {name}" for name in self.ignored)
         good = f"{self.num_good} good ({len(self.odd)} of them odd)"
-        yield f"{good}, {len(self.bad)} unreadable, {len(self.ignored)} no images"
+        yield f"{good}, {len(self.bad)} left out, {len(self.ignored)} no images"
 
 
 def prepare(
@@ -256,8 +256,8 @@ def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[st
         "channels": decoder.channels,
         "pillow": PIL.__version__,
         "num_images": len(stored),
-        "num_unreadable": len(report.bad),
-        "unreadable": report.bad,
+        "num_left_out": len(report.bad),
+        "left_out": report.bad,
         "num_odd": len(report.odd),
         "odd": dict(kinds),
         "files": {name: decoder.reader.names[number] for name, number in stored.items()},

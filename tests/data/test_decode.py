@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.conftest import encoded, noise
+from wplus.data.decode import BadImage, decode, read_image
+from wplus.errors import UserError
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+def report(content: bytes, *, resolution: int = 8, fit: str = "crop") -> str:
+    return "; ".join(decode(content, "x", resolution=resolution, fit=fit, resize="lanczos", channels=3).oddities)
+
+
+def test_plain_pixels_come_back_from_bytes_and_paths(tmp_path: Path) -> None:
+    image = noise(12, 10)
+    (tmp_path / "a.png").write_bytes(encoded(image))
+    for source in (encoded(image), tmp_path / "a.png", str(tmp_path / "a.png")):
+        read = read_image(source)
+        assert read.dtype == torch.uint8
+        assert torch.equal(read, pixels(image))
+    assert report(encoded(noise(8, 8))) == ""
+
+
+@pytest.mark.parametrize("form", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP"])
+def test_formats(form: str) -> None:
+    image = noise(16, 16).resize((64, 64), Image.Resampling.BICUBIC)
+    difference = read_image(encoded(image, form)).float() - pixels(image).float()
+    assert difference.abs().mean() < 12
+
+
+def test_grey_palette_and_one_bit() -> None:
+    grey = noise(8, 8, mode="L")
+    assert torch.equal(read_image(encoded(grey)), pixels(grey))
+    assert torch.equal(read_image(encoded(grey), channels=1)[0], torch.from_numpy(np.array(grey)))
+    palette = noise(8, 8).quantize(16)
+    assert torch.equal(read_image(encoded(palette)), pixels(palette))
+    assert read_image(encoded(noise(8, 8, mode="1"))).unique().tolist() == [0, 255]
+    assert report(encoded(grey)) == "grey"
+    assert report(encoded(palette)) == "palette"
+
+
+def test_colour_becomes_grey_by_the_luma_of_itu_601() -> None:
+    image = noise(8, 8)
+    expected = (pixels(image).double() * torch.tensor([0.299, 0.587, 0.114]).double()[:, None, None]).sum(0)
+    assert (read_image(encoded(image), channels=1)[0] - expected).abs().max() <= 0.51
+
+
+def test_transparency_is_composited_on_white() -> None:
+    values = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    alpha = values[:, :, 3:] / 255
+    expected = values[:, :, :3] * alpha + 255 * (1 - alpha)
+    content = encoded(Image.fromarray(values))
+    assert np.abs(read_image(content).permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert "transparent" in report(content)
+
+
+def test_a_transparent_palette_entry_is_white() -> None:
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([10, 20, 30] * 256)
+    assert read_image(encoded(image, transparency=0)).unique().tolist() == [255]
+
+
+def test_16_bit_is_scaled_not_clipped() -> None:
+    values = np.array([[0, 128, 129, 257], [32896, 65407, 65535, 300]], dtype=np.uint16)
+    for form in ("PNG", "TIFF"):
+        read = read_image(encoded(Image.fromarray(values), form))
+        assert read[1].tolist() == np.rint(values / 257).astype(int).tolist()
+    assert "16-bit" in report(encoded(Image.fromarray(values)))
+
+
+def test_values_without_a_known_range_are_refused() -> None:
+    with pytest.raises(BadImage, match="floating"):
+        read_image(encoded(Image.fromarray(np.ones((8, 8), dtype=np.float32)), "TIFF"))
+    with pytest.raises(BadImage, match="beyond 16 bits"):
+        read_image(encoded(Image.fromarray(np.full((8, 8), 70000, dtype=np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    shown = pixels(noise(6, 4))
+    stored = {
+        1: shown, 2: shown.flip(2), 3: shown.flip(1, 2), 4: shown.flip(1), 5: shown.transpose(1, 2),
+        6: shown.transpose(1, 2).flip(1), 7: shown.transpose(1, 2).flip(1, 2), 8: shown.transpose(1, 2).flip(2),
+    }[orientation]  # fmt: skip
+    content = encoded(Image.fromarray(stored.permute(1, 2, 0).numpy()), exif=exif)
+    assert torch.equal(read_image(content), shown)
+    assert ("turned by EXIF" in report(content)) == (orientation != 1)
+
+
+def test_crop_keeps_the_centre() -> None:
+    image = noise(13, 8)
+    assert torch.equal(read_image(encoded(image), resolution=8, fit="crop"), pixels(image)[:, :, 2:10])
+    image = noise(8, 12)
+    assert torch.equal(read_image(encoded(image), resolution=8, fit="crop"), pixels(image)[:, 2:10])
+
+
+def test_pad_adds_white() -> None:
+    image = noise(8, 5)
+    padded = read_image(encoded(image), resolution=8, fit="pad")
+    assert torch.equal(padded[:, 1:6], pixels(image))
+    assert padded[:, [0, 6, 7]].unique().tolist() == [255]
+    assert padded.shape == (3, 8, 8)
+
+
+def test_refuse_names_the_image_and_its_size() -> None:
+    with pytest.raises(UserError, match=r"'me\.png'.*8x5"):
+        read_image(encoded(noise(8, 5)), resolution=8, fit="refuse", name="me.png")
+    assert read_image(encoded(noise(16, 16)), resolution=8, fit="refuse").shape == (3, 8, 8)
+
+
+def test_box_averages_blocks_and_lanczos_differs() -> None:
+    image = noise(32, 32)
+    blocks = pixels(image).double().reshape(3, 8, 4, 8, 4).mean((2, 4))
+    box, lanczos = (read_image(encoded(image), resolution=8, resize=resize) for resize in ("box", "lanczos"))
+    assert (box - blocks).abs().max() <= 1  # Pillow rounds after each of the two directions
+    assert not torch.equal(box, lanczos)
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [noise(8, 8, seed=seed) for seed in range(3)]
+    content = encoded(frames[0], save_all=True, append_images=frames[1:])
+    assert torch.equal(read_image(content), pixels(frames[0]))
+    assert "animated (3 frames" in report(content)
+
+
+def test_cmyk_and_small_are_reported() -> None:
+    assert "CMYK" in report(encoded(noise(8, 8, mode="CMYK"), "JPEG"))
+    assert "smaller than 16 px (8x8" in report(encoded(noise(8, 8)), resolution=16)
+    assert "not square (9x8)" in report(encoded(noise(9, 8)))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", encoded(noise(40, 40))[:2000], encoded(noise(40, 40), "JPEG")[:900]]
+)
+def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"bad\.png"):
+        read_image(tmp_path / "bad.png", resolution=8)
+
+
+def test_missing_file_and_unknown_policies(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_image(tmp_path / "none.png")
+    for options in ({"fit": "squeeze"}, {"resize": "nearest"}, {"channels": 4}):
+        with pytest.raises(UserError, match="not allowed: choose one of"):
+            read_image(encoded(noise(8, 8)), **options)
+
+
+def test_16_bit_colour_is_known_although_pillow_hides_it() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, 3), dtype=np.uint16)
+    content = png_16_bit(values)
+    read = read_image(content).permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(read - values / 257).max() <= 1
+    assert report(content) == "16-bit"
+
+
+def png_16_bit(values: np.ndarray) -> bytes:
+    """A colour PNG with 16 bits a channel, which Pillow cannot write, chunk by chunk."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

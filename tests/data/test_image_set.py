@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import pickle
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from wplus.data import ImageSet, LazyImages
+from wplus.data.image_set import image_digest
+
+
+class Decode:
+    """Row of a stored array, remembering on which threads it was asked."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.threads = images, set()
+
+    def __call__(self, number: int) -> np.ndarray:
+        self.threads.add(threading.get_ident())
+        return self.images[number]
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (10, 3, 8, 8), dtype=np.uint8)
+
+
+def lazy(pixels: np.ndarray, numbers: np.ndarray | None = None) -> LazyImages:
+    numbers = np.arange(len(pixels)) if numbers is None else numbers
+    digests = np.stack([np.frombuffer(image_digest(pixels[number]), dtype=np.uint8) for number in numbers])
+    return LazyImages(Decode(pixels), numbers=numbers, image_shape=(3, 8, 8), digests=digests, num_threads=2)
+
+
+def test_shape_and_batch(image_set: ImageSet) -> None:
+    assert (len(image_set), image_set.resolution, image_set.img_channels, image_set.c_dim) == (23, 8, 3, 23)
+    images, labels = image_set.batch(torch.tensor([4, 0, 4]))
+    assert images[:, 0, 0, 1].tolist() == [4, 0, 4]
+    assert labels.argmax(1).tolist() == [4, 0, 4]
+
+
+def test_without_labels_a_batch_has_labels_of_width_zero(image_set: ImageSet) -> None:
+    plain = replace(image_set, labels=None)
+    assert plain.c_dim == 0
+    assert plain.batch(torch.tensor([1, 2]))[1].shape == (2, 0)
+
+
+def test_lazy_images_index_as_a_tensor_does(pixels: np.ndarray) -> None:
+    images, tensor = lazy(pixels), torch.from_numpy(pixels)
+    assert images.shape == tensor.shape
+    assert len(images) == 10
+    for index in (3, -1, slice(2, 9, 3), slice(None), torch.tensor([5, 5, 0]), torch.tensor([[1, 2], [3, 4]])):
+        assert torch.equal(images[index], tensor[index])
+
+
+def test_lazy_images_are_decoded_on_other_threads_and_can_travel(pixels: np.ndarray) -> None:
+    images = lazy(pixels)
+    images[:]
+    assert threading.get_ident() not in images._decode.threads
+    assert torch.equal(pickle.loads(pickle.dumps(images))[2], torch.from_numpy(pixels[2]))
+
+
+def test_an_error_of_decoding_reaches_the_caller(pixels: np.ndarray) -> None:
+    images = lazy(pixels)
+    images._decode = lambda number: 1 // 0
+    with pytest.raises(ZeroDivisionError):
+        images[0]
+
+
+def test_fingerprint_is_the_same_lazily_and_in_memory(pixels: np.ndarray) -> None:
+    names = [str(index) for index in range(10)]
+    whole = ImageSet(torch.from_numpy(pixels), None, names)
+    assert ImageSet(lazy(pixels), None, names).fingerprint == whole.fingerprint
+    rows = torch.tensor([7, 2])
+    assert ImageSet(lazy(pixels), None, names).subset(rows).fingerprint == whole.subset(rows).fingerprint
+    assert len(whole.fingerprint) == 16
+
+
+@pytest.mark.parametrize("part", ["images", "labels", "names", "order", "presence"])
+def test_fingerprint_notices_every_change(image_set: ImageSet, part: str) -> None:
+    images, labels, names = image_set.images.clone(), image_set.labels.clone(), list(image_set.names)
+    if part == "images":
+        images[3, 1, 2, 5] += 1
+    if part == "labels":
+        labels[0, 1] = 0.5
+    if part == "names":
+        names[0] = "other.png"
+    if part == "order":
+        images, labels, names = images.flip(0), labels.flip(0), names[::-1]
+    changed = ImageSet(images, None if part == "presence" else labels, names)
+    assert changed.fingerprint != image_set.fingerprint
+    assert ImageSet(image_set.images, image_set.labels, image_set.names).fingerprint == image_set.fingerprint
+
+
+def test_subset_keeps_everything_in_step(image_set: ImageSet) -> None:
+    full = replace(image_set, attributes={"number": torch.arange(23)}, label_names=[str(i) for i in range(23)])
+    part = full.subset(torch.tensor([9, 1]))
+    assert part.names == ["9.png", "1.png"]
+    assert (
+        part.images[:, 0, 0, 1].tolist()
+        == part.attributes["number"].tolist()
+        == part.labels.argmax(1).tolist()
+        == [9, 1]
+    )
+
+
+def test_describe(image_set: ImageSet) -> None:
+    words = replace(image_set, policies={"fit": "crop"}).describe()
+    assert words["num_images"] == 23
+    assert words["class_counts"] == {str(index): 1 for index in range(23)}
+    assert words["fit"] == "crop"
+    assert words["fingerprint"] == image_set.fingerprint
+    assert replace(image_set, labels=torch.randn(23, 4)).describe()["class_counts"] is None
+    assert replace(image_set, labels=None).describe()["class_counts"] is None
