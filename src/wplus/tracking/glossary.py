@@ -1,0 +1,33 @@
+"""One sentence for a newcomer about each kind of number that a report shows."""
+
+from __future__ import annotations
+
+import re
+
+_EXPLANATIONS = (
+    (
+        r"real_halves",
+        "The same distance between two halves of the real images: about what a perfect generator would get.",
+    ),
+    (
+        r"(^|_)fd_",
+        "Fréchet distance between the features of real and generated images; 0 is a perfect match, lower is better.",
+    ),
+    (r"ppl.*", "Perceptual path length: how fast images change along short steps in latent space; lower is smoother."),
+    (r"psnr", "Peak signal-to-noise ratio in decibels, a logarithmic pixel error; higher is better."),
+    (r"(^|_)(l2|mse)($|_)", "Mean squared difference of the pixels, values in [-1, 1]; lower is better."),
+    (r"(^|_)(l1|mae)($|_)", "Mean absolute difference of the pixels, values in [-1, 1]; lower is better."),
+    (r"lpips", "LPIPS: learned perceptual distance between the image and its reconstruction; lower is better."),
+    (r"effnet|perceptual", "Perceptual distance between features of an ImageNet net; not LPIPS; lower is better."),
+    (r"seconds", "Wall time per image."),
+    (r"evenness|uniformity", "How equal the steps between neighbouring frames are, as the eye would judge them."),
+    (r"tortuosity", "Length of the path over the straight distance of its ends: 1 is the most direct way."),
+    (r"length", "Sum of the perceptual distances between neighbouring frames."),
+    (r"kimg_per_s|sec_per_kimg", "Speed: thousands of training images per second, or seconds per thousand."),
+)
+
+
+def explain(name: str) -> str:
+    """The sentence for a number called `name` (`inversion/psnr`, `fd_effnet_lite0`); empty where there is none."""
+    short = name.rsplit("/", 1)[-1].lower()
+    return next((text for pattern, text in _EXPLANATIONS if re.search(pattern, short)), "")

@@ -1,0 +1,301 @@
+"""From the folder of a run, or of a whole demo, to one self-contained report.html that a newcomer can read.
+
+The folder holds the parts train/, invert/<space>/, interpolate/ and evaluate/, each written by a tracker: result.json,
+records.jsonl, and the pictures and films they name. What is missing is said to be missing. An optional about.json
+(`title`, `text`: a list of paragraphs, `command`) tells what the report cannot see, such as where a model came from.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import mimetypes
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from PIL import Image
+
+from wplus.errors import UserError
+from wplus.files import atomic_write
+from wplus.tracking.chart import Point, line_chart
+from wplus.tracking.glossary import explain
+from wplus.tracking.local import read_records, read_result
+from wplus.tracking.tracker import KIMG
+
+SPACES = ("z", "w", "w+")
+MAX_INLINE_MB = 32
+WIDE_ASPECT = 2.5
+DERIVED = "derived/"
+
+# Curves of the training that are drawn together; the first match takes a name, the rest goes into the last group.
+_CURVES = (
+    ("Losses", r"^train/(generator|discriminator)/loss$"),
+    ("The discriminator's opinion (mean logit; the two drift apart when it wins)", r"^train/logits/(real|fake)$"),
+    ("Speed (thousand images per second)", r"^progress/kimg_per_s$"),
+    ("Share of logits above zero, minus the share below", r"^train/logits/.*_sign$"),
+    ("Gradient norms", r"grad_norm"),
+    ("Penalties", r"^train/.*/penalty$"),
+    ("Metrics", r"^val/"),
+    ("Everything else", r""),
+)
+_MAIN_CURVES = 3  # shown open; the others fold away
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step of the way, as it was found on disk."""
+
+    folder: Path
+    result: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    @property
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Name -> value, protocol, interval."""
+        return self.result.get("values", {})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture or film as the page shows it."""
+
+    kind: str
+    """image, video, or absent: what should be there cannot be shown."""
+    source: str
+    """The content as a data URI; empty when absent."""
+    caption: str
+    width: Literal["normal", "wide"] = "normal"
+    """Wide ones take a row of their own."""
+
+
+def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of `folder` to `output` (default: `folder`/report.html) and return its path."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise UserError(f"There is no folder '{root}' to report on; give one that a run or the demo has written.")
+    html = _template().render(context(root))
+    return atomic_write(output or root / "report.html", lambda file: file.write(html.encode()))
+
+
+def context(root: Path) -> dict[str, Any]:
+    """Everything that the template shows."""
+    train, film, measured = (_part(root / name) for name in ("train", "interpolate", "evaluate"))
+    inversions = {space: part for space in SPACES if (part := _part(root / "invert" / space))}
+    parts = {"train": train, **{f"invert/{space}": part for space, part in inversions.items()}}
+    parts |= {"interpolate": film, "evaluate": measured}
+    present = {name: part for name, part in parts.items() if part}
+    return {
+        "about": _about(root),
+        "folder": root.resolve().name,
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "steps": [_step(name, part) for name, part in present.items()],
+        "train": train and training(train),
+        "inversion": inversions and inversion(inversions),
+        "interpolation": film and {"figures": figures(film), "values": numbers(film.values)},
+        "evaluation": measured and {"values": numbers(measured.values), "figures": figures(measured)},
+        "environment": environment(present.values()),
+    }
+
+
+def training(part: Part) -> dict[str, Any]:
+    """The first and the last samples, the curves, and what the preset chose."""
+    samples = _shown(part, prefix="samples/")
+    ends = [samples[0], samples[-1]] if len(samples) > 1 else samples
+    charts = curves(part.rows)
+    return {
+        "samples": [_figure(part.folder, file, caption) for file, caption in ends],
+        "curves": charts[:_MAIN_CURVES],
+        "more_curves": charts[_MAIN_CURVES:],
+        "derived": [_derived(name, entry) for name, entry in part.values.items() if name.startswith(DERIVED)],
+        "values": numbers({name: entry for name, entry in part.values.items() if not name.startswith(DERIVED)}),
+        "kimg": max((float(row[KIMG]) for row in part.rows if KIMG in row), default=0.0),
+    }
+
+
+def inversion(parts: Mapping[str, Part]) -> dict[str, Any]:
+    """A table of every number against the spaces, and each space's pictures."""
+    names = list(dict.fromkeys(name for part in parts.values() for name in part.values))
+    table = [
+        {
+            "name": name.rsplit("/", 1)[-1],
+            "explanation": explain(name),
+            "cells": [_number(part.values.get(name)) for part in parts.values()],
+            "protocol": _shared_protocol({space: part.values.get(name, {}) for space, part in parts.items()}),
+        }
+        for name in names
+    ]
+    return {
+        "spaces": list(parts),
+        "missing": [space for space in SPACES if space not in parts],
+        "table": table,
+        "figures": {space: figures(part) for space, part in parts.items()},
+    }
+
+
+def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Charts over kimg of every scalar in `rows`, those that belong together in one; in the order of `_CURVES`."""
+    series: dict[str, list[Point]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if KIMG in row and name not in (KIMG, "time") and not isinstance(value, Mapping):
+                series.setdefault(name, []).append((float(row[KIMG]), float(value)))
+    charts = []
+    for title, pattern in _CURVES:
+        taken = {name: series.pop(name) for name in [name for name in series if re.search(pattern, name)]}
+        if pattern:
+            charts.append((title, {name.removeprefix("train/"): points for name, points in taken.items()}))
+        else:
+            charts += [(name, {name: points}) for name, points in taken.items()]
+    drawn = [{"title": title, "svg": line_chart(lines, x_label="kimg")} for title, lines in charts if lines]
+    return [chart for chart in drawn if chart["svg"]]
+
+
+def figures(part: Part) -> list[Figure]:
+    """Every picture and film of a part, in the order they were first logged, with their last caption."""
+    captions = {entry["file"]: entry.get("caption") for row in part.rows for entry in row.values() if _is_file(entry)}
+    files = {key: file for key, file in part.result.get("files", {}).items() if not file.endswith(".json")}
+    return [_figure(part.folder, file, captions.get(file) or _short(key)) for key, file in files.items()]
+
+
+def numbers(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per number: its value and interval as text, its explanation, its protocol as lines."""
+    return [
+        {
+            "name": name.rsplit("/", 1)[-1],
+            "number": _number(entry),
+            "explanation": explain(name),
+            "protocol": list(_flat(entry.get("protocol") or {})),
+        }
+        for name, entry in values.items()
+    ]
+
+
+def environment(parts: Iterable[Part]) -> dict[str, dict[str, str]]:
+    """Machine, code and versions; where the parts differ, all that occurred."""
+    merged: dict[str, dict[str, str]] = {}
+    for part in parts:
+        for section in ("device", "git", "versions"):
+            for name, value in part.result.get(section, {}).items():
+                known = merged.setdefault(section, {}).get(name)
+                merged[section][name] = str(value) if known in (None, str(value)) else f"{known}; {value}"
+    return merged
+
+
+def _part(folder: Path) -> Part | None:
+    result = read_result(folder)
+    return Part(folder, result, list(read_records(folder))) if result else None
+
+
+def _about(root: Path) -> dict[str, Any]:
+    path = root / "about.json"
+    try:
+        given = json.loads(path.read_text()) if path.exists() else {}
+        return {"title": "", "text": [], "command": "", **given}
+    except ValueError as error:
+        raise UserError(f"'{path}' is not valid JSON: {error}.") from error
+
+
+def _step(name: str, part: Part) -> dict[str, Any]:
+    result = part.result
+    return {
+        "name": name,
+        "status": result.get("status", "unknown"),
+        "seconds": _duration(float(result.get("seconds", 0))),
+        "command": result.get("command", ""),
+        "inputs": {name: entry.get("kind", "") for name, entry in result.get("inputs", {}).items()},
+    }
+
+
+def _shown(part: Part, *, prefix: str) -> list[tuple[str, str]]:
+    """Files and captions that were logged under keys with `prefix`, in their order; kimg is the default caption."""
+    return [
+        (entry["file"], entry.get("caption") or f"{float(row.get(KIMG, 0)):g} kimg")
+        for row in part.rows
+        for key, entry in row.items()
+        if key.startswith(prefix) and _is_file(entry)
+    ]
+
+
+def _is_file(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and "file" in entry
+
+
+def _figure(folder: Path, file: str, caption: str) -> Figure:
+    """The file's content in the page itself; a file that is gone or huge is named instead."""
+    path = folder / file
+    kind = (mimetypes.guess_type(file)[0] or "").partition("/")[0]
+    if not path.is_file() or kind not in ("image", "video"):
+        return Figure("absent", "", f"{caption}: {file} cannot be shown, it is missing or no picture")
+    if path.stat().st_size > MAX_INLINE_MB * 2**20:
+        return Figure("absent", "", f"{caption}: {file} has more than {MAX_INLINE_MB} MiB, open it from the folder")
+    content = base64.b64encode(path.read_bytes()).decode()
+    source = f"data:{mimetypes.guess_type(file)[0]};base64,{content}"
+    return Figure(kind, source, caption, "wide" if kind == "image" and _aspect(path) > WIDE_ASPECT else "normal")
+
+
+def _aspect(path: Path) -> float:
+    try:
+        with Image.open(path) as image:
+            return image.width / image.height
+    except OSError:
+        return 1.0
+
+
+def _derived(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+    protocol = entry.get("protocol") or {}
+    why = protocol.get("why", "") if isinstance(protocol, Mapping) else str(protocol)
+    return {"name": name.removeprefix(DERIVED), "value": _text(entry.get("value")), "why": why}
+
+
+def _number(entry: Mapping[str, Any] | None) -> dict[str, str]:
+    """Value and interval as text; a dash where there is none."""
+    if entry is None:
+        return {"value": "–", "interval": ""}
+    low, high = entry.get("interval") or (None, None)
+    interval = "" if low is None else f"{_text(low)} to {_text(high)}"
+    return {"value": _text(entry.get("value")), "interval": interval}
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _flat(protocol: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested mappings as `a.b` -> text."""
+    for name, value in protocol.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _text(value)
+
+
+def _shared_protocol(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The lines of a number's protocol in every space; what is equal in all of them is said once."""
+    protocols = {space: dict(_flat(entry["protocol"])) for space, entry in entries.items() if entry.get("protocol")}
+    lines = []
+    for name in dict.fromkeys(name for protocol in protocols.values() for name in protocol):
+        texts = {space: protocol.get(name, "–") for space, protocol in protocols.items()}
+        same = len(set(texts.values())) == 1
+        lines.append((name, next(iter(texts.values())) if same else ", ".join(f"{s}: {t}" for s, t in texts.items())))
+    return lines
+
+
+def _short(name: str) -> str:
+    return name.rsplit("/", 1)[-1].replace("_", " ")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined).get_template(
+        "report.html"
+    )

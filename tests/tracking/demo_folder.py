@@ -1,0 +1,103 @@
+"""A folder as the demo writes it, made by trackers from drawn pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+
+from wplus.tracking import Tracker
+from wplus.tracking.local import open_tracker
+
+
+def opened(folder: Path, job_type: str, **changes: Any) -> Tracker:
+    return open_tracker(output_dir=folder, job_type=job_type, name="cats", **changes)
+
+
+def picture(path: Path, *, hue: float, height: int = 96, width: int = 192) -> Path:
+    """A smooth gradient; `hue` in [0, 1] tells pictures apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    image = np.stack([x, y, np.full_like(x, hue)], axis=-1)
+    imageio.imwrite(path, (image * 255).astype(np.uint8))
+    return path
+
+
+def film(path: Path) -> Path:
+    """Ten moving frames, mp4 or gif by the suffix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [np.roll(np.mgrid[0:64, 0:64][1].astype(np.uint8) * 4, 6 * step, axis=1) for step in range(10)]
+    imageio.imwrite(path, np.stack([frames] * 3, axis=-1), **({"fps": 10} if path.suffix == ".mp4" else {}))
+    return path
+
+
+def write_train(folder: Path) -> None:
+    with opened(folder, "train", notes="python train.py experiment=cats32 run_dir=runs/demo/train") as tracker:
+        tracker.use_artifact(None, name="cats", kind="dataset", metadata={"fingerprint": "0123456789abcdef"})
+        for step in range(400):
+            kimg = (step + 1) * 0.05
+            wobble = math.sin(step) * 0.1
+            tracker.log(
+                {
+                    "train/generator/loss": 0.8 + wobble + kimg / 20,
+                    "train/discriminator/loss": 1.3 - wobble - kimg / 40,
+                    "train/logits/real": 0.3 + kimg / 15,
+                    "train/logits/fake": -0.3 - kimg / 15 + wobble,
+                    "train/r1/penalty": math.nan if 100 < step < 120 else 0.5 + wobble,
+                    "progress/kimg_per_s": 0.05 + wobble / 100,
+                    "train/Gmain/grad_norm": 1.0 + abs(wobble),
+                },
+                kimg=kimg,
+            )
+        for index, kimg in enumerate((0.0, 10.0, 20.0)):
+            path = picture(folder / "samples" / f"{kimg:g}.png", hue=index / 2)
+            tracker.image("samples/fixed_latents", path, kimg=kimg)
+        why = {"gamma": (0.02, "0.0002 x 32 px squared / batch 32"), "batch_size": (32, "given")}
+        tracker.summary({f"derived/{name}": {"value": v, "protocol": {"why": w}} for name, (v, w) in why.items()})
+
+
+def write_inversion(folder: Path, space: str, *, l2: float) -> None:
+    with opened(folder, "invert", notes=f"python invert.py space={space}") as tracker:
+        tracker.image("inversion/pairs", picture(folder / "pairs.png", hue=0.2), caption="targets over reconstructions")
+        tracker.image("inversion/convergence", picture(folder / "convergence.png", hue=0.9))
+        protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
+        values = {"l2": l2, "psnr": -10 * math.log10(l2 / 4), "effnet_lite0": l2 * 3, "seconds_per_image": 1.5}
+        tracker.summary(
+            {
+                f"inversion/{name}": {"value": value, "protocol": protocol, "interval": (value * 0.9, value * 1.1)}
+                for name, value in values.items()
+            }
+        )
+
+
+def write_interpolation(folder: Path) -> None:
+    with opened(folder, "interpolate", notes="python interpolate.py path=slerp") as tracker:
+        tracker.video("interpolation/film", film(folder / "film.mp4"))
+        tracker.image("interpolation/animation", film(folder / "film.gif"))
+        tracker.image("interpolation/strip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp")
+        tracker.image("interpolation/distances", picture(folder / "distances.png", hue=0.7))
+        tracker.summary({"interpolation/evenness": {"value": 0.81, "protocol": {"distance": "effnet_lite0"}}})
+
+
+def write_evaluation(folder: Path) -> None:
+    with opened(folder, "evaluate", notes="python experiments/evaluate.py") as tracker:
+        protocol = {"extractor": "effnet_lite0 <stages 1 & 2>", "num_real": 2500, "num_fake": 2500}
+        tracker.summary(
+            {
+                "fd_effnet_lite0": {"value": 812.3456, "protocol": protocol, "interval": (800.0, 825.0)},
+                "ppl_w_end": {"value": 55.5, "protocol": {"epsilon": 1e-4}},
+            }
+        )
+
+
+def write_demo(root: Path) -> Path:
+    """All parts."""
+    write_train(root / "train")
+    for space, l2 in (("z", 0.2), ("w", 0.1), ("w+", 0.02)):
+        write_inversion(root / "invert" / space, space, l2=l2)
+    write_interpolation(root / "interpolate")
+    write_evaluation(root / "evaluate")
+    return root

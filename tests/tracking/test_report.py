@@ -1,0 +1,219 @@
+"""The report: everything inside one page, what is missing said, nothing taken from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from tests.tracking.demo_folder import opened, picture, write_demo, write_evaluation, write_inversion, write_train
+
+from wplus.errors import UserError
+from wplus.tracking.glossary import explain
+from wplus.tracking.report import context, write_report
+
+
+class Page(HTMLParser):
+    """Collects what a browser would load, and the text; complains about tags that are not closed in order."""
+
+    VOID = ("meta", "img", "br", "link", "line")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loaded: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [(tag, value) for name, value in attrs if name in ("src", "href", "srcset", "poster")]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open[-1:] != ["style"]:
+            self.words.append(" ".join(data.split()))
+
+    @property
+    def text(self) -> str:
+        return " ".join(word for word in self.words if word)
+
+
+def page(folder: Path) -> Page:
+    return Page(write_report(folder).read_text())
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    return write_demo(tmp_path_factory.mktemp("demo"))
+
+
+def test_pictures_and_films_are_inside_and_nothing_is_loaded_from_elsewhere(demo):
+    html = write_report(demo).read_text()
+    loaded = Page(html).loaded
+    assert [tag for tag, _ in loaded].count("img") == 2 + 3 * 2 + 3  # samples, inversions, interpolation
+    assert [tag for tag, _ in loaded].count("video") == 1
+    assert all(source.startswith(("data:image/", "data:video/mp4;base64,")) for _, source in loaded)
+    assert "<script" not in html
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_the_whole_story_is_told(demo):
+    text = page(demo).text
+    assert "Missing" not in text
+    for words in (
+        "0 kimg", "20 kimg",  # the cats at the start and the end
+        "generator/loss", "logits/real", "Speed (thousand images per second)",
+        "gamma 0.02 0.0002 x 32 px squared / batch 32",
+        "targets over reconstructions", "psnr", "11.71 to 14.31",
+        "a to b: slerp", "evenness", "0.81",
+        "fd_effnet_lite0", "812.3", "800 to 825", "num_real 2500", "effnet_lite0 <stages 1 & 2>",
+        "python train.py experiment=cats32 run_dir=runs/demo/train", "python interpolate.py path=slerp",
+        "torch", "processor", "cats (dataset)",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_the_first_and_the_last_samples_are_shown(demo):
+    samples = context(demo)["train"]["samples"]
+    assert [figure.caption for figure in samples] == ["0 kimg", "20 kimg"]
+    assert samples[0].source != samples[1].source
+
+
+def test_curves_belong_together_and_none_is_lost(demo):
+    train = context(demo)["train"]
+    assert [chart["title"] for chart in train["curves"]][0] == "Losses"
+    assert train["curves"][0]["svg"].count("<path") == 2
+    assert len(train["curves"]) == 3
+    assert [chart["title"] for chart in train["more_curves"]] == ["Gradient norms", "Penalties"]
+
+
+def test_inversion_compares_the_spaces(demo):
+    inversion = context(demo)["inversion"]
+    assert inversion["spaces"] == ["z", "w", "w+"]
+    psnr = next(row for row in inversion["table"] if row["name"] == "psnr")
+    assert [cell["value"] for cell in psnr["cells"]] == ["13.01", "16.02", "23.01"]
+    assert ("num_images", "8") in psnr["protocol"]
+
+
+def test_an_empty_folder_says_what_is_missing(tmp_path):
+    text = page(tmp_path).text
+    assert text.count("Missing:") == 5
+    for command in ("train.py", "invert.py", "interpolate.py", "experiments/evaluate.py", "make demo"):
+        assert command in text
+
+
+def test_a_missing_space_is_named(tmp_path):
+    write_inversion(tmp_path / "invert" / "w", "w", l2=0.1)
+    text = page(tmp_path).text
+    assert "invert/z/ has no result.json. To make it: python invert.py space=z" in text
+    assert "invert/w+/ has no result.json" in text
+    assert "invert/w/ has" not in text
+
+
+def test_a_picture_that_is_gone_is_named(tmp_path):
+    write_train(tmp_path / "train")
+    (tmp_path / "train" / "samples" / "20.png").unlink()
+    assert "samples/20.png cannot be shown" in page(tmp_path).text
+
+
+def test_a_run_that_did_not_finish_says_so(tmp_path):
+    opened(tmp_path / "train", "train").log({"train/generator/loss": 1.0}, kimg=1)
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "evaluate", "evaluate"):
+        raise KeyboardInterrupt
+    text = page(tmp_path).text
+    assert "train running" in text
+    assert "evaluate failed" in text
+    assert "no sample pictures were logged" in text
+    assert "evaluate/ has no measurements" in text
+
+
+def test_about_tells_what_the_results_cannot(tmp_path):
+    write_evaluation(tmp_path / "evaluate")
+    about = {"title": "Cats <3", "text": ["A longer trained model was used."], "command": "make demo"}
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    text = page(tmp_path).text
+    assert text.startswith("Cats <3 Cats <3")  # title and heading
+    assert "A longer trained model was used." in text
+    assert "All of this: make demo" in text
+
+
+def test_a_broken_about_is_one_sentence(tmp_path):
+    (tmp_path / "about.json").write_text("{")
+    with pytest.raises(UserError, match="about.json' is not valid JSON"):
+        write_report(tmp_path)
+
+
+def test_names_and_captions_cannot_break_the_page(tmp_path):
+    evil = '<script>alert("x")</script>'
+    with opened(tmp_path / "train", "train", notes=evil) as tracker:
+        tracker.image("samples/" + evil, picture(tmp_path / "train" / "a.png", hue=0.1), caption=evil, kimg=1)
+        tracker.log({evil: 1.0}, kimg=1)
+        tracker.summary({evil: {"value": 1.0, "protocol": {evil: evil}}})
+    html = write_report(tmp_path).read_text()
+    assert "<script" not in html
+    assert evil in Page(html).text
+
+
+def test_wide_pictures_get_a_row_of_their_own(demo):
+    widths = {figure.caption: figure.width for figure in context(demo)["interpolation"]["figures"]}
+    assert widths["a to b: slerp"] == "wide"
+    assert widths["distances"] == "normal"
+
+
+def test_protocols_that_differ_between_spaces_say_where(tmp_path):
+    for space, steps in (("z", 10), ("w", 20)):
+        with opened(tmp_path / "invert" / space, "invert") as tracker:
+            tracker.summary({"inversion/l2": {"value": 1.0, "protocol": {"steps": steps, "n": 8}}})
+    (row,) = context(tmp_path)["inversion"]["table"]
+    assert row["protocol"] == [("steps", "z: 10, w: 20"), ("n", "8")]
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="There is no folder"):
+        write_report(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("inversion/psnr", "decibels"),
+        ("inversion/l2", "pixels"),
+        ("fd_effnet_lite0", "Fréchet"),
+        ("fd_effnet_lite0_real_halves", "halves"),
+        ("inversion/effnet_lite0", "not LPIPS"),
+        ("ppl_w_end", "path length"),
+    ],
+)
+def test_newcomers_get_a_sentence(name, word):
+    assert word in explain(name)
+
+
+def test_an_unknown_number_gets_none():
+    assert explain("study/xyz") == ""
+
+
+def test_the_command_writes_the_page_and_prints_its_path(tmp_path, repository):
+    write_evaluation(tmp_path / "evaluate")
+    script = repository / "experiments" / "report.py"
+    done = subprocess.run(
+        [sys.executable, str(script), f"folder={tmp_path}"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "report.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate", "report.html"]
+    bad = subprocess.run([sys.executable, str(script), "folder=nowhere"], capture_output=True, text=True, cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "There is no folder 'nowhere'" in bad.stderr
+    assert "Traceback" not in bad.stderr
