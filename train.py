@@ -12,10 +12,11 @@ def main(cfg: dict[str, Any]) -> float:
     import torch
 
     from wplus.data.loader import Batches
-    from wplus.devices import resolve_device
+    from wplus.devices import keep_freed_memory, resolve_device
     from wplus.files import ensure_folder
     from wplus.training import Exporter, Place, Schedule, fit, make_game
 
+    keep_freed_memory()
     place_keys = {key: cfg["trainer"][key] for key in ("devices", "num_nodes", "precision")}
     place = Place(device=resolve_device(cfg["device"]), **place_keys)
     if cfg["trainer"]["threads"]:

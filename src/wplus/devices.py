@@ -1,10 +1,14 @@
-"""Which device a command runs on."""
+"""Which device a command runs on, and how its memory is kept."""
 
 from __future__ import annotations
+
+import ctypes
 
 import torch
 
 from wplus.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,3 +24,18 @@ def resolve_device(name: str) -> torch.device:
         raise UserError(f"Device '{name}' was asked for, but this machine has {available} device(s) of type {device.type}; "
                         "use device=cpu or device=auto.")
     return device
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory for the next tensor instead of returning it to the system at once.
+
+    A training step frees and allocates the same large tensors over and over; by default each allocation is mapped
+    anew and every page of it faults, which costs about a seventh of a step on a CPU. No effect elsewhere than glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(_M_TOP_PAD, 64 * 2**20)

@@ -14,13 +14,14 @@ SLOPE = 0.2
 SQRT2 = math.sqrt(2)
 
 
-def leaky_relu(x: Tensor) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: callers hand over a tensor of their own.
+def leaky_relu(x: Tensor, clamp: float | None = None) -> Tensor:
+    """Leaky ReLU of slope 0.2, in place: callers hand over a tensor of their own; `clamp` limits the magnitude.
 
     StyleGAN multiplies its result by sqrt(2) to keep the variance. Since lrelu(a x) = a lrelu(x) for a > 0, our layers
     fold that gain into weight and bias, which is cheaper by a pass over the activations.
     """
-    return F.leaky_relu_(x, SLOPE)
+    y = F.leaky_relu_(x, SLOPE)
+    return y if clamp is None else y.clamp(-clamp, clamp)
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
@@ -49,15 +50,17 @@ class EqualizedLinear(nn.Module):
 class EqualizedConv2d(nn.Module):
     """Convolution with equalised learning rate, optional bias, leaky ReLU and factor-2 downsampling (StyleGAN2's D).
 
-    `gain` multiplies the output; the residual discriminator uses sqrt(1/2) on both branches.
+    `gain` multiplies the output; the residual discriminator uses sqrt(1/2) on both branches. `conv_clamp` limits the
+    activation before that gain.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activate: bool = False,
-                 down: int = 1, gain: float = 1.0) -> None:
+                 down: int = 1, gain: float = 1.0, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.activate, self.down, self.padding = activate, down, kernel_size // 2
+        self.clamp = None if conv_clamp is None else conv_clamp * gain
         self.bias_gain = gain * (SQRT2 if activate else 1.0)
         self.weight_gain = self.bias_gain / math.sqrt(in_channels * kernel_size**2)
 
@@ -66,7 +69,7 @@ class EqualizedConv2d(nn.Module):
         y = self._convolve(x, (self.weight * self.weight_gain).to(x.dtype))
         if self.bias is not None:
             y = y.add_((self.bias * self.bias_gain).to(x.dtype).view(1, -1, 1, 1))
-        return leaky_relu(y) if self.activate else y
+        return leaky_relu(y, self.clamp) if self.activate else y
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         if self.down == 1:

@@ -34,6 +34,12 @@ def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     return min(channel_base // resolution, channel_max)
 
 
+def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """NVlabs stores the constant FIR kernel beside every layer; here it is a constant of the code."""
+    for name in [name for name in state if name.startswith(prefix) and name.endswith("resample_filter")]:
+        del state[name]
+
+
 # --- generator ------------------------------------------------------------------------------------------------------
 
 
@@ -95,9 +101,10 @@ class MappingNetwork(nn.Module):
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: int = 1,
+                 conv_clamp: float | None = None) -> None:
         super().__init__()
-        self.up, self.resolution = up, resolution
+        self.up, self.resolution, self.conv_clamp = up, resolution, conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
@@ -109,14 +116,15 @@ class SynthesisLayer(nn.Module):
         y = modulated_conv2d(x, self.weight, self.affine(w), gain=SQRT2, up=self.up)
         if noise is not None:
             y = y + (noise * (self.noise_strength * SQRT2)).to(y.dtype)
-        return leaky_relu(y + (self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1))
+        return leaky_relu(y + (self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1), self.conv_clamp)
 
 
 class ToRGB(nn.Module):
     """Modulated 1x1 convolution to colours, without demodulation."""
 
-    def __init__(self, in_channels: int, img_channels: int, *, w_dim: int) -> None:
+    def __init__(self, in_channels: int, img_channels: int, *, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
+        self.conv_clamp = conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(img_channels))
@@ -130,21 +138,23 @@ class ToRGB(nn.Module):
         styles = self.affine(w) * self.weight_gain
         weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, C)
         bias = self.bias.to(x.dtype).view(1, -1, 1)
-        return torch.baddbmm(bias, weights, x.flatten(2)).unflatten(2, x.shape[2:]).to(torch.float32)
+        y = torch.baddbmm(bias, weights, x.flatten(2)).unflatten(2, x.shape[2:])
+        return (y if self.conv_clamp is None else y.clamp(-self.conv_clamp, self.conv_clamp)).to(torch.float32)
 
 
 class SynthesisBlock(nn.Module):
     """One resolution: (up-)convolution, convolution, colours added to the upsampled image of the block below."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int,
+                 conv_clamp: float | None = None) -> None:
         super().__init__()
         self.resolution, self.compute_dtype = resolution, torch.float32
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2)
-        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim=w_dim, resolution=resolution)
-        self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim)
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2, conv_clamp=conv_clamp)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp)
+        self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp)
 
     @property
     def layers(self) -> list[SynthesisLayer]:
@@ -164,14 +174,16 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
 
-    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
+    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int,
+                 conv_clamp: float | None = None) -> None:
         super().__init__()
         self.resolutions = block_resolutions(resolution)
         self.w_dim, self.num_ws = w_dim, 2 * len(self.resolutions)
         in_channels = 0
         for res in self.resolutions:
             out_channels = num_channels(res, channel_base, channel_max)
-            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels)
+            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels,
+                                   conv_clamp=conv_clamp)
             setattr(self, f"b{res}", block)
             in_channels = out_channels
 
@@ -238,15 +250,17 @@ class Generator(Network):
         num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
         channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
         channel_max
+        conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
     """
 
     def __init__(self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
-                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512) -> None:
+                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
         self.synthesis = SynthesisNetwork(resolution=resolution, w_dim=w_dim, img_channels=img_channels, channel_base=channel_base,
-                                          channel_max=channel_max)
+                                          channel_max=channel_max, conv_clamp=conv_clamp)
+        self.register_load_state_dict_pre_hook(_drop_filters)
         self.num_ws = self.synthesis.num_ws
         self.mapping = MappingNetwork(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
 
@@ -278,13 +292,14 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 class DiscriminatorBlock(nn.Module):
     """Residual block that halves the resolution; the first one also reads the image."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int,
+                 conv_clamp: float | None = None) -> None:
         super().__init__()
         self.resolution, self.compute_dtype = resolution, torch.float32
         if img_channels:
-            self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True)
-        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True)
-        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5))
+            self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True, conv_clamp=conv_clamp)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True, conv_clamp=conv_clamp)
+        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5), conv_clamp=conv_clamp)
         self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=math.sqrt(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -298,10 +313,10 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """4x4 features -> logit, or features to compare with the label's embedding."""
 
-    def __init__(self, channels: int, *, out_features: int, mbstd_group_size: int) -> None:
+    def __init__(self, channels: int, *, out_features: int, mbstd_group_size: int, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
-        self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True)
+        self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True, conv_clamp=conv_clamp)
         self.fc = EqualizedLinear(channels * 16, channels, activate=True)
         self.out = EqualizedLinear(channels, out_features)
 
@@ -319,16 +334,18 @@ class Discriminator(Network):
     """
 
     def __init__(self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768, channel_max: int = 512,
-                 mbstd_group_size: int = 4, num_mapping_layers: int = 8) -> None:
+                 mbstd_group_size: int = 4, num_mapping_layers: int = 8, conv_clamp: float | None = None) -> None:
         super().__init__()
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
         self.block_resolutions = block_resolutions(resolution)[:0:-1]
         for res in self.block_resolutions:
             block = DiscriminatorBlock(num_channels(res, channel_base, channel_max), num_channels(res // 2, channel_base, channel_max),
-                                       resolution=res, img_channels=img_channels if res == resolution else 0)
+                                       resolution=res, img_channels=img_channels if res == resolution else 0, conv_clamp=conv_clamp)
             setattr(self, f"b{res}", block)
         top = num_channels(4, channel_base, channel_max)
-        self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size)
+        self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size,
+                                       conv_clamp=conv_clamp)
+        self.register_load_state_dict_pre_hook(_drop_filters)
         if c_dim:
             self.mapping = MappingNetwork(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
 
