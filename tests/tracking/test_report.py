@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.tracking.demo_folder import opened, picture, write_demo, write_evaluation, write_inversion, write_train
 
+from tests.tracking.demo_folder import opened, picture, write_demo, write_evaluation, write_inversion, write_train
 from wplus.errors import UserError
 from wplus.tracking.glossary import explain
 from wplus.tracking.report import context, write_report
@@ -93,7 +93,7 @@ def test_the_first_and_the_last_samples_are_shown(demo):
 
 def test_curves_belong_together_and_none_is_lost(demo):
     train = context(demo)["train"]
-    assert [chart["title"] for chart in train["curves"]][0] == "Losses"
+    assert train["curves"][0]["title"] == "Losses"
     assert train["curves"][0]["svg"].count("<path") == 2
     assert len(train["curves"]) == 3
     assert [chart["title"] for chart in train["more_curves"]] == ["Gradient norms", "Penalties"]
@@ -151,7 +151,7 @@ def test_about_tells_what_the_results_cannot(tmp_path):
 
 def test_a_broken_about_is_one_sentence(tmp_path):
     (tmp_path / "about.json").write_text("{")
-    with pytest.raises(UserError, match="about.json' is not valid JSON"):
+    with pytest.raises(UserError, match=r"about\.json' is not valid JSON"):
         write_report(tmp_path)
 
 

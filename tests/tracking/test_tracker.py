@@ -45,6 +45,19 @@ def test_table_cells_and_histograms_are_plain():
     assert sink.told[1][1].shape == (6,)
 
 
+def test_summaries_become_entries():
+    sink = Recorder()
+    sink.summary = sink.told.append
+    Tracker([sink]).summary({"a": torch.tensor(2), "b": "word", "c": {"value": np.float32(1), "interval": (0, 2)}})
+    assert sink.told == [
+        {
+            "a": {"value": 2, "protocol": {}},
+            "b": {"value": "word", "protocol": {}},
+            "c": {"value": 1.0, "interval": (0, 2)},
+        }
+    ]
+
+
 def test_leaving_normally_finishes_once():
     sink = Recorder()
     with Tracker([sink]) as tracker:

@@ -45,7 +45,7 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def ticks(low: float, high: float, *, num: int = 5) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten) from at most `low` to at least `high`, about `num` of them."""
+    """About `num` round numbers (1, 2, 2.5 or 5 times a power of ten) from at most `low` to at least `high`."""
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         low, high = low - (abs(low) or 1) * 0.5, high + (abs(high) or 1) * 0.5
     raw = (high - low) / num

@@ -99,10 +99,7 @@ class LocalRecord(Sink):
         self._keep("inputs", name, self._origin(path, kind, metadata))
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        for key, value in values.items():
-            self.result["values"][key] = (
-                value if isinstance(value, Mapping) else {"value": float(value), "protocol": {}}
-            )
+        self.result["values"].update(values)
         self._save()
 
     def rewind(self, kimg: float) -> None:

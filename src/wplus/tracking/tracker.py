@@ -72,9 +72,9 @@ class Sink:
         """Something this run was given: the other end of the line that `artifact` begins."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Final numbers: each a float, or a mapping of `value`, `protocol` (a mapping) and `interval` (low, high).
+        """Final values: each a mapping of `value`, `protocol` (a mapping) and perhaps `interval` (low, high).
 
-        Names that start with `derived/` are what a preset chose; their protocol says why.
+        Names that start with `derived/` are what a preset chose; the entry `why` of their protocol says why.
         """
 
     def rewind(self, kimg: float) -> None:
@@ -141,8 +141,10 @@ class Tracker(Sink):
             sink.use_artifact(path, name=name, kind=kind, metadata=metadata)
 
     def summary(self, values: Mapping[str, Any]) -> None:
+        """A bare number or word is a value without a protocol."""
+        entries = {key: _entry(value) for key, value in values.items()}
         for sink in self.sinks:
-            sink.summary(values)
+            sink.summary(entries)
 
     def rewind(self, kimg: float) -> None:
         for sink in self.sinks:
@@ -159,6 +161,12 @@ class Tracker(Sink):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.finish("failed" if error else "finished")
+
+
+def _entry(value: Any) -> dict[str, Any]:
+    entry = dict(value) if isinstance(value, Mapping) else {"value": value, "protocol": {}}
+    number = entry["value"]
+    return entry | {"value": number.item() if hasattr(number, "item") else number}
 
 
 def _detached(values: Any) -> Any:

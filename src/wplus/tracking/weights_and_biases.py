@@ -101,9 +101,7 @@ class WeightsAndBiases(Sink):
             self._run.use_artifact(_artifact(path, name=name, kind=kind, metadata=metadata))
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        self._run.summary.update(
-            {key: value["value"] if isinstance(value, Mapping) else value for key, value in values.items()}
-        )
+        self._run.summary.update({key: to_json(entry["value"]) for key, entry in values.items()})
 
     def finish(self, status: Status = "finished") -> None:
         where = self._run.dir if self._run.offline else self._run.url

@@ -1,0 +1,133 @@
+"""The rules of the house, each proved to bite: who may import whom, who builds, what is never opened."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+LINT = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the import contract of `folder`/pyproject.toml on `folder`/src."""
+    environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "COLUMNS": "200"}
+    command = [sys.executable, "-c", LINT]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def python_files(repository: Path) -> Iterator[tuple[str, ast.Module]]:
+    """Relative path and syntax tree of every module of the package, the entry points and the experiments."""
+    for path in [*repository.glob("*.py"), *repository.glob("src/**/*.py"), *repository.glob("experiments/**/*.py")]:
+        yield path.relative_to(repository).as_posix(), ast.parse(path.read_text())
+
+
+def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """The dotted name of everything that is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def imports(tree: ast.Module) -> set[str]:
+    """The top-level packages that a module imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_imports_point_one_way(repository):
+    done = lint(repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "statement", "contract"),
+    [
+        ("losses/pixel.py", "import wplus.training", "One way through the house"),
+        ("models/ops.py", "def late():\n    import wplus.losses", "One way through the house"),
+        ("inversion/__init__.py", "import wplus.training", "One way through the house"),
+        ("evaluation/__init__.py", "import wplus.data", "never a data set"),
+        ("losses/pixel.py", "import wplus.tracking", "Tracking is a leaf"),
+        ("training/__init__.py", "def late():\n    import wandb", "Only tracking knows W&B"),
+        ("tracking/local.py", "import wplus.models", "One way through the house"),
+    ],
+)
+def test_an_import_the_wrong_way_breaks_the_contract(repository, tmp_path, module, statement, contract):
+    shutil.copytree(repository / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    path = tmp_path / "src" / "wplus" / module
+    path.write_text(f"{path.read_text()}\n\n{statement}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1
+    (broken,) = [line for line in done.stdout.splitlines() if " BROKEN" in line]
+    assert contract in broken
+
+
+def test_every_package_is_in_the_contract(repository):
+    contract = (repository / "pyproject.toml").read_text()
+    packages = [path.parent.name for path in (repository / "src" / "wplus").glob("*/__init__.py")]
+    assert [name for name in packages if f"wplus.{name} " not in contract and f'wplus.{name}"' not in contract] == []
+
+
+def test_only_one_file_knows_wandb(repository):
+    assert [path for path, tree in python_files(repository) if "wandb" in imports(tree)] == [
+        "src/wplus/tracking/weights_and_biases.py"
+    ]
+
+
+def test_only_build_instantiates(repository):
+    found = {path for path, tree in python_files(repository) for name, _ in calls(tree) if "instantiate" in name}
+    assert found == {"src/wplus/config.py"}
+
+
+def test_nothing_is_unpickled(repository):
+    loads = ("pickle.load", "pickle.loads", "Unpickler", "torch.load", "np.load", "joblib.load", "dill.load")
+    found = [
+        (path, ast.unparse(call))
+        for path, tree in python_files(repository)
+        for name, call in calls(tree)
+        if name.endswith(loads) and not safe(name, call)
+    ]
+    # The restricted reader is the one place that may look into a foreign pickle: it rebuilds tensors and containers only.
+    assert [item for item in found if item[0] != "src/wplus/adapters/restricted.py"] == []
+
+
+def safe(name: str, call: ast.Call) -> bool:
+    """torch.load with weights_only=True written out; np.load without allow_pickle, which is its default."""
+    keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    if name.endswith("torch.load"):
+        return keywords.get("weights_only") == "True"
+    return name.endswith("np.load") and keywords.get("allow_pickle", "False") == "False"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("torch.load(p, weights_only=True)", True),
+        ("torch.load(p)", False),
+        ("torch.load(p, weights_only=False)", False),
+        ("torch.load(p, weights_only=flag)", False),
+        ("np.load(p)", True),
+        ("np.load(p, allow_pickle=True)", False),
+        ("pickle.load(f)", False),
+    ],
+)
+def test_the_check_for_unpickling_bites(code, expected):
+    ((name, call),) = calls(ast.parse(code))
+    assert safe(name, call) is expected
+
+
+def test_no_config_object_below_the_entry_points(repository):
+    users = {path for path, tree in python_files(repository) if imports(tree) & {"hydra", "omegaconf"}}
+    assert users <= {"src/wplus/config.py"}
