@@ -99,7 +99,7 @@ def test_nothing_is_unpickled(repository):
         for name, call in calls(tree)
         if name.endswith(loads) and not safe(name, call)
     ]
-    # The restricted reader is the one place that may look into a foreign pickle: it rebuilds tensors and containers only.
+    # The restricted reader alone looks into foreign pickles: it rebuilds tensors and plain containers only.
     assert [item for item in found if item[0] != "src/wplus/adapters/restricted.py"] == []
 
 
