@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from wplus.config import build, command_line, entry_point
+from wplus.config import build, entry_point, record_fields, refuse_sweep_of_processes
 
 
 @entry_point("train")
 def main(cfg: dict[str, Any]) -> float:
-    import torch
-
-    from wplus.data.loader import Batches
-    from wplus.devices import keep_freed_memory, resolve_device
+    from wplus.data import Batches
     from wplus.files import ensure_folder
-    from wplus.training import Exporter, Place, Schedule, fit, make_game
+    from wplus.tracking import Tracker
+    from wplus.training import Exporter, Place, Schedule, explain, fit, make_game
 
-    keep_freed_memory()
-    place_keys = {key: cfg["trainer"][key] for key in ("devices", "num_nodes", "precision")}
-    place = Place(device=resolve_device(cfg["device"]), **place_keys)
-    if cfg["trainer"]["threads"]:
-        torch.set_num_threads(cfg["trainer"]["threads"])
-    folder = ensure_folder(cfg["run_dir"])
+    refuse_sweep_of_processes(cfg["trainer"])
+    place = Place.prepare(cfg["device"], **cfg["trainer"])
     data = build(cfg["data"], split="train")
-    parts = {**build(cfg["model"]), **build(cfg["loss"]), **build(cfg["training"])}
-    game, lines = make_game(data, **parts, place=place, seed=cfg["seed"])
-    print("\n".join(lines))
-    tracker = build(cfg["tracking"], output_dir=folder, job_type="train", name=cfg["name"], config=cfg, notes=command_line())
-    batches = Batches(data, game.recipe.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], start_nimg=lambda: game.images_seen)
-    export = Exporter(folder, tracker, seed=cfg["seed"], num_samples=cfg["num_samples"], model_name=folder.name,
-                      metadata={"data": data.describe(), "derived": lines})
-    with tracker:
+    parts = {**build(cfg["networks"]), **build(cfg["loss"]), **build(cfg["training"])}
+    game, numbers = make_game(data, **parts, place=place, seed=cfg["seed"])
+    batches = Batches(data, game.recipe.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], start_nimg=lambda: game.images_seen,
+                      world_size=place.world_size, rank=place.rank)
+    folder = ensure_folder(cfg["run_dir"])
+    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(numbers)}")
+    with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
+        tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
+        tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in numbers.items()})
+        export = Exporter(folder, tracker, data, seed=cfg["seed"], num_samples=cfg["num_samples"])
         status = fit(game, batches, schedule=Schedule(**cfg["schedule"]), place=place, output_dir=folder, tracker=tracker, export=export)
-        tracker.summary({"kimg": game.images_seen / 1000, "status": status})
-    print(f"{status}: {folder}")
+        tracker.summary({"kimg": {"value": game.images_seen / 1000, "protocol": {"status": status}}})
+    print(f"{status} at {game.images_seen / 1000:g} kimg: {folder}")
     return game.images_seen / 1000
+
+
+def open_tracker(cfg: dict[str, Any], folder: Any) -> Any:
+    return build(cfg["tracking"], output_dir=folder, job_type="train", **record_fields(cfg))
 
 
 if __name__ == "__main__":
