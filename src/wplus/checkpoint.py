@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,11 +74,11 @@ def save(path: str | Path, *, generator: Network | None = None, discriminator: N
     return atomic_write(path, lambda file: file.write(content))
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Models:
+def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
     """Read the networks of a checkpoint: ours, or one of another project that `wplus.adapters` knows.
 
     Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
-    foreign file, or one whose tensors do not fit its own header.
+    foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`.
     """
     file = Path(path)
     if not file.is_file():
@@ -90,6 +90,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Models:
 
         networks, metadata = read_foreign(file)
     models = Models(**networks, metadata=metadata)
+    lacking = [role for role in needs if getattr(models, role) is None]
+    if lacking:
+        raise UserError(f"Checkpoint '{file}' has no {lacking[0]}; it holds {', '.join(networks) or 'no network'}.")
     for net in networks.values():
         net.eval().requires_grad_(False)
     return models.to(device)
