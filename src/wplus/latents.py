@@ -94,7 +94,7 @@ def load_latent(path: str | Path, *, fingerprint: str | None) -> Latent:
         raise UserError(f"'{path}' has latent format {header.get('version')}; this wplus reads {FORMAT_VERSION}.")
     if fingerprint is not None and header.get("generator") != fingerprint:
         maker = header.get("generator")
-        raise UserError(f"The latent '{path}' was made with generator {maker}, not with {fingerprint}: load that checkpoint.")
+        raise UserError(f"The latent '{path}' was made with generator {maker}, not with {fingerprint}: load that one.")
     try:
         return _assemble(header, tensors)
     except (KeyError, TypeError) as error:

@@ -1,0 +1,44 @@
+"""Images -> latent codes: `python invert.py model=model.safetensors input=my/images`. The same command continues.
+
+See configs/invert.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wplus.config import build, entry_point, record_fields
+
+READING = ("num_images", "labels", "fit", "resize", "bad_files")
+
+
+@entry_point("invert")
+def main(cfg: dict[str, Any]) -> float:
+    """Returns the mean squared error of the inversions, for sweeps."""
+    from functools import partial
+
+    import wplus
+    from wplus.data.chosen import chosen_images
+    from wplus.devices import resolve_device
+    from wplus.files import ensure_folder
+    from wplus.inversion.run import invert_folder
+
+    device = resolve_device(cfg["device"])
+    models = wplus.load(cfg["model"], device, needs=["generator"])
+    folder = ensure_folder(cfg["run_dir"])
+    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
+    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
+    images = chosen_images(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
+    perceptual = build(cfg["perceptual"]).to(device)
+    with build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg)) as tracker:
+        tracker.use_artifact(cfg["model"], name="model", kind="model")
+        table = invert_folder(
+            images, models=models, invert=build(cfg["inverter"]), space=cfg["space"], perceptual=perceptual,
+            output_dir=folder, batch_size=cfg["batch_size"], seed=cfg["seed"], label=cfg["label"], tracker=tracker,
+        )  # fmt: skip
+    print(f"{table}\nInversions, latents, table: {folder}")
+    return table.means()["l2"].value
+
+
+if __name__ == "__main__":
+    main()

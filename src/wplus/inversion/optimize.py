@@ -1,0 +1,104 @@
+"""Inversion by gradient descent: NVlabs' projector (StyleGAN2, Karras et al. 2020, appendix D) for z, w and w+."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.inversion.problem import Problem
+from wplus.inversion.result import Callback, Inversion
+from wplus.inversion.schedule import code_noise_multiplier, learning_rate_multiplier
+from wplus.inversion.seeds import NormalStream
+from wplus.latents import Space
+from wplus.losses.perceptual import PerceptualDistance
+
+LEARNING_RATES = {"z": 0.1, "w": 0.1, "w+": 0.1}
+
+
+def optimize(
+    generator: Any,
+    targets: Tensor,
+    *,
+    space: Space,
+    perceptual: PerceptualDistance | None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    labels: Tensor | None = None,
+    callback: Callback | None = None,
+    steps: int = 1000,
+    lr: float | None = None,
+    lr_rampup: float = 0.05,
+    lr_rampdown: float = 0.25,
+    code_noise: float = 0.05,
+    code_noise_length: float = 0.75,
+    weights: Mapping[str, float] | None = None,
+    start: Literal["mean", "seed", "best_of"] = "mean",
+    num_candidates: int = 500,
+    noise: Literal["fixed", "optimize"] = "fixed",
+    keep: Literal["best", "last"] = "best",
+) -> Inversion:
+    """Images -> codes with Adam, every image for itself: a batch of N gives what N single runs give.
+
+    The first arguments are those of every inverter, see `wplus.inversion.result`. The others:
+
+    steps              updates; one evaluation of generator and loss each
+    lr                 learning rate at the height of its schedule; None takes `LEARNING_RATES` of the space
+    lr_rampup          share of the steps over which it rises from 0, linearly
+    lr_rampdown        share of the steps over which it falls to 0 at the end, as a cosine
+    code_noise         noise on the code at the first step, as a share of the prior's total deviation, per number
+    code_noise_length  share of the steps at which that noise has faded to 0, quadratically
+    weights            of the loss terms, by name: l1, l2, perceptual, delta, noise; see `objective.Weights`
+    start              mean, seed or best_of, see `start.start_codes`
+    num_candidates     samples that best_of chooses from
+    noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
+    keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
+
+    In w+ the code noise is drawn per layer. z lives on the sphere of mean square 1: it is put back there after every
+    step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w is nearest to the mean w.
+    """
+    if lr is not None and not lr > 0:
+        raise UserError(f"lr={lr} is not allowed: it must be positive, or null for the default of the space.")
+    problem = Problem(
+        generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
+        callback=callback, num_steps=steps, weights=weights, start=start, num_candidates=num_candidates, noise=noise,
+        keep=keep,
+    )  # fmt: skip
+    unknowns = [unknown.requires_grad_() for unknown in problem.unknowns]
+    adam = torch.optim.Adam(unknowns, betas=(0.9, 0.999))
+    jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
+    peak = LEARNING_RATES[space] if lr is None else lr
+    for step in range(steps):
+        t = step / steps
+        adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
+        loss = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
+        for unknown, gradient in zip(unknowns, torch.autograd.grad(loss.sum(), unknowns), strict=True):
+            unknown.grad = gradient
+        adam.step()
+        _settle_(problem, unknowns)
+    return problem.result(unknowns)
+
+
+class _CodeNoise:
+    """Fading noise on the codes, which keeps the search from settling in the first hollow it meets."""
+
+    def __init__(self, problem: Problem, *, strength: float, length: float) -> None:
+        codes = problem.unknowns[0]
+        self._strength, self._length = strength, length
+        self._std = problem.prior.std.view(-1, *[1] * (codes.ndim - 1))
+        self._stream = NormalStream(problem.seed, problem.names, "code noise", codes.shape[1:], codes.device)
+
+    def __call__(self, codes: Tensor, t: float) -> Tensor:
+        strength = self._strength * code_noise_multiplier(t, length=self._length)
+        return codes + self._stream.next() * (self._std * strength) if strength > 0 else codes
+
+
+@torch.no_grad()
+def _settle_(problem: Problem, unknowns: list[Tensor]) -> None:
+    """z back onto its sphere, noise back to mean 0 and mean square 1; the loss does not see it, the step size does."""
+    for unknown, settled in zip(unknowns, problem.objective.settle(unknowns), strict=True):
+        if settled is not unknown:
+            unknown.copy_(settled)

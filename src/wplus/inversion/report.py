@@ -1,0 +1,81 @@
+"""The summary of a folder of inversions, made from its files: table, convergence plot, pictures side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
+from wplus.inversion.store import Store
+from wplus.inversion.table import Table
+from wplus.tracking import Tracker
+
+SCORE = "score "  # begins the names of scores in a latent's metadata
+_TERMS = ("loss", "l2", "perceptual")
+_MAX_CURVES = 64
+
+
+def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
+    """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them."""
+    table = read_table(store, names)
+    if not names:
+        return table
+    space = settings["space"]
+    protocol = {**settings, "num_images": len(names), "pixels": "8 bits, range [-1, 1]", "interval": "95 % bootstrap"}
+    table.write(store.folder, protocol)
+    history = read_history(store, names)
+    terms = [term for term in _TERMS if term in history]
+    convergence = plot_convergence({space: history}, store.folder / "convergence.png", terms=terms)
+    pictures = [store.pictures(name) for name in names[:MAX_ROWS]]
+    grid = save_comparison(list(zip(*pictures, strict=True)), store.folder / "grid.png")
+    tracker.image(f"inversion/{space}/convergence", convergence)
+    tracker.image(f"inversion/{space}/grid", grid, caption="target, inversion")
+    _track_numbers(store, table, space, protocol, tracker)
+    name = f"latents-{store.settings_digest}"
+    tracker.artifact(store.folder / "latents", name=name, kind="latents", metadata=settings)
+    return table
+
+
+def read_table(store: Store, names: Sequence[str]) -> Table:
+    """The scores that the latents carry."""
+    notes = {name: store.metadata(name) for name in names}
+    return Table({
+        name: {key.removeprefix(SCORE): float(value) for key, value in note.items() if key.startswith(SCORE)}
+        for name, note in notes.items()
+    })
+
+
+def read_history(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
+    """Term -> (steps, N) of the first images."""
+    histories = [store.history(name) for name in names[:_MAX_CURVES]]
+    return {term: torch.stack([history[term] for history in histories], dim=1) for term in histories[0]}
+
+
+def _track_numbers(store: Store, table: Table, space: str, protocol: Mapping[str, Any], tracker: Tracker) -> None:
+    cells = [[name, store.target(name), store.image(name), *row.values()] for name, row in table.rows.items()]
+    tracker.table(f"inversion/{space}/table", ["name", "target", "inversion", *table.columns], cells)
+    means = table.means().items()
+    tracker.summary({
+        f"inversion/{space}/{column}": {"value": mean.value, "protocol": protocol, "interval": mean.interval}
+        for column, mean in means
+    })
+
+
+def compare_spaces(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
+    """convergence.png and grid.png over several folders of inversions of the same images: label -> folder.
+
+    The grid shows target and one inversion per folder, in their order; images that a folder lacks are left out.
+    """
+    stores = {label: Store(Path(folder), fingerprint="", settings_digest="") for label, folder in folders.items()}
+    common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
+    histories = {label: read_history(store, common) for label, store in stores.items()}
+    terms = [term for term in _TERMS if all(term in history for history in histories.values())]
+    convergence = plot_convergence(histories, output_dir / "convergence.png", terms=terms)
+    shown = common[:MAX_ROWS]
+    targets = [next(iter(stores.values())).pictures(name)[0] for name in shown]
+    columns = [targets, *[[store.pictures(name)[1] for name in shown] for store in stores.values()]]
+    return convergence, save_comparison(columns, output_dir / "grid.png")

@@ -1,0 +1,63 @@
+"""What decides an inversion's result, as plain values: stored beside it, compared before a folder is continued."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wplus.errors import UserError
+from wplus.files import write_json
+
+SETTINGS_FILE = "settings.json"
+_GIVEN_PER_CALL = ("generator", "targets", "space", "perceptual", "seed", "names", "labels", "callback")
+
+
+def describe(invert: Callable[..., Any]) -> dict[str, Any]:
+    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one."""
+    options: dict[str, Any] = {}
+    while isinstance(invert, functools.partial):
+        options = {**invert.keywords, **options}
+        invert = invert.func
+    name = f"{invert.__module__}.{invert.__qualname__}"
+    parameters = inspect.signature(invert).parameters.values()
+    allowed = {each.name: each.default for each in parameters if each.name not in _GIVEN_PER_CALL}
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise UserError(f"{name} has no option '{unknown[0]}': its options are {', '.join(allowed)}.")
+    return {"function": name, **allowed, **options}
+
+
+def digest(settings: Mapping[str, Any]) -> str:
+    """16 hex characters that identify settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings into a new folder, or check that an old one was made with the same; UserError if not."""
+    path = folder / SETTINGS_FILE
+    if not path.is_file():
+        write_json(path, settings)
+        return
+    try:
+        old = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"Cannot read '{path}' ({error}): delete the folder, or choose another run_dir.") from error
+    new = json.loads(json.dumps(settings, default=str))
+    if old != new:
+        key, before, now = _first_difference(old, new)
+        raise UserError(
+            f"The folder '{folder}' holds inversions with other settings ({key} was {before}, now {now}): "
+            "choose another run_dir, or delete that folder."
+        )
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return key or "the file", old, new
+    name = next(name for name in sorted({*old, *new}) if old.get(name, ...) != new.get(name, ...))
+    return _first_difference(old.get(name, "absent"), new.get(name, "absent"), f"{key}.{name}".lstrip("."))

@@ -1,0 +1,127 @@
+"""Where an inversion starts: the mean latent, a seed, or the best of many."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.inversion.objective import Objective
+from wplus.inversion.seeds import normal, rng
+from wplus.latents import Space
+
+STARTS = ("mean", "seed", "best_of")
+_CHUNK = 1000  # samples mapped at once: mapping is cheap, but returns num_ws copies of w
+_CHUNK_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The latent prior as an inversion needs it.
+
+    Attributes
+        mean  (N, ...) in the space: for w and w+ the mean w; for z, whose mean maps to nothing in particular, the
+              sample whose w is nearest to that mean
+        std   (N,) total deviation, the root of the expected squared distance from the mean: of w for w and w+
+              (NVlabs' w_std), sqrt(z_dim) for z
+    """
+
+    mean: Tensor
+    std: Tensor
+
+
+@torch.no_grad()
+def prior(generator: Any, space: Space, labels: Tensor | None, num: int, *, num_samples: int = 10_000) -> Prior:
+    """The prior of `num` images from samples of z that are always the same, one set per distinct label.
+
+    A conditional generator without labels (possible in w and w+) is sampled over its classes evenly.
+    """
+    samples = torch.randn(num_samples, generator.z_dim, generator=rng(123, "prior"))
+    found = {}
+    for members, label in _by_label(labels, num):
+        found.update(dict.fromkeys(members.tolist(), _prior_of(generator, space, samples, label)))
+    means, stds = zip(*[found[index] for index in range(num)], strict=True)
+    return Prior(torch.stack(means), torch.stack(stds))
+
+
+def _prior_of(generator: Any, space: Space, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    w = _map(generator, samples, label)
+    mean = w.mean(dim=0)
+    distances = (w - mean).square().sum(dim=1)
+    if space == "z":
+        return samples[distances.argmin().cpu()].to(w), w.new_tensor(math.sqrt(generator.z_dim))
+    return _in_space(mean[None], space, generator.num_ws)[0], distances.mean().sqrt()
+
+
+@torch.no_grad()
+def start_codes(
+    objective: Objective,
+    prior: Prior,
+    *,
+    start: str,
+    seed: int,
+    names: Sequence[str],
+    num_candidates: int,
+) -> Tensor:
+    """Codes (N, ...) to start from.
+
+    start
+        mean     the prior's mean
+        seed     a random sample per image, from the seed and the image's name
+        best_of  of the mean and `num_candidates` random samples, the one with the lowest loss for each image; the
+                 candidates are the same for all images, so that their pictures are made once per label
+    """
+    if start not in STARTS:
+        raise UserError(f"There is no start '{start}': choose one of {', '.join(STARTS)}.")
+    if start == "mean":
+        return prior.mean.clone()
+    generator, space = objective.generator, objective.space
+    if start == "seed":
+        z = normal(seed, names, "start", (generator.z_dim,), objective.targets.device)
+        return z if space == "z" else _in_space(_map(generator, z, objective.labels), space, generator.num_ws)
+    if num_candidates < 1:
+        raise UserError(f"num_candidates={num_candidates} is not allowed with start=best_of: it must be 1 or more.")
+    return _best_candidates(objective, prior, seed, num_candidates)
+
+
+def _best_candidates(objective: Objective, prior: Prior, seed: int, num_candidates: int) -> Tensor:
+    generator, space, best = objective.generator, objective.space, prior.mean.clone()
+    z = torch.randn(num_candidates, generator.z_dim, generator=rng(seed, "candidates")).to(best)
+    for members, label in _by_label(objective.labels, len(best)):
+        samples = z if space == "z" else _in_space(_map(generator, z, label), space, generator.num_ws)
+        codes = torch.cat([prior.mean[members[:1]], samples])  # (1 + candidates, ...)
+        losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(_CHUNK_IMAGES)])
+        best[members] = codes[losses.argmin(dim=0)]
+    return best
+
+
+def _by_label(labels: Tensor | None, num: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Groups of images with the same label: their indices and the label (c_dim,)."""
+    if labels is None:
+        yield torch.arange(num), None
+        return
+    distinct, group = labels.unique(dim=0, return_inverse=True)
+    for index, label in enumerate(distinct):
+        yield (group == index).nonzero()[:, 0].cpu(), label
+
+
+def _map(generator: Any, z: Tensor, labels: Tensor | None) -> Tensor:
+    """z (N, z_dim) and labels (N, c_dim), (c_dim,) or None -> w (N, w_dim) on the generator's device."""
+    device = generator.mapping.w_avg.device
+    if labels is None and generator.c_dim:  # any class: all of them in turn
+        labels = torch.eye(generator.c_dim).repeat(-(-len(z) // generator.c_dim), 1)[: len(z)]
+    if labels is not None:
+        labels = labels.expand(len(z), -1).to(device)
+    chunks = range(0, len(z), _CHUNK)
+    some = [(z[i : i + _CHUNK].to(device), None if labels is None else labels[i : i + _CHUNK]) for i in chunks]
+    return torch.cat([generator.mapping(some_z, some_labels)[:, 0] for some_z, some_labels in some])
+
+
+def _in_space(w: Tensor, space: Space, num_ws: int) -> Tensor:
+    """w (N, w_dim) as a code of w or w+."""
+    return w if space == "w" else w[:, None].repeat(1, num_ws, 1)

@@ -1,0 +1,126 @@
+"""One folder of inversions: where each image's files are, whether they are complete, and how they are read back.
+
+    images/NAME.png           the inversion       latents/NAME.safetensors   the code, written last
+    targets/NAME.png          what it aimed at    history/NAME.safetensors   every term at every step
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.files import atomic_write
+from wplus.images import save_png
+from wplus.latents import Latent, load_latent, save_latent
+
+
+def output_names(names: Sequence[str]) -> list[str]:
+    """Names of the output files without extension: those of the inputs.
+
+    Where two inputs differ in their extension alone, both keep it: `a.jpg` and `a.png` become `a.jpg` and `a.png`
+    (files `a.jpg.png` and `a.png.png`). Names that lead out of the folder are refused.
+    """
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise UserError(f"The image name '{name}' leads out of the output folder: no absolute names, no '..'.")
+    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    times = Counter(stem.casefold() for stem in stems)  # some file systems do not tell a from A
+    return [name if times[stem.casefold()] > 1 else stem for name, stem in zip(names, stems, strict=True)]
+
+
+def pixel_digest(pixels: Tensor) -> str:
+    """16 hex characters that identify uint8 pixels (C, H, W)."""
+    return hashlib.sha256(np.ascontiguousarray(pixels.cpu().numpy()).tobytes()).hexdigest()[:16]
+
+
+class Store:
+    """The files of inversions in `folder`, made with the settings of this digest for this generator."""
+
+    def __init__(self, folder: Path, *, fingerprint: str, settings_digest: str) -> None:
+        self.folder, self.fingerprint, self.settings_digest = folder, fingerprint, settings_digest
+
+    def image(self, name: str) -> Path:
+        """The inversion's picture."""
+        return self.folder / "images" / f"{name}.png"
+
+    def target(self, name: str) -> Path:
+        """What the inversion aimed at, at the generator's resolution."""
+        return self.folder / "targets" / f"{name}.png"
+
+    def latent(self, name: str) -> Path:
+        """The latent file."""
+        return self.folder / "latents" / f"{name}.safetensors"
+
+    def history_file(self, name: str) -> Path:
+        """Terms of the loss over the steps."""
+        return self.folder / "history" / f"{name}.safetensors"
+
+    def names(self) -> list[str]:
+        """The images that are done, whatever their settings."""
+        folder, suffix = self.folder / "latents", ".safetensors"
+        return sorted(path.relative_to(folder).as_posix().removesuffix(suffix) for path in folder.rglob(f"*{suffix}"))
+
+    def is_done(self, name: str, target: Tensor) -> bool:
+        """Whether all files of an image are here and belong to this target (C, H, W) uint8.
+
+        UserError when they were made with other settings or another generator. Damaged files, and those of a picture
+        that has changed since, count as missing.
+        """
+        files = (self.image(name), self.target(name), self.history_file(name), self.latent(name))
+        if not all(path.is_file() for path in files):
+            return False
+        try:
+            metadata = load_latent(self.latent(name), fingerprint=None).metadata
+        except UserError:
+            return False
+        if metadata.get("settings") != self.settings_digest:
+            raise UserError(f"'{self.latent(name)}' was made with other settings: delete it or choose another run_dir.")
+        return metadata.get("target") == pixel_digest(target)
+
+    def save(
+        self,
+        name: str,
+        latent: Latent,
+        *,
+        image: Tensor,
+        target: Tensor,
+        history: Mapping[str, Tensor],
+    ) -> None:
+        """Write all files of one image: uint8 pictures (C, H, W), terms (steps,); the latent comes last, as a seal."""
+        save_png(self.target(name), target)
+        save_png(self.image(name), image)
+        terms = to_bytes({term: values.contiguous().clone() for term, values in history.items()})
+        atomic_write(self.history_file(name), lambda file: file.write(terms))
+        save_latent(self.latent(name), latent)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        """What was noted about an image."""
+        return load_latent(self.latent(name), fingerprint=self.fingerprint).metadata
+
+    def pictures(self, name: str) -> tuple[Tensor, Tensor]:
+        """Target and inversion, uint8 (C, H, W)."""
+        return _read_png(self.target(name)), _read_png(self.image(name))
+
+    def history(self, name: str) -> dict[str, Tensor]:
+        """Term -> (steps,)."""
+        try:
+            return from_bytes(self.history_file(name).read_bytes())
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"Cannot read '{self.history_file(name)}' ({error}): delete it and run again.") from error
+
+
+def _read_png(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        pixels = np.array(image)
+    return torch.from_numpy(pixels[:, :, None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)

@@ -1,0 +1,68 @@
+"""Scores of inversions, image by image and on average, with bootstrap intervals: CSV, JSON, and a table to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wplus.files import atomic_write, write_json
+
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over images with its 95 % bootstrap interval; None with fewer than two images."""
+
+    value: float
+    interval: tuple[float, float] | None
+
+
+def bootstrap_mean(values: Sequence[float], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Mean:
+    """Mean of values and the 2.5 and 97.5 percentiles of the means of resamples drawn with replacement."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if len(numbers) < 2:
+        return Mean(float(numbers.mean()), None)
+    rng = np.random.default_rng(seed)
+    means = [numbers[rng.integers(len(numbers), size=len(numbers))].mean() for _ in range(num_resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Mean(float(numbers.mean()), (float(low), float(high)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores by image name: name -> column -> value, every row with the same columns."""
+
+    rows: Mapping[str, Mapping[str, float]]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the scores."""
+        return list(next(iter(self.rows.values()), {}))
+
+    def means(self) -> dict[str, Mean]:
+        """Mean and interval of every column."""
+        return {column: bootstrap_mean([row[column] for row in self.rows.values()]) for column in self.columns}
+
+    def write(self, folder: Path, protocol: Mapping[str, Any]) -> None:
+        """table.csv (the rows) and table.json (rows, means, intervals, and how it was measured)."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", *self.columns])
+        writer.writerows([name, *row.values()] for name, row in self.rows.items())
+        atomic_write(folder / "table.csv", lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))
+        means = {column: {"value": mean.value, "interval": mean.interval} for column, mean in self.means().items()}
+        write_json(folder / "table.json", {"protocol": protocol, "means": means, "rows": self.rows})
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.rows)} image(s), mean and 95 % bootstrap interval"]
+        for column, mean in self.means().items():
+            bounds = "" if mean.interval is None else f"   {mean.interval[0]:.4g} .. {mean.interval[1]:.4g}"
+            lines.append(f"  {column:<14} {mean.value:<10.4g}{bounds}")
+        return "\n".join(lines)
