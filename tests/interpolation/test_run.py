@@ -44,10 +44,16 @@ def latents(models: Models, num: int) -> list[Latent]:
 
 def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
     recorder, chosen = Recorder(), latents(models, 3)
-    film = interpolate(
-        models, chosen, path=functools.partial(slerp), perceptual=perceptual, output_dir=tmp_path, names=["a", "b", "c"],
-        tracker=Tracker([recorder]), num_frames=7, batch_size=4, fps=10, frames="keep", num_columns=4,
-    )  # fmt: skip
+    options = {
+        "num_frames": 7,
+        "batch_size": 4,
+        "fps": 10,
+        "frames": "keep",
+        "num_columns": 4,
+        "names": ["a", "b", "c"],
+    }
+    tools = {"path": functools.partial(slerp), "perceptual": perceptual, "tracker": Tracker([recorder])}
+    film = interpolate(models, chosen, output_dir=tmp_path, **tools, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "distances.png",
         "film.gif",

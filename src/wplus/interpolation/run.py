@@ -113,11 +113,18 @@ def _protocol(models: Any, points: KeyPoints, *, path: LatentPath, perceptual: A
         "distance_provenance": dict(perceptual.provenance),
         "generator": models.fingerprint,
         "space": points.space,
-        "path": getattr(path, "func", path).__name__,  # a partial (what a config builds) names the function inside
+        "path": _path_name(path),
         "noise": "stored, the same in every frame" if points.noise is None else "own of the latents, great circle",
         **options,
         "key_points": list(points.names),
     }
+
+
+def _path_name(path: Any) -> str:
+    """Partials (what a config builds) are named after the function inside."""
+    while hasattr(path, "func"):
+        path = path.func
+    return path.__name__
 
 
 def _titles(points: KeyPoints, protocol: dict[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,50 @@
+"""Film the way between images or latents: `python interpolate.py model=... inputs=[a.png,b.png]`.
+
+See configs/interpolate.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wplus.config import build, entry_point, record_fields
+
+OPTIONS = ("space", "noise", "num_frames", "alpha", "batch_size", "fps", "upscale", "frames", "num_columns")
+
+
+@entry_point("interpolate")
+def main(cfg: dict[str, Any]) -> float:
+    """Returns the unevenness of the steps (coefficient of variation), for sweeps."""
+    from functools import partial
+
+    import wplus
+    from wplus.data import read_image
+    from wplus.devices import resolve_device
+    from wplus.files import ensure_folder
+    from wplus.interpolation.inputs import read_key_points
+    from wplus.interpolation.run import interpolate
+
+    models = wplus.load(cfg["model"], resolve_device(cfg["device"]), needs=["generator"])
+    folder = ensure_folder(cfg["run_dir"])
+    perceptual = build(cfg["perceptual"])
+    image_size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
+    latents, names = read_key_points(
+        cfg["inputs"],
+        models=models,
+        space=cfg["space"],
+        label=cfg["label"],
+        read_image=partial(read_image, fit=cfg["fit"], **image_size),
+        invert=partial(build(cfg["inverter"]), perceptual=perceptual, seed=cfg["seed"]),
+        latents_dir=folder / "latents",
+    )
+    chosen = {"path": build(cfg["path"]), "perceptual": perceptual, **{key: cfg[key] for key in OPTIONS}}
+    with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
+        tracker.use_artifact(cfg["model"], name="model", kind="model")
+        film = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
+    print("\n".join(f"{name} {value:.4g}" for name, value in film.values.items()))
+    print(f"Film, strip, plot: {folder}")
+    return film.values["step_cv"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wplus.checkpoint import Models
+from wplus.errors import UserError
+from wplus.evaluation import sampler
+from wplus.evaluation.measure import Measurement
+from wplus.evaluation.ppl import box_filtered, cropped, kept_mean, ppl
+from wplus.models.layers import set_bf16_resolutions
+
+
+class SquaredL2(nn.Module):
+    """Sum of squared differences: with a linear generator PPL is known exactly."""
+
+    name = "squared_l2"
+    provenance = {"weights": "none"}  # noqa: RUF012
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).square().sum(dim=(1, 2, 3))
+
+
+class LinearGenerator(nn.Module):
+    """w = z; image = A w plus the noise it is given; float64."""
+
+    z_dim, c_dim, num_ws, resolution, img_channels = 24, 0, 2, 8, 1
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        self.matrix = matrix.double()
+        self.synthesis.noise_shapes = [(8, 8)]
+
+    def mapping(self, z: Tensor, c: Tensor | None) -> Tensor:
+        return z.double()[:, None].repeat(1, 2, 1)
+
+    class Synthesis(nn.Module):
+        noise_shapes: list[tuple[int, int]]
+
+        def __init__(self, matrix: Tensor) -> None:
+            super().__init__()
+            self.matrix = matrix
+
+        def forward(self, ws: Tensor, noise_mode: str, noise: list[Tensor] | None) -> Tensor:
+            image = (ws[:, 0] @ self.matrix.T).reshape(-1, 1, 8, 8)
+            return image if noise is None else image + noise[0]
+
+    @property
+    def synthesis(self) -> Synthesis:
+        if "_synthesis" not in self.__dict__:
+            self.__dict__["_synthesis"] = self.Synthesis(self.matrix)
+        return self.__dict__["_synthesis"]
+
+
+class ModelsOf:
+    fingerprint, metadata = "0" * 16, {}
+
+    def __init__(self, generator: nn.Module) -> None:
+        self.generator = generator
+
+
+def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = None, **options: Any) -> Measurement:
+    (measurement,) = ppl(models, distance=distance or SquaredL2(), **shared, **options)
+    return measurement
+
+
+def draws(num: int, z_dim: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    z0, z1 = (sampler.normal(seed, stream, range(num), z_dim) for stream in (sampler.LATENT, sampler.SECOND_LATENT))
+    return z0.double(), z1.double(), sampler.uniform(seed, sampler.POSITION, range(num))
+
+
+def slow_mean(values: np.ndarray) -> float:
+    """Mean from the next lower of the 1st to the next higher of the 99th percentile, by sorting."""
+    ordered = np.sort(values)
+    low, high = ordered[math.floor(0.01 * (len(values) - 1))], ordered[math.ceil(0.99 * (len(values) - 1))]
+    return float(np.mean([value for value in values if low <= value <= high]))
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize("sampling", ["full", "end"])
+def test_w_of_a_linear_generator_is_the_squared_length(shared: dict[str, Any], sampling: str) -> None:
+    """g(t) = A (w0 + t (w1 - w0)): every pair gives |A (w1 - w0)|^2, wherever t is and however the noise falls."""
+    matrix = torch.randn(64, 24).double()
+    z0, z1, _ = draws(150, 24)
+    expected = slow_mean(((z1 - z0) @ matrix.T).square().sum(dim=1).numpy())
+    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w", sampling=sampling, num_samples=150)
+    # The step 1e-4 leaves 8 of float32's digits to the codes' rounding.
+    assert found.value == pytest.approx(expected, rel=1e-3)
+
+
+def test_w_has_the_expectation_of_the_prior(shared: dict[str, Any]) -> None:
+    """E |A (w1 - w0)|^2 = 2 tr(A A^T) for normal codes; the tails that are cut are small for an isotropic A."""
+    matrix = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
+    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w", sampling="end", num_samples=400)
+    assert found.value == pytest.approx(2 * 24, rel=0.05)
+    assert found.interval[0] < 2 * 24 < found.interval[1]
+
+
+@pytest.mark.parametrize("sampling", ["full", "end"])
+def test_z_of_an_isometry_is_the_squared_angle(shared: dict[str, Any], sampling: str) -> None:
+    """On the unit sphere the speed is the angle between the codes: (2 sin(eps angle / 2) / eps)^2 = angle^2."""
+    isometry = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
+    z0, z1, _ = draws(150, 24)
+    angles = torch.acos((z0 * z1).sum(dim=1) / z0.norm(dim=1) / z1.norm(dim=1))
+    found = measured(ModelsOf(LinearGenerator(isometry)), shared, space="z", sampling=sampling, num_samples=150)
+    assert found.value == pytest.approx(slow_mean(angles.square().numpy()), rel=1e-3)
+
+
+# The whole metric against loops
+
+
+@pytest.mark.parametrize(("space", "sampling"), [("z", "full"), ("z", "end"), ("w", "full"), ("w", "end")])
+def test_stylegan2_against_a_loop_over_single_images(
+    models: Models, shared: dict[str, Any], space: str, sampling: str
+) -> None:
+    net, eps, values = models.generator, 1e-3, []
+    z0s, z1s, ts = draws(30, 8)
+    for index in range(30):
+        noise = sampler.noise_maps(0, [index], net.synthesis.noise_shapes)
+        images, start = [], float(ts[index]) if sampling == "full" else 0.0
+        for t in (start, start + eps):
+            z0, z1 = (z[index].numpy() / np.linalg.norm(z[index].numpy()) for z in (z0s, z1s))
+            angle = math.acos(float(z0 @ z1))
+            z = (math.sin((1 - t) * angle) * z0 + math.sin(t * angle) * z1) / math.sin(angle)
+            w0, w1 = (net.mapping(z[index : index + 1].float()).double() for z in (z0s, z1s))
+            ws = net.mapping(torch.from_numpy(z)[None]) if space == "z" else (1 - t) * w0 + t * w1
+            images.append(net.synthesis(ws, noise=noise).numpy())
+        values.append(float(((images[1] - images[0]) ** 2).sum()) / eps**2)
+    found = measured(models, shared, space=space, sampling=sampling, num_samples=30, epsilon=eps)
+    assert found.value == pytest.approx(slow_mean(np.array(values)), rel=2e-2)
+
+
+def test_batch_size_changes_nothing(shared: dict[str, Any]) -> None:
+    models = ModelsOf(LinearGenerator(torch.randn(64, 24)))
+    options = {"space": "z", "sampling": "full", "num_samples": 21}
+    values = [measured(models, shared | {"batch_size": size}, **options).value for size in (1, 4, 21)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-6)
+
+
+def test_low_precision_networks_are_measured_in_float32(models: Models, shared: dict[str, Any]) -> None:
+    """A step of 1e-4 is far below what bfloat16 can tell."""
+    options = {"space": "w", "sampling": "end", "num_samples": 8}
+    expected = measured(models, shared, **options).value
+    set_bf16_resolutions(models.generator, 2)
+    assert measured(models, shared, **options).value == pytest.approx(expected, rel=1e-6)
+    assert models.generator.synthesis.b16.compute_dtype == torch.bfloat16
+
+
+def test_seeds_differ(models: Models, shared: dict[str, Any]) -> None:
+    options = {"space": "w", "sampling": "end", "num_samples": 8}
+    assert measured(models, shared, **options).value != measured(models, shared | {"seed": 1}, **options).value
+
+
+def test_conditional_generators_use_one_label_for_both_sides(
+    conditional: Models, real: Any, shared: dict[str, Any]
+) -> None:
+    real.labels = torch.eye(3)[torch.arange(40) % 3]
+    seen = []
+    mapping = conditional.generator.mapping.forward
+    conditional.generator.mapping.forward = lambda z, c, *rest: (seen.append(c), mapping(z, c, *rest))[1]
+    measured(conditional, shared | {"real": real}, space="w", sampling="end", num_samples=8)
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0].sum(dim=1), torch.ones(8))
+
+
+# Parts
+
+
+def test_percentiles_keep_values_that_occur() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 250))
+    expected = [slow_mean(row) for row in values]
+    np.testing.assert_allclose(kept_mean(values), expected, rtol=1e-12)
+    assert kept_mean(np.array([5.0])) == 5
+
+
+def test_box_filter_averages_blocks_only_of_larger_images() -> None:
+    images = torch.rand(2, 3, 16, 16)
+    small = box_filtered(images, max_px=8)
+    assert small.shape == (2, 3, 8, 8)
+    assert small[1, 2, 3, 5] == pytest.approx(float(images[1, 2, 6:8, 10:12].mean()), rel=1e-6)
+    assert box_filtered(images, max_px=16) is images
+    assert box_filtered(images, max_px=32) is images
+
+
+def test_crop_is_the_face_of_ffhq() -> None:
+    images = torch.arange(16.0 * 16).view(1, 1, 16, 16)
+    assert torch.equal(cropped(images, crop="face"), images[:, :, 6:14, 4:12])
+    assert cropped(images, crop="none") is images
+
+
+# Names, protocol, refusals
+
+
+def test_a_stand_in_has_its_own_name(models: Models, shared: dict[str, Any]) -> None:
+    options = {"space": "w", "sampling": "end", "num_samples": 4}
+    stand_in, official = SquaredL2(), SquaredL2()
+    official.name = "lpips_vgg"
+    assert measured(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
+    assert measured(models, shared, official, **options).name == "ppl_wend"
+    assert measured(models, shared, official, **(options | {"space": "z", "sampling": "full"})).name == "ppl_zfull"
+
+
+def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:
+    found = measured(models, shared, space="w", sampling="full", num_samples=6, crop="face")
+    expected = {
+        "space": "w", "sampling": "full", "epsilon": 1e-4, "crop": "face", "num_samples": 6, "seed": 0,
+        "noise_mode": "random", "distance": "squared_l2", "distance_provenance": {"weights": "none"},
+        "generator": models.fingerprint, "weights": "moving average", "truncation_psi": 1.0,
+    }  # fmt: skip
+    assert expected.items() <= found.protocol.items()
+    assert found.interval[0] <= found.value <= found.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"space": "w+"}, r"space=w\+ .*z, w"), ({"sampling": "mid"}, "sampling=mid"), ({"crop": "ear"}, "crop=ear"),
+     ({"noise_mode": "none"}, "noise_mode=none"), ({"epsilon": 0}, "epsilon=0"), ({"num_samples": 0}, "0 images")],
+)  # fmt: skip
+def test_bad_options_are_refused_in_a_sentence(models: Models, shared: dict[str, Any], options: Any, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        measured(models, shared, **({"space": "w", "sampling": "end", "num_samples": 4} | options))
