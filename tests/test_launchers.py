@@ -22,7 +22,9 @@ def folders(tmp_path) -> list[Path]:
     return found
 
 
-def sweep(repository: Path, folders: list[Path], *overrides: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def sweep(
+    repository: Path, folders: list[Path], *overrides: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`python experiments/report.py -m folder=a,b ...` from the folder above a and b."""
     command = [sys.executable, str(repository / "experiments" / "report.py"), "-m"]
     return subprocess.run(
@@ -37,9 +39,7 @@ def sweep(repository: Path, folders: list[Path], *overrides: str, **environment:
 
 def test_the_slurm_launcher_composes(repository):
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        config = compose(
-            "train", ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"], return_hydra_config=True
-        )
+        config = compose("train", ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"], return_hydra_config=True)
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
     assert (launcher.partition, launcher.gpus_per_node, launcher.max_num_timeout) == ("gpu", 1, 20)
@@ -58,7 +58,14 @@ def test_a_sweep_goes_through_sbatch(repository, folders, tmp_path):
     assert done.returncode == 0, done.stderr + logs
     assert [(folder / "report.html").exists() for folder in folders] == [True, True]
     script = (tmp_path / "submitted.sh").read_text()
-    for line in ("--partition=gpu", "--gpus-per-node=1", "--cpus-per-task=8", "--mem=64GB", "--time=1440", "--array=0-1%"):
+    for line in (
+        "--partition=gpu",
+        "--gpus-per-node=1",
+        "--cpus-per-task=8",
+        "--mem=64GB",
+        "--time=1440",
+        "--array=0-1%",
+    ):
         assert f"#SBATCH {line}" in script
 
 

@@ -79,7 +79,7 @@ def write_interpolation(folder: Path) -> None:
         tracker.image("interpolation/animation", film(folder / "film.gif"))
         tracker.image("interpolation/strip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp")
         tracker.image("interpolation/distances", picture(folder / "distances.png", hue=0.7))
-        tracker.summary({"interpolation/evenness": {"value": 0.81, "protocol": {"distance": "effnet_lite0"}}})
+        tracker.summary({"interpolation/step_cv": {"value": 0.81, "protocol": {"distance": "effnet_lite0"}}})
 
 
 def write_evaluation(folder: Path) -> None:

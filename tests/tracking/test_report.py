@@ -77,7 +77,7 @@ def test_the_whole_story_is_told(demo):
         "generator/loss", "logits/real", "Speed (thousand images per second)",
         "gamma 0.02 0.0002 x 32 px squared / batch 32",
         "targets over reconstructions", "psnr", "11.71 to 14.31",
-        "a to b: slerp", "evenness", "0.81",
+        "a to b: slerp", "step_cv", "0 is an even walk", "0.81",
         "fd_effnet_lite0", "812.3", "800 to 825", "num_real 2500", "effnet_lite0 <stages 1 & 2>",
         "python train.py experiment=cats32 run_dir=runs/demo/train", "python interpolate.py path=slerp",
         "torch", "processor", "cats (dataset)",
@@ -193,7 +193,8 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
         ("fd_effnet_lite0", "Fréchet"),
         ("fd_effnet_lite0_real_halves", "halves"),
         ("inversion/effnet_lite0", "not LPIPS"),
-        ("ppl_w_end", "path length"),
+        ("ppl_wend_effnet_lite0", "Perceptual path length"),
+        ("interpolation/path_length", "neighbouring frames"),
     ],
 )
 def test_newcomers_get_a_sentence(name, word):

@@ -20,9 +20,11 @@ _EXPLANATIONS = (
     (r"lpips", "LPIPS: learned perceptual distance between the image and its reconstruction; lower is better."),
     (r"effnet|perceptual", "Perceptual distance between features of an ImageNet net; not LPIPS; lower is better."),
     (r"seconds", "Wall time per image."),
-    (r"evenness|uniformity", "How equal the steps between neighbouring frames are, as the eye would judge them."),
-    (r"tortuosity", "Length of the path over the straight distance of its ends: 1 is the most direct way."),
-    (r"length", "Sum of the perceptual distances between neighbouring frames."),
+    (r"step_cv", "How unequal the steps between neighbouring frames are (deviation over mean); 0 is an even walk."),
+    (r"step_smoothness", "1 minus the Gini coefficient of the steps between neighbouring frames; 1 is an even walk."),
+    (r"step_jump_ratio", "The largest step between neighbouring frames over the mean one; 1 is an even walk."),
+    (r"path_length", "Sum of the steps between neighbouring frames; compare at equal numbers of frames only."),
+    (r"tortuosity", "Length of the path over the distance of its ends: 1 is the most direct way."),
     (r"kimg_per_s|sec_per_kimg", "Speed: thousands of training images per second, or seconds per thousand."),
 )
 
