@@ -61,13 +61,17 @@ def write_train(folder: Path) -> None:
 
 def write_inversion(folder: Path, space: str, *, l2: float) -> None:
     with opened(folder, "invert", notes=f"python invert.py space={space}") as tracker:
-        tracker.image("inversion/pairs", picture(folder / "pairs.png", hue=0.2), caption="targets over reconstructions")
-        tracker.image("inversion/convergence", picture(folder / "convergence.png", hue=0.9))
+        tracker.image(f"inversion/{space}/grid", picture(folder / "grid.png", hue=0.2), caption="target, inversion")
+        tracker.image(f"inversion/{space}/convergence", picture(folder / "convergence.png", hue=0.9))
         protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
         values = {"l2": l2, "psnr": -10 * math.log10(l2 / 4), "effnet_lite0": l2 * 3, "seconds_per_image": 1.5}
         tracker.summary(
             {
-                f"inversion/{name}": {"value": value, "protocol": protocol, "interval": (value * 0.9, value * 1.1)}
+                f"inversion/{space}/{name}": {
+                    "value": value,
+                    "protocol": protocol,
+                    "interval": (value * 0.9, value * 1.1),
+                }
                 for name, value in values.items()
             }
         )
@@ -98,6 +102,7 @@ def write_demo(root: Path) -> Path:
     write_train(root / "train")
     for space, l2 in (("z", 0.2), ("w", 0.1), ("w+", 0.02)):
         write_inversion(root / "invert" / space, space, l2=l2)
+    picture(root / "invert" / "grid.png", hue=0.4)
     write_interpolation(root / "interpolate")
     write_evaluation(root / "evaluate")
     return root

@@ -61,7 +61,7 @@ def demo(tmp_path_factory) -> Path:
 def test_pictures_and_films_are_inside_and_nothing_is_loaded_from_elsewhere(demo):
     html = write_report(demo).read_text()
     loaded = Page(html).loaded
-    assert [tag for tag, _ in loaded].count("img") == 2 + 3 * 2 + 3  # samples, inversions, interpolation
+    assert [tag for tag, _ in loaded].count("img") == 2 + 1 + 3 * 2 + 3  # samples, inversions, interpolation
     assert [tag for tag, _ in loaded].count("video") == 1
     assert all(source.startswith(("data:image/", "data:video/mp4;base64,")) for _, source in loaded)
     assert "<script" not in html
@@ -76,7 +76,7 @@ def test_the_whole_story_is_told(demo):
         "0 kimg", "20 kimg",  # the cats at the start and the end
         "generator/loss", "logits/real", "Speed (thousand images per second)",
         "gamma 0.02 0.0002 x 32 px squared / batch 32",
-        "targets over reconstructions", "psnr", "11.71 to 14.31",
+        "target, then z, w, w+", "target, inversion", "psnr", "11.71 to 14.31",
         "a to b: slerp", "step_cv", "0 is an even walk", "0.81",
         "fd_effnet_lite0", "812.3", "800 to 825", "num_real 2500", "effnet_lite0 <stages 1 & 2>",
         "python train.py experiment=cats32 run_dir=runs/demo/train", "python interpolate.py path=slerp",
@@ -175,7 +175,7 @@ def test_wide_pictures_get_a_row_of_their_own(demo):
 def test_protocols_that_differ_between_spaces_say_where(tmp_path):
     for space, steps in (("z", 10), ("w", 20)):
         with opened(tmp_path / "invert" / space, "invert") as tracker:
-            tracker.summary({"inversion/l2": {"value": 1.0, "protocol": {"steps": steps, "n": 8}}})
+            tracker.summary({f"inversion/{space}/l2": {"value": 1.0, "protocol": {"steps": steps, "n": 8}}})
     (row,) = context(tmp_path)["inversion"]["table"]
     assert row["protocol"] == [("steps", "z: 10, w: 20"), ("n", "8")]
 

@@ -1,8 +1,9 @@
 """From the folder of a run, or of a whole demo, to one self-contained report.html that a newcomer can read.
 
 The folder holds the parts train/, invert/<space>/, interpolate/ and evaluate/, each written by a tracker: result.json,
-records.jsonl, and the pictures and films they name. What is missing is said to be missing. An optional about.json
-(`title`, `text`: a list of paragraphs, `command`) tells what the report cannot see, such as where a model came from.
+records.jsonl, and the pictures and films they name. invert/grid.png and invert/convergence.png, where they are,
+compare the spaces. What is missing is said to be missing. An optional about.json (`title`, `text`: a list of
+paragraphs, `command`) tells what the report cannot see, such as where a model came from.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def context(root: Path) -> dict[str, Any]:
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "steps": [_step(name, part) for name, part in present.items()],
         "train": train and training(train),
-        "inversion": inversions and inversion(inversions),
+        "inversion": inversions and inversion(inversions, root / "invert"),
         "interpolation": film and {"figures": figures(film), "values": numbers(film.values)},
         "evaluation": measured and {"values": numbers(measured.values), "figures": figures(measured)},
         "environment": environment(present.values()),
@@ -117,22 +118,25 @@ def training(part: Part) -> dict[str, Any]:
     }
 
 
-def inversion(parts: Mapping[str, Part]) -> dict[str, Any]:
-    """A table of every number against the spaces, and each space's pictures."""
-    names = list(dict.fromkeys(name for part in parts.values() for name in part.values))
+def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
+    """A table of every number against the spaces, the pictures that compare them, and those of each space."""
+    values = {space: {_last(name): entry for name, entry in part.values.items()} for space, part in parts.items()}
+    names = dict.fromkeys(name for entries in values.values() for name in entries)
     table = [
         {
-            "name": name.rsplit("/", 1)[-1],
+            "name": name,
             "explanation": explain(name),
-            "cells": [_number(part.values.get(name)) for part in parts.values()],
-            "protocol": _shared_protocol({space: part.values.get(name, {}) for space, part in parts.items()}),
+            "cells": [_number(entries.get(name)) for entries in values.values()],
+            "protocol": _shared_protocol({space: entries.get(name, {}) for space, entries in values.items()}),
         }
         for name in names
     ]
+    compared = {"grid.png": f"target, then {', '.join(parts)}", "convergence.png": "the search, step by step"}
     return {
         "spaces": list(parts),
         "missing": [space for space in SPACES if space not in parts],
         "table": table,
+        "compared": [_figure(folder, file, text) for file, text in compared.items() if (folder / file).exists()],
         "figures": {space: figures(part) for space, part in parts.items()},
     }
 
@@ -166,7 +170,7 @@ def numbers(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per number: its value and interval as text, its explanation, its protocol as lines."""
     return [
         {
-            "name": name.rsplit("/", 1)[-1],
+            "name": _last(name),
             "number": _number(entry),
             "explanation": explain(name),
             "protocol": list(_flat(entry.get("protocol") or {})),
@@ -285,8 +289,12 @@ def _shared_protocol(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str
     return lines
 
 
+def _last(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
 def _short(name: str) -> str:
-    return name.rsplit("/", 1)[-1].replace("_", " ")
+    return _last(name).replace("_", " ")
 
 
 def _duration(seconds: float) -> str:
