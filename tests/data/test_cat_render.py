@@ -69,6 +69,16 @@ def test_a_mirrored_cat_is_the_mirror_image_and_moves_as_its_numbers_say() -> No
         assert np.abs(moved[:, :, 4:].astype(int) - cat(flip=flip)[:, :, :-4]).max() <= 2
 
 
+def test_fur_stays_inside_the_body() -> None:
+    nothing = {"eyes": 2, "mouth": 2, "accessory": 15}
+    for body in (3, 12):
+        bald, furry = cat(128, body=body, fur=2, **nothing), cat(128, body=body, fur=6, **nothing)
+        changed = (np.abs(bald.astype(int) - furry) > 3).any(0)
+        inside = (bald != bald[:, :1, :1]).any(0)
+        assert changed[inside].any()
+        assert not changed[~inside].any()
+
+
 def test_shift_down_and_size() -> None:
     lower = cat(shift_y=125)
     assert np.abs(lower[:, 4:].astype(int) - cat()[:, :-4]).max() <= 2

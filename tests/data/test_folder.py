@@ -131,6 +131,13 @@ def test_bad_files_of_a_lazy_set_are_named_every_time(make_folder: Callable) -> 
             assert folder_images(root, bad_files="skip", **options).names == ["1.png", "2.png"]
 
 
+def test_mixed_sizes_of_a_lazy_set_are_named_every_time(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (16, 16), "2.png": (16, 16), "large.png": (32, 32)})
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"large\.png: it"):
+            folder_images(root, resolution=8, fit="refuse", memory_limit_gb=0)
+
+
 def test_missing_empty_and_wrong_places(tmp_path: Path, make_folder: Callable) -> None:
     with pytest.raises(UserError, match=r"nowhere' does not exist"):
         folder_images(tmp_path / "nowhere", resolution=8)

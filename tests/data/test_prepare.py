@@ -143,14 +143,16 @@ def test_bad_use_is_one_sentence(
 
 
 def test_as_a_command(make_folder: Callable, tmp_path: Path, repository: Path) -> None:
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "wplus.data.prepare", *map(str, arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-
-    done = run(make_folder(GOOD), tmp_path / "out.zip", "--resolution", 8)
+    command = [sys.executable, "-m", "wplus.data.prepare", make_folder(GOOD), tmp_path / "out.zip", "--resolution", "8"]
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Wrote 3 images" in done.stdout
-    wrong = run("source", "out.zip", "--size", 8)
-    assert wrong.returncode == 2
-    assert wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["source", "out.zip"], ["source", "out.zip", "--size", "8"]])
+def test_a_wrong_command_line_is_one_line(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
