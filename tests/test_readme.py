@@ -1,0 +1,127 @@
+"""README says what is true: its tree exists, its commands compose, its targets and extras are there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+TREE = next(block for language, block in BLOCKS if not language and "src/wplus/" in block)
+SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+# The first lines of a config say how it is used.
+HEADERS = [
+    line.lstrip("# ").strip()
+    for path in sorted((ROOT / "configs").glob("**/*.yaml"))
+    for line in path.read_text().splitlines()
+    if re.match(r"#\s+python ", line)
+]
+COMMANDS = [line for line in [*SHELL, *HEADERS] if line.startswith("python ")]
+
+
+def single(override: Override) -> str:
+    """A sweep's first value; anything else as it was written."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def config_name(script: Path) -> str:
+    """What the script's `@entry_point("...")` names."""
+    decorators = [
+        item for node in ast.walk(ast.parse(script.read_text())) for item in getattr(node, "decorator_list", ())
+    ]
+    (call,) = [item for item in decorators if isinstance(item, ast.Call) and ast.unparse(item.func) == "entry_point"]
+    return ast.literal_eval(call.args[0])
+
+
+def tree_paths() -> list[str]:
+    """The paths that the tree names, relative to the root."""
+    found, parents = [], {-1: ""}
+    for line in TREE.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = [name for name in re.split(r"\s{2,}", line.strip()) if re.fullmatch(r"[\w./]+", name)]
+        found += [parents[depth - 1] + name for name in names]
+        parents[depth] = parents[depth - 1] + names[0]
+    return found
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
+def test_every_command_composes(command):
+    words = [word for word in shlex.split(command)[1:] if word not in ("-m", "--multirun")]
+    if words[0].startswith("wplus."):  # python -m wplus.some.module: the -m has been taken out
+        assert importlib.util.find_spec(words[0])
+        return
+    script = ROOT / words[0]
+    flags = [word for word in words[1:] if word.startswith("--")]
+    assert set(flags) <= {"--cfg", "--help"}
+    overrides = OverridesParser.create().parse_overrides([word for word in words[1:] if "=" in word])
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        compose(config_name(script), [single(override) for override in overrides], return_hydra_config=True)
+
+
+def test_there_are_commands_for_every_script():
+    scripts = {shlex.split(command)[1] for command in COMMANDS}
+    assert {path.name for path in ROOT.glob("*.py")} <= scripts
+
+
+def test_the_tree_exists():
+    assert len(tree_paths()) > 15
+    assert [path for path in tree_paths() if not (ROOT / path).exists()] == []
+
+
+def test_the_tree_is_complete():
+    """Every folder at the root and every folder of the package has its line, and so do the commands."""
+    named = {path.rstrip("/") for path in tree_paths()}
+    tracked = {"configs", "experiments", "src/wplus", "tests", ".ci"}
+    packages = {f"src/wplus/{path.parent.name}" for path in ROOT.glob("src/wplus/*/__init__.py")}
+    assert (tracked | packages | {path.name for path in ROOT.glob("*.py")}) - named == set()
+
+
+def test_the_experiments_that_the_tree_names_exist():
+    (line,) = [line for line in TREE.splitlines() if line.startswith("experiments/")]
+    for name in re.findall(r"[\w]+\.py|[\w]+/", line.partition("/")[2]):
+        assert (ROOT / "experiments" / name).exists(), name
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    texts = README + (ROOT / "CONTRIBUTING.md").read_text()
+    assert set(re.findall(r"(?:^ {4}|`)make (\w+)", texts, re.MULTILINE)) <= targets
+
+
+def test_extras_exist():
+    section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+    extras = set(re.findall(r"^(\w+) = \[", section.partition("\n[tool.")[0], re.MULTILINE))
+    assert set(re.findall(r"pip install -e '\.\[(\w+)\]'", README)) <= extras
+    assert {"sweep", "fidelity", "data", "hub", "export", "demo", "dashboards", "dev"} == extras
+
+
+def test_the_library_example_runs(tmp_path, monkeypatch):
+    """On a small generator instead of a trained one."""
+    import wplus
+    from wplus.models.stylegan2 import Generator
+
+    (example,) = [block for language, block in BLOCKS if language == "python"]
+    (path,) = re.findall(r'wplus\.load\("([^"]+)"\)', example)
+    monkeypatch.chdir(tmp_path)
+    generator = Generator(resolution=16, z_dim=8, w_dim=8, channel_base=64, channel_max=8)
+    (tmp_path / path).parent.mkdir(parents=True)
+    wplus.save(path, generator=generator)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["images"].shape == (4, 3, 16, 16)
+
+
+def test_links_to_files_exist():
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", README) if "://" not in target]
+    assert [target for target in targets if not (ROOT / target).exists()] == []
