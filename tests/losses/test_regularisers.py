@@ -1,0 +1,71 @@
+"""R1 of a quadratic and path lengths of a linear map have closed forms, first and second order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wplus.losses.regularisers import path_lengths, r1_penalty
+from wplus.models.ops import conv2d
+
+
+def test_r1_of_a_quadratic():
+    """D(x) = x.A x / 2 with symmetric A: the penalty is |A x|^2 and its gradient by A is that of the formula."""
+    size = 2 * 3 * 3
+    matrix = torch.randn(size, size, dtype=torch.float64)
+    matrix = (matrix + matrix.t()).requires_grad_()
+    images = torch.randn(5, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    flat = images.flatten(1)
+    penalty = r1_penalty((flat * (flat @ matrix)).sum(dim=1, keepdim=True) / 2, images)
+    assert penalty.shape == (5,)
+    expected = (images.detach().flatten(1) @ (matrix + matrix.t()) / 2).square().sum(dim=1)
+    torch.testing.assert_close(penalty, expected)
+    (found,) = torch.autograd.grad(penalty.sum(), matrix)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.sum(), matrix)[0])
+
+
+def test_r1_counts_every_image_for_itself():
+    images = torch.randn(4, 1, 2, 2, requires_grad=True)
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0])
+    logits = (images.sum(dim=(1, 2, 3)) * weights).view(4, 1)
+    torch.testing.assert_close(r1_penalty(logits, images), 4 * weights.square())
+
+
+def test_r1_reaches_the_weights_of_a_convolution():
+    images = torch.randn(2, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(1, 1, 3, 3, dtype=torch.float64, requires_grad=True)
+
+    def gradient(convolve) -> torch.Tensor:
+        penalty = r1_penalty(convolve(images, weight).sin().sum(dim=(1, 2, 3)).view(2, 1), images)
+        return torch.autograd.grad(penalty.sum(), weight)[0]
+
+    assert gradient(conv2d).abs().sum() > 0
+    torch.testing.assert_close(gradient(conv2d), gradient(torch.nn.functional.conv2d))
+
+
+@pytest.mark.parametrize("num_ws", [1, 3])
+def test_path_lengths_of_a_linear_map(num_ws):
+    """image = sum over layers of M_k w_k: J^T y has the rows M_k^T y, and the length is their RMS over the layers."""
+    channels, size, w_dim = 2, 3, 5
+    maps = torch.randn(num_ws, channels * size * size, w_dim, dtype=torch.float64, requires_grad=True)
+    ws = torch.randn(4, num_ws, w_dim, dtype=torch.float64, requires_grad=True)
+    images = torch.einsum("kpd,nkd->np", maps, ws).view(4, channels, size, size)
+    noise = torch.randn_like(images)
+    lengths = path_lengths(images, ws, noise)
+    projected = torch.einsum("kpd,np->nkd", maps, noise.flatten(1)) / (size * size) ** 0.5
+    expected = projected.square().sum(dim=2).mean(dim=1).sqrt()
+    assert lengths.shape == (4,)
+    torch.testing.assert_close(lengths, expected)
+    (found,) = torch.autograd.grad(lengths.square().sum(), maps)
+    torch.testing.assert_close(found, torch.autograd.grad(expected.square().sum(), maps)[0])
+
+
+def test_path_lengths_do_not_depend_on_the_resolution_of_a_smooth_map():
+    """Noise is divided by sqrt(HW), so that an image of constant rows has the same length at any size."""
+    lengths = []
+    for size in (4, 64):
+        ws = torch.randn(4096, 1, 3, requires_grad=True)
+        images = ws.sum(dim=(1, 2)).view(-1, 1, 1, 1).expand(-1, 1, size, size)
+        lengths.append(path_lengths(images, ws, torch.randn(4096, 1, size, size)).square().mean())
+    torch.testing.assert_close(lengths[0], lengths[1], rtol=0.1, atol=0)
+    assert lengths[1].item() == pytest.approx(3, rel=0.1)

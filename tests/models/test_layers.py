@@ -1,0 +1,143 @@
+"""Equalised layers and the modulated convolution against the formulas written out."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wplus.models import layers
+from wplus.models.ops import blur, downsample
+
+
+def published_leaky_relu(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def grouped_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
+    """StyleGAN2 as published: one weight per sample, normalised, all samples in one grouped convolution."""
+    num, ins = styles.shape
+    weights = weight[None] * styles[:, None, :, None, None]  # (N, O, I, k, k)
+    weights = weights * (weights.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    x = x.reshape(1, num * ins, *x.shape[2:])
+    if up == 1:
+        y = F.conv2d(x, weights.flatten(0, 1), padding=weight.shape[2] // 2, groups=num)
+        return y.view(num, -1, *y.shape[2:])
+    y = F.conv_transpose2d(x, weights.transpose(1, 2).flatten(0, 1), stride=2, groups=num)
+    return blur(y.view(num, -1, *y.shape[2:]), padding=1, gain=4.0)
+
+
+@pytest.mark.parametrize(("up", "kernel"), [(1, 1), (1, 3), (2, 3)])
+def test_modulated_conv_equals_the_grouped_form(up, kernel):
+    x, weight = torch.randn(3, 4, 6, 6, dtype=torch.float64), torch.randn(5, 4, kernel, kernel, dtype=torch.float64)
+    styles = torch.randn(3, 4, dtype=torch.float64)
+    y = layers.modulated_conv2d(x, weight, styles, up=up)
+    assert y.shape == (3, 5, 6 * up, 6 * up)
+    torch.testing.assert_close(y, grouped_modulated_conv(x, weight, styles, up=up))
+
+
+def test_modulated_conv_has_the_grouped_forms_second_derivatives():
+    x, weight = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randn(3, 3, 3, 3, dtype=torch.float64)
+    styles = torch.randn(2, 3, dtype=torch.float64)
+
+    def penalty_gradients(convolve) -> list[torch.Tensor]:
+        leaves = [t.clone().requires_grad_() for t in (x, weight, styles)]
+        (by_style,) = torch.autograd.grad(convolve(*leaves, up=2).sin().sum(), leaves[2], create_graph=True)
+        return torch.autograd.grad(by_style.square().sum(), leaves)
+
+    ours = penalty_gradients(layers.modulated_conv2d)
+    torch.testing.assert_close(ours, penalty_gradients(grouped_modulated_conv))
+
+
+def test_modulated_conv_gain():
+    x, weight, styles = torch.randn(2, 3, 4, 4), torch.randn(3, 3, 3, 3), torch.randn(2, 3)
+    plain = layers.modulated_conv2d(x, weight, styles)
+    torch.testing.assert_close(layers.modulated_conv2d(x, weight, styles, gain=3.0), 3 * plain)
+
+
+def test_demodulated_outputs_have_unit_weights():
+    weight, styles = torch.randn(5, 4, 3, 3), torch.rand(2, 4) + 0.5
+    scale = layers.demodulation(weight, styles)
+    modulated = weight[None] * styles[:, None, :, None, None] * scale[:, :, None, None, None]
+    torch.testing.assert_close(modulated.square().sum(dim=(2, 3, 4)), torch.ones(2, 5))
+
+
+def test_leaky_relu_limits_the_magnitude():
+    x = torch.tensor([-100.0, -1.0, 0.0, 2.0, 100.0])
+    torch.testing.assert_close(layers.leaky_relu(x.clone()), F.leaky_relu(x, 0.2))
+    torch.testing.assert_close(layers.leaky_relu(x.clone(), 3.0), torch.tensor([-3.0, -0.2, 0.0, 2.0, 3.0]))
+
+
+def test_normalize_second_moment():
+    y = layers.normalize_second_moment(torch.randn(5, 64) * 7)
+    torch.testing.assert_close(y.square().mean(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("activate", [False, True])
+@pytest.mark.parametrize("lr_mul", [1.0, 0.01])
+def test_equalized_linear(activate, lr_mul):
+    layer = layers.EqualizedLinear(7, 5, activate=activate, lr_mul=lr_mul, bias_init=1.0).double()
+    x = torch.randn(3, 7, dtype=torch.float64)
+    expected = F.linear(x, layer.weight * lr_mul / math.sqrt(7), layer.bias * lr_mul)
+    torch.testing.assert_close(layer(x), published_leaky_relu(expected) if activate else expected)
+    assert torch.equal(layer.bias, torch.ones(5, dtype=torch.float64))
+
+
+def test_equalized_linear_keeps_the_variance_at_any_learning_rate():
+    for lr_mul in (1.0, 0.01):
+        layer = layers.EqualizedLinear(512, 512, lr_mul=lr_mul)
+        assert layer(torch.randn(64, 512)).std().item() == pytest.approx(1, rel=0.05)
+        assert layer.weight.std().item() == pytest.approx(1 / lr_mul, rel=0.05)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("down", [1, 2])
+@pytest.mark.parametrize("bias", [False, True])
+def test_equalized_conv_against_the_published_order(kernel, down, bias):
+    """Filter, convolve, bias, activate, gain; the code drops samples before a 1x1 and folds gains into the weights."""
+    layer = layers.EqualizedConv2d(3, 4, kernel, bias=bias, activate=bias, down=down, gain=math.sqrt(0.5)).double()
+    if bias:
+        torch.nn.init.normal_(layer.bias)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    weight = layer.weight / math.sqrt(3 * kernel**2)
+    if down == 1:
+        y = F.conv2d(x, weight, padding=kernel // 2)
+    elif kernel == 1:
+        y = F.conv2d(downsample(x), weight)
+    else:
+        y = F.conv2d(blur(x, padding=2), weight, stride=2)
+    expected = published_leaky_relu(y + layer.bias.view(1, -1, 1, 1)) if bias else y
+    torch.testing.assert_close(layer(x), expected * math.sqrt(0.5))
+
+
+def test_conv_clamp_limits_before_the_gain():
+    layer = layers.EqualizedConv2d(3, 4, 3, activate=True, gain=0.5, conv_clamp=2.0)
+    y = layer(torch.randn(2, 3, 6, 6) * 1000)
+    assert y.abs().max().item() == 1.0
+
+
+def test_bf16_is_a_way_to_run_not_a_property_of_the_weights():
+    from wplus.models.stylegan2 import Discriminator, Generator
+
+    small = {"resolution": 16, "channel_base": 128, "channel_max": 8}
+    generator = Generator(z_dim=8, w_dim=8, num_mapping_layers=1, **small)
+    discriminator = Discriminator(mbstd_group_size=2, **small)
+    z = torch.randn(4, 8)
+    exact = generator(z)
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    for net in (generator, discriminator):
+        layers.set_bf16_resolutions(net, 2)
+        assert {p.dtype for p in net.parameters()} == {torch.float32}
+    dtypes = {block.resolution: block.compute_dtype for block in generator.synthesis.blocks}
+    assert dtypes == {4: torch.float32, 8: torch.bfloat16, 16: torch.bfloat16}
+    assert discriminator.b16.compute_dtype == discriminator.b8.compute_dtype == torch.bfloat16
+    images = generator(z)
+    assert images.dtype == torch.float32
+    assert not torch.equal(images, exact)
+    assert (images - exact).abs().max() < 0.05 * exact.std()
+    assert discriminator(images).dtype == torch.float32
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+    layers.set_bf16_resolutions(generator, 0)
+    assert torch.equal(generator(z), exact)
