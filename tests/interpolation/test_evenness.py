@@ -30,7 +30,7 @@ def test_each_frame_passes_through_the_net_once(perceptual: object, flat_picture
 
 
 def test_numbers_of_an_even_path() -> None:
-    values = evenness(torch.full((10,), 0.2), chord=2.0)
+    values = evenness(torch.full((10,), 0.04), chord=4.0)
     expected = {"step_cv": 0, "step_smoothness": 1, "step_jump_ratio": 1, "path_length": 2, "tortuosity": 1}
     assert values == pytest.approx(expected, abs=1e-6)
 
@@ -38,8 +38,8 @@ def test_numbers_of_an_even_path() -> None:
 def test_numbers_of_one_jump() -> None:
     """All change in one step of n: CV sqrt(n - 1), Gini 1 - 1/n, jump ratio n."""
     steps = torch.zeros(10)
-    steps[3] = 0.5
-    values = evenness(steps, chord=0.5)
+    steps[3] = 0.25
+    values = evenness(steps, chord=0.25)
     assert values == pytest.approx(
         {"step_cv": 3, "step_smoothness": 0.1, "step_jump_ratio": 10, "path_length": 0.5, "tortuosity": 1}, abs=1e-6
     )
@@ -52,7 +52,18 @@ def test_gini_against_its_definition_by_pairs() -> None:
 
 
 def test_a_detour_has_the_tortuosity_of_its_lengths() -> None:
-    assert evenness(torch.tensor([3.0, 4.0]), chord=5.0)["tortuosity"] == pytest.approx(7 / 5)
+    """Along the legs of a right triangle instead of its hypotenuse; distances are squares of lengths."""
+    assert evenness(torch.tensor([9.0, 16.0]), chord=25.0)["tortuosity"] == pytest.approx(7 / 5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 10, 1000])
+def test_length_and_tortuosity_do_not_depend_on_the_number_of_frames(num_steps: int) -> None:
+    """A half circle of radius 1, walked in chords: length near pi, over a diameter of 2."""
+    angles = torch.linspace(0, torch.pi, num_steps + 1, dtype=torch.float64)
+    points = torch.stack([angles.cos(), angles.sin()], dim=1)
+    values = evenness(points.diff(dim=0).square().sum(dim=1), chord=4.0)
+    expected = 2 if num_steps == 1 else torch.pi
+    assert (values["path_length"], values["tortuosity"]) == pytest.approx((expected, expected / 2), rel=5e-3)
 
 
 def test_equal_ends_have_no_tortuosity_and_nothing_is_infinite() -> None:
@@ -62,11 +73,11 @@ def test_equal_ends_have_no_tortuosity_and_nothing_is_infinite() -> None:
 
 
 def test_mean_over_transitions_keeps_what_all_have() -> None:
-    steps = torch.tensor([[1.0, 1.0], [0.0, 2.0]])
-    assert mean_evenness(steps, torch.tensor([2.0, 1.0])) == pytest.approx(
+    steps = torch.tensor([[1.0, 1.0], [0.0, 4.0]])
+    assert mean_evenness(steps, torch.tensor([4.0, 1.0])) == pytest.approx(
         {"step_cv": 0.5, "step_smoothness": 0.75, "step_jump_ratio": 1.5, "path_length": 2, "tortuosity": 1.5}
     )
-    assert "tortuosity" not in mean_evenness(steps, torch.tensor([2.0, 0.0]))
+    assert "tortuosity" not in mean_evenness(steps, torch.tensor([4.0, 0.0]))
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:

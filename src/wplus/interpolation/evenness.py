@@ -91,25 +91,28 @@ def gini(values: Tensor) -> float:
 def evenness(steps: Tensor, chord: float) -> dict[str, float]:
     """Numbers of one transition from its step distances (T,) and the distance of its ends.
 
-    - `step_cv`: standard deviation over mean of the steps; 0 is perfectly even. (DiffMorpher, arXiv:2312.07409, reports
-      the variance, which depends on the scale.)
-    - `step_smoothness`: 1 - Gini of the steps; 1 is perfectly even (AID, arXiv:2403.17924).
-    - `step_jump_ratio`: largest step over mean step; 1 is perfectly even, the number of steps is one single jump.
-    - `path_length`: sum of the steps. It depends on the number of frames, because a perceptual distance of small steps
-      is not additive: compare at equal numbers only.
-    - `tortuosity`: path length over the distance of the ends; left out where these are the same picture.
+    Of the distances as they are, as in the literature:
+    - `step_cv`: standard deviation over mean; 0 is perfectly even. (DiffMorpher, arXiv:2312.07409, reports the
+      variance, which depends on the scale.)
+    - `step_smoothness`: 1 - Gini; 1 is perfectly even (AID, arXiv:2403.17924).
+    - `step_jump_ratio`: largest over mean; 1 is perfectly even, T is one single jump.
+
+    Of their square roots, because distances of the LPIPS family are squares of a Euclidean distance between features,
+    and only that adds up along a path (sums of the squares vanish as T grows):
+    - `path_length`: sum of the roots, the length of the way through feature space.
+    - `tortuosity`: path length over the root of the chord; 1 is the straight way. Left out where the ends are equal.
     """
-    length = float(steps.sum())
-    if length == 0:  # nothing moves: as even as can be
+    total, length = float(steps.sum()), float(steps.clamp_min(0).sqrt().sum())
+    if total == 0:  # nothing moves: as even as can be
         return {"step_cv": 0.0, "step_smoothness": 1.0, "step_jump_ratio": 1.0, "path_length": 0.0}
-    mean = length / len(steps)
+    mean = total / len(steps)
     values = {
         "step_cv": float(steps.std(correction=0)) / mean,
         "step_smoothness": 1 - gini(steps),
         "step_jump_ratio": float(steps.max()) / mean,
         "path_length": length,
     }
-    return values if chord == 0 else values | {"tortuosity": length / chord}
+    return values if chord == 0 else values | {"tortuosity": length / chord**0.5}
 
 
 def mean_evenness(steps: Tensor, chords: Tensor) -> dict[str, float]:

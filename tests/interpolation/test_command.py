@@ -1,0 +1,43 @@
+"""interpolate.py as a user starts it, from another folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wplus
+from wplus.models.stylegan2 import Generator
+
+
+def run(repository: Path, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(repository / "interpolate.py"), "tracking=local", *overrides]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def model(generator: Generator, tmp_path: Path) -> Path:
+    return wplus.save(tmp_path / "model.safetensors", generator=generator)
+
+
+def test_two_seeds_to_a_film(repository: Path, model: Path, tmp_path: Path) -> None:
+    chosen = ["inputs=[seed:1,seed:2]", "path=lerp", "space=w", "num_frames=4", "frames=keep", "run_dir=out"]
+    done = run(repository, tmp_path, f"model={model.name}", *chosen)
+    assert done.returncode == 0, done.stderr
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"film.mp4", "film.gif", "strip.png", "distances.png", "frames", "result.json"} <= made
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    entry = result["values"]["interpolation/step_cv"]
+    assert entry["value"] >= 0
+    assert (entry["protocol"]["path"], entry["protocol"]["space"], entry["protocol"]["num_frames"]) == ("lerp", "w", 4)
+    assert result["config"]["inputs"] == ["seed:1", "seed:2"]
+
+
+def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, model: Path, tmp_path: Path) -> None:
+    done = run(repository, tmp_path, f"model={model.name}", "inputs=[seed:1]", "run_dir=out")
+    assert done.returncode == 1
+    assert "An interpolation needs at least 2 inputs, got 1: seed:1." in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
