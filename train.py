@@ -17,7 +17,7 @@ def main(cfg: dict[str, Any]) -> float:
     refuse_sweep_of_processes(cfg["trainer"])
     place = Place.prepare(cfg["device"], **cfg["trainer"])
     data = build(cfg["data"], split="train")
-    parts = {**build(cfg["networks"]), **build(cfg["loss"]), **build(cfg["training"])}
+    parts = {**build(cfg["model"]), **build(cfg["loss"]), **build(cfg["training"])}
     game, numbers = make_game(data, **parts, place=place, seed=cfg["seed"])
     batches = Batches(data, game.recipe.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], start_nimg=lambda: game.images_seen,
                       world_size=place.world_size, rank=place.rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,14 +13,16 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from wplus.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+_TAGGED = ("experiment", "data", "model", "inverter", "path", "perceptual")  # groups whose choice becomes a tag
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
-_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "debug")
+_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "group", "tags", "schedule")
 
 
 class OneLine(CompactHydraException):
@@ -84,6 +87,27 @@ def command_line() -> str:
     return " ".join(["python", *(_quote(part) for part in sys.argv)])
 
 
+def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
+    return {"name": Path(cfg["run_dir"]).name, "group": cfg["group"] or cfg["name"], "tags": [*chosen, *cfg["tags"]],
+            "config": dict(cfg), "notes": command_line()}
+
+
+def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
+    """UserError for a sweep, on this machine, of runs that start processes of their own.
+
+    Lightning starts the further processes with this process's command line, which would start the whole sweep again.
+    """
+    if trainer["devices"] * trainer["num_nodes"] == 1 or not HydraConfig.initialized():
+        return
+    config = HydraConfig.get()
+    if config.mode == RunMode.MULTIRUN and str(config.runtime.choices.get("hydra/launcher")) in ("basic", "joblib"):
+        raise UserError(f"A sweep (-m) of runs on {trainer['devices'] * trainer['num_nodes']} processes is refused with this launcher; "
+                        "use hydra/launcher=slurm, or start the runs one by one.")
+
+
 def run_name(prefix: str) -> str:
     """`prefix` plus a digest of the overrides: the same command finds the same folder again, another command another."""
     if not HydraConfig.initialized():
@@ -121,4 +145,5 @@ def _user_error(error: InstantiationException, node: Any) -> Exception:
     return root if isinstance(root, Exception) else error
 
 
+os.environ["WPLUS_CONFIGS"] = str(CONFIG_FOLDER)  # configs/train.yaml adds a folder of its own to Hydra's search path
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)

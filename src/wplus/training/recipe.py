@@ -58,14 +58,15 @@ def auto(resolution: int, batch_size: int | None) -> Derived:
     }
 
 
-def resolve(derived: Derived, overrides: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Values after overriding (None means: derive), and one line per value that says where it came from."""
-    unknown = sorted(set(overrides) - set(derived))
+def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
+    """The numbers after overriding, each with its reason; None in `given` means: derive. UserError for unknown names."""
+    unknown = sorted(set(given) - set(derived))
     if unknown:
         raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(derived))}.")
-    values, lines = {}, []
-    for name, (value, why) in derived.items():
-        given = overrides.get(name)
-        values[name] = value if given is None else given
-        lines.append(f"{name} = {values[name]:g}  ({why if given is None else 'given'})")
-    return values, lines
+    return {name: (value, why) if given.get(name) is None else (given[name], "given") for name, (value, why) in derived.items()}
+
+
+def explain(numbers: Derived) -> str:
+    """One line per number: what it is and why."""
+    return "\n".join(f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
+                     for name, (value, why) in numbers.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,29 @@ BATCH = 16
 class Exporter:
     """Writes, for a moment of the run, a grid of the averaged generator's images for fixed latents, and the model.
 
-    Files under `folder`: samples/kimg-XXXXXX.XXX.png, model.safetensors (always the latest). Labels run through the
+    Files under `folder`: samples/real.png, samples/kimg-XXXXXX.XXX.png, model.safetensors (always the latest). Labels run through the
     classes column by column; the latents depend on the seed alone, so that grids of two runs can be compared.
     """
 
-    def __init__(self, folder: Path, tracker: Any, *, seed: int, num_samples: int, metadata: dict[str, Any], model_name: str) -> None:
-        self.folder, self.tracker, self.seed, self.num_samples = folder, tracker, seed, num_samples
-        self.metadata, self.model_name = metadata, model_name
+    def __init__(self, folder: Path, tracker: Any, data: Any, *, seed: int, num_samples: int) -> None:
+        self.folder, self.tracker, self.data, self.seed, self.num_samples = folder, tracker, data, seed, num_samples
 
     def __call__(self, game: GanGame) -> None:
         kimg = game.images_seen / 1000
-        grid = self.folder / "samples" / f"kimg-{kimg:010.3f}.png"
-        save_png(grid, image_grid(self.sample(game), num_cols=GRID_COLUMNS, scale=watchable_scale(game.ema.resolution, min_px=64)))
-        self.tracker.image("samples/fixed_latents", grid, kimg=kimg)
-        metadata = {**self.metadata, "nimg": game.images_seen, "weights": "moving average of the generator"}
+        self._grid("real", self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0], kimg)
+        self._grid(f"kimg-{kimg:010.3f}", self.sample(game), kimg)
+        metadata = {"data": self.data.describe(), "recipe": asdict(game.recipe), "seed": self.seed, "nimg": game.images_seen,
+                    "weights": "moving average of the generator"}
         path = save(self.folder / "model.safetensors", generator=game.ema, discriminator=game.discriminator, metadata=metadata)
-        self.tracker.artifact(path, name=self.model_name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata)
+        self.tracker.artifact(path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata)
+
+    def _grid(self, name: str, images: Tensor, kimg: float) -> None:
+        path = self.folder / "samples" / f"{name}.png"
+        key = "samples/real" if name == "real" else "samples/fixed_latents"
+        if name == "real" and path.exists():
+            return
+        save_png(path, image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64)))
+        self.tracker.image(key, path, kimg=kimg)
 
     @torch.no_grad()
     def sample(self, game: GanGame) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from wplus.devices import keep_freed_memory, resolve_device
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
@@ -30,34 +32,53 @@ class Place:
     precision: str = "auto"
     """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere; or bf16, float32."""
 
+    @classmethod
+    def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Place:
+        """Check that the device exists, set the CPU threads (None: torch's choice), keep freed memory."""
+        keep_freed_memory()
+        if threads:
+            torch.set_num_threads(threads)
+        return cls(device=resolve_device(device), **kwargs)
+
     @property
     def world_size(self) -> int:
+        """Processes in all."""
         return self.devices * self.num_nodes
+
+    @property
+    def rank(self) -> int:
+        """This process among all, known from the environment before the processes have met."""
+        if self.world_size == 1:
+            return 0
+        for name in ("RANK", "SLURM_PROCID"):
+            if name in os.environ:
+                return int(os.environ[name])
+        return int(os.environ.get("NODE_RANK", 0)) * self.devices + int(os.environ.get("LOCAL_RANK", 0))
 
 
 def make_game(data: Any, *, generator: partial, discriminator: partial, generator_loss: GeneratorLoss,
               discriminator_loss: DiscriminatorLoss, preset: Callable[[int, int | None], Derived], recipe: Mapping[str, Any],
-              place: Place, seed: int = 0, micro_batch_size: int | None = None) -> tuple[GanGame, list[str]]:
+              place: Place, seed: int = 0, micro_batch_size: int | None = None) -> tuple[GanGame, Derived]:
     """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
 
     `generator` and `discriminator` are partial constructors whose None keywords the preset fills; `recipe` overrides
     the preset where it is not None. `micro_batch_size` is the images per backward pass and process (None: all).
-    Returns the game and one line per number saying where it came from. UserError for a batch that cannot be divided.
+    Returns the game and its numbers, each with the reason for it. UserError for a batch that cannot be divided.
     """
     open_keys = {name: value for part in (generator, discriminator) for name, value in part.keywords.items()}
     derived = preset(data.resolution, recipe.get("batch_size"))
     given = {**recipe, **{name: value for name, value in open_keys.items() if name in derived}}
-    values, lines = resolve({**_defaults(), **derived}, given)
+    numbers = resolve({**_defaults(), **derived}, given)
+    values = {name: value for name, (value, _) in numbers.items()}
     num_micro = _num_micro(values["batch_size"], place.world_size, micro_batch_size, values["mbstd_group_size"])
     torch.manual_seed(step_seed(seed, "weights"))
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
     networks = [_fill(part, values)(**shape) for part in (generator, discriminator)]
     _set_precision(networks, place)
-    numbers = Recipe(**{field.name: values[field.name] for field in fields(Recipe)})
-    game = GanGame(*networks, generator_loss=generator_loss, discriminator_loss=discriminator_loss, recipe=numbers, seed=seed,
-                   num_micro=num_micro, labels=data.labels)
+    game = GanGame(*networks, generator_loss=generator_loss, discriminator_loss=discriminator_loss, seed=seed, num_micro=num_micro,
+                   recipe=Recipe(**{field.name: values[field.name] for field in fields(Recipe)}), labels=data.labels)
     game.identity.update(data=data.fingerprint, world_size=place.world_size)
-    return game, lines
+    return game, numbers
 
 
 def _defaults() -> Derived:
