@@ -117,12 +117,21 @@ def _read_own(path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"Cannot read checkpoint '{path}': the file is truncated or damaged ({error}).") from error
-    if not isinstance(header, dict) or "networks" not in header:
-        raise UserError(f"'{path}' is a safetensors file but not a wplus checkpoint: its header has no 'wplus' entry.")
-    if header.get("version", 0) > FORMAT_VERSION:
-        raise UserError(f"'{path}' has format version {header['version']}; this wplus reads up to {FORMAT_VERSION}.")
+    version = header.get("version") if isinstance(header, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(f"'{path}' has format version {version}; this wplus reads up to {FORMAT_VERSION}.")
+    if not _describes_networks(header):
+        raise UserError(f"'{path}' is a safetensors file but not a wplus checkpoint: its header describes no networks.")
     networks = {role: _rebuild(path, role, entry, tensors) for role, entry in header["networks"].items()}
     return networks, header.get("metadata", {})
+
+
+def _describes_networks(header: Any) -> bool:
+    """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}."""
+    networks = header.get("networks") if isinstance(header, dict) else None
+    return isinstance(networks, dict) and all(
+        role in ROLES and isinstance(entry, dict) and isinstance(entry.get("class"), str) and isinstance(entry.get("arguments"), dict)
+        for role, entry in networks.items())
 
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
