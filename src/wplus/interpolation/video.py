@@ -1,6 +1,6 @@
 """Films of any length, written frame by frame: mp4 (H.264, plays everywhere) and GIF.
 
-Both writers take batches of images, hold no more than one frame, write under a temporary name and rename at the end, so
+Both writers take batches of images, hold no more than one batch, write under a temporary name and rename at the end, so
 a film is whole or absent. Small images are enlarged by a whole factor; an odd side is made even by repeating its last
 row or column, because H.264's usual pixel format halves the colour resolution.
 """
