@@ -87,10 +87,12 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     return (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt()
 
 
-def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: Tensor | float = 1.0, up: int = 1) -> Tensor:
+def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: float = 1.0, up: int = 1,
+                     offset: Tensor | None = None) -> Tensor:
     """StyleGAN2's modulated and demodulated convolution (equations 1 to 3), by scaling activations.
 
-    x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W); `gain` multiplies the result for free.
+    x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W). `gain` multiplies the result
+    for free; `offset` (N or 1, 1, up H, up W) is added in the pass that demodulates.
     Scaling the input by s and the output by the demodulation equals scaling a weight per sample, without a weight
     per sample in memory; it also exports to ONNX with a dynamic batch.
     """
@@ -100,7 +102,8 @@ def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: Tensor 
         y = conv2d(x, weight, padding=weight.shape[2] // 2)
     else:
         y = blur(conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
-    return y * out_scale[:, :, None, None]
+    out_scale = out_scale[:, :, None, None]
+    return y * out_scale if offset is None else torch.addcmul(offset.to(y.dtype), y, out_scale)
 
 
 def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:

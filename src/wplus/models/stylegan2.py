@@ -113,10 +113,9 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """x (N, I, H, W), w (N, w_dim), noise (N or 1, 1, up H, up H) or None -> (N, O, up H, up W)."""
-        y = modulated_conv2d(x, self.weight, self.affine(w), gain=SQRT2, up=self.up)
-        if noise is not None:
-            y = y + (noise * (self.noise_strength * SQRT2)).to(y.dtype)
-        return leaky_relu(y + (self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1), self.conv_clamp)
+        offset = None if noise is None else noise * (self.noise_strength * SQRT2)
+        y = modulated_conv2d(x, self.weight, self.affine(w), gain=SQRT2, up=self.up, offset=offset)
+        return leaky_relu(y.add_((self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1)), self.conv_clamp)
 
 
 class ToRGB(nn.Module):
