@@ -9,7 +9,7 @@ TORCH ?= torch torchvision
 # the name, and the environment is brought up to date. Timestamps, which a checkout touches, do not matter.
 KEY := $(shell (cat requirements.lock pyproject.toml; $(PYTHON) --version; echo "$(CURDIR)") 2>&1 | sha256sum | cut -c1-16)
 READY := $(VENV)/ready-$(KEY)
-INSTALLING := $(VENV)/installing
+INSTALLING := $(VENV).installing
 
 # uv where there is one, else pip; both keep a cache, so torch's wheels are fetched once.
 UV := $(shell command -v uv 2>/dev/null)
@@ -35,16 +35,16 @@ lock:  ## resolve pyproject.toml anew into requirements.lock; TORCH="torch==2.14
 	@$(PYTHON) .ci/lock.py requirements.lock $(TORCH)
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(INSTALLING) build .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
-# An install that was interrupted leaves $(INSTALLING) behind: half-written packages cannot be told from whole ones,
-# so the environment is made anew, from the wheels in the cache. So it is for another Python.
+# An install that was interrupted leaves $(INSTALLING) behind, beside the environment: half-written packages cannot
+# be told from whole ones, so all is made anew, from the wheels in the cache. So it is for another Python.
 $(READY):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "requirements.lock needs Python 3.11 to 3.13; give one as PYTHON=python3.11 (found $$($(PYTHON) --version 2>&1))." >&2; exit 1; }
 	@if [ -e $(INSTALLING) ] || [ "$$($(RUN) --version 2>&1)" != "$$($(PYTHON) --version 2>&1)" ]; then \
-		$(PYTHON) -m venv --clear $(VENV); fi
+		touch $(INSTALLING) && $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $(INSTALLING)
 	@echo "Installing requirements.lock into $(VENV): about 6 GB with torch's CUDA wheels, once; a few minutes."
 	@$(INSTALL) -r requirements.lock
