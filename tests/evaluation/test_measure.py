@@ -74,6 +74,11 @@ def test_report_logs_each_measurement_and_a_table() -> None:
     assert [row["low"] for row in recorder.values["evaluation/metrics"]] == [1.0, None]
 
 
+def test_an_empty_batch_is_refused(models: Models) -> None:
+    with pytest.raises(UserError, match="batch_size=0"):
+        next(measure(models, {"a": constant}, real=None, batch_size=0))
+
+
 def test_a_checkpoint_without_generator_is_refused() -> None:
     with pytest.raises(UserError, match="no generator"):
         next(measure(Models(), {"a": constant}, real=None, batch_size=4))

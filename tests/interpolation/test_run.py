@@ -121,6 +121,7 @@ def test_frames_of_a_longer_film_go(models: Models, perceptual: torch.nn.Module,
         ({"upscale": "big"}, "upscale=big"),
         ({"fps": 0}, "fps=0"),
         ({"num_frames": 1}, "got 1"),
+        ({"batch_size": 0}, "batch_size=0"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(

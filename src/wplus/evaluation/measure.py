@@ -88,6 +88,8 @@ def measure(
     """Run every metric on `models` and yield its measurements as they come; protocols get the seconds it took."""
     if models.generator is None:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
     shared = {"real": real, "batch_size": batch_size, "device": device, "seed": seed, "progress": progress}
     for metric in metrics.values():
         began = time.perf_counter()

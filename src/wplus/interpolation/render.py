@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import Path, along, lerp, slerp
 
@@ -17,6 +18,8 @@ def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_si
 
     Codes and noise are computed batch by batch too: nothing grows with T.
     """
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
     for positions in t.split(batch_size):
         yield render_batch(generator, points, path=path, t=positions)
 

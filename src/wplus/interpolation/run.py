@@ -85,8 +85,9 @@ def interpolate(
             progress.update(len(images))
     protocol = _protocol(models, points, path=path, perceptual=perceptual, num_frames=num_frames, alpha=alpha)
     files = {name: writer.path for name, writer in writers.items()}
+    files |= {"strip": folder / "strip.png", "distances": folder / "distances.png"}
     film = Film(files, _titles(points, protocol), distances.steps, distances.chords, protocol)
-    _draw(film, folder, strip)
+    _draw(film, strip)
     report(film, tracker or Tracker())
     return film
 
@@ -134,13 +135,12 @@ def _titles(points: KeyPoints, protocol: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{first} to {second}: {protocol['path']} in {points.space}" for first, second in pairs)
 
 
-def _draw(film: Film, folder: Path, strip: Strip) -> None:
-    """The two pictures; what the transitions are called stands in both."""
+def _draw(film: Film, strip: Strip) -> None:
+    """Write the two pictures; what the transitions are called stands in both."""
     parameter = "t" if film.protocol["alpha"] == "b_at_one" else "alpha"
-    film.files["strip"] = strip.save(folder / "strip.png", titles=film.titles, parameter=parameter)
+    strip.save(film.files["strip"], titles=film.titles, parameter=parameter)
     title = f"{film.titles[0]}{' ...' if len(film.titles) > 1 else ''}\n{_in_words(film.values)}"
-    distance = film.protocol["distance"]
-    film.files["distances"] = plot_distances(folder / "distances.png", film.steps, title=title, distance_name=distance)
+    plot_distances(film.files["distances"], film.steps, title=title, distance_name=film.protocol["distance"])
 
 
 def _in_words(values: dict[str, float]) -> str:
