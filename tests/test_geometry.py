@@ -44,9 +44,10 @@ def test_unit_vectors_stay_unit_vectors() -> None:
     torch.testing.assert_close(lengths, torch.ones(50), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("curve", [geometry.lerp, geometry.slerp])
-def test_ends_are_exact_bit_for_bit(curve: object) -> None:
-    a, b = torch.randn(200, 3, 33) * 1e3, torch.randn(200, 3, 33) * 1e-3
+def test_ends_are_exact_bit_for_bit(curve: object, dtype: torch.dtype) -> None:
+    a, b = torch.randn(200, 3, 33, dtype=dtype) * 1e3, torch.randn(200, 3, 33, dtype=dtype) * 1e-3
     assert torch.equal(curve(a, b, torch.zeros(200)), a)
     assert torch.equal(curve(a, b, torch.ones(200)), b)
 
@@ -61,6 +62,13 @@ def test_equal_ends_give_a_constant(curve: object) -> None:
 def test_parallel_vectors_give_the_straight_line() -> None:
     a, t = torch.randn(1, 16, dtype=torch.float64), torch.linspace(0, 1, 7)
     torch.testing.assert_close(geometry.slerp(a, 5 * a, t), geometry.lerp(a, 5 * a, t))
+
+
+def test_nearly_parallel_vectors_turn_towards_each_other() -> None:
+    a = torch.nn.functional.normalize(torch.randn(1, 16, dtype=torch.float64), dim=1)
+    b = torch.nn.functional.normalize(a + 1e-5 * torch.randn(1, 16, dtype=torch.float64), dim=1)
+    t = torch.linspace(0, 1, 7)
+    torch.testing.assert_close(geometry.slerp(a, b, t), geometry.lerp(a, b, t), atol=1e-9, rtol=0)
 
 
 def test_a_zero_vector_gives_the_straight_line() -> None:

@@ -24,6 +24,10 @@ def test_rows_show_both_ends_and_share_key_frames() -> None:
     assert strip.rows == [[0, 2, 4, 6, 8], [8, 10, 12, 14, 16]]
 
 
+def test_columns_are_the_nearest_frames_to_even_places() -> None:
+    assert Strip(timeline(2, 11), num_transitions=1, num_columns=4).rows == [[0, 3, 7, 10]]
+
+
 def test_short_films_show_every_frame_once() -> None:
     assert Strip(timeline(2, 3), num_transitions=1).rows == [[0, 1, 2]]
 

@@ -55,12 +55,16 @@ def write_train(folder: Path) -> None:
         for index, kimg in enumerate((0.0, 10.0, 20.0)):
             path = picture(folder / "samples" / f"{kimg:g}.png", hue=index / 2)
             tracker.image("samples/fixed_latents", path, kimg=kimg)
+        model = folder / "model.safetensors"
+        model.write_bytes(b"weights")
+        tracker.artifact(model, name="cats", kind="model", aliases=["latest"])
         why = {"gamma": (0.02, "0.0002 x 32 px squared / batch 32"), "batch_size": (32, "given")}
         tracker.summary({f"derived/{name}": {"value": v, "protocol": {"why": w}} for name, (v, w) in why.items()})
 
 
-def write_inversion(folder: Path, space: str, *, l2: float) -> None:
+def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None = None) -> None:
     with opened(folder, "invert", notes=f"python invert.py space={space}") as tracker:
+        tracker.use_artifact(model, name="model", kind="model")
         tracker.image(f"inversion/{space}/grid", picture(folder / "grid.png", hue=0.2), caption="target, inversion")
         tracker.image(f"inversion/{space}/convergence", picture(folder / "convergence.png", hue=0.9))
         protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
@@ -101,7 +105,7 @@ def write_demo(root: Path) -> Path:
     """All parts."""
     write_train(root / "train")
     for space, l2 in (("z", 0.2), ("w", 0.1), ("w+", 0.02)):
-        write_inversion(root / "invert" / space, space, l2=l2)
+        write_inversion(root / "invert" / space, space, l2=l2, model=root / "train" / "model.safetensors")
     picture(root / "invert" / "grid.png", hue=0.4)
     write_interpolation(root / "interpolate")
     write_evaluation(root / "evaluate")

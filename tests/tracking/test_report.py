@@ -80,7 +80,7 @@ def test_the_whole_story_is_told(demo):
         "a to b: slerp", "step_cv", "0 is an even walk", "0.81",
         "fd_effnet_lite0", "812.3", "800 to 825", "num_real 2500", "effnet_lite0 <stages 1 & 2>",
         "python train.py experiment=cats32 run_dir=runs/demo/train", "python interpolate.py path=slerp",
-        "torch", "processor", "cats (dataset)",
+        "torch", "processor", "dataset cats", "model model.safetensors",
     ):  # fmt: skip
         assert words in text, words
 
@@ -137,6 +137,16 @@ def test_a_run_that_did_not_finish_says_so(tmp_path):
     assert "evaluate failed" in text
     assert "no sample pictures were logged" in text
     assert "evaluate/ has no measurements" in text
+
+
+def test_another_model_than_the_trained_one_is_told(demo, tmp_path):
+    assert context(demo)["other_model"] == ""
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other weights")
+    write_inversion(tmp_path / "invert" / "w", "w", l2=0.1, model=other)
+    assert context(tmp_path)["other_model"] == ""  # nothing was trained here
+    write_train(tmp_path / "train")
+    assert f"another generator than the one that is trained here: {other}" in page(tmp_path).text
 
 
 def test_about_tells_what_the_results_cannot(tmp_path):

@@ -139,7 +139,9 @@ def _draw(film: Film, strip: Strip) -> None:
     """Write the two pictures; what the transitions are called stands in both."""
     parameter = "t" if film.protocol["alpha"] == "b_at_one" else "alpha"
     strip.save(film.files["strip"], titles=film.titles, parameter=parameter)
-    title = f"{film.titles[0]}{' ...' if len(film.titles) > 1 else ''}\n{_in_words(film.values)}"
+    num, how = len(film.titles), f"{film.protocol['path']} in {film.protocol['space']}"
+    heading = film.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
+    title = f"{heading}\n{_in_words(film.values)}"
     plot_distances(film.files["distances"], film.steps, title=title, distance_name=film.protocol["distance"])
 
 
