@@ -20,18 +20,22 @@ from torch import Tensor
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
 
 
-def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
-    """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k)."""
+def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True) -> Tensor:
+    """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k).
+
+    `is_parameter` False says that the weight was computed from inputs: `no_weight_gradients` then leaves it alone.
+    """
     if not torch.is_grad_enabled():
         return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
-    return _Convolution.apply(x, weight, (stride, padding, 0, groups, False))
+    return _Convolution.apply(x, weight, (stride, padding, 0, groups, False), is_parameter)
 
 
-def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
+def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1,
+                     is_parameter: bool = True) -> Tensor:
     """`F.conv_transpose2d` without bias, with fast derivatives of every order. weight (C, O/groups, k, k)."""
     if not torch.is_grad_enabled():
         return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=groups)
-    return _Convolution.apply(x, weight, (stride, padding, 0, groups, True))
+    return _Convolution.apply(x, weight, (stride, padding, 0, groups, True), is_parameter)
 
 
 def blur(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
@@ -95,21 +99,21 @@ class _Convolution(torch.autograd.Function):
     weight_gradients = True
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry, is_parameter: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.geometry = geometry
+        ctx.geometry, ctx.is_parameter = geometry, is_parameter
         return _aten(x, weight, geometry)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], weight.shape[2])
-            grad_x = _Convolution.apply(grad, weight, adjoint)
-        if ctx.needs_input_grad[1] and _Convolution.weight_gradients:
+            grad_x = _Convolution.apply(grad, weight, adjoint, ctx.is_parameter)
+        if ctx.needs_input_grad[1] and (_Convolution.weight_gradients or not ctx.is_parameter):
             grad_weight = _WeightGradient.apply(x, grad, tuple(weight.shape), ctx.geometry)
-        return grad_x, grad_weight, None
+        return grad_x, grad_weight, None, None
 
 
 class _WeightGradient(torch.autograd.Function):
@@ -130,7 +134,7 @@ class _WeightGradient(torch.autograd.Function):
         grad_x = grad_grad = None
         if ctx.needs_input_grad[0]:
             adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], grad_weight.shape[2])
-            grad_x = _Convolution.apply(grad, grad_weight, adjoint)
+            grad_x = _Convolution.apply(grad, grad_weight, adjoint, False)
         if ctx.needs_input_grad[1]:
-            grad_grad = _Convolution.apply(x, grad_weight, ctx.geometry)
+            grad_grad = _Convolution.apply(x, grad_weight, ctx.geometry, False)
         return grad_x, grad_grad, None, None

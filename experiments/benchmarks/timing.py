@@ -1,0 +1,53 @@
+"""Timing on machines that are not quiet: everything is measured in turns, and compared within a turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+MATRIX = 1024
+
+
+def matrix_product_rate(device: torch.device, repeats: int = 8) -> float:
+    """Operations per second of a plain float32 matrix product (1024 x 1024), the best of `repeats`."""
+    a = torch.randn(MATRIX, MATRIX, device=device)
+    return 2 * MATRIX**3 / min(seconds(lambda: a @ a, device) for _ in range(repeats))
+
+
+def seconds(task: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call, the device's queue included."""
+    synchronize(device)
+    start = time.perf_counter()
+    task()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def in_turns(tasks: Mapping[str, Callable[[], object]], device: torch.device, turns: int) -> dict[str, list[float]]:
+    """Seconds of every task in every turn, after a turn to warm up; the key "matrix" holds the rate of that turn's product."""
+    for task in tasks.values():
+        task()
+    taken: dict[str, list[float]] = {name: [] for name in [*tasks, "matrix"]}
+    for _ in range(turns):
+        taken["matrix"].append(matrix_product_rate(device))
+        for name, task in tasks.items():
+            taken[name].append(seconds(task, device))
+    return taken
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def best(values: list[float]) -> float:
+    """The smallest time: what the code takes when nobody disturbs it."""
+    return min(values)
+
+
+def middle(values: list[float]) -> float:
+    """The median."""
+    return statistics.median(values)
