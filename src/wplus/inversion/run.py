@@ -76,7 +76,8 @@ def invert_folder(
     task = _Task(store, generator, invert, space, perceptual, seed)
     try:
         with bar(f"Inverting into {space} (images)", len(names), start=sum(done)) as progress:
-            for batch in torch.tensor([not each for each in done]).nonzero()[:, 0].split(batch_size):
+            missing = torch.tensor([not each for each in done]).nonzero()[:, 0]
+            for batch in missing.split(batch_size) if len(missing) else ():  # nothing would split into one empty batch
                 task.run(images, batch, [names[index] for index in batch.tolist()], labels, progress)
                 for index in batch.tolist():
                     done[index] = True
