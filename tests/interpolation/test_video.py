@@ -100,6 +100,15 @@ def test_gif_shows_the_pictures_for_ever_and_keeps_time(tmp_path: Path) -> None:
     assert set(durations) == {30, 40}
 
 
+def test_gif_keeps_rare_colours(tmp_path: Path) -> None:
+    """One blue pixel among a thousand browns; the default palette of Pillow turns it brown."""
+    images = torch.randint(60, 200, (1, 3, 32, 32), dtype=torch.uint8)
+    images[:, 2] //= 4
+    images[0, :, 5, 7] = torch.tensor([20, 40, 255])
+    (frame,) = decoded(write(GifWriter(tmp_path / "film.gif", upscale=1), images))
+    assert np.abs(frame[5, 7].astype(int) - [20, 40, 255]).max() < 40
+
+
 def test_grey_and_float_pictures(tmp_path: Path) -> None:
     path = write(GifWriter(tmp_path / "film.gif"), torch.linspace(-1, 1, 3).view(3, 1, 1, 1).expand(-1, 1, 16, 16))
     assert [int(frame.mean()) for frame in decoded(path)] == [0, 128, 255]
