@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from wplus.config import entry_point
@@ -12,7 +13,23 @@ def main(cfg: dict[str, Any]) -> None:
     """Print the path of the written page."""
     from wplus.tracking.report import write_report
 
+    compare_inversions(Path(cfg["folder"]) / "invert")
     print(write_report(cfg["folder"], cfg["output"]))
+
+
+def compare_inversions(folder: Path) -> None:
+    """Put the inversions of several spaces side by side, as pictures in `folder`, where they have images in common."""
+    from wplus.inversion.report import compare_spaces
+    from wplus.tracking.report import SPACES
+
+    found = {space: names for space in SPACES if (names := latent_names(folder / space))}
+    if len(found) > 1 and set.intersection(*found.values()):
+        compare_spaces({space: folder / space for space in found}, folder)
+
+
+def latent_names(folder: Path) -> set[str]:
+    """The latents below a folder of inversions."""
+    return {path.relative_to(folder).as_posix() for path in (folder / "latents").rglob("*.safetensors")}
 
 
 if __name__ == "__main__":

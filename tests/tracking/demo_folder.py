@@ -52,6 +52,9 @@ def write_train(folder: Path) -> None:
                 },
                 kimg=kimg,
             )
+        tracker.image(
+            "samples/real", picture(folder / "samples" / "real.png", hue=0.3), caption="real images", kimg=0.0
+        )
         for index, kimg in enumerate((0.0, 10.0, 20.0)):
             path = picture(folder / "samples" / f"{kimg:g}.png", hue=index / 2)
             tracker.image("samples/fixed_latents", path, kimg=kimg)

@@ -61,7 +61,7 @@ def demo(tmp_path_factory) -> Path:
 def test_pictures_and_films_are_inside_and_nothing_is_loaded_from_elsewhere(demo):
     html = write_report(demo).read_text()
     loaded = Page(html).loaded
-    assert [tag for tag, _ in loaded].count("img") == 2 + 1 + 3 * 2 + 3  # samples, inversions, interpolation
+    assert [tag for tag, _ in loaded].count("img") == 3 + 1 + 3 * 2 + 3  # samples, inversions, interpolation
     assert [tag for tag, _ in loaded].count("video") == 1
     assert all(source.startswith(("data:image/", "data:video/mp4;base64,")) for _, source in loaded)
     assert "<script" not in html
@@ -73,7 +73,7 @@ def test_the_whole_story_is_told(demo):
     text = page(demo).text
     assert "Missing" not in text
     for words in (
-        "0 kimg", "20 kimg",  # the cats at the start and the end
+        "real images", "fixed latents, 0 kimg", "fixed latents, 20 kimg",  # the cats at the start and the end
         "generator/loss", "logits/real", "Speed (thousand images per second)",
         "gamma 0.02 0.0002 x 32 px squared / batch 32",
         "target, then z, w, w+", "target, inversion", "psnr", "11.71 to 14.31",
@@ -87,8 +87,18 @@ def test_the_whole_story_is_told(demo):
 
 def test_the_first_and_the_last_samples_are_shown(demo):
     samples = context(demo)["train"]["samples"]
-    assert [figure.caption for figure in samples] == ["0 kimg", "20 kimg"]
-    assert samples[0].source != samples[1].source
+    assert [figure.caption for figure in samples] == [
+        "real images",
+        "fixed latents, 0 kimg",
+        "fixed latents, 20 kimg",
+    ]
+    assert len({figure.source for figure in samples}) == 3
+
+
+def test_what_was_derived_stands_apart_from_what_was_given(demo):
+    train = context(demo)["train"]
+    assert [row["name"] for row in train["derived"]] == ["gamma"]
+    assert [row["name"] for row in train["given"]] == ["batch_size"]
 
 
 def test_curves_belong_together_and_none_is_lost(demo):

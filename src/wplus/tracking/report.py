@@ -32,6 +32,7 @@ SPACES = ("z", "w", "w+")
 MAX_INLINE_MB = 32
 WIDE_ASPECT = 2.5
 DERIVED = "derived/"
+NOT_DERIVED = ("given", "as published")  # reasons of settings that no preset chose
 
 # Curves of the training that are drawn together; the first match takes a name, the rest goes into the last group.
 _CURVES = (
@@ -95,6 +96,7 @@ def context(root: Path) -> dict[str, Any]:
         "folder": root.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "steps": [_step(name, part) for name, part in present.items()],
+        "other_model": _other_model(train, [part for part in present.values() if part is not train]),
         "train": train and training(train),
         "inversion": inversions and inversion(inversions, root / "invert"),
         "interpolation": film and {"figures": figures(film), "values": numbers(film.values)},
@@ -104,15 +106,15 @@ def context(root: Path) -> dict[str, Any]:
 
 
 def training(part: Part) -> dict[str, Any]:
-    """The first and the last samples, the curves, and what the preset chose."""
-    samples = _shown(part, prefix="samples/")
-    ends = [samples[0], samples[-1]] if len(samples) > 1 else samples
+    """The real images, the first and the last samples, the curves, and what the preset chose."""
     charts = curves(part.rows)
+    settings = [_setting(name, entry) for name, entry in part.values.items() if name.startswith(DERIVED)]
     return {
-        "samples": [_figure(part.folder, file, caption) for file, caption in ends],
+        "samples": [_figure(part.folder, file, caption) for file, caption in _ends(part, prefix="samples/")],
         "curves": charts[:_MAIN_CURVES],
         "more_curves": charts[_MAIN_CURVES:],
-        "derived": [_derived(name, entry) for name, entry in part.values.items() if name.startswith(DERIVED)],
+        "derived": [row for row in settings if row["why"] not in NOT_DERIVED],
+        "given": [row for row in settings if row["why"] in NOT_DERIVED],
         "values": numbers({name: entry for name, entry in part.values.items() if not name.startswith(DERIVED)}),
         "kimg": max((float(row[KIMG]) for row in part.rows if KIMG in row), default=0.0),
     }
@@ -211,18 +213,31 @@ def _step(name: str, part: Part) -> dict[str, Any]:
         "status": result.get("status", "unknown"),
         "seconds": _duration(float(result.get("seconds", 0))),
         "command": result.get("command", ""),
-        "inputs": {name: entry.get("kind", "") for name, entry in result.get("inputs", {}).items()},
+        "inputs": [_origin(name, entry) for name, entry in result.get("inputs", {}).items()],
     }
 
 
-def _shown(part: Part, *, prefix: str) -> list[tuple[str, str]]:
-    """Files and captions that were logged under keys with `prefix`, in their order; kimg is the default caption."""
-    return [
-        (entry["file"], entry.get("caption") or f"{float(row.get(KIMG, 0)):g} kimg")
-        for row in part.rows
-        for key, entry in row.items()
-        if key.startswith(prefix) and _is_file(entry)
-    ]
+def _origin(name: str, entry: Mapping[str, Any]) -> str:
+    file = Path(entry.get("file", "")).name
+    return f"{entry.get('kind', '')} {file or name}"
+
+
+def _other_model(train: Part | None, later: Iterable[Part]) -> str:
+    """The model that later steps used when it is not the one that was trained here; told apart by content."""
+    made = {entry.get("sha256") for entry in (train.result if train else {}).get("artifacts", {}).values()}
+    used = [entry for part in later for entry in part.result.get("inputs", {}).values() if entry.get("kind") == "model"]
+    return next((str(entry.get("file", "")) for entry in used if train and entry.get("sha256") not in made), "")
+
+
+def _ends(part: Part, *, prefix: str) -> list[tuple[str, str]]:
+    """File and caption of the first and the last picture under every key with `prefix`; kimg is the default caption."""
+    logged: dict[str, list[tuple[str, str]]] = {}
+    for row in part.rows:
+        for key, entry in row.items():
+            if key.startswith(prefix) and _is_file(entry):
+                caption = entry.get("caption") or f"{_short(key)}, {float(row.get(KIMG, 0)):g} kimg"
+                logged.setdefault(key, []).append((entry["file"], caption))
+    return [shown for pictures in logged.values() for shown in dict.fromkeys((pictures[0], pictures[-1]))]
 
 
 def _is_file(entry: Any) -> bool:
@@ -250,7 +265,7 @@ def _aspect(path: Path) -> float:
         return 1.0
 
 
-def _derived(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
+def _setting(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     protocol = entry.get("protocol") or {}
     why = protocol.get("why", "") if isinstance(protocol, Mapping) else str(protocol)
     return {"name": name.removeprefix(DERIVED), "value": _text(entry.get("value")), "why": why}
