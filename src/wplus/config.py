@@ -6,6 +6,7 @@ import functools
 import hashlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,16 +14,17 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from wplus.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 _TAGGED = ("experiment", "data", "model", "inverter", "path", "perceptual")  # groups whose choice becomes a tag
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
-_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "group", "tags", "schedule")
+_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "debug", "group", "tags", "schedule", "experiment")
 
 
 class OneLine(CompactHydraException):
@@ -39,12 +41,13 @@ def build(node: Any, **kwargs: Any) -> Any:
     A UserError raised by the constructor comes out as it is; a target that does not exist, or an argument that
     it does not take, becomes a UserError.
     """
-    if not isinstance(node, (Mapping, DictConfig)) or "_target_" not in node:
-        return hydra.utils.instantiate(node, _convert_="all")
+    is_tree = not isinstance(node, (Mapping, DictConfig)) or "_target_" not in node
     try:
-        target = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
+        target = hydra.utils.instantiate(node, _convert_="all", **({} if is_tree else {"_partial_": True}))
     except InstantiationException as error:
-        raise _user_error(error, node) from error
+        raise _user_error(error) from error
+    if is_tree:
+        return target
     if node.get("_partial_"):
         return functools.partial(target, **kwargs)
     _check_arguments(target, kwargs, name=str(node.get("_target_")))
@@ -54,7 +57,8 @@ def build(node: Any, **kwargs: Any) -> Any:
 def entry_point(config_name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
     """Make `main(cfg)` a command: composes `configs/<config_name>.yaml` and hands over a plain, resolved dict.
 
-    A UserError becomes one line on standard error and exit status 1.
+    A UserError, an unknown key and whatever else cannot be composed become one line on standard error and exit status
+    1; in a sweep Hydra says before it which job it was.
     """
 
     def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
@@ -63,21 +67,51 @@ def entry_point(config_name: str) -> Callable[[Callable[[dict[str, Any]], Any]],
             try:
                 return task(plain(cfg))
             except UserError as error:
-                raise OneLine(str(error)) from None
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise OneLine(str(error)) from None
+                raise SystemExit(str(error)) from None
 
         # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
         del composed.__wrapped__
-        return hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(composed)
+        run = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(composed)
+        return functools.wraps(task)(lambda: _in_one_sentence(run))
 
     return decorate
 
 
+def _in_one_sentence(run: Callable[[], Any]) -> Any:
+    """Hydra prints what it refuses in many lines; asked for full errors it raises it, and the user gets one."""
+    if "HYDRA_FULL_ERROR" in os.environ:
+        return run()
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        return run()
+    except CompactHydraException as error:
+        raise SystemExit(_sentence(error)) from None
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _sentence(error: CompactHydraException) -> str:
+    """The parts of Hydra's message without its search path; where a key is unknown, also the keys that are known."""
+    if isinstance(error, OneLine):
+        return str(error)
+    parts = [line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines()]
+    known = getattr(error.__cause__, "parent_node", None)
+    if isinstance(known, DictConfig):
+        parts.append(f"known are {', '.join(sorted(map(str, known)))}")
+    return "; ".join(filter(None, parts)) + "."
+
+
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """A composed config as nested dicts, lists and values, interpolations resolved; UserError names a missing key."""
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    """A composed config as nested dicts, lists and values, all resolved; UserError names a key without a value."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        container = None if missing else OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"The value of '{error.full_key}' cannot be resolved: {str(error).splitlines()[0]}.") from error
     if missing:
         raise UserError(f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value.")
-    container = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(container, dict)
     return container  # type: ignore[return-value]
 
@@ -132,16 +166,16 @@ def _quote(part: str) -> str:
     return f"'{part}'" if set(part) & set(" []{}*?$;&|<>()") else part
 
 
-def _user_error(error: InstantiationException, node: Any) -> Exception:
+def _user_error(error: InstantiationException) -> Exception:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
             return cause
         root, cause = cause, cause.__cause__
-    target = node.get("_target_", "?") if isinstance(node, (Mapping, DictConfig)) else "?"
     # A wrong argument or target is the user's mistake; anything else that broke inside the constructor is ours.
     if isinstance(root, (TypeError, ImportError, AttributeError, InstantiationException)):
-        return UserError(f"Cannot build '{target}': {str(root).splitlines()[0]}.")
+        named = re.search(r"target '([^']+)'", str(error))
+        return UserError(f"Cannot build '{named[1] if named else '?'}': {str(root).splitlines()[0]}.")
     return root if isinstance(root, Exception) else error
 
 

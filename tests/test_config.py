@@ -1,0 +1,288 @@
+"""From command line to plain values: building, refusing in one sentence, naming runs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from wplus import config
+from wplus.config import build, plain
+from wplus.errors import UserError
+
+
+class Thing:
+    """What the nodes below build."""
+
+    def __init__(self, size: int, *, other: Any = None, fail: str = "") -> None:
+        if fail == "user":
+            raise UserError(f"Size {size} is not allowed; it must be 1.")
+        if fail == "ours":
+            raise TypeError("inside the constructor")
+        self.size, self.other = size, other
+
+
+THING = f"{__name__}.Thing"
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    """Hydra finds a `_target_` by its module's name."""
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[Thing.__module__])
+
+
+# build
+
+
+def test_build():
+    thing = build({"_target_": THING, "size": 3}, other="x")
+    assert (type(thing), thing.size, thing.other) == (Thing, 3, "x")
+    assert build(OmegaConf.create({"_target_": THING, "size": 4})).size == 4
+
+
+def test_arguments_arrive_as_they_are():
+    """Tensors, networks and trees with `_target_` keys of their own pass untouched; values of the node are plain."""
+    for value in (torch.ones(2), torch.nn.Linear(1, 1), {"_target_": "os.getcwd"}, OmegaConf.create({"a": 1})):
+        assert build({"_target_": THING, "size": 1}, other=value).other is value
+    thing = build(OmegaConf.create({"_target_": THING, "size": 1, "other": {"list": [1, 2]}}))
+    assert type(thing.other) is dict
+    assert type(thing.other["list"]) is list
+
+
+def test_arguments_of_the_caller_win_over_the_nodes():
+    assert build({"_target_": THING, "size": 1, "other": 2}, other=3).other == 3
+
+
+def test_partials_wait_for_their_arguments():
+    part = build({"_target_": THING, "_partial_": True, "size": 1}, other=2)
+    assert isinstance(part, functools.partial)
+    assert part(other=5).other == 5
+    assert part().other == 2
+
+
+def test_trees():
+    tree = {"a": {"_target_": THING, "size": 1}, "b": [{"_target_": THING, "size": 2}], "c": {"d": None, "e": 7}}
+    built = build(tree)
+    assert (built["a"].size, built["b"][0].size, built["c"]) == (1, 2, {"d": None, "e": 7})
+    assert build({}) == {}
+
+
+def test_nodes_inside_a_node_are_built_too():
+    assert build({"_target_": THING, "size": 1, "other": {"_target_": THING, "size": 2}}).other.size == 2
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": THING, "size": 5, "fail": "user"},
+        {"a": {"_target_": THING, "size": 5, "fail": "user"}},
+        {"_target_": THING, "size": 1, "other": {"_target_": THING, "size": 5, "fail": "user"}},
+    ],
+    ids=["itself", "in a tree", "inside another"],
+)
+def test_a_user_error_comes_out_as_it_is(node):
+    with pytest.raises(UserError, match=r"^Size 5 is not allowed; it must be 1\.$"):
+        build(node)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_target_": THING, "size": 1, "colour": 2}, "colour"),
+        ({"_target_": THING}, "size"),
+        ({"_target_": "wplus.nothing.Here"}, r"wplus\.nothing"),
+        ({"_target_": "wplus.errors.Nothing"}, "Nothing"),
+        ({"a": [{"_target_": THING, "size": 1, "colour": 2}]}, "colour"),
+    ],
+)
+def test_wrong_targets_and_arguments_are_the_users(node, message):
+    with pytest.raises(UserError, match=message) as caught:
+        build(node)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_inside_a_constructor_is_ours():
+    with pytest.raises(TypeError, match="inside the constructor"):
+        build({"_target_": THING, "size": 1, "fail": "ours"})
+
+
+# plain
+
+
+def test_plain():
+    cfg = OmegaConf.create({"a": 1, "b": {"c": "${a}", "d": [1, {"e": None}]}})
+    found = plain(cfg)
+    assert found == {"a": 1, "b": {"c": 1, "d": [1, {"e": None}]}}
+    assert {type(found), type(found["b"]), type(found["b"]["d"])} == {dict, list}
+
+
+def test_plain_names_every_missing_key():
+    with pytest.raises(UserError, match=r"no value yet: a\.b, c; give them"):
+        plain(OmegaConf.create({"a": {"b": "???"}, "c": "???", "d": 1}))
+
+
+@pytest.mark.parametrize("value", ["${nowhere}", "${oc.env:WPLUS_NO_SUCH_VARIABLE}", "${no_resolver:1}"])
+def test_plain_names_what_cannot_be_resolved(value):
+    with pytest.raises(UserError, match=r"^The value of 'a\.b' cannot be resolved: .*\.$"):
+        plain(OmegaConf.create({"a": {"b": value}}))
+
+
+# Names of runs
+
+
+def name_of(*overrides: str) -> str:
+    """The folder of `python train.py <overrides>`."""
+    with initialize_config_dir(str(config.CONFIG_FOLDER), version_base="1.3"):
+        cfg = compose("train", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    try:
+        return str(cfg.run_dir)
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+def test_the_same_command_finds_the_same_folder():
+    assert name_of() == "runs/train"
+    assert name_of("seed=1", "mirror=x") == name_of("mirror=x", "seed=1")
+    assert name_of("seed=1").startswith("runs/train-")
+
+
+def test_another_experiment_gets_another_folder():
+    names = [
+        name_of(*overrides) for overrides in (["seed=1"], ["seed=2"], ["data.seed=1"], ["training.recipe.gamma=1"])
+    ]
+    assert len(set(names)) == 4
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["device=cpu", "trainer=ddp", "trainer.devices=4", "tracking=local", "schedule.kimg=9", "tags=[a]", "group=g"],
+)
+def test_where_and_how_long_a_run_goes_does_not_change_its_folder(override):
+    assert name_of("seed=1", override) == name_of("seed=1")
+
+
+def test_an_explicit_folder_is_kept():
+    assert name_of("run_dir=/elsewhere", "seed=3") == "/elsewhere"
+
+
+def test_without_a_command_a_run_is_called_by_its_prefix():
+    assert config.run_name("train") == "train"
+
+
+def test_command_line_can_be_pasted(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "seed=1", "inputs=[a b,c]"])
+    assert config.command_line() == "python train.py seed=1 'inputs=[a b,c]'"
+
+
+# Entry points
+
+
+COMMAND = """
+import contextlib, io, json, os, sys
+from wplus.config import entry_point
+from wplus.errors import UserError
+
+@entry_point("train")
+def main(cfg):
+    "What the command does."
+    assert type(cfg) is dict and "hydra" not in cfg
+    if cfg["seed"] == 1:
+        raise UserError("Seed 1 is not allowed; take another.")
+    if cfg["seed"] == 2:
+        raise ZeroDivisionError("ours")
+    print("seed", cfg["seed"])
+
+def attempt(*arguments):
+    "What the process would print, and what would become its exit status."
+    sys.argv = [sys.argv[0], *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main()
+        except SystemExit as end:
+            code = end.code
+        except ZeroDivisionError as error:
+            code = repr(error)
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "files": sorted(os.listdir())}
+
+if __name__ == "__main__":
+    json.dump([attempt(*arguments) for arguments in json.loads(sys.argv[1])], sys.__stdout__)
+"""
+MISTAKES = [
+    ("seed=1", "Seed 1 is not allowed; take another."),
+    ("sed=1", "Could not override 'sed'; To append to your config use +sed=1; known are data, device, "),
+    ("training.recipe.gama=1", "; known are batch_size, "),
+    ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; stylegan2."),
+    ("experiment=nothing", "Could not find 'experiment/nothing'; Available options in 'experiment'; "),
+    ("debug=nothing", "Could not find 'debug/nothing'"),
+    ("seed=[1", "no viable alternative at input '[1'"),
+    ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
+    ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),
+]
+OTHERS = {"fine": ["seed=7"], "ours": ["seed=2"], "sweep": ["-m", "seed=1,3"]}
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """A small command with each of the overrides above, all in one process."""
+    folder = tmp_path_factory.mktemp("command")
+    script = folder / "command.py"
+    script.write_text(COMMAND)
+    (folder / "here").mkdir()
+    cases = {**{override: [override] for override, _ in MISTAKES}, **OTHERS}
+    command = [sys.executable, str(script), json.dumps(list(cases.values()))]
+    done = subprocess.run(command, cwd=folder / "here", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return dict(zip(cases, json.loads(done.stdout), strict=True))
+
+
+def test_a_command_runs(attempts):
+    assert attempts["fine"] == {"code": None, "out": "seed 7\n", "err": "", "files": []}
+
+
+@pytest.mark.parametrize(("override", "sentence"), MISTAKES)
+def test_a_mistake_is_one_sentence(attempts, override, sentence):
+    """Python prints the text of a SystemExit on standard error and exits with status 1."""
+    found = attempts[override]
+    assert sentence in found["code"]
+    assert "\n" not in found["code"]
+    assert (found["out"], found["err"], found["files"]) == ("", "", [])
+
+
+def test_our_own_mistakes_are_not_hidden(attempts):
+    assert attempts["ours"]["code"] == "ZeroDivisionError('ours')"
+
+
+def test_a_sweep_goes_on_after_a_refused_job(attempts):
+    found = attempts["sweep"]
+    assert "seed 3" in found["out"].splitlines()
+    assert found["code"] == "Seed 1 is not allowed; take another."
+    assert "['seed=1']" in found["err"]
+    assert "Traceback" not in found["err"]
+
+
+def test_the_real_command_line_and_the_documented_way_to_a_full_trace(repository, tmp_path):
+    command = [sys.executable, str(repository / "train.py"), "sed=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    full = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "HYDRA_FULL_ERROR": "1"}
+    )
+    assert full.returncode == 1
+    assert "Traceback" in full.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configs_lie_where_the_package_looks(repository):
+    assert Path(config.CONFIG_FOLDER) == repository / "configs"
