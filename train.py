@@ -9,6 +9,7 @@ from wplus.config import build, entry_point, record_fields, refuse_sweep_of_proc
 
 @entry_point("train")
 def main(cfg: dict[str, Any]) -> float:
+    """Returns the thousands of images seen."""
     from wplus.data import Batches
     from wplus.files import ensure_folder
     from wplus.tracking import Tracker
@@ -19,21 +20,39 @@ def main(cfg: dict[str, Any]) -> float:
     data = build(cfg["data"], split="train")
     parts = {**build(cfg["model"]), **build(cfg["loss"]), **build(cfg["training"])}
     game, numbers = make_game(data, **parts, place=place, seed=cfg["seed"])
-    batches = Batches(data, game.recipe.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], start_nimg=lambda: game.images_seen,
-                      world_size=place.world_size, rank=place.rank)
+    batches = Batches(
+        data,
+        game.recipe.batch_size,
+        seed=cfg["seed"],
+        mirror=cfg["mirror"],
+        start_nimg=lambda: game.images_seen,
+        world_size=place.world_size,
+        rank=place.rank,
+    )
     folder = ensure_folder(cfg["run_dir"])
     print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(numbers)}")
     with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
         tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
-        tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in numbers.items()})
+        tracker.summary(
+            {f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in numbers.items()}
+        )
         export = Exporter(folder, tracker, data, seed=cfg["seed"], num_samples=cfg["num_samples"])
-        status = fit(game, batches, schedule=Schedule(**cfg["schedule"]), place=place, output_dir=folder, tracker=tracker, export=export)
+        status = fit(
+            game,
+            batches,
+            schedule=Schedule(**cfg["schedule"]),
+            place=place,
+            output_dir=folder,
+            tracker=tracker,
+            export=export,
+        )
         tracker.summary({"kimg": {"value": game.images_seen / 1000, "protocol": {"status": status}}})
     print(f"{status} at {game.images_seen / 1000:g} kimg: {folder}")
     return game.images_seen / 1000
 
 
 def open_tracker(cfg: dict[str, Any], folder: Any) -> Any:
+    """The record of this run; only the first of several processes keeps one."""
     return build(cfg["tracking"], output_dir=folder, job_type="train", **record_fields(cfg))
 
 

@@ -1,9 +1,10 @@
 """The whole way in one command: `make demo`, or `python experiments/demo.py [--output runs/demo] [--model FILE]`.
 
-Trains a small StyleGAN2 on the bundled cats, inverts held-out cats into z, w and w+, films the way between two of them,
-measures the generator, and writes report.html. Ten minutes on two CPU cores are too short to train a cat worth inverting, so
-the inversion half uses a generator that the same code trained for longer (experiments/models/cats32.safetensors, see the README
-beside it); `--model` takes another. Interrupted, the same command goes on where it was.
+Trains a small StyleGAN2 on the bundled cats, inverts held-out cats into z, w and w+, films the way between two of
+them, measures the generator, and writes report.html. Ten minutes on two CPU cores are too short to train a cat worth
+inverting, so the inversion half uses a generator that the same code trained for longer
+(experiments/models/cats32.safetensors, see the README beside it); `--model` takes another. Interrupted, the same
+command goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,10 +27,18 @@ DATA = "data.num_images=10000"
 def main() -> None:
     """Run the steps one after the other; a step that fails ends the demo with its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder of everything (default: %(default)s)")
-    parser.add_argument("--model", type=Path, default=BUNDLED, help="generator to invert with (default: the bundled one)")
-    parser.add_argument("--kimg", type=float, default=10.24, help="thousands of images to train on (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=300, help="optimisation steps of an inversion (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/demo"), help="folder of everything (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=BUNDLED, help="generator to invert with (default: the bundled one)"
+    )
+    parser.add_argument(
+        "--kimg", type=float, default=10.24, help="thousands of images to train on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=300, help="optimisation steps of an inversion (default: %(default)s)"
+    )
     options = parser.parse_args()
     start = time.monotonic()
     for title, command in steps(options.output, options.model, options.kimg, options.steps):
@@ -37,24 +46,49 @@ def main() -> None:
         status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment()).returncode
         if status:
             sys.exit(status)
-    print(f"\nDone in {time.monotonic() - start:.0f} s. Open this page in a browser:\n{(ROOT / options.output / 'report.html').resolve()}")
+    page = (ROOT / options.output / "report.html").resolve()
+    print(f"\nDone in {time.monotonic() - start:.0f} s. Open this page in a browser:\n{page}")
 
 
 def steps(output: Path, model: Path, kimg: float, num_steps: int) -> Iterator[tuple[str, list[str]]]:
     """(title, command) of every step, in order; each command works by itself, too."""
     common = [f"model={model}", "group=demo"]
-    yield "Train a small StyleGAN2", ["train.py", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}", f"run_dir={output}/train"]
+    yield (
+        "Train a small StyleGAN2",
+        ["train.py", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}", f"run_dir={output}/train"],
+    )
     for space in SPACES:
-        yield f"Invert held-out cats into {space}", [
-            "invert.py", *common, DATA, "input=held_out", "num_images=8", f"space={space}", f"inverter.steps={num_steps}",
-            f"run_dir={output}/invert/{space}"]
+        yield (
+            f"Invert held-out cats into {space}",
+            [
+                "invert.py",
+                *common,
+                DATA,
+                "input=held_out",
+                "num_images=8",
+                f"space={space}",
+                f"inverter.steps={num_steps}",
+                f"run_dir={output}/invert/{space}",
+            ],
+        )
     first, second = sorted((ROOT / output / "invert" / "w" / "latents").glob("*.safetensors"))[:2]
-    yield "Film the way between two of them", [
-        "interpolate.py", *common, f"inputs=[{first},{second}]", "path=lerp", f"run_dir={output}/interpolate"]
-    yield "Measure the generator", [
-        "experiments/evaluate.py", *common, DATA, "metrics=[fd,ppl_wend,ppl_wfull,ppl_zend,ppl_zfull]",
-        "metrics.fd.num_generated=2500", "metrics.fd.num_real=2500",
-        *(f"metrics.ppl_{kind}.num_samples=500" for kind in ("wend", "wfull", "zend", "zfull")), f"run_dir={output}/evaluate"]
+    yield (
+        "Film the way between two of them",
+        ["interpolate.py", *common, f"inputs=[{first},{second}]", "path=lerp", f"run_dir={output}/interpolate"],
+    )
+    yield (
+        "Measure the generator",
+        [
+            "experiments/evaluate.py",
+            *common,
+            DATA,
+            "metrics=[fd,ppl_wend,ppl_wfull,ppl_zend,ppl_zfull]",
+            "metrics.fd.num_generated=2500",
+            "metrics.fd.num_real=2500",
+            *(f"metrics.ppl_{kind}.num_samples=500" for kind in ("wend", "wfull", "zend", "zfull")),
+            f"run_dir={output}/evaluate",
+        ],
+    )
     yield "Write the report", ["experiments/report.py", f"folder={output}"]
 
 

@@ -1,7 +1,7 @@
 """Speed of generation and inversion: `python experiments/benchmarks/inference.py --size demo s64`.
 
-Prints images per second of the generator at several batch sizes, and optimisation steps per second of inversion (w, Adam,
-L2 + the default perceptual distance) as image-steps per second, with the peak memory of the process.
+Prints images per second of the generator at several batch sizes, and optimisation steps per second of inversion
+(w, Adam, L2 + the default perceptual distance) as image-steps per second, with the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ STEPS = 10
 
 
 def main() -> None:
+    """Measure every size asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["demo", "s64"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -40,12 +41,18 @@ def measure(size: str, device: torch.device, batches: list[int], turns: int) -> 
         z = torch.randn(batch, generator.z_dim, device=device)
         with torch.no_grad():
             target = generator(z).clamp(-1, 1)
-        tasks = {"generate": torch.no_grad()(lambda z=z: generator(z)),
-                 "invert": lambda target=target: optimize(generator, target, space="w", perceptual=perceptual, seed=0, steps=STEPS)}
+        tasks = {
+            "generate": torch.no_grad()(lambda z=z: generator(z)),
+            "invert": lambda target=target: optimize(
+                generator, target, space="w", perceptual=perceptual, seed=0, steps=STEPS
+            ),
+        }
         taken = in_turns(tasks, device, turns)
-        print(f"  batch {batch:3d}: generation {batch / best(taken['generate']):8.1f} images/s, inversion "
-              f"{STEPS / best(taken['invert']):6.1f} steps/s = {batch * STEPS / best(taken['invert']):7.1f} image-steps/s, "
-              f"peak memory {peak_memory_gb(device):.1f} GB")
+        print(
+            f"  batch {batch:3d}: generation {batch / best(taken['generate']):8.1f} images/s, inversion "
+            f"{STEPS / best(taken['invert']):6.1f} steps/s = {batch * STEPS / best(taken['invert']):7.1f} "
+            f"image-steps/s, peak memory {peak_memory_gb(device):.1f} GB"
+        )
 
 
 if __name__ == "__main__":

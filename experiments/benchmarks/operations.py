@@ -8,7 +8,9 @@ from __future__ import annotations
 from wplus.models.stylegan2 import block_resolutions, num_channels
 
 
-def generator_operations(resolution: int, channel_base: int, channel_max: int, w_dim: int, num_mapping_layers: int) -> float:
+def generator_operations(
+    resolution: int, channel_base: int, channel_max: int, w_dim: int, num_mapping_layers: int
+) -> float:
     """Operations of one image through mapping and synthesis."""
     total, previous = num_mapping_layers * w_dim**2, 0
     for res in block_resolutions(resolution):
@@ -30,14 +32,20 @@ def discriminator_operations(resolution: int, channel_base: int, channel_max: in
     return 2.0 * (total + 9 * (channels + 1) * channels * 16 + 16 * channels**2 + channels)
 
 
-def phase_operations(phase: str, generator: float, discriminator: float, batch_size: int, pl_batch_shrink: int = 2) -> float:
-    """Operations of a phase for one batch. A layer costs the same forward, for its input's and for its weight's gradient.
+def phase_operations(
+    phase: str, generator: float, discriminator: float, batch_size: int, pl_batch_shrink: int = 2
+) -> float:
+    """Operations of a phase for one batch. A layer costs the same forward, for its input's and its weight's gradient.
 
     generator      G forward, D forward; D to its input, G to inputs and weights                      3 G + 2 D
     discriminator  G forward; D forward and back to inputs and weights, real and generated              G + 6 D
     r1             D forward, D to its input, and the same two differentiated                             6 D
     path_length    the same for G, on a part of the batch                                                 6 G
     """
-    per_image = {"generator": 3 * generator + 2 * discriminator, "discriminator": generator + 6 * discriminator,
-                 "r1": 6 * discriminator, "path_length": 6 * generator / pl_batch_shrink}
+    per_image = {
+        "generator": 3 * generator + 2 * discriminator,
+        "discriminator": generator + 6 * discriminator,
+        "r1": 6 * discriminator,
+        "path_length": 6 * generator / pl_batch_shrink,
+    }
     return per_image[phase] * batch_size

@@ -27,7 +27,7 @@ def seconds(task: Callable[[], object], device: torch.device) -> float:
 
 
 def in_turns(tasks: Mapping[str, Callable[[], object]], device: torch.device, turns: int) -> dict[str, list[float]]:
-    """Seconds of every task in every turn, after a turn to warm up; the key "matrix" holds the rate of that turn's product."""
+    """Seconds of every task in every turn, after one to warm up; the key "matrix" holds the matrix product's rate."""
     for task in tasks.values():
         task()
     taken: dict[str, list[float]] = {name: [] for name in [*tasks, "matrix"]}
@@ -39,6 +39,7 @@ def in_turns(tasks: Mapping[str, Callable[[], object]], device: torch.device, tu
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what was asked of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

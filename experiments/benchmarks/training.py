@@ -23,11 +23,17 @@ from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training import GanGame, Recipe
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
-SIZES = {"demo": (32, 1024, 128, 128, 2, 32, 0.0), "s32": (32, 8192, 256, 512, 8, 16, 2.0), "s64": (64, 16384, 512, 512, 8, 8, 2.0),
-         "s128": (128, 16384, 512, 512, 2, 32, 2.0), "s256": (256, 16384, 512, 512, 2, 16, 2.0)}
+SIZES = {
+    "demo": (32, 1024, 128, 128, 2, 32, 0.0),
+    "s32": (32, 8192, 256, 512, 8, 16, 2.0),
+    "s64": (64, 16384, 512, 512, 8, 8, 2.0),
+    "s128": (128, 16384, 512, 512, 2, 32, 2.0),
+    "s256": (256, 16384, 512, 512, 2, 16, 2.0),
+}
 
 
 def main() -> None:
+    """Measure every size asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=SIZES, default=["demo", "s32", "s64"])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
@@ -45,24 +51,51 @@ def main() -> None:
 
 def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str, Any]:
     """The figures of one size as plain values."""
-    resolution, base, maximum, w_dim, layers, batch, pl_weight = SIZES[size]
+    resolution, base, maximum, w_dim, layers, batch, _ = SIZES[size]
     game, optimizers = make_game(size, device, bf16)
-    real, labels = torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1, torch.zeros(batch, 0, device=device)
+    real, labels = (
+        torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1,
+        torch.zeros(batch, 0, device=device),
+    )
     phases = {phase.name: phase for phase in game.phases()}
-    tasks = {name: lambda phase=phase: game.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-             for name, phase in phases.items()}
+    tasks = {
+        name: lambda phase=phase: game.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
+        for name, phase in phases.items()
+    }
     taken = in_turns({**tasks, "average": game._update_average}, device, turns)
-    network = (generator_operations(resolution, base, maximum, w_dim, layers), discriminator_operations(resolution, base, maximum))
+    network = (
+        generator_operations(resolution, base, maximum, w_dim, layers),
+        discriminator_operations(resolution, base, maximum),
+    )
     operations = {name: phase_operations(name, *network, batch) for name in phases}
     work = sum(operations[name] / phase.interval for name, phase in phases.items())
-    step = [sum(taken[name][turn] / phase.interval for name, phase in phases.items()) + taken["average"][turn] for turn in range(turns)]
-    shares = [work / seconds / rate for seconds, rate in zip(step, taken["matrix"])]
+    step = [
+        sum(taken[name][turn] / phase.interval for name, phase in phases.items()) + taken["average"][turn]
+        for turn in range(turns)
+    ]
+    shares = [work / seconds / rate for seconds, rate in zip(step, taken["matrix"], strict=True)]
     quiet = sum(best(taken[name]) / phase.interval for name, phase in phases.items()) + best(taken["average"])
-    return {"size": size, "device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__, "batch": batch,
-            "matrix_gflops": max(taken["matrix"]) / 1e9, "images_per_s": batch / quiet, "images_per_s_median": batch / middle(step),
-            "share": work / quiet / max(taken["matrix"]), "share_median": middle(shares), "peak_memory_gb": peak_memory_gb(device),
-            "phases": {name: {"ms": best(taken[name]) * 1e3, "gflops": operations[name] / best(taken[name]) / 1e9, "interval": phase.interval}
-                       for name, phase in phases.items()}}
+    return {
+        "size": size,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "batch": batch,
+        "matrix_gflops": max(taken["matrix"]) / 1e9,
+        "images_per_s": batch / quiet,
+        "images_per_s_median": batch / middle(step),
+        "share": work / quiet / max(taken["matrix"]),
+        "share_median": middle(shares),
+        "peak_memory_gb": peak_memory_gb(device),
+        "phases": {
+            name: {
+                "ms": best(taken[name]) * 1e3,
+                "gflops": operations[name] / best(taken[name]) / 1e9,
+                "interval": phase.interval,
+            }
+            for name, phase in phases.items()
+        },
+    }
 
 
 def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanGame, list[torch.optim.Optimizer]]:
@@ -72,22 +105,38 @@ def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanGame, list
     networks = [Generator(**shape, z_dim=w_dim, w_dim=w_dim, num_mapping_layers=layers), Discriminator(**shape)]
     for network in networks:
         set_bf16_resolutions(network, bf16)
-    recipe = Recipe(batch_size=batch, gamma=1.0, lr_generator=0.002, lr_discriminator=0.002, ema_kimg=10, ema_rampup=0.05, pl_weight=pl_weight)
-    game = GanGame(*networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, recipe=recipe).to(device)
+    recipe = Recipe(
+        batch_size=batch,
+        gamma=1.0,
+        lr_generator=0.002,
+        lr_discriminator=0.002,
+        ema_kimg=10,
+        ema_rampup=0.05,
+        pl_weight=pl_weight,
+    )
+    game = GanGame(
+        *networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, recipe=recipe
+    ).to(device)
     return game, game.configure_optimizers()
 
 
 def show(figure: dict[str, Any]) -> None:
     """One table per size."""
-    print(f"\n{figure['size']} on {figure['device']}, {figure['threads']} threads, torch {figure['torch']}, batch {figure['batch']}; "
-          f"matrix product {figure['matrix_gflops']:.0f} GFLOP/s")
+    print(
+        f"\n{figure['size']} on {figure['device']}, {figure['threads']} threads, torch {figure['torch']}, "
+        f"batch {figure['batch']}; matrix product {figure['matrix_gflops']:.0f} GFLOP/s"
+    )
     for name, phase in figure["phases"].items():
         print(f"  {name:14s} every {phase['interval']:2d} steps {phase['ms']:9.1f} ms {phase['gflops']:8.1f} GFLOP/s")
-    print(f"  all phases: {figure['images_per_s']:.1f} images/s (median {figure['images_per_s_median']:.1f}), {figure['share']:.0%} of the matrix "
-          f"product (median of turns {figure['share_median']:.0%}), peak memory {figure['peak_memory_gb']:.1f} GB")
+    print(
+        f"  all phases: {figure['images_per_s']:.1f} images/s (median {figure['images_per_s_median']:.1f}), "
+        f"{figure['share']:.0%} of the matrix product (median of turns {figure['share_median']:.0%}), "
+        f"peak memory {figure['peak_memory_gb']:.1f} GB"
+    )
 
 
 def peak_memory_gb(device: torch.device) -> float:
+    """Of the device, or of this process where the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -60,16 +60,30 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def save(path: str | Path, *, generator: Network | None = None, discriminator: Network | None = None, encoder: Network | None = None,
-         metadata: Mapping[str, Any] | None = None) -> Path:
+def save(
+    path: str | Path,
+    *,
+    generator: Network | None = None,
+    discriminator: Network | None = None,
+    encoder: Network | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the given networks to one `.safetensors` file, atomically; `metadata` is anything JSON can hold."""
-    networks = {role: net for role, net in zip(ROLES, (generator, discriminator, encoder)) if net is not None}
+    networks = {
+        role: net for role, net in zip(ROLES, (generator, discriminator, encoder), strict=True) if net is not None
+    }
     if not networks:
         raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")
-    header = {"version": FORMAT_VERSION, "networks": {role: _describe(net) for role, net in networks.items()},
-              "metadata": dict(metadata or {})}
-    tensors = {f"{role}.{name}": tensor.detach().cpu().contiguous()
-               for role, net in networks.items() for name, tensor in net.state_dict().items()}
+    header = {
+        "version": FORMAT_VERSION,
+        "networks": {role: _describe(net) for role, net in networks.items()},
+        "metadata": dict(metadata or {}),
+    }
+    tensors = {
+        f"{role}.{name}": tensor.detach().cpu().contiguous()
+        for role, net in networks.items()
+        for name, tensor in net.state_dict().items()
+    }
     content = to_bytes(tensors, metadata={"format": "pt", "wplus": json.dumps(header)})
     return atomic_write(path, lambda file: file.write(content))
 
@@ -130,17 +144,25 @@ def _describes_networks(header: Any) -> bool:
     """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}."""
     networks = header.get("networks") if isinstance(header, dict) else None
     return isinstance(networks, dict) and all(
-        role in ROLES and isinstance(entry, dict) and isinstance(entry.get("class"), str) and isinstance(entry.get("arguments"), dict)
-        for role, entry in networks.items())
+        role in ROLES
+        and isinstance(entry, dict)
+        and isinstance(entry.get("class"), str)
+        and isinstance(entry.get("arguments"), dict)
+        for role, entry in networks.items()
+    )
 
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
     network_class = _network_class(path, entry["class"])
     try:
         net = network_class(**entry["arguments"])
-        net.load_state_dict({name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")})
+        net.load_state_dict(
+            {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
+        )
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}.") from error
+        raise UserError(
+            f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."
+        ) from error
     return net
 
 

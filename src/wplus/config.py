@@ -24,7 +24,19 @@ from wplus.errors import UserError
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 _TAGGED = ("experiment", "data", "model", "inverter", "path", "perceptual")  # groups whose choice becomes a tag
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
-_BOOKKEEPING = ("run_dir", "device", "trainer", "tracking", "hydra", "name", "debug", "group", "tags", "schedule", "experiment")
+_BOOKKEEPING = (
+    "run_dir",
+    "device",
+    "trainer",
+    "tracking",
+    "hydra",
+    "name",
+    "debug",
+    "group",
+    "tags",
+    "schedule",
+    "experiment",
+)
 
 
 class OneLine(CompactHydraException):
@@ -111,7 +123,9 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise UserError(f"The value of '{error.full_key}' cannot be resolved: {str(error).splitlines()[0]}.") from error
     if missing:
-        raise UserError(f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value.")
+        raise UserError(
+            f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value."
+        )
     assert isinstance(container, dict)
     return container  # type: ignore[return-value]
 
@@ -125,8 +139,13 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
-    return {"name": Path(cfg["run_dir"]).name, "group": cfg["group"] or cfg["name"], "tags": [*chosen, *cfg["tags"]],
-            "config": dict(cfg), "notes": command_line()}
+    return {
+        "name": Path(cfg["run_dir"]).name,
+        "group": cfg["group"] or cfg["name"],
+        "tags": [*chosen, *cfg["tags"]],
+        "config": dict(cfg),
+        "notes": command_line(),
+    }
 
 
 def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
@@ -138,16 +157,20 @@ def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
         return
     config = HydraConfig.get()
     if config.mode == RunMode.MULTIRUN and str(config.runtime.choices.get("hydra/launcher")) in ("basic", "joblib"):
-        raise UserError(f"A sweep (-m) of runs on {trainer['devices'] * trainer['num_nodes']} processes is refused with this launcher; "
-                        "use hydra/launcher=slurm, or start the runs one by one.")
+        raise UserError(
+            f"A sweep (-m) of runs on {trainer['devices'] * trainer['num_nodes']} processes is refused here; "
+            "use hydra/launcher=slurm, or start the runs one by one."
+        )
 
 
 def run_name(prefix: str) -> str:
-    """`prefix` plus a digest of the overrides: the same command finds the same folder again, another command another."""
+    """`prefix` plus a digest of the overrides: the same command finds the same folder again."""
     if not HydraConfig.initialized():
         return prefix
     overrides = [item for item in HydraConfig.get().overrides.task if _key(item) not in _BOOKKEEPING]
-    return f"{prefix}-{hashlib.sha256(chr(10).join(sorted(overrides)).encode()).hexdigest()[:6]}" if overrides else prefix
+    return (
+        f"{prefix}-{hashlib.sha256(chr(10).join(sorted(overrides)).encode()).hexdigest()[:6]}" if overrides else prefix
+    )
 
 
 def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, name: str) -> None:

@@ -1,0 +1,1 @@
+"""Networks only: plain typed constructors, no training, no files."""

@@ -30,10 +30,17 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 
 
 class EqualizedLinear(nn.Module):
-    """Fully connected layer with equalised learning rate (ProGAN, section 4.1): y = x (w lr_mul / sqrt(in))^T + b lr_mul."""
+    """Fully connected, equalised learning rate (ProGAN, section 4.1): y = x (w lr_mul / sqrt(in))^T + b lr_mul."""
 
-    def __init__(self, in_features: int, out_features: int, *, activate: bool = False, lr_mul: float = 1.0,
-                 bias_init: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        activate: bool = False,
+        lr_mul: float = 1.0,
+        bias_init: float = 0.0,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
@@ -54,8 +61,18 @@ class EqualizedConv2d(nn.Module):
     activation before that gain.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activate: bool = False,
-                 down: int = 1, gain: float = 1.0, conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        bias: bool = True,
+        activate: bool = False,
+        down: int = 1,
+        gain: float = 1.0,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -87,8 +104,9 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     return (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt()
 
 
-def modulated_conv2d(x: Tensor, weight: Tensor, styles: Tensor, *, gain: float = 1.0, up: int = 1,
-                     offset: Tensor | None = None) -> Tensor:
+def modulated_conv2d(
+    x: Tensor, weight: Tensor, styles: Tensor, *, gain: float = 1.0, up: int = 1, offset: Tensor | None = None
+) -> Tensor:
     """StyleGAN2's modulated and demodulated convolution (equations 1 to 3).
 
     x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W). `gain` multiplies the result
@@ -110,14 +128,18 @@ def prefers_per_sample_weights(x: Tensor, weight: Tensor, up: int) -> bool:
     return pixels >= 3 * weight.shape[0] * weight.shape[2] * weight.shape[3]
 
 
-def scaled_activations(x: Tensor, weight: Tensor, styles: Tensor, *, gain: float, up: int, offset: Tensor | None) -> Tensor:
-    """The modulated convolution with one weight for all samples: scale the input by s, the output by the demodulation."""
+def scaled_activations(
+    x: Tensor, weight: Tensor, styles: Tensor, *, gain: float, up: int, offset: Tensor | None
+) -> Tensor:
+    """One weight for all samples: scale the input by s, the output by the demodulation."""
     out_scale = (demodulation(weight, styles) * gain).to(x.dtype)[:, :, None, None]
     y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up=up, groups=1)
     return y * out_scale if offset is None else torch.addcmul(offset.to(y.dtype), y, out_scale)
 
 
-def per_sample_weights(x: Tensor, weight: Tensor, styles: Tensor, *, gain: float, up: int, offset: Tensor | None) -> Tensor:
+def per_sample_weights(
+    x: Tensor, weight: Tensor, styles: Tensor, *, gain: float, up: int, offset: Tensor | None
+) -> Tensor:
     """The modulated convolution as published: a weight per sample, and the batch as groups of one convolution."""
     num, (out_channels, in_channels) = len(x), weight.shape[:2]
     scale = styles[:, None, :] * (demodulation(weight, styles) * gain)[:, :, None]  # (N, O, I)
@@ -133,7 +155,9 @@ def _convolve(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Tensor:
     if up == 1:
         return conv2d(x, weight, padding=weight.shape[2] // 2, groups=groups, is_parameter=is_parameter)
     transposed = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # (I, O/groups, k, k)
-    return blur(conv_transpose2d(x, transposed, stride=2, groups=groups, is_parameter=is_parameter), padding=1, gain=4.0)
+    return blur(
+        conv_transpose2d(x, transposed, stride=2, groups=groups, is_parameter=is_parameter), padding=1, gain=4.0
+    )
 
 
 def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:

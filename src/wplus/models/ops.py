@@ -20,7 +20,9 @@ from torch import Tensor
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
 
 
-def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True) -> Tensor:
+def conv2d(
+    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True
+) -> Tensor:
     """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k).
 
     `is_parameter` False says that the weight was computed from inputs: `no_weight_gradients` then leaves it alone.
@@ -30,8 +32,9 @@ def conv2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, grou
     return _Convolution.apply(x, weight, (stride, padding, 0, groups, False), is_parameter)
 
 
-def conv_transpose2d(x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1,
-                     is_parameter: bool = True) -> Tensor:
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True
+) -> Tensor:
     """`F.conv_transpose2d` without bias, with fast derivatives of every order. weight (C, O/groups, k, k)."""
     if not torch.is_grad_enabled():
         return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=groups)
@@ -82,7 +85,9 @@ _Geometry = tuple[int, int, int, int, bool]
 
 def _aten(x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
     stride, padding, extra, groups, transposed = geometry
-    return torch.ops.aten.convolution(x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups)
+    return torch.ops.aten.convolution(
+        x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups
+    )
 
 
 def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int) -> _Geometry:
@@ -117,7 +122,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """dL/dw of y = conv(x, w), from x and dL/dy; bilinear, so its own derivatives are convolutions with dL/dw's gradient."""
+    """dL/dw of y = conv(x, w), from x and dL/dy; bilinear, so its own derivatives are convolutions."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, grad: Tensor, shape: tuple[int, ...], geometry: _Geometry) -> Tensor:

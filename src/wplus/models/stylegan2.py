@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): generator and discriminator.
+"""StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): both networks.
 
 Parameter names follow NVlabs' PyTorch release, so that its checkpoints map one to one. Shapes in comments: N batch,
 C channels, H = W the resolution of the block.
@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, leaky_relu, modulated_conv2d, normalize_second_moment
+from wplus.models.layers import (
+    SQRT2,
+    EqualizedConv2d,
+    EqualizedLinear,
+    leaky_relu,
+    modulated_conv2d,
+    normalize_second_moment,
+)
 from wplus.models.network import Network
 from wplus.models.ops import upsample
 
@@ -49,7 +56,9 @@ class MappingNetwork(nn.Module):
     With z_dim = 0 it maps labels alone, as in the conditional discriminator. `num_ws` None returns w as (N, w_dim).
     """
 
-    def __init__(self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int, lr_mul: float = 0.01) -> None:
+    def __init__(
+        self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int, lr_mul: float = 0.01
+    ) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
         widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * num_layers
@@ -60,8 +69,13 @@ class MappingNetwork(nn.Module):
         if num_ws is not None:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
-    def forward(self, z: Tensor | None, c: Tensor | None = None, truncation_psi: float = 1.0,
-                truncation_cutoff: int | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor | None,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
         """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
 
         Truncation pulls the first `truncation_cutoff` layers (None: all) towards the mean: w_avg + psi (w - w_avg).
@@ -77,12 +91,16 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim:
             if z is None or z.shape[1:] != (self.z_dim,):
-                raise UserError(f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim}).")
+                raise UserError(
+                    f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim})."
+                )
             parts.append(normalize_second_moment(z.to(torch.float32)))
         if self.c_dim:
             if c is None or c.shape[1:] != (self.c_dim,):
-                raise UserError(f"Labels of shape {None if c is None else tuple(c.shape)} do not fit; "
-                                f"this conditional network takes (N, {self.c_dim}).")
+                raise UserError(
+                    f"Labels of shape {None if c is None else tuple(c.shape)} do not fit; "
+                    f"this conditional network takes (N, {self.c_dim})."
+                )
             parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
         return torch.cat(parts, dim=1)
 
@@ -101,8 +119,16 @@ class MappingNetwork(nn.Module):
 class SynthesisLayer(nn.Module):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, up: int = 1,
-                 conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        up: int = 1,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.up, self.resolution, self.conv_clamp = up, resolution, conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
@@ -144,27 +170,42 @@ class ToRGB(nn.Module):
 class SynthesisBlock(nn.Module):
     """One resolution: (up-)convolution, convolution, colours added to the upsampled image of the block below."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, w_dim: int, resolution: int, img_channels: int,
-                 conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.resolution, self.compute_dtype = resolution, torch.float32
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2, conv_clamp=conv_clamp)
-        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp)
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2, conv_clamp=conv_clamp
+            )
+        self.conv1 = SynthesisLayer(
+            out_channels, out_channels, w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp
+        )
         self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp)
 
     @property
     def layers(self) -> list[SynthesisLayer]:
+        """One at the lowest resolution, two above."""
         return [self.conv1] if hasattr(self, "const") else [self.conv0, self.conv1]
 
-    def forward(self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor]:
         """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
         if x is None:
             x = self.const.to(self.compute_dtype).expand(len(ws[0]), -1, -1, -1)
         x = x.to(self.compute_dtype)
-        for layer, w, layer_noise in zip(self.layers, ws, noise):
+        for layer, w, layer_noise in zip(self.layers, ws, noise, strict=False):
             x = layer(x, w, layer_noise)
         rgb = self.torgb(x, ws[-1])
         return x, rgb if img is None else upsample(img) + rgb
@@ -173,21 +214,31 @@ class SynthesisBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
 
-    def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int,
-                 conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        w_dim: int,
+        img_channels: int,
+        channel_base: int,
+        channel_max: int,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.resolutions = block_resolutions(resolution)
         self.w_dim, self.num_ws = w_dim, 2 * len(self.resolutions)
         in_channels = 0
         for res in self.resolutions:
             out_channels = num_channels(res, channel_base, channel_max)
-            block = SynthesisBlock(in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels,
-                                   conv_clamp=conv_clamp)
+            block = SynthesisBlock(
+                in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels, conv_clamp=conv_clamp
+            )
             setattr(self, f"b{res}", block)
             in_channels = out_channels
 
     @property
     def blocks(self) -> list[SynthesisBlock]:
+        """Coarse to fine."""
         return [getattr(self, f"b{res}") for res in self.resolutions]
 
     @property
@@ -252,19 +303,45 @@ class Generator(Network):
         conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
     """
 
-    def __init__(self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
-                 num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512, conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        z_dim: int = 512,
+        w_dim: int = 512,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        num_mapping_layers: int = 8,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
-        self.synthesis = SynthesisNetwork(resolution=resolution, w_dim=w_dim, img_channels=img_channels, channel_base=channel_base,
-                                          channel_max=channel_max, conv_clamp=conv_clamp)
+        self.synthesis = SynthesisNetwork(
+            resolution=resolution,
+            w_dim=w_dim,
+            img_channels=img_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            conv_clamp=conv_clamp,
+        )
         self.register_load_state_dict_pre_hook(_drop_filters)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
+        self.mapping = MappingNetwork(
+            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
+        )
 
-    def forward(self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
-                noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: NoiseMode = "const",
+        noise: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
         return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
@@ -273,15 +350,17 @@ class Generator(Network):
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Append one map: the standard deviation over groups of images, averaged over channels and pixels (ProGAN, section 3).
+    """Append one map: the standard deviation over groups of images, mean over channels and pixels (ProGAN, section 3).
 
     Image n belongs to group n mod (N / group size). (N, C, H, W) -> (N, C + 1, H, W).
     """
     num, _, height, width = x.shape
     group = min(group_size, num)
     if num % group:
-        raise UserError(f"A batch of {num} images cannot be divided into groups of {group}; "
-                        "the batch must be a multiple of mbstd_group_size.")
+        raise UserError(
+            f"A batch of {num} images cannot be divided into groups of {group}; "
+            "the batch must be a multiple of mbstd_group_size."
+        )
     y = x.to(torch.float32).view(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
     y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
     y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
@@ -291,14 +370,23 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 class DiscriminatorBlock(nn.Module):
     """Residual block that halves the resolution; the first one also reads the image."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int,
-                 conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        resolution: int,
+        img_channels: int,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.resolution, self.compute_dtype = resolution, torch.float32
         if img_channels:
             self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True, conv_clamp=conv_clamp)
         self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True, conv_clamp=conv_clamp)
-        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5), conv_clamp=conv_clamp)
+        self.conv1 = EqualizedConv2d(
+            in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5), conv_clamp=conv_clamp
+        )
         self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=math.sqrt(0.5))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -312,7 +400,9 @@ class DiscriminatorBlock(nn.Module):
 class DiscriminatorEpilogue(nn.Module):
     """4x4 features -> logit, or features to compare with the label's embedding."""
 
-    def __init__(self, channels: int, *, out_features: int, mbstd_group_size: int, conv_clamp: float | None = None) -> None:
+    def __init__(
+        self, channels: int, *, out_features: int, mbstd_group_size: int, conv_clamp: float | None = None
+    ) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
         self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True, conv_clamp=conv_clamp)
@@ -332,27 +422,45 @@ class Discriminator(Network):
     must divide the batch.
     """
 
-    def __init__(self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768, channel_max: int = 512,
-                 mbstd_group_size: int = 4, num_mapping_layers: int = 8, conv_clamp: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        mbstd_group_size: int = 4,
+        num_mapping_layers: int = 8,
+        conv_clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
         self.block_resolutions = block_resolutions(resolution)[:0:-1]
         for res in self.block_resolutions:
-            block = DiscriminatorBlock(num_channels(res, channel_base, channel_max), num_channels(res // 2, channel_base, channel_max),
-                                       resolution=res, img_channels=img_channels if res == resolution else 0, conv_clamp=conv_clamp)
+            block = DiscriminatorBlock(
+                num_channels(res, channel_base, channel_max),
+                num_channels(res // 2, channel_base, channel_max),
+                resolution=res,
+                img_channels=img_channels if res == resolution else 0,
+                conv_clamp=conv_clamp,
+            )
             setattr(self, f"b{res}", block)
         top = num_channels(4, channel_base, channel_max)
-        self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size,
-                                       conv_clamp=conv_clamp)
+        self.b4 = DiscriminatorEpilogue(
+            top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size, conv_clamp=conv_clamp
+        )
         self.register_load_state_dict_pre_hook(_drop_filters)
         if c_dim:
             self.mapping = MappingNetwork(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), higher is more real."""
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
         expected = (self.img_channels, self.resolution, self.resolution)
         if tuple(img.shape[1:]) != expected:
-            raise UserError(f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {', '.join(map(str, expected))}).")
+            raise UserError(
+                f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, *{expected})."
+            )
         x = img
         for res in self.block_resolutions:
             x = getattr(self, f"b{res}")(x)

@@ -52,7 +52,7 @@ class StopAtKimg(Callback):
 
 
 class Log(Callback):
-    """Every `interval` images: means of the losses and statistics since the last time, speed, memory; stops a lost run."""
+    """Every `interval` images: means of losses and statistics since the last time, speed, memory; stops a lost run."""
 
     def __init__(self, tracker: Any, *, interval: int, max_skipped_in_a_row: int) -> None:
         self.tracker, self.interval, self.max_skipped = tracker, interval, max_skipped_in_a_row
@@ -71,13 +71,19 @@ class Log(Callback):
         now = time.monotonic()
         seconds, images = max(now - self._since, 1e-9), game.images_seen - self._nimg
         self._since, self._nimg = now, game.images_seen
-        return {"progress/kimg_per_s": images / 1000 / seconds, "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
-                "progress/peak_memory_gb": _peak_memory_gb(game.device)}
+        return {
+            "progress/kimg_per_s": images / 1000 / seconds,
+            "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
+            "progress/peak_memory_gb": _peak_memory_gb(game.device),
+        }
 
     def _refuse_to_go_on(self, game: GanGame, skipped: float) -> None:
         if skipped >= self.max_skipped:
-            raise Diverged(f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite (allowed: {self.max_skipped - 1}) "
-                           f"at {game.images_seen / 1000:g} kimg; the last good checkpoint is kept.")
+            raise Diverged(
+                f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite "
+                f"(allowed: {self.max_skipped - 1}) at {game.images_seen / 1000:g} kimg; "
+                "the last good checkpoint is kept."
+            )
 
 
 class Snapshot(Callback):
@@ -132,7 +138,7 @@ class LeaveOnSignal(Callback):
         trainer.should_stop = trainer.should_stop or self._anybody_asked(trainer, game)
 
     def _anybody_asked(self, trainer: Trainer, game: GanGame) -> bool:
-        """All processes must leave after the same step; the exchange waits for the device, so it is not made in every step."""
+        """All processes must leave after the same step; the exchange waits for the device, so it is rare."""
         asked = self.received is not None
         if trainer.world_size == 1:
             return asked

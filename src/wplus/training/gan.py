@@ -49,9 +49,18 @@ class GanGame(LightningModule):
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
     """
 
-    def __init__(self, generator: nn.Module, discriminator: nn.Module, *, generator_loss: GeneratorLoss,
-                 discriminator_loss: DiscriminatorLoss, recipe: Recipe, seed: int = 0, num_micro: int = 1,
-                 labels: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        *,
+        generator_loss: GeneratorLoss,
+        discriminator_loss: DiscriminatorLoss,
+        recipe: Recipe,
+        seed: int = 0,
+        num_micro: int = 1,
+        labels: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
@@ -63,8 +72,13 @@ class GanGame(LightningModule):
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
-        self.identity: dict[str, Any] = {"recipe": asdict(recipe), "generator": generator.arguments,
-                                         "discriminator": discriminator.arguments, "seed": seed, "num_micro": num_micro}
+        self.identity: dict[str, Any] = {
+            "recipe": asdict(recipe),
+            "generator": generator.arguments,
+            "discriminator": discriminator.arguments,
+            "seed": seed,
+            "num_micro": num_micro,
+        }
         self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
 
@@ -123,7 +137,9 @@ class GanGame(LightningModule):
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = ema_decay(self.recipe.batch_size, self.images_seen, half_life_kimg=self.recipe.ema_kimg, rampup=self.recipe.ema_rampup)
+        decay = ema_decay(
+            self.recipe.batch_size, self.images_seen, half_life_kimg=self.recipe.ema_kimg, rampup=self.recipe.ema_rampup
+        )
         update_ema(self.ema, self.generator, decay)
 
     # --- the phases -------------------------------------------------------------------------------------------------
@@ -195,10 +211,14 @@ class GanGame(LightningModule):
             mix_from = int(torch.randint(1, generator.num_ws, ()))
         index = torch.randint(len(self.labels), (num,), device=device)
         shape = (num, generator.img_channels, generator.resolution, generator.resolution)
-        return Draw(z=torch.randn(num, generator.z_dim, device=device), c=self.labels[index],
-                    noise=tuple(generator.synthesis.random_noise(num)), mix_from=mix_from,
-                    z_mix=torch.randn(num, generator.z_dim, device=device),
-                    pl_noise=torch.randn(shape, device=device) if path_length else None)
+        return Draw(
+            z=torch.randn(num, generator.z_dim, device=device),
+            c=self.labels[index],
+            noise=tuple(generator.synthesis.random_noise(num)),
+            mix_from=mix_from,
+            z_mix=torch.randn(num, generator.z_dim, device=device),
+            pl_noise=torch.randn(shape, device=device) if path_length else None,
+        )
 
     def _styles(self, sample: Draw) -> tuple[Tensor, Tensor]:
         """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
@@ -238,8 +258,10 @@ class GanGame(LightningModule):
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for either network, corrected for lazy regularisation (StyleGAN2, appendix B)."""
         recipe = self.recipe
-        return [self._adam(self.generator, recipe.lr_generator, recipe.pl_interval if recipe.pl_weight else None),
-                self._adam(self.discriminator, recipe.lr_discriminator, recipe.r1_interval if recipe.gamma else None)]
+        return [
+            self._adam(self.generator, recipe.lr_generator, recipe.pl_interval if recipe.pl_weight else None),
+            self._adam(self.discriminator, recipe.lr_discriminator, recipe.r1_interval if recipe.gamma else None),
+        ]
 
     def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Optimizer:
         """With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1)."""

@@ -13,8 +13,10 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], path: o
     before, now = _flat(saved), _flat(current)
     for key in sorted(set(before) | set(now)):
         if before.get(key) != now.get(key):
-            raise UserError(f"Cannot continue from '{path}': {key} was {before.get(key)!r} and is now {now.get(key)!r}; "
-                            "repeat the old setting or choose another run_dir.")
+            raise UserError(
+                f"Cannot continue from '{path}': {key} was {before.get(key)!r} and is now {now.get(key)!r}; "
+                "repeat the old setting or choose another run_dir."
+            )
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Randomness at a step is a pure function of (seed, rank, images seen, phase), so a resumed run draws what it would have drawn."""
+"""Randomness at a step is a pure function of (seed, rank, images seen, phase), so a run can resume."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ class Draw:
 
     def take(self, index: Tensor) -> Draw:
         """The part of the draw that belongs to the images `index`."""
+
         def part(value: object) -> object:
             if isinstance(value, Tensor):
                 return value[index]
             return tuple(item[index] for item in value) if isinstance(value, tuple) else value
+
         return replace(self, **{f.name: part(getattr(self, f.name)) for f in fields(self)})
 
 
 def micro_batches(batch_size: int, num_micro: int, group_size: int) -> list[Tensor]:
     """Split the images 0..batch_size-1 into `num_micro` index lists that keep the minibatch-stddev groups whole.
 
-    Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the same
-    grouping rule, makes the accumulated gradient equal to that of the full batch.
+    Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the
+    same grouping rule, makes the accumulated gradient equal to that of the full batch.
     """
     group = min(group_size, batch_size)
     columns = torch.arange(batch_size).view(group, batch_size // group)

@@ -39,7 +39,7 @@ class Recipe:
 
 
 def auto(resolution: int, batch_size: int | None) -> Derived:
-    """StyleGAN2-ADA's `auto` for one device, resolved from resolution and batch alone, never from the number of devices.
+    """StyleGAN2-ADA's `auto` for one device, from resolution and batch alone, never from the number of devices.
 
     (With the device count in the formula, as published, the same config is another experiment on another machine.)
     """
@@ -59,14 +59,19 @@ def auto(resolution: int, batch_size: int | None) -> Derived:
 
 
 def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
-    """The numbers after overriding, each with its reason; None in `given` means: derive. UserError for unknown names."""
+    """The numbers after overriding, each with its reason; None in `given` means: derive. UserError: unknown name."""
     unknown = sorted(set(given) - set(derived))
     if unknown:
         raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(derived))}.")
-    return {name: (value, why) if given.get(name) is None else (given[name], "given") for name, (value, why) in derived.items()}
+    return {
+        name: (value, why) if given.get(name) is None else (given[name], "given")
+        for name, (value, why) in derived.items()
+    }
 
 
 def explain(numbers: Derived) -> str:
     """One line per number: what it is and why."""
-    return "\n".join(f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
-                     for name, (value, why) in numbers.items())
+    return "\n".join(
+        f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
+        for name, (value, why) in numbers.items()
+    )

@@ -34,8 +34,16 @@ class Schedule:
     """Stop when so many optimizer steps in a row had a gradient that was not finite."""
 
 
-def fit(game: GanGame, loader: Iterable[Any], *, schedule: Schedule, place: Place, output_dir: str | Path, tracker: Any,
-        export: Callable[[GanGame], None]) -> str:
+def fit(
+    game: GanGame,
+    loader: Iterable[Any],
+    *,
+    schedule: Schedule,
+    place: Place,
+    output_dir: str | Path,
+    tracker: Any,
+    export: Callable[[GanGame], None],
+) -> str:
     """Train `game` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
 
     `loader` yields (uint8 images, labels) for ever and starts at the game's clock when iterated; `export(game)` writes
@@ -47,9 +55,12 @@ def fit(game: GanGame, loader: Iterable[Any], *, schedule: Schedule, place: Plac
         export(game)
         return "finished"
     leave = LeaveOnSignal()
-    callbacks = [StopAtKimg(round(schedule.kimg * 1000)), leave,
-                 Log(tracker, interval=round(schedule.log_kimg * 1000), max_skipped_in_a_row=schedule.max_skipped_in_a_row),
-                 Snapshot(folder, export, interval=round(schedule.snapshot_kimg * 1000), keep=schedule.keep_checkpoints)]
+    callbacks = [
+        StopAtKimg(round(schedule.kimg * 1000)),
+        leave,
+        Log(tracker, interval=round(schedule.log_kimg * 1000), max_skipped_in_a_row=schedule.max_skipped_in_a_row),
+        Snapshot(folder, export, interval=round(schedule.snapshot_kimg * 1000), keep=schedule.keep_checkpoints),
+    ]
     with _quiet_lightning():
         _trainer(place, callbacks).fit(game, loader, ckpt_path=resume)
     return "finished" if leave.received is None else "interrupted"
@@ -68,10 +79,21 @@ def _resume(game: GanGame, folder: Path, tracker: Any) -> Path | None:
 def _trainer(place: Place, callbacks: list[Any]) -> Trainer:
     """Lightning for devices, processes and checkpoints; progress, logs and the end of the run are ours (the clock)."""
     index = [place.device.index] if place.device.index is not None else place.devices
-    return Trainer(accelerator=place.device.type, devices=index, num_nodes=place.num_nodes,
-                   strategy=UnwrappedDDPStrategy() if place.world_size > 1 else "auto",
-                   plugins=[AtomicCheckpointIO()], callbacks=callbacks, max_epochs=-1, logger=False, enable_checkpointing=False,
-                   enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, inference_mode=False)
+    return Trainer(
+        accelerator=place.device.type,
+        devices=index,
+        num_nodes=place.num_nodes,
+        strategy=UnwrappedDDPStrategy() if place.world_size > 1 else "auto",
+        plugins=[AtomicCheckpointIO()],
+        callbacks=callbacks,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+    )
 
 
 class _quiet_lightning:
@@ -84,7 +106,9 @@ class _quiet_lightning:
         self._warnings.__enter__()
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")  # the moving average
+        warnings.filterwarnings(
+            "ignore", message=".*module.s. in eval mode at the start of training.*"
+        )  # the moving average
 
     def __exit__(self, *_: object) -> None:
         self._warnings.__exit__(None, None, None)

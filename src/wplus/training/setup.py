@@ -1,4 +1,4 @@
-"""From data and numbers to a game that can start: the preset fills what was left open, and impossible batches are refused."""
+"""From data and numbers to a game that can start: the preset fills what is open, impossible batches are refused."""
 
 from __future__ import annotations
 
@@ -56,9 +56,19 @@ class Place:
         return int(os.environ.get("NODE_RANK", 0)) * self.devices + int(os.environ.get("LOCAL_RANK", 0))
 
 
-def make_game(data: Any, *, generator: partial, discriminator: partial, generator_loss: GeneratorLoss,
-              discriminator_loss: DiscriminatorLoss, preset: Callable[[int, int | None], Derived], recipe: Mapping[str, Any],
-              place: Place, seed: int = 0, micro_batch_size: int | None = None) -> tuple[GanGame, Derived]:
+def make_game(
+    data: Any,
+    *,
+    generator: partial,
+    discriminator: partial,
+    generator_loss: GeneratorLoss,
+    discriminator_loss: DiscriminatorLoss,
+    preset: Callable[[int, int | None], Derived],
+    recipe: Mapping[str, Any],
+    place: Place,
+    seed: int = 0,
+    micro_batch_size: int | None = None,
+) -> tuple[GanGame, Derived]:
     """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
 
     `generator` and `discriminator` are partial constructors whose None keywords the preset fills; `recipe` overrides
@@ -75,8 +85,15 @@ def make_game(data: Any, *, generator: partial, discriminator: partial, generato
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
     networks = [_fill(part, values)(**shape) for part in (generator, discriminator)]
     _set_precision(networks, place)
-    game = GanGame(*networks, generator_loss=generator_loss, discriminator_loss=discriminator_loss, seed=seed, num_micro=num_micro,
-                   recipe=Recipe(**{field.name: values[field.name] for field in fields(Recipe)}), labels=data.labels)
+    game = GanGame(
+        *networks,
+        generator_loss=generator_loss,
+        discriminator_loss=discriminator_loss,
+        seed=seed,
+        num_micro=num_micro,
+        recipe=Recipe(**{field.name: values[field.name] for field in fields(Recipe)}),
+        labels=data.labels,
+    )
     game.identity.update(data=data.fingerprint, world_size=place.world_size)
     return game, numbers
 
@@ -100,8 +117,10 @@ def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
     if local % micro:
         raise UserError(f"micro_batch_size {micro} does not divide the {local} images of each process.")
     if micro % min(group, local):
-        raise UserError(f"mbstd_group_size {group} does not divide the {micro} images that pass the discriminator together; "
-                        f"choose a divisor of {micro}.")
+        raise UserError(
+            f"mbstd_group_size {group} does not divide the {micro} images that pass the discriminator together; "
+            f"choose a divisor of {micro}."
+        )
     return local // micro
 
 
@@ -109,7 +128,9 @@ def _set_precision(networks: list[nn.Module], place: Place) -> None:
     if place.precision not in ("auto", "bf16", "float32"):
         raise UserError(f"precision '{place.precision}' is not known; it must be auto, bf16 or float32.")
     if place.precision == "bf16" and place.device.type == "cpu":
-        raise UserError("precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32.")
+        raise UserError(
+            "precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32."
+        )
     if place.precision == "bf16" or (place.precision == "auto" and place.device.type == "cuda"):
         for network in networks:
             set_bf16_resolutions(network, BF16_RESOLUTIONS)

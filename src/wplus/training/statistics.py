@@ -27,4 +27,4 @@ class RunningMeans:
         names = list(self._sums)
         values = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
         self._sums, self._counts = {}, {}
-        return dict(zip(names, values))
+        return dict(zip(names, values, strict=True))
