@@ -99,7 +99,7 @@ def test_the_same_networks_make_the_same_bytes(tmp_path):
 
 def test_other_tools_can_open_the_file(saved):
     with safe_open(saved, framework="np") as file:
-        assert file.metadata()["format"] == "pt"
+        assert json.loads(file.metadata()["wplus"])["version"] == 1
         assert "generator.synthesis.b4.const" in file.keys()  # noqa: SIM118 (not a dict)
 
 

@@ -84,7 +84,8 @@ def save(
         for role, net in networks.items()
         for name, tensor in net.state_dict().items()
     }
-    content = to_bytes(tensors, metadata={"format": "pt", "wplus": json.dumps(header)})
+    # One entry: safetensors writes several in random order, and the same networks shall make the same file.
+    content = to_bytes(tensors, metadata={"wplus": json.dumps(header)})
     return atomic_write(path, lambda file: file.write(content))
 
 

@@ -80,7 +80,7 @@ def save_latent(path: str | Path, latent: Latent) -> Path:
     if latent.label is not None:
         tensors["label"] = latent.label
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = to_bytes(tensors, metadata={"format": "pt", "wplus_latent": json.dumps(header)})
+    content = to_bytes(tensors, metadata={"wplus_latent": json.dumps(header)})
     return atomic_write(path, lambda file: file.write(content))
 
 

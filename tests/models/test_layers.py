@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 
 import pytest
@@ -9,14 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from wplus.models import layers
-from wplus.models.ops import blur, downsample
+from wplus.models.ops import blur, downsample, no_weight_gradients
 
 
 def published_leaky_relu(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
-def grouped_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
+def published_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
     """StyleGAN2 as published: one weight per sample, normalised, all samples in one grouped convolution."""
     num, ins = styles.shape
     weights = weight[None] * styles[:, None, :, None, None]  # (N, O, I, k, k)
@@ -29,32 +31,51 @@ def grouped_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
     return blur(y.view(num, -1, *y.shape[2:]), padding=1, gain=4.0)
 
 
+FORMS = [layers.scaled_activations, layers.per_sample_weights]
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("up", "kernel"), [(1, 1), (1, 3), (2, 3)])
-def test_modulated_conv_equals_the_grouped_form(up, kernel):
+def test_modulated_conv_equals_the_published_form(form, up, kernel):
     x, weight = torch.randn(3, 4, 6, 6, dtype=torch.float64), torch.randn(5, 4, kernel, kernel, dtype=torch.float64)
-    styles = torch.randn(3, 4, dtype=torch.float64)
-    y = layers.modulated_conv2d(x, weight, styles, up=up)
+    styles, noise = torch.randn(3, 4, dtype=torch.float64), torch.randn(3, 1, 6 * up, 6 * up, dtype=torch.float64)
+    expected = published_modulated_conv(x, weight, styles, up=up)
+    y = form(x, weight, styles, gain=1.0, up=up, offset=None)
     assert y.shape == (3, 5, 6 * up, 6 * up)
-    torch.testing.assert_close(y, grouped_modulated_conv(x, weight, styles, up=up))
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(form(x, weight, styles, gain=3.0, up=up, offset=noise), 3 * expected + noise)
+    torch.testing.assert_close(form(x, weight, styles, gain=3.0, up=up, offset=noise[:1]), 3 * expected + noise[:1])
 
 
-def test_modulated_conv_has_the_grouped_forms_second_derivatives():
+@pytest.mark.parametrize("skip_weights", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_modulated_conv_has_the_published_forms_second_derivatives(form, skip_weights):
+    """Also where the first pass skips the gradients of parameters: a modulated weight carries those of the styles."""
     x, weight = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randn(3, 3, 3, 3, dtype=torch.float64)
     styles = torch.randn(2, 3, dtype=torch.float64)
 
-    def penalty_gradients(convolve) -> list[torch.Tensor]:
+    def penalty_gradients(convolve, around) -> list[torch.Tensor]:
         leaves = [t.clone().requires_grad_() for t in (x, weight, styles)]
-        (by_style,) = torch.autograd.grad(convolve(*leaves, up=2).sin().sum(), leaves[2], create_graph=True)
+        y = convolve(*leaves).sin().sum()
+        with around:
+            (by_style,) = torch.autograd.grad(y, leaves[2], create_graph=True)
         return torch.autograd.grad(by_style.square().sum(), leaves)
 
-    ours = penalty_gradients(layers.modulated_conv2d)
-    torch.testing.assert_close(ours, penalty_gradients(grouped_modulated_conv))
+    around = no_weight_gradients() if skip_weights else contextlib.nullcontext()
+    ours = penalty_gradients(functools.partial(form, gain=1.0, up=2, offset=None), around)
+    expected = penalty_gradients(functools.partial(published_modulated_conv, up=2), contextlib.nullcontext())
+    torch.testing.assert_close(ours, expected)
 
 
-def test_modulated_conv_gain():
-    x, weight, styles = torch.randn(2, 3, 4, 4), torch.randn(3, 3, 3, 3), torch.randn(2, 3)
-    plain = layers.modulated_conv2d(x, weight, styles)
-    torch.testing.assert_close(layers.modulated_conv2d(x, weight, styles, gain=3.0), 3 * plain)
+def test_the_form_follows_the_sizes():
+    """Many pixels and few weights: scale the weights; also the result does not depend on the choice."""
+    few, many = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 32, 32)
+    weight, styles = torch.randn(4, 4, 3, 3), torch.randn(2, 4)
+    for x, form in ((few, layers.scaled_activations), (many, layers.per_sample_weights)):
+        assert layers.prefers_per_sample_weights(x, weight, 1) == (form is layers.per_sample_weights)
+        y = layers.modulated_conv2d(x, weight, styles, gain=2.0)
+        assert torch.equal(y, form(x, weight, styles, gain=2.0, up=1, offset=None))
+        torch.testing.assert_close(y, 2 * published_modulated_conv(x, weight, styles), rtol=1e-4, atol=1e-4)
 
 
 def test_demodulated_outputs_have_unit_weights():

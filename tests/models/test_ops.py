@@ -149,6 +149,15 @@ def test_no_weight_gradients_skips_weights_only():
     torch.testing.assert_close(by_image, torch.autograd.grad(F.conv2d(x, weight).sum(), x)[0])
 
 
+@pytest.mark.parametrize("convolve", [ops.conv2d, ops.conv_transpose2d])
+def test_no_weight_gradients_leaves_computed_weights_alone(convolve):
+    x, weight = tensors((2, 2, 3, 5, 1, 1, 1), transposed=False)
+    expected = torch.autograd.grad(convolve(x, weight).sum(), weight)[0]
+    with ops.no_weight_gradients():
+        (found,) = torch.autograd.grad(convolve(x, weight, is_parameter=False).sum(), weight)
+    torch.testing.assert_close(found, expected)
+
+
 def test_no_weight_gradients_ends_with_its_block_even_when_that_fails():
     x, weight = tensors((2, 3, 3, 5, 1, 1, 1), transposed=False)
     with pytest.raises(ZeroDivisionError), ops.no_weight_gradients():

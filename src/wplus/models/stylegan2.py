@@ -459,7 +459,7 @@ class Discriminator(Network):
         expected = (self.img_channels, self.resolution, self.resolution)
         if tuple(img.shape[1:]) != expected:
             raise UserError(
-                f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, *{expected})."
+                f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {str(expected)[1:]}."
             )
         x = img
         for res in self.block_resolutions:
