@@ -37,8 +37,14 @@ def block_resolutions(resolution: int) -> list[int]:
 
 
 def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps at a resolution: min(channel_base / resolution, channel_max)."""
-    return min(channel_base // resolution, channel_max)
+    """Feature maps at a resolution: min(channel_base / resolution, channel_max); UserError when none are left."""
+    channels = min(channel_base // resolution, channel_max)
+    if channels < 1:
+        raise UserError(
+            f"channel_base={channel_base} and channel_max={channel_max} leave no feature maps at {resolution} px; "
+            f"they must be at least {resolution} and 1."
+        )
+    return channels
 
 
 def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -162,8 +168,9 @@ class ToRGB(nn.Module):
         """
         styles = self.affine(w) * self.weight_gain
         weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, C)
-        bias = self.bias.to(x.dtype).view(1, -1, 1)
-        y = torch.baddbmm(bias, weights, x.flatten(2)).unflatten(2, x.shape[2:])
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, C), a view of channels-last maps
+        y = torch.baddbmm(self.bias.to(x.dtype), pixels, weights.transpose(1, 2))
+        y = y.transpose(1, 2).unflatten(2, x.shape[2:])
         return (y if self.conv_clamp is None else y.clamp(-self.conv_clamp, self.conv_clamp)).to(torch.float32)
 
 
@@ -203,7 +210,8 @@ class SynthesisBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
         if x is None:
-            x = self.const.to(self.compute_dtype).expand(len(ws[0]), -1, -1, -1)
+            # Channels last from here on: convolutions, and the passes between them, are faster for it.
+            x = self.const.expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = x.to(self.compute_dtype)
         for layer, w, layer_noise in zip(self.layers, ws, noise, strict=False):
             x = layer(x, w, layer_noise)
@@ -361,7 +369,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
             f"A batch of {num} images cannot be divided into groups of {group}; "
             "the batch must be a multiple of mbstd_group_size."
         )
-    y = x.to(torch.float32).view(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
+    y = x.to(torch.float32).reshape(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
     y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
     y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
     return torch.cat([x, y], dim=1)
@@ -461,7 +469,7 @@ class Discriminator(Network):
             raise UserError(
                 f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {str(expected)[1:]}."
             )
-        x = img
+        x = img.contiguous(memory_format=torch.channels_last)
         for res in self.block_resolutions:
             x = getattr(self, f"b{res}")(x)
         x = self.b4(x)
