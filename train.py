@@ -17,6 +17,7 @@ def main(cfg: dict[str, Any]) -> float:
 
     refuse_sweep_of_processes(cfg["trainer"])
     place = Place.prepare(cfg["device"], **cfg["trainer"])
+    schedule = Schedule(**cfg["schedule"])
     data = build(cfg["data"], split="train")
     parts = {**build(cfg["model"]), **build(cfg["loss"]), **build(cfg["training"])}
     game, numbers = make_game(data, **parts, place=place, seed=cfg["seed"])
@@ -40,7 +41,7 @@ def main(cfg: dict[str, Any]) -> float:
         status = fit(
             game,
             batches,
-            schedule=Schedule(**cfg["schedule"]),
+            schedule=schedule,
             place=place,
             output_dir=folder,
             tracker=tracker,

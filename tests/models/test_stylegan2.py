@@ -77,6 +77,13 @@ def test_num_channels():
     assert [num_channels(r, 16384, 512) for r in (4, 32, 64, 256)] == [512, 512, 256, 64]
 
 
+@pytest.mark.parametrize(("base", "largest"), [(15, 8), (128, 0), (-5, 8)])
+@pytest.mark.parametrize("network", [Generator, Discriminator])
+def test_networks_without_feature_maps_are_refused(network, base, largest):
+    with pytest.raises(UserError, match=rf"^channel_base={base} and channel_max={largest} leave no feature maps at"):
+        network(resolution=16, channel_base=base, channel_max=largest)
+
+
 def test_parameter_names_are_nvlabs():
     layer = {"affine.weight", "affine.bias", "weight", "bias", "noise_strength", "noise_const"}
     colours = {"affine.weight", "affine.bias", "weight", "bias"}

@@ -165,7 +165,7 @@ class GanGame(LightningModule):
         micro-batches can add up.
         """
         recipe = self.recipe
-        count = len(real) // recipe.pl_batch_shrink
+        count = max(len(real) // recipe.pl_batch_shrink, 1)
         draw = self._draw(count, path_length=True)
         parts = list(torch.arange(count).chunk(min(self.num_micro, count)))
         lengths_of = [self._lengths(draw.take(part)) for part in parts[:1]] if len(parts) == 1 else None

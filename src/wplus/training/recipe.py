@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from wplus.errors import UserError
 
+_HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
 Derived = dict[str, tuple[Any, str]]  # name -> (value, why)
 
 
@@ -59,14 +61,30 @@ def auto(resolution: int, batch_size: int | None) -> Derived:
 
 
 def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
-    """The numbers after overriding, each with its reason; None in `given` means: derive. UserError: unknown name."""
+    """The numbers after overriding, each with its reason; None in `given` means: derive.
+
+    UserError for an unknown name, or a number that cannot be: below 1 where it counts something, else negative.
+    """
     unknown = sorted(set(given) - set(derived))
     if unknown:
         raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(derived))}.")
+    for name, value in given.items():
+        if value is not None:
+            whole = isinstance(derived[name][0], int)
+            check_number(name, value, lowest=1 if whole else 0, highest=_HIGHEST.get(name), whole=whole)
     return {
         name: (value, why) if given.get(name) is None else (given[name], "given")
         for name, (value, why) in derived.items()
     }
+
+
+def check_number(name: str, value: Any, *, lowest: float, highest: float | None = None, whole: bool = False) -> None:
+    """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
+    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= (math.inf if highest is None else highest) or value == math.inf:
+        limit = "" if highest is None else f" and at most {highest:g}"
+        kind = "whole number" if whole else "number"
+        raise UserError(f"{name}={value} is not allowed; it must be a {kind} of at least {lowest:g}{limit}.")
 
 
 def explain(numbers: Derived) -> str:

@@ -18,6 +18,7 @@ from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 from wplus.training.distributed import UnwrappedDDPStrategy
 from wplus.training.gan import GanGame
 from wplus.training.identity import check_same_run
+from wplus.training.recipe import check_number
 from wplus.training.setup import Place
 
 
@@ -32,6 +33,13 @@ class Schedule:
     keep_checkpoints: int = 2
     max_skipped_in_a_row: int = 32
     """Stop when so many optimizer steps in a row had a gradient that was not finite."""
+
+    def __post_init__(self) -> None:
+        check_number("schedule.kimg", self.kimg, lowest=0)
+        for name in ("log_kimg", "snapshot_kimg"):
+            check_number(f"schedule.{name}", getattr(self, name), lowest=0.001)
+        for name in ("keep_checkpoints", "max_skipped_in_a_row"):
+            check_number(f"schedule.{name}", getattr(self, name), lowest=1, whole=True)
 
 
 def fit(

@@ -13,6 +13,7 @@ from wplus.checkpoint import save
 from wplus.images import image_grid, save_png, watchable_scale
 from wplus.training.gan import GanGame
 from wplus.training.randomness import step_seed
+from wplus.training.recipe import check_number
 
 GRID_COLUMNS = 8
 BATCH = 16
@@ -27,6 +28,7 @@ class Exporter:
     """
 
     def __init__(self, folder: Path, tracker: Any, data: Any, *, seed: int, num_samples: int) -> None:
+        check_number("num_samples", num_samples, lowest=1, whole=True)
         self.folder, self.tracker, self.data, self.seed, self.num_samples = folder, tracker, data, seed, num_samples
 
     def __call__(self, game: GanGame) -> None:

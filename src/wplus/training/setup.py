@@ -16,7 +16,7 @@ from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
 from wplus.training.randomness import step_seed
-from wplus.training.recipe import Derived, Recipe, resolve
+from wplus.training.recipe import Derived, Recipe, check_number, resolve
 
 BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
 
@@ -31,6 +31,16 @@ class Place:
     num_nodes: int = 1
     precision: str = "auto"
     """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere; or bf16, float32."""
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            check_number(name, getattr(self, name), lowest=1, whole=True)
+        if self.precision not in ("auto", "bf16", "float32"):
+            raise UserError(f"precision '{self.precision}' is not known; it must be auto, bf16 or float32.")
+        if self.precision == "bf16" and self.device.type == "cpu":
+            raise UserError(
+                "precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32."
+            )
 
     @classmethod
     def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Place:
@@ -76,6 +86,8 @@ def make_game(
     Returns the game and its numbers, each with the reason for it. UserError for a batch that cannot be divided.
     """
     open_keys = {name: value for part in (generator, discriminator) for name, value in part.keywords.items()}
+    if recipe.get("batch_size") is not None:
+        check_number("batch_size", recipe["batch_size"], lowest=1, whole=True)
     derived = preset(data.resolution, recipe.get("batch_size"))
     given = {**recipe, **{name: value for name, value in open_keys.items() if name in derived}}
     numbers = resolve({**_defaults(), **derived}, given)
@@ -113,6 +125,8 @@ def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
     if batch % world:
         raise UserError(f"batch_size {batch} cannot be shared by {world} processes; it must be a multiple of {world}.")
     local = batch // world
+    if micro is not None:
+        check_number("micro_batch_size", micro, lowest=1, whole=True)
     micro = micro or local
     if local % micro:
         raise UserError(f"micro_batch_size {micro} does not divide the {local} images of each process.")
@@ -125,12 +139,6 @@ def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
 
 
 def _set_precision(networks: list[nn.Module], place: Place) -> None:
-    if place.precision not in ("auto", "bf16", "float32"):
-        raise UserError(f"precision '{place.precision}' is not known; it must be auto, bf16 or float32.")
-    if place.precision == "bf16" and place.device.type == "cpu":
-        raise UserError(
-            "precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32."
-        )
     if place.precision == "bf16" or (place.precision == "auto" and place.device.type == "cuda"):
         for network in networks:
             set_bf16_resolutions(network, BF16_RESOLUTIONS)

@@ -1,0 +1,384 @@
+"""The game: its phases, that micro-batches add up, what is skipped, and a short run that no change may move."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from wplus.data import Batches
+from wplus.images import to_float
+from wplus.losses import adversarial
+from wplus.training.ema import ema_decay
+from wplus.training.randomness import step_seed
+
+GOLDEN = Path(__file__).with_name("golden_curve.txt")
+
+
+def snapshot(*modules: nn.Module) -> list[torch.Tensor]:
+    return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
+
+
+def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def gradients(game, phase_name: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What one phase leaves in `.grad`, without an optimizer step."""
+    (phase,) = [phase for phase in game.phases() if phase.name == phase_name]
+    network = getattr(game, phase.network)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, fused=True)
+    game.run_phase(phase, to_float(images), labels, optimizer)
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_gradients_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    scale = max(g.abs().max().item() for g in expected.values())
+    assert scale > 0
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max().item() <= tolerance * scale, name
+
+
+@pytest.fixture
+def batch(make_images):
+    """batch(c_dim): eight images and their labels."""
+    return lambda c_dim=0: Batches(make_images(c_dim=c_dim), 8).at(0)
+
+
+# Phases
+
+
+def test_order_and_intervals_of_the_phases(make_tiny, play, monkeypatch):
+    game, ran = make_tiny(pl_interval=2, r1_interval=3), []
+    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
+    play(game, 7)
+    assert [name for step, name in ran if step == 0] == ["generator", "path_length", "discriminator", "r1"]
+    steps = {name: [step for step, ran_name in ran if ran_name == name] for _, name in ran}
+    assert steps["generator"] == steps["discriminator"] == list(range(7))
+    assert steps["path_length"] == [0, 2, 4, 6]
+    assert steps["r1"] == [0, 3, 6]
+
+
+def test_a_regulariser_of_weight_zero_has_no_phase(make_tiny):
+    names = [phase.name for phase in make_tiny(pl_weight=0.0, gamma=0.0).phases()]
+    assert names == ["generator", "discriminator"]
+
+
+def test_a_phase_moves_its_network_only(make_tiny, batch):
+    images, labels = batch()
+    for phase in make_tiny().phases():
+        game = make_tiny()
+        other = game.discriminator if phase.network == "generator" else game.generator
+        network, before = getattr(game, phase.network), snapshot(other)
+        buffers = {name for name, _ in game.named_buffers()}
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, fused=True)
+        moving = snapshot(network)
+        (same,) = [candidate for candidate in game.phases() if candidate.name == phase.name]
+        game.run_phase(same, to_float(images), labels, optimizer)
+        assert not equal(snapshot(network), moving), phase.name
+        assert equal(snapshot(other), before), phase.name
+        assert all(p.grad is None for p in other.parameters()), phase.name
+        assert {name for name, _ in game.named_buffers()} == buffers
+
+
+def test_clock_average_and_w_avg_move_once_a_step(make_tiny, play):
+    game = make_tiny(ema_kimg=0.01)
+    optimizers = game.configure_optimizers()
+    for step in range(3):
+        average = copy.deepcopy(game.ema)
+        play(game, 1, optimizers)
+        decay = ema_decay(4, 4 * step, half_life_kimg=0.01, rampup=None)
+        for mean, old, new in zip(
+            game.ema.parameters(), average.parameters(), game.generator.parameters(), strict=True
+        ):
+            torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
+        assert torch.equal(game.ema.mapping.w_avg, game.generator.mapping.w_avg)
+        assert game.images_seen == int(game.nimg) == 4 * (step + 1)
+    assert not game.ema.training
+    assert not any(p.requires_grad for p in game.ema.parameters())
+    assert game.generator.mapping.w_avg.abs().sum() > 0
+
+
+def test_the_clock_comes_with_the_state(make_tiny, play):
+    game, other = play(make_tiny(), 2), make_tiny()
+    other.load_state_dict(game.state_dict())
+    assert other.images_seen == 8
+    assert equal(snapshot(other), snapshot(game))
+
+
+def test_w_avg_is_the_mean_of_unmixed_styles(make_tiny, batch):
+    images, labels = batch()
+    for probability in (0.0, 1.0):
+        game = make_tiny(batch_size=8, style_mixing_prob=probability)
+        gradients(game, "generator", images, labels)
+        torch.manual_seed(step_seed(0, 0, 0, "generator"))
+        draw = game._draw(8)
+        expected = 0.005 * game.generator.mapping(draw.z, draw.c)[:, 0].mean(dim=0)
+        torch.testing.assert_close(game.generator.mapping.w_avg, expected.detach())
+
+
+# Style mixing
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_style_mixing(make_tiny, probability):
+    game = make_tiny(style_mixing_prob=probability)
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        draw = game._draw(3)
+        ws, _ = game._styles(draw)
+        first, second = game.generator.mapping(draw.z), game.generator.mapping(draw.z_mix)
+        seen.add(draw.mix_from)
+        cut = game.generator.num_ws if draw.mix_from is None else draw.mix_from
+        assert torch.equal(ws[:, :cut], first[:, :cut])
+        assert torch.equal(ws[:, cut:], second[:, cut:])
+    assert seen == ({None} if probability == 0 else {1, 2, 3})  # of 4 layers, at least one keeps the first style
+
+
+def test_labels_of_generated_images_are_drawn_from_the_data(make_tiny):
+    game = make_tiny(c_dim=3)
+    draw = game._draw(64)
+    assert draw.c.shape == (64, 3)
+    assert (draw.c.sum(dim=1) == 1).all()
+    assert draw.c.sum(dim=0).min() > 8
+
+
+# Gradients: micro-batches add up to the batch, the joined pass to two passes
+
+
+@pytest.mark.parametrize("c_dim", [0, 3])
+@pytest.mark.parametrize("num_micro", [2, 4])
+@pytest.mark.parametrize("phase", ["generator", "path_length", "discriminator", "r1"])
+def test_accumulated_gradients_are_the_full_batchs(make_tiny, batch, phase, num_micro, c_dim):
+    images, labels = batch(c_dim)
+    whole, parts = (make_tiny(batch_size=8, num_micro=n, c_dim=c_dim) for n in (1, num_micro))
+    expected = gradients(whole, phase, images, labels)
+    assert_gradients_close(gradients(parts, phase, images, labels), expected, 1e-5)
+    for name in ("pl_mean", "generator.mapping.w_avg"):
+        torch.testing.assert_close(parts.get_buffer(name), whole.get_buffer(name), rtol=1e-5, atol=1e-7)
+    found, logged = parts.means.collect(), whole.means.collect()
+    assert found.keys() == logged.keys()
+    for name in found:
+        if not name.endswith("_std"):  # within the micro-batch
+            assert found[name] == pytest.approx(logged[name], rel=1e-4, abs=1e-6), name
+
+
+def test_the_whole_step_is_the_same_with_micro_batches(make_tiny, batch):
+    """All four phases, one after the other on the weights that the last has left."""
+    updated = []
+    for num_micro in (1, 2):
+        game = make_tiny(batch_size=8, num_micro=num_micro)
+        networks = (game.generator, game.discriminator)
+        game.run_step(*batch(), optimizers=[torch.optim.SGD(n.parameters(), lr=1e-3, fused=True) for n in networks])
+        updated.append(snapshot(game))
+    for a, b in zip(*updated, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_joined_pass_equals_two_passes(make_tiny):
+    for group in (1, 2, 4):
+        game = make_tiny(mbstd_group_size=group, c_dim=3)
+        real, fake = torch.randn(2, 8, 3, 8, 8)
+        labels, fake_labels = torch.eye(3)[torch.randint(3, (2, 8))]
+        joined = game._joined_logits(real, labels, fake, fake_labels)
+        separate = game.discriminator(real, labels), game.discriminator(fake, fake_labels)
+        for a, b in zip(joined, separate, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_path_length_is_the_published_penalty(make_tiny, batch):
+    """Lengths minus a running mean that includes them, squared, and the gradient through both."""
+    images, labels = batch()
+    game = make_tiny(batch_size=8, pl_weight=3.0, pl_interval=5, pl_decay=0.25)
+    game.pl_mean.fill_(2.0)
+    reference = copy.deepcopy(game)
+    found = gradients(game, "path_length", images, labels)
+    torch.manual_seed(step_seed(0, 0, 0, "path_length"))
+    lengths = reference._lengths(reference._draw(8, path_length=True))
+    average = 2.0 + 0.25 * (lengths.mean() - 2.0)
+    (3.0 * 5 * (lengths - average).square().mean()).backward()
+    named = reference.generator.named_parameters()
+    assert_gradients_close(found, {name: p.grad for name, p in named if p.grad is not None}, 1e-5)
+    assert game.pl_mean.item() == pytest.approx(average.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("images_per_process", [1, 3])
+def test_path_length_on_a_very_small_batch(make_tiny, play, images_per_process):
+    game = make_tiny(batch_size=images_per_process, pl_batch_shrink=2, mbstd_group_size=1)
+    play(game, 2)
+    assert game.skipped.tolist() == [0, 0]
+    assert game.pl_mean > 0
+
+
+def test_r1_is_the_published_penalty(make_tiny, batch):
+    images, labels = batch()
+    game = make_tiny(batch_size=8, gamma=3.0, r1_interval=5)
+    real = to_float(images).requires_grad_()
+    (by_image,) = torch.autograd.grad(game.discriminator(real, labels).sum(), real, create_graph=True)
+    penalty = by_image.square().sum(dim=(1, 2, 3)).mean()
+    parameters = dict(game.discriminator.named_parameters())
+    expected = torch.autograd.grad(3.0 / 2 * 5 * penalty, list(parameters.values()), allow_unused=True)
+    expected = {name: g for name, g in zip(parameters, expected, strict=True) if g is not None}
+    found = gradients(game, "r1", images, labels)
+    assert_gradients_close({name: found[name] for name in expected}, expected, 1e-5)
+    assert game.means.collect()["train/r1/penalty"] == pytest.approx(penalty.item(), rel=1e-5)
+
+
+# Optimizers
+
+
+def test_adam_is_corrected_for_lazy_regularisation(make_tiny):
+    game = make_tiny(lr_generator=0.002, lr_discriminator=0.0025, pl_interval=4, r1_interval=16, beta2=0.99, beta1=0.5)
+    generator, discriminator = (optimizer.param_groups[0] for optimizer in game.configure_optimizers())
+    assert generator["lr"] == pytest.approx(0.0016)
+    assert generator["betas"] == pytest.approx((0.5**0.8, 0.9919919))
+    assert discriminator["lr"] == pytest.approx(0.00235294)
+    assert discriminator["betas"] == pytest.approx((0.5 ** (16 / 17), 0.9905854))
+    assert generator["eps"] == 1e-8
+
+
+def test_without_regularisation_adam_is_as_given(make_tiny):
+    game = make_tiny(pl_weight=0.0, gamma=0.0)
+    for optimizer in game.configure_optimizers():
+        group = optimizer.param_groups[0]
+        assert (group["lr"], group["betas"]) == (0.002, (0.0, 0.99))
+
+
+class PlainAdam(torch.optim.Adam):
+    """PyTorch's loop over the parameters, which knows no skipping."""
+
+    def step(self, closure=None) -> None:
+        self.found_inf = self.grad_scale = None
+        super().step(closure)
+
+
+def test_the_fused_optimizers_do_what_the_plain_ones_do(make_tiny, play):
+    fused, plain = make_tiny(), make_tiny()
+    play(fused, 2)
+    groups = [optimizer.param_groups[0] for optimizer in plain.configure_optimizers()]
+    play(plain, 2, [PlainAdam(g["params"], lr=g["lr"], betas=g["betas"], foreach=False) for g in groups])
+    for a, b in zip(snapshot(fused), snapshot(plain), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+# Gradients that are not finite
+
+
+class Poison:
+    """A loss that is bad from the n-th call on, for a number of calls."""
+
+    def __init__(self, loss, first: int, count: int, factor: float) -> None:
+        self.loss, self.bad, self.factor, self.calls = loss, range(first, first + count), factor, itertools.count()
+
+    def __call__(self, *logits: torch.Tensor) -> torch.Tensor:
+        return self.loss(*logits) * (self.factor if next(self.calls) in self.bad else 1.0)
+
+
+def poisoned(make_tiny, role: str, *, factor: float = float("nan"), first: int = 1, count: int = 1, **recipe):
+    losses = {"generator": adversarial.nonsaturating_generator, "discriminator": adversarial.logistic_discriminator}
+    return make_tiny(losses={role: Poison(losses[role], first, count, factor)}, **recipe)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("role", ["generator", "discriminator"])
+def test_a_bad_gradient_changes_nothing_but_the_counters(make_tiny, play, role, factor):
+    game = poisoned(make_tiny, role, factor=factor, gamma=0.0, pl_weight=0.0)
+    optimizers = game.configure_optimizers()
+    play(game, 1, optimizers)
+    network = getattr(game, role)
+    parameters = [p.detach().clone() for p in network.parameters()]
+    states = copy.deepcopy([o.state_dict()["state"] for o in optimizers][role == "discriminator"])
+    play(game, 1, optimizers)
+    assert equal([p.detach() for p in network.parameters()], parameters)
+    for index, state in [o.state_dict()["state"] for o in optimizers][role == "discriminator"].items():
+        assert all(torch.equal(state[name], states[index][name]) for name in ("step", "exp_avg", "exp_avg_sq"))
+    assert int(game.skipped[0]) == 1
+    assert game.images_seen == 8
+    play(game, 2, optimizers)
+    assert game.skipped.tolist() == [1, 0]
+    assert not equal([p.detach() for p in network.parameters()], parameters)
+    assert all(tensor.isfinite().all() for tensor in snapshot(game))
+
+
+def test_the_first_step_of_all_may_be_bad(make_tiny, play):
+    game = poisoned(make_tiny, "generator", first=0, count=1, gamma=0.0, pl_weight=0.0)
+    play(game, 2)
+    assert int(game.skipped[0]) == 1
+    assert all(tensor.isfinite().all() for tensor in snapshot(game))
+
+
+def test_bad_steps_in_a_row_are_counted(make_tiny, play):
+    both = poisoned(make_tiny, "discriminator", first=1, count=2, gamma=0.0, pl_weight=0.0)
+    both.generator_loss = Poison(both.generator_loss, 1, 2, float("nan"))
+    optimizers, counts = both.configure_optimizers(), []
+    for _ in range(4):
+        play(both, 1, optimizers)
+        counts.append(both.skipped.tolist())
+    assert counts == [[0, 0], [2, 2], [4, 4], [4, 0]]
+    assert both.state_summary() == {"progress/skipped_steps": 4, "progress/skipped_in_a_row": 0}
+
+
+def test_a_bad_path_length_leaves_its_running_mean(make_tiny, play, monkeypatch):
+    game = make_tiny(pl_interval=1)
+    optimizers = game.configure_optimizers()
+    play(game, 1, optimizers)
+    mean = game.pl_mean.clone()
+    lengths = game._lengths
+    monkeypatch.setattr(game, "_lengths", lambda sample: lengths(sample) * float("nan"))
+    play(game, 1, optimizers)
+    assert torch.equal(game.pl_mean, mean)
+    assert int(game.skipped[0]) == 1
+
+
+# Randomness
+
+
+def test_a_step_depends_on_seed_and_clock_alone(make_tiny, play):
+    a = play(make_tiny(), 2)
+    torch.manual_seed(77)
+    b = make_tiny()
+    torch.randn(5)
+    assert equal(snapshot(play(b, 2)), snapshot(a))
+    other = make_tiny()
+    other.seed = 1
+    assert not equal(snapshot(play(other, 2)), snapshot(a))
+
+
+# The golden curve
+
+
+def curve(game, images) -> list[list[float]]:
+    """Losses and statistics of 20 steps, a row per step."""
+    names = ("generator/loss", "discriminator/loss", "logits/real", "path_length/mean", "r1/penalty")
+    optimizers, rows, last = game.configure_optimizers(), [], {}
+    for batch in itertools.islice(Batches(images, 4, mirror="x"), 20):
+        game.run_step(*batch, optimizers=optimizers)
+        last |= game.means.collect()
+        rows.append([last[f"train/{name}"] for name in names])
+    return rows
+
+
+def test_the_golden_curve(make_tiny, make_images, tmp_path):
+    """A change that is not meant to change training does not move these numbers.
+
+    One that is: copy the file that this test names over golden_curve.txt, and say so in the commit.
+    """
+    rows = curve(make_tiny(c_dim=3, num_micro=2), make_images(c_dim=3))
+    fresh = tmp_path / "golden_curve.txt"
+    header = "# generator loss, discriminator loss, mean real logit, path length, R1 penalty; 20 steps of test_gan.py\n"
+    fresh.write_text(header + "".join(" ".join(f"{value:.6g}" for value in row) + "\n" for row in rows))
+    expected = [[float(value) for value in line.split()] for line in GOLDEN.read_text().splitlines()[1:]]
+    found = torch.tensor(rows, dtype=torch.float64)
+    torch.testing.assert_close(
+        found,
+        torch.tensor(expected, dtype=torch.float64),
+        rtol=1e-3,
+        atol=1e-4,
+        msg=lambda text: f"{text}\nthe new curve is in {fresh}",
+    )

@@ -1,0 +1,79 @@
+"""The preset's numbers, where they came from, and how they are overridden."""
+
+from __future__ import annotations
+
+import pytest
+
+from wplus.errors import UserError
+from wplus.training.recipe import auto, check_number, explain, resolve
+
+
+def values(resolution: int, batch_size: int | None = None) -> dict[str, float]:
+    return {name: value for name, (value, _) in auto(resolution, batch_size).items()}
+
+
+@pytest.mark.parametrize(
+    ("resolution", "batch", "gamma", "lr", "ema_kimg", "channel_base"),
+    [  # StyleGAN2-ADA's `auto` on one GPU: its formulas, worked out by hand
+        (32, 64, 0.0032, 0.0025, 20, 16384),
+        (64, 64, 0.0128, 0.0025, 20, 16384),
+        (128, 32, 0.1024, 0.0025, 10, 16384),
+        (256, 16, 0.8192, 0.0025, 5, 16384),
+        (512, 8, 6.5536, 0.0025, 2.5, 32768),
+        (1024, 4, 52.4288, 0.002, 1.25, 32768),
+    ],
+)
+def test_auto(resolution, batch, gamma, lr, ema_kimg, channel_base):
+    found = values(resolution)
+    expected = {"batch_size": batch, "gamma": gamma, "lr_generator": lr, "lr_discriminator": lr, "ema_kimg": ema_kimg}
+    expected |= {"channel_base": channel_base, "channel_max": 512, "num_mapping_layers": 2, "mbstd_group_size": 4}
+    assert found == pytest.approx({**expected, "ema_rampup": 0.05})
+
+
+def test_auto_follows_a_given_batch():
+    found = values(256, 64)
+    assert (found["batch_size"], found["gamma"], found["ema_kimg"]) == (64, pytest.approx(0.2048), 20)
+    assert values(32, 2)["mbstd_group_size"] == 2
+
+
+def test_overrides_and_reasons():
+    numbers = resolve(auto(32, None), {"gamma": 0.5, "batch_size": None})
+    assert numbers["gamma"] == (0.5, "given")
+    assert numbers["batch_size"] == (64, "4096 / resolution, from 4 to 64")
+    assert list(numbers) == list(auto(32, None))
+
+
+def test_zero_is_a_value():
+    assert resolve(auto(32, None), {"gamma": 0})["gamma"] == (0, "given")
+
+
+def test_explain():
+    text = explain({"gamma": (0.5, "given"), "lr": (2.5e-3, "below 1024 px"), "ema_rampup": (None, "no ramp-up")})
+    assert text == "  gamma = 0.5  (given)\n  lr = 0.0025  (below 1024 px)\n  ema_rampup = none  (no ramp-up)"
+
+
+def test_an_unknown_name():
+    with pytest.raises(UserError, match=r"^Unknown training key 'gama'; known are batch_size, channel_base"):
+        resolve(auto(32, None), {"gama": 1})
+
+
+IMPOSSIBLE = {
+    "gamma": ["much", -1.0, float("nan"), float("inf"), True],
+    "channel_max": [0, 1.5],
+    "batch_size": [-4, 0],
+    "num_mapping_layers": [[2]],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, bad in IMPOSSIBLE.items() for value in bad])
+def test_numbers_that_cannot_be(name, value):
+    with pytest.raises(
+        UserError, match=rf"^{name}=.* is not allowed; it must be a (whole )?number of at least [01]\.$"
+    ):
+        resolve(auto(32, None), {name: value})
+
+
+def test_a_share_is_at_most_one():
+    with pytest.raises(UserError, match=r"^style_mixing_prob=1\.5 is not allowed; .* at least 0 and at most 1\.$"):
+        resolve({"style_mixing_prob": (0.9, "as published")}, {"style_mixing_prob": 1.5})
+    check_number("style_mixing_prob", 1, lowest=0, highest=1)
