@@ -19,11 +19,12 @@ def main(cfg: dict[str, Any]) -> None:
 
 def compare_inversions(folder: Path) -> None:
     """Put the inversions of several spaces side by side, as pictures in `folder`, where they have images in common."""
-    from wplus.inversion.report import compare_spaces
     from wplus.tracking.report import SPACES
 
     found = {space: names for space in SPACES if (names := latent_names(folder / space))}
     if len(found) > 1 and set.intersection(*found.values()):
+        from wplus.inversion.report import compare_spaces  # brings torch, which the page alone does not need
+
         compare_spaces({space: folder / space for space in found}, folder)
 
 

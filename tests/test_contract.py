@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import shutil
 import subprocess
@@ -22,10 +23,11 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
-def python_files(repository: Path) -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def python_files(repository: Path) -> list[tuple[str, ast.Module]]:
     """Relative path and syntax tree of every module of the package, the entry points and the experiments."""
-    for path in [*repository.glob("*.py"), *repository.glob("src/**/*.py"), *repository.glob("experiments/**/*.py")]:
-        yield path.relative_to(repository).as_posix(), ast.parse(path.read_text())
+    paths = [*repository.glob("*.py"), *repository.glob("src/**/*.py"), *repository.glob("experiments/**/*.py")]
+    return [(path.relative_to(repository).as_posix(), ast.parse(path.read_text())) for path in paths]
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from wplus.config import CONFIG_FOLDER
+
 STAND_INS = Path(__file__).parent / "stand_ins" / "slurm"
 
 
@@ -37,8 +39,8 @@ def sweep(
     )
 
 
-def test_the_slurm_launcher_composes(repository):
-    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+def test_the_slurm_launcher_composes():
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = compose("train", ["hydra/launcher=slurm", "hydra.launcher.partition=gpu"], return_hydra_config=True)
     launcher = config.hydra.launcher
     assert launcher._target_.endswith("SlurmLauncher")
@@ -76,7 +78,7 @@ def test_a_sweep_over_processes(repository, folders):
 
 
 def test_a_failing_job_fails_the_sweep(repository, folders):
-    done = sweep(repository, [*folders, folders[0].parent / "absent"])
+    done = sweep(repository, [folders[0].parent / "absent", folders[0]])
     assert done.returncode != 0
     assert "There is no folder" in done.stderr
-    assert [(folder / "report.html").exists() for folder in folders] == [True, True]
+    assert (folders[0] / "report.html").exists()

@@ -13,6 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
+from wplus.config import CONFIG_FOLDER
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -65,7 +67,7 @@ def test_every_command_composes(command):
     flags = [word for word in words[1:] if word.startswith("--")]
     assert set(flags) <= {"--cfg", "--help"}
     overrides = OverridesParser.create().parse_overrides([word for word in words[1:] if "=" in word])
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         compose(config_name(script), [single(override) for override in overrides], return_hydra_config=True)
 
 

@@ -9,8 +9,8 @@ from html import escape
 Point = tuple[float, float]
 Scale = Callable[[float], float]
 
-WIDTH, HEIGHT = 560, 240
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 42
+WIDTH, HEIGHT = 420, 220
+LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 42
 MAX_POINTS = 240
 
 
