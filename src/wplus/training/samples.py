@@ -56,7 +56,8 @@ class Exporter:
         if name == "real" and path.exists():
             return
         save_png(path, image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64)))
-        self.tracker.image(key, path, kimg=kimg)
+        caption = "real images" if name == "real" else "generated from fixed latents"
+        self.tracker.image(key, path, caption=caption, kimg=kimg)
 
     @torch.no_grad()
     def sample(self, game: GanGame) -> Tensor:
