@@ -97,7 +97,7 @@ def steps(output: Path, model: Path, kimg: float, num_steps: int) -> Iterator[tu
 def write_about(output: Path, model: Path) -> None:
     """What the report says first: where the two generators come from."""
     bundled = (
-        "Ten minutes on two CPU cores are too short to train a cat worth inverting. So the inversions, the film and the "
+        "Ten minutes on two CPU cores are too short to train a cat worth inverting: the inversions, the film and the "
         "numbers below are those of a generator that the same code trained for longer and that comes with the project: "
         "experiments/models/README.md has the command."
     )
