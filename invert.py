@@ -30,12 +30,16 @@ def main(cfg: dict[str, Any]) -> float:
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
     images = chosen_images(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
     perceptual = build(cfg["perceptual"]).to(device)
-    with build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg)) as tracker:
-        tracker.use_artifact(cfg["model"], name="model", kind="model")
-        table = invert_folder(
-            images, models=models, invert=build(cfg["inverter"]), space=cfg["space"], perceptual=perceptual,
-            output_dir=folder, batch_size=cfg["batch_size"], seed=cfg["seed"], label=cfg["label"], tracker=tracker,
-        )  # fmt: skip
+    tracker = build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg))
+    try:
+        with tracker:
+            tracker.use_artifact(cfg["model"], name="model", kind="model")
+            table = invert_folder(
+                images, models=models, invert=build(cfg["inverter"]), space=cfg["space"], perceptual=perceptual,
+                output_dir=folder, batch_size=cfg["batch_size"], seed=cfg["seed"], label=cfg["label"], tracker=tracker,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
     print(f"{table}\nInversions, latents, table: {folder}")
     return table.means()["l2"].value
 

@@ -36,6 +36,7 @@ def lbfgs(
     num_candidates: int = 500,
     noise: Literal["fixed", "optimize"] = "fixed",
     keep: Literal["best", "last"] = "best",
+    lanes: int | None = None,
 ) -> Inversion:
     """Images -> codes with L-BFGS. Arguments as in `wplus.inversion.optimize.optimize`, and
 
@@ -50,16 +51,13 @@ def lbfgs(
     problem = Problem(
         generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
         callback=callback, num_steps=steps, weights=weights, start=start, num_candidates=num_candidates, noise=noise,
-        keep=keep,
+        keep=keep, lanes=lanes,
     )  # fmt: skip
     like = problem.unknowns
 
     def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad():
-            points = points.detach().requires_grad_()
-            loss = problem.evaluate(_split(points, like))
-            (gradient,) = torch.autograd.grad(loss.sum(), points)
-        return loss.detach(), gradient
+        loss, gradients = problem.evaluate(_split(points, like))
+        return loss, torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
 
     found = minimise(
         evaluate, torch.cat([unknown.flatten(1) for unknown in like], dim=1), max_evaluations=steps, memory=memory,

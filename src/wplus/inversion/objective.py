@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
-from wplus.latents import Space, to_ws
+from wplus.latents import Space, check_space, to_ws
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.pixel import l1, l2
 
@@ -22,14 +22,15 @@ class Weights:
     """Weight of each term of the loss.
 
     Attributes
-        l1, l2      mean absolute and mean squared difference of pixels in [-1, 1]
+        l1, l2      mean absolute and mean squared difference of pixels in [-1, 1]; on cats at 32 px an l2 of 10 ends
+                    with lower pixel errors than 1, and in w with a lower perceptual distance too
         perceptual  the perceptual distance
         delta       squared distance of the code from where it started, summed over its numbers
         noise       autocorrelation of the noise maps, where these are optimised (NVlabs' value)
     """
 
     l1: float = 0.0
-    l2: float = 1.0
+    l2: float = 10.0
     perceptual: float = 1.0
     delta: float = 0.0
     noise: float = 1e5
@@ -127,6 +128,7 @@ class Objective:
 def _check(
     generator: Any, targets: Tensor, perceptual: Any, weights: Weights, labels: Tensor | None, space: str
 ) -> None:
+    check_space(space)
     shape = (generator.img_channels, generator.resolution, generator.resolution)
     if targets.ndim != 4 or tuple(targets.shape[1:]) != shape:
         wanted = ", ".join(map(str, shape))

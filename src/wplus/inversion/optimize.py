@@ -16,9 +16,11 @@ from wplus.inversion.seeds import NormalStream
 from wplus.latents import Space
 from wplus.losses.perceptual import PerceptualDistance
 
-LEARNING_RATES = {"z": 0.1, "w": 0.1, "w+": 0.1}
+# NVlabs' projector has 0.1 for w and a thousand steps; with few steps a higher rate gets further in every space.
+LEARNING_RATES = {"z": 0.3, "w": 0.3, "w+": 0.3}
 
 
+@torch.no_grad()
 def optimize(
     generator: Any,
     targets: Tensor,
@@ -40,6 +42,7 @@ def optimize(
     num_candidates: int = 500,
     noise: Literal["fixed", "optimize"] = "fixed",
     keep: Literal["best", "last"] = "best",
+    lanes: int | None = None,
 ) -> Inversion:
     """Images -> codes with Adam, every image for itself: a batch of N gives what N single runs give.
 
@@ -56,6 +59,7 @@ def optimize(
     num_candidates     samples that best_of chooses from
     noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
     keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
+    lanes              images evaluated at a time, see `problem.Problem`; None takes `problem.default_lanes`
 
     In w+ the code noise is drawn per layer. z lives on the sphere of mean square 1: it is put back there after every
     step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w is nearest to the mean w.
@@ -65,20 +69,22 @@ def optimize(
     problem = Problem(
         generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
         callback=callback, num_steps=steps, weights=weights, start=start, num_candidates=num_candidates, noise=noise,
-        keep=keep,
+        keep=keep, lanes=lanes,
     )  # fmt: skip
-    unknowns = [unknown.requires_grad_() for unknown in problem.unknowns]
+    unknowns = problem.unknowns
     adam = torch.optim.Adam(unknowns, betas=(0.9, 0.999))
     jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
     peak = LEARNING_RATES[space] if lr is None else lr
     for step in range(steps):
         t = step / steps
         adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
-        loss = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
-        for unknown, gradient in zip(unknowns, torch.autograd.grad(loss.sum(), unknowns), strict=True):
+        _, gradients = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
+        for unknown, gradient in zip(unknowns, gradients, strict=True):
             unknown.grad = gradient
         adam.step()
-        _settle_(problem, unknowns)
+        # z back onto its sphere, noise back to mean 0 and mean square 1: no change to the loss, but to the step size.
+        for unknown, settled in zip(unknowns, problem.settle(unknowns), strict=True):
+            unknown.copy_(settled)
     return problem.result(unknowns)
 
 
@@ -94,11 +100,3 @@ class _CodeNoise:
     def __call__(self, codes: Tensor, t: float) -> Tensor:
         strength = self._strength * code_noise_multiplier(t, length=self._length)
         return codes + self._stream.next() * (self._std * strength) if strength > 0 else codes
-
-
-@torch.no_grad()
-def _settle_(problem: Problem, unknowns: list[Tensor]) -> None:
-    """z back onto its sphere, noise back to mean 0 and mean square 1; the loss does not see it, the step size does."""
-    for unknown, settled in zip(unknowns, problem.objective.settle(unknowns), strict=True):
-        if settled is not unknown:
-            unknown.copy_(settled)

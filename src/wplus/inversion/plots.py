@@ -26,14 +26,19 @@ def plot_convergence(histories: Mapping[str, Mapping[str, Tensor]], path: Path, 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.2 * len(terms), 3.8), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(terms), 3.8))
+    # Margins in inches; matplotlib's automatic layouts draw everything a second time.
+    width, height = figure.get_size_inches()
+    left, right, bottom, top = 0.8 / width, 1 - 0.15 / width, 0.55 / height, 1 - 0.15 / height
+    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, wspace=0.25)
     for axes, term in zip(np.ravel(figure.subplots(1, len(terms))), terms, strict=True):
         for colour, (label, history) in zip(COLOURS, histories.items(), strict=False):
             if term in history:
                 _draw(axes, history[term].double().numpy(), colour, f"{label} (mean of {history[term].shape[1]})")
         axes.set(xlabel="evaluations of the generator", ylabel=_LABELS.get(term, term), yscale="log")
         axes.grid(True, which="both", alpha=0.25)
-        axes.legend()
+        if any(term in history for history in histories.values()):
+            axes.legend()
     FigureCanvasAgg(figure)
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=130))
 

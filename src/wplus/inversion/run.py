@@ -17,7 +17,7 @@ from wplus.inversion.result import Inversion, Progress
 from wplus.inversion.settings import claim, describe, digest
 from wplus.inversion.store import Store, output_names, pixel_digest
 from wplus.inversion.table import Table
-from wplus.latents import Latent, Space
+from wplus.latents import Latent, Space, check_space
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.pixel import l1, l2, psnr
 from wplus.progress import Bar, bar
@@ -58,6 +58,7 @@ def invert_folder(
     tracker  gets the grid, the convergence plot, the table, the mean scores and the latents
     """
     generator, fingerprint = models.generator, models.fingerprint
+    check_space(space)
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
     labels = choose_labels(images, generator, label)

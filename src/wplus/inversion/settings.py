@@ -23,9 +23,10 @@ def describe(invert: Callable[..., Any]) -> dict[str, Any]:
     while isinstance(invert, functools.partial):
         options = {**invert.keywords, **options}
         invert = invert.func
-    name = f"{invert.__module__}.{invert.__qualname__}"
+    name = f"{invert.__module__}.{getattr(invert, '__qualname__', type(invert).__qualname__)}"
     parameters = inspect.signature(invert).parameters.values()
-    allowed = {each.name: each.default for each in parameters if each.name not in _GIVEN_PER_CALL}
+    optional = [each for each in parameters if each.default is not inspect.Parameter.empty]
+    allowed = {each.name: each.default for each in optional if each.name not in _GIVEN_PER_CALL}
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise UserError(f"{name} has no option '{unknown[0]}': its options are {', '.join(allowed)}.")

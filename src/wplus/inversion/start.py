@@ -68,7 +68,7 @@ def start_codes(
     names: Sequence[str],
     num_candidates: int,
 ) -> Tensor:
-    """Codes (N, ...) to start from.
+    """Codes (N, ...) to start from, for the N targets of `objective`.
 
     start
         mean     the prior's mean
@@ -80,21 +80,30 @@ def start_codes(
         raise UserError(f"There is no start '{start}': choose one of {', '.join(STARTS)}.")
     if start == "mean":
         return prior.mean.clone()
-    generator, space = objective.generator, objective.space
     if start == "seed":
-        z = normal(seed, names, "start", (generator.z_dim,), objective.targets.device)
-        return z if space == "z" else _in_space(_map(generator, z, objective.labels), space, generator.num_ws)
+        return _own_samples(objective, seed, names)
     if num_candidates < 1:
         raise UserError(f"num_candidates={num_candidates} is not allowed with start=best_of: it must be 1 or more.")
-    return _best_candidates(objective, prior, seed, num_candidates)
+    return _best_candidates(objective, prior.mean, seed, num_candidates)
 
 
-def _best_candidates(objective: Objective, prior: Prior, seed: int, num_candidates: int) -> Tensor:
-    generator, space, best = objective.generator, objective.space, prior.mean.clone()
+def _own_samples(objective: Objective, seed: int, names: Sequence[str]) -> Tensor:
+    generator, space = objective.generator, objective.space
+    z = normal(seed, names, "start", (generator.z_dim,), objective.targets.device)
+    if space == "z":
+        return z
+    labels = [None] * len(z) if objective.labels is None else objective.labels.split(1)
+    # One by one: the digits of a matrix product depend on the number of its rows.
+    w = torch.cat([_map(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
+    return _in_space(w, space, generator.num_ws)
+
+
+def _best_candidates(objective: Objective, mean: Tensor, seed: int, num_candidates: int) -> Tensor:
+    generator, space, best = objective.generator, objective.space, mean.clone()
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(seed, "candidates")).to(best)
     for members, label in _by_label(objective.labels, len(best)):
         samples = z if space == "z" else _in_space(_map(generator, z, label), space, generator.num_ws)
-        codes = torch.cat([prior.mean[members[:1]], samples])  # (1 + candidates, ...)
+        codes = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
         losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(_CHUNK_IMAGES)])
         best[members] = codes[losses.argmin(dim=0)]
     return best
