@@ -35,7 +35,7 @@ def main() -> None:
         "--model", type=Path, default=BUNDLED, help="generator to invert with (default: the bundled one)"
     )
     parser.add_argument(
-        "--kimg", type=float, default=10.24, help="thousands of images to train on (default: %(default)s)"
+        "--kimg", type=float, default=16.384, help="thousands of images to train on (default: %(default)s)"
     )
     parser.add_argument(
         "--steps", type=int, default=300, help="optimisation steps of an inversion (default: %(default)s)"
