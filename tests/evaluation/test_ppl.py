@@ -20,7 +20,7 @@ class SquaredL2(nn.Module):
     """Sum of squared differences: with a linear generator PPL is known exactly."""
 
     name = "squared_l2"
-    provenance = {"weights": "none"}  # noqa: RUF012
+    provenance = {"weights": "none"}
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b).square().sum(dim=(1, 2, 3))

@@ -43,10 +43,12 @@ def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], t
 def read_table(store: Store, names: Sequence[str]) -> Table:
     """The scores that the latents carry."""
     notes = {name: store.metadata(name) for name in names}
-    return Table({
-        name: {key.removeprefix(SCORE): float(value) for key, value in note.items() if key.startswith(SCORE)}
-        for name, note in notes.items()
-    })
+    return Table(
+        {
+            name: {key.removeprefix(SCORE): float(value) for key, value in note.items() if key.startswith(SCORE)}
+            for name, note in notes.items()
+        }
+    )
 
 
 def read_history(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
@@ -59,10 +61,12 @@ def _track_numbers(store: Store, table: Table, space: str, protocol: Mapping[str
     cells = [[name, store.target(name), store.image(name), *row.values()] for name, row in table.rows.items()]
     tracker.table(f"inversion/{space}/table", ["name", "target", "inversion", *table.columns], cells)
     means = table.means().items()
-    tracker.summary({
-        f"inversion/{space}/{column}": {"value": mean.value, "protocol": protocol, "interval": mean.interval}
-        for column, mean in means
-    })
+    tracker.summary(
+        {
+            f"inversion/{space}/{column}": {"value": mean.value, "protocol": protocol, "interval": mean.interval}
+            for column, mean in means
+        }
+    )
 
 
 def compare_spaces(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:

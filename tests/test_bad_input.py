@@ -1,0 +1,163 @@
+"""Each mistake of a user gets one sentence with the value and what is allowed; nothing already written is lost."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import wplus
+from wplus.latents import Latent, save_latent
+from wplus.models.stylegan2 import Discriminator, Generator
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"resolution": 8, "z_dim": 4, "w_dim": 4, "num_mapping_layers": 1, "channel_base": 32, "channel_max": 4}
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Run a command with arguments that it must refuse; returns its one sentence."""
+
+    def run(script: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "tracking=local"])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        message = str(stopped.value)
+        assert message.strip() not in ("", "0", "None")
+        assert "\n" not in message
+        assert "Traceback" not in message
+        return message
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return wplus.save(tmp_path / "model.safetensors", generator=Generator(**SMALL))
+
+
+def pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for index, size in enumerate(sizes):
+        Image.new("RGB", size, (index, 20, 30)).save(folder / f"{index}.png")
+    return folder
+
+
+def train_on(folder: Path, *arguments: object) -> tuple[object, ...]:
+    return (
+        "train.py",
+        "data=folder",
+        f"data.path={folder}",
+        "data.resolution=8",
+        f"run_dir={folder.parent}/run",
+        *arguments,
+    )
+
+
+def test_missing_and_empty_folders(tmp_path, refused):
+    assert "nowhere" in refused(*train_on(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused(*train_on(tmp_path / "empty"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_corrupt_image_is_named(tmp_path, refused):
+    folder = pictures(tmp_path / "in", (8, 8), (8, 8))
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    assert "broken.png" in refused(*train_on(folder))
+
+
+def test_mixed_sizes_are_refused_where_asked(tmp_path, refused):
+    folder = pictures(tmp_path / "in", (8, 8), (16, 12))
+    assert "1.png" in refused(*train_on(folder, "data.fit=refuse"))
+
+
+def test_a_resolution_that_is_no_power_of_two(tmp_path, refused):
+    message = refused("train.py", "data.resolution=48", f"run_dir={tmp_path}/run")
+    assert "48" in message
+    assert "power of two" in message
+
+
+def test_a_batch_that_the_stddev_group_does_not_divide(tmp_path, refused):
+    message = refused("train.py", "debug=quick", "training.recipe.batch_size=6", f"run_dir={tmp_path}/run")
+    assert "mbstd_group_size 4" in message
+    assert "6 images" in message
+
+
+@pytest.mark.parametrize("script", ["train.py", "invert.py", "interpolate.py", "experiments/evaluate.py"])
+def test_an_unknown_key(script, refused):
+    message = refused(script, "lrr=3")
+    assert "lrr" in message
+    assert "known are" in message
+
+
+def test_a_checkpoint_without_a_generator(tmp_path, refused):
+    discriminator = Discriminator(resolution=8, channel_base=32, channel_max=4)
+    path = wplus.save(tmp_path / "d.safetensors", discriminator=discriminator)
+    message = refused(
+        "invert.py", f"model={path}", f"input={pictures(tmp_path / 'in', (8, 8))}", f"run_dir={tmp_path}/run"
+    )
+    assert "generator" in message
+    assert "d.safetensors" in message
+
+
+@pytest.mark.parametrize("kind", ["missing", "truncated", "foreign"])
+def test_a_file_that_is_no_checkpoint(tmp_path, model, refused, kind):
+    path = tmp_path / "bad.safetensors"
+    content = {"truncated": model.read_bytes()[:-20], "foreign": b"GIF89a this is something else"}
+    if kind != "missing":
+        path.write_bytes(content[kind])
+    for command in (
+        ["invert.py", "input=x"],
+        ["interpolate.py", "inputs=[seed:1,seed:2]"],
+        ["experiments/evaluate.py"],
+    ):
+        assert "bad.safetensors" in refused(*command, f"model={path}", f"run_dir={tmp_path}/run")
+
+
+def test_a_latent_of_another_generator(tmp_path, model, refused):
+    other = Generator(**SMALL)
+    latent = Latent(code=torch.zeros(4), space="w", generator=wplus.checkpoint.fingerprint(other))
+    for name in ("a", "b"):
+        save_latent(tmp_path / f"{name}.safetensors", latent)
+    inputs = f"inputs=[{tmp_path}/a.safetensors,{tmp_path}/b.safetensors]"
+    message = refused("interpolate.py", f"model={model}", inputs, f"run_dir={tmp_path}/run")
+    assert "a.safetensors" in message
+    assert latent.generator in message
+
+
+def test_an_output_folder_that_cannot_be_written(model, refused):
+    assert "/dev/null/run" in refused("train.py", "debug=quick", "run_dir=/dev/null/run")
+    assert "/dev/null/run" in refused(
+        "interpolate.py", f"model={model}", "inputs=[seed:1,seed:2]", "run_dir=/dev/null/run"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(tmp_path, model, refused):
+    for command in (["train.py"], ["experiments/evaluate.py", f"model={model}"]):
+        message = refused(*command, "device=cuda", f"run_dir={tmp_path}/run")
+        assert "'cuda'" in message
+        assert "device=cpu" in message
+
+
+def test_a_real_command_line_exits_with_an_error_and_one_line(tmp_path):
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "data.resolution=48",
+        f"run_dir={tmp_path}/run",
+        "tracking=local",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().count("\n") == 0
+    assert "48" in done.stderr
+    assert not (tmp_path / "run").exists()
