@@ -1,123 +1,235 @@
-"""The same command again continues: N + M images straight equal N, an end of any kind, then M, bit for bit."""
+"""N + M images straight are N, then M after a restart, bit for bit; in one process, through Lightning."""
 
 from __future__ import annotations
 
 import os
-import runpy
 import signal
-import subprocess
-import sys
-import time
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from wplus.training.checkpoints import latest_checkpoint
+from wplus.data import Batches
+from wplus.errors import UserError
+from wplus.training import GanGame, Place, Schedule, fit
+from wplus.training.callbacks import Diverged
+from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
-TOTAL = 0.32  # kimg: twenty steps, so that path length (every 4) and R1 (every 16) come on both sides of an end
-COMMAND = [
-    "debug=quick",
-    "data.num_images=200",
-    "schedule.snapshot_kimg=0.016",
-    "schedule.log_kimg=0.064",
-    "device=cpu",
-]
+CPU = Place(device=torch.device("cpu"))
 
 
-def arguments(folder: Path, kimg: float = TOTAL) -> list[str]:
-    return [str(ROOT / "train.py"), *COMMAND, f"schedule.kimg={kimg}", f"run_dir={folder}"]
+@pytest.fixture(autouse=True)
+def _signals(signals_restored):
+    """Every run gives the process's handlers back."""
 
 
-def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, kimg: float = TOTAL) -> None:
-    monkeypatch.setattr(sys, "argv", arguments(folder, kimg))
-    runpy.run_path(arguments(folder)[0], run_name="__main__")
+@pytest.fixture
+def train(make_tiny, make_images, recorder):
+    """train(folder, images, ...): a fresh game, trained in `folder` up to so many images."""
+
+    def run(
+        folder: Path,
+        images: int,
+        *,
+        export=lambda game: None,
+        snapshot: int = 8,
+        keep: int = 9,
+        max_skipped: int = 4,
+        game: GanGame | None = None,
+        status: str = "finished",
+        **changes: Any,
+    ) -> GanGame:
+        game = game or make_tiny(**{"c_dim": 3, "num_micro": 2, "ema_rampup": 0.05, **changes})
+        batches = Batches(make_images(c_dim=3), 4, mirror="x", start_nimg=lambda: game.images_seen)
+        schedule = Schedule(
+            kimg=images / 1000,
+            log_kimg=0.008,
+            snapshot_kimg=snapshot / 1000,
+            keep_checkpoints=keep,
+            max_skipped_in_a_row=max_skipped,
+        )
+        found = fit(game, batches, schedule=schedule, place=CPU, output_dir=folder, tracker=recorder, export=export)
+        assert found == status
+        return game
+
+    return run
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+def assert_same(a: Any, b: Any, path: str = "") -> None:
+    """Equal trees of containers, numbers and tensors, bit for bit."""
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{path}.{index}")
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What defines the rest of a run, from its newest checkpoint."""
+    content = torch.load(latest_checkpoint(folder / "checkpoints"), weights_only=True)
+    return {key: content[key] for key in ("state_dict", "optimizer_states", "identity")}
+
+
+@pytest.mark.parametrize("first", [4, 20])
+def test_a_resumed_run_equals_an_uninterrupted_one(train, tmp_path, first):
+    """`first` images, then the rest: wherever the pause lies among the intervals of the phases."""
+    straight = train(tmp_path / "straight", 32)
+    train(tmp_path / "parts", first)
+    resumed = train(tmp_path / "parts", 32)
+    assert_same(resumed.state_dict(), straight.state_dict())
+    assert_same(state(tmp_path / "parts"), state(tmp_path / "straight"))
+    assert resumed.images_seen == 32
+    assert resumed.pl_mean > 0
+    assert state(tmp_path / "parts")["state_dict"]["nimg"] == 32
+
+
+def test_a_run_depends_on_every_part_of_its_state(train, tmp_path):
+    """The comparison above can fail: a checkpoint with one part changed leads elsewhere."""
+    train(tmp_path, 8)
+    path = latest_checkpoint(tmp_path / "checkpoints")
+    content = torch.load(path, weights_only=True)
+    expected = train(tmp_path, 16, snapshot=1000).state_dict()
+
+    def changed(change) -> dict[str, torch.Tensor]:
+        for file in (tmp_path / "checkpoints").iterdir():
+            file.unlink()
+        damaged = torch.load(path_of_copy, weights_only=True)
+        change(damaged)
+        torch.save(damaged, path)
+        return train(tmp_path, 16, snapshot=1000).state_dict()
+
+    path_of_copy = tmp_path / "copy"
+    torch.save(content, path_of_copy)
+    assert_same(changed(lambda c: None), expected)
+    changes = {
+        "average": lambda c: c["state_dict"]["ema.synthesis.b4.const"].add_(1),
+        "path length mean": lambda c: c["state_dict"]["pl_mean"].add_(1),
+        "clock": lambda c: c["state_dict"]["nimg"].sub_(4),
+        "generator's Adam": lambda c: c["optimizer_states"][0]["state"][0]["exp_avg_sq"].add_(1),
+        "discriminator's Adam": lambda c: c["optimizer_states"][1]["state"][0]["step"].add_(5),
+    }
+    for what, change in changes.items():
+        found = changed(change)
+        assert any(not torch.equal(found[name], expected[name]) for name in expected), what
+
+
+def test_sessions_of_any_length(train, tmp_path):
+    straight = train(tmp_path / "straight", 24)
+    for images in (4, 12, 16, 24):
+        resumed = train(tmp_path / "parts", images)
+    assert_same(resumed.state_dict(), straight.state_dict())
+
+
+def test_a_truncated_checkpoint_costs_only_the_way_to_it(train, tmp_path):
+    straight = train(tmp_path / "straight", 24)
+    train(tmp_path / "parts", 16)
+    newest = latest_checkpoint(tmp_path / "parts" / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="truncated or damaged"):
+        resumed = train(tmp_path / "parts", 24)
+    assert_same(resumed.state_dict(), straight.state_dict())
+
+
+def test_a_finished_run_is_not_trained_further(train, tmp_path):
+    exported: list[int] = []
+    first = train(tmp_path, 8)
+    again = train(tmp_path, 8, export=lambda game: exported.append(game.images_seen))
+    assert_same(again.state_dict(), first.state_dict())
+    assert exported == [8]
+
+
+def test_snapshots_and_exports_follow_the_clock(train, tmp_path):
+    exported: list[int] = []
+    train(tmp_path, 28, snapshot=12, keep=2, export=lambda game: exported.append(game.images_seen))
+    assert exported == [0, 12, 24, 28]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [checkpoint_path(tmp_path, nimg).name for nimg in (24, 28)]
+    train(tmp_path, 36, snapshot=12, keep=2, export=lambda game: exported.append(game.images_seen))
+    assert exported == [0, 12, 24, 28, 36]
+
+
+def test_the_log_is_rewound_and_goes_on(train, tmp_path, recorder):
+    train(tmp_path, 16)
+    assert recorder.rewinds == []
+    assert [kimg for kimg, _ in recorder.rows] == [0.008, 0.016]
+    train(tmp_path, 32)
+    assert recorder.rewinds == [0.016]
+    assert [kimg for kimg, _ in recorder.rows] == [0.008, 0.016, 0.024, 0.032]
+    for _, row in recorder.rows:
+        assert row["progress/skipped_steps"] == 0
+        assert row["progress/kimg_per_s"] > 0
+        assert row["progress/peak_memory_gb"] > 0
+        expected = {f"train/{phase}/grad_norm" for phase in ("generator", "path_length", "discriminator", "r1")}
+        assert expected | {"train/logits/real_std", "train/logits/fake", "train/generator/loss"} <= row.keys()
+
+
+def test_another_run_is_refused(train, tmp_path):
+    train(tmp_path, 8)
+    with pytest.raises(UserError, match=r"recipe\.gamma was 1\.0 and is now 2\.0"):
+        train(tmp_path, 16, gamma=2.0)
+    with pytest.raises(UserError, match="num_micro was 2 and is now 1"):
+        train(tmp_path, 16, num_micro=1)
+    assert latest_checkpoint(tmp_path / "checkpoints") == checkpoint_path(tmp_path / "checkpoints", 8)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_after_the_step_at_hand(train, make_tiny, tmp_path, monkeypatch, number):
+    straight = train(tmp_path / "straight", 32)
+    game = make_tiny(c_dim=3, num_micro=2, ema_rampup=0.05)
+    run_step = game.run_step
+
+    def signalled(*args: Any, **kwargs: Any) -> None:
+        if game.images_seen == 12:
+            os.kill(os.getpid(), number)
+        run_step(*args, **kwargs)
+
+    monkeypatch.setattr(game, "run_step", signalled)
+    train(tmp_path / "parts", 32, game=game, snapshot=1000, status="interrupted")
+    assert game.images_seen == 16
+    assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == checkpoint_path(tmp_path, 16).name
+    assert_same(train(tmp_path / "parts", 32).state_dict(), straight.state_dict())
+
+
+def lose(game: GanGame, *, after: int) -> GanGame:
+    """From `after` images on both losses are NaN."""
+    for name in ("generator_loss", "discriminator_loss"):
+        loss = getattr(game, name)
+        bad = lambda *logits, loss=loss: loss(*logits) * (float("nan") if game.images_seen >= after else 1)  # noqa: E731
+        setattr(game, name, bad)
+    return game
+
+
+def test_a_lost_run_stops_and_keeps_the_last_good_checkpoint(train, make_tiny, tmp_path, recorder):
+    plain = {"c_dim": 3, "num_micro": 2, "gamma": 0.0, "pl_weight": 0.0, "ema_rampup": None}
+    game = lose(make_tiny(**plain), after=16)
+    message = (
+        r"^4 optimizer steps in a row had a gradient that was not finite \(allowed: 3\) at 0\.024 kimg; the last good"
     )
+    with pytest.raises(Diverged, match=message):
+        train(tmp_path, 64, game=game, snapshot=4)
+    assert latest_checkpoint(tmp_path / "checkpoints").name == checkpoint_path(tmp_path, 16).name
+    assert all(tensor.isfinite().all() for tensor in state(tmp_path)["state_dict"].values())
+    kimg, row = recorder.rows[-1]
+    assert (kimg, row["progress/skipped_in_a_row"], row["progress/skipped_steps"]) == (0.024, 4, 4)
+    assert all(value == value and abs(value) != float("inf") for value in row.values())
+    assert train(tmp_path, 24, **plain).images_seen == 24  # the same command, mended, goes on from there
 
 
-def wait_for_checkpoints(folder: Path, process: subprocess.Popen[str], num: int = 2, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while len(list((folder / "checkpoints").glob("nimg-*.ckpt"))) < num:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < deadline, "no checkpoint in time"
-        time.sleep(0.01)
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("straight")
-    with pytest.MonkeyPatch.context() as patch:
-        run_here(patch, folder)
-    return folder
-
-
-def assert_same(folder: Path, expected: Path) -> None:
-    """Equal in the shared model, and in everything that a further step would depend on."""
-    ours, theirs = load_file(folder / "model.safetensors"), load_file(expected / "model.safetensors")
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    states = [torch.load(latest_checkpoint(run / "checkpoints"), weights_only=True) for run in (folder, expected)]
-    for key in ("state_dict", "optimizer_states"):
-        torch.testing.assert_close(states[0][key], states[1][key], rtol=0, atol=0)
-    assert int(states[0]["state_dict"]["nimg"]) == round(TOTAL * 1000)
-    assert {"pl_mean", "nimg", "ema.mapping.w_avg"} <= states[0]["state_dict"].keys()
-
-
-@pytest.mark.parametrize("first", [0.016, 0.16])
-def test_a_run_in_two_parts_equals_one(tmp_path, monkeypatch, straight, first):
-    run_here(monkeypatch, tmp_path, first)
-    run_here(monkeypatch, tmp_path)
-    assert_same(tmp_path, straight)
-
-
-def test_a_killed_run_continues_bit_for_bit(tmp_path, monkeypatch, straight):
-    """SIGKILL at whatever point the second checkpoint has just been written, with a half-written one beside it."""
-    process = start(tmp_path)
-    try:
-        wait_for_checkpoints(tmp_path, process)
-    finally:
-        process.kill()
-        process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "checkpoints" / f"nimg-{round(TOTAL * 1000):012d}.ckpt").exists(), (
-        "killed too late to matter"
-    )
-    half = tmp_path / "checkpoints" / "nimg-000000000319.ckpt"
-    half.write_bytes(latest_checkpoint(tmp_path / "checkpoints").read_bytes()[:-100])
-    with pytest.warns(UserWarning, match="is truncated or damaged"):
-        run_here(monkeypatch, tmp_path)
-    half.unlink(missing_ok=True)
-    assert_same(tmp_path, straight)
-
-
-def test_sigterm_saves_and_exits_cleanly(tmp_path, monkeypatch, straight):
-    process = start(tmp_path)
-    try:
-        wait_for_checkpoints(tmp_path, process, num=1)
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
-    assert "interrupted at" in output
-    run_here(monkeypatch, tmp_path)
-    assert_same(tmp_path, straight)
-
-
-def test_another_setting_does_not_continue_a_run(tmp_path, monkeypatch):
-    run_here(monkeypatch, tmp_path, 0.016)
-    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
-    monkeypatch.setattr(sys, "argv", [*arguments(tmp_path), "training.recipe.gamma=3"])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(arguments(tmp_path)[0], run_name="__main__")
-    assert "recipe.gamma was 0.0032 and is now 3" in str(stopped.value)
-    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == before
-    assert os.path.exists(tmp_path / "model.safetensors")
+def test_lightning_says_nothing(train, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        train(tmp_path, 8)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert {line.split(":")[0] for line in err.splitlines()} <= {"Training (images)"}

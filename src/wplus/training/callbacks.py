@@ -146,10 +146,15 @@ class LeaveOnSignal(Callback):
             return False
         return float(mean_over_ranks(torch.tensor(float(asked), device=game.device))) > 0
 
-    def teardown(self, trainer: Trainer, game: GanGame, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, game: GanGame) -> None:
+        """Before Lightning takes its own handlers away: put back later, ours would bring one of those back for good."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def on_exception(self, trainer: Trainer, game: GanGame, exception: BaseException) -> None:
+        """The same when training fails."""
+        self.on_train_end(trainer, game)
 
 
 def _peak_memory_gb(device: torch.device) -> float:

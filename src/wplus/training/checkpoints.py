@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
@@ -21,11 +21,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` (tensors and plain containers) to `path`, whole or not at all."""
-        atomic_write(path, lambda file: torch.save(checkpoint, file))
+        atomic_write(path, lambda file: _save(checkpoint, file))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote; always under torch's `weights_only`."""
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch fails once more while it closes an archive that could not be written
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def checkpoint_path(folder: Path, nimg: int) -> Path:
