@@ -10,6 +10,7 @@ from typing import Any
 from wplus.config import build, entry_point, record_fields
 
 READING = ("num_images", "labels", "fit", "resize", "bad_files")
+INVERTING = ("space", "batch_size", "seed", "label")
 
 
 @entry_point("invert")
@@ -21,7 +22,7 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.data.chosen import chosen_images
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
-    from wplus.inversion.run import invert_folder
+    from wplus.inversion.run import FolderInversion
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
@@ -30,14 +31,15 @@ def main(cfg: dict[str, Any]) -> float:
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
     images = chosen_images(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
     perceptual = build(cfg["perceptual"]).to(device)
+    inversion = FolderInversion(
+        images, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, output_dir=folder,
+        **{key: cfg[key] for key in INVERTING},
+    )  # fmt: skip
     tracker = build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg))
     try:
         with tracker:
             tracker.use_artifact(cfg["model"], name="model", kind="model")
-            table = invert_folder(
-                images, models=models, invert=build(cfg["inverter"]), space=cfg["space"], perceptual=perceptual,
-                output_dir=folder, batch_size=cfg["batch_size"], seed=cfg["seed"], label=cfg["label"], tracker=tracker,
-            )  # fmt: skip
+            table = inversion.run(tracker)
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
     print(f"{table}\nInversions, latents, table: {folder}")

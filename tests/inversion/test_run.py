@@ -16,7 +16,7 @@ from wplus.images import to_float
 from wplus.inversion import plots, report
 from wplus.inversion.optimize import optimize
 from wplus.inversion.report import compare_spaces
-from wplus.inversion.run import choose_labels, invert_folder
+from wplus.inversion.run import FolderInversion, choose_labels
 from wplus.latents import load_latent, synthesize
 from wplus.losses.pixel import l2, psnr
 from wplus.tracking import Sink, Tracker
@@ -80,12 +80,12 @@ def fast_plots(monkeypatch):
 
 @pytest.fixture
 def run(models, pooled, tmp_path, fast_plots):
-    """invert_folder with everything but what a test cares about."""
+    """A folder inverted with everything but what a test cares about."""
 
-    def call(images=None, invert=None, **options):
+    def call(images=None, invert=None, tracker=None, **options):
         defaults = {"models": models, "space": "w", "perceptual": pooled, "output_dir": tmp_path / "out"}
         options = {**defaults, "batch_size": 2, **options}
-        return invert_folder(images or Images(), invert=invert or Interrupter(), **options)
+        return FolderInversion(images or Images(), invert=invert or Interrupter(), **options).run(tracker)
 
     return call
 

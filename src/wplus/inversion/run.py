@@ -34,90 +34,86 @@ class Images(Protocol):
         """Image numbers (B,) -> uint8 images (B, C, R, R), labels (B, c_dim)."""
 
 
-def invert_folder(
-    images: Images,
-    *,
-    models: Any,
-    invert: Callable[..., Inversion],
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    output_dir: str | Path,
-    batch_size: int = 8,
-    seed: int = 0,
-    label: int | None = None,
-    tracker: Tracker | None = None,
-) -> Table:
-    """Invert all images into `output_dir` (see `store` for its layout) and return their scores.
+class FolderInversion:
+    """The inversion of all images into `output_dir` (see `store` for its layout).
 
-    Called again with the same arguments it goes on with the images that are missing; the batch size may change. A
-    folder that holds inversions with other settings is refused.
+    Constructing it checks everything and refuses, with a UserError, what cannot work: among others a folder that holds
+    inversions with other settings. `run` then goes on with the images that are missing; the batch size may change.
 
     models   as of `wplus.load`; its generator makes the images, its fingerprint is what latents are bound to
     invert   an inverter with its options bound, see `wplus.inversion.result`
     label    class of all images for a conditional generator; None takes the labels of `images`
-    tracker  gets the grid, the convergence plot, the table, the mean scores and the latents
     """
-    generator, fingerprint = models.generator, models.fingerprint
-    check_space(space)
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
-    labels = choose_labels(images, generator, label)
-    settings = {
-        "space": space,
-        "seed": seed,
-        "generator": fingerprint,
-        "perceptual": None if perceptual is None else dict(perceptual.provenance),
-        "inverter": describe(invert),
-    }
-    folder = ensure_folder(output_dir)
-    claim(folder, settings)
-    store = Store(folder, fingerprint=fingerprint, settings_digest=digest(settings))
-    names = output_names(images.names)
-    done = [store.is_done(name, images.batch(torch.tensor([index]))[0][0]) for index, name in enumerate(names)]
-    task = _Task(store, generator, invert, space, perceptual, seed)
-    try:
-        with bar(f"Inverting into {space} (images)", len(names), start=sum(done)) as progress:
-            missing = torch.tensor([not each for each in done]).nonzero()[:, 0]
-            for batch in missing.split(batch_size) if len(missing) else ():  # nothing would split into one empty batch
-                task.run(images, batch, [names[index] for index in batch.tolist()], labels, progress)
-                for index in batch.tolist():
-                    done[index] = True
-    finally:  # also when interrupted: the images that are done get their table and pictures
-        finished = [name for name, is_done in zip(names, done, strict=True) if is_done]
-        table = report(store, finished, settings=settings, tracker=tracker or Tracker())
-    return table
-
-
-class _Task:
-    """Inverts a batch and stores it."""
 
     def __init__(
-        self, store: Store, generator: Any, invert: Callable[..., Inversion], space: Space, perceptual: Any, seed: int
+        self,
+        images: Images,
+        *,
+        models: Any,
+        invert: Callable[..., Inversion],
+        space: Space,
+        perceptual: PerceptualDistance | None,
+        output_dir: str | Path,
+        batch_size: int = 8,
+        seed: int = 0,
+        label: int | None = None,
     ) -> None:
-        self.store, self.generator, self.space, self.perceptual = store, generator, space, perceptual
-        self.invert, self.seed, self.device = invert, seed, generator.mapping.w_avg.device
+        check_space(space)
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
+        self.images, self.generator, self.invert, self.perceptual = images, models.generator, invert, perceptual
+        self.space, self.batch_size, self.seed = space, batch_size, seed
+        self.labels = choose_labels(images, models.generator, label)
+        self.names = output_names(images.names)
+        self.settings = {
+            "space": space,
+            "seed": seed,
+            "generator": models.fingerprint,
+            "perceptual": None if perceptual is None else dict(perceptual.provenance),
+            "inverter": describe(invert),
+        }
+        folder = ensure_folder(output_dir)
+        claim(folder, self.settings)
+        self.store = Store(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
+        self.done = [self._is_done(index) for index in range(len(self.names))]
 
-    def run(self, images: Images, batch: Tensor, names: list[str], labels: Tensor | None, progress: Bar) -> None:
-        pixels = images.batch(batch)[0].to(self.device)  # (B, C, R, R) uint8
-        some_labels = None if labels is None else labels[batch].to(self.device)
+    def run(self, tracker: Tracker | None = None) -> Table:
+        """Invert what is missing and return the scores of all images; the tracker gets them and the pictures.
+
+        Interrupted, it leaves complete files of the images that are done, and their table.
+        """
+        missing = [index for index, is_done in enumerate(self.done) if not is_done]
+        try:
+            with bar(f"Inverting into {self.space} (images)", len(self.names), start=sum(self.done)) as progress:
+                for first in range(0, len(missing), self.batch_size):
+                    self._run_batch(missing[first : first + self.batch_size], progress)
+        finally:  # also when interrupted, perhaps between the last file of an image and the note that it is done
+            finished = [name for index, name in enumerate(self.names) if self.done[index] or self._is_done(index)]
+            table = report(self.store, finished, settings=self.settings, tracker=tracker or Tracker())
+        return table
+
+    def _is_done(self, index: int) -> bool:
+        return self.store.is_done(self.names[index], self._pixels([index])[0])
+
+    def _pixels(self, indices: list[int]) -> Tensor:
+        """uint8 images (B, C, R, R)."""
+        return self.images.batch(torch.tensor(indices))[0]
+
+    def _run_batch(self, indices: list[int], progress: Bar) -> None:
+        device = self.generator.mapping.w_avg.device
+        names, pixels = [self.names[index] for index in indices], self._pixels(indices).to(device)
+        labels = None if self.labels is None else self.labels[indices].to(device)
 
         def advance(step: Progress) -> None:
             progress.update(len(names) / step.num_steps)
 
-        found = self.invert(
-            self.generator,
-            to_float(pixels),
-            space=self.space,
-            perceptual=self.perceptual,
-            seed=self.seed,
-            names=names,
-            labels=some_labels,
-            callback=advance,
-        )
+        shared = {"space": self.space, "perceptual": self.perceptual, "seed": self.seed, "callback": advance}
+        found = self.invert(self.generator, to_float(pixels), names=names, labels=labels, **shared)
         scores = self._scores(found, pixels)
-        for index, name in enumerate(names):
-            label = None if some_labels is None else some_labels[index]
-            self._save(name, found, index, pixels[index], label, {key: each[index] for key, each in scores.items()})
+        for row, (index, name) in enumerate(zip(indices, names, strict=True)):
+            own_scores = {key: values[row] for key, values in scores.items()}
+            self._save(name, found, row, pixels[row], None if labels is None else labels[row], own_scores)
+            self.done[index] = True
 
     @torch.no_grad()
     def _scores(self, found: Inversion, pixels: Tensor) -> dict[str, list[float]]:
@@ -130,13 +126,13 @@ class _Task:
         return {key: values.tolist() for key, values in scores.items()}
 
     def _save(
-        self, name: str, found: Inversion, index: int, target: Tensor, label: Tensor | None, scores: Mapping[str, float]
+        self, name: str, found: Inversion, row: int, target: Tensor, label: Tensor | None, scores: Mapping[str, float]
     ) -> None:
         latent = Latent(
-            code=found.codes[index],
+            code=found.codes[row],
             space=self.space,
             generator=self.store.fingerprint,
-            noise=None if found.noise is None else tuple(layer[index] for layer in found.noise),
+            noise=None if found.noise is None else tuple(layer[row] for layer in found.noise),
             label=label,
             metadata={
                 "settings": self.store.settings_digest,
@@ -144,8 +140,13 @@ class _Task:
                 **{f"{SCORE}{key}": repr(value) for key, value in scores.items()},
             },
         )
-        history = {term: values[:, index] for term, values in found.history.items()}
-        self.store.save(name, latent, image=to_uint8(found.images[index]), target=target, history=history)
+        history = {term: values[:, row] for term, values in found.history.items()}
+        self.store.save(name, latent, image=to_uint8(found.images[row]), target=target, history=history)
+
+
+def invert_folder(images: Images, *, tracker: Tracker | None = None, **arguments: Any) -> Table:
+    """`FolderInversion(images, **arguments).run(tracker)` in one call."""
+    return FolderInversion(images, **arguments).run(tracker)
 
 
 def choose_labels(images: Images, generator: Any, label: int | None) -> Tensor | None:
