@@ -1,0 +1,58 @@
+"""One of two processes of test_distributed.py: python two_ranks.py RANK MEETING_FILE. Prints "same" at the end."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+import torch.distributed as dist
+
+from wplus.data import Batches, ImageSet
+from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.models.stylegan2 import Discriminator, Generator
+from wplus.training import GanGame, Recipe
+from wplus.training.distributed import average_gradients, mean_over_ranks
+
+RANK = int(sys.argv[1])
+SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
+RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
+
+
+def play() -> GanGame:
+    """Four steps of a game in which every process sees its share of each batch."""
+    torch.manual_seed(0)
+    game = GanGame(
+        Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE),
+        Discriminator(mbstd_group_size=2, **SIZE),
+        generator_loss=nonsaturating_generator,
+        discriminator_loss=logistic_discriminator,
+        recipe=Recipe(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
+    )
+    images = torch.randint(0, 256, (32, 3, 8, 8), dtype=torch.uint8)
+    batches = Batches(ImageSet(images, None, [str(i) for i in range(32)]), 8, rank=RANK, world_size=2)
+    optimizers = game.configure_optimizers()
+    for _, (pixels, labels) in zip(range(4), batches, strict=False):
+        assert len(pixels) == 4
+        game.run_step(pixels, labels, optimizers)
+    return game
+
+
+def main() -> None:
+    """Exchange what must agree; an assertion that fails ends the process with an error."""
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=RANK, world_size=2)
+    gradients = [torch.full((2, 3), float(RANK)), torch.arange(4.0) * (RANK + 1)]
+    average_gradients(gradients)
+    torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
+    torch.testing.assert_close(mean_over_ranks(torch.tensor(float(RANK))), torch.tensor(0.5))
+    state = {name: value.double() for name, value in play().state_dict().items()}
+    flat = torch.cat([value.flatten() for value in state.values()])
+    other = flat.clone()
+    dist.broadcast(other, src=0)
+    assert torch.equal(flat, other), [n for n, v in state.items() if not v.isfinite().all()]
+    assert int(state["nimg"]) == 32
+    dist.destroy_process_group()
+    print("same")
+
+
+if __name__ == "__main__":
+    main()
