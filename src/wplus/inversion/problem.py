@@ -63,6 +63,7 @@ class Problem:
         self.names = [str(index) for index in range(len(targets))] if names is None else list(names)
         self.seed, self.num_steps, self.keep, self.callback = seed, num_steps, keep, callback
         self.generator, self.device = generator, targets.device
+        labels = None if labels is None else labels.to(targets.device)
         lanes = lanes or default_lanes(generator.resolution, targets.device)
         options = {"space": space, "perceptual": perceptual, "weights": Weights.of(weights)}
         whole = Objective(generator, targets, labels=labels, **options)
