@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,29 @@ def opened(folder: Path, **changes: Any) -> Tracker:
     return weights_and_biases.open_tracker(**run)
 
 
+def inspected(path: Path) -> list[dict[str, Any]]:
+    command = [str(CORE), "leet", "inspect", "--json", "--no-observability", "--run-file", str(path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def settled(path: Path, seconds: float = 30) -> list[dict[str, Any]]:
+    """The records of a file once it does not change any more: W&B's service may still be writing after `finish`."""
+    deadline = time.monotonic() + seconds
+    before: list[dict[str, Any]] = []
+    while time.monotonic() < deadline:
+        found = inspected(path)
+        if found == before and any(record["type"] == "run" for record in found):
+            return found
+        before = found
+        time.sleep(0.05)
+    return before
+
+
 def records(folder: Path) -> list[dict[str, Any]]:
     """What the offline runs below `folder` hold, in the order of their start."""
-    lines = []
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        command = [str(CORE), "leet", "inspect", "--json", "--no-observability", "--run-file", str(path)]
-        lines += subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+    paths = sorted(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    return [record for path in paths for record in settled(path)]
 
 
 def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
