@@ -106,14 +106,16 @@ class Snapshot(Callback):
             self.save(trainer, game)
 
     def save(self, trainer: Trainer, game: GanGame) -> None:
-        """Write the checkpoint and the export of this moment, once."""
+        """Write the export and the checkpoint of this moment, once."""
         if self._saved_at == game.images_seen or int(game.skipped[1]):
             return
         self._saved_at = game.images_seen
+        # The export first: killed between the two, a run exports this moment again; the other way round it never would.
+        if trainer.is_global_zero:
+            self.export(game)
         trainer.save_checkpoint(checkpoint_path(self.folder, game.images_seen))
         if trainer.is_global_zero:
             prune(self.folder, self.keep)
-            self.export(game)
 
 
 class LeaveOnSignal(Callback):
