@@ -26,7 +26,7 @@ def generator():
 
 
 def a_latent(space: str = "w+", **changes) -> Latent:
-    shape = {"z": (8,), "w": (12,), "w+": (6, 12)}[space]
+    shape = {"z": (8,), "z+": (6, 8), "w": (12,), "w+": (6, 12)}[space]
     fields = {"code": torch.randn(shape), "space": space, "generator": FINGERPRINT, "metadata": {"source": "näme.png"}}
     return Latent(**{**fields, **changes})
 
@@ -42,7 +42,7 @@ def assert_equal(a: Latent, b: Latent) -> None:
             assert mine == theirs, field.name
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 def test_round_trip(tmp_path, space):
     noise = tuple(torch.randn(1, r, r) for r in (4, 8, 8))
     latent = a_latent(space, noise=noise, truncation_psi=0.7, truncation_cutoff=4, label=torch.tensor([0.0, 1, 0]))
@@ -100,7 +100,7 @@ def test_incomplete_and_newer_files_are_refused(tmp_path):
 def test_a_code_must_look_like_its_space():
     with pytest.raises(UserError, match=r"shape \(6, 12\) is no w"):
         a_latent("w", code=torch.zeros(6, 12))
-    with pytest.raises(UserError, match=r"'s'.*z, w, w\+"):
+    with pytest.raises(UserError, match=r"'s'.*z, z\+, w, w\+"):
         Latent(code=torch.zeros(3), space="s", generator=FINGERPRINT)
 
 
@@ -113,6 +113,16 @@ def test_styles_of_each_space(generator):
     assert torch.equal(ws, generator.mapping(z, labels))
     assert torch.equal(to_ws(ws[:, 0], "w", generator), ws)
     assert torch.equal(to_ws(ws, "w+", generator), ws)
+    torch.testing.assert_close(to_ws(z[:, None].expand(-1, 6, -1), "z+", generator, labels=labels), ws)
+
+
+def test_in_z_plus_every_layer_has_a_z_of_its_own(generator):
+    z, labels = torch.randn(2, 6, 8), torch.eye(3)[:2]
+    ws = to_ws(z, "z+", generator, labels=labels)
+    for layer in range(6):
+        torch.testing.assert_close(ws[:, layer], generator.mapping(z[:, layer], labels)[:, layer])
+    with pytest.raises(UserError, match=r"\(N, 6, 8\)"):
+        to_ws(torch.zeros(2, 8), "z+", generator, labels=labels)
 
 
 @pytest.mark.parametrize("cutoff", [None, 2])
@@ -123,6 +133,9 @@ def test_truncation_is_the_mappings_in_every_space(generator, cutoff):
     ws = generator.mapping(z, labels)
     torch.testing.assert_close(to_ws(ws[:, 0], "w", generator, **truncation), expected)
     torch.testing.assert_close(to_ws(ws, "w+", generator, **truncation), expected)
+    torch.testing.assert_close(
+        to_ws(z[:, None].expand(-1, 6, -1), "z+", generator, labels=labels, **truncation), expected
+    )
 
 
 def test_codes_that_do_not_fit_the_generator(generator):

@@ -20,10 +20,17 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.files import atomic_write
 
-Space = Literal["z", "w", "w+"]
-SPACES: tuple[Space, ...] = ("z", "w", "w+")
+Space = Literal["z", "z+", "w", "w+"]
+SPACES: tuple[Space, ...] = ("z", "z+", "w", "w+")
+# Where a code of a space can go without loss: z through the mapping network, one code to a copy per layer.
+LIFTS: dict[Space, tuple[Space, ...]] = {
+    "z": ("z", "z+", "w", "w+"),
+    "z+": ("z+", "w+"),
+    "w": ("w", "w+"),
+    "w+": ("w+",),
+}
 FORMAT_VERSION = 1
-_NUM_DIMS = {"z": 1, "w": 1, "w+": 2}
+_NUM_DIMS = {"z": 1, "z+": 2, "w": 1, "w+": 2}
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,13 @@ class Latent:
     """One latent code and all that its picture depends on.
 
     Attributes
-        code               z (z_dim,), w (w_dim,) or w+ (num_ws, w_dim)
-        space              which of the three
+        code               z (z_dim,), z+ (num_ws, z_dim), w (w_dim,) or w+ (num_ws, w_dim)
+        space              which of the four
         generator          fingerprint of the generator that it was made with (`wplus.checkpoint.fingerprint`)
         noise              one (1, r, r) per noise layer, or None for the generator's stored noise
         truncation_psi     applied on decoding, as in `to_ws`; 1 leaves the code alone
         truncation_cutoff  number of layers that are truncated, None for all
-        label              (c_dim,) one-hot, needed to decode a z of a conditional generator
+        label              (c_dim,) one-hot, needed to decode a z or z+ of a conditional generator
         metadata           free text by name, for people and tables
     """
 
@@ -58,7 +65,7 @@ class Latent:
 
 
 def check_space(space: str) -> None:
-    """UserError unless `space` is one of z, w, w+."""
+    """UserError unless `space` is one of z, z+, w, w+."""
     if space not in SPACES:
         raise UserError(f"There is no latent space '{space}': choose one of {', '.join(SPACES)}.")
 
@@ -143,14 +150,16 @@ def to_ws(
 ) -> Tensor:
     """Codes of one space -> ws (N, num_ws, w_dim), differentiable in the codes.
 
-    codes: z (N, z_dim), w (N, w_dim) or w+ (N, num_ws, w_dim). Truncation means the same in every space: the first
-    `truncation_cutoff` layers (None: all) are pulled to the mean, w_avg + psi (w - w_avg). `labels` (N, c_dim) are used
-    in z alone, where w depends on them.
+    codes: z (N, z_dim), z+ (N, num_ws, z_dim: a z of its own for every layer), w (N, w_dim) or w+ (N, num_ws, w_dim).
+    Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled to the mean,
+    w_avg + psi (w - w_avg). `labels` (N, c_dim) are used in z and z+ alone, where w depends on them.
     """
     check_space(space)
     _check_codes(codes, space, generator)
     if space == "z":
         return generator.mapping(codes, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+    if space == "z+":
+        codes = _map_layers(codes, generator, labels)
     ws = codes[:, None].expand(-1, generator.num_ws, -1) if space == "w" else codes
     if truncation_psi == 1:
         return ws
@@ -158,8 +167,16 @@ def to_ws(
     return truncated if truncation_cutoff is None else torch.cat([truncated, ws[:, truncation_cutoff:]], dim=1)
 
 
+def _map_layers(codes: Tensor, generator: Any, labels: Tensor | None) -> Tensor:
+    """z+ (N, num_ws, z_dim) -> w+ (N, num_ws, w_dim): all layers of all codes in one pass of the mapping network."""
+    num, num_ws = codes.shape[:2]
+    repeated = None if labels is None else labels.repeat_interleave(num_ws, dim=0)
+    return generator.mapping(codes.flatten(0, 1), repeated)[:, 0].view(num, num_ws, -1)
+
+
 def _check_codes(codes: Tensor, space: Space, generator: Any) -> None:
-    allowed = {"z": (generator.z_dim,), "w": (generator.w_dim,), "w+": (generator.num_ws, generator.w_dim)}[space]
+    size = (generator.z_dim if space in ("z", "z+") else generator.w_dim,)
+    allowed = (generator.num_ws, *size) if space in ("z+", "w+") else size
     if tuple(codes.shape[1:]) != allowed:
         wanted = ", ".join(map(str, allowed))
         raise UserError(f"Codes of shape {tuple(codes.shape)} do not fit this generator: {space} is (N, {wanted}).")

@@ -15,7 +15,7 @@ NAMES = ("first", "second")
 
 
 def latents(generator: Generator, spaces: tuple[str, str]) -> list[Latent]:
-    shapes = {"z": (8,), "w": (8,), "w+": (generator.num_ws, 8)}
+    shapes = {"z": (8,), "z+": (generator.num_ws, 8), "w": (8,), "w+": (generator.num_ws, 8)}
     return [Latent(torch.randn(shapes[space]), space, fingerprint(generator)) for space in spaces]
 
 
@@ -24,14 +24,16 @@ def own_noise(generator: Generator) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize(
-    ("spaces", "common"), [("z z", "z"), ("z w", "w"), ("w w", "w"), ("z w+", "w+"), ("w w+", "w+"), ("w+ w+", "w+")]
+    ("spaces", "common"),
+    [("z z", "z"), ("z w", "w"), ("w w", "w"), ("z w+", "w+"), ("w w+", "w+"), ("w+ w+", "w+")]
+    + [("z z+", "z+"), ("z+ z+", "z+"), ("z+ w", "w+"), ("z+ w+", "w+")],
 )
 def test_auto_is_the_first_space_that_holds_all(generator: Generator, spaces: str, common: str) -> None:
     points = key_points(latents(generator, tuple(spaces.split())), generator, names=NAMES)
     assert points.space == common
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 def test_codes_of_their_own_space_stay_as_they_are(generator: Generator, space: str) -> None:
     pair = latents(generator, (space, space))
     points = key_points(pair, generator, names=NAMES, space=space)
@@ -47,15 +49,15 @@ def test_z_goes_through_mapping_and_w_is_repeated(generator: Generator) -> None:
     assert torch.equal(in_wplus.codes, torch.stack([ws, b.code.expand(generator.num_ws, -1)]))
 
 
-@pytest.mark.parametrize(("space", "target"), [("w", "z"), ("w+", "z"), ("w+", "w")])
+@pytest.mark.parametrize(("space", "target"), [("w", "z"), ("w+", "z"), ("w+", "w"), ("z+", "w"), ("w", "z+")])
 def test_the_way_back_is_refused(generator: Generator, space: str, target: str) -> None:
     pair = latents(generator, (space, space))
-    with pytest.raises(UserError, match=f"'first' is a latent of {space[0]}.*cannot go back to {target}"):
+    with pytest.raises(UserError, match=f"'first' is a latent of {space[0]}.*cannot go to {target[0]}"):
         key_points(pair, generator, names=NAMES, space=target)
 
 
 def test_an_unknown_space_is_refused(generator: Generator) -> None:
-    with pytest.raises(UserError, match=r"space=x .*auto, z, w, w\+"):
+    with pytest.raises(UserError, match=r"space=x .*auto, z, z\+, w, w\+"):
         key_points(latents(generator, ("z", "z")), generator, names=NAMES, space="x")
 
 

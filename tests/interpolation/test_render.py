@@ -53,7 +53,7 @@ def test_noise_keeps_its_strength_half_way(generator: Generator) -> None:
     """Seen through a generator that returns its noise: rms one at the ends stays one in the middle."""
 
     class Echo:
-        num_ws = 6
+        num_ws, w_dim = 6, 8
 
         def synthesis(self, ws: torch.Tensor, noise_mode: str, noise: list[torch.Tensor]) -> torch.Tensor:
             return noise[-1]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.latents import SPACES, Latent, Space, ws_of
+from wplus.latents import LIFTS, SPACES, Latent, Space, ws_of
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class KeyPoints:
     """K points of one space, ready to be joined by a path."""
 
     codes: Tensor
-    """(K, z_dim) in z, (K, w_dim) in w, (K, num_ws, w_dim) in w+."""
+    """(K, z_dim) in z, (K, num_ws, z_dim) in z+, (K, w_dim) in w, (K, num_ws, w_dim) in w+."""
     space: Space
     names: tuple[str, ...]
     noise: tuple[Tensor, ...] | None = None
     """One (K, 1, H, W) per noise layer, or None for the generator's stored noise."""
     labels: Tensor | None = None
-    """(K, c_dim), needed in z only: past the mapping network a code carries its label."""
+    """(K, c_dim), needed in z and z+ only: past the mapping network a code carries its label."""
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
 
@@ -43,8 +43,8 @@ def key_points(
 ) -> KeyPoints:
     """Bring latents to one space.
 
-    `space`: z, w, w+, or auto for the first space that holds them all. A code goes from z to w to w+ (its truncation
-    and label applied on the way) and never back.
+    `space`: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all. A code goes from z to w or z+ and
+    on to w+ (its truncation and label applied on the way) and never back.
     `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
     (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
     some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
@@ -54,12 +54,13 @@ def key_points(
         raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
     codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
     points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise))
-    return _with_mapping_inputs(points, latents) if space == "z" else points
+    return _with_mapping_inputs(points, latents) if space in ("z", "z+") else points
 
 
 def _common_space(latents: Sequence[Latent]) -> Space:
-    """The last in the order z, w, w+ that occurs; w+ where w would lose the difference that a cutoff makes."""
-    space = max((latent.space for latent in latents), key=SPACES.index)
+    """The first that holds every latent; w+ where w would lose the difference that a cutoff makes."""
+    order: tuple[Space, ...] = ("z", "w", "z+", "w+")
+    space = next(space for space in order if all(space in LIFTS[latent.space] for latent in latents))
     return "w+" if space == "w" and any(_has_cutoff(latent) for latent in latents) else space
 
 
@@ -71,13 +72,12 @@ def _has_cutoff(latent: Latent) -> bool:
 @torch.no_grad()
 def _lift(latent: Latent, name: str, generator: Any, space: str) -> Tensor:
     """The code of one latent in `space`; past the mapping network its truncation is applied."""
-    if SPACES.index(latent.space) > SPACES.index(space):
+    if space not in LIFTS[latent.space]:
         raise UserError(
-            f"'{name}' is a latent of {latent.space} and cannot go back to {space}; "
-            f"choose space={latent.space} or auto."
+            f"'{name}' is a latent of {latent.space} and cannot go to {space}; choose space={latent.space} or auto."
         )
-    if space == "z":
-        return latent.code
+    if space in ("z", "z+"):
+        return latent.code if space == latent.space else latent.code.expand(generator.num_ws, -1)
     if space == "w" and _has_cutoff(latent):
         raise UserError(
             f"'{name}' has a truncation cutoff, so its layers differ and w cannot hold it; choose space=w+."

@@ -11,6 +11,7 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import Path, along, lerp, slerp
+from wplus.latents import to_ws
 
 
 def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -28,8 +29,8 @@ def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_si
 def render_batch(generator: Any, points: KeyPoints, *, path: Path, t: Tensor) -> Tensor:
     """Images (T, C, H, W) at positions t (T,).
 
-    Codes follow `path`. Labels (in z) go straight from one to the next. Noise maps go along the great circle: they
-    have an rms of one, which a straight line would shrink to 0.71 half way and so smooth the picture there.
+    Codes follow `path`. Labels (in z and z+) go straight from one to the next. Noise maps go along the great circle:
+    they have an rms of one, which a straight line would shrink to 0.71 half way and so smooth the picture there.
     """
     codes = along(points.codes, t, path=path)
     noise = None if points.noise is None else [_noise_along(layer, t) for layer in points.noise]
@@ -37,12 +38,10 @@ def render_batch(generator: Any, points: KeyPoints, *, path: Path, t: Tensor) ->
 
 
 def _ws(generator: Any, points: KeyPoints, codes: Tensor, t: Tensor) -> Tensor:
-    """Codes of any space -> (T, num_ws, w_dim)."""
-    if points.space == "z":
-        labels = None if points.labels is None else along(points.labels, t, path=lerp)
-        cutoff = points.truncation_cutoff
-        return generator.mapping(codes, labels, truncation_psi=points.truncation_psi, truncation_cutoff=cutoff)
-    return codes if points.space == "w+" else codes[:, None].repeat(1, generator.num_ws, 1)
+    """Codes of any space -> (T, num_ws, w_dim); key points of w and w+ had their truncation applied already."""
+    labels = None if points.labels is None else along(points.labels, t, path=lerp)
+    truncation = {"truncation_psi": points.truncation_psi, "truncation_cutoff": points.truncation_cutoff}
+    return to_ws(codes, points.space, generator, labels=labels, **truncation)
 
 
 def _noise_along(layer: Tensor, t: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ from wplus.interpolation.paths import Path as LatentPath
 from wplus.interpolation.paths import timeline
 from wplus.interpolation.render import render
 from wplus.interpolation.strip import Strip
-from wplus.interpolation.video import film_writers
 from wplus.latents import Latent
 from wplus.progress import bar
 from wplus.tracking import Tracker
+from wplus.video import film_writers
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from torch import Tensor
 
+from wplus.captions import captioned_rows
 from wplus.errors import UserError
 from wplus.files import atomic_write
-from wplus.images import to_pil, watchable_scale
-
-_GAP, _MARGIN, _TITLE, _CAPTION = 6, 12, 24, 20
 
 
 class Strip:
@@ -49,27 +47,11 @@ class Strip:
         return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
 
     def _draw(self, titles: Sequence[str], parameter: str) -> Image.Image:
-        tile = to_pil(self._frames[0]).size
-        scale = watchable_scale(max(tile))
-        tile = (tile[0] * scale, tile[1] * scale)
-        row_height = _TITLE + tile[1] + _CAPTION + _GAP
-        width = len(self.rows[0]) * (tile[0] + _GAP) - _GAP
-        canvas = Image.new("RGB", (width + 2 * _MARGIN, len(self.rows) * row_height - _GAP + 2 * _MARGIN), "white")
-        for index, (row, title) in enumerate(zip(self.rows, titles, strict=True)):
-            self._draw_row(canvas, row, title, top=_MARGIN + index * row_height, tile=tile, parameter=parameter)
-        return canvas
-
-    def _draw_row(self, canvas: Image.Image, row: list[int], title: str, *, top: int, tile: tuple[int, int],
-                  parameter: str) -> None:  # fmt: skip
-        draw = ImageDraw.Draw(canvas)
-        draw.text((_MARGIN, top), title, fill="black", font=ImageFont.load_default(14))
-        for column, frame in enumerate(row):
-            left = _MARGIN + column * (tile[0] + _GAP)
-            picture = to_pil(self._frames[frame]).convert("RGB").resize(tile, Image.Resampling.NEAREST)
-            canvas.paste(picture, (left, top + _TITLE))
-            place = (left + tile[0] / 2, top + _TITLE + tile[1] + 3)
-            text = f"{parameter} = {self._place(row, frame, parameter):.2f}"
-            draw.text(place, text, fill="#555555", font=ImageFont.load_default(12), anchor="ma")
+        rows = [
+            [(self._frames[frame], f"{parameter} = {self._place(row, frame, parameter):.2f}") for frame in row]
+            for row in self.rows
+        ]
+        return captioned_rows(rows, titles)
 
     def _place(self, row: list[int], frame: int, parameter: str) -> float:
         t = self.positions[frame] - min(self.positions[row[0]], self.positions[row[-1]])

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from wplus.errors import UserError
-from wplus.interpolation.video import GifWriter, Mp4Writer, enlargement, film_frames
+from wplus.video import GifWriter, Mp4Writer, enlargement, film_frames
 
 
 def gradients(num: int, size: tuple[int, int] = (16, 16), channels: int = 3) -> torch.Tensor:
