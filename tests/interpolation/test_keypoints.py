@@ -25,9 +25,11 @@ def own_noise(generator: Generator) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize(
     ("spaces", "common"),
-    [("z z", "z"), ("z w", "w"), ("w w", "w"), ("z w+", "w+"), ("w w+", "w+"), ("w+ w+", "w+")]
-    + [("z z+", "z+"), ("z+ z+", "z+"), ("z+ w", "w+"), ("z+ w+", "w+")],
-)
+    [
+        ("z z", "z"), ("z w", "w"), ("w w", "w"), ("z w+", "w+"), ("w w+", "w+"), ("w+ w+", "w+"),
+        ("z z+", "z+"), ("z+ z+", "z+"), ("z+ w", "w+"), ("z+ w+", "w+"),
+    ],
+)  # fmt: skip
 def test_auto_is_the_first_space_that_holds_all(generator: Generator, spaces: str, common: str) -> None:
     points = key_points(latents(generator, tuple(spaces.split())), generator, names=NAMES)
     assert points.space == common
