@@ -11,16 +11,17 @@ import hashlib
 import socket
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError
+from wplus.losses.image_pair import ImageDistance, mean_over
 from wplus.models import effnet_lite0
 
 MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
@@ -46,29 +47,21 @@ def unit_length(features: Tensor, eps: float = 1e-10) -> Tensor:
     return features * (features.square().sum(dim=1, keepdim=True) + eps).rsqrt()
 
 
-class PerceptualDistance(nn.Module):
-    """A frozen net that compares images (N, C, R, R) in [-1, 1], C of 1 or 3, differentiable in both.
+class PerceptualDistance(ImageDistance):
+    """A frozen net that compares images of 1 or 3 channels by features of several layers.
 
-    A subclass implements `_feature_maps` and may weigh the squared differences of a layer in `_compare`. `features` of
-    a fixed target can be computed once and compared many times with `distance`.
+    A subclass implements `_feature_maps` and may weigh the squared differences of a layer in `_compare`.
     """
-
-    name: str
-    provenance: Mapping[str, Any]  # what a stored number must say: weights file and hash, layers, input size
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
         rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
         return [unit_length(maps) for maps in self._feature_maps(fit_size(rgb))]
 
-    def distance(self, features_a: list[Tensor], features_b: list[Tensor]) -> Tensor:
-        """Distances (N,) of images whose features are given; either side may hold a single image."""
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,): per layer the mean over space, weighted by the mask at that layer's size; summed."""
         pairs = zip(features_a, features_b, strict=True)
-        return sum(self._compare((a - b).square(), layer).mean(dim=(1, 2)) for layer, (a, b) in enumerate(pairs))
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distances (N,) of the image pairs."""
-        return self.distance(self.features(a), self.features(b))
+        return sum(mean_over(self._compare((a - b).square(), layer), mask) for layer, (a, b) in enumerate(pairs))
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
         raise NotImplementedError
@@ -76,10 +69,6 @@ class PerceptualDistance(nn.Module):
     def _compare(self, squares: Tensor, layer: int) -> Tensor:
         """Squared differences of one layer (N, C, H, W) -> a map (N, H, W)."""
         return squares.sum(dim=1)
-
-    def train(self, mode: bool = True) -> PerceptualDistance:
-        """Stays in eval mode whatever the module that holds it does: this is a measuring instrument."""
-        return super().train(False)
 
 
 # EfficientNet-Lite0

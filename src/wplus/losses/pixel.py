@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.losses.image_pair import ImageDistance, mean_over
+
 DATA_RANGE = 2.0  # from -1 to 1
 MAX_PSNR_DB = 100.0
 
@@ -26,3 +28,38 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """
     smallest = DATA_RANGE**2 * 10 ** (-MAX_PSNR_DB / 10)
     return 10 * torch.log10(DATA_RANGE**2 / l2(a, b).clamp_min(smallest))
+
+
+class PixelDistance(ImageDistance):
+    """Distances whose features are the images themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provenance = {"name": self.name, "range": "pixels in [-1, 1]"}
+        self.eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The images (N, C, R, R)."""
+        return [images]
+
+
+class L1(PixelDistance):
+    """`l1`: mean absolute difference, over the mask where there is one."""
+
+    name = "l1"
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,) from 0 to 2."""
+        (a,), (b,) = features_a, features_b
+        return l1(a, b) if mask is None else mean_over((a - b).abs().mean(dim=1), mask)
+
+
+class L2(PixelDistance):
+    """`l2`: mean squared difference, over the mask where there is one."""
+
+    name = "l2"
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,) from 0 to 4."""
+        (a,), (b,) = features_a, features_b
+        return l2(a, b) if mask is None else mean_over((a - b).square().mean(dim=1), mask)
