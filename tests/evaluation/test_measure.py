@@ -9,7 +9,8 @@ from rich.console import Console
 
 from wplus.checkpoint import Models
 from wplus.errors import UserError
-from wplus.evaluation.measure import Deferred, Measurement, check_images, measure, report, table
+from wplus.evaluation.measure import Deferred, check_images, measure, report, table
+from wplus.measurement import Measurement
 from wplus.tracking import Sink, Tracker
 
 

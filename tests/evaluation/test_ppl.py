@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.measure import Measurement
-from wplus.evaluation.ppl import box_filtered, cropped, kept_mean, ppl
+from wplus.evaluation.ppl import box_filtered, cropped, ppl
+from wplus.measurement import Measurement
 from wplus.models.layers import set_bf16_resolutions
 
 
@@ -171,13 +171,6 @@ def test_conditional_generators_use_one_label_for_both_sides(
 
 
 # Parts
-
-
-def test_percentiles_keep_values_that_occur() -> None:
-    values = np.random.default_rng(0).normal(size=(3, 250))
-    expected = [slow_mean(row) for row in values]
-    np.testing.assert_allclose(kept_mean(values), expected, rtol=1e-12)
-    assert kept_mean(np.array([5.0])) == 5
 
 
 def test_box_filter_averages_blocks_only_of_larger_images() -> None:

@@ -9,7 +9,6 @@ import torch
 from wplus.evaluation.statistics import (
     FeatureStatistics,
     GroupedStatistics,
-    bootstrap_interval,
     cached_statistics,
     jackknife_interval,
 )
@@ -113,11 +112,3 @@ def test_jackknife_of_a_mean_is_the_textbook_interval() -> None:
     without = [float(np.delete(x, index).mean()) for index in range(12)]
     expected = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
     assert jackknife_interval(float(x.mean()), without) == pytest.approx(expected)
-
-
-def test_bootstrap_of_a_mean_is_near_the_normal_interval() -> None:
-    x = np.random.default_rng(0).normal(size=400)
-    low, high = bootstrap_interval(x, lambda rows: rows.mean(axis=-1), seed=0)
-    reach = 1.96 * x.std() / 20
-    assert (low, high) == pytest.approx((x.mean() - reach, x.mean() + reach), abs=0.15 * reach)
-    assert bootstrap_interval(x, lambda rows: rows.mean(axis=-1), seed=0) == (low, high)

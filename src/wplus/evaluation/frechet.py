@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.evaluation.measure import Images, Measurement, Progress, check_images, generator_protocol
+from wplus.evaluation.measure import Images, Progress, check_images, generator_protocol
 from wplus.evaluation.sampler import generated_images, index_batches
 from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, cached_statistics, jackknife_interval
+from wplus.measurement import Measurement
 from wplus.progress import track
 
 

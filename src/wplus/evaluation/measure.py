@@ -1,4 +1,4 @@
-"""A number with its protocol, and the loop that runs metrics one after another.
+"""The loop that runs metrics one after another.
 
 A metric is a generator function `metric(models, *, real, batch_size, device, seed, progress, **options)` that yields
 `Measurement`s; whoever calls decides what to print and where to log. A new metric is one such function and one file in
@@ -8,16 +8,16 @@ configs/metrics/.
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.measurement import Measurement
 from wplus.progress import track
 from wplus.tracking import Tracker
 
@@ -54,25 +54,6 @@ Progress = Callable[..., Iterator[Any]]
 _SHOWN = ("extractor", "distance", "num_real", "num_other_real", "num_generated", "num_samples", "truncation_psi",
           "noise_mode", "seed", "weights", "seconds")  # fmt: skip
 Metric = Callable[..., Iterator["Measurement"]]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One value; `protocol` holds everything that another person needs to get the same number again."""
-
-    name: str
-    value: float
-    protocol: dict[str, Any] = field(default_factory=dict)
-    interval: tuple[float, float] | None = None
-    """Lower and upper bound; `protocol["interval"]` says of what kind."""
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
-
-    def __str__(self) -> str:
-        bounds = "" if self.interval is None else f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
-        return f"{self.name} {self.value:.4g}{bounds}"
 
 
 def measure(

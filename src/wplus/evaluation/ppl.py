@@ -13,29 +13,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wplus import geometry
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.measure import Images, Measurement, Progress, generator_protocol
-from wplus.evaluation.statistics import bootstrap_interval
+from wplus.evaluation.measure import Images, Progress, generator_protocol
+from wplus.intervals import bootstrap_interval, kept_mean
+from wplus.measurement import Measurement
 from wplus.progress import track
 
 MAX_PX = 256
-
-
-def kept_mean(distances: np.ndarray) -> np.ndarray:
-    """Mean of the values from the 1st to the 99th percentile, over the last axis: (..., N) -> (...).
-
-    The percentiles are values that occur, the next lower and the next higher one, and both are kept.
-    """
-    low = np.percentile(distances, 1, axis=-1, method="lower", keepdims=True)
-    high = np.percentile(distances, 99, axis=-1, method="higher", keepdims=True)
-    kept = (distances >= low) & (distances <= high)
-    return np.where(kept, distances, 0).sum(axis=-1) / kept.sum(axis=-1)
 
 
 def cropped(images: Tensor, *, crop: str) -> Tensor:

@@ -142,17 +142,3 @@ def jackknife_interval(value: float, without_group: list[float]) -> tuple[float,
     error = np.sqrt((num - 1) / num * ((values - values.mean()) ** 2).sum())
     reach = float(t.ppf(0.975, num - 1) * error)
     return value - reach, value + reach
-
-
-def bootstrap_interval(
-    samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int, num_resamples: int = 1000
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval (Efron 1979) of `statistic`, which maps rows (R, N) to values (R,)."""
-    rng = np.random.default_rng(seed)
-    rows = max(1, 2_000_000 // len(samples))  # resamples held at a time
-    values = []
-    for start in range(0, num_resamples, rows):
-        picks = rng.integers(len(samples), size=(min(rows, num_resamples - start), len(samples)))
-        values.append(statistic(samples[picks]))
-    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
-    return float(low), float(high)
