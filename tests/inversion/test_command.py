@@ -71,5 +71,5 @@ def test_ctrl_c_keeps_what_is_done(repository: Path, here: Path) -> None:
 def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, here: Path) -> None:
     done = run(repository, here, "run_dir=out", "input=in", "space=x")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "There is no latent space 'x': choose one of z, w, w+."
+    assert done.stderr.splitlines()[-1] == "There is no latent space 'x': choose one of z, z+, w, w+."
     assert "Traceback" not in done.stderr

@@ -7,12 +7,12 @@ import torch
 
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
-from wplus.inversion.objective import Objective, Weights, on_sphere
+from wplus.inversion.objective import Objective, on_sphere, weights_by_name
 from wplus.losses.pixel import l1, l2
 
 
 def objective_of(generator, targets, net=None, *, space="w", labels=None, **weights):
-    weights = Weights.of({"perceptual": 0.0, **weights})
+    weights = weights_by_name({"perceptual": 0.0, **weights})
     return Objective(generator, targets, space=space, perceptual=net, weights=weights, labels=labels)
 
 

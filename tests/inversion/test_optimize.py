@@ -21,7 +21,7 @@ PIXELS_ONLY = {"l2": 1.0, "perceptual": 0.0}
 pixels = functools.partial(optimize, perceptual=None, weights=PIXELS_ONLY)
 pixels_lbfgs = functools.partial(lbfgs, perceptual=None, weights=PIXELS_ONLY)
 both = pytest.mark.parametrize("invert", [pixels, pixels_lbfgs], ids=["adam", "lbfgs"])
-spaces = pytest.mark.parametrize("space", ["z", "w", "w+"])
+spaces = pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 
 
 def pictures(generator, num, **mapping):
@@ -163,7 +163,7 @@ def test_adam_follows_a_projector_written_plainly(linear):
     ("options", "message"),
     [
         ({"steps": 0}, "steps=0"),
-        ({"space": "s"}, r"'s'.*z, w, w\+"),
+        ({"space": "s"}, r"'s'.*z, z\+, w, w\+"),
         ({"noise": "free"}, r"noise=free.*fixed, optimize"),
         ({"keep": "first"}, r"keep=first.*best, last"),
         ({"lr": 0.0}, r"lr=0\.0"),

@@ -7,12 +7,12 @@ import torch
 
 from tests.inversion.conftest import LinearGenerator
 from wplus.errors import UserError
-from wplus.inversion.objective import Objective, Weights
+from wplus.inversion.objective import Objective, weights_by_name
 from wplus.inversion.start import prior, start_codes
 
 
 def start(generator, targets, space, *, labels=None, how="mean", names=None, seed=0, num_candidates=50):
-    weights = Weights(perceptual=0.0)
+    weights = weights_by_name({"perceptual": 0.0})
     objective = Objective(generator, targets, space=space, perceptual=None, weights=weights, labels=labels)
     known = prior(generator, space, labels, len(targets), num_samples=2000)
     names = names or [str(i) for i in range(len(targets))]
@@ -41,7 +41,7 @@ def test_prior_of_a_conditional_generator_is_that_of_the_label():
     torch.testing.assert_close(without.mean(), torch.tensor(1.1), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 def test_seeded_starts_belong_to_the_image(linear, space):
     targets = torch.zeros(2, 1, 4, 4)
     both = start(linear, targets, space, how="seed", names=["a", "b"])
@@ -50,14 +50,14 @@ def test_seeded_starts_belong_to_the_image(linear, space):
     assert not torch.equal(start(linear, targets, space, how="seed", names=["a", "b"], seed=1), both)
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 def test_best_of_finds_the_best_candidate(linear, space):
     targets = torch.randn(3, 1, 4, 4)
     few, many = (start(linear, targets, space, how="best_of", num_candidates=num) for num in (1, 500))
     codes = {"mean": start(linear, targets, space), "few": few, "many": many}
-    objective = Objective(linear, targets, space=space, perceptual=None, weights=Weights(perceptual=0.0))
+    objective = Objective(linear, targets, space=space, perceptual=None, weights=weights_by_name({"perceptual": 0.0}))
     losses = {how: objective.terms(objective.images([code]), [code])["loss"] for how, code in codes.items()}
-    if space != "z":  # z candidates are compared on their sphere
+    if space not in ("z", "z+"):  # z candidates are compared on their sphere
         assert (losses["few"] <= losses["mean"]).all()
     assert (losses["many"].mean() < losses["few"].mean()).all()
 
@@ -77,7 +77,7 @@ def test_best_of_respects_labels():
 
 
 def test_bad_choices(linear):
-    with pytest.raises(UserError, match=r"'middle'.*mean, seed, best_of"):
+    with pytest.raises(UserError, match=r"'middle'.*mean, seed, best_of, encoder"):
         start(linear, torch.zeros(1, 1, 4, 4), "w", how="middle")
     with pytest.raises(UserError, match="num_candidates=0"):
         start(linear, torch.zeros(1, 1, 4, 4), "w", how="best_of", num_candidates=0)

@@ -13,6 +13,7 @@ from wplus.inversion.problem import Problem
 from wplus.inversion.quasi_newton import minimise
 from wplus.inversion.result import Callback, Inversion
 from wplus.latents import Space
+from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 
 
@@ -26,14 +27,19 @@ def lbfgs(
     names: Sequence[str] | None = None,
     labels: Tensor | None = None,
     callback: Callback | None = None,
+    encoder: Any = None,
+    masks: Tensor | None = None,
+    losses: Mapping[str, ImageDistance] | None = None,
     steps: int = 250,
     memory: int = 10,
     first_step: float = 0.1,
     max_tries: int = 10,
     tolerance: float = 1e-7,
     weights: Mapping[str, float] | None = None,
-    start: Literal["mean", "seed", "best_of"] = "mean",
+    start: Literal["mean", "seed", "best_of", "encoder"] = "mean",
     num_candidates: int = 500,
+    restarts: int = 0,
+    early_stop: Mapping[str, float] | None = None,
     noise: Literal["fixed", "optimize"] = "fixed",
     keep: Literal["best", "last"] = "best",
     lanes: int | None = None,
@@ -50,20 +56,25 @@ def lbfgs(
         raise UserError(f"memory={memory}, max_tries={max_tries}, first_step={first_step}: at least 1, 2 and above 0.")
     problem = Problem(
         generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
-        callback=callback, num_steps=steps, weights=weights, start=start, num_candidates=num_candidates, noise=noise,
-        keep=keep, lanes=lanes,
+        callback=callback, encoder=encoder, masks=masks, losses=losses, num_steps=steps, weights=weights, start=start,
+        num_candidates=num_candidates, restarts=restarts, early_stop=early_stop, noise=noise, keep=keep, lanes=lanes,
     )  # fmt: skip
-    like = problem.unknowns
 
-    def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
-        loss, gradients = problem.evaluate(_split(points, like))
-        return loss, torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+    def descend(problem: Problem) -> list[Tensor]:
+        like = problem.unknowns
 
-    found = minimise(
-        evaluate, torch.cat([unknown.flatten(1) for unknown in like], dim=1), max_evaluations=steps, memory=memory,
-        first_step=first_step, max_tries=max_tries, tolerance=tolerance,
-    )  # fmt: skip
-    return problem.result(_split(found, like))
+        def evaluate(points: Tensor) -> tuple[Tensor, Tensor]:
+            loss, gradients = problem.evaluate(_split(points, like))
+            return loss, torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+
+        found = minimise(
+            evaluate, torch.cat([unknown.flatten(1) for unknown in like], dim=1), max_evaluations=steps, memory=memory,
+            first_step=first_step, max_tries=max_tries, tolerance=tolerance,
+            given_up=lambda: problem.early_stop.frozen,
+        )  # fmt: skip
+        return _split(found, like)
+
+    return problem.solve(descend)
 
 
 def _split(points: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Inversion by gradient descent: NVlabs' projector (StyleGAN2, Karras et al. 2020, appendix D) for z, w and w+."""
+"""Inversion by gradient descent: NVlabs' projector (StyleGAN2, Karras et al. 2020, appendix D), in every space."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from wplus.inversion.result import Callback, Inversion
 from wplus.inversion.schedule import code_noise_multiplier, learning_rate_multiplier
 from wplus.inversion.seeds import NormalStream
 from wplus.latents import Space
+from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 
 # NVlabs' projector has 0.1 for w and a thousand steps; with few steps a higher rate gets further in every space.
-LEARNING_RATES = {"z": 0.3, "w": 0.3, "w+": 0.3}
+LEARNING_RATES = {"z": 0.3, "z+": 0.3, "w": 0.3, "w+": 0.3}
 
 
 @torch.no_grad()
@@ -31,6 +32,9 @@ def optimize(
     names: Sequence[str] | None = None,
     labels: Tensor | None = None,
     callback: Callback | None = None,
+    encoder: Any = None,
+    masks: Tensor | None = None,
+    losses: Mapping[str, ImageDistance] | None = None,
     steps: int = 1000,
     lr: float | None = None,
     lr_rampup: float = 0.05,
@@ -38,8 +42,10 @@ def optimize(
     code_noise: float = 0.05,
     code_noise_length: float = 0.75,
     weights: Mapping[str, float] | None = None,
-    start: Literal["mean", "seed", "best_of"] = "mean",
+    start: Literal["mean", "seed", "best_of", "encoder"] = "mean",
     num_candidates: int = 500,
+    restarts: int = 0,
+    early_stop: Mapping[str, float] | None = None,
     noise: Literal["fixed", "optimize"] = "fixed",
     keep: Literal["best", "last"] = "best",
     lanes: int | None = None,
@@ -54,38 +60,52 @@ def optimize(
     lr_rampdown        share of the steps over which it falls to 0 at the end, as a cosine
     code_noise         noise on the code at the first step, as a share of the prior's total deviation, per number
     code_noise_length  share of the steps at which that noise has faded to 0, quadratically
-    weights            of the loss terms, by name: l1, l2, perceptual, delta, noise; see `objective.Weights`
-    start              mean, seed or best_of, see `start.start_codes`
+    weights            of the loss terms, by name: l1, l2, perceptual, those of `losses`, delta, noise; see
+                       `objective.weights_by_name`
+    start              mean, seed, best_of or encoder, see `start.start_codes`
     num_candidates     samples that best_of chooses from
+    restarts           further attempts, each from a random sample and with other code noise; the one that ends with
+                       the lowest loss is kept, image by image
+    early_stop         patience (evaluations) and tolerance (share): an image is left where it is when its best loss
+                       has not fallen by that share for so long; None: never. Its learning rate has then not come down
+                       yet, so that it suits a start that is near
     noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
     keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
     lanes              images evaluated at a time, see `problem.Problem`; None takes `problem.default_lanes`
 
-    In w+ the code noise is drawn per layer. z lives on the sphere of mean square 1: it is put back there after every
-    step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w is nearest to the mean w.
+    In z+ and w+ the code noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
+    it is put back there after every step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w
+    is nearest to the mean w.
     """
     if lr is not None and not lr > 0:
         raise UserError(f"lr={lr} is not allowed: it must be positive, or null for the default of the space.")
     problem = Problem(
         generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
-        callback=callback, num_steps=steps, weights=weights, start=start, num_candidates=num_candidates, noise=noise,
-        keep=keep, lanes=lanes,
+        callback=callback, encoder=encoder, masks=masks, losses=losses, num_steps=steps, weights=weights, start=start,
+        num_candidates=num_candidates, restarts=restarts, early_stop=early_stop, noise=noise, keep=keep, lanes=lanes,
     )  # fmt: skip
-    unknowns = problem.unknowns
-    adam = torch.optim.Adam(unknowns, betas=(0.9, 0.999))
-    jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
     peak = LEARNING_RATES[space] if lr is None else lr
-    for step in range(steps):
-        t = step / steps
-        adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
-        _, gradients = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
-        for unknown, gradient in zip(unknowns, gradients, strict=True):
-            unknown.grad = gradient
-        adam.step()
-        # z back onto its sphere, noise back to mean 0 and mean square 1: no change to the loss, but to the step size.
-        for unknown, settled in zip(unknowns, problem.settle(unknowns), strict=True):
-            unknown.copy_(settled)
-    return problem.result(unknowns)
+
+    def descend(problem: Problem) -> list[Tensor]:
+        unknowns, early_stop = problem.unknowns, problem.early_stop
+        adam = torch.optim.Adam(unknowns, betas=(0.9, 0.999))
+        jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
+        for step in range(steps):
+            t = step / steps
+            adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
+            _, gradients = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
+            before = [unknown.clone() for unknown in unknowns]
+            for unknown, gradient in zip(unknowns, gradients, strict=True):
+                unknown.grad = gradient
+            adam.step()
+            # z back onto its sphere, noise back to mean 0, mean square 1: no change to the loss, but to the step size.
+            for unknown, old, settled in zip(unknowns, before, problem.settle(unknowns), strict=True):
+                unknown.copy_(early_stop.held(old, settled))
+            if early_stop.is_over():
+                break
+        return unknowns
+
+    return problem.solve(descend)
 
 
 class _CodeNoise:

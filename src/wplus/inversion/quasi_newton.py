@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.inversion.line_search import Bracket, judge, narrow, next_step
-
-_ROUNDS_BETWEEN_CHECKS = 16  # looking whether all are done waits for the device
+from wplus.inversion.stopping import ROUNDS_BETWEEN_CHECKS
 
 
 class Point(NamedTuple):
@@ -160,6 +159,7 @@ def minimise(
     tolerance: float = 1e-7,
     c1: float = 1e-4,
     c2: float = 0.9,
+    given_up: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Minimise N functions of D numbers each, independently: start x (N, D) -> the best points found (N, D).
 
@@ -170,13 +170,16 @@ def minimise(
     max_tries        evaluations per line search
     tolerance        a problem is done when no number of its gradient is larger
     c1, c2           constants of the strong Wolfe conditions
+    given_up         asked after every evaluation: a mask (N,) of problems to leave where they are
     """
     search = QuasiNewton(
         Point(x, *evaluate(x)), memory=memory, first_step=first_step, max_tries=max_tries, tolerance=tolerance, c1=c1,
         c2=c2,
     )  # fmt: skip
     for count in range(1, max_evaluations):
-        if count % _ROUNDS_BETWEEN_CHECKS == 0 and bool(search.done.all()):
+        if given_up is not None:
+            search.done = search.done | given_up()
+        if count % ROUNDS_BETWEEN_CHECKS == 0 and bool(search.done.all()):
             break
         points = search.ask()
         search.tell(Point(points, *evaluate(points)))

@@ -25,14 +25,20 @@ class Record:
         self.lowest = unknowns[0].new_full((len(unknowns[0]),), float("inf"))
 
     @torch.no_grad()
-    def add(self, terms: Mapping[str, Tensor], unknowns: Sequence[Tensor]) -> None:
-        """Append one evaluation: its terms, each (N,), and the settled unknowns that they belong to."""
+    def add(self, terms: Mapping[str, Tensor], unknowns: Sequence[Tensor], frozen: Tensor | None = None) -> None:
+        """Append one evaluation: its terms, each (N,), and the settled unknowns that they belong to.
+
+        Images that are frozen (N,) repeat their last row and keep what they have.
+        """
         for name, term in terms.items():
             if name not in self.history:
                 self.history[name] = term.new_zeros(self.num_steps, len(term))
-            self.history[name][self.step] = term.detach()
+            rows = self.history[name]
+            is_new = frozen is None or self.step == 0
+            rows[self.step] = term.detach() if is_new else torch.where(frozen, rows[self.step - 1], term.detach())
         self.step += 1
-        self.consider(terms["loss"], unknowns)
+        loss = terms["loss"]
+        self.consider(loss if frozen is None else loss.masked_fill(frozen, float("inf")), unknowns)
 
     @torch.no_grad()
     def consider(self, loss: Tensor, unknowns: Sequence[Tensor]) -> None:

@@ -14,15 +14,27 @@ from wplus.errors import UserError
 from wplus.files import write_json
 
 SETTINGS_FILE = "settings.json"
-_GIVEN_PER_CALL = ("generator", "targets", "space", "perceptual", "seed", "names", "labels", "callback")
+_GIVEN_PER_CALL = (
+    "generator",
+    "targets",
+    "space",
+    "perceptual",
+    "seed",
+    "names",
+    "labels",
+    "callback",
+    "encoder",
+    "masks",
+    "losses",
+)
 
 
 def describe(invert: Callable[..., Any]) -> dict[str, Any]:
-    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one."""
-    options: dict[str, Any] = {}
-    while isinstance(invert, functools.partial):
-        options = {**invert.keywords, **options}
-        invert = invert.func
+    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one.
+
+    An option that is an inverter itself is described in turn.
+    """
+    invert, options = _unwrapped(invert)
     name = f"{invert.__module__}.{getattr(invert, '__qualname__', type(invert).__qualname__)}"
     parameters = inspect.signature(invert).parameters.values()
     optional = [each for each in parameters if each.default is not inspect.Parameter.empty]
@@ -30,7 +42,26 @@ def describe(invert: Callable[..., Any]) -> dict[str, Any]:
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise UserError(f"{name} has no option '{unknown[0]}': its options are {', '.join(allowed)}.")
-    return {"function": name, **allowed, **options}
+    values = {**allowed, **options}
+    return {"function": name, **{key: describe(each) if callable(each) else each for key, each in values.items()}}
+
+
+def uses_encoder(invert: Callable[..., Any]) -> bool:
+    """Whether an inverter, or one among its options, starts from an encoder or cannot do without."""
+    invert, options = _unwrapped(invert)
+    parameters = inspect.signature(invert).parameters
+    needs = "encoder" in parameters and parameters["encoder"].default is inspect.Parameter.empty
+    inner = [each for each in options.values() if callable(each)]
+    return needs or options.get("start") == "encoder" or any(map(uses_encoder, inner))
+
+
+def _unwrapped(invert: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function behind partials, and what they bind."""
+    options: dict[str, Any] = {}
+    while isinstance(invert, functools.partial):
+        options = {**invert.keywords, **options}
+        invert = invert.func
+    return invert, options
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Where an inversion starts: the mean latent, a seed, or the best of many."""
+"""Where an inversion starts: the mean latent, a seed, the best of many, or what an encoder says."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.inversion.objective import Objective
+from wplus.inversion.encoding import encoded
+from wplus.inversion.objective import ON_SPHERE, Objective
 from wplus.inversion.seeds import normal, rng
 from wplus.latents import Space
 
-STARTS = ("mean", "seed", "best_of")
+STARTS = ("mean", "seed", "best_of", "encoder")
 _CHUNK = 1000  # samples mapped at once: mapping is cheap, but returns num_ws copies of w
 _CHUNK_IMAGES = 16
 
@@ -25,10 +26,10 @@ class Prior:
     """The latent prior as an inversion needs it.
 
     Attributes
-        mean  (N, ...) in the space: for w and w+ the mean w; for z, whose mean maps to nothing in particular, the
-              sample whose w is nearest to that mean
-        std   (N,) total deviation, the root of the expected squared distance from the mean: of w for w and w+
-              (NVlabs' w_std), sqrt(z_dim) for z
+        mean  (N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular,
+              the sample whose w is nearest to that mean
+        std   (N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w
+              and w+ (NVlabs' w_std), sqrt(z_dim) for z and z+
     """
 
     mean: Tensor
@@ -53,8 +54,9 @@ def _prior_of(generator: Any, space: Space, samples: Tensor, label: Tensor | Non
     w = _map(generator, samples, label)
     mean = w.mean(dim=0)
     distances = (w - mean).square().sum(dim=1)
-    if space == "z":
-        return samples[distances.argmin().cpu()].to(w), w.new_tensor(math.sqrt(generator.z_dim))
+    if space in ON_SPHERE:
+        nearest = samples[distances.argmin().cpu()].to(w)
+        return _in_space(nearest[None], space, generator.num_ws)[0], w.new_tensor(math.sqrt(generator.z_dim))
     return _in_space(mean[None], space, generator.num_ws)[0], distances.mean().sqrt()
 
 
@@ -67,6 +69,8 @@ def start_codes(
     seed: int,
     names: Sequence[str],
     num_candidates: int,
+    lanes: int = 1,
+    encoder: Any = None,
 ) -> Tensor:
     """Codes (N, ...) to start from, for the N targets of `objective`.
 
@@ -75,9 +79,13 @@ def start_codes(
         seed     a random sample per image, from the seed and the image's name
         best_of  of the mean and `num_candidates` random samples, the one with the lowest loss for each image; the
                  candidates are the same for all images, so that their pictures are made once per label
+        encoder  the answer of `encoder` to the targets, in batches of `lanes`; in w and w+ only
     """
     if start not in STARTS:
         raise UserError(f"There is no start '{start}': choose one of {', '.join(STARTS)}.")
+    if start == "encoder":
+        seen = {"space": objective.space, "lanes": lanes, "masks": objective.masks}
+        return encoded(objective.generator, encoder, objective.targets, **seen)
     if start == "mean":
         return prior.mean.clone()
     if start == "seed":
@@ -90,8 +98,8 @@ def start_codes(
 def _own_samples(objective: Objective, seed: int, names: Sequence[str]) -> Tensor:
     generator, space = objective.generator, objective.space
     z = normal(seed, names, "start", (generator.z_dim,), objective.targets.device)
-    if space == "z":
-        return z
+    if space in ON_SPHERE:
+        return _in_space(z, space, generator.num_ws)
     labels = [None] * len(z) if objective.labels is None else objective.labels.split(1)
     # One by one: the digits of a matrix product depend on the number of its rows.
     w = torch.cat([_map(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
@@ -102,7 +110,7 @@ def _best_candidates(objective: Objective, mean: Tensor, seed: int, num_candidat
     generator, space, best = objective.generator, objective.space, mean.clone()
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(seed, "candidates")).to(best)
     for members, label in _by_label(objective.labels, len(best)):
-        samples = z if space == "z" else _in_space(_map(generator, z, label), space, generator.num_ws)
+        samples = _in_space(z if space in ON_SPHERE else _map(generator, z, label), space, generator.num_ws)
         codes = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
         losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(_CHUNK_IMAGES)])
         best[members] = codes[losses.argmin(dim=0)]
@@ -131,6 +139,6 @@ def _map(generator: Any, z: Tensor, labels: Tensor | None) -> Tensor:
     return torch.cat([generator.mapping(some_z, some_labels)[:, 0] for some_z, some_labels in some])
 
 
-def _in_space(w: Tensor, space: Space, num_ws: int) -> Tensor:
-    """w (N, w_dim) as a code of w or w+."""
-    return w if space == "w" else w[:, None].repeat(1, num_ws, 1)
+def _in_space(codes: Tensor, space: Space, num_ws: int) -> Tensor:
+    """z or w (N, dim) as codes of the space: in z+ and w+ a copy for every layer."""
+    return codes[:, None].repeat(1, num_ws, 1) if space.endswith("+") else codes

@@ -1,11 +1,13 @@
 """One folder of inversions: where each image's files are, whether they are complete, and how they are read back.
 
-    images/NAME.png           the inversion       latents/NAME.safetensors   the code, written last
-    targets/NAME.png          what it aimed at    history/NAME.safetensors   every term at every step
+images/NAME.png           the inversion       latents/NAME.safetensors   the code, written last
+targets/NAME.png          what it aimed at    history/NAME.safetensors   every term at every step
+masks/NAME.png            where, if not everywhere                deltas/NAME.safetensors    what else belongs to it
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,10 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.files import atomic_write
 from wplus.images import save_png
+from wplus.inversion.result import Delta
 from wplus.latents import Latent, load_latent, save_latent
+
+MASK, DELTA = "mask", "delta"  # names in a latent's metadata: digest of the mask, where there is one; has a delta
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -66,13 +71,21 @@ class Store:
         """Terms of the loss over the steps."""
         return self.folder / "history" / f"{name}.safetensors"
 
+    def mask(self, name: str) -> Path:
+        """Where the target counts, as a grey picture; only where not all of it does."""
+        return self.folder / "masks" / f"{name}.png"
+
+    def delta(self, name: str) -> Path:
+        """What the inverter made besides the code, see `result.Delta`; only where it makes that."""
+        return self.folder / "deltas" / f"{name}.safetensors"
+
     def names(self) -> list[str]:
         """The images that are done, whatever their settings."""
         folder, suffix = self.folder / "latents", ".safetensors"
         return sorted(path.relative_to(folder).as_posix().removesuffix(suffix) for path in folder.rglob(f"*{suffix}"))
 
-    def is_done(self, name: str, target: Tensor) -> bool:
-        """Whether all files of an image are here and belong to this target (C, H, W) uint8.
+    def is_done(self, name: str, target: Tensor, mask: Tensor | None = None) -> bool:
+        """Whether all files of an image are here and belong to this target (C, H, W) and mask (1, H, W), both uint8.
 
         UserError when they were made with other settings or another generator. Damaged files, and those of a picture
         that has changed since, count as missing.
@@ -86,7 +99,10 @@ class Store:
             return False
         if metadata.get("settings") != self.settings_digest:
             raise UserError(f"'{self.latent(name)}' was made with other settings: delete it or choose another run_dir.")
-        return metadata.get("target") == pixel_digest(target)
+        extra = [*([self.mask(name)] if MASK in metadata else []), *([self.delta(name)] if DELTA in metadata else [])]
+        theirs = None if mask is None else pixel_digest(mask)
+        same = metadata.get("target") == pixel_digest(target) and metadata.get(MASK) == theirs
+        return same and all(path.is_file() for path in extra)
 
     def save(
         self,
@@ -96,13 +112,26 @@ class Store:
         image: Tensor,
         target: Tensor,
         history: Mapping[str, Tensor],
+        mask: Tensor | None = None,
+        delta: Delta | None = None,
     ) -> None:
-        """Write all files of one image: uint8 pictures (C, H, W), terms (steps,); the latent comes last, as a seal."""
+        """Write all files of one image: uint8 pictures (C, H, W), terms (steps,); the latent comes last, as a seal.
+
+        It gets notes of the mask and of the delta, so that it is not taken for complete without their files.
+        """
+        notes = {
+            **({} if mask is None else {MASK: pixel_digest(mask)}),
+            **({} if delta is None else {DELTA: self.delta(name).relative_to(self.folder).as_posix()}),
+        }
         save_png(self.target(name), target)
         save_png(self.image(name), image)
+        if mask is not None:
+            save_png(self.mask(name), mask)
+        if delta is not None:
+            delta.save(self.delta(name))
         terms = to_bytes({term: values.contiguous().clone() for term, values in history.items()})
         atomic_write(self.history_file(name), lambda file: file.write(terms))
-        save_latent(self.latent(name), latent)
+        save_latent(self.latent(name), dataclasses.replace(latent, metadata={**latent.metadata, **notes}))
 
     def metadata(self, name: str) -> dict[str, str]:
         """What was noted about an image."""

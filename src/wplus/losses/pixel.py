@@ -26,8 +26,13 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
     Capped at 100 dB, so that equal images have a finite score that can be averaged.
     """
+    return psnr_of(l2(a, b))
+
+
+def psnr_of(mse: Tensor) -> Tensor:
+    """As `psnr`, from mean squared differences (N,), which may be those of a part of the image."""
     smallest = DATA_RANGE**2 * 10 ** (-MAX_PSNR_DB / 10)
-    return 10 * torch.log10(DATA_RANGE**2 / l2(a, b).clamp_min(smallest))
+    return 10 * torch.log10(DATA_RANGE**2 / mse.clamp_min(smallest))
 
 
 class PixelDistance(ImageDistance):
