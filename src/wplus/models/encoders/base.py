@@ -1,0 +1,87 @@
+"""What every encoder is: images in, ws of its generator out, relative to the generator's mean latent."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.models.network import Network
+
+LARGEST_INPUT = 1024  # px
+
+
+class Encoder(Network):
+    """Images -> ws of one generator; `forward` is `latent_avg` plus `offsets`.
+
+    A subclass implements `_offsets`. Its constructor's arguments, by the names that all encoders share:
+        num_ws, w_dim, img_channels  those of the generator
+        input_size                   side in pixels that the network sees, a power of two; images are resized to it
+        is_iterative                 takes an image and its current reconstruction, concatenated (ReStyle)
+
+    Buffers
+        latent_avg  (num_ws, w_dim), what offsets are relative to; zeros until somebody sets it
+        stage       number of the last delta that takes part (e4e, section 3.2): 0 for w alone, num_ws - 1 for all.
+                    It is part of a checkpoint, so that heads without training are never used.
+    """
+
+    spaces: tuple[str, ...] = ("w", "w+")  # that it can answer in; a code in w is the first row of its answer
+    has_stages = True  # False: every head takes part always, and `stage` is refused
+    smallest_input = 32  # px
+
+    latent_avg: Tensor
+    stage: Tensor
+
+    def __init__(self, *, num_ws: int, w_dim: int, img_channels: int, input_size: int, is_iterative: bool) -> None:
+        super().__init__()
+        self.num_ws, self.w_dim, self.img_channels = num_ws, w_dim, img_channels
+        self.input_size, self.is_iterative = _checked_size(input_size, self.smallest_input), is_iterative
+        self.in_channels = img_channels * (2 if is_iterative else 1)
+        self.register_buffer("latent_avg", torch.zeros(num_ws, w_dim))
+        self.register_buffer("stage", torch.tensor(num_ws - 1, dtype=torch.int64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, in_channels, R, R) in [-1, 1] of any size -> ws (N, num_ws, w_dim), at its own stage."""
+        return self.latent_avg + self.offsets(images)
+
+    def offsets(self, images: Tensor, stage: int | None = None) -> Tensor:
+        """ws (N, num_ws, w_dim) relative to `latent_avg`, with deltas 1 to `stage` (None: the buffer's).
+
+        UserError for images that are not square or have other channels, and for a stage that does not exist.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_channels or images.shape[2] != images.shape[3]:
+            raise UserError(
+                f"Images of shape {tuple(images.shape)} do not fit; "
+                f"this encoder takes square ones, (N, {self.in_channels}, R, R)."
+            )
+        x = resized(images, self.input_size).contiguous(memory_format=torch.channels_last)
+        return self._offsets(x, self._checked_stage(stage))
+
+    def _offsets(self, x: Tensor, stage: int) -> Tensor:
+        """x (N, in_channels, input_size, input_size), channels last -> (N, num_ws, w_dim)."""
+        raise NotImplementedError
+
+    def _checked_stage(self, stage: int | None) -> int:
+        if stage is None:
+            stage = int(self.stage)
+        last = self.num_ws - 1
+        if not self.has_stages and stage != last:
+            raise UserError(f"{type(self).__name__} has no stages, stage {stage} is not possible; leave them out.")
+        if not 0 <= stage <= last:
+            raise UserError(f"Stage {stage} does not exist; it must be from 0 (w alone) to {last} (all deltas).")
+        return stage
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Square images (N, C, R, R) -> (N, C, size, size): averaged over areas when larger, bilinear when smaller."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images, size=(size, size), mode="area" if images.shape[-1] > size else "bilinear")
+
+
+def _checked_size(size: int, smallest: int) -> int:
+    allowed = [2**i for i in range(LARGEST_INPUT.bit_length()) if smallest <= 2**i <= LARGEST_INPUT]
+    if size not in allowed:
+        raise UserError(f"input_size={size} is not allowed; it must be one of {', '.join(map(str, allowed))}.")
+    return size
