@@ -1,10 +1,14 @@
-"""Train a generator: `python train.py experiment=cats32`. The same command again continues. See configs/train.yaml."""
+"""Train a generator, `python train.py experiment=cats32`, or an encoder for one, `python train.py experiment=e4e_cats
+generator=model.safetensors`. The same command again continues. See configs/train.yaml."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from wplus.config import build, entry_point, record_fields, refuse_sweep_of_processes
+
+CHOICES = ("model", "loss", "encoder", "perceptual", "image_loss")  # groups; which of them a training needs it says
 
 
 @entry_point("train")
@@ -13,17 +17,24 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.data import Batches
     from wplus.files import ensure_folder
     from wplus.tracking import Tracker
-    from wplus.training import Exporter, Place, Schedule, explain, fit, make_game
+    from wplus.training import Exporter, Place, Schedule, explain, fit
 
     refuse_sweep_of_processes(cfg["trainer"])
     place = Place.prepare(cfg["device"], **cfg["trainer"])
     schedule = Schedule(**cfg["schedule"])
-    data = build(cfg["data"], split="train")
-    parts = {**build(cfg["model"]), **build(cfg["loss"]), **build(cfg["training"])}
-    game, numbers = make_game(data, **parts, place=place, seed=cfg["seed"])
+    training = build(
+        cfg["training"],
+        **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
+        data=partial(images, cfg["data"]),
+        generator=cfg["generator"],
+        place=place,
+        seed=cfg["seed"],
+        num_samples=cfg["num_samples"],
+    )
+    game, data = training.game, training.data
     batches = Batches(
         data,
-        game.recipe.batch_size,
+        game.batch_size,
         seed=cfg["seed"],
         mirror=cfg["mirror"],
         start_nimg=lambda: game.images_seen,
@@ -31,13 +42,16 @@ def main(cfg: dict[str, Any]) -> float:
         rank=place.rank,
     )
     folder = ensure_folder(cfg["run_dir"])
-    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(numbers)}")
+    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.numbers)}")
     with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
         tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
+        if cfg["generator"]:
+            tracker.use_artifact(cfg["generator"], name="generator", kind="model")
+        derived = training.numbers.items()
         tracker.summary(
-            {f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in numbers.items()}
+            {f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in derived}
         )
-        export = Exporter(folder, tracker, data, seed=cfg["seed"], num_samples=cfg["num_samples"])
+        export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
         status = fit(
             game,
             batches,
@@ -50,6 +64,17 @@ def main(cfg: dict[str, Any]) -> float:
         tracker.summary({"kimg": {"value": game.images_seen / 1000, "protocol": {"status": status}}})
     print(f"{status} at {game.images_seen / 1000:g} kimg: {folder}")
     return game.images_seen / 1000
+
+
+def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:
+    """The images of a split; a generator's `resolution` stands where the configuration has none, and no other."""
+    if resolution is not None and node.get("resolution") not in (None, resolution):
+        from wplus.errors import UserError
+
+        raise UserError(
+            f"data.resolution={node['resolution']} is not that of the generator, {resolution}; leave it out."
+        )
+    return build(node, split=split, **({} if resolution is None else {"resolution": resolution}))
 
 
 def open_tracker(cfg: dict[str, Any], folder: Any) -> Any:

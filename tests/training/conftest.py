@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,11 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from wplus.checkpoint import Models
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.losses.image_pair import ImageDistance
+from wplus.losses.pixel import L1, L2
+from wplus.models.encoders.base import Encoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
-from wplus.training import GanGame, Recipe
+from wplus.training import EncoderGame, GanGame, Place, Recipe
+from wplus.training.encoder_recipe import encoder_recipe
+from wplus.training.setup_encoder import make_encoder_game
 
 RECIPE = {
     "batch_size": 4,
@@ -86,6 +93,78 @@ def play(make_images) -> Callable[..., GanGame]:
         return game
 
     return play_on
+
+
+class TinyEncoder(Encoder):
+    """Batch normalisation, a convolution, and one linear head per layer, in stages as e4e's."""
+
+    smallest_input = 8
+
+    def __init__(
+        self, *, num_ws: int, w_dim: int, img_channels: int = 3, input_size: int = 8, is_iterative: bool = False
+    ) -> None:
+        super().__init__(
+            num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
+        )
+        self.norm = torch.nn.BatchNorm2d(self.in_channels)
+        self.conv = torch.nn.Conv2d(self.in_channels, 8, 3, stride=2)
+        self.heads = torch.nn.ModuleList(torch.nn.Linear(8, w_dim) for _ in range(num_ws))
+
+    def _offsets(self, x: torch.Tensor, stage: int) -> torch.Tensor:
+        x = self.conv(self.norm(x)).tanh().mean(dim=(2, 3))
+        w, *deltas = [head(x) for head in self.heads[: stage + 1]]
+        return torch.stack([w, *(w + delta for delta in deltas)] + [w] * (self.num_ws - 1 - stage), dim=1)
+
+
+class Blurred(ImageDistance):
+    """A term with features that take an effort: squared differences at half the size."""
+
+    name = "blurred"
+    provenance = {"name": name}
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.nn.functional.avg_pool2d(images, 2)]
+
+    def distance(self, features_a: Any, features_b: Any, mask: Any = None) -> torch.Tensor:
+        return (features_a[0] - features_b[0]).square().mean(dim=(1, 2, 3))
+
+
+ENCODER = {
+    "recipe": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
+    "weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
+    "progressive": {"start_kimg": 0.008, "every_kimg": 0.008},
+    "latent_discriminator": {"lr": 0.01, "r1_interval": 2, "pool_size": 5},
+}
+
+
+@pytest.fixture
+def tiny_encoder() -> Callable[..., EncoderGame]:
+    """tiny_encoder(c_dim=..., section={...}): equal arguments give equal games; sections replace ENCODER's keys."""
+
+    def make(
+        *, c_dim: int = 0, seed: int = 0, terms: Any = None, encoder: Any = TinyEncoder, resolution: int = 8,
+        iterative: bool = False, **sections: Any,
+    ) -> EncoderGame:  # fmt: skip
+        torch.manual_seed(0)
+        size = {"resolution": resolution, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
+        generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size).eval().requires_grad_(False)
+        generator.mapping.w_avg.copy_(torch.linspace(-1, 1, 6))
+        for layer in generator.synthesis.layers:
+            layer.noise_strength.fill_(0.1)
+        settings = {
+            name: None if name in sections and sections[name] is None else {**part, **sections.get(name, {})}
+            for name, part in ENCODER.items()
+        }
+        return make_encoder_game(
+            Models(generator=generator),
+            functools.partial(encoder, is_iterative=iterative),
+            terms=terms or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
+            recipe=encoder_recipe(**settings),
+            place=Place(device=torch.device("cpu")),
+            seed=seed,
+        )
+
+    return make
 
 
 class Recorder(Tracker):

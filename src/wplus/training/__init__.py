@@ -1,9 +1,21 @@
-"""The adversarial game, its clock and its checkpoints."""
+"""Games that networks learn by, their clock and their checkpoints."""
 
+from wplus.training.encoder import EncoderGame
 from wplus.training.gan import GanGame
 from wplus.training.recipe import Recipe, explain
 from wplus.training.run import Schedule, fit
 from wplus.training.samples import Exporter
-from wplus.training.setup import Place, make_game
+from wplus.training.setup import Place, Training, make_game
 
-__all__ = ["Exporter", "GanGame", "Place", "Recipe", "Schedule", "explain", "fit", "make_game"]
+__all__ = [
+    "EncoderGame",
+    "Exporter",
+    "GanGame",
+    "Place",
+    "Recipe",
+    "Schedule",
+    "Training",
+    "explain",
+    "fit",
+    "make_game",
+]

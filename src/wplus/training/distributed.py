@@ -45,6 +45,17 @@ def mean_over_ranks(value: Tensor) -> Tensor:
     return value / world
 
 
+@torch.no_grad()
+def gathered(part: Tensor) -> Tensor:
+    """The parts (N, ...) of all processes one after the other, the same on all of them."""
+    world = rank_and_world()[1]
+    if world == 1:
+        return part
+    parts = [torch.empty_like(part) for _ in range(world)]
+    dist.all_gather(parts, part.contiguous())
+    return torch.cat(parts)
+
+
 class UnwrappedDDPStrategy(DDPStrategy):
     """Lightning's process handling without the DistributedDataParallel wrapper."""
 

@@ -1,8 +1,4 @@
-"""The adversarial game as a Lightning module: four phases, one clock, one moving average.
-
-The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
-a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
-"""
+"""The adversarial game: four phases, one moving average."""
 
 from __future__ import annotations
 
@@ -12,16 +8,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from wplus.images import to_float
 from wplus.losses.regularisers import path_lengths, r1_penalty
-from wplus.training.distributed import average_gradients, mean_over_ranks, rank_and_world
+from wplus.models.network import Network
+from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
-from wplus.training.randomness import Draw, micro_batches, step_seed
+from wplus.training.game import Game
+from wplus.training.randomness import Draw, micro_batches
 from wplus.training.recipe import Recipe
-from wplus.training.statistics import RunningMeans
 
 GeneratorLoss = Callable[[Tensor], Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
@@ -37,7 +32,7 @@ class Phase:
     losses: Callable[[Tensor, Tensor], Iterator[Tensor]]
 
 
-class GanGame(LightningModule):
+class GanGame(Game):
     """Generator against discriminator with lazy R1 and path length regularisation (StyleGAN2, sections 2 and 3).
 
     Arguments
@@ -51,8 +46,8 @@ class GanGame(LightningModule):
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Network,
+        discriminator: Network,
         *,
         generator_loss: GeneratorLoss,
         discriminator_loss: DiscriminatorLoss,
@@ -61,43 +56,39 @@ class GanGame(LightningModule):
         num_micro: int = 1,
         labels: Tensor | None = None,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.generator, self.discriminator = generator, discriminator
-        self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
-        self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
-        self.recipe, self.seed, self.num_micro = recipe, seed, num_micro
-        self.means = RunningMeans()
-        self.register_buffer("nimg", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("pl_mean", torch.zeros(()))
-        self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
-        self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
-        self.identity: dict[str, Any] = {
+        identity = {
             "recipe": asdict(recipe),
             "generator": generator.arguments,
             "discriminator": discriminator.arguments,
             "seed": seed,
             "num_micro": num_micro,
         }
-        self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
+        super().__init__(batch_size=recipe.batch_size, seed=seed, identity=identity)
+        self.generator, self.discriminator = generator, discriminator
+        self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
+        self.recipe, self.num_micro = recipe, num_micro
+        self.register_buffer("pl_mean", torch.zeros(()))
+        self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
+
+    @property
+    def exported(self) -> dict[str, Network]:
+        """The moving average of the generator, and the discriminator."""
+        return {"generator": self.ema, "discriminator": self.discriminator}
+
+    def describe(self) -> dict[str, Any]:
+        """The recipe, and which weights of the generator are exported."""
+        return {"recipe": asdict(self.recipe), "weights": "moving average of the generator"}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One step of the game on uint8 images (N, C, H, W) and labels (N, c_dim)."""
-        self.run_step(*batch, optimizers=self.optimizers(use_pl_optimizer=False))
-
-    def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Run the phases that are due, then move the average and the clock."""
-        step = self.images_seen // self.recipe.batch_size
-        real = to_float(images)
+    def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Run the phases that are due, then move the average."""
+        step = self.images_seen // self.batch_size
         for phase in self.phases():
             if step % phase.interval == 0:
                 self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         self._update_average()
-        self.nimg += self.recipe.batch_size
-        self.images_seen += self.recipe.batch_size
 
     def phases(self) -> list[Phase]:
         """The phases in their published order; a regulariser of weight 0 has none."""
@@ -112,28 +103,13 @@ class GanGame(LightningModule):
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
-        torch.manual_seed(step_seed(self.seed, rank_and_world()[0], self.images_seen, phase.name))
+        self.seed_phase(phase.name)
         self.generator.requires_grad_(phase.network == "generator")
         self.discriminator.requires_grad_(phase.network == "discriminator")
         optimizer.zero_grad(set_to_none=True)
         for loss in phase.losses(real, labels):
             loss.backward()
-        self._guarded_step(phase, optimizer)
-
-    def _guarded_step(self, phase: Phase, optimizer: torch.optim.Optimizer) -> None:
-        """Step unless a gradient is not finite; decided on the device, so that the host never waits.
-
-        The fused optimizers skip their update when `found_inf` is 1, the hook that gradient scalers use.
-        """
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        average_gradients(gradients)
-        norm = torch.nn.utils.get_total_norm(gradients)
-        bad = ~norm.isfinite()
-        optimizer.found_inf, optimizer.grad_scale = bad.to(torch.float32), None  # type: ignore[attr-defined]
-        optimizer.step()
-        self.skipped[0] += bad
-        self.skipped[1] = (self.skipped[1] + 1) * bad
-        self.means.add(f"train/{phase.name}/grad_norm", norm)
+        self.guarded_step(phase.name, optimizer)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -268,12 +244,3 @@ class GanGame(LightningModule):
         share = 1.0 if interval is None else interval / (interval + 1)
         betas = (self.recipe.beta1**share, self.recipe.beta2**share)
         return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=self.recipe.adam_eps, fused=True)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the run is, so that another run does not continue it by mistake."""
-        checkpoint["identity"] = self.identity
-
-    def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: optimizer steps skipped in all and in a row."""
-        total, in_a_row = self.skipped.tolist()
-        return {"progress/skipped_steps": total, "progress/skipped_in_a_row": in_a_row}

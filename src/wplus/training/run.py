@@ -16,7 +16,7 @@ from wplus.files import ensure_folder
 from wplus.training.callbacks import LeaveOnSignal, Log, Snapshot, StopAtKimg
 from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 from wplus.training.distributed import UnwrappedDDPStrategy
-from wplus.training.gan import GanGame
+from wplus.training.game import Game
 from wplus.training.identity import check_same_run
 from wplus.training.recipe import check_number
 from wplus.training.setup import Place
@@ -43,14 +43,14 @@ class Schedule:
 
 
 def fit(
-    game: GanGame,
+    game: Game,
     loader: Iterable[Any],
     *,
     schedule: Schedule,
     place: Place,
     output_dir: str | Path,
     tracker: Any,
-    export: Callable[[GanGame], None],
+    export: Callable[[Game], None],
 ) -> str:
     """Train `game` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
 
@@ -74,7 +74,7 @@ def fit(
     return "finished" if leave.received is None else "interrupted"
 
 
-def _resume(game: GanGame, folder: Path, tracker: Any) -> Path | None:
+def _resume(game: Game, folder: Path, tracker: Any) -> Path | None:
     path = latest_checkpoint(folder)
     if path is not None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,16 +1,18 @@
-"""The pictures and models that a run leaves behind at every snapshot."""
+"""The pictures, numbers and models that a run leaves behind at every snapshot."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.images import image_grid, save_png, watchable_scale
+from wplus.training.game import Game
 from wplus.training.gan import GanGame
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import check_number
@@ -19,45 +21,75 @@ GRID_COLUMNS = 8
 BATCH = 16
 
 
-class Exporter:
-    """Writes, for a moment of the run, a grid of the averaged generator's images for fixed latents, and the model.
+@dataclass(frozen=True)
+class Picture:
+    """A picture file below samples/: its name without suffix, where a tracker shows it, and what it shows."""
 
-    Files under `folder`: samples/real.png, samples/kimg-XXXXXX.XXX.png, model.safetensors (always the latest).
-    Labels run through the classes column by column; the latents depend on the seed alone, so that grids of two runs
-    can be compared.
+    name: str
+    key: str
+    caption: str
+    image: Tensor
+    """uint8 (C, H, W)."""
+
+
+class View(Protocol):
+    """What can be seen of a game at a moment."""
+
+    def look(self, game: Game) -> tuple[list[Picture], dict[str, float]]:
+        """Pictures, and numbers for the log."""
+        ...
+
+
+class Exporter:
+    """Writes what `view` shows of a moment of the run, and the model.
+
+    Files under `folder`: samples/NAME.png, model.safetensors (always the latest). A picture that is there already and
+    whose name does not tell the clock (`kimg-...`) is left alone.
     """
 
-    def __init__(self, folder: Path, tracker: Any, data: Any, *, seed: int, num_samples: int) -> None:
-        check_number("num_samples", num_samples, lowest=1, whole=True)
-        self.folder, self.tracker, self.data, self.seed, self.num_samples = folder, tracker, data, seed, num_samples
+    def __init__(self, folder: Path, tracker: Any, view: View, *, data: Mapping[str, Any], seed: int) -> None:
+        self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
 
-    def __call__(self, game: GanGame) -> None:
-        """Write the pictures and the model of this moment."""
+    def __call__(self, game: Game) -> None:
+        """Write the pictures, the numbers and the model of this moment."""
         kimg = game.images_seen / 1000
-        self._grid("real", self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0], kimg)
-        self._grid(f"kimg-{kimg:010.3f}", self.sample(game), kimg)
-        metadata = {
-            "data": self.data.describe(),
-            "recipe": asdict(game.recipe),
-            "seed": self.seed,
-            "nimg": game.images_seen,
-            "weights": "moving average of the generator",
-        }
-        path = save(
-            self.folder / "model.safetensors", generator=game.ema, discriminator=game.discriminator, metadata=metadata
-        )
+        pictures, values = self.view.look(game)
+        for picture in pictures:
+            self._write(picture, kimg)
+        if values:
+            self.tracker.log(values, kimg=kimg)
+        metadata = {"data": self.data, "seed": self.seed, "nimg": game.images_seen, **game.describe()}
+        path = save(self.folder / "model.safetensors", **game.exported, metadata=metadata)
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )
 
-    def _grid(self, name: str, images: Tensor, kimg: float) -> None:
-        path = self.folder / "samples" / f"{name}.png"
-        key = "samples/real" if name == "real" else "samples/fixed_latents"
-        if name == "real" and path.exists():
+    def _write(self, picture: Picture, kimg: float) -> None:
+        path = self.folder / "samples" / f"{picture.name}.png"
+        if path.exists() and not picture.name.startswith("kimg-"):
             return
-        save_png(path, image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64)))
-        caption = "real images" if name == "real" else "generated from fixed latents"
-        self.tracker.image(key, path, caption=caption, kimg=kimg)
+        save_png(path, picture.image)
+        self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
+
+
+class SampleView:
+    """Real images, and the averaged generator's images for fixed latents.
+
+    Labels run through the classes column by column; the latents depend on the seed alone, so that grids of two runs
+    can be compared.
+    """
+
+    def __init__(self, data: Any, *, seed: int, num_samples: int) -> None:
+        check_number("num_samples", num_samples, lowest=1, whole=True)
+        self.data, self.seed, self.num_samples = data, seed, num_samples
+
+    def look(self, game: GanGame) -> tuple[list[Picture], dict[str, float]]:
+        """Two grids and no numbers."""
+        real = self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0]
+        return [
+            Picture("real", "samples/real", "real images", grid(real)),
+            Picture(at(game), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(game))),
+        ], {}
 
     @torch.no_grad()
     def sample(self, game: GanGame) -> Tensor:
@@ -72,3 +104,18 @@ class Exporter:
         )
         parts = zip(z.split(BATCH), c.split(BATCH) if c is not None else [None] * len(z), strict=False)
         return torch.cat([generator(*part).cpu() for part in parts])
+
+
+def at(game: Game) -> str:
+    """A picture's name that tells the clock and sorts by it."""
+    return f"kimg-{game.images_seen / 1000:010.3f}"
+
+
+def grid(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in rows of eight, large enough to be looked at."""
+    return image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64))
+
+
+def batches(num: int) -> Iterator[Tensor]:
+    """The numbers 0..num-1 in parts small enough for any device."""
+    yield from torch.arange(num).split(BATCH)

@@ -1,4 +1,4 @@
-"""From data and numbers to a game that can start: the preset fills what is open, impossible batches are refused."""
+"""From choices to a game that can start: the preset fills what is open, what cannot be is refused before all work."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from torch import nn
 from wplus.devices import keep_freed_memory, resolve_device
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
+from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived, Recipe, check_number, resolve
+from wplus.training.samples import SampleView, View
 
+Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
+DEFAULTS = {"model": "model=stylegan2", "loss": "loss=nonsaturating"}
 BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
 
 
@@ -66,6 +70,48 @@ class Place:
         return int(os.environ.get("NODE_RANK", 0)) * self.devices + int(os.environ.get("LOCAL_RANK", 0))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """All that a run needs besides a folder: what configs/training decides, made ready."""
+
+    game: Game
+    data: Any
+    """The wplus.data.ImageSet that it sees."""
+    view: View
+    numbers: Derived
+    """What was derived, for the log."""
+
+
+def gan_training(
+    *,
+    preset: Callable[[int, int | None], Derived],
+    recipe: Mapping[str, Any],
+    micro_batch_size: int | None,
+    data: Builder,
+    model: Builder | None,
+    loss: Builder | None,
+    place: Place,
+    seed: int,
+    num_samples: int,
+    **idle: Any,
+) -> Training:
+    """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here."""
+    lacking = [name for name, choice in (("model", model), ("loss", loss)) if choice is None]
+    if lacking:
+        raise UserError(f"A generator's training needs a choice of {lacking[0]}, such as {DEFAULTS[lacking[0]]}.")
+    for name, choice in idle.items():
+        if choice is not None:
+            raise UserError(
+                f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
+                "training=e4e encoder=small generator=model.safetensors."
+            )
+    images = data(split="train")
+    view = SampleView(images, seed=seed, num_samples=num_samples)
+    parts = {**model(), **loss(), "preset": preset, "recipe": recipe, "micro_batch_size": micro_batch_size}
+    game, numbers = make_game(images, **parts, place=place, seed=seed)
+    return Training(game=game, data=images, view=view, numbers=numbers)
+
+
 def make_game(
     data: Any,
     *,
@@ -96,7 +142,7 @@ def make_game(
     torch.manual_seed(step_seed(seed, "weights"))
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
     networks = [_fill(part, values)(**shape) for part in (generator, discriminator)]
-    _set_precision(networks, place)
+    set_precision(networks, place)
     game = GanGame(
         *networks,
         generator_loss=generator_loss,
@@ -138,7 +184,8 @@ def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
     return local // micro
 
 
-def _set_precision(networks: list[nn.Module], place: Place) -> None:
+def set_precision(networks: list[nn.Module], place: Place) -> None:
+    """bfloat16 in the highest resolutions of StyleGAN2's networks, where `place` says so."""
     if place.precision == "bf16" or (place.precision == "auto" and place.device.type == "cuda"):
         for network in networks:
             set_bf16_resolutions(network, BF16_RESOLUTIONS)

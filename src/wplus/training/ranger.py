@@ -1,0 +1,116 @@
+"""Ranger: rectified Adam on centralised gradients, with a second, slow set of weights.
+
+RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019,
+https://arxiv.org/abs/1907.08610) and gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+RECTIFIED_FROM = 5  # length of the averaged window above which the second moment is trusted
+
+
+class Ranger(Optimizer):
+    """pSp's and e4e's optimizer; the defaults are theirs.
+
+    A step during which the attribute `found_inf` is a tensor of 1 changes no weight and no moment, decided on the
+    device; only the count of steps goes on, because the host keeps it. State per parameter: step, exp_avg, exp_avg_sq,
+    slow.
+
+    Arguments
+        betas        decay of the two moments
+        eps          added to the root of the second moment
+        lookahead_k  steps between two moves of the slow weights
+        lookahead_alpha  how far they then go towards the fast ones, which go on from there
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.95, 0.999),
+        eps: float = 1e-5,
+        weight_decay: float = 0.0,
+        lookahead_k: int = 6,
+        lookahead_alpha: float = 0.5,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "lookahead_k": lookahead_k, "lookahead_alpha": lookahead_alpha})
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every parameter that has a gradient; gradients are overwritten on the way."""
+        for group in self.param_groups:
+            together: dict[int, list[Tensor]] = {}  # by the number of their step: some may have joined later
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self._state(p)
+                state["step"] += 1
+                together.setdefault(state["step"], []).append(p)
+            for step, params in together.items():
+                bad = self._bad(params[0].device)
+                self._move(group, step, params, bad)
+                if step % group["lookahead_k"] == 0:
+                    self._look_ahead(group, params, bad)
+
+    def _bad(self, device: torch.device) -> Tensor:
+        found = self.found_inf
+        return torch.zeros((), dtype=torch.bool, device=device) if found is None else found.to(device) > 0
+
+    def _move(self, group: dict, step: int, params: list[Tensor], bad: Tensor) -> None:
+        """A step that is bad adds exact zeros and multiplies by exact ones."""
+        beta1, beta2 = group["betas"]
+        keep = (~bad).to(torch.float32)
+        gradients = [centralised(p.grad.masked_fill_(bad, 0.0)) for p in params]
+        first, second = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq"))
+        torch._foreach_mul_(first, torch.where(bad, 1.0, beta1))
+        torch._foreach_add_(first, gradients, alpha=1 - beta1)
+        torch._foreach_mul_(second, torch.where(bad, 1.0, beta2))
+        torch._foreach_addcmul_(second, gradients, gradients, value=1 - beta2)
+        if group["weight_decay"]:
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"] * keep)
+        size, rectified = step_size(step, beta1, beta2)
+        if rectified:
+            divisors = torch._foreach_sqrt(second)
+            torch._foreach_add_(divisors, torch.where(bad, math.inf, group["eps"]))
+            torch._foreach_addcdiv_(params, first, divisors, value=-group["lr"] * size)
+        else:
+            torch._foreach_add_(params, torch._foreach_mul(first, keep), alpha=-group["lr"] * size)
+
+    def _look_ahead(self, group: dict, params: list[Tensor], bad: Tensor) -> None:
+        for p in params:
+            slow = self.state[p]["slow"]
+            slow.copy_(torch.where(bad, slow, slow.lerp(p, group["lookahead_alpha"])))
+            p.copy_(torch.where(bad, p, slow))
+
+    def _state(self, p: Tensor) -> dict:
+        state = self.state[p]
+        if not state:
+            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(step=0, **moments, slow=p.detach().clone())
+        return state
+
+
+def centralised(gradient: Tensor) -> Tensor:
+    """A weight's gradient less its mean over everything but the output channels, in place; vectors stay as they are."""
+    if gradient.ndim > 1:
+        gradient -= gradient.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True)
+    return gradient
+
+
+def step_size(step: int, beta1: float, beta2: float) -> tuple[float, bool]:
+    """(factor on the learning rate, whether to divide by the root of the second moment) of RAdam's step 1, 2, ..."""
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * step * beta2**step / (1 - beta2**step)
+    unbiased = 1 / (1 - beta1**step)
+    if length <= RECTIFIED_FROM:
+        return unbiased, False
+    rectification = ((length - 4) * (length - 2) * longest) / ((longest - 4) * (longest - 2) * length)
+    return math.sqrt((1 - beta2**step) * rectification) * unbiased, True
