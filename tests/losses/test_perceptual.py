@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from wplus.errors import UserError
-from wplus.losses import perceptual
+from wplus.losses import perceptual, weights
 from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, fit_size, unit_length
 
 
 @pytest.fixture(scope="module")
 def effnet():
     return EffNetLite0Distance()
-
-
-def pictures(num: int, size: int) -> torch.Tensor:
-    """Soft-edged coloured discs on plain ground: (num, 3, size, size) in [-1, 1]."""
-    rng = torch.Generator().manual_seed(1)
-    grid = torch.stack(torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij"))
-    canvas = (torch.rand(num, 3, 1, 1, generator=rng) * 2 - 1).expand(-1, -1, size, size)
-    for _ in range(5):
-        centre, radius = torch.rand(num, 2, 1, 1, generator=rng), torch.rand(num, 1, 1, generator=rng) * 0.25 + 0.08
-        inside = torch.sigmoid((radius - (grid - centre).norm(dim=1)) * size)[:, None]
-        canvas = canvas * (1 - inside) + inside * (torch.rand(num, 3, 1, 1, generator=rng) * 2 - 1)
-    return canvas
 
 
 def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -39,7 +25,7 @@ def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [32, 64])
-def test_shift_by_a_pixel_ranks_below_a_strong_blur(effnet, size):
+def test_shift_by_a_pixel_ranks_below_a_strong_blur(effnet, size, pictures):
     images = pictures(8, size + 2)
     a, shifted, soft = images[..., 1:-1, 1:-1], images[..., 1:-1, 2:], blurred(images, 2.0)[..., 1:-1, 1:-1]
     assert (effnet(a, shifted) < effnet(a, soft)).all()
@@ -47,7 +33,7 @@ def test_shift_by_a_pixel_ranks_below_a_strong_blur(effnet, size):
     assert (a - shifted).square().mean() > (a - soft).square().mean()
 
 
-def test_equal_images_have_distance_zero_and_a_finite_gradient(effnet):
+def test_equal_images_have_distance_zero_and_a_finite_gradient(effnet, pictures):
     images = pictures(2, 32).requires_grad_()
     distance = effnet(images, images.detach())
     assert torch.equal(distance, torch.zeros(2))
@@ -64,19 +50,19 @@ def test_is_a_slow_loop_over_positions(effnet):
     torch.testing.assert_close(effnet(a, b)[0], torch.as_tensor(expected))
 
 
-def test_features_once_compare_often(effnet):
+def test_features_once_compare_often(effnet, pictures):
     target, others = pictures(3, 32)[:1], pictures(3, 32)[1:]
     once = effnet.distance(effnet.features(target), effnet.features(others))
     torch.testing.assert_close(once, effnet(target.expand(2, -1, -1, -1), others))
 
 
-def test_images_do_not_mix(effnet):
+def test_images_do_not_mix(effnet, pictures):
     a, b = pictures(3, 32), pictures(3, 32).flip(0)
     alone = torch.cat([effnet(a[i : i + 1], b[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(effnet(a, b), alone, atol=1e-5, rtol=1e-5)
 
 
-def test_grey_counts_as_grey_colour(effnet):
+def test_grey_counts_as_grey_colour(effnet, pictures):
     a, b = pictures(2, 32)[:, :1], pictures(2, 32)[:, 1:2]
     torch.testing.assert_close(effnet(a, b), effnet(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)))
 
@@ -112,58 +98,72 @@ def test_provenance_names_the_weights(effnet):
 # LPIPS
 
 
-@pytest.fixture
-def random_alex(monkeypatch, tmp_path):
-    """A trunk with random weights where torch's cache would have AlexNet, under a name that fits its hash."""
-    import torchvision
-
-    state = torchvision.models.alexnet(num_classes=1).state_dict()
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    torch.save(state, folder / "file")
-    name = f"alexnet-owt-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.pth"
-    (folder / "file").rename(folder / name)
-    monkeypatch.setattr(perceptual.torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setitem(perceptual.TRUNK_FILES, "alex", name)
-    return state
-
-
-def test_lpips_equals_the_package_on_the_same_trunk(random_alex):
-    distance = LPIPSDistance("alex")
-    assert torch.equal(distance.lpips.net.state_dict()["slice2.3.weight"], random_alex["features.3.weight"])
+@pytest.mark.parametrize(("net", "layer"), [("alex", "slice2.3.weight"), ("squeeze", "slice3.6.squeeze.weight")])
+def test_lpips_equals_the_package_on_the_same_trunk(random_trunks, pictures, net, layer):
+    trunk = torch.load(random_trunks[net], weights_only=True)
+    distance = LPIPSDistance(net)
+    assert torch.equal(distance.lpips.net.state_dict()[layer], trunk["features." + layer.split(".", 1)[1]])
     a, b = pictures(2, 64), pictures(2, 64).flip(0)
     torch.testing.assert_close(distance(a, b), distance.lpips(a, b).flatten())
-    assert distance.name == "lpips_alex"
+    assert distance.name == f"lpips_{net}"
+    assert distance.provenance["weights"] == random_trunks[net].name
     assert not any(parameter.requires_grad for parameter in distance.parameters())
 
 
-def test_damaged_trunk_is_refused(random_alex, monkeypatch):
-    path = perceptual._trunk_path("alex", download=False)
-    path.write_bytes(path.read_bytes()[:-100])
+@pytest.mark.parametrize("net", ["alex", "squeeze"])
+def test_masked_lpips_is_a_mean_of_the_packages_maps(random_trunks, pictures, net):
+    """The package's own maps per layer, upsampled by it; here before that, by a loop over positions."""
+    distance, mask = LPIPSDistance(net), torch.rand(1, 1, 64, 64)
+    a, b = pictures(2, 64)[:1], pictures(2, 64)[1:]
+    expected = 0.0
+    for lin, of_a, of_b in zip(distance.lpips.lins, distance.features(a), distance.features(b), strict=True):
+        differences = lin((of_a - of_b).square())[0, 0]
+        weights = F.interpolate(mask, size=tuple(differences.shape), mode="area")[0, 0]
+        positions = [(y, x) for y in range(len(differences)) for x in range(len(differences))]
+        expected += sum(weights[at] * differences[at] for at in positions) / sum(weights[at] for at in positions)
+    torch.testing.assert_close(distance(a, b, mask)[0], expected)
+
+
+def test_damaged_trunk_is_refused(monkeypatch, random_trunks, tmp_path):
+    whole = random_trunks["squeeze"]
+    monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / whole.name).write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(UserError, match="damaged"):
-        LPIPSDistance("alex")
+        LPIPSDistance("squeeze")
 
 
-@pytest.mark.parametrize(("net", "file"), [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth")])
+@pytest.mark.parametrize(
+    ("net", "file"),
+    [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth"), ("squeeze", "squeezenet1_1-b8a52dc0.pth")],
+)
 def test_missing_trunk_names_file_url_and_folder(monkeypatch, tmp_path, net, file):
-    monkeypatch.setattr(perceptual.torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as error:
         LPIPSDistance(net)
     for part in (file, f"https://download.pytorch.org/models/{file}", str(tmp_path / "checkpoints")):
         assert part in str(error.value)
 
 
+def test_file_names_are_those_of_torchvision():
+    import torchvision.models as tv
+
+    sources = {"vgg": tv.VGG16_Weights, "alex": tv.AlexNet_Weights, "squeeze": tv.SqueezeNet1_1_Weights}
+    for net, source in sources.items():
+        assert source.IMAGENET1K_V1.url == perceptual.TRUNK_URL + perceptual.TRUNK_FILES[net]
+
+
 def test_failed_download_names_them_too(monkeypatch, tmp_path, capsys):
     def no_network(*args, **kwargs):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(perceptual.torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(perceptual.torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(weights.torch.hub, "download_url_to_file", no_network)
     with pytest.raises(UserError, match=r"no route to host.*vgg16-397923af\.pth.*checkpoints"):
         LPIPSDistance("vgg", download=True)
     assert "https://download.pytorch.org/models/vgg16-397923af.pth" in capsys.readouterr().err
 
 
 def test_unknown_trunk():
-    with pytest.raises(UserError, match=r"resnet.*vgg, alex"):
+    with pytest.raises(UserError, match=r"resnet.*vgg, alex, squeeze"):
         LPIPSDistance("resnet")

@@ -64,3 +64,8 @@ def mean_over(maps: Tensor, mask: Tensor | None) -> Tensor:
 def resized_mask(mask: Tensor, size: tuple[int, ...]) -> Tensor:
     """A mask (N, 1, R, R) as (N, H, W): each position holds the share of its area that the mask covers."""
     return F.adaptive_avg_pool2d(mask, size)[:, 0]
+
+
+def coloured(images: Tensor) -> Tensor:
+    """Grey images (N, 1, R, R) as grey colours (N, 3, R, R), for nets that take colours; others as they are."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

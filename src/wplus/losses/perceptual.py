@@ -7,12 +7,7 @@ every position, squared differences averaged over space and summed over layers.
 
 from __future__ import annotations
 
-import hashlib
-import socket
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.losses.image_pair import ImageDistance, mean_over
+from wplus.losses.image_pair import ImageDistance, coloured, mean_over
+from wplus.losses.weights import find_or_download, read, sha256_by_name
 from wplus.models import effnet_lite0
 
 MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
@@ -55,8 +51,7 @@ class PerceptualDistance(ImageDistance):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
-        rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
-        return [unit_length(maps) for maps in self._feature_maps(fit_size(rgb))]
+        return [unit_length(maps) for maps in self._feature_maps(fit_size(coloured(images)))]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,): per layer the mean over space, weighted by the mask at that layer's size; summed."""
@@ -105,25 +100,30 @@ class EffNetLite0Distance(PerceptualDistance):
 # LPIPS
 
 # Trunk -> torchvision's weights file; the eight letters before .pth begin the file's SHA-256.
-TRUNK_FILES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
+TRUNK_FILES = {
+    "vgg": "vgg16-397923af.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}
 TRUNK_URL = "https://download.pytorch.org/models/"
-DOWNLOAD_TIMEOUT_S = 20.0
 
 
 class LPIPSDistance(PerceptualDistance):
-    """`lpips_vgg`, `lpips_alex`: official LPIPS v0.1, learned heads from the `lpips` package on torchvision's trunks.
+    """`lpips_vgg`, `lpips_alex`, `lpips_squeeze`: official LPIPS v0.1, learned heads from the `lpips` package.
 
-    The trunk's weights are looked for in torch's cache (`$TORCH_HOME/hub/checkpoints`). When they are not there they
-    are downloaded if `download` is set; otherwise, or when that fails, UserError names file, URL and folder.
+    The weights of the trunk, torchvision's, are looked for in torch's cache (`$TORCH_HOME/hub/checkpoints`). When they
+    are not there they are downloaded if `download` is set; otherwise, or when that fails, UserError names file, URL
+    and folder.
     """
 
-    def __init__(self, net: Literal["vgg", "alex"], *, download: bool = False) -> None:
+    def __init__(self, net: Literal["vgg", "alex", "squeeze"], *, download: bool = False) -> None:
         if net not in TRUNK_FILES:
             raise UserError(f"There is no LPIPS trunk '{net}': choose one of {', '.join(TRUNK_FILES)}.")
         super().__init__()
         self.name = f"lpips_{net}"
-        path = _trunk_path(net, download)
-        sha256 = _checked_sha256(path)
+        file, url = TRUNK_FILES[net], TRUNK_URL + TRUNK_FILES[net]
+        path = find_or_download(file, url, user=self.name, download=download, option="perceptual.download=true")
+        sha256 = sha256_by_name(path)
         self.lpips = _lpips_module(net, path)
         self.provenance = {
             "name": self.name,
@@ -149,50 +149,8 @@ def _lpips_module(net: str, trunk: Path) -> nn.Module:
         warnings.filterwarnings("ignore", message="The parameter 'pretrained' is deprecated", category=UserWarning)
         warnings.filterwarnings("ignore", message="Arguments other than a weight enum", category=UserWarning)
         module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    state = torch.load(trunk, map_location="cpu", weights_only=True)
+    state = read(trunk)
     # 'slice2.5.weight' is 'features.5.weight' of torchvision.
     names = {name: "features." + name.split(".", 1)[1] for name in module.net.state_dict()}
     module.net.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     return module
-
-
-def _trunk_path(net: str, download: bool) -> Path:
-    """The trunk's weights file in torch's cache, downloaded if need be and allowed."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / TRUNK_FILES[net]
-    if path.is_file():
-        return path
-    where = f"{path.name} from {TRUNK_URL}{path.name} into the folder {folder}"
-    if not download:
-        raise UserError(f"lpips_{net} needs weights that are not here: put {where}, or set perceptual.download=true.")
-    print(f"Downloading {where}", file=sys.stderr)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
-            torch.hub.download_url_to_file(TRUNK_URL + path.name, str(path), hash_prefix=_hash_prefix(path))
-    except (OSError, RuntimeError) as error:  # no network, no space, or a wrong hash
-        raise UserError(f"lpips_{net} could not download its weights ({error}): put {where} by hand.") from error
-    return path
-
-
-def _hash_prefix(path: Path) -> str:
-    return path.stem.rsplit("-", 1)[1]
-
-
-def _checked_sha256(path: Path) -> str:
-    """SHA-256 of a weights file; UserError when it does not begin as the file's name says."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(_hash_prefix(path)):
-        expected = _hash_prefix(path)
-        raise UserError(f"'{path}' is damaged or another file: its SHA-256 begins with {digest[:8]}, not {expected}.")
-    return digest
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -1,0 +1,115 @@
+"""Weights files of published nets: looked for where torch keeps them, checked, and never replaced by something else."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wplus.errors import UserError
+
+DOWNLOAD_TIMEOUT_S = 20.0
+
+
+def cache_folder() -> Path:
+    """Where torch keeps downloaded weights: `$TORCH_HOME/hub/checkpoints`."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def instructions(file: str, url: str) -> str:
+    """What goes where, for messages: the file, its source, the folder."""
+    return f"{file} from {url} into the folder {cache_folder()}"
+
+
+def find_or_download(file: str, url: str, *, user: str, download: bool, option: str) -> Path:
+    """The file in torch's cache, downloaded if need be and allowed; UserError names file, URL and folder.
+
+    `user` is the distance that asks, `option` the setting that allows the download. The eight letters before the
+    file's suffix begin its SHA-256, as with all of torchvision's.
+    """
+    path = cache_folder() / file
+    if path.is_file():
+        return path
+    where = instructions(file, url)
+    if not download:
+        raise UserError(f"{user} needs weights that are not here: put {where}, or set {option}.")
+    print(f"Downloading {where}", file=sys.stderr)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_prefix(path))
+    except (OSError, RuntimeError) as error:  # no network, no space, or a wrong hash
+        raise UserError(f"{user} could not download its weights ({error}): put {where} by hand.") from error
+    return path
+
+
+def find(file: str, url: str, *, user: str, path: str | Path | None, instead: str) -> Path:
+    """The file at `path`, or without one in torch's cache; UserError names file, URL, folder and the way around it."""
+    found = cache_folder() / file if path is None else Path(path).expanduser()
+    if found.is_file():
+        return found
+    lacking = f"'{found}' does not exist" if path is not None else f"{file} is not in torch's cache"
+    raise UserError(f"{user} has no weights, {lacking}: put {instructions(file, url)}, or {instead}.")
+
+
+def sha256_by_name(path: Path) -> str:
+    """SHA-256 of a weights file; UserError when it does not begin as the file's name says."""
+    digest = sha256(path)
+    if not digest.startswith(_hash_prefix(path)):
+        expected = _hash_prefix(path)
+        raise UserError(f"'{path}' is damaged or another file: its SHA-256 begins with {digest[:8]}, not {expected}.")
+    return digest
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def sha256_of(module: nn.Module) -> str:
+    """SHA-256 over the names and values of a net's tensors, for nets that come without a file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read(path: Path) -> Any:
+    """What a weights file holds, read without running code from it; UserError for a damaged or another file."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise UserError(f"'{path}' is damaged or not a file of weights alone: {reason}.") from error
+
+
+def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Give `net` the weights of a file; UserError when they are those of another net."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error
+
+
+def _hash_prefix(path: Path) -> str:
+    return path.stem.rsplit("-", 1)[1]
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

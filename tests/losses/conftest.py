@@ -1,0 +1,100 @@
+"""Pictures, and weights files of published nets: right names and shapes, random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from wplus.losses import perceptual, weights
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[[int, int], torch.Tensor]:
+    """Soft-edged coloured discs on plain ground: (num, 3, size, size) in [-1, 1]."""
+
+    def paint(num: int, size: int) -> torch.Tensor:
+        rng = torch.Generator().manual_seed(1)
+        grid = torch.stack(torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij"))
+        canvas = (torch.rand(num, 3, 1, 1, generator=rng) * 2 - 1).expand(-1, -1, size, size)
+        for _ in range(5):
+            centre, radius = torch.rand(num, 2, 1, 1, generator=rng), torch.rand(num, 1, 1, generator=rng) * 0.25 + 0.08
+            inside = torch.sigmoid((radius - (grid - centre).norm(dim=1)) * size)[:, None]
+            canvas = canvas * (1 - inside) + inside * (torch.rand(num, 3, 1, 1, generator=rng) * 2 - 1)
+        return canvas
+
+    return paint
+
+
+def random_state(make: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+    """Random weights, normalisations that do nothing. Views with overlaps, so that a file of 25 million is small."""
+    with torch.device("meta"):
+        net = make()
+    rng = torch.Generator().manual_seed(2)
+    state = {}
+    for name, shape in ((name, tensor.shape) for name, tensor in net.state_dict().items()):
+        if len(shape) < 2:
+            value = 1.0 if name.endswith(("running_var", "weight")) else 0.0
+            state[name] = torch.tensor(value).expand(shape)
+            continue
+        strides = (7, 3, 5, 1)[: len(shape)]
+        reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+        strip = torch.randn(reach, generator=rng) * (2 / shape[1:].numel()) ** 0.5
+        state[name] = strip.as_strided(shape, strides)
+    return state
+
+
+def _trunk(net: str) -> nn.Module:
+    import torchvision
+
+    return torchvision.models.alexnet() if net == "alex" else torchvision.models.squeezenet1_1()
+
+
+@pytest.fixture(scope="session")
+def trunk_cache(tmp_path_factory) -> dict[str, Path]:
+    """Trunks of LPIPS with random weights as files in one folder, under names that fit their hashes."""
+    folder = tmp_path_factory.mktemp("hub") / "checkpoints"
+    folder.mkdir()
+    files = {}
+    for net in ("alex", "squeeze"):
+        state = {name: value for name, value in random_state(lambda net=net: _trunk(net)).items() if "features" in name}
+        torch.save(state, folder / "file")
+        name = f"{net}-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.pth"
+        files[net] = (folder / "file").rename(folder / name)
+    return files
+
+
+@pytest.fixture
+def random_trunks(monkeypatch, trunk_cache) -> dict[str, Path]:
+    """Torch's cache is that folder."""
+    monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(trunk_cache["alex"].parents[1]))
+    for net, path in trunk_cache.items():
+        monkeypatch.setitem(perceptual.TRUNK_FILES, net, path.name)
+    return trunk_cache
+
+
+@pytest.fixture(scope="session")
+def arcface_file(tmp_path_factory) -> Path:
+    """A file like model_ir_se50.pth."""
+    from wplus.models.arcface import ArcFaceNet
+
+    path = tmp_path_factory.mktemp("arcface") / "model_ir_se50.pth"
+    torch.save(random_state(ArcFaceNet), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def moco_file(tmp_path_factory) -> Path:
+    """A file like moco_v2_800ep_pretrain.pth.tar: the query encoder and its head, as a wrapped module."""
+    import torchvision
+
+    state = {f"module.encoder_q.{name}": value for name, value in random_state(torchvision.models.resnet50).items()}
+    for name in ("fc.weight", "fc.bias"):
+        state[f"module.encoder_q.fc.0.{name[3:]}"] = state.pop(f"module.encoder_q.{name}")
+    path = tmp_path_factory.mktemp("moco") / "moco_v2_800ep_pretrain.pth.tar"
+    torch.save({"epoch": 800, "arch": "resnet50", "state_dict": state}, path)
+    return path
