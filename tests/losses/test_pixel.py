@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wplus.losses.pixel import l1, l2, psnr
+from wplus.losses.pixel import L1, L2, l1, l2, psnr
 
 
 def flat(*values: float) -> torch.Tensor:
@@ -39,3 +39,18 @@ def test_images_do_not_mix():
     for distance in (l1, l2, psnr):
         alone = torch.cat([distance(a[i : i + 1], b[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(distance(a, b), alone)
+
+
+def test_modules_are_the_functions():
+    a, b = torch.rand(2, 4, 3, 8, 8) * 2 - 1
+    assert torch.equal(L1()(a, b), l1(a, b))
+    assert torch.equal(L2()(a, b), l2(a, b))
+
+
+def test_a_soft_mask_is_a_weighted_mean():
+    a, b, mask = torch.rand(3, 8, 8), torch.rand(3, 8, 8), torch.rand(8, 8)
+    positions = [(row, column) for row in range(8) for column in range(8)]
+    for module, size in ((L1(), abs), (L2(), lambda x: x * x)):
+        weighted = sum(mask[at] * sum(size(a[c][at] - b[c][at]) for c in range(3)) / 3 for at in positions)
+        found = module(a[None], b[None], mask[None, None])
+        torch.testing.assert_close(found, (weighted / mask.sum())[None])
