@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import wplus
-from wplus.checkpoint import Models, fingerprint
+from wplus.checkpoint import Models, fingerprint, load_network
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Discriminator, Generator
 
@@ -290,3 +290,13 @@ def test_a_header_of_another_shape(saved, networks):
 def test_an_unwritable_place():
     with pytest.raises(UserError, match=r"^Cannot write '/dev/null/m\.safetensors'"):
         wplus.save("/dev/null/m.safetensors", generator=make_generator())
+
+
+def test_one_network_of_a_checkpoint(saved, tmp_path):
+    assert isinstance(load_network(saved, "discriminator"), Discriminator)
+    with pytest.raises(UserError, match=r"has no encoder; it holds generator, discriminator"):
+        load_network(saved, "encoder")
+    with pytest.raises(UserError, match=r"'critic'.*generator, discriminator, encoder"):
+        load_network(saved, "critic")
+    with pytest.raises(UserError, match="path of a file, not None"):
+        load_network(None, "discriminator")

@@ -113,6 +113,15 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     return models.to(device)
 
 
+def load_network(path: str | Path, role: str) -> Any:
+    """One network of a checkpoint, for a configuration that hands it to something else; UserError when it has none."""
+    if role not in ROLES:
+        raise UserError(f"A checkpoint has no networks of the role '{role}'; it has {', '.join(ROLES)}.")
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"The {role} comes from a checkpoint: give the path of a file, not {path!r:.60}.")
+    return getattr(load(path, needs=[role]), role)
+
+
 def _describe(module: nn.Module) -> dict[str, Any]:
     name = f"{type(module).__module__}.{type(module).__qualname__}"
     return {"class": name.removeprefix(_PACKAGE), "arguments": getattr(module, "arguments", {})}
