@@ -1,0 +1,193 @@
+"""Identity distances: 1 - cosine of one descriptor per image, from a face net, a self-supervised net, or a stand-in.
+
+They say what an image is of and ignore much of how it looks, so none of them can be the only term of a loss: with too
+large a weight pictures turn alike while the term looks well. Weights files of published nets are given by path or
+found in torch's cache; nothing takes their place unless it was chosen by its own name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.losses.image_pair import ImageDistance, coloured
+from wplus.losses.perceptual import unit_length
+from wplus.losses.weights import find, load_into, read, sha256
+from wplus.models import effnet_lite0
+from wplus.models.arcface import INPUT_SIZE, ArcFaceNet
+
+INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
+
+
+class IdentityDistance(ImageDistance):
+    """Images of 1 or 3 channels by the angle between their descriptors; a subclass implements `_descriptors`.
+
+    Descriptors stay (N, D) for a single image too: the reference squeezes that axis away and fails.
+    """
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Unit vectors (N, D)."""
+        return [unit_length(self._descriptors(coloured(images)))]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """1 - cosine (N,), from 0 to 2; UserError for a mask, because a descriptor has no positions."""
+        self._refuse(mask)
+        (a,), (b,) = features_a, features_b
+        return (a - b).square().sum(dim=1) / 2  # for unit vectors 1 - a.b, and exactly 0 for equal ones
+
+    def _descriptors(self, images: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+def scaled(images: Tensor, size: int) -> Tensor:
+    """Square images (N, C, R, R) at size x size: by area when they are larger, bilinear when smaller."""
+    if images.shape[-1] == size:
+        return images
+    if images.shape[-1] > size:
+        return F.interpolate(images, size=(size, size), mode="area")
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
+
+
+# ArcFace
+
+ARCFACE_FILE = "model_ir_se50.pth"  # of TreB1eN/InsightFace_Pytorch, as pSp and e4e use it
+ARCFACE_URL = "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view"
+ALIGNED_SIZE, FACE_ROWS, FACE_COLUMNS = 256, (35, 223), (32, 220)  # e4e's protocol
+
+
+class ArcFaceIdentity(IdentityDistance):
+    """`identity_arcface`: ArcFace on IR-SE50, for faces aligned as in FFHQ.
+
+    crop: `face` cuts out rows 35 to 222, columns 32 to 219 of the image at 256 px, as e4e does; `none` takes it all.
+    Either is averaged to 112 px. Of anything but faces the descriptors say little.
+    """
+
+    name = "identity_arcface"
+
+    def __init__(self, path: str | Path | None = None, *, crop: Literal["face", "none"] = "face") -> None:
+        if crop not in ("face", "none"):
+            raise UserError(f"ArcFace's crop '{crop}' is not known: face or none.")
+        super().__init__()
+        self.crop = crop
+        file = find(ARCFACE_FILE, ARCFACE_URL, user=self.name, path=path, instead=INSTEAD)
+        state = _tensors(read(file), file)
+        self.net = ArcFaceNet()
+        load_into(self.net, state, file)
+        self.provenance = {
+            "name": self.name,
+            "weights": file.name,
+            "sha256": sha256(file),
+            "layers": "embedding",
+            "crop": f"rows {FACE_ROWS}, columns {FACE_COLUMNS} of {ALIGNED_SIZE} px" if crop == "face" else "none",
+            "input": f"{INPUT_SIZE} px; area when reduced, bilinear when enlarged",
+        }
+        self.eval().requires_grad_(False)
+
+    def _descriptors(self, images: Tensor) -> Tensor:
+        if self.crop == "face":
+            images = scaled(images, ALIGNED_SIZE)[..., slice(*FACE_ROWS), slice(*FACE_COLUMNS)]
+        return self.net(scaled(images, INPUT_SIZE))
+
+
+# MoCo
+
+MOCO_FILE = "moco_v2_800ep_pretrain.pth.tar"
+MOCO_URL = f"https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/{MOCO_FILE}"
+MOCO_SIZE = 224  # px
+MOCO_PREFIX = "module.encoder_q."
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class MoCoIdentity(IdentityDistance):
+    """`identity_moco`: ResNet50 trained without labels (MoCo v2, He et al. 2020), for domains other than faces.
+
+    compat: `published` feeds pixels in [-1, 1], as pSp and e4e do, although the net was trained on normalised ones;
+    `imagenet_normalised` does what the net expects. Both resize to 224 px by nearest neighbour. The descriptors are
+    the 2048 pooled features. pSp's users report that the term collapses at large weights: watch the images too.
+    """
+
+    name = "identity_moco"
+
+    def __init__(
+        self, path: str | Path | None = None, *, compat: Literal["published", "imagenet_normalised"] = "published"
+    ) -> None:
+        if compat not in ("published", "imagenet_normalised"):
+            raise UserError(f"MoCo's compat '{compat}' is not known: published or imagenet_normalised.")
+        super().__init__()
+        self.compat = compat
+        file = find(MOCO_FILE, MOCO_URL, user=self.name, path=path, instead=INSTEAD)
+        self.net = _moco_trunk(file)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        pixels = "in [-1, 1]" if compat == "published" else "normalised as ImageNet's"
+        self.provenance = {
+            "name": self.name,
+            "weights": file.name,
+            "sha256": sha256(file),
+            "layers": "pooled features before the head",
+            "input": f"{MOCO_SIZE} px, nearest neighbour, pixels {pixels}",
+        }
+        self.eval().requires_grad_(False)
+
+    def _descriptors(self, images: Tensor) -> Tensor:
+        images = F.interpolate(images, size=(MOCO_SIZE, MOCO_SIZE), mode="nearest")
+        if self.compat == "imagenet_normalised":
+            images = ((images + 1) / 2 - self.mean) / self.std
+        return self.net(images)
+
+
+def _moco_trunk(file: Path) -> nn.Module:
+    """torchvision's ResNet50 without its head, (N, 3, H, W) -> (N, 2048), with the query encoder of a MoCo file."""
+    from torchvision.models import resnet50
+
+    content = read(file)
+    state = _tensors(content.get("state_dict", content) if isinstance(content, dict) else content, file)
+    query = {name.removeprefix(MOCO_PREFIX): tensor for name, tensor in state.items() if name.startswith(MOCO_PREFIX)}
+    net = resnet50(weights=None)
+    net.fc = nn.Identity()
+    load_into(net, {name: tensor for name, tensor in query.items() if not name.startswith("fc.")}, file)
+    return net
+
+
+def _tensors(content: object, file: Path) -> dict[str, Tensor]:
+    """The content of a weights file, if that is a mapping from names to tensors."""
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise UserError(f"'{file}' is not a file of weights: it must map names to tensors.")
+    return content
+
+
+# EfficientNet-Lite0
+
+MIN_SIZE, MAX_SIZE = 64, 224  # px
+
+
+class EffNetLite0Identity(IdentityDistance):
+    """`identity_effnet_lite0`: pooled features (1280) of the bundled ImageNet net. A stand-in, not ArcFace, not MoCo.
+
+    The features are 0 or more, so no distance exceeds 1. On cats at 64 px the median distance is 0.31 to another cat,
+    0.14 to the same blurred by 1 px, 0.07 to the same mirrored. The net halves the size five times, so images below
+    64 px are enlarged; above 224 px, the size that it was trained at, they are reduced.
+    """
+
+    name = "identity_effnet_lite0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = effnet_lite0.load_effnet_lite0()
+        self.provenance = {
+            "name": self.name,
+            "weights": effnet_lite0.WEIGHTS_FILE,
+            "sha256": effnet_lite0.weights_sha256(),
+            "layers": "pooled features before the classifier",
+            "input": f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged",
+        }
+        self.eval()
+
+    def _descriptors(self, images: Tensor) -> Tensor:
+        images = scaled(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
+        return self.net.pooled(images.contiguous(memory_format=torch.channels_last))

@@ -1,0 +1,62 @@
+"""The group image_loss: every file is a term by name, and builds."""
+
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+import wplus
+from wplus.config import CONFIG_FOLDER, build, plain
+from wplus.errors import UserError
+from wplus.losses.discriminator import DiscriminatorFeatures
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.stylegan2 import Discriminator, Generator
+
+FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml")}
+TERMS = {"discriminator": "features", "ms_ssim": "ms_ssim", "ssim": "ssim"}
+
+
+def terms(name: str, **keys: object) -> dict[str, ImageDistance]:
+    """The terms of a file, beside the keys of a command."""
+    config = plain(OmegaConf.create({**keys, "image_loss": OmegaConf.load(FILES[name])}))
+    return build(config["image_loss"])
+
+
+def test_the_group_is_known():
+    names = {"identity_arcface", "identity_moco", "identity_effnet_lite0"}
+    assert set(FILES) == names | set(TERMS)
+
+
+@pytest.mark.parametrize("name", ["ms_ssim", "ssim", "identity_effnet_lite0"])
+def test_terms_that_need_no_file(name):
+    built = terms(name)
+    assert list(built) == [TERMS.get(name, "identity")]
+    assert isinstance(built[next(iter(built))], ImageDistance)
+
+
+@pytest.mark.parametrize("name", ["identity_arcface", "identity_moco"])
+def test_published_identity_without_its_file_says_so(name):
+    with pytest.raises(UserError, match=rf"{name} has no weights"):
+        terms(name)
+
+
+def networks() -> dict[str, object]:
+    return {
+        "generator": Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=4, num_mapping_layers=1),
+        "discriminator": Discriminator(resolution=8, channel_base=64, channel_max=4),
+    }
+
+
+def test_the_discriminator_comes_from_the_generators_checkpoint(tmp_path):
+    """Whose key is `generator` where encoders are trained, and `model` where images are inverted."""
+    path = str(wplus.save(tmp_path / "model.safetensors", **networks()))
+    for keys in ({"generator": path}, {"model": path}, {"generator": path, "model": {"_target_": "a.group"}}):
+        assert isinstance(terms("discriminator", **keys)["features"], DiscriminatorFeatures)
+
+
+def test_a_checkpoint_without_a_discriminator_is_refused(tmp_path):
+    path = str(wplus.save(tmp_path / "model.safetensors", generator=networks()["generator"]))
+    with pytest.raises(UserError, match="has no discriminator"):
+        terms("discriminator", model=path)
+    with pytest.raises(UserError, match="discriminator comes from a checkpoint"):
+        terms("discriminator")

@@ -1,0 +1,250 @@
+"""What every image-pair loss promises, asked of every class there is."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+
+import pytest
+import torch
+
+import wplus.losses
+from wplus.errors import UserError
+from wplus.losses.discriminator import DiscriminatorFeatures
+from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, MoCoIdentity
+from wplus.losses.image_pair import ImageDistance, coloured, mean_over, resized_mask
+from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance
+from wplus.losses.pixel import L1, L2
+from wplus.losses.ssim import MSSSIM, SSIM
+from wplus.models.stylegan2 import Discriminator
+
+SIZE = 32
+
+
+def small_discriminator() -> Discriminator:
+    return Discriminator(resolution=SIZE, channel_base=256, channel_max=32)
+
+
+LIGHT = {
+    "l1": L1,
+    "l2": L2,
+    "ssim": SSIM,
+    "ms_ssim": MSSSIM,
+    "effnet_lite0": EffNetLite0Distance,
+    "lpips_squeeze": lambda: LPIPSDistance("squeeze"),
+    "discriminator_features": lambda: DiscriminatorFeatures(small_discriminator()),
+    "discriminator_features (l1)": lambda: DiscriminatorFeatures(small_discriminator(), compare="l1"),
+    "identity_effnet_lite0": EffNetLite0Identity,
+}
+MASKED = [name for name in LIGHT if not name.startswith("identity")]
+
+
+@pytest.fixture
+def distance(request, random_trunks) -> ImageDistance:
+    return LIGHT[request.param]()
+
+
+@pytest.fixture
+def pair(pictures) -> tuple[torch.Tensor, torch.Tensor]:
+    """Three pairs of different images."""
+    images = pictures(6, SIZE)
+    return images[:3], images[3:]
+
+
+every = pytest.mark.parametrize("distance", LIGHT, indirect=True)
+masked = pytest.mark.parametrize("distance", MASKED, indirect=True)
+
+
+def test_the_sweep_knows_every_class():
+    for module in pkgutil.iter_modules(wplus.losses.__path__):
+        importlib.import_module(f"wplus.losses.{module.name}")
+    found, classes = set(), [ImageDistance]
+    while classes:
+        cls = classes.pop()
+        classes += cls.__subclasses__()
+        if cls.__module__.startswith("wplus.") and not cls.__subclasses__():
+            found.add(cls)
+    swept = {L1, L2, SSIM, MSSSIM, EffNetLite0Distance, LPIPSDistance, DiscriminatorFeatures, EffNetLite0Identity}
+    assert found - swept == {ArcFaceIdentity, MoCoIdentity}  # tested below: they are slow
+
+
+@every
+def test_one_positive_number_per_image_symmetric(distance, pair):
+    there, back = distance(*pair), distance(*reversed(pair))
+    assert there.shape == (3,)
+    assert (there > 1e-4).all()
+    torch.testing.assert_close(there, back)
+
+
+@every
+def test_one_image_against_many_from_either_side(distance, pair):
+    a, b = pair
+    each = distance(a[:1].expand(3, -1, -1, -1), b)
+    torch.testing.assert_close(distance(a[:1], b), each, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(distance(b, a[:1]), each, atol=1e-5, rtol=1e-5)
+
+
+@every
+def test_images_do_not_mix_and_a_batch_of_one_works(distance, pair):
+    alone = torch.cat([distance(a[None], b[None]) for a, b in zip(*pair, strict=True)])
+    torch.testing.assert_close(distance(*pair), alone, atol=1e-5, rtol=1e-5)
+
+
+@every
+def test_features_once_compare_often(distance, pair):
+    a, b = pair
+    with torch.no_grad():
+        once = distance.features(a)
+    torch.testing.assert_close(distance.distance(once, distance.features(b)), distance(a, b))
+
+
+@every
+def test_differentiable_in_both(distance, pair):
+    a, b = (images.clone().requires_grad_() for images in pair)
+    for gradient in torch.autograd.grad(distance(a, b).sum(), (a, b)):
+        assert torch.isfinite(gradient).all()
+        assert (gradient.flatten(1).norm(dim=1) > 0).all()
+
+
+@every
+def test_equal_images_have_distance_zero_and_a_finite_gradient(distance, pair):
+    a = pair[0].clone().requires_grad_()
+    found = distance(a, pair[0])
+    assert torch.equal(found, torch.zeros(3))
+    assert torch.isfinite(torch.autograd.grad(found.sum(), a)[0]).all()
+
+
+@every
+def test_flat_images_have_finite_gradients(distance):
+    """Nothing to see in either: variances and feature vectors may be zero."""
+    a, b = torch.zeros(1, 3, SIZE, SIZE, requires_grad=True), torch.full((1, 3, SIZE, SIZE), -1.0)
+    (gradient,) = torch.autograd.grad(distance(a, b).sum(), a)
+    assert torch.isfinite(gradient).all()
+
+
+@every
+def test_a_frozen_instrument_that_says_what_it_is(distance):
+    holder = torch.nn.ModuleList([distance]).train()
+    assert not any(module.training for module in holder[0].modules())
+    assert not any(parameter.requires_grad for parameter in distance.parameters())
+    assert distance.provenance["name"] == distance.name
+    assert json.loads(json.dumps(dict(distance.provenance)))
+
+
+# Masks
+
+
+@masked
+def test_a_mask_of_ones_is_no_mask(distance, pair):
+    ones = torch.ones(3, 1, SIZE, SIZE)
+    torch.testing.assert_close(distance(*pair, ones), distance(*pair), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(distance(*pair, ones[:1]), distance(*pair), atol=1e-6, rtol=1e-6)
+
+
+@masked
+def test_every_image_has_its_own_mask(distance, pair):
+    masks = torch.rand(3, 1, SIZE, SIZE)
+    alone = torch.cat([distance(pair[0][i : i + 1], pair[1][i : i + 1], masks[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(distance(*pair, masks), alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        distance(pair[0][:1], pair[1][:1], masks),
+        torch.cat([distance(pair[0][:1], pair[1][:1], masks[i : i + 1]) for i in range(3)]),
+    )
+
+
+@masked
+def test_only_the_shape_of_a_mask_counts(distance, pair):
+    """Normalised by its area: half the weight everywhere is the same mask."""
+    mask = torch.rand(1, 1, SIZE, SIZE)
+    torch.testing.assert_close(distance(*pair, mask / 2), distance(*pair, mask), atol=1e-6, rtol=1e-5)
+
+
+@masked
+def test_a_mask_looks_where_it_is(distance, pair):
+    """Images that differ on the left alone."""
+    a, left = pair[0], torch.zeros(1, 1, SIZE, SIZE)
+    left[..., : SIZE // 2] = 1
+    b = torch.where(left > 0, pair[1], a)
+    assert (distance(a, b, left) > distance(a, b)).all()
+    assert (distance(a, b, 1 - left) < distance(a, b)).all()
+
+
+@masked
+def test_an_empty_mask_is_zero_and_has_a_finite_gradient(distance, pair):
+    a, mask = pair[0].clone().requires_grad_(), torch.zeros(3, 1, SIZE, SIZE)
+    mask[1] = 1
+    found = distance(a, pair[1], mask)
+    assert (found > 0).tolist() == [False, True, False]
+    (gradient,) = torch.autograd.grad(found.sum(), a)
+    assert torch.isfinite(gradient).all()
+    assert gradient[1].abs().sum() > 0
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "ssim", "ms_ssim"], indirect=True)
+def test_terms_of_pixels_see_nothing_outside(distance, pair):
+    a, mask = pair[0], torch.zeros(1, 1, SIZE, SIZE)
+    mask[..., 3:19, 2:17] = torch.rand(16, 15) + 0.1
+    other = torch.where(mask > 0, a, pair[1])
+    assert not torch.equal(a, other)
+    torch.testing.assert_close(distance(other, pair[1], mask), distance(a, pair[1], mask))
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "ssim", "ms_ssim"], indirect=True)
+def test_the_same_difference_everywhere_is_the_same_under_any_mask(distance):
+    a, b = torch.full((1, 3, SIZE, SIZE), 0.2), torch.full((1, 3, SIZE, SIZE), 0.5)
+    for size in (1, 7, 30):
+        mask = torch.zeros(1, 1, SIZE, SIZE)
+        mask[..., 1 : size + 1, 1 : size + 1] = 1
+        torch.testing.assert_close(distance(a, b, mask), distance(a, b), atol=1e-5, rtol=1e-4)
+
+
+def test_descriptors_have_no_positions(pair):
+    with pytest.raises(UserError, match=r"identity_effnet_lite0.*no mask"):
+        EffNetLite0Identity()(*pair, torch.ones(1, 1, SIZE, SIZE))
+
+
+def test_a_mask_at_the_size_of_a_map_holds_covered_shares():
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[0, 0, 0, :3] = 1
+    assert resized_mask(mask, (2, 2)).tolist() == [[[0.5, 0.25], [0, 0]]]
+    maps = torch.tensor([[[1.0, 4.0], [100.0, 100.0]]])
+    torch.testing.assert_close(mean_over(maps, mask), torch.tensor([(0.5 * 1 + 0.25 * 4) / 0.75]))
+
+
+@every
+def test_grey_images(distance, pair, request):
+    name = request.node.callspec.params["distance"]
+    a, b = (images[:, :1] for images in pair)
+    if name.startswith("discriminator"):
+        with pytest.raises(UserError, match=r"\(3, 1, 32, 32\).*\(N, 3, 32, 32\)"):
+            distance(a, b)
+    else:
+        torch.testing.assert_close(distance(a, b), distance(coloured(a), coloured(b)), atol=1e-5, rtol=1e-5)
+
+
+# The published nets of identity, with random weights
+
+
+@pytest.mark.parametrize("which", ["arcface", "moco"])
+def test_published_nets_keep_the_promises(which, request, pictures):
+    make = {"arcface": ArcFaceIdentity, "moco": MoCoIdentity}[which]
+    distance = make(request.getfixturevalue(f"{which}_file"))
+    a, b = pictures(4, SIZE)[:2], pictures(4, SIZE)[2:].requires_grad_()
+    of_a, of_b, of_one = distance.features(a), distance.features(b), distance.features(a[:1])
+    torch.testing.assert_close(of_one[0], of_a[0][:1], atol=1e-5, rtol=1e-4)
+    found = distance.distance(of_a, of_b)
+    assert found.shape == (2,)
+    assert (found > 1e-4).all()
+    torch.testing.assert_close(found, 1 - torch.cosine_similarity(of_a[0], of_b[0]), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(distance.distance(of_b, of_a), found)
+    torch.testing.assert_close(distance.distance(of_one, of_b)[0], found[0], atol=1e-5, rtol=1e-4)
+    assert torch.equal(distance.distance(of_a, of_a), torch.zeros(2))
+    (gradient,) = torch.autograd.grad(found.sum(), b)
+    assert torch.isfinite(gradient).all()
+    assert (gradient.flatten(1).norm(dim=1) > 0).all()
+    assert not any(module.training for module in torch.nn.ModuleList([distance]).train()[0].modules())
+    assert not any(parameter.requires_grad for parameter in distance.parameters())
+    assert json.loads(json.dumps(dict(distance.provenance)))["name"] == f"identity_{which}"
+    with pytest.raises(UserError, match="no mask"):
+        distance.distance(of_a, of_b, torch.ones(1, 1, SIZE, SIZE))
