@@ -5,7 +5,6 @@ See configs/interpolate.yaml.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from wplus.config import build, entry_point, record_fields
@@ -19,17 +18,22 @@ def main(cfg: dict[str, Any]) -> float:
     from functools import partial
 
     import wplus
+    from wplus.commands import invert_files
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
-    from wplus.interpolation.inputs import read_key_points
+    from wplus.inputs import read_inputs
     from wplus.interpolation.run import interpolate
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
-    invert = partial(invert_images, cfg, models, perceptual, folder / "inversion")
-    latents, names = read_key_points(cfg["inputs"], models=models, invert=invert, label=cfg["label"])
+    invert = partial(
+        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
+        output_dir=folder / "inversion", space="w" if cfg["space"] == "auto" else cfg["space"],
+        **{key: cfg[key] for key in ("fit", "seed", "label")},
+    )  # fmt: skip
+    latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
     chosen = {"path": build(cfg["path"]), "perceptual": perceptual, **{key: cfg[key] for key in OPTIONS}}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
@@ -37,26 +41,6 @@ def main(cfg: dict[str, Any]) -> float:
     print("\n".join(f"{name} {value:.4g}" for name, value in film.values.items()))
     print(f"Film, strip, plot: {folder}")
     return film.values["step_cv"]
-
-
-def invert_images(
-    cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path, files: list[str], names: list[str]
-) -> list[Path]:
-    """Latent files of image files, in a folder of inversions that the same command again finds and continues."""
-    import torch
-
-    from wplus.data import ImageSet, read_image
-    from wplus.inversion.run import invert_folder
-    from wplus.inversion.store import output_names
-
-    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
-    pixels = torch.stack([read_image(file, fit=cfg["fit"], **size) for file in files])
-    options = {"space": "w" if cfg["space"] == "auto" else cfg["space"], "seed": cfg["seed"], "label": cfg["label"]}
-    invert_folder(
-        ImageSet(pixels, None, names), models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
-        output_dir=folder, **options,
-    )  # fmt: skip
-    return [folder / "latents" / f"{name}.safetensors" for name in output_names(names)]
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ import torch
 from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.images import save_png
-from wplus.interpolation.inputs import read_key_points
+from wplus.inputs import read_inputs
 from wplus.latents import Latent, save_latent
 from wplus.models.stylegan2 import Generator
 
 
 @pytest.fixture
-def models(generator: Generator) -> Models:
-    return Models(generator=generator)
+def models() -> Models:
+    return Models(generator=Generator(resolution=16, z_dim=8, w_dim=8, channel_base=128, channel_max=8))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_files_images_and_seeds_keep_their_order(models: Models, invert: Callabl
     code = torch.randn(6, 8)
     file = str(save_latent(tmp_path / "saved.safetensors", Latent(code, "w+", models.fingerprint)))
     inputs = [image(tmp_path / "b.png"), file, "seed:7", image(tmp_path / "a.png")]
-    latents, names = read_key_points(inputs, models=models, invert=invert)
+    latents, names = read_inputs(inputs, models=models, invert=invert)
     assert names == ["b", "saved", "seed:7", "a"]
     assert [latent.space for latent in latents] == ["w", "w+", "z", "w"]
     assert [float(latents[index].code[0]) for index in (0, 3)] == [0, 1]
@@ -49,7 +49,7 @@ def test_files_images_and_seeds_keep_their_order(models: Models, invert: Callabl
 
 
 def test_seeds_are_reproducible_and_differ(models: Models, invert: Callable) -> None:
-    (a, b, again), _ = read_key_points(["seed:1", "seed:2", "seed:1"], models=models, invert=invert)
+    (a, b, again), _ = read_inputs(["seed:1", "seed:2", "seed:1"], models=models, invert=invert)
     assert torch.equal(a.code, again.code)
     assert not torch.equal(a.code, b.code)
     assert invert.calls == []
@@ -57,20 +57,20 @@ def test_seeds_are_reproducible_and_differ(models: Models, invert: Callable) -> 
 
 def test_an_image_that_comes_twice_is_inverted_once(models: Models, invert: Callable, tmp_path: Path) -> None:
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
-    latents, _ = read_key_points([a, b, a], models=models, invert=invert)
+    latents, _ = read_inputs([a, b, a], models=models, invert=invert)
     assert invert.calls == [([a, b], ["a.png", "b.png"])]
     assert torch.equal(latents[0].code, latents[2].code)
 
 
 def test_images_of_one_name_are_told_apart(models: Models, invert: Callable, tmp_path: Path) -> None:
-    read_key_points([image(tmp_path / folder / "cat.png") for folder in ("x", "y")], models=models, invert=invert)
+    read_inputs([image(tmp_path / folder / "cat.png") for folder in ("x", "y")], models=models, invert=invert)
     assert invert.calls[0][1] == ["x/cat.png", "y/cat.png"]
 
 
 def test_a_folder_stands_for_its_files_by_name(models: Models, invert: Callable, tmp_path: Path) -> None:
     for name in ("c.png", "a.png", ".hidden"):
         image(tmp_path / "folder" / name)
-    _, names = read_key_points([str(tmp_path / "folder")], models=models, invert=invert)
+    _, names = read_inputs([str(tmp_path / "folder")], models=models, invert=invert)
     assert names == ["a", "c"]
 
 
@@ -79,14 +79,14 @@ def test_a_latent_of_another_generator_is_refused_before_images_are_inverted(
 ) -> None:
     file = save_latent(tmp_path / "foreign.safetensors", Latent(torch.zeros(8), "w", "f" * 16))
     with pytest.raises(UserError, match=r"foreign.safetensors' was made with generator f{16}, not with"):
-        read_key_points([image(tmp_path / "a.png"), file], models=models, invert=invert)
+        read_inputs([image(tmp_path / "a.png"), file], models=models, invert=invert)
     assert invert.calls == []
 
 
 @pytest.mark.parametrize(
     ("inputs", "word"),
     [
-        (["seed:1"], "at least 2 inputs, got 1: seed:1"),
+        (["seed:1"], r"at least 2 input\(s\), got 1: seed:1"),
         ([], "got 0: none"),
         (["seed:1", "nowhere.png"], r"'nowhere.png' does not exist"),
         (["seed:1", "seed:two"], "'seed:two' is no seed"),
@@ -98,21 +98,24 @@ def test_bad_inputs_are_refused_in_a_sentence(
 ) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=word):
-        read_key_points(
-            [item.replace("empty", str(tmp_path / "empty")) for item in inputs], models=models, invert=invert
+        read_inputs(
+            [item.replace("empty", str(tmp_path / "empty")) for item in inputs],
+            models=models,
+            invert=invert,
+            at_least=2,
         )
 
 
 def test_labels_of_seeds() -> None:
     net = Generator(resolution=8, z_dim=8, w_dim=8, c_dim=3, channel_base=64, channel_max=8, num_mapping_layers=1)
     models, options = Models(generator=net), {"invert": lambda files, names: []}
-    latents, _ = read_key_points(["seed:1", "seed:2"], models=models, label=2, **options)
+    latents, _ = read_inputs(["seed:1", "seed:2"], models=models, label=2, **options)
     assert latents[0].label.tolist() == [0, 0, 1]
     for label in (None, 3):
         with pytest.raises(UserError, match=r"does not fit the generator; allowed: 0 to 2"):
-            read_key_points(["seed:1", "seed:2"], models=models, label=label, **options)
+            read_inputs(["seed:1", "seed:2"], models=models, label=label, **options)
 
 
 def test_labels_are_refused_without_classes(models: Models, invert: Callable) -> None:
     with pytest.raises(UserError, match="no classes"):
-        read_key_points(["seed:1", "seed:2"], models=models, label=0, invert=invert)
+        read_inputs(["seed:1", "seed:2"], models=models, label=0, invert=invert)

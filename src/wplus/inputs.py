@@ -1,4 +1,4 @@
-"""What a user names as key points: latent files, images (inverted first), seeds, folders of either."""
+"""Where a command's latents come from: latent files, images (inverted first), seeds, folders of either."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from wplus.latents import Latent, load_latent
 SEED, LATENT_SUFFIX = "seed:", ".safetensors"
 
 
-def read_key_points(
+def read_inputs(
     inputs: Sequence[str | Path],
     *,
     models: Any,
     invert: Callable[[list[str], list[str]], Sequence[str | Path]],
     label: int | None = None,
+    at_least: int = 1,
 ) -> tuple[list[Latent], list[str]]:
     """Latents and names of `inputs`, in their order; an input may come twice, as in a film that returns to its start.
 
@@ -29,9 +30,9 @@ def read_key_points(
     their latent files. `label` is the class of seeds for a conditional generator.
     """
     sources = [source for item in inputs for source in _expanded(str(item))]
-    if len(sources) < 2:
+    if len(sources) < at_least:
         raise UserError(
-            f"An interpolation needs at least 2 inputs, got {len(sources)}: {', '.join(sources) or 'none'}."
+            f"This command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}."
         )
     # Latents first: a bad file is named before anything slow starts.
     found = {source: _read(source, models, label) for source in sources if not _is_image(source)}
@@ -49,7 +50,7 @@ def _expanded(item: str) -> list[str]:
         raise UserError(f"The input '{item}' does not exist; give images, latent files, folders of them, or seed:N.")
     files = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise UserError(f"The folder '{item}' has no files; an interpolation needs images or latent files.")
+        raise UserError(f"The folder '{item}' has no files; it must hold images or latent files.")
     return files
 
 
