@@ -23,9 +23,9 @@ def compare_inversions(folder: Path) -> None:
 
     found = {space: names for space in SPACES if (names := latent_names(folder / space))}
     if len(found) > 1 and set.intersection(*found.values()):
-        from wplus.inversion.report import compare_spaces  # brings torch, which the page alone does not need
+        from wplus.inversion.report import compare_folders  # brings torch, which the page alone does not need
 
-        compare_spaces({space: folder / space for space in found}, folder)
+        compare_folders({space: folder / space for space in found}, folder)
 
 
 def latent_names(folder: Path) -> set[str]:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
+_ROUNDING = 1e-9  # of a total that is reached in many small parts
 
 
 class Bar:
@@ -31,7 +32,7 @@ class Bar:
         self.note = self.note if note is None else note
         if self._rich is not None:
             self._rich.update(self._task, advance=advance, note=self.note)
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or self.done >= self.total:
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or self.done >= self.total - _ROUNDING:
             self._last_line = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
 

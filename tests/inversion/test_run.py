@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.images import to_float
 from wplus.inversion import plots, report
 from wplus.inversion.optimize import optimize
-from wplus.inversion.report import compare_spaces
+from wplus.inversion.report import compare_folders
 from wplus.inversion.run import FolderInversion, choose_labels
 from wplus.latents import load_latent, synthesize
 from wplus.losses.pixel import l2, psnr
@@ -105,7 +105,7 @@ def test_everything_is_there(run, stylegan, tmp_path, monkeypatch):
         assert table.rows[f"sub/{index}"]["psnr_db"] == pytest.approx(psnr(stored, target).item(), rel=1e-5)
     with open(out / "table.csv", newline="") as file:
         columns = next(csv.reader(file))
-    assert columns == ["name", "l1", "l2", "psnr_db", "pooled", "seconds"]
+    assert columns == ["name", "l1", "l2", "psnr_db", "pooled", "prior_distance", "seconds"]
     protocol = json.loads((out / "table.json").read_text())["protocol"]
     assert (protocol["generator"], protocol["num_images"], protocol["perceptual"]["name"]) == (FINGERPRINT, 4, "pooled")
     for picture in ("grid.png", "convergence.png"):
@@ -134,8 +134,10 @@ def test_an_interrupted_run_equals_a_straight_one(run, tmp_path):
     run(batch_size=1)
     run(output_dir=tmp_path / "straight", batch_size=4)
     for index in range(4):
-        first, second = (load_latent(tmp_path / folder / "latents" / "sub" / f"{index}.safetensors", fingerprint=None)
-                         for folder in ("out", "straight"))
+        first, second = (
+            load_latent(tmp_path / folder / "latents" / "sub" / f"{index}.safetensors", fingerprint=None)
+            for folder in ("out", "straight")
+        )
         assert torch.equal(first.code, second.code)
 
 
@@ -166,7 +168,7 @@ def test_options_of_the_inverter_are_settings(run):
 
 def test_without_a_perceptual_net(run):
     table = run(Images(1), invert=functools.partial(optimize, steps=2, weights={"perceptual": 0.0}), perceptual=None)
-    assert table.columns == ["l1", "l2", "psnr_db", "seconds"]
+    assert table.columns == ["l1", "l2", "psnr_db", "prior_distance", "seconds"]
 
 
 def test_noise_is_saved_with_the_latent(run, stylegan, tmp_path):
@@ -199,7 +201,7 @@ def test_spaces_side_by_side(run, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "plot_convergence", plots.plot_convergence)
     for space in ("w", "w+"):
         run(Images(2), space=space, output_dir=tmp_path / space)
-    convergence, grid = compare_spaces({space: tmp_path / space for space in ("w", "w+")}, tmp_path)
+    convergence, grid = compare_folders({space: tmp_path / space for space in ("w", "w+")}, tmp_path)
     assert convergence.is_file()
     assert read_pixels(grid).shape[1] > 3 * 90
 

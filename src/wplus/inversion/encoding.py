@@ -18,7 +18,10 @@ REFINEMENTS = 5  # passes of an iterative encoder (ReStyle, Alaluf et al. 2021, 
 def check_encoder(encoder: Any, generator: Any, space: Space) -> None:
     """UserError unless there is an encoder, made for such a generator, that answers in this space."""
     if encoder is None:
-        raise UserError("This needs an encoder, and the checkpoint has none: train one, or start somewhere else.")
+        raise UserError(
+            "This inverter needs an encoder, and the checkpoint has none: train one for its generator "
+            "(train.py with generator=...), or start without."
+        )
     if space not in encoder.spaces:
         raise UserError(f"An encoder has no code in {space}: this one answers in {' and '.join(encoder.spaces)}.")
     theirs = (encoder.num_ws, encoder.w_dim, encoder.img_channels)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
+from wplus.inversion.whitening import Whitened
 from wplus.latents import Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
@@ -18,7 +19,7 @@ from wplus.losses.pixel import L1, L2
 ON_SPHERE = ("z", "z+")
 _PIXELS = ("l1", "l2")  # cheap: recorded whatever their weight
 _IMAGE_WEIGHTS = {"l1": 0.0, "l2": 10.0, "perceptual": 1.0}
-_CODE_WEIGHTS = {"delta": 0.0, "noise": 1e5}
+_CODE_WEIGHTS = {"delta": 0.0, "noise": 1e5, "prior": 0.0}
 
 
 def weights_by_name(weights: Mapping[str, float] | None, losses: Iterable[str] = ()) -> dict[str, float]:
@@ -30,6 +31,7 @@ def weights_by_name(weights: Mapping[str, float] | None, losses: Iterable[str] =
     `losses`    0: the further image terms
     delta       0: squared distance of the code from where it started, summed over its numbers
     noise       1e5: autocorrelation of the noise maps, where these are optimised (NVlabs' value)
+    prior       0: distance of w, or of w+ averaged over layers, from the latent distribution, see `whitening.Whitened`
     """
     known = {**_IMAGE_WEIGHTS, **dict.fromkeys(losses, 0.0), **_CODE_WEIGHTS}
     for name, value in (weights or {}).items():
@@ -66,7 +68,9 @@ class Objective:
     With masks every image term is a mean over the mask. Where a mask is 0, target and picture are both made grey: nets
     look further than a pixel, and what lies outside must not matter.
 
-    Arguments as in `wplus.inversion.result`, and `weights`, as `weights_by_name` makes them.
+    Arguments as in `wplus.inversion.result`, and
+        weights   as `weights_by_name` makes them
+        whitened  the latent distribution, which a positive weight of the prior term needs
     """
 
     def __init__(
@@ -80,11 +84,12 @@ class Objective:
         labels: Tensor | None = None,
         masks: Tensor | None = None,
         losses: Mapping[str, ImageDistance] | None = None,
+        whitened: Whitened | None = None,
     ) -> None:
         terms = image_terms(perceptual, losses)
         _check(generator, targets, terms, weights, labels, masks, space)
         self.generator, self.targets, self.space, self.labels = generator, targets, space, labels
-        self.weights, self.masks = weights, masks
+        self.weights, self.masks, self.whitened = weights, masks, whitened
         self.compared = {name: term for name, term in terms.items() if name in _PIXELS or weights[name] > 0}
         self.anchor: Tensor | None = None  # codes (N, ...) that the delta term pulls to
         with torch.no_grad():
@@ -106,6 +111,8 @@ class Objective:
             terms["delta"] = (settled[0] - self.anchor).square().flatten(1).sum(dim=1)
         if len(settled) > 1:
             terms["noise"] = autocorrelation(settled[1:])
+        if self.whitened is not None and self.weights["prior"] > 0:
+            terms["prior"] = self.whitened.distance(settled[0])
         return {"loss": self._weighted(terms), **terms}
 
     def losses_of_each(self, codes: Tensor, members: Tensor, label: Tensor | None) -> Tensor:

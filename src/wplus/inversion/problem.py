@@ -10,12 +10,13 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
-from wplus.inversion.objective import Objective, weights_by_name
+from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
 from wplus.inversion.record import Record
 from wplus.inversion.result import Callback, Inversion, Progress
 from wplus.inversion.seeds import normal, rng
 from wplus.inversion.start import prior, start_codes
 from wplus.inversion.stopping import EarlyStop
+from wplus.inversion.whitening import Whitened
 from wplus.latents import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
@@ -69,6 +70,8 @@ class Problem:
         labels, masks = _on(self.device, labels), _on(self.device, masks)
         options = {"space": space, "perceptual": perceptual, "losses": losses}
         options["weights"] = weights_by_name(weights, losses or ())
+        if options["weights"]["prior"] > 0 and space not in ON_SPHERE:
+            options["whitened"] = Whitened.of(generator)
         self._whole = Objective(generator, targets, labels=labels, masks=masks, **options)
         self.prior = prior(generator, space, labels, len(targets))
         self._chunks = []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
 from wplus.inversion.store import Store
 from wplus.inversion.table import Table
@@ -34,6 +35,8 @@ def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], t
     grid = save_comparison(list(zip(*pictures, strict=True)), store.folder / "grid.png")
     tracker.image(f"inversion/{space}/convergence", convergence)
     tracker.image(f"inversion/{space}/grid", grid, caption="target, inversion")
+    if store.film.is_file():
+        tracker.video(f"inversion/{space}/film", store.film)
     _track_numbers(store, table, space, protocol, tracker)
     name = f"latents-{store.settings_digest}"
     tracker.artifact(store.folder / "latents", name=name, kind="latents", metadata=settings)
@@ -52,9 +55,16 @@ def read_table(store: Store, names: Sequence[str]) -> Table:
 
 
 def read_history(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
-    """Term -> (steps, N) of the first images."""
+    """Term -> (steps, N) of the first images; one that ended sooner repeats its last value."""
     histories = [store.history(name) for name in names[:_MAX_CURVES]]
-    return {term: torch.stack([history[term] for history in histories], dim=1) for term in histories[0]}
+    terms = [term for term in histories[0] if all(term in history for history in histories)]
+    return {term: _side_by_side([history[term] for history in histories]) for term in terms}
+
+
+def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
+    """Values (steps,) of several images -> (steps, N)."""
+    longest = max(map(len, columns))
+    return torch.stack([torch.cat([values, values[-1:].expand(longest - len(values))]) for values in columns], dim=1)
 
 
 def _track_numbers(store: Store, table: Table, space: str, protocol: Mapping[str, Any], tracker: Tracker) -> None:
@@ -69,15 +79,19 @@ def _track_numbers(store: Store, table: Table, space: str, protocol: Mapping[str
     )
 
 
-def compare_spaces(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
+def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
     """convergence.png and grid.png over several folders of inversions of the same images: label -> folder.
 
-    The grid shows target and one inversion per folder, in their order; images that a folder lacks are left out.
+    The folders may be of several spaces or of several inverters, whose histories may have any length. Curves are drawn
+    of the terms that at least one of them has. The grid shows target and one inversion per folder, in their order;
+    images that a folder lacks are left out, and UserError is raised when they have none in common.
     """
     stores = {label: Store(Path(folder), fingerprint="", settings_digest="") for label, folder in folders.items()}
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
+    if not common:
+        raise UserError(f"These folders have no inverted image in common: {', '.join(map(str, folders.values()))}.")
     histories = {label: read_history(store, common) for label, store in stores.items()}
-    terms = [term for term in _TERMS if all(term in history for history in histories.values())]
+    terms = [term for term in _TERMS if any(term in history for history in histories.values())]
     convergence = plot_convergence(histories, output_dir / "convergence.png", terms=terms)
     shown = common[:MAX_ROWS]
     targets = [next(iter(stores.values())).pictures(name)[0] for name in shown]

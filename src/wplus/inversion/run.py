@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -13,14 +16,17 @@ from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.files import ensure_folder
 from wplus.images import to_float, to_uint8
+from wplus.inversion.encoding import check_encoder
+from wplus.inversion.film import InversionFilm
 from wplus.inversion.objective import image_terms
 from wplus.inversion.report import SCORE, report
-from wplus.inversion.result import Inversion, Progress
+from wplus.inversion.result import Callback, Inversion, Progress
 from wplus.inversion.scores import check_masks, scores
 from wplus.inversion.settings import claim, describe, digest, uses_encoder
 from wplus.inversion.store import Store, output_names, pixel_digest
 from wplus.inversion.table import Table
-from wplus.latents import Latent, Space, check_space
+from wplus.inversion.whitening import Whitened
+from wplus.latents import Latent, Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.progress import Bar, bar
@@ -56,6 +62,7 @@ class FolderInversion:
     losses   further image terms by name: for the inverter, and as scores
     masks    where the images count; None: everywhere
     label    class of all images for a conditional generator; None takes the labels of `images`
+    video    keep: films the first batch that is inverted, see `film.InversionFilm`, if that was not done before
     """
 
     def __init__(
@@ -72,16 +79,22 @@ class FolderInversion:
         batch_size: int = 8,
         seed: int = 0,
         label: int | None = None,
+        video: Literal["drop", "keep"] = "drop",
     ) -> None:
         check_space(space)
         if batch_size < 1:
             raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
+        if video not in ("drop", "keep"):
+            raise UserError(f"video={video} is not allowed: choose one of drop, keep.")
         self.images, self.masks, self.invert = images, masks, invert
         self.generator, self.encoder = models.generator, getattr(models, "encoder", None)
         self.perceptual, self.losses, self.terms = perceptual, losses, image_terms(perceptual, losses)
-        self.space, self.batch_size, self.seed = space, batch_size, seed
+        self.space, self.batch_size, self.seed, self.video = space, batch_size, seed, video
         if masks is not None:
             check_masks(self.terms, self.generator)
+        encoded = uses_encoder(invert)
+        if encoded:
+            check_encoder(self.encoder, self.generator, space)
         self.labels = choose_labels(images, models.generator, label)
         self.names = output_names(images.names)
         self.settings = {
@@ -91,7 +104,7 @@ class FolderInversion:
             "perceptual": None if perceptual is None else dict(perceptual.provenance),
             "losses": {name: dict(loss.provenance) for name, loss in (losses or {}).items()},
             "masked": masks is not None,
-            "encoder": fingerprint(self.encoder) if self.encoder is not None and uses_encoder(invert) else None,
+            "encoder": fingerprint(self.encoder) if encoded else None,
             "inverter": describe(invert),
         }
         folder = ensure_folder(output_dir)
@@ -108,69 +121,107 @@ class FolderInversion:
         try:
             with bar(f"Inverting into {self.space} (images)", len(self.names), start=sum(self.done)) as progress:
                 for first in range(0, len(missing), self.batch_size):
-                    self._run_batch(missing[first : first + self.batch_size], progress)
+                    self._run_batch(self._batch(missing[first : first + self.batch_size]), progress)
         finally:  # also when interrupted, perhaps between the last file of an image and the note that it is done
             finished = [name for index, name in enumerate(self.names) if self.done[index] or self._is_done(index)]
             table = report(self.store, finished, settings=self.settings, tracker=tracker or Tracker())
         return table
 
+    @cached_property
+    def _whitened(self) -> Whitened:
+        return Whitened.of(self.generator)
+
     def _is_done(self, index: int) -> bool:
-        masks = self._masks([index])
-        return self.store.is_done(self.names[index], self._pixels([index])[0], None if masks is None else masks[0])
+        one = self._batch([index])
+        return self.store.is_done(self.names[index], one.pixels[0], one.mask(0))
 
-    def _pixels(self, indices: list[int]) -> Tensor:
-        """uint8 images (B, C, R, R)."""
-        return self.images.batch(torch.tensor(indices))[0]
+    def _batch(self, indices: list[int]) -> Batch:
+        pixels = self.images.batch(torch.tensor(indices))[0]
+        masks = None if self.masks is None else self.masks[torch.tensor(indices)]
+        labels = None if self.labels is None else self.labels[indices]
+        return Batch(indices, [self.names[index] for index in indices], pixels, masks, labels)
 
-    def _masks(self, indices: list[int]) -> Tensor | None:
-        """uint8 masks (B, 1, R, R)."""
-        return None if self.masks is None else self.masks[torch.tensor(indices)]
-
-    def _run_batch(self, indices: list[int], progress: Bar) -> None:
-        device = self.generator.mapping.w_avg.device
-        names, pixels = [self.names[index] for index in indices], self._pixels(indices).to(device)
-        labels = None if self.labels is None else self.labels[indices].to(device)
-        masks = self._masks(indices)
-        weights = None if masks is None else masks.to(device) / 255
-        steps = _Steps(progress, len(names))
-        found = self.invert(
-            self.generator, to_float(pixels), space=self.space, perceptual=self.perceptual, seed=self.seed, names=names,
-            labels=labels, callback=steps, encoder=self.encoder, masks=weights, losses=self.losses,
-        )  # fmt: skip
-        table = scores(found, to_float(pixels), terms=self.terms, masks=weights)
-        for row, (index, name) in enumerate(zip(indices, names, strict=True)):
-            own = {key: values[row].item() for key, values in table.items()}
-            mask = None if masks is None else masks[row]
-            self._save(name, found, row, pixels[row], mask, None if labels is None else labels[row], own)
+    def _run_batch(self, batch: Batch, progress: Bar) -> None:
+        batch = batch.to(self.generator.mapping.w_avg.device)
+        steps = _Steps(progress, len(batch.names))
+        with contextlib.ExitStack() as stack:
+            film = stack.enter_context(InversionFilm(self.store.film, batch.targets)) if self._is_to_film() else None
+            found = self.invert(
+                self.generator, batch.targets, space=self.space, perceptual=self.perceptual, seed=self.seed,
+                names=batch.names, labels=batch.labels, encoder=self.encoder, masks=batch.weights, losses=self.losses,
+                callback=_each([steps, *([film] if film else [])]),
+            )  # fmt: skip
+            if film:
+                film.finish(found.images)
+        ws = to_ws(found.codes, self.space, self.generator, labels=batch.labels)
+        measures = {"terms": self.terms, "masks": batch.weights, "whitened": self._whitened}
+        table = scores(found, ws, batch.targets, **measures)
+        for row, index in enumerate(batch.indices):
+            self._save(batch, row, found, {key: values[row].item() for key, values in table.items()})
             self.done[index] = True
         steps.finish()
 
-    def _save(
-        self,
-        name: str,
-        found: Inversion,
-        row: int,
-        target: Tensor,
-        mask: Tensor | None,
-        label: Tensor | None,
-        scores: Mapping[str, float],
-    ) -> None:
+    def _is_to_film(self) -> bool:
+        return self.video == "keep" and not self.store.film.is_file()
+
+    def _save(self, batch: Batch, row: int, found: Inversion, scores: Mapping[str, float]) -> None:
         latent = Latent(
             code=found.codes[row],
             space=self.space,
             generator=self.store.fingerprint,
             noise=None if found.noise is None else tuple(layer[row] for layer in found.noise),
-            label=label,
+            label=None if batch.labels is None else batch.labels[row],
             metadata={
                 "settings": self.store.settings_digest,
-                "target": pixel_digest(target),
+                "target": pixel_digest(batch.pixels[row]),
                 **{f"{SCORE}{key}": repr(value) for key, value in scores.items()},
             },
         )
-        history = {term: values[:, row] for term, values in found.history.items()}
-        delta = None if found.deltas is None else found.deltas[row]
-        image = to_uint8(found.images[row])
-        self.store.save(name, latent, image=image, target=target, history=history, mask=mask, delta=delta)
+        self.store.save(
+            batch.names[row], latent, image=to_uint8(found.images[row]), target=batch.pixels[row], mask=batch.mask(row),
+            history={term: values[:, row] for term, values in found.history.items()},
+            delta=None if found.deltas is None else found.deltas[row],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are inverted together: their numbers and names, uint8 pixels (B, C, R, R), masks, labels."""
+
+    indices: list[int]
+    names: list[str]
+    pixels: Tensor
+    masks: Tensor | None  # uint8 (B, 1, R, R)
+    labels: Tensor | None  # (B, c_dim)
+
+    @property
+    def targets(self) -> Tensor:
+        """The pixels in [-1, 1]."""
+        return to_float(self.pixels)
+
+    @property
+    def weights(self) -> Tensor | None:
+        """The masks in [0, 1]."""
+        return None if self.masks is None else self.masks / 255
+
+    def mask(self, row: int) -> Tensor | None:
+        """One mask, uint8 (1, R, R)."""
+        return None if self.masks is None else self.masks[row]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        moved = [None if each is None else each.to(device) for each in (self.pixels, self.masks, self.labels)]
+        return Batch(self.indices, self.names, *moved)
+
+
+def _each(callbacks: Sequence[Callback]) -> Callback:
+    """One callback that tells all of them."""
+
+    def tell(progress: Progress) -> None:
+        for callback in callbacks:
+            callback(progress)
+
+    return tell
 
 
 class _Steps:

@@ -10,28 +10,46 @@ from torch import Tensor
 
 from wplus.images import to_float, to_uint8
 from wplus.inversion.result import Inversion
+from wplus.inversion.whitening import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import psnr_of
 
 
-@torch.no_grad()
 def scores(
-    found: Inversion, targets: Tensor, *, terms: Mapping[str, ImageDistance], masks: Tensor | None
+    found: Inversion,
+    ws: Tensor,
+    targets: Tensor,
+    *,
+    terms: Mapping[str, ImageDistance],
+    masks: Tensor | None,
+    whitened: Whitened,
 ) -> dict[str, Tensor]:
-    """Column -> (N,): every image term, the scores of the inverter itself, and the seconds.
+    """Column -> (N,): image terms, distance from the prior, the inverter's own scores, seconds.
 
     The pictures are taken as they are stored, rounded to 8 bits. With masks (N, 1, R, R) the terms are those of what
-    the masks leave, as in `objective.Objective`. The perceptual term is called by the name of its net.
+    the masks leave, as in `objective.Objective`. Terms are called by the name of their net: `identity` may be many.
+
+    prior_distance  how far the styles ws (N, num_ws, w_dim) lie from what the mapping network makes, see
+                    `whitening.Whitened.distance`: about 1 for its own samples, whatever the space of the code
     """
+    columns = _image_scores(found, targets, terms, masks)
+    columns["prior_distance"] = whitened.distance(ws)
+    return {**columns, **found.scores, "seconds": found.seconds}
+
+
+@torch.no_grad()
+def _image_scores(
+    found: Inversion, targets: Tensor, terms: Mapping[str, ImageDistance], masks: Tensor | None
+) -> dict[str, Tensor]:
     stored = to_float(to_uint8(found.images))
     if masks is not None:
         stored, targets = stored * (masks > 0), targets * (masks > 0)
     columns: dict[str, Tensor] = {}
     for name, term in terms.items():
-        columns[term.name if name == "perceptual" else name] = term(stored, targets, masks)
+        columns[term.name] = term(stored, targets, masks)
         if name == "l2":
             columns["psnr_db"] = psnr_of(columns["l2"])
-    return {**columns, **found.scores, "seconds": found.seconds}
+    return columns
 
 
 def check_masks(terms: Mapping[str, ImageDistance], generator: Any) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.encoding import encoded
+from wplus.inversion.mapping import map_samples
 from wplus.inversion.objective import ON_SPHERE, Objective
 from wplus.inversion.seeds import normal, rng
 from wplus.latents import Space
 
 STARTS = ("mean", "seed", "best_of", "encoder")
-_CHUNK = 1000  # samples mapped at once: mapping is cheap, but returns num_ws copies of w
 _CHUNK_IMAGES = 16
 
 
@@ -51,7 +51,7 @@ def prior(generator: Any, space: Space, labels: Tensor | None, num: int, *, num_
 
 
 def _prior_of(generator: Any, space: Space, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    w = _map(generator, samples, label)
+    w = map_samples(generator, samples, label)
     mean = w.mean(dim=0)
     distances = (w - mean).square().sum(dim=1)
     if space in ON_SPHERE:
@@ -102,7 +102,7 @@ def _own_samples(objective: Objective, seed: int, names: Sequence[str]) -> Tenso
         return _in_space(z, space, generator.num_ws)
     labels = [None] * len(z) if objective.labels is None else objective.labels.split(1)
     # One by one: the digits of a matrix product depend on the number of its rows.
-    w = torch.cat([_map(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
+    w = torch.cat([map_samples(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
     return _in_space(w, space, generator.num_ws)
 
 
@@ -110,7 +110,7 @@ def _best_candidates(objective: Objective, mean: Tensor, seed: int, num_candidat
     generator, space, best = objective.generator, objective.space, mean.clone()
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(seed, "candidates")).to(best)
     for members, label in _by_label(objective.labels, len(best)):
-        samples = _in_space(z if space in ON_SPHERE else _map(generator, z, label), space, generator.num_ws)
+        samples = _in_space(z if space in ON_SPHERE else map_samples(generator, z, label), space, generator.num_ws)
         codes = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
         losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(_CHUNK_IMAGES)])
         best[members] = codes[losses.argmin(dim=0)]
@@ -125,18 +125,6 @@ def _by_label(labels: Tensor | None, num: int) -> Iterator[tuple[Tensor, Tensor 
     distinct, group = labels.unique(dim=0, return_inverse=True)
     for index, label in enumerate(distinct):
         yield (group == index).nonzero()[:, 0].cpu(), label
-
-
-def _map(generator: Any, z: Tensor, labels: Tensor | None) -> Tensor:
-    """z (N, z_dim) and labels (N, c_dim), (c_dim,) or None -> w (N, w_dim) on the generator's device."""
-    device = generator.mapping.w_avg.device
-    if labels is None and generator.c_dim:  # any class: all of them in turn
-        labels = torch.eye(generator.c_dim).repeat(-(-len(z) // generator.c_dim), 1)[: len(z)]
-    if labels is not None:
-        labels = labels.expand(len(z), -1).to(device)
-    chunks = range(0, len(z), _CHUNK)
-    some = [(z[i : i + _CHUNK].to(device), None if labels is None else labels[i : i + _CHUNK]) for i in chunks]
-    return torch.cat([generator.mapping(some_z, some_labels)[:, 0] for some_z, some_labels in some])
 
 
 def _in_space(codes: Tensor, space: Space, num_ws: int) -> Tensor:

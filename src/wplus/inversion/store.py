@@ -79,6 +79,11 @@ class Store:
         """What the inverter made besides the code, see `result.Delta`; only where it makes that."""
         return self.folder / "deltas" / f"{name}.safetensors"
 
+    @property
+    def film(self) -> Path:
+        """How the first batch got better, where it was filmed."""
+        return self.folder / "inversion.mp4"
+
     def names(self) -> list[str]:
         """The images that are done, whatever their settings."""
         folder, suffix = self.folder / "latents", ".safetensors"
