@@ -55,8 +55,8 @@ def scaled(images: Tensor, size: int) -> Tensor:
 
 # ArcFace
 
-ARCFACE_FILE = "model_ir_se50.pth"  # of TreB1eN/InsightFace_Pytorch, as pSp and e4e use it
-ARCFACE_URL = "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view"
+ARCFACE_FILE = "model_ir_se50.pth"  # as pSp and e4e use it
+ARCFACE_URL = "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view (TreB1eN/InsightFace_Pytorch)"
 ALIGNED_SIZE, FACE_ROWS, FACE_COLUMNS = 256, (35, 223), (32, 220)  # e4e's protocol
 
 
