@@ -1,0 +1,380 @@
+"""The encoder's game: its loss against the formulas written out, what moves and what does not, its variants."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+
+from wplus.data import Batches
+from wplus.images import to_float
+from wplus.models.latent_discriminator import LatentDiscriminator
+from wplus.training.ema import ema_decay
+from wplus.training.inversions import InversionView, alternating
+from wplus.training.randomness import step_seed
+from wplus.training.samples import Exporter
+
+
+@pytest.fixture
+def play_on(make_images):
+    """play_on(game, steps): so many steps outside of Lightning, with `optimizers` or its own."""
+
+    def run(game, steps, optimizers=None):
+        images = make_images(c_dim=game.generator.c_dim, resolution=game.generator.resolution)
+        optimizers = optimizers or game.configure_optimizers()
+        for batch in itertools.islice(Batches(images, 4, start_nimg=lambda: game.images_seen), steps):
+            game.run_step(*batch, optimizers=optimizers)
+        return game
+
+    return run
+
+
+def batch(make_images, c_dim: int = 0):
+    images, labels = Batches(make_images(c_dim=c_dim), 4).at(0)
+    return to_float(images), labels
+
+
+def still(game):
+    """Optimizers that leave everything where it is, so that gradients can be read."""
+    return [torch.optim.SGD(net.parameters(), lr=0.0, fused=True) for net in networks(game)]
+
+
+def networks(game):
+    return [game.encoder] + ([game.adversary.discriminator] if game.adversary is not None else [])
+
+
+def state_of(module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def changed(module, before) -> set[str]:
+    return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+# The loss
+
+
+@pytest.mark.parametrize("nimg", [0, 8, 16, 24, 800])
+def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
+    """Total of e4e's coach: image terms, adversarial mean over the codes that take part, sum over the deltas."""
+    game = tiny_encoder(weights={"w_norm": 0.03, "l1": 0.5})
+    game.images_seen = nimg
+    reference = copy.deepcopy(game)
+    real, labels = batch(make_images)
+    game.play(real, labels, still(game))
+    logged = game.means.collect()
+
+    stage = min(nimg // 8, 3)
+    encoder, discriminator = reference.encoder, reference.adversary.discriminator
+    w = reference.encoder.latent_avg + encoder.offsets(real, stage)
+    torch.manual_seed(step_seed(0, 0, nimg, "encoder/0"))
+    image = reference.generator.synthesis(w, noise_mode="random")
+    adversarial = torch.zeros(())
+    for layer in range(stage + 1):
+        adversarial = adversarial + F.softplus(-discriminator(w[:, layer])).mean() / (stage + 1)
+    delta = torch.zeros(())
+    for layer in range(1, stage + 1):
+        delta = delta + (w[:, layer] - w[:, 0]).norm(dim=1).mean()
+    norm = torch.stack([(row - encoder.latent_avg).norm() for row in w]).mean()
+    l1, l2 = (image - real).abs().mean(), (image - real).square().mean()
+    blurred = (F.avg_pool2d(image, 2) - F.avg_pool2d(real, 2)).square().mean()
+    total = 0.5 * l1 + l2 + 0.8 * blurred + 0.1 * adversarial + 0.01 * delta + 0.03 * norm
+    total.backward()
+    expected = {"l1": l1, "l2": l2, "perceptual": blurred, "adversarial": adversarial, "delta": delta, "w_norm": norm}
+    for name, value in {**expected, "loss": total}.items():
+        assert logged[f"train/encoder/{name}"] == pytest.approx(value.item(), rel=1e-4, abs=1e-7), name
+    for (name, found), wanted in zip(game.encoder.named_parameters(), encoder.parameters(), strict=True):
+        if wanted.grad is None:
+            assert found.grad is None, name
+        else:
+            torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_heads_above_the_stage_do_not_move(tiny_encoder, play_on):
+    game = tiny_encoder()
+    optimizers, moved = game.configure_optimizers(), []
+    for _ in range(8):
+        before = state_of(game.encoder.heads)
+        play_on(game, 1, optimizers)
+        moved.append({int(name.split(".")[0]) for name in changed(game.encoder.heads, before)})
+        assert int(game.encoder.stage) == int(game.average.stage) == max(moved[-1])
+    assert moved == [set(range(1 + stage)) for stage in (0, 0, 1, 1, 2, 2, 3, 3)]
+
+
+def test_large_images_are_compared_small(tiny_encoder, make_images):
+    game = tiny_encoder(recipe={"loss_px": 4}, weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
+    real, labels = batch(make_images)
+    reference = copy.deepcopy(game)
+    game.play(real, labels, still(game))
+    torch.manual_seed(step_seed(0, 0, 0, "encoder/0"))
+    w = reference.encoder.latent_avg + reference.encoder.offsets(real, 0)
+    image = reference.generator.synthesis(w, noise_mode="random")
+    expected = (F.avg_pool2d(image, 2) - F.avg_pool2d(real, 2)).square().mean().item()
+    assert game.means.collect()["train/encoder/l2"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("noise", ["random", "const"])
+def test_noise_of_the_generator(tiny_encoder, make_images, noise):
+    game = tiny_encoder(recipe={"noise": noise})
+    real, labels = batch(make_images)
+    losses = []
+    for nimg in (0, 4):
+        game.images_seen = nimg
+        game.play(real, labels, still(game))
+        losses.append(game.means.collect()["train/encoder/l2"])
+    assert (losses[0] == losses[1]) == (noise == "const")
+
+
+# What moves
+
+
+def test_what_a_step_moves(tiny_encoder, play_on):
+    game = tiny_encoder()
+    frozen = state_of(game.generator)
+    for module in (game.encoder, game.average, game.adversary.discriminator):
+        before = state_of(module)
+        play_on(game, 1)
+        assert {name for name in changed(module, before) if name.endswith("weight")}
+    assert changed(game.generator, frozen) == set()
+    assert not any(p.requires_grad for net in (game.generator, game.adversary, game.average) for p in net.parameters())
+    assert all(p.grad is None for p in game.generator.parameters())
+    assert not game.generator.training
+    assert not game.average.training
+    assert game.encoder.training
+
+
+def test_the_mean_latent_is_kept(tiny_encoder, play_on):
+    for start, expected in (("mean", torch.linspace(-1, 1, 6)), ("zero", torch.zeros(6))):
+        game = play_on(tiny_encoder(recipe={"start_from": start}), 2)
+        assert torch.equal(game.encoder.latent_avg, expected.expand(4, 6))
+        assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
+
+
+def test_batch_statistics_move_once_a_step(tiny_encoder, make_images):
+    """The reference's discriminator step runs the encoder once more, in training mode."""
+    game = tiny_encoder()
+    real, labels = batch(make_images)
+    game.play(real, labels, game.configure_optimizers())
+    assert int(game.encoder.norm.num_batches_tracked) == 1
+    torch.testing.assert_close(game.encoder.norm.running_mean, 0.1 * real.mean(dim=(0, 2, 3)))
+
+
+def test_the_average_follows(tiny_encoder, play_on):
+    game = tiny_encoder(recipe={"ema_kimg": 0.01, "ema_rampup": 1.0})
+    optimizers = play_on(game, 3), game.configure_optimizers()
+    before = copy.deepcopy(game.average)
+    play_on(game, 1, optimizers[1])
+    decay = ema_decay(4, 12, half_life_kimg=0.01, rampup=1.0)
+    for mean, old, new in zip(game.average.parameters(), before.parameters(), game.encoder.parameters(), strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
+    assert tiny_encoder(recipe={"ema_kimg": None}).exported["encoder"] is not None
+    plain = tiny_encoder(recipe={"ema_kimg": None})
+    assert plain.average is None
+    assert plain.exported["encoder"] is plain.encoder
+
+
+def test_it_learns(tiny_encoder, play_on):
+    """Images that the generator made: the pixel error falls."""
+    game = tiny_encoder(weights={"adversarial": 0.0, "perceptual": 0.0}, recipe={"noise": "const", "lr": 0.03})
+    optimizers, errors = game.configure_optimizers(), []
+    for _ in range(6):
+        play_on(game, 10, optimizers)
+        errors.append(game.means.collect()["train/encoder/l2"])
+    assert errors[-1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
+def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer):
+    """The discriminator, which is well, does not hide that the encoder is lost."""
+    game = tiny_encoder(recipe={"optimizer": optimizer})
+    optimizers = game.configure_optimizers()
+    real, labels = batch(make_images)
+    game.play(real, labels, optimizers)
+    before = {name: p.detach().clone() for name, p in game.encoder.named_parameters()}
+    game.terms["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
+    for count in (1, 2):
+        game.play(real, labels, optimizers)
+        assert game.skipped.tolist() == [count, count]
+    assert all(torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
+    assert game.state_summary()["progress/skipped_in_a_row"] == 2
+    del game.terms["l2"].distance
+    game.play(real, labels, optimizers)
+    assert game.skipped.tolist() == [2, 0]
+    assert any(not torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
+
+
+# The discriminator of codes
+
+
+def learned_from(game, make_images, monkeypatch, stage_at: int, c_dim: int = 0):
+    """What the discriminator is shown in a step at `stage_at` images: (real, fake), before the pools."""
+    seen = []
+    game.images_seen = stage_at
+    monkeypatch.setattr(
+        game.adversary, "replay", lambda real, fake, seen: (shown.append((real, fake)), (real, fake))[1]
+    )
+    shown = seen
+    real, labels = batch(make_images, c_dim)
+    reference = copy.deepcopy(game)
+    game.play(real, labels, still(game))
+    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.recipe.stage(stage_at, 3))
+    return seen[0], ws.detach(), labels
+
+
+def test_the_discriminator_learns_from_codes_that_take_part(tiny_encoder, make_images, monkeypatch):
+    styles = set()
+    for nimg in range(24, 24 + 40 * 4, 4):
+        game = tiny_encoder()
+        (real, fake), ws, _ = learned_from(game, make_images, monkeypatch, nimg)
+        rows = (ws - fake[:, None]).abs().sum(dim=2).argmin(dim=1)
+        torch.testing.assert_close(fake, ws[torch.arange(4), rows])
+        styles |= set(rows.tolist())
+    assert styles == {0, 1, 2, 3}
+    (_, fake), ws, _ = learned_from(tiny_encoder(), make_images, monkeypatch, 8)
+    assert ((ws[:, :2] - fake[:, None]).abs().sum(dim=2).min(dim=1).values < 1e-6).all()
+
+
+def test_historic_variants(tiny_encoder, make_images, monkeypatch):
+    """Without pools only the first code is ever shown; in the paper's runs, without the mean."""
+    game = tiny_encoder(latent_discriminator={"pool_size": 0, "styles": "first", "fakes": "without_mean"})
+    (_, fake), ws, _ = learned_from(game, make_images, monkeypatch, 24)
+    torch.testing.assert_close(fake, ws[:, 0] - game.encoder.latent_avg[0])
+
+
+def test_real_codes_are_the_mappings(tiny_encoder, make_images, monkeypatch):
+    """Of the classes of the images, truncated as asked."""
+    game = tiny_encoder(c_dim=3, latent_discriminator={"psi": 0.7})
+    (real, _), _, labels = learned_from(game, make_images, monkeypatch, 0, c_dim=3)
+    torch.manual_seed(step_seed(0, 0, 0, "latent_discriminator"))
+    z = torch.randn(4, 6)
+    expected = game.generator.mapping(z, labels, truncation_psi=0.7)[:, 0]
+    torch.testing.assert_close(real, expected)
+
+
+def test_its_loss_and_its_penalty(tiny_encoder):
+    adversary = tiny_encoder(latent_discriminator={"r1": 3.0, "r1_interval": 5}).adversary
+    net, (real, fake) = adversary.discriminator, torch.randn(2, 4, 6)
+    expected = F.softplus(-net(real)).mean() + F.softplus(net(fake)).mean()
+    torch.testing.assert_close(adversary.loss(real, fake), expected)
+    codes = real.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(net(codes).sum(), codes)
+    torch.testing.assert_close(adversary.penalty(real), 3.0 / 2 * 5 * gradient.square().sum(dim=1).mean())
+
+
+def test_the_penalty_is_lazy(tiny_encoder, play_on):
+    game = tiny_encoder(latent_discriminator={"r1_interval": 3})
+    optimizers, found = game.configure_optimizers(), []
+    for _ in range(5):
+        play_on(game, 1, optimizers)
+        found.append("train/latent_r1/grad_norm" in game.means.collect())
+    assert found == [True, False, False, True, False]
+
+
+def test_without_its_weight_there_is_no_discriminator(tiny_encoder, play_on):
+    game = play_on(tiny_encoder(weights={"adversarial": 0.0}), 2)
+    assert game.adversary is None
+    assert len(game.configure_optimizers()) == 1
+    assert not [name for name in game.state_dict() if "adversary" in name]
+
+
+def test_size_of_the_published_discriminator():
+    assert sum(p.numel() for p in LatentDiscriminator(w_dim=512).parameters()) == 788_481
+    net = LatentDiscriminator(w_dim=6)
+    assert net(torch.randn(5, 6)).shape == (5, 1)
+    assert type(net)(**net.arguments).state_dict().keys() == net.state_dict().keys()
+
+
+# An encoder that looks at its own result
+
+
+def test_refinements_add_up_and_step_once(tiny_encoder, make_images):
+    """ReStyle: N passes, each from what the last reached and through no other, one step on all their gradients."""
+    game = tiny_encoder(
+        iterative=True, progressive=None, recipe={"refinements": 3, "noise": "const"}, weights={"adversarial": 0.0}
+    )
+    real, labels = batch(make_images)
+    reference = copy.deepcopy(game)
+    game.play(real, labels, still(game))
+
+    encoder = reference.encoder
+    ws = encoder.latent_avg.expand(4, 4, 6)
+    image = reference.generator.synthesis(encoder.latent_avg[None]).expand(4, -1, -1, -1)
+    for _ in range(3):
+        ws = ws.detach() + encoder.offsets(torch.cat([real, image.detach()], dim=1), 3)
+        image = reference.generator.synthesis(ws)
+        blurred = (F.avg_pool2d(image, 2) - F.avg_pool2d(real, 2)).square().mean()
+        delta = (ws[:, 1:] - ws[:, :1]).norm(dim=2).mean(dim=0).sum()
+        ((image - real).square().mean() + 0.8 * blurred + 0.01 * delta).backward()
+    for found, wanted in zip(game.encoder.parameters(), encoder.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-6)
+    assert int(game.encoder.norm.num_batches_tracked) == 3
+
+
+def test_inference_refines_as_often(tiny_encoder, make_images):
+    game = tiny_encoder(iterative=True, recipe={"refinements": 2})
+    real, _ = batch(make_images)
+    encoder = copy.deepcopy(game.average).eval()
+    ws = encoder.latent_avg.expand(4, -1, -1)
+    image = game.generator.synthesis(ws)
+    for _ in range(2):
+        ws = ws + encoder.offsets(torch.cat([real, image], dim=1))
+        image = game.generator.synthesis(ws)
+    torch.testing.assert_close(game.reconstruct(real), image)
+
+
+# What a run leaves behind
+
+
+def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path):
+    game = play_on(tiny_encoder(), 3)
+    held_out = make_images(11)
+    Exporter(tmp_path, recorder, InversionView(held_out, num_samples=9), data={"num_images": 11}, seed=5)(game)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    for role, network in {"generator": game.generator, "encoder": game.average}.items():
+        assert {f"{role}.{name}" for name in network.state_dict()} <= names
+    assert recorder.images == ["samples/inversions: kimg-000000.012.png"]
+    ((kimg, row),) = recorder.rows
+    assert kimg == 0.012
+    assert row.keys() == {"val/l1", "val/l2", "val/perceptual"}
+    real = to_float(held_out.images[:9])
+    expected = (game.reconstruct(real) - real).square().mean().item()
+    assert row["val/l2"] == pytest.approx(expected, rel=1e-5)
+    metadata = recorder.artifacts[0]["metadata"]
+    assert metadata["encoder"]["generator"] == game.fingerprint
+    assert metadata["encoder"]["stage"] == 1
+    assert metadata["encoder"]["recipe"]["weights"]["perceptual"] == 0.8
+    assert (metadata["nimg"], metadata["seed"]) == (12, 5)
+
+
+def test_looking_does_not_disturb(tiny_encoder, make_images, play_on):
+    """Neither modes nor statistics nor pools nor randomness: with and without looks a run is the same."""
+    for ema_kimg in (0.01, None):
+        plain, watched = (tiny_encoder(recipe={"ema_kimg": ema_kimg}) for _ in range(2))
+        play_on(plain, 4)
+        view, optimizers = InversionView(make_images(7), num_samples=7), watched.configure_optimizers()
+        for _ in range(4):
+            play_on(watched, 1, optimizers)
+            view.look(watched)
+            assert watched.encoder.training
+        for name, tensor in plain.state_dict().items():
+            assert torch.equal(tensor, watched.state_dict()[name]), name
+
+
+def test_rows_take_turns():
+    first, second = torch.zeros(10, 1, 2, 2), torch.full((10, 1, 2, 2), 0.5)
+    values = alternating(first, second)[:, 0, 0, 0].tolist()
+    assert values == [0.0] * 8 + [0.5] * 8 + [0.0] * 2 + [1.0] * 6 + [0.5] * 2 + [1.0] * 6
+
+
+def test_the_generator_is_not_in_every_checkpoint(tiny_encoder):
+    game = tiny_encoder()
+    names = game.state_dict().keys()
+    assert not [name for name in names if name.startswith(("generator", "terms"))]
+    assert {name.split(".")[0] for name in names} == {"nimg", "skipped", "encoder", "average", "adversary"}
+    with pytest.raises(RuntimeError, match=r"encoder\.conv\.weight"):
+        game.load_state_dict({name: value for name, value in game.state_dict().items() if "conv.weight" not in name})
