@@ -9,8 +9,8 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields
 
-READING = ("num_images", "labels", "fit", "resize", "bad_files")
-INVERTING = ("space", "batch_size", "seed", "label")
+READING = ("num_images", "labels", "fit", "resize", "boxes", "masks", "bad_files")
+INVERTING = ("space", "batch_size", "seed", "label", "video")
 
 
 @entry_point("invert")
@@ -19,7 +19,7 @@ def main(cfg: dict[str, Any]) -> float:
     from functools import partial
 
     import wplus
-    from wplus.data.chosen import chosen_images
+    from wplus.data.masks import chosen_with_masks
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
     from wplus.inversion.run import FolderInversion
@@ -29,11 +29,12 @@ def main(cfg: dict[str, Any]) -> float:
     folder = ensure_folder(cfg["run_dir"])
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    images = chosen_images(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
+    images, masks = chosen_with_masks(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
     perceptual = build(cfg["perceptual"]).to(device)
+    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
     inversion = FolderInversion(
-        images, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, output_dir=folder,
-        **{key: cfg[key] for key in INVERTING},
+        images, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, losses=losses, masks=masks,
+        output_dir=folder, **{key: cfg[key] for key in INVERTING},
     )  # fmt: skip
     tracker = build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg))
     try:

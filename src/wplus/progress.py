@@ -17,11 +17,16 @@ _ROUNDING = 1e-9  # of a total that is reached in many small parts
 
 
 class Bar:
-    """One task with a known total. `update(advance, note)` moves it; `note` is a short text at its end."""
+    """One task with a known total. `update(advance, note)` moves it; `note` is a short text at its end.
+
+    The time left is estimated from the second update on: what was done before (`start`), and what it took to get going,
+    say nothing about the rate.
+    """
 
     def __init__(self, description: str, total: float, *, start: float = 0) -> None:
         self.description, self.total, self.done, self.note = description, total, start, ""
-        self._first, self._began, self._last_line = start, time.monotonic(), float("-inf")
+        self._began, self._last_line = time.monotonic(), float("-inf")
+        self._going: tuple[float, float] | None = None  # what was done at the first update, and when that was
         self._rich = _rich_progress() if sys.stderr.isatty() else None
         if self._rich is not None:
             self._task = self._rich.add_task(description, total=total, completed=start, note="")
@@ -30,6 +35,7 @@ class Bar:
         """Advance by `advance` units of the total and optionally replace the note."""
         self.done += advance
         self.note = self.note if note is None else note
+        self._going = self._going or (self.done, time.monotonic())
         if self._rich is not None:
             self._rich.update(self._task, advance=advance, note=self.note)
         elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or self.done >= self.total - _ROUNDING:
@@ -46,10 +52,11 @@ class Bar:
             self._rich.stop()
 
     def _line(self) -> str:
-        elapsed = time.monotonic() - self._began
-        rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
-        left = f", {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        return f"{self.description}: {self.done:g}/{self.total:g}, {elapsed:.0f} s{left} {self.note}".rstrip()
+        now = time.monotonic()
+        first, since = self._going or (self.done, now)
+        rate = (self.done - first) / (now - since) if now > since else 0.0
+        left = f", {max(0.0, self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        return f"{self.description}: {self.done:g}/{self.total:g}, {now - self._began:.0f} s{left} {self.note}".rstrip()
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.data.boxes import Box
 from wplus.data.checks import check_choice, check_range, check_resolution
 from wplus.data.decode import check_policies
 from wplus.data.image_set import ImageSet, LazyImages
@@ -33,6 +35,8 @@ def assemble(
     fit: str = "crop",
     resize: str = "lanczos",
     channels: int = 3,
+    alpha: str = "white",
+    boxes: Mapping[str, Box] | None = None,
     bad_files: str = "refuse",
     memory_limit_gb: float = 4.0,
     num_threads: int | None = None,
@@ -49,7 +53,8 @@ def assemble(
         split: "train", "held_out" or "all". A hash of an image's name decides where it belongs.
         held_out_fraction: about this share of the images is held out.
         labels: "none", "folder" (class of the first sub-folder) or "json" (`dataset.json`).
-        fit, resize, channels: see `decode.read_image`. fit=refuse also refuses images of another size than most.
+        fit, resize, channels, alpha: see `decode.read_image`. fit=refuse also refuses images of another size than most.
+        boxes: by name, the part of an image to take; those without one are made square by `fit`.
         bad_files: "refuse" raises with the names of all that cannot be used; "skip" leaves them out with a warning.
         memory_limit_gb: a set that needs more than this (in GiB, as uint8) is decoded when it is asked for.
         num_threads: threads that decode; None takes every usable core.
@@ -58,15 +63,15 @@ def assemble(
     Raises:
         UserError: an option that is not allowed, bad files under "refuse", labels that are missing, an empty split.
     """
-    policies = {"fit": fit, "resize": resize, "channels": channels}
+    policies = {"fit": fit, "resize": resize, "channels": channels, "alpha": alpha}
     check_policies(**policies)
     _check_options(resolution, split, held_out_fraction, labels, bad_files, memory_limit_gb)
     label_file = reader.label_file() if labels == LABELS_FROM_FILE else None
     all_labels, label_names = read_labels(reader.names, labels, label_file, reader.source)
-    decoder = Decoder(reader, resolution=resolution, **policies, num_threads=num_threads)
+    decoder = Decoder(reader, resolution=resolution, **policies, boxes=dict(boxes or {}), num_threads=num_threads)
     wanted = select(reader.names, split, held_out_fraction)
     checked = wanted if split == "held_out" else np.arange(len(reader.names))
-    if len(wanted) * channels * resolution**2 <= memory_limit_gb * 2**30:
+    if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
         images, bad = load_images(decoder, checked, wanted)
     else:
         images, bad = digest_images(decoder, checked, wanted, cache_dir)
@@ -79,6 +84,7 @@ def assemble(
         "held_out_fraction": held_out_fraction,
         "labels": labels,
         **policies,
+        "num_boxes": len(boxes or {}),
         "num_skipped": len(wanted) - len(kept),
     }
     return ImageSet(

@@ -1,8 +1,8 @@
 """Any image that Pillow reads -> uint8 pixels (C, H, W), by stated policies instead of by accident.
 
 In this order: the first frame of an animation; turned upright by its EXIF tag; 16 bits scaled to 8; transparency
-composited on white; converted to RGB (or grey); made square by `fit`; resampled by `resize`. Colour profiles have
-no effect.
+composited on white, or kept; converted to RGB (or grey); made square by a box or by `fit`; resampled by `resize`.
+Colour profiles have no effect.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from wplus.data.boxes import Box, cut
 from wplus.data.checks import check_choice
 from wplus.errors import UserError
 
 FITS = ("crop", "pad", "refuse")
 RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 CHANNELS = (1, 3)
+ALPHAS = ("white", "keep")
+_WHITE = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}  # transparent where it can be
 _EXIF_ORIENTATION = 0x0112
 
 
@@ -52,6 +55,8 @@ def read_image(
     fit: str = "crop",
     resize: str = "lanczos",
     channels: int = 3,
+    alpha: str = "white",
+    box: Box | None = None,
     name: str | None = None,
 ) -> Tensor:
     """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` when that is given, else the file's size.
@@ -63,34 +68,47 @@ def read_image(
             short sides, "refuse" raises.
         resize: "lanczos" or "box"; both average over all source pixels when they shrink.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        alpha: "white" composites transparent pixels on white; "keep" appends the opacity, 0..255, as a last channel:
+            the colours are then those of the paint, and white where there is none.
+        box: what to take of the image instead of what `fit` would choose, see `boxes.cut`; white beyond the image.
         name: what errors call the image; the path by default.
 
-    Transparent pixels are composited on white; grey is repeated to three channels; 16-bit values are divided by 257.
+    Grey is repeated to three channels; 16-bit values are divided by 257.
 
     Raises:
         UserError: names the image, when it is missing, damaged, or refused by `fit`.
     """
-    check_policies(fit=fit, resize=resize, channels=channels)
+    policies = {"fit": fit, "resize": resize, "channels": channels, "alpha": alpha}
+    check_policies(**policies)
     if isinstance(source, bytes):
-        return torch.from_numpy(
-            decode(source, name or "<bytes>", resolution=resolution, fit=fit, resize=resize, channels=channels).pixels
-        )
+        return torch.from_numpy(decode(source, name or "<bytes>", resolution=resolution, box=box, **policies).pixels)
     name = name or str(source)
     try:
         content = Path(source).read_bytes()
     except OSError as error:
         raise BadImage(name, (error.strerror or str(error)).lower()) from error
-    return read_image(content, resolution=resolution, fit=fit, resize=resize, channels=channels, name=name)
+    return read_image(content, resolution=resolution, box=box, name=name, **policies)
 
 
-def check_policies(*, fit: str, resize: str, channels: int) -> None:
-    """UserError unless all three are known."""
+def check_policies(*, fit: str, resize: str, channels: int, alpha: str = "white") -> None:
+    """UserError unless all of them are known."""
     check_choice("fit", fit, FITS)
     check_choice("resize", resize, tuple(RESIZES))
     check_choice("channels", channels, CHANNELS)
+    check_choice("alpha", alpha, ALPHAS)
 
 
-def decode(content: bytes, name: str, *, resolution: int | None, fit: str, resize: str, channels: int) -> Decoded:
+def decode(
+    content: bytes,
+    name: str,
+    *,
+    resolution: int | None,
+    fit: str,
+    resize: str,
+    channels: int,
+    alpha: str = "white",
+    box: Box | None = None,
+) -> Decoded:
     """As `read_image`, from the bytes of a file, with the report of what was odd about it. Raises BadImage."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -102,11 +120,17 @@ def decode(content: bytes, name: str, *, resolution: int | None, fit: str, resiz
     except Exception as error:  # Pillow's readers raise whatever their format's parser trips over
         raise BadImage(name, _reason(error)) from error
     size = image.size
-    image = _to_mode(image, "RGB" if channels == 3 else "L")
+    image = _to_mode(image, ("RGB" if channels == 3 else "L") + ("A" if alpha == "keep" else ""))
+    if box is not None:
+        image = _cut(image, box, name)
+    elif resolution is not None:
+        image = _fit(image, name, fit)
     if resolution is not None:
-        image = _resize(_fit(image, name, fit), resolution, resize)
-    pixels = np.array(image).reshape(image.height, image.width, channels)
-    return Decoded(np.ascontiguousarray(pixels.transpose(2, 0, 1)), size, oddities)
+        image = _resize(image, resolution, resize)
+    pixels = np.array(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
+    if alpha == "keep":
+        pixels = np.where((pixels[-1:] > 0) | (np.arange(channels + 1) == channels)[:, None, None], pixels, 255)
+    return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), size, oddities)
 
 
 def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
@@ -122,9 +146,18 @@ def _to_8_bit(image: Image.Image, name: str) -> Image.Image:
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
+    if mode.endswith("A"):
+        return (image if image.has_transparency_data else image.convert("RGB")).convert("RGBA").convert(mode)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image if image.mode == mode else image.convert("RGB").convert(mode)
+
+
+def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
+    try:
+        return cut(image, box, _WHITE[image.mode])
+    except UserError as error:
+        raise BadImage(name, str(error)) from error
 
 
 def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
@@ -138,7 +171,7 @@ def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     left, top = (width - side) // 2, (height - side) // 2
     if fit == "crop":
         return image.crop((left, top, left + side, top + side))
-    canvas = Image.new(image.mode, (side, side), "white")
+    canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
     canvas.paste(image, ((side - width) // 2, (side - height) // 2))
     return canvas
 

@@ -74,6 +74,17 @@ class LazyImages:
             num_threads=self._num_threads,
         )
 
+    def mapped(self, change: Callable[[np.ndarray], np.ndarray], num_channels: int) -> LazyImages:
+        """What `change` makes of each image (C, H, W), as lazily; `num_channels` is how many channels that has."""
+        decode = self._decode
+        return LazyImages(
+            lambda number: change(decode(number)),
+            numbers=self._numbers,
+            image_shape=(num_channels, *self.shape[2:]),
+            digests=self.digests,
+            num_threads=self._num_threads,
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}  # threads do not travel to other processes
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.data.boxes import Box
 from wplus.data.cache import cached_array
 from wplus.data.decode import BadImage, Decoded, decode
 from wplus.data.image_set import LazyImages, image_digest
@@ -30,12 +31,14 @@ class Decoder:
     fit: str
     resize: str
     channels: int
+    alpha: str = "white"
+    boxes: Mapping[str, Box] = field(default_factory=dict)
     num_threads: int | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of what comes out."""
-        return self.channels, self.resolution, self.resolution
+        return self.channels + (self.alpha == "keep"), self.resolution, self.resolution
 
     def decoded(self, number: int) -> Decoded:
         """The image with its report; BadImage when it cannot be used."""
@@ -44,8 +47,8 @@ class Decoder:
             content = self.reader.read(name)
         except OSError as error:
             raise BadImage(name, f"it cannot be read ({error.strerror or error})") from error
-        policies = {"fit": self.fit, "resize": self.resize, "channels": self.channels}
-        return decode(content, name, resolution=self.resolution, **policies)
+        policies = {"fit": self.fit, "resize": self.resize, "channels": self.channels, "alpha": self.alpha}
+        return decode(content, name, resolution=self.resolution, box=self.boxes.get(name), **policies)
 
     def pixels(self, number: int) -> np.ndarray:
         """uint8 (C, H, W); BadImage when it cannot be used."""
@@ -123,6 +126,7 @@ def digest_images(
         "listing": _listing_digest(decoder.reader),
         "checked": hashlib.sha256(checked.tobytes()).hexdigest(),
         "policies": [decoder.resolution, decoder.fit, decoder.resize, decoder.channels],
+        **({} if decoder.alpha == "white" and not decoder.boxes else {"alpha": decoder.alpha, "boxes": decoder.boxes}),
     }
     digests = cached_array("digests", key, build, shape=(len(names), _DIGEST_BYTES), cache_dir=cache_dir)
     for number in checked[~digests[checked].any(axis=1)]:

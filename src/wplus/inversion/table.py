@@ -40,7 +40,8 @@ class Table:
 
     def __str__(self) -> str:
         lines = [f"{len(self.rows)} image(s), mean and 95 % bootstrap interval"]
+        width = max(map(len, [*self.columns, " " * 14]))
         for column, mean in self.means().items():
             bounds = "" if mean.interval is None else f"   {mean.interval[0]:.4g} .. {mean.interval[1]:.4g}"
-            lines.append(f"  {column:<14} {mean.value:<10.4g}{bounds}")
+            lines.append(f"  {column:<{width}} {mean.value:<10.4g}{bounds}")
         return "\n".join(lines)
