@@ -65,9 +65,9 @@ class PyramidEncoder(Encoder):
         )
         if maps not in ("pyramid", "last"):
             raise UserError(f"maps='{maps}' is not known; it must be pyramid or last.")
-        self.maps, self.taps = maps, ir_se.taps(depth)
-        self.input_layer = ir_se.stem(self.in_channels)
-        self.body = ir_se.body(depth)
+        self.maps = maps
+        self.input_layer, self.body = ir_se.stem(self.in_channels), ir_se.body(depth)
+        self.taps = ir_se.taps(depth)
         fine, middle, coarse = ir_se.CHANNELS[1:]
         self.styles = nn.ModuleList(StyleHead(coarse, w_dim, side=self._side(i)) for i in range(num_ws))
         if maps == "pyramid":  # both also where a small generator has no style that reads the fine map, as published

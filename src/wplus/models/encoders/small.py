@@ -1,0 +1,162 @@
+"""An encoder of the right size for small images: e4e's w plus deltas, on a residual network of a few million weights.
+
+Group normalisation takes the place of batch normalisation: images of a batch never mix, and no running statistics can
+be wrong at inference. Heads read vectors instead of maps, so that all of them together are one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.models.encoders.base import Encoder
+from wplus.models.encoders.pyramid import COARSE_END, MIDDLE_END
+from wplus.models.layers import SLOPE
+
+TOP_SIDE = 16  # of the fine map; larger images are brought there by strided convolutions alone
+WIDTHS = (1, 2, 3)  # of the fine, middle and coarse map, in multiples of `width`; each has half the side of the last
+MIN_CHANNELS = 16  # of maps above the fine one, which otherwise have half the channels of the map below
+GROUP_SIZE = 16  # channels that are normalised together
+GRID = 4  # positions per side that a vector distinguishes
+VECTOR_WIDTH = 8  # of the vectors that heads read, in multiples of `width`
+FIRST_W_GAIN = 0.1  # an answer begins near the mean latent, where training starts from
+
+
+def activate(x: Tensor) -> Tensor:
+    """Leaky ReLU of slope 0.2."""
+    return F.leaky_relu(x, SLOPE)
+
+
+class Normalise(nn.GroupNorm):
+    """Group normalisation, then the activation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels // GROUP_SIZE, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return activate(super().forward(x))
+
+
+class Residual(nn.Module):
+    """Two convolutions, each after normalisation and activation, added to the input (He et al. 2016, identity maps)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm0, self.norm1 = Normalise(channels), Normalise(channels)
+        self.conv0 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x + self.conv1(self.norm1(self.conv0(self.norm0(x))))
+
+
+class ToVector(nn.Module):
+    """A map to a vector: few channels at up to 4x4 positions, and all channels averaged, through a linear layer."""
+
+    def __init__(self, channels: int, dim: int, *, side: int) -> None:
+        super().__init__()
+        self.grid = min(GRID, side)
+        num_few = dim // GRID**2
+        self.norm = Normalise(channels)
+        self.squeeze = nn.Conv2d(channels, num_few, 1)
+        self.linear = nn.Linear(num_few * self.grid**2 + channels, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, side, side) -> (N, dim)."""
+        x = self.norm(x)
+        placed = F.adaptive_avg_pool2d(self.squeeze(x), self.grid).flatten(1)  # (N, few * grid^2)
+        return self.linear(torch.cat([placed, x.mean(dim=(2, 3))], dim=1))
+
+
+def stem(in_channels: int, width: int, *, input_size: int, side: int) -> nn.Sequential:
+    """Images (N, in_channels, input_size, input_size) -> (N, width, side, side)."""
+    if input_size == side:
+        return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1))
+    layers: list[nn.Module] = []
+    while input_size > side:
+        input_size //= 2
+        channels = max(width * side // input_size, MIN_CHANNELS)
+        if layers:
+            layers += [Normalise(in_channels), nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)]
+        else:
+            layers = [nn.Conv2d(in_channels, channels, 4, stride=2, padding=1)]
+        in_channels = channels
+    return nn.Sequential(*layers)
+
+
+class SmallEncoder(Encoder):
+    """One w for all layers, and for every layer but the first a delta to it, as in e4e; arguments as in `Encoder`.
+
+    `width` is the one dial, a multiple of 16: channels and vectors grow with it, time and weights with its square.
+    At 64 it has 2.9 M parameters for a 32 px generator with w_dim 128, and 4.4 M with w_dim 512.
+
+    Three maps, each after one residual unit, become vectors, to which those of the coarser maps are added: coarse
+    styles read the coarse vector, fine ones the sum of all. The styles' levels are e4e's.
+
+    Start: convolutions and linear layers as PyTorch's; the head of w a tenth of that, so that the first answer is near
+    the mean latent; the heads of deltas, and the last convolution of each unit, zero.
+    """
+
+    smallest_input = 8
+
+    def __init__(
+        self,
+        *,
+        num_ws: int,
+        w_dim: int,
+        img_channels: int = 3,
+        input_size: int,
+        width: int = 64,
+        is_iterative: bool = False,
+    ) -> None:
+        super().__init__(
+            num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
+        )
+        if width < GROUP_SIZE or width % GROUP_SIZE:
+            raise UserError(f"width={width} is not allowed; it must be a positive multiple of {GROUP_SIZE}.")
+        side, dim = min(input_size, TOP_SIDE), VECTOR_WIDTH * width
+        channels = [multiple * width for multiple in WIDTHS]
+        self.stem = stem(self.in_channels, width, input_size=input_size, side=side)
+        self.units = nn.ModuleList(Residual(num) for num in channels)
+        self.downs = nn.ModuleList(
+            nn.Sequential(Normalise(num), nn.Conv2d(num, following, 3, stride=2, padding=1))
+            for num, following in pairwise(channels)
+        )
+        self.vectors = nn.ModuleList(ToVector(num, dim, side=side // 2**i) for i, num in enumerate(channels))
+        self.norm = nn.LayerNorm(dim)
+        self.head_weight = nn.Parameter(torch.zeros(num_ws, dim, w_dim))
+        self.head_bias = nn.Parameter(torch.zeros(num_ws, w_dim))
+        nn.init.normal_(self.head_weight.data[0], std=FIRST_W_GAIN / math.sqrt(dim))
+        for unit in self.units:
+            nn.init.zeros_(unit.conv1.weight)
+
+    def _offsets(self, x: Tensor, stage: int) -> Tensor:
+        num = stage + 1
+        vectors = self._vectors(self._maps(x), num)
+        read = torch.stack([vectors[(i >= COARSE_END) + (i >= MIDDLE_END)] for i in range(num)])  # (num, N, dim)
+        w, *deltas = torch.baddbmm(self.head_bias[:num, None], read, self.head_weight[:num])
+        rows = [w, *(w + delta for delta in deltas)]
+        return torch.stack(rows + [w] * (self.num_ws - num), dim=1)
+
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """Fine, middle and coarse map (N, channels, side, side)."""
+        maps = [self.units[0](self.stem(x))]
+        for down, unit in zip(self.downs, self.units[1:], strict=True):
+            maps.append(unit(down(maps[-1])))
+        return maps
+
+    def _vectors(self, maps: list[Tensor], num: int) -> list[Tensor]:
+        """What the first `num` heads read, (N, dim) each: coarse, middle, fine."""
+        num_levels = 1 + (num > COARSE_END) + (num > MIDDLE_END)
+        vectors: list[Tensor] = []
+        for to_vector, x in list(zip(self.vectors, maps, strict=True))[::-1][:num_levels]:
+            vector = to_vector(x)
+            vectors.append(vector + vectors[-1] if vectors else vector)
+        return [activate(self.norm(vector)) for vector in vectors]
