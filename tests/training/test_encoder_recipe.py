@@ -23,6 +23,10 @@ def test_without_progress_all_deltas_take_part():
     assert encoder_recipe(**BASE).stage(0, last=7) == 7
 
 
+def test_deltas_may_never_join():
+    assert Progressive(start_kimg=None).stage(10**9, last=7) == 0
+
+
 def test_a_weight_switches_the_discriminator():
     adversary = {"latent_discriminator": {"lr": 1e-3}}
     assert encoder_recipe(**{**BASE, **adversary}).adversary is None

@@ -24,15 +24,19 @@ _CHOICES = {
 class Progressive:
     """Deltas join one after the other (e4e, section 3.3.1): the first at `start_kimg`, the next every `every_kimg`."""
 
-    start_kimg: float
-    every_kimg: float
+    start_kimg: float | None
+    """None: never, the first code stands for all layers."""
+    every_kimg: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number("training.progressive.start_kimg", self.start_kimg, lowest=0)
+        if self.start_kimg is not None:
+            check_number("training.progressive.start_kimg", self.start_kimg, lowest=0)
         check_number("training.progressive.every_kimg", self.every_kimg, lowest=0.001)
 
     def stage(self, nimg: int, last: int) -> int:
         """The number of the newest delta after `nimg` images: 0 for w alone, up to `last`."""
+        if self.start_kimg is None:
+            return 0
         since = nimg - round(self.start_kimg * 1000)
         return 0 if since < 0 else min(1 + since // round(self.every_kimg * 1000), last)
 

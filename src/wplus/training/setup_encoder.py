@@ -165,7 +165,7 @@ def _numbers(game: EncoderGame) -> Derived:
         "input_px": (encoder.input_size, "what the encoder sees"),
         "loss_px": (min(recipe.loss_px, game.generator.resolution), "where images are compared"),
     }
-    if recipe.progressive is not None:
+    if recipe.progressive is not None and recipe.progressive.start_kimg is not None:
         last = recipe.progressive.start_kimg + (encoder.num_ws - 2) * recipe.progressive.every_kimg
         numbers["last_delta_kimg"] = (last, f"delta {encoder.num_ws - 1} joins")
     return numbers
