@@ -91,6 +91,29 @@ def test_a_batch_that_the_stddev_group_does_not_divide(tmp_path, refused):
     assert "6 images" in message
 
 
+ENCODERS = [  # of an encoder's training: arguments, words of the sentence
+    (["training=e4e"], ["encoder=small"]),
+    (["experiment=e4e_cats"], ["generator=model.safetensors"]),
+    (["experiment=e4e_cats", "generator=nowhere.pt"], ["'nowhere.pt' does not exist"]),
+    (["experiment=e4e_cats", "generator={model}", "debug=quick"], ["model has no effect", "debug=quick_encoder"]),
+    (["experiment=e4e_cats", "generator={model}", "data.resolution=16"], ["data.resolution=16", "of the generator, 8"]),
+    (["experiment=e4e_cats", "generator={model}", "training.weights.ssim=1"], ["weights.ssim=1", "image_loss=[...]"]),
+    (["experiment=e4e_cats", "generator={model}", "training.weights.lpips=1"], ["lpips", "known are adversarial"]),
+    (["experiment=psp_cats", "generator={model}", "training.weights.adversarial=1"], ["training=e4e"]),
+    (["experiment=e4e_cats", "generator={model}", "training.recipe.optimizer=sgd"], ["sgd", "ranger or adamw"]),
+    (["experiment=e4e_cats", "generator={model}", "training.recipe.refinements=3"], ["encoder=refine"]),
+    (["generator={model}"], ["generator has no effect", "training=e4e"]),
+    (["encoder=small"], ["encoder has no effect", "training=e4e"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), ENCODERS)
+def test_choices_of_an_encoders_training(tmp_path, model, refused, arguments, words):
+    message = refused("train.py", *[part.format(model=model) for part in arguments], f"run_dir={tmp_path}/run")
+    assert all(word in message for word in words), message
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("script", ["train.py", "invert.py", "interpolate.py", "experiments/evaluate.py"])
 def test_an_unknown_key(script, refused):
     message = refused(script, "lrr=3")

@@ -9,32 +9,69 @@ import torch.distributed as dist
 
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.losses.pixel import L2
+from wplus.models.encoders.small import SmallEncoder
+from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanGame, Recipe
-from wplus.training.distributed import average_gradients, mean_over_ranks
+from wplus.training import EncoderGame, GanGame, Recipe
+from wplus.training.distributed import average_gradients, gathered, mean_over_ranks
+from wplus.training.encoder_recipe import encoder_recipe
+from wplus.training.game import Game
 
 RANK = int(sys.argv[1])
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
 
 
-def play() -> GanGame:
-    """Four steps of a game in which every process sees its share of each batch."""
-    torch.manual_seed(0)
-    game = GanGame(
+def adversarial_game() -> GanGame:
+    """Generator against discriminator."""
+    return GanGame(
         Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE),
         Discriminator(mbstd_group_size=2, **SIZE),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         recipe=Recipe(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
     )
-    images = torch.randint(0, 256, (32, 3, 8, 8), dtype=torch.uint8)
+
+
+def encoder_game() -> EncoderGame:
+    """An encoder, a discriminator of codes with pools that are full after two steps."""
+    generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
+    recipe = encoder_recipe(
+        {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1},
+        {"l2": 1.0, "adversarial": 0.1, "delta": 0.01},
+        {"start_kimg": 0.008, "every_kimg": 0.008},
+        {"lr": 0.01, "r1_interval": 2, "pool_size": 12},
+    )
+    return EncoderGame(
+        SmallEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
+        generator,
+        terms={"l2": L2()},
+        recipe=recipe,
+        fingerprint="",
+        discriminator=LatentDiscriminator(w_dim=4, width=8),
+    )
+
+
+def play(game: Game) -> Game:
+    """Four steps in which every process sees its share of each batch."""
+    images = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     batches = Batches(ImageSet(images, None, [str(i) for i in range(32)]), 8, rank=RANK, world_size=2)
     optimizers = game.configure_optimizers()
     for _, (pixels, labels) in zip(range(4), batches, strict=False):
         assert len(pixels) == 4
         game.run_step(pixels, labels, optimizers)
     return game
+
+
+def assert_the_same_everywhere(game: Game) -> None:
+    """Every weight and buffer, to the bit."""
+    state = {name: value.double() for name, value in game.state_dict().items()}
+    flat = torch.cat([value.flatten() for value in state.values()])
+    other = flat.clone()
+    dist.broadcast(other, src=0)
+    assert torch.equal(flat, other), [n for n, v in state.items() if not v.isfinite().all()]
+    assert int(state["nimg"]) == 32
 
 
 def main() -> None:
@@ -44,12 +81,10 @@ def main() -> None:
     average_gradients(gradients)
     torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
     torch.testing.assert_close(mean_over_ranks(torch.tensor(float(RANK))), torch.tensor(0.5))
-    state = {name: value.double() for name, value in play().state_dict().items()}
-    flat = torch.cat([value.flatten() for value in state.values()])
-    other = flat.clone()
-    dist.broadcast(other, src=0)
-    assert torch.equal(flat, other), [n for n, v in state.items() if not v.isfinite().all()]
-    assert int(state["nimg"]) == 32
+    torch.testing.assert_close(gathered(torch.full((2, 1), float(RANK))), torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+    for make in (adversarial_game, encoder_game):
+        torch.manual_seed(0)
+        assert_the_same_everywhere(play(make()))
     dist.destroy_process_group()
     print("same")
 
