@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import wplus
-from wplus.adapters import nvlabs, rosinality
+from wplus.adapters import e4e, nvlabs, rosinality
 from wplus.checkpoint import Models
 
 FOLDER = Path(os.environ.get("WPLUS_GOLDEN", Path(__file__).resolve().parents[1] / "golden"))
@@ -26,21 +26,15 @@ def cases(pattern: str) -> list[str]:
 
 
 @lru_cache(maxsize=2)
-def load_case(
-    name: str, prefix: str = ""
-) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
-    """Spec, inputs and outputs, and networks of a case; only tensors whose names begin with `prefix` are rebuilt."""
+def load_case(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
+    """Spec, inputs and outputs, and networks of a case."""
     spec = json.loads((FOLDER / f"{name}.json").read_text())
     fill = importlib.util.spec_from_file_location("fill", FOLDER / "fill.py")
     module = importlib.util.module_from_spec(fill)
     fill.loader.exec_module(module)
     networks = {
-        net: {
-            key: torch.from_numpy(module._tensor(f"{net}.{key}", entry, spec["seed"]))
-            for key, entry in tensors.items()
-            if key.startswith(prefix) or "latent" in key
-        }
-        for net, tensors in spec["networks"].items()
+        net: {key: torch.from_numpy(array) for key, array in tensors.items()}
+        for net, tensors in module.fill(FOLDER / f"{name}.json").items()
     }
     arrays = {key: torch.from_numpy(np.atleast_1d(value)) for key, value in np.load(FOLDER / f"{name}.npz").items()}
     return spec, arrays, networks
@@ -129,15 +123,45 @@ def test_rosinality(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", cases("e4e*.json"))
-def test_e4e_decoder(name: str) -> None:
-    spec, arrays, networks = load_case(name, "decoder.")
+@torch.no_grad()
+def test_e4e(name: str, tmp_path: Path) -> None:
+    """Their file, read: codes at every stage, and the image. Written again: the same tensors under the same names."""
+    spec, arrays, networks = load_case.__wrapped__(name)  # 600 MB, not to be kept
     content = {
         "state_dict": networks["state_dict"],
         "latent_avg": networks["extra"]["latent_avg"],
         "opts": spec["opts"],
     }
-    networks, metadata = rosinality.read(content, name)
-    with torch.no_grad():
-        assert_close(networks["generator"].synthesis(arrays["wplus"], noise_mode="const"), arrays["img"])
-    average = torch.tensor(metadata["latent_avg"])
-    assert_close(arrays["codes_full"] + average, arrays["wplus"])
+    torch.save(content, tmp_path / "checkpoint.pt")
+    models = wplus.load(tmp_path / "checkpoint.pt")
+    (tmp_path / "checkpoint.pt").unlink()
+    encoder, generator = models.encoder, models.generator
+    assert (type(encoder).__name__, generator.resolution) == (
+        spec["opts"]["encoder_type"],
+        spec["opts"]["stylegan_size"],
+    )
+    ws = encoder(arrays["x"])
+    assert_close(ws, arrays["wplus"])
+    assert_close(ws - encoder.latent_avg, arrays["codes_full"])
+    for key in arrays:
+        if key.startswith("codes_stage"):  # of one image, to save the time of the other
+            codes = encoder.offsets(arrays["x"][:1], stage=int(key.removeprefix("codes_stage")))
+            assert_close(codes, arrays[key][:1])
+    assert_close(generator.synthesis(ws, noise_mode="const"), arrays["img"])
+    assert_written_the_same(models, content)
+    decoder = {key: tensor for key, tensor in content["state_dict"].items() if key.startswith("decoder.")}
+    assert_decoder_alone({**content, "state_dict": decoder}, arrays)
+
+
+def assert_written_the_same(models: Models, content: dict[str, Any]) -> None:
+    written = e4e.export(generator=models.generator, encoder=models.encoder)
+    assert written["state_dict"].keys() == content["state_dict"].keys()
+    assert all(torch.equal(tensor, content["state_dict"][key]) for key, tensor in written["state_dict"].items())
+    assert torch.equal(written["latent_avg"], content["latent_avg"])
+    assert written["opts"].items() >= content["opts"].items()
+
+
+def assert_decoder_alone(content: dict[str, Any], arrays: dict[str, torch.Tensor]) -> None:
+    networks, metadata = rosinality.read(content, "checkpoint.pt")
+    assert_close(networks["generator"].synthesis(arrays["wplus"], noise_mode="const"), arrays["img"])
+    assert_close(arrays["codes_full"] + torch.tensor(metadata["latent_avg"]), arrays["wplus"])

@@ -7,26 +7,26 @@ from typing import Any
 
 from torch import nn
 
-from wplus.adapters import nvlabs, restricted, rosinality
+from wplus.adapters import e4e, nvlabs, restricted, rosinality
 from wplus.errors import UserError
 
 __all__ = ["read_foreign"]
 
-LAYOUTS = (nvlabs, rosinality)
+LAYOUTS = (nvlabs, e4e, rosinality)  # the first that recognises a file reads it: e4e's hold rosinality's
 
 
 def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
-    """Networks of another project's checkpoint by role ("generator", "discriminator"), and metadata for JSON.
+    """Networks of another project's checkpoint by role (generator, discriminator, encoder), and metadata for JSON.
 
     Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
-    of e4e and pSp (their decoder). Raises UserError with the reason for anything else.
+    of e4e, pSp and ReStyle. Raises UserError with the reason for anything else.
     """
     content = _content(path)
     layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
     if layout is None:
         raise UserError(
             f"'{path}' holds {_summary(content)}; read are NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's "
-            "(state_dict with decoder) checkpoints."
+            "(state_dict with encoder and decoder) checkpoints."
         )
     networks, metadata = layout.read(content, f"'{path}'")
     return networks, {"source": Path(path).name, **metadata}

@@ -14,7 +14,7 @@ from wplus.models.stylegan2 import Generator, num_channels
 
 PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
 NUM_AVERAGED = 10_000
-MISSING = "is missing; only complete StyleGAN2 networks are read"
+MISSING = "is missing; only complete {} networks are read"
 
 
 def channel_budget(
@@ -35,24 +35,27 @@ def channel_budget(
     raise UserError(f"{origin} has {table} channels; only min(base / resolution, maximum) can be rebuilt.")
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind: str = "StyleGAN2") -> None:
     """Copy `tensors` into `network`, all of them and nothing else.
 
-    UserError names the first that is unknown, missing or of another shape.
+    A network on the meta device, which has no memory of its own, takes the tensors themselves. UserError names the
+    first that is unknown, missing or of another shape; `kind` is what it calls the network.
     """
     own = network.state_dict()
-    _refuse(sorted(set(tensors) - set(own)), origin, "is not part of StyleGAN2")
-    _refuse(sorted(set(own) - set(tensors)), origin, MISSING)
+    _refuse(sorted(set(tensors) - set(own)), origin, f"is not part of {kind}")
+    _refuse(sorted(set(own) - set(tensors)), origin, MISSING.format(kind))
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
-    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+    is_empty = any(tensor.is_meta for tensor in own.values())
+    cast = {name: tensor.to(own[name].dtype).contiguous() for name, tensor in tensors.items()}
+    network.load_state_dict(cast, assign=is_empty)
 
 
-def entry(tensors: Mapping[str, Tensor], name: str, origin: str) -> Tensor:
+def entry(tensors: Mapping[str, Tensor], name: str, origin: str, *, kind: str = "StyleGAN2") -> Tensor:
     """`tensors[name]`, or a UserError that says that it is missing."""
     if name not in tensors:
-        _refuse([name], origin, MISSING)
+        _refuse([name], origin, MISSING.format(kind))
     return tensors[name]
 
 

@@ -1,0 +1,272 @@
+"""Checkpoints of e4e, pSp and ReStyle ({state_dict, latent_avg, opts}) <-> an encoder of ours and its generator.
+
+Names, shapes and order of the encoder's tensors are the same in both; the decoder is rosinality's generator. What the
+tensors cannot say stands in `opts`: which encoder it is ("encoder_type"), whether its output is relative to the mean
+latent ("start_from_latent_avg"), and in e4e's, together with "global_step", how many deltas have been trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wplus.adapters import rosinality
+from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
+from wplus.adapters.restricted import as_tensors
+from wplus.checkpoint import fingerprint
+from wplus.errors import UserError
+from wplus.models.encoders.base import Encoder
+from wplus.models.encoders.e4e import Encoder4Editing
+from wplus.models.encoders.ir_se import UNITS
+from wplus.models.encoders.psp import GradualStyleEncoder
+from wplus.models.encoders.pyramid import STRIDES
+from wplus.models.encoders.w import WEncoder
+from wplus.models.stylegan2 import Generator, block_resolutions
+
+PREFIX = "encoder."
+PUBLISHED = {"input_size": 256, "w_dim": 512, "depth": 50}  # fixed in their code
+PROGRESSIVE_EVERY = 2000  # e4e's default steps between two deltas
+MAX_HALVINGS = 10
+
+# Their names of the encoders, ours, and the maps that the heads read (None: there are no heads).
+TYPES: dict[str, tuple[type[Encoder], str | None]] = {
+    "Encoder4Editing": (Encoder4Editing, "pyramid"),
+    "GradualStyleEncoder": (GradualStyleEncoder, "pyramid"),
+    "ProgressiveBackboneEncoder": (Encoder4Editing, "last"),
+    "BackboneEncoder": (GradualStyleEncoder, "last"),
+    "BackboneEncoderUsingLastLayerIntoW": (WEncoder, None),
+    "SingleStyleCodeEncoder": (WEncoder, None),  # the same under e4e's name
+}
+
+
+def recognises(content: Any) -> bool:
+    """Whether `content` of a torch file looks like one with an encoder."""
+    state = content.get("state_dict") if isinstance(content, Mapping) else None
+    return isinstance(state, Mapping) and any(str(name).startswith(PREFIX) for name in state)
+
+
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """Networks by role ("encoder", and "generator" where there is a decoder), and metadata; `origin` names the file.
+
+    An encoder of a kind that we do not build is left out, and metadata says so. UserError names the tensor that is
+    missing, unknown or of another shape.
+    """
+    networks, metadata = _decoder(content, origin)
+    options = _options(content)
+    state = as_tensors(content["state_dict"])
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+    generator = networks.get("generator")
+    kind = _kind(tensors, options)
+    problem = _unreadable(kind, tensors, generator)
+    if problem:
+        return networks, metadata | {"encoder": {"left_out": problem}}
+    encoder = _encoder(kind, tensors, options, generator, f"{origin}, encoder")
+    said = {
+        "type": kind,
+        "generator": None if generator is None else fingerprint(generator),
+        "latent_avg": _set_average(encoder, content.get("latent_avg"), options, generator, origin),
+        "stage": _set_stage(encoder, content.get("global_step"), options),
+    }
+    metadata.pop("latent_avg", None)  # its rows are the encoder's buffer
+    return {**networks, "encoder": encoder}, metadata | {"encoder": said}
+
+
+def export(
+    *, generator: Generator | None = None, encoder: Encoder | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Our networks as {state_dict, latent_avg, opts}, which the published code reads; `options` are further `opts`.
+
+    UserError unless both are there and of a kind that the published code can build.
+    """
+    if generator is None or encoder is None:
+        lacking = "generator" if generator is None else "encoder"
+        raise UserError(f"The e4e layout holds a generator and its encoder, and there is no {lacking}.")
+    kind = _their_type(encoder)
+    decoder = rosinality.export(generator=generator)["g_ema"]
+    own = {name: tensor for name, tensor in encoder.state_dict().items() if name not in ("latent_avg", "stage")}
+    state = {f"{PREFIX}{name}": tensor.detach().cpu().clone() for name, tensor in own.items()}
+    average, starts_from_it = _their_average(generator, encoder)
+    content: dict[str, Any] = {
+        "state_dict": state | {f"{rosinality.DECODER}{name}": tensor for name, tensor in decoder.items()},
+        "latent_avg": average,
+    }
+    stage, opts = int(encoder.stage), dict(options or {})
+    for name in ("progressive_steps", "progressive_start"):
+        opts.pop(name, None)
+    if stage < encoder.num_ws - 1:  # one step per delta: the layout says a stage in no other way
+        opts["progressive_steps"], content["global_step"] = list(range(encoder.num_ws)), stage
+    sizes = {"stylegan_size": generator.resolution, "output_size": generator.resolution, "n_styles": encoder.num_ws}
+    channels = {"input_nc": encoder.in_channels, "learn_in_w": isinstance(encoder, WEncoder)}
+    return content | {"opts": opts | sizes | channels | {"encoder_type": kind, "start_from_latent_avg": starts_from_it}}
+
+
+# --- to ours --------------------------------------------------------------------------------------------------------
+
+
+def _decoder(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The generator, if the file has a decoder, and what the reader of rosinality's layout says about the file."""
+    if rosinality.recognises(content):
+        return rosinality.read(content, origin)
+    options = _options(content)
+    return {}, {"format": "e4e"} | ({"options": options} if options else {})
+
+
+def _options(content: Mapping[str, Any]) -> dict[str, Any]:
+    options = content.get("opts")
+    return plain(options) if isinstance(options, dict) else {}
+
+
+def _kind(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
+    """Their name of the encoder: as stated, else by its tensors; e4e's and pSp's have the same ones."""
+    if options.get("encoder_type"):
+        return str(options["encoder_type"])
+    if "styles.0.linear.weight" not in tensors:
+        return "BackboneEncoderUsingLastLayerIntoW" if "linear.weight" in tensors else "unknown"
+    maps = "pyramid" if "latlayer1.weight" in tensors else "last"
+    encoder_class = GradualStyleEncoder if "learn_in_w" in options else Encoder4Editing  # an option of pSp's alone
+    return next(name for name, meant in TYPES.items() if meant == (encoder_class, maps))
+
+
+def _unreadable(kind: str, tensors: Mapping[str, Tensor], generator: Generator | None) -> str | None:
+    """Why this encoder cannot be built here, or None."""
+    if kind not in TYPES:
+        return f"an encoder of the type '{kind[:60]}' cannot be rebuilt, only {', '.join(TYPES)}"
+    num, colours = _in_channels(tensors), _colours(generator)
+    if num in (None, colours, 2 * colours):
+        return None
+    return f"its input has {num} channels, where the generator draws images of {colours}"
+
+
+def _in_channels(tensors: Mapping[str, Tensor]) -> int | None:
+    weight = tensors.get("input_layer.0.weight")
+    return weight.shape[1] if weight is not None and weight.ndim == 4 else None
+
+
+def _colours(generator: Generator | None) -> int:
+    return 3 if generator is None else generator.img_channels
+
+
+def _encoder(
+    kind: str, tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator: Generator | None, origin: str
+) -> Encoder:
+    """The encoder with the file's weights; sizes are read off the tensors where these say them."""
+    encoder_class, maps = TYPES[kind]
+    arguments = {
+        "num_ws": _num_ws(tensors, options, generator, origin),
+        "w_dim": len(entry(tensors, "linear.weight" if maps is None else "styles.0.linear.weight", origin, kind=kind)),
+        "img_channels": _colours(generator),
+        "is_iterative": _in_channels(tensors) == 2 * _colours(generator),
+        "depth": _depth(tensors, origin),
+    }
+    if maps is not None:  # a head halves its map until one position is left
+        side = 2 ** sum(f"styles.0.convs.{2 * i}.weight" in tensors for i in range(MAX_HALVINGS))
+        arguments |= {"maps": maps, "input_size": side * STRIDES[0]}
+    with torch.device("meta"):  # hundreds of millions of numbers that would be drawn to be thrown away
+        encoder = encoder_class(**arguments)
+    last = encoder.num_ws - 1
+    own = {"latent_avg": torch.zeros(encoder.num_ws, encoder.w_dim), "stage": torch.tensor(last)}
+    fill(encoder, {**own, **tensors}, origin, kind=kind)
+    return encoder
+
+
+def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator: Generator | None, origin: str) -> int:
+    """One style per head; without heads as many as the decoder has; without a decoder those of the stated size."""
+    num_heads = count(tensors, "styles.{}.linear.weight")
+    if generator is not None and num_heads not in (0, generator.num_ws):
+        raise UserError(
+            f"{origin} has {num_heads} style heads, its decoder takes {generator.num_ws} styles; they must be as many."
+        )
+    if num_heads or generator is not None:
+        return num_heads or generator.num_ws
+    size = options.get("stylegan_size", options.get("output_size"))
+    if not isinstance(size, int):
+        raise UserError(f"{origin}: neither a decoder nor the options' stylegan_size says how many styles there are.")
+    return 2 * len(block_resolutions(size))
+
+
+def _depth(tensors: Mapping[str, Tensor], origin: str) -> int:
+    num_units = count(tensors, "body.{}.res_layer.0.weight")
+    known = {sum(units): depth for depth, units in UNITS.items()}
+    if num_units not in known:
+        raise UserError(f"{origin} has a backbone of {num_units} units; known are {', '.join(map(str, known))}.")
+    return known[num_units]
+
+
+def _set_average(
+    encoder: Encoder, average: Any, options: Mapping[str, Any], generator: Generator | None, origin: str
+) -> str:
+    """Fill the encoder's `latent_avg`; returns what metadata should say about it."""
+    if not options.get("start_from_latent_avg", True):
+        return "zero, as the options say"
+    if isinstance(average, Tensor):
+        rows = average.detach().float().reshape(-1, average.shape[-1]) if average.ndim in (1, 2) else average
+        if rows.shape not in ((1, encoder.w_dim), encoder.latent_avg.shape):
+            expected = f"({encoder.w_dim},) or {tuple(encoder.latent_avg.shape)}"
+            refuse_shape("latent_avg", average, expected, origin)
+        encoder.latent_avg.copy_(rows[:1] if isinstance(encoder, WEncoder) else rows)
+        return "from the file"
+    if generator is None:
+        return "zero, the file has none"
+    encoder.latent_avg.copy_(generator.mapping.w_avg)
+    return "the generator's"
+
+
+def _set_stage(encoder: Encoder, global_step: Any, options: Mapping[str, Any]) -> str:
+    """Fill the encoder's `stage`, the number of deltas in training at that step; returns what metadata should say."""
+    steps, last = _progressive_steps(options, encoder.num_ws), encoder.num_ws - 1
+    if not encoder.has_stages or not steps or not isinstance(global_step, int):
+        return "all deltas, the file names no other"
+    reached = sum(global_step >= step for step in steps) - 1
+    encoder.stage.fill_(min(max(reached, 0), last))
+    return f"{int(encoder.stage)} of {last} at step {global_step}"
+
+
+def _progressive_steps(options: Mapping[str, Any], num_ws: int) -> list[float]:
+    """When each delta joins: as listed, or the first and then every so many steps; [] for all from the start."""
+    steps, start = options.get("progressive_steps"), options.get("progressive_start")
+    if isinstance(steps, list) and all(isinstance(step, (int, float)) for step in steps):
+        return steps
+    every = options.get("progressive_step_every", PROGRESSIVE_EVERY)
+    if isinstance(start, (int, float)) and isinstance(every, (int, float)):
+        return [0, *(start + i * every for i in range(num_ws - 1))]
+    return []
+
+
+# --- to theirs ------------------------------------------------------------------------------------------------------
+
+
+def _their_type(encoder: Encoder) -> str:
+    """Their name of this encoder, or the UserError that says why there is none."""
+    maps = encoder.arguments.get("maps")
+    found = [name for name, meant in TYPES.items() if meant == (type(encoder), maps)]
+    if not found:
+        raise UserError(
+            f"The e4e layout is for the published encoders ({', '.join(TYPES)}), and the source has "
+            f"{type(encoder).__name__}."
+        )
+    sizes = {name: encoder.arguments[name] for name in PUBLISHED}
+    if sizes != PUBLISHED:
+        raise UserError(f"The published encoders have {_listed(PUBLISHED)}, this one {_listed(sizes)}.")
+    if encoder.is_iterative and found[0] == "Encoder4Editing":
+        raise UserError("The published Encoder4Editing sees one image, this one two; write one with maps=last.")
+    return found[0]
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sizes.items())
+
+
+def _their_average(generator: Generator, encoder: Encoder) -> tuple[Tensor, bool]:
+    """The file's one latent_avg, (num_ws, w_dim), or (1, w_dim) into W; and whether the encoder's output starts there.
+
+    UserError when the generator's mean is another than the encoder's: the layout has no place for both.
+    """
+    w_avg, rows = generator.mapping.w_avg.detach().cpu(), encoder.latent_avg.detach().cpu()
+    starts = bool(rows.any())
+    if starts and not torch.allclose(rows.mean(dim=0), w_avg, atol=1e-5):
+        raise UserError("The e4e layout has one mean latent, and those of this encoder and its generator differ.")
+    kept = rows if starts else w_avg.expand_as(rows)
+    return (kept[:1] if isinstance(encoder, WEncoder) else kept).clone(), starts
