@@ -200,6 +200,16 @@ def test_a_stage_never_touches_later_heads(cls: type[Encoder], stage: int) -> No
 
 
 @with_deltas
+@torch.no_grad()
+def test_deltas_are_relative_to_w(cls: type[Encoder]) -> None:
+    encoder, x = build(cls), images()
+    before = encoder.offsets(x)
+    bias = encoder.head_bias[0] if cls is SmallEncoder else encoder.styles[0].linear.bias
+    bias.add_(1)
+    torch.testing.assert_close(encoder.offsets(x), before + 1)
+
+
+@with_deltas
 def test_later_heads_get_no_gradient(cls: type[Encoder]) -> None:
     encoder = build(cls).train()
     encoder.offsets(images(), stage=2).sum().backward()
