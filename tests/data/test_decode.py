@@ -151,10 +151,53 @@ def test_damaged_files_are_named(content: bytes, tmp_path: Path) -> None:
         read_image(tmp_path / "bad.png", resolution=8)
 
 
+def painted(width: int = 8, height: int = 8) -> Image.Image:
+    """Red paint on the left half, half of it opaque; transparent blue on the right."""
+    pixels = np.zeros((height, width, 4), dtype=np.uint8)
+    pixels[:, : width // 2] = 200, 10, 10, 128
+    pixels[:, width // 2 :] = 0, 0, 255, 0
+    return Image.fromarray(pixels)
+
+
+def test_kept_opacity_leaves_the_colours_of_the_paint() -> None:
+    read = read_image(encoded(painted()), alpha="keep")
+    assert read[:, 0, 0].tolist() == [200, 10, 10, 128]
+    assert read[:, 0, -1].tolist() == [255, 255, 255, 0]
+    assert read_image(encoded(painted()))[:, 0, 0].tolist() == pytest.approx([227, 132, 132], abs=1)
+    shrunk = read_image(encoded(painted(12, 12)), alpha="keep", resolution=8)  # the hidden blue does not bleed
+    assert shrunk[:3, 0, 0].tolist() == pytest.approx([200, 10, 10], abs=2)
+    assert not (shrunk[2] > 20)[shrunk[3] > 0].any()
+    grey = read_image(encoded(painted()), alpha="keep", channels=1)
+    assert grey[:, 0, 0].tolist() == pytest.approx([67, 128], abs=1)
+
+
+@pytest.mark.parametrize("image", [noise(8, 8), noise(8, 8, mode="L"), noise(8, 8, mode="P"), noise(8, 8, mode="1")])
+def test_opaque_images_are_opaque(image: Image.Image) -> None:
+    read = read_image(encoded(image), alpha="keep")
+    assert (read[3] == 255).all()
+    assert torch.equal(read[:3], read_image(encoded(image)))
+
+
+def test_what_is_padded_is_transparent() -> None:
+    read = read_image(encoded(noise(8, 4)), alpha="keep", fit="pad", resolution=8)
+    assert (read[3, :2] == 0).all()
+    assert (read[3, 3:5] == 255).all()
+    assert (read[:3, 0] == 255).all()
+
+
+def test_a_box_takes_its_square() -> None:
+    image = noise(20, 10)
+    pixels = np.asarray(image).transpose(2, 0, 1)
+    assert np.array_equal(read_image(encoded(image), box=(9, 1, 17, 9)), pixels[:, 1:9, 9:17])
+    assert read_image(encoded(image), box=(9, 1, 17, 9), resolution=16).shape == (3, 16, 16)
+    with pytest.raises(UserError, match=r"x.*box \[30, 0, 40, 9\] lies outside of its 20x10"):
+        read_image(encoded(image), box=(30, 0, 40, 9), name="x")
+
+
 def test_missing_file_and_unknown_policies(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "none.png")
-    for options in ({"fit": "squeeze"}, {"resize": "nearest"}, {"channels": 4}):
+    for options in ({"fit": "squeeze"}, {"resize": "nearest"}, {"channels": 4}, {"alpha": "black"}):
         with pytest.raises(UserError, match="not allowed: choose one of"):
             read_image(encoded(noise(8, 8)), **options)
 

@@ -1,4 +1,4 @@
-"""A generator whose inversion is known in closed form, a real one that is tiny, and a cheap perceptual distance."""
+"""A generator whose inversion is known in closed form, an encoder that knows it, tiny real ones, a cheap net."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from wplus.losses.perceptual import PerceptualDistance
+from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Generator
 
 
@@ -63,6 +64,25 @@ class LinearGenerator(nn.Module):
         return images.flatten(1) @ self.to_pixels.T
 
 
+class LinearEncoder(nn.Module):
+    """The inverse of a `LinearGenerator`, going only the share `rate` of the way from the mean, or from its picture."""
+
+    num_ws, w_dim, img_channels = 3, 16, 1
+
+    def __init__(self, generator: LinearGenerator, *, rate: float = 1.0, is_iterative: bool = False) -> None:
+        super().__init__()
+        self.spaces, self.is_iterative, self.rate, self._w_of = ("w", "w+"), is_iterative, rate, generator.w_of
+        self.register_buffer("latent_avg", torch.full((3, 16), 0.1))
+
+    def offsets(self, images, stage=None):
+        image, picture = images.chunk(2, dim=1) if self.is_iterative else (images, None)
+        seen = self.latent_avg[0] if picture is None else self._w_of(picture)
+        return (self.rate * (self._w_of(image) - seen))[:, None].expand(-1, 3, -1)
+
+    def forward(self, images):
+        return self.latent_avg + self.offsets(images)
+
+
 class PooledDistance(PerceptualDistance):
     """A stand-in that needs no weights: unit-length patches of two sizes."""
 
@@ -101,6 +121,17 @@ def stylegan():
 @pytest.fixture
 def conditional():
     return tiny_generator(c_dim=3)
+
+
+def tiny_encoder(generator: Generator, *, is_iterative: bool = False) -> SmallEncoder:
+    """An untrained encoder for a `tiny_generator`, whose answers differ from image to image."""
+    torch.manual_seed(4)
+    size = {"num_ws": generator.num_ws, "w_dim": generator.w_dim, "input_size": generator.resolution}
+    net = SmallEncoder(**size, width=16, is_iterative=is_iterative)
+    for parameter in net.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+    net.latent_avg.copy_(generator.mapping.w_avg.expand(generator.num_ws, -1))
+    return net.eval().requires_grad_(False)
 
 
 def read_pixels(path) -> np.ndarray:

@@ -7,6 +7,7 @@ import functools
 import pytest
 import torch
 
+from tests.inversion.conftest import LinearEncoder, tiny_encoder
 from wplus.errors import UserError
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.noise import white
@@ -20,6 +21,7 @@ from wplus.losses.pixel import l2
 PIXELS_ONLY = {"l2": 1.0, "perceptual": 0.0}
 pixels = functools.partial(optimize, perceptual=None, weights=PIXELS_ONLY)
 pixels_lbfgs = functools.partial(lbfgs, perceptual=None, weights=PIXELS_ONLY)
+STILL = {pixels: {"code_noise": 0.0}, pixels_lbfgs: {}}  # so that the first evaluation is that of the start
 both = pytest.mark.parametrize("invert", [pixels, pixels_lbfgs], ids=["adam", "lbfgs"])
 spaces = pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
 
@@ -89,6 +91,105 @@ def test_the_seed_matters_and_repeats(stylegan):
     first, again, other = (pixels(stylegan, targets, space="w", steps=5, seed=seed).codes for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@both
+def test_a_z_per_layer_comes_at_least_as_near_as_one_z(stylegan, invert):
+    targets = pictures(stylegan, 2).flip(3)  # of no z
+    reached = {space: invert(stylegan, targets, space=space, steps=60, lanes=2) for space in ("z", "z+")}
+    one, many = (l2(reached[space].images, targets) for space in ("z", "z+"))
+    assert reached["z+"].codes.shape == (2, stylegan.num_ws, 8)
+    assert (many < one).all()
+
+
+@both
+@spaces
+def test_what_is_outside_the_mask_does_not_matter(stylegan, invert, space):
+    perceptual = EffNetLite0Distance()
+    targets, masks = pictures(stylegan, 2), torch.zeros(2, 1, 8, 8)
+    masks[:, :, 1:6, 2:] = torch.rand(2, 1, 5, 6) + 0.1
+    other = torch.where(masks > 0, targets, torch.randn_like(targets))
+    options = {"space": space, "steps": 4, "masks": masks.clamp(0, 1), "start": "best_of", "num_candidates": 5}
+    options |= {"perceptual": perceptual, "weights": {"l1": 1.0}, "lanes": 2}
+    first, second = (invert(stylegan, each, **options) for each in (targets, other))
+    assert torch.equal(first.codes, second.codes)
+    assert all(torch.equal(values, second.history[name]) for name, values in first.history.items())
+    whole = invert(stylegan, targets, **{**options, "masks": None})
+    assert not torch.equal(first.codes, whole.codes)
+
+
+@both
+def test_the_masked_part_is_found(linear, invert):
+    targets, masks = torch.randn(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    masks[..., :2] = 1
+    found = invert(linear, targets, space="w", steps=300, masks=masks)
+    torch.testing.assert_close(found.images * masks, targets * masks, atol=5e-3, rtol=0)
+    assert (found.images - targets)[..., 2:].abs().mean() > 0.3
+
+
+@both
+@pytest.mark.parametrize("space", ["w", "w+"])
+def test_an_exact_encoder_is_an_exact_start(linear, invert, space):
+    targets = torch.randn(3, 1, 4, 4)
+    found = invert(
+        linear, targets, space=space, steps=2, start="encoder", encoder=LinearEncoder(linear), **STILL[invert]
+    )
+    assert (found.history["loss"][0] < 1e-8).all()
+    torch.testing.assert_close(found.images, targets, atol=1e-4, rtol=0)
+
+
+def test_the_delta_term_pulls_to_what_the_encoder_said(linear):
+    targets, encoder = torch.randn(2, 1, 4, 4), LinearEncoder(linear, rate=0.5)
+    weights = {**PIXELS_ONLY, "delta": 1.0 / 16}
+    found = pixels_lbfgs(linear, targets, space="w", steps=60, start="encoder", encoder=encoder, weights=weights)
+    torch.testing.assert_close(found.codes, (linear.w_of(targets) + encoder(targets)[:, 0]) / 2, atol=1e-3, rtol=0)
+
+
+@both
+def test_a_batch_that_starts_from_an_encoder(stylegan, invert):
+    targets, encoder = pictures(stylegan, 3), tiny_encoder(stylegan)
+    options = {"space": "w+", "steps": 4, "start": "encoder", "encoder": encoder, "lanes": 2}
+    together = invert(stylegan, targets, names=["a", "b", "c"], **options)
+    alone = [invert(stylegan, targets[i : i + 1], names=["abc"[i]], **options).codes for i in range(3)]
+    assert torch.equal(together.codes, torch.cat(alone))
+
+
+@both
+def test_restarts_are_never_worse_and_belong_to_the_image(stylegan, invert):
+    targets, names, heard = pictures(stylegan, 3).flip(3), ["a", "b", "c"], []
+    options = {"space": "w", "steps": 8, "start": "seed", "lanes": 2}
+    once = invert(stylegan, targets, names=names, **options)
+    more = invert(stylegan, targets, names=names, restarts=2, callback=heard.append, **options)
+    before, after = l2(once.images, targets), l2(more.images, targets)
+    assert (after <= before).all()
+    assert (after < before).any()
+    assert heard[-1].step == heard[-1].num_steps == 24
+    assert [each.step for each in heard] == sorted({each.step for each in heard})
+    for index in range(3):
+        alone = invert(stylegan, targets[index : index + 1], names=names[index : index + 1], restarts=2, **options)
+        assert torch.equal(alone.codes[0], more.codes[index])
+        assert torch.equal(alone.history["loss"][:, 0], more.history["loss"][:, index])
+    torch.testing.assert_close(torch.minimum(more.history["loss"].min(dim=0).values, after), after)
+
+
+@both
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_stopped_early_an_image_ends_as_it_would_alone(stylegan, invert, keep):
+    targets, names, heard = pictures(stylegan, 3), ["a", "b", "c"], []
+    mean = prior(stylegan, "w", None, 1).mean[:, None].expand(-1, stylegan.num_ws, -1)
+    targets[0] = stylegan.synthesis(mean)  # found at once
+    options = {"space": "w", "steps": 100, "keep": keep, "early_stop": {"patience": 4, "tolerance": 0.1}, "lanes": 2}
+    together = invert(stylegan, targets, names=names, callback=heard.append, **options, **STILL[invert])
+    assert len(heard) < 100
+    for index in range(3):
+        alone = invert(stylegan, targets[index : index + 1], names=names[index : index + 1], **options, **STILL[invert])
+        assert torch.equal(alone.codes[0], together.codes[index])
+        assert torch.equal(alone.images[0], together.images[index])
+        for name, values in alone.history.items():
+            assert torch.equal(values[:, 0], together.history[name][:, index])
+    changes = [int((losses.diff() != 0).sum()) for losses in together.history["loss"].T]
+    assert changes[0] <= 4 < max(changes) < len(heard)
+    assert torch.equal(together.history["loss"][-1], together.history["loss"][len(heard)])
 
 
 @both
@@ -168,6 +269,9 @@ def test_adam_follows_a_projector_written_plainly(linear):
         ({"keep": "first"}, r"keep=first.*best, last"),
         ({"lr": 0.0}, r"lr=0\.0"),
         ({"lanes": 0}, "lanes=0"),
+        ({"restarts": -1}, "restarts=-1"),
+        ({"early_stop": {"patience": 3}}, "early_stop="),
+        ({"start": "encoder"}, "needs an encoder"),
     ],
 )
 def test_bad_options(linear, options, message):

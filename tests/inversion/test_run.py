@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import json
 from types import SimpleNamespace
@@ -10,15 +11,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.inversion.conftest import read_pixels
+from tests.inversion.conftest import read_pixels, tiny_encoder
+from tests.inversion.test_objective import Brightness
+from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.images import to_float
 from wplus.inversion import plots, report
+from wplus.inversion.encode import encode
 from wplus.inversion.optimize import optimize
-from wplus.inversion.report import compare_folders
 from wplus.inversion.run import FolderInversion, choose_labels
+from wplus.inversion.store import Store
 from wplus.latents import load_latent, synthesize
 from wplus.losses.pixel import l2, psnr
+from wplus.progress import Bar
 from wplus.tracking import Sink, Tracker
 
 FINGERPRINT = "0123456789abcdef"
@@ -50,11 +55,34 @@ class Interrupter:
         return optimize(*args, steps=3, lanes=2, **kwargs)
 
 
+class Note:
+    """A delta that is a line of text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.text)
+
+
+class Tuner(Interrupter):
+    """An inverter that makes more than a code, and measures something of its own."""
+
+    def __call__(self, *args, **kwargs):
+        found = super().__call__(*args, **kwargs)
+        scores = {"moved": torch.arange(len(found.codes)) / 2}
+        return dataclasses.replace(found, deltas=[Note(name) for name in kwargs["names"]], scores=scores)
+
+
 class Memory(Sink):
     def __init__(self) -> None:
         self.heard = {}
 
     def image(self, key, path, **_):
+        self.heard[key] = path
+
+    def video(self, key, path, **_):
         self.heard[key] = path
 
     def table(self, key, columns, rows):
@@ -69,7 +97,7 @@ class Memory(Sink):
 
 @pytest.fixture
 def models(stylegan):
-    return SimpleNamespace(generator=stylegan, fingerprint=FINGERPRINT)
+    return SimpleNamespace(generator=stylegan, encoder=None, fingerprint=FINGERPRINT)
 
 
 @pytest.fixture
@@ -197,13 +225,103 @@ def test_z_of_a_conditional_generator_keeps_its_label(run, conditional, models, 
     assert latent.space == "z"
 
 
-def test_spaces_side_by_side(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "plot_convergence", plots.plot_convergence)
-    for space in ("w", "w+"):
-        run(Images(2), space=space, output_dir=tmp_path / space)
-    convergence, grid = compare_folders({space: tmp_path / space for space in ("w", "w+")}, tmp_path)
-    assert convergence.is_file()
-    assert read_pixels(grid).shape[1] > 3 * 90
+def test_deltas_and_scores_of_the_inverter_are_kept(run, tmp_path):
+    table = run(Images(2), invert=Tuner())
+    assert [row["moved"] for row in table.rows.values()] == [0, 0.5]
+    delta = tmp_path / "out" / "deltas" / "sub" / "1.safetensors"
+    assert delta.read_text() == "sub/1"
+    delta.unlink()
+    again = Tuner()
+    run(Images(2), invert=again)
+    assert again.names == ["sub/1"]
+
+
+def test_masks_decide_and_are_kept(run, tmp_path):
+    images, masks = Images(2), torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    masks[:, :, :4] = 255
+    invert = functools.partial(optimize, steps=3, lanes=2)
+    table = run(images, invert=invert, masks=masks)
+    target, image = (to_float(torch.from_numpy(read_pixels(tmp_path / "out" / kind / "sub" / "0.png")).permute(2, 0, 1))
+                     for kind in ("targets", "images"))  # fmt: skip
+    expected = l2(image[None, :, :4], target[None, :, :4]).item()
+    assert table.rows["sub/0"]["l2"] == pytest.approx(expected, rel=1e-5)
+    assert (read_pixels(tmp_path / "out" / "masks" / "sub" / "0.png") == masks[0, 0].numpy()).all()
+    images.pixels[1, :, 6] += 1  # outside: another picture, the same code
+    code = load_latent(tmp_path / "out" / "latents" / "sub" / "1.safetensors", fingerprint=None).code
+    run(images, invert=invert, masks=masks)
+    assert torch.equal(load_latent(tmp_path / "out" / "latents" / "sub" / "1.safetensors", fingerprint=None).code, code)
+    again = functools.partial(optimize, steps=3, lanes=2)
+    masks[0, 0, 5] = 10
+    run(images, invert=again, masks=masks)
+    assert load_latent(tmp_path / "out" / "latents" / "sub" / "0.safetensors", fingerprint=None).metadata["mask"]
+    with pytest.raises(UserError, match="masked was True, now False"):
+        run(images, invert=invert)
+    with pytest.raises(UserError, match="takes no mask"):
+        run(images, invert=invert, masks=masks, losses={"brightness": Brightness()})
+
+
+def test_an_encoder_is_a_setting_where_it_is_used(run, stylegan, models, tmp_path):
+    models.encoder = tiny_encoder(stylegan)
+    table = run(Images(2), invert=encode)
+    assert len(table.rows) == 2
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["encoder"] == fingerprint(models.encoder)
+    models.encoder = tiny_encoder(stylegan)
+    models.encoder.latent_avg.add_(1)
+    with pytest.raises(UserError, match="encoder was "):
+        run(Images(2), invert=encode)
+    run(Images(2), output_dir=tmp_path / "other")
+    models.encoder = None
+    run(Images(2), output_dir=tmp_path / "other")
+    for space in ("w", "z"):
+        with pytest.raises(UserError, match="needs an encoder"):
+            run(
+                Images(2),
+                space=space,
+                invert=functools.partial(optimize, start="encoder"),
+                output_dir=tmp_path / "third",
+            )
+    assert not (tmp_path / "third").exists()
+
+
+def test_further_losses_are_terms_scores_and_settings(run, tmp_path):
+    losses = {"brightness": Brightness()}
+    weighted = functools.partial(optimize, steps=2, weights={"brightness": 1.0})
+    table = run(Images(2), invert=weighted, losses=losses)
+    assert table.columns == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "seconds"]
+    history = Store(tmp_path / "out", fingerprint=FINGERPRINT, settings_digest="").history("sub/0")
+    assert "brightness" in history
+    with pytest.raises(UserError, match="brightness was "):
+        run(Images(2), invert=weighted)
+    with pytest.raises(UserError, match="no term 'brightness'"):
+        run(Images(2), invert=weighted, output_dir=tmp_path / "without")
+
+
+def test_the_first_batch_is_filmed_once(run, tmp_path):
+    memory = Memory()
+    run(Images(3), tracker=Tracker([memory]), video="keep")
+    film = tmp_path / "out" / "inversion.mp4"
+    assert memory.heard["inversion/w/film"] == film
+    before = film.stat().st_mtime_ns
+    run(Images(4), video="keep")
+    assert film.stat().st_mtime_ns == before
+    with pytest.raises(UserError, match=r"video=yes.*drop, keep"):
+        run(video="yes")
+
+
+def test_the_bar_arrives_also_when_steps_are_not_needed(run, monkeypatch):
+    heard = []
+
+    class Recorded(Bar):
+        def update(self, advance=1, note=None):
+            heard.append(advance)
+
+    monkeypatch.setattr("wplus.inversion.run.bar", Recorded)
+    stopping = functools.partial(optimize, steps=64, early_stop={"patience": 1, "tolerance": 0.99}, restarts=1, lanes=2)
+    run(Images(3), invert=stopping)
+    assert sum(heard) == pytest.approx(3)
+    assert min(heard) > 0
+    assert len(heard) < 2 * 2 * 64
 
 
 def test_bad_arguments_before_any_work(run, tmp_path):

@@ -7,9 +7,11 @@ import functools
 import pytest
 
 from wplus.errors import UserError
+from wplus.inversion.encode import encode
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.optimize import optimize
-from wplus.inversion.settings import SETTINGS_FILE, claim, describe, digest
+from wplus.inversion.refine import refine
+from wplus.inversion.settings import SETTINGS_FILE, claim, describe, digest, uses_encoder
 
 
 def test_description_holds_every_option():
@@ -24,6 +26,36 @@ def test_description_holds_every_option():
 def test_unknown_option_is_refused():
     with pytest.raises(UserError, match=r"no option 'momentum'.*steps, lr,"):
         describe(functools.partial(optimize, momentum=0.5))
+
+
+def tune(generator, targets, *, space, encoder=None, pivot=optimize, rank=4):
+    """An inverter that calls another."""
+
+
+def test_an_inverter_among_the_options_is_described_too():
+    told = describe(functools.partial(tune, pivot=functools.partial(lbfgs, steps=3)))
+    assert told["pivot"]["function"] == "wplus.inversion.lbfgs.lbfgs"
+    assert (told["pivot"]["steps"], told["rank"]) == (3, 4)
+    assert describe(tune)["pivot"] == describe(optimize)
+    with pytest.raises(UserError, match="no option 'speed'"):
+        describe(functools.partial(tune, pivot=functools.partial(lbfgs, speed=3)))
+
+
+@pytest.mark.parametrize(
+    ("invert", "uses"),
+    [
+        (optimize, False),
+        (functools.partial(optimize, start="mean"), False),
+        (functools.partial(lbfgs, start="encoder"), True),
+        (encode, True),
+        (functools.partial(refine, steps=2), True),
+        (tune, False),
+        (functools.partial(tune, pivot=functools.partial(optimize, start="encoder")), True),
+        (functools.partial(tune, pivot=encode), True),
+    ],
+)
+def test_who_uses_an_encoder(invert, uses):
+    assert uses_encoder(invert) is uses
 
 
 def test_a_folder_keeps_its_settings(tmp_path):

@@ -26,6 +26,12 @@ def test_prior_of_a_rotated_normal(linear):
     assert prior(linear, "w+", None, 2).mean.shape == (2, 3, 16)
 
 
+def test_prior_of_z_plus_is_that_of_z_for_every_layer(linear):
+    one, many = prior(linear, "z", None, 2), prior(linear, "z+", None, 2)
+    assert torch.equal(many.mean, one.mean[:, None].expand(-1, 3, -1))
+    assert torch.equal(many.std, one.std)
+
+
 def test_prior_of_z_is_the_sample_next_to_the_mean_w(linear):
     known = prior(linear, "z", None, 1)
     w = linear.mapping(known.mean)[:, 0]
@@ -74,6 +80,14 @@ def test_best_of_respects_labels():
     targets = generator.synthesis(generator.mapping(torch.zeros(2, 16), labels))
     found = start(generator, targets, "w", how="best_of", labels=labels)
     torch.testing.assert_close(found.mean(dim=1), torch.tensor([2.1, 0.1]), atol=0.4, rtol=0)
+
+
+def test_plus_starts_where_its_space_without_plus_starts(stylegan):
+    targets = torch.randn(2, 3, 8, 8)
+    for space in ("z", "w"):
+        for how in ("mean", "seed", "best_of"):
+            one, many = (start(stylegan, targets, each, how=how, num_candidates=5) for each in (space, space + "+"))
+            assert torch.equal(many, one[:, None].expand(-1, stylegan.num_ws, -1))
 
 
 def test_bad_choices(linear):

@@ -16,10 +16,18 @@ def a_store(folder, **changes) -> Store:
     return Store(folder, **{"fingerprint": "f" * 16, "settings_digest": "s", **changes})
 
 
-def save(store: Store, name: str, target: torch.Tensor = TARGET) -> None:
+def save(store: Store, name: str, target: torch.Tensor = TARGET, **extra) -> None:
     metadata = {"settings": store.settings_digest, "target": pixel_digest(target)}
     latent = Latent(code=torch.randn(5), space="w", generator=store.fingerprint, metadata=metadata)
-    store.save(name, latent, image=target.flip(2), target=target, history={"loss": torch.tensor([2.0, 1.0])})
+    store.save(name, latent, image=target.flip(2), target=target, history={"loss": torch.tensor([2.0, 1.0])}, **extra)
+
+
+class Note:
+    """A delta that is a line of text."""
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("changed")
 
 
 def test_what_is_saved_is_read_back_without_loss(tmp_path):
@@ -47,6 +55,28 @@ def test_done_means_all_files_of_this_target(tmp_path):
     assert not store.is_done("a", TARGET.flip(1))  # the input has changed since
     store.image("a").unlink()
     assert not store.is_done("a", TARGET)
+
+
+def test_a_delta_belongs_to_its_latent(tmp_path):
+    store = a_store(tmp_path)
+    save(store, "sub/a", delta=Note())
+    assert store.delta("sub/a").read_text() == "changed"
+    assert store.metadata("sub/a")["delta"] == "deltas/sub/a.safetensors"
+    assert store.is_done("sub/a", TARGET)
+    store.delta("sub/a").unlink()
+    assert not store.is_done("sub/a", TARGET)
+
+
+def test_done_means_with_this_mask(tmp_path):
+    store, mask = a_store(tmp_path), TARGET[:1] * 2
+    save(store, "a", mask=mask)
+    assert store.is_done("a", TARGET, mask)
+    assert not store.is_done("a", TARGET)
+    assert not store.is_done("a", TARGET, mask.flip(1))
+    store.mask("a").unlink()
+    assert not store.is_done("a", TARGET, mask)
+    save(store, "b")
+    assert not store.is_done("b", TARGET, mask)
 
 
 def test_a_damaged_latent_is_not_done(tmp_path):

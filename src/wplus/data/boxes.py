@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -53,7 +54,7 @@ def cut(image: Image.Image, box: Box, background: object) -> Image.Image:
     """
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top)))
-    x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
+    x, y = math.floor((left + right - side + 1) / 2), math.floor((top + bottom - side + 1) / 2)
     inside = (max(x, 0), max(y, 0), min(x + side, image.width), min(y + side, image.height))
     if inside[0] >= inside[2] or inside[1] >= inside[3]:
         raise UserError(f"the box {list(box)} lies outside of its {image.width}x{image.height} pixels")

@@ -167,6 +167,6 @@ def _check(
     if not any(weights[name] for name in terms):
         raise UserError(f"All weights of image terms are 0: give {' or '.join(terms)} a positive one.")
     if space in ON_SPHERE and generator.c_dim and labels is None:
-        raise UserError(
-            f"This generator has {generator.c_dim} classes: inversion into {space} needs a label per image."
-        )
+        raise UserError(f"This generator has {generator.c_dim} classes: inversion into {space} needs a label for each.")
+    if space in ON_SPHERE and weights["prior"]:
+        raise UserError(f"The prior term has no effect in {space}, where all codes are equally likely: give it 0.")
