@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wplus.data import ImageSet, read_image
+from wplus.editing.samples import Attributes, Samples, check_encoder, encode, join, read_attributes, read_codes
+from wplus.errors import UserError
+from wplus.images import to_uint8
 from wplus.inversion.run import invert_folder
-from wplus.inversion.store import output_names
+from wplus.inversion.store import DELTA, output_names, pixel_digest
+from wplus.inversion.weight_delta import load_delta
+from wplus.latents import Latent, Space, to_ws
 
 
 def invert_files(
@@ -24,3 +31,71 @@ def invert_files(
     pixels = torch.stack([read_image(file, fit=fit, **size) for file in files])
     invert_folder(ImageSet(pixels, None, list(names)), models=models, output_dir=output_dir, **inverting)
     return [output_dir / "latents" / f"{name}.safetensors" for name in output_names(names)]
+
+
+def codes_of(models: Any, invert: Callable[..., Any], *, space: Space, **shared: Any) -> Callable[[Tensor], Tensor]:
+    """An inverter as a function from images (N, C, R, R), about [-1, 1], to codes (N, num_ws, w_dim).
+
+    Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
+    arguments of every inverter (`wplus.inversion.result`): perceptual, seed, losses, labels.
+    """
+
+    def codes(images: Tensor) -> Tensor:
+        names = [pixel_digest(image) for image in to_uint8(images)]
+        found = invert(models.generator, images, space=space, names=names, encoder=models.encoder, **shared)
+        return to_ws(found.codes, space, models.generator, labels=shared.get("labels"))
+
+    return codes
+
+
+def weight_deltas(latents: Sequence[Latent], names: Sequence[str], folder: Path, *, fingerprint: str) -> list[Any]:
+    """For each latent that has one its weight delta, read from a folder of them; None for the others.
+
+    A latent whose delta is not in the folder warns: its pictures will be those of the generator untuned.
+    """
+    return [_delta(latent, name, folder, fingerprint) for latent, name in zip(latents, names, strict=True)]
+
+
+def _delta(latent: Latent, name: str, folder: Path, fingerprint: str) -> Any:
+    if DELTA not in latent.metadata:
+        return None
+    path = folder / Path(latent.metadata[DELTA]).relative_to("deltas")
+    if not path.is_file():
+        warnings.warn(f"'{name}' was tuned, but its weight delta is not in '{folder}': it is left out.", stacklevel=3)
+        return None
+    delta = load_delta(path, fingerprint=fingerprint)
+    delta.check_latent(latent)
+    return delta
+
+
+def labelled_codes(
+    models: Any,
+    images: Callable[[], ImageSet],
+    *,
+    codes: str = "encoder",
+    attributes: str | None = None,
+    num_images: int | None = None,
+    batch_size: int = 64,
+) -> Samples:
+    """Codes with attributes: of `images` through the checkpoint's encoder, or of a folder of latents.
+
+    codes       "encoder", or the folder
+    attributes  a file, see `read_attributes`; None takes those that the images come with
+    num_images  the first so many of the images; None: all
+    """
+    if codes == "encoder":
+        check_encoder(models.encoder)
+    pictures = images() if codes == "encoder" or attributes is None else None
+    known = read_attributes(attributes) if attributes is not None else _own_attributes(pictures)
+    if codes != "encoder":
+        return join(*read_codes(codes, models), known, {"codes": codes, "attributes": attributes or "of the data"})
+    if num_images is not None:
+        pictures = pictures.subset(torch.arange(min(num_images, len(pictures))))
+    source = {"codes": "encoder", "attributes": attributes or "of the data", "images": pictures.fingerprint}
+    return join(pictures.names, encode(models.encoder, pictures, batch_size=batch_size), known, source)
+
+
+def _own_attributes(images: ImageSet) -> Attributes:
+    if images.attributes is None:
+        raise UserError("These images come without attributes: give a CSV or JSON file as attributes=FILE.")
+    return Attributes(images.names, {name: values.numpy() for name, values in images.attributes.items()})

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wplus.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
-_TAGGED = ("experiment", "data", "model", "inverter", "path", "perceptual")  # groups whose choice becomes a tag
+_TAGGED = ("experiment", "data", "model", "inverter", "path", "finder", "perceptual")  # groups that become tags
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
 _BOOKKEEPING = (
     "run_dir",

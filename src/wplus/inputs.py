@@ -22,12 +22,13 @@ def read_inputs(
     invert: Callable[[list[str], list[str]], Sequence[str | Path]],
     label: int | None = None,
     at_least: int = 1,
+    truncation_psi: float = 1.0,
 ) -> tuple[list[Latent], list[str]]:
     """Latents and names of `inputs`, in their order; an input may come twice, as in a film that returns to its start.
 
     An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
     which stands for its files by name. `invert` gets the image files, all at once, and a name for each, and returns
-    their latent files. `label` is the class of seeds for a conditional generator.
+    their latent files. `label` is the class of seeds for a conditional generator, `truncation_psi` their truncation.
     """
     sources = [source for item in inputs for source in _expanded(str(item))]
     if len(sources) < at_least:
@@ -35,10 +36,11 @@ def read_inputs(
             f"This command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}."
         )
     # Latents first: a bad file is named before anything slow starts.
-    found = {source: _read(source, models, label) for source in sources if not _is_image(source)}
+    seeds = {"label": label, "truncation_psi": truncation_psi}
+    found = {source: _read(source, models, **seeds) for source in sources if not _is_image(source)}
     images = list(dict.fromkeys(source for source in sources if _is_image(source)))
     files = invert(images, _names(images)) if images else []
-    found |= {source: _read(str(file), models, label) for source, file in zip(images, files, strict=True)}
+    found |= {source: _read(str(file), models, **seeds) for source, file in zip(images, files, strict=True)}
     return [found[source] for source in sources], [Path(source).stem for source in sources]
 
 
@@ -65,14 +67,14 @@ def _names(images: list[str]) -> list[str]:
     return [path.relative_to(shared).as_posix() for path in paths]
 
 
-def _read(source: str, models: Any, label: int | None) -> Latent:
+def _read(source: str, models: Any, *, label: int | None, truncation_psi: float) -> Latent:
     if not source.startswith(SEED):
         return load_latent(source, fingerprint=models.fingerprint)
     number, generator = source.removeprefix(SEED), models.generator
     if not number.isdecimal():
         raise UserError(f"The input '{source}' is no seed; write seed: and a whole number, as in seed:7.")
     z = torch.randn(generator.z_dim, generator=torch.Generator().manual_seed(int(number)))
-    return Latent(z, "z", models.fingerprint, label=_one_hot(label, generator.c_dim))
+    return Latent(z, "z", models.fingerprint, truncation_psi=truncation_psi, label=_one_hot(label, generator.c_dim))
 
 
 def _one_hot(label: int | None, c_dim: int) -> torch.Tensor | None:

@@ -25,6 +25,12 @@ _EXPLANATIONS = (
     (r"step_jump_ratio", "The largest step between neighbouring frames over the mean one; 1 is an even walk."),
     (r"path_length", "Sum of the steps between neighbouring frames; compare at equal numbers of frames only."),
     (r"tortuosity", "Length of the path over the distance of its ends: 1 is the most direct way."),
+    (r"^lec_.*_per_edit$", "Latent editing consistency over the edit's length: 1 is an inverter blind to edits."),
+    (r"^lec_.*_per_std$", "Latent editing consistency over the spread of latents, to compare generators."),
+    (r"^lec_", "How far a latent is from itself after an edit, a new inversion and the edit undone; lower is better."),
+    (r"^moved_", "Perceptual distance that one unit of an edit's strength moves the picture."),
+    (r"^flipped_", "Share of pictures whose class changes when they are edited."),
+    (r"^balanced_accuracy_", "Share of latents on their side of a boundary, mean over both classes; chance is 0.5."),
     (r"kimg_per_s|sec_per_kimg", "Speed: thousands of training images per second, or seconds per thousand."),
 )
 
