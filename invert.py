@@ -10,7 +10,7 @@ from typing import Any
 from wplus.config import build, entry_point, record_fields
 
 READING = ("num_images", "labels", "fit", "resize", "boxes", "masks", "bad_files")
-INVERTING = ("space", "batch_size", "seed", "label", "video")
+INVERTING = ("space", "batch_size", "seed", "label", "truth", "video")
 
 
 @entry_point("invert")

@@ -20,8 +20,9 @@ from wplus.inversion import plots, report
 from wplus.inversion.encode import encode
 from wplus.inversion.optimize import optimize
 from wplus.inversion.run import FolderInversion, choose_labels
+from wplus.inversion.start import prior
 from wplus.inversion.store import Store
-from wplus.latents import load_latent, synthesize
+from wplus.latents import Latent, load_latent, save_latent, synthesize
 from wplus.losses.pixel import l2, psnr
 from wplus.progress import Bar
 from wplus.tracking import Sink, Tracker
@@ -192,6 +193,17 @@ def test_options_of_the_inverter_are_settings(run):
     run(invert=functools.partial(optimize, steps=2))
     with pytest.raises(UserError, match=r"inverter\.steps was 2, now 3"):
         run(invert=functools.partial(optimize, steps=3))
+
+
+def test_known_codes_give_an_error_of_the_codes(run, stylegan, tmp_path):
+    for index in range(2):
+        save_latent(tmp_path / "true" / "sub" / f"{index}.safetensors", Latent(torch.zeros(12), "w", FINGERPRINT))
+    table = run(Images(2), truth=tmp_path / "true")
+    found = load_latent(tmp_path / "out" / "latents" / "sub" / "1.safetensors", fingerprint=FINGERPRINT).code
+    expected = found.norm() / prior(stylegan, "w", None, 1).std[0]
+    assert table.rows["sub/1"]["latent_error"] == pytest.approx(float(expected), rel=1e-5)
+    with pytest.raises(UserError, match=r"truth was .*true, now None"):
+        run(Images(2))
 
 
 def test_without_a_perceptual_net(run):

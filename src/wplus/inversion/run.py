@@ -25,6 +25,7 @@ from wplus.inversion.scores import check_masks, scores
 from wplus.inversion.settings import claim, describe, digest, uses_encoder
 from wplus.inversion.store import Store, output_names, pixel_digest
 from wplus.inversion.table import Table
+from wplus.inversion.truth import Truth
 from wplus.inversion.whitening import Whitened
 from wplus.latents import Latent, Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
@@ -62,6 +63,7 @@ class FolderInversion:
     losses   further image terms by name: for the inverter, and as scores
     masks    where the images count; None: everywhere
     label    class of all images for a conditional generator; None takes the labels of `images`
+    truth    folder of the images' true latents, where they are known: adds the score `latent_error`
     video    keep: films the first batch that is inverted, see `film.InversionFilm`, if that was not done before
     """
 
@@ -79,6 +81,7 @@ class FolderInversion:
         batch_size: int = 8,
         seed: int = 0,
         label: int | None = None,
+        truth: str | Path | None = None,
         video: Literal["drop", "keep"] = "drop",
     ) -> None:
         check_space(space)
@@ -97,6 +100,8 @@ class FolderInversion:
             check_encoder(self.encoder, self.generator, space)
         self.labels = choose_labels(images, models.generator, label)
         self.names = output_names(images.names)
+        known = {"generator": self.generator, "fingerprint": models.fingerprint}
+        self.truth = None if truth is None else Truth(truth, self.names, **known)
         self.settings = {
             "space": space,
             "seed": seed,
@@ -104,6 +109,7 @@ class FolderInversion:
             "perceptual": None if perceptual is None else dict(perceptual.provenance),
             "losses": {name: dict(loss.provenance) for name, loss in (losses or {}).items()},
             "masked": masks is not None,
+            "truth": None if truth is None else str(truth),
             "encoder": fingerprint(self.encoder) if encoded else None,
             "inverter": describe(invert),
         }
