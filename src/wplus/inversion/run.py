@@ -162,6 +162,8 @@ class FolderInversion:
         ws = to_ws(found.codes, self.space, self.generator, labels=batch.labels)
         measures = {"terms": self.terms, "masks": batch.weights, "whitened": self._whitened}
         table = scores(found, ws, batch.targets, **measures)
+        if self.truth is not None:
+            table["latent_error"] = self.truth.errors(batch.names, ws)
         for row, index in enumerate(batch.indices):
             self._save(batch, row, found, {key: values[row].item() for key, values in table.items()})
             self.done[index] = True
