@@ -19,6 +19,7 @@ VARIANTS = {
     "ranger": {},
     "adamw": {"recipe": {"optimizer": "adamw", "ema_kimg": None}},
     "refining": {"iterative": True, "recipe": {"refinements": 2}},
+    "alone": {"weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
 }
 
 

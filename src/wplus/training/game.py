@@ -54,7 +54,8 @@ class Game(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step of the game on uint8 images (N, C, H, W) and labels (N, c_dim)."""
-        self.run_step(*batch, optimizers=self.optimizers(use_pl_optimizer=False))
+        optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
+        self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Play a step on uint8 images, then move the clock."""
