@@ -238,6 +238,26 @@ def test_the_discriminator_learns_from_codes_that_take_part(tiny_encoder, make_i
     assert ((ws[:, :2] - fake[:, None]).abs().sum(dim=2).min(dim=1).values < 1e-6).all()
 
 
+def test_codes_above_the_stage_are_never_shown(tiny_encoder):
+    adversary = tiny_encoder().adversary
+    ws = torch.arange(4.0)[None, :, None].expand(200, 4, 6)
+    for stage in range(4):
+        _, fake = adversary.choose(torch.zeros(200, 6), ws, stage)
+        assert set(fake[:, 0].tolist()) == set(range(stage + 1))
+
+
+def test_the_pools_fill_with_the_clock(tiny_encoder, play_on):
+    """Five places and four codes a step: full after the second; what is learned from later was seen before."""
+    game = tiny_encoder()
+    pools = (game.adversary.real_pool, game.adversary.fake_pool)
+    optimizers, filled = game.configure_optimizers(), []
+    for _ in range(2):
+        play_on(game, 1, optimizers)
+        filled.append([int((pool.codes != 0).any(dim=1).sum()) for pool in pools])
+    assert filled == [[4, 4], [5, 5]]
+    assert not torch.equal(pools[0].codes, pools[1].codes)
+
+
 def test_historic_variants(tiny_encoder, make_images, monkeypatch):
     """Without pools only the first code is ever shown; in the paper's runs, without the mean."""
     game = tiny_encoder(latent_discriminator={"pool_size": 0, "styles": "first", "fakes": "without_mean"})
