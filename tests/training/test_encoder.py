@@ -360,7 +360,7 @@ def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path
     assert recorder.images == ["samples/inversions: kimg-000000.012.png"]
     ((kimg, row),) = recorder.rows
     assert kimg == 0.012
-    assert row.keys() == {"val/l1", "val/l2", "val/perceptual"}
+    assert row.keys() == {"val/l1", "val/l2", "val/blurred"}
     real = to_float(held_out.images[:9])
     expected = (game.reconstruct(real) - real).square().mean().item()
     assert row["val/l2"] == pytest.approx(expected, rel=1e-5)

@@ -147,7 +147,7 @@ def test_log_and_numbers_of_held_out_images(train, tmp_path, recorder):
     for kimg, row in recorder.rows:
         rows[kimg] |= row
     assert list(rows) == [0, 0.008, 0.016]
-    assert rows[0].keys() == {"val/l1", "val/l2", "val/perceptual"}
+    assert rows[0].keys() == {"val/l1", "val/l2", "val/blurred"}
     expected = {f"train/encoder/{name}" for name in ("l2", "perceptual", "adversarial", "delta", "loss", "grad_norm")}
     expected |= {f"train/latent_discriminator/{name}" for name in ("loss", "real", "fake", "grad_norm")}
     assert expected | {"val/l2", "progress/stage", "progress/kimg_per_s"} <= rows[0.016].keys()

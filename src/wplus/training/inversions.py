@@ -26,7 +26,10 @@ class InversionView:
             game.compare(images, part.to(game.device))
             for images, part in zip(found, self.images.split(BATCH), strict=True)
         ]
-        values = {f"val/{name}": torch.cat([part[name] for part in terms]).mean().item() for name in terms[0]}
+        # By the distance's own name: which net stands behind `perceptual` differs from run to run.
+        values = {
+            f"val/{game.terms[name].name}": torch.cat([part[name] for part in terms]).mean().item() for name in terms[0]
+        }
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
         return [Picture(at(game), "samples/inversions", caption, image)], values
