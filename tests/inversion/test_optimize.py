@@ -176,20 +176,18 @@ def test_restarts_are_never_worse_and_belong_to_the_image(stylegan, invert):
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_stopped_early_an_image_ends_as_it_would_alone(stylegan, invert, keep):
     targets, names, heard = pictures(stylegan, 3), ["a", "b", "c"], []
-    mean = prior(stylegan, "w", None, 1).mean[:, None].expand(-1, stylegan.num_ws, -1)
-    targets[0] = stylegan.synthesis(mean)  # found at once
-    options = {"space": "w", "steps": 100, "keep": keep, "early_stop": {"patience": 4, "tolerance": 0.1}, "lanes": 2}
-    together = invert(stylegan, targets, names=names, callback=heard.append, **options, **STILL[invert])
-    assert len(heard) < 100
+    targets[0] = targets[0].flip(1)  # of no w: soon nothing but slow progress
+    options = {"space": "w", "steps": 100, "keep": keep, "early_stop": {"patience": 8, "tolerance": 0.3}, "lanes": 2}
+    together, ends = invert(stylegan, targets, names=names, callback=heard.append, **options), []
     for index in range(3):
-        alone = invert(stylegan, targets[index : index + 1], names=names[index : index + 1], **options, **STILL[invert])
+        calls, one = [], slice(index, index + 1)
+        alone = invert(stylegan, targets[one], names=names[one], callback=calls.append, **options)
+        ends.append(len(calls))
         assert torch.equal(alone.codes[0], together.codes[index])
         assert torch.equal(alone.images[0], together.images[index])
         for name, values in alone.history.items():
             assert torch.equal(values[:, 0], together.history[name][:, index])
-    changes = [int((losses.diff() != 0).sum()) for losses in together.history["loss"].T]
-    assert changes[0] <= 4 < max(changes) < len(heard)
-    assert torch.equal(together.history["loss"][-1], together.history["loss"][len(heard)])
+    assert ends[0] < max(ends) == len(heard) < 100
 
 
 @both

@@ -60,7 +60,7 @@ def optimize(
     lr_rampdown        share of the steps over which it falls to 0 at the end, as a cosine
     code_noise         noise on the code at the first step, as a share of the prior's total deviation, per number
     code_noise_length  share of the steps at which that noise has faded to 0, quadratically
-    weights            of the loss terms, by name: l1, l2, perceptual, those of `losses`, delta, noise; see
+    weights            of the loss terms, by name: l1, l2, perceptual, those of `losses`, delta, noise, prior; see
                        `objective.weights_by_name`
     start              mean, seed, best_of or encoder, see `start.start_codes`
     num_candidates     samples that best_of chooses from
@@ -71,7 +71,7 @@ def optimize(
                        yet, so that it suits a start that is near
     noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
     keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
-    lanes              images evaluated at a time, see `problem.Problem`; None takes `problem.default_lanes`
+    lanes              images evaluated at a time, see `problem.Problem`; None takes `lanes.default_lanes`
 
     In z+ and w+ the code noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
     it is put back there after every step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w
