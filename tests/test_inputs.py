@@ -55,6 +55,12 @@ def test_seeds_are_reproducible_and_differ(models: Models, invert: Callable) -> 
     assert invert.calls == []
 
 
+def test_truncation_is_that_of_seeds_alone(models: Models, invert: Callable, tmp_path: Path) -> None:
+    file = str(save_latent(tmp_path / "a.safetensors", Latent(torch.randn(8), "w", models.fingerprint)))
+    latents, _ = read_inputs(["seed:1", file], models=models, invert=invert, truncation_psi=0.5)
+    assert [latent.truncation_psi for latent in latents] == [0.5, 1]
+
+
 def test_an_image_that_comes_twice_is_inverted_once(models: Models, invert: Callable, tmp_path: Path) -> None:
     a, b = image(tmp_path / "a.png"), image(tmp_path / "b.png")
     latents, _ = read_inputs([a, b, a], models=models, invert=invert)

@@ -37,12 +37,12 @@ def check_mode(mode: str) -> None:
 
 @torch.no_grad()
 def edit_latent(latent: Latent, generator: Any, direction: Direction, strength: float, *, mode: str = "add") -> Latent:
-    """An edited latent: in w where its layers are still all the same, else in w+; its noise goes along.
+    """An edited latent: in w where its layers are all the same, else in w+; its noise goes along.
 
     z and z+ go through the mapping network first, and truncation is applied: the result has none left.
     """
     ws = edit_ws(ws_of(latent, generator)[None], direction, strength, mode=mode)[0].cpu()
-    stays_in_w = bool((ws == ws[:1]).all()) and latent.space in ("z", "w")
+    stays_in_w = bool((ws == ws[:1]).all())
     notes = {"direction": direction.name, "strength": f"{strength:g}", "mode": mode}
     return Latent(
         ws[0] if stays_in_w else ws, "w" if stays_in_w else "w+", latent.generator, noise=latent.noise,

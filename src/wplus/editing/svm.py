@@ -94,8 +94,8 @@ class _Boundaries:
         if normal is None:
             raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(conditions)}: name fewer of them.")
         # The boundary along what is left: that of the one number that a code has there.
-        sign, place = self._fit((self._vectors @ normal)[:, None], spec)
-        threshold = float(sign[0] * place)
+        sign, threshold = self._fit((self._vectors @ normal)[:, None], spec)
+        normal = sign[0] * normal
         notes["accuracy_unconditional"] = notes["accuracy"]
         return normal, threshold, {**notes, **self._score(spec, normal, threshold), "orthogonal_to": list(conditions)}
 
@@ -106,9 +106,8 @@ class _Boundaries:
         return separation((self._vectors @ normal)[self._held_out], self._labels[spec][self._held_out], threshold)
 
     def _check(self, spec: str, labels: np.ndarray, min_per_class: int) -> None:
-        for part, name in ((~self._held_out, "to learn from"), (self._held_out, "held out")):
+        for part, name, least in ((~self._held_out, "to learn from", min_per_class), (self._held_out, "held out", 1)):
             counts = int(labels[part].sum()), int((~labels[part]).sum())
-            least = min_per_class if part is not self._held_out else 1
             if min(counts) < least:
                 raise UserError(
                     f"'{spec}' holds for {counts[0]} and fails for {counts[1]} of the codes {name}; "
