@@ -44,6 +44,7 @@ def main(cfg: dict[str, Any]) -> float:
     ]
     ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
     edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
+    edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
     protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
     shared = {"batch_size": cfg["batch_size"], "protocol": protocol}
     with build(cfg["tracking"], output_dir=folder, job_type="consistency", **record_fields(cfg)) as tracker:

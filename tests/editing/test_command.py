@@ -94,7 +94,7 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     shown, refusal = run("consistency.py", *chosen, "run_dir=out")
     assert refusal == ""
     found = values(here / "out")
-    assert {"editing/lec_pca0", "editing/lec_pca0_per_std", "editing/moved_pca0"} <= set(found)
+    assert {"editing/lec_pca0", "editing/lec_pca0_per_std", "editing/lec_no_edit", "editing/moved_pca0"} <= set(found)
     protocol = found["editing/lec_pca0"]["protocol"]
     assert (protocol["num_images"], protocol["space"]) == (3, "w")
     assert protocol["inverter"]["steps"] == 2

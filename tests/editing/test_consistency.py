@@ -88,6 +88,14 @@ def test_an_inverter_may_optimise(exact: Models) -> None:
     assert not found.requires_grad
 
 
+def test_no_edit_is_the_second_inversion_alone(exact: Models) -> None:
+    shift = {"no_edit": torch.zeros(3, 4)}
+    c = torch.full((3, 4), 0.5)
+    found = values(consistency(exact, torch.randn(9, 3, 4), invert=lambda x: x[:, 0] + c, edits=shift))
+    assert list(found) == ["lec_no_edit", "lec_no_edit_all", "lec_no_edit_per_std"]
+    assert found["lec_no_edit"] == pytest.approx(0.5 * 12**0.5, rel=1e-5)
+
+
 def test_one_image_has_no_interval(exact: Models) -> None:
     (first, *_) = consistency(exact, torch.randn(1, 3, 4), invert=exact.generator.inverse, edits=edits())
     assert first.interval is None

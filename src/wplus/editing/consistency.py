@@ -42,7 +42,8 @@ def consistency(
                            published number filters means over batches; here every image counts for itself, so that
                            the batch size does not change the result
         lec_EDIT_all       the mean of all
-        lec_EDIT_per_edit  lec over the norm of the edit: 1 is an inverter that answers every picture with its old code
+        lec_EDIT_per_edit  lec over the norm of the edit: 1 is an inverter that answers every picture with its old code;
+                           left out where the edit is zero, which measures the second inversion alone
         lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers: comparable between generators
 
     each with a 95 % bootstrap interval over images, the filter included. `protocol` is what the caller knows of the
@@ -63,7 +64,8 @@ def consistency(
         filtered = known | {"kept": "1st to 99th percentile of images"}
         yield _measurement(f"lec_{name}", norms, kept_mean, filtered, seed)
         yield _measurement(f"lec_{name}_all", norms, lambda rows: rows.mean(axis=-1), known, seed)
-        yield _measurement(f"lec_{name}_per_edit", norms / float(shift.norm()), kept_mean, filtered, seed)
+        if shift.any():
+            yield _measurement(f"lec_{name}_per_edit", norms / float(shift.norm()), kept_mean, filtered, seed)
         yield _measurement(f"lec_{name}_per_std", norms / deviation, kept_mean, filtered, seed)
 
 
