@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.inversion.basis import BASES
 from wplus.inversion.problem import Problem
 from wplus.inversion.result import Callback, Inversion
 from wplus.inversion.schedule import code_noise_multiplier, learning_rate_multiplier
@@ -46,6 +47,7 @@ def optimize(
     num_candidates: int = 500,
     restarts: int = 0,
     early_stop: Mapping[str, float] | None = None,
+    basis: Literal["none", "gradients"] = "none",
     noise: Literal["fixed", "optimize"] = "fixed",
     keep: Literal["best", "last"] = "best",
     lanes: int | None = None,
@@ -69,6 +71,8 @@ def optimize(
     early_stop         patience (evaluations) and tolerance (share): an image is left where it is when its best loss
                        has not fallen by that share for so long; None: never. Its learning rate has then not come down
                        yet, so that it suits a start that is near
+    basis              coordinates that Adam works in: none (those of the code, as NVlabs) or gradients (the principal
+                       axes of the loss' gradients, see `basis`; found once per generator, on its own pictures)
     noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
     keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
     lanes              images evaluated at a time, see `problem.Problem`; None takes `lanes.default_lanes`
@@ -84,23 +88,29 @@ def optimize(
         callback=callback, encoder=encoder, masks=masks, losses=losses, num_steps=steps, weights=weights, start=start,
         num_candidates=num_candidates, restarts=restarts, early_stop=early_stop, noise=noise, keep=keep, lanes=lanes,
     )  # fmt: skip
+    if basis not in BASES:
+        raise UserError(f"basis={basis} is not allowed: choose one of {', '.join(BASES)}.")
     peak = LEARNING_RATES[space] if lr is None else lr
 
     def descend(problem: Problem) -> list[Tensor]:
         unknowns, early_stop = problem.unknowns, problem.early_stop
-        adam = torch.optim.Adam(unknowns, betas=(0.9, 0.999))
+        axes = problem.basis(basis)
+        turned = [axes.turn(unknowns[0]), *unknowns[1:]]
+        adam = torch.optim.Adam(turned, betas=(0.9, 0.999))
         jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
         for step in range(steps):
             t = step / steps
             adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
             _, gradients = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
             before = [unknown.clone() for unknown in unknowns]
-            for unknown, gradient in zip(unknowns, gradients, strict=True):
+            for unknown, gradient in zip(turned, [axes.turn(gradients[0]), *gradients[1:]], strict=True):
                 unknown.grad = gradient
             adam.step()
+            unknowns[0].copy_(axes.back(turned[0]))
             # z back onto its sphere, noise back to mean 0, mean square 1: no change to the loss, but to the step size.
             for unknown, old, settled in zip(unknowns, before, problem.settle(unknowns), strict=True):
                 unknown.copy_(early_stop.held(old, settled))
+            turned[0].copy_(axes.turn(unknowns[0]))
             if early_stop.is_over():
                 break
         return unknowns

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.inversion.basis import Basis, gradient_axes
 from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
 from wplus.inversion.record import Record
@@ -72,6 +73,7 @@ class Problem:
         options["weights"] = weights_by_name(weights, losses or ())
         if options["weights"]["prior"] > 0 and space not in ON_SPHERE:
             options["whitened"] = Whitened.of(generator)
+        self._options = options
         self._whole = Objective(generator, targets, labels=labels, masks=masks, **options)
         self.prior = prior(generator, space, labels, len(targets))
         self._chunks = []
@@ -100,6 +102,11 @@ class Problem:
             return []
         shapes = self.generator.synthesis.noise_shapes
         return [normal(self.seed, self.names, f"noise {i}", (1, *shape), self.device) for i, shape in enumerate(shapes)]
+
+    def basis(self, kind: str) -> Basis:
+        """Coordinates of the codes that suit a minimiser: none, or the principal axes of the loss' gradients."""
+        axes = gradient_axes(self.generator, **self._options) if kind == "gradients" else None
+        return Basis(axes, self._lanes)
 
     def evaluate(self, unknowns: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Loss (N,) of unknowns and its gradient for each of them; recorded, and told to the callback."""
