@@ -18,6 +18,7 @@ _EXPLANATIONS = (
     (r"(^|_)(l2|mse)($|_)", "Mean squared difference of the pixels, values in [-1, 1]; lower is better."),
     (r"(^|_)(l1|mae)($|_)", "Mean absolute difference of the pixels, values in [-1, 1]; lower is better."),
     (r"lpips", "LPIPS: learned perceptual distance between the image and its reconstruction; lower is better."),
+    (r"prior_distance", "How far a code lies from what the mapping network makes: about 1 for its own samples."),
     (r"effnet|perceptual", "Perceptual distance between features of an ImageNet net; not LPIPS; lower is better."),
     (r"seconds", "Wall time per image."),
     (r"step_cv", "How unequal the steps between neighbouring frames are (deviation over mean); 0 is an even walk."),
