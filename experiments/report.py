@@ -18,14 +18,14 @@ def main(cfg: dict[str, Any]) -> None:
 
 
 def compare_inversions(folder: Path) -> None:
-    """Put the inversions of several spaces side by side, as pictures in `folder`, where they have images in common."""
-    from wplus.tracking.report import SPACES
+    """Put inversions into several spaces, or by several inverters, side by side, where they have images in common."""
+    from wplus.tracking.report import inversion_names
 
-    found = {space: names for space in SPACES if (names := latent_names(folder / space))}
+    found = {name: latents for name in inversion_names(folder) if (latents := latent_names(folder / name))}
     if len(found) > 1 and set.intersection(*found.values()):
         from wplus.inversion.report import compare_folders  # brings torch, which the page alone does not need
 
-        compare_folders({space: folder / space for space in found}, folder)
+        compare_folders({name: folder / name for name in found}, folder)
 
 
 def latent_names(folder: Path) -> set[str]:

@@ -13,7 +13,7 @@ import pytest
 from tests.tracking.demo_folder import opened, picture, write_demo, write_evaluation, write_inversion, write_train
 from wplus.errors import UserError
 from wplus.tracking.glossary import explain
-from wplus.tracking.report import context, write_report
+from wplus.tracking.report import context, inversion_names, write_report
 
 
 class Page(HTMLParser):
@@ -130,6 +130,20 @@ def test_a_missing_space_is_named(tmp_path):
     assert "invert/z/ has no result.json. To make it: python invert.py space=z" in text
     assert "invert/w+/ has no result.json" in text
     assert "invert/w/ has" not in text
+
+
+def test_inverters_stand_beside_spaces(tmp_path):
+    for name in ("hybrid", "w+", "z+"):
+        write_inversion(tmp_path / "invert" / name, name, l2=0.1)
+    assert inversion_names(tmp_path / "invert") == ["w+", "hybrid", "z+"]
+    text = page(tmp_path).text
+    assert "hybrid" in text
+    assert "invert/z/ has no result.json" in text
+
+
+def test_inverters_alone_miss_no_space(tmp_path):
+    write_inversion(tmp_path / "invert" / "hybrid", "hybrid", l2=0.1)
+    assert "has no result.json. To make it: python invert.py" not in page(tmp_path).text
 
 
 def test_a_picture_that_is_gone_is_named(tmp_path):

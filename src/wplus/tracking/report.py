@@ -1,6 +1,6 @@
 """From the folder of a run, or of a whole demo, to one self-contained report.html that a newcomer can read.
 
-The folder holds the parts train/, invert/<space>/, interpolate/ and evaluate/, each written by a tracker: result.json,
+The folder holds the parts train/, invert/<space or inverter>/, interpolate/ and evaluate/, each written by a tracker: result.json,
 records.jsonl, and the pictures and films they name. invert/grid.png and invert/convergence.png, where they are,
 compare the spaces. What is missing is said to be missing. An optional about.json (`title`, `text`: a list of
 paragraphs, `command`) tells what the report cannot see, such as where a model came from.
@@ -87,7 +87,7 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
 def context(root: Path) -> dict[str, Any]:
     """Everything that the template shows."""
     train, film, measured = (_part(root / name) for name in ("train", "interpolate", "evaluate"))
-    inversions = {space: part for space in SPACES if (part := _part(root / "invert" / space))}
+    inversions = {name: part for name in inversion_names(root / "invert") if (part := _part(root / "invert" / name))}
     parts = {"train": train, **{f"invert/{space}": part for space, part in inversions.items()}}
     parts |= {"interpolate": film, "evaluate": measured}
     present = {name: part for name, part in parts.items() if part}
@@ -120,6 +120,12 @@ def training(part: Part) -> dict[str, Any]:
     }
 
 
+def inversion_names(folder: Path) -> list[str]:
+    """The folders of inversions in `folder`: those called like a space first, then others (inverters, say) by name."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return sorted(names, key=lambda name: SPACES.index(name) if name in SPACES else len(SPACES))
+
+
 def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
     """A table of every number against the spaces, the pictures that compare them, and those of each space."""
     values = {space: {_last(name): entry for name, entry in part.values.items()} for space, part in parts.items()}
@@ -136,7 +142,7 @@ def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
     compared = {"grid.png": f"target, then {', '.join(parts)}", "convergence.png": "the search, step by step"}
     return {
         "spaces": list(parts),
-        "missing": [space for space in SPACES if space not in parts],
+        "missing": [space for space in SPACES if space not in parts] if parts.keys() & set(SPACES) else [],
         "table": table,
         "compared": [_figure(folder, file, text) for file, text in compared.items() if (folder / file).exists()],
         "figures": {space: figures(part) for space, part in parts.items()},
