@@ -1,8 +1,8 @@
 """From the folder of a run, or of a whole demo, to one self-contained report.html that a newcomer can read.
 
-The folder holds the parts train/, invert/<space or inverter>/, interpolate/ and evaluate/, each written by a tracker: result.json,
-records.jsonl, and the pictures and films they name. invert/grid.png and invert/convergence.png, where they are,
-compare the spaces. What is missing is said to be missing. An optional about.json (`title`, `text`: a list of
+The folder holds the parts train/, invert/<space or inverter>/, interpolate/ and evaluate/, each written by a tracker:
+result.json, records.jsonl, and the pictures and films they name. invert/grid.png and invert/convergence.png, where they
+are, compare the inversions. What is missing is said to be missing. An optional about.json (`title`, `text`: a list of
 paragraphs, `command`) tells what the report cannot see, such as where a model came from.
 """
 
