@@ -104,6 +104,7 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     (["experiment=e4e_cats", "generator={model}", "training.recipe.refinements=3"], ["encoder=refine"]),
     (["generator={model}"], ["generator has no effect", "training=e4e"]),
     (["encoder=small"], ["encoder has no effect", "training=e4e"]),
+    (["experiment=e4e_cats", "encoder=null"], ["A group cannot be null"]),
 ]
 
 

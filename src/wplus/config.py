@@ -100,6 +100,10 @@ def _in_one_sentence(run: Callable[[], Any]) -> Any:
         return run()
     except CompactHydraException as error:
         raise SystemExit(_sentence(error)) from None
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
+            raise
+        raise SystemExit("A group cannot be null: choose one of its options, --help lists them.") from None
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 
