@@ -1,0 +1,71 @@
+"""The study of inverters: its table says what the folders say, its commands compose."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from experiments.studies.inversion import edits, known_truth, study, tables
+from wplus.config import CONFIG_FOLDER
+from wplus.editing.directions import Direction, Directions, save_directions
+from wplus.latents import Latent, save_latent
+
+
+def folder_of(output: Path, method: str, rows: dict[str, dict[str, float]]) -> None:
+    folder = output / study.folder_name(method)
+    folder.mkdir(parents=True)
+    (folder / "table.json").write_text(json.dumps({"rows": rows, "protocol": {"space": "w"}}))
+
+
+def test_scores_of_images_and_of_their_edits(tmp_path):
+    folder_of(tmp_path, "hybrid", {"a": {"l2": 0.1, "identity_effnet_lite0": 0.25}, "b": {"l2": 0.2}})
+    (tmp_path / "edited").mkdir()
+    (tmp_path / "edited" / "hybrid.json").write_text(json.dumps({"a": {"lec": 1.5}}))
+    rows = tables.scores(tmp_path, "hybrid")
+    assert rows == {"a": {"l2": 0.1, "identity": 0.75, "lec": 1.5}, "b": {"l2": 0.2}}
+    means = tables.summarise(rows)
+    assert (means["l2"].value, means["lec"].value, means["lec"].interval) == (pytest.approx(0.15), 1.5, None)
+    assert "| hybrid | 0.1500 (0.1000 to 0.2000) |" in tables.markdown({"hybrid": means})
+
+
+def test_paired_differences_on_the_same_images():
+    names = [str(index) for index in range(12)]
+    baseline = {name: {"psnr_db": float(index), "effnet_lite0": 1.0} for index, name in enumerate(names)}
+    better = {name: {"psnr_db": row["psnr_db"] + 2, "effnet_lite0": 1.0} for name, row in baseline.items()}
+    found = tables.compared({**better, "only here": {"psnr_db": 99.0, "effnet_lite0": 0.0}}, baseline)
+    assert (found["psnr_db"]["difference"], found["psnr_db"]["num_images"]) == (2.0, 12)
+    assert found["psnr_db"]["p"] == pytest.approx(2 / 2**12)  # all signs alike: 2 of the 2^12 cases
+    assert (found["effnet_lite0"]["difference"], found["effnet_lite0"]["p"]) == (0.0, 1.0)
+
+
+def test_every_image_has_its_edit(tmp_path):
+    vectors = torch.eye(4)[:3]
+    items = [Direction(f"d{i}", v, (0, 1), 2, unit=0.5, origin=0.0) for i, v in enumerate(vectors)]
+    save_directions(tmp_path / "directions" / "directions.safetensors", Directions(tuple(items), "f" * 16))
+    for name in "abcdefg":
+        save_latent(tmp_path / "encoder" / "latents" / f"{name}.safetensors", Latent(torch.zeros(4), "w", "f" * 16))
+    found = edits.edits(tmp_path, "encoder", num=7, fingerprint="f" * 16)
+    assert [name for name, _ in found] == list("abcdefg")
+    assert torch.equal(found[1][1], torch.tensor([[0.0, 1, 0, 0]] * 2))  # two units of a half, in both layers
+    assert torch.equal(found[3][1], torch.tensor([[-1.0, 0, 0, 0]] * 2))
+    assert torch.equal(found[6][1], found[0][1])
+
+
+@pytest.mark.parametrize("method", study.METHODS)
+def test_every_command_composes(method, tmp_path):
+    inverted, *_ = study.commands(tmp_path, [method], 2, 10)
+    for command in (inverted, study.again(tmp_path, method, 10)):
+        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+            config = compose("invert", command[1:], return_hydra_config=True)
+        assert Path(config.model).is_file()
+
+
+def test_known_truth_counts_what_reaches_35_db(tmp_path):
+    rows = {name: {"psnr_db": psnr} for name, psnr in (("a", 34.9), ("b", 35.0), ("c", 60.0), ("d", 40.0))}
+    means = {"latent_error": {"value": 0.02, "interval": [0.01, 0.03]}}
+    (tmp_path / "table.json").write_text(json.dumps({"rows": rows, "means": means}))
+    assert known_truth.summary(tmp_path).startswith("3 of 4 pictures (75.0%) reach 35 dB; the lowest has 34.9")
