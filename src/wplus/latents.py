@@ -6,19 +6,16 @@ or says in one sentence why it cannot.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.files import atomic_write
+from wplus.typed_file import FileKind
 
 Space = Literal["z", "z+", "w", "w+"]
 SPACES: tuple[Space, ...] = ("z", "z+", "w", "w+")
@@ -29,7 +26,12 @@ LIFTS: dict[Space, tuple[Space, ...]] = {
     "w": ("w", "w+"),
     "w+": ("w+",),
 }
-FORMAT_VERSION = 1
+FILE = FileKind(
+    noun="latent",
+    entry="wplus_latent",
+    version=1,
+    foreign="The latent '{path}' was made with generator {maker}, not with {fingerprint}",
+)
 _NUM_DIMS = {"z": 1, "z+": 2, "w": 1, "w+": 2}
 
 
@@ -76,7 +78,6 @@ def check_space(space: str) -> None:
 def save_latent(path: str | Path, latent: Latent) -> Path:
     """Write `latent` to a safetensors file, whole or not at all."""
     header = {
-        "version": FORMAT_VERSION,
         "space": latent.space,
         "generator": latent.generator,
         "truncation_psi": latent.truncation_psi,
@@ -86,9 +87,7 @@ def save_latent(path: str | Path, latent: Latent) -> Path:
     tensors = {"code": latent.code, **{f"noise.{i}": layer for i, layer in enumerate(latent.noise or ())}}
     if latent.label is not None:
         tensors["label"] = latent.label
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = to_bytes(tensors, metadata={"wplus_latent": json.dumps(header)})
-    return atomic_write(path, lambda file: file.write(content))
+    return FILE.write(path, header, tensors)
 
 
 def load_latent(path: str | Path, *, fingerprint: str | None) -> Latent:
@@ -96,30 +95,7 @@ def load_latent(path: str | Path, *, fingerprint: str | None) -> Latent:
 
     UserError for a missing, truncated or foreign file, and for one that was made with another generator.
     """
-    header, tensors = _read(Path(path))
-    if header.get("version") != FORMAT_VERSION:
-        raise UserError(f"'{path}' has latent format {header.get('version')}; this wplus reads {FORMAT_VERSION}.")
-    if fingerprint is not None and header.get("generator") != fingerprint:
-        maker = header.get("generator")
-        raise UserError(f"The latent '{path}' was made with generator {maker}, not with {fingerprint}: load that one.")
-    try:
-        return _assemble(header, tensors)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"The latent file '{path}' is incomplete: it lacks {error}.") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise UserError(f"The latent file '{path}' does not exist.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("wplus_latent", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"Cannot read the latent '{path}': it is truncated or of another format ({error}).") from error
-    if not isinstance(header, dict):
-        raise UserError(f"'{path}' is a safetensors file but no latent: its header has no 'wplus_latent' entry.")
-    return header, tensors
+    return FILE.read(path, _assemble, fingerprint=fingerprint)
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Latent:

@@ -6,22 +6,25 @@ that 3 means a lot and 0.1 a little for every direction, whoever found it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from wplus.editing.layers import chosen_layers
 from wplus.errors import UserError
-from wplus.files import atomic_write
+from wplus.typed_file import FileKind
 
-FORMAT_VERSION = 1
+FILE = FileKind(
+    noun="directions",
+    entry="wplus_directions",
+    version=1,
+    foreign="The directions '{path}' are those of generator {maker}, not of {fingerprint}",
+    source="experiments/directions.py makes one",
+)
 
 
 @dataclass(frozen=True)
@@ -141,15 +144,12 @@ def save_directions(path: str | Path, directions: Directions) -> Path:
         for item in directions
     ]
     header = {
-        "version": FORMAT_VERSION,
         "generator": directions.generator,
         "num_ws": directions.items[0].num_ws,
         "found": directions.found,
         "directions": described,
     }
-    vectors = directions.vectors.detach().cpu().contiguous()
-    content = to_bytes({"vectors": vectors}, metadata={"wplus_directions": json.dumps(header)})
-    return atomic_write(path, lambda file: file.write(content))
+    return FILE.write(path, header, {"vectors": directions.vectors})
 
 
 def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
@@ -157,31 +157,12 @@ def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
 
     UserError for a missing, truncated or foreign file, and for one that was made with another generator.
     """
-    header, vectors = _read(Path(path))
-    if header.get("version") != FORMAT_VERSION:
-        raise UserError(f"'{path}' has directions format {header.get('version')}; this wplus reads {FORMAT_VERSION}.")
-    if fingerprint is not None and header.get("generator") != fingerprint:
-        maker = header.get("generator")
-        raise UserError(f"The directions '{path}' are those of generator {maker}, not of {fingerprint}: load that one.")
-    try:
-        items = [
-            Direction(vector=vector, num_ws=header["num_ws"], **{**entry, "layers": tuple(entry["layers"])})
-            for vector, entry in zip(vectors, header["directions"], strict=True)
-        ]
-        return Directions(tuple(items), header["generator"], header["found"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"The directions file '{path}' is incomplete: {error}.") from error
+    return FILE.read(path, _assemble, fingerprint=fingerprint)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], Tensor]:
-    if not path.is_file():
-        raise UserError(f"The directions file '{path}' does not exist; experiments/directions.py makes one.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("wplus_directions", "null"))
-            vectors = file.get_tensor("vectors") if isinstance(header, dict) else torch.empty(0)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"Cannot read '{path}': it is truncated or of another format ({error}).") from error
-    if not isinstance(header, dict):
-        raise UserError(f"'{path}' is a safetensors file but holds no directions: it has no 'wplus_directions' entry.")
-    return header, vectors
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Directions:
+    items = [
+        Direction(vector=vector, num_ws=header["num_ws"], **{**entry, "layers": tuple(entry["layers"])})
+        for vector, entry in zip(tensors["vectors"], header["directions"], strict=True)
+    ]
+    return Directions(tuple(items), header["generator"], header["found"])

@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
-from wplus.files import atomic_write
 from wplus.latents import Latent
+from wplus.typed_file import FileKind
 
-FORMAT_VERSION = 1
+FILE = FileKind(
+    noun="weight delta",
+    entry="wplus_weight_delta",
+    version=1,
+    foreign="'{path}' changes the generator {maker}, not {fingerprint}",
+)
 # Of one parameter: (U, V), whose product is the change of the parameter as a matrix, or the change itself alone.
 Parts = tuple[Tensor, ...]
 
@@ -143,16 +145,9 @@ def _joined(first: Parts, second: Parts) -> Parts:
 
 def save_delta(path: str | Path, delta: WeightDelta) -> Path:
     """Write `delta` to a safetensors file, whole or not at all."""
-    header = {
-        "version": FORMAT_VERSION,
-        "generator": delta.generator,
-        "latent": delta.latent,
-        "metadata": delta.metadata,
-    }
+    header = {"generator": delta.generator, "latent": delta.latent, "metadata": delta.metadata}
     tensors = {f"{name}:{i}": part for name, parts in delta.changes.items() for i, part in enumerate(parts)}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    content = to_bytes(tensors, metadata={"wplus_weight_delta": json.dumps(header)})
-    return atomic_write(path, lambda file: file.write(content))
+    return FILE.write(path, header, tensors)
 
 
 def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
@@ -160,31 +155,12 @@ def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
 
     UserError for a missing, truncated or foreign file, and for one that was made with another generator.
     """
-    header, tensors = _read(Path(path))
-    if header.get("version") != FORMAT_VERSION:
-        raise UserError(f"'{path}' has weight delta format {header.get('version')}; this wplus reads {FORMAT_VERSION}.")
-    if fingerprint is not None and header.get("generator") != fingerprint:
-        tuned = header.get("generator")
-        raise UserError(f"'{path}' changes the generator {tuned}, not {fingerprint}: load that one.")
+    return FILE.read(path, _assemble, fingerprint=fingerprint)
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> WeightDelta:
     changes: dict[str, Parts] = {}
     for key in sorted(tensors):  # NAME:0 comes before NAME:1
         name = key.rpartition(":")[0]
         changes[name] = (*changes.get(name, ()), tensors[key])
-    try:
-        return WeightDelta(changes, header["generator"], header["latent"], dict(header["metadata"]))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"The weight delta '{path}' is incomplete: it lacks {error}.") from error
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise UserError(f"The weight delta '{path}' does not exist.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("wplus_weight_delta", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise UserError(f"Cannot read '{path}': it is truncated or of another format ({error}).") from error
-    if not isinstance(header, dict):
-        raise UserError(f"'{path}' is a safetensors file but no weight delta: it has no 'wplus_weight_delta' entry.")
-    return header, tensors
+    return WeightDelta(changes, header["generator"], header["latent"], dict(header["metadata"]))
