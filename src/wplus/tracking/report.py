@@ -36,13 +36,13 @@ NOT_DERIVED = ("given", "as published")  # reasons of settings that no preset ch
 
 # Curves of the training that are drawn together; the first match takes a name, the rest goes into the last group.
 _CURVES = (
-    ("Losses", r"^train/(generator|discriminator)/loss$"),
+    ("Losses", r"^train/(generator|discriminator|encoder|latent_discriminator)/loss$"),
     ("The discriminator's opinion (mean logit; the two drift apart when it wins)", r"^train/logits/(real|fake)$"),
     ("Speed (thousand images per second)", r"^progress/kimg_per_s$"),
     ("Share of logits above zero, minus the share below", r"^train/logits/.*_sign$"),
     ("Gradient norms", r"grad_norm"),
     ("Penalties", r"^train/.*/penalty$"),
-    ("Metrics", r"^val/"),
+    ("Held-out images, and metrics", r"^val/"),
     ("Everything else", r""),
 )
 _MAIN_CURVES = 3  # shown open; the others fold away
