@@ -181,8 +181,7 @@ class EffNetLite0Identity(IdentityDistance):
         self.net = effnet_lite0.load_effnet_lite0()
         self.provenance = {
             "name": self.name,
-            "weights": effnet_lite0.WEIGHTS_FILE,
-            "sha256": effnet_lite0.weights_sha256(),
+            **effnet_lite0.weights_provenance(),
             "layers": "pooled features before the classifier",
             "input": f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged",
         }

@@ -84,8 +84,7 @@ class EffNetLite0Distance(PerceptualDistance):
         self.net = effnet_lite0.load_effnet_lite0()
         self.provenance = {
             "name": self.name,
-            "weights": effnet_lite0.WEIGHTS_FILE,
-            "sha256": effnet_lite0.weights_sha256(),
+            **effnet_lite0.weights_provenance(),
             "layers": [f"stage {layer}" for layer in self.layers],
             "input": SIZE_POLICY,
         }

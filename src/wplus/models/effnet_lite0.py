@@ -130,6 +130,11 @@ def weights_sha256() -> str:
     return hashlib.sha256(weights_path().read_bytes()).hexdigest()
 
 
+def weights_provenance() -> dict[str, str]:
+    """The weights file and its SHA-256, as the provenance of a distance names them."""
+    return {"weights": WEIGHTS_FILE, "sha256": weights_sha256()}
+
+
 def _folded(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that equals `conv` followed by batch normalisation `norm` in eval mode."""
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
