@@ -25,7 +25,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.shape import Shape
 
-WEIGHTS = {"l2": 10.0, "perceptual": 2.0, "shape": 30.0, "prior": 2.0}
+WEIGHTS = {"l2": 10.0, "perceptual": 2.0, "shape": 30.0, "prior": 0.3}
 _NUM_SAMPLES, _PSI = 256, 0.7  # pictures that the average is taken of, and their truncation
 _CHUNK = 16
 
