@@ -45,8 +45,8 @@ def test_what_is_transparent_has_no_influence(stylegan, options):
 
 def test_it_starts_from_the_mean_and_tries_several_seeds(stylegan):
     targets, masks = sketches(1)
-    one = draw(stylegan, targets, masks=masks, steps=1, lr=1e-6)
-    torch.testing.assert_close(one.codes, prior(stylegan, "w", None, 1).mean, atol=1e-4, rtol=0)
+    one, known = draw(stylegan, targets, masks=masks, steps=1, lr=1e-6), prior(stylegan, "w", None, 1)
+    assert (one.codes - known.mean).norm() < 0.4 * known.std  # the code noise of the first step at most
     whole, importance = completed(targets, masks, average_pictures(stylegan, None), open_share=0.2)
     options = {"steps": 1, "lr": 1e-6, "weights": {**pixels, "shape": 0.0, "prior": 0.0}}
     single, several = (draw(stylegan, targets, masks=masks, restarts=num, **options).images for num in (0, 5))
