@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
 from experiments.studies.inversion import edits, known_truth, study, tables
+from wplus.checkpoint import fingerprint
 from wplus.config import CONFIG_FOLDER
 from wplus.editing.directions import Direction, Directions, save_directions
+from wplus.inversion.weight_delta import WeightDelta
 from wplus.latents import Latent, save_latent
+from wplus.models.stylegan2 import Generator
 
 
 def folder_of(output: Path, method: str, rows: dict[str, dict[str, float]]) -> None:
@@ -53,6 +57,20 @@ def test_every_image_has_its_edit(tmp_path):
     assert torch.equal(found[1][1], torch.tensor([[0.0, 1, 0, 0]] * 2))  # two units of a half, in both layers
     assert torch.equal(found[3][1], torch.tensor([[-1.0, 0, 0, 0]] * 2))
     assert torch.equal(found[6][1], found[0][1])
+
+
+def test_a_tuned_generator_shows_its_latent(tmp_path):
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8).eval().requires_grad_(False)
+    models = SimpleNamespace(generator=generator, fingerprint=fingerprint(generator))
+    latent = Latent(torch.randn(4), "w", models.fingerprint)
+    save_latent(tmp_path / "latents" / "a.safetensors", latent)
+    assert edits.read(tmp_path, "a", models)[1] is generator
+    change = {"synthesis.b8.torgb.bias": (torch.full((3,), 0.5),)}
+    WeightDelta(change, generator=models.fingerprint, latent="").save(tmp_path / "deltas" / "a.safetensors")
+    found, tuned = edits.read(tmp_path, "a", models)
+    shift = torch.zeros(generator.num_ws, 4)
+    moved = edits.picture(tuned, found, shift) - edits.picture(generator, found, shift)
+    torch.testing.assert_close(moved, torch.full((3, 8, 8), 0.5))
 
 
 @pytest.mark.parametrize("method", study.METHODS)

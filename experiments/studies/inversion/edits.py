@@ -64,7 +64,9 @@ def read(folder: Path, name: str, models: Any) -> tuple[Latent, Any]:
     """A latent, and the generator that shows it: with its weight delta, where pivotal tuning left one."""
     latent = load_latent(folder / "latents" / f"{name}.safetensors", fingerprint=models.fingerprint)
     delta = folder / "deltas" / f"{name}.safetensors"
-    return latent, load_delta(delta).applied(models.generator) if delta.is_file() else models.generator
+    if not delta.is_file():
+        return latent, models.generator
+    return latent, load_delta(delta, fingerprint=models.fingerprint).applied(models.generator)
 
 
 @torch.no_grad()
