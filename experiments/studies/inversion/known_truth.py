@@ -3,8 +3,8 @@
     python experiments/studies/inversion/known_truth.py --model experiments/models/cats64.safetensors
 
 draws 64 pictures G(w) from seeded z, stores them as 8-bit PNGs as any picture would be, inverts them with
-`invert.py` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real pictures have
-no true code; here every part of the chain can be held to it. Interrupted, the same command goes on.
+`invert.py inverter=search` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real
+pictures have no true code; here every part of the chain can be held to it. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def main() -> None:
     draw(options.model, options.output, options.num_images)
     command = [
         "invert.py", f"model={options.model}", f"input={options.output}/images", f"truth={options.output}/latents",
-        "space=w", f"inverter.steps={options.steps}", f"run_dir={options.output}/inversion", "tracking=local",
-        *overrides,
+        "space=w", "inverter=search", f"inverter.steps={options.steps}", f"run_dir={options.output}/inversion",
+        "tracking=local", *overrides,
     ]  # fmt: skip
     status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if status:

@@ -25,15 +25,16 @@ COLUMNS = {
     "ms_ssim": ("MS-SSIM", ".3f"),
     "prior_distance": ("distance from the prior", ".2f"),
     "lec": ("LEC", ".2f"),
-    "edit_realism": ("realism after an edit", ".2f"),
+    "edit_novelty": ("unlike any cat, edited", ".2f"),
     "seconds": ("s/image", ".3f"),
 }
 BASELINE = "optimize, w+"
+SEARCHES = ("optimize, z", "optimize, w", "optimize, w+", "encoder", "hybrid")  # of one kind of evaluation
 TESTED = ("psnr_db", "effnet_lite0")
 
 
 def write_tables(output: Path, methods: Sequence[str]) -> None:
-    """table.md, table.json and grid.png in `output`."""
+    """table.md, table.json, grid.png and convergence.png in `output`."""
     rows = {method: scores(output, method) for method in methods}
     means = {method: summarise(table) for method, table in rows.items()}
     tests = {m: compared(rows[m], rows[BASELINE]) for m in methods if BASELINE in rows and m != BASELINE}
@@ -42,6 +43,7 @@ def write_tables(output: Path, methods: Sequence[str]) -> None:
     plain = {m: {c: {"value": v.value, "interval": v.interval} for c, v in each.items()} for m, each in means.items()}
     write_json(output / "table.json", {"means": plain, "paired": tests, "protocol": protocol(output, methods)})
     draw(output, methods)
+    draw_convergence(output, [method for method in methods if method in SEARCHES])
     print(text)
 
 
@@ -142,3 +144,15 @@ def draw(output: Path, methods: Sequence[str]) -> None:
     ]
     picture = captioned_rows(rows, names)
     atomic_write(output / "grid.png", lambda file: picture.save(file, format="PNG"))
+
+
+def draw_convergence(output: Path, methods: Sequence[str]) -> None:
+    """convergence.png: how the perceptual distance fell, evaluation by evaluation."""
+    from wplus.inversion.plots import plot_convergence
+    from wplus.inversion.report import read_history
+    from wplus.inversion.store import Store
+
+    stores = {method: Store(output / folder_name(method), fingerprint="", settings_digest="") for method in methods}
+    histories = {method: read_history(store, store.names()) for method, store in stores.items()}
+    if histories:
+        plot_convergence(histories, output / "convergence.png", terms=["l2", "perceptual"])
