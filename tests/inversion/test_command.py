@@ -141,7 +141,7 @@ def test_what_does_not_fit_together(tmp_path, inverted, arguments, message):
 
 
 def test_ctrl_c_keeps_what_is_done(repository: Path, here: Path) -> None:
-    slow = command(repository, "input=in", "inverter.steps=60", "inverter.lanes=1", "batch_size=1", "run_dir=out")
+    slow = command(repository, "input=in", "inverter.steps=200", "inverter.lanes=1", "batch_size=1", "run_dir=out")
     process = subprocess.Popen(slow, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while process.poll() is None and not list((here / "out").glob("latents/*.safetensors")):
         time.sleep(0.05)

@@ -13,7 +13,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Discriminator, Generator
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml")}
-TERMS = {"discriminator": "features", "ms_ssim": "ms_ssim", "ssim": "ssim"}
+TERMS = {"discriminator": "features", "ms_ssim": "ms_ssim", "shape": "shape", "ssim": "ssim", "style": "style"}
 
 
 def terms(name: str, **keys: object) -> dict[str, ImageDistance]:
@@ -27,7 +27,7 @@ def test_the_group_is_known():
     assert set(FILES) == names | set(TERMS)
 
 
-@pytest.mark.parametrize("name", ["ms_ssim", "ssim", "identity_effnet_lite0"])
+@pytest.mark.parametrize("name", ["ms_ssim", "ssim", "shape", "style", "identity_effnet_lite0"])
 def test_terms_that_need_no_file(name):
     built = terms(name)
     assert list(built) == [TERMS.get(name, "identity")]

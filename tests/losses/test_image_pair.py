@@ -16,7 +16,9 @@ from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, MoCoIden
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over, resized_mask
 from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance
 from wplus.losses.pixel import L1, L2
+from wplus.losses.shape import Shape
 from wplus.losses.ssim import MSSSIM, SSIM
+from wplus.losses.style import Style
 from wplus.models.stylegan2 import Discriminator
 
 SIZE = 32
@@ -36,6 +38,8 @@ LIGHT = {
     "discriminator_features": lambda: DiscriminatorFeatures(small_discriminator()),
     "discriminator_features (l1)": lambda: DiscriminatorFeatures(small_discriminator(), compare="l1"),
     "identity_effnet_lite0": EffNetLite0Identity,
+    "shape": Shape,
+    "style": lambda: Style(EffNetLite0Distance()),
 }
 MASKED = [name for name in LIGHT if not name.startswith("identity")]
 
@@ -66,6 +70,7 @@ def test_the_sweep_knows_every_class():
         if cls.__module__.startswith("wplus.") and not cls.__subclasses__():
             found.add(cls)
     swept = {L1, L2, SSIM, MSSSIM, EffNetLite0Distance, LPIPSDistance, DiscriminatorFeatures, EffNetLite0Identity}
+    swept |= {Shape, Style}
     assert found - swept == {ArcFaceIdentity, MoCoIdentity}  # tested below: they are slow
 
 
