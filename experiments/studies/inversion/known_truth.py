@@ -3,7 +3,7 @@
     python experiments/studies/inversion/known_truth.py --model experiments/models/cats64.safetensors
 
 draws 64 pictures G(w) from seeded z, stores them as 8-bit PNGs as any picture would be, inverts them with
-`invert.py inverter=search` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real
+`invert.py` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real
 pictures have no true code; here every part of the chain can be held to it. Interrupted, the same command goes on.
 """
 
@@ -26,12 +26,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/known-truth"), help="folder (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--inverter", default="search", help="as invert.py calls it (default: %(default)s)")
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
     command = [
         "invert.py", f"model={options.model}", f"input={options.output}/images", f"truth={options.output}/latents",
-        "space=w", "inverter=search", f"inverter.steps={options.steps}", f"run_dir={options.output}/inversion",
-        "tracking=local", *overrides,
+        "space=w", f"inverter={options.inverter}", f"inverter.steps={options.steps}",
+        f"run_dir={options.output}/inversion", "tracking=local", *overrides,
     ]  # fmt: skip
     status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
     if status:
