@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import runpy
 import signal
@@ -142,7 +143,10 @@ def test_what_does_not_fit_together(tmp_path, inverted, arguments, message):
 
 def test_ctrl_c_keeps_what_is_done(repository: Path, here: Path) -> None:
     slow = command(repository, "input=in", "inverter.steps=200", "inverter.lanes=1", "batch_size=1", "run_dir=out")
-    process = subprocess.Popen(slow, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A shell's background job ignores Ctrl-C, and so would all that it starts.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(slow, cwd=here, preexec_fn=heeding, **pipes)
     while process.poll() is None and not list((here / "out").glob("latents/*.safetensors")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
