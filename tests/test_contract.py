@@ -59,6 +59,8 @@ def test_imports_point_one_way(repository):
         ("losses/pixel.py", "import wplus.training", "One way through the house"),
         ("models/ops.py", "def late():\n    import wplus.losses", "One way through the house"),
         ("inversion/__init__.py", "import wplus.training", "One way through the house"),
+        ("interpolation/__init__.py", "import wplus.evaluation", "One way through the house"),
+        ("evaluation/__init__.py", "import wplus.training", "knows nothing of its training"),
         ("evaluation/__init__.py", "import wplus.data", "never a data set"),
         ("losses/pixel.py", "import wplus.tracking", "Tracking is a leaf"),
         ("training/__init__.py", "def late():\n    import wandb", "Only tracking knows W&B"),

@@ -5,9 +5,9 @@ import torch
 
 from wplus.checkpoint import Models
 from wplus.editing.pca import components, pca
-from wplus.editing.prior import sample_w
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Generator
+from wplus.prior import sample_w
 
 
 def test_a_known_covariance_is_found() -> None:

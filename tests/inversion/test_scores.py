@@ -13,8 +13,8 @@ from wplus.images import to_float, to_uint8
 from wplus.inversion.objective import image_terms
 from wplus.inversion.result import Inversion
 from wplus.inversion.scores import check_masks, scores
-from wplus.inversion.whitening import Whitened
 from wplus.losses.pixel import MAX_PSNR_DB, l2, psnr
+from wplus.prior import Whitened
 
 
 def found(images, **more) -> Inversion:

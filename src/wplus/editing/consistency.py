@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.editing.prior import sample_w
 from wplus.intervals import bootstrap_interval, kept_mean
 from wplus.measurement import Measurement
+from wplus.prior import sample_w
 from wplus.progress import track
 
 Inverter = Callable[[Tensor], Tensor]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from wplus.editing.directions import Direction, Directions
 from wplus.editing.layers import chosen_layers
-from wplus.editing.prior import deterministic_signs, sample_w, spread
+from wplus.editing.spread import deterministic_signs, spread
 from wplus.errors import UserError
+from wplus.prior import sample_w
 
 
 def sefa(

@@ -16,9 +16,9 @@ from wplus.editing.boundary import fit, held_out_mask, separation, without
 from wplus.editing.classes import expand, members, split
 from wplus.editing.directions import Direction, Directions
 from wplus.editing.layers import chosen_layers
-from wplus.editing.prior import sample_w
 from wplus.editing.samples import Samples
 from wplus.errors import UserError
+from wplus.prior import sample_w
 
 
 def svm(

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from wplus.inversion.lanes import rows_in_lanes
-from wplus.inversion.mapping import map_samples
 from wplus.inversion.objective import ON_SPHERE, Objective
-from wplus.inversion.seeds import rng
 from wplus.latents import Space
+from wplus.prior import map_samples
+from wplus.seeds import rng
 
 BASES = ("none", "gradients")
 NUM_PAIRS = 128

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
-from wplus.inversion.whitening import Whitened
 from wplus.latents import Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.pixel import L1, L2
+from wplus.prior import Whitened
 
 ON_SPHERE = ("z", "z+")
 _PIXELS = ("l1", "l2")  # cheap: recorded whatever their weight
@@ -31,7 +31,7 @@ def weights_by_name(weights: Mapping[str, float] | None, losses: Iterable[str] =
     `losses`    0: the further image terms
     delta       0: squared distance of the code from where it started, summed over its numbers
     noise       1e5: autocorrelation of the noise maps, where these are optimised (NVlabs' value)
-    prior       0: distance of w, or of w+ averaged over layers, from the latent distribution, see `whitening.Whitened`
+    prior       0: distance of w, or of w+ averaged over layers, from the latent distribution, see `Whitened`
     """
     known = {**_IMAGE_WEIGHTS, **dict.fromkeys(losses, 0.0), **_CODE_WEIGHTS}
     for name, value in (weights or {}).items():

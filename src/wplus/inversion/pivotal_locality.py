@@ -11,9 +11,9 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.objective import Objective, weights_by_name
-from wplus.inversion.seeds import rng
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
+from wplus.seeds import rng
 
 WEIGHTS = {"l2": 0.1, "perceptual": 0.1}  # as published
 _CHUNK = 8  # pictures made at once, always so many: their digits depend on the size of a batch

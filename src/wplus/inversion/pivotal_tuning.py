@@ -15,8 +15,8 @@ from torch.func import functional_call
 from wplus.errors import UserError
 from wplus.inversion.objective import Objective
 from wplus.inversion.pivotal_locality import Locality, held_points
-from wplus.inversion.seeds import rng
 from wplus.inversion.weight_delta import Parts, changed, no_change
+from wplus.seeds import rng
 
 _PREFIX = "synthesis."
 _CHECK_EVERY = 25  # steps after which the device is asked whether the threshold was reached; changes no result

@@ -14,13 +14,13 @@ from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
 from wplus.inversion.record import Record
 from wplus.inversion.result import Callback, Inversion, Progress
-from wplus.inversion.seeds import normal, rng
 from wplus.inversion.start import prior, start_codes
 from wplus.inversion.stopping import EarlyStop
-from wplus.inversion.whitening import Whitened
 from wplus.latents import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
+from wplus.prior import Whitened
+from wplus.seeds import normal, rng
 
 NOISES = ("fixed", "optimize")
 KEEPS = ("best", "last")

@@ -26,10 +26,10 @@ from wplus.inversion.settings import claim, describe, digest, uses_encoder
 from wplus.inversion.store import Store, output_names, pixel_digest
 from wplus.inversion.table import Table
 from wplus.inversion.truth import Truth
-from wplus.inversion.whitening import Whitened
 from wplus.latents import Latent, Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
+from wplus.prior import Whitened
 from wplus.progress import Bar, bar
 from wplus.tracking import Tracker
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from wplus.images import to_float, to_uint8
 from wplus.inversion.result import Inversion
-from wplus.inversion.whitening import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import psnr_of
+from wplus.prior import Whitened
 
 
 def scores(
@@ -30,7 +30,7 @@ def scores(
     the masks leave, as in `objective.Objective`. Terms are called by the name of their net: `identity` may be many.
 
     prior_distance  how far the styles ws (N, num_ws, w_dim) lie from what the mapping network makes, see
-                    `whitening.Whitened.distance`: about 1 for its own samples, whatever the space of the code
+                    `wplus.prior.Whitened.distance`: about 1 for its own samples, whatever the space of the code
     """
     columns = _image_scores(found, targets, terms, masks)
     columns["prior_distance"] = whitened.distance(ws)

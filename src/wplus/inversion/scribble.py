@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.inversion.mapping import map_samples
 from wplus.inversion.objective import ON_SPHERE
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Callback, Inversion
-from wplus.inversion.seeds import rng
 from wplus.latents import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.shape import Shape
+from wplus.prior import map_samples
+from wplus.seeds import rng
 
 WEIGHTS = {"l2": 10.0, "perceptual": 2.0, "shape": 30.0, "prior": 0.3}
 _NUM_SAMPLES, _PSI = 256, 0.7  # pictures that the average is taken of, and their truncation

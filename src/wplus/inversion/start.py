@@ -12,10 +12,10 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.encoding import encoded
-from wplus.inversion.mapping import map_samples
 from wplus.inversion.objective import ON_SPHERE, Objective
-from wplus.inversion.seeds import normal, rng
 from wplus.latents import Space
+from wplus.prior import map_samples
+from wplus.seeds import normal, rng
 
 STARTS = ("mean", "seed", "best_of", "encoder")
 _CHUNK_IMAGES = 16

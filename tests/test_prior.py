@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.inversion.conftest import tiny_generator
-from wplus.inversion.whitening import Whitened
+from wplus.prior import Whitened, map_samples
 
 
 def normal_before_the_leaky_relu(num: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -52,10 +52,30 @@ def test_a_direction_without_variance_is_far_but_not_infinitely():
     assert (whitened.distance(off) > whitened.distance(flat) + 1).all()
 
 
-def test_a_generators_own_w_are_near_and_the_same_every_time(stylegan):
-    whitened, again = Whitened.of(stylegan), Whitened.of(stylegan)
+def test_coordinates_lead_back_also_where_w_hardly_varies():
+    w = normal_before_the_leaky_relu(5000)[0]
+    flat = torch.cat([w, 1 + 1e-4 * torch.randn(len(w), 1)], dim=1)
+    whitened = Whitened.from_samples(flat)
+    far = 5 * torch.randn(4, 3, 7)
+    torch.testing.assert_close(whitened.from_coordinates(whitened.coordinates(far)), far, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(whitened.coordinates(whitened.from_coordinates(far)), far, atol=1e-4, rtol=1e-4)
+
+
+def test_samples_are_those_of_the_mapping_network_for_all_classes_in_turn():
+    generator = tiny_generator(c_dim=3)
+    z = torch.randn(1500, 8)
+    labels = torch.eye(3)[torch.arange(1500) % 3]
+    torch.testing.assert_close(map_samples(generator, z, None), generator.mapping(z, labels)[:, 0])
+    torch.testing.assert_close(
+        map_samples(generator, z, labels[1]), generator.mapping(z, labels[[1]].expand(1500, -1))[:, 0]
+    )
+
+
+def test_a_generators_own_w_are_near_and_the_same_every_time():
+    generator = tiny_generator()
+    whitened, again = Whitened.of(generator), Whitened.of(generator)
     assert torch.equal(whitened.basis, again.basis)
-    w = stylegan.mapping(torch.randn(2000, 8))[:, 0]
+    w = generator.mapping(torch.randn(2000, 8))[:, 0]
     assert 0.8 < whitened.distance(w).mean() < 1.2
     assert whitened.distance(2 * w).mean() > 2 * whitened.distance(w).mean()
 

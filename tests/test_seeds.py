@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wplus.inversion.seeds import NormalStream, normal, rng
+from wplus.seeds import NormalStream, normal, rng
 
 CPU = torch.device("cpu")
 
