@@ -12,7 +12,7 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
 from wplus.inversion.store import Store
-from wplus.inversion.table import Table
+from wplus.table import Table
 from wplus.tracking import Tracker
 
 SCORE = "score "  # begins the names of scores in a latent's metadata

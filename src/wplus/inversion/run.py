@@ -24,13 +24,13 @@ from wplus.inversion.result import Callback, Inversion, Progress
 from wplus.inversion.scores import check_masks, scores
 from wplus.inversion.settings import claim, describe, digest, uses_encoder
 from wplus.inversion.store import Store, output_names, pixel_digest
-from wplus.inversion.table import Table
 from wplus.inversion.truth import Truth
 from wplus.latents import Latent, Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.prior import Whitened
 from wplus.progress import Bar, bar
+from wplus.table import Table
 from wplus.tracking import Tracker
 
 

@@ -1,11 +1,11 @@
-"""Scores of inversions, image by image and on average, with bootstrap intervals: CSV, JSON, and a table to look at."""
+"""Scores of items (images, pairs of images), one by one and on average with bootstrap intervals: CSV, JSON, text."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from wplus.intervals import Mean, bootstrap_mean
 
 @dataclass(frozen=True)
 class Table:
-    """Scores by image name: name -> column -> value, every row with the same columns."""
+    """Scores by item: name -> column -> value, every row with the same columns."""
 
     rows: Mapping[str, Mapping[str, float]]
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """What identifies the item behind a name, the digest of its pixels; may be left out."""
 
     @property
     def columns(self) -> list[str]:
@@ -30,13 +32,11 @@ class Table:
 
     def write(self, folder: Path, protocol: Mapping[str, Any]) -> None:
         """table.csv (the rows) and table.json (rows, means, intervals, and how it was measured)."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", *self.columns])
-        writer.writerows([name, *row.values()] for name, row in self.rows.items())
-        atomic_write(folder / "table.csv", lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))
+        lines = [["name", *self.columns], *([name, *row.values()] for name, row in self.rows.items())]
+        write_csv(folder / "table.csv", lines)
         means = {column: {"value": mean.value, "interval": mean.interval} for column, mean in self.means().items()}
-        write_json(folder / "table.json", {"protocol": protocol, "means": means, "rows": self.rows})
+        content = {"protocol": protocol, "means": means, "rows": self.rows}
+        write_json(folder / "table.json", {**content, **({"targets": self.targets} if self.targets else {})})
 
     def __str__(self) -> str:
         lines = [f"{len(self.rows)} image(s), mean and 95 % bootstrap interval"]
@@ -45,3 +45,10 @@ class Table:
             bounds = "" if mean.interval is None else f"   {mean.interval[0]:.4g} .. {mean.interval[1]:.4g}"
             lines.append(f"  {column:<{width}} {mean.value:<10.4g}{bounds}")
         return "\n".join(lines)
+
+
+def write_csv(path: Path, lines: Sequence[Sequence[Any]]) -> None:
+    """Lines of cells, the first of them the headings; written whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    atomic_write(path, lambda file: file.write(text.getvalue().encode("utf-8", "surrogateescape")))

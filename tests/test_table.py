@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
-from wplus.inversion.table import Table
+from wplus.table import Table
 
 
 def test_files_say_the_same(tmp_path):
