@@ -1,0 +1,81 @@
+"""How real a discriminator takes the frames of a walk for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.interpolation.walk import Judges, Walk
+
+
+class Critic:
+    """Logits of a StyleGAN2 discriminator that do not depend on the batch.
+
+    Such a discriminator looks at groups: its last block appends the standard deviation over a group's images
+    (minibatch standard deviation, Karras et al. 2018, section 3), so an image's logit depends on its neighbours, and a
+    batch of nearly equal frames looks like a collapsed generator. Here every image gets the same company, real images
+    that stay the same: each image forms a group with `mbstd_group_size` - 1 of them, in turn with every such set of
+    `references`, and its logit is the mean over the sets.
+    """
+
+    def __init__(self, discriminator: Any, references: Tensor) -> None:
+        """`references`: real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (or none for 1)."""
+        if discriminator.c_dim:
+            raise UserError(
+                "The discriminator is conditional, and frames between two images have no class: leave it out "
+                "(discriminator=null), or give one that was trained without labels."
+            )
+        self.discriminator = discriminator
+        self.company = discriminator.b4.mbstd_group_size - 1
+        if self.company and (len(references) == 0 or len(references) % self.company):
+            raise UserError(
+                f"{len(references)} reference images cannot keep a discriminator company in sets of {self.company}: "
+                "their number must be a multiple of that."
+            )
+        self.references = self._before_epilogue(references) if self.company else None
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, *, batch_size: int = 64) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] -> (N,) float64 on the CPU; high is real."""
+        parts = [self._logits(self._before_epilogue(batch)) for batch in images.split(batch_size)]
+        return torch.cat(parts).double().cpu()
+
+    @torch.no_grad()
+    def _before_epilogue(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> features (N, channels, 4, 4)."""
+        x = images.contiguous(memory_format=torch.channels_last)
+        for res in self.discriminator.block_resolutions:
+            x = getattr(self.discriminator, f"b{res}")(x)
+        return x.float()
+
+    def _logits(self, x: Tensor) -> Tensor:
+        epilogue = self.discriminator.b4
+        if self.references is None:
+            return epilogue(x)[:, 0]
+        total = x.new_zeros(len(x))
+        sets = self.references.split(self.company)
+        for company in sets:
+            # Image n is in group n mod N: the first N rows are the images, then come N copies of each reference.
+            group = torch.cat([x, company.repeat_interleave(len(x), dim=0)])
+            total += epilogue(group)[: len(x), 0]
+        return total / len(sets)
+
+
+def logit(walk: Walk, judges: Judges) -> dict[str, float]:
+    """The discriminator's logit along the way, in the company of fixed real images (`Critic`); high is real.
+
+    - `logit_mean`, `logit_min`: over the way.
+    - `logit_dip`: mean of the two ends minus half way: by how much the middle looks less real than the ends.
+
+    Left out without a discriminator. A discriminator is no metric of realism in general: it was trained against this
+    generator, so compare paths of the same generator by it, nothing else.
+    """
+    if judges.critic is None:
+        return {}
+    logits = judges.critic.logits(walk.images, batch_size=judges.batch_size)
+    walk.along["logit"] = logits
+    dip = (logits[0] + logits[-1]) / 2 - logits[walk.middle].mean()
+    return {"logit_mean": float(logits.mean()), "logit_min": float(logits.min()), "logit_dip": float(dip)}

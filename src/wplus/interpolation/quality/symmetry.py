@@ -1,0 +1,19 @@
+"""Does the way back show the same pictures?"""
+
+from __future__ import annotations
+
+from wplus.interpolation.walk import Judges, Walk, even_positions
+
+
+def symmetry(walk: Walk, judges: Judges, *, num_frames: int = 9) -> dict[str, float]:
+    """`asymmetry`: largest perceptual distance between the path a to b at t and the path b to a at 1 - t.
+
+    Over `num_frames` evenly spaced t, ends included. The way back is made anew, so a path that has to be searched for
+    is searched for twice. 0 where it does not matter which point comes first; straight lines and great circles give 0
+    up to rounding.
+    """
+    if walk.back is None:
+        return {}
+    t = even_positions(num_frames)
+    there, back = judges.features(walk.at(t)), judges.features(walk.back(1 - t))
+    return {"asymmetry": float(judges.distances(there, back).max())}
