@@ -10,27 +10,57 @@ from wplus.config import build, entry_point, record_fields
 @entry_point("evaluate")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the first metric's value, for sweeps."""
+    from wplus.devices import resolve_device
+    from wplus.processes import process_group
+
+    with process_group(resolve_device(cfg["device"])) as device:
+        return evaluate(cfg, device)
+
+
+def evaluate(cfg: dict[str, Any], device: Any) -> float:
+    """What every process does; the first one prints, writes and tracks."""
     from rich import print as show
 
     import wplus
-    from wplus.devices import resolve_device
-    from wplus.evaluation.measure import Deferred, measure, report, table
+    from wplus.evaluation.bench import Bench
+    from wplus.evaluation.images import Deferred
+    from wplus.evaluation.measure import measure, report, table
     from wplus.files import ensure_folder
+    from wplus.processes import is_first
+    from wplus.progress import silent, track
+    from wplus.tracking import Tracker
 
-    device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     cfg["data"]["resolution"] = models.generator.resolution
-    real = Deferred(lambda: build(cfg["data"], split=cfg["split"]))
+    images = {
+        split: Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
+    }
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
-    with build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record_fields(cfg)) as tracker:
+    record = record_fields(cfg)
+    tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
+    with tracking as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
-        shared = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
-        measurements = list(report(measure(models, metrics, real=real, **shared), tracker))
-    show(table(measurements))
-    print(f"Result: {folder / 'result.json'}")
+        bench = Bench(
+            models,
+            images[cfg["split"]],
+            images[HELD_OUT],
+            batch_size=cfg["batch_size"],
+            device=device,
+            seed=cfg["seed"],
+            progress=track if is_first() else silent,
+            output_dir=folder,
+            cache_dir=cfg["cache_dir"],
+            tracker=tracker,
+        )
+        measurements = list(report(measure(bench, metrics), tracker))
+    if is_first():
+        show(table(measurements))
+        print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
 
+
+HELD_OUT = "held_out"
 
 if __name__ == "__main__":
     main()

@@ -18,6 +18,8 @@ class Measurement:
     protocol: dict[str, Any] = field(default_factory=dict)
     interval: tuple[float, float] | None = None
     """Lower and upper bound; `protocol["interval"]` says of what kind."""
+    meaning: str = ""
+    """One sentence for a newcomer: what the number is, and whether more or less of it is better."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -59,13 +59,23 @@ class Bar:
         return f"{self.description}: {self.done:g}/{self.total:g}, {now - self._began:.0f} s{left} {self.note}".rstrip()
 
 
-def track(items: Iterable[T], description: str, *, total: int | None = None) -> Iterator[T]:
-    """Yield from `items` under a progress bar; `total` where `items` has no length."""
+def track(
+    items: Iterable[T], description: str, *, total: float | None = None, advance: Callable[[T], float] = lambda _: 1
+) -> Iterator[T]:
+    """Yield from `items` under a progress bar; `total` where `items` has no length.
+
+    `advance` says how far an item moves the bar: with `advance=len` a bar over batches counts images.
+    """
     count = total if total is not None else len(items)  # type: ignore[arg-type]
     with Bar(description, count) as bar:
         for item in items:
             yield item
-            bar.update()
+            bar.update(advance(item))
+
+
+def silent(items: Iterable[T], description: str, **_: object) -> Iterator[T]:
+    """As `track`, but shows nothing."""
+    yield from items
 
 
 @contextmanager

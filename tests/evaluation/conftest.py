@@ -1,16 +1,19 @@
-"""Tiny stand-ins: a generator, a random extractor, a set of real images, a silent progress bar."""
+"""Tiny stand-ins: a generator, a random extractor, a set of real images, a progress bar that checks, and a bench."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from wplus.checkpoint import Models
+from wplus.evaluation.bench import Bench
 from wplus.images import to_float
 from wplus.models.stylegan2 import Generator
 
@@ -49,6 +52,11 @@ class RealImages:
     def img_channels(self) -> int:
         return self.images.shape[1]
 
+    @property
+    def digests(self) -> np.ndarray:
+        content = b"".join(hashlib.sha256(image.numpy().tobytes()).digest() for image in self.images)
+        return np.frombuffer(content, dtype=np.uint8).reshape(len(self), 32)
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -58,13 +66,15 @@ class RealImages:
         return self.images[indices], labels
 
 
-def silent(items: Iterable[Any], description: str, *, total: int) -> Iterator[Any]:
-    """Checks what a bar relies on: that the announced number is right."""
-    num = 0
+def checking(
+    items: Iterable[Any], description: str, *, total: float, advance: Callable[[Any], float] = lambda _: 1
+) -> Iterator[Any]:
+    """Shows nothing, but checks what a bar relies on: that the announced number is right."""
+    done = 0.0
     for item in items:
-        num += 1
+        done += advance(item)
         yield item
-    assert num == total, description
+    assert done == total, description
 
 
 @pytest.fixture
@@ -93,5 +103,11 @@ def conditional() -> Models:
 
 @pytest.fixture
 def shared() -> dict[str, Any]:
-    """What `measure` hands to every metric."""
-    return {"batch_size": 8, "device": "cpu", "seed": 0, "progress": silent}
+    """How the metrics of a bench compute."""
+    return {"batch_size": 8, "device": "cpu", "seed": 0, "progress": checking}
+
+
+@pytest.fixture
+def bench(models: Models, real: RealImages, shared: dict[str, Any]) -> Bench:
+    """What metrics are given; `dataclasses.replace(bench, seed=1)` is a new one with new passes."""
+    return Bench(models, real, **shared)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 import wplus
 from wplus.checkpoint import Models
 from wplus.config import build
+from wplus.evaluation.bench import Bench
 from wplus.evaluation.measure import measure
 from wplus.images import save_png
 
@@ -40,19 +41,11 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_built_and_runs(
-    repository: Path, models: Models, real: object, shared: dict, name: str
-) -> None:
+def test_every_metric_is_built_and_runs(repository: Path, bench: Bench, name: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         overrides = [f"metrics=[{name}]", "model=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
     assert set(cfg["metrics"]) == {name}
-    small = (
-        {"num_generated": 10, "num_groups": 0, "floor": "none", "cache_dir": None}
-        if name == "fd"
-        else {"num_samples": 4}
-    )
-    metric = build(cfg["metrics"][name] | small)
-    del shared["device"]
-    (measurement,) = measure(models, {name: metric}, real=real, **shared)
+    small = {"num_generated": 10, "num_groups": 0, "floor": "none"} if name == "fd" else {"num_samples": 4}
+    (measurement,) = measure(bench, {name: build(cfg["metrics"][name] | small)})
     assert measurement.name == f"{name}_effnet_lite0"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,10 +8,13 @@ import pytest
 import scipy.linalg
 import torch
 
-from wplus.checkpoint import Models
 from wplus.errors import UserError
-from wplus.evaluation.frechet import frechet, frechet_distance
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.frechet import FrechetDistance, frechet_distance
+from wplus.evaluation.measure import measure
+from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import FeatureStatistics
+from wplus.measurement import Measurement
 
 
 def statistics_of(features: torch.Tensor) -> FeatureStatistics:
@@ -57,71 +60,54 @@ def test_a_set_has_no_distance_from_itself() -> None:
     assert 0 <= frechet_distance(a, a) < 1e-6
 
 
-def measured(models: Models, real: Any, extractor: Any, shared: dict[str, Any], **options: Any) -> dict[str, Any]:
+def measured(bench: Bench, extractor: Any, **options: Any) -> dict[str, Measurement]:
     options = {"num_generated": 24, "num_groups": 3, **options}
-    return {m.name: m for m in frechet(models, real=real, extractor=extractor, **shared, **options)}
+    metric = FrechetDistance(extractor=extractor, **options)
+    return {m.name: m for m in measure(bench, {"fd": metric})}
 
 
-def test_names_and_protocol(models: Models, real: Any, extractor: Any, shared: dict[str, Any]) -> None:
-    found = measured(models, real, extractor, shared, truncation_psi=0.7)
+def test_names_and_protocol(bench: Bench, extractor: Any) -> None:
+    found = measured(bench, extractor, truncation_psi=0.7)
     assert list(found) == ["fd_random_conv", "fd_random_conv_real_halves"]
     protocol = found["fd_random_conv"].protocol
     expected = {
-        "extractor": "random_conv", "num_real": 40, "num_generated": 24, "data": real.fingerprint, "seed": 0,
+        "extractor": "random_conv", "num_real": 40, "num_generated": 24, "data": bench.real.fingerprint, "seed": 0,
         "truncation_psi": 0.7, "noise_mode": "const", "mirror": "none", "weights": "moving average",
-        "generator": models.fingerprint,
+        "generator": bench.models.fingerprint,
     }  # fmt: skip
     assert expected.items() <= protocol.items()
     low, high = found["fd_random_conv"].interval
     assert low <= found["fd_random_conv"].value <= high
+    assert found["fd_random_conv_real_halves"].protocol["num_real"] == 20
 
 
-def test_the_whole_metric_against_numpy(models: Models, real: Any, extractor: Any, shared: dict[str, Any]) -> None:
-    from wplus.evaluation.sampler import generated_images
-
-    images = torch.cat(list(generated_images(models.generator, num=24, batch_size=5, seed=0, device="cpu")))
-    expected = slow_distance(statistics_of(extractor(real.images)), statistics_of(extractor(images)))
-    value = measured(models, real, extractor, shared, num_groups=0)["fd_random_conv"].value
+def test_the_whole_metric_against_scipy(bench: Bench, extractor: Any) -> None:
+    images = generate(bench.models.generator, range(24), seed=0)
+    expected = slow_distance(statistics_of(extractor(bench.real.images)), statistics_of(extractor(images)))
+    value = measured(bench, extractor, num_groups=0)["fd_random_conv"].value
     assert value == pytest.approx(expected, rel=1e-6)
 
 
-def test_order_and_batch_size_change_nothing(models: Models, real: Any, extractor: Any, shared: dict[str, Any]) -> None:
-    value = measured(models, real, extractor, shared)["fd_random_conv"].value
-    real.images = real.images[torch.randperm(40)]
-    other = measured(models, real, extractor, shared | {"batch_size": 5})["fd_random_conv"].value
-    assert other == pytest.approx(value, rel=1e-6)
+def test_order_and_batch_size_change_nothing(bench: Bench, extractor: Any) -> None:
+    found = measured(bench, extractor, mirror="x", num_real=25)
+    bench.real.images = bench.real.images[torch.randperm(40)]
+    others = measured(replace(bench, batch_size=5), extractor, mirror="x", num_real=25)
+    for name, measurement in found.items():
+        assert others[name].value == pytest.approx(measurement.value, rel=1e-6)
+        assert (others[name].interval or (0,)) == pytest.approx(measurement.interval or (0,), rel=1e-6)
 
 
-def test_mirror_doubles_the_real_images(models: Models, real: Any, extractor: Any, shared: dict[str, Any]) -> None:
-    found = measured(models, real, extractor, shared, mirror="x", num_groups=0)["fd_random_conv"]
-    real.images = torch.cat([real.images, real.images.flip(3)])
-    both = measured(models, real, extractor, shared, num_groups=0)["fd_random_conv"]
+def test_mirror_doubles_the_real_images(bench: Bench, extractor: Any) -> None:
+    found = measured(bench, extractor, mirror="x", num_groups=0)["fd_random_conv"]
+    bench.real.images = torch.cat([bench.real.images, bench.real.images.flip(3)])
+    both = measured(replace(bench), extractor, num_groups=0)["fd_random_conv"]
     assert found.value == pytest.approx(both.value, rel=1e-9)
     assert found.protocol["num_real"] == 80
 
 
-def test_real_statistics_are_kept_for_their_key_only(
-    models: Models, real: Any, extractor: Any, shared: dict[str, Any], tmp_path: Path
-) -> None:
-    def run(**options: Any) -> int:
-        real.num_read = 0
-        measured(models, real, extractor, shared, cache_dir=str(tmp_path), **options)
-        return real.num_read
-
-    assert [run(), run(), run(mirror="x"), run(num_real=20)] == [40, 0, 40, 20]
-    extractor.scale = 2.0
-    assert run() == 40
-    real.fingerprint = "fedcba9876543210"
-    assert [run(), run()] == [40, 0]
-
-
-def test_the_jackknife_covers_the_spread_of_seeds(
-    models: Models, real: Any, extractor: Any, shared: dict[str, Any]
-) -> None:
+def test_the_jackknife_covers_the_spread_of_seeds(bench: Bench, extractor: Any) -> None:
     options = {"num_generated": 200, "num_groups": 10, "floor": "none"}
-    runs = [
-        measured(models, real, extractor, shared | {"seed": seed, "batch_size": 100}, **options) for seed in range(6)
-    ]
+    runs = [measured(replace(bench, seed=seed, batch_size=100), extractor, **options) for seed in range(6)]
     found = [run["fd_random_conv"] for run in runs]
     spread = np.std([m.value for m in found], ddof=1)
     reach = np.mean([(m.interval[1] - m.interval[0]) / 2 for m in found])
@@ -135,16 +121,18 @@ def test_the_jackknife_covers_the_spread_of_seeds(
         ({"num_groups": 1}, "num_groups=1"),
         ({"mirror": "y"}, "mirror=y .*none, x"),
         ({"floor": "sea"}, "floor=sea .*none, halves"),
-        ({"num_real": 41}, "41 real images is not possible: at least 4, at most the 40 given"),
+        ({"num_real": 41}, "41 real images cannot be measured: at least 1, at most the 40 given"),
+        ({"num_real": 3}, "3 real images is not possible: at least 4"),
+        ({"noise_mode": "loud"}, "noise_mode=loud .*const, random, none"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(
-    models: Models, real: Any, extractor: Any, shared: dict[str, Any], options: dict[str, Any], word: str
+    bench: Bench, extractor: Any, options: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(UserError, match=word):
-        measured(models, real, extractor, shared, **options)
+        measured(bench, extractor, **options)
 
 
-def test_no_data_is_refused(models: Models, extractor: Any, shared: dict[str, Any]) -> None:
+def test_no_data_is_refused(bench: Bench, extractor: Any) -> None:
     with pytest.raises(UserError, match="0 real images"):
-        measured(models, None, extractor, shared)
+        measured(replace(bench, real=None), extractor)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,51 +11,43 @@ from rich.console import Console
 
 from wplus.checkpoint import Models
 from wplus.errors import UserError
-from wplus.evaluation.measure import Deferred, check_images, measure, report, table
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.measure import measure, report, table
 from wplus.measurement import Measurement
 from wplus.tracking import Sink, Tracker
 
 
-def constant(models: Models, *, value: float, **shared: Any) -> Iterator[Measurement]:
-    yield Measurement(
-        "constant", value, {"seed": shared["seed"], "batch_size": shared["batch_size"]}, (value - 1, value + 1)
-    )
+def constant(bench: Bench, *, value: float) -> Iterator[Measurement]:
+    yield Measurement("constant", value, {"seed": bench.seed}, (value - 1, value + 1))
 
 
-def test_measurements_come_one_by_one_with_their_time(models: Models) -> None:
-    def broken(models: Models, **shared: Any) -> Iterator[Measurement]:
+def test_measurements_come_one_by_one_with_their_time(bench: Bench) -> None:
+    def broken(bench: Bench) -> Iterator[Measurement]:
         yield Measurement("first", 1.0)
         raise RuntimeError("stop")
 
-    stream = measure(models, {"a": broken}, real=None, batch_size=4)
+    stream = measure(bench, {"a": broken})
     assert next(stream).protocol["seconds"] >= 0
     with pytest.raises(RuntimeError, match="stop"):
         next(stream)
 
 
-def test_every_metric_gets_what_is_shared(models: Models) -> None:
-    import functools
+def test_functions_and_objects_are_metrics_and_all_plan_before_the_first_measures(bench: Bench) -> None:
+    happened = []
 
-    metrics = {"a": functools.partial(constant, value=1.0), "b": functools.partial(constant, value=2.0)}
-    found = list(measure(models, metrics, real=None, batch_size=4, seed=7))
-    assert [m.value for m in found] == [1.0, 2.0]
+    class Metric:
+        def plan(self, bench: Bench) -> None:
+            happened.append("plan")
+
+        def __call__(self, bench: Bench) -> Iterator[Measurement]:
+            happened.append("measure")
+            yield from constant(bench, value=2.0)
+
+    metrics = {"a": functools.partial(constant, value=1.0), "b": Metric(), "c": Metric()}
+    found = list(measure(replace(bench, seed=7), metrics))
+    assert [m.value for m in found] == [1.0, 2.0, 2.0]
     assert found[0].protocol["seed"] == 7
-    assert found[0].protocol["batch_size"] == 4
-
-
-def test_data_of_another_size_is_refused(models: Models, real: Any) -> None:
-    check_images(models.generator, real)
-    real.images = real.images[:, :, :8, :8]
-    with pytest.raises(UserError, match="16 px with 3 channels and the data has 8 px with 3"):
-        check_images(models.generator, real)
-
-
-def test_deferred_images_are_read_once_and_only_when_needed(real: Any) -> None:
-    reads = []
-    deferred = Deferred(lambda: reads.append(1) or real)
-    assert not reads
-    assert (len(deferred), deferred.resolution, deferred.fingerprint) == (40, 16, real.fingerprint)
-    assert len(reads) == 1
+    assert happened == ["plan", "plan", "measure", "measure"]
 
 
 def test_report_logs_each_measurement_and_a_table() -> None:
@@ -77,12 +71,12 @@ def test_report_logs_each_measurement_and_a_table() -> None:
 
 def test_an_empty_batch_is_refused(models: Models) -> None:
     with pytest.raises(UserError, match="batch_size=0"):
-        next(measure(models, {"a": constant}, real=None, batch_size=0))
+        Bench(models, batch_size=0)
 
 
 def test_a_checkpoint_without_generator_is_refused() -> None:
     with pytest.raises(UserError, match="no generator"):
-        next(measure(Models(), {"a": constant}, real=None, batch_size=4))
+        next(measure(Bench(Models()), {"a": constant}))
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:

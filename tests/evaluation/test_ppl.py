@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation import sampler
+from wplus.evaluation.bench import Bench
 from wplus.evaluation.ppl import box_filtered, cropped, ppl
 from wplus.measurement import Measurement
 from wplus.models.layers import set_bf16_resolutions
@@ -65,7 +66,7 @@ class ModelsOf:
 
 
 def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = None, **options: Any) -> Measurement:
-    (measurement,) = ppl(models, distance=distance or SquaredL2(), **shared, **options)
+    (measurement,) = ppl(Bench(models, **shared), distance=distance or SquaredL2(), **options)
     return measurement
 
 

@@ -6,7 +6,8 @@ import torch
 from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.sampler import generated_images, noise_maps, normal, random_labels, uniform
+from wplus.evaluation.passes import Sampling
+from wplus.evaluation.sampler import generate, noise_maps, normal, ordered_labels, random_labels, uniform
 
 
 def test_rows_depend_on_seed_and_index_alone() -> None:
@@ -35,10 +36,10 @@ def test_noise_of_a_sample_does_not_depend_on_its_neighbours() -> None:
 
 
 @pytest.mark.parametrize("noise_mode", ["const", "random", "none"])
-def test_images_do_not_depend_on_the_batch_size(models: Models, noise_mode: str) -> None:
-    options = {"num": 11, "seed": 5, "device": "cpu", "noise_mode": noise_mode}
-    one = torch.cat(list(generated_images(models.generator, batch_size=1, **options))).int()
-    many = torch.cat(list(generated_images(models.generator, batch_size=4, **options))).int()
+def test_images_do_not_depend_on_their_batch(models: Models, noise_mode: str) -> None:
+    options = {"sampling": Sampling(noise_mode=noise_mode), "seed": 5}
+    one = torch.cat([generate(models.generator, [index], **options) for index in range(11)]).int()
+    many = generate(models.generator, range(11), **options).int()
     assert one.shape == (11, 3, 16, 16)
     # Another batch size may use another kernel, and a value on the edge may round the other way.
     assert (one - many).abs().max() <= 1
@@ -46,36 +47,42 @@ def test_images_do_not_depend_on_the_batch_size(models: Models, noise_mode: str)
 
 
 def test_noise_modes_differ_and_random_is_reproducible(models: Models) -> None:
-    options = {"num": 4, "seed": 5, "device": "cpu", "batch_size": 4}
     images = {
-        mode: next(generated_images(models.generator, noise_mode=mode, **options)) for mode in ("const", "random")
+        mode: generate(models.generator, range(4), sampling=Sampling(noise_mode=mode), seed=5)
+        for mode in ("const", "random")
     }
     assert not torch.equal(images["const"], images["random"])
     torch.manual_seed(99)
-    assert torch.equal(next(generated_images(models.generator, noise_mode="random", **options)), images["random"])
+    again = generate(models.generator, range(4), sampling=Sampling(noise_mode="random"), seed=5)
+    assert torch.equal(again, images["random"])
 
 
 def test_truncation_reaches_the_mapping_network(models: Models) -> None:
-    options = {"num": 3, "seed": 0, "device": "cpu", "batch_size": 3}
-    mean = next(generated_images(models.generator, truncation_psi=0.0, **options))
+    mean = generate(models.generator, range(3), sampling=Sampling(truncation_psi=0.0), seed=0)
     assert torch.equal(mean[0], mean[1])
 
 
-def test_labels_follow_those_of_the_data(conditional: Models, real: object) -> None:
-    real.labels = torch.eye(3)[torch.tensor([0] * 30 + [1] * 10)]
-    labels = random_labels(conditional.generator, real, 0, range(2000))
+def test_labels_follow_those_of_the_data_in_whatever_order_they_stand(conditional: Models) -> None:
+    given = torch.eye(3)[torch.tensor([0] * 30 + [1] * 10)]
+    labels = random_labels(conditional.generator, ordered_labels(given), 0, range(2000))
     torch.testing.assert_close(labels.mean(dim=0), torch.tensor([0.75, 0.25, 0.0]), atol=0.03, rtol=0)
-    assert torch.equal(random_labels(conditional.generator, real, 0, [17]), labels[17:18])
+    assert torch.equal(random_labels(conditional.generator, ordered_labels(given), 0, [17]), labels[17:18])
+    shuffled = ordered_labels(given[torch.randperm(40)])
+    assert torch.equal(random_labels(conditional.generator, shuffled, 0, range(2000)), labels)
 
 
-def test_a_conditional_generator_needs_labels(conditional: Models, real: object) -> None:
+def test_a_conditional_generator_needs_labels(conditional: Models) -> None:
     with pytest.raises(UserError, match="conditional on 3 classes and the data has no labels"):
-        random_labels(conditional.generator, real, 0, range(2))
-    real.labels = torch.eye(2)[torch.zeros(40, dtype=torch.long)]
+        random_labels(conditional.generator, None, 0, range(2))
     with pytest.raises(UserError, match="labels of 2 classes"):
-        random_labels(conditional.generator, real, 0, range(2))
+        random_labels(conditional.generator, torch.eye(2), 0, range(2))
 
 
 def test_nothing_to_sample_is_refused() -> None:
     with pytest.raises(UserError, match="0 images in batches of 4"):
         sampler.index_batches(0, 4)
+
+
+def test_an_unknown_noise_mode_is_refused() -> None:
+    with pytest.raises(UserError, match="noise_mode=loud is not known; allowed are const, random, none"):
+        sampler.check_sampling(Sampling(noise_mode="loud"))

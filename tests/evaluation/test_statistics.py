@@ -1,17 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from wplus.evaluation.statistics import (
-    FeatureStatistics,
-    GroupedStatistics,
-    cached_statistics,
-    jackknife_interval,
-)
+import wplus.evaluation.statistics as statistics_module
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
 
 
 def statistics_of(features: torch.Tensor, batch_size: int = 7) -> FeatureStatistics:
@@ -44,61 +38,51 @@ def test_union_and_rest() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_groups_are_dealt_in_turn(batch_size: int) -> None:
-    features = torch.randn(22, 6)
-    grouped = GroupedStatistics(4, 6)
-    for batch in features.split(batch_size):
-        grouped.add(batch)
+@pytest.mark.parametrize("rows_at_once", [2, 512])
+def test_groups_are_dealt_by_row(monkeypatch: pytest.MonkeyPatch, batch_size: int, rows_at_once: int) -> None:
+    monkeypatch.setattr(statistics_module, "ROWS_AT_ONCE", rows_at_once)
+    features, grouped = torch.randn(22, 6), GroupedStatistics(4)
+    grouped.begin(6, 22, "cpu")
+    for rows in torch.randperm(22).split(batch_size):
+        grouped.add(features[rows], rows)
+    grouped.merge()
     for index, group in enumerate(grouped.groups):
         assert group.num == len(features[index::4])
         torch.testing.assert_close(group.total, features[index::4].double().sum(dim=0))
+        torch.testing.assert_close(group.outer, features[index::4].double().T @ features[index::4].double())
+    torch.testing.assert_close(grouped.whole.covariance, statistics_of(features).covariance)
 
 
-# Cache
+def test_a_block_of_rows_stays_together() -> None:
+    features, grouped = torch.randn(12, 6), GroupedStatistics(2, block=2)
+    grouped.begin(6, 12, "cpu")
+    grouped.add(features, torch.arange(12))
+    grouped.merge()
+    expected = features[[0, 1, 4, 5, 8, 9]].double().sum(dim=0)
+    torch.testing.assert_close(grouped.groups[0].total, expected)
+    assert grouped.key != GroupedStatistics(2).key
 
 
-def test_statistics_are_computed_once(tmp_path: Path) -> None:
-    statistics, calls = [statistics_of(torch.randn(9, 3)), statistics_of(torch.randn(5, 3))], []
-    compute = lambda: calls.append(1) or statistics  # noqa: E731
-    key = {"data": "abc", "num": 3}
-    cached_statistics(tmp_path, key, compute)
-    again = cached_statistics(tmp_path, key, compute)
-    assert len(calls) == 1
-    for one, other in zip(statistics, again, strict=True):
+def test_few_large_products_are_made_of_many_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(FeatureStatistics, "add", lambda self, features: sizes.append(len(features)))
+    grouped = GroupedStatistics(4)
+    grouped.begin(2, 4096, "cpu")
+    for rows in torch.arange(4096).split(16):
+        grouped.add(torch.zeros(16, 2), rows)
+    assert sizes == [512] * 8
+
+
+def test_content_survives_as_arrays() -> None:
+    grouped, copy = GroupedStatistics(3), GroupedStatistics(3)
+    grouped.begin(6, 10, "cpu")
+    grouped.add(torch.randn(10, 6), torch.arange(10))
+    grouped.merge()
+    copy.restore(grouped.arrays())
+    for one, other in zip(grouped.groups, copy.groups, strict=True):
         assert one.num == other.num
         assert torch.equal(one.total, other.total)
         assert torch.equal(one.outer, other.outer)
-    cached_statistics(tmp_path, key | {"num": 4}, compute)
-    cached_statistics(None, key, compute)
-    assert len(calls) == 3
-
-
-@pytest.mark.parametrize("damage", [b"", b"nonsense", "half"])
-def test_a_damaged_file_is_made_again(tmp_path: Path, damage: bytes | str) -> None:
-    expected = [statistics_of(torch.randn(9, 3))]
-    cached_statistics(tmp_path, {"a": 1}, lambda: expected)
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage == "half" else damage)
-    found = cached_statistics(tmp_path, {"a": 1}, lambda: expected)
-    assert torch.equal(found[0].outer, expected[0].outer)
-    assert cached_statistics(tmp_path, {"a": 1}, lambda: [])[0].num == 9
-
-
-def test_the_cache_is_never_unpickled(tmp_path: Path) -> None:
-    """An array of objects would run code when it is loaded; it counts as damage."""
-
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "sprung",))
-
-    cached_statistics(tmp_path, {"a": 1}, lambda: [statistics_of(torch.randn(9, 3))])
-    (path,) = tmp_path.iterdir()
-    with np.load(path) as arrays:
-        content = dict(arrays)
-    np.savez(path, **(content | {"nums": np.array([Trap()], dtype=object)}))
-    made = cached_statistics(tmp_path, {"a": 1}, lambda: [statistics_of(torch.randn(5, 3))])
-    assert made[0].num == 5
-    assert not (tmp_path / "sprung").exists()
 
 
 # Intervals

@@ -133,6 +133,14 @@ class ImageSet:
         """Width of a label, 0 without labels."""
         return 0 if self.labels is None else self.labels.shape[1]
 
+    @property
+    def digests(self) -> np.ndarray:
+        """(N, 32) uint8: the SHA-256 of each image's content, the same wherever it stands in a set; hashed anew."""
+        if isinstance(self.images, LazyImages):
+            return self.images.digests
+        content = b"".join(map(image_digest, self.images.numpy()))
+        return np.frombuffer(content, dtype=np.uint8).reshape(len(self), -1)
+
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W) and labels float32 (B, c_dim) at `indices` int64 (B,)."""
         return self.request(indices)()
@@ -186,9 +194,8 @@ def image_digest(pixels: np.ndarray) -> bytes:
 
 def _fingerprint(image_set: ImageSet) -> str:
     # Hashed image by image, so that a lazily decoded set has the fingerprint of the same set in memory.
-    images, total = image_set.images, hashlib.sha256(repr(tuple(image_set.images.shape)).encode())
-    digests = images.digests if isinstance(images, LazyImages) else map(image_digest, images.numpy())
-    for digest in digests:
+    total = hashlib.sha256(repr(tuple(image_set.images.shape)).encode())
+    for digest in image_set.digests:
         total.update(bytes(digest))
     if image_set.labels is not None:
         total.update(image_set.labels.contiguous().numpy())

@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.evaluation.measure import Images, Progress, check_images, generator_protocol
-from wplus.evaluation.sampler import generated_images, index_batches
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, cached_statistics, jackknife_interval
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.names import frechet_name
+from wplus.evaluation.passes import Collected, Pass, Sampling
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
 from wplus.measurement import Measurement
-from wplus.progress import track
+
+MEANING = "How far the generated images are from the real ones as sets: their features' means and spreads; 0 is equal."
+FLOOR_MEANING = (
+    "The same distance between two halves of the real images: no generator can be expected to beat it by much."
+)
 
 
 class FrechetReference:
@@ -47,108 +51,68 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     return FrechetReference(a).distance(b)
 
 
-def frechet(
-    models: Any,
-    *,
-    real: Images | None,
-    extractor: Any,
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    progress: Progress = track,
-    num_generated: int = 50_000,
-    num_real: int | None = None,
-    mirror: str = "none",
-    floor: str = "halves",
-    num_groups: int = 10,
-    cache_dir: str | None = None,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: str = "const",
-) -> Iterator[Measurement]:
-    """Yield `fd_<extractor>` of the real images against `num_generated` images, and a yardstick for it.
+class FrechetDistance:
+    """Metric: the Fréchet distance of the real images from `num_generated` images, and a yardstick for it.
 
-    `num_real` None takes all real images, a number that many of them, drawn once and for all. `mirror` "x" adds every
-    real image flipped left to right, for generators that were trained with flips. Statistics of real images are kept in
-    `cache_dir` (None: nowhere). The interval is that of the sampled generated images (jackknife over `num_groups`
-    groups; 0 for none), the real ones taken as given. All Fréchet distances are biased upwards by small numbers:
-    `floor` "halves" also yields the distance between two random halves of the real images,
-    `fd_<extractor>_real_halves`, which is what the same data scores against itself at half the number.
+    Args:
+        extractor: see `wplus.evaluation.extractors`; its name is part of the result's, see `wplus.evaluation.names`.
+        num_generated: all Fréchet distances are biased upwards by small numbers; compare at equal ones only.
+        num_real: of the real images; None takes all.
+        mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
+        floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images: what the
+            same data scores against itself at half the number. "none" does not.
+        num_groups: of generated images, for the interval (jackknife; the real images taken as given); 0: no interval.
+        truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
-    _check(num_generated=num_generated, num_groups=num_groups, floor=floor)
-    if real is not None:
-        check_images(models.generator, real)
-    extractor = extractor.to(device)
-    computing = {"batch_size": batch_size, "device": device, "progress": progress}
-    halves = real_halves(real, extractor, num_real=num_real, mirror=mirror, cache_dir=cache_dir, **computing)
-    sampling = {"truncation_psi": truncation_psi, "truncation_cutoff": truncation_cutoff, "noise_mode": noise_mode}
-    count = {"num_generated": num_generated, "seed": seed}
-    groups = _generated_groups(
-        models.generator, extractor, real=real, num_groups=num_groups, **count, **computing, **sampling
-    )
 
-    value, interval = _with_interval(FrechetReference(halves[0] + halves[1]), groups)
-    method = {} if interval is None else {"interval": f"95 %, jackknife over {num_groups} groups of generated images"}
-    data = extractor.protocol | {"data": real.fingerprint, "mirror": mirror}  # type: ignore[union-attr]
-    counts = {"num_real": halves[0].num + halves[1].num, **count}
-    protocol = data | counts | generator_protocol(models, **sampling) | method
-    yield Measurement(f"fd_{extractor.name}", value, protocol, interval)
-    if floor == "halves":
-        protocol = data | {"num_real": halves[0].num, "num_other_real": halves[1].num}
-        yield Measurement(f"fd_{extractor.name}_real_halves", frechet_distance(*halves), protocol)
+    def __init__(
+        self,
+        *,
+        extractor: Any,
+        num_generated: int = 50_000,
+        num_real: int | None = None,
+        mirror: str = "none",
+        floor: str = "halves",
+        num_groups: int = 10,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+    ) -> None:
+        _check(num_generated=num_generated, num_groups=num_groups, floor=floor)
+        self.extractor, self.num_generated, self.num_groups, self.floor = extractor, num_generated, num_groups, floor
+        self.real = {"num": num_real, "mirror": mirror}
+        self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
+    def plan(self, bench: Bench) -> None:
+        """Ask for the statistics of both sides."""
+        self._requests(*self._passes(bench))
 
-def real_halves(
-    real: Images | None,
-    extractor: Any,
-    *,
-    num_real: int | None = None,
-    mirror: str = "none",
-    cache_dir: str | None = None,
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    progress: Progress = track,
-) -> list[FeatureStatistics]:
-    """Statistics of two random halves of the real images, on the CPU; a flipped copy stays with its original."""
-    rows = _chosen(real, num_real)
-    _known("mirror", mirror, ("none", "x"))
-    assert real is not None
+    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+        """Yield the distance, then its floor."""
+        real, generated = self._passes(bench)
+        halves, groups = (request.value.groups for request in self._requests(real, generated))
+        name = frechet_name(self.extractor.name, real.protocol, generated.protocol)
+        value, interval = _with_interval(FrechetReference(halves[0] + halves[1]), groups)
+        method = {"interval": f"95 %, jackknife over {self.num_groups} groups of generated images"} if interval else {}
+        protocol = self.extractor.protocol | real.protocol | generated.protocol | method
+        yield Measurement(name, value, protocol, interval, meaning=MEANING)
+        if self.floor == "halves":
+            counts = {"num_real": halves[0].num, "num_other_real": halves[1].num}
+            protocol = self.extractor.protocol | real.protocol | counts
+            floor = frechet_distance(*halves)
+            yield Measurement(f"{name}_real_halves", floor, protocol, meaning=FLOOR_MEANING)
 
-    def compute() -> list[FeatureStatistics]:
-        halves = [FeatureStatistics.empty(extractor.dim, device) for _ in range(2)]
-        parts = zip(halves, rows.chunk(2), strict=True)
-        batches = [(half, batch) for half, part in parts for batch in part.split(batch_size)]
-        for half, batch in progress(batches, "Features of real images", total=len(batches)):
-            images = real.batch(batch)[0].to(device)
-            half.add(extractor(images))
-            if mirror == "x":
-                half.add(extractor(images.flip(3)))
-        return [half.cpu() for half in halves]
+    def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
+        real = bench.real_images(**self.real)
+        if real.num < 4 * real.copies:
+            raise UserError(f"A Fréchet distance of {real.num} real images is not possible: at least 4 are needed.")
+        return real, bench.generated(self.num_generated, self.sampling)
 
-    key = {"data": real.fingerprint, "num": len(rows), "size": real.resolution, "mirror": mirror, **extractor.protocol}
-    return cached_statistics(cache_dir, key, compute)
-
-
-def _chosen(real: Images | None, num_real: int | None) -> Tensor:
-    """Numbers of the real images to measure, in random order; no seed, because all runs share their statistics."""
-    num = 0 if real is None else len(real)
-    wanted = num if num_real is None else num_real
-    if not 4 <= wanted <= num:
-        raise UserError(
-            f"A Fréchet distance of {wanted} real images is not possible: at least 4, at most the {num} given."
+    def _requests(self, real: Pass, generated: Pass) -> tuple[Collected, Collected]:
+        return (
+            real.collect(self.extractor, GroupedStatistics(2, block=real.copies)),
+            generated.collect(self.extractor, GroupedStatistics(max(self.num_groups, 1))),
         )
-    return torch.randperm(num, generator=torch.Generator().manual_seed(0))[:wanted]
-
-
-def _generated_groups(generator: Any, extractor: Any, *, num_generated: int, num_groups: int, progress: Progress,
-                      batch_size: int, device: Any, **sampling: Any) -> list[FeatureStatistics]:  # fmt: skip
-    """Statistics of generated images, dealt to groups (one where no interval is wanted), on the CPU."""
-    groups = GroupedStatistics(max(num_groups, 1), extractor.dim, device)
-    images = generated_images(generator, num=num_generated, batch_size=batch_size, device=device, **sampling)
-    num_batches = len(index_batches(num_generated, batch_size))
-    for batch in progress(images, "Features of generated images", total=num_batches):
-        groups.add(extractor(batch))
-    return [group.cpu() for group in groups.groups]
 
 
 def _with_interval(
@@ -168,9 +132,5 @@ def _check(*, num_generated: int, num_groups: int, floor: str) -> None:
             f"num_groups={num_groups} does not fit num_generated={num_generated}: 0 groups (no interval), or from "
             "2 groups with at least 2 images each."
         )
-    _known("floor", floor, ("none", "halves"))
-
-
-def _known(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"{name}={value} is not known; allowed are {', '.join(allowed)}.")
+    if floor not in ("none", "halves"):
+        raise UserError(f"floor={floor} is not known; allowed are none, halves.")

@@ -1,92 +1,43 @@
-"""The loop that runs metrics one after another.
+"""The loop that runs metrics: first all plan, then all measure, so that what they need alike is computed once.
 
-A metric is a generator function `metric(models, *, real, batch_size, device, seed, progress, **options)` that yields
-`Measurement`s; whoever calls decides what to print and where to log. A new metric is one such function and one file in
-configs/metrics/.
+A metric is a callable `metric(bench)` that yields `Measurement`s; whoever calls decides what to print and where to
+log. It is a partial of a function, or an object with `__call__(bench)` and `plan(bench)`; in `plan` it asks for what it
+will read of the images (`bench.generated(...).collect(...)`). A new metric is one such function or class and one file
+in configs/metrics/.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from wplus.errors import UserError
+from wplus.evaluation.bench import Bench
 from wplus.measurement import Measurement
-from wplus.progress import track
 from wplus.tracking import Tracker
 
-
-class Images(Protocol):
-    """What metrics need of a set of real images (wplus.data.ImageSet)."""
-
-    fingerprint: str
-    resolution: int
-    img_channels: int
-    labels: Tensor | None
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
-
-
-class Deferred:
-    """Images that are read when a metric first asks for them: most path lengths need none."""
-
-    def __init__(self, read: Callable[[], Images]) -> None:
-        self._images = functools.cache(read)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._images(), name)
-
-    def __len__(self) -> int:
-        return len(self._images())
-
-
-Progress = Callable[..., Iterator[Any]]
-"""(items, description, *, total) -> the same items, under a progress bar."""
+Metric = Callable[[Bench], Iterator[Measurement]]
 _SHOWN = ("extractor", "distance", "num_real", "num_other_real", "num_generated", "num_samples", "truncation_psi",
           "noise_mode", "seed", "weights", "seconds")  # fmt: skip
-Metric = Callable[..., Iterator["Measurement"]]
 
 
-def measure(
-    models: Any,
-    metrics: Mapping[str, Metric],
-    *,
-    real: Images | None,
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    progress: Progress = track,
-) -> Iterator[Measurement]:
-    """Run every metric on `models` and yield its measurements as they come; protocols get the seconds it took."""
-    if models.generator is None:
+def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement]:
+    """Run every metric and yield its measurements as they come; protocols get the seconds it took.
+
+    What several metrics share is part of the seconds of the first that needs it.
+    """
+    if bench.models.generator is None:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
-    shared = {"real": real, "batch_size": batch_size, "device": device, "seed": seed, "progress": progress}
+    for metric in metrics.values():
+        if hasattr(metric, "plan"):
+            metric.plan(bench)
     for metric in metrics.values():
         began = time.perf_counter()
-        for measurement in metric(models, **shared):
+        for measurement in metric(bench):
             seconds = round(time.perf_counter() - began, 2)
             yield replace(measurement, protocol=measurement.protocol | {"seconds": seconds})
-
-
-def check_images(generator: Any, real: Images) -> None:
-    """UserError unless real and generated images have the same size and channels."""
-    ours, theirs = (generator.resolution, generator.img_channels), (real.resolution, real.img_channels)
-    if ours != theirs:
-        raise UserError(
-            f"The generator makes images of {ours[0]} px with {ours[1]} channels and the data has {theirs[0]} px "
-            f"with {theirs[1]}; they must be equal."
-        )
 
 
 def report(measurements: Iterable[Measurement], tracker: Tracker) -> Iterator[Measurement]:
@@ -98,14 +49,6 @@ def report(measurements: Iterable[Measurement], tracker: Tracker) -> Iterator[Me
         rows.append([m.name, m.value, low, high, in_words(m.protocol)])
         yield m
     tracker.table("evaluation/metrics", ["metric", "value", "low", "high", "protocol"], rows)
-
-
-def generator_protocol(models: Any, **sampling: Any) -> dict[str, Any]:
-    """What a protocol says of the generator: its fingerprint, whether the weights are an average, how it is sampled."""
-    metadata = models.metadata or {}
-    # Our checkpoints say "weights"; what is read from NVlabs' pickles says which of the file's generators it is.
-    weights = metadata.get("weights") or metadata.get("generator") or "as stored in the file"
-    return {"generator": models.fingerprint, "weights": weights, **sampling}
 
 
 def table(measurements: Iterable[Measurement]) -> Any:

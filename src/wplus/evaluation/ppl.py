@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from wplus import geometry
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.measure import Images, Progress, generator_protocol
+from wplus.evaluation.bench import Bench, generator_protocol
 from wplus.intervals import bootstrap_interval, kept_mean
 from wplus.measurement import Measurement
-from wplus.progress import track
 
 MAX_PX = 256
 
@@ -45,16 +44,11 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
 
 
 def ppl(
-    models: Any,
+    bench: Bench,
     *,
     distance: Any,
     space: str,
     sampling: str,
-    real: Images | None = None,
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    progress: Progress = track,
     num_samples: int = 50_000,
     epsilon: float = 1e-4,
     crop: str = "none",
@@ -68,12 +62,12 @@ def ppl(
     definition); "const" uses the generator's own. The interval is a bootstrap over pairs, the percentiles included.
     """
     _check(space=space, sampling=sampling, crop=crop, noise_mode=noise_mode, epsilon=epsilon)
-    generator, distance = models.generator, distance.to(device)
-    options = {"seed": seed, "device": device, "noise_mode": noise_mode, "epsilon": epsilon}
-    batches = sampler.index_batches(num_samples, batch_size)
+    generator, distance = bench.models.generator, distance.to(bench.device)
+    options = {"seed": bench.seed, "device": bench.device, "noise_mode": noise_mode, "epsilon": epsilon}
+    batches = sampler.index_batches(num_samples, bench.batch_size)
     values = []
-    for indices in progress(batches, f"PPL {space} {sampling}", total=len(batches)):
-        labels = sampler.random_labels(generator, real, seed, indices)
+    for indices in bench.progress(batches, f"PPL {space} {sampling}", total=len(batches)):
+        labels = bench.labels(indices)
         with in_float32(generator):
             near, far = image_pairs(generator, indices, space=space, sampling=sampling, labels=labels, **options)
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
@@ -81,9 +75,9 @@ def ppl(
     distances = torch.cat(values).numpy()
     name = f"ppl_{space}{sampling}" + ("" if distance.name == "lpips_vgg" else f"_{distance.name}")
     protocol = _protocol(
-        models, distance, space=space, sampling=sampling, num_samples=num_samples, crop=crop, **options
+        bench.models, distance, space=space, sampling=sampling, num_samples=num_samples, crop=crop, **options
     )
-    interval = bootstrap_interval(distances, kept_mean, seed=seed)
+    interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
     yield Measurement(name, float(kept_mean(distances)), protocol, interval)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.evaluation.measure import Images
+from wplus.evaluation.passes import PLAIN, Sampling
 from wplus.images import to_uint8
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)
+NOISE_MODES = ("const", "random", "none")
 
 
 def random_source(seed: int, stream: int, index: int) -> torch.Generator:
@@ -41,15 +42,21 @@ def noise_maps(seed: int, indices: Sequence[int], shapes: Sequence[tuple[int, in
     return [torch.stack([torch.randn(1, *shape, generator=source) for source in sources]) for shape in shapes]
 
 
-def random_labels(generator: Any, real: Images | None, seed: int, indices: Sequence[int]) -> Tensor | None:
-    """Labels (N, c_dim) drawn from those of the real images (as often as they occur); None for an unconditional net."""
+def ordered_labels(labels: Tensor) -> Tensor:
+    """Labels (N, c_dim) sorted by their values: what is drawn from them does not depend on the order of the images."""
+    order = np.lexsort(labels.cpu().numpy().T[::-1])
+    return labels[torch.from_numpy(order)]
+
+
+def random_labels(generator: Any, labels: Tensor | None, seed: int, indices: Sequence[int]) -> Tensor | None:
+    """Labels (B, c_dim) drawn from `labels` (N, c_dim), as often as they occur; None for an unconditional net."""
     if generator.c_dim == 0:
         return None
-    if real is None or real.labels is None or real.labels.shape[1] != generator.c_dim:
-        found = "no labels" if real is None or real.labels is None else f"labels of {real.labels.shape[1]} classes"
+    if labels is None or labels.shape[1] != generator.c_dim:
+        found = "no labels" if labels is None else f"labels of {labels.shape[1]} classes"
         raise UserError(f"The generator is conditional on {generator.c_dim} classes and the data has {found}.")
-    rows = [int(torch.randint(len(real), (), generator=random_source(seed, LABEL, index))) for index in indices]
-    return real.labels[rows]
+    rows = [int(torch.randint(len(labels), (), generator=random_source(seed, LABEL, index))) for index in indices]
+    return labels[rows]
 
 
 def index_batches(num: int, batch_size: int) -> list[range]:
@@ -59,33 +66,31 @@ def index_batches(num: int, batch_size: int) -> list[range]:
     return [range(start, min(start + batch_size, num)) for start in range(0, num, batch_size)]
 
 
-def generated_images(
-    generator: Any,
-    *,
-    num: int,
-    batch_size: int,
-    seed: int,
-    device: torch.device | str,
-    real: Images | None = None,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: str = "const",
-) -> Iterator[Tensor]:
-    """Yield `num` generated images as uint8 batches (B, C, H, W); image i is the same whatever the batch size.
-
-    `noise_mode` "random" draws noise for each image from its own source instead of torch's global state.
-    """
-    truncation = {"truncation_psi": truncation_psi, "truncation_cutoff": truncation_cutoff}
-    for indices in index_batches(num, batch_size):
-        labels = random_labels(generator, real, seed, indices)
-        z = normal(seed, LATENT, indices, generator.z_dim).to(device)
-        noise = noise_maps(seed, indices, generator.synthesis.noise_shapes) if noise_mode == "random" else None
-        yield _generate(generator, z, labels, truncation=truncation, noise_mode=noise_mode, noise=noise)
+def check_sampling(sampling: Sampling) -> None:
+    """UserError for a noise mode that no generator has."""
+    if sampling.noise_mode not in NOISE_MODES:
+        raise UserError(f"noise_mode={sampling.noise_mode} is not known; allowed are {', '.join(NOISE_MODES)}.")
 
 
 @torch.no_grad()
-def _generate(generator: Any, z: Tensor, labels: Tensor | None, *, truncation: dict[str, Any], noise_mode: str,
-              noise: list[Tensor] | None) -> Tensor:  # fmt: skip
-    ws = generator.mapping(z, None if labels is None else labels.to(z.device), **truncation)
-    noise = None if noise is None else [layer.to(z.device) for layer in noise]
-    return to_uint8(generator.synthesis(ws, noise_mode=noise_mode, noise=noise))
+def generate(
+    generator: Any,
+    indices: Sequence[int],
+    *,
+    sampling: Sampling = PLAIN,
+    seed: int,
+    labels: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Generated images number `indices`, uint8 (B, C, H, W) on `device`; `labels` (B, c_dim) of a conditional net.
+
+    An image is the same whatever the others in its batch are. `noise_mode` "random" draws noise for each image from
+    its own source instead of torch's global state.
+    """
+    z = normal(seed, LATENT, indices, generator.z_dim).to(device)
+    truncation = {"truncation_psi": sampling.truncation_psi, "truncation_cutoff": sampling.truncation_cutoff}
+    ws = generator.mapping(z, None if labels is None else labels.to(device), **truncation)
+    noise = None
+    if sampling.noise_mode == "random":
+        noise = [layer.to(device) for layer in noise_maps(seed, indices, generator.synthesis.noise_shapes)]
+    return to_uint8(generator.synthesis(ws, noise_mode=sampling.noise_mode, noise=noise))

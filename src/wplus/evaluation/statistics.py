@@ -1,20 +1,17 @@
-"""Streaming statistics of feature vectors in float64, their cache on disk, and intervals by resampling."""
+"""Streaming statistics of feature vectors in float64, and intervals by resampling."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.files import atomic_write
+from wplus.processes import total
+
+ROWS_AT_ONCE = 512  # of a group: what one matrix product takes in
 
 
 class FeatureStatistics:
@@ -61,17 +58,55 @@ class FeatureStatistics:
 
 
 class GroupedStatistics:
-    """Statistics of features that are dealt to `num_groups` groups in turn: vector i goes to group i mod num_groups."""
+    """Statistics of features that are dealt to `num_groups` groups; a collector (wplus.evaluation.passes).
 
-    def __init__(self, num_groups: int, dim: int, device: torch.device | str = "cpu") -> None:
-        self.groups = [FeatureStatistics.empty(dim, device) for _ in range(num_groups)]
-        self.num = 0
+    Row i goes to group (i // block) mod num_groups: a block of rows (an image and its mirror image) stays together.
+    Rows wait until there are several hundred for every group, so that few large products are made of them.
+    """
 
-    def add(self, features: Tensor) -> None:
-        """Take in the next features (N, dim)."""
-        for offset, group in enumerate(self.groups):
-            group.add(features[(offset - self.num) % len(self.groups) :: len(self.groups)])
-        self.num += len(features)
+    groups: list[FeatureStatistics]
+
+    def __init__(self, num_groups: int = 1, *, block: int = 1) -> None:
+        self.num_groups, self.block = num_groups, block
+        self.key = f"statistics of {num_groups} groups, blocks of {block}"
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def begin(self, dim: int, num: int, device: torch.device | str) -> None:
+        """Empty groups on the device that the features come on."""
+        self.groups = [FeatureStatistics.empty(dim, device) for _ in range(self.num_groups)]
+
+    def add(self, features: Tensor, rows: Tensor) -> None:
+        """Take in features (B, dim) of rows (B,)."""
+        self._waiting.append((features.detach(), rows // self.block % self.num_groups))
+        if sum(len(rows) for _, rows in self._waiting) >= ROWS_AT_ONCE * self.num_groups:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        features, groups = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        for number, group in enumerate(self.groups):
+            rows = (groups == number).nonzero().squeeze(1)
+            group.add(features[rows.to(features.device)])
+
+    def merge(self) -> None:
+        """Add the sums of all processes, and bring them to the CPU."""
+        self._flush()
+        self.groups = [FeatureStatistics(*map(_summed, (g.num, g.total, g.outer))) for g in self.groups]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Numbers, sums and sums of products, stacked over the groups."""
+        return {
+            "nums": np.array([group.num for group in self.groups]),
+            "totals": np.stack([group.total.numpy() for group in self.groups]),
+            "outers": np.stack([group.outer.numpy() for group in self.groups]),
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """From those arrays."""
+        sums = zip(torch.from_numpy(arrays["totals"]), torch.from_numpy(arrays["outers"]), strict=True)
+        self.groups = [FeatureStatistics(int(num), *s) for num, s in zip(arrays["nums"], sums, strict=True)]
 
     @property
     def whole(self) -> FeatureStatistics:
@@ -82,49 +117,9 @@ class GroupedStatistics:
         return whole
 
 
-# Cache
-
-
-def cached_statistics(
-    folder: str | Path | None, key: Mapping[str, Any], compute: Callable[[], list[FeatureStatistics]]
-) -> list[FeatureStatistics]:
-    """`compute()`, or what it gave before for the same `key` (plain values: data, extractor, preprocessing).
-
-    Kept as one .npz of plain arrays in `folder` (None: never kept), written atomically; a damaged one is made again.
-    """
-    if folder is None:
-        return compute()
-    description = json.dumps(dict(key), sort_keys=True)
-    path = Path(folder).expanduser() / f"statistics-{hashlib.sha256(description.encode()).hexdigest()[:16]}.npz"
-    found = _read(path, description)
-    if found is not None:
-        return found
-    statistics = [part.cpu() for part in compute()]
-    _write(path, description, statistics)
-    return statistics
-
-
-def _read(path: Path, description: str) -> list[FeatureStatistics] | None:
-    try:
-        # From memory: numpy leaves a file open that turns out to be no zip.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            if str(arrays["key"]) != description:
-                return None
-            totals, outers = torch.from_numpy(arrays["totals"]), torch.from_numpy(arrays["outers"])
-            nums = arrays["nums"].tolist()
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None
-    return [FeatureStatistics(*part) for part in zip(nums, totals, outers, strict=True)]
-
-
-def _write(path: Path, description: str, statistics: list[FeatureStatistics]) -> None:
-    arrays = {
-        "key": np.array(description),
-        "nums": np.array([part.num for part in statistics]),
-        "totals": np.stack([part.total.numpy() for part in statistics]),
-        "outers": np.stack([part.outer.numpy() for part in statistics]),
-    }
-    atomic_write(path, lambda file: np.savez(file, **arrays))
+def _summed(value: Any) -> Any:
+    """Over the processes: a tensor, then on the CPU, or a whole number."""
+    return total(value).cpu() if isinstance(value, Tensor) else int(total(torch.tensor(value)))
 
 
 # Intervals

@@ -1,0 +1,172 @@
+"""What the metrics of one command share: the networks, the images, and the passes over them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wplus import processes
+from wplus.errors import UserError
+from wplus.evaluation.images import Images
+from wplus.evaluation.passes import PLAIN, Pass, Progress, Sampling
+from wplus.evaluation.sampler import check_sampling, generate, ordered_labels, random_labels
+from wplus.progress import track
+from wplus.tracking import Tracker
+
+T = TypeVar("T")
+
+
+@dataclass
+class Bench:
+    """What every metric is given.
+
+    models      .generator, .discriminator, .encoder, .fingerprint, .metadata (wplus.checkpoint.Models)
+    real        the real images; may be `Deferred`, read when a metric first asks
+    held_out    real images that the generator has not seen; may be `Deferred`
+    progress    wraps long work, see `wplus.progress.track`
+    output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
+    cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
+    tracker     for pictures and tables; numbers are yielded
+    """
+
+    models: Any
+    real: Images | None = None
+    held_out: Images | None = None
+    batch_size: int = 64
+    device: torch.device | str = "cpu"
+    seed: int = 0
+    progress: Progress = track
+    output_dir: Path | None = None
+    cache_dir: str | Path | None = None
+    tracker: Tracker = field(default_factory=Tracker)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} is not allowed: it must be 1 or more.")
+        self._passes: dict[Any, Pass] = {}
+
+    def share(self, batches: Sequence[T]) -> Sequence[T]:
+        """This process's part of `batches`: those numbered rank, rank + world, ..."""
+        return processes.share(batches)
+
+    def gathered(self, rows: Tensor, indices: Tensor) -> Tensor:
+        """Rows (N_rank, ...) of all processes, in the order of their indices (N_rank,) int64."""
+        return processes.gathered(rows, indices)
+
+    def generated(self, num: int, sampling: Sampling = PLAIN) -> Pass:
+        """The pass over generated images 0 .. num-1; image i depends on the seed and i alone."""
+        if num < 1:
+            raise UserError(f"{num} generated images are not enough; at least 1 must be measured.")
+        check_sampling(sampling)
+        return self._pass(("generated", num, sampling), lambda: Generated(self, num, sampling))
+
+    def real_images(self, *, num: int | None = None, mirror: str = "none") -> Pass:
+        """The pass over the real images, in the order of their digests: no order of files changes anything.
+
+        `num` takes the images with the smallest digests (None: all). `mirror` "x" adds each image flipped left to
+        right, beside its original.
+        """
+        return self._pass(("real", num, mirror), lambda: Real(self, num, mirror))
+
+    def labels(self, indices: Sequence[int]) -> Tensor | None:
+        """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images.
+
+        They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
+        """
+        generator = self.models.generator
+        return random_labels(generator, self._ordered_labels if generator.c_dim else None, self.seed, indices)
+
+    @cached_property
+    def _ordered_labels(self) -> Tensor | None:
+        labels = None if self.real is None else self.real.labels
+        return None if labels is None else ordered_labels(labels)
+
+    @cached_property
+    def digests(self) -> np.ndarray:
+        """(N, 32) uint8: the SHA-256 of the content of each real image."""
+        assert self.real is not None
+        return self.real.digests
+
+    def _pass(self, key: Any, source: Any) -> Pass:
+        if key not in self._passes:
+            computing = {"batch_size": self.batch_size, "device": self.device, "progress": self.progress}
+            self._passes[key] = Pass(source(), cache_dir=self.cache_dir, **computing)
+        return self._passes[key]
+
+
+class Generated:
+    """Images of the generator, see `wplus.evaluation.passes.Source`."""
+
+    copies, key, description = 1, None, "Generated images"
+
+    def __init__(self, bench: Bench, num: int, sampling: Sampling) -> None:
+        self.num, self._bench, self._sampling = num, bench, sampling
+        counts = {"num_generated": num, "seed": bench.seed}
+        self.protocol = generator_protocol(bench.models, **vars(sampling)) | counts
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) on the bench's device."""
+        bench = self._bench
+        indices = numbers.tolist()
+        shared = {"seed": bench.seed, "device": bench.device, "labels": bench.labels(indices)}
+        return generate(bench.models.generator, indices, sampling=self._sampling, **shared)
+
+
+class Real:
+    """Real images in the order of their digests, see `wplus.evaluation.passes.Source`."""
+
+    description = "Real images"
+
+    def __init__(self, bench: Bench, num: int | None, mirror: str) -> None:
+        if mirror not in ("none", "x"):
+            raise UserError(f"mirror={mirror} is not known; allowed are none, x.")
+        given = 0 if bench.real is None else len(bench.real)
+        self.num = given if num is None else num
+        if not 1 <= self.num <= given:
+            raise UserError(f"{self.num} real images cannot be measured: at least 1, at most the {given} given.")
+        assert bench.real is not None
+        check_images(bench.models.generator, bench.real)
+        self.copies = 2 if mirror == "x" else 1
+        self._images, self._device = bench.real, bench.device
+        self._order, ordered = _by_digest(bench.digests, self.num)
+        self.key = {"kind": "real", "mirror": mirror, "num": self.num, "size": bench.real.resolution,
+                    "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
+        self.protocol = {"data": bench.real.fingerprint, "mirror": mirror, "num_real": self.num * self.copies,
+                         "all_real": self.num == given}  # fmt: skip
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B * copies, C, H, W) on the bench's device, each image followed by its mirror image."""
+        images = self._images.batch(self._order[numbers])[0].to(self._device)
+        return images if self.copies == 1 else torch.stack([images, images.flip(3)], dim=1).flatten(0, 1)
+
+
+def check_images(generator: Any, real: Images) -> None:
+    """UserError unless real and generated images have the same size and channels."""
+    ours, theirs = (generator.resolution, generator.img_channels), (real.resolution, real.img_channels)
+    if ours != theirs:
+        raise UserError(
+            f"The generator makes images of {ours[0]} px with {ours[1]} channels and the data has {theirs[0]} px "
+            f"with {theirs[1]}; they must be equal."
+        )
+
+
+def generator_protocol(models: Any, **sampling: Any) -> dict[str, Any]:
+    """What a protocol says of the generator: its fingerprint, whether the weights are an average, how it is sampled."""
+    metadata = models.metadata or {}
+    # Our checkpoints say "weights"; what is read from NVlabs' pickles says which of the file's generators it is.
+    weights = metadata.get("weights") or metadata.get("generator") or "as stored in the file"
+    return {"generator": models.fingerprint, "weights": weights, **sampling}
+
+
+def _by_digest(digests: np.ndarray, num: int) -> tuple[Tensor, np.ndarray]:
+    """Numbers of the `num` images with the smallest digests, in that order, and those digests."""
+    order = np.lexsort(digests.T[::-1])[:num]
+    return torch.from_numpy(order), digests[order]

@@ -1,0 +1,98 @@
+"""Several processes at one task: which of them this is, and how what they computed comes together.
+
+`torchrun --nproc_per_node=2 command.py` starts them; alone, every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """(rank, number of processes); (0, 1) when nothing is distributed."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that prints, writes and tracks."""
+    return rank_and_world()[0] == 0
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, for the time of the block; alone, `device` is all that comes out.
+
+    Yields this process's device: on CUDA each process of a machine has a GPU of its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    # Tensors travel from where they are: of the CPU by gloo, of a GPU by nccl.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of `items`: those numbered rank, rank + world, ..."""
+    rank, world = rank_and_world()
+    return items[rank::world]
+
+
+@torch.no_grad()
+def total(value: Tensor) -> Tensor:
+    """The sum of a tensor over the processes, on all of them."""
+    if rank_and_world()[1] == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
+
+
+def all_agree(flag: bool) -> bool:
+    """Whether every process says so."""
+    return int(total(torch.tensor(int(flag)))) == rank_and_world()[1]
+
+
+@torch.no_grad()
+def gathered(rows: Tensor, indices: Tensor) -> Tensor:
+    """Rows (N_rank, ...) of all processes in the order of their indices (N_rank,), the same on all of them.
+
+    Every index belongs to one process; processes may have different numbers of rows, also none.
+    """
+    world = rank_and_world()[1]
+    if world > 1:
+        counts = [int(count) for count in _all(torch.tensor([len(rows)]))]
+        rows, indices = (_cut(_all(_filled(part, max(counts))), counts) for part in (rows, indices.to(rows.device)))
+    return rows[indices.argsort()]
+
+
+def _all(part: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(part) for _ in range(rank_and_world()[1])]
+    dist.all_gather(parts, part.contiguous())
+    return parts
+
+
+def _filled(part: Tensor, num: int) -> Tensor:
+    """Rows of zeros after the rows, `num` in all: processes exchange equal shapes only."""
+    return torch.cat([part, part.new_zeros(num - len(part), *part.shape[1:])])
+
+
+def _cut(parts: list[Tensor], counts: list[int]) -> Tensor:
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

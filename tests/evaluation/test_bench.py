@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from wplus.checkpoint import Models
+from wplus.errors import UserError
+from wplus.evaluation.bench import Bench, check_images
+from wplus.evaluation.images import Deferred
+from wplus.evaluation.passes import FeatureRows, Sampling
+
+
+def rows(whole_pass: Any, extractor: Any) -> torch.Tensor:
+    return whole_pass.collect(extractor, FeatureRows()).value.rows
+
+
+def test_data_of_another_size_is_refused(models: Models, real: Any) -> None:
+    check_images(models.generator, real)
+    real.images = real.images[:, :, :8, :8]
+    with pytest.raises(UserError, match="16 px with 3 channels and the data has 8 px with 3"):
+        check_images(models.generator, real)
+
+
+def test_deferred_images_are_read_once_and_only_when_needed(real: Any) -> None:
+    reads = []
+    deferred = Deferred(lambda: reads.append(1) or real)
+    assert not reads
+    assert (len(deferred), deferred.resolution, deferred.fingerprint) == (40, 16, real.fingerprint)
+    assert len(reads) == 1
+
+
+def test_equal_requests_are_one_pass(bench: Bench) -> None:
+    assert bench.generated(8) is bench.generated(8, Sampling())
+    assert bench.generated(8) is not bench.generated(8, Sampling(truncation_psi=0.5))
+    assert bench.real_images() is bench.real_images(num=None, mirror="none")
+    assert bench.real_images() is not bench.real_images(mirror="x")
+
+
+def test_real_images_stand_in_an_order_of_their_own(bench: Bench, extractor: Any) -> None:
+    whole = rows(bench.real_images(), extractor)
+    first = rows(bench.real_images(num=13), extractor)
+    bench.real.images = bench.real.images[torch.randperm(40)]
+    shuffled = replace(bench, batch_size=3)
+    torch.testing.assert_close(rows(shuffled.real_images(), extractor), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows(shuffled.real_images(num=13), extractor), first, atol=1e-6, rtol=0)
+    torch.testing.assert_close(first, whole[:13], atol=1e-6, rtol=0)
+
+
+def test_a_flipped_copy_stands_beside_its_original(bench: Bench, extractor: Any) -> None:
+    plain, both = rows(bench.real_images(), extractor), rows(bench.real_images(mirror="x"), extractor)
+    torch.testing.assert_close(both[::2], plain, atol=1e-6, rtol=0)
+    bench.real.images = bench.real.images.flip(3)
+    flipped = bench.real.images[torch.from_numpy(order_of(bench.real.images.flip(3)))]
+    torch.testing.assert_close(both[1::2], extractor(flipped).float(), atol=1e-6, rtol=0)
+
+
+def order_of(images: torch.Tensor) -> Any:
+    """By SHA-256, slowly."""
+    import hashlib
+
+    import numpy as np
+
+    digests = [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in images]
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__))
+
+
+def test_too_few_and_unknown_are_refused(bench: Bench) -> None:
+    with pytest.raises(UserError, match="0 generated images"):
+        bench.generated(0)
+    with pytest.raises(UserError, match="41 real images cannot be measured: at least 1, at most the 40 given"):
+        bench.real_images(num=41)
+    with pytest.raises(UserError, match="mirror=y .*none, x"):
+        bench.real_images(mirror="y")
