@@ -108,7 +108,15 @@ def test_further_losses(tmp_path, inverted):
     folder = inverted(f"model={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", "inverter.steps=2",
                       "image_loss=[identity_effnet_lite0]", "+inverter.weights.identity=0.1")  # fmt: skip
     scores = list(json.loads((folder / "table.json").read_text())["means"])
-    assert scores == ["l1", "l2", "psnr_db", "effnet_lite0", "identity_effnet_lite0", "prior_distance", "seconds"]
+    assert scores == [
+        "l1",
+        "l2",
+        "psnr_db",
+        "effnet_lite0",
+        "similarity_identity_effnet_lite0",
+        "prior_distance",
+        "seconds",
+    ]
     assert "identity" in load_file(folder / "history" / "a.safetensors")
 
 

@@ -12,8 +12,9 @@ from wplus.errors import UserError
 from wplus.images import to_float, to_uint8
 from wplus.inversion.objective import image_terms
 from wplus.inversion.result import Inversion
-from wplus.inversion.scores import check_masks, scores
+from wplus.inversion.scores import check_masks, image_scores, scores
 from wplus.losses.pixel import MAX_PSNR_DB, l2, psnr
+from wplus.losses.ssim import MSSSIM, SSIM
 from wplus.prior import Whitened
 
 
@@ -40,6 +41,16 @@ def test_a_column_for_everything_that_was_measured(pooled):
     torch.testing.assert_close(table["prior_distance"], whitened.distance(ws))
     assert table["moved"].tolist() == [1.0, 2.0]
     assert table["seconds"].tolist() == [0.5, 1.5]
+
+
+def test_similarities_are_shown_as_such_and_named_so():
+    images, targets = torch.rand(2, 3, 24, 24) * 2 - 1, torch.rand(2, 3, 24, 24) * 2 - 1
+    nets = {"ssim": SSIM(), "ms_ssim": MSSSIM()}
+    table, _ = scored(images, targets, losses=nets)
+    assert list(table)[3:5] == ["similarity_ssim", "similarity_ms_ssim"]
+    torch.testing.assert_close(table["similarity_ssim"], 1 - nets["ssim"](to_float(to_uint8(images)), targets))
+    pictures = to_float(to_uint8(targets))
+    assert image_scores(pictures, pictures, nets)["similarity_ms_ssim"].tolist() == [1, 1]
 
 
 def test_under_a_mask_only_what_it_leaves_is_scored(pooled):

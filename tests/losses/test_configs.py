@@ -13,6 +13,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Discriminator, Generator
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml")}
+LPIPS = ("lpips_alex", "lpips_squeeze", "lpips_vgg")
 TERMS = {"discriminator": "features", "ms_ssim": "ms_ssim", "shape": "shape", "ssim": "ssim", "style": "style"}
 
 
@@ -24,7 +25,7 @@ def terms(name: str, **keys: object) -> dict[str, ImageDistance]:
 
 def test_the_group_is_known():
     names = {"identity_arcface", "identity_moco", "identity_effnet_lite0"}
-    assert set(FILES) == names | set(TERMS)
+    assert set(FILES) == names | set(LPIPS) | set(TERMS)
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "ssim", "shape", "style", "identity_effnet_lite0"])
@@ -38,6 +39,15 @@ def test_terms_that_need_no_file(name):
 def test_published_identity_without_its_file_says_so(name):
     with pytest.raises(UserError, match=rf"{name} has no weights"):
         terms(name)
+
+
+@pytest.mark.parametrize("name", LPIPS)
+def test_lpips_is_official_or_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    config = plain(OmegaConf.create({"image_loss": OmegaConf.load(FILES[name])}))["image_loss"]
+    assert list(config) == [name]
+    with pytest.raises(UserError, match="weights"):
+        build({name: {**config[name], "download": False}})
 
 
 def networks() -> dict[str, object]:

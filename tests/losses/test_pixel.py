@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from wplus.losses.pixel import L1, L2, l1, l2, psnr
 
@@ -22,6 +23,15 @@ def test_psnr_uses_the_range_two():
     # mse = range^2 is 0 dB; GAN inversion papers that use range 1 or 10 log10(2 / mse) print other numbers.
     torch.testing.assert_close(psnr(flat(-1.0), flat(1.0)), torch.tensor([0.0]))
     torch.testing.assert_close(psnr(flat(0.0), flat(0.02)), torch.tensor([40.0]), atol=1e-4, rtol=0)
+
+
+def test_psnr_is_not_the_one_that_is_3_db_too_low():
+    """10 log10(2 / mse), as a benchmark computed it for pixels in [-1, 1], takes the range for its square."""
+    a, b = torch.rand(2, 4, 3, 8, 8) * 2 - 1
+    published = 10 * torch.log10(2 / l2(a, b))
+    torch.testing.assert_close(psnr(a, b) - published, torch.full((4,), 3.0103), atol=1e-4, rtol=0)
+    ranged = peak_signal_noise_ratio(a, b, data_range=2.0, reduction="none", dim=(1, 2, 3))
+    torch.testing.assert_close(psnr(a, b), ranged)
 
 
 def test_psnr_equals_that_of_bytes():

@@ -26,24 +26,30 @@ def folder_of(output: Path, method: str, rows: dict[str, dict[str, float]]) -> N
 
 
 def test_scores_of_images_and_of_their_edits(tmp_path):
-    folder_of(tmp_path, "hybrid", {"a": {"l2": 0.1, "identity_effnet_lite0": 0.25}, "b": {"l2": 0.2}})
+    rows = {"a": {"l2": 0.1, "similarity_identity_effnet_lite0": 0.75}, "b": {"l2": 0.2}}
+    folder_of(tmp_path, "hybrid", rows)
     (tmp_path / "edited").mkdir()
     (tmp_path / "edited" / "hybrid.json").write_text(json.dumps({"a": {"lec": 1.5}}))
-    rows = tables.scores(tmp_path, "hybrid")
-    assert rows == {"a": {"l2": 0.1, "identity": 0.75, "lec": 1.5}, "b": {"l2": 0.2}}
-    means = tables.summarise(rows)
-    assert (means["l2"].value, means["lec"].value, means["lec"].interval) == (pytest.approx(0.15), 1.5, None)
-    assert "| hybrid | 0.1500 (0.1000 to 0.2000) |" in tables.markdown({"hybrid": means})
+    found = tables.scores(tmp_path, "hybrid")
+    assert found == {"a": {"l2": 0.1, "identity": 0.75, "lec": 1.5}, "b": {"l2": 0.2}}
 
 
-def test_paired_differences_on_the_same_images():
+def test_the_table_has_paired_differences_from_the_baseline(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "draw", lambda *_: None)
+    monkeypatch.setattr(tables, "draw_convergence", lambda *_: None)
     names = [str(index) for index in range(12)]
     baseline = {name: {"psnr_db": float(index), "effnet_lite0": 1.0} for index, name in enumerate(names)}
     better = {name: {"psnr_db": row["psnr_db"] + 2, "effnet_lite0": 1.0} for name, row in baseline.items()}
-    found = tables.compared({**better, "only here": {"psnr_db": 99.0, "effnet_lite0": 0.0}}, baseline)
-    assert (found["psnr_db"]["difference"], found["psnr_db"]["num_images"]) == (2.0, 12)
-    assert found["psnr_db"]["p"] == pytest.approx(2 / 2**12)  # all signs alike: 2 of the 2^12 cases
-    assert (found["effnet_lite0"]["difference"], found["effnet_lite0"]["p"]) == (0.0, 1.0)
+    folder_of(tmp_path, tables.BASELINE, baseline)
+    folder_of(tmp_path, "hybrid", {**better, "only here": {"psnr_db": 99.0, "effnet_lite0": 0.0}})
+    tables.write_tables(tmp_path, [tables.BASELINE, "hybrid"])
+    content = json.loads((tmp_path / "table.json").read_text())
+    found = content["paired"]["hybrid"]["psnr_db"]
+    assert (found["difference"], found["num_items"]) == (2.0, 12)
+    assert found["p_holm"] == pytest.approx(2 * 2 / 2**12)  # all signs alike: 2 of the 2^12 cases; two comparisons
+    assert content["paired"]["hybrid"]["effnet_lite0"]["p"] == 1.0
+    assert content["protocol"]["hybrid"] == {"space": "w"}
+    assert "| hybrid | +2.0 (+2.0 to +2.0), p = 0.001 |" in (tmp_path / "table.md").read_text()
 
 
 def test_every_image_has_its_edit(tmp_path):

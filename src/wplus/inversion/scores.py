@@ -26,29 +26,34 @@ def scores(
 ) -> dict[str, Tensor]:
     """Column -> (N,): image terms, distance from the prior, the inverter's own scores, seconds.
 
-    The pictures are taken as they are stored, rounded to 8 bits. With masks (N, 1, R, R) the terms are those of what
-    the masks leave, as in `objective.Objective`. Terms are called by the name of their net: `identity` may be many.
+    The image terms are those of `image_scores`, of the pictures as they are stored, rounded to 8 bits.
 
     prior_distance  how far the styles ws (N, num_ws, w_dim) lie from what the mapping network makes, see
                     `wplus.prior.Whitened.distance`: about 1 for its own samples, whatever the space of the code
     """
-    columns = _image_scores(found, targets, terms, masks)
+    columns = image_scores(to_float(to_uint8(found.images)), targets, terms, masks)
     columns["prior_distance"] = whitened.distance(ws)
     return {**columns, **found.scores, "seconds": found.seconds}
 
 
 @torch.no_grad()
-def _image_scores(
-    found: Inversion, targets: Tensor, terms: Mapping[str, ImageDistance], masks: Tensor | None
+def image_scores(
+    images: Tensor, targets: Tensor, terms: Mapping[str, ImageDistance], masks: Tensor | None = None
 ) -> dict[str, Tensor]:
-    stored = to_float(to_uint8(found.images))
+    """Column -> (N,) of images and targets (N, C, R, R) in [-1, 1].
+
+    Terms are called by the name of their net (`identity` may be many), and `similarity_NAME` where 1 - distance is the
+    number that papers print: SSIM, MS-SSIM, identity. With `l2` comes `psnr_db`, 10 log10(4 / l2): pixels have the
+    range 2. With masks (N, 1, R, R) the terms are those of what the masks leave, as in `objective.Objective`.
+    """
     if masks is not None:
-        stored, targets = stored * (masks > 0), targets * (masks > 0)
+        images, targets = images * (masks > 0), targets * (masks > 0)
     columns: dict[str, Tensor] = {}
     for name, term in terms.items():
-        columns[term.name] = term(stored, targets, masks)
+        column, values = term.score(term(images, targets, masks))
+        columns[column] = values
         if name == "l2":
-            columns["psnr_db"] = psnr_of(columns["l2"])
+            columns["psnr_db"] = psnr_of(values)
     return columns
 
 

@@ -30,6 +30,8 @@ class IdentityDistance(ImageDistance):
     Descriptors stay (N, D) for a single image too: the reference squeezes that axis away and fails.
     """
 
+    is_one_minus_similarity = True
+
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit vectors (N, D)."""
         return [unit_length(self._descriptors(coloured(images)))]

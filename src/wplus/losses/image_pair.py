@@ -26,6 +26,7 @@ class ImageDistance(nn.Module):
 
     name: str
     provenance: Mapping[str, Any]  # what a stored number must say: weights file and hash, layers, input size
+    is_one_minus_similarity = False  # 1 minus the distance is the number that papers print, see `score`
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What of the images (N, C, R, R) is compared: tensors (N, ...)."""
@@ -42,6 +43,10 @@ class ImageDistance(nn.Module):
     def forward(self, a: Tensor, b: Tensor, mask: Tensor | None = None) -> Tensor:
         """Distances (N,) of the image pairs; either side may hold a single image."""
         return self.distance(self.features(a), self.features(b), mask)
+
+    def score(self, distances: Tensor) -> tuple[str, Tensor]:
+        """Name and values (N,) for a table: `similarity_NAME`, 1 - distance, where papers print similarities."""
+        return (f"similarity_{self.name}", 1 - distances) if self.is_one_minus_similarity else (self.name, distances)
 
     def train(self, mode: bool = True) -> ImageDistance:
         """Stays in eval mode whatever the module that holds it does: this is a measuring instrument."""

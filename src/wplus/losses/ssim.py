@@ -34,6 +34,8 @@ class MSSSIM(ImageDistance):
     the share of it that the mask covers: what lies outside has no influence.
     """
 
+    is_one_minus_similarity = True
+
     def __init__(self, *, scales: int | None = None) -> None:
         if scales is not None and not 1 <= scales <= len(SCALE_WEIGHTS):
             raise UserError(f"MS-SSIM at {scales} scales is not defined: 1 to {len(SCALE_WEIGHTS)}.")

@@ -20,6 +20,11 @@ _EXPLANATIONS = (
     (r"lpips", "LPIPS: learned perceptual distance between the image and its reconstruction; lower is better."),
     (r"prior_distance", "How far a code lies from what the mapping network makes: about 1 for its own samples."),
     (r"latent_error", "Distance of a code from the true one, in deviations of the prior; 0 is the true code."),
+    (
+        r"^similarity_identity",
+        "Cosine similarity of two images' descriptors by the net named: 1 for equal ones; higher is better.",
+    ),
+    (r"^similarity_.*ssim", "Structural similarity of two images (SSIM, or over several scales): 1 for equal ones."),
     (r"^identity_", "1 minus the cosine similarity of two images' descriptors by the net named; lower is better."),
     (r"ssim", "1 minus the structural similarity of two images; lower is better."),
     (r"^locality_", "How far other pictures of a tuned generator moved; lower is better."),
