@@ -1,0 +1,113 @@
+"""One of two processes of test_processes.py: `python two_measuring.py RANK MEETING_FILE`; prints "same" at the end.
+
+What two processes measure together must be what one measures alone: the second half runs after the group has ended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from wplus.checkpoint import Models
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.frechet import FrechetDistance
+from wplus.evaluation.measure import measure
+from wplus.evaluation.passes import FeatureRows
+from wplus.models.stylegan2 import Generator
+from wplus.processes import all_agree, gathered, is_first, rank_and_world, share, total
+from wplus.progress import silent
+
+RANK, MEETING = int(sys.argv[1]), Path(sys.argv[2])
+
+
+class Pixels(torch.nn.Module):
+    """Features that are a few pixels."""
+
+    name, dim = "pixels", 5
+    protocol = {"extractor": name}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 5)."""
+        return images.double().flatten(1)[:, : self.dim] / 255
+
+
+@dataclass
+class RealImages:
+    """As wplus.data.ImageSet."""
+
+    images: Tensor
+    fingerprint = "0" * 16
+    labels = None
+    resolution, img_channels = 8, 3
+
+    @property
+    def digests(self) -> np.ndarray:
+        """Of the pixels."""
+        content = b"".join(hashlib.sha256(image.numpy().tobytes()).digest() for image in self.images)
+        return np.frombuffer(content, dtype=np.uint8).reshape(len(self), 32)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and no labels."""
+        return self.images[indices], torch.empty(len(indices), 0)
+
+
+def bench(cache_dir: Path | None) -> Bench:
+    """The same on every process, whatever is random in it."""
+    torch.manual_seed(0)
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
+    real = RealImages(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8))
+    models = Models(generator=generator.eval().requires_grad_(False))
+    return Bench(models, real, batch_size=4, progress=silent, cache_dir=cache_dir)
+
+
+def results(cache_dir: Path | None) -> dict[str, Any]:
+    """Values with intervals, and rows."""
+    ours = bench(cache_dir)
+    metric = FrechetDistance(extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")
+    found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, {"fd": metric})}
+    passes = {"generated": ours.generated(30), "real": ours.real_images()}
+    return found | {name: p.collect(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
+
+
+def together() -> dict[str, Any]:
+    """With the other process."""
+    dist.init_process_group("gloo", init_method=f"file://{MEETING}", rank=RANK, world_size=2)
+    assert rank_and_world() == (RANK, 2)
+    assert is_first() == (RANK == 0)
+    assert share(range(5)) == range(RANK, 5, 2)
+    assert torch.equal(total(torch.tensor([RANK + 1.0])), torch.tensor([3.0]))
+    assert all_agree(True)
+    assert not all_agree(RANK == 0)
+    indices = torch.tensor([[3, 0, 4], [1, 2][:2]][RANK])
+    assert torch.equal(gathered(indices[:, None] * 10.0, indices), torch.arange(5)[:, None] * 10.0)
+    none = torch.arange(3) if RANK else torch.arange(0)
+    assert torch.equal(gathered(none.double(), none), torch.arange(3).double())
+    cache = MEETING.with_name("cache")
+    found = results(cache)
+    for name, values in results(cache).items():  # the real images from the cache
+        np.testing.assert_array_equal(values, found[name])
+    dist.destroy_process_group()
+    return found
+
+
+def main() -> None:
+    """An assertion that fails ends the process with an error."""
+    both = together()
+    for name, values in results(None).items():
+        np.testing.assert_allclose(both[name], values, rtol=1e-9, err_msg=name)
+    print("same")
+
+
+if __name__ == "__main__":
+    main()
