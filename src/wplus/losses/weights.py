@@ -96,7 +96,7 @@ def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: Path) -> Non
     """Give `net` the weights of a file; UserError when they are those of another net."""
     try:
         net.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:  # TypeError: no mapping at all
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.evaluation.extractors import EffNetLite0Features, resized
+from wplus.evaluation.extractors import EffNetLite0Features
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +42,13 @@ def test_the_protocol_is_plain_and_complete(extractor: EffNetLite0Features) -> N
     assert "64..224 px" in protocol["extractor_input"]
 
 
-def test_sizes_within_bounds_stay_and_others_are_brought_in() -> None:
-    images = torch.rand(1, 3, 40, 40)
-    assert resized(images, min_px=32, max_px=64) is images
-    assert resized(images, min_px=64, max_px=128).shape == (1, 3, 64, 64)
-    assert resized(torch.rand(1, 3, 40, 80), min_px=8, max_px=20).shape == (1, 3, 20, 40)
-
-
-def test_shrinking_is_antialiased() -> None:
-    """Stripes of one pixel become grey, not stripes of another width."""
-    stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
-    assert resized(stripes, min_px=8, max_px=20)[..., 2:-2].std() < 0.1
-
-
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(UserError, match="from 128 to 64 px"):
         EffNetLite0Features(min_px=128, max_px=64)
+
+
+def test_logits_are_the_nets_own(extractor: EffNetLite0Features) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = extractor.net(images / 127.5 - 1)
+    torch.testing.assert_close(extractor.logits(extractor(images)), expected, atol=1e-5, rtol=1e-5)
