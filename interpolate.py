@@ -9,12 +9,12 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields
 
-OPTIONS = ("space", "noise", "num_frames", "alpha", "batch_size", "fps", "upscale", "frames", "num_columns")
+OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps", "upscale", "frames", "num_columns")
 
 
 @entry_point("interpolate")
 def main(cfg: dict[str, Any]) -> float:
-    """Returns the unevenness of the steps (coefficient of variation), for sweeps."""
+    """Returns the unevenness of the steps (coefficient of variation) of the first path, for sweeps."""
     from functools import partial
 
     import wplus
@@ -22,8 +22,9 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
     from wplus.inputs import read_inputs
-    from wplus.interpolation.run import interpolate
+    from wplus.interpolation.run import interpolate, table
 
+    paths = build(cfg.get("path", {}))
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
@@ -34,13 +35,13 @@ def main(cfg: dict[str, Any]) -> float:
         **{key: cfg[key] for key in ("fit", "seed", "label")},
     )  # fmt: skip
     latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
-    chosen = {"path": build(cfg["path"]), "perceptual": perceptual, **{key: cfg[key] for key in OPTIONS}}
+    chosen = {"paths": paths, "perceptual": perceptual, **{key: cfg[key] for key in OPTIONS}}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
-        film = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
-    print("\n".join(f"{name} {value:.4g}" for name, value in film.values.items()))
+        films = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
+    print(table(films))
     print(f"Film, strip, plot: {folder}")
-    return film.values["step_cv"]
+    return next(iter(films.values())).values["step_cv"]
 
 
 if __name__ == "__main__":

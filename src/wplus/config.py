@@ -22,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from wplus.errors import UserError
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
-_TAGGED = ("experiment", "data", "model", "inverter", "path", "finder", "perceptual")  # groups that become tags
+_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
+_KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
 _BOOKKEEPING = (
     "run_dir",
@@ -143,6 +144,7 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
     choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
     chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
+    chosen += [str(name) for group in _KEYED for name in cfg.get(group) or ()]
     return {
         "name": Path(cfg["run_dir"]).name,
         "group": cfg["group"] or cfg["name"],

@@ -9,8 +9,10 @@ from PIL import Image
 
 from wplus.checkpoint import Models
 from wplus.errors import UserError
+from wplus.interpolation.curve import Path as LatentPath
+from wplus.interpolation.curve import path_name
 from wplus.interpolation.paths import lerp, slerp
-from wplus.interpolation.run import interpolate
+from wplus.interpolation.run import Film, _compared, interpolate, table
 from wplus.latents import Latent, synthesize
 from wplus.models.stylegan2 import Generator
 from wplus.tracking import Sink, Tracker
@@ -42,6 +44,12 @@ def latents(models: Models, num: int) -> list[Latent]:
     return [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(num)]
 
 
+def filmed(models: Models, chosen: list[Latent], *, path: LatentPath, **options: object) -> Film:
+    """The film of one path, under the path's name."""
+    name = path_name(path)
+    return interpolate(models, chosen, paths={name: path}, **options)[name]
+
+
 def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
     recorder, chosen = Recorder(), latents(models, 3)
     options = {
@@ -53,7 +61,7 @@ def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.M
         "names": ["a", "b", "c"],
     }
     tools = {"path": functools.partial(slerp), "perceptual": perceptual, "tracker": Tracker([recorder])}
-    film = interpolate(models, chosen, output_dir=tmp_path, **tools, **options)
+    film = filmed(models, chosen, output_dir=tmp_path, **tools, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "distances.png",
         "film.gif",
@@ -77,7 +85,7 @@ def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.M
 
 def test_distances_are_those_of_the_frames(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
     chosen = latents(models, 2)
-    film = interpolate(models, chosen, path=lerp, perceptual=perceptual, output_dir=tmp_path, num_frames=5, space="w")
+    film = filmed(models, chosen, path=lerp, perceptual=perceptual, output_dir=tmp_path, num_frames=5, space="w")
     codes = torch.stack([models.generator.mapping(latent.code[None])[0, 0] for latent in chosen])
     along = [codes[0] + t * (codes[1] - codes[0]) for t in torch.linspace(0, 1, 5)]
     images = synthesize([Latent(code, "w", "") for code in along], models.generator)
@@ -90,8 +98,8 @@ def test_the_other_convention_is_the_film_backwards(
 ) -> None:
     chosen = latents(models, 3)
     options = {"path": slerp, "perceptual": perceptual, "num_frames": 5, "frames": "keep", "names": ["a", "b", "c"]}
-    forward = interpolate(models, chosen, output_dir=tmp_path / "f", **options)
-    backward = interpolate(models, chosen, output_dir=tmp_path / "b", alpha="a_at_one", **options)
+    forward = filmed(models, chosen, output_dir=tmp_path / "f", **options)
+    backward = filmed(models, chosen, output_dir=tmp_path / "b", alpha="a_at_one", **options)
     torch.testing.assert_close(backward.steps, forward.steps.flip(0, 1), atol=1e-6, rtol=0)
     assert backward.titles == ("c to b: slerp in z", "b to a: slerp in z")
     first, last = tmp_path / "b" / "frames" / "frame_00000.png", tmp_path / "f" / "frames" / "frame_00008.png"
@@ -108,7 +116,7 @@ def _difference(one: Image.Image, other: Image.Image) -> tuple[tuple[int, int], 
 def test_frames_of_a_longer_film_go(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
     chosen = latents(models, 2)
     for num_frames in (6, 3):
-        interpolate(
+        filmed(
             models, chosen, path=lerp, perceptual=perceptual, output_dir=tmp_path, num_frames=num_frames, frames="keep"
         )
     assert len(list((tmp_path / "frames").iterdir())) == 3
@@ -128,4 +136,49 @@ def test_bad_options_are_refused_in_a_sentence(
     models: Models, perceptual: torch.nn.Module, tmp_path: Path, options: dict[str, object], word: str
 ) -> None:
     with pytest.raises(UserError, match=word):
-        interpolate(models, latents(models, 2), path=lerp, perceptual=perceptual, output_dir=tmp_path, **options)
+        filmed(models, latents(models, 2), path=lerp, perceptual=perceptual, output_dir=tmp_path, **options)
+
+
+def test_several_paths_have_a_folder_each_and_a_picture_together(
+    models: Models, perceptual: torch.nn.Module, tmp_path: Path
+) -> None:
+    recorder, chosen = Recorder(), latents(models, 3)
+    films = interpolate(
+        models, chosen, paths={"straight": lerp, "round": slerp}, perceptual=perceptual, output_dir=tmp_path,
+        num_frames=5, num_columns=3, names=["a", "b", "c"], tracker=Tracker([recorder]),
+    )  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.png", "round", "straight"]
+    assert films["round"].files["mp4"] == tmp_path / "round" / "film.mp4"
+    with Image.open(tmp_path / "comparison.png") as picture:  # four rows, see test_strip for the sizes
+        assert picture.size == (3 * 128 + 2 * 6 + 24, 4 * (24 + 128 + 20) + 3 * 6 + 24)
+    titles = _compared(films)[1]
+    assert [title.split(", step")[0] for title in titles] == [
+        "a to b: straight in z", "a to b: round in z", "b to c: straight in z", "b to c: round in z"
+    ]  # fmt: skip
+    assert recorder.seen["interpolation/step_cv_round"]["value"] == films["round"].values["step_cv"]
+    assert recorder.seen["interpolation/film_straight"] == tmp_path / "straight" / "film.mp4"
+    assert recorder.seen["interpolation/comparison"] == tmp_path / "comparison.png"
+    first, second, *_ = table(films).splitlines()
+    assert first.split() == ["straight", "round"]
+    assert second.split() == ["step_cv", *(f"{film.values['step_cv']:.4g}" for film in films.values())]
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 16])
+def test_a_loop_returns_and_shows_its_first_frame_once(
+    models: Models, perceptual: torch.nn.Module, tmp_path: Path, batch_size: int
+) -> None:
+    chosen, options = latents(models, 3), {"path": lerp, "perceptual": perceptual, "num_frames": 5, "frames": "keep"}
+    options |= {"batch_size": batch_size, "names": ["a", "b", "c"]}
+    film = filmed(models, chosen, output_dir=tmp_path / "loop", loop=True, **options)
+    options["names"] = ["a", "b", "c", "a"]
+    longer = filmed(models, [*chosen, chosen[0]], output_dir=tmp_path / "longer", **options)
+    assert torch.equal(film.steps, longer.steps)
+    assert film.titles == longer.titles
+    loop, longer = (sorted((tmp_path / name / "frames").iterdir()) for name in ("loop", "longer"))
+    assert (len(loop), len(longer)) == (12, 13)
+    assert [path.read_bytes() for path in loop] == [path.read_bytes() for path in longer[:-1]]
+
+
+def test_no_path_is_refused(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no path to film"):
+        interpolate(models, latents(models, 2), paths={}, perceptual=perceptual, output_dir=tmp_path)

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from wplus.errors import UserError
-from wplus.interpolation.paths import timeline
+from wplus.interpolation.curve import timeline
 from wplus.interpolation.strip import Strip
 
 

@@ -27,6 +27,8 @@ class KeyPoints:
     """(K, c_dim), needed in z and z+ only: past the mapping network a code carries its label."""
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
+    closed: bool = False
+    """Whether they are a loop: the last is the first once more."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -39,7 +41,13 @@ class KeyPoints:
 
 
 def key_points(
-    latents: Sequence[Latent], generator: Any, *, names: Sequence[str], space: str = "auto", noise: str = "auto"
+    latents: Sequence[Latent],
+    generator: Any,
+    *,
+    names: Sequence[str],
+    space: str = "auto",
+    noise: str = "auto",
+    closed: bool = False,
 ) -> KeyPoints:
     """Bring latents to one space.
 
@@ -48,12 +56,15 @@ def key_points(
     `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
     (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
     some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
+    `closed`: the first comes once more after the last.
     """
+    if closed:
+        latents, names = [*latents, latents[0]], [*names, names[0]]
     space = _common_space(latents) if space == "auto" else space
     if space not in SPACES:
         raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
     codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
-    points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise))
+    points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise), closed=closed)
     return _with_mapping_inputs(points, latents) if space in ("z", "z+") else points
 
 

@@ -1,4 +1,4 @@
-"""Positions along a chain of key points -> images, in batches, so that a film of any length fits."""
+"""Positions along a curve -> images, in batches, so that a film of any length fits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus import geometry
 from wplus.errors import UserError
+from wplus.interpolation.curve import Curve, along
 from wplus.interpolation.keypoints import KeyPoints
-from wplus.interpolation.paths import Path, along, lerp, slerp
 from wplus.latents import to_ws
 
 
-def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_size: int) -> Iterator[Tensor]:
+def render(generator: Any, points: KeyPoints, curve: Curve, t: Tensor, batch_size: int) -> Iterator[Tensor]:
     """Yield the frames at positions t (T,) in [0, K-1] as batches (B, C, H, W), float, about [-1, 1].
 
     Codes and noise are computed batch by batch too: nothing grows with T.
@@ -22,28 +23,33 @@ def render(generator: Any, points: KeyPoints, *, path: Path, t: Tensor, batch_si
     if batch_size < 1:
         raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
     for positions in t.split(batch_size):
-        yield render_batch(generator, points, path=path, t=positions)
+        yield render_batch(generator, points, curve, positions)
 
 
 @torch.no_grad()
-def render_batch(generator: Any, points: KeyPoints, *, path: Path, t: Tensor) -> Tensor:
-    """Images (T, C, H, W) at positions t (T,).
+def render_batch(generator: Any, points: KeyPoints, curve: Curve, t: Tensor) -> Tensor:
+    """Images (T, C, H, W) at positions t (T,)."""
+    return pictures(generator, points, curve.codes(t), curve.clock(t))
 
-    Codes follow `path`. Labels (in z and z+) go straight from one to the next. Noise maps go along the great circle:
-    they have an rms of one, which a straight line would shrink to 0.71 half way and so smooth the picture there.
+
+def pictures(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:
+    """Images (T, C, H, W) of codes (T, *shape) of the points' space, differentiable in the codes.
+
+    `clock` (T,) in [0, K-1] is where labels (in z and z+) and noise are. Labels go straight from one to the next. Noise
+    maps go along the great circle: they have an rms of one, which a straight line would shrink to 0.71 half way and so
+    smooth the picture there.
     """
-    codes = along(points.codes, t, path=path)
-    noise = None if points.noise is None else [_noise_along(layer, t) for layer in points.noise]
-    return generator.synthesis(_ws(generator, points, codes, t), noise_mode="const", noise=noise)
+    noise = None if points.noise is None else [_noise_at(layer, clock) for layer in points.noise]
+    return generator.synthesis(styles(generator, points, codes, clock), noise_mode="const", noise=noise)
 
 
-def _ws(generator: Any, points: KeyPoints, codes: Tensor, t: Tensor) -> Tensor:
+def styles(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:
     """Codes of any space -> (T, num_ws, w_dim); key points of w and w+ had their truncation applied already."""
-    labels = None if points.labels is None else along(points.labels, t, path=lerp)
+    labels = None if points.labels is None else along(points.labels, clock, geometry.lerp)
     truncation = {"truncation_psi": points.truncation_psi, "truncation_cutoff": points.truncation_cutoff}
     return to_ws(codes, points.space, generator, labels=labels, **truncation)
 
 
-def _noise_along(layer: Tensor, t: Tensor) -> Tensor:
-    """Noise (K, 1, H, W) at positions t (T,): (T, 1, H, W), each map one vector of H * W numbers."""
-    return along(layer.flatten(1), t, path=slerp).unflatten(1, layer.shape[1:])
+def _noise_at(layer: Tensor, clock: Tensor) -> Tensor:
+    """Noise (K, 1, H, W) at positions (T,): (T, 1, H, W), each map one vector of H * W numbers."""
+    return along(layer.flatten(1), clock, geometry.slerp).unflatten(1, layer.shape[1:])

@@ -1,22 +1,23 @@
-"""The whole of interpolation: latents in; strip, films, frames, plot and numbers out."""
+"""The whole of interpolation: latents in; strips, films, frames, plots and numbers out."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.files import ensure_folder
+from wplus.interpolation.curve import Curve, Scene, check_path, timeline
+from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.evenness import NeighbourDistances, evenness, mean_evenness, plot_distances
 from wplus.interpolation.keypoints import KeyPoints, key_points
-from wplus.interpolation.paths import Path as LatentPath
-from wplus.interpolation.paths import timeline
 from wplus.interpolation.render import render
-from wplus.interpolation.strip import Strip
+from wplus.interpolation.strip import Strip, save_rows
 from wplus.latents import Latent
 from wplus.progress import bar
 from wplus.tracking import Tracker
@@ -25,12 +26,14 @@ from wplus.video import film_writers
 
 @dataclass(frozen=True)
 class Film:
-    """What an interpolation gave."""
+    """What one path gave."""
 
     files: dict[str, Path]
     """strip, distances, mp4, gif, and frames (a folder) where they were kept."""
     titles: tuple[str, ...]
     """One for each transition, in the order of the film."""
+    strip: Strip
+    """A row of frames for each transition."""
     steps: Tensor
     """Perceptual distance of every frame to the next, (transitions, frames - 1)."""
     chords: Tensor
@@ -43,89 +46,135 @@ class Film:
         """Evenness, length and tortuosity, averaged over transitions; see `wplus.interpolation.evenness`."""
         return mean_evenness(self.steps, self.chords)
 
+    @property
+    def parameter(self) -> str:
+        """What counts the way from one key point to the next: t, or alpha where that is the convention."""
+        return "t" if self.protocol["alpha"] == "b_at_one" else "alpha"
+
 
 def interpolate(
     models: Any,
     latents: Sequence[Latent],
     *,
-    path: LatentPath,
+    paths: Mapping[str, LatentPath],
     perceptual: Any,
     output_dir: str | Path,
     names: Sequence[str] | None = None,
     tracker: Tracker | None = None,
     space: str = "auto",
     noise: str = "auto",
+    loop: bool = False,
     num_frames: int = 60,
     alpha: str = "b_at_one",
     batch_size: int = 16,
     num_columns: int = 9,
     **writing: Any,
-) -> Film:
-    """Film the way through two or more latents of `models.generator`, in the given order.
+) -> dict[str, Film]:
+    """Film the chain of `latents` once by each path; returns the films by the paths' names.
 
-    Frames are made, measured and written batch by batch: memory does not grow with `num_frames`, the frames of one
-    transition with both its ends. Writes strip.png, distances.png, film.mp4, film.gif (and frames/) into `output_dir`
-    and logs them to `tracker`, by default to none.
+    Writes strip.png, distances.png, film.mp4, film.gif (and frames/) into `output_dir`, or, where there are several
+    paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`, by default to none.
 
-    `path` joins two codes (wplus.interpolation.paths); `perceptual` measures the steps (wplus.losses.perceptual);
-    `space` and `noise` are those of `key_points`, `alpha` that of `timeline`; the strip shows `num_columns` frames of
-    each transition; `writing` are the options of `film_writers`: fps, upscale, frames.
+    `paths` join the latents (wplus.interpolation.curve), by the names that they are shown under; `perceptual` measures
+    the steps (wplus.losses.perceptual); `space` and `noise` are those of `key_points`, `alpha` that of `timeline`;
+    `loop` returns to the first latent: the film ends a frame before it, to be played over and over; the strip shows
+    `num_columns` frames of each transition; `writing` are the options of `film_writers`: fps, upscale, frames.
     """
     names = tuple(names or (f"point {index}" for index in range(len(latents))))
-    t = timeline(len(latents), num_frames, alpha=alpha)
-    device = models.generator.mapping.w_avg.device
-    points = key_points(latents, models.generator, names=names, space=space, noise=noise).to(device)
-    distances = NeighbourDistances(perceptual.to(device), steps_per_transition=num_frames - 1)
-    strip = Strip(t, num_transitions=len(points) - 1, num_columns=num_columns)
-    folder = ensure_folder(output_dir)
-    with film_writers(folder, **writing) as writers, bar("Interpolating", len(t)) as progress:
-        for images in render(models.generator, points, path=path, t=t, batch_size=batch_size):
-            for taker in (distances, strip, *writers.values()):
-                taker.add(images)
+    t = timeline(len(latents) + loop, num_frames, alpha=alpha)
+    generator = models.generator
+    points = key_points(latents, generator, names=names, space=space, noise=noise, closed=loop)
+    points = points.to(generator.mapping.w_avg.device)
+    _check(paths, points)
+    scene = Scene(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
+    folder, tracker = ensure_folder(output_dir), tracker or Tracker()
+    films: dict[str, Film] = {}
+    for name, path in paths.items():
+        place = ensure_folder(folder / name) if len(paths) > 1 else folder
+        protocol = _protocol(models, points, path=name, perceptual=perceptual, num_frames=num_frames, alpha=alpha)
+        films[name] = _film(scene, points, path(points, scene), t, place, protocol, num_columns=num_columns, **writing)
+        report(films[name], tracker, suffix=f"_{name}" if len(paths) > 1 else "")
+    if len(films) > 1:
+        picture = save_rows(folder / "comparison.png", *_compared(films))
+        tracker.image("interpolation/comparison", picture, caption=f"the same way by {', '.join(films)}")
+    return films
+
+
+def _check(paths: Mapping[str, LatentPath], points: KeyPoints) -> None:
+    if not paths:
+        raise UserError("There is no path to film: choose one, as in path=lerp, or several, as in path=[lerp,slerp].")
+    for path in paths.values():
+        check_path(path, points.space)
+
+
+def _film(
+    scene: Scene,
+    points: KeyPoints,
+    curve: Curve,
+    t: Tensor,
+    folder: Path,
+    protocol: dict[str, Any],
+    *,
+    num_columns: int,
+    **writing: Any,
+) -> Film:
+    """Render one curve, write and measure it. Of a loop the last frame is measured, and not filmed a second time."""
+    num_transitions, num_shown = len(points) - 1, len(t) - points.closed
+    distances = NeighbourDistances(scene.perceptual, steps_per_transition=scene.num_frames - 1)
+    strip, done = Strip(t, num_transitions=num_transitions, num_columns=num_columns), 0
+    with film_writers(folder, **writing) as writers, bar(f"Filming {protocol['path']}", len(t)) as progress:
+        for images in render(scene.generator, points, curve, t, scene.batch_size):
+            distances.add(images)
+            strip.add(images)
+            for writer in writers.values() if done < num_shown else ():
+                writer.add(images[: num_shown - done])
+            done += len(images)
             progress.update(len(images))
-    protocol = _protocol(models, points, path=path, perceptual=perceptual, num_frames=num_frames, alpha=alpha)
     files = {name: writer.path for name, writer in writers.items()}
     files |= {"strip": folder / "strip.png", "distances": folder / "distances.png"}
-    film = Film(files, _titles(points, protocol), distances.steps, distances.chords, protocol)
-    _draw(film, strip)
-    report(film, tracker or Tracker())
+    film = Film(files, _titles(points, protocol), strip, distances.steps, distances.chords, protocol)
+    _draw(film)
     return film
 
 
-def report(film: Film, tracker: Tracker) -> None:
-    """Log a film: its pictures, its numbers, and a row for each transition."""
-    tracker.video("interpolation/film", film.files["mp4"])
-    tracker.image("interpolation/strip", film.files["strip"], caption="; ".join(film.titles))
-    tracker.image("interpolation/distances", film.files["distances"], caption="perceptual distance between frames")
+def table(films: Mapping[str, Film]) -> str:
+    """The numbers of films as text: a line for each number, a column for each path."""
+    columns = [film.values for film in films.values()]
+    rows = [["", *films]] if len(films) > 1 else []
+    rows += [[name, *(f"{values.get(name, float('nan')):.4g}" for values in columns)] for name in columns[0]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def report(film: Film, tracker: Tracker, *, suffix: str = "") -> None:
+    """Log a film: its pictures, its numbers, and a row for each transition; `suffix` tells it from others."""
+    tracker.video(f"interpolation/film{suffix}", film.files["mp4"])
+    tracker.image(f"interpolation/strip{suffix}", film.files["strip"], caption="; ".join(film.titles))
+    caption = f"perceptual distance between frames, {film.protocol['path']}"
+    tracker.image(f"interpolation/distances{suffix}", film.files["distances"], caption=caption)
     rows = [{"transition": title, **evenness(steps, float(chord))} for title, steps, chord in _transitions(film)]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    tracker.table("interpolation/transitions", columns, [[row.get(name) for name in columns] for row in rows])
+    tracker.table(f"interpolation/transitions{suffix}", columns, [[row.get(name) for name in columns] for row in rows])
     numbers = {name: {"value": value, "protocol": film.protocol} for name, value in film.values.items()}
-    tracker.summary({f"interpolation/{name}": entry for name, entry in numbers.items()})
+    tracker.summary({f"interpolation/{name}{suffix}": entry for name, entry in numbers.items()})
 
 
 def _transitions(film: Film) -> Sequence[tuple[str, Tensor, Tensor]]:
     return list(zip(film.titles, film.steps, film.chords, strict=True))
 
 
-def _protocol(models: Any, points: KeyPoints, *, path: LatentPath, perceptual: Any, **options: Any) -> dict[str, Any]:
+def _protocol(models: Any, points: KeyPoints, *, path: str, perceptual: Any, **options: Any) -> dict[str, Any]:
     return {
         "distance": perceptual.name,
         "distance_provenance": dict(perceptual.provenance),
         "generator": models.fingerprint,
         "space": points.space,
-        "path": _path_name(path),
+        "path": path,
         "noise": "stored, the same in every frame" if points.noise is None else "own of the latents, great circle",
         **options,
         "key_points": list(points.names),
+        "loop": points.closed,
     }
-
-
-def _path_name(path: Any) -> str:
-    """Partials (what a config builds) are named after the function inside."""
-    while hasattr(path, "func"):
-        path = path.func
-    return path.__name__
 
 
 def _titles(points: KeyPoints, protocol: dict[str, Any]) -> tuple[str, ...]:
@@ -135,14 +184,26 @@ def _titles(points: KeyPoints, protocol: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{first} to {second}: {protocol['path']} in {points.space}" for first, second in pairs)
 
 
-def _draw(film: Film, strip: Strip) -> None:
+def _draw(film: Film) -> None:
     """Write the two pictures; what the transitions are called stands in both."""
-    parameter = "t" if film.protocol["alpha"] == "b_at_one" else "alpha"
-    strip.save(film.files["strip"], titles=film.titles, parameter=parameter)
+    film.strip.save(film.files["strip"], titles=film.titles, parameter=film.parameter)
     num, how = len(film.titles), f"{film.protocol['path']} in {film.protocol['space']}"
     heading = film.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
     title = f"{heading}\n{_in_words(film.values)}"
     plot_distances(film.files["distances"], film.steps, title=title, distance_name=film.protocol["distance"])
+
+
+def _compared(films: Mapping[str, Film]) -> tuple[list[Any], list[str]]:
+    """Rows and titles of all films, those of one transition one below the other."""
+    rows = [film.strip.captioned(film.parameter) for film in films.values()]
+    titles = [
+        [
+            f"{title}, step cv {evenness(steps, float(chord))['step_cv']:.2f}"
+            for title, steps, chord in _transitions(film)
+        ]
+        for film in films.values()
+    ]
+    return [list(itertools.chain(*zip(*table, strict=True))) for table in (rows, titles)]
 
 
 def _in_words(values: dict[str, float]) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from wplus.captions import captioned_rows
+from wplus.captions import Row, captioned_rows
 from wplus.errors import UserError
 from wplus.files import atomic_write
 
@@ -43,16 +42,21 @@ class Strip:
 
         `parameter` "t" counts from the transition's first key point to its second, "alpha" the other way round.
         """
-        canvas = self._draw(titles, parameter)
-        return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
+        return save_rows(path, self.captioned(parameter), titles)
 
-    def _draw(self, titles: Sequence[str], parameter: str) -> Image.Image:
-        rows = [
+    def captioned(self, parameter: str = "t") -> list[list[tuple[Tensor, str]]]:
+        """Each row's frames with their captions."""
+        return [
             [(self._frames[frame], f"{parameter} = {self._place(row, frame, parameter):.2f}") for frame in row]
             for row in self.rows
         ]
-        return captioned_rows(rows, titles)
 
     def _place(self, row: list[int], frame: int, parameter: str) -> float:
         t = self.positions[frame] - min(self.positions[row[0]], self.positions[row[-1]])
         return t if parameter == "t" else 1 - t
+
+
+def save_rows(path: str | Path, rows: Sequence[Row], titles: Sequence[str]) -> Path:
+    """Write rows of captioned pictures, one title each, as a PNG."""
+    canvas = captioned_rows(rows, titles)
+    return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
