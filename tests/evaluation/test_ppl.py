@@ -12,7 +12,7 @@ from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.ppl import box_filtered, cropped, ppl
+from wplus.evaluation.ppl import box_filtered, cropped, ppl, ppl_name
 from wplus.measurement import Measurement
 from wplus.models.layers import set_bf16_resolutions
 
@@ -28,7 +28,7 @@ class SquaredL2(nn.Module):
 
 
 class LinearGenerator(nn.Module):
-    """w = z; image = A w plus the noise it is given; float64."""
+    """w = z; image = A times the mean w over the layers, plus the noise it is given; float64."""
 
     z_dim, c_dim, num_ws, resolution, img_channels = 24, 0, 2, 8, 1
 
@@ -48,7 +48,7 @@ class LinearGenerator(nn.Module):
             self.matrix = matrix
 
         def forward(self, ws: Tensor, noise_mode: str, noise: list[Tensor] | None) -> Tensor:
-            image = (ws[:, 0] @ self.matrix.T).reshape(-1, 1, 8, 8)
+            image = (ws.mean(dim=1) @ self.matrix.T).reshape(-1, 1, 8, 8)
             return image if noise is None else image + noise[0]
 
     @property
@@ -73,6 +73,12 @@ def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = N
 def draws(num: int, z_dim: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     z0, z1 = (sampler.normal(seed, stream, range(num), z_dim) for stream in (sampler.LATENT, sampler.SECOND_LATENT))
     return z0.double(), z1.double(), sampler.uniform(seed, sampler.POSITION, range(num))
+
+
+def layer_draws(num: int, num_ws: int, z_dim: int) -> list[Tensor]:
+    """Both ends in z+, (num, num_ws, z_dim) float64."""
+    streams = (sampler.LATENT, sampler.SECOND_LATENT)
+    return [sampler.normal(0, s, range(num), num_ws * z_dim).view(num, num_ws, z_dim).double() for s in streams]
 
 
 def slow_mean(values: np.ndarray) -> float:
@@ -114,15 +120,34 @@ def test_z_of_an_isometry_is_the_squared_angle(shared: dict[str, Any], sampling:
     assert found.value == pytest.approx(slow_mean(angles.square().numpy()), rel=1e-3)
 
 
+@pytest.mark.parametrize("sampling", ["full", "end"])
+def test_wplus_of_a_linear_generator_is_the_squared_length(shared: dict[str, Any], sampling: str) -> None:
+    """As in w, but both layers of each end have a code of their own, whose mean the generator sees."""
+    matrix = torch.randn(64, 24).double()
+    z0, z1 = layer_draws(150, 2, 24)
+    expected = slow_mean(((z1 - z0).mean(dim=1) @ matrix.T).square().sum(dim=1).numpy())
+    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w+", sampling=sampling, num_samples=150)
+    assert found.value == pytest.approx(expected, rel=1e-3)
+
+
+def test_wplus_has_the_expectation_of_independent_layers(shared: dict[str, Any]) -> None:
+    """The mean of two independent layers has half the variance: E = tr(A A^T), where w has 2 tr(A A^T)."""
+    matrix = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
+    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w+", sampling="full", num_samples=400)
+    assert found.value == pytest.approx(24, rel=0.05)
+
+
 # The whole metric against loops
 
 
-@pytest.mark.parametrize(("space", "sampling"), [("z", "full"), ("z", "end"), ("w", "full"), ("w", "end")])
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("sampling", ["full", "end"])
 def test_stylegan2_against_a_loop_over_single_images(
     models: Models, shared: dict[str, Any], space: str, sampling: str
 ) -> None:
     net, eps, values = models.generator, 1e-3, []
     z0s, z1s, ts = draws(30, 8)
+    layers = layer_draws(30, net.num_ws, 8)
     for index in range(30):
         noise = sampler.noise_maps(0, [index], net.synthesis.noise_shapes)
         images, start = [], float(ts[index]) if sampling == "full" else 0.0
@@ -131,6 +156,9 @@ def test_stylegan2_against_a_loop_over_single_images(
             angle = math.acos(float(z0 @ z1))
             z = (math.sin((1 - t) * angle) * z0 + math.sin(t * angle) * z1) / math.sin(angle)
             w0, w1 = (net.mapping(z[index : index + 1].float()).double() for z in (z0s, z1s))
+            if space == "w+":
+                w0, w1 = (torch.stack([net.mapping(z[None].float())[0, 0].double() for z in end[index]])[None]
+                          for end in layers)  # fmt: skip
             ws = net.mapping(torch.from_numpy(z)[None]) if space == "z" else (1 - t) * w0 + t * w1
             images.append(net.synthesis(ws, noise=noise).numpy())
         values.append(float(((images[1] - images[0]) ** 2).sum()) / eps**2)
@@ -138,9 +166,10 @@ def test_stylegan2_against_a_loop_over_single_images(
     assert found.value == pytest.approx(slow_mean(np.array(values)), rel=2e-2)
 
 
-def test_batch_size_changes_nothing(shared: dict[str, Any]) -> None:
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+def test_batch_size_changes_nothing(shared: dict[str, Any], space: str) -> None:
     models = ModelsOf(LinearGenerator(torch.randn(64, 24)))
-    options = {"space": "z", "sampling": "full", "num_samples": 21}
+    options = {"space": space, "sampling": "full", "num_samples": 21}
     values = [measured(models, shared | {"batch_size": size}, **options).value for size in (1, 4, 21)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
@@ -192,13 +221,45 @@ def test_crop_is_the_face_of_ffhq() -> None:
 # Names, protocol, refusals
 
 
-def test_a_stand_in_has_its_own_name(models: Models, shared: dict[str, Any]) -> None:
+FAMOUS = {
+    "space": "w",
+    "sampling": "end",
+    "num_samples": 50_000,
+    "crop": "face",
+    "epsilon": 1e-4,
+    "noise_mode": "random",
+}
+
+
+@pytest.mark.parametrize(
+    ("distance", "changes", "name"),
+    [
+        ("lpips_vgg", {}, "ppl_wend"),
+        ("lpips_vgg", {"space": "z", "sampling": "full"}, "ppl_zfull"),
+        ("lpips_vgg", {"crop": "none"}, "ppl2_wend"),
+        ("lpips_vgg", {"crop": "none", "num_samples": 10_000}, "ppl2_wend_10000"),
+        ("lpips_vgg", {"num_samples": 100_000}, "ppl_wend_100000"),
+        ("lpips_vgg", {"sampling": "full", "crop": "none"}, "ppl_wfull_uncropped"),
+        ("lpips_vgg", {"epsilon": 1e-3}, "ppl_wend_step0.001"),
+        ("lpips_vgg", {"noise_mode": "const"}, "ppl_wend_const_noise"),
+        ("lpips_vgg", {"space": "w+", "crop": "none"}, "ppl_wplusend"),
+        ("squared_l2", {}, "ppl_wend_squared_l2_face"),
+        ("squared_l2", {"crop": "none", "num_samples": 7}, "ppl_wend_squared_l2"),
+        ("squared_l2", {"space": "w+", "sampling": "full", "crop": "none"}, "ppl_wplusfull_squared_l2"),
+        ("lpips_alex", {}, "ppl_wend_lpips_alex_face"),
+    ],
+)
+def test_a_famous_name_stands_for_its_protocol_alone(distance: str, changes: dict[str, Any], name: str) -> None:
+    assert ppl_name(distance, **(FAMOUS | changes)) == name
+
+
+def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: dict[str, Any]) -> None:
     options = {"space": "w", "sampling": "end", "num_samples": 4}
     stand_in, official = SquaredL2(), SquaredL2()
     official.name = "lpips_vgg"
     assert measured(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
-    assert measured(models, shared, official, **options).name == "ppl_wend"
-    assert measured(models, shared, official, **(options | {"space": "z", "sampling": "full"})).name == "ppl_zfull"
+    assert measured(models, shared, official, **options).name == "ppl2_wend_4"
+    assert "at the start of straight lines" in measured(models, shared, stand_in, **options).meaning
 
 
 def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:
@@ -214,7 +275,7 @@ def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"space": "w+"}, r"space=w\+ .*z, w"), ({"sampling": "mid"}, "sampling=mid"), ({"crop": "ear"}, "crop=ear"),
+    [({"space": "z+"}, r"space=z\+ .*z, w, w\+"), ({"sampling": "mid"}, "sampling=mid"), ({"crop": "ear"}, "crop=ear"),
      ({"noise_mode": "none"}, "noise_mode=none"), ({"epsilon": 0}, "epsilon=0"), ({"num_samples": 0}, "0 images")],
 )  # fmt: skip
 def test_bad_options_are_refused_in_a_sentence(models: Models, shared: dict[str, Any], options: Any, word: str) -> None:

@@ -5,6 +5,9 @@ NVlabs' `perceptual_path_length.py`: eps 1e-4; in z the great circle between nor
 between mapped ones; t uniform in [0, 1) ("full") or 0 ("end"); the same fresh noise and label on both sides; no
 truncation; float32; box filter down to 256 px; the values from the 1st to the 99th percentile kept. What torchmetrics
 and torch-fidelity call PPL is another number: t = 0 only, at 64 px unless told otherwise.
+
+In w+ there is neither a prior nor a published path length. Ours: every layer of both ends has a mapped z of its own
+(z+, lifted to w+), and the way is the straight line. It tells how smooth the space is that inversion into w+ uses.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +25,18 @@ from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench, generator_protocol
 from wplus.intervals import bootstrap_interval, kept_mean
+from wplus.latents import to_ws
 from wplus.measurement import Measurement
 
 MAX_PX = 256
+OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # of the papers' numbers
+SPACES = {"z": "z", "w": "w", "w+": "wplus"}  # and how names spell them: W&B and Hydra read a plus as something else
+_WAYS = {
+    "z": "great circles between random z",
+    "w": "straight lines between random w",
+    "w+": "straight lines between w+ whose layers are drawn one by one",
+}
+_WHERE = {"full": "anywhere along", "end": "at the start of"}
 
 
 def cropped(images: Tensor, *, crop: str) -> Tensor:
@@ -49,36 +62,66 @@ def ppl(
     distance: Any,
     space: str,
     sampling: str,
-    num_samples: int = 50_000,
-    epsilon: float = 1e-4,
+    num_samples: int = FAMOUS_NUM,
+    epsilon: float = EPSILON,
     crop: str = "none",
     noise_mode: str = "random",
 ) -> Iterator[Measurement]:
-    """Yield `ppl_<space><sampling>`, for example ppl_wend.
+    """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
 
     `distance` is a perceptual distance (wplus.losses.perceptual) of images in [-1, 1]. NVlabs' network takes [0, 255]
-    and scales inside; lpips_vgg has the same weights behind another scaling, and only with it the name stands alone:
-    any other distance is appended, `ppl_wend_<distance>`. `noise_mode` "random" draws noise afresh for each pair (the
-    definition); "const" uses the generator's own. The interval is a bootstrap over pairs, the percentiles included.
+    and scales inside; lpips_vgg has the same weights behind another scaling. `space` is z, w or w+; `noise_mode`
+    "random" draws noise afresh for each pair (the definition); "const" uses the generator's own. The interval is a
+    bootstrap over pairs, the percentiles included.
     """
     _check(space=space, sampling=sampling, crop=crop, noise_mode=noise_mode, epsilon=epsilon)
-    generator, distance = bench.models.generator, distance.to(bench.device)
-    options = {"seed": bench.seed, "device": bench.device, "noise_mode": noise_mode, "epsilon": epsilon}
-    batches = sampler.index_batches(num_samples, bench.batch_size)
-    values = []
-    for indices in bench.progress(batches, f"PPL {space} {sampling}", total=len(batches)):
+    way = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
+    distances = path_distances(bench, distance.to(bench.device), num_samples=num_samples, crop=crop, **way)
+    name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way)
+    protocol = _protocol(bench, distance, num_samples=num_samples, crop=crop, **way)
+    interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
+    meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; lower is smoother."
+    yield Measurement(name, float(kept_mean(distances)), protocol, interval, meaning=meaning)
+
+
+def ppl_name(
+    distance: str, *, space: str, sampling: str, num_samples: int, crop: str, epsilon: float, noise_mode: str
+) -> str:
+    """What a path length is called. With lpips_vgg the papers' names stand for their protocol:
+
+    - ppl_zfull, ppl_wfull, ppl_zend, ppl_wend: 50,000 samples, images cropped to the middle of FFHQ's faces;
+    - ppl2_wend: 50,000 samples, no crop (from StyleGAN2 on).
+
+    What differs is appended: ppl_zfull_10000_uncropped, ppl2_wend_10000. In w+ there is no famous name: ppl_wplusfull,
+    ppl_wplusend. Another distance is appended instead, and compares with itself only: ppl_wend_effnet_lite0.
+    """
+    name, words = f"ppl_{SPACES[space]}{sampling}", []
+    if distance != OFFICIAL:
+        words.append(distance)
+    elif num_samples != FAMOUS_NUM:
+        words.append(str(num_samples))
+    if distance == OFFICIAL and crop == "none" and name == "ppl_wend":
+        name = "ppl2_wend"
+    elif distance == OFFICIAL and space != "w+":
+        words += ["uncropped"] * (crop == "none")
+    else:
+        words += ["face"] * (crop == "face")
+    words += [f"step{epsilon:g}"] * (epsilon != EPSILON) + [f"{noise_mode}_noise"] * (noise_mode != "random")
+    return "_".join([name, *words])
+
+
+def path_distances(bench: Bench, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
+    """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes."""
+    generator, epsilon = bench.models.generator, way["epsilon"]
+    ours, values = bench.share(sampler.index_batches(num_samples, bench.batch_size)), []
+    for indices in bench.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
         labels = bench.labels(indices)
         with in_float32(generator):
-            near, far = image_pairs(generator, indices, space=space, sampling=sampling, labels=labels, **options)
+            near, far = image_pairs(generator, indices, labels=labels, seed=bench.seed, device=bench.device, **way)
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
         values.append(distance(near, far).double().cpu() / epsilon**2)
-    distances = torch.cat(values).numpy()
-    name = f"ppl_{space}{sampling}" + ("" if distance.name == "lpips_vgg" else f"_{distance.name}")
-    protocol = _protocol(
-        bench.models, distance, space=space, sampling=sampling, num_samples=num_samples, crop=crop, **options
-    )
-    interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
-    yield Measurement(name, float(kept_mean(distances)), protocol, interval)
+    numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
+    return bench.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
 
 
 @contextmanager
@@ -99,12 +142,12 @@ def in_float32(network: nn.Module) -> Iterator[None]:
 def image_pairs(generator: Any, indices: Sequence[int], *, space: str, sampling: str, labels: Tensor | None, seed: int,
                 device: Any, noise_mode: str, epsilon: float) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Images (N, C, H, W) at t and at t + epsilon of the paths of samples `indices`, noise and labels shared."""
-    z0, z1 = (sampler.normal(seed, stream, indices, generator.z_dim).to(device)
+    size = generator.z_dim * (generator.num_ws if space == "w+" else 1)
+    z0, z1 = (sampler.normal(seed, stream, indices, size).to(device)
               for stream in (sampler.LATENT, sampler.SECOND_LATENT))  # fmt: skip
     t = sampler.uniform(seed, sampler.POSITION, indices) * (sampling == "full")
     c = None if labels is None else labels.to(device)
-    along = _along_z if space == "z" else _along_w
-    near, far = along(generator, z0, z1, c, t, t + epsilon)
+    near, far = {"z": _along_z, "w": _along_w, "w+": _along_wplus}[space](generator, z0, z1, c, t, t + epsilon)
     noise = None
     if noise_mode == "random":
         noise = [layer.to(device) for layer in sampler.noise_maps(seed, indices, generator.synthesis.noise_shapes)]
@@ -126,9 +169,16 @@ def _along_w(generator: Any, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tens
     return tuple(geometry.lerp(a, b, t) for t in ts)
 
 
+def _along_wplus(generator: Any, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
+    """Styles at each t of the straight lines between codes (N, num_ws * z_dim), a z for each layer, once mapped."""
+    shape = (len(z0), generator.num_ws, generator.z_dim)
+    a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
+    return tuple(geometry.lerp(a, b, t) for t in ts)
+
+
 def _check(*, space: str, sampling: str, crop: str, noise_mode: str, epsilon: float) -> None:
-    allowed = {"space": (space, ("z", "w")), "sampling": (sampling, ("full", "end")), "crop": (crop, ("none", "face")),
-               "noise_mode": (noise_mode, ("random", "const"))}  # fmt: skip
+    allowed = {"space": (space, tuple(SPACES)), "sampling": (sampling, ("full", "end")),
+               "crop": (crop, ("none", "face")), "noise_mode": (noise_mode, ("random", "const"))}  # fmt: skip
     for name, (value, choices) in allowed.items():
         if value not in choices:
             raise UserError(f"{name}={value} is not known to PPL; allowed are {', '.join(choices)}.")
@@ -136,11 +186,9 @@ def _check(*, space: str, sampling: str, crop: str, noise_mode: str, epsilon: fl
         raise UserError(f"epsilon={epsilon} is no step of PPL; it must be between 0 and 1 (the definition has 1e-4).")
 
 
-def _protocol(
-    models: Any, distance: Any, *, num_samples: int, seed: int, device: Any, **options: Any
-) -> dict[str, Any]:
+def _protocol(bench: Bench, distance: Any, *, num_samples: int, **options: Any) -> dict[str, Any]:
     """What the number was measured by; the device is left out, it changes nothing."""
     fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", "max_px": MAX_PX, "downsampling": "box"}
     method = {"interval": "95 %, percentile bootstrap over pairs, 1000 resamples"}
-    ours = generator_protocol(models) | options | fixed | {"num_samples": num_samples, "seed": seed}
+    ours = generator_protocol(bench.models) | options | fixed | {"num_samples": num_samples, "seed": bench.seed}
     return ours | {"distance": distance.name, "distance_provenance": dict(distance.provenance)} | method
