@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,7 @@ class Bench:
         if self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} is not allowed: it must be 1 or more.")
         self._passes: dict[Any, Pass] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def share(self, batches: Sequence[T]) -> Sequence[T]:
         """This process's part of `batches`: those numbered rank, rank + world, ..."""
@@ -75,6 +76,12 @@ class Bench:
         right, beside its original.
         """
         return self._pass(("real", num, mirror), lambda: Real(self, num, mirror))
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gave for `key`: made once, for work that several metrics share."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
         """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images.
