@@ -5,9 +5,15 @@ See configs/consistency.yaml.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from wplus.config import build, entry_point, record_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wplus.table import Table
 
 
 @entry_point("consistency")
@@ -21,7 +27,7 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.commands import codes_of
     from wplus.data.chosen import chosen_images
     from wplus.devices import resolve_device
-    from wplus.editing.consistency import consistency
+    from wplus.editing.consistency import edit_errors, summarised
     from wplus.editing.directions import load_directions
     from wplus.editing.editability import editability
     from wplus.editing.run import report
@@ -39,9 +45,8 @@ def main(cfg: dict[str, Any]) -> float:
     images = chosen_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
     perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
     invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
-    batches = [
-        to_float(images.batch(some)[0]).to(device) for some in torch.arange(len(images)).split(cfg["batch_size"])
-    ]
+    pixels = images.batch(torch.arange(len(images)))[0]
+    batches = [to_float(some).to(device) for some in pixels.split(cfg["batch_size"])]
     ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
     edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
     edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
@@ -50,11 +55,32 @@ def main(cfg: dict[str, Any]) -> float:
     with build(cfg["tracking"], output_dir=folder, job_type="consistency", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
-        found = report(consistency(models, ws, invert=invert, edits=edits, **shared), tracker)
+        errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=cfg["batch_size"])
+        found = report(summarised(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
         found += report(editability(models, ws, directions=directions, perceptual=perceptual, **shared), tracker)
+    edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
+    image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
     print("\n".join(map(str, found)))
     print(f"Result: {folder / 'result.json'}")
     return found[0].value
+
+
+def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
+    """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
+    from wplus.inversion.store import output_names, pixel_digest
+    from wplus.table import Table
+
+    files = output_names(names)
+    columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}
+    rows = {file: {column: values[row] for column, values in columns.items()} for row, file in enumerate(files)}
+    return Table(rows, dict(zip(files, map(pixel_digest, pixels), strict=True)))
+
+
+def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:
+    """What must be equal so that two inverters' errors under an edit can be compared."""
+    from wplus.inversion.store import pixel_digest
+
+    return {"generator": models.fingerprint, "edit_norm": float(shift.norm()), "edit_sha256": pixel_digest(shift)}
 
 
 if __name__ == "__main__":

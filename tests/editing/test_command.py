@@ -15,7 +15,9 @@ import wplus
 from wplus.checkpoint import Models
 from wplus.editing.directions import load_directions, save_directions
 from wplus.editing.pca import pca
+from wplus.errors import UserError
 from wplus.images import save_png
+from wplus.inversion.compare import compare
 from wplus.latents import Latent, load_latent, save_latent
 
 Started = Callable[..., tuple[str, str]]
@@ -99,6 +101,16 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     assert (protocol["num_images"], protocol["space"]) == (3, "w")
     assert protocol["inverter"]["steps"] == 2
     assert "lec_pca0 " in shown
+    table = json.loads((here / "out" / "table.json").read_text())
+    norms = [row["lec_pca0_all"] for row in table["rows"].values()]
+    assert sum(norms) / 3 == pytest.approx(found["editing/lec_pca0_all"]["value"])
+    assert list(table["targets"]) == ["0", "1", "2"]
+    run("consistency.py", *chosen, "inverter.steps=4", "run_dir=more")
+    methods = compare({"2 steps": here / "out", "4 steps": here / "more"}, output_dir=here / "compared")
+    assert list(methods.paired["4 steps"]) == ["lec_pca0_all", "lec_no_edit_all"]
+    run("consistency.py", *chosen, "strength=3", "run_dir=farther")
+    with pytest.raises(UserError, match="lec_pca0_all.*not measured alike"):
+        compare({"2": here / "out", "3": here / "farther"}, output_dir=here / "compared")
 
 
 @pytest.mark.parametrize(

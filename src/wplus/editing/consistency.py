@@ -41,7 +41,7 @@ def consistency(
         lec_EDIT           the mean of the norms over (num_ws, w_dim) from the 1st to the 99th percentile. The
                            published number filters means over batches; here every image counts for itself, so that
                            the batch size does not change the result
-        lec_EDIT_all       the mean of all
+        lec_EDIT_all       the mean of all; `edit_errors` has the numbers that it is the mean of, image by image
         lec_EDIT_per_edit  lec over the norm of the edit: 1 is an inverter that answers every picture with its old code;
                            left out where the edit is zero, which measures the second inversion alone
         lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers: comparable between generators
@@ -49,9 +49,31 @@ def consistency(
     each with a 95 % bootstrap interval over images, the filter included. `protocol` is what the caller knows of the
     inverter and the images.
     """
+    found = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
+    yield from summarised(models, found, edits=edits, seed=seed, protocol=protocol)
+
+
+def edit_errors(
+    generator: Any, ws: Tensor, *, invert: Inverter, edits: Mapping[str, Tensor], batch_size: int = 16
+) -> dict[str, Tensor]:
+    """Edit -> norm of each image, see `errors`: what inverters are compared by, image by image."""
+    return {
+        name: errors(generator, ws, invert=invert, shift=shift, batch_size=batch_size) for name, shift in edits.items()
+    }
+
+
+def summarised(
+    models: Any,
+    found: Mapping[str, Tensor],
+    *,
+    edits: Mapping[str, Tensor],
+    seed: int = 0,
+    protocol: Mapping[str, Any] | None = None,
+) -> Iterator[Measurement]:
+    """The measurements of `consistency`, from the errors of each edit."""
     deviation = math.sqrt(models.generator.num_ws) * prior_deviation(models.generator, seed=seed)
     for name, shift in edits.items():
-        norms = errors(models.generator, ws, invert=invert, shift=shift, batch_size=batch_size).numpy()
+        norms = found[name].numpy()
         known = {
             "generator": models.fingerprint,
             "edit_norm": float(shift.norm()),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
-from wplus.inversion.store import Store
+from wplus.inversion.store import TARGET, Store
 from wplus.table import Table
 from wplus.tracking import Tracker
 
@@ -22,7 +22,7 @@ _MAX_CURVES = 64
 
 def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
     """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them."""
-    table = read_table(store, names)
+    table = read_table({name: store.metadata(name) for name in names})
     if not names:
         return table
     space = settings["space"]
@@ -43,14 +43,14 @@ def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], t
     return table
 
 
-def read_table(store: Store, names: Sequence[str]) -> Table:
-    """The scores that the latents carry."""
-    notes = {name: store.metadata(name) for name in names}
+def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
+    """The scores in the metadata of latents, by name."""
     return Table(
         {
             name: {key.removeprefix(SCORE): float(value) for key, value in note.items() if key.startswith(SCORE)}
             for name, note in notes.items()
-        }
+        },
+        {name: note[TARGET] for name, note in notes.items() if TARGET in note},
     )
 
 

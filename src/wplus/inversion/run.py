@@ -23,7 +23,7 @@ from wplus.inversion.report import SCORE, report
 from wplus.inversion.result import Callback, Inversion, Progress
 from wplus.inversion.scores import check_masks, scores
 from wplus.inversion.settings import claim, describe, digest, uses_encoder
-from wplus.inversion.store import Store, output_names, pixel_digest
+from wplus.inversion.store import TARGET, Store, output_names, pixel_digest
 from wplus.inversion.truth import Truth
 from wplus.latents import Latent, Space, check_space, to_ws
 from wplus.losses.image_pair import ImageDistance
@@ -181,7 +181,7 @@ class FolderInversion:
             label=None if batch.labels is None else batch.labels[row],
             metadata={
                 "settings": self.store.settings_digest,
-                "target": pixel_digest(batch.pixels[row]),
+                TARGET: pixel_digest(batch.pixels[row]),
                 **{f"{SCORE}{key}": repr(value) for key, value in scores.items()},
             },
         )

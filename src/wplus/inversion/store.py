@@ -27,7 +27,8 @@ from wplus.images import save_png
 from wplus.inversion.result import Delta
 from wplus.latents import Latent, load_latent, save_latent
 
-MASK, DELTA = "mask", "delta"  # names in a latent's metadata: digest of the mask, where there is one; has a delta
+# Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
+TARGET, MASK, DELTA = "target", "mask", "delta"
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -106,7 +107,7 @@ class Store:
             raise UserError(f"'{self.latent(name)}' was made with other settings: delete it or choose another run_dir.")
         extra = [*([self.mask(name)] if MASK in metadata else []), *([self.delta(name)] if DELTA in metadata else [])]
         theirs = None if mask is None else pixel_digest(mask)
-        same = metadata.get("target") == pixel_digest(target) and metadata.get(MASK) == theirs
+        same = metadata.get(TARGET) == pixel_digest(target) and metadata.get(MASK) == theirs
         return same and all(path.is_file() for path in extra)
 
     def save(
@@ -145,6 +146,10 @@ class Store:
     def pictures(self, name: str) -> tuple[Tensor, Tensor]:
         """Target and inversion, uint8 (C, H, W)."""
         return _read_png(self.target(name)), _read_png(self.image(name))
+
+    def read_mask(self, name: str) -> Tensor:
+        """The mask, uint8 (1, H, W)."""
+        return _read_png(self.mask(name))
 
     def history(self, name: str) -> dict[str, Tensor]:
         """Term -> (steps,)."""

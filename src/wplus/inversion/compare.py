@@ -1,0 +1,228 @@
+"""Folders of inversions of the same images side by side: one table, paired tests, pictures, convergence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.files import ensure_folder
+from wplus.images import to_float
+from wplus.inversion.report import compare_folders, read_table
+from wplus.inversion.scores import image_scores
+from wplus.inversion.settings import SETTINGS_FILE
+from wplus.inversion.store import MASK, TARGET, Store
+from wplus.latents import load_latent
+from wplus.losses.image_pair import ImageDistance
+from wplus.methods import Methods
+from wplus.progress import track
+from wplus.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one folder says of its images."""
+
+    folder: Path
+    rows: Mapping[str, Mapping[str, float]]
+    """Image -> score -> value."""
+    items: Mapping[str, tuple[str, str | None]]
+    """Image -> digests of its pixels and of its mask; no mask, no digest."""
+    protocol: Mapping[str, Any]
+    """How it was measured."""
+    store: Store | None
+    """The pictures and histories; None where there is a table only."""
+
+    @property
+    def instruments(self) -> dict[str, Any]:
+        """What a score was measured with, by its name: only equal ones can be compared."""
+        losses = self.protocol.get("losses") or {}
+        nets = [net for net in (self.protocol.get("perceptual"), *losses.values()) if net]
+        return {**{net.get("name", ""): net for net in nets}, **self.protocol.get("instruments", {})}
+
+
+def compare(
+    folders: Mapping[str, str | Path],
+    *,
+    output_dir: str | Path,
+    baseline: str | None = None,
+    tested: Sequence[str] | None = None,
+    terms: Mapping[str, ImageDistance] | None = None,
+    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    tracker: Tracker | None = None,
+) -> Methods:
+    """Compare what several folders, label -> folder, say of the images that all of them have.
+
+    A folder is one of inversions, by any inverter into any space, or that of another run that wrote a table.json with
+    the digests of its images, such as one of editing consistency. Writes table.csv, table.json and table.md into
+    `output_dir`, and grid.png and convergence.png where all folders are of inversions; all of it goes to the tracker.
+
+    baseline  label of the folder that the others are tested against; None: the first
+    tested    scores that are tested; None: all
+    terms     image distances to measure now, from the stored pictures, beside the scores that the folders hold
+
+    UserError when images of one name are not the same pixels (or not under the same mask), when none is in common,
+    and when one score was measured by different nets.
+    """
+    sources = {label: read_source(Path(folder)) for label, folder in folders.items()}
+    if len(sources) < 2:
+        raise UserError("A comparison needs two folders or more: folders=[runs/a,runs/b].")
+    baseline = next(iter(sources)) if baseline is None else baseline
+    if baseline not in sources:
+        raise UserError(f"baseline={baseline} is not one of the folders: choose one of {', '.join(sources)}.")
+    names = common_names(sources)
+    check_instruments(sources)
+    output = ensure_folder(output_dir)
+    rows = {label: {name: dict(source.rows[name]) for name in names} for label, source in sources.items()}
+    if terms:
+        for label, source in sources.items():
+            _measure(rows[label], source, terms, device=device, batch_size=batch_size)
+    methods = Methods(rows, baseline, tested=tested)
+    methods.write(output, protocol := _protocol(sources, names, terms or {}))
+    _report(methods, sources, output, protocol, tracker or Tracker())
+    return methods
+
+
+def read_source(folder: Path) -> Source:
+    """A folder of inversions, or of another run with a table; UserError for any other."""
+    if (folder / "latents").is_dir():
+        return _read_inversions(folder)
+    try:
+        content = json.loads((folder / "table.json").read_text())
+        items = {name: (digest, None) for name, digest in content["targets"].items()}
+        return Source(folder, content["rows"], items, content["protocol"], None)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"'{folder}' cannot be compared: it has neither latents/ of inversions nor a table.json with the digests "
+            "of its images."
+        ) from error
+
+
+def _read_inversions(folder: Path) -> Source:
+    store = Store(folder, fingerprint="", settings_digest="")
+    notes = {name: load_latent(store.latent(name), fingerprint=None).metadata for name in store.names()}
+    items = {name: (note.get(TARGET, ""), note.get(MASK)) for name, note in notes.items()}
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read '{folder / SETTINGS_FILE}' ({error}): is this a folder of invert.py?") from error
+    return Source(folder, read_table(notes).rows, items, settings, store)
+
+
+def common_names(sources: Mapping[str, Source]) -> list[str]:
+    """The images that every folder has, sorted; UserError for none, and where one name stands for different images."""
+    names = sorted(set.intersection(*[set(source.rows) for source in sources.values()]))
+    if not names:
+        folders = ", ".join(str(source.folder) for source in sources.values())
+        raise UserError(f"These folders have no image in common: {folders}.")
+    (first, known), *others = sources.items()
+    for label, source in others:
+        differing = [name for name in names if source.items[name] != known.items[name]]
+        if differing:
+            raise UserError(
+                f"'{first}' and '{label}' are of different pictures: {len(differing)} of {len(names)} images, such as "
+                f"'{differing[0]}', do not have the same pixels under the same mask; only equal ones can be compared."
+            )
+    return names
+
+
+def check_instruments(sources: Mapping[str, Source]) -> None:
+    """UserError where one score was measured by different nets, or in another way that its name does not tell."""
+    seen: dict[str, tuple[str, Any]] = {}
+    for label, source in sources.items():
+        for name, instrument in source.instruments.items():
+            first, known = seen.setdefault(name, (label, instrument))
+            if known != instrument:
+                raise UserError(
+                    f"The score '{name}' of '{first}' and that of '{label}' were not measured alike: {known} and "
+                    f"{instrument}; run one of them again as the other."
+                )
+
+
+def _measure(
+    rows: dict[str, dict[str, float]],
+    source: Source,
+    terms: Mapping[str, ImageDistance],
+    *,
+    device: torch.device | str,
+    batch_size: int,
+) -> None:
+    """Add what the terms say of the stored pictures to the rows."""
+    if source.store is None:
+        raise UserError(f"'{source.folder}' holds a table and no pictures: image_loss=[] compares what it has.")
+    names = list(rows)
+    batches = [names[first : first + batch_size] for first in range(0, len(names), batch_size)]
+    for batch in track(batches, f"Measuring {source.folder.name} (batches)"):
+        targets, images, masks = _pictures(source, batch, device)
+        for column, values in image_scores(images, targets, terms, masks).items():
+            for name, value in zip(batch, values.tolist(), strict=True):
+                rows[name][column] = value
+
+
+def _pictures(source: Source, names: Sequence[str], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Targets and images (N, C, R, R) in [-1, 1], and masks (N, 1, R, R) in [0, 1] where there are any."""
+    store = source.store
+    targets, images = (torch.stack(each) for each in zip(*map(store.pictures, names), strict=True))
+    whole = torch.full_like(targets[0, :1], 255)
+    masks = None
+    if any(source.items[name][1] for name in names):
+        each = [store.read_mask(name) if source.items[name][1] else whole for name in names]
+        masks = torch.stack(each).to(device) / 255
+    return to_float(targets.to(device)), to_float(images.to(device)), masks
+
+
+def _protocol(
+    sources: Mapping[str, Source], names: Sequence[str], terms: Mapping[str, ImageDistance]
+) -> dict[str, Any]:
+    return {
+        "num_images": len(names),
+        "left_out": {label: len(source.rows) - len(names) for label, source in sources.items()},
+        "pixels": "8 bits, range [-1, 1]",
+        "interval": "95 %, percentile bootstrap over images, 2000 resamples",
+        "test": "Wilcoxon's signed-rank, two-sided, on the same images; p_holm: corrected by Holm for all of them",
+        "measured_now": {name: dict(term.provenance) for name, term in terms.items()},
+        "folders": {label: str(source.folder) for label, source in sources.items()},
+        "methods": {label: source.protocol for label, source in sources.items()},
+    }
+
+
+def _report(
+    methods: Methods, sources: Mapping[str, Source], output: Path, protocol: Mapping[str, Any], tracker: Tracker
+) -> None:
+    """Pictures where there are any, and everything to the tracker."""
+    if all(source.store is not None for source in sources.values()):
+        convergence, grid = compare_folders({label: source.folder for label, source in sources.items()}, output)
+        tracker.image("compare/grid", grid, caption=f"target, then {', '.join(sources)}")
+        tracker.image("compare/convergence", convergence)
+    tracker.table("compare/means", ["method", *methods.columns], list(_mean_cells(methods)))
+    tracker.table("compare/paired", ["method", "score", *_PAIRED], list(_paired_cells(methods)))
+    shared = {key: value for key, value in protocol.items() if key != "methods"}
+    for label, means in methods.means.items():
+        own = {**shared, "method": dict(sources[label].protocol)}
+        tracker.summary(
+            {f"compare/{label}/{column}": {"value": mean.value, "protocol": own, "interval": mean.interval}
+             for column, mean in means.items()}
+        )  # fmt: skip
+
+
+_PAIRED = ("difference", "low", "high", "p", "p_holm", "higher", "effect", "num_items")
+
+
+def _mean_cells(methods: Methods) -> Iterator[list[Any]]:
+    for method, means in methods.means.items():
+        yield [method, *(means[column].value if column in means else None for column in methods.columns)]
+
+
+def _paired_cells(methods: Methods) -> Iterator[list[Any]]:
+    for method, columns in methods.paired.items():
+        for column, found in columns.items():
+            low, high = found.interval or (None, None)
+            tests = (found.p, found.p_holm, found.higher, found.effect, found.num_items)
+            yield [method, column, found.difference, low, high, *tests]

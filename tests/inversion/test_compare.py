@@ -1,0 +1,168 @@
+"""Folders of inversions compared: on common images, of equal pixels, by equal instruments."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+
+from tests.inversion.conftest import read_pixels
+from wplus.errors import UserError
+from wplus.images import save_png, to_float
+from wplus.inversion.compare import compare
+from wplus.inversion.report import SCORE
+from wplus.inversion.scores import image_scores
+from wplus.inversion.store import Store, pixel_digest
+from wplus.latents import Latent
+from wplus.losses.pixel import L2
+from wplus.losses.ssim import SSIM
+from wplus.table import Table
+from wplus.tracking.local import open_tracker, read_result
+
+NAMES = [f"image{index}" for index in range(8)]
+NET = {"name": "net", "sha256": "0" * 64}
+
+
+def target_of(name: str) -> torch.Tensor:
+    rng = torch.Generator().manual_seed(sum(map(ord, name)))
+    return torch.randint(0, 256, (3, 16, 16), generator=rng, dtype=torch.uint8)
+
+
+def a_folder(path, *, error: int, names=NAMES, net=NET, masked=False, other_pixels=(), scores=None):
+    """A folder of inversions whose pictures are `error` away from their targets."""
+    store = Store(path, fingerprint="f" * 16, settings_digest="s")
+    for index, name in enumerate(names):
+        target = target_of(name + "!" if name in other_pixels else name)
+        image = torch.where(target > 127, target - error, target + error)
+        values = {"psnr_db": 40.0 - error, "seconds": index + error / 10} if scores is None else scores
+        notes = {"settings": "s", "target": pixel_digest(target)}
+        notes |= {f"{SCORE}{key}": repr(value) for key, value in values.items()}
+        latent = Latent(code=torch.zeros(4), space="w", generator="f" * 16, metadata=notes)
+        mask = torch.full((1, 16, 16), 255, dtype=torch.uint8) if masked else None
+        if masked:
+            mask[:, 8:] = 0
+        store.save(name, latent, image=image, target=target, history={"loss": torch.rand(4) + 1}, mask=mask)
+    (path / "settings.json").write_text(json.dumps({"space": "w", "perceptual": net, "losses": {}}))
+    return path
+
+
+def test_one_table_of_what_the_folders_have_in_common(tmp_path):
+    folders = {"far": a_folder(tmp_path / "a", error=20), "near": a_folder(tmp_path / "b", error=5, names=NAMES[1:])}
+    with open_tracker(output_dir=tmp_path / "out", job_type="compare", name="x") as tracker:
+        methods = compare(folders, output_dir=tmp_path / "out", tracker=tracker)
+    found = methods.paired["near"]["psnr_db"]
+    assert (found.num_items, found.difference, found.p) == (7, 15, pytest.approx(2 / 2**7))
+    content = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert content["protocol"]["num_images"] == 7
+    assert content["protocol"]["left_out"] == {"far": 1, "near": 0}
+    assert content["protocol"]["methods"]["near"]["perceptual"] == NET
+    assert content["paired"]["near"]["psnr_db"]["p_holm"] == pytest.approx(2 * 2 / 2**7)  # and seconds were tested
+    result = read_result(tmp_path / "out")
+    assert result["values"]["compare/near/psnr_db"]["value"] == 35
+    assert {"compare/grid", "compare/convergence", "compare/paired"} <= set(result["files"])
+    assert read_pixels(tmp_path / "out" / "grid.png").ndim == 3
+
+
+def test_further_scores_come_from_the_stored_pictures(tmp_path):
+    folders = {"a": a_folder(tmp_path / "a", error=20), "b": a_folder(tmp_path / "b", error=5)}
+    terms = {"l2": L2(), "ssim": SSIM()}
+    methods = compare(folders, output_dir=tmp_path, terms=terms, tested=["similarity_ssim"], batch_size=3)
+    assert methods.rows["a"]["image3"]["l2"] == pytest.approx((20 / 127.5) ** 2, rel=1e-5)
+    images = torch.stack([Store(tmp_path / "b", fingerprint="", settings_digest="").pictures(n)[1] for n in NAMES])
+    targets = torch.stack([target_of(name) for name in NAMES])
+    expected = image_scores(to_float(images), to_float(targets), terms)["similarity_ssim"]
+    assert [row["similarity_ssim"] for row in methods.rows["b"].values()] == pytest.approx(expected.tolist())
+    assert list(methods.paired["b"]) == ["similarity_ssim"]
+
+
+def test_further_scores_are_those_under_the_mask(tmp_path):
+    folders = {label: a_folder(tmp_path / label, error=10, masked=True) for label in "ab"}
+    for label, store in ((label, Store(path, fingerprint="", settings_digest="")) for label, path in folders.items()):
+        for name in NAMES:  # wrong where nobody looks
+            image = store.pictures(name)[1]
+            image[:, 8:] = 255 if label == "a" else 0
+            save_png(store.image(name), image)
+    methods = compare(folders, output_dir=tmp_path, terms={"l2": L2()})
+    assert methods.rows["a"]["image0"]["l2"] == pytest.approx((10 / 127.5) ** 2, rel=1e-5)
+    assert methods.paired["b"]["l2"].difference == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"other_pixels": ["image2"]}, "'a' and 'b' are of different pictures: 1 of 8 images, such as 'image2'"),
+        ({"masked": True}, "different pictures: 8 of 8 images"),
+        ({"names": ["else"]}, "no image in common"),
+        ({"net": {**NET, "sha256": "1" * 64}}, "score 'net' of 'a' and that of 'b' were not measured alike"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, changes, message):
+    folders = {"a": a_folder(tmp_path / "a", error=1), "b": a_folder(tmp_path / "b", error=1, **changes)}
+    with pytest.raises(UserError, match=message):
+        compare(folders, output_dir=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_folder_or_an_unknown_baseline_is_refused(tmp_path):
+    a_folder(tmp_path / "a", error=1)
+    with pytest.raises(UserError, match="two folders or more"):
+        compare({"a": tmp_path / "a"}, output_dir=tmp_path)
+    with pytest.raises(UserError, match="baseline=c is not one of the folders: choose one of a, b"):
+        compare({"a": tmp_path / "a", "b": tmp_path / "a"}, output_dir=tmp_path, baseline="c")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="cannot be compared"):
+        compare({"a": tmp_path / "a", "b": tmp_path / "empty"}, output_dir=tmp_path)
+
+
+def test_tables_of_other_runs_are_compared_too(tmp_path):
+    digests = {name: name for name in NAMES}
+    for label, shift in (("a", 0.0), ("b", 1.0)):
+        rows = {name: {"lec_up_all": index + shift} for index, name in enumerate(NAMES)}
+        Table(rows, digests).write(tmp_path / label, {"instruments": {"lec_up_all": {"edit": "up"}}})
+    folders = {"a": tmp_path / "a", "b": tmp_path / "b"}
+    methods = compare(folders, output_dir=tmp_path / "out")
+    assert methods.paired["b"]["lec_up_all"].difference == 1
+    assert not (tmp_path / "out" / "grid.png").exists()
+    with pytest.raises(UserError, match="a table and no pictures: image_loss=\\[\\]"):
+        compare(folders, output_dir=tmp_path / "out", terms={"l2": L2()})
+    Table(rows, digests).write(tmp_path / "b", {"instruments": {"lec_up_all": {"edit": "down"}}})
+    with pytest.raises(UserError, match="not measured alike"):
+        compare(folders, output_dir=tmp_path / "out")
+
+
+@pytest.fixture
+def command(repository, tmp_path, monkeypatch):
+    """Run experiments/compare.py in this process."""
+
+    def run(*arguments: str) -> None:
+        shared = [f"run_dir={tmp_path}/out", "tracking=local"]
+        monkeypatch.setattr(sys, "argv", ["compare.py", *arguments, *shared])
+        runpy.run_path(str(repository / "experiments" / "compare.py"), run_name="__main__")
+
+    return run
+
+
+def test_the_command(tmp_path, command, capsys):
+    a, b = a_folder(tmp_path / "first", error=20), a_folder(tmp_path / "second", error=5)
+    command(f"folders=[{a},{b}]", "baseline=second", "image_loss=[ssim]")
+    shown = capsys.readouterr().out
+    assert "| minus 'second', paired | psnr_db | seconds | similarity_ssim |" in shown
+    assert "8 images in all folders" in shown
+    command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]")
+    assert "minus 'x', paired" in (tmp_path / "out" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["folders=[x/w,y/w]"], "Two folders are called 'w': give each a label of its own"),
+        (["folders=[a,b]", "labels=[a]"], "1 labels for 2 folders"),
+    ],
+)
+def test_labels_that_do_not_fit(command, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        command(*arguments)
+    assert message in str(stopped.value)
