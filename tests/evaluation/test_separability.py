@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.evaluation import sampler
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.measure import measure
+from wplus.evaluation.separability import (
+    BoxFiltered,
+    LinearSeparability,
+    conditional_entropy,
+    entropy,
+    latents,
+    separate,
+)
+from wplus.measurement import Measurement
+from wplus.tracking.tracker import Sink, Tracker
+
+
+class Shown(nn.Module):
+    """The image is w itself, a pixel for each number, and the noise: what a classifier reads off is known exactly.
+
+    w = (z, product of the first two numbers of z), so that the sign of the product is separable in w and not in z.
+    """
+
+    z_dim, w_dim, c_dim, num_ws, resolution, img_channels = 4, 5, 0, 2, 4, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_made = 0
+
+    def mapping(self, z: Tensor, c: Tensor | None, **_: Any) -> Tensor:
+        return torch.cat([z, (z[:, 0] * z[:, 1])[:, None]], dim=1)[:, None].repeat(1, 2, 1)
+
+    def synthesis(self, ws: Tensor, *, noise_mode: str, noise: list[Tensor] | None) -> Tensor:
+        self.num_made += len(ws)
+        extra = torch.zeros(len(ws), 1) if noise is None else noise[0].flatten(1)
+        pixels = torch.cat([ws[:, 0], extra], dim=1) / 5  # six of 16 pixels
+        return torch.cat([pixels, torch.zeros(len(ws), 10)], dim=1).view(-1, 1, 4, 4)
+
+    synthesis.noise_shapes = [(1, 1)]  # type: ignore[attr-defined]
+
+
+class Reader(nn.Module):
+    """One attribute for each pixel that it names: how far that pixel is above the middle."""
+
+    name = "reader"
+
+    def __init__(self, **pixels: int) -> None:
+        super().__init__()
+        self.attributes, self.pixels = list(pixels), list(pixels.values())
+        self.protocol = {"classifier": self.name, "pixels": pixels}
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, self.pixels].float() / 127.5 - 1
+
+
+class ModelsOf:
+    fingerprint, metadata = "0" * 16, {}
+
+    def __init__(self, generator: nn.Module) -> None:
+        self.generator = generator
+
+
+NUM = 4000
+
+
+@pytest.fixture
+def shown(shared: dict[str, Any]) -> Bench:
+    return Bench(ModelsOf(Shown()), None, **(shared | {"batch_size": 500}))
+
+
+def score(bench: Bench, classifier: nn.Module, space: str = "z", **options: Any) -> Measurement:
+    options = {"num_samples": NUM} | options
+    (found,) = measure(bench, {"ls": LinearSeparability(classifier=classifier, space=space, **options)})
+    return found
+
+
+def binary_entropy(p: float) -> float:
+    return -p * math.log2(p) - (1 - p) * math.log2(1 - p)
+
+
+# Closed forms
+
+
+def test_what_a_plane_separates_scores_one(shown: Bench) -> None:
+    """The sign of a coordinate: of the surest half, none lies near the plane."""
+    found = score(shown, Reader(first=0, third=2))
+    assert found.value == pytest.approx(1, abs=1e-9)
+    assert found.interval == pytest.approx((1, 1))
+
+
+def test_what_latents_know_nothing_of_scores_its_entropy(shown: Bench) -> None:
+    """The noise of an image, fresh for each: 2^H(Y), H of two attributes adds up."""
+    found = score(shown, Reader(noise=5))
+    assert found.value == pytest.approx(2, rel=5e-3)
+    assert found.protocol["score_of_a_guess"] == pytest.approx(2, rel=5e-3)
+    assert score(shown, Reader(noise=5, again=5)).value == pytest.approx(found.value**2, rel=1e-9)
+
+
+def test_a_product_is_separable_where_it_is_a_coordinate(shown: Bench) -> None:
+    in_z, in_w = (score(shown, Reader(product=4), space) for space in "zw")
+    assert in_w.value == pytest.approx(1, abs=1e-9)
+    assert in_z.value > 1.8
+    assert (in_z.name, in_w.name) == ("ls_z_reader", "ls_w_reader")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_wrong_labels_leave_their_own_entropy(share: float) -> None:
+    """Y = X but for a share of flipped labels: H(Y|X) = h(share), whatever the machine makes of its training set."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(20_000, 3))
+    codes[:, 0] += np.sign(codes[:, 0])  # a gap between the classes
+    labels = (codes[:, 0] > 0) ^ (rng.random(20_000) < share)
+    predicted = separate(codes, labels, name="a", seed=0, regularisation=1.0, max_iterations=1000)
+    found = conditional_entropy(np.histogram2d(predicted, labels, bins=2)[0])
+    assert found == pytest.approx(binary_entropy(share) if share else 0, abs=0.02)
+
+
+def test_entropies_of_known_tables() -> None:
+    tables = np.array([[[2, 0], [0, 6]], [[1, 1], [3, 3]], [[4, 4], [0, 0]], [[3, 1], [1, 3]]])
+    expected = [0, 1, 1, binary_entropy(0.25)]
+    np.testing.assert_allclose(conditional_entropy(tables), expected, atol=1e-12)
+    np.testing.assert_allclose(entropy(np.array([[8, 0], [1, 1], [1, 3]])), [0, 1, binary_entropy(0.25)], atol=1e-12)
+
+
+# The whole metric against an implementation of its own
+
+
+def slow_score(logits: np.ndarray, codes: np.ndarray) -> float:
+    """As the original goes about it, one attribute and one image at a time; the machine by a general optimiser."""
+    bits = 0.0
+    for column in logits.T.astype(np.float64):
+        probabilities = np.exp([column, -column]) / np.exp([column, -column]).sum(axis=0)
+        kept = np.argsort(-probabilities.max(axis=0), kind="stable")[: len(column) // 2]
+        x = np.concatenate([codes[kept], np.ones((len(kept), 1))], axis=1)
+        y = (probabilities.argmax(axis=0) == 0)[kept]
+        sign = np.where(y, 1.0, -1.0)
+
+        def objective(v: np.ndarray, x: np.ndarray = x, sign: np.ndarray = sign) -> tuple[float, np.ndarray]:
+            slack = np.maximum(1 - sign * (x @ v), 0)  # squared hinge; liblinear's penalty takes in the bias
+            return 0.5 * v @ v + (slack**2).sum(), v - 2 * x.T @ (sign * slack)
+
+        fitted = minimize(objective, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"ftol": 1e-15})
+        cases = list(zip(x @ fitted.x > 0, y, strict=True))
+        p = [[np.mean([case == (bool(row), bool(col)) for case in cases]) for col in (0, 1)] for row in (0, 1)]
+        bits -= sum(p[r][c] * math.log2(p[r][c] / sum(p[r])) for r in (0, 1) for c in (0, 1) if p[r][c] > 0)
+    return 2**bits
+
+
+class Mixture(nn.Module):
+    """Attributes that a plane separates in part, of which one is rare."""
+
+    name, attributes, protocol = "mixture", ("both", "rare", "plain"), {"classifier": "mixture"}
+
+    def forward(self, images: Tensor) -> Tensor:
+        a, b, c, _, product, noise = (images.flatten(1)[:, :6].float() / 127.5 - 1).T
+        return torch.stack([a + 3 * product, b + noise - 0.2, c + 0.2 * noise], dim=1)
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_against_a_slow_implementation(shown: Bench, space: str) -> None:
+    num = 1200
+    images = sampler.generate(
+        shown.models.generator,
+        range(num),
+        sampling=LinearSeparability(classifier=Mixture(), space="z").sampling,
+        seed=0,
+    )
+    z = sampler.normal(0, sampler.LATENT, range(num), 4)
+    codes = z if space == "z" else shown.models.generator.mapping(z, None)[:, -1]
+    expected = slow_score(Mixture()(images).numpy(), codes.double().numpy())
+    found = score(shown, Mixture(), space, num_samples=num)
+    assert 1.2 < expected < 8
+    assert found.value == pytest.approx(expected, rel=5e-3)  # an image in a thousand may fall on the other side
+
+
+# What must not matter
+
+
+def test_batches_change_nothing(shown: Bench) -> None:
+    values = [score(replace(shown, batch_size=size), Mixture(), "w", num_samples=900).value for size in (7, 900)]
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+def test_both_spaces_share_one_pass(shown: Bench) -> None:
+    metrics = {space: LinearSeparability(classifier=Mixture(), space=space, num_samples=600) for space in "zw"}
+    assert [m.name for m in measure(shown, metrics)] == ["ls_z_mixture", "ls_w_mixture"]
+    assert shown.models.generator.num_made == 600
+
+
+def test_latents_are_those_of_the_images(models: Any, shared: dict[str, Any]) -> None:
+    bench = Bench(models, None, **shared)
+    z = torch.from_numpy(latents(bench, 11, "z")).float()
+    assert torch.equal(z, sampler.normal(0, sampler.LATENT, range(11), 8))
+    torch.testing.assert_close(torch.from_numpy(latents(bench, 11, "w")).float(), models.generator.mapping(z)[:, -1])
+
+
+def test_latents_of_a_conditional_generator_have_the_labels_of_the_images(
+    conditional: Any, real: Any, shared: dict[str, Any]
+) -> None:
+    real.labels = torch.eye(3)[torch.arange(40) % 3]
+    bench = Bench(conditional, real, **shared)
+    z = sampler.normal(0, sampler.LATENT, range(9), 8)
+    expected = conditional.generator.mapping(z, bench.labels(range(9)))[:, -1]
+    torch.testing.assert_close(torch.from_numpy(latents(bench, 9, "w")).float(), expected)
+
+
+# The interval, the table, the protocol
+
+
+def test_the_interval_holds_what_fresh_samples_give(shown: Bench) -> None:
+    found = score(shown, Mixture())
+    low, high = found.interval
+    others = [score(replace(shown, seed=seed), Mixture(), num_groups=0).value for seed in (1, 2, 3)]
+    assert low < found.value < high
+    assert high - low < 0.3 * found.value
+    assert sum(low < other < high for other in others) >= 2
+
+
+def test_the_table_has_a_row_for_each_attribute(shown: Bench, tmp_path: Path) -> None:
+    tables = []
+
+    class Kept(Sink):
+        def table(self, key: str, columns: Any, rows: Any) -> None:
+            tables.append((key, list(columns), [list(row) for row in rows]))
+
+    bench = replace(shown, tracker=Tracker([Kept()]), output_dir=tmp_path)
+    found = score(bench, Reader(first=0, noise=5))
+    ((key, columns, rows),) = tables
+    assert key == "evaluation/ls_z_reader"
+    assert [row[0] for row in rows] == ["first", "noise"]
+    content = json.loads((tmp_path / "ls_z_reader.json").read_text())
+    assert content["left_out"] == []
+    assert [list(row.values()) for row in content["attributes"]] == rows
+    sums = {column: sum(row[index] for row in rows) for index, column in enumerate(columns) if index}
+    assert 2 ** sums["conditional_entropy_bits"] == pytest.approx(found.value)
+    assert rows[0][columns.index("accuracy")] == 1
+    assert 0.45 < rows[0][columns.index("share")] < 0.55
+    assert found.protocol["bits"] == pytest.approx(sums["conditional_entropy_bits"])
+    assert {"classifier": "reader", "num_kept": NUM // 2, "num_generated": NUM, "noise_mode": "random", "space": "z",
+            "truncation_psi": 1.0, "regularisation": 1.0}.items() <= found.protocol.items()  # fmt: skip
+    assert "lower is better" in found.meaning
+
+
+def test_larger_images_are_box_filtered() -> None:
+    seen = []
+    reader = Reader(first=0)
+    reader.forward = lambda images: (seen.append(images), torch.zeros(len(images), 1))[1]  # type: ignore[method-assign]
+    images = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8)
+    BoxFiltered(reader)(images)
+    BoxFiltered(reader)(images[:, :, :256, :256])
+    expected = images.double().unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)).round().to(torch.uint8)
+    assert torch.equal(seen[0], expected)
+    assert torch.equal(seen[1], images[:, :, :256, :256])
+
+
+# Refusals
+
+
+class Lopsided(Reader):
+    """`never` is an attribute that no image has."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) - torch.tensor([0.0, 9.0])
+
+
+def test_an_attribute_that_nothing_has_is_no_success(shown: Bench) -> None:
+    classifier = Lopsided(noise=5, never=0)
+    with pytest.raises(UserError, match=r"Of 1 of 2 attributes \(never\) fewer than 10 .* rare=leave_out"):
+        score(shown, classifier)
+    with pytest.warns(UserWarning, match="never"):
+        found = score(shown, classifier, rare="leave_out")
+    assert found.value == pytest.approx(2, rel=5e-3)
+    assert (found.protocol["left_out"], found.protocol["num_attributes"]) == (["never"], 1)
+
+
+def test_nothing_to_measure_is_refused(shown: Bench) -> None:
+    with pytest.raises(UserError, match="2 of 2 attributes"):
+        score(shown, Lopsided(first=3, never=0), rare="leave_out", min_per_class=1500)
+
+
+def test_a_machine_that_does_not_converge_is_an_error(shown: Bench) -> None:
+    with pytest.raises(UserError, match="'both' is not found after max_iterations=1"):
+        score(shown, Mixture(), max_iterations=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [({"space": "w+"}, r"space=w\+ .*z, w"), ({"rare": "skip"}, "rare=skip .*refuse, leave_out"),
+     ({"num_groups": 1}, "num_groups=1"), ({"num_samples": 30}, "num_samples=30"),
+     ({"min_per_class": 0}, "min_per_class=0")],
+)  # fmt: skip
+def test_bad_options_are_refused_in_a_sentence(options: dict[str, Any], word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        LinearSeparability(**({"classifier": Mixture(), "space": "z"} | options))
