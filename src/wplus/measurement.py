@@ -25,6 +25,10 @@ class Measurement:
         if not math.isfinite(self.value):
             raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
 
+    def entry(self) -> dict[str, Any]:
+        """What a tracker's `summary` takes under the name."""
+        return {"value": self.value, "protocol": self.protocol, "interval": self.interval, "meaning": self.meaning}
+
     def __str__(self) -> str:
         bounds = "" if self.interval is None else f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
         return f"{self.name} {self.value:.4g}{bounds}"

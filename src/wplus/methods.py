@@ -87,6 +87,19 @@ class Methods:
         atomic_write(folder / "table.md", lambda file: file.write(self.markdown(headings).encode()))
 
 
+PAIRED_CELLS = ("method", "score", "difference", "low", "high", "p", "p_holm", "higher", "effect", "num_items")
+
+
+def paired_cells(paired: Mapping[str, Mapping[str, Paired]]) -> list[list[Any]]:
+    """A row of `PAIRED_CELLS` per comparison: what a tracker's table `.../paired` holds."""
+    return [
+        [method, column, found.difference, *(found.interval or (None, None)),
+         found.p, found.p_holm, found.higher, found.effect, found.num_items]
+        for method, columns in paired.items()
+        for column, found in columns.items()
+    ]  # fmt: skip
+
+
 def default_headings(columns: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The columns' own names, four significant digits."""
     return {column: (column, ".4g") for column in columns}

@@ -280,3 +280,24 @@ def test_a_folder_of_latents_is_stored_with_its_files(tmp_path):
     (tmp_path / "latents" / "a.safetensors").write_bytes(b"a")
     artifact = weights_and_biases._artifact(tmp_path / "latents", name="l", kind="latents", metadata=None)
     assert list(artifact.manifest.entries) == ["a.safetensors"]
+
+
+def test_results_come_with_interval_meaning_and_protocol(tmp_path, own_folders):
+    """W&B's summary holds bare numbers; the rest stands in a table."""
+    with opened(tmp_path) as tracker:
+        measured = {"value": 3.0, "protocol": {"num": 5}, "interval": (2.0, 4.0), "meaning": "How far."}
+        tracker.summary({"fd_net": measured, "inversion/w/psnr_db": {"value": 20, "protocol": {"px": 32}}})
+        tracker.summary({"derived/gamma": {"value": 1.0, "protocol": {"why": "given"}}, "kimg": 7.0, "status": "done"})
+    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/results*.json")
+    content = json.loads(path.read_text())
+    assert content["columns"] == ["name", "value", "low", "high", "meaning", "protocol"]
+    first, second = content["data"]
+    assert first == ["fd_net", 3.0, 2.0, 4.0, "How far.", '{"num": 5}']
+    assert second[:4] == ["inversion/w/psnr_db", 20.0, None, None]
+    assert "signal-to-noise" in second[4]  # from the glossary
+
+
+def test_a_run_without_results_has_no_table_of_them(tmp_path, own_folders):
+    with opened(tmp_path) as tracker:
+        tracker.summary({"kimg": 1.0})
+    assert not list(tmp_path.glob("wandb/offline-run-*/files/media/table/*"))

@@ -70,7 +70,7 @@ def report(measurements: Iterable[Measurement], tracker: Tracker) -> list[Measur
     """Log measurements as they come, and return them."""
     seen = []
     for m in measurements:
-        tracker.summary({f"editing/{m.name}": {"value": m.value, "protocol": m.protocol, "interval": m.interval}})
+        tracker.summary({f"editing/{m.name}": m.entry()})
         seen.append(m)
     return seen
 

@@ -45,7 +45,7 @@ def report(measurements: Iterable[Measurement], tracker: Tracker) -> Iterator[Me
     rows = []
     for m in measurements:
         low, high = m.interval or (None, None)
-        tracker.summary({m.name: {"value": m.value, "protocol": m.protocol, "interval": m.interval}})
+        tracker.summary({m.name: m.entry()})
         rows.append([m.name, m.value, low, high, in_words(m.protocol)])
         yield m
     tracker.table("evaluation/metrics", ["metric", "value", "low", "high", "protocol"], rows)

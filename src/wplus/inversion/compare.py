@@ -20,7 +20,7 @@ from wplus.inversion.settings import SETTINGS_FILE
 from wplus.inversion.store import MASK, TARGET, Store
 from wplus.latents import load_latent
 from wplus.losses.image_pair import ImageDistance
-from wplus.methods import Methods
+from wplus.methods import PAIRED_CELLS, Methods, paired_cells
 from wplus.progress import track
 from wplus.tracking import Tracker
 
@@ -202,7 +202,7 @@ def _report(
         tracker.image("compare/grid", grid, caption=f"target, then {', '.join(sources)}")
         tracker.image("compare/convergence", convergence)
     tracker.table("compare/means", ["method", *methods.columns], list(_mean_cells(methods)))
-    tracker.table("compare/paired", ["method", "score", *_PAIRED], list(_paired_cells(methods)))
+    tracker.table("compare/paired", PAIRED_CELLS, paired_cells(methods.paired))
     shared = {key: value for key, value in protocol.items() if key != "methods"}
     for label, means in methods.means.items():
         own = {**shared, "method": dict(sources[label].protocol)}
@@ -212,17 +212,6 @@ def _report(
         )  # fmt: skip
 
 
-_PAIRED = ("difference", "low", "high", "p", "p_holm", "higher", "effect", "num_items")
-
-
 def _mean_cells(methods: Methods) -> Iterator[list[Any]]:
     for method, means in methods.means.items():
         yield [method, *(means[column].value if column in means else None for column in methods.columns)]
-
-
-def _paired_cells(methods: Methods) -> Iterator[list[Any]]:
-    for method, columns in methods.paired.items():
-        for column, found in columns.items():
-            low, high = found.interval or (None, None)
-            tests = (found.p, found.p_holm, found.higher, found.effect, found.num_items)
-            yield [method, column, found.difference, low, high, *tests]

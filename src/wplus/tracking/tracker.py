@@ -72,7 +72,8 @@ class Sink:
         """Something this run was given: the other end of the line that `artifact` begins."""
 
     def summary(self, values: Mapping[str, Any]) -> None:
-        """Final values: each a mapping of `value`, `protocol` (a mapping) and perhaps `interval` (low, high).
+        """Final values: each a mapping of `value`, `protocol` (a mapping) and perhaps `interval` (low, high) and
+        `meaning` (a sentence for a newcomer).
 
         Names that start with `derived/` are what a preset chose; the entry `why` of their protocol says why.
         """

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from wplus.files import ensure_folder
+from wplus.tracking.glossary import explain
 from wplus.tracking.local import LocalRecord, to_json
 from wplus.tracking.tracker import KIMG, Run, Sink, Status, Tracker
 
@@ -36,6 +37,7 @@ _FOLDERS = {
     "WANDB_CACHE_DIR": "wandb/cache",
     "WANDB_CONFIG_DIR": "wandb/config",
 }
+_RESULTS = ("name", "value", "low", "high", "meaning", "protocol")
 _MAX_TAG = 64  # characters; W&B refuses longer ones
 
 
@@ -51,6 +53,7 @@ class WeightsAndBiases(Sink):
     def __init__(self, run: Run, *, project: str, entity: str | None = None) -> None:
         self._borrowed = _set_folders(run.output_dir)
         self._axis_defined = False
+        self._measured: dict[str, Mapping[str, Any]] = {}
         self._run = _start(run, project=project, entity=entity)
 
     def log(self, values: Mapping[str, Any], *, kimg: float | None = None) -> None:
@@ -101,9 +104,13 @@ class WeightsAndBiases(Sink):
             self._run.use_artifact(_artifact(path, name=name, kind=kind, metadata=metadata))
 
     def summary(self, values: Mapping[str, Any]) -> None:
+        """W&B's summary has room for a number alone; its interval, meaning and protocol go into the table `results`."""
         self._run.summary.update({key: to_json(entry["value"]) for key, entry in values.items()})
+        self._measured |= {key: entry for key, entry in values.items() if _is_measured(key, entry)}
 
     def finish(self, status: Status = "finished") -> None:
+        if self._measured:
+            self.table("results", _RESULTS, [_result_cells(*each) for each in self._measured.items()])
         where = self._run.dir if self._run.offline else self._run.url
         try:
             self._run.finish(exit_code=0 if status == "finished" else 1)
@@ -181,6 +188,19 @@ def _set_folders(output_dir: Path) -> list[str]:
     for variable, folder in free.items():
         os.environ[variable] = str(ensure_folder(folder))
     return list(free)
+
+
+def _is_measured(key: str, entry: Mapping[str, Any]) -> bool:
+    """Numbers with a protocol; what a preset chose stands in the configuration."""
+    value = entry["value"]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and bool(entry.get("protocol")) and not key.startswith("derived/")
+
+
+def _result_cells(key: str, entry: Mapping[str, Any]) -> list[Any]:
+    low, high = entry.get("interval") or (None, None)
+    protocol = json.dumps(to_json(entry["protocol"]))
+    return [key, float(entry["value"]), low, high, entry.get("meaning") or explain(key), protocol]
 
 
 def _artifact(path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None) -> wandb.Artifact:
