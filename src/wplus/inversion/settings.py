@@ -69,8 +69,11 @@ def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings into a new folder, or check that an old one was made with the same; UserError if not."""
+def claim(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
+    """Write the settings into a new folder, or check that an old one was made with the same; UserError if not.
+
+    `noun` is what the folder holds.
+    """
     path = folder / SETTINGS_FILE
     if not path.is_file():
         write_json(path, settings)
@@ -83,7 +86,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     if old != new:
         key, before, now = _first_difference(old, new)
         raise UserError(
-            f"The folder '{folder}' holds inversions with other settings ({key} was {before}, now {now}): "
+            f"The folder '{folder}' holds {noun} with other settings ({key} was {before}, now {now}): "
             "choose another run_dir, or delete that folder."
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.interpolation.walk import Judges, Walk
 
@@ -28,7 +29,7 @@ class Critic:
                 "The discriminator is conditional, and frames between two images have no class: leave it out "
                 "(discriminator=null), or give one that was trained without labels."
             )
-        self.discriminator = discriminator
+        self.discriminator, self.fingerprint = discriminator, fingerprint(discriminator)
         self.company = discriminator.b4.mbstd_group_size - 1
         if self.company and (len(references) == 0 or len(references) % self.company):
             raise UserError(

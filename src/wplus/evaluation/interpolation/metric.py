@@ -1,0 +1,271 @@
+"""The metric `interpolation`: a fixed list of pairs of real images, every method on every pair, one table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wplus.checkpoint import load
+from wplus.errors import UserError
+from wplus.evaluation.bench import Bench, check_images, generator_protocol
+from wplus.evaluation.interpolation import ends as end_points
+from wplus.evaluation.interpolation import report
+from wplus.evaluation.interpolation.columns import meaning, shown
+from wplus.evaluation.interpolation.methods import DISSOLVE, all_methods, chosen_methods, described
+from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pairs
+from wplus.evaluation.interpolation.realism import RealFeatures
+from wplus.evaluation.interpolation.summary import Summary, summarise
+from wplus.evaluation.interpolation.walking import PairResult, Walker
+from wplus.evaluation.passes import Collected, FeatureRows
+from wplus.files import ensure_folder
+from wplus.images import to_float
+from wplus.interpolation.curve import Path as LatentPath
+from wplus.interpolation.curve import Scene
+from wplus.interpolation.quality.critic import Critic
+from wplus.interpolation.walk import Judges, Metric, even_positions
+from wplus.inversion.settings import claim, describe
+from wplus.latents import Space
+from wplus.losses.image_pair import ImageDistance
+from wplus.measurement import Measurement
+from wplus.prior import Whitened
+from wplus.processes import all_agree, is_first
+
+DRAW = "draw"
+_NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
+
+
+class Interpolation:
+    """Compare ways to interpolate between held-out real images.
+
+    Into the command's folder, under interpolation/: table.md, table.json, table.csv, rows.csv, along.png, a picture of
+    every pair in pictures/, the pairs' own results in pairs/ (an interrupted command goes on with those that are
+    missing), and the inversions in inversions/<space>.
+
+    Args:
+        paths: name -> path, see `wplus.interpolation.curve`.
+        spaces: those in which every path is tried, where it makes sense.
+        methods: instead, an explicit choice such as [z_slerp, w_lerp]; None: every path in every space.
+        walk_metrics: name -> metric, see `wplus.interpolation.walk`.
+        perceptual: of the LPIPS family; it measures, the inverter uses it, and a path may search by it.
+        identity: descriptor of `drift`; None leaves it out.
+        extractor: features that sets of frames are compared with real images by.
+        inverter: finds the end points, see `wplus.inversion.result`.
+        latents: space -> folder of inversions that exist, instead of the inverter.
+        pairs: file of a list of pairs; "draw" draws `num_pairs` and writes pairs.json.
+        num_frames: of a walk, ends included.
+        frames_per_bin: of each walk in each bin of t, for the distances between sets.
+        num_real: real images that the sets are compared with; None: all.
+        discriminator: "auto" takes the checkpoint's own where it has one, "none" none, else the file that holds one.
+        baseline: method that the others are tested against; None: the first.
+        pictures: "all" draws every pair, "none" none.
+        inversion_batch_size: images that are inverted together; for speed alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        paths: Mapping[str, LatentPath],
+        walk_metrics: Mapping[str, Metric],
+        perceptual: ImageDistance,
+        identity: ImageDistance | None,
+        extractor: Any,
+        inverter: Callable[..., Any],
+        spaces: Sequence[Space] = ("z", "w", "w+"),
+        methods: Sequence[str] | None = None,
+        latents: Mapping[Space, str] | None = None,
+        pairs: str = DRAW,
+        num_pairs: int = 200,
+        num_frames: int = 33,
+        frames_per_bin: int = 3,
+        num_real: int | None = 5000,
+        discriminator: str = "auto",
+        baseline: str | None = None,
+        pictures: str = "all",
+        inversion_batch_size: int = 50,
+    ) -> None:
+        self.methods = all_methods(spaces, paths) if methods is None else chosen_methods(methods, paths)
+        if not self.methods:
+            raise UserError("No method is left to compare: none of the paths is for any of the spaces.")
+        names = [method.name for method in self.methods]
+        self.baseline = names[0] if baseline is None else baseline
+        if self.baseline not in [*names, DISSOLVE]:
+            raise UserError(f"baseline={baseline} is not one of the methods: {', '.join(names)}, {DISSOLVE}.")
+        if num_frames < 17:
+            raise UserError(f"num_frames={num_frames} is too few: bins of t need 17 or more.")
+        if pictures not in ("all", "none"):
+            raise UserError(f"pictures={pictures} is not known; allowed are all, none.")
+        if frames_per_bin < 1:
+            raise UserError(f"frames_per_bin={frames_per_bin} is not allowed: it must be 1 or more.")
+        self.metrics, self.perceptual, self.identity, self.extractor = walk_metrics, perceptual, identity, extractor
+        self.inverter, self.latents, self.pairs, self.num_pairs = inverter, dict(latents or {}), pairs, num_pairs
+        self.num_frames, self.frames_per_bin, self.num_real = num_frames, frames_per_bin, num_real
+        self.discriminator, self.pictures, self.inversion_batch_size = discriminator, pictures, inversion_batch_size
+        spaces_needed = list(dict.fromkeys(method.space for method in self.methods))
+        self.sources = (
+            list(dict.fromkeys(end_points.source_space(space, list(self.latents)) for space in spaces_needed))
+            if self.latents
+            else spaces_needed
+        )
+
+    def plan(self, bench: Bench) -> None:
+        """Ask for the real images' features, and refuse what cannot work before anything heavy."""
+        if bench.real is None or bench.held_out is None or bench.output_dir is None:
+            raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
+        check_images(bench.models.generator, bench.held_out)
+        if self.pairs != DRAW:
+            read_pairs(self.pairs, bench.held_out)
+        self._real(bench)
+
+    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+        """Yield the numbers that the tables show, of every method; every number there is goes into the folder."""
+        folder = ensure_folder(Path(bench.output_dir) / "interpolation")  # type: ignore[arg-type]
+        pairs = self._pairs(bench, folder)
+        critic = self._critic(bench)
+        settings = self._settings(bench, pairs, critic)
+        if is_first():
+            claim(ensure_folder(folder / "pairs"), settings, noun="walks")
+        all_agree(True)
+        found = self._ends(bench, pairs, folder)
+        results = self._results(bench, pairs, folder, found, critic)
+        real = RealFeatures(self._real(bench).value.rows)
+        summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline,
+                            t=even_positions(self.num_frames), seed=bench.seed)  # fmt: skip
+        if is_first():
+            report.write(folder, summary, settings)
+            self._track(bench, folder, summary, pairs)
+        yield from self._measurements(summary, settings)
+
+    # What a comparison needs
+
+    def _real(self, bench: Bench) -> Collected:
+        num = None if self.num_real is None else min(self.num_real, len(bench.real))  # type: ignore[arg-type]
+        return bench.real_images(num=num).collect(self.extractor, FeatureRows())
+
+    def _pairs(self, bench: Bench, folder: Path) -> PairList:
+        if self.pairs != DRAW:
+            return read_pairs(self.pairs, bench.held_out)  # type: ignore[arg-type]
+        pairs = draw_pairs(
+            bench.held_out, num_pairs=self.num_pairs, distance=self.perceptual, seed=bench.seed,  # type: ignore[arg-type]
+            batch_size=bench.batch_size, device=bench.device, progress=bench.progress,
+        )  # fmt: skip
+        if is_first():
+            pairs.save(folder / "pairs.json")
+        return pairs
+
+    def _critic(self, bench: Bench) -> Critic | None:
+        if self.discriminator == "none" or (self.discriminator == "auto" and bench.models.discriminator is None):
+            return None
+        own = self.discriminator == "auto"
+        network = bench.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
+        digests = bench.held_out.digests  # type: ignore[union-attr]
+        company = network.b4.mbstd_group_size - 1
+        num = 0 if company == 0 else _NUM_REFERENCES // company * company or company
+        rows = torch.from_numpy(np.lexsort(digests.T[::-1])[:num].copy())
+        references = to_float(bench.held_out.batch(rows)[0].to(bench.device))  # type: ignore[union-attr]
+        return Critic(network.to(bench.device), references)
+
+    def _settings(self, bench: Bench, pairs: PairList, critic: Critic | None) -> dict[str, Any]:
+        """Everything that decides the numbers, as plain values: the protocol, and what a folder is continued by."""
+        listed = json.dumps([pair.name for pair in pairs.pairs])
+        return {
+            **generator_protocol(bench.models),
+            "data": pairs.data,
+            "num_pairs": len(pairs.pairs),
+            "pairs": hashlib.sha256(listed.encode()).hexdigest()[:16],
+            "pairs_drawn": dict(pairs.protocol),
+            "px": bench.models.generator.resolution,
+            "num_frames": self.num_frames,
+            "frames_per_bin": self.frames_per_bin,
+            "num_real": self._real(bench)._pass.num,
+            "noise": "stored, the same in every frame",
+            "methods": {method.name: described(method.path) for method in self.methods},
+            "walk_metrics": {name: described(metric) for name, metric in self.metrics.items()},
+            "ends": {str(space): str(folder) for space, folder in self.latents.items()} or describe(self.inverter),
+            "distance": self.perceptual.name,
+            "distance_provenance": dict(self.perceptual.provenance),
+            "identity": None if self.identity is None else dict(self.identity.provenance),
+            **self.extractor.protocol,
+            "discriminator": None if critic is None else critic.fingerprint,
+            "seed": bench.seed,
+        }
+
+    def _ends(self, bench: Bench, pairs: PairList, folder: Path) -> end_points.Ends:
+        if self.latents:
+            return end_points.read_ends(self.latents, pairs.names, fingerprint=bench.models.fingerprint)
+        return end_points.invert_ends(
+            end_points.subset(bench.held_out, pairs.names), self.sources, folder=folder / "inversions",
+            models=bench.models, invert=self.inverter, perceptual=self.perceptual.to(bench.device),
+            batch_size=self.inversion_batch_size, seed=bench.seed,
+        )  # fmt: skip
+
+    # Walking
+
+    def _results(self, bench: Bench, pairs: PairList, folder: Path, ends: end_points.Ends, critic: Critic | None
+                 ) -> dict[str, PairResult]:  # fmt: skip
+        files = dict(zip(pairs.pairs, _file_names(pairs), strict=True))
+        fingerprint = bench.models.fingerprint
+        stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
+        missing = [pair for pair in pairs.pairs if not stored[pair].is_file()]
+        walker = self._walker(bench, ends, critic)
+        mine = list(bench.share(missing))
+        for pair in bench.progress(mine, f"Walks of {len(self.methods)} methods (pairs)", total=len(mine)):
+            targets = to_float(end_points.subset(bench.held_out, [pair.a, pair.b]).batch(torch.arange(2))[0])
+            picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
+            result = walker.judge((pair.a, pair.b), targets.to(bench.device), picture)
+            result.save(stored[pair], fingerprint=fingerprint)
+        all_agree(True)  # until every process has stored its part
+        return {pair.name: PairResult.load(path, fingerprint=fingerprint) for pair, path in stored.items()}
+
+    def _walker(self, bench: Bench, ends: end_points.Ends, critic: Critic | None) -> Walker:
+        generator = bench.models.generator
+        perceptual = self.perceptual.to(bench.device)
+        judges = Judges(
+            perceptual=perceptual,
+            identity=None if self.identity is None else self.identity.to(bench.device),
+            critic=critic,
+            whitened=Whitened.of(generator),
+            batch_size=bench.batch_size,
+        )
+        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames)
+        return Walker(
+            self.methods, scene=scene, judges=judges, metrics=self.metrics, ends=ends,
+            extractor=self.extractor.to(bench.device), frames_per_bin=self.frames_per_bin,
+        )  # fmt: skip
+
+    # Telling
+
+    def _measurements(self, summary: Summary, settings: Mapping[str, Any]) -> Iterator[Measurement]:
+        shared = {key: value for key, value in settings.items() if key not in ("methods", "walk_metrics")}
+        paths = settings["methods"]
+        protocols = {method: {**shared, "path": paths.get(method, "pixels")} for method in summary.means}
+        for method, means in summary.means.items():
+            for name in (name for columns in shown(means).values() for name in columns):
+                mean = means[name]
+                protocol = {**protocols[method], "interval": _interval_kind(name)}
+                yield Measurement(f"interpolation/{method}/{name}", mean.value, protocol, mean.interval, meaning(name))
+
+    def _track(self, bench: Bench, folder: Path, summary: Summary, pairs: PairList) -> None:
+        names = list(dict.fromkeys(name for each in summary.means.values() for name in each))
+        rows = [[method, *(each[name].value if name in each else None for name in names)]
+                for method, each in summary.means.items()]  # fmt: skip
+        bench.tracker.table("interpolation/methods", ["method", *names], rows)
+        bench.tracker.image("interpolation/along", folder / "along.png", caption="means over pairs along the path")
+        for name, path in report.strips(folder / "pictures", _file_names(pairs)):
+            bench.tracker.image(f"interpolation/pair {name}", path, caption="a row per method, a to b")
+
+
+def _file_names(pairs: PairList) -> list[str]:
+    """One per pair: its number, so that any image names do."""
+    return [f"{index:04d}_{pair.stratum}" for index, pair in enumerate(pairs.pairs)]
+
+
+def _interval_kind(name: str) -> str:
+    if name.startswith("fd_"):
+        return "95 %, jackknife over 10 groups of pairs"
+    return "95 %, percentile bootstrap over pairs"

@@ -1,0 +1,135 @@
+"""What a comparison leaves in its folder: the table in three forms, the rows, plots over t."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wplus.evaluation.interpolation.columns import shown
+from wplus.evaluation.interpolation.methods import DISSOLVE
+from wplus.evaluation.interpolation.pairs import STRATA
+from wplus.evaluation.interpolation.realism import BINS, bin_name
+from wplus.evaluation.interpolation.summary import Summary
+from wplus.files import atomic_write, write_json
+from wplus.intervals import Mean
+from wplus.methods import markdown_means, markdown_tests
+from wplus.table import write_csv
+
+
+def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
+    """table.json (everything), table.csv (means by stratum), rows.csv (every pair), table.md (to read), along.png."""
+    write_json(folder / "table.json", {"protocol": dict(protocol), **summary.as_dict()})
+    write_csv(folder / "table.csv", _mean_lines(summary))
+    write_csv(folder / "rows.csv", _row_lines(summary))
+    atomic_write(folder / "table.md", lambda file: file.write(markdown(summary).encode()))
+    plot(folder / "along.png", summary)
+
+
+def _mean_lines(summary: Summary) -> list[list[Any]]:
+    parts = {"all": summary.means, **summary.strata}
+    lines: list[list[Any]] = [["method", "pairs", "metric", "value", "low", "high"]]
+    for part, means in parts.items():
+        for method, each in means.items():
+            lines += [[method, part, name, mean.value, *(mean.interval or ("", ""))] for name, mean in each.items()]
+    return lines
+
+
+def _row_lines(summary: Summary) -> list[list[Any]]:
+    columns = list(dict.fromkeys(name for each in summary.rows.values() for row in each.values() for name in row))
+    lines = [[method, pair, *(row.get(name, "") for name in columns)]
+             for method, each in summary.rows.items() for pair, row in each.items()]  # fmt: skip
+    return [["method", "pair", *columns], *lines]
+
+
+def markdown(summary: Summary) -> str:
+    """Means with intervals, the same by stratum, and paired differences from the baseline."""
+    names = list(dict.fromkeys(name for each in summary.means.values() for name in each))
+    parts = []
+    for heading, columns in shown(names).items():
+        parts += [f"### {heading}", markdown_means(summary.means, columns)]
+        tests = markdown_tests(summary.paired, summary.baseline, columns)
+        parts += [tests] if tests else []
+    parts += [_by_stratum(summary, columns) for columns in [_main(shown(names))] if columns]
+    return "\n".join(parts)
+
+
+def _main(tables: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, tuple[str, str]]:
+    wanted = ("end_psnr_db", "relative_ppl", "tortuosity", "step_cv", "third_person_", "logit_dip", "prior_max")
+    return {name: form for columns in tables.values() for name, form in columns.items() if name.startswith(wanted)}
+
+
+def _by_stratum(summary: Summary, columns: Mapping[str, tuple[str, str]]) -> str:
+    """The main columns for near, mid and far pairs, without intervals: those stand in table.csv."""
+    means = {
+        f"{method}, {stratum}": {name: Mean(mean.value, None) for name, mean in summary.strata[stratum][method].items()}
+        for method in summary.means
+        for stratum in STRATA
+        if summary.strata[stratum][method]
+    }
+    return "### By distance of the end points\n\n" + markdown_means(means, columns)
+
+
+# Plots
+
+_PANELS = {
+    "prior": "distance from the prior",
+    "logit": "discriminator logit",
+    "step": "perceptual step",
+    "similarity": "similarity to a (solid), to b (dashed)",
+}
+
+
+def plot(path: Path, summary: Summary) -> Path:
+    """Means over pairs along t, a line per method; writes a PNG."""
+    from matplotlib.figure import Figure  # slow to import, needed here only
+
+    panels = ["kd", *(name for name in _PANELS if _curves(summary, name))]
+    figure = Figure(figsize=(12, 3.6 * -(-len(panels) // 2) + 1), layout="constrained")
+    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flatten()
+    styles = {method: _style(index, method) for index, method in enumerate(summary.means)}
+    for axis, panel in zip(axes, panels, strict=False):
+        draw = _draw_kernel if panel == "kd" else _draw_curves
+        draw(axis, summary, panel, styles)
+        axis.set(xlabel="t", xlim=(0, 1))
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
+
+
+def _style(index: int, method: str) -> dict[str, Any]:
+    if method == DISSOLVE:
+        return {"color": "black", "linewidth": 1, "linestyle": ":"}
+    return {"color": f"C{index % 10}", "linewidth": 1.4 if index < 10 else 0.8}
+
+
+def _curves(summary: Summary, panel: str) -> list[str]:
+    names = [f"{panel}_a", f"{panel}_b"] if panel == "similarity" else [panel]
+    return [name for name in names if any(name in each for each in summary.along.values())]
+
+
+def _draw_curves(axis: Any, summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
+    for method, curves in summary.along.items():
+        for name in _curves(summary, panel):
+            style = styles[method] | ({"linestyle": "--"} if name.endswith("_b") and method != DISSOLVE else {})
+            if name in curves:
+                axis.plot(summary.t, curves[name], **style)
+    axis.set(ylabel=_PANELS[panel], yscale="log" if panel == "prior" else "linear")
+
+
+def _draw_kernel(axis: Any, summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
+    places = {"ends": (0.0, 1.0), "middle": (0.5,)} | {bin_name(*b): (sum(b) / 2,) for b in BINS}
+    for method, means in summary.means.items():
+        points = sorted((t, means[name].value) for place, ts in places.items() for t in ts
+                        for name in means if name.startswith("kd_") and name.endswith(f"_{place}"))  # fmt: skip
+        axis.plot([t for t, _ in points], [value for _, value in points], label=method, marker=".", **styles[method])
+    axis.set(ylabel="kernel distance from real images")
+
+
+def strips(folder: Path, names: Sequence[str], num: int = 3) -> list[tuple[str, Path]]:
+    """A few of the pictures, for a tracker: evenly spread over the pairs."""
+    step = max(1, len(names) // num)
+    found = [(name, folder / f"{name}.png") for name in names[::step][:num]]
+    return [(name, path) for name, path in found if path.is_file()]

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+
+import pytest
+import torch
+from torch import nn
+
+from wplus.data.image_set import ImageSet
+from wplus.errors import UserError
+from wplus.evaluation.interpolation.pairs import STRATA, draw_pairs, read_pairs
+
+
+class Colour(nn.Module):
+    """|difference of mean colours|."""
+
+    name, provenance = "colour", MappingProxyType({"weights": "none"})
+
+    def forward(self, a, b):
+        return (a.mean(dim=(1, 2, 3)) - b.mean(dim=(1, 2, 3))).abs()
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    pixels = torch.randint(0, 256, (80, 1, 1, 1)).expand(-1, 3, 8, 8).to(torch.uint8).contiguous()
+    return ImageSet(pixels, None, [f"img{index:02d}" for index in range(80)])
+
+
+def drawn(images: ImageSet, num: int = 12, seed: int = 0):
+    quiet = lambda items, description, **_: items  # noqa: E731
+    return draw_pairs(images, num_pairs=num, distance=Colour(), seed=seed, batch_size=7, progress=quiet)
+
+
+def test_as_many_near_as_mid_and_far_and_no_image_twice(images):
+    pairs = drawn(images, 13).pairs
+    assert [sum(pair.stratum == stratum for pair in pairs) for stratum in STRATA] == [5, 4, 4]
+    names = [name for pair in pairs for name in (pair.a, pair.b)]
+    assert len(set(names)) == 26
+    by = {stratum: [pair.distance for pair in pairs if pair.stratum == stratum] for stratum in STRATA}
+    assert max(by["near"]) <= min(by["mid"]) <= max(by["mid"]) <= min(by["far"])
+    shade = dict(zip(images.names, images.images[:, 0, 0, 0].tolist(), strict=True))
+    for pair in pairs:
+        assert pair.distance == pytest.approx(abs(shade[pair.a] - shade[pair.b]) / 127.5, abs=1e-5)
+
+
+def test_the_same_draw_again_and_another_by_another_seed(images):
+    assert drawn(images) == drawn(images) != drawn(images, seed=1)
+    more = drawn(images, 24).pairs  # a longer list holds the shorter one
+    assert set(drawn(images).pairs) <= set(more)
+
+
+def test_there_and_back_through_a_file(images, tmp_path):
+    pairs = drawn(images)
+    found = read_pairs(pairs.save(tmp_path / "pairs.json"), images)
+    assert found.names == pairs.names
+    assert [pair.stratum for pair in found.pairs] == [pair.stratum for pair in pairs.pairs]
+    assert found.protocol["distance"] == "colour"
+
+
+def test_refusals(images, tmp_path):
+    with pytest.raises(UserError, match="num_pairs=41.*at most 40 of 80"):
+        drawn(images, 41)
+    path = drawn(images).save(tmp_path / "pairs.json")
+    with pytest.raises(UserError, match="fingerprint"):
+        read_pairs(path, images.subset(torch.arange(79)))
+    with pytest.raises(UserError, match="does not exist"):
+        read_pairs(tmp_path / "none.json", images)
+    content = json.loads(path.read_text())
+    for change, message in (
+        ({"pairs": []}, "no pairs"),
+        ({"pairs": [{**content["pairs"][0], "a": "nobody"}]}, "not there: nobody"),
+        ({"pairs": content["pairs"][:1] * 2}, "twice"),
+        ({"pairs": [{"a": "img00"}]}, "damaged"),
+    ):
+        path.write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match=message):
+            read_pairs(path, images)
+    path.write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        read_pairs(path, images)

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from wplus.evaluation.frechet import frechet_distance
+from wplus.evaluation.interpolation.realism import (
+    PairFrechet,
+    PairKernel,
+    RealFeatures,
+    realism,
+    resamples,
+    shown_frames,
+)
+from wplus.evaluation.statistics import FeatureStatistics
+from wplus.interpolation.walk import even_positions
+
+
+@pytest.fixture
+def real() -> RealFeatures:
+    return RealFeatures(torch.randn(60, 5))
+
+
+def ones(num: int) -> np.ndarray:
+    return np.ones((1, num))
+
+
+def kernel(x: np.ndarray, y: np.ndarray) -> float:
+    return float((x @ y / len(x) + 1) ** 3)
+
+
+def slow_distance(frames: np.ndarray, real: np.ndarray) -> float:
+    """Over pairs of pairs, pair by pair and frame by frame."""
+    num = len(frames)
+    within = [np.mean([kernel(x, y) for x in frames[i] for y in frames[j]])
+              for i in range(num) for j in range(num) if i != j]  # fmt: skip
+    reals = [kernel(x, y) for i, x in enumerate(real) for j, y in enumerate(real) if i != j]
+    across = [kernel(x, y) for pair in frames for x in pair for y in real]
+    return float(np.mean(within) + np.mean(reals) - 2 * np.mean(across))
+
+
+def test_kernel_distance_against_loops(real):
+    frames = torch.randn(7, 3, 5)
+    found = PairKernel(frames, real).distance(ones(7))
+    assert found[0] == pytest.approx(slow_distance(frames.double().numpy(), real.rows.numpy()))
+
+
+def test_weights_are_pairs_left_out(real):
+    frames = torch.randn(8, 2, 5)
+    weights = np.array([[1.0, 1, 0, 1, 1, 0, 1, 1]])
+    kept = frames[weights[0] > 0]
+    assert PairKernel(frames, real).distance(weights)[0] == pytest.approx(PairKernel(kept, real).distance(ones(6))[0])
+
+
+def test_copies_of_a_frame_change_nothing(real):
+    """Where a usual estimator would take them for new pictures that are all alike."""
+    one = torch.randn(8, 1, 5)
+    three = PairKernel(one.expand(8, 3, 5), real).distance(ones(8))
+    assert three[0] == pytest.approx(PairKernel(one, real).distance(ones(8))[0])
+
+
+def test_unbiased_for_equal_distributions(real):
+    values = [PairKernel(torch.randn(6, 1, 5), RealFeatures(torch.randn(20, 5))).distance(ones(6))[0]
+              for _ in range(300)]  # fmt: skip
+    assert abs(np.mean(values)) < 3 * np.std(values) / 300**0.5
+
+
+def test_frechet_distance_is_that_of_the_statistics(real):
+    frames = torch.randn(12, 2, 5) + 0.3
+    fast = PairFrechet(frames, real.statistics)
+    for pairs in (torch.arange(12), torch.tensor([0, 2, 3, 5, 8, 9, 11])):
+        statistics = FeatureStatistics.empty(5)
+        statistics.add(frames[pairs].flatten(0, 1))
+        assert fast.distance(pairs) == pytest.approx(frechet_distance(statistics, real.statistics), rel=1e-9)
+    assert fast.with_interval().interval is None  # too few pairs for ten groups
+    value = PairFrechet(torch.randn(40, 2, 5), real.statistics).with_interval()
+    assert value.interval[0] < value.value < value.interval[1]
+
+
+def test_frames_of_every_place():
+    t = even_positions(33)
+    places = shown_frames(t, frames_per_bin=3)
+    assert places["ends"].tolist() == [0, 32]
+    assert places["middle"].tolist() == [16]
+    assert t[places["10_30"]].tolist() == [4 / 32, 6 / 32, 9 / 32]
+    for low, high in (("10_30", "70_90"), ("30_50", "50_70")):
+        assert len(places[low]) == len(places[high]) == 3
+        assert set(places[low].tolist()) & {0, 16, 32} == set()
+    assert shown_frames(even_positions(34), frames_per_bin=2)["middle"].tolist() == [16, 17]
+
+
+def test_a_middle_that_leaves_the_data_shows(real):
+    places = shown_frames(even_positions(33), frames_per_bin=2)
+    frames = {place: torch.randn(30, len(rows), 5) for place, rows in places.items()}
+    weights = resamples(30, seed=0, num=200)
+    good = realism(frames, real, weights=weights, extractor="net")
+    frames["middle"] = torch.randn(30, 1, 5) * 0.2 + 4
+    bad = realism(frames, real, weights=weights, extractor="net")
+    low, high = good.values["kd_net_mid_dip"].interval
+    assert low < 0 < high
+    assert bad.values["kd_net_mid_dip"].interval[0] > 0
+    assert bad.values["precision_net_middle"].value == 0
+    assert good.values["precision_net_middle"].value > 0.5
+    expected = bad.values["kd_net_middle"].value - bad.values["kd_net_ends"].value
+    assert bad.values["kd_net_mid_dip"].value == pytest.approx(expected)
+    assert {name for name in bad.values if name.startswith("fd_")} == {
+        "fd_net_10_30", "fd_net_30_50", "fd_net_50_70", "fd_net_70_90"
+    }  # fmt: skip
+
+
+def test_precision_is_the_published_one(real):
+    features = torch.randn(50, 5) * 1.5
+    rows, points = real.rows.numpy(), features.double().numpy()
+    radii = np.sort(np.linalg.norm(rows[:, None] - rows, axis=2), axis=1)[:, 3]
+    expected = (np.linalg.norm(points[:, None] - rows, axis=2) <= radii).any(axis=1)
+    assert real.holds(features).numpy().tolist() == expected.tolist()
+    assert 0 < expected.mean() < 1
+
+
+def test_resamples_are_whole_pairs():
+    weights = resamples(10, seed=1, num=50)
+    assert (weights.sum(axis=1) == 10).all()
+    assert np.array_equal(weights, resamples(10, seed=1, num=50))
