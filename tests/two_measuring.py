@@ -19,6 +19,8 @@ from torch import Tensor
 from wplus.checkpoint import Models
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.frechet import FrechetDistance
+from wplus.evaluation.kernel import KernelDistance
+from wplus.evaluation.manifold import DensityCoverage, PrecisionRecall
 from wplus.evaluation.measure import measure
 from wplus.evaluation.passes import FeatureRows
 from wplus.models.stylegan2 import Generator
@@ -29,14 +31,24 @@ RANK, MEETING = int(sys.argv[1]), Path(sys.argv[2])
 
 
 class Pixels(torch.nn.Module):
-    """Features that are a few pixels."""
+    """Features that are a few pixels; as a classifier, whether they are bright."""
 
-    name, dim = "pixels", 5
+    name, dim, attributes = "pixels", 5, tuple("abcde")
     protocol = {"extractor": name}
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 5)."""
         return images.double().flatten(1)[:, : self.dim] / 255
+
+
+class Squares(torch.nn.Module):
+    """A distance."""
+
+    name, provenance = "squares", {}
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(N,)."""
+        return (a - b).square().sum(dim=(1, 2, 3))
 
 
 @dataclass
@@ -74,8 +86,15 @@ def bench(cache_dir: Path | None) -> Bench:
 def results(cache_dir: Path | None) -> dict[str, Any]:
     """Values with intervals, and rows."""
     ours = bench(cache_dir)
-    metric = FrechetDistance(extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")
-    found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, {"fd": metric})}
+    metrics = {
+        "fd": FrechetDistance(extractor=Pixels(), num_generated=30, num_groups=3, mirror="x"),
+        "kd": KernelDistance(extractor=Pixels(), num_generated=30, num_groups=3),
+        "pr": PrecisionRecall(extractor=Pixels(), num_generated=30),
+        "dc": DensityCoverage(extractor=Pixels(), num_generated=30),
+        "ls": LinearSeparability(classifier=Pixels(), space="w", num_samples=30, num_groups=3, min_per_class=0),
+        "ppl": partial(ppl, distance=Squares(), space="w+", sampling="full", num_samples=30),
+    }
+    found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, metrics)}
     passes = {"generated": ours.generated(30), "real": ours.real_images()}
     return found | {name: p.collect(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
 

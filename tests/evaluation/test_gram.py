@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from wplus.evaluation import gram
+from wplus.evaluation.gram import Block, Kept, Sweep, sweeps
+
+
+class Seen:
+    """Writes down every pair."""
+
+    key = "seen"
+
+    def __init__(self) -> None:
+        self.num_begun = 0
+
+    def begin(self, rows: Tensor, cols: Tensor, device: object) -> None:
+        self.num_begun += 1
+        self.times = torch.zeros(len(rows), len(cols))
+        self.products, self.squares = (torch.zeros(len(rows), len(cols), dtype=torch.float64) for _ in range(2))
+        self.diagonal: list[slice] = []
+
+    def see(self, block: Block) -> None:
+        self.times[block.rows, block.cols] += 1
+        self.products[block.rows, block.cols] = block.products
+        self.squares[block.rows, block.cols] = block.squares
+        self.diagonal += [block.rows] if block.on_diagonal else []
+
+    def result(self) -> Tensor:
+        return self.squares
+
+
+def swept(rows: Tensor, cols: Tensor | None = None) -> Seen:
+    seen = Seen()
+    _ = Sweep(lambda: rows, None if cols is None else lambda: cols).ask(seen).value
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(gram, "BLOCK", 7)
+
+
+@pytest.mark.parametrize("with_itself", [True, False])
+def test_every_pair_is_seen_once(with_itself):
+    rows, others = torch.randn(17, 5), torch.randn(9, 5)
+    cols = rows if with_itself else others
+    seen = swept(rows, None if with_itself else others)
+    assert (seen.times == 1).all()
+    torch.testing.assert_close(seen.products, rows.double() @ cols.double().T)
+    torch.testing.assert_close(seen.squares, (rows.double()[:, None] - cols.double()).square().sum(dim=2))
+    assert len(seen.diagonal) == (3 if with_itself else 0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_a_large_mean_does_not_hide_small_distances(offset):
+    """With vectors of length 10^6 and steps of a hundredth |x|^2 + |y|^2 - 2 x.y in float32 is off by 10^5."""
+    steps = torch.arange(10, dtype=torch.float64)[:, None] * torch.full((1, 50), 2.0**-6)
+    features = (steps + offset).float()
+    expected = (features.double()[:, None] - features.double()).square().sum(dim=2)
+    squares = swept(features).squares
+    torch.testing.assert_close(squares, expected, rtol=1e-9, atol=0)
+    assert (squares.diagonal() == 0).all()
+
+
+def test_equal_vectors_are_at_distance_zero_and_nearly_equal_ones_are_not():
+    x = torch.randn(1, 300, generator=torch.Generator().manual_seed(0))
+    rounded, other = x * (1 + 1e-7), x + 1e-4
+    squares = swept(torch.cat([x, -x, x, rounded, other])).squares
+    assert squares[0, 2] == 0
+    assert squares[0, 3] == 0
+    assert squares[0, 4] == pytest.approx(300e-8, rel=0.01)
+
+
+def test_one_sweep_for_all_who_ask():
+    num_read = 0
+
+    def rows() -> Tensor:
+        nonlocal num_read
+        num_read += 1
+        return torch.randn(9, 3)
+
+    sweep = Sweep(rows)
+    first, other = Seen(), Seen()
+    other.key = "another"
+    requests = [sweep.ask(first), sweep.ask(other), sweep.ask(Seen())]
+    assert requests[2] is requests[0]
+    assert torch.equal(requests[0].value, requests[1].value)
+    assert num_read == first.num_begun == other.num_begun == 1
+    third = Seen()
+    third.key = "late"
+    assert sweep.ask(third).value.shape == (9, 9)
+    assert first.num_begun == 1
+
+
+def test_results_are_kept_for_their_images_and_extractor(tmp_path):
+    rows = torch.randn(9, 3)
+    kept = Kept(str(tmp_path), {"data": "a"}, {"extractor": "b"})
+    seen, again, other = Seen(), Seen(), Seen()
+    first = Sweep(lambda: rows, kept=kept).ask(seen).value
+    assert torch.equal(Sweep(lambda: 1 / 0, kept=kept).ask(again).value, first)
+    _ = Sweep(lambda: rows + 1, kept=Kept(str(tmp_path), {"data": "c"}, {"extractor": "b"})).ask(other).value
+    assert (seen.num_begun, again.num_begun, other.num_begun) == (1, 0, 1)
+
+
+def test_metrics_of_one_bench_share_their_sweeps(bench, extractor):
+    real, generated = bench.real_images(), bench.generated(20)
+    one, two = (sweeps(bench, extractor, real, generated) for _ in range(2))
+    other = sweeps(bench, extractor, real, bench.generated(30))
+    assert one.real is two.real is other.real
+    assert one.cross is two.cross is not other.cross
+    assert (one.num_real, one.num_generated) == (40, 20)

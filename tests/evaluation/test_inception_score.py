@@ -1,0 +1,133 @@
+"""The inception score in closed form, against a slow loop, and where libraries differ."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from wplus.errors import UserError
+from wplus.evaluation.inception_score import InceptionScore, split_scores
+
+
+def random_logits(num: int, seed: int = 0) -> Tensor:
+    return torch.randn(num, 12, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def slow(logits: np.ndarray, num_splits: int) -> list[float]:
+    """As the authors' code, with probabilities."""
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    scores = []
+    for i in range(num_splits):
+        part = p[i * len(p) // num_splits : (i + 1) * len(p) // num_splits]
+        kl = part * (np.log(part) - np.log(part.mean(axis=0, keepdims=True)))
+        scores.append(float(np.exp(kl.sum(axis=1).mean())))
+    return scores
+
+
+def test_clear_images_of_all_classes_score_their_number_and_equal_ones_score_1():
+    clear = 1000.0 * torch.eye(7).repeat(20, 1)
+    assert split_scores(clear, 10).tolist() == pytest.approx([7.0] * 10)
+    assert split_scores(clear[:1].repeat(20, 1)).tolist() == pytest.approx([1.0] * 10)
+    assert split_scores(torch.zeros(20, 7)).tolist() == pytest.approx([1.0] * 10)
+
+
+def test_impossible_classes_do_no_harm():
+    clear = torch.full((4, 2), -torch.inf)
+    clear[:, 0] = 0
+    clear[1, 0], clear[1, 1] = -torch.inf, 0
+    assert torch.isfinite(split_scores(clear, 2)).all()
+
+
+@pytest.mark.parametrize(("num", "num_splits"), [(100, 10), (37, 10), (5, 1)])
+def test_against_a_slow_loop(num, num_splits):
+    logits = random_logits(num)
+    expected = slow(logits.double().numpy(), num_splits)
+    np.testing.assert_allclose(split_scores(logits, num_splits), expected, rtol=1e-10)
+
+
+def test_torch_fidelity_without_its_shuffling():
+    logits = random_logits(57)
+    theirs = isc_features_to_metric(logits, splits=10, shuffle=False)
+    scores = split_scores(logits)
+    assert float(scores.mean()) == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
+    assert float(scores.std(correction=0)) == pytest.approx(theirs["inception_score_std"], rel=1e-9)
+
+
+def test_where_torchmetrics_differs(monkeypatch):
+    """It shuffles by torch's global state, splits by chunks (57 images: 9 of 6, 1 of 3) and divides by S - 1."""
+    from torchmetrics.image.inception import InceptionScore as Theirs
+
+    logits = random_logits(57)
+
+    def theirs() -> tuple[float, ...]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            metric = Theirs(feature=torch.nn.Identity())
+        metric.update(logits.double())
+        return tuple(float(value) for value in metric.compute())
+
+    assert theirs() != theirs()
+    monkeypatch.setattr(torch, "randperm", torch.arange)
+    mean, std = theirs()
+    chunks = torch.tensor([slow(part.double().numpy(), 1)[0] for part in logits.chunk(10)])
+    assert (mean, std) == pytest.approx((float(chunks.mean()), float(chunks.std())), rel=1e-5)
+    assert mean != pytest.approx(float(split_scores(logits).mean()), rel=1e-3)
+
+
+# The metric
+
+
+@pytest.fixture
+def classifier(extractor):
+    weight = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 30
+    extractor.logits = lambda features: features @ weight
+    return extractor
+
+
+def measured(bench, classifier, **options):
+    metric = InceptionScore(extractor=classifier, **{"num_generated": 50, **options})
+    metric.plan(bench)
+    return {m.name: m for m in metric(bench)}
+
+
+def test_what_the_metric_yields(bench, classifier):
+    found = measured(bench, classifier)
+    assert list(found) == ["class_score_random_conv", "class_score_random_conv_std"]
+    images = bench.generated(50).source.images(torch.arange(50))
+    scores = slow(classifier.logits(classifier(images).float()).double().numpy(), 10)
+    mean, std = found.values()
+    assert mean.value == pytest.approx(np.mean(scores), rel=1e-5)
+    assert std.value == pytest.approx(np.std(scores), rel=1e-4)
+    low, high = mean.interval
+    assert (high - low) / 2 == pytest.approx(2.2621571628 * np.std(scores, ddof=1) / 10**0.5, rel=1e-4)
+    assert "data" not in mean.protocol
+    assert mean.meaning
+    assert std.meaning
+
+
+def test_the_batch_does_not_matter(bench, classifier):
+    first, other = measured(bench, classifier), measured(replace(bench, batch_size=7), classifier)
+    for name in first:
+        assert other[name].value == pytest.approx(first[name].value, rel=1e-6)
+
+
+def test_names(bench, classifier):
+    assert list(measured(bench, classifier, num_splits=1)) == ["class_score_random_conv_1splits"]
+    classifier.name = "inception"
+    assert list(measured(bench, classifier)) == ["is_50", "is_50_std"]
+    assert InceptionScore(extractor=classifier)._name(bench.generated(50_000)) == "is50k"
+    assert InceptionScore(extractor=classifier, num_splits=5)._name(bench.generated(50_000)) == "is_50000_5splits"
+
+
+def test_what_cannot_be_measured_is_refused(extractor, classifier):
+    with pytest.raises(UserError, match="num_splits=0"):
+        InceptionScore(extractor=classifier, num_splits=0)
+    del classifier.logits
+    with pytest.raises(UserError, match="random_conv tells no classes apart"):
+        InceptionScore(extractor=extractor)
