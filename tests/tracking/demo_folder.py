@@ -9,6 +9,8 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
+from wplus.measurement import Measurement
+from wplus.methods import PAIRED_CELLS, Methods, paired_cells
 from wplus.tracking import Tracker
 from wplus.tracking.local import open_tracker
 
@@ -102,6 +104,24 @@ def write_evaluation(folder: Path) -> None:
                 "ppl_w_end": {"value": 55.5, "protocol": {"epsilon": 1e-4}},
             }
         )
+
+
+def write_methods(folder: Path, group: str, job_type: str) -> None:
+    """Three methods on eight items, as `compare.py` and the metric `interpolation` track them."""
+    base = {f"{index}": {"psnr_db": 20.0 + index, "step_cv": 0.5} for index in range(8)}
+    rows = {"w_lerp": base, "z_slerp": {name: {**row, "psnr_db": row["psnr_db"] + 2} for name, row in base.items()}}
+    rows["cross-dissolve <of pixels>"] = {name: {"step_cv": 0.1} for name in base}
+    methods = Methods(rows, "w_lerp")
+    with opened(folder, job_type, notes=f"python experiments/{job_type}.py") as tracker:
+        for method, means in methods.means.items():
+            for column, mean in means.items():
+                sentence = "How even the steps are; 0 is perfectly even." if column == "step_cv" else ""
+                entry = Measurement(
+                    column, mean.value, {"num_items": 8, "path": method}, mean.interval, sentence
+                ).entry()
+                tracker.summary({f"{group}/{method}/{column}": entry})
+        tracker.table(f"{group}/paired", PAIRED_CELLS, paired_cells(methods.paired))
+        tracker.image(f"{group}/pair 1", picture(folder / "pair.png", hue=0.1), caption="a pair of images")
 
 
 def write_demo(root: Path) -> Path:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from wplus.tracking import chart
-from wplus.tracking.chart import line_chart, thinned, ticks
+from wplus.tracking.chart import interval_chart, line_chart, thinned, ticks
 
 
 def paths(svg: str) -> list[str]:
@@ -73,3 +73,18 @@ def test_thinning_keeps_the_mean_and_bounds_the_size():
     assert sum(y for _, y in few) / len(few) == pytest.approx(sum(y for _, y in points) / len(points))
     assert few[0] == (2.0, 2.0)
     assert thinned(points[:100]) == points[:100]
+
+
+def test_a_row_for_each_name_with_its_interval():
+    svg = interval_chart({"a": (1.0, (0.0, 2.0)), "b & c": (3.0, None), "lost": (math.nan, None)}, x_label="l2")
+    root = ElementTree.fromstring(svg)
+    dots = [float(each.get("cx")) for each in root.iter() if each.get("class") == "dot"]
+    bars = [(float(each.get("x1")), float(each.get("x2"))) for each in root.iter() if each.get("class") == "bar"]
+    left, right = chart.NAME_WIDTH, chart.WIDTH - chart.RIGHT  # 0 and 3 or 4
+    assert len(dots) == len(bars) == 2
+    assert bars[0] == pytest.approx((left, 2 * dots[0] - left), abs=0.2)
+    assert bars[1] == (dots[1], dots[1])
+    assert left < dots[0] < dots[1] <= right
+    assert "b &amp; c" in svg
+    assert "lost" in svg
+    assert interval_chart({"a": (math.inf, None)}, x_label="x") == ""

@@ -9,9 +9,13 @@ from html import escape
 Point = tuple[float, float]
 Scale = Callable[[float], float]
 
+Bar = tuple[float, "Sequence[float] | None"]
+"""A value with its bounds, where it has any."""
+
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 42
 MAX_POINTS = 240
+BAR_HEIGHT, NAME_WIDTH, MAX_NAME = 20, 150, 24  # of a row; of the names beside it, in pixels and characters
 
 
 def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str) -> str:
@@ -35,6 +39,29 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str) -> str:
     title = escape(f"{', '.join(curves)} over {x_label}")
     svg = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
     return svg + _legend(curves)
+
+
+def interval_chart(bars: Mapping[str, Bar], *, x_label: str) -> str:
+    """A row for each name: a dot at its value and a line over its interval; values that are not finite have none."""
+    finite = {name: (value, bounds) for name, (value, bounds) in bars.items() if math.isfinite(value)}
+    if not finite:
+        return ""
+    reached = [x for value, bounds in finite.values() for x in (value, *(bounds or ())) if math.isfinite(x)]
+    marks = ticks(min(reached), max(reached), num=3)
+    to_x = _scale(marks[0], marks[-1], NAME_WIDTH, WIDTH - RIGHT)
+    bottom = TOP + BAR_HEIGHT * len(bars)
+    parts = [_x_line(to_x(mark), mark, bottom) for mark in marks]
+    for row, name in enumerate(bars):
+        y = TOP + BAR_HEIGHT * (row + 0.5)
+        shown = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+        parts.append(f'<text class="tick y" x="{NAME_WIDTH - 10}" y="{y + 4:.1f}">{escape(shown)}</text>')
+        parts.append(_bar(y, *finite[name], to_x) if name in finite else "")
+    parts.append(
+        f'<text class="axis" x="{(NAME_WIDTH + WIDTH - RIGHT) / 2}" y="{bottom + 34}">{escape(x_label)}</text>'
+    )
+    title = escape(f"{x_label} of {', '.join(bars)}")
+    height = bottom + BOTTOM
+    return f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
@@ -78,6 +105,17 @@ def _y_tick(y: float, value: float) -> str:
 
 def _x_tick(x: float, value: float) -> str:
     return f'<text class="tick" x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}">{_number(value)}</text>'
+
+
+def _x_line(x: float, value: float, bottom: float) -> str:
+    line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
+    return line + f'<text class="tick" x="{x:.1f}" y="{bottom + 16}">{_number(value)}</text>'
+
+
+def _bar(y: float, value: float, bounds: Sequence[float] | None, to_x: Scale) -> str:
+    low, high = bounds if bounds and all(map(math.isfinite, bounds)) else (value, value)
+    line = f'<line class="bar" x1="{to_x(low):.1f}" x2="{to_x(high):.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + f'<circle class="dot" cx="{to_x(value):.1f}" cy="{y:.1f}" r="3.6"/>'
 
 
 def _number(value: float) -> str:

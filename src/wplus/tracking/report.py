@@ -1,9 +1,10 @@
 """From the folder of a run, or of a whole demo, to one self-contained report.html that a newcomer can read.
 
-The folder holds the parts train/, invert/<space or inverter>/, interpolate/ and evaluate/, each written by a tracker:
-result.json, records.jsonl, and the pictures and films they name. invert/grid.png and invert/convergence.png, where they
-are, compare the inversions. What is missing is said to be missing. An optional about.json (`title`, `text`: a list of
-paragraphs, `command`) tells what the report cannot see, such as where a model came from.
+The folder holds the parts train/, invert/<space or inverter>/, interpolate/ and evaluate/, and perhaps compare/, each
+written by a tracker: result.json, records.jsonl, and the pictures and films they name. invert/grid.png and
+invert/convergence.png, where they are, compare the inversions. What is missing is said to be missing. An optional
+about.json (`title`, `text`: a list of paragraphs, `command`) tells what the report cannot see, such as where a model
+came from.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from PIL import Image
 from wplus.errors import UserError
 from wplus.files import atomic_write
 from wplus.tracking.chart import Point, line_chart
-from wplus.tracking.glossary import explain
 from wplus.tracking.local import read_records, read_result
+from wplus.tracking.method_report import method_tables
+from wplus.tracking.numbers import cell, explanation, last, numbers, plain_text, shared_protocol
 from wplus.tracking.tracker import KIMG
 
 SPACES = ("z", "w", "w+")
@@ -86,10 +88,10 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
 
 def context(root: Path) -> dict[str, Any]:
     """Everything that the template shows."""
-    train, film, measured = (_part(root / name) for name in ("train", "interpolate", "evaluate"))
+    train, compared, film, measured = (_part(root / name) for name in ("train", "compare", "interpolate", "evaluate"))
     inversions = {name: part for name in inversion_names(root / "invert") if (part := _part(root / "invert" / name))}
     parts = {"train": train, **{f"invert/{space}": part for space, part in inversions.items()}}
-    parts |= {"interpolate": film, "evaluate": measured}
+    parts |= {"compare": compared, "interpolate": film, "evaluate": measured}
     present = {name: part for name, part in parts.items() if part}
     return {
         "about": _about(root),
@@ -100,7 +102,8 @@ def context(root: Path) -> dict[str, Any]:
         "train": train and training(train),
         "inversion": inversions and inversion(inversions, root / "invert"),
         "interpolation": film and {"figures": figures(film), "values": numbers(film.values)},
-        "evaluation": measured and {"values": numbers(measured.values), "figures": figures(measured)},
+        "comparison": compared and by_methods(compared),
+        "evaluation": measured and by_methods(measured),
         "environment": environment(present.values()),
     }
 
@@ -128,14 +131,14 @@ def inversion_names(folder: Path) -> list[str]:
 
 def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
     """A table of every number against the spaces, the pictures that compare them, and those of each space."""
-    values = {space: {_last(name): entry for name, entry in part.values.items()} for space, part in parts.items()}
+    values = {space: {last(name): entry for name, entry in part.values.items()} for space, part in parts.items()}
     names = dict.fromkeys(name for entries in values.values() for name in entries)
     table = [
         {
             "name": name,
-            "explanation": explain(name),
-            "cells": [_number(entries.get(name)) for entries in values.values()],
-            "protocol": _shared_protocol({space: entries.get(name, {}) for space, entries in values.items()}),
+            "explanation": explanation(name, *(entries[name] for entries in values.values() if name in entries)),
+            "cells": [cell(entries.get(name)) for entries in values.values()],
+            "protocol": shared_protocol({space: entries.get(name, {}) for space, entries in values.items()}),
         }
         for name in names
     ]
@@ -167,24 +170,29 @@ def curves(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [chart for chart in drawn if chart["svg"]]
 
 
-def figures(part: Part) -> list[Figure]:
-    """Every picture and film of a part, in the order they were first logged, with their last caption."""
+def by_methods(part: Part) -> dict[str, Any]:
+    """Numbers that stand alone, and a section for each comparison of methods, with the pictures that belong to it."""
+    values, tables = method_tables(part.folder, part.values, part.result.get("files", {}))
+    own = [f"{table['group']}/" for table in tables]
+    return {
+        "values": numbers(values),
+        "figures": figures(part, without=own),
+        "methods": [{**table, "figures": figures(part, only=f"{table['group']}/")} for table in tables],
+    }
+
+
+def figures(part: Part, *, only: str = "", without: Sequence[str] = ()) -> list[Figure]:
+    """Every picture and film of a part, in the order they were first logged, with their last caption.
+
+    `only` and `without` are beginnings of the names they were logged by.
+    """
     captions = {entry["file"]: entry.get("caption") for row in part.rows for entry in row.values() if _is_file(entry)}
-    files = {key: file for key, file in part.result.get("files", {}).items() if not file.endswith(".json")}
+    files = {
+        key: file
+        for key, file in part.result.get("files", {}).items()
+        if not file.endswith(".json") and key.startswith(only) and not key.startswith(tuple(without))
+    }
     return [_figure(part.folder, file, captions.get(file) or _short(key)) for key, file in files.items()]
-
-
-def numbers(values: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per number: its value and interval as text, its explanation, its protocol as lines."""
-    return [
-        {
-            "name": _last(name),
-            "number": _number(entry),
-            "explanation": explain(name),
-            "protocol": list(_flat(entry.get("protocol") or {})),
-        }
-        for name, entry in values.items()
-    ]
 
 
 def environment(parts: Iterable[Part]) -> dict[str, dict[str, str]]:
@@ -274,48 +282,11 @@ def _aspect(path: Path) -> float:
 def _setting(name: str, entry: Mapping[str, Any]) -> dict[str, str]:
     protocol = entry.get("protocol") or {}
     why = protocol.get("why", "") if isinstance(protocol, Mapping) else str(protocol)
-    return {"name": name.removeprefix(DERIVED), "value": _text(entry.get("value")), "why": why}
-
-
-def _number(entry: Mapping[str, Any] | None) -> dict[str, str]:
-    """Value and interval as text; a dash where there is none."""
-    if entry is None:
-        return {"value": "–", "interval": ""}
-    low, high = entry.get("interval") or (None, None)
-    interval = "" if low is None else f"{_text(low)} to {_text(high)}"
-    return {"value": _text(entry.get("value")), "interval": interval}
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _flat(protocol: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested mappings as `a.b` -> text."""
-    for name, value in protocol.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", _text(value)
-
-
-def _shared_protocol(entries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The lines of a number's protocol in every space; what is equal in all of them is said once."""
-    protocols = {space: dict(_flat(entry["protocol"])) for space, entry in entries.items() if entry.get("protocol")}
-    lines = []
-    for name in dict.fromkeys(name for protocol in protocols.values() for name in protocol):
-        texts = {space: protocol.get(name, "–") for space, protocol in protocols.items()}
-        same = len(set(texts.values())) == 1
-        lines.append((name, next(iter(texts.values())) if same else ", ".join(f"{s}: {t}" for s, t in texts.items())))
-    return lines
-
-
-def _last(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
+    return {"name": name.removeprefix(DERIVED), "value": plain_text(entry.get("value")), "why": why}
 
 
 def _short(name: str) -> str:
-    return _last(name).replace("_", " ")
+    return last(name).replace("_", " ")
 
 
 def _duration(seconds: float) -> str:
