@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from wplus.evaluation.kernel import KernelDistance
 from wplus.evaluation.manifold import DensityCoverage, PrecisionRecall
 from wplus.evaluation.measure import measure
 from wplus.evaluation.passes import FeatureRows
+from wplus.evaluation.ppl import ppl
+from wplus.evaluation.separability import LinearSeparability
 from wplus.models.stylegan2 import Generator
 from wplus.processes import all_agree, gathered, is_first, rank_and_world, share, total
 from wplus.progress import silent
