@@ -128,10 +128,11 @@ class Interpolation:
         pairs = self._pairs(bench, folder)
         critic = self._critic(bench)
         settings = self._settings(bench, pairs, critic)
+        given = self._given(bench, pairs)
         if is_first():
             claim(ensure_folder(folder / "pairs"), settings, noun="walks")
         all_agree(True)
-        found = self._ends(bench, pairs, folder)
+        found = given or self._inverted(bench, pairs, folder)
         results = self._results(bench, pairs, folder, found, critic)
         real = RealFeatures(self._real(bench).value.rows)
         summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline,
@@ -195,9 +196,13 @@ class Interpolation:
             "seed": bench.seed,
         }
 
-    def _ends(self, bench: Bench, pairs: PairList, folder: Path) -> end_points.Ends:
-        if self.latents:
-            return end_points.read_ends(self.latents, pairs.names, fingerprint=bench.models.fingerprint)
+    def _given(self, bench: Bench, pairs: PairList) -> end_points.Ends | None:
+        """The end points where there are latents of them; a missing one is told before the folder is anybody's."""
+        if not self.latents:
+            return None
+        return end_points.read_ends(self.latents, pairs.names, fingerprint=bench.models.fingerprint)
+
+    def _inverted(self, bench: Bench, pairs: PairList, folder: Path) -> end_points.Ends:
         return end_points.invert_ends(
             end_points.subset(bench.held_out, pairs.names), self.sources, folder=folder / "inversions",
             models=bench.models, invert=self.inverter, perceptual=self.perceptual.to(bench.device),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
 from wplus.evaluation.interpolation.walking import PairResult
-from wplus.intervals import Mean, bootstrap_interval, bootstrap_mean, kept_mean
+from wplus.intervals import Mean, bootstrap_interval, kept_mean
 from wplus.paired import Paired, compare_methods
 
 Rows = Mapping[str, Mapping[str, float]]
@@ -92,14 +92,18 @@ def means(rows: Rows, *, seed: int = 0) -> dict[str, Mean]:
     """
     columns = dict.fromkeys(name for row in rows.values() for name in row)
     values = {name: [row[name] for row in rows.values() if name in row] for name in columns}
-    return {name: _trimmed(each, seed) if name.startswith(TRIMMED) else bootstrap_mean(each, seed=seed)
+    return {name: _mean(each, kept_mean if name.startswith(TRIMMED) else _plain_mean, seed=seed)
             for name, each in values.items()}  # fmt: skip
 
 
-def _trimmed(values: Sequence[float], seed: int) -> Mean:
+def _mean(values: Sequence[float], statistic: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Mean:
     numbers = np.asarray(values)
-    bounds = bootstrap_interval(numbers, kept_mean, seed=seed) if len(numbers) > 1 else None
-    return Mean(float(kept_mean(numbers)), bounds)
+    bounds = bootstrap_interval(numbers, statistic, seed=seed) if len(numbers) > 1 else None
+    return Mean(float(statistic(numbers)), bounds)
+
+
+def _plain_mean(samples: np.ndarray) -> np.ndarray:
+    return samples.mean(axis=-1)
 
 
 def _frames(results: Mapping[str, PairResult], method: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,222 @@
+"""The whole metric with tiny networks: what it leaves, that it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wplus.data.image_set import ImageSet
+from wplus.errors import UserError
+from wplus.evaluation.bench import Bench
+from wplus.evaluation.interpolation import Interpolation
+from wplus.evaluation.interpolation.walking import Walker
+from wplus.evaluation.measure import measure
+from wplus.interpolation.curve import in_spaces
+from wplus.interpolation.paths import lerp, slerp
+from wplus.interpolation.quality.critic import logit
+from wplus.interpolation.quality.drift import drift
+from wplus.interpolation.quality.fidelity import fidelity
+from wplus.interpolation.quality.ppl import pair_ppl
+from wplus.interpolation.quality.prior import prior
+from wplus.interpolation.quality.steps import curvature, steps
+from wplus.inversion.optimize import optimize
+from wplus.inversion.store import output_names
+from wplus.latents import Latent, save_latent
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.stylegan2 import Discriminator
+from wplus.progress import silent
+
+NUM_PAIRS = 6
+
+
+class Blurred(ImageDistance):
+    """|x - y|^2 of small copies of the images."""
+
+    name, provenance = "blurred", MappingProxyType({"weights": "none"})
+
+    def features(self, images):
+        return [nn.functional.avg_pool2d(images, 4).flatten(1)]
+
+    def distance(self, a, b, mask=None):
+        return (a[0] - b[0]).square().sum(dim=1)
+
+
+class Identity(Blurred):
+    name = "identity_blurred"
+
+    def features(self, images):
+        return [nn.functional.normalize(super().features(images)[0], dim=1)]
+
+    def distance(self, a, b, mask=None):
+        return super().distance(a, b) / 2
+
+
+@in_spaces("w", "w+", otherwise="choose slerp")
+def not_in_z(points, scene):
+    """A path that z has not."""
+    return lerp(points, scene)
+
+
+METRICS = {"fidelity": fidelity, "ppl": pair_ppl, "steps": steps, "curvature": curvature, "drift": drift,
+           "prior": prior, "logit": logit}  # fmt: skip
+
+
+def images(num: int, seed: int) -> ImageSet:
+    source = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (num, 3, 4, 4), generator=source, dtype=torch.uint8)
+    pixels = pixels.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    return ImageSet(pixels, None, [f"folder/{seed}-{index:02d}.png" for index in range(num)])
+
+
+@pytest.fixture
+def make(extractor):
+    def make(**options: object) -> Interpolation:
+        shared = {
+            "paths": {"slerp": slerp, "straight": not_in_z},
+            "spaces": ["z", "w"],
+            "walk_metrics": METRICS,
+            "perceptual": Blurred(),
+            "identity": Identity(),
+            "extractor": extractor,
+            "inverter": functools.partial(optimize, steps=2, num_candidates=4),
+            "num_pairs": NUM_PAIRS,
+            "num_frames": 17,
+            "frames_per_bin": 1,
+            "num_real": 20,
+        }
+        return Interpolation(**{**shared, **options})
+
+    return make
+
+
+@pytest.fixture
+def bench(models, tmp_path) -> Bench:
+    models.discriminator = Discriminator(resolution=16, channel_base=64, channel_max=8).eval().requires_grad_(False)
+    return Bench(models, images(24, 0), images(30, 1), batch_size=8, progress=silent, output_dir=tmp_path)
+
+
+@pytest.fixture
+def latents(bench, tmp_path) -> dict[str, str]:
+    """Folders of latents in z and w for every held-out image, random ones."""
+    generator, fingerprint = bench.models.generator, bench.models.fingerprint
+    codes = torch.randn(30, 8)
+    spaces = {"z": codes, "w": generator.mapping(codes)[:, 0]}
+    for space, rows in spaces.items():
+        for name, code in zip(output_names(bench.held_out.names), rows, strict=True):
+            save_latent(tmp_path / "ends" / space / f"{name}.safetensors", Latent(code, space, fingerprint))
+    return {space: str(tmp_path / "ends" / space) for space in spaces}
+
+
+def run(bench: Bench, metric: Interpolation) -> dict[str, object]:
+    return {each.name: each for each in measure(bench, {"interpolation": metric})}
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_one_table_one_picture_per_pair(bench, make, tmp_path):
+    found = run(bench, make())
+    folder = tmp_path / "interpolation"
+    content = json.loads((folder / "table.json").read_text())
+    assert list(content["means"]) == ["z_slerp", "w_slerp", "w_straight", "cross_dissolve"]
+    assert len(list((folder / "pictures").glob("*.png"))) == NUM_PAIRS
+    assert {path.name for path in (folder / "inversions").iterdir()} == {"z", "w"}
+    for name in ("table.md", "along.png", "pairs.json"):
+        assert (folder / name).stat().st_size > 500, name
+
+    rows = lines(folder / "rows.csv")
+    assert len(rows) == 4 * NUM_PAIRS
+    numbers = [float(row["tortuosity"]) for row in rows if row["method"] == "w_straight"]
+    mean = found["interpolation/w_straight/tortuosity"]
+    assert mean.value == pytest.approx(np.mean(numbers))
+    assert mean.interval[0] <= mean.value <= mean.interval[1]
+    assert mean.meaning
+    assert mean.protocol["num_pairs"] == NUM_PAIRS
+    assert mean.protocol["distance"] == "blurred"
+
+    # The paired difference is that of the rows.
+    first, other = ({row["pair"]: float(row["tortuosity"]) for row in rows if row["method"] == method}
+                    for method in ("z_slerp", "w_slerp"))  # fmt: skip
+    expected = np.mean([other[pair] - first[pair] for pair in first])
+    assert content["paired"]["w_slerp"]["tortuosity"]["difference"] == pytest.approx(expected)
+    assert {line["pairs"] for line in lines(folder / "table.csv")} == {"all", "near", "mid", "far"}
+
+    # The cross-dissolve is made of the real images, and has no latents.
+    assert found["interpolation/cross_dissolve/end_psnr_db"].value == 100
+    assert "interpolation/cross_dissolve/prior_max" not in found
+    assert "interpolation/w_slerp/logit_dip" in found
+    curves = content["along"]["w_slerp"]
+    assert set(curves) == {"step", "similarity_a", "similarity_b", "prior", "logit"}
+    assert all(len(curve) == 17 for curve in curves.values())
+
+
+def test_goes_on_where_it_was_and_gives_the_same(bench, make, latents, tmp_path, monkeypatch):
+    whole = run(bench, make(pictures="none", latents=latents))
+    folder = tmp_path / "interpolation" / "pairs"
+    for path in sorted(folder.glob("*.safetensors"))[2:4]:
+        path.unlink()
+    judged = []
+    original = Walker.judge
+    monkeypatch.setattr(
+        Walker, "judge", lambda self, names, *rest: judged.append(names) or original(self, names, *rest)
+    )
+    again = run(bench, make(pictures="none", latents=latents))
+    assert len(judged) == 2
+    assert {name: each.value for name, each in again.items()} == {name: each.value for name, each in whole.items()}
+    with pytest.raises(UserError, match="walks with other settings.*num_frames was 17, now 18"):
+        run(bench, make(num_frames=18, pictures="none", latents=latents))
+
+
+def test_a_fixed_list_and_latents_that_are_lifted(bench, make, latents, tmp_path):
+    first = run(bench, make(methods=["w_slerp"], pictures="none", latents=latents))
+    bench.output_dir = tmp_path / "again"
+    listed = {"pairs": str(tmp_path / "interpolation" / "pairs.json"), "latents": {"w": latents["w"]}}
+    again = run(bench, make(methods=["w_slerp", "w+_slerp"], pictures="none", inverter=None, **listed))
+    for name, each in first.items():
+        assert again[name].value == pytest.approx(each.value, rel=1e-5), name
+    lifted = again["interpolation/w+_slerp/end_psnr_db"].value
+    assert lifted == pytest.approx(first["interpolation/w_slerp/end_psnr_db"].value, rel=1e-5)
+    assert not (tmp_path / "again" / "interpolation" / "inversions").exists()
+
+
+def test_latents_of_another_space_or_missing(bench, make, latents):
+    with pytest.raises(UserError, match="is a latent of z, not of w"):
+        run(bench, make(methods=["w_slerp"], latents={"w": latents["z"]}))
+    with pytest.raises(UserError, match="does not exist"):
+        run(bench, make(methods=["w_slerp"], latents={"w": latents["w"] + "/nothing"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ["z_straight"]}, "not_in_z is for w and w.*choose slerp"),
+        ({"methods": ["w_spiral"]}, "no method 'w_spiral'"),
+        ({"methods": ["v_slerp"]}, "no method 'v_slerp'"),
+        ({"spaces": ["z"], "paths": {"straight": not_in_z}}, "No method is left"),
+        ({"baseline": "w+_slerp"}, "baseline=w.* is not one of the methods"),
+        ({"num_frames": 16}, "num_frames=16"),
+        ({"frames_per_bin": 0}, "frames_per_bin=0"),
+        ({"pictures": "some"}, "pictures=some"),
+        ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
+    ],
+)
+def test_refused_before_any_work(make, options, message):
+    with pytest.raises(UserError, match=message):
+        make(**options)
+
+
+def test_refused_by_the_plan(bench, make):
+    with pytest.raises(UserError, match="does not exist"):
+        make(pairs="nowhere.json").plan(bench)
+    bench.output_dir = None
+    with pytest.raises(UserError, match="output folder"):
+        make().plan(bench)
