@@ -35,7 +35,8 @@ def main(cfg: dict[str, Any]) -> float:
         **{key: cfg[key] for key in ("fit", "seed", "label")},
     )  # fmt: skip
     latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
-    chosen = {"paths": paths, "perceptual": perceptual, **{key: cfg[key] for key in OPTIONS}}
+    judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
+    chosen = {"paths": paths, "perceptual": perceptual, **judging, **{key: cfg[key] for key in OPTIONS}}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         films = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)

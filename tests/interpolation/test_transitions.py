@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,13 @@ from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.quality.cost import cost
 from wplus.interpolation.quality.fidelity import fidelity
+from wplus.interpolation.quality.prior import prior
 from wplus.interpolation.quality.symmetry import symmetry
+from wplus.interpolation.run import interpolate
 from wplus.interpolation.transitions import flipped, measure_walks, walk_between, walks_along
 from wplus.interpolation.walk import Judges
+from wplus.latents import Latent
+from wplus.prior import Whitened
 
 
 @pytest.fixture
@@ -86,3 +91,30 @@ def test_all_metrics_in_one_row(points, scene):
     (row,) = measure_walks([walk], {"fidelity": fidelity, "cost": cost}, Judges(scene.perceptual))
     assert set(row) >= {"end_mean_colour", "end_psnr_db", "seconds"}
     assert row["end_mean_colour"] == 0
+
+
+@pytest.mark.parametrize("alpha", ["b_at_one", "a_at_one"])
+def test_films_tell_what_metrics_say_of_their_transitions(points, scene, tmp_path, alpha):
+    latents = [Latent(code, "w+", "f" * 16) for code in points.codes]
+    models = SimpleNamespace(generator=scene.generator, fingerprint="f" * 16)
+    tables, numbers = {}, {}
+    tracker = SimpleNamespace(
+        video=lambda *_, **__: None, image=lambda *_, **__: None, summary=numbers.update,
+        table=lambda key, columns, rows: tables.update({key: [dict(zip(columns, row, strict=True)) for row in rows]}),
+    )  # fmt: skip
+    films = interpolate(
+        models, latents, paths={"lerp": lerp}, perceptual=scene.perceptual, output_dir=tmp_path, names=points.names,
+        tracker=tracker, num_frames=7, alpha=alpha, walk_metrics={"prior": prior},
+    )  # fmt: skip
+    rows = tables["interpolation/transitions"]
+    whitened = Whitened.of(scene.generator)
+    for row, (first, second) in zip(rows, [(0, 1), (1, 2)] if alpha == "b_at_one" else [(1, 2), (0, 1)], strict=True):
+        ends = whitened.distance(points.codes[[first, second]])
+        assert row["prior_max"] >= float(ends.max()) * (1 - 1e-5)
+        assert row["prior_mean"] <= row["prior_max"]
+        names = {points.names[first], points.names[second]}
+        assert set(row["transition"].split(":")[0].split(" to ")) == names
+    mean = sum(row["prior_mean"] for row in rows) / 2
+    assert numbers["interpolation/prior_mean"]["value"] == pytest.approx(mean)
+    assert films["lerp"].values["prior_mean"] == pytest.approx(mean)
+    assert "step_cv" in films["lerp"].values

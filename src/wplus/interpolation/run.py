@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,11 @@ from wplus.interpolation.evenness import NeighbourDistances, evenness, mean_even
 from wplus.interpolation.keypoints import KeyPoints, key_points
 from wplus.interpolation.render import render
 from wplus.interpolation.strip import Strip, save_rows
+from wplus.interpolation.transitions import measure_walks, walks_along
+from wplus.interpolation.walk import Judges, Metric
 from wplus.latents import Latent
+from wplus.losses.image_pair import ImageDistance
+from wplus.prior import Whitened
 from wplus.progress import bar
 from wplus.tracking import Tracker
 from wplus.video import film_writers
@@ -40,11 +44,20 @@ class Film:
     """Perceptual distance of every key point to the next, (transitions,)."""
     protocol: dict[str, Any]
     """How `values` were measured."""
+    judged: tuple[Mapping[str, float], ...] = ()
+    """What further metrics say of each transition (`wplus.interpolation.walk`), in the order of the film."""
+
+    @property
+    def evenness(self) -> dict[str, float]:
+        """Evenness, length and tortuosity, averaged over transitions; see `wplus.interpolation.evenness`."""
+        return mean_evenness(self.steps, self.chords)
 
     @property
     def values(self) -> dict[str, float]:
-        """Evenness, length and tortuosity, averaged over transitions; see `wplus.interpolation.evenness`."""
-        return mean_evenness(self.steps, self.chords)
+        """`evenness`, and the means over transitions of what else was measured of all of them."""
+        first, num = next(iter(self.judged), {}), len(self.judged)
+        names = [name for name in first if all(name in row for row in self.judged)]
+        return self.evenness | {name: sum(row[name] for row in self.judged) / num for name in names}
 
     @property
     def parameter(self) -> str:
@@ -68,6 +81,8 @@ def interpolate(
     alpha: str = "b_at_one",
     batch_size: int = 16,
     num_columns: int = 9,
+    walk_metrics: Mapping[str, Metric] | None = None,
+    identity: ImageDistance | None = None,
     **writing: Any,
 ) -> dict[str, Film]:
     """Film the chain of `latents` once by each path; returns the films by the paths' names.
@@ -78,7 +93,8 @@ def interpolate(
     `paths` join the latents (wplus.interpolation.curve), by the names that they are shown under; `perceptual` measures
     the steps (wplus.losses.perceptual); `space` and `noise` are those of `key_points`, `alpha` that of `timeline`;
     `loop` returns to the first latent: the film ends a frame before it, to be played over and over; the strip shows
-    `num_columns` frames of each transition; `writing` are the options of `film_writers`: fps, upscale, frames.
+    `num_columns` frames of each transition; `walk_metrics` say more of each transition, by `identity` who is in its
+    pictures (wplus.interpolation.walk); `writing` are the options of `film_writers`: fps, upscale, frames.
     """
     names = tuple(names or (f"point {index}" for index in range(len(latents))))
     t = timeline(len(latents) + loop, num_frames, alpha=alpha)
@@ -92,7 +108,9 @@ def interpolate(
     for name, path in paths.items():
         place = ensure_folder(folder / name) if len(paths) > 1 else folder
         protocol = _protocol(models, points, path=name, perceptual=perceptual, num_frames=num_frames, alpha=alpha)
-        films[name] = _film(scene, points, path(points, scene), t, place, protocol, num_columns=num_columns, **writing)
+        curve = path(points, scene)
+        film = _film(scene, points, curve, t, place, protocol, num_columns=num_columns, **writing)
+        films[name] = _judged(film, scene, points, path, curve, metrics=walk_metrics or {}, identity=identity)
         report(films[name], tracker, suffix=f"_{name}" if len(paths) > 1 else "")
     if len(films) > 1:
         picture = save_rows(folder / "comparison.png", *_compared(films))
@@ -137,6 +155,28 @@ def _film(
     return film
 
 
+def _judged(
+    film: Film,
+    scene: Scene,
+    points: KeyPoints,
+    path: LatentPath,
+    curve: Curve,
+    *,
+    metrics: Mapping[str, Metric],
+    identity: ImageDistance | None,
+) -> Film:
+    """The film with what the metrics say of its transitions, each taken from its first key point to its second."""
+    if not metrics:
+        return film
+    device, whitened = points.codes.device, Whitened.of(scene.generator)
+    identity = None if identity is None else identity.to(device)
+    judges = Judges(scene.perceptual, identity, whitened=whitened, batch_size=scene.batch_size)
+    rows = measure_walks(walks_along(points, scene, path=path, curve=curve), metrics, judges)
+    provenance = {} if identity is None else {"identity": dict(identity.provenance)}
+    ordered = rows if film.parameter == "t" else rows[::-1]
+    return replace(film, judged=tuple(ordered), protocol=film.protocol | provenance)
+
+
 def table(films: Mapping[str, Film]) -> str:
     """The numbers of films as text: a line for each number, a column for each path."""
     columns = [film.values for film in films.values()]
@@ -152,7 +192,11 @@ def report(film: Film, tracker: Tracker, *, suffix: str = "") -> None:
     tracker.image(f"interpolation/strip{suffix}", film.files["strip"], caption="; ".join(film.titles))
     caption = f"perceptual distance between frames, {film.protocol['path']}"
     tracker.image(f"interpolation/distances{suffix}", film.files["distances"], caption=caption)
-    rows = [{"transition": title, **evenness(steps, float(chord))} for title, steps, chord in _transitions(film)]
+    judged = film.judged or ({},) * len(film.titles)
+    rows = [
+        {"transition": title, **evenness(steps, float(chord)), **more}
+        for (title, steps, chord), more in zip(_transitions(film), judged, strict=True)
+    ]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     tracker.table(f"interpolation/transitions{suffix}", columns, [[row.get(name) for name in columns] for row in rows])
     numbers = {name: {"value": value, "protocol": film.protocol} for name, value in film.values.items()}
@@ -189,7 +233,7 @@ def _draw(film: Film) -> None:
     film.strip.save(film.files["strip"], titles=film.titles, parameter=film.parameter)
     num, how = len(film.titles), f"{film.protocol['path']} in {film.protocol['space']}"
     heading = film.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
-    title = f"{heading}\n{_in_words(film.values)}"
+    title = f"{heading}\n{_in_words(film.evenness)}"
     plot_distances(film.files["distances"], film.steps, title=title, distance_name=film.protocol["distance"])
 
 
