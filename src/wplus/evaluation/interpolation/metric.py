@@ -33,6 +33,7 @@ from wplus.inversion.settings import claim, describe
 from wplus.latents import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.measurement import Measurement
+from wplus.methods import PAIRED_CELLS, paired_cells
 from wplus.prior import Whitened
 from wplus.processes import all_agree, is_first
 
@@ -260,6 +261,7 @@ class Interpolation:
         rows = [[method, *(each[name].value if name in each else None for name in names)]
                 for method, each in summary.means.items()]  # fmt: skip
         bench.tracker.table("interpolation/methods", ["method", *names], rows)
+        bench.tracker.table("interpolation/paired", PAIRED_CELLS, paired_cells(summary.paired))
         bench.tracker.image("interpolation/along", folder / "along.png", caption="means over pairs along the path")
         for name, path in report.strips(folder / "pictures", _file_names(pairs)):
             bench.tracker.image(f"interpolation/pair {name}", path, caption="a row per method, a to b")
