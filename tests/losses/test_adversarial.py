@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
+import pytest
 import torch
 
+from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 
 
@@ -38,3 +41,72 @@ def test_gradients_do_not_vanish_for_the_loser_and_stay_finite():
     by_real, by_fake = torch.autograd.grad(logistic_discriminator(real, fake).sum(), (real, fake))
     torch.testing.assert_close(by_real, torch.tensor([[-1.0], [-0.5], [0.0]]))
     torch.testing.assert_close(by_fake, torch.tensor([[0.0], [0.5], [1.0]]))
+
+
+# Every loss against its formula, values and derivatives by hand; t is a logit
+
+SIGMOID = lambda t: 1 / (1 + torch.exp(-t))  # noqa: E731
+GENERATOR = {  # loss -> its value and its derivative by the logit of a generated image
+    adversarial.minimax_generator: (lambda t: torch.log(1 - SIGMOID(t)), lambda t: -SIGMOID(t)),
+    adversarial.nonsaturating_generator: (lambda t: -torch.log(SIGMOID(t)), lambda t: SIGMOID(t) - 1),
+    adversarial.least_squares_generator: (lambda t: (t - 1) ** 2 / 2, lambda t: t - 1),
+    adversarial.critic_generator: (lambda t: -t, lambda t: -torch.ones_like(t)),
+}
+DISCRIMINATOR = {  # loss -> its value, and its derivatives by the logits of a real and a generated image
+    adversarial.logistic_discriminator: (
+        lambda r, f: -torch.log(SIGMOID(r)) - torch.log(1 - SIGMOID(f)),
+        lambda r, f: (SIGMOID(r) - 1, SIGMOID(f)),
+    ),
+    adversarial.least_squares_discriminator: (lambda r, f: (r - 1) ** 2 / 2 + f**2 / 2, lambda r, f: (r - 1, f)),
+    adversarial.hinge_discriminator: (
+        lambda r, f: (1 - r).clamp(min=0) + (1 + f).clamp(min=0),
+        lambda r, f: (-(r < 1).double(), (f > -1).double()),
+    ),
+    adversarial.wasserstein_discriminator: (lambda r, f: f - r, lambda r, f: (-torch.ones_like(r), torch.ones_like(f))),
+    adversarial.relativistic_discriminator: (
+        lambda r, f: -torch.log(SIGMOID(r - f)),
+        lambda r, f: (SIGMOID(r - f) - 1, 1 - SIGMOID(r - f)),
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", GENERATOR, ids=lambda loss: loss.__name__)
+def test_generator_losses(loss):
+    value, derivative = GENERATOR[loss]
+    fake = torch.linspace(-6, 6, 13, dtype=torch.float64).view(-1, 1).requires_grad_()
+    found = loss(fake)
+    torch.testing.assert_close(found, value(fake))
+    torch.testing.assert_close(torch.autograd.grad(found.sum(), fake)[0], derivative(fake).detach())
+    assert not adversarial.compares(loss)
+
+
+@pytest.mark.parametrize("loss", DISCRIMINATOR, ids=lambda loss: loss.__name__)
+def test_discriminator_losses(loss):
+    value, derivatives = DISCRIMINATOR[loss]
+    logits = [torch.randn(9, 1, dtype=torch.float64).mul(3).requires_grad_() for _ in range(2)]
+    found = loss(*logits)
+    assert found.shape == (9, 1)
+    torch.testing.assert_close(found, value(*logits))
+    for by_hand, by_autograd in zip(derivatives(*logits), torch.autograd.grad(found.sum(), logits), strict=True):
+        torch.testing.assert_close(by_autograd, by_hand.detach())
+
+
+def test_the_relativistic_generator_is_the_discriminator_with_the_roles_exchanged():
+    real, fake = torch.randn(2, 7, 1, dtype=torch.float64)
+    found = adversarial.relativistic_generator(fake, real)
+    torch.testing.assert_close(found, -torch.log(SIGMOID(fake - real)))
+    assert torch.equal(found, adversarial.relativistic_discriminator(real=fake, fake=real))
+    assert adversarial.compares(adversarial.relativistic_generator)
+    assert adversarial.compares(functools.partial(adversarial.relativistic_generator))
+
+
+def test_drift_keeps_real_logits_near_zero():
+    real, fake = torch.tensor([[2.0]]), torch.tensor([[5.0]])
+    assert adversarial.wasserstein_discriminator(real, fake, drift=0.001).item() == pytest.approx(5 - 2 + 0.004)
+
+
+def test_no_loss_overflows():
+    far = torch.tensor([[-1000.0], [1000.0]])
+    for loss in (*GENERATOR, *DISCRIMINATOR, adversarial.relativistic_generator):
+        arguments = (far,) if loss in GENERATOR else (far, -far)
+        assert loss(*arguments).isfinite().all(), loss.__name__

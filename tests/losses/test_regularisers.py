@@ -1,11 +1,11 @@
-"""R1 of a quadratic and path lengths of a linear map have closed forms, first and second order."""
+"""Penalties of a quadratic and path lengths of a linear map have closed forms, first and second order."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from wplus.losses.regularisers import path_lengths, r1_penalty
+from wplus.losses.regularisers import interpolates, path_lengths, r1_penalty, unit_gradient_penalty
 from wplus.models.ops import conv2d
 
 
@@ -69,3 +69,28 @@ def test_path_lengths_do_not_depend_on_the_resolution_of_a_smooth_map():
         lengths.append(path_lengths(images, ws, torch.randn(4096, 1, size, size)).square().mean())
     torch.testing.assert_close(lengths[0], lengths[1], rtol=0.1, atol=0)
     assert lengths[1].item() == pytest.approx(3, rel=0.1)
+
+
+def test_the_unit_gradient_penalty_of_a_linear_critic():
+    """D(x) = a.x with |a| = 3: the penalty is (3 - 1)^2 for every image, its gradient 2 (|a| - 1) a / |a|."""
+    direction = torch.randn(2 * 3 * 3, dtype=torch.float64)
+    direction = (3 * direction / direction.norm()).requires_grad_()
+    images = torch.randn(5, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    penalty = unit_gradient_penalty((images.flatten(1) @ direction).view(5, 1), images)
+    torch.testing.assert_close(penalty, torch.full((5,), 4.0, dtype=torch.float64))
+    (found,) = torch.autograd.grad(penalty.mean(), direction)
+    torch.testing.assert_close(found, 2 * (3 - 1) * direction.detach() / 3)
+
+
+def test_a_critic_without_slope_has_a_finite_gradient():
+    slope = torch.zeros((), requires_grad=True)
+    images = torch.randn(2, 1, 2, 2, requires_grad=True)
+    penalty = unit_gradient_penalty(images.sum(dim=(1, 2, 3)).view(2, 1) * slope, images)
+    torch.testing.assert_close(penalty, torch.ones(2))
+    assert torch.autograd.grad(penalty.sum(), slope)[0].isfinite()
+
+
+def test_interpolates_lie_on_the_line_of_their_own_pair():
+    real, fake = torch.ones(3, 1, 2, 2), torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    found = interpolates(real, fake, torch.tensor([1.0, 0.0, 0.25]))
+    assert found[:, 0, 0, 0].tolist() == [1.0, 1.0, 0.25 * 1 + 0.75 * 2]

@@ -59,6 +59,7 @@ def make_tiny() -> Callable[..., GanGame]:
         seed: int = 0,
         mbstd_group_size: int = 2,
         losses: Any = None,
+        penalties: Any = ("r1",),
         **recipe: Any,
     ) -> GanGame:
         torch.manual_seed(seed)
@@ -72,6 +73,7 @@ def make_tiny() -> Callable[..., GanGame]:
             generator_loss=(losses or {}).get("generator", nonsaturating_generator),
             discriminator_loss=(losses or {}).get("discriminator", logistic_discriminator),
             recipe=Recipe(**{**RECIPE, **recipe}),
+            penalties=penalties,
             seed=seed,
             num_micro=num_micro,
             labels=torch.eye(c_dim) if c_dim else None,

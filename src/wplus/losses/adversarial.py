@@ -1,9 +1,30 @@
-"""Losses of the adversarial game, as functions of logits (N, 1) -> loss per image (N, 1)."""
+"""Losses of the adversarial game, as functions of logits (N, 1) -> loss per image (N, 1).
+
+A generator's loss is called with the logits of generated images; one that also has an argument `real` without a
+default compares them with the logits of real images (see `compares`).
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
+
+
+def compares(generator_loss: Callable[..., Tensor]) -> bool:
+    """Whether a generator's loss needs the logits of real images beside those of generated ones."""
+    real = inspect.signature(generator_loss).parameters.get("real")
+    return real is not None and real.default is inspect.Parameter.empty
+
+
+# --- Goodfellow et al. 2014 -----------------------------------------------------------------------------------------
+
+
+def minimax_generator(fake: Tensor) -> Tensor:
+    """log(1 - sigmoid(D(G(z)))), what equation 1 gives the generator to minimise (Goodfellow et al. 2014)."""
+    return -F.softplus(fake)
 
 
 def nonsaturating_generator(fake: Tensor) -> Tensor:
@@ -14,3 +35,50 @@ def nonsaturating_generator(fake: Tensor) -> Tensor:
 def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """-log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))) for pairs of real and generated images."""
     return F.softplus(-real) + F.softplus(fake)
+
+
+# --- Mao et al. 2017 ------------------------------------------------------------------------------------------------
+
+
+def least_squares_generator(fake: Tensor) -> Tensor:
+    """(D(G(z)) - 1)^2 / 2 (LSGAN, Mao et al. 2017, equation 9)."""
+    return 0.5 * (fake - 1).square()
+
+
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """(D(x) - 1)^2 / 2 + D(G(z))^2 / 2 (LSGAN, Mao et al. 2017, equation 9)."""
+    return 0.5 * ((real - 1).square() + fake.square())
+
+
+# --- Lim and Ye 2017 ------------------------------------------------------------------------------------------------
+
+
+def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim and Ye 2017; SNGAN, Miyato et al. 2018, equation 16)."""
+    return F.relu(1 - real) + F.relu(1 + fake)
+
+
+# --- Arjovsky et al. 2017 -------------------------------------------------------------------------------------------
+
+
+def critic_generator(fake: Tensor) -> Tensor:
+    """-D(G(z)): of the Wasserstein and of the hinge loss (Arjovsky et al. 2017, algorithm 1)."""
+    return -fake
+
+
+def wasserstein_discriminator(real: Tensor, fake: Tensor, *, drift: float = 0.0) -> Tensor:
+    """D(G(z)) - D(x) + drift D(x)^2 (Gulrajani et al. 2017, algorithm 1; the drift: ProGAN, appendix A.1)."""
+    return fake - real + drift * real.square()
+
+
+# --- Jolicoeur-Martineau 2019, Huang et al. 2024 --------------------------------------------------------------------
+
+
+def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
+    """-log sigmoid(D(G(z)) - D(x)) of pairs (R3GAN, Huang et al. 2024, equation 2, with f(t) = -log(1 + e^-t))."""
+    return F.softplus(real - fake)
+
+
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """-log sigmoid(D(x) - D(G(z))) of pairs (R3GAN, Huang et al. 2024, equation 2)."""
+    return F.softplus(fake - real)

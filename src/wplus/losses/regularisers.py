@@ -1,4 +1,4 @@
-"""Gradient regularisers of the adversarial game; both need a second derivative of a network."""
+"""Gradient regularisers of the adversarial game; all need a second derivative of a network."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from wplus.models.ops import no_weight_gradients
 
 
 def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
-    """|dD(x)/dx|^2 per image (Mescheder et al. 2018, equation 9, without gamma/2).
+    """|dD(x)/dx|^2 per image (Mescheder et al. 2018, equation 9, without gamma/2); of generated images it is R2.
 
     `images` (N, C, H, W) requires gradients and `logits` (N, 1) was computed from it; returns (N,).
     """
     with no_weight_gradients():
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3))
+
+
+def interpolates(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """x^ = e x + (1 - e) G(z), images on the lines between pairs (Gulrajani et al. 2017, algorithm 1).
+
+    real, fake (N, C, H, W), `share` (N,) the e of each pair, uniform in [0, 1].
+    """
+    return torch.lerp(fake, real, share.view(-1, 1, 1, 1))
+
+
+def unit_gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
+    """(|dD(x^)/dx^| - 1)^2 per image (WGAN-GP, Gulrajani et al. 2017, equation 3, without lambda); see `r1_penalty`."""
+    with no_weight_gradients():
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    # The root has no derivative at zero: 1e-12 keeps the gradient of a dead critic finite and moves no other value.
+    return ((gradient.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt() - 1).square()
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -16,6 +16,11 @@ class Network(nn.Module):
     """
 
     arguments: dict[str, Any]
+
+    second_order: ClassVar[bool] = True
+    """Whether it can be differentiated twice, as gradient penalties (discriminator) and path lengths (generator) need."""
+    batch_norm: ClassVar[bool] = False
+    """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -5,7 +5,7 @@ from wplus.training.gan import GanGame
 from wplus.training.recipe import Recipe, explain
 from wplus.training.run import Schedule, fit
 from wplus.training.samples import Exporter
-from wplus.training.setup import Place, Training, make_game
+from wplus.training.setup import Place, Settings, Training, make_game
 
 __all__ = [
     "EncoderGame",
@@ -14,6 +14,7 @@ __all__ = [
     "Place",
     "Recipe",
     "Schedule",
+    "Settings",
     "Training",
     "explain",
     "fit",

@@ -1,24 +1,28 @@
-"""The adversarial game: four phases, one moving average."""
+"""The adversarial game: up to four phases, one moving average."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from wplus.losses.regularisers import path_lengths, r1_penalty
+from wplus.losses.adversarial import compares
+from wplus.losses.regularisers import path_lengths
 from wplus.models.network import Network
+from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
 from wplus.training.game import Game
+from wplus.training.penalties import Pairs, active_penalties
 from wplus.training.randomness import Draw, micro_batches
 from wplus.training.recipe import Recipe
 
-GeneratorLoss = Callable[[Tensor], Tensor]
+GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -33,12 +37,15 @@ class Phase:
 
 
 class GanGame(Game):
-    """Generator against discriminator with lazy R1 and path length regularisation (StyleGAN2, sections 2 and 3).
+    """Generator against discriminator, with gradient penalties and path length regularisation, lazy as in StyleGAN2
+    (sections 2 and 3) or in every step. UserError for networks, losses and numbers that do not fit each other.
 
     Arguments
         generator, discriminator   networks; a copy of the generator is kept as the moving average `ema`
-        generator_loss             logits of generated images -> loss per image
+        generator_loss             logits of generated images -> loss per image; one that compares
+                                   (`wplus.losses.adversarial.compares`) also gets those of real images
         discriminator_loss         (real logits, generated logits) -> loss per pair
+        penalties                  of the discriminator, by name (`wplus.training.penalties`); the recipe weighs them
         recipe                     the numbers; `recipe.batch_size` counts all processes and micro-batches
         num_micro                  micro-batches per step and process (gradient accumulation)
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
@@ -52,12 +59,18 @@ class GanGame(Game):
         generator_loss: GeneratorLoss,
         discriminator_loss: DiscriminatorLoss,
         recipe: Recipe,
+        penalties: Sequence[str] = ("r1",),
         seed: int = 0,
         num_micro: int = 1,
         labels: Tensor | None = None,
     ) -> None:
+        active = active_penalties(penalties, recipe)
+        check_fit(type(generator), type(discriminator), recipe, active)
+        check_micro_batches([type(generator), type(discriminator)], num_micro)
         identity = {
             "recipe": asdict(recipe),
+            "loss": {"generator": _described(generator_loss), "discriminator": _described(discriminator_loss)},
+            "penalties": ", ".join(penalty.name for penalty in active),
             "generator": generator.arguments,
             "discriminator": discriminator.arguments,
             "seed": seed,
@@ -67,6 +80,9 @@ class GanGame(Game):
         self.generator, self.discriminator = generator, discriminator
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
+        self.penalties, self.compares = active, compares(generator_loss)
+        # Images that are compared or mixed with each other belong to one class.
+        self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
         self.recipe, self.num_micro = recipe, num_micro
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
@@ -89,17 +105,24 @@ class GanGame(Game):
             if step % phase.interval == 0:
                 self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         self._update_average()
+        self._share_batch_statistics()
 
     def phases(self) -> list[Phase]:
-        """The phases in their published order; a regulariser of weight 0 has none."""
+        """The phases in StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
         recipe = self.recipe
-        phases = [Phase("generator", "generator", 1, self._generator_losses)]
+        phases = [Phase("generator", "generator", recipe.n_critic, self._generator_losses)]
         if recipe.pl_weight:
             phases.append(Phase("path_length", "generator", recipe.pl_interval, self._path_length_losses))
         phases.append(Phase("discriminator", "discriminator", 1, self._discriminator_losses))
-        if recipe.gamma:
-            phases.append(Phase("r1", "discriminator", recipe.r1_interval, self._r1_losses))
+        if self.lazy_penalties:
+            name = "_".join(penalty.name for penalty in self.penalties)
+            phases.append(Phase(name, "discriminator", recipe.r1_interval, self._penalty_losses))
         return phases
+
+    @property
+    def lazy_penalties(self) -> bool:
+        """Whether the penalties have optimizer steps of their own; else they are part of the discriminator's loss."""
+        return bool(self.penalties) and self.recipe.r1_interval > 1
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
@@ -118,17 +141,26 @@ class GanGame(Game):
         )
         update_ema(self.ema, self.generator, decay)
 
+    @torch.no_grad()
+    def _share_batch_statistics(self) -> None:
+        """Batches are normalised within each process; what is kept for later is the mean over them."""
+        for network in (self.generator, self.discriminator):
+            for buffer in network.buffers() if network.batch_norm else ():
+                if buffer.is_floating_point():
+                    buffer.copy_(mean_over_ranks(buffer))
+
     # --- the phases -------------------------------------------------------------------------------------------------
 
     def _generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        draw = self._draw(len(real))
+        draw = self._draw(len(real), labels=labels)
         ws_sum = torch.zeros((), device=real.device)
         for part in self._parts(len(real)):
             sample = draw.take(part)
             ws, w_sum = self._styles(sample)
             ws_sum = ws_sum + w_sum
             logits = self.discriminator(self.generator.synthesis(ws, noise=sample.noise), sample.c)
-            loss = self.generator_loss(logits).sum() / len(real)
+            compared = [self._logits_only(real[part], labels[part])] if self.compares else []
+            loss = self.generator_loss(logits, *compared).sum() / len(real)
             self.means.add("train/generator/loss", loss.detach() * self.num_micro)
             yield loss
         self.generator.mapping.track_average(mean_over_ranks(ws_sum / len(real)))
@@ -157,30 +189,56 @@ class GanGame(Game):
         self.means.add("train/path_length/mean", average)
 
     def _discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        draw = self._draw(len(real))
-        for part in self._parts(len(real)):
-            sample = draw.take(part)
-            with torch.no_grad():
-                fake = self.generator.synthesis(self._styles(sample)[0], noise=sample.noise)
-            real_logits, fake_logits = self._joined_logits(real[part], labels[part], fake, sample.c)
+        for pairs in self._pairs(real, labels):
+            real_logits, fake_logits = self._both_logits(pairs)
             loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
             self._observe(loss.detach() * self.num_micro, real_logits.detach(), fake_logits.detach())
-            yield loss
+            yield loss if self.lazy_penalties else loss + self._penalty(pairs, len(real))
 
-    def _r1_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        for part in self._parts(len(real)):
-            images = real[part].requires_grad_()
-            penalty = r1_penalty(self.discriminator(images, labels[part]), images)
-            self.means.add("train/r1/penalty", penalty.detach().mean())
-            yield penalty.sum() * (0.5 * self.recipe.gamma * self.recipe.r1_interval / len(real))
+    def _penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """In a phase of their own, every `r1_interval` steps, and as much stronger."""
+        for pairs in self._pairs(real, labels, generated=any(penalty.sees_generated for penalty in self.penalties)):
+            yield self._penalty(pairs, len(real))
+
+    def _penalty(self, pairs: Pairs, num: int) -> Tensor:
+        """The sum of the weighted penalties over the images, divided by their number `num` in the whole batch."""
+        total = torch.zeros((), device=pairs.real.device)
+        for penalty in self.penalties:
+            value = penalty.function(self.discriminator, pairs)
+            self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
+            weight = penalty.factor * getattr(self.recipe, penalty.weight)
+            total = total + value.sum() * (weight * self.recipe.r1_interval / num)
+        return total
 
     # --- their parts ------------------------------------------------------------------------------------------------
 
     def _parts(self, batch_size: int) -> list[Tensor]:
-        return micro_batches(batch_size, self.num_micro, self.discriminator.arguments["mbstd_group_size"])
+        return micro_batches(batch_size, self.num_micro, self._group_size)
 
-    def _draw(self, num: int, *, path_length: bool = False) -> Draw:
-        """Latents, labels, noise and the mixing point for `num` images from the freshly seeded generator."""
+    @property
+    def _group_size(self) -> int:
+        """Images that the discriminator looks at together (minibatch standard deviation)."""
+        return self.discriminator.arguments.get("mbstd_group_size", 1)
+
+    def _pairs(self, real: Tensor, labels: Tensor, *, generated: bool = True) -> Iterator[Pairs]:
+        """Real images beside generated ones, in micro-batches; without `generated` the real ones stand for both."""
+        draw = self._draw(len(real), labels=labels) if generated else None
+        mixes = any(penalty.name == "gradient_penalty" for penalty in self.penalties)
+        share = torch.rand(len(real), device=real.device) if mixes else torch.zeros(len(real), device=real.device)
+        for part in self._parts(len(real)):
+            fake, fake_labels = real[part], labels[part]
+            if draw is not None:
+                sample = draw.take(part)
+                fake_labels = sample.c
+                with torch.no_grad():
+                    fake = self.generator.synthesis(self._styles(sample)[0], noise=sample.noise)
+            yield Pairs(real[part], labels[part], fake, fake_labels, share[part])
+
+    def _draw(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> Draw:
+        """Latents, labels, noise and the mixing point for `num` images from the freshly seeded generator.
+
+        Labels are drawn from the data, or are `labels` where real and generated images must be of the same class.
+        """
         generator, device = self.generator, self.device
         mix_from = None
         if float(torch.rand(())) < self.recipe.style_mixing_prob:  # a host-side draw: no wait for the device
@@ -189,7 +247,7 @@ class GanGame(Game):
         shape = (num, generator.img_channels, generator.resolution, generator.resolution)
         return Draw(
             z=torch.randn(num, generator.z_dim, device=device),
-            c=self.labels[index],
+            c=labels if self.same_labels and labels is not None else self.labels[index],
             noise=tuple(generator.synthesis.random_noise(num)),
             mix_from=mix_from,
             z_mix=torch.randn(num, generator.z_dim, device=device),
@@ -209,10 +267,23 @@ class GanGame(Game):
         ws, _ = self._styles(sample)
         return path_lengths(self.generator.synthesis(ws, noise=sample.noise), ws, sample.pl_noise)
 
+    @torch.no_grad()
+    def _logits_only(self, images: Tensor, labels: Tensor) -> Tensor:
+        return self.discriminator(images, labels)
+
+    def _both_logits(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Logits of real and generated images. With batch norm in two passes, as published: each has its statistics."""
+        if self.discriminator.batch_norm:
+            return (
+                self.discriminator(pairs.real, pairs.labels),
+                self.discriminator(pairs.fake, pairs.fake_labels),
+            )
+        return self._joined_logits(pairs.real, pairs.labels, pairs.fake, pairs.fake_labels)
+
     def _joined_logits(self, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over real and generated images, interleaved so that no stddev group mixes the two."""
         num = len(real)
-        group = min(self.discriminator.arguments["mbstd_group_size"], num)
+        group = min(self._group_size, num)
 
         def join(a: Tensor, b: Tensor) -> Tensor:
             columns = [x.reshape(group, num // group, *x.shape[1:]) for x in (a, b)]
@@ -236,7 +307,9 @@ class GanGame(Game):
         recipe = self.recipe
         return [
             self._adam(self.generator, recipe.lr_generator, recipe.pl_interval if recipe.pl_weight else None),
-            self._adam(self.discriminator, recipe.lr_discriminator, recipe.r1_interval if recipe.gamma else None),
+            self._adam(
+                self.discriminator, recipe.lr_discriminator, recipe.r1_interval if self.lazy_penalties else None
+            ),
         ]
 
     def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Optimizer:
@@ -244,3 +317,9 @@ class GanGame(Game):
         share = 1.0 if interval is None else interval / (interval + 1)
         betas = (self.recipe.beta1**share, self.recipe.beta2**share)
         return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=self.recipe.adam_eps, fused=True)
+
+
+def _described(loss: Callable[..., Tensor]) -> str:
+    """The name of a loss, with what was chosen in it."""
+    function, chosen = (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
+    return " ".join([getattr(function, "__name__", type(function).__name__), *(f"{k}={v}" for k, v in chosen.items())])

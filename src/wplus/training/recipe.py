@@ -20,7 +20,7 @@ class Recipe:
     batch_size: int
     """Images per step over all processes and micro-batches."""
     gamma: float
-    """R1 weight; the penalty is gamma/2 |dD/dx|^2."""
+    """Weight of R1 and R2; the penalty is gamma/2 |dD/dx|^2."""
     lr_generator: float
     lr_discriminator: float
     ema_kimg: float
@@ -31,7 +31,11 @@ class Recipe:
     beta2: float = 0.99
     adam_eps: float = 1e-8
     r1_interval: int = 16
-    """Steps between R1 steps (lazy regularisation); 1: in every step."""
+    """Steps between steps of the gradient penalties (lazy regularisation); 1: they are part of every step's loss."""
+    gp_weight: float = 10.0
+    """Weight (lambda) of WGAN-GP's penalty, for a loss that brings it."""
+    n_critic: int = 1
+    """Steps of the discriminator for each of the generator."""
     pl_interval: int = 4
     pl_weight: float = 2.0
     """Path length weight; 0 switches the phase off."""

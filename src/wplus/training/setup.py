@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,16 @@ from torch import nn
 from wplus.devices import keep_freed_memory, resolve_device
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
+from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
+from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived, Recipe, check_number, resolve
 from wplus.training.samples import SampleView, View
 
 Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
-DEFAULTS = {"model": "model=stylegan2", "loss": "loss=nonsaturating"}
+Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
 BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
 
 
@@ -84,7 +86,7 @@ class Training:
 
 def gan_training(
     *,
-    preset: Callable[[int, int | None], Derived],
+    preset: Preset | None,
     recipe: Mapping[str, Any],
     micro_batch_size: int | None,
     data: Builder,
@@ -95,61 +97,116 @@ def gan_training(
     num_samples: int,
     **idle: Any,
 ) -> Training:
-    """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here."""
-    lacking = [name for name, choice in (("model", model), ("loss", loss)) if choice is None]
-    if lacking:
-        raise UserError(f"A generator's training needs a choice of {lacking[0]}, such as {DEFAULTS[lacking[0]]}.")
+    """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
+
+    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given.
+    """
+    if model is None:
+        raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
     for name, choice in idle.items():
         if choice is not None:
             raise UserError(
                 f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
                 "training=e4e encoder=small generator=model.safetensors."
             )
+    parts = model()
+    chosen_loss = loss() if loss is not None else parts["loss"]
+    presets = [part for part in (parts["preset"], preset) if part is not None]
+    settings = Settings(
+        generator=parts["generator"],
+        discriminator=parts["discriminator"],
+        presets=presets,
+        recipe=recipe,
+        **chosen_loss,
+    )
+    settings.check(place, micro_batch_size)
     images = data(split="train")
     view = SampleView(images, seed=seed, num_samples=num_samples)
-    parts = {**model(), **loss(), "preset": preset, "recipe": recipe, "micro_batch_size": micro_batch_size}
-    game, numbers = make_game(images, **parts, place=place, seed=seed)
+    game, numbers = make_game(images, settings, place=place, seed=seed, micro_batch_size=micro_batch_size)
     return Training(game=game, data=images, view=view, numbers=numbers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The choices that make a game: networks, loss and numbers.
+
+    generator, discriminator   partial constructors, whose None keywords the presets fill
+    generator_loss, ...        see `GanGame`
+    numbers                    of the recipe, as the loss was published; the presets stand over them
+    presets                    (resolution, batch size or None) -> numbers; a later one stands over those before it
+    recipe                     numbers that were given; None: derive
+    """
+
+    generator: partial
+    discriminator: partial
+    generator_loss: GeneratorLoss
+    discriminator_loss: DiscriminatorLoss
+    penalties: Sequence[str] = ("r1",)
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    presets: Sequence[Preset]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self, resolution: int) -> Derived:
+        """Every number with the reason for it: the recipe's defaults, the loss, the presets, what was given."""
+        batch = self.recipe.get("batch_size")
+        if batch is not None:
+            check_number("batch_size", batch, lowest=1, whole=True)
+        derived = {**_defaults(), **{name: (value, "the loss's") for name, value in self.numbers.items()}}
+        batch = batch or self.presets[-1](resolution, None)["batch_size"][0]
+        for preset in self.presets:
+            derived |= preset(resolution, batch)
+        keywords = {name: value for part in self._networks for name, value in part.keywords.items()}
+        given = {**self.recipe, **{name: value for name, value in keywords.items() if name in derived}}
+        return self._without_idle(resolve(derived, given))
+
+    def _without_idle(self, numbers: Derived) -> Derived:
+        """Weights of penalties that the loss does not bring are 0, and the log says so."""
+        used = {PENALTIES[name].weight for name in self.penalties if name in PENALTIES}
+        for name in sorted({penalty.weight for penalty in PENALTIES.values()} - used):
+            value, why = numbers[name]
+            ignored = f"given as {value:g}, but " if why == "given" and value else ""
+            numbers[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
+        return numbers
+
+    def recipe_of(self, numbers: Derived) -> Recipe:
+        """The part of the numbers that belongs to the game."""
+        return Recipe(**{item.name: numbers[item.name][0] for item in fields(Recipe)})
+
+    def check(self, place: Place, micro_batch_size: int | None) -> None:
+        """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
+        numbers = self.resolve(resolution=64)
+        recipe = self.recipe_of(numbers)
+        classes = [part.func for part in self._networks]
+        check_fit(*classes, recipe, active_penalties(self.penalties, recipe))
+        check_micro_batches(classes, num_micro(numbers, place.world_size, micro_batch_size))
+
+    @property
+    def _networks(self) -> tuple[partial, partial]:
+        return self.generator, self.discriminator
+
+
 def make_game(
-    data: Any,
-    *,
-    generator: partial,
-    discriminator: partial,
-    generator_loss: GeneratorLoss,
-    discriminator_loss: DiscriminatorLoss,
-    preset: Callable[[int, int | None], Derived],
-    recipe: Mapping[str, Any],
-    place: Place,
-    seed: int = 0,
-    micro_batch_size: int | None = None,
+    data: Any, settings: Settings, *, place: Place, seed: int = 0, micro_batch_size: int | None = None
 ) -> tuple[GanGame, Derived]:
     """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
 
-    `generator` and `discriminator` are partial constructors whose None keywords the preset fills; `recipe` overrides
-    the preset where it is not None. `micro_batch_size` is the images per backward pass and process (None: all).
-    Returns the game and its numbers, each with the reason for it. UserError for a batch that cannot be divided.
+    `micro_batch_size` is the images per backward pass and process (None: all). Returns the game and its numbers, each
+    with the reason for it. UserError for a batch that cannot be divided.
     """
-    open_keys = {name: value for part in (generator, discriminator) for name, value in part.keywords.items()}
-    if recipe.get("batch_size") is not None:
-        check_number("batch_size", recipe["batch_size"], lowest=1, whole=True)
-    derived = preset(data.resolution, recipe.get("batch_size"))
-    given = {**recipe, **{name: value for name, value in open_keys.items() if name in derived}}
-    numbers = resolve({**_defaults(), **derived}, given)
-    values = {name: value for name, (value, _) in numbers.items()}
-    num_micro = _num_micro(values["batch_size"], place.world_size, micro_batch_size, values["mbstd_group_size"])
+    numbers = settings.resolve(data.resolution)
+    parts = num_micro(numbers, place.world_size, micro_batch_size)
     torch.manual_seed(step_seed(seed, "weights"))
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
-    networks = [_fill(part, values)(**shape) for part in (generator, discriminator)]
+    networks = [_fill(part, numbers)(**shape) for part in (settings.generator, settings.discriminator)]
     set_precision(networks, place)
     game = GanGame(
         *networks,
-        generator_loss=generator_loss,
-        discriminator_loss=discriminator_loss,
+        generator_loss=settings.generator_loss,
+        discriminator_loss=settings.discriminator_loss,
+        penalties=settings.penalties,
         seed=seed,
-        num_micro=num_micro,
-        recipe=Recipe(**{field.name: values[field.name] for field in fields(Recipe)}),
+        num_micro=parts,
+        recipe=settings.recipe_of(numbers),
         labels=data.labels,
     )
     game.identity.update(data=data.fingerprint, world_size=place.world_size)
@@ -158,16 +215,20 @@ def make_game(
 
 def _defaults() -> Derived:
     """The recipe's own defaults, for the numbers that no preset derives."""
-    return {field.name: (field.default, "as published") for field in fields(Recipe) if field.default is not MISSING}
+    return {item.name: (item.default, "as published") for item in fields(Recipe) if item.default is not MISSING}
 
 
-def _fill(part: partial, values: Mapping[str, Any]) -> partial:
-    filled = {name: values[name] for name, value in part.keywords.items() if value is None and name in values}
+def _fill(part: partial, numbers: Derived) -> partial:
+    filled = {name: numbers[name][0] for name, value in part.keywords.items() if value is None and name in numbers}
     return partial(part, **filled)
 
 
-def _num_micro(batch: int, world: int, micro: int | None, group: int) -> int:
-    """Micro-batches per step and process; every one holds whole minibatch-stddev groups."""
+def num_micro(numbers: Derived, world: int, micro: int | None) -> int:
+    """Micro-batches per step and process; every one holds whole minibatch-stddev groups, where the numbers have them.
+
+    UserError for a batch that cannot be divided so.
+    """
+    batch, group = numbers["batch_size"][0], numbers.get("mbstd_group_size", (1, ""))[0]
     if batch % world:
         raise UserError(f"batch_size {batch} cannot be shared by {world} processes; it must be a multiple of {world}.")
     local = batch // world

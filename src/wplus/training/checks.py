@@ -1,0 +1,66 @@
+"""Pairs of networks, losses and numbers that make no sense together are refused, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wplus.errors import UserError
+from wplus.models.network import Network
+from wplus.training.penalties import Penalty
+from wplus.training.recipe import Recipe
+
+
+def check_fit(
+    generator: type[Network], discriminator: type[Network], recipe: Recipe, penalties: Sequence[Penalty]
+) -> None:
+    """UserError with the reason where a number of the recipe cannot be applied to networks of these classes."""
+    _check_styles(generator, recipe)
+    for penalty in penalties:
+        _check_penalty(discriminator, penalty, getattr(recipe, penalty.weight))
+
+
+def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
+    """UserError where the gradients of parts of a batch do not add up to that of the batch."""
+    for network in networks:
+        if num_micro > 1 and network.batch_norm:
+            raise UserError(
+                f"micro_batch_size is refused with {name_of(network)}: it normalises over the batch, and its parts "
+                "have statistics of their own; choose a smaller training.recipe.batch_size."
+            )
+
+
+def name_of(network: type[Network]) -> str:
+    """The family and the role, as in 'the discriminator of dcgan'."""
+    return f"the {network.__name__.lower()} of {network.__module__.rpartition('.')[2]}"
+
+
+def _check_styles(generator: type[Network], recipe: Recipe) -> None:
+    for number in ("style_mixing_prob", "pl_weight"):
+        value = getattr(recipe, number)
+        if value and getattr(generator, "num_ws", None) == 1:
+            raise UserError(
+                f"{number}={value:g} is refused: {name_of(generator)} has no styles (w is z, the same for all layers), "
+                f"so there is nothing to mix or to measure along; use training.recipe.{number}=0."
+            )
+    if recipe.pl_weight and not generator.second_order:
+        raise UserError(
+            f"pl_weight={recipe.pl_weight:g} is refused: {name_of(generator)} cannot be differentiated twice; "
+            "use training.recipe.pl_weight=0."
+        )
+
+
+def _check_penalty(discriminator: type[Network], penalty: Penalty, weight: float) -> None:
+    remedy = f"use training.recipe.{penalty.weight}=0"
+    if penalty.name == "gradient_penalty":
+        remedy = "choose another loss, such as loss=nonsaturating, or another model"
+    if discriminator.batch_norm:
+        raise UserError(
+            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} normalises "
+            "over the batch, so that an image's logit depends on the other images and its gradient is not its own "
+            f"(Gulrajani et al. 2017, section 4); {remedy}."
+        )
+    if not discriminator.second_order:
+        raise UserError(
+            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} cannot be "
+            f"differentiated twice; {remedy}."
+        )

@@ -1,0 +1,74 @@
+"""Gradient penalties of the discriminator, by the names that a loss brings them with (configs/loss).
+
+r1                gamma/2 |dD/dx|^2 on real images (Mescheder et al. 2018)
+r2                gamma/2 |dD/dx|^2 on generated images; with R1 the penalty of R3GAN
+gradient_penalty  lambda (|dD/dx| - 1)^2 between real and generated images (WGAN-GP, Gulrajani et al. 2017)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
+from wplus.training.recipe import Recipe
+
+Discriminator = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a discriminator learns from: images (N, C, H, W) and labels (N, c_dim), and `share` (N,) in [0, 1]."""
+
+    real: Tensor
+    labels: Tensor
+    fake: Tensor
+    fake_labels: Tensor
+    share: Tensor
+
+
+def _r1(discriminator: Discriminator, pairs: Pairs) -> Tensor:
+    images = pairs.real.detach().requires_grad_()
+    return r1_penalty(discriminator(images, pairs.labels), images)
+
+
+def _r2(discriminator: Discriminator, pairs: Pairs) -> Tensor:
+    images = pairs.fake.detach().requires_grad_()
+    return r1_penalty(discriminator(images, pairs.fake_labels), images)
+
+
+def _gradient_penalty(discriminator: Discriminator, pairs: Pairs) -> Tensor:
+    images = interpolates(pairs.real, pairs.fake, pairs.share).detach().requires_grad_()
+    return unit_gradient_penalty(discriminator(images, pairs.labels), images)
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A penalty per image (N,), times `factor`, times the number of the recipe that `weight` names."""
+
+    name: str
+    weight: str
+    factor: float
+    function: Callable[[Discriminator, Pairs], Tensor]
+    sees_generated: bool
+
+
+PENALTIES = {
+    penalty.name: penalty
+    for penalty in (
+        Penalty("r1", "gamma", 0.5, _r1, sees_generated=False),
+        Penalty("r2", "gamma", 0.5, _r2, sees_generated=True),
+        Penalty("gradient_penalty", "gp_weight", 1.0, _gradient_penalty, sees_generated=True),
+    )
+}
+
+
+def active_penalties(names: Sequence[str], recipe: Recipe) -> list[Penalty]:
+    """Those of the names whose weight is not 0; UserError for an unknown one."""
+    unknown = [name for name in names if name not in PENALTIES]
+    if unknown:
+        raise UserError(f"Penalty '{unknown[0]}' is not known; a loss can bring {', '.join(PENALTIES)}.")
+    return [PENALTIES[name] for name in names if getattr(recipe, PENALTIES[name].weight)]

@@ -1,0 +1,158 @@
+"""Gradient penalties in the game: what they weigh, when they run, and that they are those of the papers."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from wplus.data import Batches
+from wplus.errors import UserError
+from wplus.images import to_float
+from wplus.losses import adversarial
+from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.training import Recipe
+from wplus.training.penalties import PENALTIES, Pairs, active_penalties
+
+RELATIVISTIC = {
+    "generator": adversarial.relativistic_generator,
+    "discriminator": adversarial.relativistic_discriminator,
+}
+LOSSES = {  # generator's, discriminator's, penalties
+    "minimax": (adversarial.minimax_generator, logistic_discriminator, ("r1",)),
+    "nonsaturating": (nonsaturating_generator, logistic_discriminator, ("r1",)),
+    "hinge": (adversarial.critic_generator, adversarial.hinge_discriminator, ("r1",)),
+    "lsgan": (adversarial.least_squares_generator, adversarial.least_squares_discriminator, ("r1",)),
+    "wgan_gp": (adversarial.critic_generator, adversarial.wasserstein_discriminator, ("gradient_penalty",)),
+    "relativistic": (adversarial.relativistic_generator, adversarial.relativistic_discriminator, ("r1", "r2")),
+}
+
+
+def phase(game, name: str):
+    (found,) = [phase for phase in game.phases() if phase.name == name]
+    return found
+
+
+def weights(**recipe: float) -> Recipe:
+    numbers = {"batch_size": 4, "gamma": 1.0, "lr_generator": 1.0, "lr_discriminator": 1.0, "ema_kimg": 1.0}
+    return Recipe(**{**numbers, "ema_rampup": None, **recipe})
+
+
+def test_what_is_active():
+    assert [p.name for p in active_penalties(["r1", "r2"], weights())] == ["r1", "r2"]
+    assert active_penalties(["r1", "r2"], weights(gamma=0.0)) == []
+    assert active_penalties(["gradient_penalty"], weights(gp_weight=0.0)) == []
+    with pytest.raises(UserError, match=r"^Penalty 'r3' is not known; a loss can bring r1, r2, gradient_penalty\.$"):
+        active_penalties(["r3"], weights())
+
+
+def test_each_looks_at_its_own_images():
+    """The critic's slope tells which images it was asked about: D(x) = k x with k the label."""
+    seen = {}
+
+    def critic(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen[name] = images.detach()
+        return images.sum(dim=(1, 2, 3)).view(-1, 1) * labels
+
+    real, fake = torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
+    pairs = Pairs(real, torch.full((2, 1), 3.0), fake, torch.full((2, 1), 5.0), torch.tensor([0.25, 0.75]))
+    for name, slope, shown in (("r1", 3, [1, 1]), ("r2", 5, [0, 0]), ("gradient_penalty", 3, [0.25, 0.75])):
+        squared = 4 * slope**2
+        expected = squared if name != "gradient_penalty" else (squared**0.5 - 1) ** 2
+        torch.testing.assert_close(PENALTIES[name].function(critic, pairs), torch.full((2,), float(expected)))
+        assert seen[name][:, 0, 0, 0].tolist() == shown
+
+
+@pytest.mark.parametrize("interval", [1, 3])
+def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
+    """Without a step of its own there is nothing to correct Adam for."""
+    game = make_tiny(losses=RELATIVISTIC, penalties=("r1", "r2"), r1_interval=interval, pl_weight=0.0)
+    names = [phase.name for phase in game.phases()]
+    assert names == ["generator", "discriminator"] + ["r1_r2"] * (interval > 1)
+    beta2 = game.configure_optimizers()[1].param_groups[0]["betas"][1]
+    assert beta2 == (0.99 if interval == 1 else pytest.approx(0.99**0.75))
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "wgan_gp"])
+def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, loss):
+    """One step of the game against the sum written out: loss + gamma/2 (R1 + R2), or loss + lambda (|g| - 1)^2."""
+    generator_loss, discriminator_loss, penalties = LOSSES[loss]
+    game = make_tiny(
+        batch_size=8, c_dim=3, gamma=3.0, gp_weight=7.0, r1_interval=1, penalties=penalties,
+        losses={"generator": generator_loss, "discriminator": discriminator_loss},
+    )  # fmt: skip
+    images, labels = Batches(make_images(c_dim=3), 8).at(0)
+    optimizer = torch.optim.SGD(game.discriminator.parameters(), lr=0.0, fused=True)
+    game.run_phase(phase(game, "discriminator"), to_float(images), labels, optimizer)
+    found = [p.grad.clone() for p in game.discriminator.parameters() if p.grad is not None]
+
+    game.seed_phase("discriminator")
+    (pairs,) = game._pairs(to_float(images), labels)
+    assert torch.equal(pairs.fake_labels, labels)
+    critic = lambda x: game.discriminator(x, labels)  # noqa: E731
+    value = discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
+
+    def gradient(x: torch.Tensor) -> torch.Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0].flatten(1)
+
+    if loss == "relativistic":
+        value = value + 3.0 / 2 * sum(gradient(x).square().sum(dim=1).mean() for x in (pairs.real, pairs.fake))
+    else:
+        share = pairs.share.view(-1, 1, 1, 1)
+        assert len(share.unique()) == 8
+        mixed = share * pairs.real + (1 - share) * pairs.fake
+        value = value + 7.0 * (gradient(mixed).norm(dim=1) - 1).square().mean()
+    parameters = list(game.discriminator.parameters())
+    expected = [g for g in torch.autograd.grad(value, parameters, allow_unused=True) if g is not None]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_relativistic_generator_is_compared_with_the_real_images_of_its_batch(make_tiny, make_images):
+    game = make_tiny(batch_size=8, c_dim=3, losses=RELATIVISTIC, penalties=("r1", "r2"), style_mixing_prob=0.0)
+    images, labels = Batches(make_images(c_dim=3), 8).at(0)
+    optimizer = torch.optim.SGD(game.generator.parameters(), lr=0.0, fused=True)
+    game.run_phase(phase(game, "generator"), to_float(images), labels, optimizer)
+    game.seed_phase("generator")
+    draw = game._draw(8, labels=labels)
+    assert torch.equal(draw.c, labels)
+    fake = game.generator.synthesis(game.generator.mapping(draw.z, draw.c), noise=draw.noise)
+    difference = game.discriminator(fake, labels) - game.discriminator(to_float(images), labels)
+    expected = -torch.log(torch.sigmoid(difference)).mean().item()
+    assert game.means.collect()["train/generator/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("num_micro", [1, 2])
+def test_every_loss_trains(make_tiny, make_images, loss, num_micro):
+    """Three steps with labels, in one part and in two."""
+    generator_loss, discriminator_loss, penalties = LOSSES[loss]
+    game = make_tiny(
+        c_dim=3, num_micro=num_micro, r1_interval=1, penalties=penalties,
+        losses={"generator": generator_loss, "discriminator": discriminator_loss},
+    )  # fmt: skip
+    before = [p.detach().clone() for p in game.parameters()]
+    optimizers = game.configure_optimizers()
+    for batch in itertools.islice(Batches(make_images(c_dim=3), 4), 3):
+        game.run_step(*batch, optimizers=optimizers)
+    assert game.skipped.tolist() == [0, 0]
+    assert sum(not torch.equal(a, b) for a, b in zip(before, game.parameters(), strict=True)) > len(before) / 2
+    assert all(tensor.isfinite().all() for tensor in game.state_dict().values())
+    assert {f"train/{name}/penalty" for name in penalties} <= game.means.collect().keys()
+
+
+def test_the_critic_steps_more_often_than_the_generator(make_tiny, play, monkeypatch):
+    game, ran = make_tiny(n_critic=3, pl_weight=0.0, gamma=0.0), []
+    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
+    play(game, 7)
+    assert [step for step, name in ran if name == "generator"] == [0, 3, 6]
+    assert [step for step, name in ran if name == "discriminator"] == list(range(7))
+
+
+def test_a_run_is_not_continued_with_another_loss(make_tiny):
+    ours, other = make_tiny().identity, make_tiny(losses=RELATIVISTIC, penalties=("r1", "r2")).identity
+    assert ours["loss"] == {"generator": "nonsaturating_generator", "discriminator": "logistic_discriminator"}
+    assert (ours["penalties"], other["penalties"]) == ("r1", "r1, r2")
+    assert ours["loss"] != other["loss"]
