@@ -19,7 +19,18 @@ from wplus.evaluation.bench import Bench
 from wplus.evaluation.measure import measure
 from wplus.images import save_png
 
-METRICS = ("fd", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend")
+FEW = {"num_generated": 10}
+PAIRS = {"num_samples": 4}
+METRICS = {  # with the options that make it quick, and the names that come out
+    "fd": (FEW | {"num_groups": 0}, ["fd_effnet_lite0", "fd_effnet_lite0_real_halves"]),
+    "kd": (FEW | {"num_groups": 0, "num_subsets": 2}, ["kd_effnet_lite0_2x1000", "kd_effnet_lite0_2x1000_std"]),
+    "pr": (FEW, ["precision_effnet_lite0", "recall_effnet_lite0"]),
+    "dc": (FEW, ["density_effnet_lite0", "coverage_effnet_lite0"]),
+    "ppl_zfull": (PAIRS, ["ppl_zfull_effnet_lite0"]),
+    "ppl_wfull": (PAIRS, ["ppl_wfull_effnet_lite0"]),
+    "ppl_zend": (PAIRS, ["ppl_zend_effnet_lite0"]),
+    "ppl_wend": (PAIRS, ["ppl_wend_effnet_lite0"]),
+}
 
 
 def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path: Path) -> None:
@@ -46,6 +57,20 @@ def test_every_metric_is_built_and_runs(repository: Path, bench: Bench, name: st
         overrides = [f"metrics=[{name}]", "model=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
     assert set(cfg["metrics"]) == {name}
-    small = {"num_generated": 10, "num_groups": 0, "floor": "none"} if name == "fd" else {"num_samples": 4}
-    (measurement,) = measure(bench, {name: build(cfg["metrics"][name] | small)})
-    assert measurement.name == f"{name}_effnet_lite0"
+    small, names = METRICS[name]
+    found = list(measure(bench, {name: build(cfg["metrics"][name] | small)}))
+    assert [m.name for m in found] == names
+
+
+@pytest.mark.parametrize("name", ["fid50k_full", "kid50k_full", "is50k", "pr50k3_full"])
+def test_the_papers_metrics_are_those_of_the_papers(repository: Path, name: str) -> None:
+    """50,000 images, all real ones, no truncation, no flips, the network that the name stands for."""
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = OmegaConf.to_container(compose("evaluate", [f"metrics=[{name}]", "model=none"]), resolve=False)
+    options = cfg["metrics"][name]
+    network = "VGG16Features" if name.startswith("pr") else "InceptionFeatures"
+    assert options["extractor"]["_target_"] == f"wplus.evaluation.extractors.{network}"
+    assert options["num_generated"] == 50_000
+    assert options.get("num_real") is None
+    assert options.get("mirror", "none") == "none"
+    assert (options["truncation_psi"], options["truncation_cutoff"], options["noise_mode"]) == (1.0, None, "const")

@@ -10,7 +10,7 @@ import torch
 
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.frechet import FrechetDistance, frechet_distance
+from wplus.evaluation.frechet import FrechetDistance, FrechetEstimates, FrechetReference, frechet_distance
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import FeatureStatistics
@@ -60,6 +60,54 @@ def test_a_set_has_no_distance_from_itself() -> None:
     assert 0 <= frechet_distance(a, a) < 1e-6
 
 
+# Extrapolation
+
+
+SCALES = torch.arange(1, 25).double() ** -0.5  # standard deviations
+
+
+def truth_and_draw(rng: torch.Generator, num: int) -> tuple[float, FeatureStatistics, torch.Tensor]:
+    """A distance known exactly, the one side as it is, and samples of the other."""
+    mean = torch.full((24,), 0.05, dtype=torch.float64)
+    truth = float(mean.square().sum() + (0.1 * SCALES).square().sum())
+    samples = torch.randn(num, 24, generator=rng, dtype=torch.float64) * 1.1 * SCALES + mean
+    return truth, gaussian(torch.zeros(24, dtype=torch.float64), torch.diag(SCALES**2)), samples
+
+
+def line_through_subsets(reference: FrechetReference, samples: torch.Tensor, rng: torch.Generator) -> float:
+    """As Chong & Forsyth do it: 15 random subsets from a tenth of the samples up, least squares in 1 / N."""
+    nums = np.linspace(len(samples) / 10, len(samples), 15).astype(int)
+    subsets = [samples[torch.randperm(len(samples), generator=rng)[:num]] for num in nums]
+    return float(np.polyfit(1 / nums, [reference.distance(statistics_of(subset)) for subset in subsets], 1)[1])
+
+
+def test_infinity_is_near_the_truth_and_its_interval_holds_it() -> None:
+    """For Gaussians: all but a tenth of the bias goes, more than a line through small subsets removes."""
+    rng, plain, found, subsets, num_held = torch.Generator().manual_seed(0), [], [], [], 0
+    for _ in range(25):
+        truth, exact, samples = truth_and_draw(rng, 120)
+        reference = FrechetReference(exact)
+        estimates = FrechetEstimates(reference, [statistics_of(samples[group::10]) for group in range(10)])
+        value, (low, high) = estimates.at_infinity
+        plain.append(estimates.value)
+        found.append(value)
+        subsets.append(line_through_subsets(reference, samples, rng))
+        num_held += low <= truth <= high
+    bias = {name: abs(np.mean(v) - truth) for name, v in {"N": plain, "inf": found, "15": subsets}.items()}
+    assert bias["inf"] < 0.1 * bias["N"]
+    assert bias["inf"] < bias["15"]
+    assert np.std(found) < np.std(subsets)
+    assert 22 <= num_held <= 25
+
+
+def test_one_group_has_no_interval() -> None:
+    _, exact, samples = truth_and_draw(torch.Generator().manual_seed(0), 50)
+    assert FrechetEstimates(FrechetReference(exact), [statistics_of(samples)]).interval is None
+
+
+# The metric
+
+
 def measured(bench: Bench, extractor: Any, **options: Any) -> dict[str, Measurement]:
     options = {"num_generated": 24, "num_groups": 3, **options}
     metric = FrechetDistance(extractor=extractor, **options)
@@ -79,6 +127,15 @@ def test_names_and_protocol(bench: Bench, extractor: Any) -> None:
     low, high = found["fd_random_conv"].interval
     assert low <= found["fd_random_conv"].value <= high
     assert found["fd_random_conv_real_halves"].protocol["num_real"] == 20
+
+
+def test_infinity_where_it_is_asked_for(bench: Bench, extractor: Any) -> None:
+    found = measured(bench, extractor, extrapolate=True, floor="none")
+    assert list(found) == ["fd_random_conv", "fd_random_conv_infinity"]
+    at_infinity = found["fd_random_conv_infinity"]
+    assert at_infinity.value < found["fd_random_conv"].value
+    assert at_infinity.interval[0] < at_infinity.value < at_infinity.interval[1]
+    assert "3 and 2 groups" in at_infinity.protocol["extrapolation"]
 
 
 def test_the_whole_metric_against_scipy(bench: Bench, extractor: Any) -> None:
@@ -119,6 +176,7 @@ def test_the_jackknife_covers_the_spread_of_seeds(bench: Bench, extractor: Any) 
     [
         ({"num_generated": 5, "num_groups": 3}, "num_groups=3 does not fit num_generated=5"),
         ({"num_groups": 1}, "num_groups=1"),
+        ({"num_groups": 0, "extrapolate": True}, "extrapolate=true needs groups"),
         ({"mirror": "y"}, "mirror=y .*none, x"),
         ({"floor": "sea"}, "floor=sea .*none, halves"),
         ({"num_real": 41}, "41 real images cannot be measured: at least 1, at most the 40 given"),

@@ -18,10 +18,9 @@ from wplus.evaluation.passes import Collected, Pass, Sampling
 from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
 from wplus.measurement import Measurement
 
-MEANING = "How far the generated images are from the real ones as sets: their features' means and spreads; 0 is equal."
-FLOOR_MEANING = (
-    "The same distance between two halves of the real images: no generator can be expected to beat it by much."
-)
+MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
+AT_INFINITY = "The same distance extrapolated to infinitely many generated images, so that their number has no say."
+FLOOR_MEANING = "The same distance between two halves of the real images: what the data scores against itself."
 
 
 class FrechetReference:
@@ -51,6 +50,43 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
     return FrechetReference(a).distance(b)
 
 
+class FrechetEstimates:
+    """Distance of a reference from samples that come in groups, with 95 % intervals by the delete-a-group jackknife.
+
+    A single group gives a value and no interval.
+    """
+
+    def __init__(self, reference: FrechetReference, groups: list[FeatureStatistics]) -> None:
+        whole = sum(groups[1:], groups[0])
+        self.value = reference.distance(whole)
+        self._without = [reference.distance(whole - group) for group in groups if len(groups) > 1]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the distance at the number of samples that there are."""
+        if not self._without:
+            return None
+        low, high = jackknife_interval(self.value, self._without)
+        return max(low, 0.0), high
+
+    @property
+    def at_infinity(self) -> tuple[float, tuple[float, float]]:
+        """The distance at infinitely many samples, and its interval.
+
+        At N samples the distance is D + c / N to first order (Chong & Forsyth 2020, arXiv:1911.07023, who call D
+        FID-infinity). They fit a line to 15 random subsets, from a tenth of the samples up. Here the line goes through
+        all G groups and the mean over all choices of G - 1: small subsets bend the line, for they have hardly more
+        samples than features, and this one, G v - (G - 1) mean(v_g), is also the jackknife's own estimate without bias
+        (Quenouille 1956), with its interval. For Gaussians of 64 dimensions it has a third to a half of the 15
+        subsets' spread and a tenth of their bias, once there are three samples to a feature; with fewer, both miss. It
+        may fall below zero where D is close to it: cutting that off would be a bias again.
+        """
+        num_groups = len(self._without)
+        value = num_groups * self.value - (num_groups - 1) * sum(self._without) / num_groups
+        low, high = jackknife_interval(value, self._without)
+        return value, (low, high)
+
+
 class FrechetDistance:
     """Metric: the Fréchet distance of the real images from `num_generated` images, and a yardstick for it.
 
@@ -62,6 +98,8 @@ class FrechetDistance:
         floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images: what the
             same data scores against itself at half the number. "none" does not.
         num_groups: of generated images, for the interval (jackknife; the real images taken as given); 0: no interval.
+        extrapolate: also yields `<name>_infinity`, see `FrechetEstimates.at_infinity`; it corrects for the number of
+            generated images, not for that of the real ones.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
 
@@ -74,12 +112,14 @@ class FrechetDistance:
         mirror: str = "none",
         floor: str = "halves",
         num_groups: int = 10,
+        extrapolate: bool = False,
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,
         noise_mode: str = "const",
     ) -> None:
-        _check(num_generated=num_generated, num_groups=num_groups, floor=floor)
+        _check(num_generated=num_generated, num_groups=num_groups, floor=floor, extrapolate=extrapolate)
         self.extractor, self.num_generated, self.num_groups, self.floor = extractor, num_generated, num_groups, floor
+        self.extrapolate = extrapolate
         self.real = {"num": num_real, "mirror": mirror}
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
@@ -88,19 +128,23 @@ class FrechetDistance:
         self._requests(*self._passes(bench))
 
     def __call__(self, bench: Bench) -> Iterator[Measurement]:
-        """Yield the distance, then its floor."""
+        """Yield the distance, that at infinity where asked for, and the floor."""
         real, generated = self._passes(bench)
         halves, groups = (request.value.groups for request in self._requests(real, generated))
         name = frechet_name(self.extractor.name, real.protocol, generated.protocol)
-        value, interval = _with_interval(FrechetReference(halves[0] + halves[1]), groups)
-        method = {"interval": f"95 %, jackknife over {self.num_groups} groups of generated images"} if interval else {}
-        protocol = self.extractor.protocol | real.protocol | generated.protocol | method
-        yield Measurement(name, value, protocol, interval, meaning=MEANING)
+        found = FrechetEstimates(FrechetReference(halves[0] + halves[1]), groups)
+        protocol = self.extractor.protocol | real.protocol | generated.protocol
+        method = f"95 %, jackknife over {self.num_groups} groups of generated images"
+        with_method = protocol | ({"interval": method} if self.num_groups else {})
+        yield Measurement(name, found.value, with_method, found.interval, meaning=MEANING)
+        if self.extrapolate:
+            line = {"extrapolation": f"line in 1 / N through {self.num_groups} and {self.num_groups - 1} groups"}
+            value, interval = found.at_infinity
+            yield Measurement(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
         if self.floor == "halves":
-            counts = {"num_real": halves[0].num, "num_other_real": halves[1].num}
-            protocol = self.extractor.protocol | real.protocol | counts
-            floor = frechet_distance(*halves)
-            yield Measurement(f"{name}_real_halves", floor, protocol, meaning=FLOOR_MEANING)
+            protocol = self.extractor.protocol | real.protocol
+            protocol |= {"num_real": halves[0].num, "num_other_real": halves[1].num}
+            yield Measurement(f"{name}_real_halves", frechet_distance(*halves), protocol, meaning=FLOOR_MEANING)
 
     def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
         real = bench.real_images(**self.real)
@@ -115,22 +159,13 @@ class FrechetDistance:
         )
 
 
-def _with_interval(
-    reference: FrechetReference, groups: list[FeatureStatistics]
-) -> tuple[float, tuple[float, float] | None]:
-    whole = sum(groups[1:], groups[0])
-    value = reference.distance(whole)
-    if len(groups) == 1:
-        return value, None
-    low, high = jackknife_interval(value, [reference.distance(whole - group) for group in groups])
-    return value, (max(low, 0.0), high)
-
-
-def _check(*, num_generated: int, num_groups: int, floor: str) -> None:
+def _check(*, num_generated: int, num_groups: int, floor: str, extrapolate: bool) -> None:
     if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
         raise UserError(
             f"num_groups={num_groups} does not fit num_generated={num_generated}: 0 groups (no interval), or from "
             "2 groups with at least 2 images each."
         )
+    if extrapolate and not num_groups:
+        raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
     if floor not in ("none", "halves"):
         raise UserError(f"floor={floor} is not known; allowed are none, halves.")

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from wplus.evaluation.names import distribution_name, frechet_name
+
+GENERATED = {"num_generated": 50_000, "truncation_psi": 1.0, "truncation_cutoff": None, "noise_mode": "const"}
+REAL = {"num_real": 70_000, "all_real": True, "mirror": "none"}
+
+
+def test_the_famous_protocol_has_the_famous_name() -> None:
+    assert frechet_name("inception", REAL, GENERATED) == "fid50k_full"
+
+
+@pytest.mark.parametrize(
+    ("real", "generated", "name"),
+    [
+        ({}, {"num_generated": 10_000}, "fid_10000"),
+        ({}, {"truncation_psi": 0.7}, "fid_50000_psi0.7"),
+        ({}, {"noise_mode": "none"}, "fid_50000_none_noise"),
+        ({"num_real": 5000, "all_real": False}, {}, "fid_50000_5000_real"),
+        ({"mirror": "x"}, {}, "fid_50000_mirror"),
+        ({}, {"num_generated": 9, "samples": "abc"}, "fid_9_samples"),
+    ],
+)
+def test_what_differs_is_said(real: dict, generated: dict, name: str) -> None:
+    assert frechet_name("inception", REAL | real, GENERATED | generated) == name
+
+
+def test_a_stand_in_never_has_a_famous_name() -> None:
+    assert frechet_name("effnet_lite0", REAL, GENERATED) == "fd_effnet_lite0"
+
+
+def test_metrics_that_look_at_generated_images_alone() -> None:
+    family = {"family": "is", "stand_in": "class_score", "famous": "is50k"}
+    assert distribution_name(extractor="inception", generated=GENERATED, **family) == "is50k"
+    assert distribution_name(extractor="net", generated=GENERATED, **family) == "class_score_net"
+
+
+def test_another_famous_extractor() -> None:
+    family = {"family": "p", "stand_in": "p", "famous": "pr50k3_full_precision", "famous_extractor": "vgg16"}
+    shared = {"generated": GENERATED, "real": REAL, **family}
+    assert distribution_name(extractor="vgg16", **shared) == "pr50k3_full_precision"
+    assert distribution_name(extractor="inception", **shared) == "p_inception"
