@@ -1,0 +1,166 @@
+"""How strongly a run augments: not at all, at a fixed p, or at one that follows the discriminator's overfitting."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wplus.training.augment.pipeline import Drawn, Pipeline, Untouched
+from wplus.training.distributed import mean_over_ranks, rank_and_world
+from wplus.training.recipe import check_number
+
+NEAR_ONE = 0.95  # from here on p counts as saturated
+
+
+class NoAugment(nn.Module):
+    """The discriminator sees images as they are."""
+
+    identity: Mapping[str, Any] | None = None
+    """What must not change when a run is continued."""
+
+    def draw(self, images: Tensor) -> Drawn | Untouched:
+        """What happens to a batch like `images` (N, C, H, W); called on the images, it gives what D sees of them."""
+        return Untouched()
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Take note of the logits (n, 1) of augmented real images, of one micro-batch."""
+
+    def adapt(self, *, batch_size: int, step: int) -> None:
+        """Move p after step number `step` (from 1), of `batch_size` images over all processes."""
+
+    def values(self) -> dict[str, Tensor]:
+        """What is logged of this step, as scalars on the device."""
+        return {}
+
+    def summary(self) -> dict[str, float]:
+        """What is logged of this moment, on the host; warns where something is wrong."""
+        return {}
+
+
+class FixedAugment(NoAugment):
+    """The same probability p throughout.
+
+    Arguments as in wplus.training.augment.pipeline.Pipeline, and `p` in [0, 1].
+    """
+
+    def __init__(self, p: float, **pipeline: Any) -> None:
+        super().__init__()
+        check_number("augment.p", p, lowest=0, highest=1)
+        self.pipeline = Pipeline(**pipeline)
+        self.identity = {"p": float(p), **pipeline}
+        self.register_buffer("p", torch.tensor(float(p)))
+        self._known = Known(self.p)
+        self.register_load_state_dict_post_hook(lambda module, _: module._known.note(module.p))
+
+    def draw(self, images: Tensor) -> Drawn | Untouched:
+        """Transforms from torch's generator, which the phase has seeded; none at all where p is known to be 0."""
+        return Untouched() if self._known.is_zero() else self.pipeline.draw(images, self.p)
+
+    def values(self) -> dict[str, Tensor]:
+        """p."""
+        return {"train/augment/p": self.p}
+
+
+class AdaptiveAugment(FixedAugment):
+    """p rises while D tells real images too surely, and falls otherwise (ADA, section 3).
+
+    Every `interval` steps p <- p + sign(r_t - target) batch interval / speed, held in [0, 1], with r_t = E[sign D(x)]
+    over the real images of these steps: near 0 without overfitting, 1 with nothing but it.
+
+    Arguments
+        p             at the start
+        target        of r_t, in [-1, 1]
+        interval      steps between two updates
+        speed_kimg    thousands of images that p needs from 0 to 1 (published: 500; 100 for transfer)
+        alarm_kimg    warn once after p has been near 1 for so long
+    """
+
+    def __init__(
+        self,
+        p: float = 0.0,
+        *,
+        target: float = 0.6,
+        interval: int = 4,
+        speed_kimg: float = 500.0,
+        alarm_kimg: float = 100.0,
+        **pipeline: Any,
+    ) -> None:
+        super().__init__(p, **pipeline)
+        check_number("augment.target", target, lowest=-1, highest=1)
+        check_number("augment.interval", interval, lowest=1, whole=True)
+        check_number("augment.speed_kimg", speed_kimg, lowest=0.001)
+        check_number("augment.alarm_kimg", alarm_kimg, lowest=0)
+        self.target, self.interval, self.speed, self.alarm = target, interval, speed_kimg * 1000, alarm_kimg * 1000
+        self.identity |= {"target": target, "interval": interval, "speed_kimg": speed_kimg}
+        self.register_buffer("signs", torch.zeros(2))  # since the last update: sum of signs, images; of all processes
+        self.register_buffer("rt", torch.zeros(()))
+        self.register_buffer("saturated_nimg", torch.zeros((), dtype=torch.int64))  # images since p has been near 1
+        self._seen = torch.zeros(2)  # of this process in this step
+        self._warned = False
+
+    @torch.no_grad()
+    def observe(self, real_logits: Tensor) -> None:
+        """Add the signs of the logits; a lost step's NaN counts as 0."""
+        signs = real_logits.sign().nan_to_num(0.0)
+        self._seen = self._seen.to(signs.device) + torch.stack([signs.sum(), torch.ones_like(signs).sum()])
+
+    @torch.no_grad()
+    def adapt(self, *, batch_size: int, step: int) -> None:
+        """Exchange this step's signs, and every `interval` steps move p; the host never waits for the device."""
+        self.signs += mean_over_ranks(self._seen.to(self.signs))
+        self._seen = torch.zeros_like(self.signs)
+        if step % self.interval:
+            return
+        images = batch_size * self.interval
+        self.rt.copy_(self.signs[0] / self.signs[1].clamp(min=1))
+        self.p.add_(torch.sign(self.rt - self.target) * (images / self.speed)).clamp_(0, 1)
+        self.signs.zero_()
+        self.saturated_nimg.copy_((self.saturated_nimg + images) * (self.p >= NEAR_ONE))
+        self._known.note(self.p)
+
+    def values(self) -> dict[str, Tensor]:
+        """p, and the last r_t."""
+        return {**super().values(), "train/augment/rt": self.rt}
+
+    def summary(self) -> dict[str, float]:
+        """Whether p has been near 1 for long; says so once, in words."""
+        near_one = int(self.saturated_nimg)
+        saturated = near_one > 0 and near_one >= self.alarm
+        if saturated and not self._warned and rank_and_world()[0] == 0:
+            warnings.warn(
+                f"The augmentation's p has been above {NEAR_ONE} for {near_one / 1000:g} kimg: the discriminator "
+                "overfits faster than augmentation can hide, and generated images may come out augmented. More images, "
+                "mirror=x, a larger gamma or a smaller discriminator help.",
+                stacklevel=2,
+            )
+            self._warned = True
+        return {"train/augment/saturated": float(saturated)}
+
+
+class Known:
+    """What the host knows of a scalar on the device without waiting for it: perhaps that it is 0.
+
+    To know it late costs work and changes no number, for p = 0 is the identity either way.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self.note(value)
+
+    def note(self, value: Tensor) -> None:
+        """The scalar has changed to `value`; from CUDA it is on its way."""
+        self._arrived = None
+        if value.device.type == "cuda":
+            self._host = torch.empty((), pin_memory=True)
+            self._host.copy_(value.detach(), non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._host = value.detach().to("cpu", copy=True)
+
+    def is_zero(self) -> bool:
+        """Whether the value has arrived and is 0."""
+        return (self._arrived is None or self._arrived.query()) and float(self._host) == 0

@@ -1,0 +1,112 @@
+"""Wavelet filters of the augmentation pipeline: resampling by two (sym6) and bands of frequencies (sym2).
+
+Both are orthonormal, so that upsampling followed by downsampling is the identity, and the bands add up to it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Daubechies' least asymmetric wavelet with six vanishing moments ("Ten Lectures on Wavelets", 1992, table 6.3).
+SYM6 = (
+    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
+    0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252,
+    -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148,
+)  # fmt: skip
+SYM2 = tuple(x / (4 * math.sqrt(2)) for x in (1 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 1 + 3**0.5))
+NUM_BANDS = 4  # [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi]
+
+DELAY = sum(n * tap for n, tap in enumerate(SYM6)) / sum(SYM6)  # samples by which the filter moves a slow signal, 5.1
+MARGIN = (len(SYM6) - 1) / 2  # pixels, both sides together, by which the upsampled samples exceed the image
+_PAD = len(SYM6) // 2 - 1  # pixels beyond the border that the kept samples need
+
+
+def upsample2(x: Tensor) -> Tensor:
+    """Twice as fine, (N, C, H, W) -> (N, C, 2H + 10, 2W + 10), reflected beyond the border; needs H, W >= 6.
+
+    Sample n lies at pixel (n - DELAY) / 2: some samples more than the image has, which `downsample2` needs.
+    """
+    for axis in (3, 2):
+        padded = F.pad(x, [_PAD, _PAD, 0, 0] if axis == 3 else [0, 0, _PAD, _PAD], mode="reflect")
+        taps, crop = _taps(math.sqrt(2), axis, x), _along(axis, 2 * _PAD, 0)
+        x = F.conv_transpose2d(padded, taps, stride=_along(axis, 2, 1), padding=crop, groups=x.shape[1])
+    return x
+
+
+def downsample2(x: Tensor) -> Tensor:
+    """The inverse of `upsample2`: (N, C, 2H + 10, 2W + 10) -> (N, C, H, W)."""
+    for axis in (3, 2):
+        x = F.conv2d(x, _taps(math.sqrt(0.5), axis, x), stride=_along(axis, 2, 1), groups=x.shape[1])
+    return x
+
+
+def sample_positions(size: int, like: Tensor) -> Tensor:
+    """Where the 2 size + 10 samples of a line of pixels lie, in pixels."""
+    return (torch.arange(2 * size + 2 * _PAD, dtype=like.dtype, device=like.device) - DELAY) / 2
+
+
+def _along(axis: int, along: int, across: int) -> tuple[int, int]:
+    return (across, along) if axis == 3 else (along, across)
+
+
+def _taps(gain: float, axis: int, like: Tensor) -> Tensor:
+    return _kernel(gain, axis, like.shape[1], like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _kernel(gain: float, axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
+        taps = torch.tensor(SYM6, dtype=torch.float64) * gain
+        shape = (channels, 1, 1, len(SYM6)) if axis == 3 else (channels, 1, len(SYM6), 1)
+        taps = taps if axis == 3 else taps.unsqueeze(1)
+        return taps.to(dtype=dtype, device=device).expand(shape).contiguous()
+
+
+# --- bands ----------------------------------------------------------------------------------------------------------
+
+
+def band_filters() -> np.ndarray:
+    """Impulse responses of the bands, low to high, (4, 43), centred; they add up to a single 1.
+
+    With L(z) = H(z) H(1/z) / 2 and its complement 1 - L(z), both of zero phase, the bands are L(z) L(z^2) L(z^4),
+    L(z) L(z^2) (1 - L(z^4)), L(z) (1 - L(z^2)) and 1 - L(z): an octave each (ADA, appendix B, "Image-space filtering").
+    """
+    low = np.convolve(SYM2, SYM2[::-1]) / 2
+    passed, bands = np.ones(1), []
+    for octave in range(NUM_BANDS - 1):
+        dilated = np.zeros((len(low) - 1) * 2**octave + 1)
+        dilated[:: 2**octave] = low
+        bands.insert(0, np.convolve(passed, _impulse(len(dilated)) - dilated))
+        passed = np.convolve(passed, dilated)
+    bands.insert(0, passed)
+    return np.stack([np.pad(band, (len(passed) - len(band)) // 2) for band in bands])
+
+
+def _impulse(length: int) -> np.ndarray:
+    return (np.arange(length) == length // 2).astype(np.float64)
+
+
+@lru_cache(maxsize=16)
+def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The filters as matrices (4, size, size) on a line of pixels that is reflected at its ends."""
+    filters = band_filters()
+    reach = filters.shape[1] // 2
+    matrices = np.zeros((NUM_BANDS, size, size))
+    for pixel in range(size):
+        sources = reflected(np.arange(pixel - reach, pixel + reach + 1), size)
+        for band in range(NUM_BANDS):
+            np.add.at(matrices[band, pixel], sources, filters[band])
+    with torch.inference_mode(False):
+        return torch.from_numpy(matrices).to(dtype=dtype, device=device)
+
+
+def reflected(index: np.ndarray, size: int) -> np.ndarray:
+    """Indices of any value folded back to 0..size-1 at the centres of the first and the last pixel."""
+    folded = np.abs(index) % (2 * (size - 1))
+    return np.minimum(folded, 2 * (size - 1) - folded)
