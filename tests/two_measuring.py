@@ -1,4 +1,4 @@
-"""One of two processes of test_processes.py: `python two_measuring.py RANK MEETING_FILE`; prints "same" at the end.
+"""Started twice by test_processes.py: `torchrun --nproc_per_node=2 two_measuring.py CACHE`; prints "same" at the end.
 
 What two processes measure together must be what one measures alone: the second half runs after the group has ended.
 """
@@ -6,6 +6,7 @@ What two processes measure together must be what one measures alone: the second 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from wplus.checkpoint import Models
@@ -27,21 +27,41 @@ from wplus.evaluation.passes import FeatureRows
 from wplus.evaluation.ppl import ppl
 from wplus.evaluation.separability import LinearSeparability
 from wplus.models.stylegan2 import Generator
-from wplus.processes import all_agree, gathered, is_first, rank_and_world, share, total
+from wplus.processes import (
+    all_agree,
+    gathered,
+    is_first,
+    only_first_speaks,
+    process_group,
+    rank_and_world,
+    share,
+    total,
+)
 from wplus.progress import silent
 
-RANK, MEETING = int(sys.argv[1]), Path(sys.argv[2])
+RANK, CACHE = int(os.environ["RANK"]), Path(sys.argv[1])
 
 
 class Pixels(torch.nn.Module):
-    """Features that are a few pixels; as a classifier, whether they are bright."""
+    """Features that are a few pixels."""
 
-    name, dim, attributes = "pixels", 5, tuple("abcde")
+    name, dim = "pixels", 5
     protocol = {"extractor": name}
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 5)."""
         return images.double().flatten(1)[:, : self.dim] / 255
+
+
+class Bright(Pixels):
+    """Classifies: is a pixel brighter than the middle?"""
+
+    name, attributes = "bright", tuple("abcde")
+    protocol = {"classifier": name}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 5)."""
+        return super().forward(images) - 0.5
 
 
 class Squares(torch.nn.Module):
@@ -94,7 +114,7 @@ def results(cache_dir: Path | None) -> dict[str, Any]:
         "kd": KernelDistance(extractor=Pixels(), num_generated=30, num_groups=3),
         "pr": PrecisionRecall(extractor=Pixels(), num_generated=30),
         "dc": DensityCoverage(extractor=Pixels(), num_generated=30),
-        "ls": LinearSeparability(classifier=Pixels(), space="w", num_samples=30, num_groups=3, min_per_class=0),
+        "ls": LinearSeparability(classifier=Bright(), space="w", num_samples=30, num_groups=3, min_per_class=1),
         "ppl": partial(ppl, distance=Squares(), space="w+", sampling="full", num_samples=30),
     }
     found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, metrics)}
@@ -104,27 +124,34 @@ def results(cache_dir: Path | None) -> dict[str, Any]:
 
 def together() -> dict[str, Any]:
     """With the other process."""
-    dist.init_process_group("gloo", init_method=f"file://{MEETING}", rank=RANK, world_size=2)
+    with process_group(torch.device("cpu")) as device:
+        assert device == torch.device("cpu")
+        check_exchanges()
+        with only_first_speaks():
+            print(f"process {RANK} speaks")
+        found = results(CACHE)
+        for name, values in results(CACHE).items():  # the real images from the cache
+            np.testing.assert_array_equal(values, found[name])
+    return found
+
+
+def check_exchanges() -> None:
+    """What the processes hand to each other."""
     assert rank_and_world() == (RANK, 2)
     assert is_first() == (RANK == 0)
     assert share(range(5)) == range(RANK, 5, 2)
     assert torch.equal(total(torch.tensor([RANK + 1.0])), torch.tensor([3.0]))
     assert all_agree(True)
     assert not all_agree(RANK == 0)
-    indices = torch.tensor([[3, 0, 4], [1, 2][:2]][RANK])
+    indices = torch.tensor([[3, 0, 4], [1, 2]][RANK])
     assert torch.equal(gathered(indices[:, None] * 10.0, indices), torch.arange(5)[:, None] * 10.0)
     none = torch.arange(3) if RANK else torch.arange(0)
     assert torch.equal(gathered(none.double(), none), torch.arange(3).double())
-    cache = MEETING.with_name("cache")
-    found = results(cache)
-    for name, values in results(cache).items():  # the real images from the cache
-        np.testing.assert_array_equal(values, found[name])
-    dist.destroy_process_group()
-    return found
 
 
 def main() -> None:
     """An assertion that fails ends the process with an error."""
+    torch.set_num_threads(1)
     both = together()
     for name, values in results(None).items():
         np.testing.assert_allclose(both[name], values, rtol=1e-9, err_msg=name)
