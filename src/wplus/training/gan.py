@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import Network
+from wplus.training.augment import Drawn, NoAugment, Untouched
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
@@ -49,6 +50,8 @@ class GanGame(Game):
         recipe                     the numbers; `recipe.batch_size` counts all processes and micro-batches
         num_micro                  micro-batches per step and process (gradient accumulation)
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
+        augment                    what the discriminator sees of images, real and generated, in all of its phases and the
+                                   generator's; None: the images
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class GanGame(Game):
         seed: int = 0,
         num_micro: int = 1,
         labels: Tensor | None = None,
+        augment: NoAugment | None = None,
     ) -> None:
         active = active_penalties(penalties, recipe)
         check_fit(type(generator), type(discriminator), recipe, active)
@@ -75,6 +79,7 @@ class GanGame(Game):
             "discriminator": discriminator.arguments,
             "seed": seed,
             "num_micro": num_micro,
+            "augment": augment.identity if augment else None,
         }
         super().__init__(batch_size=recipe.batch_size, seed=seed, identity=identity)
         self.generator, self.discriminator = generator, discriminator
@@ -84,6 +89,7 @@ class GanGame(Game):
         # Images that are compared or mixed with each other belong to one class.
         self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
         self.recipe, self.num_micro = recipe, num_micro
+        self.augment = augment or NoAugment()
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
 
@@ -96,6 +102,10 @@ class GanGame(Game):
         """The recipe, and which weights of the generator are exported."""
         return {"recipe": asdict(self.recipe), "weights": "moving average of the generator"}
 
+    def state_summary(self) -> dict[str, Any]:
+        """Counters of skipped steps, and what is to be said of augmentation."""
+        return {**super().state_summary(), **self.augment.summary()}
+
     # --- the step ---------------------------------------------------------------------------------------------------
 
     def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -106,6 +116,9 @@ class GanGame(Game):
                 self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         self._update_average()
         self._share_batch_statistics()
+        self.augment.adapt(batch_size=self.batch_size, step=step + 1)
+        for name, value in self.augment.values().items():
+            self.means.add(name, value)
 
     def phases(self) -> list[Phase]:
         """The phases in StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
@@ -153,13 +166,15 @@ class GanGame(Game):
 
     def _generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         draw = self._draw(len(real), labels=labels)
+        view, real_view = self._views(real, 2 if self.compares else 1)
         ws_sum = torch.zeros((), device=real.device)
         for part in self._parts(len(real)):
             sample = draw.take(part)
             ws, w_sum = self._styles(sample)
             ws_sum = ws_sum + w_sum
-            logits = self.discriminator(self.generator.synthesis(ws, noise=sample.noise), sample.c)
-            compared = [self._logits_only(real[part], labels[part])] if self.compares else []
+            images = self.generator.synthesis(ws, noise=sample.noise)
+            logits = self.discriminator(view.take(part)(images), sample.c)
+            compared = [self._logits_only(real_view.take(part)(real[part]), labels[part])] if self.compares else []
             loss = self.generator_loss(logits, *compared).sum() / len(real)
             self.means.add("train/generator/loss", loss.detach() * self.num_micro)
             yield loss
@@ -193,6 +208,7 @@ class GanGame(Game):
             real_logits, fake_logits = self._both_logits(pairs)
             loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
             self._observe(loss.detach() * self.num_micro, real_logits.detach(), fake_logits.detach())
+            self.augment.observe(real_logits.detach())
             yield loss if self.lazy_penalties else loss + self._penalty(pairs, len(real))
 
     def _penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
@@ -225,6 +241,7 @@ class GanGame(Game):
         draw = self._draw(len(real), labels=labels) if generated else None
         mixes = any(penalty.name == "gradient_penalty" for penalty in self.penalties)
         share = torch.rand(len(real), device=real.device) if mixes else torch.zeros(len(real), device=real.device)
+        real_view, fake_view = self._views(real, 2 if generated else 1)
         for part in self._parts(len(real)):
             fake, fake_labels = real[part], labels[part]
             if draw is not None:
@@ -232,7 +249,13 @@ class GanGame(Game):
                 fake_labels = sample.c
                 with torch.no_grad():
                     fake = self.generator.synthesis(self._styles(sample)[0], noise=sample.noise)
-            yield Pairs(real[part], labels[part], fake, fake_labels, share[part])
+            views = real_view.take(part), fake_view.take(part)
+            yield Pairs(real[part], labels[part], fake, fake_labels, share[part], *views)
+
+    def _views(self, images: Tensor, num: int) -> tuple[Drawn | Untouched, Drawn | Untouched]:
+        """Augmentations for two batches like `images`, or for one, which stands for both; the last draws of a phase."""
+        first = self.augment.draw(images)
+        return first, self.augment.draw(images) if num == 2 else first
 
     def _draw(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> Draw:
         """Latents, labels, noise and the mixing point for `num` images from the freshly seeded generator.
@@ -273,12 +296,10 @@ class GanGame(Game):
 
     def _both_logits(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """Logits of real and generated images. With batch norm in two passes, as published: each has its statistics."""
+        real, fake = pairs.real_view(pairs.real), pairs.fake_view(pairs.fake)
         if self.discriminator.batch_norm:
-            return (
-                self.discriminator(pairs.real, pairs.labels),
-                self.discriminator(pairs.fake, pairs.fake_labels),
-            )
-        return self._joined_logits(pairs.real, pairs.labels, pairs.fake, pairs.fake_labels)
+            return self.discriminator(real, pairs.labels), self.discriminator(fake, pairs.fake_labels)
+        return self._joined_logits(real, pairs.labels, fake, pairs.fake_labels)
 
     def _joined_logits(self, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Tensor]:
         """One pass over real and generated images, interleaved so that no stddev group mixes the two."""

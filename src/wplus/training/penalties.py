@@ -8,12 +8,13 @@ gradient_penalty  lambda (|dD/dx| - 1)^2 between real and generated images (WGAN
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
+from wplus.training.augment import Drawn, Untouched
 from wplus.training.recipe import Recipe
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
@@ -28,21 +29,24 @@ class Pairs:
     fake: Tensor
     fake_labels: Tensor
     share: Tensor
+    real_view: Drawn | Untouched = field(default_factory=Untouched)
+    """What augmentation makes of the real images before the discriminator sees them."""
+    fake_view: Drawn | Untouched = field(default_factory=Untouched)
 
 
 def _r1(discriminator: Discriminator, pairs: Pairs) -> Tensor:
     images = pairs.real.detach().requires_grad_()
-    return r1_penalty(discriminator(images, pairs.labels), images)
+    return r1_penalty(discriminator(pairs.real_view(images), pairs.labels), images)
 
 
 def _r2(discriminator: Discriminator, pairs: Pairs) -> Tensor:
     images = pairs.fake.detach().requires_grad_()
-    return r1_penalty(discriminator(images, pairs.fake_labels), images)
+    return r1_penalty(discriminator(pairs.fake_view(images), pairs.fake_labels), images)
 
 
 def _gradient_penalty(discriminator: Discriminator, pairs: Pairs) -> Tensor:
     images = interpolates(pairs.real, pairs.fake, pairs.share).detach().requires_grad_()
-    return unit_gradient_penalty(discriminator(images, pairs.labels), images)
+    return unit_gradient_penalty(discriminator(pairs.real_view(images), pairs.labels), images)
 
 
 @dataclass(frozen=True)
