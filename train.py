@@ -8,7 +8,7 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields, refuse_sweep_of_processes
 
-CHOICES = ("model", "loss", "encoder", "perceptual", "image_loss")  # groups; which of them a training needs it says
+CHOICES = ("model", "loss", "encoder", "perceptual", "image_loss", "augment")  # groups; which of them a training needs it says
 
 
 @entry_point("train")

@@ -14,6 +14,7 @@ from torch import nn
 from wplus.devices import keep_freed_memory, resolve_device
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
+from wplus.training.augment import NoAugment
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
@@ -92,6 +93,7 @@ def gan_training(
     data: Builder,
     model: Builder | None,
     loss: Builder | None,
+    augment: Builder | None = None,
     place: Place,
     seed: int,
     num_samples: int,
@@ -120,9 +122,12 @@ def gan_training(
         **chosen_loss,
     )
     settings.check(place, micro_batch_size)
+    augmentation = augment() if augment is not None else None
     images = data(split="train")
     view = SampleView(images, seed=seed, num_samples=num_samples)
-    game, numbers = make_game(images, settings, place=place, seed=seed, micro_batch_size=micro_batch_size)
+    game, numbers = make_game(
+        images, settings, place=place, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation
+    )
     return Training(game=game, data=images, view=view, numbers=numbers)
 
 
@@ -186,7 +191,13 @@ class Settings:
 
 
 def make_game(
-    data: Any, settings: Settings, *, place: Place, seed: int = 0, micro_batch_size: int | None = None
+    data: Any,
+    settings: Settings,
+    *,
+    place: Place,
+    seed: int = 0,
+    micro_batch_size: int | None = None,
+    augment: NoAugment | None = None,
 ) -> tuple[GanGame, Derived]:
     """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
 
@@ -208,6 +219,7 @@ def make_game(
         num_micro=parts,
         recipe=settings.recipe_of(numbers),
         labels=data.labels,
+        augment=augment,
     )
     game.identity.update(data=data.fingerprint, world_size=place.world_size)
     return game, numbers
