@@ -32,10 +32,9 @@ class Part:
 
     def __init__(self, features: Tensor, place: slice, centre: Tensor) -> None:
         self.place = place
-        vectors = features[place].to(centre)
-        self.centred = vectors - centre
-        self.lengths = self.centred.square().sum(dim=1)
-        self.shift = vectors @ centre - centre.square().sum() / 2
+        self.centred = features[place].to(centre) - centre
+        self.lengths = torch.linalg.vecdot(self.centred, self.centred)
+        self.shift = self.centred @ centre + centre.square().sum() / 2
 
 
 class Block:

@@ -106,6 +106,6 @@ class InceptionScore:
 
 def _t_factor(num: int) -> float:
     """Half the length of a 95 % interval for the mean of `num` values, in standard deviations."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, num - 1)) / num**0.5
+    return float(stdtrit(num - 1, 0.975)) / num**0.5

@@ -48,8 +48,8 @@ class KernelSums:
 
     def see(self, block: Block) -> None:
         """Add the pairs of a block."""
-        base = torch.add(block.products / self._dim, 1)
-        kernel = base * base * base
+        base = (block.products / self._dim).add_(1)
+        kernel = (base * base).mul_(base)
         if block.on_diagonal:
             kernel.fill_diagonal_(0)
         self._sums += ((self._left[:, block.rows] @ kernel) * self._right[:, block.cols]).sum(dim=1)
@@ -87,14 +87,14 @@ class KernelDistances:
         Two things make it uncertain: which images were generated (delete-a-group jackknife, Student's t with G-1
         degrees of freedom), and which subsets were drawn of them (variance over subsets / their number).
         """
-        from scipy.stats import t
+        from scipy.special import stdtrit  # scipy.stats has it, too, and takes seconds to import
 
         num = len(self.without_group)
         if num < 2:
             return None
         spread = (self.without_group - self.without_group.mean()).square().sum() * (num - 1) / num
         error = (spread + self.subsets.var(correction=0) / len(self.subsets)).sqrt()
-        reach = float(t.ppf(0.975, num - 1) * error)
+        reach = float(stdtrit(num - 1, 0.975) * error)
         return self.mean - reach, self.mean + reach
 
 
