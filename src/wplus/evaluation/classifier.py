@@ -42,11 +42,11 @@ class Classifier(Protocol):
 
 
 class AttributeClassifier(nn.Module):
-    """An `AttributeNet` as a classifier of binary attributes: each class of a factor against the rest.
+    """An `AttributeNet` as a classifier of binary attributes: some classes of a factor against its others.
 
     net         gives the logits of all factors
     factors     factor -> names of its classes, in the net's order
-    attributes  what is asked, as `factor=class`
+    attributes  what is asked: name -> (factor, those of its classes that have the attribute)
     name        of the classifier, part of the names of the numbers that it gives
     trained     on what and how, plain values, for the protocol
     """
@@ -56,7 +56,7 @@ class AttributeClassifier(nn.Module):
         net: AttributeNet,
         *,
         factors: Mapping[str, Sequence[str]],
-        attributes: Sequence[str],
+        attributes: Mapping[str, tuple[str, Sequence[str]]],
         name: str,
         trained: Mapping[str, Any],
     ) -> None:
@@ -64,12 +64,19 @@ class AttributeClassifier(nn.Module):
         check_name(name)
         self.net, self.name, self.trained = net, name, dict(trained)
         self.classes = {factor: list(classes) for factor, classes in factors.items()}
-        self.attributes, self.dim = list(attributes), len(attributes)
-        all_specs = [f"{factor}={value}" for factor, values in self.classes.items() for value in values]
-        unknown = [attribute for attribute in attributes if attribute not in all_specs]
-        if unknown or not attributes:
-            raise UserError(f"The classifier does not know '{', '.join(unknown)}'; it knows {', '.join(all_specs)}.")
-        self._columns = [all_specs.index(attribute) for attribute in attributes]
+        self.groups = {attribute: (factor, list(group)) for attribute, (factor, group) in attributes.items()}
+        self.attributes, self.dim = list(self.groups), len(self.groups)
+        if not self.groups:
+            raise UserError(f"The classifier '{name}' has no attributes, so there is nothing to ask it.")
+        for attribute, (factor, group) in self.groups.items():
+            known = self.classes.get(factor, [])
+            if not 0 < len(set(group) & set(known)) == len(group) < len(known):
+                raise UserError(
+                    f"'{attribute}' is no attribute of this classifier: {group} must be some, not all, of the classes "
+                    f"of '{factor}' ({', '.join(known) or 'a factor that it does not have'})."
+                )
+        self.register_buffer("_inside", self._places(inside=True), persistent=False)
+        self.register_buffer("_outside", self._places(inside=False), persistent=False)
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -79,17 +86,18 @@ class AttributeClassifier(nn.Module):
             "classifier_fingerprint": fingerprint(self.net),
             "classifier_input": f"{self.net.input_size} px, bilinear, antialiased when shrunk",
             "classifier_trained": self.trained,
-            "attributes": list(self.attributes),
+            "attributes": {attribute: [factor, *group] for attribute, (factor, group) in self.groups.items()},
         }
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Images uint8 (N, C, H, W) -> logits (N, attributes) float32, half the log odds of each class.
+        """Images uint8 (N, C, H, W) -> logits (N, attributes) float32, half the log odds of each attribute.
 
-        Then softmax([l, -l]) is exactly the probability that the factor's own softmax gives the class.
+        Then softmax([l, -l]) is exactly the probability that the factor's own softmax gives to its classes.
         """
-        logs = torch.cat([_half_log_odds(logits) for logits in self.net.factors(self.logits(images))], dim=1)
-        return logs[:, self._columns]
+        logits = self.logits(images)[:, None]  # (N, 1, all classes)
+        inside, outside = (logits.masked_fill(~own, -torch.inf).logsumexp(2) for own in (self._inside, self._outside))
+        return (inside - outside) / 2
 
     def logits(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> logits (N, all classes of all factors)."""
@@ -107,13 +115,13 @@ class AttributeClassifier(nn.Module):
         """Images uint8 (N, C, H, W) -> the most probable class of every factor, int64 (N, factors)."""
         return torch.stack([part.argmax(dim=1) for part in self.net.factors(self.logits(images))], dim=1)
 
-
-def _half_log_odds(logits: Tensor) -> Tensor:
-    """(N, K) -> log(p_k / (1 - p_k)) / 2 (N, K): each class against the log-sum-exp of all others."""
-    num = logits.shape[1]
-    own = torch.eye(num, dtype=torch.bool, device=logits.device)
-    rest = logits[:, None].expand(-1, num, -1).masked_fill(own, -torch.inf).logsumexp(dim=2)
-    return (logits - rest) / 2
+    def _places(self, *, inside: bool) -> Tensor:
+        """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that lack it."""
+        rows = [
+            [own == factor and (value in group) == inside for own, values in self.classes.items() for value in values]
+            for factor, group in self.groups.values()
+        ]
+        return torch.tensor(rows).view(self.dim, -1)
 
 
 def check_name(name: str) -> None:
@@ -131,7 +139,7 @@ def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
         "generator": None,  # of no generator: it looks at images
         "arguments": {**classifier.net.arguments, "num_classes": list(classifier.net.num_classes)},
         "factors": classifier.classes,
-        "attributes": classifier.attributes,
+        "attributes": classifier.groups,
         "name": classifier.name,
         "trained": classifier.trained,
     }

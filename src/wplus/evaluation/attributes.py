@@ -1,0 +1,119 @@
+"""What a classifier can learn of images: factors with their classes, and binary attributes made of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.errors import UserError
+
+MOST_CLASSES = 20  # an attribute of more values is a scale, not a class
+
+
+class LabelledImages(Protocol):
+    """What training needs of a set of images (wplus.data.ImageSet)."""
+
+    fingerprint: str
+    resolution: int
+    img_channels: int
+    attributes: dict[str, Tensor] | None
+    labels: Tensor | None
+    label_names: list[str] | None
+    policies: dict[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
+
+
+def known_factors(images: LabelledImages, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Factor -> value of every image (N,), as text: the `wanted` attributes, or all of 2 to 20 values.
+
+    Images without attributes have one factor, `label`, when they have labels of one class each. UserError where there
+    is nothing to learn, or an attribute is not there or has one value or too many.
+    """
+    known = {name: values.numpy() for name, values in (images.attributes or {}).items()} or _labels(images)
+    missing = [name for name in wanted or () if name not in known]
+    if missing:
+        raise UserError(f"The images have no attribute '{missing[0]}'; they have {', '.join(known) or 'none'}.")
+    counts = {name: len(np.unique(values)) for name, values in known.items()}
+    for name in wanted or ():
+        if not 2 <= counts[name] <= MOST_CLASSES:
+            raise UserError(f"'{name}' has {counts[name]} value(s) here; a classifier needs 2 to {MOST_CLASSES}.")
+    chosen = wanted or [name for name, count in counts.items() if 2 <= count <= MOST_CLASSES]
+    if not chosen:
+        raise UserError("These images have neither labels nor attributes that a classifier could learn.")
+    return {name: known[name].astype(str) for name in chosen}
+
+
+def _labels(images: LabelledImages) -> dict[str, np.ndarray]:
+    if images.labels is None or not bool(((images.labels == 1).sum(dim=1) == 1).all()):
+        return {}
+    names = np.array(images.label_names or [str(index) for index in range(images.labels.shape[1])])
+    return {"label": names[images.labels.argmax(dim=1).numpy()]}
+
+
+def class_indices(values: np.ndarray, classes: Sequence[str]) -> Tensor:
+    """Values (N,) as positions in `classes`, int64; -1 for a value that is not among them."""
+    places = {value: index for index, value in enumerate(classes)}
+    return torch.tensor([places.get(value, -1) for value in values.tolist()])
+
+
+def binary_attributes(
+    images: LabelledImages,
+    values: Mapping[str, np.ndarray],
+    classes: Mapping[str, Sequence[str]],
+    *,
+    min_share: float,
+    num_contrasts: int,
+) -> dict[str, tuple[str, list[str]]]:
+    """Attribute -> (factor, classes that have it).
+
+    `factor=class` for every class that at least the share `min_share` of the images has and lacks. Linear separability
+    looks at the half of which a classifier is surest, and of a rare class that half is nearly all without: a factor
+    that has no frequent class is cut in two halves instead, `factor_contrast1`, 2, ...: the classes are put in order
+    along the principal components of their mean pictures, and cut where about half of the images lie on either side.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
+    for factor, names in classes.items():
+        shares = np.array([(values[factor] == name).mean() for name in names])
+        asked = range(1, 2) if len(names) == 2 else range(len(names))
+        frequent = [index for index in asked if min_share <= shares[index] <= 1 - min_share]
+        for index in frequent:
+            found[f"{factor}={names[index]}"] = (factor, [names[index]])
+        if not frequent and len(names) > 2:
+            means = mean_pictures(images, class_indices(values[factor], names), len(names))
+            for number, group in enumerate(contrasts(means, shares, num_contrasts), start=1):
+                found[f"{factor}_contrast{number}"] = (factor, [names[index] for index in group])
+    if not found:
+        raise UserError(f"No class is as frequent as min_share={min_share}: take a smaller one.")
+    return found
+
+
+def mean_pictures(images: LabelledImages, targets: Tensor, num_classes: int, *, max_px: int = 32) -> np.ndarray:
+    """Mean of the images of each class (num_classes, pixels), of at most `max_px`, float64."""
+    side, sums = min(max_px, images.resolution), 0
+    for some in torch.arange(len(images)).split(1000):
+        pixels = F.adaptive_avg_pool2d(images.batch(some)[0].float(), side).flatten(1).double()
+        sums = sums + F.one_hot(targets[some], num_classes).double().T @ pixels
+    return (sums / targets.bincount(minlength=num_classes)[:, None]).numpy()  # type: ignore[attr-defined]
+
+
+def contrasts(means: np.ndarray, shares: np.ndarray, num: int) -> list[list[int]]:
+    """Up to `num` different groups of classes: those on one side along each principal component of their means."""
+    centred = (means - shares @ means) * np.sqrt(shares)[:, None]
+    vectors, _, _ = np.linalg.svd(centred, full_matrices=False)  # (classes, components)
+    groups: list[list[int]] = []
+    for column in (vectors / np.sqrt(shares)[:, None]).T:
+        order = np.argsort(column, kind="stable")
+        cut = 1 + int(np.abs(np.cumsum(shares[order])[:-1] - 0.5).argmin())
+        side = order[:cut] if 0 in order[:cut] else order[cut:]  # the side of the first class, whatever the sign
+        if len(groups) < num and sorted(side.tolist()) not in groups:
+            groups.append(sorted(side.tolist()))
+    return groups
