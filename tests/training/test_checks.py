@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.network import Network
@@ -79,6 +80,9 @@ def test_the_game_refuses_too(make_tiny, monkeypatch):
     monkeypatch.setattr(type(game.discriminator), "batch_norm", True)
     with pytest.raises(UserError, match=r"gamma=1\) is refused: the discriminator of stylegan2 normalises"):
         GanGame(
-            game.generator, game.discriminator, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator,
+            game.generator,
+            game.discriminator,
+            generator_loss=nonsaturating_generator,
+            discriminator_loss=logistic_discriminator,
             recipe=game.recipe,
-        )  # fmt: skip
+        )

@@ -18,7 +18,7 @@ class Network(nn.Module):
     arguments: dict[str, Any]
 
     second_order: ClassVar[bool] = True
-    """Whether it can be differentiated twice, as gradient penalties (discriminator) and path lengths (generator) need."""
+    """Whether it can be differentiated twice, as gradient penalties and path lengths need."""
     batch_norm: ClassVar[bool] = False
     """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
 

@@ -1,0 +1,124 @@
+"""DCGAN (Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks", 2016): strided convolutions instead of pooling, batch normalisation in both networks, no hidden dense layer.
+
+A label, where there are any, is concatenated to z, and as constant maps to the image (Mirza and Osindero 2014).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.models.network import Network
+from wplus.models.stylegan2 import block_resolutions, num_channels
+from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
+
+SLOPE = 0.2  # of the discriminator's leaky ReLU (section 4)
+DEVIATION = 0.02  # all weights start from N(0, 0.02^2) (section 4)
+
+
+def initialise(network: nn.Module) -> None:
+    """Section 4, and for the gains of the normalisation the authors' N(1, 0.02^2)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, DEVIATION)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, DEVIATION)
+
+
+def up(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.ConvTranspose2d:
+    """Fractionally strided 5x5 convolution that doubles the resolution (figure 1)."""
+    return nn.ConvTranspose2d(in_channels, out_channels, 5, stride=2, padding=2, output_padding=1, bias=bias)
+
+
+def down(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
+    """Strided 5x5 convolution that halves the resolution."""
+    return nn.Conv2d(in_channels, out_channels, 5, stride=2, padding=2, bias=bias)
+
+
+class Synthesis(UnmappedSynthesis):
+    """z -> 4x4 features -> ... -> image; batch norm and ReLU everywhere but at the output, a tanh (figure 1)."""
+
+    def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
+        super().__init__(w_dim=w_dim)
+        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)[:-1]]
+        self.project = nn.Linear(w_dim, widths[0] * 16, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.ups = nn.ModuleList(up(*pair) for pair in pairwise(widths))
+        self.out = up(widths[-1], img_channels, bias=True)
+
+    def paint(self, w: Tensor) -> Tensor:
+        """w (N, w_dim) -> images (N, C, H, W) in [-1, 1]."""
+        x = self.project(w).unflatten(1, (-1, 4, 4))
+        x = self.norms[0](x).relu()
+        for layer, norm in zip(self.ups, self.norms[1:], strict=True):
+            x = norm(layer(x)).relu()  # (N, channels, 2H, 2W)
+        return self.out(x).tanh()
+
+
+class Generator(UnmappedGenerator):
+    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), 1024 at 4 px as published."""
+
+    batch_norm = True
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        z_dim: int = 100,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 4096,
+        channel_max: int = 1024,
+    ) -> None:
+        super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
+        self.synthesis = Synthesis(
+            w_dim=self.w_dim,
+            resolution=resolution,
+            img_channels=img_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+        )
+        initialise(self)
+
+
+class Discriminator(Network):
+    """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
+
+    batch_norm = True
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 4096,
+        channel_max: int = 1024,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
+        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)[-2::-1]]
+        self.read = down(img_channels + c_dim, widths[0], bias=True)
+        self.downs = nn.ModuleList(down(*pair) for pair in pairwise(widths))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
+        self.out = nn.Linear(widths[-1] * 16, 1)
+        initialise(self)
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
+        check_images(img, self.img_channels, self.resolution)
+        x = F.leaky_relu(self.read(self._with_label(img.to(torch.float32), c)), SLOPE)
+        for layer, norm in zip(self.downs, self.norms, strict=True):
+            x = F.leaky_relu(norm(layer(x)), SLOPE)  # (N, channels, H/2, W/2)
+        return self.out(x.flatten(1))
+
+    def _with_label(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Every class is a map, 1 where the image belongs to it: (N, img_channels + c_dim, H, W)."""
+        maps = with_label(img.new_empty(len(img), 0), c, self.c_dim)
+        return torch.cat([img, maps[:, :, None, None].expand(-1, -1, *img.shape[2:])], dim=1)

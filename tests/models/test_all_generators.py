@@ -1,0 +1,215 @@
+"""What every family keeps: the shapes of the one interface, gradients, files, and a run that resumes bit for bit.
+
+A family is a file of configs/train/model; a new one needs its smallest sizes in SMALL and is tested as the others are.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+
+import wplus
+from wplus.config import CONFIG_FOLDER, build, plain
+from wplus.data import Batches, ImageSet
+from wplus.errors import UserError
+from wplus.losses.regularisers import r1_penalty
+from wplus.training import GanGame, Place, Settings, make_game
+
+RESOLUTION, CLASSES = 16, 3
+CHANNELS = ["model.generator.channel_base=64", "model.generator.channel_max=8"]
+STYLES = ["model.generator.z_dim=6", "model.generator.w_dim=6", "model.generator.num_mapping_layers=2"]
+SMALL = {  # the overrides that make a family small
+    "dcgan": ["model.generator.z_dim=6", *CHANNELS],
+    "mlp_gan": ["model.generator.z_dim=6", "model.generator.width=16", "model.discriminator.width=8"],
+    "stylegan2": [*STYLES, *CHANNELS],
+}
+FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml"))
+each_family = pytest.mark.parametrize("family", FAMILIES)
+with_labels = pytest.mark.parametrize("c_dim", [0, CLASSES])
+
+
+@functools.cache
+def config(family: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return plain(compose("train", [f"model={family}", *SMALL[family]]))
+
+
+def images(c_dim: int) -> ImageSet:
+    source = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (12, 3, RESOLUTION, RESOLUTION), generator=source, dtype=torch.uint8)
+    labels = torch.eye(c_dim)[torch.arange(12) % c_dim] if c_dim else None
+    return ImageSet(pixels, labels, [f"{index}.png" for index in range(12)])
+
+
+def game(family: str, c_dim: int = 0, **recipe: Any) -> GanGame:
+    """The game that the command makes, small; noise has a part in its images."""
+    chosen = config(family)
+    parts = build(chosen["model"])
+    settings = Settings(
+        generator=parts["generator"],
+        discriminator=parts["discriminator"],
+        presets=[parts["preset"]],
+        recipe={**chosen["training"]["recipe"], "batch_size": 4, **recipe},
+        **parts["loss"],
+    )
+    made, _ = make_game(images(c_dim), settings, place=Place(device=torch.device("cpu")))
+    for name, parameter in made.generator.named_parameters():
+        if "noise_strength" in name:
+            parameter.data.fill_(0.1)
+    return made
+
+
+def inputs(generator: Any, num: int = 4) -> tuple[Tensor, Tensor | None]:
+    z = torch.randn(num, generator.z_dim)
+    return z, torch.eye(generator.c_dim)[torch.arange(num) % generator.c_dim] if generator.c_dim else None
+
+
+def play(made: GanGame, steps: int, optimizers: list[torch.optim.Optimizer]) -> None:
+    batches = Batches(images(made.generator.c_dim), 4, start_nimg=lambda: made.images_seen)
+    for batch in itertools.islice(batches, steps):
+        made.run_step(*batch, optimizers=optimizers)
+
+
+@with_labels
+@each_family
+def test_the_one_interface(family, c_dim):
+    """z -> ws -> image, truncation, noise, and the attributes that sampling, inversion and metrics read."""
+    generator = game(family, c_dim).ema
+    z, c = inputs(generator)
+    ws = generator.mapping(z, c)
+    assert ws.shape == (4, generator.num_ws, generator.w_dim)
+    assert generator.mapping.w_avg.shape == (generator.w_dim,)
+    shape = (4, 3, RESOLUTION, RESOLUTION)
+    assert (generator.c_dim, generator.resolution, generator.img_channels) == (c_dim, RESOLUTION, 3)
+    shown = generator.synthesis(ws)
+    assert shown.shape == shape
+    assert shown.isfinite().all()
+    torch.testing.assert_close(generator(z, c), shown)
+    for mode in ("random", "none"):
+        assert generator.synthesis(ws, noise_mode=mode).shape == shape
+    noise = generator.synthesis.random_noise(4)
+    assert [tuple(n.shape[2:]) for n in noise] == list(generator.synthesis.noise_shapes)
+    assert generator.synthesis(ws, noise=generator.synthesis.const_noise()).shape == shape
+    torch.testing.assert_close(generator.synthesis(ws, noise=generator.synthesis.const_noise()), shown)
+    truncated = generator.mapping(z, c, truncation_psi=0.5)
+    assert truncated.shape == ws.shape
+    assert not torch.equal(truncated, ws)
+    assert torch.equal(generator.mapping(z, c, truncation_psi=0.5, truncation_cutoff=0), ws)
+    with pytest.raises(UserError, match=r"does not fit"):
+        generator.mapping(z[:, 1:], c)
+    with pytest.raises(UserError, match=r"does not fit"):
+        generator.synthesis(ws[:, :, 1:])
+    with pytest.raises(UserError, match=r"'fixed' is not known"):
+        generator.synthesis(ws, noise_mode="fixed")
+
+
+@with_labels
+@each_family
+def test_the_discriminator(family, c_dim):
+    made = game(family, c_dim)
+    pixels, labels = torch.randn(4, 3, RESOLUTION, RESOLUTION), inputs(made.generator)[1]
+    logits = made.discriminator(pixels, labels)
+    assert logits.shape == (4, 1)
+    with pytest.raises(UserError, match="do not fit"):
+        made.discriminator(pixels[:, :, 1:], labels)
+    if c_dim:
+        assert not torch.equal(made.discriminator.eval()(pixels, labels.roll(1, 1)), logits)
+
+
+@with_labels
+@each_family
+def test_a_gradient_reaches_every_parameter(family, c_dim):
+    made = game(family, c_dim)
+    z, c = inputs(made.generator)
+    noise = made.generator.synthesis.random_noise(4)
+    made.discriminator(made.generator.synthesis(made.generator.mapping(z, c), noise=noise), c).square().sum().backward()
+    for network in (made.generator, made.discriminator):
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+@each_family
+def test_images_do_not_depend_on_the_batch(family):
+    """The exported generator; in training, batch normalisation mixes the images of a batch, and says so."""
+    made = game(family)
+    z, _ = inputs(made.generator)
+    with torch.no_grad():
+        together, alone = made.ema(z), torch.cat([made.ema(one[None]) for one in z])
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+        training = made.generator.train()
+        mixed = not torch.allclose(training(z)[:2], training(z[:2]), rtol=1e-3, atol=1e-4)
+    assert mixed == training.batch_norm
+
+
+@each_family
+def test_second_order_where_it_is_claimed(family):
+    made = game(family)
+    if made.discriminator.second_order:
+        pixels = torch.randn(4, 3, RESOLUTION, RESOLUTION, requires_grad=True)
+        penalty = r1_penalty(made.discriminator(pixels), pixels).sum()
+        gradients = torch.autograd.grad(penalty, list(made.discriminator.parameters()), allow_unused=True)
+        assert sum(g is not None and bool(g.abs().sum() > 0) for g in gradients) >= 2
+        assert all(g is None or g.isfinite().all() for g in gradients)
+    penalised = made.discriminator.batch_norm or not made.discriminator.second_order
+    assert not (penalised and made.penalties)
+
+
+@with_labels
+@each_family
+def test_a_file_gives_back_the_networks(family, c_dim, tmp_path):
+    made = game(family, c_dim)
+    play(made, 1, made.configure_optimizers())
+    path = wplus.save(tmp_path / "model.safetensors", generator=made.ema, discriminator=made.discriminator)
+    loaded = wplus.load(path)
+    z, c = inputs(made.generator)
+    with torch.no_grad():
+        assert torch.equal(loaded.generator(z, c), made.ema(z, c))
+        pixels = torch.randn(4, 3, RESOLUTION, RESOLUTION)
+        assert torch.equal(loaded.discriminator(pixels, c), made.discriminator.eval()(pixels, c))
+    assert loaded.fingerprint == wplus.checkpoint.fingerprint(made.ema)
+
+
+@each_family
+def test_two_steps_and_two_are_four(family):
+    """Bit for bit, through the state that a checkpoint holds."""
+    straight, first, second = (game(family, CLASSES) for _ in range(3))
+    play(straight, 4, straight.configure_optimizers())
+    optimizers = first.configure_optimizers()
+    play(first, 2, optimizers)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    others = second.configure_optimizers()
+    for ours, theirs in zip(others, optimizers, strict=True):
+        ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    play(second, 2, others)
+    assert second.skipped.tolist() == [0, 0]
+    for name, value in straight.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(straight.ema.parameters(), game(family, CLASSES).ema.parameters(), strict=True)
+    ]
+    assert all(moved)
+
+
+@each_family
+def test_what_a_family_cannot_do_is_refused(family):
+    if game(family).generator.num_ws == 1:
+        for number in ("pl_weight", "style_mixing_prob"):
+            with pytest.raises(UserError, match=f"{number}=0.5 is refused: the generator of {family} has no styles"):
+                game(family, **{number: 0.5})
+    if game(family).discriminator.batch_norm:
+        with pytest.raises(UserError, match=f"gamma=1\\) is refused: the discriminator of {family} normalises"):
+            game(family, gamma=1.0)
+
+
+def test_all_families_are_here():
+    assert sorted(SMALL) == FAMILIES

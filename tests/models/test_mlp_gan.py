@@ -1,0 +1,39 @@
+"""The first GAN against its formulas: maxout, the sigmoid in our range, dropout in training only."""
+
+from __future__ import annotations
+
+import torch
+
+from wplus.models.mlp_gan import Discriminator, Generator, Maxout
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    layer = Maxout(5, 3, num_pieces=4)
+    x = torch.randn(7, 5)
+    weight, bias = layer.linear.weight.view(3, 4, 5), layer.linear.bias.view(3, 4)
+    expected = torch.stack([(weight[:, j] @ x.t() + bias[:, j, None]).t() for j in range(4)]).max(dim=0).values
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_the_generator_is_its_formula():
+    generator = Generator(resolution=4, z_dim=5, width=6, img_channels=1)
+    z = torch.randn(3, 5)
+    first, second = generator.synthesis.hidden
+    x = torch.relu(torch.relu(z @ first.weight.t() + first.bias) @ second.weight.t() + second.bias)
+    logits = x @ generator.synthesis.out.weight.t() + generator.synthesis.out.bias
+    torch.testing.assert_close(generator(z), (2 * torch.sigmoid(logits) - 1).view(3, 1, 4, 4))
+
+
+def test_dropout_is_for_training():
+    discriminator = Discriminator(resolution=4, width=8)
+    images = torch.randn(6, 3, 4, 4)
+    assert not torch.equal(discriminator(images), discriminator(images))
+    assert torch.equal(discriminator.eval()(images), discriminator(images))
+
+
+def test_labels_are_inputs_of_both():
+    generator = Generator(resolution=4, z_dim=5, width=6, c_dim=2)
+    z, c = torch.randn(2, 5), torch.eye(2)
+    assert torch.equal(generator.mapping(z, c)[:, 0], torch.cat([z, c], dim=1))
+    assert torch.equal(generator.mapping(z, c, truncation_psi=0.5)[:, 0], torch.cat([z / 2, c], dim=1))
+    assert not torch.equal(generator(z, c), generator(z, c.flip(1)))
