@@ -117,8 +117,10 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
 
 def test_measurements_are_logged_with_their_protocol() -> None:
     recorder = Recorder()
-    (m,) = report(iter([Measurement("lec_x", 1.5, {"seed": 0}, (1.0, 2.0))]), Tracker([recorder]))
-    assert recorder.seen == {"editing/lec_x": {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0)}}
+    measured = Measurement("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.")
+    (m,) = report(iter([measured]), Tracker([recorder]))
+    entry = {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": "How far."}
+    assert recorder.seen == {"editing/lec_x": entry}
     assert m.value == 1.5
 
 

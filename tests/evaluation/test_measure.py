@@ -64,7 +64,7 @@ def test_report_logs_each_measurement_and_a_table() -> None:
     recorder, made = Recorder(), [Measurement("fd", 1.5, {"seed": 0}, (1.0, 2.0)), Measurement("ppl", 2.5)]
     stream = report(made, Tracker([recorder]))
     assert next(stream) is made[0]
-    assert recorder.values == {"fd": {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0)}}
+    assert recorder.values == {"fd": {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": ""}}
     assert list(stream) == made[1:]
     assert [row["low"] for row in recorder.values["evaluation/metrics"]] == [1.0, None]
 
