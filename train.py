@@ -8,7 +8,8 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields, refuse_sweep_of_processes
 
-CHOICES = ("model", "loss", "encoder", "perceptual", "image_loss", "augment")  # groups; which of them a training needs it says
+# Groups; which of them a training needs it says.
+CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
 
 
 @entry_point("train")

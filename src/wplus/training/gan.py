@@ -50,8 +50,8 @@ class GanGame(Game):
         recipe                     the numbers; `recipe.batch_size` counts all processes and micro-batches
         num_micro                  micro-batches per step and process (gradient accumulation)
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
-        augment                    what the discriminator sees of images, real and generated, in all of its phases and the
-                                   generator's; None: the images
+        augment                    what the discriminator sees of images, real and generated, in its phases and the
+                                   generator's; None: the images themselves
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What is done to images (N, C, H, W): one resampling, one colour matrix, bands, noise, cutout. All differentiable twice.
+"""What is done to images (N, C, H, W): a resampling, a colour matrix, bands, noise, cutout. Differentiable twice.
 
 The convolutions and `grid_sample` here have constant second arguments, so that PyTorch's own derivatives of every order
 are cheap.
@@ -46,7 +46,7 @@ def _reflected(pixel: Tensor, size: int) -> Tensor:
 
 
 def recolour(images: Tensor, matrices: Tensor) -> Tensor:
-    """Apply `matrices` (N, 4, 4) to the colours of images of 3 channels; of 1 channel: to (y, y, y), then their mean."""
+    """Apply `matrices` (N, 4, 4) to the colours of 3 channels; of grey images: to (y, y, y), and take the mean."""
     num, channels, height, width = images.shape
     matrices = matrices[:, :3].to(images.dtype)
     if channels == 1:
