@@ -11,14 +11,14 @@ from wplus.config import build, entry_point, record_fields
 def main(cfg: dict[str, Any]) -> float:
     """Returns the first metric's value, for sweeps."""
     from wplus.devices import resolve_device
-    from wplus.processes import process_group
+    from wplus.processes import only_first_speaks, process_group
 
-    with process_group(resolve_device(cfg["device"])) as device:
+    with process_group(resolve_device(cfg["device"])) as device, only_first_speaks():
         return evaluate(cfg, device)
 
 
 def evaluate(cfg: dict[str, Any], device: Any) -> float:
-    """What every process does; the first one prints, writes and tracks."""
+    """What every process does; the first one tracks."""
     from rich import print as show
 
     import wplus
@@ -27,7 +27,6 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
     from wplus.evaluation.measure import measure, report, table
     from wplus.files import ensure_folder
     from wplus.processes import is_first
-    from wplus.progress import silent, track
     from wplus.tracking import Tracker
 
     models = wplus.load(cfg["model"], device, needs=["generator"])
@@ -48,15 +47,13 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
             batch_size=cfg["batch_size"],
             device=device,
             seed=cfg["seed"],
-            progress=track if is_first() else silent,
             output_dir=folder,
             cache_dir=cfg["cache_dir"],
             tracker=tracker,
         )
         measurements = list(report(measure(bench, metrics), tracker))
-    if is_first():
-        show(table(measurements))
-        print(f"Result: {folder / 'result.json'}")
+    show(table(measurements))
+    print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from wplus.processes import all_agree, gathered, is_first, process_group, rank_and_world, share, total
+from wplus.processes import (
+    all_agree,
+    gathered,
+    is_first,
+    only_first_speaks,
+    process_group,
+    rank_and_world,
+    share,
+    total,
+)
 
 
 def test_alone_nothing_is_exchanged() -> None:
@@ -23,6 +32,12 @@ def test_alone_nothing_is_exchanged() -> None:
     assert torch.equal(gathered(torch.tensor([20.0, 0.0, 10.0]), torch.tensor([2, 0, 1])), torch.arange(3) * 10.0)
 
 
+def test_alone_a_process_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    with only_first_speaks():
+        print("heard")
+    assert capsys.readouterr().out == "heard\n"
+
+
 def test_without_torchrun_there_is_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with process_group(torch.device("cpu")) as device:
@@ -32,10 +47,8 @@ def test_without_torchrun_there_is_no_group(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("two_measuring.py"))
-    commands = [[sys.executable, script, str(rank), str(tmp_path / "meeting")] for rank in range(2)]
-    both = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in commands]
-    for process in both:
-        output, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-        assert output.strip().endswith("same")
-    assert len(list((tmp_path / "cache").iterdir())) == 2
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*start, script, str(tmp_path)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "process 0 speaks", "same", "same"]
+    assert list(tmp_path.glob("features-*.npz"))
