@@ -13,7 +13,7 @@ def test_a_dissolve_is_the_worst_and_a_morph_is_none(ways, judges):
     worst, morph = ghosting(ways["dissolve"], judges), ghosting(ways["morph"], judges)
     assert worst["distinctness"] == pytest.approx(0, abs=1e-12)
     assert worst["detail_dip"] == pytest.approx(0.5, abs=0.02)  # unrelated ends: a quarter of the energy of each
-    # Three squares apart: the middle one is 1 + 1/4 + 1/4 from the mixture of the others, the ends 1 + 1 from each other.
+    # Three squares apart: the middle one is 1 + 1/4 + 1/4 from the mixture of the others, and these are 1 + 1 apart.
     assert morph["distinctness"] == pytest.approx(0.75)
     assert morph["detail_dip"] == pytest.approx(0, abs=1e-9)
 

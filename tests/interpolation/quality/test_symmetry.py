@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -24,3 +25,11 @@ def test_another_speed_is_another_way(make_walk, ways, judges):
     at = ways["straight"].at
     walk = make_walk(lambda t: at(t**2), back=lambda t: at(1 - t**2))
     assert math.sqrt(symmetry(walk, judges)["asymmetry"]) == pytest.approx(0.5 * math.sqrt(5))
+
+
+def test_a_share_of_the_walks(ways, judges):
+    names = [f"pair {index}" for index in range(200)]
+    measured = [bool(symmetry(dataclasses.replace(ways["straight"], name=name), judges, share=0.3)) for name in names]
+    assert 40 < sum(measured) < 80
+    again = [bool(symmetry(dataclasses.replace(ways["morph"], name=name), judges, share=0.3)) for name in names]
+    assert again == measured

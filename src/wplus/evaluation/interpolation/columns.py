@@ -20,7 +20,7 @@ MEANINGS = {
     "path_length": "Length of the way through feature space; longer ways pass more different pictures.",
     "tortuosity": "Length of the way over the straight distance of its ends; 1 is the shortest there is.",
     "chord": "Perceptual distance of the two ends of the path: how far apart the pictures are that it joins.",
-    "turning_deg": "By how many degrees the way through feature space turns in all; 0 is straight.",
+    "turning_deg": "By how many degrees the way through feature space turns, cut into eight pieces; 0 is straight.",
     "turning_mean_deg": "Mean angle between successive steps through feature space; falls with the number of frames.",
     "third_person_": "Least similarity of any frame to the end that it is more like; low means that somebody "
     "else appears on the way. More is better.",

@@ -36,6 +36,7 @@ from wplus.measurement import Measurement
 from wplus.methods import PAIRED_CELLS, paired_cells
 from wplus.prior import Whitened
 from wplus.processes import all_agree, is_first
+from wplus.progress import silent
 
 DRAW = "draw"
 _NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
@@ -238,7 +239,7 @@ class Interpolation:
             whitened=Whitened.of(generator),
             batch_size=bench.batch_size,
         )
-        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames)
+        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames, progress=silent)
         return Walker(
             self.methods, scene=scene, judges=judges, metrics=self.metrics, ends=ends,
             extractor=self.extractor.to(bench.device), frames_per_bin=self.frames_per_bin,

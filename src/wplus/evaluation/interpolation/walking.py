@@ -14,6 +14,7 @@ from wplus.captions import captioned_rows
 from wplus.evaluation.interpolation.ends import Ends
 from wplus.evaluation.interpolation.methods import DISSOLVE, Method
 from wplus.evaluation.interpolation.realism import shown_frames
+from wplus.evaluation.interpolation.sharing import Remembered
 from wplus.files import atomic_write
 from wplus.images import to_uint8
 from wplus.interpolation.curve import Scene
@@ -88,7 +89,8 @@ class Walker:
 
     def judge(self, names: tuple[str, str], targets: Tensor, picture: Path | None = None) -> PairResult:
         """The pair of images called `names`, targets (2, C, H, W) in [-1, 1]; drawn to `picture` where one is given."""
-        walks = {method.name: self._walk(method, names, targets) for method in self.methods}
+        memory = Remembered()
+        walks = {method.name: self._walk(method, names, targets, memory) for method in self.methods}
         walks[DISSOLVE] = cross_dissolve(
             f"{names[0]} to {names[1]}", targets, perceptual=self.scene.perceptual,
             num_frames=self.scene.num_frames, batch_size=self.scene.batch_size,
@@ -99,11 +101,15 @@ class Walker:
         along = {name: {key: curve.float().cpu() for key, curve in walk.along.items()} for name, walk in walks.items()}
         return PairResult(rows, along, self._features(walks))
 
-    def _walk(self, method: Method, names: tuple[str, str], targets: Tensor) -> Walk:
+    def _walk(self, method: Method, names: tuple[str, str], targets: Tensor, memory: Remembered) -> Walk:
         generator = self.scene.generator
         latents = [self.ends.of(name, method.space) for name in names]
         points = key_points(latents, generator, names=names, space=method.space, noise="const")
-        return walk_between(points.to(targets.device), self.scene, path=method.path, targets=targets)
+        saved = memory.seconds_saved
+        walk = walk_between(points.to(targets.device), self.scene, path=memory.path(method.path), targets=targets)
+        if walk.cost is not None:
+            walk.cost.seconds += memory.seconds_saved - saved
+        return walk
 
     @torch.no_grad()
     def _features(self, walks: Mapping[str, Walk]) -> dict[str, dict[str, Tensor]]:

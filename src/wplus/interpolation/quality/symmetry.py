@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import torch
+
 from wplus.interpolation.walk import Judges, Walk, even_positions
+from wplus.seeds import rng
 
 
-def symmetry(walk: Walk, judges: Judges, *, num_frames: int = 9) -> dict[str, float]:
+def symmetry(walk: Walk, judges: Judges, *, num_frames: int = 9, share: float = 1.0) -> dict[str, float]:
     """`asymmetry`: largest perceptual distance between the path a to b at t and the path b to a at 1 - t.
 
     Over `num_frames` evenly spaced t, ends included. The way back is made anew, so a path that has to be searched for
     is searched for twice. 0 where it does not matter which point comes first; straight lines and great circles give 0
-    up to rounding.
+    up to rounding. `share` measures only this part of the walks, chosen by their names, so the same for every method.
     """
-    if walk.back is None:
+    if walk.back is None or not _chosen(walk.name, share):
         return {}
     t = even_positions(num_frames)
     there, back = judges.features(walk.at(t)), judges.features(walk.back(1 - t))
     return {"asymmetry": float(judges.distances(there, back).max())}
+
+
+def _chosen(name: str, share: float) -> bool:
+    return float(torch.rand((), generator=rng(0, name, "symmetry"))) < share

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import functools
+import time
+
+import pytest
+import torch
+
+from wplus.evaluation.interpolation.sharing import Remembered
+from wplus.interpolation.curve import Curve
+from wplus.interpolation.keypoints import KeyPoints
+
+CALLS: list[str] = []
+
+
+def search(points, scene, *, strength=1.0):
+    CALLS.append(f"search {strength} in {points.space}")
+    time.sleep(0.02)
+    return Curve(lambda t: points.codes[:1] + strength * t[:, None])
+
+
+def paced(points, scene, *, path):
+    CALLS.append("paced")
+    curve = path(points, scene)
+    return Curve(lambda t: curve.codes(t**2))
+
+
+@pytest.fixture
+def points() -> KeyPoints:
+    CALLS.clear()
+    return KeyPoints(torch.randn(2, 4), "w", ("a", "b"))
+
+
+def test_a_search_is_made_once_and_charged_twice(points):
+    memory, strong = Remembered(), functools.partial(search, strength=2.0)
+    plain = memory.path(strong)(points, None)
+    even = memory.path(functools.partial(paced, path=strong))(points, None)
+    assert CALLS == ["search 2.0 in w", "paced"]
+    assert memory.seconds_saved >= 0.02
+    t = torch.tensor([0.5]).double()
+    torch.testing.assert_close(even.codes(t), plain.codes(t**2))
+
+
+def test_other_options_spaces_and_directions_are_other_searches(points):
+    memory = Remembered()
+    for path in (search, functools.partial(search, strength=2.0)):
+        memory.path(path)(points, None)
+    flipped = KeyPoints(points.codes.flip(0), "w", ("b", "a"))
+    lifted = KeyPoints(points.codes, "z", ("a", "b"))
+    for other in (flipped, lifted):
+        memory.path(search)(other, None)
+    assert CALLS == ["search 1.0 in w", "search 2.0 in w", "search 1.0 in w", "search 1.0 in z"]
+    assert memory.seconds_saved == 0
