@@ -19,8 +19,8 @@ from wplus.measurement import Measurement
 from wplus.tracking import Tracker
 
 Metric = Callable[[Bench], Iterator[Measurement]]
-_SHOWN = ("extractor", "distance", "num_real", "num_other_real", "num_generated", "num_samples", "truncation_psi",
-          "noise_mode", "seed", "weights", "seconds")  # fmt: skip
+_SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "num_samples",
+          "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
 
 
 def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement]:
