@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from wplus.checkpoint import Models
+from wplus.config import build
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
@@ -260,6 +264,23 @@ def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: di
     assert measured(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
     assert measured(models, shared, official, **options).name == "ppl2_wend_4"
     assert "at the start of straight lines" in measured(models, shared, stand_in, **options).meaning
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [("ppl2_wend", "ppl_wend"), ("ppl_wplusfull", "ppl_wplusfull"), ("ppl_wplusend", "ppl_wplusend"),
+     ("ppl_zfull", "ppl_zfull")],
+)  # fmt: skip
+def test_every_config_has_its_name(repository: Path, models: Models, shared: Any, config: str, name: str) -> None:
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        overrides = [f"metrics=[{config}]", "model=none", "run_dir=none"]
+        node = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)["metrics"][config]
+    assert node.pop("distance")["_target_"].endswith("EffNetLite0Distance")
+    (found,) = build(node | {"num_samples": 3}, distance=SquaredL2())(Bench(models, **shared))
+    assert found.name == f"{name}_squared_l2"
+    way = {key: node[key] for key in ("space", "sampling", "num_samples", "crop", "epsilon", "noise_mode")}
+    famous = {"ppl2_wend": "ppl2_wend", "ppl_zfull": "ppl_zfull_10000_uncropped"}.get(config, f"{name}_10000")
+    assert ppl_name("lpips_vgg", **way) == famous
 
 
 def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:

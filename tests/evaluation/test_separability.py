@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from wplus.config import build
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
@@ -73,7 +76,7 @@ class ModelsOf:
         self.generator = generator
 
 
-NUM = 4000
+NUM = 2500
 
 
 @pytest.fixture
@@ -264,6 +267,16 @@ def test_larger_images_are_box_filtered() -> None:
     expected = images.double().unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)).round().to(torch.uint8)
     assert torch.equal(seen[0], expected)
     assert torch.equal(seen[1], images[:, :, :256, :256])
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_the_config_takes_the_classifier_of_the_project(repository: Path, space: str) -> None:
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        overrides = [f"metrics=[ls_{space}]", "model=none", "run_dir=none"]
+        cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
+    metric = build(cfg["metrics"][f"ls_{space}"])
+    assert (metric.space, metric.num_samples, metric.sampling.noise_mode) == (space, 20_000, "random")
+    assert (metric.classifier.name, metric.classifier.dim) == ("cats32_attributes", 16)
 
 
 # Refusals
