@@ -28,6 +28,7 @@ STYLES = ["model.generator.z_dim=6", "model.generator.w_dim=6", "model.generator
 SMALL = {  # the overrides that make a family small
     "dcgan": ["model.generator.z_dim=6", *CHANNELS],
     "mlp_gan": ["model.generator.z_dim=6", "model.generator.width=16", "model.discriminator.width=8"],
+    "r3gan": ["model.generator.z_dim=6", *CHANNELS],
     "stylegan2": [*STYLES, *CHANNELS],
 }
 FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml"))
@@ -49,7 +50,7 @@ def images(c_dim: int) -> ImageSet:
 
 
 def game(family: str, c_dim: int = 0, **recipe: Any) -> GanGame:
-    """The game that the command makes, small; noise has a part in its images."""
+    """The game that the command makes, small; noise and residual branches have a part in its images."""
     chosen = config(family)
     parts = build(chosen["model"])
     settings = Settings(
@@ -60,9 +61,10 @@ def game(family: str, c_dim: int = 0, **recipe: Any) -> GanGame:
         **parts["loss"],
     )
     made, _ = make_game(images(c_dim), settings, place=Place(device=torch.device("cpu")))
-    for name, parameter in made.generator.named_parameters():
-        if "noise_strength" in name:
-            parameter.data.fill_(0.1)
+    for network in (made.generator, made.discriminator):
+        for name, parameter in network.named_parameters():
+            if "noise_strength" in name or (parameter.dim() == 4 and not parameter.any()):
+                parameter.data.normal_(0.1, 0.1)
     return made
 
 

@@ -156,3 +156,15 @@ def test_a_run_is_not_continued_with_another_loss(make_tiny):
     assert ours["loss"] == {"generator": "nonsaturating_generator", "discriminator": "logistic_discriminator"}
     assert (ours["penalties"], other["penalties"]) == ("r1", "r1, r2")
     assert ours["loss"] != other["loss"]
+
+
+def test_the_optimizers_and_penalties_follow_the_clock(make_tiny, play):
+    moving = {"decay_kimg": 0.016, "lr_end": 0.001, "beta2_end": 0.9, "gamma_end": 0.5}
+    game = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
+    optimizers = game.configure_optimizers()
+    assert optimizers[1].param_groups[0]["lr"] == 0.002
+    play(game, 3, optimizers)  # the third step begins at half of the way
+    for optimizer in optimizers:
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0015)
+        assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.945))
+    assert game.now.gamma == pytest.approx(0.75)

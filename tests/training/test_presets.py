@@ -28,3 +28,15 @@ def test_small_gans(preset, batch):
         "pl_weight": 0.0,
     }
     assert values(preset, 64, 8)["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("resolution", "gamma", "gamma_end", "ema_kimg_end", "batch"),
+    [(32, 0.05, 0.005, 5000, 512), (64, 2, 0.2, 500, 256), (256, 150, 15, 500, 256)],
+)
+def test_r3gan(resolution, gamma, gamma_end, ema_kimg_end, batch):
+    found = values("r3gan", resolution)
+    expected = {"batch_size": batch, "gamma": gamma, "gamma_end": gamma_end, "ema_kimg_end": ema_kimg_end}
+    expected |= {"lr_generator": 2e-4, "lr_discriminator": 2e-4, "lr_end": 5e-5, "beta1": 0.0, "beta2": 0.9}
+    expected |= {"beta2_end": 0.99, "ema_kimg": 0.0, "decay_kimg": 20_000, "ema_rampup": None}
+    assert found == {**expected, "style_mixing_prob": 0.0, "pl_weight": 0.0}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
@@ -89,6 +89,7 @@ class GanGame(Game):
         # Images that are compared or mixed with each other belong to one class.
         self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
         self.recipe, self.num_micro = recipe, num_micro
+        self.now = recipe  # at the clock of this step
         self.augment = augment or NoAugment()
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
@@ -110,6 +111,7 @@ class GanGame(Game):
 
     def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
+        self._set_numbers(optimizers)
         step = self.images_seen // self.batch_size
         for phase in self.phases():
             if step % phase.interval == 0:
@@ -150,7 +152,7 @@ class GanGame(Game):
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = ema_decay(
-            self.recipe.batch_size, self.images_seen, half_life_kimg=self.recipe.ema_kimg, rampup=self.recipe.ema_rampup
+            self.recipe.batch_size, self.images_seen, half_life_kimg=self.now.ema_kimg, rampup=self.recipe.ema_rampup
         )
         update_ema(self.ema, self.generator, decay)
 
@@ -222,7 +224,7 @@ class GanGame(Game):
         for penalty in self.penalties:
             value = penalty.function(self.discriminator, pairs)
             self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
-            weight = penalty.factor * getattr(self.recipe, penalty.weight)
+            weight = penalty.factor * getattr(self.now, penalty.weight)
             total = total + value.sum() * (weight * self.recipe.r1_interval / num)
         return total
 
@@ -325,19 +327,34 @@ class GanGame(Game):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for either network, corrected for lazy regularisation (StyleGAN2, appendix B)."""
-        recipe = self.recipe
+        numbers, eps = self._adam_numbers(), self.recipe.adam_eps
+        networks = (self.generator, self.discriminator)
         return [
-            self._adam(self.generator, recipe.lr_generator, recipe.pl_interval if recipe.pl_weight else None),
-            self._adam(
-                self.discriminator, recipe.lr_discriminator, recipe.r1_interval if self.lazy_penalties else None
-            ),
+            torch.optim.Adam(network.parameters(), **chosen, eps=eps, fused=True)
+            for network, chosen in zip(networks, numbers, strict=True)
         ]
 
-    def _adam(self, network: nn.Module, lr: float, interval: int | None) -> torch.optim.Optimizer:
-        """With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1)."""
-        share = 1.0 if interval is None else interval / (interval + 1)
-        betas = (self.recipe.beta1**share, self.recipe.beta2**share)
-        return torch.optim.Adam(network.parameters(), lr=lr * share, betas=betas, eps=self.recipe.adam_eps, fused=True)
+    def _adam_numbers(self) -> list[dict[str, Any]]:
+        """lr and betas of the generator and of the discriminator at this moment.
+
+        With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1).
+        """
+        now = self.now
+        lazy = (now.pl_interval if now.pl_weight else None, now.r1_interval if self.lazy_penalties else None)
+        shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
+        return [
+            {"lr": lr * share, "betas": (now.beta1**share, now.beta2**share)}
+            for lr, share in zip((now.lr_generator, now.lr_discriminator), shares, strict=True)
+        ]
+
+    def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """What the recipe says at this clock; where none of its numbers moves there is nothing to do."""
+        if self.recipe.decay_kimg is None:
+            return
+        self.now = self.recipe.at(self.images_seen)
+        for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):
+            for group in optimizer.param_groups:
+                group.update(numbers)
 
 
 def _described(loss: Callable[..., Tensor]) -> str:

@@ -41,3 +41,33 @@ def mlp_gan(resolution: int, batch_size: int | None) -> Derived:
 def dcgan(resolution: int, batch_size: int | None) -> Derived:
     """Radford et al. 2016, section 4."""
     return _small_gan(batch_size or 128, "DCGAN, section 4")
+
+
+_R3GAN = {  # resolution -> gamma, its end, half-life of the average at the end in kimg, batch, what it is
+    32: (0.05, 0.005, 5000.0, 512, "R3GAN's CIFAR-10"),
+    64: (2.0, 0.2, 500.0, 256, "R3GAN's FFHQ-64"),
+    128: (17.3, 1.73, 500.0, 256, "between R3GAN's FFHQ-64 and FFHQ-256, on a logarithmic scale"),
+    256: (150.0, 15.0, 500.0, 256, "R3GAN's FFHQ-256"),
+}
+
+
+def r3gan(resolution: int, batch_size: int | None) -> Derived:
+    """Huang et al. 2024: numbers that move on a cosine over the first 20 million images."""
+    nearest = min(max(resolution, 32), 256)
+    gamma, gamma_end, ema_kimg_end, batch, why = _R3GAN[nearest]
+    return {
+        **_without_styles(),
+        "batch_size": (batch_size or batch, why),
+        "gamma": (gamma, why),
+        "gamma_end": (gamma_end, why),
+        "lr_generator": (2e-4, why),
+        "lr_discriminator": (2e-4, why),
+        "lr_end": (5e-5, why),
+        "beta1": (0.0, why),
+        "beta2": (0.9, why),
+        "beta2_end": (0.99, why),
+        "ema_kimg": (0.0, why),
+        "ema_kimg_end": (ema_kimg_end, why),
+        "ema_rampup": (None, "the half-life itself grows"),
+        "decay_kimg": (20_000.0, why),
+    }

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wplus.errors import UserError
 
-_HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
+_HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "beta2_end": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
+_ENDS = {  # a number -> where it goes
+    "gamma": "gamma_end",
+    "lr_generator": "lr_end",
+    "lr_discriminator": "lr_end",
+    "beta2": "beta2_end",
+    "ema_kimg": "ema_kimg_end",
+}
 Derived = dict[str, tuple[Any, str]]  # name -> (value, why)
 
 
@@ -42,6 +49,25 @@ class Recipe:
     pl_decay: float = 0.01
     pl_batch_shrink: int = 2
     style_mixing_prob: float = 0.9
+    decay_kimg: float | None = None
+    """Numbers that have an end below go there on a cosine over so many thousands of images; None: none moves."""
+    gamma_end: float | None = None
+    lr_end: float | None = None
+    """Of either network."""
+    beta2_end: float | None = None
+    ema_kimg_end: float | None = None
+
+    def at(self, nimg: int) -> Recipe:
+        """The recipe after `nimg` images: base + (end - base) (1 - cos(pi t)) / 2, t the share of `decay_kimg`."""
+        if self.decay_kimg is None:
+            return self
+        t = min(nimg / (1000 * self.decay_kimg), 1.0) if self.decay_kimg else 1.0
+        share = (1 - math.cos(math.pi * t)) / 2
+        moved = {}
+        for name, end in _ENDS.items():
+            if getattr(self, end) is not None:
+                moved[name] = getattr(self, name) + (getattr(self, end) - getattr(self, name)) * share
+        return replace(self, **moved)
 
 
 def auto(resolution: int, batch_size: int | None) -> Derived:

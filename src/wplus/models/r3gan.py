@@ -1,0 +1,198 @@
+"""R3GAN (Huang et al., "The GAN is dead; long live the GAN! A Modern GAN Baseline", 2024): both networks.
+
+Residual networks without normalisation, grouped convolutions in inverted bottlenecks (the paper's config E), started
+so that every residual branch is zero (Fixup, Zhang et al. 2019). The networks mirror each other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.models.network import Network
+from wplus.models.ops import conv2d, downsample, upsample
+from wplus.models.stylegan2 import block_resolutions, num_channels
+from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
+
+SLOPE = 0.2
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
+EXPANSION = 2  # of a residual block's inner width
+GROUP_WIDTH = 16  # channels of a group, as published: 96 groups of the 1536 inner channels of width 768
+NUM_BLOCKS = 2  # residual blocks at each resolution
+
+
+class Convolution(nn.Module):
+    """Convolution without bias, weights from N(0, gain^2 / fan-in)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, groups: int = 1, gain: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.groups, self.padding = groups, kernel_size // 2
+        weight = torch.randn(out_channels, in_channels // groups, kernel_size, kernel_size)
+        self.weight = nn.Parameter(weight * (gain / math.sqrt(weight[0].numel())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        return conv2d(x, self.weight.to(x.dtype), padding=self.padding, groups=self.groups)
+
+
+class BiasedActivation(nn.Module):
+    """lrelu(x + b)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same."""
+        return F.leaky_relu(x + self.bias.to(x.dtype).view(1, -1, 1, 1), SLOPE)
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x), f = 1x1 - grouped 3x3 - 1x1; with L blocks in the network, its first weights are scaled by
+    L^(-1 / (2 m - 2)) for m = 3 convolutions, and the last ones are zero (Fixup, section 3)."""
+
+    def __init__(self, channels: int, *, num_blocks: int) -> None:
+        super().__init__()
+        inner = channels * EXPANSION
+        gain = GAIN * num_blocks ** (-1 / (2 * 3 - 2))
+        self.conv1 = Convolution(channels, inner, 1, gain=gain)
+        self.act1 = BiasedActivation(inner)
+        self.conv2 = Convolution(inner, inner, 3, groups=inner // math.gcd(inner, GROUP_WIDTH), gain=gain)
+        self.act2 = BiasedActivation(inner)
+        self.conv3 = Convolution(inner, channels, 1, gain=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same."""
+        return x + self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
+
+
+class Stage(nn.Module):
+    """The residual blocks of one resolution; `compute_dtype` as in `wplus.models.layers.set_bf16_resolutions`."""
+
+    def __init__(self, channels: int, *, resolution: int, num_blocks: int) -> None:
+        super().__init__()
+        self.resolution, self.compute_dtype = resolution, torch.float32
+        self.blocks = nn.Sequential(*(ResidualBlock(channels, num_blocks=num_blocks) for _ in range(NUM_BLOCKS)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) -> the same."""
+        return self.blocks(x.to(self.compute_dtype))
+
+
+def transition(in_channels: int, out_channels: int) -> nn.Module:
+    """A 1x1 convolution where the width changes, beside the [1, 3, 3, 1] filter that changes the resolution."""
+    return nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
+
+
+def basis_linear(in_features: int, out_features: int, *, gain: float = 1.0) -> nn.Linear:
+    """Linear map without bias, weights from N(0, gain^2 / fan-in)."""
+    linear = nn.Linear(in_features, out_features, bias=False)
+    nn.init.normal_(linear.weight, 0.0, gain / math.sqrt(in_features))
+    return linear
+
+
+# --- generator ------------------------------------------------------------------------------------------------------
+
+
+class Synthesis(UnmappedSynthesis):
+    """z and the embedded label scale a learned 4x4 basis; then stages and upsampling in turn."""
+
+    def __init__(
+        self, *, z_dim: int, c_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int
+    ) -> None:
+        super().__init__(w_dim=z_dim + c_dim)
+        self.z_dim = z_dim
+        resolutions = block_resolutions(resolution)
+        widths = [num_channels(res, channel_base, channel_max) for res in resolutions]
+        self.embed = basis_linear(c_dim, z_dim) if c_dim else None
+        self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
+        self.linear = basis_linear(z_dim * (2 if c_dim else 1), widths[0])
+        self.transitions = nn.ModuleList(map(transition, widths[:-1], widths[1:]))
+        sizes = zip(widths, resolutions, strict=True)
+        self.stages = nn.ModuleList(
+            Stage(width, resolution=res, num_blocks=NUM_BLOCKS * len(widths)) for width, res in sizes
+        )
+        self.torgb = Convolution(widths[-1], img_channels, 1)
+
+    def paint(self, w: Tensor) -> Tensor:
+        """w (N, z_dim + c_dim) -> images (N, C, H, W), not limited."""
+        if self.embed is not None:
+            w = torch.cat([w[:, : self.z_dim], self.embed(w[:, self.z_dim :])], dim=1)
+        x = self.basis * self.linear(w)[:, :, None, None]  # (N, channels, 4, 4)
+        x = self.stages[0](x.contiguous(memory_format=torch.channels_last))
+        for change, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(upsample(change(x)))  # (N, channels, 2H, 2W)
+        return self.torgb(x.to(torch.float32))
+
+
+class Generator(UnmappedGenerator):
+    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 768 up to 32 px."""
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        z_dim: int = 64,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 24576,
+        channel_max: int = 768,
+    ) -> None:
+        super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
+        self.synthesis = Synthesis(
+            z_dim=z_dim,
+            c_dim=c_dim,
+            resolution=resolution,
+            img_channels=img_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+        )
+
+
+# --- discriminator --------------------------------------------------------------------------------------------------
+
+
+class Discriminator(Network):
+    """Stages and downsampling in turn, a learned 4x4 basis for every channel, a linear map; with labels its output is
+    projected on the label's embedding."""
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 24576,
+        channel_max: int = 768,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
+        resolutions = block_resolutions(resolution)[::-1]
+        widths = [num_channels(res, channel_base, channel_max) for res in resolutions]
+        self.fromrgb = Convolution(img_channels, widths[0], 1)
+        sizes = zip(widths, resolutions, strict=True)
+        self.stages = nn.ModuleList(
+            Stage(width, resolution=res, num_blocks=NUM_BLOCKS * len(widths)) for width, res in sizes
+        )
+        self.transitions = nn.ModuleList(map(transition, widths[:-1], widths[1:]))
+        self.basis = nn.Parameter(torch.randn(widths[-1], 4, 4) / 4)  # fan-in 16
+        self.linear = basis_linear(widths[-1], widths[-1] if c_dim else 1)
+        if c_dim:
+            self.embed = basis_linear(c_dim, widths[-1], gain=1 / math.sqrt(widths[-1]))
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
+        check_images(img, self.img_channels, self.resolution)
+        x = self.stages[0](self.fromrgb(img.to(torch.float32).contiguous(memory_format=torch.channels_last)))
+        for change, stage in zip(self.transitions, self.stages[1:], strict=True):
+            x = stage(change(downsample(x)))  # (N, channels, H/2, W/2)
+        x = self.linear((x.to(torch.float32) * self.basis).sum(dim=(2, 3)))
+        if not self.c_dim:
+            return x
+        labels = with_label(x.new_empty(len(x), 0), c, self.c_dim)
+        return (x * self.embed(labels)).sum(dim=1, keepdim=True)
