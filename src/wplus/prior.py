@@ -79,6 +79,10 @@ class Whitened:
         deviations = variances.clamp_min(_SMALLEST_VARIANCE * variances.mean()).sqrt()
         return Whitened(mean.to(w.dtype), (directions / deviations).to(w.dtype))
 
+    def to(self, like: Tensor) -> Whitened:
+        """The same on the device, and in the numbers, of a tensor."""
+        return Whitened(self.mean.to(like), self.basis.to(like))
+
     def coordinates(self, w: Tensor) -> Tensor:
         """w (..., w_dim) -> (..., w_dim), standard normal for samples of the prior."""
         return (F.leaky_relu(w, _INVERSE_SLOPE) - self.mean) @ self.basis

@@ -7,7 +7,7 @@ K - 1 the last of K; 0.5 is half way, by the path's own clock, between the first
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from wplus.interpolation.evenness import Perceptual
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.latents import SPACES, Space
 from wplus.prior import Whitened
+from wplus.progress import track
 
 
 def identity(t: Tensor) -> Tensor:
@@ -45,6 +46,8 @@ class Scene:
     batch_size: int = 16
     num_frames: int = 60
     """Of one transition, both its ends included: the frames whose steps a re-timed path makes even."""
+    progress: Callable[..., Iterator[Any]] = track
+    """Shows how far a path's search is, as `wplus.progress.track` does."""
 
     @functools.cached_property
     def whitened(self) -> Whitened:

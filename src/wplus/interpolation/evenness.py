@@ -57,9 +57,14 @@ class NeighbourDistances:
         self._last_key = features
 
     @property
+    def flat(self) -> Tensor:
+        """Distances of every frame to the next, float64 (frames - 1,)."""
+        return torch.cat(self._steps).double()
+
+    @property
     def steps(self) -> Tensor:
-        """Distances between neighbouring frames, float64 (transitions, steps_per_transition)."""
-        return torch.cat(self._steps).double().reshape(-1, self.steps_per_transition)
+        """The same as (transitions, steps_per_transition)."""
+        return self.flat.reshape(-1, self.steps_per_transition)
 
     @property
     def chords(self) -> Tensor:
