@@ -14,6 +14,7 @@ from wplus.models.encoders.small import SmallEncoder
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training import EncoderGame, GanGame, Recipe
+from wplus.training.augment import AdaptiveAugment
 from wplus.training.distributed import average_gradients, gathered, mean_over_ranks
 from wplus.training.encoder_recipe import encoder_recipe
 from wplus.training.game import Game
@@ -31,6 +32,7 @@ def adversarial_game() -> GanGame:
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         recipe=Recipe(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
+        augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
     )
 
 
