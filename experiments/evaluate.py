@@ -6,6 +6,8 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields
 
+HELD_OUT = "held_out"
+
 
 @entry_point("evaluate")
 def main(cfg: dict[str, Any]) -> float:
@@ -22,42 +24,54 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
     from rich import print as show
 
     import wplus
-    from wplus.evaluation.bench import Bench
-    from wplus.evaluation.images import Deferred
+    from wplus.evaluation.bench import Bench, NoModel
     from wplus.evaluation.measure import measure, report, table
     from wplus.files import ensure_folder
     from wplus.processes import is_first
     from wplus.tracking import Tracker
 
-    models = wplus.load(cfg["model"], device, needs=["generator"])
+    check(cfg)
+    models = NoModel() if cfg["model"] is None else wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
-    cfg["data"]["resolution"] = models.generator.resolution
-    images = {
-        split: Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
-    }
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
     record = record_fields(cfg)
     tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
     with tracking as tracker:
-        tracker.use_artifact(cfg["model"], name="model", kind="model")
-        bench = Bench(
-            models,
-            images[cfg["split"]],
-            images[HELD_OUT],
-            batch_size=cfg["batch_size"],
-            device=device,
-            seed=cfg["seed"],
-            output_dir=folder,
-            cache_dir=cfg["cache_dir"],
-            tracker=tracker,
-        )
+        if cfg["model"] is not None:
+            tracker.use_artifact(cfg["model"], name="model", kind="model")
+        computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
+        places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
+        bench = Bench(models, **images(cfg, models), **computing, **places)
         measurements = list(report(measure(bench, metrics), tracker))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
 
 
-HELD_OUT = "held_out"
+def check(cfg: dict[str, Any]) -> None:
+    """UserError when there is nothing to measure, or nothing to measure it by."""
+    from wplus.errors import UserError
+
+    if not cfg.get("metrics"):
+        raise UserError("metrics=[] measures nothing: name at least one, as in metrics=[fd].")
+    if cfg["model"] is None and cfg["generated"] is None:
+        raise UserError("There is nothing to measure: give model=FILE, or generated=FOLDER, or both.")
+
+
+def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
+    """The images of a bench, each set read when a metric first asks for it, at the generator's resolution."""
+    from wplus.data.chosen import chosen_images
+    from wplus.evaluation.images import Deferred
+
+    if cfg["model"] is not None:
+        cfg["data"]["resolution"] = models.generator.resolution
+    real, held_out = (
+        Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
+    )
+    policies = {"held_out": lambda: held_out, "resolution": cfg["data"]["resolution"], "fit": "refuse"}
+    samples = Deferred(lambda: chosen_images(cfg["generated"], channels=real.img_channels, **policies))
+    return {"real": real, "held_out": held_out, "samples": samples if cfg["generated"] is not None else None}
+
 
 if __name__ == "__main__":
     main()

@@ -8,9 +8,10 @@ import torch
 
 from wplus.checkpoint import Models
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench, check_images
+from wplus.evaluation.bench import Bench, NoModel, check_images
 from wplus.evaluation.images import Deferred
 from wplus.evaluation.passes import FeatureRows, Sampling
+from wplus.evaluation.sampler import generate
 
 
 def rows(whole_pass: Any, extractor: Any) -> torch.Tensor:
@@ -74,3 +75,33 @@ def test_too_few_and_unknown_are_refused(bench: Bench) -> None:
         bench.real_images(num=41)
     with pytest.raises(UserError, match="mirror=y .*none, x"):
         bench.real_images(mirror="y")
+
+
+# Images in the place of a generator's
+
+
+def test_given_images_stand_for_generated_ones_in_whatever_order(bench: Bench, extractor: Any) -> None:
+    made = generate(bench.models.generator, range(20), seed=0)
+    given = replace(bench, models=NoModel(), samples=type(bench.real)(made))
+    found = given.generated(50)
+    assert found.num == 20
+    assert found.protocol == {"samples": given.samples.fingerprint, "num_generated": 20}
+    ours, theirs = rows(bench.generated(20), extractor), rows(found, extractor)
+    torch.testing.assert_close(theirs, ours[torch.from_numpy(order_of(made))], atol=1e-6, rtol=0)
+    other = replace(given, samples=type(bench.real)(made[torch.randperm(20)]), batch_size=3)
+    torch.testing.assert_close(rows(other.generated(50), extractor), theirs, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rows(other.generated(7), extractor), theirs[:7], atol=1e-6, rtol=0)
+
+
+def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(bench: Bench) -> None:
+    given = replace(bench, models=NoModel(), samples=bench.real)
+    with pytest.raises(UserError, match="truncation_psi=0.5, .* is refused"):
+        given.generated(8, Sampling(truncation_psi=0.5))
+    with pytest.raises(UserError, match="needs the generator"):
+        given.labels([1])
+
+
+def test_given_images_of_another_size_are_refused(bench: Bench) -> None:
+    small = type(bench.real)(bench.real.images[:, :, :8, :8])
+    with pytest.raises(UserError, match="8 px with 3 channels and the data has 16 px"):
+        replace(bench, samples=small).real_images()

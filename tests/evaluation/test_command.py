@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from omegaconf import OmegaConf
 
 import wplus
 from wplus.checkpoint import Models
-from wplus.config import build
+from wplus.config import build, plain
+from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.measure import measure
 from wplus.images import save_png
@@ -49,6 +51,36 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
     assert (protocol["num_real"], protocol["num_generated"], protocol["weights"]) == (9, 10, "moving average")
     assert len(values["ppl_wend_effnet_lite0"]["interval"]) == 2
     assert "fd_effnet_lite0" in done.stdout
+
+
+def in_process(repository: Path, *overrides: str) -> float:
+    """What the command does once it is composed; a group's null is one no longer when the command sees it."""
+    spec = importlib.util.spec_from_file_location("evaluate", repository / "experiments" / "evaluate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
+        cfg = plain(compose("evaluate", ["tracking=local", "cache_dir=null", *overrides]))
+    return module.evaluate(cfg, torch.device("cpu"))
+
+
+def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
+    """Without any model; the very images of the data have no distance from it."""
+    for index in range(6):
+        save_png(tmp_path / "images" / f"{index}.png", torch.rand(3, 16, 16) * 2 - 1)
+    data = ["data=folder", f"data.path={tmp_path}/images", "data.resolution=16", "split=all"]
+    chosen = ["model=null", f"generated={tmp_path}/images", f"run_dir={tmp_path}/out", "metrics.fd.num_groups=0"]
+    assert in_process(repository, *data, *chosen) < 1e-4
+    values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
+    assert values["fd_effnet_lite0"]["protocol"]["num_generated"] == 6
+    with pytest.raises(UserError, match="needs the generator"):
+        in_process(repository, *data, *chosen[:-1], "metrics=[ppl_wend]")
+
+
+def test_nothing_to_measure_is_refused(repository: Path) -> None:
+    with pytest.raises(UserError, match="model=FILE, or generated=FOLDER"):
+        in_process(repository, "model=null", "run_dir=none")
+    with pytest.raises(UserError, match=r"metrics=\[\] measures nothing"):
+        in_process(repository, "model=none", "metrics=[]", "run_dir=none")
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -55,6 +55,15 @@ def test_equals_scipy(num: int) -> None:
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_set_of_one_point_repeated() -> None:
+    """No variance at all: the squared distance of the points."""
+    a, b = statistics_of(torch.ones(5, 3)), statistics_of(torch.full((5, 3), 3.0))
+    assert frechet_distance(a, b) == pytest.approx(12.0)
+    spread = gaussian(torch.ones(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
+    assert frechet_distance(a, spread) == pytest.approx(3.0)
+    assert frechet_distance(spread, a) == pytest.approx(3.0)
+
+
 def test_a_set_has_no_distance_from_itself() -> None:
     a = statistics_of(torch.randn(50, 20))
     assert 0 <= frechet_distance(a, a) < 1e-6
@@ -174,7 +183,7 @@ def test_the_jackknife_covers_the_spread_of_seeds(bench: Bench, extractor: Any) 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"num_generated": 5, "num_groups": 3}, "num_groups=3 does not fit num_generated=5"),
+        ({"num_generated": 5, "num_groups": 3}, "num_groups=3 does not fit 5 generated images"),
         ({"num_groups": 1}, "num_groups=1"),
         ({"num_groups": 0, "extrapolate": True}, "extrapolate=true needs groups"),
         ({"mirror": "y"}, "mirror=y .*none, x"),

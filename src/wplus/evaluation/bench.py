@@ -31,6 +31,7 @@ class Bench:
     models      .generator, .discriminator, .encoder, .fingerprint, .metadata (wplus.checkpoint.Models)
     real        the real images; may be `Deferred`, read when a metric first asks
     held_out    real images that the generator has not seen; may be `Deferred`
+    samples     images that stand for the generator's, made by whomever; may be `Deferred`
     progress    wraps long work, see `wplus.progress.track`
     output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
     cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
@@ -47,6 +48,7 @@ class Bench:
     output_dir: Path | None = None
     cache_dir: str | Path | None = None
     tracker: Tracker = field(default_factory=Tracker)
+    samples: Images | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -63,11 +65,15 @@ class Bench:
         return processes.gathered(rows, indices)
 
     def generated(self, num: int, sampling: Sampling = PLAIN) -> Pass:
-        """The pass over generated images 0 .. num-1; image i depends on the seed and i alone."""
+        """The pass over generated images 0 .. num-1; image i depends on the seed and i alone.
+
+        Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
+        """
         if num < 1:
             raise UserError(f"{num} generated images are not enough; at least 1 must be measured.")
         check_sampling(sampling)
-        return self._pass(("generated", num, sampling), lambda: Generated(self, num, sampling))
+        source = Generated if self.samples is None else Samples
+        return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 
     def real_images(self, *, num: int | None = None, mirror: str = "none") -> Pass:
         """The pass over the real images, in the order of their digests: no order of files changes anything.
@@ -127,6 +133,25 @@ class Generated:
         return generate(bench.models.generator, indices, sampling=self._sampling, **shared)
 
 
+class Samples:
+    """Given images in the place of generated ones, see `wplus.evaluation.passes.Source`."""
+
+    copies, key, description = 1, None, "Given images"
+
+    def __init__(self, bench: Bench, num: int, sampling: Sampling) -> None:
+        assert bench.samples is not None
+        if sampling != PLAIN:
+            options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
+            raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
+        self._images, self._device, self.num = bench.samples, bench.device, min(num, len(bench.samples))
+        self._order, _ = _by_digest(bench.samples.digests, self.num)
+        self.protocol = {"samples": bench.samples.fingerprint, "num_generated": self.num}
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) on the bench's device."""
+        return self._images.batch(self._order[numbers])[0].to(self._device)
+
+
 class Real:
     """Real images in the order of their digests, see `wplus.evaluation.passes.Source`."""
 
@@ -140,7 +165,7 @@ class Real:
         if not 1 <= self.num <= given:
             raise UserError(f"{self.num} real images cannot be measured: at least 1, at most the {given} given.")
         assert bench.real is not None
-        check_images(bench.models.generator, bench.real)
+        check_images(bench.models.generator if bench.samples is None else bench.samples, bench.real)
         self.copies = 2 if mirror == "x" else 1
         self._images, self._device = bench.real, bench.device
         self._order, ordered = _by_digest(bench.digests, self.num)
@@ -155,8 +180,17 @@ class Real:
         return images if self.copies == 1 else torch.stack([images, images.flip(3)], dim=1).flatten(0, 1)
 
 
+class NoModel:
+    """Stands in the place of models where only images are given: who asks for the generator is told so."""
+
+    discriminator = encoder = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError("One of these metrics needs the generator, not only its images: give model=FILE too.")
+
+
 def check_images(generator: Any, real: Images) -> None:
-    """UserError unless real and generated images have the same size and channels."""
+    """UserError unless real and generated images have the same size and channels; `generator` may be images too."""
     ours, theirs = (generator.resolution, generator.img_channels), (real.resolution, real.img_channels)
     if ours != theirs:
         raise UserError(

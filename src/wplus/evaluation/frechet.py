@@ -24,22 +24,25 @@ FLOOR_MEANING = "The same distance between two halves of the real images: what t
 
 
 class FrechetReference:
-    """One side of the distance, prepared: its mean and the root of its covariance are computed once."""
+    """One side of the distance, prepared: its mean and a root of its covariance are computed once."""
 
     def __init__(self, statistics: FeatureStatistics) -> None:
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
         values, vectors = torch.linalg.eigh(covariance)
-        self.root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+        # R (rank, dim) with R^T R the covariance. Directions without variance, of which few samples have many, are left
+        # out: what rounding makes of them would be the smaller half of the eigenvalues below.
+        kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
+        self.root = (vectors[:, kept] * values[kept].sqrt()).T
 
     def distance(self, statistics: FeatureStatistics) -> float:
         """|m1 - m2|^2 + tr(S1 + S2 - 2 sqrt(S1 S2)), the squared 2-Wasserstein distance of two Gaussians.
 
-        tr sqrt(S1 S2) = tr sqrt(R S2 R) with R the root of S1, and R S2 R is symmetric and positive: eigenvalues always
+        tr sqrt(S1 S2) = tr sqrt(R S2 R^T) with R^T R = S1, and R S2 R^T is symmetric and positive: its eigenvalues
         exist and are real, where a matrix square root of S1 S2 may fail or turn complex (Dowson & Landau 1982).
         """
         mean, covariance = statistics.mean.to(self.mean), statistics.covariance.to(self.root)
-        inner = self.root @ covariance @ self.root
+        inner = self.root @ covariance @ self.root.T
         trace_of_root = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp_min(0).sqrt().sum()
         squared = (self.mean - mean).square().sum() + self.trace + covariance.trace() - 2 * trace_of_root
         return max(float(squared), 0.0)
@@ -150,7 +153,9 @@ class FrechetDistance:
         real = bench.real_images(**self.real)
         if real.num < 4 * real.copies:
             raise UserError(f"A Fréchet distance of {real.num} real images is not possible: at least 4 are needed.")
-        return real, bench.generated(self.num_generated, self.sampling)
+        generated = bench.generated(self.num_generated, self.sampling)
+        _check_groups(self.num_groups, generated.num)
+        return real, generated
 
     def _requests(self, real: Pass, generated: Pass) -> tuple[Collected, Collected]:
         return (
@@ -160,12 +165,16 @@ class FrechetDistance:
 
 
 def _check(*, num_generated: int, num_groups: int, floor: str, extrapolate: bool) -> None:
-    if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
-        raise UserError(
-            f"num_groups={num_groups} does not fit num_generated={num_generated}: 0 groups (no interval), or from "
-            "2 groups with at least 2 images each."
-        )
+    _check_groups(num_groups, num_generated)
     if extrapolate and not num_groups:
         raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
     if floor not in ("none", "halves"):
         raise UserError(f"floor={floor} is not known; allowed are none, halves.")
+
+
+def _check_groups(num_groups: int, num_generated: int) -> None:
+    if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
+        raise UserError(
+            f"num_groups={num_groups} does not fit {num_generated} generated images: 0 groups (no interval), or from "
+            "2 groups with at least 2 images each."
+        )

@@ -19,8 +19,8 @@ from wplus.measurement import Measurement
 from wplus.tracking import Tracker
 
 Metric = Callable[[Bench], Iterator[Measurement]]
-_SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "num_samples",
-          "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
+_SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "samples",
+          "num_samples", "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
 
 
 def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement]:
@@ -28,7 +28,7 @@ def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement
 
     What several metrics share is part of the seconds of the first that needs it.
     """
-    if bench.models.generator is None:
+    if bench.samples is None and bench.models.generator is None:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
     for metric in metrics.values():
         if hasattr(metric, "plan"):
