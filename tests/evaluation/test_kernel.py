@@ -146,6 +146,14 @@ def test_where_libraries_differ():
     assert kernel_distances(real, generated).mean > 0
 
 
+def test_the_seed_draws_the_subsets_and_nothing_else():
+    real, generated = gaussian(60, 6), gaussian(50, 6, mean=0.3, seed=1)
+    first, again, other = (kernel_distances(real, generated, subset_size=10, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.subsets, again.subsets)
+    assert not torch.equal(first.subsets, other.subsets)
+    torch.testing.assert_close(first.without_group, other.without_group, rtol=1e-12, atol=1e-12)
+
+
 def test_blocks_change_nothing(monkeypatch):
     real, generated = gaussian(50, 6).float(), gaussian(40, 6, mean=0.3, seed=1).float()
     whole = kernel_distances(real, generated, num_subsets=5, subset_size=20)

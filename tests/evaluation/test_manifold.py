@@ -85,6 +85,7 @@ def test_identical_sets_in_which_images_repeat():
     assert precision_recall(features, features) == (1.0, 1.0)
     jittered = features * (1 + 1e-7 * torch.randn(features.shape))  # as batches of another size give them
     assert precision_recall(features, jittered) == (1.0, 1.0)
+    assert density_coverage(features, features) == (0.0, 0.0)  # open balls of radius 0, as in the authors' code
 
 
 def test_a_dropped_mode_is_seen_by_recall_and_coverage_and_not_by_precision():
