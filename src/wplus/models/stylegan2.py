@@ -376,7 +376,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block that halves the resolution; the first one also reads the image."""
+    """Residual block, or a plain one, that halves the resolution; the first one also reads the image."""
 
     def __init__(
         self,
@@ -385,24 +385,28 @@ class DiscriminatorBlock(nn.Module):
         *,
         resolution: int,
         img_channels: int,
+        is_residual: bool = True,
         conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.resolution, self.compute_dtype = resolution, torch.float32
+        gain = math.sqrt(0.5) if is_residual else 1.0
         if img_channels:
             self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True, conv_clamp=conv_clamp)
         self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True, conv_clamp=conv_clamp)
         self.conv1 = EqualizedConv2d(
-            in_channels, out_channels, 3, activate=True, down=2, gain=math.sqrt(0.5), conv_clamp=conv_clamp
+            in_channels, out_channels, 3, activate=True, down=2, gain=gain, conv_clamp=conv_clamp
         )
-        self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=math.sqrt(0.5))
+        if is_residual:
+            self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels or img_channels, H, W) -> (N, out_channels, H/2, W/2)."""
         x = x.to(self.compute_dtype)
         if hasattr(self, "fromrgb"):
             x = self.fromrgb(x)
-        return self.skip(x) + self.conv1(self.conv0(x))
+        y = self.conv1(self.conv0(x))
+        return self.skip(x) + y if hasattr(self, "skip") else y
 
 
 class DiscriminatorEpilogue(nn.Module):
@@ -427,7 +431,7 @@ class Discriminator(Network):
     """StyleGAN2's residual discriminator; with labels, the projection of StyleGAN2-ADA.
 
     Arguments as in `Generator`, and `mbstd_group_size`: images per group of the minibatch standard deviation, which
-    must divide the batch.
+    must divide the batch; `architecture`: resnet, or orig for blocks without a residual branch.
     """
 
     def __init__(
@@ -441,8 +445,11 @@ class Discriminator(Network):
         mbstd_group_size: int = 4,
         num_mapping_layers: int = 8,
         conv_clamp: float | None = None,
+        architecture: Literal["resnet", "orig"] = "resnet",
     ) -> None:
         super().__init__()
+        if architecture not in ("resnet", "orig"):
+            raise UserError(f"architecture={architecture} is not known; it must be resnet or orig.")
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
         self.block_resolutions = block_resolutions(resolution)[:0:-1]
         for res in self.block_resolutions:
@@ -451,6 +458,7 @@ class Discriminator(Network):
                 num_channels(res // 2, channel_base, channel_max),
                 resolution=res,
                 img_channels=img_channels if res == resolution else 0,
+                is_residual=architecture == "resnet",
                 conv_clamp=conv_clamp,
             )
             setattr(self, f"b{res}", block)

@@ -1,0 +1,123 @@
+"""Every number of StyleGAN2-ADA's presets, as composed from the configuration with model=stylegan2."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from wplus.config import CONFIG_FOLDER, build, plain
+from wplus.errors import UserError
+from wplus.models.stylegan2 import Discriminator, Generator
+from wplus.training.setup import Settings
+
+PUBLISHED = {
+    # resolution: batch, stddev group, channel base, learning rate, gamma, EMA kimg, ramp-up, mapping layers
+    ("stylegan2", 1024): (32, 4, 32768, 0.002, 10, 10, None, 8),
+    ("paper256", 256): (64, 8, 16384, 0.0025, 1, 20, None, 8),
+    ("paper512", 512): (64, 8, 32768, 0.0025, 0.5, 20, None, 8),
+    ("paper1024", 1024): (32, 4, 32768, 0.002, 2, 10, None, 8),
+    ("cifar", 32): (64, 32, 32768, 0.0025, 0.01, 500, 0.05, 2),
+    # the formulas of auto on one device: max(min(4096 // r, 32), ...), 0.0002 r^2 / batch, batch 10/32
+    ("auto", 256): (16, 4, 16384, 0.0025, 0.8192, 5, 0.05, 2),
+    ("auto", 512): (8, 4, 32768, 0.0025, 6.5536, 2.5, 0.05, 2),
+    ("auto", 1024): (4, 4, 32768, 0.002, 52.4288, 1.25, 0.05, 2),
+}
+NAMES = (
+    "batch_size", "mbstd_group_size", "channel_base", "lr_generator", "gamma", "ema_kimg", "ema_rampup",
+    "num_mapping_layers",
+)  # fmt: skip
+THE_SAME_FOR_ALL = {
+    "channel_max": 512,
+    "beta1": 0.0,
+    "beta2": 0.99,
+    "adam_eps": 1e-8,
+    "r1_interval": 16,
+    "pl_interval": 4,
+    "pl_weight": 2.0,
+    "pl_decay": 0.01,
+    "pl_batch_shrink": 2,
+    "style_mixing_prob": 0.9,
+}
+
+
+def settings(name: str, *overrides: str) -> Settings:
+    """What `train.py training=<name>` would train with."""
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = compose("train", [f"training={name}", "run_dir=x", *overrides])
+    cfg = {key: plain(cfg[key]) for key in ("model", "training")}
+    parts = build(cfg["model"])
+    chosen = build(cfg["training"]["preset"]) if cfg["training"]["preset"] else None
+    return Settings(
+        generator=parts["generator"],
+        discriminator=parts["discriminator"],
+        presets=[preset for preset in (parts["preset"], chosen) if preset is not None],
+        recipe=cfg["training"]["recipe"],
+        **parts["loss"],
+    )
+
+
+def values(name: str, resolution: int, *overrides: str) -> dict[str, Any]:
+    return {key: value for key, (value, _) in settings(name, *overrides).resolve(resolution).items()}
+
+
+@pytest.mark.parametrize(("preset", "expected"), PUBLISHED.items(), ids=lambda item: str(item[0]))
+def test_the_published_numbers(preset, expected):
+    found = values(*preset)
+    assert {name: found[name] for name in NAMES} == pytest.approx(dict(zip(NAMES, expected, strict=True)))
+    assert found["lr_discriminator"] == found["lr_generator"]
+    same = {name: found[name] for name in THE_SAME_FOR_ALL}
+    without = {"pl_weight": 0.0, "style_mixing_prob": 0.0} if preset[0] == "cifar" else {}
+    assert same == THE_SAME_FOR_ALL | without
+
+
+def test_a_batch_that_is_given_changes_nothing_else():
+    given = values("paper512", 512, "training.recipe.batch_size=16")
+    assert given == {**values("paper512", 512), "batch_size": 16}
+
+
+@pytest.mark.parametrize(("name", "architecture"), [("cifar", "orig"), ("paper256", "resnet"), ("auto", "resnet")])
+def test_the_networks_of_a_preset(name, architecture):
+    chosen = settings(name)
+    assert chosen.discriminator.keywords["architecture"] == architecture
+    assert (chosen.generator.keywords["z_dim"], chosen.generator.keywords["w_dim"]) == (512, 512)
+    assert chosen.generator.func is Generator
+
+
+# The discriminator that cifar asks for
+
+
+def small(architecture: str) -> Discriminator:
+    make = partial(Discriminator, resolution=16, channel_base=128, channel_max=16, mbstd_group_size=2)
+    return make(architecture=architecture)
+
+
+def test_without_residual_branches_the_gain_is_1():
+    """Without biases everything is homogeneous: with branches of weight 0 each of the two blocks gives 1/sqrt(2)."""
+    torch.manual_seed(0)
+    residual, plain_one = small("resnet"), small("orig")
+    assert not any("skip" in name for name in plain_one.state_dict())
+    state = residual.state_dict()
+    plain_one.load_state_dict({name: value for name, value in state.items() if "skip" not in name})
+    for name, parameter in residual.named_parameters():
+        if "skip" in name:
+            parameter.data.zero_()
+    images = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(plain_one(images) / 2, residual(images), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_reach_every_weight_of_it_twice():
+    network, images = small("orig"), torch.randn(4, 3, 16, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(network(images).sum(), images, create_graph=True)
+    gradient.square().sum().backward()
+    named = {name: p.grad for name, p in network.named_parameters() if name.endswith("weight")}
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in named.values())
+    assert Discriminator(**network.arguments).state_dict().keys() == network.state_dict().keys()
+
+
+def test_an_unknown_architecture_is_refused():
+    with pytest.raises(UserError, match=r"architecture=skip is not known; it must be resnet or orig\."):
+        small("skip")
