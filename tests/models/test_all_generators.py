@@ -20,6 +20,7 @@ from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
 from wplus.losses.regularisers import r1_penalty
+from wplus.models.growing import enlarge, set_lod, shrink
 from wplus.training import GanGame, Place, Settings, make_game
 
 RESOLUTION, CLASSES = 16, 3
@@ -28,12 +29,18 @@ STYLES = ["model.generator.z_dim=6", "model.generator.w_dim=6", "model.generator
 SMALL = {  # the overrides that make a family small
     "dcgan": ["model.generator.z_dim=6", *CHANNELS],
     "mlp_gan": ["model.generator.z_dim=6", "model.generator.width=16", "model.discriminator.width=8"],
+    "progan": ["model.generator.z_dim=6", *CHANNELS],
     "r3gan": ["model.generator.z_dim=6", *CHANNELS],
+    "stylegan1": [*STYLES, *CHANNELS],
     "stylegan2": [*STYLES, *CHANNELS],
 }
+GROWING = ("progan", "stylegan1")
 FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml"))
 each_family = pytest.mark.parametrize("family", FAMILIES)
 with_labels = pytest.mark.parametrize("c_dim", [0, CLASSES])
+
+
+FAST = {"start_resolution": 4, "stable_kimg": 0.002, "fade_kimg": 0.006}  # growth from 4 to 16 px in four steps
 
 
 @functools.cache
@@ -49,9 +56,14 @@ def images(c_dim: int) -> ImageSet:
     return ImageSet(pixels, labels, [f"{index}.png" for index in range(12)])
 
 
-def game(family: str, c_dim: int = 0, **recipe: Any) -> GanGame:
-    """The game that the command makes, small; noise and residual branches have a part in its images."""
+def game(family: str, c_dim: int = 0, *, lod: float = 0.0, **recipe: Any) -> GanGame:
+    """The game that the command makes, small; noise and residual branches have a part in its images.
+
+    Networks that grow are at `lod`, and in training grow fast.
+    """
     chosen = config(family)
+    if chosen["model"]["generator"]["_target_"].rsplit(".", 2)[1] in GROWING:
+        recipe = {**FAST, **recipe}
     parts = build(chosen["model"])
     settings = Settings(
         generator=parts["generator"],
@@ -61,7 +73,8 @@ def game(family: str, c_dim: int = 0, **recipe: Any) -> GanGame:
         **parts["loss"],
     )
     made, _ = make_game(images(c_dim), settings, place=Place(device=torch.device("cpu")))
-    for network in (made.generator, made.discriminator):
+    for network in (made.generator, made.discriminator, made.ema):
+        set_lod(network, lod)
         for name, parameter in network.named_parameters():
             if "noise_strength" in name or (parameter.dim() == 4 and not parameter.any()):
                 parameter.data.normal_(0.1, 0.1)
@@ -128,10 +141,14 @@ def test_the_discriminator(family, c_dim):
 @with_labels
 @each_family
 def test_a_gradient_reaches_every_parameter(family, c_dim):
+    """Of networks that grow: at one of their resolutions, or while it fades in."""
     made = game(family, c_dim)
     z, c = inputs(made.generator)
     noise = made.generator.synthesis.random_noise(4)
-    made.discriminator(made.generator.synthesis(made.generator.mapping(z, c), noise=noise), c).square().sum().backward()
+    for lod in (0.0, 0.5, 1.5) if family in GROWING else (0.0,):
+        set_lod(made.generator, lod), set_lod(made.discriminator, lod)
+        ws = made.generator.mapping(z, c)
+        made.discriminator(made.generator.synthesis(ws, noise=noise), c).square().sum().backward()
     for network in (made.generator, made.discriminator):
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
@@ -200,6 +217,26 @@ def test_two_steps_and_two_are_four(family):
         for a, b in zip(straight.ema.parameters(), game(family, CLASSES).ema.parameters(), strict=True)
     ]
     assert all(moved)
+
+
+@pytest.mark.parametrize("lod", [2.0, 1.5, 1.0, 0.5])
+@pytest.mark.parametrize("family", GROWING)
+def test_half_grown_networks(family, lod, tmp_path):
+    """Images keep their size, have the detail of what is in use, and a file knows how far a network has grown."""
+    made = game(family, lod=lod)
+    z, _ = inputs(made.ema)
+    images = made.ema(z)
+    assert images.shape == (4, 3, RESOLUTION, RESOLUTION)
+    size = 2 ** int(lod)
+    torch.testing.assert_close(enlarge(shrink(images, size), size), images)
+    loaded = wplus.load(wplus.save(tmp_path / "m.safetensors", generator=made.ema, discriminator=made.discriminator))
+    with torch.no_grad():
+        assert torch.equal(loaded.generator(z), images)
+        assert torch.equal(loaded.discriminator(images), made.discriminator(images))
+    finer = torch.randn(1, 3, RESOLUTION, RESOLUTION)
+    finer = finer - enlarge(shrink(finer, size), size)  # detail above what is in use means nothing to the discriminator
+    with torch.no_grad():
+        torch.testing.assert_close(made.discriminator(images + finer), made.discriminator(images), rtol=1e-3, atol=1e-4)
 
 
 @each_family

@@ -40,3 +40,20 @@ def test_r3gan(resolution, gamma, gamma_end, ema_kimg_end, batch):
     expected |= {"lr_generator": 2e-4, "lr_discriminator": 2e-4, "lr_end": 5e-5, "beta1": 0.0, "beta2": 0.9}
     expected |= {"beta2_end": 0.99, "ema_kimg": 0.0, "decay_kimg": 20_000, "ema_rampup": None}
     assert found == {**expected, "style_mixing_prob": 0.0, "pl_weight": 0.0}
+
+
+@pytest.mark.parametrize(("resolution", "batch"), [(8, 256), (16, 128), (32, 64), (64, 32), (1024, 32)])
+def test_progan(resolution, batch):
+    found = values("progan", resolution)
+    assert found["ema_kimg"] == pytest.approx(batch * 0.6928, rel=1e-3)  # 0.999 per step
+    expected = {"batch_size": batch, "lr_generator": 0.001, "lr_discriminator": 0.001, "beta1": 0.0, "beta2": 0.99}
+    expected |= {"start_resolution": 4, "stable_kimg": 600, "fade_kimg": 600, "n_critic": 1, "gp_weight": 10}
+    expected |= {"gamma": 0, "ema_rampup": None, "mbstd_group_size": 4, "style_mixing_prob": 0.0, "pl_weight": 0.0}
+    assert found == {**expected, "ema_kimg": found["ema_kimg"]}
+
+
+def test_stylegan1():
+    expected = {"batch_size": 32, "lr_generator": 0.001, "lr_discriminator": 0.001, "beta1": 0.0, "beta2": 0.99}
+    expected |= {"start_resolution": 8, "stable_kimg": 600, "fade_kimg": 600, "gamma": 10, "r1_interval": 1}
+    expected |= {"ema_kimg": 10, "ema_rampup": None, "mbstd_group_size": 4, "style_mixing_prob": 0.9, "pl_weight": 0}
+    assert values("stylegan1", 256) == {**expected, "num_mapping_layers": 8}

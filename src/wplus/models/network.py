@@ -21,6 +21,8 @@ class Network(nn.Module):
     """Whether it can be differentiated twice, as gradient penalties and path lengths need."""
     batch_norm: ClassVar[bool] = False
     """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
+    grows: ClassVar[bool] = False
+    """Whether training begins with a part of it (`wplus.models.growing`)."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

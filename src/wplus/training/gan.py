@@ -19,6 +19,7 @@ from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
 from wplus.training.game import Game
+from wplus.training.growth import growth_of
 from wplus.training.penalties import Pairs, active_penalties
 from wplus.training.randomness import Draw, micro_batches
 from wplus.training.recipe import Recipe
@@ -90,6 +91,9 @@ class GanGame(Game):
         self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
         self.recipe, self.num_micro = recipe, num_micro
         self.now = recipe  # at the clock of this step
+        self.growth = growth_of(type(generator), generator.resolution, recipe)
+        if self.growth is not None:
+            self.growth.apply([generator, discriminator, self.ema], 0)
         self.augment = augment or NoAugment()
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
@@ -112,6 +116,7 @@ class GanGame(Game):
     def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
         self._set_numbers(optimizers)
+        real = self._grow(real, optimizers)
         step = self.images_seen // self.batch_size
         for phase in self.phases():
             if step % phase.interval == 0:
@@ -148,6 +153,15 @@ class GanGame(Game):
         for loss in phase.losses(real, labels):
             loss.backward()
         self.guarded_step(phase.name, optimizer)
+
+    def _grow(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
+        """Set what is in use of networks that grow; the real images with as much detail."""
+        if self.growth is None:
+            return real
+        self.growth.apply([self.generator, self.discriminator, self.ema], self.images_seen)
+        self.growth.restart(optimizers, self.images_seen, self.batch_size)
+        self.means.add("train/lod", torch.tensor(self.growth.lod(self.images_seen)))
+        return self.growth.shown(real, self.images_seen)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -267,7 +281,7 @@ class GanGame(Game):
         generator, device = self.generator, self.device
         mix_from = None
         if float(torch.rand(())) < self.recipe.style_mixing_prob:  # a host-side draw: no wait for the device
-            mix_from = int(torch.randint(1, generator.num_ws, ()))
+            mix_from = int(torch.randint(1, getattr(generator, "num_active_ws", generator.num_ws), ()))
         index = torch.randint(len(self.labels), (num,), device=device)
         shape = (num, generator.img_channels, generator.resolution, generator.resolution)
         return Draw(
@@ -340,16 +354,17 @@ class GanGame(Game):
         With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1).
         """
         now = self.now
+        grown = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
         lazy = (now.pl_interval if now.pl_weight else None, now.r1_interval if self.lazy_penalties else None)
         shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
         return [
-            {"lr": lr * share, "betas": (now.beta1**share, now.beta2**share)}
+            {"lr": lr * share * grown, "betas": (now.beta1**share, now.beta2**share)}
             for lr, share in zip((now.lr_generator, now.lr_discriminator), shares, strict=True)
         ]
 
     def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """What the recipe says at this clock; where none of its numbers moves there is nothing to do."""
-        if self.recipe.decay_kimg is None:
+        if self.recipe.decay_kimg is None and self.growth is None:
             return
         self.now = self.recipe.at(self.images_seen)
         for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):

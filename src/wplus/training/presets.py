@@ -6,6 +6,8 @@ A preset is a function (resolution, batch size or None) -> name -> (value, why),
 
 from __future__ import annotations
 
+import math
+
 from wplus.training.recipe import Derived
 
 
@@ -70,4 +72,53 @@ def r3gan(resolution: int, batch_size: int | None) -> Derived:
         "ema_kimg_end": (ema_kimg_end, why),
         "ema_rampup": (None, "the half-life itself grows"),
         "decay_kimg": (20_000.0, why),
+    }
+
+
+def progan(resolution: int, batch_size: int | None) -> Derived:
+    """Karras et al. 2018, appendix A, and the authors' settings for 8 GPUs; one batch size for all resolutions."""
+    why = "ProGAN, appendix A.1"
+    batch = batch_size or _grown_batch(resolution)
+    return {
+        **_without_styles(),
+        **_growing(4, batch),
+        "n_critic": (1, why),
+        "gp_weight": (10.0, why),
+        "gamma": (0.0, "WGAN-GP's penalty in R1's place"),
+        "ema_kimg": (batch * math.log(0.5) / math.log(0.999) / 1000, "0.999 per step, appendix A.1"),
+    }
+
+
+def stylegan1(resolution: int, batch_size: int | None) -> Derived:
+    """Karras et al. 2019, appendix C, and the authors' settings for 8 GPUs; one batch size for all resolutions."""
+    why = "StyleGAN, appendix C"
+    return {
+        **_growing(min(8, resolution), batch_size or _grown_batch(resolution)),
+        "gamma": (10.0, why),
+        "r1_interval": (1, "in every step"),
+        "pl_weight": (0.0, "StyleGAN2's, not yet here"),
+        "style_mixing_prob": (0.9, why),
+        "ema_kimg": (10.0, "the authors' code"),
+        "num_mapping_layers": (8, why),
+    }
+
+
+def _grown_batch(resolution: int) -> int:
+    """The authors' batch at the highest resolution of the run; they take larger ones below it."""
+    return {8: 256, 16: 128, 32: 64}.get(resolution, 32)
+
+
+def _growing(start_resolution: int, batch: int) -> Derived:
+    """What ProGAN and StyleGAN have in common."""
+    return {
+        "batch_size": (batch, "the authors' at this resolution"),
+        "mbstd_group_size": (min(batch, 4), "4, or the batch where that is smaller"),
+        "lr_generator": (0.001, "more from 128 px on: times 1.5, 2, 3"),
+        "lr_discriminator": (0.001, "more from 128 px on: times 1.5, 2, 3"),
+        "beta1": (0.0, "as published"),
+        "beta2": (0.99, "as published"),
+        "ema_rampup": (None, "published without"),
+        "start_resolution": (start_resolution, "as published"),
+        "stable_kimg": (600.0, "as published"),
+        "fade_kimg": (600.0, "as published"),
     }

@@ -49,6 +49,11 @@ class Recipe:
     pl_decay: float = 0.01
     pl_batch_shrink: int = 2
     style_mixing_prob: float = 0.9
+    start_resolution: int | None = None
+    """Of networks that grow, as the two that follow."""
+    stable_kimg: float | None = None
+    """Thousands of images at each resolution before the next fades in."""
+    fade_kimg: float | None = None
     decay_kimg: float | None = None
     """Numbers that have an end below go there on a cosine over so many thousands of images; None: none moves."""
     gamma_end: float | None = None

@@ -1,0 +1,61 @@
+"""Networks that grow with training (ProGAN, Karras et al. 2018, section 2): how far, and what that does to images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Growth(nn.Module):
+    """How much of a network is in use, its level of detail `lod`: 0 is all of it, each 1 more halves the resolution.
+
+    Between two whole numbers the higher resolution fades in. It is a buffer, so that a file knows it too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("lod", torch.zeros(()))
+        self.value = 0.0  # the same on the host: reading the buffer would wait for the device
+        self.register_load_state_dict_post_hook(lambda module, _: module.set(float(module.lod)))
+
+    def set(self, lod: float) -> None:
+        """Use the network up to `lod`, at least 0."""
+        self.value = float(torch.tensor(lod, dtype=torch.float32))
+        self.lod.fill_(self.value)
+
+    @property
+    def level(self) -> int:
+        """Resolutions at the top that are not in use."""
+        return int(self.value)
+
+    @property
+    def share(self) -> float:
+        """What the resolution below still has of the image, from 0 to below 1."""
+        return self.value - self.level
+
+
+def set_lod(network: nn.Module, lod: float) -> None:
+    """Set the level of detail of every part of a network that grows."""
+    for module in network.modules():
+        if isinstance(module, Growth):
+            module.set(lod)
+
+
+def enlarge(images: Tensor, factor: int) -> Tensor:
+    """Every pixel `factor` times in both directions."""
+    return images if factor == 1 else F.interpolate(images, scale_factor=factor, mode="nearest")
+
+
+def shrink(images: Tensor, factor: int) -> Tensor:
+    """The means of squares of `factor` by `factor` pixels."""
+    return images if factor == 1 else F.avg_pool2d(images, factor)
+
+
+def at_lod(images: Tensor, lod: float) -> Tensor:
+    """Real images (N, C, H, W) with the detail that a generator has at `lod`, at their own size (ProGAN, figure 2)."""
+    level = int(lod)
+    small = shrink(images, 2**level)
+    if lod > level:
+        small = small.lerp(enlarge(shrink(small, 2), 2), lod - level)
+    return enlarge(small, 2**level)

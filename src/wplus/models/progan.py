@@ -1,0 +1,256 @@
+"""ProGAN (Karras et al., "Progressive Growing of GANs for Improved Quality, Stability, and Variation", 2018).
+
+Both networks, with the sizes of appendix A: table 2 at 1024 px. Where the paper's generator is conditional, so is this
+one; its discriminator takes labels as StyleGAN's does (one logit per class, the label's is chosen) and not by AC-GAN.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.models.growing import Growth, enlarge, shrink
+from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
+from wplus.models.network import Network
+from wplus.models.ops import conv2d
+from wplus.models.stylegan2 import block_resolutions, minibatch_stddev, num_channels
+from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
+
+# --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------
+
+
+class Dense(nn.Module):
+    """y = x (w gain lr_mul / sqrt(in))^T + b lr_mul, w ~ N(0, 1 / lr_mul^2) (equalised learning rate, section 4.1)."""
+
+    def __init__(
+        self, in_features: int, out_features: int, *, gain: float = 1.0, lr_mul: float = 1.0, activate: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.scale, self.lr_mul, self.activate = gain * lr_mul / math.sqrt(in_features), lr_mul, activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_features) -> (N, out_features)."""
+        y = F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
+        return leaky_relu(y) if self.activate else y
+
+
+class Conv(nn.Module):
+    """Convolution with equalised learning rate; with a bias, and a leaky ReLU of slope 0.2, unless told otherwise.
+
+    Twice the resolution comes before the convolution, half of it after: enlarging and averaging are linear, and from
+    128 px on the authors' code merges them with the convolution into one of the same result.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        gain: float = SQRT2,
+        bias: bool = True,
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.scale = gain / math.sqrt(in_channels * kernel_size**2)
+        self.activate, self.padding = activate, kernel_size // 2
+
+    def forward(self, x: Tensor, *, up: int = 1, down: int = 1) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H up / down, W up / down)."""
+        y = shrink(conv2d(enlarge(x, up), self.weight * self.scale, padding=self.padding), down)
+        y = y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+        return leaky_relu(y) if self.activate else y
+
+
+def blur(x: Tensor) -> Tensor:
+    """Low-pass filter [1, 2, 1] / 4 in both directions on every channel (StyleGAN, appendix C)."""
+    taps = x.new_tensor([1.0, 2.0, 1.0]) / 4
+    return conv2d(x, torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+
+def colours(growth: Growth, torgb: nn.ModuleList, features: list[Tensor]) -> Tensor:
+    """The image of the features (N, C, H, W) of each resolution in use, at the size of the whole network.
+
+    While a resolution fades in its image is mixed with that of the one below (figure 2b).
+    """
+    top = len(features) - 1
+    img = torgb[top](features[top])
+    if growth.share:
+        img = img.lerp(enlarge(torgb[top - 1](features[top - 1]), 2), growth.share)
+    return enlarge(img, 2**growth.level)
+
+
+# --- generator ------------------------------------------------------------------------------------------------------
+
+
+class FirstBlock(nn.Module):
+    """z -> 4x4 features."""
+
+    def __init__(self, in_features: int, channels: int) -> None:
+        super().__init__()
+        # Its bias is one per channel, which the authors add after the dense layer, whose gain they divide by 4.
+        self.weight = nn.Parameter(torch.randn(channels * 16, in_features))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.scale = SQRT2 / 4 / math.sqrt(in_features)
+        self.conv = Conv(channels, channels, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(N, in_features) -> (N, channels, 4, 4)."""
+        x = F.linear(z, self.weight * self.scale).unflatten(1, (-1, 4, 4)) + self.bias.view(1, -1, 1, 1)
+        x = normalize_second_moment(leaky_relu(x))
+        return normalize_second_moment(self.conv(x))
+
+
+class Block(nn.Module):
+    """Twice the resolution, two convolutions, each followed by pixel norm (section 4.2)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv0 = Conv(in_channels, out_channels, 3)
+        self.conv1 = Conv(out_channels, out_channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        x = normalize_second_moment(self.conv0(x, up=2))
+        return normalize_second_moment(self.conv1(x))
+
+
+class Synthesis(UnmappedSynthesis):
+    """z on the hypersphere -> a chain of blocks -> the colours of the highest in use."""
+
+    def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
+        super().__init__(w_dim=w_dim)
+        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)]
+        self.growth = Growth()
+        self.blocks = nn.ModuleList([FirstBlock(w_dim, widths[0]), *map(Block, widths[:-1], widths[1:])])
+        self.torgb = nn.ModuleList(Conv(width, img_channels, 1, gain=1.0, activate=False) for width in widths)
+
+    def paint(self, w: Tensor) -> Tensor:
+        """w (N, w_dim) -> images (N, C, H, W), not limited."""
+        x, features = normalize_second_moment(w), []
+        for block in self.blocks[: len(self.blocks) - self.growth.level]:
+            x = block(x)
+            features.append(x)
+        return colours(self.growth, self.torgb, features)
+
+
+class Generator(UnmappedGenerator):
+    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 16384 and 512."""
+
+    grows = True
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        z_dim: int = 512,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+    ) -> None:
+        super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
+        self.synthesis = Synthesis(
+            w_dim=self.w_dim,
+            resolution=resolution,
+            img_channels=img_channels,
+            channel_base=channel_base,
+            channel_max=channel_max,
+        )
+
+
+# --- discriminator --------------------------------------------------------------------------------------------------
+
+
+class DiscriminatorBlock(nn.Module):
+    """Two convolutions, half the resolution; StyleGAN blurs before the second (`blurs`)."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, blurs: bool) -> None:
+        super().__init__()
+        self.conv0 = Conv(in_channels, in_channels, 3)
+        self.conv1 = Conv(in_channels, out_channels, 3)
+        self.blurs = blurs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
+        x = self.conv0(x)
+        return self.conv1(blur(x) if self.blurs else x, down=2)
+
+
+class Epilogue(nn.Module):
+    """4x4 features -> one logit, or one per class, with the minibatch standard deviation (section 3)."""
+
+    def __init__(self, channels: int, hidden: int, *, num_logits: int, mbstd_group_size: int) -> None:
+        super().__init__()
+        self.mbstd_group_size = mbstd_group_size
+        self.conv = Conv(channels + 1, channels, 3)
+        self.dense = Dense(channels * 16, hidden, gain=SQRT2, activate=True)
+        self.out = Dense(hidden, num_logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, 4, 4) -> (N, num_logits)."""
+        x = minibatch_stddev(x, self.mbstd_group_size)
+        return self.out(self.dense(self.conv(x).flatten(1)))
+
+
+class Discriminator(Network):
+    """The generator's mirror image; with labels the logit of the label is chosen.
+
+    `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch (the paper's
+    is the whole batch, the authors' code takes 4).
+    """
+
+    grows = True
+    blurs = False
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        c_dim: int = 0,
+        img_channels: int = 3,
+        channel_base: int = 16384,
+        channel_max: int = 512,
+        mbstd_group_size: int = 4,
+    ) -> None:
+        super().__init__()
+        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
+        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)]
+        self.growth = Growth()
+        self.fromrgb = nn.ModuleList(Conv(img_channels, width, 1) for width in widths)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(wide, narrow, blurs=self.blurs)
+            for wide, narrow in zip(widths[1:], widths[:-1], strict=True)
+        )
+        self.epilogue = Epilogue(
+            widths[0],
+            num_channels(2, channel_base, channel_max),
+            num_logits=max(c_dim, 1),
+            mbstd_group_size=mbstd_group_size,
+        )
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
+        check_images(img, self.img_channels, self.resolution)
+        x = self.epilogue(self._features(img.to(torch.float32)))
+        if not self.c_dim:
+            return x
+        return (x * with_label(x.new_empty(len(x), 0), c, self.c_dim)).sum(dim=1, keepdim=True)
+
+    def _features(self, img: Tensor) -> Tensor:
+        """Images -> 4x4 features, from the highest resolution in use; figure 2b while that fades in."""
+        img = shrink(img, 2**self.growth.level)
+        top = len(self.blocks) - self.growth.level
+        x = self.fromrgb[top](img)
+        for index in range(top - 1, -1, -1):
+            x = self.blocks[index](x)
+            if index == top - 1 and self.growth.share:
+                x = x.lerp(self.fromrgb[index](shrink(img, 2)), self.growth.share)
+        return x

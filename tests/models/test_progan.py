@@ -1,0 +1,104 @@
+"""ProGAN's published sizes, its layers against their formulas, and how a resolution fades in."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wplus.models.growing import enlarge, set_lod, shrink
+from wplus.models.progan import Conv, Dense, Discriminator, Generator, blur
+
+SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
+
+
+def test_the_published_sizes():
+    """Table 2: 512 maps up to 32 px, then half at each doubling, 16 at 1024; 23.1 million weights in either network."""
+    with torch.device("meta"):
+        generator, discriminator = Generator(resolution=1024), Discriminator(resolution=1024)
+    assert [layer.weight.shape[1] for layer in generator.synthesis.torgb] == [512] * 4 + [256, 128, 64, 32, 16]
+    for network in (generator, discriminator):
+        last = network.synthesis.torgb[-1:] if network is generator else network.fromrgb[-1:]
+        unused = network.synthesis.torgb[:-1] if network is generator else network.fromrgb[:-1]
+        assert len(last) == 1
+        number = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in unused.parameters())
+        assert round(number / 1e6, 1) == 23.1
+
+
+def test_equalised_layers_are_their_formulas():
+    x = torch.randn(3, 5, 4, 4)
+    conv = Conv(5, 6, 3)
+    conv.bias.data.normal_()
+    y = F.conv2d(x, conv.weight * math.sqrt(2 / (5 * 9)), conv.bias, padding=1)
+    torch.testing.assert_close(conv(x), F.leaky_relu(y, 0.2))
+    dense = Dense(7, 2, gain=math.sqrt(2), lr_mul=0.01, activate=True)
+    assert dense.weight.std().item() == pytest.approx(100, rel=0.6)
+    dense.bias.data.normal_(0, 100)
+    y = torch.randn(4, 7)
+    expected = F.leaky_relu(y @ dense.weight.t() * (0.01 * math.sqrt(2 / 7)) + 0.01 * dense.bias, 0.2)
+    torch.testing.assert_close(dense(y), expected)
+
+
+def test_the_authors_merged_layers_are_the_same():
+    """From 128 px on they enlarge by a transposed convolution with a summed kernel, and average by a strided one."""
+    conv, x = Conv(5, 6, 3, activate=False), torch.randn(2, 5, 8, 8)
+    weight = F.pad(conv.weight * conv.scale, (1, 1, 1, 1))
+    summed = weight[:, :, 1:, 1:] + weight[:, :, :-1, 1:] + weight[:, :, 1:, :-1] + weight[:, :, :-1, :-1]
+    up = F.conv_transpose2d(x, summed.flip(2, 3).transpose(0, 1), stride=2, padding=1)
+    torch.testing.assert_close(conv(x, up=2), up, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(conv(x, down=2), F.conv2d(x, summed / 4, stride=2, padding=1), rtol=1e-4, atol=1e-5)
+
+
+def test_blur():
+    x = torch.zeros(1, 2, 5, 5)
+    x[:, :, 2, 2] = 16.0
+    assert blur(x)[0, 1, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+def test_features_lie_on_a_sphere():
+    """Pixel norm: every pixel's feature vector has the mean square 1; the length of z makes no difference."""
+    generator = Generator(z_dim=6, **SMALL)
+    seen: list[torch.Tensor] = []
+    for block in generator.synthesis.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    z = torch.randn(2, 6)
+    images = generator(z)
+    assert [x.shape[2] for x in seen] == [4, 8, 16]
+    for x in seen:
+        torch.testing.assert_close(x.square().mean(dim=1), torch.ones_like(x[:, 0]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(generator(3 * z), images, rtol=1e-4, atol=1e-5)
+
+
+def test_a_resolution_fades_in():
+    """Figure 2b, both networks: at the start of a fade they are what they were, at its end what they will be."""
+    generator, discriminator = Generator(z_dim=6, **SMALL), Discriminator(mbstd_group_size=1, **SMALL)
+    z, real = torch.randn(2, 6), torch.randn(2, 3, 16, 16)
+    images, logits = {}, {}
+    for lod in (1.0, 0.999999, 0.25, 0.0):
+        set_lod(generator, lod), set_lod(discriminator, lod)
+        images[lod], logits[lod] = generator(z), discriminator(real)
+    torch.testing.assert_close(images[0.999999], images[1.0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(logits[0.999999], logits[1.0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(images[0.25], 0.75 * images[0.0] + 0.25 * images[1.0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(images[1.0], images[0.0], atol=1e-2)
+    set_lod(discriminator, 0.25)
+    x = discriminator.blocks[1](discriminator.fromrgb[2](real))
+    x = 0.75 * x + 0.25 * discriminator.fromrgb[1](shrink(real, 2))
+    expected = discriminator.epilogue(discriminator.blocks[0](x))
+    torch.testing.assert_close(logits[0.25], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_half_grown_images_are_enlarged_pixels():
+    generator = Generator(z_dim=6, **SMALL)
+    set_lod(generator, 2.0)
+    images = generator(torch.randn(2, 6))
+    assert torch.equal(enlarge(images[:, :, ::4, ::4], 4), images)
+
+
+def test_the_logit_of_the_label_is_chosen():
+    discriminator = Discriminator(c_dim=3, mbstd_group_size=1, **SMALL)
+    images = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
+    logits = discriminator.epilogue(discriminator._features(images))[0]
+    torch.testing.assert_close(discriminator(images, torch.eye(3))[:, 0], logits)
