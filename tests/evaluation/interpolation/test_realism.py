@@ -122,3 +122,9 @@ def test_resamples_are_whole_pairs():
     weights = resamples(10, seed=1, num=50)
     assert (weights.sum(axis=1) == 10).all()
     assert np.array_equal(weights, resamples(10, seed=1, num=50))
+
+
+def test_few_pairs_still_give_numbers(real):
+    weights = resamples(3, seed=0, num=300)
+    assert 200 < len(weights) < 300  # one in nine has one pair alone
+    assert np.isfinite(PairKernel(torch.randn(3, 1, 5), real).distance(weights)).all()

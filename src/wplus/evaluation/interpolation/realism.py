@@ -98,9 +98,14 @@ class PairKernel:
 
 
 def resamples(num_pairs: int, *, seed: int, num: int = NUM_RESAMPLES) -> np.ndarray:
-    """(num, P): how often each pair is drawn in each bootstrap resample of the pairs; the same for every method."""
+    """(num, P): how often each pair is drawn in each bootstrap resample of the pairs; the same for every method.
+
+    Of very few pairs a resample may hold one alone, which has no other to be compared with; such ones are left out, so
+    that there may be fewer than `num`.
+    """
     rng = np.random.default_rng(seed)
-    return rng.multinomial(num_pairs, np.full(num_pairs, 1 / num_pairs), size=num).astype(np.float64)
+    drawn = rng.multinomial(num_pairs, np.full(num_pairs, 1 / num_pairs), size=num)
+    return drawn[(drawn > 0).sum(axis=1) > 1].astype(np.float64)
 
 
 # Fréchet distance
