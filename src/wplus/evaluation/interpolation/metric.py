@@ -27,7 +27,7 @@ from wplus.files import ensure_folder
 from wplus.images import to_float
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import Scene
-from wplus.interpolation.quality.critic import Critic
+from wplus.interpolation.quality.critic import Critic, company_of
 from wplus.interpolation.walk import Judges, Metric, even_positions
 from wplus.inversion.settings import claim, describe
 from wplus.latents import Space
@@ -167,7 +167,7 @@ class Interpolation:
         own = self.discriminator == "auto"
         network = bench.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
         digests = bench.held_out.digests  # type: ignore[union-attr]
-        company = network.b4.mbstd_group_size - 1
+        company = company_of(network)
         num = 0 if company == 0 else _NUM_REFERENCES // company * company or company
         rows = torch.from_numpy(np.lexsort(digests.T[::-1])[:num].copy())
         references = to_float(bench.held_out.batch(rows)[0].to(bench.device))  # type: ignore[union-attr]

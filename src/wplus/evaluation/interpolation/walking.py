@@ -140,14 +140,14 @@ def draw(path: Path, walks: Mapping[str, Walk], rows: Mapping[str, Mapping[str, 
 
 _IN_WORDS = (
     ("end_psnr_db", "ends {:.1f} dB"),
-    ("relative_ppl", "PPL/d {:.2f}"),
+    ("relative_ppl", "PPL/d {:.1f}"),
     ("tortuosity", "length/chord {:.2f}"),
     ("step_cv", "CV {:.2f}"),
-    ("turning_deg", "turns {:.0f} deg"),
+    ("turning_deg", "turns {:.0f}°"),
     ("third_person_", "third person {:.2f}"),
     ("distinctness", "off dissolve {:.2f}"),
-    ("logit_dip", "logit dip {:.2f}"),
-    ("prior_max", "prior {:.2f}"),
+    ("logit_dip", "logit dip {:.1f}"),
+    ("prior_max", "prior {:.3g}"),
 )
 
 
