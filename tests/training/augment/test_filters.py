@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from wplus.training.augment import filters
 from wplus.training.augment.filters import (
     DELAY,
     SYM2,
@@ -99,3 +100,11 @@ def test_matrices_of_bands_add_up_to_the_identity_on_any_size():
     for size in (8, 30):
         matrices = band_matrices(size, torch.float64, torch.device("cpu"))
         torch.testing.assert_close(matrices.sum(dim=0), torch.eye(size, dtype=torch.float64))
+
+
+def test_small_convolutions_do_what_the_matrices_do(monkeypatch):
+    images = torch.randn(2, 3, 12, 20, dtype=torch.float64)
+    fine = upsample2(images)
+    monkeypatch.setattr(filters, "MATRIX_PX", 0)
+    torch.testing.assert_close(upsample2(images), fine)
+    torch.testing.assert_close(downsample2(fine), images, rtol=0, atol=1e-11)

@@ -24,6 +24,7 @@ NUM_BANDS = 4  # [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi]
 
 DELAY = sum(n * tap for n, tap in enumerate(SYM6)) / sum(SYM6)  # samples by which the filter moves a slow signal, 5.1
 MARGIN = (len(SYM6) - 1) / 2  # pixels, both sides together, by which the upsampled samples exceed the image
+MATRIX_PX = 256  # up to here a product with a matrix is faster than small convolutions, ten times at 32 px on a CPU
 _PAD = len(SYM6) // 2 - 1  # pixels beyond the border that the kept samples need
 
 
@@ -32,18 +33,18 @@ def upsample2(x: Tensor) -> Tensor:
 
     Sample n lies at pixel (n - DELAY) / 2: some samples more than the image has, which `downsample2` needs.
     """
-    for axis in (3, 2):
-        padded = F.pad(x, [_PAD, _PAD, 0, 0] if axis == 3 else [0, 0, _PAD, _PAD], mode="reflect")
-        taps, crop = _taps(math.sqrt(2), axis, x), _along(axis, 2 * _PAD, 0)
-        x = F.conv_transpose2d(padded, taps, stride=_along(axis, 2, 1), padding=crop, groups=x.shape[1])
-    return x
+    if max(x.shape[2:]) > MATRIX_PX:
+        return _up(_up(x, axis=3), axis=2)
+    across, down = (_matrix("up", size, x.dtype, x.device) for size in (x.shape[3], x.shape[2]))
+    return down @ (x @ across.t())
 
 
 def downsample2(x: Tensor) -> Tensor:
     """The inverse of `upsample2`: (N, C, 2H + 10, 2W + 10) -> (N, C, H, W)."""
-    for axis in (3, 2):
-        x = F.conv2d(x, _taps(math.sqrt(0.5), axis, x), stride=_along(axis, 2, 1), groups=x.shape[1])
-    return x
+    if max(x.shape[2:]) > 2 * MATRIX_PX + 2 * _PAD:
+        return _down(_down(x, axis=3), axis=2)
+    across, down = (_matrix("down", size, x.dtype, x.device) for size in (x.shape[3], x.shape[2]))
+    return down @ (x @ across.t())
 
 
 def sample_positions(size: int, like: Tensor) -> Tensor:
@@ -51,21 +52,43 @@ def sample_positions(size: int, like: Tensor) -> Tensor:
     return (torch.arange(2 * size + 2 * _PAD, dtype=like.dtype, device=like.device) - DELAY) / 2
 
 
-def _along(axis: int, along: int, across: int) -> tuple[int, int]:
-    return (across, along) if axis == 3 else (along, across)
+def _up(x: Tensor, axis: int) -> Tensor:
+    channels = x.shape[1]
+    padded = F.pad(x, [_PAD, _PAD, 0, 0] if axis == 3 else [0, 0, _PAD, _PAD], mode="reflect")
+    phases = F.conv2d(padded, _phases(axis, channels, x.dtype, x.device), groups=channels)  # even, odd samples
+    return phases.unflatten(1, (channels, 2)).movedim(2, axis + 1).flatten(axis, axis + 1)
 
 
-def _taps(gain: float, axis: int, like: Tensor) -> Tensor:
-    return _kernel(gain, axis, like.shape[1], like.dtype, like.device)
+def _down(x: Tensor, axis: int) -> Tensor:
+    stride = (1, 2) if axis == 3 else (2, 1)
+    return F.conv2d(x, _taps(axis, x.shape[1], x.dtype, x.device), stride=stride, groups=x.shape[1])
+
+
+@lru_cache(maxsize=32)
+def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The filter as a matrix on a line of `size` samples: what it makes of each of them alone."""
+    with torch.inference_mode(False), torch.no_grad():  # inference tensors cannot be saved for a later backward pass
+        alone = torch.eye(size, dtype=torch.float64)[None, None]
+        matrix = _up(alone, axis=2) if direction == "up" else _down(alone, axis=2)
+        return matrix[0, 0].to(dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=64)
-def _kernel(gain: float, axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _taps(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(channels, 1, ...) for downsampling."""
+    return _weights([SYM6], math.sqrt(0.5), axis, channels).to(dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=64)
+def _phases(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(2 channels, 1, ...) for the even and the odd samples of upsampling."""
+    return _weights([SYM6[-2::-2], SYM6[::-2]], math.sqrt(2), axis, channels).to(dtype=dtype, device=device)
+
+
+def _weights(filters: list[tuple[float, ...]], gain: float, axis: int, channels: int) -> Tensor:
     with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
-        taps = torch.tensor(SYM6, dtype=torch.float64) * gain
-        shape = (channels, 1, 1, len(SYM6)) if axis == 3 else (channels, 1, len(SYM6), 1)
-        taps = taps if axis == 3 else taps.unsqueeze(1)
-        return taps.to(dtype=dtype, device=device).expand(shape).contiguous()
+        taps = torch.tensor(filters, dtype=torch.float64)[:, None] * gain
+        return taps.unsqueeze(2 if axis == 3 else 3).repeat(channels, 1, 1, 1)
 
 
 # --- bands ----------------------------------------------------------------------------------------------------------
