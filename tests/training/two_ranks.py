@@ -10,6 +10,7 @@ import torch.distributed as dist
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.pixel import L2
+from wplus.models import dcgan
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
@@ -33,6 +34,18 @@ def adversarial_game() -> GanGame:
         discriminator_loss=logistic_discriminator,
         recipe=Recipe(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
         augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
+    )
+
+
+def normalised_game() -> GanGame:
+    """Batch normalisation: every process has statistics of its own while it trains."""
+    size = {"resolution": 8, "channel_base": 64, "channel_max": 8}
+    return GanGame(
+        dcgan.Generator(z_dim=4, **size),
+        dcgan.Discriminator(**size),
+        generator_loss=nonsaturating_generator,
+        discriminator_loss=logistic_discriminator,
+        recipe=Recipe(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
     )
 
 
@@ -84,7 +97,7 @@ def main() -> None:
     torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
     torch.testing.assert_close(mean_over_ranks(torch.tensor(float(RANK))), torch.tensor(0.5))
     torch.testing.assert_close(gathered(torch.full((2, 1), float(RANK))), torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
-    for make in (adversarial_game, encoder_game):
+    for make in (adversarial_game, normalised_game, encoder_game):
         torch.manual_seed(0)
         assert_the_same_everywhere(play(make()))
     dist.destroy_process_group()

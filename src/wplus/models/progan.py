@@ -239,13 +239,13 @@ class Discriminator(Network):
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
         check_images(img, self.img_channels, self.resolution)
-        x = self.epilogue(self._features(img.to(torch.float32)))
+        x = self.epilogue(self.features(img.to(torch.float32)))
         if not self.c_dim:
             return x
         return (x * with_label(x.new_empty(len(x), 0), c, self.c_dim)).sum(dim=1, keepdim=True)
 
-    def _features(self, img: Tensor) -> Tensor:
-        """Images -> 4x4 features, from the highest resolution in use; figure 2b while that fades in."""
+    def features(self, img: Tensor) -> Tensor:
+        """Images -> (N, channels, 4, 4), each image for itself, from the highest resolution in use."""
         img = shrink(img, 2**self.growth.level)
         top = len(self.blocks) - self.growth.level
         x = self.fromrgb[top](img)

@@ -14,6 +14,7 @@ from torch import Tensor
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import Network
+from wplus.training.adam import adam_numbers, adams, set_numbers
 from wplus.training.augment import Drawn, NoAugment, Untouched
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
@@ -340,36 +341,18 @@ class GanGame(Game):
     # --- optimizers -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for either network, corrected for lazy regularisation (StyleGAN2, appendix B)."""
-        numbers, eps = self._adam_numbers(), self.recipe.adam_eps
-        networks = (self.generator, self.discriminator)
-        return [
-            torch.optim.Adam(network.parameters(), **chosen, eps=eps, fused=True)
-            for network, chosen in zip(networks, numbers, strict=True)
-        ]
+        """Of the generator and of the discriminator."""
+        return adams((self.generator, self.discriminator), self._adam_numbers(), self.recipe.adam_eps)
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
-        """lr and betas of the generator and of the discriminator at this moment.
-
-        With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1).
-        """
-        now = self.now
-        grown = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
-        lazy = (now.pl_interval if now.pl_weight else None, now.r1_interval if self.lazy_penalties else None)
-        shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
-        return [
-            {"lr": lr * share * grown, "betas": (now.beta1**share, now.beta2**share)}
-            for lr, share in zip((now.lr_generator, now.lr_discriminator), shares, strict=True)
-        ]
+        factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
+        return adam_numbers(self.now, lazy_penalties=self.lazy_penalties, factor=factor)
 
     def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """What the recipe says at this clock; where none of its numbers moves there is nothing to do."""
-        if self.recipe.decay_kimg is None and self.growth is None:
-            return
-        self.now = self.recipe.at(self.images_seen)
-        for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):
-            for group in optimizer.param_groups:
-                group.update(numbers)
+        if self.recipe.decay_kimg is not None or self.growth is not None:
+            self.now = self.recipe.at(self.images_seen)
+            set_numbers(optimizers, self._adam_numbers())
 
 
 def _described(loss: Callable[..., Tensor]) -> str:

@@ -1,0 +1,40 @@
+"""The game's optimizers: Adam for either network, corrected for lazy regularisation, moved by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from wplus.training.recipe import Recipe
+
+
+def adam_numbers(recipe: Recipe, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
+    """lr, times `factor`, and betas of the generator and of the discriminator.
+
+    With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1) (StyleGAN2,
+    appendix B).
+    """
+    lazy = (recipe.pl_interval if recipe.pl_weight else None, recipe.r1_interval if lazy_penalties else None)
+    shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
+    return [
+        {"lr": lr * share * factor, "betas": (recipe.beta1**share, recipe.beta2**share)}
+        for lr, share in zip((recipe.lr_generator, recipe.lr_discriminator), shares, strict=True)
+    ]
+
+
+def adams(networks: Sequence[nn.Module], numbers: Sequence[dict[str, Any]], eps: float) -> list[torch.optim.Optimizer]:
+    """One for each network; the fused ones know how to skip a step (`Game.guarded_step`)."""
+    return [
+        torch.optim.Adam(network.parameters(), **chosen, eps=eps, fused=True)
+        for network, chosen in zip(networks, numbers, strict=True)
+    ]
+
+
+def set_numbers(optimizers: Sequence[torch.optim.Optimizer], numbers: Sequence[dict[str, Any]]) -> None:
+    """Replace lr and betas of optimizers at work."""
+    for optimizer, chosen in zip(optimizers, numbers, strict=True):
+        for group in optimizer.param_groups:
+            group.update(chosen)
