@@ -122,8 +122,8 @@ class GanGame(Game):
         for phase in self.phases():
             if step % phase.interval == 0:
                 self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        self._update_average()
         self._share_batch_statistics()
+        self._update_average()
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
             self.means.add(name, value)
