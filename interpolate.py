@@ -16,9 +16,10 @@ OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps",
 def main(cfg: dict[str, Any]) -> float:
     """Returns the unevenness of the steps (coefficient of variation) of the first path, for sweeps."""
     from functools import partial
+    from pathlib import Path
 
     import wplus
-    from wplus.commands import invert_files
+    from wplus.commands import invert_files, weight_deltas
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
     from wplus.inputs import read_inputs
@@ -35,8 +36,11 @@ def main(cfg: dict[str, Any]) -> float:
         **{key: cfg[key] for key in ("fit", "seed", "label")},
     )  # fmt: skip
     latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
+    tuned = Path(cfg["deltas"] or folder / "inversion" / "deltas")
+    deltas = weight_deltas(latents, names, tuned, fingerprint=models.fingerprint)
     judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
-    chosen = {"paths": paths, "perceptual": perceptual, **judging, **{key: cfg[key] for key in OPTIONS}}
+    chosen = {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
+    chosen |= {key: cfg[key] for key in OPTIONS}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         films = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)

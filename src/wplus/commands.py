@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from wplus.data import ImageSet, read_image
@@ -25,12 +26,30 @@ def invert_files(
 ) -> list[Path]:
     """Latent files of image files, in a folder of inversions that the same command again finds and continues.
 
-    `fit` is that of `wplus.data.read_image`; `inverting` are the arguments of `FolderInversion`.
+    `fit` is that of `wplus.data.read_image`, a warning says which images fit=crop cuts; `inverting` are the arguments
+    of `FolderInversion`.
     """
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     pixels = torch.stack([read_image(file, fit=fit, **size) for file in files])
+    if fit == "crop":
+        _warn_of_cropping(files)
     invert_folder(ImageSet(pixels, None, list(names)), models=models, output_dir=output_dir, **inverting)
     return [output_dir / "latents" / f"{name}.safetensors" for name in output_names(names)]
+
+
+def _warn_of_cropping(files: Sequence[str]) -> None:
+    cut = [file for file in files if not _is_square(file)]
+    if cut:
+        warnings.warn(
+            f"{len(cut)} of {len(files)} image(s) are not square and are cropped to their centre ({', '.join(cut)}): "
+            "fit=pad keeps all of them, with white beside it.",
+            stacklevel=3,
+        )
+
+
+def _is_square(file: str) -> bool:
+    with Image.open(file) as image:
+        return image.width == image.height
 
 
 def codes_of(models: Any, invert: Callable[..., Any], *, space: Space, **shared: Any) -> Callable[[Tensor], Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.interpolation.tuned import Delta
 from wplus.latents import LIFTS, SPACES, Latent, Space, ws_of
 
 
@@ -27,6 +28,8 @@ class KeyPoints:
     """(K, c_dim), needed in z and z+ only: past the mapping network a code carries its label."""
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
+    deltas: tuple[Delta | None, ...] | None = None
+    """What pivotal tuning added to the generator for each, None where nothing; or None for all."""
     closed: bool = False
     """Whether they are a loop: the last is the first once more."""
 
@@ -47,6 +50,7 @@ def key_points(
     names: Sequence[str],
     space: str = "auto",
     noise: str = "auto",
+    deltas: Sequence[Delta | None] | None = None,
     closed: bool = False,
 ) -> KeyPoints:
     """Bring latents to one space.
@@ -56,15 +60,18 @@ def key_points(
     `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
     (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
     some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
-    `closed`: the first comes once more after the last.
+    `deltas`: for each latent the weight delta that it was tuned with, or None. `closed`: the first comes once more
+    after the last.
     """
+    deltas = None if deltas is None or not any(deltas) else tuple(deltas)
     if closed:
         latents, names = [*latents, latents[0]], [*names, names[0]]
+        deltas = None if deltas is None else (*deltas, deltas[0])
     space = _common_space(latents) if space == "auto" else space
     if space not in SPACES:
         raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
     codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
-    points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise), closed=closed)
+    points = KeyPoints(codes, space, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
     return _with_mapping_inputs(points, latents) if space in ("z", "z+") else points
 
 

@@ -12,6 +12,7 @@ from wplus import geometry
 from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, along
 from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.tuned import TunedSynthesis
 from wplus.latents import to_ws
 
 
@@ -35,12 +36,14 @@ def render_batch(generator: Any, points: KeyPoints, curve: Curve, t: Tensor) -> 
 def pictures(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:
     """Images (T, C, H, W) of codes (T, *shape) of the points' space, differentiable in the codes.
 
-    `clock` (T,) in [0, K-1] is where labels (in z and z+) and noise are. Labels go straight from one to the next. Noise
-    maps go along the great circle: they have an rms of one, which a straight line would shrink to 0.71 half way and so
-    smooth the picture there.
+    `clock` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
+    from one to the next. Noise maps go along the great circle: they have an rms of one, which a straight line would
+    shrink to 0.71 half way and so smooth the picture there.
     """
     noise = None if points.noise is None else [_noise_at(layer, clock) for layer in points.noise]
-    return generator.synthesis(styles(generator, points, codes, clock), noise_mode="const", noise=noise)
+    tuned = points.deltas is not None
+    synthesis = TunedSynthesis(generator, points.deltas, clock) if tuned else generator.synthesis
+    return synthesis(styles(generator, points, codes, clock), noise_mode="const", noise=noise)
 
 
 def styles(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:

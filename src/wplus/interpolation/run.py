@@ -22,7 +22,6 @@ from wplus.interpolation.transitions import measure_walks, walks_along
 from wplus.interpolation.walk import Judges, Metric
 from wplus.latents import Latent
 from wplus.losses.image_pair import ImageDistance
-from wplus.prior import Whitened
 from wplus.progress import bar
 from wplus.tracking import Tracker
 from wplus.video import film_writers
@@ -76,6 +75,7 @@ def interpolate(
     tracker: Tracker | None = None,
     space: str = "auto",
     noise: str = "auto",
+    deltas: Sequence[Any] | None = None,
     loop: bool = False,
     num_frames: int = 60,
     alpha: str = "b_at_one",
@@ -91,7 +91,8 @@ def interpolate(
     paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`, by default to none.
 
     `paths` join the latents (wplus.interpolation.curve), by the names that they are shown under; `perceptual` measures
-    the steps (wplus.losses.perceptual); `space` and `noise` are those of `key_points`, `alpha` that of `timeline`;
+    the steps (wplus.losses.perceptual); `space`, `noise` and `deltas` are those of `key_points`, `alpha` is that of
+    `timeline`;
     `loop` returns to the first latent: the film ends a frame before it, to be played over and over; the strip shows
     `num_columns` frames of each transition; `walk_metrics` say more of each transition, by `identity` who is in its
     pictures (wplus.interpolation.walk); `writing` are the options of `film_writers`: fps, upscale, frames.
@@ -99,7 +100,7 @@ def interpolate(
     names = tuple(names or (f"point {index}" for index in range(len(latents))))
     t = timeline(len(latents) + loop, num_frames, alpha=alpha)
     generator = models.generator
-    points = key_points(latents, generator, names=names, space=space, noise=noise, closed=loop)
+    points = key_points(latents, generator, names=names, space=space, noise=noise, deltas=deltas, closed=loop)
     points = points.to(generator.mapping.w_avg.device)
     _check(paths, points)
     scene = Scene(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
@@ -168,9 +169,8 @@ def _judged(
     """The film with what the metrics say of its transitions, each taken from its first key point to its second."""
     if not metrics:
         return film
-    device, whitened = points.codes.device, Whitened.of(scene.generator)
-    identity = None if identity is None else identity.to(device)
-    judges = Judges(scene.perceptual, identity, whitened=whitened, batch_size=scene.batch_size)
+    identity = None if identity is None else identity.to(points.codes.device)
+    judges = Judges(scene.perceptual, identity, whitened=scene.whitened, batch_size=scene.batch_size)
     rows = measure_walks(walks_along(points, scene, path=path, curve=curve), metrics, judges)
     provenance = {} if identity is None else {"identity": dict(identity.provenance)}
     ordered = rows if film.parameter == "t" else rows[::-1]
@@ -218,6 +218,7 @@ def _protocol(models: Any, points: KeyPoints, *, path: str, perceptual: Any, **o
         **options,
         "key_points": list(points.names),
         "loop": points.closed,
+        "generator_weights": "its own" if points.deltas is None else "tuned for the key points, straight between them",
     }
 
 

@@ -81,7 +81,9 @@ def flipped(points: KeyPoints) -> KeyPoints:
     """The same key points from the last to the first."""
     noise = None if points.noise is None else tuple(layer.flip(0) for layer in points.noise)
     labels = None if points.labels is None else points.labels.flip(0)
-    return replace(points, codes=points.codes.flip(0), names=points.names[::-1], noise=noise, labels=labels)
+    deltas = None if points.deltas is None else points.deltas[::-1]
+    turned = {"noise": noise, "labels": labels, "deltas": deltas}
+    return replace(points, codes=points.codes.flip(0), names=points.names[::-1], **turned)
 
 
 def _render(points: KeyPoints, scene: Scene, curve: Curve, t: Tensor) -> Tensor:
