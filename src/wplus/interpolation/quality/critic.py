@@ -27,7 +27,7 @@ class Critic:
         if discriminator.c_dim:
             raise UserError(
                 "The discriminator is conditional, and frames between two images have no class: leave it out "
-                "(discriminator=null), or give one that was trained without labels."
+                "(discriminator=none), or give one that was trained without labels."
             )
         self.discriminator, self.fingerprint = discriminator, fingerprint(discriminator)
         self.company = discriminator.b4.mbstd_group_size - 1
