@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
+from wplus.images import to_float, to_uint8
 from wplus.interpolation.walk import Judges, Walk
 from wplus.losses.pixel import psnr
 
 
 def fidelity(walk: Walk, judges: Judges) -> dict[str, float]:
     """Means over the two ends against the real images: the perceptual distance, under its name, and the PSNR.
+
+    The ends are taken as they are stored, clipped and rounded to 8 bits, as in the table of a folder of inversions.
 
     - `end_<net>`: perceptual distance, 0 where the end is the image.
     - `end_psnr_db`: 10 log10(2^2 / mse), the range being 2, that of [-1, 1]; capped at 100 dB. (GAN inversion papers
@@ -20,7 +21,7 @@ def fidelity(walk: Walk, judges: Judges) -> dict[str, float]:
     if walk.targets is None:
         return {}
     targets = walk.targets.to(walk.images)
-    ends = [torch.stack([maps[0], maps[-1]]) for maps in walk.features]
-    distances = judges.distances(ends, judges.features(targets))
-    decibels = psnr(walk.images[[0, -1]], targets)
+    ends = to_float(to_uint8(walk.images[[0, -1]])).to(walk.images)
+    distances = judges.distances(judges.features(ends), judges.features(targets))
+    decibels = psnr(ends, targets)
     return {f"end_{judges.perceptual.name}": float(distances.mean()), "end_psnr_db": float(decibels.double().mean())}
