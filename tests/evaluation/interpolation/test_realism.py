@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from wplus.evaluation import gram
 from wplus.evaluation.frechet import frechet_distance
+from wplus.evaluation.interpolation import realism as realism_module
 from wplus.evaluation.interpolation.realism import (
     PairFrechet,
     PairKernel,
@@ -44,6 +47,30 @@ def test_kernel_distance_against_loops(real):
     frames = torch.randn(7, 3, 5)
     found = PairKernel(frames, real).distance(ones(7))
     assert found[0] == pytest.approx(slow_distance(frames.double().numpy(), real.rows.numpy()))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers how many numbers the largest tensor has that is made meanwhile."""
+
+    num = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, tuple | list) else [made]:
+            self.num = max(self.num, each.numel() if isinstance(each, torch.Tensor) else 0)
+        return made
+
+
+def test_no_matrix_of_all_pairs_of_real_images_is_made(monkeypatch):
+    """Of 50,000 it would have 20 GB."""
+    for module in (gram, realism_module):
+        monkeypatch.setattr(module, "BLOCK", 16)
+    with Largest() as largest:
+        real = RealFeatures(torch.randn(200, 5))
+        frames = torch.randn(40, 3, 5)
+        PairKernel(frames, real)
+        real.holds(frames.flatten(0, 1))
+    assert 1000 <= largest.num <= 120 * 120
 
 
 def test_weights_are_pairs_left_out(real):

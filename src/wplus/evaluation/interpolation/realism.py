@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.evaluation.gram import Sweep
+from wplus.evaluation.gram import BLOCK, Sweep
+from wplus.evaluation.kernel import KernelSums
 from wplus.evaluation.manifold import NeighbourSquares
+from wplus.evaluation.passes import Progress
 from wplus.evaluation.statistics import FeatureStatistics, jackknife_interval
 from wplus.intervals import Mean
+from wplus.progress import silent
 
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
@@ -47,26 +50,37 @@ def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
 
 
 class RealFeatures:
-    """One side of the distances, prepared once: real features (R, dim)."""
+    """One side of the distances, prepared once: real features (R, dim). No matrix of all their pairs is held."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, *, device: torch.device | str = "cpu", progress: Progress = silent) -> None:
         self.rows = rows.double()
         self.statistics = FeatureStatistics.empty(rows.shape[1])
         self.statistics.add(rows)
-        kernel = _kernel(self.rows, self.rows)
-        num = len(rows)
-        self.self_similarity = float((kernel.sum() - kernel.diagonal().sum()) / (num * (num - 1)))
-        self.squared_radii = Sweep(lambda: rows).ask(NeighbourSquares(_NEIGHBOURS)).value
+        pairs, num = Sweep(lambda: rows, device=device, progress=progress), len(rows)
+        everything = torch.ones(1, num, dtype=torch.float64)
+        similarity = pairs.ask(KernelSums("all once", everything, everything))
+        radii = pairs.ask(NeighbourSquares(_NEIGHBOURS))
+        self.self_similarity = float(similarity.value) / (num * (num - 1))
+        self.squared_radii = radii.value
 
     def holds(self, features: Tensor) -> Tensor:
         """Which of the features (N, dim) lie in the ball of a real one to its third neighbour: (N,) bool.
 
-        That share is the precision of Kynkaanniemi et al. 2019 (arXiv:1904.06991).
+        That share is the precision of Kynkäänniemi et al. 2019 (arXiv:1904.06991).
         """
         centre = self.rows.mean(dim=0)  # what is common to all would cost digits
-        x, y = features.double() - centre, self.rows - centre
-        squares = x.square().sum(dim=1, keepdim=True) + y.square().sum(dim=1) - 2 * x @ y.T
-        return (squares <= self.squared_radii).any(dim=1)
+        y = self.rows - centre
+        lengths = y.square().sum(dim=1)
+
+        def inside(x: Tensor) -> Tensor:
+            squares = x.square().sum(dim=1, keepdim=True) + lengths - 2 * x @ y.T
+            return (squares <= self.squared_radii).any(dim=1)
+
+        return torch.cat([inside(part.double() - centre) for part in features.split(BLOCK)])
+
+    def similarity(self, features: Tensor) -> Tensor:
+        """Mean kernel of each of the features (N, dim) with all real ones: (N,) float64."""
+        return torch.cat([_kernel(part.double(), self.rows).mean(dim=1) for part in features.split(BLOCK)])
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -87,7 +101,7 @@ class PairKernel:
         flat = features.double().flatten(0, 1)
         blocks = _kernel(flat, flat).view(num, frames, num, frames).mean(dim=(1, 3))
         self.between = (blocks - blocks.diagonal().diag()).numpy()
-        self.to_real = _kernel(flat, real.rows).mean(dim=1).view(num, frames).mean(dim=1).numpy()
+        self.to_real = real.similarity(flat).view(num, frames).mean(dim=1).numpy()
         self.real = real.self_similarity
 
     def distance(self, weights: np.ndarray) -> np.ndarray:
