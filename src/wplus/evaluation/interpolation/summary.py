@@ -70,7 +70,9 @@ def summarise(
     weights = resamples(len(results), seed=seed)
     sets = {method: realism(_frames(results, method), real, weights=weights, extractor=extractor) for method in methods}
     strata = {stratum: {pair.name for pair in pairs.pairs if pair.stratum == stratum} for stratum in STRATA}
-    tested = [column for columns in shown(rows[baseline][next(iter(results))]).values() for column in columns]
+    # A pair may lack a column that others have.
+    own = dict.fromkeys(name for row in rows[baseline].values() for name in row)
+    tested = [column for columns in shown(own).values() for column in columns]
     return Summary(
         rows=rows,
         means={method: means(rows[method], seed=seed) | sets[method].values for method in methods},
