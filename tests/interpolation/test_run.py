@@ -11,10 +11,12 @@ from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import path_name
-from wplus.interpolation.paths import lerp, slerp
+from wplus.interpolation.paths import lerp, slerp, whitened
+from wplus.interpolation.quality.prior import prior
 from wplus.interpolation.run import Film, _compared, interpolate, table
 from wplus.latents import Latent, synthesize
 from wplus.models.stylegan2 import Generator
+from wplus.prior import Whitened
 from wplus.tracking import Sink, Tracker
 
 
@@ -81,6 +83,19 @@ def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.M
     assert entry["value"] == film.values["step_cv"]
     assert entry["protocol"]["distance"] == "mean_colour"
     assert entry["protocol"]["path"] == "slerp"
+
+
+def test_the_prior_is_measured_once(
+    models: Models, perceptual: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = []
+    original = Whitened.of
+    monkeypatch.setattr(Whitened, "of", lambda generator, **options: measured.append(1) or original(generator))
+    paths, options = {"one": whitened, "other": whitened}, {"num_frames": 3, "space": "w"}
+    films = interpolate(models, latents(models, 2), paths=paths, perceptual=perceptual, output_dir=tmp_path,
+                        walk_metrics={"prior": prior}, **options)  # fmt: skip
+    assert films["one"].values["prior_max"] == films["other"].values["prior_max"] > 0
+    assert measured == [1]
 
 
 def test_distances_are_those_of_the_frames(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.interpolation.walking import Walker
 from wplus.evaluation.measure import measure
 from wplus.interpolation.curve import in_spaces
-from wplus.interpolation.paths import lerp, slerp
+from wplus.interpolation.paths import lerp, slerp, whitened
 from wplus.interpolation.quality.critic import logit
 from wplus.interpolation.quality.drift import drift
 from wplus.interpolation.quality.fidelity import fidelity
@@ -32,6 +32,7 @@ from wplus.inversion.store import output_names
 from wplus.latents import Latent, save_latent
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Discriminator
+from wplus.prior import Whitened
 from wplus.progress import silent
 
 NUM_PAIRS = 6
@@ -186,6 +187,14 @@ def test_a_fixed_list_and_latents_that_are_lifted(bench, make, latents, tmp_path
     lifted = again["interpolation/w+_slerp/end_psnr_db"].value
     assert lifted == pytest.approx(first["interpolation/w_slerp/end_psnr_db"].value, rel=1e-5)
     assert not (tmp_path / "again" / "interpolation" / "inversions").exists()
+
+
+def test_the_prior_is_measured_once(bench, make, latents, monkeypatch):
+    measured = []
+    original = Whitened.of
+    monkeypatch.setattr(Whitened, "of", lambda generator, **options: measured.append(1) or original(generator))
+    run(bench, make(methods=["w_whitened"], paths={"whitened": whitened}, pictures="none", latents=latents))
+    assert measured == [1]
 
 
 def test_latents_of_another_space_or_missing(bench, make, latents):

@@ -22,7 +22,7 @@ from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pair
 from wplus.evaluation.interpolation.realism import RealFeatures
 from wplus.evaluation.interpolation.summary import Summary, summarise
 from wplus.evaluation.interpolation.walking import PairResult, Walker
-from wplus.evaluation.passes import Collected, FeatureRows
+from wplus.evaluation.passes import Collected, FeatureRows, Pass
 from wplus.files import ensure_folder
 from wplus.images import to_float
 from wplus.interpolation.curve import Path as LatentPath
@@ -34,7 +34,6 @@ from wplus.latents import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.measurement import Measurement
 from wplus.methods import PAIRED_CELLS, paired_cells
-from wplus.prior import Whitened
 from wplus.processes import all_agree, is_first
 from wplus.progress import silent
 
@@ -122,7 +121,7 @@ class Interpolation:
         check_images(bench.models.generator, bench.held_out)
         if self.pairs != DRAW:
             read_pairs(self.pairs, bench.held_out)
-        self._real(bench)
+        self._features(bench)
 
     def __call__(self, bench: Bench) -> Iterator[Measurement]:
         """Yield the numbers that the tables show, of every method; every number there is goes into the folder."""
@@ -136,7 +135,8 @@ class Interpolation:
         all_agree(True)
         found = given or self._inverted(bench, pairs, folder)
         results = self._results(bench, pairs, folder, found, critic)
-        real = RealFeatures(self._real(bench).value.rows)
+        rows = self._features(bench).value.rows
+        real = RealFeatures(rows, device=bench.device, progress=bench.progress)
         summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline,
                             t=even_positions(self.num_frames), seed=bench.seed)  # fmt: skip
         if is_first():
@@ -146,9 +146,12 @@ class Interpolation:
 
     # What a comparison needs
 
-    def _real(self, bench: Bench) -> Collected:
+    def _real(self, bench: Bench) -> Pass:
         num = None if self.num_real is None else min(self.num_real, len(bench.real))  # type: ignore[arg-type]
-        return bench.real_images(num=num).collect(self.extractor, FeatureRows())
+        return bench.real_images(num=num)
+
+    def _features(self, bench: Bench) -> Collected:
+        return self._real(bench).collect(self.extractor, FeatureRows())
 
     def _pairs(self, bench: Bench, folder: Path) -> PairList:
         if self.pairs != DRAW:
@@ -185,7 +188,7 @@ class Interpolation:
             "px": bench.models.generator.resolution,
             "num_frames": self.num_frames,
             "frames_per_bin": self.frames_per_bin,
-            "num_real": self._real(bench)._pass.num,
+            "num_real": self._real(bench).num,
             "noise": "stored, the same in every frame",
             "methods": {method.name: described(method.path) for method in self.methods},
             "walk_metrics": {name: described(metric) for name, metric in self.metrics.items()},
@@ -232,14 +235,14 @@ class Interpolation:
     def _walker(self, bench: Bench, ends: end_points.Ends, critic: Critic | None) -> Walker:
         generator = bench.models.generator
         perceptual = self.perceptual.to(bench.device)
+        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames, progress=silent)
         judges = Judges(
             perceptual=perceptual,
             identity=None if self.identity is None else self.identity.to(bench.device),
             critic=critic,
-            whitened=Whitened.of(generator),
+            whitened=scene.whitened,
             batch_size=bench.batch_size,
         )
-        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames, progress=silent)
         return Walker(
             self.methods, scene=scene, judges=judges, metrics=self.metrics, ends=ends,
             extractor=self.extractor.to(bench.device), frames_per_bin=self.frames_per_bin,
