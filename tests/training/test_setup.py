@@ -86,8 +86,14 @@ def test_nonsense_is_refused_before_data_is_read():
     model = {"generator": settings().generator, "discriminator": partial(Batched), "preset": auto, "loss": {}}
     loss = {"generator_loss": critic_generator, "discriminator_loss": wasserstein_discriminator}
     choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
-    with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the discriminator's|normalises"):
+    with pytest.raises(
+        UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_setup normalises"
+    ):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **choices)
+    model["discriminator"] = settings().discriminator
+    growing = {**choices, "recipe": {"stable_kimg": 2.0}}
+    with pytest.raises(UserError, match=r"^stable_kimg=2 has no effect: stylegan2 does not grow"):
+        gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **growing)
     with pytest.raises(UserError, match=r"needs a choice of model, such as model=stylegan2\.$"):
         gan_training(data=data, model=None, loss=None, **choices)
 

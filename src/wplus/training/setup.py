@@ -18,6 +18,7 @@ from wplus.training.augment import NoAugment
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
+from wplus.training.growth import growth_of
 from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived, Recipe, check_number, resolve
@@ -25,6 +26,7 @@ from wplus.training.samples import SampleView, View
 
 Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
 Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
+LARGEST = 1024  # resolution: what is refused there is refused everywhere
 BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
 
 
@@ -183,6 +185,7 @@ class Settings:
         recipe = self.recipe_of(numbers)
         classes = [part.func for part in self._networks]
         check_fit(*classes, recipe, active_penalties(self.penalties, recipe))
+        growth_of(classes[0], LARGEST, recipe)
         check_micro_batches(classes, num_micro(numbers, place.world_size, micro_batch_size))
 
     @property
