@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor
 
 import wplus
@@ -35,7 +36,9 @@ SMALL = {  # the overrides that make a family small
     "stylegan2": [*STYLES, *CHANNELS],
 }
 GROWING = ("progan", "stylegan1")
+NORMALISED = ("dcgan",)
 FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml"))
+LOSSES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
 each_family = pytest.mark.parametrize("family", FAMILIES)
 with_labels = pytest.mark.parametrize("c_dim", [0, CLASSES])
 
@@ -56,10 +59,10 @@ def images(c_dim: int) -> ImageSet:
     return ImageSet(pixels, labels, [f"{index}.png" for index in range(12)])
 
 
-def game(family: str, c_dim: int = 0, *, lod: float = 0.0, **recipe: Any) -> GanGame:
+def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **recipe: Any) -> GanGame:
     """The game that the command makes, small; noise and residual branches have a part in its images.
 
-    Networks that grow are at `lod`, and in training grow fast.
+    Networks that grow are at `lod`, and in training grow fast. `loss` None is the family's own.
     """
     chosen = config(family)
     if chosen["model"]["generator"]["_target_"].rsplit(".", 2)[1] in GROWING:
@@ -70,7 +73,7 @@ def game(family: str, c_dim: int = 0, *, lod: float = 0.0, **recipe: Any) -> Gan
         discriminator=parts["discriminator"],
         presets=[parts["preset"]],
         recipe={**chosen["training"]["recipe"], "batch_size": 4, **recipe},
-        **parts["loss"],
+        **(parts["loss"] if loss is None else build(plain(OmegaConf.load(LOSSES[loss])))),
     )
     made, _ = make_game(images(c_dim), settings, place=Place(device=torch.device("cpu")))
     for network in (made.generator, made.discriminator, made.ema):
@@ -237,6 +240,28 @@ def test_half_grown_networks(family, lod, tmp_path):
     finer = finer - enlarge(shrink(finer, size), size)  # detail above what is in use means nothing to the discriminator
     with torch.no_grad():
         torch.testing.assert_close(made.discriminator(images + finer), made.discriminator(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+@each_family
+def test_every_loss_with_every_family(family, loss):
+    """Three steps with labels; or a refusal that says why."""
+    if loss == "wgan_gp" and family in NORMALISED:
+        with pytest.raises(
+            UserError, match=r"gradient_penalty \(gp_weight=10\) is refused: .* normalises over the batch"
+        ):
+            game(family, CLASSES, loss=loss)
+        return
+    made = game(family, CLASSES, loss=loss)
+    before = [p.detach().clone() for p in made.parameters()]
+    play(made, 3, made.configure_optimizers())
+    assert made.skipped.tolist() == [0, 0]
+    assert all(tensor.isfinite().all() for tensor in made.state_dict().values())
+    for network in ("generator", "discriminator"):
+        names = [name for name, _ in made.named_parameters() if name.startswith(network)]
+        old = dict(zip([name for name, _ in made.named_parameters()], before, strict=True))
+        new = dict(made.named_parameters())
+        assert sum(not torch.equal(old[name], new[name]) for name in names) > len(names) / 3, network
 
 
 @each_family

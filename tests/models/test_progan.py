@@ -100,5 +100,5 @@ def test_half_grown_images_are_enlarged_pixels():
 def test_the_logit_of_the_label_is_chosen():
     discriminator = Discriminator(c_dim=3, mbstd_group_size=1, **SMALL)
     images = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
-    logits = discriminator.epilogue(discriminator._features(images))[0]
+    logits = discriminator.epilogue(discriminator.features(images))[0]
     torch.testing.assert_close(discriminator(images, torch.eye(3))[:, 0], logits)

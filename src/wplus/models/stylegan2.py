@@ -211,7 +211,7 @@ class SynthesisBlock(nn.Module):
         """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
         if x is None:
             # Channels last from here on: convolutions, and the passes between them, are faster for it.
-            x = self.const.expand(len(ws[0]), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            x = self.const.expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
         x = x.to(self.compute_dtype)
         for layer, w, layer_noise in zip(self.layers, ws, noise, strict=False):
             x = layer(x, w, layer_noise)
@@ -275,7 +275,7 @@ class SynthesisNetwork(nn.Module):
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
-        layer_noise = iter(noise if noise is not None else self._noise(noise_mode, len(ws)))
+        layer_noise = iter(noise if noise is not None else self._noise(noise_mode, ws.shape[0]))
         styles = ws.to(torch.float32).unbind(dim=1)
         x, img, first = None, None, 0
         for block in self.blocks:
@@ -477,10 +477,19 @@ class Discriminator(Network):
             raise UserError(
                 f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {str(expected)[1:]}."
             )
-        x = img.contiguous(memory_format=torch.channels_last)
-        for res in self.block_resolutions:
-            x = getattr(self, f"b{res}")(x)
-        x = self.b4(x)
+        x = self.epilogue(self.features(img))
         if not self.c_dim:
             return x
         return (x * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
+
+    def features(self, img: Tensor) -> Tensor:
+        """Images -> (N, channels, 4, 4), each image for itself."""
+        x = img.contiguous(memory_format=torch.channels_last)
+        for res in self.block_resolutions:
+            x = getattr(self, f"b{res}")(x)
+        return x
+
+    @property
+    def epilogue(self) -> DiscriminatorEpilogue:
+        """From features to logits, where the images of a group meet."""
+        return self.b4

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.interpolation.quality.critic import Critic, logit
+from wplus.interpolation.quality.critic import Critic, company_of, logit
 from wplus.models.stylegan2 import Discriminator
 
 
@@ -50,3 +51,18 @@ def test_what_cannot_be_asked(ways, judges):
         Critic(discriminator(c_dim=2), torch.randn(3, 3, 8, 8))
     with pytest.raises(UserError, match="multiple"):
         Critic(discriminator(), torch.randn(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize("family", ["dcgan", "progan", "stylegan1", "r3gan", "mlp_gan"])
+def test_the_discriminators_of_all_families(family):
+    """An image's logit is the same alone and in a batch."""
+    module = importlib.import_module(f"wplus.models.{family}")
+    size = {"width": 8} if family == "mlp_gan" else {"channel_base": 64, "channel_max": 8}
+    net = module.Discriminator(resolution=8, **size).eval()
+    critic = Critic(net, torch.randn(6, 3, 8, 8))
+    images = torch.randn(3, 3, 8, 8)
+    together = critic.logits(images)
+    assert together.shape == (3,)
+    torch.testing.assert_close(torch.cat([critic.logits(one[None]) for one in images]), together, rtol=1e-4, atol=1e-5)
+    if company_of(net) == 0:
+        torch.testing.assert_close(net(images)[:, 0].double(), together)

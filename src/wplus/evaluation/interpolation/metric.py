@@ -278,5 +278,6 @@ def _file_names(pairs: PairList) -> list[str]:
 
 def _interval_kind(name: str) -> str:
     if name.startswith("fd_"):
-        return "95 %, jackknife over 10 groups of pairs"
-    return "95 %, percentile bootstrap over pairs"
+        return "95 %, jackknife over 10 groups of pairs, the real images as given"
+    of_sets = name.startswith(("kd_", "precision_"))
+    return "95 %, percentile bootstrap over pairs" + (", the real images as given" if of_sets else "")

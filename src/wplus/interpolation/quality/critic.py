@@ -12,10 +12,15 @@ from wplus.errors import UserError
 from wplus.interpolation.walk import Judges, Walk
 
 
-class Critic:
-    """Logits of a StyleGAN2 discriminator that do not depend on the batch.
+def company_of(discriminator: Any) -> int:
+    """Images whose company decides an image's logit: the others of its group of the minibatch standard deviation."""
+    return discriminator.arguments.get("mbstd_group_size", 1) - 1
 
-    Such a discriminator looks at groups: its last block appends the standard deviation over a group's images
+
+class Critic:
+    """Logits of a discriminator that do not depend on the batch.
+
+    One of ProGAN or StyleGAN looks at groups: its last block appends the standard deviation over a group's images
     (minibatch standard deviation, Karras et al. 2018, section 3), so an image's logit depends on its neighbours, and a
     batch of nearly equal frames looks like a collapsed generator. Here every image gets the same company, real images
     that stay the same: each image forms a group with `mbstd_group_size` - 1 of them, in turn with every such set of
@@ -30,7 +35,7 @@ class Critic:
                 "(discriminator=none), or give one that was trained without labels."
             )
         self.discriminator, self.fingerprint = discriminator, fingerprint(discriminator)
-        self.company = discriminator.b4.mbstd_group_size - 1
+        self.company = company_of(discriminator)
         if self.company and (len(references) == 0 or len(references) % self.company):
             raise UserError(
                 f"{len(references)} reference images cannot keep a discriminator company in sets of {self.company}: "
@@ -41,21 +46,18 @@ class Critic:
     @torch.no_grad()
     def logits(self, images: Tensor, *, batch_size: int = 64) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> (N,) float64 on the CPU; high is real."""
-        parts = [self._logits(self._before_epilogue(batch)) for batch in images.split(batch_size)]
+        parts = [self._logits(batch) for batch in images.split(batch_size)]
         return torch.cat(parts).double().cpu()
 
     @torch.no_grad()
     def _before_epilogue(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> features (N, channels, 4, 4)."""
-        x = images.contiguous(memory_format=torch.channels_last)
-        for res in self.discriminator.block_resolutions:
-            x = getattr(self.discriminator, f"b{res}")(x)
-        return x.float()
+        return self.discriminator.features(images).float()
 
-    def _logits(self, x: Tensor) -> Tensor:
-        epilogue = self.discriminator.b4
+    def _logits(self, images: Tensor) -> Tensor:
         if self.references is None:
-            return epilogue(x)[:, 0]
+            return self.discriminator(images)[:, 0]
+        x, epilogue = self._before_epilogue(images), self.discriminator.epilogue
         total = x.new_zeros(len(x))
         sets = self.references.split(self.company)
         for company in sets:
