@@ -144,6 +144,12 @@ def test_one_table_one_picture_per_pair(bench, make, tmp_path):
     assert mean.protocol["num_pairs"] == NUM_PAIRS
     assert mean.protocol["distance"] == "blurred"
 
+    # What the intervals of sets of frames leave out, and why two tables need not agree.
+    as_given = {name: "real images as given" in each.protocol["interval"] for name, each in found.items()}
+    of_sets = [name for name, given in as_given.items() if given]
+    assert of_sets == [name for name in found if name.split("/")[2].startswith(("kd_", "precision_"))] != []
+    assert "differences take all pairs: relative_ppl." in (folder / "table.md").read_text()
+
     # The paired difference is that of the rows.
     first, other = ({row["pair"]: float(row["tortuosity"]) for row in rows if row["method"] == method}
                     for method in ("z_slerp", "w_slerp"))  # fmt: skip

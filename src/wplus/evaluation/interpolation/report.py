@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.methods import DISSOLVE
 from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
-from wplus.evaluation.interpolation.summary import Summary
+from wplus.evaluation.interpolation.summary import TRIMMED, Summary
 from wplus.files import atomic_write, write_json
 from wplus.intervals import Mean
 from wplus.methods import markdown_means, markdown_tests
@@ -49,9 +49,16 @@ def markdown(summary: Summary) -> str:
     for heading, columns in shown(names).items():
         parts += [f"### {heading}", markdown_means(summary.means, columns)]
         tests = markdown_tests(summary.paired, summary.baseline, columns)
-        parts += [tests] if tests else []
+        parts += [tests, _trimmed(columns)] if tests else []
     parts += [_by_stratum(summary, columns) for columns in [_main(shown(names))] if columns]
     return "\n".join(parts)
+
+
+def _trimmed(columns: Iterable[str]) -> str:
+    """Why a difference of two means is not the mean difference of the pairs, where that is so."""
+    names = ", ".join(name for name in columns if name.startswith(TRIMMED))
+    sentence = "Means leave out the pairs below the 1st and above the 99th percentile, differences take all pairs"
+    return f"{sentence}: {names}.\n" if names else ""
 
 
 def _main(tables: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, tuple[str, str]]:
