@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
@@ -49,7 +50,7 @@ def test_the_average_has_the_statistics_of_the_generator(game, make_images):
 
 
 def test_without_a_half_life_the_average_is_the_generator(game, make_images):
-    game.recipe = Recipe(**{**game.recipe.__dict__, "ema_kimg": 0.0})
+    game.now = dataclasses.replace(game.recipe, ema_kimg=0.0)
     game.run_step(*Batches(make_images(), 4).at(0), optimizers=game.configure_optimizers())
     for ours, theirs in zip(game.ema.parameters(), game.generator.parameters(), strict=True):
         assert torch.equal(ours, theirs)
