@@ -105,6 +105,16 @@ def test_results_are_kept_for_their_images_and_extractor(tmp_path):
     assert (seen.num_begun, again.num_begun, other.num_begun) == (1, 0, 1)
 
 
+def test_what_another_process_lacks_is_computed_by_all(tmp_path, monkeypatch):
+    """Or one would begin a pass that the others never come to."""
+    kept = Kept(str(tmp_path), {"data": "a"}, {"extractor": "b"})
+    rows, seen = torch.randn(9, 3), Seen()
+    _ = Sweep(lambda: rows, kept=kept).ask(Seen()).value
+    monkeypatch.setattr(gram, "all_agree", lambda found: False)
+    assert Sweep(lambda: rows, kept=kept).ask(seen).value.shape == (9, 9)
+    assert seen.num_begun == 1
+
+
 def test_metrics_of_one_bench_share_their_sweeps(bench, extractor):
     real, generated = bench.real_images(), bench.generated(20)
     one, two = (sweeps(bench, extractor, real, generated) for _ in range(2))

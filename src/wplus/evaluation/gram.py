@@ -18,7 +18,7 @@ from torch import Tensor
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.cache import load_arrays, save_arrays
 from wplus.evaluation.passes import Collected, FeatureRows, Pass, Progress
-from wplus.processes import is_first
+from wplus.processes import all_agree, is_first
 from wplus.progress import silent
 
 BLOCK = 1024  # vectors of either set in a block, which is 8 MB of float64
@@ -135,8 +135,12 @@ class Sweep:
                 self._kept.save(request.statistic.key, request.found)
 
     def _recall(self, request: Asked) -> bool:
-        request.found = None if self._kept is None else self._kept.load(request.statistic.key)
-        request.done = request.found is not None
+        """Where it was kept for every process: a sweep may start a pass that all of them have to take part in."""
+        if self._kept is None:
+            return False
+        found = self._kept.load(request.statistic.key)
+        request.done = all_agree(found is not None)
+        request.found = found if request.done else None
         return request.done
 
     def _go_through(self, requests: list[Asked]) -> None:
