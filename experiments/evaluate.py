@@ -25,7 +25,7 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
 
     import wplus
     from wplus.evaluation.bench import Bench, NoModel
-    from wplus.evaluation.measure import measure, report, table
+    from wplus.evaluation.measure import measured, report, table
     from wplus.files import ensure_folder
     from wplus.processes import is_first
     from wplus.tracking import Tracker
@@ -42,7 +42,7 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
         bench = Bench(models, **images(cfg, models), **computing, **places)
-        measurements = list(report(measure(bench, metrics), tracker))
+        measurements = list(report(measured(bench, metrics), tracker))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value

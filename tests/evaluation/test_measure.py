@@ -12,7 +12,7 @@ from rich.console import Console
 from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.measure import measure, report, table
+from wplus.evaluation.measure import measure, measured, report, table
 from wplus.measurement import Measurement
 from wplus.tracking import Sink, Tracker
 
@@ -62,11 +62,59 @@ def test_report_logs_each_measurement_and_a_table() -> None:
             self.values[key] = [dict(zip(columns, row, strict=True)) for row in rows]
 
     recorder, made = Recorder(), [Measurement("fd", 1.5, {"seed": 0}, (1.0, 2.0)), Measurement("ppl", 2.5)]
-    stream = report(made, Tracker([recorder]))
+    stream = report([made[:1], made[1:]], Tracker([recorder]))
     assert next(stream) is made[0]
+    assert next(stream) is made[1]
     assert recorder.values == {"fd": {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": ""}}
-    assert list(stream) == made[1:]
+    assert list(stream) == []
     assert [row["low"] for row in recorder.values["evaluation/metrics"]] == [1.0, None]
+
+
+class Writes(Sink):
+    """Which names each summary has."""
+
+    def __init__(self) -> None:
+        self.names: list[list[str]] = []
+
+    def summary(self, values: dict[str, Any]) -> None:
+        self.names.append(list(values))
+
+
+def test_the_numbers_of_a_metric_are_written_together(bench: Bench) -> None:
+    def many(bench: Bench, *, group: str) -> Iterator[Measurement]:
+        yield from (Measurement(f"{group}{index}", 1.0) for index in range(3))
+
+    writes = Writes()
+    metrics = {group: functools.partial(many, group=group) for group in "ab"}
+    assert len(list(report(measured(bench, metrics), Tracker([writes])))) == 6
+    assert writes.names == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
+
+
+def test_what_came_before_an_error_is_written(bench: Bench) -> None:
+    def broken(bench: Bench) -> Iterator[Measurement]:
+        yield Measurement("first", 1.0)
+        raise RuntimeError("stop")
+
+    writes = Writes()
+    with pytest.raises(RuntimeError, match="stop"):
+        list(report(measured(bench, {"a": broken}), Tracker([writes])))
+    assert writes.names == [["first"]]
+
+
+def test_seconds_are_those_of_the_metric_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+
+    def slow(bench: Bench) -> Iterator[Measurement]:
+        for name in ("first", "second"):
+            clock[0] += 2.0
+            yield Measurement(name, 1.0)
+
+    seconds = []
+    for measurement in measure(bench, {"a": slow, "b": slow}):
+        clock[0] += 100.0  # somebody writes it down
+        seconds.append(measurement.protocol["seconds"])
+    assert seconds == [2.0, 4.0, 2.0, 4.0]
 
 
 def test_an_empty_batch_is_refused(models: Models) -> None:
@@ -89,3 +137,24 @@ def test_the_table_shows_value_interval_and_protocol() -> None:
     console.print(table([Measurement("fd_net", 12.3456, {"extractor": "net", "num_real": 40}, (11.0, 13.5))]))
     shown = console.file.getvalue()
     assert all(part in shown for part in ("fd_net", "12.35", "11 .. 13.5", "extractor net, num real 40"))
+
+
+def shown(measurements: list[Measurement], width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(measurements))
+    return console.file.getvalue()
+
+
+def test_a_long_name_is_whole_in_a_narrow_terminal() -> None:
+    name = "precision_of_a_very_long_extractor_name_50000_psi0.7_mirror_k5"
+    lines = shown([Measurement(name, 1.0, {"extractor": "of_a_very_long_name", "seed": 0})], 60).splitlines()
+    assert name in "".join(line.split()[0] for line in lines if line[1:2].strip())
+
+
+def test_numbers_of_methods_are_left_to_their_own_table() -> None:
+    many = [Measurement(f"paths/{method}/step", 1.0) for method in "abc"]
+    text = shown([*many, Measurement("fd_net", 2.0)], 80)
+    assert "3 numbers of paths: paths/table.md in the output folder" in text
+    assert "paths/a" not in text
+    assert "fd_net" in text
+    assert "value" not in shown(many, 80)

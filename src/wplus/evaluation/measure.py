@@ -9,6 +9,7 @@ in configs/metrics/.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,9 +25,16 @@ _SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "
 
 
 def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement]:
-    """Run every metric and yield its measurements as they come; protocols get the seconds it took.
+    """All measurements of `measured`, one after the other."""
+    for measurements in measured(bench, metrics):
+        yield from measurements
 
-    What several metrics share is part of the seconds of the first that needs it.
+
+def measured(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Iterator[Measurement]]:
+    """Run every metric; yields, for each, its measurements as they come. Protocols get the seconds it took until then.
+
+    What several metrics share is part of the seconds of the first that needs it; what is done with a measurement
+    before the next one is asked for is not.
     """
     if bench.samples is None and bench.models.generator is None:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
@@ -34,35 +42,62 @@ def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement
         if hasattr(metric, "plan"):
             metric.plan(bench)
     for metric in metrics.values():
+        yield _timed(metric(bench))
+
+
+def _timed(measurements: Iterator[Measurement]) -> Iterator[Measurement]:
+    seconds, began = 0.0, time.perf_counter()
+    for measurement in measurements:
+        seconds += time.perf_counter() - began
+        yield replace(measurement, protocol=measurement.protocol | {"seconds": round(seconds, 2)})
         began = time.perf_counter()
-        for measurement in metric(bench):
-            seconds = round(time.perf_counter() - began, 2)
-            yield replace(measurement, protocol=measurement.protocol | {"seconds": seconds})
 
 
-def report(measurements: Iterable[Measurement], tracker: Tracker) -> Iterator[Measurement]:
-    """Log measurements as they come, pass them on, and log a table of all at the end."""
+def report(metrics: Iterable[Iterable[Measurement]], tracker: Tracker) -> Iterator[Measurement]:
+    """Pass on the measurements of each metric as they come, and log them when it ends, be it by an error.
+
+    A table of all is logged at the end.
+    """
     rows = []
-    for m in measurements:
-        low, high = m.interval or (None, None)
-        tracker.summary({m.name: m.entry()})
-        rows.append([m.name, m.value, low, high, in_words(m.protocol)])
-        yield m
+    for measurements in metrics:
+        entries = {}
+        try:
+            for m in measurements:
+                low, high = m.interval or (None, None)
+                entries[m.name] = m.entry()
+                rows.append([m.name, m.value, low, high, in_words(m.protocol)])
+                yield m
+        finally:
+            tracker.summary(entries)
     tracker.table("evaluation/metrics", ["metric", "value", "low", "high", "protocol"], rows)
 
 
 def table(measurements: Iterable[Measurement]) -> Any:
-    """A rich table: name, value, 95 % interval, and the protocol in a few words."""
+    """For a terminal: name, value, 95 % interval, and the protocol in a few words.
+
+    Numbers called GROUP/METHOD/NUMBER have a table of their own, GROUP/table.md, which is named here instead.
+    """
+    from rich.console import Group
+
+    every = list(measurements)
+    own = Counter(m.name.split("/")[0] for m in every if _has_own_table(m))
+    further = [f"{num} numbers of {group}: {group}/table.md in the output folder" for group, num in own.items()]
+    rows = [m for m in every if not _has_own_table(m)]
+    return Group(*([_rows(rows)] if rows else []), *further)
+
+
+def _has_own_table(measurement: Measurement) -> bool:
+    return measurement.name.count("/") > 1
+
+
+def _rows(measurements: Iterable[Measurement]) -> Any:
     from rich.table import Table
 
     rows = Table(box=None, header_style="bold")
-    for column, justify in (
-        ("metric", "left"),
-        ("value", "right"),
-        ("95 % interval", "right"),
-        ("measured with", "left"),
-    ):
-        rows.add_column(column, justify=justify)  # type: ignore[arg-type]
+    rows.add_column("metric", overflow="fold")  # a name that is cut is no name
+    rows.add_column("value", justify="right", no_wrap=True)
+    rows.add_column("95 % interval", justify="right")
+    rows.add_column("measured with")
     for m in measurements:
         bounds = "" if m.interval is None else f"{m.interval[0]:.4g} .. {m.interval[1]:.4g}"
         rows.add_row(m.name, f"{m.value:.4g}", bounds, in_words(m.protocol))
