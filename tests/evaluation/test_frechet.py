@@ -13,7 +13,7 @@ from wplus.evaluation.bench import Bench
 from wplus.evaluation.frechet import FrechetDistance, FrechetEstimates, FrechetReference, frechet_distance
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
-from wplus.evaluation.statistics import FeatureStatistics
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics
 from wplus.measurement import Measurement
 
 
@@ -21,6 +21,14 @@ def statistics_of(features: torch.Tensor) -> FeatureStatistics:
     statistics = FeatureStatistics.empty(features.shape[1])
     statistics.add(features)
     return statistics
+
+
+def dealt(features: torch.Tensor, num_groups: int) -> GroupedStatistics:
+    groups = GroupedStatistics(num_groups)
+    groups.begin(features.shape[1], len(features), "cpu")
+    groups.add(features, torch.arange(len(features)))
+    groups.merge()
+    return groups
 
 
 def gaussian(mean: torch.Tensor, covariance: torch.Tensor) -> FeatureStatistics:
@@ -96,7 +104,7 @@ def test_infinity_is_near_the_truth_and_its_interval_holds_it() -> None:
     for _ in range(25):
         truth, exact, samples = truth_and_draw(rng, 120)
         reference = FrechetReference(exact)
-        estimates = FrechetEstimates(reference, [statistics_of(samples[group::10]) for group in range(10)])
+        estimates = FrechetEstimates(reference, dealt(samples, 10))
         value, (low, high) = estimates.at_infinity
         plain.append(estimates.value)
         found.append(value)
@@ -111,7 +119,7 @@ def test_infinity_is_near_the_truth_and_its_interval_holds_it() -> None:
 
 def test_one_group_has_no_interval() -> None:
     _, exact, samples = truth_and_draw(torch.Generator().manual_seed(0), 50)
-    assert FrechetEstimates(FrechetReference(exact), [statistics_of(samples)]).interval is None
+    assert FrechetEstimates(FrechetReference(exact), dealt(samples, 1)).interval is None
 
 
 # The metric

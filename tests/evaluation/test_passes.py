@@ -164,7 +164,7 @@ def test_statistics_take_no_more_memory_for_more_images() -> None:
     """What is held after thousands of rows is what the first few hundred left."""
 
     def held(grouped: GroupedStatistics) -> int:
-        sums = [tensor.numel() for group in grouped.groups for tensor in (group.total, group.outer)]
+        sums = [tensor.numel() for group in grouped._sums for tensor in (group.total, group.outer)]
         return sum(sums) + sum(features.numel() for features, _ in grouped._waiting)
 
     grouped, most = GroupedStatistics(2), 0

@@ -38,14 +38,15 @@ def test_union_and_rest() -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
-@pytest.mark.parametrize("rows_at_once", [2, 512])
+@pytest.mark.parametrize("rows_at_once", [2, 512], ids=["summed on the way", "summed at the end"])
 def test_groups_are_dealt_by_row(monkeypatch: pytest.MonkeyPatch, batch_size: int, rows_at_once: int) -> None:
     monkeypatch.setattr(statistics_module, "ROWS_AT_ONCE", rows_at_once)
-    features, grouped = torch.randn(22, 6), GroupedStatistics(4)
-    grouped.begin(6, 22, "cpu")
-    for rows in torch.randperm(22).split(batch_size):
+    features, grouped = torch.randn(62, 6), GroupedStatistics(4)
+    grouped.begin(6, 62, "cpu")
+    for rows in torch.randperm(62).split(batch_size):
         grouped.add(features[rows], rows)
     grouped.merge()
+    assert bool(grouped._sums) == (rows_at_once == 2)
     for index, group in enumerate(grouped.groups):
         assert group.num == len(features[index::4])
         torch.testing.assert_close(group.total, features[index::4].double().sum(dim=0))
@@ -59,7 +60,7 @@ def test_a_block_of_rows_stays_together() -> None:
     grouped.add(features, torch.arange(12))
     grouped.merge()
     expected = features[[0, 1, 4, 5, 8, 9]].double().sum(dim=0)
-    torch.testing.assert_close(grouped.groups[0].total, expected)
+    torch.testing.assert_close(next(grouped.groups).total, expected)
     assert grouped.key != GroupedStatistics(2).key
 
 

@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.names import frechet_name
 from wplus.evaluation.passes import Collected, Pass, Sampling
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval, union
 from wplus.measurement import Measurement
 
 MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
@@ -43,7 +43,7 @@ class FrechetReference:
         """
         mean, covariance = statistics.mean.to(self.mean), statistics.covariance.to(self.root)
         inner = self.root @ covariance @ self.root.T
-        trace_of_root = torch.linalg.eigvalsh((inner + inner.T) / 2).clamp_min(0).sqrt().sum()
+        trace_of_root = torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()  # looks at one triangle only
         squared = (self.mean - mean).square().sum() + self.trace + covariance.trace() - 2 * trace_of_root
         return max(float(squared), 0.0)
 
@@ -59,10 +59,11 @@ class FrechetEstimates:
     A single group gives a value and no interval.
     """
 
-    def __init__(self, reference: FrechetReference, groups: list[FeatureStatistics]) -> None:
-        whole = sum(groups[1:], groups[0])
+    def __init__(self, reference: FrechetReference, groups: GroupedStatistics) -> None:
+        whole = groups.whole
         self.value = reference.distance(whole)
-        self._without = [reference.distance(whole - group) for group in groups if len(groups) > 1]
+        several = groups.groups if groups.num_groups > 1 else ()
+        self._without = [reference.distance(whole - group) for group in several]
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -133,9 +134,10 @@ class FrechetDistance:
     def __call__(self, bench: Bench) -> Iterator[Measurement]:
         """Yield the distance, that at infinity where asked for, and the floor."""
         real, generated = self._passes(bench)
-        halves, groups = (request.value.groups for request in self._requests(real, generated))
+        of_real, of_generated = (request.value for request in self._requests(real, generated))
+        halves = list(of_real.groups)
         name = frechet_name(self.extractor.name, real.protocol, generated.protocol)
-        found = FrechetEstimates(FrechetReference(halves[0] + halves[1]), groups)
+        found = FrechetEstimates(FrechetReference(union(halves)), of_generated)
         protocol = self.extractor.protocol | real.protocol | generated.protocol
         method = f"95 %, jackknife over {self.num_groups} groups of generated images"
         with_method = protocol | ({"interval": method} if self.num_groups else {})

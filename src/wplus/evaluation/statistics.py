@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.processes import total
+from wplus.processes import rank_and_world, total
 
 ROWS_AT_ONCE = 512  # of a group: what one matrix product takes in
 
@@ -50,71 +50,100 @@ class FeatureStatistics:
     @property
     def covariance(self) -> Tensor:
         """Unbiased, (dim, dim) float64."""
-        return (self.outer - self.num * torch.outer(self.mean, self.mean)) / (self.num - 1)
+        return torch.addr(self.outer, self.mean, self.mean, alpha=-self.num).div_(self.num - 1)
 
     def cpu(self) -> FeatureStatistics:
         """The same on the CPU."""
         return FeatureStatistics(self.num, self.total.cpu(), self.outer.cpu())
 
 
+def union(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
+    """All parts together; of many that are made one by one only one is held at a time."""
+    whole: FeatureStatistics | None = None
+    for part in parts:
+        if whole is None:
+            whole = FeatureStatistics(part.num, part.total.clone(), part.outer.clone())
+        else:
+            whole.num += part.num
+            whole.total += part.total
+            whole.outer += part.outer
+    assert whole is not None
+    return whole
+
+
 class GroupedStatistics:
     """Statistics of features that are dealt to `num_groups` groups; a collector (wplus.evaluation.passes).
 
     Row i goes to group (i // block) mod num_groups: a block of rows (an image and its mirror image) stays together.
-    Rows wait until there are several hundred for every group, so that few large products are made of them.
+    Rows wait until they take as much memory as the groups' sums would, then until there are several hundred for every
+    group: few images never make sums of all groups at once, and many are summed by few large products.
     """
-
-    groups: list[FeatureStatistics]
 
     def __init__(self, num_groups: int = 1, *, block: int = 1) -> None:
         self.num_groups, self.block = num_groups, block
         self.key = f"statistics of {num_groups} groups, blocks of {block}"
-        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._sums: list[FeatureStatistics] = []
+        self._waiting: list[tuple[Tensor, Tensor]] = []  # features and the groups they go to
 
     def begin(self, dim: int, num: int, device: torch.device | str) -> None:
-        """Empty groups on the device that the features come on."""
-        self.groups = [FeatureStatistics.empty(dim, device) for _ in range(self.num_groups)]
+        """Remember the size of features, and the device that they come on."""
+        self._dim, self._device = dim, device
 
     def add(self, features: Tensor, rows: Tensor) -> None:
         """Take in features (B, dim) of rows (B,)."""
         self._waiting.append((features.detach(), rows // self.block % self.num_groups))
-        if sum(len(rows) for _, rows in self._waiting) >= ROWS_AT_ONCE * self.num_groups:
+        most = ROWS_AT_ONCE if self._sums else max(ROWS_AT_ONCE, 2 * self._dim)  # float32 rows, float64 sums
+        if sum(len(rows) for _, rows in self._waiting) >= most * self.num_groups:
             self._flush()
 
     def _flush(self) -> None:
-        if not self._waiting:
-            return
-        features, groups = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        """Sums of all groups that hold everything."""
+        if not self._sums:
+            self._sums = [FeatureStatistics.empty(self._dim, self._device) for _ in range(self.num_groups)]
+        for number, group in enumerate(self._sums):
+            group.add(self._of_group(number))
         self._waiting = []
-        for number, group in enumerate(self.groups):
-            rows = (groups == number).nonzero().squeeze(1)
-            group.add(features[rows.to(features.device)])
+
+    def _of_group(self, number: int) -> Tensor:
+        """The rows of a group that wait, (N, dim)."""
+        parts = [features[(groups == number).to(features.device)] for features, groups in self._waiting]
+        return torch.cat([torch.empty(0, self._dim, device=self._device), *parts])
 
     def merge(self) -> None:
-        """Add the sums of all processes, and bring them to the CPU."""
-        self._flush()
-        self.groups = [FeatureStatistics(*map(_summed, (g.num, g.total, g.outer))) for g in self.groups]
+        """Add the sums of all processes and bring them to the CPU; a single process leaves rows that wait waiting."""
+        if self._sums or rank_and_world()[1] > 1:
+            self._flush()
+            self._sums = [FeatureStatistics(*map(_summed, (g.num, g.total, g.outer))) for g in self._sums]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Numbers, sums and sums of products, stacked over the groups."""
+        groups = list(self.groups)
         return {
-            "nums": np.array([group.num for group in self.groups]),
-            "totals": np.stack([group.total.numpy() for group in self.groups]),
-            "outers": np.stack([group.outer.numpy() for group in self.groups]),
+            "nums": np.array([group.num for group in groups]),
+            "totals": np.stack([group.total.numpy() for group in groups]),
+            "outers": np.stack([group.outer.numpy() for group in groups]),
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """From those arrays."""
         sums = zip(torch.from_numpy(arrays["totals"]), torch.from_numpy(arrays["outers"]), strict=True)
-        self.groups = [FeatureStatistics(int(num), *s) for num, s in zip(arrays["nums"], sums, strict=True)]
+        self._sums = [FeatureStatistics(int(num), *s) for num, s in zip(arrays["nums"], sums, strict=True)]
+
+    @property
+    def groups(self) -> Iterator[FeatureStatistics]:
+        """The groups' statistics on the CPU, one after the other; made for each call where rows still wait."""
+        if self._sums:
+            yield from self._sums
+            return
+        for number in range(self.num_groups):
+            group = FeatureStatistics.empty(self._dim, self._device)
+            group.add(self._of_group(number))
+            yield group.cpu()
 
     @property
     def whole(self) -> FeatureStatistics:
         """All groups together."""
-        whole = self.groups[0]
-        for group in self.groups[1:]:
-            whole = whole + group
-        return whole
+        return union(self.groups)
 
 
 def _summed(value: Any) -> Any:
