@@ -133,17 +133,17 @@ def measured(bench: Bench, extractor: Any, **options: Any) -> dict[str, Measurem
 
 def test_names_and_protocol(bench: Bench, extractor: Any) -> None:
     found = measured(bench, extractor, truncation_psi=0.7)
-    assert list(found) == ["fd_random_conv", "fd_random_conv_real_halves"]
-    protocol = found["fd_random_conv"].protocol
+    assert list(found) == ["fd_random_conv_psi0.7", "fd_random_conv_psi0.7_real_halves"]
+    protocol = found["fd_random_conv_psi0.7"].protocol
     expected = {
         "extractor": "random_conv", "num_real": 40, "num_generated": 24, "data": bench.real.fingerprint, "seed": 0,
         "truncation_psi": 0.7, "noise_mode": "const", "mirror": "none", "weights": "moving average",
         "generator": bench.models.fingerprint,
     }  # fmt: skip
     assert expected.items() <= protocol.items()
-    low, high = found["fd_random_conv"].interval
-    assert low <= found["fd_random_conv"].value <= high
-    assert found["fd_random_conv_real_halves"].protocol["num_real"] == 20
+    low, high = found["fd_random_conv_psi0.7"].interval
+    assert low <= found["fd_random_conv_psi0.7"].value <= high
+    assert found["fd_random_conv_psi0.7_real_halves"].protocol["num_real"] == 20
 
 
 def test_infinity_where_it_is_asked_for(bench: Bench, extractor: Any) -> None:
@@ -172,7 +172,7 @@ def test_order_and_batch_size_change_nothing(bench: Bench, extractor: Any) -> No
 
 
 def test_mirror_doubles_the_real_images(bench: Bench, extractor: Any) -> None:
-    found = measured(bench, extractor, mirror="x", num_groups=0)["fd_random_conv"]
+    found = measured(bench, extractor, mirror="x", num_groups=0)["fd_random_conv_mirror"]
     bench.real.images = torch.cat([bench.real.images, bench.real.images.flip(3)])
     both = measured(replace(bench), extractor, num_groups=0)["fd_random_conv"]
     assert found.value == pytest.approx(both.value, rel=1e-9)

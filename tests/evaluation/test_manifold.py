@@ -206,13 +206,15 @@ def test_names(bench, extractor):
     names = list(measured(bench, PrecisionRecall, extractor, truncation_psi=0.5))
     assert names == ["precision_vgg16_30_psi0.5", "recall_vgg16_30_psi0.5"]
     assert list(measured(bench, DensityCoverage, extractor)) == ["density_vgg16", "coverage_vgg16"]
+    names = list(measured(bench, DensityCoverage, extractor, noise_mode="none", k=4))
+    assert names == ["density_vgg16_none_noise_k4", "coverage_vgg16_none_noise_k4"]
     assert PrecisionRecall(extractor=extractor)._name("recall", bench) == "pr50k3_full_recall"
     assert PrecisionRecall(extractor=extractor, k=5)._name("recall", bench) == "recall_vgg16_50000_k5"
 
 
 def test_mirror_images_are_no_new_images_to_an_interval(bench, extractor):
     plain, mirrored = (measured(bench, PrecisionRecall, extractor, mirror=mirror) for mirror in ("none", "x"))
-    recall = mirrored["recall_random_conv"]
+    recall = mirrored["recall_random_conv_mirror"]
     assert recall.protocol["num_real"] == 80
     assert recall.interval == proportion_interval(recall.value, 40)
     assert plain["recall_random_conv"].protocol["num_real"] == 40

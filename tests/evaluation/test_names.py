@@ -31,10 +31,26 @@ def test_a_stand_in_never_has_a_famous_name() -> None:
     assert frechet_name("effnet_lite0", REAL, GENERATED) == "fd_effnet_lite0"
 
 
+@pytest.mark.parametrize(
+    ("real", "generated", "name"),
+    [
+        ({}, {"truncation_psi": 0.5}, "fd_effnet_lite0_psi0.5"),
+        ({}, {"noise_mode": "random"}, "fd_effnet_lite0_random_noise"),
+        ({"mirror": "x"}, {"truncation_psi": 0.5}, "fd_effnet_lite0_psi0.5_mirror"),
+        ({"num_real": 5000, "all_real": False}, {"num_generated": 9}, "fd_effnet_lite0"),
+        ({}, {"num_generated": 9, "samples": "abc"}, "fd_effnet_lite0"),
+    ],
+)
+def test_a_stand_in_says_how_images_were_made_not_how_many(real: dict, generated: dict, name: str) -> None:
+    assert frechet_name("effnet_lite0", REAL | real, GENERATED | generated) == name
+
+
 def test_metrics_that_look_at_generated_images_alone() -> None:
     family = {"family": "is", "stand_in": "class_score", "famous": "is50k"}
     assert distribution_name(extractor="inception", generated=GENERATED, **family) == "is50k"
     assert distribution_name(extractor="net", generated=GENERATED, **family) == "class_score_net"
+    cut = GENERATED | {"truncation_psi": 0.5}
+    assert distribution_name(extractor="net", generated=cut, **family) == "class_score_net_psi0.5"
 
 
 def test_another_famous_extractor() -> None:
@@ -42,3 +58,4 @@ def test_another_famous_extractor() -> None:
     shared = {"generated": GENERATED, "real": REAL, **family}
     assert distribution_name(extractor="vgg16", **shared) == "pr50k3_full_precision"
     assert distribution_name(extractor="inception", **shared) == "p_inception"
+    assert distribution_name(extractor="vgg16", **shared | {"famous_extractor": None}) == "p_vgg16"

@@ -219,10 +219,9 @@ class Manifold:
     def _name(self, part: str, bench: Bench) -> str:
         real, generated = (one_pass.protocol for one_pass in self._passes(bench))
         suffix = "" if self.k == self.usual_k else f"_k{self.k}"
-        if part in ("density", "coverage"):
-            return f"{part}_{self.extractor.name}{suffix}"
         famous = f"{part}_{VGG16}_50000" if suffix else f"pr50k3_full_{part}"
-        family = {"family": f"{part}_{VGG16}", "stand_in": part, "famous": famous, "famous_extractor": VGG16}
+        network = None if part in ("density", "coverage") else VGG16
+        family = {"family": f"{part}_{VGG16}", "stand_in": part, "famous": famous, "famous_extractor": network}
         return distribution_name(extractor=self.extractor.name, real=real, generated=generated, **family) + suffix
 
 
