@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import wplus
 from tests.adapters.foreign import nvlabs_modules, randomise, trainer_pickle
@@ -204,17 +205,87 @@ def test_what_does_not_fit_is_named(kind: str, tmp_path: Path) -> None:
     assert "broken.pt" in str(error.value)
 
 
-def test_a_generator_loads_without_a_discriminator_of_another_kind(tmp_path: Path) -> None:
-    torch.save(edited(lambda content: content["D_kwargs"].update(architecture="orig")), tmp_path / "cifar.pt")
-    models = wplus.load(tmp_path / "cifar.pt")
-    assert models.generator is not None
-    assert models.discriminator is None
-    assert "'orig'" in models.metadata["discriminator"]
+FILTER = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
 
 
-def test_clamping_is_reported(tmp_path: Path) -> None:
-    torch.save(edited(lambda content: content["G_kwargs"].update(conv_clamp=256)), tmp_path / "half.pt")
-    assert "256" in wplus.load(tmp_path / "half.pt").metadata["conv_clamp"]
+def slow_filter(x: torch.Tensor, *, padding: int, stride: int = 1) -> torch.Tensor:
+    kernel = (torch.outer(FILTER, FILTER) / 64).expand(x.shape[1], 1, 4, 4)
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+
+
+def slow_layer(
+    state: dict[str, torch.Tensor], name: str, x: torch.Tensor, clamp: float, gain: float = 1.0, down: int = 1
+):
+    """Equalised convolution, bias, leaky ReLU, gain, clamp, in this order and one after the other."""
+    weight = state[f"{name}.weight"]
+    weight = weight / weight[0].numel() ** 0.5
+    if down == 2 and weight.shape[2] == 1:
+        y = F.conv2d(slow_filter(x, padding=1, stride=2), weight)
+    elif down == 2:
+        y = F.conv2d(slow_filter(x, padding=2), weight, stride=2)
+    else:
+        y = F.conv2d(x, weight, padding=weight.shape[2] // 2)
+    if f"{name}.bias" not in state:
+        return y * gain
+    y = F.leaky_relu(y + state[f"{name}.bias"].view(1, -1, 1, 1), 0.2) * 2**0.5 * gain
+    return y.clamp(-clamp * gain, clamp * gain)
+
+
+def slow_discriminator(state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float):
+    """NVlabs' discriminator, written down from its description; one group of the minibatch deviation."""
+    x, resolution, gain = None, img.shape[2], 0.5**0.5 if architecture == "resnet" else 1.0
+    while resolution > 4:
+        name = f"b{resolution}"
+        if x is None or architecture == "skip":
+            colours = slow_layer(state, f"{name}.fromrgb", img, clamp)
+            x, img = colours if x is None else x + colours, slow_filter(img, padding=1, stride=2)
+        skip = slow_layer(state, f"{name}.skip", x, clamp, gain, down=2) if architecture == "resnet" else 0
+        x = skip + slow_layer(state, f"{name}.conv1", slow_layer(state, f"{name}.conv0", x, clamp), clamp, gain, down=2)
+        resolution //= 2
+    if architecture == "skip":
+        x = x + slow_layer(state, "b4.fromrgb", img, float("inf"))
+    deviation = ((x - x.mean(dim=0)).square().mean(dim=0) + 1e-8).sqrt().mean().expand(len(x), 1, 4, 4)
+    x = slow_layer(state, "b4.conv", torch.cat([x, deviation], dim=1), clamp).flatten(1)
+    x = F.leaky_relu(x @ state["b4.fc.weight"].t() / x.shape[1] ** 0.5 + state["b4.fc.bias"], 0.2) * 2**0.5
+    return x @ state["b4.out.weight"].t() / x.shape[1] ** 0.5 + state["b4.out.bias"]
+
+
+@pytest.mark.parametrize("clamp", [None, 0.4])
+@pytest.mark.parametrize("architecture", ["resnet", "orig", "skip"])
+def test_discriminators_of_every_architecture(architecture: str, clamp: float | None, tmp_path: Path) -> None:
+    """Read from a pickle, against a slow reference; written and read again, with and without arguments."""
+    discriminator = randomise(Discriminator(**TINY, architecture=architecture, conv_clamp=clamp))
+    content = nvlabs.export(discriminator=discriminator)
+    assert (content["D_kwargs"]["architecture"], content["D_kwargs"]["conv_clamp"]) == (architecture, clamp)
+    (tmp_path / "d.pkl").write_bytes(trainer_pickle({"D": (content["D"], content["D_kwargs"])}))
+    found = wplus.load(tmp_path / "d.pkl").discriminator
+    assert found.arguments == discriminator.arguments
+    images = torch.randn(3, 3, 16, 16)
+    state = {name: tensor.double() for name, tensor in found.state_dict().items()}
+    expected = slow_discriminator(state, images.double(), architecture, float("inf") if clamp is None else clamp)
+    torch.testing.assert_close(found(images).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.save(content["D"], tmp_path / "d.pt")
+    assert wplus.load(tmp_path / "d.pt").discriminator.arguments["architecture"] == architecture
+
+
+def test_filters_are_written_where_the_published_discriminator_has_them() -> None:
+    content = nvlabs.export(discriminator=Discriminator(**TINY, architecture="skip"))["D"]
+    found = {name.removesuffix(".resample_filter") for name in content if name.endswith("resample_filter")}
+    layers = {f"b{res}.{layer}" for res in (8, 16) for layer in ("fromrgb", "conv0", "conv1")}
+    assert found == {"b8", "b16", "b4.fromrgb", "b4.conv"} | layers
+
+
+def test_clamping_is_part_of_the_function(tmp_path: Path) -> None:
+    torch.save(edited(lambda content: content["G_kwargs"].update(conv_clamp=0.2)), tmp_path / "half.pt")
+    generator = wplus.load(tmp_path / "half.pt").generator
+    free = Generator(**{**generator.arguments, "conv_clamp": None})
+    free.load_state_dict(generator.state_dict())
+    z = torch.randn(2, generator.z_dim)
+    assert generator.arguments["conv_clamp"] == 0.2
+    assert not torch.allclose(generator(z), free(z), atol=1e-2)
+    torch.save(edited(lambda content: content["G_kwargs"].update(conv_clamp="wide")), tmp_path / "odd.pt")
+    with pytest.raises(UserError, match="conv_clamp = 'wide'"):
+        wplus.load(tmp_path / "odd.pt")
 
 
 def test_group_of_the_minibatch_deviation_is_read(tmp_path: Path) -> None:

@@ -119,5 +119,5 @@ def test_gradients_reach_every_weight_of_it_twice():
 
 
 def test_an_unknown_architecture_is_refused():
-    with pytest.raises(UserError, match=r"architecture=skip is not known; it must be resnet or orig\."):
-        small("skip")
+    with pytest.raises(UserError, match=r"architecture=dense is not known; it must be resnet, orig or skip\."):
+        small("dense")

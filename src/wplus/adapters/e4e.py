@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wplus.adapters import rosinality
-from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
+from wplus.adapters.rebuild import count, empty, entry, fill, plain, refuse_shape
 from wplus.adapters.restricted import as_tensors
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
@@ -164,8 +164,7 @@ def _encoder(
     if maps is not None:  # a head halves its map until one position is left
         side = 2 ** sum(f"styles.0.convs.{2 * i}.weight" in tensors for i in range(MAX_HALVINGS))
         arguments |= {"maps": maps, "input_size": side * STRIDES[0]}
-    with torch.device("meta"):  # hundreds of millions of numbers that would be drawn to be thrown away
-        encoder = encoder_class(**arguments)
+    encoder = empty(encoder_class, arguments)
     last = encoder.num_ws - 1
     own = {"latent_avg": torch.zeros(encoder.num_ws, encoder.w_dim), "stage": torch.tensor(last)}
     fill(encoder, {**own, **tensors}, origin, kind=kind)

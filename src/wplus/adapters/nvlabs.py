@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wplus.adapters.rebuild import (
     channel_budget,
     count,
+    empty,
     entry,
     estimate_average,
     fill,
@@ -30,8 +32,6 @@ from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"
 MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
-
-CLAMP = "it guards half precision, ten times beyond the values that occur"
 
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
@@ -55,10 +55,8 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
         tensors, kwargs = _opened(parts, name, origin)
         networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
         metadata |= {"generator": name, "w_avg": average}
-        if kwargs.get("conv_clamp"):
-            metadata["conv_clamp"] = f"{kwargs['conv_clamp']} in the file, not applied: {CLAMP}"
     if parts.get("D"):
-        _add_discriminator(*_opened(parts, "D", origin), networks, metadata, f"{origin}, D")
+        networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
     if "training_set_kwargs" in content:
         metadata["training_set_kwargs"] = plain(content["training_set_kwargs"])
     return networks, metadata
@@ -142,9 +140,9 @@ def _without_filters(tensors: dict[str, Tensor], origin: str) -> dict[str, Tenso
 
 def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> tuple[Generator, str]:
     _require_architecture(kwargs, "skip", origin)
-    generator = Generator(**_generator_arguments(tensors, kwargs, origin))
+    generator = empty(Generator, _generator_arguments(tensors, kwargs, origin))
     has_average = "mapping.w_avg" in tensors
-    fill(generator, {"mapping.w_avg": generator.mapping.w_avg, **tensors}, origin)
+    fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
     return generator, "from the file" if has_average else estimate_average(generator)
 
 
@@ -161,28 +159,21 @@ def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], ori
         "c_dim": c_dim,
         "img_channels": len(entry(tensors, f"synthesis.b{resolutions[-1]}.torgb.weight", origin)),
         "num_mapping_layers": count(tensors, "mapping.fc{}.weight"),
+        "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
     }
 
 
-def _add_discriminator(
-    tensors: dict[str, Tensor],
-    kwargs: dict[str, Any],
-    networks: dict[str, nn.Module],
-    metadata: dict[str, Any],
-    origin: str,
-) -> None:
-    """A generator is worth having without its discriminator, if that is of a kind that we do not build."""
-    architecture = kwargs.get("architecture", "resnet")
-    if architecture == "resnet" or not networks:
-        networks["discriminator"] = _discriminator(tensors, kwargs, origin)
-    else:
-        metadata["discriminator"] = f"left out: the architecture '{architecture}' cannot be rebuilt, only 'resnet'"
+def _clamp(kwargs: Mapping[str, Any], origin: str) -> float | None:
+    """The limit of the activations, which tensors do not show."""
+    clamp = kwargs.get("conv_clamp")
+    if clamp is not None and not (isinstance(clamp, (int, float)) and clamp > 0):
+        raise UserError(f"{origin}: conv_clamp = {clamp!r:.40} is no limit; it must be positive or None.")
+    return clamp
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
-    _require_architecture(kwargs, "resnet", origin)
-    discriminator = Discriminator(**_discriminator_arguments(tensors, kwargs, origin))
+    discriminator = empty(Discriminator, _discriminator_arguments(tensors, kwargs, origin))
     fill(discriminator, tensors, origin)
     return discriminator
 
@@ -199,8 +190,17 @@ def _discriminator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any],
         "img_channels": entry(tensors, f"b{resolutions[-1]}.fromrgb.weight", origin).shape[1],
         "num_mapping_layers": count(tensors, "mapping.fc{}.weight") if has_mapping else 8,
         "mbstd_group_size": 2**30 if group_size is None else group_size,  # None is theirs for the whole batch
+        "architecture": _architecture(tensors, resolutions),
+        "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
     }
+
+
+def _architecture(tensors: Mapping[str, Tensor], resolutions: list[int]) -> str:
+    """Which blocks there are, whatever the arguments say: residual, plain, or plain ones that all read the image."""
+    if f"b{resolutions[-1]}.skip.weight" in tensors:
+        return "resnet"
+    return "skip" if "b4.fromrgb.weight" in tensors else "orig"
 
 
 def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, first: int = 4) -> list[int]:
@@ -232,7 +232,7 @@ def _with_filters(network: nn.Module) -> dict[str, Tensor]:
 def _generator_kwargs(generator: Generator) -> dict[str, Any]:
     own = generator.arguments
     sizes = {name: own[name] for name in ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max")}
-    fixed = {"architecture": "skip", "num_fp16_res": 0, "conv_clamp": None}
+    fixed = {"architecture": "skip", "num_fp16_res": 0, "conv_clamp": own["conv_clamp"]}
     return {
         **sizes,
         "img_resolution": own["resolution"],
@@ -248,5 +248,5 @@ def _discriminator_kwargs(discriminator: Discriminator) -> dict[str, Any]:
         "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
         "epilogue_kwargs": {"mbstd_group_size": own["mbstd_group_size"]},
     }
-    fixed = {"architecture": "resnet", "num_fp16_res": 0, "conv_clamp": None}
+    fixed = {"architecture": own["architecture"], "num_fp16_res": 0, "conv_clamp": own["conv_clamp"]}
     return {**sizes, "img_resolution": own["resolution"], **inner, **fixed}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from wplus.models.stylegan2 import Generator, num_channels
 
 PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
 NUM_AVERAGED = 10_000
+MAX_OPTIONS, MAX_DEPTH = 10_000, 20
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 MISSING = "is missing; only complete {} networks are read"
 
 
@@ -35,6 +39,12 @@ def channel_budget(
     raise UserError(f"{origin} has {table} channels; only min(base / resolution, maximum) can be rebuilt.")
 
 
+def empty(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
+    """A network without memory, for `fill`: of sizes that a file only claims to have, nothing is allocated."""
+    with torch.device("meta"):
+        return network_class(**arguments)
+
+
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind: str = "StyleGAN2") -> None:
     """Copy `tensors` into `network`, all of them and nothing else.
 
@@ -49,7 +59,18 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind
             refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
     is_empty = any(tensor.is_meta for tensor in own.values())
     cast = {name: tensor.to(own[name].dtype).contiguous() for name, tensor in tensors.items()}
-    network.load_state_dict(cast, assign=is_empty)
+    network.load_state_dict(_owned(cast) if is_empty else cast, assign=is_empty)
+
+
+def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, cloned where they share memory with others: a file may say so, a network must not."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensors[name] = tensor.clone()
+        seen.add(storage.data_ptr())
+    return tensors
 
 
 def entry(tensors: Mapping[str, Tensor], name: str, origin: str, *, kind: str = "StyleGAN2") -> Tensor:
@@ -97,11 +118,22 @@ def estimate_average(generator: Generator) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold of `value` (options of a training run, say); other things become their names."""
+    """What JSON can hold of `value` (options of a training run, say); other things become their names.
+
+    Of what is nested deeper or larger than options are, as in a file that wants to fill the memory, the rest is "...".
+    """
+    return _plain(value, iter(range(MAX_OPTIONS)), MAX_DEPTH)
+
+
+def _plain(value: Any, budget: Iterator[int], depth: int) -> Any:
+    if next(budget, None) is None or depth < 0:
+        return "..."
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): _plain(item, budget, depth - 1) for key, item in islice(value.items(), MAX_OPTIONS)}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [_plain(item, budget, depth - 1) for item in value[:MAX_OPTIONS]]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
 
 

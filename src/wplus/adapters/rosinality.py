@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from wplus.adapters.rebuild import (
     channel_budget,
     count,
+    empty,
     entry,
     estimate_average,
     fill,
@@ -174,9 +175,9 @@ def _generator(tensors: dict[str, Tensor], origin: str) -> Generator:
     arguments = _generator_arguments(tensors, origin)
     resolution = arguments["resolution"]
     names = _generator_names(resolution, arguments["num_mapping_layers"])
-    generator = Generator(**arguments)
+    generator = empty(Generator, arguments)
     ours = _renamed(tensors, names, _kernels(resolution), generator, origin)
-    fill(generator, {**ours, "mapping.w_avg": generator.mapping.w_avg}, origin)
+    fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
     return generator
 
 
@@ -201,7 +202,8 @@ def _discriminator(tensors: dict[str, Tensor], origin: str) -> Discriminator:
     for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
         channels[res // 2] = len(entry(tensors, f"convs.{i}.skip.1.weight", origin))
     img_channels = tensors["convs.0.0.weight"].shape[1]
-    discriminator = Discriminator(resolution=resolution, img_channels=img_channels, **channel_budget(channels, origin))
+    sizes = {"resolution": resolution, "img_channels": img_channels, **channel_budget(channels, origin)}
+    discriminator = empty(Discriminator, sizes)
     names, kernels = _discriminator_names(resolution), _discriminator_kernels(resolution)
     fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
     return discriminator

@@ -23,7 +23,7 @@ from wplus.models.layers import (
     normalize_second_moment,
 )
 from wplus.models.network import Network
-from wplus.models.ops import upsample
+from wplus.models.ops import downsample, upsample
 
 NoiseMode = Literal["const", "random", "none"]
 W_AVG_BETA = 0.995  # decay of the running mean of w per training step, as published
@@ -376,7 +376,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 
 
 class DiscriminatorBlock(nn.Module):
-    """Residual block, or a plain one, that halves the resolution; the first one also reads the image."""
+    """Residual block, or a plain one, that halves the resolution; one with `fromrgb` also reads the image."""
 
     def __init__(
         self,
@@ -400,11 +400,12 @@ class DiscriminatorBlock(nn.Module):
         if is_residual:
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=gain)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels or img_channels, H, W) -> (N, out_channels, H/2, W/2)."""
-        x = x.to(self.compute_dtype)
-        if hasattr(self, "fromrgb"):
-            x = self.fromrgb(x)
+    def forward(self, x: Tensor | None, img: Tensor | None = None) -> Tensor:
+        """Features (N, in_channels, H, W), None in the first block, and the image -> (N, out_channels, H/2, W/2)."""
+        x = None if x is None else x.to(self.compute_dtype)
+        if img is not None:
+            colours = self.fromrgb(img.to(self.compute_dtype))
+            x = colours if x is None else x + colours
         y = self.conv1(self.conv0(x))
         return self.skip(x) + y if hasattr(self, "skip") else y
 
@@ -413,10 +414,18 @@ class DiscriminatorEpilogue(nn.Module):
     """4x4 features -> logit, or features to compare with the label's embedding."""
 
     def __init__(
-        self, channels: int, *, out_features: int, mbstd_group_size: int, conv_clamp: float | None = None
+        self,
+        channels: int,
+        *,
+        out_features: int,
+        mbstd_group_size: int,
+        img_channels: int = 0,
+        conv_clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
+        if img_channels:
+            self.fromrgb = EqualizedConv2d(img_channels, channels, 1, activate=True)  # as published, without a clamp
         self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True, conv_clamp=conv_clamp)
         self.fc = EqualizedLinear(channels * 16, channels, activate=True)
         self.out = EqualizedLinear(channels, out_features)
@@ -431,7 +440,8 @@ class Discriminator(Network):
     """StyleGAN2's residual discriminator; with labels, the projection of StyleGAN2-ADA.
 
     Arguments as in `Generator`, and `mbstd_group_size`: images per group of the minibatch standard deviation, which
-    must divide the batch; `architecture`: resnet, or orig for blocks without a residual branch.
+    must divide the batch; `architecture`: resnet, orig for blocks without a residual branch, or skip for such blocks
+    that all read the image, at their resolution (StyleGAN2, figure 7b).
     """
 
     def __init__(
@@ -445,11 +455,12 @@ class Discriminator(Network):
         mbstd_group_size: int = 4,
         num_mapping_layers: int = 8,
         conv_clamp: float | None = None,
-        architecture: Literal["resnet", "orig"] = "resnet",
+        architecture: Literal["resnet", "orig", "skip"] = "resnet",
     ) -> None:
         super().__init__()
-        if architecture not in ("resnet", "orig"):
-            raise UserError(f"architecture={architecture} is not known; it must be resnet or orig.")
+        if architecture not in ("resnet", "orig", "skip"):
+            raise UserError(f"architecture={architecture} is not known; it must be resnet, orig or skip.")
+        self.reads_everywhere = architecture == "skip"
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
         self.block_resolutions = block_resolutions(resolution)[:0:-1]
         for res in self.block_resolutions:
@@ -457,14 +468,18 @@ class Discriminator(Network):
                 num_channels(res, channel_base, channel_max),
                 num_channels(res // 2, channel_base, channel_max),
                 resolution=res,
-                img_channels=img_channels if res == resolution else 0,
+                img_channels=img_channels if res == resolution or self.reads_everywhere else 0,
                 is_residual=architecture == "resnet",
                 conv_clamp=conv_clamp,
             )
             setattr(self, f"b{res}", block)
         top = num_channels(4, channel_base, channel_max)
         self.b4 = DiscriminatorEpilogue(
-            top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size, conv_clamp=conv_clamp
+            top,
+            out_features=top if c_dim else 1,
+            mbstd_group_size=mbstd_group_size,
+            img_channels=img_channels if self.reads_everywhere else 0,
+            conv_clamp=conv_clamp,
         )
         self.register_load_state_dict_pre_hook(_drop_filters)
         if c_dim:
@@ -484,10 +499,11 @@ class Discriminator(Network):
 
     def features(self, img: Tensor) -> Tensor:
         """Images -> (N, channels, 4, 4), each image for itself."""
-        x = img.contiguous(memory_format=torch.channels_last)
+        x, seen = None, img.contiguous(memory_format=torch.channels_last)
         for res in self.block_resolutions:
-            x = getattr(self, f"b{res}")(x)
-        return x
+            x = getattr(self, f"b{res}")(x, seen if x is None or self.reads_everywhere else None)
+            seen = downsample(seen) if self.reads_everywhere else seen
+        return x + self.b4.fromrgb(seen) if self.reads_everywhere else x
 
     @property
     def epilogue(self) -> DiscriminatorEpilogue:
