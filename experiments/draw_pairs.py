@@ -22,7 +22,7 @@ def main(cfg: dict[str, Any]) -> None:
     images = build(cfg["data"], split=cfg["split"])
     found = draw_pairs(
         images, num_pairs=cfg["num_pairs"], distance=build(cfg["perceptual"]), seed=cfg["seed"],
-        batch_size=cfg["batch_size"], device=device,
+        batch_size=cfg["batch_size"], device=device, order=cfg["order"],
     )  # fmt: skip
     path = found.save(cfg["output"])
     counts = Counter(pair.stratum for pair in found.pairs)

@@ -27,9 +27,9 @@ def images() -> ImageSet:
     return ImageSet(pixels, None, [f"img{index:02d}" for index in range(80)])
 
 
-def drawn(images: ImageSet, num: int = 12, seed: int = 0):
+def drawn(images: ImageSet, num: int = 12, seed: int = 0, order: str = "digests"):
     quiet = lambda items, description, **_: items  # noqa: E731
-    return draw_pairs(images, num_pairs=num, distance=Colour(), seed=seed, batch_size=7, progress=quiet)
+    return draw_pairs(images, num_pairs=num, distance=Colour(), seed=seed, batch_size=7, progress=quiet, order=order)
 
 
 def test_as_many_near_as_mid_and_far_and_no_image_twice(images):
@@ -48,6 +48,19 @@ def test_the_same_draw_again_and_another_by_another_seed(images):
     assert drawn(images) == drawn(images) != drawn(images, seed=1)
     more = drawn(images, 24).pairs  # a longer list holds the shorter one
     assert set(drawn(images).pairs) <= set(more)
+
+
+def test_the_order_of_the_files_changes_nothing():
+    pixels = torch.arange(0, 240, 3).view(-1, 1, 1, 1).expand(-1, 3, 8, 8).to(torch.uint8).contiguous()
+    first, shuffle = ImageSet(pixels, None, [f"img{i:02d}" for i in range(80)]), torch.randperm(80)
+    other = ImageSet(pixels[shuffle], None, [f"img{i:02d}" for i in shuffle])
+    assert drawn(first).pairs == drawn(other).pairs
+    assert drawn(first).protocol["order"] == "digests"
+    by_files = [drawn(images, order="files") for images in (first, other)]
+    assert by_files[0].pairs != by_files[1].pairs
+    assert "order" not in by_files[0].protocol
+    with pytest.raises(UserError, match="order=names"):
+        drawn(first, order="names")
 
 
 def test_there_and_back_through_a_file(images, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,20 +62,26 @@ class PairList:
 
 def draw_pairs(
     images: Images, *, num_pairs: int, distance: ImageDistance, seed: int = 0, batch_size: int = 64,
-    device: torch.device | str = "cpu", progress: Progress = track,
+    device: torch.device | str = "cpu", progress: Progress = track, order: str = "digests",
 ) -> PairList:  # fmt: skip
     """Draw `num_pairs` pairs, as many near as mid and far ones (one more or less), no image twice.
 
     Images are paired off at random and the distance within each pair is measured; its thirds over all these pairs are
     the strata, and the first pairs of each, in the order of the draw, are taken. No image is in two pairs, so that
     pairs are independent and intervals over pairs are honest.
+
+    The draw is of the images in the `order` of their digests, so that names and order of the files change nothing;
+    "files" takes them as they come. The protocol of a list without an order says that it was drawn so.
     """
+    if order not in ("digests", "files"):
+        raise UserError(f"order={order} is not known; allowed are digests, files.")
     most = len(images) // 2
     if not 3 <= num_pairs <= most:
         raise UserError(f"num_pairs={num_pairs} is not possible: at least 3, and at most {most} of {len(images)} images"
                         " without showing one twice.")  # fmt: skip
-    candidates = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
-    candidates = candidates.view(-1, 2)
+    drawn = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
+    by_digest = order == "digests"
+    candidates = (torch.from_numpy(np.lexsort(images.digests.T[::-1]))[drawn] if by_digest else drawn).view(-1, 2)
     distance = distance.to(device)
     batches = candidates.split(batch_size)
     distances = torch.cat([
@@ -89,7 +96,8 @@ def draw_pairs(
         for row, stratum in chosen
     )
     protocol = {"seed": seed, "num_candidates": len(candidates), "distance": distance.name, "px": images.resolution,
-                "distance_provenance": dict(distance.provenance)}  # fmt: skip
+                "distance_provenance": dict(distance.provenance),
+                **({"order": order} if by_digest else {})}  # fmt: skip
     return PairList(pairs, images.fingerprint, protocol)
 
 
