@@ -15,8 +15,8 @@ def values(resolution: int, batch_size: int | None = None) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("resolution", "batch", "gamma", "lr", "ema_kimg", "channel_base"),
     [  # StyleGAN2-ADA's `auto` on one GPU: its formulas, worked out by hand
-        (32, 64, 0.0032, 0.0025, 20, 16384),
-        (64, 64, 0.0128, 0.0025, 20, 16384),
+        (32, 32, 0.0064, 0.0025, 10, 16384),
+        (64, 32, 0.0256, 0.0025, 10, 16384),
         (128, 32, 0.1024, 0.0025, 10, 16384),
         (256, 16, 0.8192, 0.0025, 5, 16384),
         (512, 8, 6.5536, 0.0025, 2.5, 32768),
@@ -39,7 +39,7 @@ def test_auto_follows_a_given_batch():
 def test_overrides_and_reasons():
     numbers = resolve(auto(32, None), {"gamma": 0.5, "batch_size": None})
     assert numbers["gamma"] == (0.5, "given")
-    assert numbers["batch_size"] == (64, "4096 / resolution, from 4 to 64")
+    assert numbers["batch_size"] == (32, "4096 / resolution, at most 32")
     assert list(numbers) == list(auto(32, None))
 
 

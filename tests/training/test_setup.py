@@ -48,7 +48,7 @@ def test_each_stands_over_the_one_before():
     assert settings().resolve(32)["n_critic"] == (1, "as published")
     with_loss = settings(numbers={"n_critic": 5, "gamma": 9.0}).resolve(32)
     assert with_loss["n_critic"] == (5, "the loss's")
-    assert with_loss["gamma"][0] == pytest.approx(0.0032)  # the preset's
+    assert with_loss["gamma"][0] == pytest.approx(0.0064)  # the preset's
     chosen = settings(numbers={"n_critic": 5}, presets=[auto, calm])
     assert chosen.resolve(32)["n_critic"] == (2, "calm")
     assert chosen.resolve(32)["lr_discriminator"][0] == 0.0025

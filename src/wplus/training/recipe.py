@@ -80,9 +80,9 @@ def auto(resolution: int, batch_size: int | None) -> Derived:
 
     (With the device count in the formula, as published, the same config is another experiment on another machine.)
     """
-    batch = batch_size or max(min(4096 // resolution, 64), 4)
+    batch = batch_size or min(4096 // resolution, 32)  # published for n devices: max(min(n min(4096 // r, 32), 64), n)
     return {
-        "batch_size": (batch, "4096 / resolution, from 4 to 64"),
+        "batch_size": (batch, "4096 / resolution, at most 32"),
         "gamma": (0.0002 * resolution**2 / batch, "0.0002 resolution^2 / batch"),
         "lr_generator": (0.002 if resolution >= 1024 else 0.0025, "0.002 from 1024 px, 0.0025 below"),
         "lr_discriminator": (0.002 if resolution >= 1024 else 0.0025, "0.002 from 1024 px, 0.0025 below"),
