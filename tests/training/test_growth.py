@@ -75,6 +75,13 @@ def test_real_images_networks_and_average_are_at_the_same_level(make_images, mon
     assert game.means.collect()["train/lod"] == pytest.approx(11 / 9)
 
 
+def test_what_is_logged_of_growth_stands_on_the_games_device():
+    """The means of a step are fetched together, which takes tensors of one device."""
+    game = make()
+    game._grow(torch.empty(4, 3, 16, 16, device="meta"), [])
+    assert game.means._sums["train/lod"].device.type == "meta"
+
+
 def test_moments_are_forgotten_and_only_there(make_images):
     game = make()
     optimizers = game.configure_optimizers()

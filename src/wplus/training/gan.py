@@ -161,7 +161,7 @@ class GanGame(Game):
             return real
         self.growth.apply([self.generator, self.discriminator, self.ema], self.images_seen)
         self.growth.restart(optimizers, self.images_seen, self.batch_size)
-        self.means.add("train/lod", torch.tensor(self.growth.lod(self.images_seen)))
+        self.means.add("train/lod", torch.full((), self.growth.lod(self.images_seen), device=real.device))
         return self.growth.shown(real, self.images_seen)
 
     @torch.no_grad()
