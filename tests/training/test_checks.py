@@ -9,6 +9,7 @@ import pytest
 
 from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.models import mlp_gan
 from wplus.models.network import Network
 from wplus.training import GanGame, Recipe
 from wplus.training.checks import check_fit, check_micro_batches
@@ -30,6 +31,12 @@ class Once(Network):
     """Differentiable once."""
 
     second_order = False
+
+
+class Dropping(Network):
+    """With dropout."""
+
+    drops_units = True
 
 
 class Mixing(Network):
@@ -67,12 +74,25 @@ def test_what_makes_sense_is_not():
     check(generator=Network, gamma=1.0, pl_weight=2.0, style_mixing_prob=0.9)
     check(penalties=["gradient_penalty"])
     check_micro_batches([Generator, Network], 4)
-    check_micro_batches([Mixing, Mixing], 1)
+    check_micro_batches([Mixing, Dropping], 1)
+    check(decay_kimg=10.0, lr_end=1e-4)
 
 
 def test_parts_of_a_batch_have_other_statistics():
     with pytest.raises(UserError, match=r"^micro_batch_size is refused with the mixing of test_checks: it normalises"):
         check_micro_batches([Generator, Mixing], 2)
+    with pytest.raises(UserError, match=r"^micro_batch_size is refused with the dropping of test_checks: it drops"):
+        check_micro_batches([Generator, Dropping], 2)
+    assert mlp_gan.Discriminator.drops_units
+
+
+def test_an_end_needs_its_time_and_the_time_an_end():
+    with pytest.raises(UserError, match=r"^gamma_end=0 has no effect without training\.recipe\.decay_kimg"):
+        check(gamma=1.0, gamma_end=0.0)
+    with pytest.raises(
+        UserError, match=r"^decay_kimg=10 has no effect, .* training\.recipe\.gamma_end, .*ema_kimg_end\.$"
+    ):
+        check(decay_kimg=10.0)
 
 
 def test_the_game_refuses_too(make_tiny, monkeypatch):

@@ -69,6 +69,8 @@ class Maxout(nn.Module):
 class Discriminator(Network):
     """Image -> logit by two maxout layers of `width` units, with dropout before each layer in training."""
 
+    drops_units = True
+
     def __init__(
         self,
         *,

@@ -21,6 +21,8 @@ class Network(nn.Module):
     """Whether it can be differentiated twice, as gradient penalties and path lengths need."""
     batch_norm: ClassVar[bool] = False
     """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
+    drops_units: ClassVar[bool] = False
+    """Whether it drops units at random while it trains (dropout), from torch's generator."""
     grows: ClassVar[bool] = False
     """Whether training begins with a part of it (`wplus.models.growing`)."""
 

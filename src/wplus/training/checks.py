@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from wplus.errors import UserError
 from wplus.models.network import Network
 from wplus.training.penalties import Penalty
-from wplus.training.recipe import Recipe
+from wplus.training.recipe import ENDS, Recipe
 
 
 def check_fit(
     generator: type[Network], discriminator: type[Network], recipe: Recipe, penalties: Sequence[Penalty]
 ) -> None:
     """UserError with the reason where a number of the recipe cannot be applied to networks of these classes."""
+    _check_ends(recipe)
     _check_styles(generator, recipe)
     for penalty in penalties:
         _check_penalty(discriminator, penalty, getattr(recipe, penalty.weight))
@@ -22,16 +23,35 @@ def check_fit(
 def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
     """UserError where the gradients of parts of a batch do not add up to that of the batch."""
     for network in networks:
-        if num_micro > 1 and network.batch_norm:
+        reason = None
+        if network.batch_norm:
+            reason = "it normalises over the batch, and its parts have statistics of their own"
+        elif network.drops_units:
+            reason = "it drops units at random, in the parts of a batch other ones than in the whole"
+        if num_micro > 1 and reason is not None:
             raise UserError(
-                f"micro_batch_size is refused with {name_of(network)}: it normalises over the batch, and its parts "
-                "have statistics of their own; choose a smaller training.recipe.batch_size."
+                f"micro_batch_size is refused with {name_of(network)}: {reason}; "
+                "choose a smaller training.recipe.batch_size."
             )
 
 
 def name_of(network: type[Network]) -> str:
     """The family and the role, as in 'the discriminator of dcgan'."""
     return f"the {network.__name__.lower()} of {network.__module__.rpartition('.')[2]}"
+
+
+def _check_ends(recipe: Recipe) -> None:
+    given = [end for end in dict.fromkeys(ENDS.values()) if getattr(recipe, end) is not None]
+    if given and recipe.decay_kimg is None:
+        raise UserError(
+            f"{given[0]}={getattr(recipe, given[0]):g} has no effect without training.recipe.decay_kimg, the time to "
+            "get there; give both or neither."
+        )
+    if recipe.decay_kimg is not None and not given:
+        raise UserError(
+            f"decay_kimg={recipe.decay_kimg:g} has no effect, for no number has an end; "
+            f"give one of {', '.join(f'training.recipe.{end}' for end in dict.fromkeys(ENDS.values()))}."
+        )
 
 
 def _check_styles(generator: type[Network], recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from wplus.errors import UserError
 
 _HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "beta2_end": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
-_ENDS = {  # a number -> where it goes
+ENDS = {  # a number -> where it goes
     "gamma": "gamma_end",
     "lr_generator": "lr_end",
     "lr_discriminator": "lr_end",
@@ -69,7 +69,7 @@ class Recipe:
         t = min(nimg / (1000 * self.decay_kimg), 1.0) if self.decay_kimg else 1.0
         share = (1 - math.cos(math.pi * t)) / 2
         moved = {}
-        for name, end in _ENDS.items():
+        for name, end in ENDS.items():
             if getattr(self, end) is not None:
                 moved[name] = getattr(self, name) + (getattr(self, end) - getattr(self, name)) * share
         return replace(self, **moved)
