@@ -58,7 +58,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
 
     run(monkeypatch, "experiments/evaluate.py", f"model={model}", "metrics=[fd,ppl_wend]", data, "tracking=local",
         "metrics.fd.num_generated=64", "metrics.fd.num_real=64", "metrics.ppl_wend.num_samples=16",
-        "metrics.fd.cache_dir=null", f"run_dir={tmp_path}/evaluate")  # fmt: skip
+        "cache_dir=null", f"run_dir={tmp_path}/evaluate")  # fmt: skip
     values = result(tmp_path / "evaluate")["values"]
     assert values["fd_effnet_lite0"]["value"] > 0
     assert values["ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16

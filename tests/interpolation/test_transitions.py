@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from wplus.images import to_float, to_uint8
 from wplus.interpolation.curve import Scene
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import lerp, slerp
@@ -87,7 +88,7 @@ def test_labels_go_along(points):
 
 def test_all_metrics_in_one_row(points, scene):
     walk = walk_between(pair(points, 0), scene, path=lerp)
-    walk = dataclasses.replace(walk, targets=walk.images[[0, -1]])
+    walk = dataclasses.replace(walk, targets=to_float(to_uint8(walk.images[[0, -1]])))
     (row,) = measure_walks([walk], {"fidelity": fidelity, "cost": cost}, Judges(scene.perceptual))
     assert set(row) >= {"end_mean_colour", "end_psnr_db", "seconds"}
     assert row["end_mean_colour"] == 0
