@@ -172,7 +172,7 @@ def refused(path: Path) -> str:
 
 def test_a_missing_file(tmp_path):
     assert "does not exist" in refused(tmp_path / "absent.safetensors")
-    assert "does not exist" in refused(tmp_path)
+    assert "there is no model.safetensors in it" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 9, 100, 2000, -1])

@@ -27,6 +27,7 @@ from wplus.models.network import Network
 FORMAT_VERSION = 1
 _PACKAGE = "wplus.models."
 ROLES = ("generator", "discriminator", "encoder")
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
 
 
 @dataclass
@@ -74,11 +75,7 @@ def save(
     }
     if not networks:
         raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")
-    header = {
-        "version": FORMAT_VERSION,
-        "networks": {role: _describe(net) for role, net in networks.items()},
-        "metadata": dict(metadata or {}),
-    }
+    header = describe(networks, metadata)
     tensors = {
         f"{role}.{name}": tensor.detach().cpu().contiguous()
         for role, net in networks.items()
@@ -89,16 +86,25 @@ def save(
     return atomic_write(path, lambda file: file.write(content))
 
 
+def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What rebuilds networks of these roles, without their tensors: the header of a file, the config of a folder."""
+    described = {role: _describe(net) for role, net in networks.items()}
+    return {"version": FORMAT_VERSION, "networks": described, "metadata": dict(metadata or {})}
+
+
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
-    """Read the networks of a checkpoint: ours, or one of another project that `wplus.adapters` knows.
+    """Read the networks of a checkpoint: our file, a folder of config.json and model.safetensors, or one of another
+    project that `wplus.adapters` knows.
 
     Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
     foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`.
     """
     file = Path(path)
-    if not file.is_file():
+    if file.is_dir():
+        networks, metadata = _read_folder(file)
+    elif not file.is_file():
         raise UserError(f"Checkpoint '{file}' does not exist; give the path of a .safetensors, .pkl or .pt file.")
-    if _is_safetensors(file):
+    elif _is_safetensors(file):
         networks, metadata = _read_own(file)
     else:
         from wplus.adapters import read_foreign
@@ -134,13 +140,29 @@ def _is_safetensors(path: Path) -> bool:
     return len(start) < 9 or (start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 10**8)
 
 
-def _read_own(path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def _read_folder(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+    """The weights describe themselves; `config.json` does where other tools have rewritten them without a header."""
+    weights, config = folder / WEIGHTS, folder / CONFIG
+    if not weights.is_file():
+        raise UserError(f"The folder '{folder}' holds no model: there is no {WEIGHTS} in it.")
+    try:
+        described = json.loads(config.read_bytes()) if config.is_file() else None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"Cannot read '{config}': the file is truncated or damaged ({error}).") from error
+    return _read_own(weights, described)
+
+
+def _read_own(path: Path, config: Any = None) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("wplus", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"Cannot read checkpoint '{path}': the file is truncated or damaged ({error}).") from error
+    if header is None:
+        header = config
+    elif config is not None and _networks(config) != _networks(header):
+        raise UserError(f"{CONFIG} and {WEIGHTS} in '{path.parent}' describe different networks: write it anew.")
     version = header.get("version") if isinstance(header, dict) else None
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(f"'{path}' has format version {version}; this wplus reads up to {FORMAT_VERSION}.")
@@ -150,9 +172,13 @@ def _read_own(path: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     return networks, header.get("metadata", {})
 
 
+def _networks(header: Any) -> Any:
+    return header.get("networks") if isinstance(header, dict) else None
+
+
 def _describes_networks(header: Any) -> bool:
     """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}."""
-    networks = header.get("networks") if isinstance(header, dict) else None
+    networks = _networks(header)
     return isinstance(networks, dict) and all(
         role in ROLES
         and isinstance(entry, dict)
@@ -164,11 +190,10 @@ def _describes_networks(header: Any) -> bool:
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
     network_class = _network_class(path, entry["class"])
+    own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
     try:
         net = network_class(**entry["arguments"])
-        net.load_state_dict(
-            {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
-        )
+        net.load_state_dict(own)
     except (RuntimeError, TypeError) as error:
         raise UserError(
             f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."

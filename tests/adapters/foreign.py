@@ -114,5 +114,6 @@ def randomise(network: nn.Module) -> Any:
     """Give every tensor values of its own, also where it starts as zeros, and return the network in eval mode."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
-            tensor.add_(0.1 * torch.randn(tensor.shape))
+            if tensor.is_floating_point():
+                tensor.add_(0.1 * torch.randn(tensor.shape))
     return network.eval().requires_grad_(False)

@@ -231,7 +231,9 @@ def slow_layer(
     return y.clamp(-clamp * gain, clamp * gain)
 
 
-def slow_discriminator(state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float):
+def slow_discriminator(
+    state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float
+) -> torch.Tensor:
     """NVlabs' discriminator, written down from its description; one group of the minibatch deviation."""
     x, resolution, gain = None, img.shape[2], 0.5**0.5 if architecture == "resnet" else 1.0
     while resolution > 4:

@@ -1,0 +1,104 @@
+"""Our generators as ONNX graphs, which run without Python: z -> images, or ws -> images; the batch size is free.
+
+Noise is the stored one, so that a graph is a function of its inputs; truncation is fixed when the graph is written.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wplus.checkpoint import fingerprint
+from wplus.errors import UserError
+from wplus.files import atomic_write
+
+Part = Literal["generator", "synthesis"]
+PARTS: tuple[Part, ...] = ("generator", "synthesis")
+OPSET = 18  # of 2022; runtimes read older graphs, not newer ones
+BATCH = "batch"
+
+
+class _FromLatents(nn.Module):
+    """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images."""
+
+    def __init__(self, generator: Any, truncation_psi: float) -> None:
+        super().__init__()
+        self.generator, self.truncation_psi = generator, truncation_psi
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.generator(z, c, truncation_psi=self.truncation_psi, noise_mode="const")
+
+
+class _FromStyles(nn.Module):
+    """ws (N, num_ws, w_dim) -> images."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__()
+        self.synthesis = generator.synthesis
+
+    def forward(self, ws: Tensor) -> Tensor:
+        return self.synthesis(ws, noise_mode="const")
+
+
+def write(path: str | Path, generator: Any, *, part: Part = "generator", truncation_psi: float = 1.0) -> Path:
+    """Write a generator (on the CPU, in evaluation mode) as an ONNX file, atomically.
+
+    `part` "generator": inputs `z` (batch, z_dim) and, with classes, `c` (batch, c_dim), one-hot; w is truncated to
+    w_avg + psi (w - w_avg). "synthesis": input `ws` (batch, num_ws, w_dim). Output of both: `images` (batch, C, H, W)
+    in about [-1, 1], not clamped. All are float32. UserError for another part or a missing package.
+    """
+    _require_packages()
+    _check(part, truncation_psi)
+    module = _FromLatents(generator, truncation_psi) if part == "generator" else _FromStyles(generator)
+    program = _graph(module.eval(), _examples(generator, part))
+    said = {"part": part, "truncation_psi": truncation_psi, "noise": "const", "generator": fingerprint(generator)}
+    program.model.metadata_props["wplus"] = json.dumps(said)
+    return atomic_write(path, lambda file: file.write(program.model_proto.SerializeToString()))
+
+
+def _require_packages() -> None:
+    lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]  # torch's exporter needs both
+    if lacking:
+        raise UserError(
+            f"Writing ONNX needs the package {' and '.join(lacking)}; install it with: pip install 'wplus[export]'."
+        )
+
+
+def _check(part: str, truncation_psi: float) -> None:
+    if part not in PARTS:
+        raise UserError(f"There is no part '{part}' to write; it must be {' or '.join(PARTS)}.")
+    if part == "synthesis" and truncation_psi != 1:
+        raise UserError(f"psi={truncation_psi} has no place in the synthesis, which takes ws; write the generator.")
+
+
+def _examples(generator: Any, part: Part) -> dict[str, Tensor]:
+    """Inputs of a batch of two: one would be taken for a size that never varies."""
+    if part == "synthesis":
+        return {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
+    labels = {"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {}
+    return {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0)), **labels}
+
+
+@torch.no_grad()
+def _graph(module: nn.Module, examples: dict[str, Tensor]) -> Any:
+    inputs = tuple(examples.values())
+    module(*inputs)  # fills the cache of filters: what is made while torch traces is no tensor
+    batch = torch.export.Dim(BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about torch's own code
+        return torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            input_names=list(examples),
+            output_names=["images"],
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            opset_version=OPSET,
+            verbose=False,
+        )
