@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 
 from wplus.errors import UserError
 from wplus.losses.adversarial import critic_generator, nonsaturating_generator, wasserstein_discriminator
+from wplus.models import progan
 from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training import Place
 from wplus.training.recipe import auto
-from wplus.training.setup import Settings, gan_training, make_game
+from wplus.training.setup import Settings, gan_training, make_game, set_precision
 
 CPU = Place(device=torch.device("cpu"))
 SMALL = {"channel_base": 64, "channel_max": 8}
@@ -96,6 +98,16 @@ def test_nonsense_is_refused_before_data_is_read():
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **growing)
     with pytest.raises(UserError, match=r"needs a choice of model, such as model=stylegan2\.$"):
         gan_training(data=data, model=None, loss=None, **choices)
+
+
+def test_half_precision_is_refused_where_no_network_has_it():
+    gpu, size = Place(device=torch.device("cuda"), precision="bf16"), {"resolution": 16, **SMALL}
+    with pytest.raises(UserError, match=r"^precision=bf16 is refused with the generator of progan: it computes in"):
+        set_precision([progan.Generator(**size), progan.Discriminator(**size)], gpu)
+    set_precision([progan.Generator(**size)], replace(gpu, precision="auto"))
+    generator = Generator(**size)
+    set_precision([generator], gpu)
+    assert generator.synthesis.b16.compute_dtype == torch.bfloat16
 
 
 def test_a_model_brings_its_loss(make_images):

@@ -142,7 +142,10 @@ class Synthesis(UnmappedSynthesis):
 
 
 class Generator(UnmappedGenerator):
-    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 16384 and 512."""
+    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 16384 and 512.
+
+    Only the direction of w counts (pixel norm comes first), so that truncation changes nothing without labels.
+    """
 
     grows = True
 

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from wplus.devices import keep_freed_memory, resolve_device
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
+from wplus.models.network import Network
 from wplus.training.augment import NoAugment
-from wplus.training.checks import check_fit, check_micro_batches
+from wplus.training.checks import check_fit, check_micro_batches, name_of
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
 from wplus.training.growth import growth_of
@@ -260,8 +260,16 @@ def num_micro(numbers: Derived, world: int, micro: int | None) -> int:
     return local // micro
 
 
-def set_precision(networks: list[nn.Module], place: Place) -> None:
-    """bfloat16 in the highest resolutions of StyleGAN2's networks, where `place` says so."""
+def set_precision(networks: Sequence[Network], place: Place) -> None:
+    """bfloat16 in the highest resolutions, where `place` says so and the networks have blocks for it.
+
+    UserError where it was asked for and none of them has.
+    """
+    if place.precision == "bf16" and not any(hasattr(part, "compute_dtype") for n in networks for part in n.modules()):
+        raise UserError(
+            f"precision=bf16 is refused with {name_of(type(networks[0]))}: it computes in float32 only; "
+            "use trainer.precision=auto."
+        )
     if place.precision == "bf16" or (place.precision == "auto" and place.device.type == "cuda"):
         for network in networks:
             set_bf16_resolutions(network, BF16_RESOLUTIONS)
