@@ -164,6 +164,8 @@ def test_multipliers_are_factors_of_p_and_end_at_1():
     assert moved == pytest.approx(0.3, abs=0.03)
     half.multipliers["hue"] = 5.0
     assert (half.draw(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).colour[:, 0, 1] != 0).all()
+    turned = Pipeline("geom", multipliers={"rotate": 5.0, "scale": 0, "aniso": 0, "xfrac": 0})
+    assert (turned.draw(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).geometry[:, 0, 1] != 0).all()
 
 
 def test_the_families_are_the_published_ones():
