@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import wplus
-from tests.adapters.foreign import nvlabs_modules, randomise, trainer_pickle
+from tests.adapters.foreign import Persistent, dumps, nvlabs_modules, randomise, trainer_pickle
 from wplus.adapters import nvlabs
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Discriminator, Generator
@@ -268,6 +268,13 @@ def test_discriminators_of_every_architecture(architecture: str, clamp: float | 
     torch.testing.assert_close(found(images).double(), expected, rtol=1e-5, atol=1e-5)
     torch.save(content["D"], tmp_path / "d.pt")
     assert wplus.load(tmp_path / "d.pt").discriminator.arguments["architecture"] == architecture
+
+
+def test_classes_of_another_network_are_named(tmp_path: Path) -> None:
+    modules = {"synthesis": Persistent("SynthesisNetwork", {"_modules": {"input": Persistent("SynthesisInput", {})}})}
+    (tmp_path / "sg3.pkl").write_bytes(dumps({"G_ema": Persistent("Generator", {"_modules": modules})}))
+    with pytest.raises(UserError, match=r"missing.*SynthesisInput are not StyleGAN2's"):
+        wplus.load(tmp_path / "sg3.pkl")
 
 
 def test_filters_are_written_where_the_published_discriminator_has_them() -> None:

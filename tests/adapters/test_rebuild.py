@@ -43,3 +43,33 @@ def test_small_parts() -> None:
     assert count(["a.0", "a.1", "a.3"], "a.{}") == 2
     assert resampling_kernel(4.0).sum() == 4
     assert plain({1: (torch.device("cpu"), None), "a": {"b": 1.5}}) == {"1": ["device", None], "a": {"b": 1.5}}
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+@pytest.mark.parametrize("resolution", [8, 16, 32, 64, 128, 256, 512, 1024])
+def test_rosinalitys_channel_multipliers(resolution: int, multiplier: int) -> None:
+    """Their table: 512 channels up to 32 px, and multiplier times 256, 128, 64, 32, 16 above."""
+    resolutions = [2**i for i in range(2, resolution.bit_length())]
+    table = {64: 256, 128: 128, 256: 64, 512: 32, 1024: 16}
+    channels = {res: 512 if res <= 32 else table[res] * multiplier for res in resolutions}
+    found = channel_budget(channels, "here")
+    assert {res: min(found["channel_base"] // res, found["channel_max"]) for res in resolutions} == channels
+
+
+def test_what_shares_memory_in_a_file_has_its_own_in_a_network() -> None:
+    shared = torch.ones(4)
+    with torch.device("meta"):
+        layer = torch.nn.BatchNorm1d(2)
+    tensors = {"weight": shared[:2], "bias": shared[2:], "running_mean": shared[:2], "running_var": torch.ones(2)}
+    fill(layer, {**tensors, "num_batches_tracked": torch.tensor(0)}, "here")
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in layer.state_dict().values()}
+    assert len(pointers) == 5
+    assert isinstance(layer.weight, torch.nn.Parameter)
+
+
+def test_plain_is_bounded() -> None:
+    bomb: list = []
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    assert str(plain(bomb)).count("...") < 100_000
+    assert plain([float("inf"), 1.5]) == ["inf", 1.5]

@@ -6,9 +6,11 @@ import copyreg
 import functools
 import importlib
 import io
+import json
 import os
 import pickle
 import subprocess
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -18,9 +20,10 @@ import torch
 
 import wplus
 from tests.adapters.foreign import EasyDict, Persistent, dumps, nvlabs_modules
-from wplus.adapters import restricted
+from wplus.adapters import nvlabs, restricted, rosinality
 from wplus.adapters.restricted import read_pickle, read_torch
 from wplus.errors import UserError
+from wplus.models.stylegan2 import Generator
 
 
 class Call:
@@ -221,6 +224,97 @@ def test_tensors_cannot_exceed_their_storage(tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(pickle.dumps(forged))
         with pytest.raises(UserError):
             read_pickle(tmp_path / "file")
+
+
+def compressed(content: bytes) -> bytes:
+    """A torch file whose records are packed, as torch never writes them."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    return target.getvalue()
+
+
+def test_zip_bombs_are_not_unpacked(tmp_path: Path) -> None:
+    bomb = compressed(torch_bytes({"g_ema": {"w": torch.zeros(10**6)}}, as_zip=True))
+    assert len(bomb) < 10**5
+    (tmp_path / "bomb.pt").write_bytes(bomb)
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(in_storage(bomb)))
+    for name in ("bomb.pt", "bomb.pkl"):
+        with pytest.raises(UserError, match=r"compressed records, \d+ bytes in a file of"):
+            wplus.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_memo_of_billions_is_refused(nested: bool, tmp_path: Path) -> None:
+    bomb = b"\x80\x04Nr\xff\xff\xff\x7f."  # None, remembered as number 2 ** 31 - 1: 32 GB of empty places
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(in_storage(bomb)) if nested else bomb)
+    with pytest.raises(UserError, match="a memo of 2147483647 entries"):
+        wplus.load(tmp_path / "bomb.pkl")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04\x8e" + (2**40).to_bytes(8, "little"), b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f"]
+)
+def test_a_length_beyond_the_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "long.pkl").write_bytes(content)
+    with pytest.raises(UserError, match=r"long\.pkl"):
+        wplus.load(tmp_path / "long.pkl")
+
+
+EXTRAORDINARY = {
+    "repeated": lambda: torch.zeros(1).expand(10**6, 10**6),
+    "sparse": lambda: torch.zeros(3, 3).to_sparse(),
+    "meta": lambda: torch.zeros(10**6, 10**6, device="meta"),
+}
+
+
+@pytest.mark.parametrize("kind", EXTRAORDINARY)
+def test_tensors_without_their_numbers_are_refused(kind: str, tmp_path: Path) -> None:
+    torch.save({"g_ema": {"conv1.conv.weight": EXTRAORDINARY[kind]()}}, tmp_path / "file.pt")
+    with pytest.raises(UserError, match=r"file\.pt' is refused: it holds a tensor of"):
+        wplus.load(tmp_path / "file.pt")
+
+
+@pytest.mark.parametrize("layout", ["nvlabs", "rosinality"])
+def test_sizes_that_are_only_claimed_ask_for_no_memory(layout: str, tmp_path: Path) -> None:
+    """One vector of a million numbers says that w has as many; the mapping network would have 4 TB."""
+    shape = {"resolution": 8, "z_dim": 4, "w_dim": 4, "channel_base": 16, "channel_max": 4, "num_mapping_layers": 2}
+    generator, wide = Generator(**shape), torch.zeros(1, 10**6)
+    if layout == "nvlabs":
+        content: dict = nvlabs.export(generator=generator)
+        content["G_ema"]["synthesis.b4.conv1.affine.weight"] = wide
+    else:
+        content = {"g_ema": rosinality._their_generator(generator)}
+        content["g_ema"]["conv1.conv.modulation.weight"] = wide
+    torch.save(content, tmp_path / "wide.pt")
+    with pytest.raises(UserError, match=r"wide\.pt.*has the shape"):
+        wplus.load(tmp_path / "wide.pt")
+
+
+def test_options_without_end_are_cut(tmp_path: Path) -> None:
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=16, channel_max=4, num_mapping_layers=1)
+    content, bomb, circle = nvlabs.export(generator=generator), [], {}
+    circle["again_kwargs"] = circle
+    for _ in range(60):
+        bomb = [bomb, bomb]
+    content |= {"training_set_kwargs": {"bomb": bomb, "circle": circle, "nan": float("nan")}}
+    content["G_kwargs"]["inner_kwargs"] = circle
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
+    said = json.dumps(wplus.load(tmp_path / "file.pkl").metadata, allow_nan=False)
+    assert len(said) < 10**6
+    assert "..." in said
+
+
+@pytest.mark.parametrize("names", [{"\x1b[2J": 0}, {7: 0}, {("a",): 0}])
+def test_odd_names_end_in_a_printable_sentence(names: dict, tmp_path: Path) -> None:
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=16, channel_max=4, num_mapping_layers=1)
+    content = nvlabs.export(generator=generator)
+    content["G_ema"] |= dict.fromkeys(names, torch.zeros(1))
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r"file\.pkl") as refusal:
+        wplus.load(tmp_path / "file.pkl")
+    assert str(refusal.value).isprintable()
 
 
 def test_shared_tuples_do_not_explode(tmp_path: Path) -> None:

@@ -22,6 +22,16 @@ def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
     of e4e, pSp and ReStyle. Raises UserError with the reason for anything else.
     """
     content = _content(path)
+    try:
+        return _networks(content, path)
+    except UserError as error:  # names in it are the file's
+        raise UserError(restricted.printable(str(error), 1000)) from error
+    except Exception as error:  # content of any shape can fail in any way
+        reason = restricted.printable(" ".join(str(error).split())) or type(error).__name__
+        raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
+
+
+def _networks(content: Any, path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
     if layout is None:
         raise UserError(

@@ -8,7 +8,8 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +33,14 @@ from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"
 MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
+MAX_MODULES = 500  # in a tree; StyleGAN2 at 1024 px has fewer than 100
+CLASSES = frozenset(
+    [
+        *("Generator", "MappingNetwork", "SynthesisNetwork", "SynthesisBlock", "SynthesisLayer", "ToRGBLayer"),
+        *("Discriminator", "DiscriminatorBlock", "DiscriminatorEpilogue", "MinibatchStdLayer"),
+        *("FullyConnectedLayer", "Conv2dLayer"),
+    ]
+)
 
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
@@ -53,10 +62,12 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     name = next((name for name in GENERATORS if parts.get(name)), None)
     if name:
         tensors, kwargs = _opened(parts, name, origin)
-        networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
+        with _naming_classes(parts[name]):
+            networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
         metadata |= {"generator": name, "w_avg": average}
     if parts.get("D"):
-        networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
+        with _naming_classes(parts["D"]):
+            networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
     if "training_set_kwargs" in content:
         metadata["training_set_kwargs"] = plain(content["training_set_kwargs"])
     return networks, metadata
@@ -108,23 +119,47 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
     return _without_filters(tensors, f"{origin}, {name}"), kwargs
 
 
-def module_tensors(module: Persistent, origin: str, prefix: str = "") -> dict[str, Tensor]:
-    """Parameters and buffers of a persistent module and all within it, by their dotted names."""
+@contextmanager
+def _naming_classes(part: Any) -> Iterator[None]:
+    """Inside, a refusal names the classes of the file that StyleGAN2 does not have: they say what it is instead."""
+    try:
+        yield
+    except UserError as error:
+        others = sorted(_classes(part, set()) - CLASSES)
+        raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
+
+
+def _classes(part: Any, seen: set[int]) -> set[str]:
+    if not isinstance(part, Persistent) or id(part) in seen or len(seen) > MAX_MODULES:
+        return set()
+    seen.add(id(part))
+    modules = part.state.get("_modules", {})
+    inner = [_classes(child, seen) for child in modules.values()] if isinstance(modules, dict) else []
+    return {part.class_name[:60]}.union(*inner)
+
+
+def module_tensors(
+    module: Persistent, origin: str, prefix: str = "", seen: set[int] | None = None
+) -> dict[str, Tensor]:
+    """Parameters and buffers of a persistent module and all within it, each once, by their dotted names."""
+    seen = set() if seen is None else seen
+    seen.add(id(module))
     if prefix.count(".") > MAX_DEPTH:
         raise UserError(f"{origin}: modules are nested more than {MAX_DEPTH} deep, at '{prefix}'.")
     own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
     tensors = {f"{prefix}{name}": tensor for name, tensor in as_tensors(own).items()}
     for name, child in module.state.get("_modules", {}).items():
-        if isinstance(child, Persistent):
-            tensors |= module_tensors(child, origin, f"{prefix}{name}.")
+        if isinstance(child, Persistent) and id(child) not in seen:
+            tensors |= module_tensors(child, origin, f"{prefix}{name}.", seen)
     return tensors
 
 
-def _flat(kwargs: Any) -> dict[str, Any]:
+def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
     """Arguments with those of inner modules ("synthesis_kwargs", "mapping_kwargs", ...) beside the outer ones."""
     flat: dict[str, Any] = {}
     for name, value in (kwargs or {}).items():
-        flat |= _flat(value) if str(name).endswith("_kwargs") else {name: value}
+        is_inner = str(name).endswith("_kwargs") and depth > 0
+        flat |= _flat(value, depth - 1) if is_inner else {name: value}
     return flat
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +116,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in DTYPE_CODES:
-            raise Refused(f"the numpy dtype {_printable(str(code))}")
+            raise Refused(f"the numpy dtype {printable(str(code))}")
         self._code, self._order = code, "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -136,7 +138,7 @@ def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C") ->
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding != "latin1":
-        raise Refused(f"the codec {_printable(encoding)}")
+        raise Refused(f"the codec {printable(encoding)}")
     return text.encode("latin1")
 
 
@@ -159,7 +161,7 @@ def _storage(payload: bytes) -> _Leaf:
 def _offence(payload: bytes) -> str:
     """What another pickle in the place of a storage would have called, for the refusal."""
     try:
-        return f"a {type(_Reader(io.BytesIO(payload)).load()).__name__}"
+        return f"a {type(_load_pickle(io.BytesIO(payload))).__name__}"
     except Refused as refused:
         return str(refused)
     except Exception:
@@ -212,10 +214,23 @@ class _Reader(pickle.Unpickler):
         try:
             return _KNOWN[module, name]
         except KeyError:
-            raise Refused(_printable(f"{module}.{name}")) from None
+            raise Refused(printable(f"{module}.{name}")) from None
 
     def persistent_load(self, key: object) -> Any:
         raise Refused("a persistent id")
+
+
+def _load_pickle(file: BinaryIO | io.BytesIO) -> Any:
+    _require_small_memo(file)
+    return _Reader(file, encoding="latin1").load()
+
+
+def _require_small_memo(file: BinaryIO | io.BytesIO) -> None:
+    """Python's unpickler fills memory up to the largest number that a value is remembered by."""
+    for num, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > num:
+            raise Refused(f"a memo of {argument} entries after {num} instructions")
+    file.seek(0)
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -224,7 +239,7 @@ def read_pickle(path: str | Path) -> Any:
     UserError when the file cannot be read, is no pickle, or names a class or function other than the ones that such
     content needs; the message holds the name.
     """
-    return _read(path, lambda file: _unwrapped(_Reader(file, encoding="latin1").load(), {}))
+    return _read(path, lambda file: _unwrapped(_load_pickle(file), {}))
 
 
 def _unwrapped(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
@@ -261,10 +276,17 @@ def read_torch(path: str | Path) -> Any:
 
     UserError when the file is damaged or names anything but tensors, plain containers, options and numbers.
     """
-    return _read(path, _torch_load)
+    return _read(path, _torch_content)
+
+
+def _torch_content(file: BinaryIO) -> Any:
+    content = _torch_load(file)
+    _require_ordinary_tensors(content)
+    return content
 
 
 def _torch_load(file: BinaryIO | io.BytesIO) -> Any:
+    _require_stored_records(file)
     with torch.serialization.safe_globals(_TORCH_EXTRAS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reader's doubts about unusual pickle protocols
         try:
@@ -273,10 +295,44 @@ def _torch_load(file: BinaryIO | io.BytesIO) -> Any:
             raise Refused(_offender(str(error))) from error
 
 
+def _require_stored_records(file: BinaryIO | io.BytesIO) -> None:
+    """A zip of a few bytes can unpack to more than there is memory; torch writes its records as they are."""
+    start, size = file.read(len(ZIP_MAGIC)), file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if start != ZIP_MAGIC:
+        return
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    if sum(record.file_size for record in records) > size:
+        raise Refused(f"compressed records, {sum(record.file_size for record in records)} bytes in a file of {size}")
+    file.seek(0)
+
+
+def _require_ordinary_tensors(content: Any) -> None:
+    """Tensors whose numbers are in the file, one by one: not repeated by strides, sparse, or without any memory."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta or value.is_quantized:
+                raise Refused(
+                    f"a tensor of a kind that is not read ({value.layout}, {value.device.type}, {value.dtype})"
+                )
+            if value.nbytes > value.untyped_storage().nbytes():
+                raise Refused(f"a tensor of {value.nbytes} bytes in a storage of {value.untyped_storage().nbytes()}")
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+
+
 def _offender(message: str) -> str:
     """The name in torch's refusal, which is many lines long."""
     found = re.search(r"GLOBAL (\S+)", message)
-    return _printable(found.group(1)) if found else "something that torch's weights-only reader refuses"
+    return printable(found.group(1)) if found else "something that torch's weights-only reader refuses"
 
 
 # --- the border -----------------------------------------------------------------------------------------------------
@@ -294,13 +350,13 @@ def _read(path: str | Path, read: Callable[[BinaryIO], Any]) -> Any:
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
     except Exception as error:  # a damaged file can fail in any way
-        reason = _printable(" ".join(str(error).split())) or type(error).__name__
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': the file is truncated, damaged or no checkpoint ({reason}).") from error
 
 
-def _printable(text: str) -> str:
-    """At most 200 characters without control characters: a file must not write to the terminal either."""
-    return "".join(char if char.isprintable() else "?" for char in text[:200])
+def printable(text: str, limit: int = 200) -> str:
+    """At most `limit` characters without control characters: a file must not write to the terminal either."""
+    return "".join(char if char.isprintable() else "?" for char in text[:limit])
 
 
 def as_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
