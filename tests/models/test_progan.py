@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wplus.models.growing import enlarge, set_lod, shrink
-from wplus.models.progan import Conv, Dense, Discriminator, Generator, blur
+from wplus.models.progan import Conv, Dense, Discriminator, FirstBlock, Generator, blur
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 
@@ -39,6 +39,16 @@ def test_equalised_layers_are_their_formulas():
     y = torch.randn(4, 7)
     expected = F.leaky_relu(y @ dense.weight.t() * (0.01 * math.sqrt(2 / 7)) + 0.01 * dense.bias, 0.2)
     torch.testing.assert_close(dense(y), expected)
+
+
+def test_the_first_block_is_its_formula():
+    """Its gain, a quarter of the others', counts beside the bias alone: what follows is normalised."""
+    block, z = FirstBlock(6, 5), torch.randn(2, 6)
+    block.bias.data.normal_()
+    x = (z @ block.weight.t() * (math.sqrt(2 / 6) / 4)).view(2, 5, 4, 4) + block.bias[:, None, None]
+    x = F.leaky_relu(x, 0.2)
+    x = block.conv(x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt())
+    torch.testing.assert_close(block(z), x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt())
 
 
 def test_the_authors_merged_layers_are_the_same():
