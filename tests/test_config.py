@@ -221,9 +221,9 @@ if __name__ == "__main__":
 """
 MISTAKES = [
     ("seed=1", "Seed 1 is not allowed; take another."),
-    ("sed=1", "Could not override 'sed'; To append to your config use +sed=1; known are data, device, "),
+    ("sed=1", "Could not override 'sed'; To append to your config use +sed=1; known are augment, data, device, "),
     ("training.recipe.gama=1", "; known are batch_size, "),
-    ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; stylegan2."),
+    ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; dcgan; "),
     ("experiment=nothing", "Could not find 'experiment/nothing'; Available options in 'experiment'; "),
     ("debug=nothing", "Could not find 'debug/nothing'"),
     ("seed=[1", "no viable alternative at input '[1'"),

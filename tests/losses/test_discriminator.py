@@ -18,8 +18,9 @@ def discriminator() -> Discriminator:
 def by_hand(discriminator: Discriminator, a: torch.Tensor, b: torch.Tensor, compare: str) -> torch.Tensor:
     """Distance of a pair of single images."""
     total = 0.0
-    for block in (discriminator.b16, discriminator.b8):
-        a, b = block(a), block(b)
+    a, b = discriminator.b16(None, a), discriminator.b16(None, b)
+    for block in (None, discriminator.b8):
+        a, b = (a, b) if block is None else (block(a), block(b))
         pairs = zip(a[0].flatten(1).T, b[0].flatten(1).T, strict=True)
         if compare == "normalised":
             differences = [(p / p.norm() - q / q.norm()).square().sum() for p, q in pairs]

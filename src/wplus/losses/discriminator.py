@@ -6,7 +6,7 @@ import copy
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance, mean_over
@@ -30,13 +30,15 @@ class DiscriminatorFeatures(ImageDistance):
             raise UserError(f"Features cannot be compared by '{compare}': normalised or l1.")
         super().__init__()
         self.compare = compare
+        if not hasattr(discriminator, "feature_maps"):
+            kind = type(discriminator).__name__
+            raise UserError(f"Features of blocks are StyleGAN2's discriminator's alone, and this is a {kind}.")
         self.shape = (discriminator.img_channels, discriminator.resolution, discriminator.resolution)
-        blocks = [getattr(discriminator, f"b{res}") for res in discriminator.block_resolutions]
-        self.blocks = copy.deepcopy(nn.ModuleList(blocks))
+        self.discriminator = copy.deepcopy(discriminator)
         self.provenance = {
             "name": self.name,
             "weights": "blocks of a discriminator",
-            "sha256": sha256_of(self.blocks),
+            "sha256": sha256_of(self.discriminator),
             "layers": [f"block at {res} px" for res in discriminator.block_resolutions],
             "compare": compare,
             "input": f"{discriminator.resolution} px",
@@ -48,11 +50,8 @@ class DiscriminatorFeatures(ImageDistance):
         if tuple(images.shape[1:]) != self.shape:
             wanted = ", ".join(map(str, self.shape))
             raise UserError(f"Images of shape {tuple(images.shape)} do not fit this discriminator: (N, {wanted}).")
-        x, maps = images.contiguous(memory_format=torch.channels_last), []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(unit_length(x.float()) if self.compare == "normalised" else x.float())
-        return maps
+        maps = [x.float() for x in self.discriminator.feature_maps(images)]
+        return [unit_length(x) for x in maps] if self.compare == "normalised" else maps
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,): per block the mean over space, weighted by the mask at that block's size; summed."""

@@ -499,11 +499,16 @@ class Discriminator(Network):
 
     def features(self, img: Tensor) -> Tensor:
         """Images -> (N, channels, 4, 4), each image for itself."""
-        x, seen = None, img.contiguous(memory_format=torch.channels_last)
+        return self.feature_maps(img)[-1]
+
+    def feature_maps(self, img: Tensor) -> list[Tensor]:
+        """Images -> the features after every block, each image for itself; the last are what the epilogue takes."""
+        x, seen, maps = None, img.contiguous(memory_format=torch.channels_last), []
         for res in self.block_resolutions:
             x = getattr(self, f"b{res}")(x, seen if x is None or self.reads_everywhere else None)
             seen = downsample(seen) if self.reads_everywhere else seen
-        return x + self.b4.fromrgb(seen) if self.reads_everywhere else x
+            maps.append(x)
+        return [*maps[:-1], maps[-1] + self.b4.fromrgb(seen)] if self.reads_everywhere else maps
 
     @property
     def epilogue(self) -> DiscriminatorEpilogue:
