@@ -165,7 +165,7 @@ def test_statistics_take_no_more_memory_for_more_images() -> None:
 
     def held(grouped: GroupedStatistics) -> int:
         sums = [tensor.numel() for group in grouped._sums for tensor in (group.total, group.outer)]
-        return sum(sums) + sum(features.numel() for features, _ in grouped._waiting)
+        return sum(sums) + grouped._rows.numel()
 
     grouped, most = GroupedStatistics(2), 0
     grouped.begin(8, 20_000, "cpu")

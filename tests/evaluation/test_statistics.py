@@ -71,6 +71,7 @@ def test_few_large_products_are_made_of_many_small_batches(monkeypatch: pytest.M
     grouped.begin(2, 4096, "cpu")
     for rows in torch.arange(4096).split(16):
         grouped.add(torch.zeros(16, 2), rows)
+    grouped.merge()
     assert sizes == [512] * 8
 
 

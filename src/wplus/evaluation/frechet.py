@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.names import frechet_name
 from wplus.evaluation.passes import Collected, Pass, Sampling
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval, union
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
 from wplus.measurement import Measurement
 
 MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
@@ -135,9 +135,8 @@ class FrechetDistance:
         """Yield the distance, that at infinity where asked for, and the floor."""
         real, generated = self._passes(bench)
         of_real, of_generated = (request.value for request in self._requests(real, generated))
-        halves = list(of_real.groups)
         name = frechet_name(self.extractor.name, real.protocol, generated.protocol)
-        found = FrechetEstimates(FrechetReference(union(halves)), of_generated)
+        found = FrechetEstimates(FrechetReference(of_real.whole), of_generated)
         protocol = self.extractor.protocol | real.protocol | generated.protocol
         method = f"95 %, jackknife over {self.num_groups} groups of generated images"
         with_method = protocol | ({"interval": method} if self.num_groups else {})
@@ -147,6 +146,7 @@ class FrechetDistance:
             value, interval = found.at_infinity
             yield Measurement(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
         if self.floor == "halves":
+            halves = list(of_real.groups)
             protocol = self.extractor.protocol | real.protocol
             protocol |= {"num_real": halves[0].num, "num_other_real": halves[1].num}
             yield Measurement(f"{name}_real_halves", frechet_distance(*halves), protocol, meaning=FLOOR_MEANING)
