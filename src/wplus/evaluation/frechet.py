@@ -42,9 +42,11 @@ class FrechetReference:
         exist and are real, where a matrix square root of S1 S2 may fail or turn complex (Dowson & Landau 1982).
         """
         mean, covariance = statistics.mean.to(self.mean), statistics.covariance.to(self.root)
-        inner = self.root @ covariance @ self.root.T
+        trace, inner = covariance.trace(), self.root @ covariance
+        del covariance  # these matrices are most of what the metric holds
+        inner = inner @ self.root.T
         trace_of_root = torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()  # looks at one triangle only
-        squared = (self.mean - mean).square().sum() + self.trace + covariance.trace() - 2 * trace_of_root
+        squared = (self.mean - mean).square().sum() + self.trace + trace - 2 * trace_of_root
         return max(float(squared), 0.0)
 
 
@@ -63,7 +65,7 @@ class FrechetEstimates:
         whole = groups.whole
         self.value = reference.distance(whole)
         several = groups.groups if groups.num_groups > 1 else ()
-        self._without = [reference.distance(whole - group) for group in several]
+        self._without = [reference.distance(rest) for rest in map(whole.__sub__, several)]
 
     @property
     def interval(self) -> tuple[float, float] | None:

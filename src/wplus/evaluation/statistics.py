@@ -150,10 +150,12 @@ class GroupedStatistics:
         if self._sums:
             yield from self._sums
             return
-        for number in range(self.num_groups):
-            group = FeatureStatistics.empty(self._dim, self._device)
-            group.add(self._of_group(number))
-            yield group.cpu()
+        yield from map(self._group, range(self.num_groups))
+
+    def _group(self, number: int) -> FeatureStatistics:
+        group = FeatureStatistics.empty(self._dim, self._device)
+        group.add(self._of_group(number))
+        return group.cpu()
 
     @property
     def whole(self) -> FeatureStatistics:
