@@ -226,6 +226,10 @@ MISTAKES = [
     ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; dcgan; "),
     ("experiment=nothing", "Could not find 'experiment/nothing'; Available options in 'experiment'; "),
     ("debug=nothing", "Could not find 'debug/nothing'"),
+    (
+        "image_loss=[nothing]",
+        "Could not load 'image_loss/nothing'; available options in 'image_loss' are discriminator, ",
+    ),
     ("seed=[1", "no viable alternative at input '[1'"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),

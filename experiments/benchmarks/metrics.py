@@ -1,4 +1,4 @@
-"""Cost of metrics: `python experiments/benchmarks/metrics.py --num 2000`.
+"""Cost of metrics: `python experiments/benchmarks/metrics.py`.
 
 One pass: the Fréchet distance alone against Fréchet distance, kernel distance and precision/recall together, on images
 that a generator makes, what is known of the real images cached in both.
@@ -45,7 +45,7 @@ SIDES = ("wplus", "torch-fidelity")
 def main() -> None:
     """Both comparisons, or one side of the second, for the process that was started for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num", type=int, default=2000, help="generated images, and as many real ones")
+    parser.add_argument("--num", type=int, default=3000, help="generated images, and as many real ones")
     parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--turns", type=int, default=3)

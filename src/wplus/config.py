@@ -114,6 +114,10 @@ def _sentence(error: CompactHydraException) -> str:
     if isinstance(error, OneLine):
         return str(error)
     parts = [line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines()]
+    named = re.search(r"Could not load '(\w+)/", str(error))  # Hydra lists the options where one of a group is chosen
+    if named is not None:
+        options = sorted(path.stem for path in (CONFIG_FOLDER / named[1]).glob("*.yaml"))
+        parts.append(f"available options in '{named[1]}' are {', '.join(options)}")
     known = getattr(error.__cause__, "parent_node", None)
     if isinstance(known, DictConfig):
         parts.append(f"known are {', '.join(sorted(map(str, known)))}")

@@ -151,10 +151,24 @@ def test_a_long_name_is_whole_in_a_narrow_terminal() -> None:
     assert name in "".join(line.split()[0] for line in lines if line[1:2].strip())
 
 
-def test_numbers_of_methods_are_left_to_their_own_table() -> None:
-    many = [Measurement(f"paths/{method}/step", 1.0) for method in "abc"]
-    text = shown([*many, Measurement("fd_net", 2.0)], 80)
-    assert "3 numbers of paths: paths/table.md in the output folder" in text
-    assert "paths/a" not in text
+def test_numbers_of_methods_make_a_row_for_each_method() -> None:
+    numbers = [Measurement(f"paths/{method}/number_{i}", i + 0.25) for method in ("lerp", "slerp") for i in range(8)]
+    text = shown([*numbers[:-1], Measurement("fd_net", 2.0)], 120)
+    (lerp,) = [line.split() for line in text.splitlines() if line.strip().startswith("lerp")]
+    assert lerp == ["lerp", "0.25", "1.25", "2.25", "3.25", "4.25", "5.25"]
+    assert "6 of 8 numbers; all with intervals: paths/table.md in the output folder" in text
     assert "fd_net" in text
-    assert "value" not in shown(many, 80)
+    assert "value" not in shown(numbers, 120)
+    assert "–" in shown([numbers[0], numbers[1], numbers[8]], 120)
+
+
+def test_the_same_protocol_is_said_once() -> None:
+    protocol = {"extractor": "net", "num_real": 40}
+    rows = [
+        Measurement("kd", 1.0, {**protocol, "seconds": 2.5}),
+        Measurement("kd_std", 0.1, {**protocol, "seconds": 3}),
+    ]
+    lines = shown([*rows, Measurement("fd", 2.0, {"extractor": "other"})], 120).splitlines()
+    assert [line.rstrip().split("  ")[-1].strip() for line in lines[1:]] == [
+        "extractor net, num real 40, seconds 2.5", "as above, seconds 3", "extractor other",
+    ]  # fmt: skip

@@ -45,6 +45,16 @@ def test_inverters_side_by_side(tmp_path, monkeypatch):
     assert read_pixels(grid).shape[1] > 4 * 90
 
 
+def test_the_grid_says_which_folder_a_picture_is_from(tmp_path):
+    a_folder(tmp_path / "e", steps=1)
+    a_folder(tmp_path / "o", steps=30)
+    folders = {name: tmp_path / name for name in ("e", "o")}
+    told = read_pixels(compare_folders(folders, tmp_path)[1])
+    other = read_pixels(compare_folders({"encoder": folders["e"], "o": folders["o"]}, tmp_path)[1])
+    differs = torch.as_tensor(told != other).any(dim=0 if told.shape[0] == 3 else -1)
+    assert 0 < int(differs.any(dim=0).sum()) < differs.shape[1] / 3
+
+
 def test_an_image_that_ended_sooner_repeats_its_last_value(tmp_path):
     store = a_folder(tmp_path, steps=3, uneven=True)
     history = read_history(store, ["a", "b"])["loss"]

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions, minibatch_stddev, num_channels
+from wplus.models.layers import minibatch_stddev
+from wplus.models.sizes import block_resolutions, num_channels
+from wplus.models.stylegan2 import Discriminator, Generator
 
 SMALL = {"channel_base": 128, "channel_max": 8}
 

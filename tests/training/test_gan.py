@@ -64,6 +64,14 @@ def test_order_and_intervals_of_the_phases(make_tiny, play, monkeypatch):
     assert steps["r1"] == [0, 3, 6]
 
 
+def test_path_length_counts_the_generators_own_steps(make_tiny, play, monkeypatch):
+    game, ran = make_tiny(pl_interval=2, n_critic=3), []
+    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
+    play(game, 13)
+    assert [step for step, name in ran if name == "generator"] == [0, 3, 6, 9, 12]
+    assert [step for step, name in ran if name == "path_length"] == [0, 6, 12]
+
+
 def test_a_regulariser_of_weight_zero_has_no_phase(make_tiny):
     names = [phase.name for phase in make_tiny(pl_weight=0.0, gamma=0.0).phases()]
     assert names == ["generator", "discriminator"]

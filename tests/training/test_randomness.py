@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wplus.models.stylegan2 import minibatch_stddev
+from wplus.models.layers import minibatch_stddev
 from wplus.training.randomness import Draw, micro_batches, step_seed
 
 

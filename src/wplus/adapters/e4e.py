@@ -24,7 +24,8 @@ from wplus.models.encoders.ir_se import UNITS
 from wplus.models.encoders.psp import GradualStyleEncoder
 from wplus.models.encoders.pyramid import STRIDES
 from wplus.models.encoders.w import WEncoder
-from wplus.models.stylegan2 import Generator, block_resolutions
+from wplus.models.sizes import block_resolutions
+from wplus.models.stylegan2 import Generator
 
 PREFIX = "encoder."
 PUBLISHED = {"input_size": 256, "w_dim": 512, "depth": 50}  # fixed in their code

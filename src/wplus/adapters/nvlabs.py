@@ -28,7 +28,8 @@ from wplus.adapters.rebuild import (
 )
 from wplus.adapters.restricted import Persistent, as_tensors
 from wplus.errors import UserError
-from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
+from wplus.models.sizes import block_resolutions
+from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from wplus.errors import UserError
 from wplus.models.ops import FIR_TAPS
-from wplus.models.stylegan2 import Generator, num_channels
+from wplus.models.sizes import num_channels
+from wplus.models.stylegan2 import Generator
 
 PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
 NUM_AVERAGED = 10_000

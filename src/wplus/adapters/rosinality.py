@@ -33,7 +33,8 @@ from wplus.adapters.rebuild import (
 )
 from wplus.adapters.restricted import as_tensors
 from wplus.errors import UserError
-from wplus.models.stylegan2 import Discriminator, Generator, block_resolutions
+from wplus.models.sizes import block_resolutions
+from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("g_ema", "g")  # in the order of preference
 DECODER = "decoder."

@@ -154,7 +154,7 @@ class Sweep:
 
     def _blocks(self, rows: Tensor, cols: Tensor) -> Iterator[Block]:
         symmetric = self._cols is None
-        centre = rows.to(self._device, torch.float64).mean(dim=0)
+        centre = rows.mean(dim=0, dtype=torch.float64).to(self._device)  # no float64 copy of all rows
         places = [(i, j) for i in _places(rows) for j in _places(cols) if not symmetric or i.start <= j.start]
         row = None
         for i, j in self._progress(places, "Pairs of images", total=len(places)):

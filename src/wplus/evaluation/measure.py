@@ -9,7 +9,6 @@ in configs/metrics/.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from wplus.evaluation.bench import Bench
 from wplus.measurement import Measurement
 from wplus.tracking import Tracker
 
+_NUM_SHOWN = 6  # numbers of a method in a terminal
 Metric = Callable[[Bench], Iterator[Measurement]]
 _SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "samples",
           "num_samples", "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
@@ -75,32 +75,58 @@ def report(metrics: Iterable[Iterable[Measurement]], tracker: Tracker) -> Iterat
 def table(measurements: Iterable[Measurement]) -> Any:
     """For a terminal: name, value, 95 % interval, and the protocol in a few words.
 
-    Numbers called GROUP/METHOD/NUMBER have a table of their own, GROUP/table.md, which is named here instead.
+    Numbers called GROUP/METHOD/NUMBER make a row for each method, with the first few numbers; the whole of it is
+    GROUP/table.md in the output folder.
     """
     from rich.console import Group
 
     every = list(measurements)
-    own = Counter(m.name.split("/")[0] for m in every if _has_own_table(m))
-    further = [f"{num} numbers of {group}: {group}/table.md in the output folder" for group, num in own.items()]
-    rows = [m for m in every if not _has_own_table(m)]
-    return Group(*([_rows(rows)] if rows else []), *further)
+    rows = [m for m in every if not _is_of_method(m)]
+    groups = dict.fromkeys(m.name.split("/")[0] for m in every if _is_of_method(m))
+    of_methods = [_methods(group, [m for m in every if m.name.startswith(f"{group}/")]) for group in groups]
+    return Group(*([_rows(rows)] if rows else []), *of_methods)
 
 
-def _has_own_table(measurement: Measurement) -> bool:
+def _is_of_method(measurement: Measurement) -> bool:
     return measurement.name.count("/") > 1
+
+
+def _methods(group: str, measurements: Iterable[Measurement]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+
+    values: dict[str, dict[str, float]] = {}
+    for m in measurements:
+        _, method, number = m.name.split("/", 2)
+        values.setdefault(method, {})[number] = m.value
+    numbers = list(dict.fromkeys(number for each in values.values() for number in each))
+    shown = numbers[:_NUM_SHOWN]
+    caption = f"{len(shown)} of {len(numbers)} numbers; all with intervals: {group}/table.md in the output folder"
+    rows = Table(box=None, header_style="bold")
+    rows.add_column(group, no_wrap=True)
+    for number in shown:
+        rows.add_column(number.replace("_", " "), justify="right")
+    for method, each in values.items():
+        rows.add_row(method, *(f"{each[number]:.3g}" if number in each else "–" for number in shown))
+    return Group(rows, caption)
 
 
 def _rows(measurements: Iterable[Measurement]) -> Any:
     from rich.table import Table
 
-    rows = Table(box=None, header_style="bold")
+    rows, before = Table(box=None, header_style="bold"), None
     rows.add_column("metric", overflow="fold")  # a name that is cut is no name
     rows.add_column("value", justify="right", no_wrap=True)
     rows.add_column("95 % interval", justify="right")
     rows.add_column("measured with")
     for m in measurements:
         bounds = "" if m.interval is None else f"{m.interval[0]:.4g} .. {m.interval[1]:.4g}"
-        rows.add_row(m.name, f"{m.value:.4g}", bounds, in_words(m.protocol))
+        words = in_words({key: value for key, value in m.protocol.items() if key != "seconds"})
+        shown = "as above" if words == before else words
+        if "seconds" in m.protocol:
+            shown = f"{shown}, seconds {m.protocol['seconds']}"
+        rows.add_row(m.name, f"{m.value:.4g}", bounds, shown)
+        before = words
     return rows
 
 

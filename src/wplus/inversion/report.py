@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.captions import captioned_rows
 from wplus.errors import UserError
+from wplus.files import atomic_write
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
 from wplus.inversion.store import TARGET, Store
 from wplus.table import Table
@@ -83,8 +85,9 @@ def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path
     """convergence.png and grid.png over several folders of inversions of the same images: label -> folder.
 
     The folders may be of several spaces or of several inverters, whose histories may have any length. Curves are drawn
-    of the terms that at least one of them has. The grid shows target and one inversion per folder, in their order;
-    images that a folder lacks are left out, and UserError is raised when they have none in common.
+    of the terms that at least one of them has. The grid has a row for each image: the target, and the inversion of each
+    folder under its label; images that a folder lacks are left out, and UserError is raised when they have none in
+    common.
     """
     stores = {label: Store(Path(folder), fingerprint="", settings_digest="") for label, folder in folders.items()}
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
@@ -94,6 +97,10 @@ def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path
     terms = [term for term in _TERMS if any(term in history for history in histories.values())]
     convergence = plot_convergence(histories, output_dir / "convergence.png", terms=terms)
     shown = common[:MAX_ROWS]
-    targets = [next(iter(stores.values())).pictures(name)[0] for name in shown]
-    columns = [targets, *[[store.pictures(name)[1] for name in shown] for store in stores.values()]]
-    return convergence, save_comparison(columns, output_dir / "grid.png")
+    first = next(iter(stores.values()))
+    rows = [
+        [(first.pictures(name)[0], "target"), *((store.pictures(name)[1], label) for label, store in stores.items())]
+        for name in shown
+    ]
+    picture = captioned_rows(rows, shown)
+    return convergence, atomic_write(output_dir / "grid.png", lambda file: picture.save(file, format="PNG"))

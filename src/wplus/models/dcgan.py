@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.models.network import Network
-from wplus.models.stylegan2 import block_resolutions, num_channels
+from wplus.models.sizes import block_resolutions, num_channels
 from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 SLOPE = 0.2  # of the discriminator's leaky ReLU (section 4)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Network(nn.Module):
@@ -30,6 +31,25 @@ class Network(nn.Module):
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+
+class GeneratorNetwork(Network):
+    """A generator: its `mapping` takes z and a label to styles, its `synthesis` takes styles to images."""
+
+    mapping: Any
+    synthesis: Any
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: str = "const",
+        noise: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
+        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
 
 def _recording(init: Any) -> Any:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.models.growing import Growth, enlarge, shrink
-from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
+from wplus.models.layers import SQRT2, leaky_relu, minibatch_stddev, normalize_second_moment
 from wplus.models.network import Network
 from wplus.models.ops import conv2d
-from wplus.models.stylegan2 import block_resolutions, minibatch_stddev, num_channels
+from wplus.models.sizes import block_resolutions, num_channels
 from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wplus.models.network import Network
 from wplus.models.ops import conv2d, downsample, upsample
-from wplus.models.stylegan2 import block_resolutions, num_channels
+from wplus.models.sizes import block_resolutions, num_channels
 from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 SLOPE = 0.2

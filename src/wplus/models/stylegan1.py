@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models import progan, stylegan2
+from wplus.models import mapping, progan
 from wplus.models.growing import Growth
 from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
-from wplus.models.network import Network
+from wplus.models.network import GeneratorNetwork
 from wplus.models.progan import Conv, Dense, blur, colours
-from wplus.models.stylegan2 import NoiseMode, block_resolutions, num_channels
+from wplus.models.sizes import block_resolutions, num_channels
+from wplus.models.stylegan2 import NoiseMode
 from wplus.models.unmapped import with_label
 
 
-class MappingNetwork(stylegan2.MappingNetwork):
+class MappingNetwork(mapping.MappingNetwork):
     """z (and a label) -> w; truncation and its mean are StyleGAN2's. A label is embedded without bias, beside z, and
     both are normalised together."""
 
@@ -129,7 +130,7 @@ class SynthesisNetwork(nn.Module):
         raise UserError(f"Noise mode '{mode}' is not known; it must be const, random or none.")
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """StyleGAN's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image); arguments as in StyleGAN2."""
 
     grows = True
@@ -165,18 +166,6 @@ class Generator(Network):
     def num_active_ws(self) -> int:
         """Layers in use, while the network grows."""
         return self.num_ws - 2 * self.synthesis.growth.level
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        noise: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
-        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
 
 class Discriminator(progan.Discriminator):

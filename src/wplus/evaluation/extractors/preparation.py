@@ -36,11 +36,18 @@ def resized(images: Tensor, *, min_px: int, max_px: int) -> Tensor:
 
 
 def resize_protocol(min_px: int, max_px: int) -> dict[str, str]:
-    """What `resized` does, for a protocol."""
+    """What `resized` does, for a protocol; UserError as from `check_bounds`."""
+    check_bounds(min_px, max_px)
     return {
         "extractor_input": f"shorter side brought into {min_px}..{max_px} px",
         "resize": "bilinear, antialiased when shrunk, in float after uint8 rounding",
     }
+
+
+def tensorflow_protocol(size: int) -> dict[str, str]:
+    """What `tensorflow_bilinear` does, for a protocol."""
+    resize = "bilinear as in TensorFlow 1, not antialiased, in float after uint8 rounding"
+    return {"extractor_input": f"{size} x {size} px", "resize": resize}
 
 
 def tensorflow_bilinear(images: Tensor, size: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,8 @@ from torchvision.models import squeezenet1_1
 
 from wplus.adapters.restricted import read_pickle
 from wplus.errors import UserError
-from wplus.evaluation.extractors.preparation import check_bounds, in_colour, resize_protocol, resized
+from wplus.evaluation.extractors.base import Extractor
+from wplus.evaluation.extractors.preparation import in_colour, resize_protocol, resized
 from wplus.losses.weights import from_package, load_into, sha256
 
 PACKAGE = "ndf"
@@ -23,7 +23,7 @@ FIRES = {2: 3, 3: 4, 4: 6, 5: 7, 6: 9, 7: 10, 8: 11, 9: 12}  # number of a fire 
 PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}  # theirs -> torchvision's
 
 
-class SqueezeNetFeatures(nn.Module):
+class SqueezeNetFeatures(Extractor):
     """Pooled features (512) of SqueezeNet 1.1 (Iandola et al. 2016, arXiv:1602.07360), ImageNet weights from a package.
 
     Sizes are handled as for EfficientNet-Lite0: images below `min_px` are enlarged, above `max_px` reduced. Of the
@@ -32,25 +32,14 @@ class SqueezeNetFeatures(nn.Module):
 
     name = "squeezenet"
     dim = 512
+    layer = "pooled output of the last fire module"
 
     def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
-        super().__init__()
-        check_bounds(min_px, max_px)
-        self.min_px, self.max_px = min_px, max_px
+        prepared = resize_protocol(min_px, max_px)
         path = from_package(PACKAGE, "example_models", "weights", FILE)
-        self._sha256 = sha256(path)
+        super().__init__(weights=FILE, sha256=sha256(path), preparation=prepared)
+        self.min_px, self.max_px = min_px, max_px
         self.net = _network(path)
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Name, weights file and its SHA-256, layer, input size and resize."""
-        return {
-            "extractor": self.name,
-            "extractor_layer": "pooled output of the last fire module",
-            "extractor_weights": FILE,
-            "extractor_sha256": self._sha256,
-            **resize_protocol(self.min_px, self.max_px),
-        }
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import vgg16
 from torchvision.transforms.functional import normalize
 
-from wplus.evaluation.extractors.preparation import IMAGENET_MEAN, IMAGENET_STD, in_colour, tensorflow_bilinear
+from wplus.evaluation.extractors.base import Extractor
+from wplus.evaluation.extractors.preparation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    in_colour,
+    tensorflow_bilinear,
+    tensorflow_protocol,
+)
 from wplus.losses.weights import find_or_download, load_into, read, sha256_by_name
 
 FILE = "vgg16-397923af.pth"
@@ -18,7 +24,7 @@ URL = f"https://download.pytorch.org/models/{FILE}"
 SIZE = 224  # px
 
 
-class VGG16Features(nn.Module):
+class VGG16Features(Extractor):
     """The second fully connected layer (4096) of VGG16 after its ReLU, as improved precision and recall use it.
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991). Weights are torchvision's, resize and layer those of torch-fidelity's
@@ -28,25 +34,12 @@ class VGG16Features(nn.Module):
 
     name = "vgg16"
     dim = 4096
+    layer = "fc2 after ReLU"
 
     def __init__(self, *, download: bool = True) -> None:
-        super().__init__()
-        option = "the extractor's download=true"
-        self._path = find_or_download(FILE, URL, user=self.name, download=download, option=option)
-        self._sha256 = sha256_by_name(self._path)
-        self.net = _network(self._path)
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """Name, weights file and its SHA-256, layer, input size and resize."""
-        return {
-            "extractor": self.name,
-            "extractor_layer": "fc2 after ReLU",
-            "extractor_weights": self._path.name,
-            "extractor_sha256": self._sha256,
-            "extractor_input": f"{SIZE} x {SIZE} px",
-            "resize": "bilinear as in TensorFlow 1, not antialiased, in float after uint8 rounding",
-        }
+        path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
+        super().__init__(weights=path.name, sha256=sha256_by_name(path), preparation=tensorflow_protocol(SIZE))
+        self.net = _network(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
