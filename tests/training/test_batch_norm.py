@@ -14,18 +14,20 @@ from wplus.models.dcgan import Discriminator, Generator
 from wplus.training import GanGame, Recipe
 from wplus.training.penalties import Pairs
 
-SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
-
-
-@pytest.fixture
-def game() -> GanGame:
+def make_game(resolution: int) -> GanGame:
     torch.manual_seed(0)
+    size = {"resolution": resolution, "channel_base": 64, "channel_max": 8}
     recipe = Recipe(
         batch_size=4, gamma=0.0, lr_generator=0.01, lr_discriminator=0.01, ema_kimg=0.02, ema_rampup=None,
         pl_weight=0.0, style_mixing_prob=0.0,
     )  # fmt: skip
     losses = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
-    return GanGame(Generator(z_dim=4, **SIZE), Discriminator(**SIZE), recipe=recipe, **losses)
+    return GanGame(Generator(z_dim=4, **size), Discriminator(**size), recipe=recipe, **losses)
+
+
+@pytest.fixture
+def game() -> GanGame:
+    return make_game(8)
 
 
 def test_real_and_generated_images_are_normalised_apart(game):
@@ -54,3 +56,49 @@ def test_without_a_half_life_the_average_is_the_generator(game, make_images):
     game.run_step(*Batches(make_images(), 4).at(0), optimizers=game.configure_optimizers())
     for ours, theirs in zip(game.ema.parameters(), game.generator.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def statistics(*networks: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Running means and variances."""
+    named = [(f"{index}.{name}", buffer) for index, net in enumerate(networks) for name, buffer in net.named_buffers()]
+    return {name: buffer.clone() for name, buffer in named if name.endswith(("running_mean", "running_var"))}
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf")])
+def test_a_lost_batch_leaves_the_statistics_as_they_were(make_images, lost):
+    """Of the discriminator, which normalises from 16 px on."""
+    game, images = make_game(16), make_images(resolution=16)
+    optimizers, batches = game.configure_optimizers(), Batches(images, 4)
+    game.run_step(*batches.at(0), optimizers=optimizers)
+    before = statistics(game.discriminator)
+    assert len(before) == 2
+    game.play(torch.full((4, 3, 16, 16), lost), torch.zeros(4, 0), optimizers)
+    assert game.skipped[0] == 1
+    assert all(torch.equal(value, before[name]) for name, value in statistics(game.discriminator).items())
+    assert all(value.isfinite().all() for value in game.state_dict().values())
+    assert game.discriminator.eval()(torch.zeros(1, 3, 16, 16)).isfinite()
+    game.discriminator.train()
+    game.run_step(*batches.at(4), optimizers=optimizers)
+    assert all(not torch.equal(value, before[name]) for name, value in statistics(game.discriminator).items())
+
+
+def test_a_lost_channel_of_the_generator_is_not_in_the_average_either(game, make_images):
+    """The other channels of the same layer move on."""
+    optimizers, batches = game.configure_optimizers(), Batches(make_images(), 4)
+    game.run_step(*batches.at(0), optimizers=optimizers)
+    norm, start = game.generator.synthesis.norms[0], statistics(game.generator)
+
+    def lose_a_channel(module: torch.nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        x = args[0].clone()
+        x[:, 1] = float("nan")
+        return (x,)
+
+    handle = norm.register_forward_pre_hook(lose_a_channel)
+    game.run_step(*batches.at(4), optimizers=optimizers)
+    handle.remove()
+    now = statistics(game.generator)
+    assert now["0.synthesis.norms.0.running_var"][1] == start["0.synthesis.norms.0.running_var"][1]
+    moved = [index for index in range(len(norm.weight)) if index != 1]
+    assert (now["0.synthesis.norms.0.running_var"] != start["0.synthesis.norms.0.running_var"])[moved].all()
+    assert all(torch.equal(value, now[name]) for name, value in statistics(game.ema).items())
+    assert game.ema(torch.randn(2, 4)).isfinite().all()

@@ -49,6 +49,17 @@ def normalised_game() -> GanGame:
     )
 
 
+def interrupted_game() -> GanGame:
+    """The same, but one process loses a batch: what it leaves in the statistics must not reach the other."""
+    game = normalised_game()
+
+    def lose(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (args[0] * float("nan"),) if RANK == 1 and game.images_seen == 16 else args
+
+    game.generator.synthesis.norms[0].register_forward_pre_hook(lose)
+    return game
+
+
 def encoder_game() -> EncoderGame:
     """An encoder, a discriminator of codes with pools that are full after two steps."""
     generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
@@ -97,7 +108,7 @@ def main() -> None:
     torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
     torch.testing.assert_close(mean_over_ranks(torch.tensor(float(RANK))), torch.tensor(0.5))
     torch.testing.assert_close(gathered(torch.full((2, 1), float(RANK))), torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
-    for make in (adversarial_game, normalised_game, encoder_game):
+    for make in (adversarial_game, normalised_game, interrupted_game, encoder_game):
         torch.manual_seed(0)
         assert_the_same_everywhere(play(make()))
     dist.destroy_process_group()

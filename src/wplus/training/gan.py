@@ -118,11 +118,12 @@ class GanGame(Game):
         """Run the phases that are due, then move the average."""
         self._set_numbers(optimizers)
         real = self._grow(real, optimizers)
+        statistics = [buffer.clone() for buffer in self._batch_statistics()]
         step = self.images_seen // self.batch_size
         for phase in self.phases():
             if step % phase.interval == 0:
                 self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        self._share_batch_statistics()
+        self._share_batch_statistics(statistics)
         self._update_average()
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
@@ -173,12 +174,18 @@ class GanGame(Game):
         update_ema(self.ema, self.generator, decay)
 
     @torch.no_grad()
-    def _share_batch_statistics(self) -> None:
-        """Batches are normalised within each process; what is kept for later is the mean over them."""
-        for network in (self.generator, self.discriminator):
-            for buffer in network.buffers() if network.batch_norm else ():
-                if buffer.is_floating_point():
-                    buffer.copy_(mean_over_ranks(buffer))
+    def _share_batch_statistics(self, before: list[Tensor]) -> None:
+        """Batches are normalised within each process; what is kept for later is the mean over them, where it is finite.
+
+        Elsewhere it is what was `before` the step: running statistics would never recover from one that is lost.
+        """
+        for buffer, last in zip(self._batch_statistics(), before, strict=True):
+            mean = mean_over_ranks(buffer)
+            buffer.copy_(torch.where(mean.isfinite(), mean, last))
+
+    def _batch_statistics(self) -> list[Tensor]:
+        normalised = [network for network in (self.generator, self.discriminator) if network.batch_norm]
+        return [buffer for network in normalised for buffer in network.buffers() if buffer.is_floating_point()]
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
