@@ -14,6 +14,7 @@ from wplus.models.dcgan import Discriminator, Generator
 from wplus.training import GanGame, Recipe
 from wplus.training.penalties import Pairs
 
+
 def make_game(resolution: int) -> GanGame:
     torch.manual_seed(0)
     size = {"resolution": resolution, "channel_base": 64, "channel_max": 8}
