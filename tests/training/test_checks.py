@@ -6,13 +6,15 @@ import re
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import mlp_gan
 from wplus.models.network import Network
-from wplus.training import GanGame, Recipe
-from wplus.training.checks import check_fit, check_micro_batches
+from wplus.training import GanGame, Recipe, Settings
+from wplus.training.checks import check_effect, check_fit, check_micro_batches
 from wplus.training.penalties import active_penalties
 
 NUMBERS = {
@@ -106,3 +108,54 @@ def test_the_game_refuses_too(make_tiny, monkeypatch):
             discriminator_loss=logistic_discriminator,
             recipe=game.recipe,
         )
+
+
+def check_given(given: dict[str, Any], penalties: Any = ("r1",), **numbers: float) -> None:
+    recipe = Recipe(**{**NUMBERS, **numbers, **{name: value for name, value in given.items() if value is not None}})
+    check_effect(given, recipe, active_penalties(penalties, recipe))
+
+
+IDLE = [  # given, the other numbers, why
+    ({"pl_interval": 8}, {"gamma": 1.0}, "pl_interval=8 has no effect: with pl_weight=0"),
+    ({"pl_decay": 0.1, "pl_weight": 0.0}, {}, "pl_decay=0.1 has no effect"),
+    ({"pl_batch_shrink": 1}, {}, "pl_batch_shrink=1 has no effect"),
+    ({"r1_interval": 16}, {}, "r1_interval=16 has no effect: there is no gradient penalty"),
+    ({"r1_interval": 1}, {"gamma": 1.0, "penalties": ()}, "r1_interval=1 has no effect"),
+    ({"gamma_end": 0.5}, {"decay_kimg": 1.0}, "gamma_end=0.5 has no effect: .* gamma starts at 0"),
+    ({"gamma_end": 0.5, "gamma": 1.0}, {"penalties": ["gradient_penalty"]}, "gamma_end=0.5 has no effect"),
+    ({"ema_rampup": 0.05}, {"ema_kimg": 0.0}, "ema_rampup=0.05 has no effect: with ema_kimg=0"),
+]
+
+
+@pytest.mark.parametrize(("given", "others", "message"), IDLE)
+def test_a_number_that_was_given_and_changes_nothing_is_refused(given, others, message):
+    with pytest.raises(UserError, match=f"^{message}.*; leave training\\.recipe\\.{message.split('=')[0]} out\\.$"):
+        check_given(given, **others)
+    check_given({}, **{**others, **given})  # a preset's own
+
+
+def test_numbers_that_change_something_are_not():
+    check_given({"pl_interval": 8, "pl_decay": 0.1, "pl_batch_shrink": 1, "pl_weight": 2.0})
+    check_given({"r1_interval": 4, "gamma": 1.0, "gamma_end": 0.1, "decay_kimg": 1.0})
+    check_given({"r1_interval": 4}, penalties=["gradient_penalty"])
+    check_given({"ema_rampup": 0.05})
+    check_given({"ema_rampup": 0.05}, ema_kimg=0.0, ema_kimg_end=1.0)
+    check_given({"pl_interval": None, "gamma": 0.5}, penalties=["gradient_penalty"])
+
+
+EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
+
+
+def composed(experiment: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return plain(compose("train", [f"experiment={experiment}"]))
+
+
+def test_no_experiment_gives_a_number_without_effect():
+    generators = [config for config in map(composed, EXPERIMENTS) if config["model"]]
+    assert len(generators) > 5
+    for config in generators:
+        parts, given = build(config["model"]), config["training"]["recipe"]
+        settings = Settings(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, recipe=given)
+        recipe = settings.recipe_of(settings.resolve(64))
+        check_effect(given, recipe, active_penalties(settings.penalties, recipe))

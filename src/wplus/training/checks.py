@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from wplus.errors import UserError
 from wplus.models.network import Network
@@ -18,6 +19,18 @@ def check_fit(
     _check_styles(generator, recipe)
     for penalty in penalties:
         _check_penalty(discriminator, penalty, getattr(recipe, penalty.weight))
+
+
+def check_effect(given: Mapping[str, Any], recipe: Recipe, penalties: Sequence[Penalty]) -> None:
+    """UserError for a number of `given` (None: it was not) that changes nothing in `recipe`.
+
+    Numbers of presets and losses may be idle. A weight of a penalty that the loss does not bring is not refused: an
+    experiment's gamma shall not stand in the way of another loss, and the log says that it is not used.
+    """
+    for names, reason in _idle(recipe, penalties):
+        for name in names:
+            if given.get(name) is not None:
+                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; leave training.recipe.{name} out.")
 
 
 def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
@@ -52,6 +65,18 @@ def _check_ends(recipe: Recipe) -> None:
             f"decay_kimg={recipe.decay_kimg:g} has no effect, for no number has an end; "
             f"give one of {', '.join(f'training.recipe.{end}' for end in dict.fromkeys(ENDS.values()))}."
         )
+
+
+def _idle(recipe: Recipe, penalties: Sequence[Penalty]) -> Iterator[tuple[Sequence[str], str]]:
+    """Numbers that nothing reads, and why."""
+    if not recipe.pl_weight:
+        yield ("pl_interval", "pl_decay", "pl_batch_shrink"), "with pl_weight=0 no path lengths are measured"
+    if not penalties:
+        yield ("r1_interval",), "there is no gradient penalty, for the loss brings none or its weight is 0"
+    if all(penalty.weight != "gamma" for penalty in penalties):
+        yield ("gamma_end",), "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
+    if not recipe.ema_kimg and recipe.ema_kimg_end is None:
+        yield ("ema_rampup",), "with ema_kimg=0 there is no moving average, and nothing to ramp up"
 
 
 def _check_styles(generator: type[Network], recipe: Recipe) -> None:
