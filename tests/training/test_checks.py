@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from wplus.losses.adversarial import logistic_discriminator, nonsaturating_gener
 from wplus.models import mlp_gan
 from wplus.models.network import Network
 from wplus.training import GanGame, Recipe, Settings
-from wplus.training.checks import check_effect, check_fit, check_micro_batches
+from wplus.training.checks import check_effect, check_fit, check_micro_batches, check_options
 from wplus.training.penalties import active_penalties
 
 NUMBERS = {
@@ -159,3 +160,10 @@ def test_no_experiment_gives_a_number_without_effect():
         settings = Settings(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, recipe=given)
         recipe = settings.recipe_of(settings.resolve(64))
         check_effect(given, recipe, active_penalties(settings.penalties, recipe))
+
+
+def test_an_option_of_another_model_is_refused_by_name():
+    check_options("generator", partial(mlp_gan.Generator, width=8))
+    message = r"^model.generator.w_dim is not an option of the generator of mlp_gan; it has z_dim, width, num_layers\.$"
+    with pytest.raises(UserError, match=message):
+        check_options("generator", partial(mlp_gan.Generator, w_dim=8))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from wplus.errors import UserError
 from wplus.models.network import Network
 from wplus.training.penalties import Penalty
 from wplus.training.recipe import ENDS, Recipe
+
+OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks that nobody gives
 
 
 def check_fit(
@@ -31,6 +35,15 @@ def check_effect(given: Mapping[str, Any], recipe: Recipe, penalties: Sequence[P
         for name in names:
             if given.get(name) is not None:
                 raise UserError(f"{name}={given[name]:g} has no effect: {reason}; leave training.recipe.{name} out.")
+
+
+def check_options(role: str, part: partial) -> None:
+    """UserError for an option of a network that its class does not have, as in a preset made for another model."""
+    known = inspect.signature(part.func).parameters
+    for name in part.keywords:
+        if name not in known:
+            chosen = ", ".join(option for option in known if option not in OF_THE_DATA)
+            raise UserError(f"model.{role}.{name} is not an option of {name_of(part.func)}; it has {chosen}.")
 
 
 def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
