@@ -19,6 +19,7 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.files import ensure_folder
     from wplus.tracking import Tracker
     from wplus.training import Exporter, Place, Schedule, explain, fit
+    from wplus.watching import Watch
 
     refuse_sweep_of_processes(cfg["trainer"])
     place = Place.prepare(cfg["device"], **cfg["trainer"])
@@ -26,6 +27,7 @@ def main(cfg: dict[str, Any]) -> float:
     training = build(
         cfg["training"],
         **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
+        watch=partial(Watch, build(cfg["watch"])) if cfg.get("watch") else None,
         data=partial(images, cfg["data"]),
         generator=cfg["generator"],
         place=place,

@@ -371,7 +371,7 @@ def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path
     assert (metadata["nimg"], metadata["seed"]) == (12, 5)
 
 
-def test_looking_does_not_disturb(tiny_encoder, make_images, play_on):
+def test_looking_does_not_disturb(tiny_encoder, make_images, play_on, tmp_path):
     """Neither modes nor statistics nor pools nor randomness: with and without looks a run is the same."""
     for ema_kimg in (0.01, None):
         plain, watched = (tiny_encoder(recipe={"ema_kimg": ema_kimg}) for _ in range(2))
@@ -379,7 +379,7 @@ def test_looking_does_not_disturb(tiny_encoder, make_images, play_on):
         view, optimizers = InversionView(make_images(7), num_samples=7), watched.configure_optimizers()
         for _ in range(4):
             play_on(watched, 1, optimizers)
-            view.look(watched)
+            view.look(watched, tmp_path)
             assert watched.encoder.training
         for name, tensor in plain.state_dict().items():
             assert torch.equal(tensor, watched.state_dict()[name]), name

@@ -19,10 +19,11 @@ import numpy as np
 from wplus.errors import UserError
 from wplus.files import atomic_write, ensure_folder, write_json
 from wplus.tracking import environment
-from wplus.tracking.tracker import KIMG, Run, Sink, Status, Tracker
+from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker
 
 RECORDS = "records.jsonl"
 RESULT = "result.json"
+WORDS = "words"
 _KEPT = ("values", "files", "artifacts", "inputs")  # what a resumed run takes over from its earlier part
 
 
@@ -81,6 +82,10 @@ class LocalRecord(Sink):
         """A row with 64 counts and their 65 edges; values that are not finite are left out."""
         counts, edges = np.histogram(values[np.isfinite(values)], bins=64)
         self._append({key: {"counts": counts, "edges": edges}}, kimg)
+
+    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        """A row `words` with `text` and `level`."""
+        self._append({WORDS: {"text": text, "level": level}}, kimg)
 
     def artifact(
         self,

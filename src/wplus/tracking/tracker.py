@@ -14,6 +14,7 @@ KIMG = "progress/kimg"
 """The one axis of every curve: thousands of training images seen."""
 
 Status = Literal["finished", "failed"]
+Level = Literal["info", "warning"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,9 @@ class Sink:
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
         """The distribution of a flat float64 array."""
+
+    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        """A sentence about the run for whoever follows it; a warning should reach them where they are."""
 
     def artifact(
         self,
@@ -122,6 +126,10 @@ class Tracker(Sink):
         numbers = np.asarray(_detached(values), dtype=np.float64).ravel()
         for sink in self.sinks:
             sink.histogram(key, numbers, kimg=kimg)
+
+    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        for sink in self.sinks:
+            sink.say(text, level=level, kimg=kimg)
 
     def artifact(
         self,

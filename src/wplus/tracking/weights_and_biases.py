@@ -23,7 +23,7 @@ import numpy as np
 from wplus.files import ensure_folder
 from wplus.tracking.glossary import explain
 from wplus.tracking.local import LocalRecord, to_json
-from wplus.tracking.tracker import KIMG, Run, Sink, Status, Tracker
+from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker
 
 if TYPE_CHECKING:
     import wandb
@@ -39,6 +39,7 @@ _FOLDERS = {
 }
 _RESULTS = ("name", "value", "low", "high", "meaning", "protocol")
 _MAX_TAG = 64  # characters; W&B refuses longer ones
+_MAX_TITLE = 63  # of an alert
 
 
 def open_tracker(*, project: str, entity: str | None = None, **run: Any) -> Tracker:
@@ -80,6 +81,14 @@ class WeightsAndBiases(Sink):
         import wandb
 
         self.log({key: wandb.Histogram(values[np.isfinite(values)])}, kimg=kimg)
+
+    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        """A warning is an alert, which W&B sends by mail or Slack where the user wants that; the rest is local."""
+        import wandb
+
+        if level == "warning":
+            at = "" if kimg is None else f" at {kimg:g} kimg"
+            self._run.alert(f"{self._run.name}{at}"[-_MAX_TITLE:], text, level=wandb.AlertLevel.WARN)
 
     def artifact(
         self,

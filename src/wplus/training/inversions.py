@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from wplus.images import to_float
 from wplus.training.encoder import EncoderGame
 from wplus.training.recipe import check_number
-from wplus.training.samples import BATCH, GRID_COLUMNS, Picture, at, grid
+from wplus.training.samples import BATCH, GRID_COLUMNS, Picture, Seen, at, grid
 
 
 class InversionView:
@@ -19,7 +21,7 @@ class InversionView:
         count = min(num_samples, len(held_out))
         self.images = to_float(held_out.batch(torch.arange(count))[0])
 
-    def look(self, game: EncoderGame) -> tuple[list[Picture], dict[str, float]]:
+    def look(self, game: EncoderGame, folder: Path) -> Seen:
         """A grid in which a row of images is followed by the row of their inversions; the mean of each term."""
         found = [game.reconstruct(part.to(game.device)) for part in self.images.split(BATCH)]
         terms = [
@@ -32,7 +34,7 @@ class InversionView:
         }
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
-        return [Picture(at(game), "samples/inversions", caption, image)], values
+        return Seen([Picture(at(game), "samples/inversions", caption, image)], values)
 
 
 def alternating(first: Tensor, second: Tensor) -> Tensor:

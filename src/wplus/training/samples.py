@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.images import image_grid, save_png, watchable_scale
+from wplus.tracking.tracker import Level
 from wplus.training.game import Game
 from wplus.training.gan import GanGame
 from wplus.training.randomness import step_seed
@@ -32,11 +33,33 @@ class Picture:
     """uint8 (C, H, W)."""
 
 
+@dataclass(frozen=True)
+class Sentence:
+    """Something that is to be said of a moment, to whoever sits before the screen and to the record."""
+
+    text: str
+    level: Level = "info"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a moment; all of it may be empty."""
+
+    pictures: Sequence[Picture] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Numbers for the log."""
+    histograms: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> numbers of any shape."""
+    words: Sequence[Sentence] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """What holds until the next moment says otherwise, so at the end of the run; as `Tracker.summary` takes it."""
+
+
 class View(Protocol):
     """What can be seen of a game at a moment."""
 
-    def look(self, game: Game) -> tuple[list[Picture], dict[str, float]]:
-        """Pictures, and numbers for the log."""
+    def look(self, game: Game, folder: Path) -> Seen:
+        """Look at the game as it is now; `folder` is the run's."""
         ...
 
 
@@ -51,18 +74,27 @@ class Exporter:
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
 
     def __call__(self, game: Game) -> None:
-        """Write the pictures, the numbers and the model of this moment."""
+        """Write what is seen of this moment, and the model."""
         kimg = game.images_seen / 1000
-        pictures, values = self.view.look(game)
-        for picture in pictures:
-            self._write(picture, kimg)
-        if values:
-            self.tracker.log(values, kimg=kimg)
+        self._tell(self.view.look(game, self.folder), kimg)
         metadata = {"data": self.data, "seed": self.seed, "nimg": game.images_seen, **game.describe()}
         path = save(self.folder / "model.safetensors", **game.exported, metadata=metadata)
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )
+
+    def _tell(self, seen: Seen, kimg: float) -> None:
+        for picture in seen.pictures:
+            self._write(picture, kimg)
+        if seen.values:
+            self.tracker.log(seen.values, kimg=kimg)
+        for name, numbers in seen.histograms.items():
+            self.tracker.histogram(name, numbers, kimg=kimg)
+        for sentence in seen.words:
+            print(f"At {kimg:g} kimg: {sentence.text}", flush=True)  # a progress bar passes it on to the terminal
+            self.tracker.say(sentence.text, level=sentence.level, kimg=kimg)
+        if seen.summary:
+            self.tracker.summary(seen.summary)
 
     def _write(self, picture: Picture, kimg: float) -> None:
         path = self.folder / "samples" / f"{picture.name}.png"
@@ -83,13 +115,15 @@ class SampleView:
         check_number("num_samples", num_samples, lowest=1, whole=True)
         self.data, self.seed, self.num_samples = data, seed, num_samples
 
-    def look(self, game: GanGame) -> tuple[list[Picture], dict[str, float]]:
+    def look(self, game: GanGame, folder: Path) -> Seen:
         """Two grids and no numbers."""
         real = self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0]
-        return [
-            Picture("real", "samples/real", "real images", grid(real)),
-            Picture(at(game), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(game))),
-        ], {}
+        return Seen(
+            [
+                Picture("real", "samples/real", "real images", grid(real)),
+                Picture(at(game), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(game))),
+            ]
+        )
 
     @torch.no_grad()
     def sample(self, game: GanGame) -> Tensor:

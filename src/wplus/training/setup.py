@@ -96,6 +96,7 @@ def gan_training(
     model: Builder | None,
     loss: Builder | None,
     augment: Builder | None = None,
+    watch: Callable[..., View] | None = None,
     place: Place,
     seed: int,
     num_samples: int,
@@ -103,7 +104,8 @@ def gan_training(
 ) -> Training:
     """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
 
-    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given.
+    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `watch`
+    makes the view of the run (`wplus.watching.Watch`); None: grids of samples alone.
     """
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
@@ -126,7 +128,12 @@ def gan_training(
     settings.check(place, micro_batch_size)
     augmentation = augment() if augment is not None else None
     images = data(split="train")
-    view = SampleView(images, seed=seed, num_samples=num_samples)
+    looking = {"seed": seed, "num_samples": num_samples}
+    view = (
+        SampleView(images, **looking)
+        if watch is None
+        else watch(data=images, held_out=partial(data, split="held_out"), **looking)
+    )
     game, numbers = make_game(
         images, settings, place=place, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation
     )
