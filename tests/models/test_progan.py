@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wplus.models import progan
 from wplus.models.growing import enlarge, set_lod, shrink
 from wplus.models.progan import Conv, Dense, Discriminator, FirstBlock, Generator, blur
 
@@ -65,6 +66,20 @@ def test_blur():
     x = torch.zeros(1, 2, 5, 5)
     x[:, :, 2, 2] = 16.0
     assert blur(x)[0, 1, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+
+
+def test_the_filter_of_the_blur_is_made_once(monkeypatch):
+    """Also where inference comes first: a tensor of it could not be saved for a backward pass."""
+    progan._low_pass.cache_clear()
+    x = torch.randn(2, 3, 5, 5, requires_grad=True)
+    with torch.inference_mode():
+        expected = blur(x)
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("a constant was uploaded"))
+    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *_, **__: pytest.fail("a constant was uploaded"))
+    (gradient,) = torch.autograd.grad(blur(x).sum(), x)
+    assert torch.equal(blur(x), expected)
+    assert gradient[0, 0, 2, 2] == 1
 
 
 def test_features_lie_on_a_sphere():

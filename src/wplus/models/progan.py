@@ -7,6 +7,7 @@ one; its discriminator takes labels as StyleGAN's does (one logit per class, the
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -71,8 +72,14 @@ class Conv(nn.Module):
 
 def blur(x: Tensor) -> Tensor:
     """Low-pass filter [1, 2, 1] / 4 in both directions on every channel (StyleGAN, appendix C)."""
-    taps = x.new_tensor([1.0, 2.0, 1.0]) / 4
-    return conv2d(x, torch.outer(taps, taps).expand(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+    return conv2d(x, _low_pass(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
+
+
+@lru_cache(maxsize=256)
+def _low_pass(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
+        taps = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
+        return torch.outer(taps, taps).to(dtype=dtype, device=device).expand(channels, 1, 3, 3).contiguous()
 
 
 def colours(growth: Growth, torgb: nn.ModuleList, features: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from wplus.errors import UserError
-from wplus.training.augment import pipeline
+from wplus.training.augment import matrices, pipeline
 from wplus.training.augment.pipeline import FAMILIES, Drawn, Pipeline
 
 NUM, SIZE = 4000, 64
@@ -50,6 +50,13 @@ def test_quarter_turns_are_uniform():
     found = shares(turns % 4)
     assert found.keys() == {0, 1, 2, 3}
     assert all(share == pytest.approx(0.25, abs=0.03) for share in found.values())
+
+
+def test_quarter_turns_of_any_number_and_exactly():
+    found = matrices.quarter_turns(torch.arange(-4.0, 8.0))
+    for turns, matrix in enumerate(found):
+        cos, sin = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns % 4]
+        assert matrix.tolist() == [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
 
 
 def test_integer_translation_is_whole_and_uniform():
@@ -278,3 +285,13 @@ def test_the_whole_can_be_differentiated_twice():
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         Pipeline(**arguments)
+
+
+def test_no_constant_is_uploaded_for_a_second_batch(monkeypatch):
+    """The host would wait for the device in every phase of every step."""
+    images = torch.randn(4, 3, 16, 16)
+    Pipeline("bgcfnc").draw(images, ONE)(images)
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("a constant was uploaded"))
+    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *_, **__: pytest.fail("a constant was uploaded"))
+    assert Pipeline("bgcfnc").draw(images, ONE)(images).isfinite().all()

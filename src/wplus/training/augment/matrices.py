@@ -37,9 +37,8 @@ def rotation(angle: Tensor) -> Tensor:
 
 def quarter_turns(num: Tensor) -> Tensor:
     """Turns by `num` (whole, N) times 90 degrees, without rounding; (N, 3, 3)."""
-    matrix = identity(len(num), 3, num.device)
-    steps = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]], device=num.device)  # cos, sin
-    cos, sin = steps[num.long() % 4].unbind(dim=1)
+    matrix, turns = identity(len(num), 3, num.device), num % 4
+    cos, sin = (turns - 2).abs() - 1, 1 - (turns - 1).abs()  # 1, 0, -1, 0 and 0, 1, 0, -1: no table to be uploaded
     matrix[:, :2, :2] = torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))
     return matrix
 

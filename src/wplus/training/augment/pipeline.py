@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -281,7 +282,7 @@ class Pipeline:
 
     def _gains(self, dice: Dice, strength: Tensor) -> Tensor:
         """Band by band: a factor, then all bands scaled so that an average image keeps its power."""
-        power = torch.tensor(IMAGE_POWER, device=dice.device)
+        power = _image_power(dice.device)
         gains = torch.ones(dice.num, NUM_BANDS, device=dice.device)
         for band in range(NUM_BANDS):
             happens = dice.happens(self._probability("imgfilter", strength))
@@ -300,6 +301,12 @@ class Pipeline:
         happens = dice.happens(self._probability("cutout", strength))
         centre = torch.rand(dice.num, 2, device=dice.device)
         return torch.cat([centre, self.strengths.cutout_size * happens[:, None]], dim=1)
+
+
+@lru_cache(maxsize=16)
+def _image_power(device: torch.device) -> Tensor:
+    """IMAGE_POWER as (4,), uploaded once."""
+    return torch.tensor(IMAGE_POWER, device=device)
 
 
 def _refuse_unknown(what: str, given: Mapping[str, float] | None, known: object) -> None:
