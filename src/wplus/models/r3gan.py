@@ -85,7 +85,11 @@ class Stage(nn.Module):
 
 
 def transition(in_channels: int, out_channels: int) -> nn.Module:
-    """A 1x1 convolution where the width changes, beside the [1, 3, 3, 1] filter that changes the resolution."""
+    """A 1x1 convolution where the width changes, beside the filter that changes the resolution.
+
+    That is [1, 3, 3, 1], as in StyleGAN2: the published setting [1, 2, 1] names the filter of one resolution, on pixels
+    that were doubled before it, or whose pairs are averaged after it, and [1, 2, 1] * [1, 1] = [1, 3, 3, 1].
+    """
     return nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 
 
