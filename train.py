@@ -18,7 +18,7 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.data import Batches
     from wplus.files import ensure_folder
     from wplus.tracking import Tracker
-    from wplus.training import Exporter, Place, Schedule, explain, fit
+    from wplus.training import Exporter, Place, Schedule, Transfer, explain, fit
     from wplus.watching import Watch
 
     refuse_sweep_of_processes(cfg["trainer"])
@@ -30,6 +30,7 @@ def main(cfg: dict[str, Any]) -> float:
         watch=partial(Watch, build(cfg["watch"])) if cfg.get("watch") else None,
         data=partial(images, cfg["data"]),
         generator=cfg["generator"],
+        transfer=Transfer(**cfg["transfer"]),
         place=place,
         seed=cfg["seed"],
         num_samples=cfg["num_samples"],
@@ -50,6 +51,8 @@ def main(cfg: dict[str, Any]) -> float:
         tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
         if cfg["generator"]:
             tracker.use_artifact(cfg["generator"], name="generator", kind="model")
+        if training.transfer is not None and place.rank == 0:
+            training.transfer.record(folder, tracker)
         derived = training.numbers.items()
         tracker.summary(
             {f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in derived}

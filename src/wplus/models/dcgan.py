@@ -86,6 +86,10 @@ class Generator(UnmappedGenerator):
         )
         initialise(self)
 
+    def places(self) -> dict[str, str]:
+        """The last layer; all others are counted from 4 px on."""
+        return {"synthesis.out": f"synthesis.out{self.resolution}"}
+
 
 class Discriminator(Network):
     """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
@@ -109,6 +113,16 @@ class Discriminator(Network):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.out = nn.Linear(widths[-1] * 16, 1)
         initialise(self)
+
+    def places(self) -> dict[str, str]:
+        """By the resolution of what a layer is given: they are counted from the image on."""
+        downs = {f"downs.{i}": f"down{self.resolution >> (i + 1)}" for i in range(len(self.downs))}
+        norms = {f"norms.{i}": f"norm{self.resolution >> (i + 2)}" for i in range(len(self.norms))}
+        return {"read": f"read{self.resolution}", **downs, **norms}
+
+    def layers_from_image(self) -> list[nn.Module]:
+        """Every convolution, with the normalisation behind it."""
+        return [self.read, *(nn.ModuleList(pair) for pair in zip(self.downs, self.norms, strict=True))]
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""

@@ -93,6 +93,10 @@ class Discriminator(Network):
             nn.Linear(width, 1),
         )
 
+    def layers_from_image(self) -> list[nn.Module]:
+        """The maxout layers."""
+        return [layer for layer in self.layers if isinstance(layer, Maxout)]
+
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
         check_images(img, self.img_channels, self.resolution)

@@ -27,6 +27,18 @@ class Network(nn.Module):
     grows: ClassVar[bool] = False
     """Whether training begins with a part of it (`wplus.models.growing`)."""
 
+    def places(self) -> dict[str, str]:
+        """Submodules whose name says nothing of the resolution that they work at -> a name that does.
+
+        All others are called the same in networks of the family of any resolution (`wplus.training.transfer`).
+        """
+        return {}
+
+    def layers_from_image(self) -> list[nn.Module]:
+        """Of a discriminator: the layers that can be frozen, the one nearest to the image first (Freeze-D, Mo et al.
+        2020); what turns the last features into a logit is not among them."""
+        return []
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:

@@ -254,6 +254,11 @@ class Discriminator(Network):
             return x
         return (x * with_label(x.new_empty(len(x), 0), c, self.c_dim)).sum(dim=1, keepdim=True)
 
+    def layers_from_image(self) -> list[nn.Module]:
+        """Block by block, each with the layer that reads the image while it is the highest in use."""
+        order = range(len(self.blocks) - 1, -1, -1)
+        return [layer for i in order for layer in (self.fromrgb[i + 1], self.blocks[i].conv0, self.blocks[i].conv1)]
+
     def features(self, img: Tensor) -> Tensor:
         """Images -> (N, channels, 4, 4), each image for itself, from the highest resolution in use."""
         img = shrink(img, 2**self.growth.level)

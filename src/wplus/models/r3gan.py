@@ -157,6 +157,10 @@ class Generator(UnmappedGenerator):
             channel_max=channel_max,
         )
 
+    def places(self) -> dict[str, str]:
+        """The colours; all else is counted from 4 px on."""
+        return {"synthesis.torgb": f"synthesis.torgb{self.resolution}"}
+
 
 # --- discriminator --------------------------------------------------------------------------------------------------
 
@@ -188,6 +192,19 @@ class Discriminator(Network):
         self.linear = basis_linear(widths[-1], widths[-1] if c_dim else 1)
         if c_dim:
             self.embed = basis_linear(c_dim, widths[-1], gain=1 / math.sqrt(widths[-1]))
+
+    def places(self) -> dict[str, str]:
+        """By the resolution of what a part is given: they are counted from the image on."""
+        stages = {f"stages.{i}": f"stage{self.resolution >> i}" for i in range(len(self.stages))}
+        halved = {f"transitions.{i}": f"transition{self.resolution >> (i + 1)}" for i in range(len(self.transitions))}
+        return {"fromrgb": f"fromrgb{self.resolution}", **stages, **halved}
+
+    def layers_from_image(self) -> list[nn.Module]:
+        """The colours' convolution, then residual blocks and the convolutions that change the width between them."""
+        layers: list[nn.Module] = [self.fromrgb, *self.stages[0].blocks]
+        for change, stage in zip(self.transitions, self.stages[1:], strict=True):
+            layers += [*([change] if isinstance(change, Convolution) else []), *stage.blocks]
+        return layers
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""

@@ -397,6 +397,12 @@ class Discriminator(Network):
             maps.append(x)
         return [*maps[:-1], maps[-1] + self.b4.fromrgb(seen)] if self.reads_everywhere else maps
 
+    def layers_from_image(self) -> list[nn.Module]:
+        """Block by block, counted as StyleGAN2-ADA's `--freezed` does; the epilogue is not among them."""
+        blocks = [getattr(self, f"b{res}") for res in self.block_resolutions]
+        names = ("fromrgb", "conv0", "conv1", "skip")
+        return [getattr(block, name) for block in blocks for name in names if hasattr(block, name)]
+
     @property
     def epilogue(self) -> DiscriminatorEpilogue:
         """From features to logits, where the images of a group meet."""

@@ -6,6 +6,7 @@ from wplus.training.recipe import Recipe, explain
 from wplus.training.run import Schedule, fit
 from wplus.training.samples import Exporter
 from wplus.training.setup import Place, Settings, Training, make_game
+from wplus.training.transfer import Transfer
 
 __all__ = [
     "EncoderGame",
@@ -16,6 +17,7 @@ __all__ = [
     "Schedule",
     "Settings",
     "Training",
+    "Transfer",
     "explain",
     "fit",
     "make_game",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -25,11 +25,13 @@ def adam_numbers(recipe: Recipe, *, lazy_penalties: bool, factor: float = 1.0) -
     ]
 
 
-def adams(networks: Sequence[nn.Module], numbers: Sequence[dict[str, Any]], eps: float) -> list[torch.optim.Optimizer]:
-    """One for each network; the fused ones know how to skip a step (`Game.guarded_step`)."""
+def adams(
+    parameters: Sequence[Iterable[nn.Parameter]], numbers: Sequence[dict[str, Any]], eps: float
+) -> list[torch.optim.Optimizer]:
+    """One for the parameters of each network; the fused ones know how to skip a step (`Game.guarded_step`)."""
     return [
-        torch.optim.Adam(network.parameters(), **chosen, eps=eps, fused=True)
-        for network, chosen in zip(networks, numbers, strict=True)
+        torch.optim.Adam(learning, **chosen, eps=eps, fused=True)
+        for learning, chosen in zip(parameters, numbers, strict=True)
     ]
 
 

@@ -19,6 +19,7 @@ from wplus.training.augment import Drawn, NoAugment, Untouched
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
+from wplus.training.freeze import frozen_layers, hold
 from wplus.training.game import Game
 from wplus.training.growth import growth_of
 from wplus.training.penalties import Pairs, active_penalties
@@ -54,6 +55,7 @@ class GanGame(Game):
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
         augment                    what the discriminator sees of images, real and generated, in its phases and the
                                    generator's; None: the images themselves
+        freeze_discriminator       layers of the discriminator, from the image on, that do not learn (Freeze-D)
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class GanGame(Game):
         num_micro: int = 1,
         labels: Tensor | None = None,
         augment: NoAugment | None = None,
+        freeze_discriminator: int = 0,
     ) -> None:
         active = active_penalties(penalties, recipe)
         check_fit(type(generator), type(discriminator), recipe, active)
@@ -82,9 +85,12 @@ class GanGame(Game):
             "seed": seed,
             "num_micro": num_micro,
             "augment": augment.identity if augment else None,
+            "freeze_discriminator": freeze_discriminator or None,
         }
         super().__init__(batch_size=recipe.batch_size, seed=seed, identity=identity)
         self.generator, self.discriminator = generator, discriminator
+        self.frozen = frozen_layers(discriminator, freeze_discriminator)
+        hold(self.frozen)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)
@@ -105,8 +111,9 @@ class GanGame(Game):
         return {"generator": self.ema, "discriminator": self.discriminator}
 
     def describe(self) -> dict[str, Any]:
-        """The recipe, and which weights of the generator are exported."""
-        return {"recipe": asdict(self.recipe), "weights": "moving average of the generator"}
+        """The recipe, which weights of the generator are exported, and what the run started from."""
+        origin = {name: self.identity[name] for name in ("transfer", "freeze_discriminator") if self.identity.get(name)}
+        return {"recipe": asdict(self.recipe), "weights": "moving average of the generator", **origin}
 
     def state_summary(self) -> dict[str, Any]:
         """Counters of skipped steps, and what is to be said of augmentation."""
@@ -152,6 +159,7 @@ class GanGame(Game):
         self.seed_phase(phase.name)
         self.generator.requires_grad_(phase.network == "generator")
         self.discriminator.requires_grad_(phase.network == "discriminator")
+        hold(self.frozen)
         optimizer.zero_grad(set_to_none=True)
         for loss in phase.losses(real, labels):
             loss.backward()
@@ -185,7 +193,9 @@ class GanGame(Game):
 
     def _batch_statistics(self) -> list[Tensor]:
         normalised = [network for network in (self.generator, self.discriminator) if network.batch_norm]
-        return [buffer for network in normalised for buffer in network.buffers() if buffer.is_floating_point()]
+        held = {id(buffer) for layer in self.frozen for buffer in layer.buffers()}
+        buffers = [buffer for network in normalised for buffer in network.buffers() if buffer.is_floating_point()]
+        return [buffer for buffer in buffers if id(buffer) not in held]
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
@@ -349,8 +359,10 @@ class GanGame(Game):
     # --- optimizers -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Of the generator and of the discriminator."""
-        return adams((self.generator, self.discriminator), self._adam_numbers(), self.recipe.adam_eps)
+        """Of the generator and of the layers of the discriminator that are not frozen."""
+        held = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
+        learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in held]
+        return adams((self.generator.parameters(), learning), self._adam_numbers(), self.recipe.adam_eps)
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)

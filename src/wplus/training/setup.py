@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.training.augment import NoAugment
-from wplus.training.checks import check_fit, check_micro_batches, name_of
+from wplus.training.checks import check_fit, check_micro_batches, check_options, name_of
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
 from wplus.training.growth import growth_of
@@ -23,6 +23,8 @@ from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived, Recipe, check_number, resolve
 from wplus.training.samples import SampleView, View
+from wplus.training.transfer import Transfer, start_from
+from wplus.training.transfer_report import Report
 
 Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
 Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
@@ -85,6 +87,8 @@ class Training:
     view: View
     numbers: Derived
     """What was derived, for the log."""
+    transfer: Report | None = None
+    """What came from trained networks, where it starts from such."""
 
 
 def gan_training(
@@ -97,6 +101,7 @@ def gan_training(
     loss: Builder | None,
     augment: Builder | None = None,
     watch: Callable[..., View] | None = None,
+    transfer: Transfer | None = None,
     place: Place,
     seed: int,
     num_samples: int,
@@ -105,7 +110,8 @@ def gan_training(
     """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
 
     A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `watch`
-    makes the view of the run (`wplus.watching.Watch`); None: grids of samples alone.
+    makes the view of the run (`wplus.watching.Watch`); None: grids of samples alone. `transfer` says which trained
+    networks the game starts from.
     """
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
@@ -117,7 +123,8 @@ def gan_training(
             )
     parts = model()
     chosen_loss = loss() if loss is not None else parts["loss"]
-    presets = [part for part in (parts["preset"], preset) if part is not None]
+    source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
+    presets = [part for part in (parts["preset"], preset, source and source.preset) if part is not None]
     settings = Settings(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
@@ -126,7 +133,8 @@ def gan_training(
         **chosen_loss,
     )
     settings.check(place, micro_batch_size)
-    augmentation = augment() if augment is not None else None
+    augmentation = augment() if augment is not None else NoAugment()
+    hurried = augmentation.start_from_trained() if source is not None else {}
     images = data(split="train")
     looking = {"seed": seed, "num_samples": num_samples}
     view = (
@@ -135,9 +143,16 @@ def gan_training(
         else watch(data=images, held_out=partial(data, split="held_out"), **looking)
     )
     game, numbers = make_game(
-        images, settings, place=place, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation
+        images,
+        settings,
+        place=place,
+        seed=seed,
+        micro_batch_size=micro_batch_size,
+        augment=augmentation,
+        freeze_discriminator=source.freeze_discriminator if source is not None else 0,
     )
-    return Training(game=game, data=images, view=view, numbers=numbers)
+    report = start_from(game, source) if source is not None else None
+    return Training(game=game, data=images, view=view, numbers=numbers | hurried, transfer=report)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +181,17 @@ class Settings:
         if batch is not None:
             check_number("batch_size", batch, lowest=1, whole=True)
         derived = {**_defaults(), **{name: (value, "the loss's") for name, value in self.numbers.items()}}
-        batch = batch or self.presets[-1](resolution, None)["batch_size"][0]
+        batch = batch or self._presets_batch(resolution)
         for preset in self.presets:
             derived |= preset(resolution, batch)
         keywords = {name: value for part in self._networks for name, value in part.keywords.items()}
         given = {**self.recipe, **{name: value for name, value in keywords.items() if name in derived}}
         return self._without_idle(resolve(derived, given))
+
+    def _presets_batch(self, resolution: int) -> int:
+        """Of the last preset that has one."""
+        batches = [preset(resolution, None).get("batch_size") for preset in self.presets]
+        return next(batch[0] for batch in reversed(batches) if batch is not None)
 
     def _without_idle(self, numbers: Derived) -> Derived:
         """Weights of penalties that the loss does not bring are 0, and the log says so."""
@@ -188,6 +208,8 @@ class Settings:
 
     def check(self, place: Place, micro_batch_size: int | None) -> None:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
+        for role in ("generator", "discriminator"):
+            check_options(role, getattr(self, role))
         numbers = self.resolve(resolution=64)
         recipe = self.recipe_of(numbers)
         classes = [part.func for part in self._networks]
@@ -208,6 +230,7 @@ def make_game(
     seed: int = 0,
     micro_batch_size: int | None = None,
     augment: NoAugment | None = None,
+    freeze_discriminator: int = 0,
 ) -> tuple[GanGame, Derived]:
     """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
 
@@ -230,6 +253,7 @@ def make_game(
         recipe=settings.recipe_of(numbers),
         labels=data.labels,
         augment=augment,
+        freeze_discriminator=freeze_discriminator,
     )
     game.identity.update(data=data.fingerprint, world_size=place.world_size)
     return game, numbers

@@ -20,6 +20,7 @@ from wplus.training.inversions import InversionView
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived
 from wplus.training.setup import Builder, Place, Training, set_precision
+from wplus.training.transfer import Transfer
 
 INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
 
@@ -38,9 +39,15 @@ def encoder_training(
     place: Place,
     seed: int,
     num_samples: int,
+    transfer: Transfer | None = None,
     **idle: Any,
 ) -> Training:
     """An encoder for the generator in a checkpoint file; `idle` are the choices of other trainings, all None here."""
+    if transfer is not None and transfer.files:
+        raise UserError(
+            "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
+            "it out; the generator to invert is generator=model.safetensors."
+        )
     settings = encoder_recipe(recipe, weights, progressive, latent_discriminator)
     _refuse_what_lacks_or_idles(encoder, generator, idle)
     models = load(generator, needs=["generator"])

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from wplus.training.augment.pipeline import Drawn, Pipeline, Untouched
 from wplus.training.distributed import mean_over_ranks, rank_and_world
-from wplus.training.recipe import check_number
+from wplus.training.recipe import Derived, check_number
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
+SPEED_KIMG, TRANSFER_SPEED_KIMG = 500.0, 100.0  # StyleGAN2-ADA, and its code with --resume
 
 
 class NoAugment(nn.Module):
@@ -38,6 +39,10 @@ class NoAugment(nn.Module):
 
     def summary(self) -> dict[str, float]:
         """What is logged of this moment, on the host; warns where something is wrong."""
+        return {}
+
+    def start_from_trained(self) -> Derived:
+        """Be told, before the first step, that the networks are trained ones; the numbers that change by it."""
         return {}
 
 
@@ -75,7 +80,8 @@ class AdaptiveAugment(FixedAugment):
         p             at the start
         target        of r_t, in [-1, 1]
         interval      steps between two updates
-        speed_kimg    thousands of images that p needs from 0 to 1 (published: 500; 100 for transfer)
+        speed_kimg    thousands of images that p needs from 0 to 1; None: 500, and 100 where the run starts from trained
+                      networks (StyleGAN2-ADA's `--resume`)
         alarm_kimg    warn once after p has been near 1 for so long
     """
 
@@ -85,13 +91,15 @@ class AdaptiveAugment(FixedAugment):
         *,
         target: float = 0.6,
         interval: int = 4,
-        speed_kimg: float = 500.0,
+        speed_kimg: float | None = None,
         alarm_kimg: float = 100.0,
         **pipeline: Any,
     ) -> None:
         super().__init__(p, **pipeline)
         check_number("augment.target", target, lowest=-1, highest=1)
         check_number("augment.interval", interval, lowest=1, whole=True)
+        self.speed_is_given = speed_kimg is not None
+        speed_kimg = SPEED_KIMG if speed_kimg is None else speed_kimg
         check_number("augment.speed_kimg", speed_kimg, lowest=0.001)
         check_number("augment.alarm_kimg", alarm_kimg, lowest=0)
         self.target, self.interval, self.speed, self.alarm = target, interval, speed_kimg * 1000, alarm_kimg * 1000
@@ -101,6 +109,14 @@ class AdaptiveAugment(FixedAugment):
         self.register_buffer("saturated_nimg", torch.zeros((), dtype=torch.int64))  # images since p has been near 1
         self._seen = torch.zeros(2)  # of this process in this step
         self._warned = False
+
+    def start_from_trained(self) -> Derived:
+        """A discriminator that is good from the first step overfits sooner: p moves faster, unless told how fast."""
+        if self.speed_is_given:
+            return {}
+        self.speed = TRANSFER_SPEED_KIMG * 1000
+        self.identity |= {"speed_kimg": TRANSFER_SPEED_KIMG}
+        return {"augment_speed_kimg": (TRANSFER_SPEED_KIMG, "transfer: faster than from scratch, as StyleGAN2-ADA")}
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:

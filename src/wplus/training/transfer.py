@@ -1,0 +1,206 @@
+"""A run that starts from trained networks, of another resolution or domain: what of them fits is copied, the rest told.
+
+Tensors are paired by what they do: by name, and where a name counts layers from the end that moves with the resolution,
+by the `places` that the network declares. What fits in shape is copied into the generator, its moving average and the
+discriminator; the optimizers, the clock and the mean path length start anew, for no such file has them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import Models, fingerprint, load
+from wplus.errors import UserError
+from wplus.models.growing import Growth
+from wplus.models.network import Network
+from wplus.training.checks import name_of
+from wplus.training.gan import GanGame
+from wplus.training.recipe import Derived, check_number
+from wplus.training.transfer_report import NetworkReport, Report
+
+ROLES = ("generator", "discriminator")
+SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # that presets choose, and that decide what fits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer:
+    """What a run starts from.
+
+    checkpoint             a file that wplus.load reads, or several: a network is taken from the first that holds it
+    freeze_discriminator   so many layers of the discriminator, from the image on, stay as they were loaded
+    """
+
+    checkpoint: str | Path | Sequence[str | Path] | None = None
+    freeze_discriminator: int = 0
+
+    def __post_init__(self) -> None:
+        check_number("transfer.freeze_discriminator", self.freeze_discriminator, lowest=0, whole=True)
+        if self.freeze_discriminator and not self.files:
+            raise UserError(
+                f"transfer.freeze_discriminator={self.freeze_discriminator} would freeze layers that have learned "
+                "nothing: give transfer.checkpoint, or leave it out."
+            )
+
+    @property
+    def files(self) -> list[Path]:
+        """None without a transfer."""
+        given = [self.checkpoint] if isinstance(self.checkpoint, (str, Path)) else self.checkpoint or []
+        return [Path(path) for path in given]
+
+    def read(self, generator: type[Network], discriminator: type[Network]) -> Source | None:
+        """The networks, None without a transfer.
+
+        UserError for networks of another family than those to be trained, files without a generator, or without a
+        discriminator where layers of it shall freeze.
+        """
+        if not self.files:
+            return None
+        networks: dict[str, Network] = {}
+        origins: dict[str, Path] = {}
+        for path in self.files:
+            models = load(path)
+            for role in ROLES:
+                if role not in networks and getattr(models, role) is not None:
+                    networks[role], origins[role] = getattr(models, role), path
+        names = ", ".join(f"'{path}'" for path in self.files)
+        if "generator" not in networks:
+            raise UserError(f"There is no generator to start from in {names}; give a checkpoint that holds one.")
+        if self.freeze_discriminator and "discriminator" not in networks:
+            raise UserError(
+                f"There is no discriminator in {names}, so transfer.freeze_discriminator={self.freeze_discriminator} "
+                "has nothing to freeze: add a checkpoint with one, transfer.checkpoint=[G_FILE,D_FILE]."
+            )
+        for role, expected in zip(ROLES, (generator, discriminator), strict=True):
+            if role in networks and type(networks[role]) is not expected:
+                raise UserError(
+                    f"'{origins[role]}' holds {name_of(type(networks[role]))}, which {name_of(expected)} cannot start "
+                    "from: choose the model= of the checkpoint."
+                )
+        return Source(models=Models(**networks), origins=origins, freeze_discriminator=self.freeze_discriminator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Trained networks, by role, and the files that they are from."""
+
+    models: Models
+    origins: Mapping[str, Path] = field(default_factory=dict)
+    freeze_discriminator: int = 0
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """What a run that is continued must have started from."""
+        networks = {role: getattr(self.models, role) for role in ROLES}
+        return {role: None if network is None else fingerprint(network) for role, network in networks.items()}
+
+    def preset(self, resolution: int, batch_size: int | None) -> Derived:
+        """What the start changes; it stands over the other presets.
+
+        StyleGAN2-ADA's code resumes without the ramp-up of the average (and lets augmentation's p move faster, see
+        `wplus.training.augment`). A network that grows starts where the trained one ended: its lower colours are as
+        old as the time when they were the highest.
+        """
+        generator = self.models.generator
+        why = "transfer: the checkpoint's, so that its tensors fit"
+        sizes = {name: (generator.arguments[name], why) for name in SIZES if name in generator.arguments}
+        numbers: Derived = {**sizes, "ema_rampup": (None, "transfer: the average starts from trained weights")}
+        if generator.grows:
+            start = min(_resolution_in_use(generator), resolution)
+            numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
+        return numbers
+
+
+def start_from(game: GanGame, source: Source) -> Report:
+    """Copy what fits into the networks of an untrained game and its moving average.
+
+    UserError where no weights of the generator fit, or a layer that shall be frozen was not loaded.
+    """
+    networks = {role: getattr(game, role) for role in ROLES}
+    report = transfer(networks, source.models, source.origins)
+    game.ema.load_state_dict(game.generator.state_dict())
+    frozen = _frozen_tensors(game)
+    _refuse_what_has_learned_nothing(game, report, frozen)
+    game.identity["transfer"] = source.identity
+    return replace(report, frozen=tuple(frozen))
+
+
+def transfer(networks: Mapping[str, Network], models: Models, origins: Mapping[str, Path] | None = None) -> Report:
+    """Copy from `models` into the networks (role -> network) what does the same there and has the same shape."""
+    found = {role: (getattr(models, role), (origins or {}).get(role)) for role in networks}
+    return Report(tuple(_copy(role, network, *found[role]) for role, network in networks.items()))
+
+
+@torch.no_grad()
+def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None) -> NetworkReport:
+    here, there = _by_place(ours), {} if theirs is None else _by_place(theirs)
+    fits = {place for place in here.keys() & there.keys() if here[place][1].shape == there[place][1].shape}
+    for place in fits:
+        here[place][1].copy_(there[place][1])
+    return NetworkReport(
+        role=role,
+        origin=origin,
+        resolutions=(None if theirs is None else theirs.arguments.get("resolution"), ours.arguments.get("resolution")),
+        loaded={name: tensor.numel() for place, (name, tensor) in here.items() if place in fits},
+        mismatched={
+            name: (tuple(there[place][1].shape), tuple(tensor.shape))
+            for place, (name, tensor) in here.items()
+            if place in there and place not in fits
+        },
+        skipped={name: tensor.numel() for place, (name, tensor) in there.items() if place not in here},
+        new={name: tensor.numel() for place, (name, tensor) in here.items() if place not in there},
+        arguments={} if theirs is None else _other_arguments(ours, theirs),
+    )
+
+
+def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
+    """What a tensor does -> its name and itself. How far a network has grown is the clock's business."""
+    moved = {f"{name}.": f"{place}." for name, place in network.places().items()}
+    grown = {f"{name}.lod" for name, module in network.named_modules() if isinstance(module, Growth)}
+    found = {}
+    for name, tensor in network.state_dict().items():
+        prefix = next((prefix for prefix in moved if name.startswith(prefix)), "")
+        if name not in grown:
+            found[moved.get(prefix, "") + name.removeprefix(prefix)] = (name, tensor)
+    return found
+
+
+def _other_arguments(ours: Network, theirs: Network) -> dict[str, tuple[Any, Any]]:
+    """Constructor arguments besides the resolution that differ: the reason for a mismatch."""
+    names = [name for name in ours.arguments if name != "resolution"]
+    pairs = {name: (theirs.arguments.get(name), ours.arguments[name]) for name in names}
+    return {name: (there, here) for name, (there, here) in pairs.items() if there != here}
+
+
+def _resolution_in_use(generator: Any) -> int:
+    lods = [module.value for module in generator.modules() if isinstance(module, Growth)]
+    return generator.resolution >> math.ceil(max(lods, default=0.0))
+
+
+def _frozen_tensors(game: GanGame) -> list[str]:
+    """Their names in the discriminator."""
+    held = {id(tensor) for layer in game.frozen for tensor in layer.state_dict(keep_vars=True).values()}
+    tensors = game.discriminator.state_dict(keep_vars=True)
+    return [name for name, tensor in tensors.items() if id(tensor) in held]
+
+
+def _refuse_what_has_learned_nothing(game: GanGame, report: Report, frozen: Sequence[str]) -> None:
+    generator, discriminator = report.networks
+    weights = {name for name, parameter in game.generator.named_parameters() if parameter.dim() >= 2}
+    if not weights & generator.loaded.keys():
+        differing = "; ".join(f"{name} is {a} there and {b} here" for name, (a, b) in generator.arguments.items())
+        raise UserError(
+            f"No weights of the generator in '{generator.origin}' fit this one ({differing or 'its sizes'})."
+        )
+    missing = [name for name in frozen if name not in discriminator.loaded]
+    if missing:
+        raise UserError(
+            f"transfer.freeze_discriminator={len(game.frozen)} would freeze {missing[0]}, which was not loaded from "
+            f"'{discriminator.origin}': freeze fewer layers, or none."
+        )
