@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import wplus
 from wplus.checkpoint import Models, fingerprint, load_network
 from wplus.errors import UserError
+from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
 
 ARGUMENTS = {"resolution": 8, "z_dim": 4, "w_dim": 6, "num_mapping_layers": 1, "channel_base": 64, "channel_max": 4}
@@ -271,6 +273,82 @@ def test_arguments_that_no_network_takes(saved, arguments, expected):
     rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
     with pytest.raises(UserError, match=expected):
         wplus.load(saved)
+
+
+class Allocated(TorchDispatchMode):
+    """Inside, notes the bytes of the largest tensor that takes memory."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (list, tuple)) else [out]:
+            if isinstance(tensor, torch.Tensor) and not tensor.is_meta:
+                self.largest = max(self.largest, tensor.untyped_storage().nbytes())
+        return out
+
+
+def test_claimed_sizes_take_no_memory(saved):
+    """A header of a network that is a thousand times larger than its file."""
+    size = os.path.getsize(saved)
+    with Allocated() as whole:
+        wplus.load(saved)
+    assert 0 < whole.largest <= 2 * size
+    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(channel_max=512))
+    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(channel_base=4096))
+    with Allocated() as forged:
+        assert "does not fit its own description" in refused(saved)
+    assert forged.largest <= 2 * size
+
+
+ABSURD = [
+    {"resolution": 2**20},
+    {"channel_base": 10**9, "channel_max": 10**9},
+    {"channel_base": 10**30, "channel_max": 10**30},
+    {"num_mapping_layers": 10**12},
+    {"num_mapping_layers": 2000},
+    {"z_dim": 10**400},
+    {"z_dim": -1},
+    {"z_dim": 0},
+    {"c_dim": 10**15},
+    {"channel_base": float("nan")},
+    {"resolution": None},
+    {"img_channels": [3]},
+]
+
+
+@pytest.mark.parametrize("arguments", ABSURD, ids=str)
+def test_absurd_sizes_are_refused_at_once(saved, arguments):
+    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
+    message = refused(saved)
+    assert message.startswith("The generator in")
+    assert len(message) < 600
+
+
+@pytest.mark.parametrize("arguments", [{"resolution": 2**20}, {"width": 10**9}, {"num_layers": 10**12}])
+def test_absurd_sizes_of_dense_layers(tmp_path, arguments):
+    """Of a family that takes any resolution."""
+    path = wplus.save(tmp_path / "m.safetensors", generator=mlp_gan.Generator(resolution=8, z_dim=4, width=8))
+    rewrite(path, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
+    assert "The generator in" in refused(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"version": 1' + "0" * 5000 + "}", '{"networks": '])
+def test_a_header_that_is_no_json(tmp_path, text):
+    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"wplus": text})
+    assert "truncated or damaged" in refused(tmp_path / "m.safetensors")
+
+
+def test_what_is_loaded_does_not_hang_on_the_file(saved):
+    """Tensors of their own memory, each: the file may be written anew, and a change of one changes no other."""
+    generator = wplus.load(saved).generator
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in before.values()}
+    assert len({tensor.untyped_storage().data_ptr() for tensor in generator.state_dict().values()}) == len(pointers)
+    with open(saved, "r+b") as file:
+        file.seek(-saved.stat().st_size // 2, os.SEEK_END)
+        file.write(b"\xff" * (saved.stat().st_size // 2))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
 
 
 WHOLE = {"class": "stylegan2.Generator", "arguments": ARGUMENTS}

@@ -22,6 +22,7 @@ from torch import nn
 
 from wplus.errors import UserError
 from wplus.files import atomic_write
+from wplus.models.described import adopt, empty
 from wplus.models.network import Network
 
 FORMAT_VERSION = 1
@@ -156,8 +157,9 @@ def _read_own(path: Path, config: Any = None) -> tuple[dict[str, nn.Module], dic
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("wplus", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+            # Clones: what safetensors gives is the file itself, mapped, and would change or break with it.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"Cannot read checkpoint '{path}': the file is truncated or damaged ({error}).") from error
     if header is None:
         header = config
@@ -192,9 +194,11 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
     network_class = _network_class(path, entry["class"])
     own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
     try:
-        net = network_class(**entry["arguments"])
-        net.load_state_dict(own)
-    except (RuntimeError, TypeError) as error:
+        net = empty(network_class, entry["arguments"])
+        adopt(net, own)
+    except UserError as error:
+        raise UserError(f"The {role} in '{path}' cannot be rebuilt: {error}") from error
+    except Exception as error:  # what a file says can be wrong in any way
         raise UserError(
             f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."
         ) from error

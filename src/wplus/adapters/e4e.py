@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from wplus.adapters import rosinality
-from wplus.adapters.rebuild import count, empty, entry, fill, plain, refuse_shape
+from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
 from wplus.adapters.restricted import as_tensors
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
+from wplus.models.described import empty
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import Encoder4Editing
 from wplus.models.encoders.ir_se import UNITS

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from wplus.adapters.rebuild import (
     channel_budget,
     count,
-    empty,
     entry,
     estimate_average,
     fill,
@@ -28,6 +27,7 @@ from wplus.adapters.rebuild import (
 )
 from wplus.adapters.restricted import Persistent, as_tensors
 from wplus.errors import UserError
+from wplus.models.described import empty
 from wplus.models.sizes import block_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
 

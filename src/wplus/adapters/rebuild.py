@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
+from wplus.models.described import adopt
 from wplus.models.ops import FIR_TAPS
 from wplus.models.sizes import num_channels
 from wplus.models.stylegan2 import Generator
@@ -18,7 +19,6 @@ from wplus.models.stylegan2 import Generator
 PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
 NUM_AVERAGED = 10_000
 MAX_OPTIONS, MAX_DEPTH = 10_000, 20
-AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 MISSING = "is missing; only complete {} networks are read"
 
 
@@ -40,16 +40,10 @@ def channel_budget(
     raise UserError(f"{origin} has {table} channels; only min(base / resolution, maximum) can be rebuilt.")
 
 
-def empty(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
-    """A network without memory, for `fill`: of sizes that a file only claims to have, nothing is allocated."""
-    with torch.device("meta"):
-        return network_class(**arguments)
-
-
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind: str = "StyleGAN2") -> None:
     """Copy `tensors` into `network`, all of them and nothing else.
 
-    A network on the meta device, which has no memory of its own, takes the tensors themselves. UserError names the
+    A network without memory of its own takes the tensors themselves. UserError names the
     first that is unknown, missing or of another shape; `kind` is what it calls the network.
     """
     own = network.state_dict()
@@ -59,19 +53,10 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind
         if tensor.shape != tensors[name].shape:
             refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
     is_empty = any(tensor.is_meta for tensor in own.values())
-    cast = {name: tensor.to(own[name].dtype).contiguous() for name, tensor in tensors.items()}
-    network.load_state_dict(_owned(cast) if is_empty else cast, assign=is_empty)
-
-
-def _owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, cloned where they share memory with others: a file may say so, a network must not."""
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensors[name] = tensor.clone()
-        seen.add(storage.data_ptr())
-    return tensors
+    if is_empty:
+        adopt(network, tensors)
+    else:
+        network.load_state_dict(tensors)
 
 
 def entry(tensors: Mapping[str, Tensor], name: str, origin: str, *, kind: str = "StyleGAN2") -> Tensor:
