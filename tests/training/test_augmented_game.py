@@ -11,9 +11,11 @@ import torch
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.images import to_float
+from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanGame, Place, Schedule, fit
+from wplus.training import GanGame, Place, Recipe, Schedule, fit
 from wplus.training.augment import AdaptiveAugment, FixedAugment
+from wplus.training.augment.scheduled import ScheduledAugment
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import auto
 from wplus.training.setup import gan_training
@@ -124,15 +126,43 @@ def adaptive() -> AdaptiveAugment:
     return AdaptiveAugment(0.4, interval=2, speed_kimg=0.064, target=0.0, transforms="bgcfnc")
 
 
-@pytest.mark.parametrize("first", [4, 12, 20])
-def test_a_resumed_run_equals_an_uninterrupted_one(augmented, train, tmp_path, first):
+def scheduled() -> ScheduledAugment:
+    """At its end after six steps."""
+    return ScheduledAugment(0.0, p_end=0.8, decay_kimg=0.024, transforms="bgcfnc")
+
+
+@pytest.mark.parametrize(("first", "strength"), [(4, adaptive), (12, adaptive), (20, adaptive), (12, scheduled)])
+def test_a_resumed_run_equals_an_uninterrupted_one(augmented, train, tmp_path, first, strength):
     """Wherever the pause lies between two updates of p."""
-    straight = train(tmp_path / "straight", 32, augmented(adaptive(), c_dim=3))
-    train(tmp_path / "parts", first, augmented(adaptive(), c_dim=3))
-    resumed = train(tmp_path / "parts", 32, augmented(adaptive(), c_dim=3))
+    straight = train(tmp_path / "straight", 32, augmented(strength(), c_dim=3))
+    train(tmp_path / "parts", first, augmented(strength(), c_dim=3))
+    resumed = train(tmp_path / "parts", 32, augmented(strength(), c_dim=3))
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    assert straight.augment.p != 0.4
+    assert straight.augment.p != strength().p
+
+
+def test_a_discriminator_with_dropout_moves_p(make_tiny, play):
+    """Its logits of real images differ from pass to pass; their signs still say how sure it is, and a seed repeats."""
+
+    def run() -> GanGame:
+        torch.manual_seed(0)
+        numbers = {**make_tiny().identity["recipe"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
+        losses = {name: getattr(make_tiny(), name) for name in ("generator_loss", "discriminator_loss")}
+        game = GanGame(
+            mlp_gan.Generator(resolution=8, z_dim=6, width=16),
+            mlp_gan.Discriminator(resolution=8, width=8, dropout=0.5),
+            recipe=Recipe(**{**numbers, "lr_discriminator": 0.02, "gamma": 0.0}),
+            augment=AdaptiveAugment(0.4, interval=2, speed_kimg=0.4, target=-1.0),
+            **losses,
+        )
+        return play(game, 8)
+
+    game, again = run(), run()
+    assert game.skipped.tolist() == [0, 0]
+    assert game.augment.p.item() == pytest.approx(0.4 + 4 * 8 / 400)
+    assert -1 < game.augment.rt.item() < 1
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in game.state_dict().items())
 
 
 def test_p_and_rt_are_logged(augmented, train, tmp_path, recorder):

@@ -63,16 +63,20 @@ class Recipe:
     ema_kimg_end: float | None = None
 
     def at(self, nimg: int) -> Recipe:
-        """The recipe after `nimg` images: base + (end - base) (1 - cos(pi t)) / 2, t the share of `decay_kimg`."""
+        """The recipe after `nimg` images."""
         if self.decay_kimg is None:
             return self
-        t = min(nimg / (1000 * self.decay_kimg), 1.0) if self.decay_kimg else 1.0
-        share = (1 - math.cos(math.pi * t)) / 2
         moved = {}
         for name, end in ENDS.items():
             if getattr(self, end) is not None:
-                moved[name] = getattr(self, name) + (getattr(self, end) - getattr(self, name)) * share
+                moved[name] = on_cosine(getattr(self, name), getattr(self, end), nimg, decay_kimg=self.decay_kimg)
         return replace(self, **moved)
+
+
+def on_cosine(base: float, end: float, nimg: int, *, decay_kimg: float) -> float:
+    """base + (end - base) (1 - cos(pi t)) / 2 after `nimg` images, t the share of `decay_kimg` that is over."""
+    t = min(nimg / (1000 * decay_kimg), 1.0) if decay_kimg else 1.0
+    return base + (end - base) * ((1 - math.cos(math.pi * t)) / 2)
 
 
 def auto(resolution: int, batch_size: int | None) -> Derived:
