@@ -11,7 +11,9 @@ from hydra import compose, initialize_config_dir
 
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
+from wplus.models import progan, stylegan1
 from wplus.models.stylegan2 import Discriminator, Generator
+from wplus.training.checks import check_preset
 from wplus.training.setup import Settings
 
 PUBLISHED = {
@@ -87,6 +89,20 @@ def test_the_networks_of_a_preset(name, architecture):
     assert chosen.discriminator.keywords["architecture"] == architecture
     assert (chosen.generator.keywords["z_dim"], chosen.generator.keywords["w_dim"]) == (512, 512)
     assert chosen.generator.func is Generator
+
+
+@pytest.mark.parametrize("name", ["stylegan2", "paper256", "paper512", "paper1024", "cifar"])
+def test_they_are_for_stylegan2_alone(name):
+    *_, preset = settings(name).presets
+    check_preset(preset, Generator)
+    for other in (progan.Generator, stylegan1.Generator):
+        with pytest.raises(UserError, match=rf"^training={name} is refused with \w+: .* or model=stylegan2\.$"):
+            check_preset(preset, other)
+
+
+def test_a_preset_for_all_is_refused_with_none():
+    for preset in settings("dcgan").presets:
+        check_preset(preset, progan.Generator)
 
 
 # The discriminator that cifar asks for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,6 +35,21 @@ def check_effect(given: Mapping[str, Any], recipe: Recipe, penalties: Sequence[P
         for name in names:
             if given.get(name) is not None:
                 raise UserError(f"{name}={given[name]:g} has no effect: {reason}; leave training.recipe.{name} out.")
+
+
+def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
+    """UserError for a preset that says which family it is for (`family`), with networks of another.
+
+    One that says nothing, as DCGAN's, is for all.
+    """
+    while isinstance(preset, partial):  # one that comes from a configuration is wrapped, twice
+        preset = preset.func
+    family, own = getattr(preset, "family", None), generator.__module__.rpartition(".")[2]
+    if family not in (None, own):
+        raise UserError(
+            f"training={preset.__name__} is refused with {own}: its numbers are those of {family}'s networks; use "
+            f"training=auto, which has {own}'s own, or model={family}."
+        )
 
 
 def check_options(role: str, part: partial) -> None:

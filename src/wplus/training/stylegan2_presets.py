@@ -1,9 +1,13 @@
 """StyleGAN2-ADA's presets besides `auto` (Karras et al. 2020 and its code), as functions of
 (resolution, batch size or None) as in `wplus.training.presets`. A batch that is given changes no other number.
+
+They set sizes of StyleGAN2's networks and the weights of its regularisers, and are refused with other networks
+(`wplus.training.checks.check_preset`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from wplus.training.recipe import Derived
@@ -18,26 +22,36 @@ _TABLE: dict[str, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
+def _for_stylegan2(preset: Callable[[int, int | None], Derived]) -> Callable[[int, int | None], Derived]:
+    preset.family = "stylegan2"  # type: ignore[attr-defined]
+    return preset
+
+
+@_for_stylegan2
 def stylegan2(resolution: int, batch_size: int | None) -> Derived:
     """Config F of StyleGAN2; LSUN church and horse were trained with gamma 100."""
     return _published("stylegan2", batch_size)
 
 
+@_for_stylegan2
 def paper256(resolution: int, batch_size: int | None) -> Derived:
     """ADA's runs at 256 px."""
     return _published("paper256", batch_size)
 
 
+@_for_stylegan2
 def paper512(resolution: int, batch_size: int | None) -> Derived:
     """ADA's runs at 512 px."""
     return _published("paper512", batch_size)
 
 
+@_for_stylegan2
 def paper1024(resolution: int, batch_size: int | None) -> Derived:
     """ADA's runs at 1024 px."""
     return _published("paper1024", batch_size)
 
 
+@_for_stylegan2
 def cifar(resolution: int, batch_size: int | None) -> Derived:
     """ADA's tuning for CIFAR-10 at 32 px, with plain blocks in D (model.discriminator.architecture=orig)."""
     why = "switched off for CIFAR-10, as published"
