@@ -12,7 +12,7 @@ from tests.watching.conftest import FAMILIES, make_game, make_images
 from wplus.errors import UserError
 from wplus.watching.monitor import SERIES, monitor, read_series
 
-MEASURES = {"diversity", "distinct", "precision", "recall", "r_t", "pull"}
+MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "pull"}
 
 
 class Painter(nn.Module):
@@ -48,7 +48,7 @@ def test_a_planted_collapse_is_told_and_the_end_of_it(watched, tmp_path):
     assert warning.text.startswith("Distinct images fell from 0.72 (at 0 kimg) to 0.01 of the real images', recall ")
     assert "the generator has collapsed to few images" in warning.text
     assert info.level == "info"
-    assert info.text.startswith("Back: diversity at 1.00 of the real images' (from 0.49), distinct images at 0.72 of ")
+    assert info.text.startswith("Back: diversity at 1.00 of the real images' (from 0.49), diversity of pixels at 1.00 ")
     assert [moment.summary["health"]["value"] for moment in seen] == ["well", "well", "alarm", "alarm", "well"]
     assert [moment.values["watch/health/diversity_level"] for moment in seen] == [0, 0, 2, 2, 0]
     assert seen[2].values["watch/health/distinct"] < 0.05 < 0.5 < seen[1].values["watch/health/distinct"]

@@ -3,13 +3,16 @@
 Nothing is said on the strength of a number that its error could explain: a verdict needs `SURE` standard errors. On top
 of that it needs to matter, and the limits of that are shares of something, so that they hold for all data and networks:
 
-    diversity, distinct, recall   the share of the best that this run has had. Below 3/4 something is going on; below
-                                  1/2, half of what the generator could do is gone
-    seen                          1 - r_v, the share of the discriminator's margin between training and generated images
-                                  that is left for real images which it has not seen. At 1/2 these are as near to the
-                                  generated ones, in its opinion, as to the training images
-    pull                          the slope of the generator's loss, over that where the discriminator could not tell.
-                                  At 1/10 the generator learns a tenth as fast, at 1/100 hardly
+    diversity, pixels,   the share of the best that this run has had. Below 3/4 something is going on; below 1/2, half
+    distinct, recall     of what the generator could do is gone
+    seen                 1 - r_v, the share of the discriminator's margin between training and generated images that is
+                         left for real images which it has not seen. At 1/2 these are as near to the generated ones, in
+                         its opinion, as to the training images
+    pull                 the slope of the generator's loss, over that where the discriminator could not tell. At 1/10
+                         the generator learns a tenth as fast, at 1/100 hardly
+
+Four measures ask for diversity because each is blind to something: features of broken pictures can differ as much as
+those of good ones, pixels of a few kinds that are far apart do, copies are exact, and recall cannot tell what was lost.
 
 Between two limits the verdict before stands until the number is surely on the other side: one that hovers about a limit
 is no news.
@@ -37,7 +40,7 @@ SURE = 3.0
 """Standard errors. One of some thousand numbers, the worst of a long run, is as far off by chance."""
 OF_THE_BEST = (3 / 4, 1 / 2)
 VANISHED = (1 / 10, 1 / 100)
-FALLING = {"diversity": "diversity", "distinct": "distinct images", "recall": "recall"}
+FALLING = {"diversity": "diversity", "pixels": "diversity of pixels", "distinct": "distinct images", "recall": "recall"}
 TOPICS = {"diversity": tuple(FALLING), "overfitting": ("seen",), "gradient": ("pull",)}
 
 

@@ -28,15 +28,15 @@ MEANING = "Whether the generator has kept its diversity and the discriminator do
 def monitor(scene: Scene, *, num_images: int = 1000) -> Seen:
     """The health of the run at this moment, from at most `num_images` images of each kind.
 
-    Values: watch/health/ with diversity, distinct, precision, recall, r_v, r_t, pull (slope of the loss), and the
-    levels of the topics, from 0 (well) to 2 (alarm). The series is kept in the run's folder as health.json; what lies
-    after the game's clock there is of a run that was interrupted, and is dropped.
+    Values: watch/health/ with diversity (of features), pixels (their diversity), distinct, precision, recall, r_v, r_t,
+    pull (slope of the loss), and the levels of the topics, from 0 (well) to 2 (alarm). The series is kept in the run's
+    folder as health.json; what lies after the game's clock there is of a run that was interrupted, and is dropped.
     """
     num = min(num_images, len(scene.data))
     if num < LEAST:
         return Seen()
     history = read_series(scene.folder / SERIES, before_kimg=scene.kimg)
-    reading = judged(history, Reading(scene.kimg, measures(scene, num)))
+    reading = judged(history, Reading(scene.kimg, measures(scene, num, num_logits=num_images)))
     write_series(scene.folder / SERIES, [*history, reading])
     state = health([*history, reading])
     protocol = {"kimg": scene.kimg, "num_images": num, "extractor": scene.extractor.name}
@@ -48,14 +48,19 @@ def monitor(scene: Scene, *, num_images: int = 1000) -> Seen:
     )
 
 
-def measures(scene: Scene, num: int) -> dict[str, Estimate]:
-    """Everything that can be measured of this moment; what needs held-out images is left out where there are none."""
+def measures(scene: Scene, num: int, *, num_logits: int) -> dict[str, Estimate]:
+    """Everything that can be measured of this moment; what needs held-out images is left out where there are none.
+
+    Features are compared at equal numbers of images, logits of as many as there are up to `num_logits`.
+    """
     generated, real = (scene.features(which, num) for which in ("generated", "train"))
-    logits = {which: scene.logits_of(which, num) for which in ("generated", "train")}
+    logits = {which: scene.logits_of(which, num_logits) for which in ("generated", "train")}
+    thumbnails = [scene.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
     precision, recall = estimates.manifolds(generated, real)
     game = scene.game
     found = {
         "diversity": estimates.diversity(generated, real),
+        "pixels": estimates.diversity(*thumbnails),
         "distinct": estimates.distinct(generated, real),
         "precision": precision,
         "recall": recall,
@@ -63,7 +68,7 @@ def measures(scene: Scene, num: int) -> dict[str, Estimate]:
         "r_t": estimates.signs(logits["train"]),
     }
     if scene.held_out is not None and len(scene.held_out) >= LEAST:
-        unseen = scene.logits_of("held_out", num)
+        unseen = scene.logits_of("held_out", num_logits)
         found["r_v"] = estimates.overfitting(logits["train"], unseen, logits["generated"], sure=SURE)
     return {name: estimate for name, estimate in found.items() if estimate is not None and estimate.is_finite}
 

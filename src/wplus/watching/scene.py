@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.data import ImageSet
@@ -131,6 +132,14 @@ class Scene:
     def held_out_images(self, num: int) -> Tensor:
         """The same of the held-out images; not to be asked for where `held_out` is None."""
         return torch.cat(list(self._batches("held_out", num)))
+
+    def thumbnails(self, which: Which, num: int, *, px: int = 32) -> Tensor:
+        """(M, C, H, W) in [-1, 1], float, averaged down to at most `px` pixels: all of them can be held at any size."""
+        parts = [
+            F.adaptive_avg_pool2d(to_float(as_uint8(batch)), min(px, batch.shape[3]))
+            for batch in self._batches(which, num)
+        ]
+        return torch.cat(parts)
 
     def latents(self, num: int, *, start: int = 0) -> tuple[Tensor, Tensor | None]:
         """z (num, z_dim), and labels (num, c_dim) drawn from the training images; number i depends on (seed, i)."""

@@ -8,7 +8,7 @@ from wplus.training.samples import Sentence
 from wplus.watching.health import FALLING, LEVELS, TOPICS, Reading, best_of
 
 TRY_FOR_DIVERSITY = "Smaller learning rates, a larger gamma, another loss or another seed are what to try."
-OF_REAL = {"diversity": " of the real images'", "distinct": " of the real images'", "recall": ""}
+OF_REAL = dict.fromkeys(FALLING, " of the real images'") | {"recall": ""}
 TRY_FOR_OVERFITTING = "More images, mirror=x, augment=ada or a larger gamma help."
 TRY_FOR_GRADIENT = "loss=nonsaturating is not flat there; a smaller lr_discriminator or a penalty helps too."
 
