@@ -57,7 +57,15 @@ def steps(output: Path, model: Path, kimg: float, num_steps: int) -> Iterator[tu
     common = [f"model={model}", "group=demo"]
     yield (
         "Train a small StyleGAN2",
-        ["train.py", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}", f"run_dir={output}/train"],
+        [
+            "train.py",
+            "experiment=cats32",
+            "group=demo",
+            DATA,
+            f"schedule.kimg={kimg}",
+            "watch=[style_mixing,truncation,noise_map,logits]",
+            f"run_dir={output}/train",
+        ],
     )
     for space in SPACES:
         yield (

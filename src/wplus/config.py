@@ -37,6 +37,7 @@ _BOOKKEEPING = (
     "tags",
     "schedule",
     "experiment",
+    "watch",
 )
 
 

@@ -152,6 +152,32 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
     assert "samples/20.png cannot be shown" in page(tmp_path).text
 
 
+def test_what_was_seen_and_said_of_a_run_is_told(tmp_path):
+    folder = tmp_path / "train"
+    write_train(folder)
+    with opened(folder, "train") as tracker:
+        for kimg in (0, 20):
+            mixed = picture(folder / "samples" / f"{kimg}-mixed.png", hue=0.7)
+            tracker.image("samples/style_mixing", mixed, caption="styles mixed", kimg=kimg)
+            tracker.log({"watch/diversity_pixels": 0.9, "watch/logits/train_mean": 1.0}, kimg=kimg)
+            tracker.histogram("watch/logits/train", [1, 2, 3], kimg=kimg)
+        tracker.say("Diversity <fell>.", level="warning", kimg=20.48)
+        tracker.say("Held-out images are missing.")
+    train = context(tmp_path)["train"]
+    assert [figure.caption for figure in train["looks"]] == ["styles mixed"]  # the last one
+    assert [figure.caption for figure in train["samples"]] == [
+        "real images",
+        "fixed latents, 0 kimg",
+        "fixed latents, 20 kimg",
+    ]
+    titles = [chart["title"] for chart in train["more_curves"]]
+    assert "Diversity, precision, recall, distance from the data" in titles
+    assert "Mean logit of training, held-out and generated images" in titles
+    text = page(tmp_path).text
+    assert "1 more pictures of the end styles mixed" in text
+    assert "20.48 kimg Diversity <fell>. Held-out images are missing." in text
+
+
 def test_a_run_that_did_not_finish_says_so(tmp_path):
     opened(tmp_path / "train", "train").log({"train/generator/loss": 1.0}, kimg=1)
     with pytest.raises(KeyboardInterrupt), opened(tmp_path / "evaluate", "evaluate"):

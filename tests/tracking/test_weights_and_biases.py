@@ -79,6 +79,8 @@ def test_offline_run_read_back(tmp_path, own_folders, picture):
         tracker.image("samples/fixed", picture, caption="a cat", kimg=1.0)
         tracker.table("pairs", ["name", "picture"], [["a", picture]])
         tracker.histogram("logits", [1.0, 2.0], kimg=1.0)
+        tracker.say("All is well.", kimg=1.0)
+        tracker.say("Diversity fell.", level="warning", kimg=1.0)
         tracker.artifact(picture, name="my model", kind="model", aliases=["latest"], metadata={"kimg": 1})
         tracker.summary({"val/fd": {"value": 3.0, "protocol": {}}})
     found = records(tmp_path)
@@ -104,6 +106,8 @@ def test_offline_run_read_back(tmp_path, own_folders, picture):
         config["update"] for config in of_type(found, "config")
     ]
     assert {"val/fd": 3} in [summary["update"] for summary in of_type(found, "summary")]
+    (alert,) = of_type(found, "alert")
+    assert (alert["title"], alert["text"], alert["level"]) == ("n at 1 kimg", "Diversity fell.", "WARN")
     assert of_type(found, "exit")[0].get("exit_code", 0) == 0
     assert read_result(tmp_path)["status"] == "finished"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 
 import pytest
@@ -13,6 +14,12 @@ from wplus.data import Batches
 from wplus.training.samples import Picture, Seen, Sentence
 from wplus.watching import Surroundings, Watch
 from wplus.watching.diversity import diversity
+from wplus.watching.logits import logits
+from wplus.watching.neighbours import neighbours
+from wplus.watching.noise_map import noise_map
+from wplus.watching.recall import recall
+from wplus.watching.style_mixing import style_mixing
+from wplus.watching.truncation import truncation
 
 
 def restless(scene) -> Seen:
@@ -23,28 +30,46 @@ def restless(scene) -> Seen:
     return Seen(values={"watch/requires_grad": float(scene.generator(*scene.latents(1)).requires_grad)})
 
 
-LOOKS = {"restless": restless, "diversity": partial(diversity, num_images=20)}
+LOOKS = {
+    "restless": restless,
+    "style_mixing": partial(style_mixing, num_columns=2, rows_per_third=1),
+    "truncation": partial(truncation, num_latents=2, num_steps=3),
+    "noise_map": partial(noise_map, num_latents=2, num_draws=3),
+    "diversity": partial(diversity, num_images=20),
+    "recall": partial(recall, num_images=20),
+    "logits": partial(logits, num_images=20),
+    "neighbours": partial(neighbours, num_images=20),
+}
+MAPPED = {"stylegan1", "stylegan2"}
 
 
-def watching(looks, data) -> Watch:
-    watch = Watch(looks, data=data, held_out=nothing_held_out, seed=0, num_samples=4)
-    watch.kept = Surroundings(data, nothing_held_out, seed=0, extractor=Pixels())
+def watching(looks, data, held_out=nothing_held_out) -> Watch:
+    watch = Watch(looks, data=data, held_out=held_out, seed=0, num_samples=4)
+    watch.kept = Surroundings(data, held_out, seed=0, extractor=Pixels())
     return watch
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_watched_run_is_the_same_run(family, tmp_path):
-    data, states = make_images(), []
+@pytest.mark.parametrize(("family", "c_dim"), [*((family, 0) for family in FAMILIES), ("stylegan2", 3), ("dcgan", 3)])
+def test_a_watched_run_is_the_same_run(family, c_dim, tmp_path):
+    """Bit for bit, with every look; each sees something where the network has it."""
+    data, held_out, states = make_images(c_dim=c_dim), make_images(20, c_dim=c_dim), []
     for looks in ({}, LOOKS):
-        game, watch = make_game(family), watching(looks, data)
+        game, watch = make_game(family, labels=data.labels), watching(looks, data, lambda: held_out)
         optimizers = game.configure_optimizers()
         for batch in itertools.islice(Batches(data, 8), 2):
-            watch.look(game, tmp_path)
+            seen = watch.look(game, tmp_path)
             game.run_step(*batch, optimizers=optimizers)
         states.append((game.state_dict(), torch.get_rng_state()))
     (plain, plain_rng), (watched, watched_rng) = states
     assert all(torch.equal(value, watched[name]) for name, value in plain.items())
     assert torch.equal(plain_rng, watched_rng)
+    assert all(parameter.requires_grad for parameter in game.discriminator.parameters())
+    drawn = {picture.key.removeprefix("samples/") for picture in seen.pictures}
+    expected = {"real", "fixed_latents", "logits", "neighbours"}
+    expected |= {"truncation"} if family != "progan" else set()
+    assert drawn == expected | ({"style_mixing", "noise"} if family in MAPPED else set())
+    assert len(seen.values) == 10 + (family in MAPPED)
+    assert all(math.isfinite(value) for value in seen.values.values())
 
 
 def test_all_that_was_seen_is_handed_on(tmp_path):

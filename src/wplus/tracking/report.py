@@ -25,7 +25,7 @@ from PIL import Image
 from wplus.errors import UserError
 from wplus.files import atomic_write
 from wplus.tracking.chart import Point, line_chart
-from wplus.tracking.local import read_records, read_result
+from wplus.tracking.local import WORDS, read_records, read_result
 from wplus.tracking.method_report import method_tables
 from wplus.tracking.numbers import cell, explanation, last, numbers, plain_text, shared_protocol
 from wplus.tracking.tracker import KIMG
@@ -45,9 +45,12 @@ _CURVES = (
     ("Gradient norms", r"grad_norm"),
     ("Penalties", r"^train/.*/penalty$"),
     ("Held-out images, and metrics", r"^val/"),
+    ("Diversity, precision, recall, distance from the data", r"^watch/(diversity|precision|recall|nearest)_"),
+    ("Mean logit of training, held-out and generated images", r"^watch/logits/"),
     ("Everything else", r""),
 )
 _MAIN_CURVES = 3  # shown open; the others fold away
+_MAIN_SAMPLES = ("real", "fixed_latents", "inversions")  # likewise, at the beginning and at the end of a run
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,15 @@ def context(root: Path) -> dict[str, Any]:
 
 
 def training(part: Part) -> dict[str, Any]:
-    """The real images, the first and the last samples, the curves, and what the preset chose."""
+    """Real images, the first and the last samples, what else was seen and said, the curves, what the preset chose."""
     charts = curves(part.rows)
+    samples = _logged(part, prefix="samples/")
+    main = {key: shown for key, shown in samples.items() if last(key) in _MAIN_SAMPLES}
     settings = [_setting(name, entry) for name, entry in part.values.items() if name.startswith(DERIVED)]
     return {
-        "samples": [_figure(part.folder, file, caption) for file, caption in _ends(part, prefix="samples/")],
+        "samples": [_figure(part.folder, *each) for shown in main.values() for each in _ends(shown)],
+        "looks": [_figure(part.folder, *shown[-1]) for key, shown in samples.items() if key not in main],
+        "words": _words(part.rows),
         "curves": charts[:_MAIN_CURVES],
         "more_curves": charts[_MAIN_CURVES:],
         "derived": [row for row in settings if row["why"] not in NOT_DERIVED],
@@ -243,15 +250,28 @@ def _other_model(train: Part | None, later: Iterable[Part]) -> str:
     return next((str(entry.get("file", "")) for entry in used if train and entry.get("sha256") not in made), "")
 
 
-def _ends(part: Part, *, prefix: str) -> list[tuple[str, str]]:
-    """File and caption of the first and the last picture under every key with `prefix`; kimg is the default caption."""
+def _words(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What was said of the run, in order: when, the sentence, how serious it is."""
+    said = [(row[WORDS], row.get(KIMG)) for row in rows if isinstance(row.get(WORDS), Mapping)]
+    return [
+        {"at": "" if kimg is None else f"{float(kimg):g} kimg", "text": words["text"], "level": words["level"]}
+        for words, kimg in said
+    ]
+
+
+def _ends(shown: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((shown[0], shown[-1])))
+
+
+def _logged(part: Part, *, prefix: str) -> dict[str, list[tuple[str, str]]]:
+    """File and caption of the pictures under every key with `prefix`, in order; kimg is the default caption."""
     logged: dict[str, list[tuple[str, str]]] = {}
     for row in part.rows:
         for key, entry in row.items():
             if key.startswith(prefix) and _is_file(entry):
                 caption = entry.get("caption") or f"{_short(key)}, {float(row.get(KIMG, 0)):g} kimg"
                 logged.setdefault(key, []).append((entry["file"], caption))
-    return [shown for pictures in logged.values() for shown in dict.fromkeys((pictures[0], pictures[-1]))]
+    return logged
 
 
 def _is_file(entry: Any) -> bool:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.images import to_float
+from wplus.training.recipe import check_number
 from wplus.training.samples import Seen
 from wplus.watching.scene import Scene
 
@@ -16,6 +17,7 @@ def diversity(scene: Scene, *, num_images: int = 1000) -> Seen:
     Values: watch/diversity_<extractor> of features; watch/diversity_pixels of pixels, root mean square distances. Both
     sides have the same number of images, at most `num_images`.
     """
+    check_number("num_images", num_images, lowest=2, whole=True)
     num = min(num_images, len(scene.data))
     if num < 2:
         return Seen()
