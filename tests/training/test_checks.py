@@ -130,7 +130,7 @@ IDLE = [  # given, the other numbers, why
 
 @pytest.mark.parametrize(("given", "others", "message"), IDLE)
 def test_a_number_that_was_given_and_changes_nothing_is_refused(given, others, message):
-    with pytest.raises(UserError, match=f"^{message}.*; leave training\\.recipe\\.{message.split('=')[0]} out\\.$"):
+    with pytest.raises(UserError, match=f"^{message}.*; use training\\.recipe\\.{message.split('=')[0]}=null\\.$"):
         check_given(given, **others)
     check_given({}, **{**others, **given})  # a preset's own
 

@@ -34,7 +34,7 @@ def check_effect(given: Mapping[str, Any], recipe: Recipe, penalties: Sequence[P
     for names, reason in _idle(recipe, penalties):
         for name in names:
             if given.get(name) is not None:
-                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; leave training.recipe.{name} out.")
+                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.recipe.{name}=null.")
 
 
 def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
