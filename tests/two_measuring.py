@@ -21,6 +21,7 @@ from wplus.checkpoint import Models
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.frechet import FrechetDistance
 from wplus.evaluation.gram import sweeps
+from wplus.evaluation.inception_score import InceptionScore
 from wplus.evaluation.kernel import KernelDistance
 from wplus.evaluation.manifold import DensityCoverage, NeighbourSquares, PrecisionRecall
 from wplus.evaluation.measure import measure
@@ -52,6 +53,10 @@ class Pixels(torch.nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 5)."""
         return images.double().flatten(1)[:, : self.dim] / 255
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, 5)."""
+        return features
 
 
 class Odd(Pixels):
@@ -99,23 +104,24 @@ class RealImages:
         return self.images[indices], torch.empty(len(indices), 0)
 
 
-def bench(cache_dir: Path | None) -> Bench:
+def bench(cache_dir: Path | None, batch_size: int = 4) -> Bench:
     """The same on every process, whatever is random in it."""
     torch.manual_seed(0)
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
     real = RealImages(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8))
     models = Models(generator=generator.eval().requires_grad_(False))
-    return Bench(models, real, batch_size=4, progress=silent, cache_dir=cache_dir)
+    return Bench(models, real, batch_size=batch_size, progress=silent, cache_dir=cache_dir)
 
 
-def results(cache_dir: Path | None) -> dict[str, Any]:
-    """Values with intervals, and rows."""
-    ours = bench(cache_dir)
+def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:
+    """Values with intervals, and rows. A batch of 64 holds all images: the other process has none."""
+    ours = bench(cache_dir, batch_size)
     metrics = {
         "fd": FrechetDistance(extractor=Pixels(), num_generated=30, num_groups=3, mirror="x"),
         "kd": KernelDistance(extractor=Pixels(), num_generated=30, num_groups=3),
         "pr": PrecisionRecall(extractor=Pixels(), num_generated=30),
         "dc": DensityCoverage(extractor=Pixels(), num_generated=30),
+        "is": InceptionScore(extractor=Pixels(), num_generated=30, num_splits=3),
         "ls": LinearSeparability(classifier=Odd(), space="w", num_samples=30, num_groups=3, min_per_class=1),
         "ppl": partial(ppl, distance=Squares(), space="w+", sampling="full", num_samples=30),
     }
@@ -142,8 +148,9 @@ def together() -> dict[str, Any]:
         found = results(CACHE)
         for name, values in results(CACHE).items():  # the real images from the cache
             np.testing.assert_array_equal(values, found[name])
+        alone = {f"{name}, of one process": values for name, values in results(None, 64).items()}
         radii = neighbours(CACHE if is_first() else CACHE / "empty")  # which only one process has
-    return found | radii
+    return found | alone | radii
 
 
 def check_exchanges() -> None:
@@ -164,7 +171,8 @@ def main() -> None:
     """An assertion that fails ends the process with an error."""
     torch.set_num_threads(1)
     both = together()
-    for name, values in (results(None) | neighbours(None)).items():
+    alone = {f"{name}, of one process": values for name, values in results(None, 64).items()}
+    for name, values in (results(None) | alone | neighbours(None)).items():
         np.testing.assert_allclose(both[name], values, rtol=1e-9, err_msg=name)
     sys.stdout.write("same\n")  # in one piece, whatever the other process writes
 

@@ -89,6 +89,9 @@ class GroupedStatistics:
     def begin(self, dim: int, num: int, device: torch.device | str) -> None:
         """Remember the size of features, their number, and the device that they come on."""
         self._dim, self._num, self._device = dim, num, device
+        # A process without a batch sums these: no rows, but of the right size.
+        self._rows = torch.empty(0, dim, device=device)
+        self._group_of = torch.empty(0, dtype=torch.int64, device=device)
 
     def add(self, features: Tensor, rows: Tensor) -> None:
         """Take in features (B, dim) of rows (B,)."""
