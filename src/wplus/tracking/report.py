@@ -46,6 +46,8 @@ _CURVES = (
     ("Penalties", r"^train/.*/penalty$"),
     ("Held-out images, and metrics", r"^val/"),
     ("Diversity, precision, recall, distance from the data", r"^watch/(diversity|precision|recall|nearest)_"),
+    ("The monitor's numbers", r"^watch/health/(?!.*_level$)"),
+    ("The monitor's levels: 0 is well, 1 watch, 2 alarm", r"^watch/health/"),
     ("Mean logit of training, held-out and generated images", r"^watch/logits/"),
     ("Everything else", r""),
 )
