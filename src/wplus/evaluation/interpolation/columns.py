@@ -38,7 +38,7 @@ MEANINGS = {
     "logit_": "What the discriminator thinks of the frames; more is more real.",
     "asymmetry": "Largest perceptual distance between the path from a to b and that from b to a; 0 is the same path.",
     "seconds": "Seconds to make the path and render its frames.",
-    "memory_mib": "Peak memory while the path is made and rendered, networks included, in MiB.",
+    "memory_mib": "Peak memory of making the path and rendering it, above what was held before, in MiB.",
     "mid_dip": "How much less like real images the middle frames are than the end frames, as a set; 0 is no loss.",
     "kd_": "Kernel distance of the frames in a part of the path from real images, as a set; less is better.",
     "fd_": "Fréchet distance of the frames in a part of the path from real images, as a set; less is better, and only "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from typing import Any
 
 from wplus.evaluation.interpolation.methods import described
+from wplus.interpolation.cost import Cost, measured
 from wplus.interpolation.curve import Curve, Path, Scene
 from wplus.interpolation.keypoints import KeyPoints
 
@@ -16,8 +16,9 @@ class Remembered:
     """Curves of one pair by path, space and direction, each made once; whoever uses one again is charged for it."""
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[Curve, float]] = {}
-        self.seconds_saved = 0.0
+        self._made: dict[str, tuple[Curve, Cost]] = {}
+        self.reused: list[Cost] = []
+        """What curves that were met again took when they were made."""
 
     def path(self, path: Path) -> Path:
         """`path`, and the paths among its options, with this memory; the parts of a path are remembered, too."""
@@ -32,17 +33,28 @@ class Remembered:
 
         return remembered
 
+    def charge(self, cost: Cost, *, since: int) -> None:
+        """Make `cost` what it would have been without memory: add the curves in `reused` from number `since` on.
+
+        Their seconds are added; the peak is theirs where that is higher.
+        """
+        reused = self.reused[since:]
+        cost.seconds += sum(each.seconds for each in reused)
+        if cost.memory_mib is not None:
+            cost.memory_mib = max([cost.memory_mib, *(each.memory_mib or 0.0 for each in reused)])
+
     def _option(self, value: Any) -> Any:
         """Paths are the options that are functions or partials of such."""
         return self.path(value) if callable(value) else value
 
     def _curve(self, key: str, path: Path, points: KeyPoints, scene: Scene) -> Curve:
         if key in self._made:
-            curve, seconds = self._made[key]
-            self.seconds_saved += seconds
+            curve, cost = self._made[key]
+            self.reused.append(cost)
             return curve
-        began, saved = time.perf_counter(), self.seconds_saved
-        curve = path(points, scene)
-        # What was saved inside belongs to this curve's price, too.
-        self._made[key] = (curve, time.perf_counter() - began + self.seconds_saved - saved)
+        since = len(self.reused)
+        with measured(points.codes.device) as cost:
+            curve = path(points, scene)
+        self.charge(cost, since=since)  # what was saved inside belongs to this curve's price, too
+        self._made[key] = curve, cost
         return curve

@@ -105,10 +105,10 @@ class Walker:
         generator = self.scene.generator
         latents = [self.ends.of(name, method.space) for name in names]
         points = key_points(latents, generator, names=names, space=method.space, noise="const")
-        saved = memory.seconds_saved
+        since = len(memory.reused)
         walk = walk_between(points.to(targets.device), self.scene, path=memory.path(method.path), targets=targets)
         if walk.cost is not None:
-            walk.cost.seconds += memory.seconds_saved - saved
+            memory.charge(walk.cost, since=since)
         return walk
 
     @torch.no_grad()

@@ -8,8 +8,8 @@ from wplus.interpolation.walk import Judges, Walk
 def cost(walk: Walk, judges: Judges) -> dict[str, float]:
     """`seconds`, and `memory_mib` where it can be measured, of making the path and rendering all its frames.
 
-    Without the judging. The peak is that of the device's allocations, networks included (CUDA), or of the process's
-    resident memory (Linux), which holds whatever else the process has loaded.
+    Without the judging. Memory is the peak above what was held before the walk, so without the networks: of the
+    device's allocations (CUDA), or of the process's resident memory (Linux). Our own; papers give the time at most.
     """
     if walk.cost is None:
         return {}

@@ -24,7 +24,7 @@ class Critic:
     (minibatch standard deviation, Karras et al. 2018, section 3), so an image's logit depends on its neighbours, and a
     batch of nearly equal frames looks like a collapsed generator. Here every image gets the same company, real images
     that stay the same: each image forms a group with `mbstd_group_size` - 1 of them, in turn with every such set of
-    `references`, and its logit is the mean over the sets.
+    `references`, and its logit is the mean over the sets. Only the statistic is published; the company is our own.
     """
 
     def __init__(self, discriminator: Any, references: Tensor) -> None:
@@ -69,6 +69,8 @@ class Critic:
 
 def logit(walk: Walk, judges: Judges) -> dict[str, float]:
     """The discriminator's logit along the way, in the company of fixed real images (`Critic`); high is real.
+
+    The logit is that of Goodfellow et al. 2014 (arXiv:1406.2661); the company and the numbers along a path are our own.
 
     - `logit_mean`, `logit_min`: over the way.
     - `logit_dip`: mean of the two ends minus half way: by how much the middle looks less real than the ends.

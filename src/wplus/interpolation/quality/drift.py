@@ -12,7 +12,8 @@ def drift(walk: Walk, judges: Judges) -> dict[str, float]:
     """Similarities s_a(t), s_b(t) of every frame to the first and to the last frame: cosine of descriptors, at most 1.
 
     The descriptor's name ends every name here: a stand-in is no face net. Ideally s_a falls all the way, s_b rises, and
-    they cross half way.
+    they cross half way. Papers on inversion and editing compare identities by this cosine (of ArcFace descriptors, Deng
+    et al. 2019, arXiv:1801.07698, where there are faces); the numbers made of it along a path are our own.
 
     - `third_person_<net>`: min over t of max(s_a, s_b). Where it is low, there are pictures that are neither. What the
       end frames have in common bounds it from below: two similar ends cannot show a third person.

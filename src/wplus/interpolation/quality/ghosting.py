@@ -11,7 +11,7 @@ from wplus.interpolation.walk import Judges, Walk, repeated
 
 @torch.no_grad()
 def ghosting(walk: Walk, judges: Judges) -> dict[str, float]:
-    """Two signs of a double exposure in the frame half way (the mean of two where T is even).
+    """Two signs of a double exposure in the frame half way (the mean of two where T is even). Both are our own.
 
     - `distinctness`: perceptual distance of the frame from the nearest mixture (1 - m) a + m b of the end frames,
       over the distance of the ends. 0 is a cross-dissolve, the worst; a path that makes a picture of its own scores

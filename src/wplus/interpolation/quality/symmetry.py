@@ -14,6 +14,7 @@ def symmetry(walk: Walk, judges: Judges, *, num_frames: int = 9, share: float = 
     Over `num_frames` evenly spaced t, ends included. The way back is made anew, so a path that has to be searched for
     is searched for twice. 0 where it does not matter which point comes first; straight lines and great circles give 0
     up to rounding. `share` measures only this part of the walks, chosen by their names, so the same for every method.
+    The number is our own.
     """
     if walk.back is None or not _chosen(walk.name, share):
         return {}
