@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class RealImages:
     images: Tensor
     labels: Tensor | None = None
     fingerprint: str = "0123456789abcdef"
+    policies: dict[str, Any] = field(default_factory=dict)
     num_read: int = 0
 
     @property

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from wplus.checkpoint import Models
+from wplus.data.folder import folder_images
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench, NoModel, check_images
 from wplus.evaluation.images import Deferred
+from wplus.evaluation.names import frechet_name
 from wplus.evaluation.passes import FeatureRows, Sampling
 from wplus.evaluation.sampler import generate
+from wplus.images import save_png, to_float
 
 
 def rows(whole_pass: Any, extractor: Any) -> torch.Tensor:
@@ -58,6 +62,49 @@ def test_a_flipped_copy_stands_beside_its_original(bench: Bench, extractor: Any)
     torch.testing.assert_close(both[1::2], extractor(flipped).float(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("policies", "split", "whole"),
+    [
+        ({}, "all", True),
+        ({"split": "all", "num_skipped": 0}, "all", True),
+        ({"split": "train", "held_out_fraction": 0}, "all", True),  # the training sets of the papers
+        ({"split": "train", "held_out_fraction": 0.1}, "train", False),
+        ({"split": "held_out", "held_out_fraction": 0.1}, "held_out", False),
+        ({"split": "all", "num_skipped": 2}, "all", False),
+        ({"split": "all", "subset_of": 50}, "all", False),
+    ],
+)
+def test_the_famous_name_needs_the_whole_data_set(bench: Bench, policies: dict, split: str, whole: bool) -> None:
+    bench.real.policies |= policies
+    given, generated = replace(bench).real_images(), bench.generated(50_000).protocol
+    assert given.protocol["split"] == split
+    assert (frechet_name("inception", given.protocol, generated) == "fid50k_full") == whole
+    if whole:
+        assert bench.real_images(num="all") is bench.real_images()
+    else:
+        with pytest.raises(UserError, match=f"the whole data set and 40 images of split={split}.*set split=all"):
+            bench.real_images(num="all")
+
+
+@pytest.mark.parametrize("split", ["train", "all"])
+def test_the_split_of_a_folder_is_seen_by_the_name(bench: Bench, split: str, tmp_path: Path) -> None:
+    for index, image in enumerate(bench.real.images):
+        save_png(tmp_path / f"{index}.png", to_float(image))
+    images = folder_images(str(tmp_path), resolution=16, split=split, held_out_fraction=0.3)
+    names = {}
+    for words, real in {"given": images, "part": images.subset(torch.arange(5))}.items():
+        ours = replace(bench, real=Deferred(lambda real=real: real))
+        names[words] = frechet_name("inception", ours.real_images().protocol, ours.generated(50_000).protocol)
+    expected = {"train": ["fid_50000_train", "fid_50000_train_5_real"], "all": ["fid50k_full", "fid_50000_5_real"]}
+    assert list(names.values()) == expected[split]
+
+
+def test_the_labels_of_a_conditional_generator_are_accounted_for(bench: Bench, conditional: Models) -> None:
+    assert "labels" not in bench.generated(8).protocol
+    bench.real.policies |= {"split": "train", "held_out_fraction": 0.1}
+    assert replace(bench, models=conditional).generated(8).protocol["labels"].endswith("split train")
+
+
 def order_of(images: torch.Tensor) -> Any:
     """By SHA-256, slowly."""
     import hashlib
@@ -73,6 +120,8 @@ def test_too_few_and_unknown_are_refused(bench: Bench) -> None:
         bench.generated(0)
     with pytest.raises(UserError, match="41 real images cannot be measured: at least 1, at most the 40 given"):
         bench.real_images(num=41)
+    with pytest.raises(UserError, match="num_real=some is not allowed: a whole number, all, or null"):
+        bench.real_images(num="some")
     with pytest.raises(UserError, match="mirror=y .*none, x"):
         bench.real_images(mirror="y")
 

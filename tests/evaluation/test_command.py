@@ -103,6 +103,6 @@ def test_the_papers_metrics_are_those_of_the_papers(repository: Path, name: str)
     network = "VGG16Features" if name.startswith("pr") else "InceptionFeatures"
     assert options["extractor"]["_target_"] == f"wplus.evaluation.extractors.{network}"
     assert options["num_generated"] == 50_000
-    assert options.get("num_real") is None
+    assert options.get("num_real", "all") == "all"
     assert options.get("mirror", "none") == "none"
     assert (options["truncation_psi"], options["truncation_cutoff"], options["noise_mode"]) == (1.0, None, "const")

@@ -17,7 +17,15 @@ def test_the_famous_protocol_has_the_famous_name() -> None:
     [
         ({}, {"num_generated": 10_000}, "fid_10000"),
         ({}, {"truncation_psi": 0.7}, "fid_50000_psi0.7"),
+        ({}, {"truncation_psi": 0.7, "truncation_cutoff": 8}, "fid_50000_psi0.7_cutoff8"),
+        ({}, {"truncation_cutoff": 8}, "fid50k_full"),  # without truncation it changes nothing
         ({}, {"noise_mode": "none"}, "fid_50000_none_noise"),
+        ({}, {"weights": "moving average"}, "fid50k_full"),
+        ({}, {"weights": "live"}, "fid_50000_live"),
+        ({}, {"weights": "G"}, "fid_50000_live"),  # of NVlabs' files, beside G_ema
+        ({"split": "all"}, {}, "fid50k_full"),
+        ({"split": "train"}, {}, "fid_50000_train"),
+        ({"split": "held_out", "num_real": 5000, "all_real": False}, {}, "fid_50000_held_out_5000_real"),
         ({"num_real": 5000, "all_real": False}, {}, "fid_50000_5000_real"),
         ({"mirror": "x"}, {}, "fid_50000_mirror"),
         ({}, {"num_generated": 9, "samples": "abc"}, "fid_9_samples"),
@@ -35,7 +43,10 @@ def test_a_stand_in_never_has_a_famous_name() -> None:
     ("real", "generated", "name"),
     [
         ({}, {"truncation_psi": 0.5}, "fd_effnet_lite0_psi0.5"),
+        ({}, {"truncation_psi": 0.5, "truncation_cutoff": 2}, "fd_effnet_lite0_psi0.5_cutoff2"),
         ({}, {"noise_mode": "random"}, "fd_effnet_lite0_random_noise"),
+        ({}, {"weights": "live"}, "fd_effnet_lite0_live"),
+        ({"split": "train"}, {}, "fd_effnet_lite0"),
         ({"mirror": "x"}, {"truncation_psi": 0.5}, "fd_effnet_lite0_psi0.5_mirror"),
         ({"num_real": 5000, "all_real": False}, {"num_generated": 9}, "fd_effnet_lite0"),
         ({}, {"num_generated": 9, "samples": "abc"}, "fd_effnet_lite0"),

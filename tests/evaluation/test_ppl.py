@@ -263,6 +263,8 @@ def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: di
     official.name = "lpips_vgg"
     assert measured(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
     assert measured(models, shared, official, **options).name == "ppl2_wend_4"
+    models.metadata = {"weights": "live"}
+    assert measured(models, shared, official, **options).name == "ppl2_wend_4_live"
     assert "at the start of straight lines" in measured(models, shared, stand_in, **options).meaning
 
 

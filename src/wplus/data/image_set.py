@@ -163,7 +163,7 @@ class ImageSet:
             [self.names[index] for index in indices.tolist()],
             attributes=attributes,
             label_names=self.label_names,
-            policies=self.policies,
+            policies={**self.policies, **({"subset_of": len(self)} if len(indices) < len(self) else {})},
         )
 
     def describe(self) -> dict[str, Any]:

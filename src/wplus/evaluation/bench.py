@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wplus import processes
 from wplus.errors import UserError
-from wplus.evaluation.images import Images
+from wplus.evaluation.images import Images, is_part, split_of
 from wplus.evaluation.passes import PLAIN, Pass, Progress, Sampling
 from wplus.evaluation.sampler import check_sampling, generate, ordered_labels, random_labels
 from wplus.progress import track
@@ -75,12 +75,13 @@ class Bench:
         source = Generated if self.samples is None else Samples
         return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 
-    def real_images(self, *, num: int | None = None, mirror: str = "none") -> Pass:
+    def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> Pass:
         """The pass over the real images, in the order of their digests: no order of files changes anything.
 
-        `num` takes the images with the smallest digests (None: all). `mirror` "x" adds each image flipped left to
-        right, beside its original.
+        `num` takes the images with the smallest digests. None: all that are given; "all": the same, and UserError
+        where those are not the whole data set. `mirror` "x" adds each image flipped left to right, beside its original.
         """
+        num = _number(num, self.real)
         return self._pass(("real", num, mirror), lambda: Real(self, num, mirror))
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -96,6 +97,13 @@ class Bench:
         """
         generator = self.models.generator
         return random_labels(generator, self._ordered_labels if generator.c_dim else None, self.seed, indices)
+
+    @property
+    def label_protocol(self) -> dict[str, str]:
+        """Where the labels of a conditional generator come from; nothing of an unconditional one."""
+        if not self.models.generator.c_dim or self.real is None:
+            return {}
+        return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
 
     @cached_property
     def _ordered_labels(self) -> Tensor | None:
@@ -123,7 +131,7 @@ class Generated:
     def __init__(self, bench: Bench, num: int, sampling: Sampling) -> None:
         self.num, self._bench, self._sampling = num, bench, sampling
         counts = {"num_generated": num, "seed": bench.seed}
-        self.protocol = generator_protocol(bench.models, **vars(sampling)) | counts
+        self.protocol = generator_protocol(bench.models, **vars(sampling)) | bench.label_protocol | counts
 
     def images(self, numbers: Tensor) -> Tensor:
         """uint8 (B, C, H, W) on the bench's device."""
@@ -172,7 +180,8 @@ class Real:
         self.key = {"kind": "real", "mirror": mirror, "num": self.num, "size": bench.real.resolution,
                     "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
         self.protocol = {"data": bench.real.fingerprint, "mirror": mirror, "num_real": self.num * self.copies,
-                         "all_real": self.num == given}  # fmt: skip
+                         "all_real": self.num == given and not is_part(bench.real),
+                         "split": split_of(bench.real)}  # fmt: skip
 
     def images(self, numbers: Tensor) -> Tensor:
         """uint8 (B * copies, C, H, W) on the bench's device, each image followed by its mirror image."""
@@ -187,6 +196,20 @@ class NoModel:
 
     def __getattr__(self, name: str) -> Any:
         raise UserError("One of these metrics needs the generator, not only its images: give model=FILE too.")
+
+
+def _number(num: int | str | None, real: Images | None) -> int | None:
+    """Of real images; None: all that are given."""
+    if num != "all":
+        if num is not None and not isinstance(num, int):
+            raise UserError(f"num_real={num} is not allowed: a whole number, all, or null for those that are given.")
+        return num
+    if real is not None and (split_of(real) != "all" or is_part(real)):
+        raise UserError(
+            f"num_real=all asks for the whole data set and {len(real)} images of split={split_of(real)} are given, a "
+            "part of it: set split=all, or num_real=null to measure against these under a name that says so."
+        )
+    return None
 
 
 def check_images(generator: Any, real: Images) -> None:

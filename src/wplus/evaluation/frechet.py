@@ -99,7 +99,7 @@ class FrechetDistance:
     Args:
         extractor: see `wplus.evaluation.extractors`; its name is part of the result's, see `wplus.evaluation.names`.
         num_generated: all Fréchet distances are biased upwards by small numbers; compare at equal ones only.
-        num_real: of the real images; None takes all.
+        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
         floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images: what the
             same data scores against itself at half the number. "none" does not.
@@ -114,7 +114,7 @@ class FrechetDistance:
         *,
         extractor: Any,
         num_generated: int = 50_000,
-        num_real: int | None = None,
+        num_real: int | str | None = None,
         mirror: str = "none",
         floor: str = "halves",
         num_groups: int = 10,

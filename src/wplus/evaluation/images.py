@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,11 +19,26 @@ class Images(Protocol):
     labels: Tensor | None
     digests: np.ndarray
     """(N, 32) uint8: the SHA-256 of the content of each image, wherever it stands in the set."""
+    policies: Mapping[str, Any]
+    """How the images came to be: `split`, `held_out_fraction`, `num_skipped`, `subset_of`, ... where they are known."""
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
+
+
+def split_of(images: Images) -> str:
+    """train, held_out or all; a training set that leaves nothing out is all, as are images that say nothing of it."""
+    policies = getattr(images, "policies", {})
+    split = policies.get("split", "all")
+    return "all" if split == "train" and policies.get("held_out_fraction") == 0 else split
+
+
+def is_part(images: Images) -> bool:
+    """Whether images of the split are missing: chosen out, or skipped because they could not be read."""
+    policies = getattr(images, "policies", {})
+    return "subset_of" in policies or policies.get("num_skipped", 0) > 0
 
 
 class Deferred:

@@ -24,6 +24,7 @@ from wplus import geometry
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench, generator_protocol
+from wplus.evaluation.names import is_live
 from wplus.intervals import bootstrap_interval, kept_mean
 from wplus.latents import to_ws
 from wplus.measurement import Measurement
@@ -69,6 +70,7 @@ def ppl(
 ) -> Iterator[Measurement]:
     """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
 
+    A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`.
     `distance` is a perceptual distance (wplus.losses.perceptual) of images in [-1, 1]. NVlabs' network takes [0, 255]
     and scales inside; lpips_vgg has the same weights behind another scaling. `space` is z, w or w+; `noise_mode`
     "random" draws noise afresh for each pair (the definition); "const" uses the generator's own. The interval is a
@@ -77,8 +79,8 @@ def ppl(
     _check(space=space, sampling=sampling, crop=crop, noise_mode=noise_mode, epsilon=epsilon)
     way = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
     distances = path_distances(bench, distance.to(bench.device), num_samples=num_samples, crop=crop, **way)
-    name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way)
     protocol = _protocol(bench, distance, num_samples=num_samples, crop=crop, **way)
+    name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way) + "_live" * is_live(protocol)
     interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
     meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; lower is smoother."
     yield Measurement(name, float(kept_mean(distances)), protocol, interval, meaning=meaning)
@@ -190,5 +192,6 @@ def _protocol(bench: Bench, distance: Any, *, num_samples: int, **options: Any) 
     """What the number was measured by; the device is left out, it changes nothing."""
     fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", "max_px": MAX_PX, "downsampling": "box"}
     method = {"interval": "95 %, percentile bootstrap over pairs, 1000 resamples"}
-    ours = generator_protocol(bench.models) | options | fixed | {"num_samples": num_samples, "seed": bench.seed}
+    ours = generator_protocol(bench.models) | bench.label_protocol | options | fixed
+    ours |= {"num_samples": num_samples, "seed": bench.seed}
     return ours | {"distance": distance.name, "distance_provenance": dict(distance.provenance)} | method
