@@ -15,7 +15,14 @@ from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.training.augment import NoAugment
-from wplus.training.checks import check_fit, check_micro_batches, check_options, name_of
+from wplus.training.checks import (
+    check_effect,
+    check_fit,
+    check_micro_batches,
+    check_options,
+    check_preset,
+    name_of,
+)
 from wplus.training.game import Game
 from wplus.training.gan import DiscriminatorLoss, GanGame, GeneratorLoss
 from wplus.training.growth import growth_of
@@ -210,10 +217,14 @@ class Settings:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         for role in ("generator", "discriminator"):
             check_options(role, getattr(self, role))
+        for preset in self.presets:
+            check_preset(preset, self.generator.func)
         numbers = self.resolve(resolution=64)
         recipe = self.recipe_of(numbers)
         classes = [part.func for part in self._networks]
-        check_fit(*classes, recipe, active_penalties(self.penalties, recipe))
+        penalties = active_penalties(self.penalties, recipe)
+        check_fit(*classes, recipe, penalties)
+        check_effect(self.recipe, recipe, penalties)
         growth_of(classes[0], LARGEST, recipe)
         check_micro_batches(classes, num_micro(numbers, place.world_size, micro_batch_size))
 
