@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,6 +30,7 @@ from wplus.interpolation.quality.ppl import pair_ppl
 from wplus.interpolation.quality.prior import prior
 from wplus.interpolation.quality.steps import curvature, steps
 from wplus.inversion.optimize import optimize
+from wplus.inversion.pivotal import pivotal
 from wplus.inversion.store import output_names
 from wplus.latents import Latent, save_latent
 from wplus.losses.image_pair import ImageDistance
@@ -164,6 +167,46 @@ def test_one_table_one_picture_per_pair(bench, make, tmp_path):
     curves = content["along"]["w_slerp"]
     assert set(curves) == {"step", "similarity_a", "similarity_b", "prior", "logit"}
     assert all(len(curve) == 17 for curve in curves.values())
+
+
+SEARCH = functools.partial(optimize, steps=5, num_candidates=4)
+TUNING = functools.partial(pivotal, pivot=SEARCH, steps=5, lr=3e-3, stop_at=None, locality_interval=None, num_others=0)
+
+
+@pytest.mark.parametrize(
+    "inverter", [SEARCH, functools.partial(SEARCH, noise="optimize"), TUNING], ids=["plain", "noise", "tuned"]
+)
+def test_the_ends_are_what_the_inverter_found(bench, make, tmp_path, inverter):
+    """Codes, noise and weights: each end frame is the inversion's own picture, and stands for its own image."""
+    shared = {"methods": ["w_slerp"], "walk_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
+    found = run(bench, make(inverter=inverter, **shared))
+    folder = tmp_path / "interpolation" / "inversions" / "w"
+    own = {line["name"]: float(line["psnr_db"]) for line in lines(folder / "table.csv")}
+    rows = [row for row in lines(tmp_path / "interpolation" / "rows.csv") if row["method"] == "w_slerp"]
+    assert len(rows) == NUM_PAIRS
+    for row in rows:
+        expected = np.mean([own[name.removesuffix(".png")] for name in row["pair"].split(" to ")])
+        assert float(row["end_psnr_db"]) == pytest.approx(expected, rel=1e-4)
+
+    # The same from the folder that is there now, and not without what was tuned.
+    bench.output_dir = tmp_path / "again"
+    again = run(bench, make(latents={"w": str(folder / "latents")}, inverter=None, **shared))
+    name = "interpolation/w_slerp/end_psnr_db"
+    assert again[name].value == pytest.approx(found[name].value, rel=1e-6)
+    if inverter is TUNING:
+        next((folder / "deltas").rglob("*.safetensors")).unlink()
+        bench.output_dir = tmp_path / "third"
+        with pytest.raises(UserError, match="was tuned, but its weight delta"):
+            run(bench, make(latents={"w": str(folder)}, inverter=None, **shared))
+
+
+def test_two_processes_walk_as_one_does(tmp_path):
+    """Also where one of them begins when the other has stored pairs already."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = str(Path(__file__).with_name("two_walking.py"))
+    done = subprocess.run([*start, script, str(tmp_path)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"]
 
 
 def test_goes_on_where_it_was_and_gives_the_same(bench, make, latents, tmp_path, monkeypatch):

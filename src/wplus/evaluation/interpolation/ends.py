@@ -1,8 +1,9 @@
-"""The latents of the end points: found by an inverter now, or read from folders of inversions that exist."""
+"""The end points: latents, noise and tuned weights, found by an inverter now or read from folders of inversions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,38 @@ import torch
 
 from wplus.errors import UserError
 from wplus.inversion.run import FolderInversion
-from wplus.inversion.store import output_names
+from wplus.inversion.store import DELTA, output_names
+from wplus.inversion.weight_delta import WeightDelta, load_delta
 from wplus.latents import LIFTS, Latent, Space, check_space, load_latent
 from wplus.processes import all_agree, is_first
 
 
+@dataclass(frozen=True)
+class End:
+    """What an inverter found for one image: a latent, with its noise where that was sought, and maybe tuned weights."""
+
+    latent: Latent
+    delta_file: Path | None = None
+    """The weight delta that the generator was tuned with for it (`inverter=pivotal`)."""
+
+    def delta(self, *, fingerprint: str) -> WeightDelta | None:
+        """The weight delta, read anew: those of all images would be too much to hold."""
+        if self.delta_file is None:
+            return None
+        found = load_delta(self.delta_file, fingerprint=fingerprint)
+        found.check_latent(self.latent)
+        return found
+
+
 class Ends:
-    """Latents of the images by space and name; a space without its own takes those that can be lifted into it."""
+    """End points by space and image name; a space without its own takes those that can be lifted into it."""
 
-    def __init__(self, latents: Mapping[Space, Mapping[str, Latent]]) -> None:
-        self._latents = latents
+    def __init__(self, ends: Mapping[Space, Mapping[str, End]]) -> None:
+        self._ends = ends
 
-    def of(self, name: str, space: Space) -> Latent:
-        """The latent of one image for a method in this space; `key_points` lifts it where that is needed."""
-        return self._latents[source_space(space, list(self._latents))][name]
+    def of(self, name: str, space: Space) -> End:
+        """The end of one image for a method in this space; `key_points` lifts its latent where that is needed."""
+        return self._ends[source_space(space, list(self._ends))][name]
 
 
 def source_space(space: Space, given: Sequence[Space]) -> Space:
@@ -35,14 +54,15 @@ def source_space(space: Space, given: Sequence[Space]) -> Space:
 
 
 def read_ends(folders: Mapping[str, str | Path], names: Sequence[str], *, fingerprint: str) -> Ends:
-    """Latents of the images called `names` from folders by space, which `invert.py` wrote (or their latents/ within).
+    """End points of the images called `names` from folders by space that `invert.py` wrote (or their latents/ within).
 
-    UserError where one is missing, was made with another generator, or is of another space than it is said to be.
+    UserError where one is missing, was made with another generator, is of another space than it is said to be, or was
+    tuned and lacks its weight delta, without which it shows another picture.
     """
     return Ends({space: _read(space, Path(folder), names, fingerprint) for space, folder in folders.items()})  # type: ignore[misc]
 
 
-def _read(space: str, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, Latent]:
+def _read(space: str, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, End]:
     check_space(space)
     files = folder / "latents" if (folder / "latents").is_dir() else folder
     found = {}
@@ -50,8 +70,18 @@ def _read(space: str, folder: Path, names: Sequence[str], fingerprint: str) -> d
         latent = load_latent(files / f"{file}.safetensors", fingerprint=fingerprint)
         if latent.space != space:
             raise UserError(f"'{files / file}.safetensors' is a latent of {latent.space}, not of {space}.")
-        found[name] = latent
+        found[name] = End(latent, _delta_file(latent, name, files.parent))
     return found
+
+
+def _delta_file(latent: Latent, name: str, folder: Path) -> Path | None:
+    """Where the latent says that its weight delta is, in the folder of inversions; None where it has none."""
+    if DELTA not in latent.metadata:
+        return None
+    path = folder / latent.metadata[DELTA]
+    if not path.is_file():
+        raise UserError(f"'{name}' was tuned, but its weight delta '{path}' does not exist: bring it, or invert again.")
+    return path
 
 
 def invert_ends(images: Any, spaces: Sequence[Space], *, folder: Path, models: Any, invert: Callable[..., Any],

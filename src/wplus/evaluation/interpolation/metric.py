@@ -189,7 +189,8 @@ class Interpolation:
             "num_frames": self.num_frames,
             "frames_per_bin": self.frames_per_bin,
             "num_real": self._real(bench).num,
-            "noise": "stored, the same in every frame",
+            "noise": "own of both latents, great circle; stored where one has none",
+            "generator_weights": "tuned where the latents were, straight between them",
             "methods": {method.name: described(method.path) for method in self.methods},
             "walk_metrics": {name: described(metric) for name, metric in self.metrics.items()},
             "ends": {str(space): str(folder) for space, folder in self.latents.items()} or describe(self.inverter),
@@ -221,9 +222,9 @@ class Interpolation:
         files = dict(zip(pairs.pairs, _file_names(pairs), strict=True))
         fingerprint = bench.models.fingerprint
         stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
-        missing = [pair for pair in pairs.pairs if not stored[pair].is_file()]
         walker = self._walker(bench, ends, critic)
-        mine = list(bench.share(missing))
+        # The share of all pairs, not of the missing ones: while one process lists those, another may store one of them.
+        mine = [pair for pair in bench.share(pairs.pairs) if not stored[pair].is_file()]
         for pair in bench.progress(mine, f"Walks of {len(self.methods)} methods (pairs)", total=len(mine)):
             targets = to_float(end_points.subset(bench.held_out, [pair.a, pair.b]).batch(torch.arange(2))[0])
             picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
@@ -245,7 +246,8 @@ class Interpolation:
         )
         return Walker(
             self.methods, scene=scene, judges=judges, metrics=self.metrics, ends=ends,
-            extractor=self.extractor.to(bench.device), frames_per_bin=self.frames_per_bin,
+            fingerprint=bench.models.fingerprint, extractor=self.extractor.to(bench.device),
+            frames_per_bin=self.frames_per_bin,
         )  # fmt: skip
 
     # Telling

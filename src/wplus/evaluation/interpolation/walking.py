@@ -81,10 +81,11 @@ class Walker:
         metrics: Mapping[str, Metric],
         extractor: Callable[[Tensor], Tensor],
         ends: Ends,
+        fingerprint: str,
         frames_per_bin: int,
     ) -> None:
         self.methods, self.scene, self.judges, self.metrics = methods, scene, judges, metrics
-        self.extractor, self.ends = extractor, ends
+        self.extractor, self.ends, self.fingerprint = extractor, ends, fingerprint
         self.frames = shown_frames(even_positions(scene.num_frames), frames_per_bin=frames_per_bin)
 
     def judge(self, names: tuple[str, str], targets: Tensor, picture: Path | None = None) -> PairResult:
@@ -103,8 +104,9 @@ class Walker:
 
     def _walk(self, method: Method, names: tuple[str, str], targets: Tensor, memory: Remembered) -> Walk:
         generator = self.scene.generator
-        latents = [self.ends.of(name, method.space) for name in names]
-        points = key_points(latents, generator, names=names, space=method.space, noise="const")
+        ends = [self.ends.of(name, method.space) for name in names]
+        deltas = [end.delta(fingerprint=self.fingerprint) for end in ends]
+        points = key_points([end.latent for end in ends], generator, names=names, space=method.space, deltas=deltas)
         since = len(memory.reused)
         walk = walk_between(points.to(targets.device), self.scene, path=memory.path(method.path), targets=targets)
         if walk.cost is not None:
