@@ -105,6 +105,18 @@ def test_the_error_of_rv_is_that_of_repeated_draws():
     assert np.mean([found.error for found in draws]) == pytest.approx(np.std([found.value for found in draws]), rel=0.1)
 
 
+def test_training_images_that_were_all_asked_leave_no_error():
+    train, held_out, generated = (mean + normal(400, seed)[:, 0] for seed, mean in enumerate((4, 3, 0)))
+    found = partial(estimates.overfitting, train, held_out, generated, sure=3)
+    of_many, of_all = found(), found(num_train=400)
+    assert of_many.value == of_all.value
+    margin, r_v = float(train.mean() - generated.mean()), of_all.value
+    assert of_all.error == pytest.approx(
+        np.hypot(float(held_out.std()), r_v * float(generated.std())) / 20 / margin, rel=1e-5
+    )
+    assert found(num_train=10**9).error == pytest.approx(of_many.error)
+
+
 def test_without_a_margin_there_is_no_rv():
     assert estimates.overfitting(*(normal(100, seed)[:, 0] for seed in range(3)), sure=3) is None
 

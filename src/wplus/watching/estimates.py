@@ -108,14 +108,19 @@ def share(count: int, num: int) -> Estimate:
 # --- of logits (N,) ---------------------------------------------------------------------------------------------------
 
 
-def overfitting(train: Tensor, held_out: Tensor, generated: Tensor, *, sure: float) -> Estimate | None:
+def overfitting(
+    train: Tensor, held_out: Tensor, generated: Tensor, *, sure: float, num_train: int | None = None
+) -> Estimate | None:
     """r_v = (E[D_train] - E[D_held_out]) / (E[D_train] - E[D_generated]) (Karras et al. 2020, arXiv:2006.06676, eq. 1).
 
     0: the discriminator takes images that it has not seen for what those are that it has; 1: for generated ones. None
     while it does not tell training images from generated ones, by a margin that surely (by `sure` errors) exceeds the
-    spread of either: then there is nothing to divide by, and it has not overfitted but lost.
+    spread of either: then there is nothing to divide by, and it has not overfitted but lost. `num_train` is how many
+    training images there are: where all of them were asked their mean has no error (None: `train` are few of many).
     """
     a, h, g = (Estimate(float(x.double().mean()), _error_of_mean(x)) for x in (train, held_out, generated))
+    if num_train is not None:
+        a = Estimate(a.value, a.error * math.sqrt(max(0.0, 1 - len(train) / num_train)))
     margin = a.value - g.value
     spread = math.sqrt(float(train.double().var() + generated.double().var()) / 2)
     if margin - sure * math.hypot(a.error, g.error) <= spread:

@@ -69,7 +69,9 @@ def measures(scene: Scene, num: int, *, num_logits: int) -> dict[str, Estimate]:
     }
     if scene.held_out is not None and len(scene.held_out) >= LEAST:
         unseen = scene.logits_of("held_out", num_logits)
-        found["r_v"] = estimates.overfitting(logits["train"], unseen, logits["generated"], sure=SURE)
+        found["r_v"] = estimates.overfitting(
+            logits["train"], unseen, logits["generated"], sure=SURE, num_train=len(scene.data)
+        )
     return {name: estimate for name, estimate in found.items() if estimate is not None and estimate.is_finite}
 
 
