@@ -1,0 +1,126 @@
+"""Does the monitor see a collapse, and keep still where there is none? Three trainings that start from the same cats.
+
+    python experiments/studies/collapse/study.py
+
+goes on training the generator and the discriminator that come with the project, for a little while each time: as they
+were trained (`healthy`), with a generator that learns fast against a discriminator that hardly does and sees images one
+by one (`collapse`), and with few images and a discriminator without a penalty (`overfit`). It prints what the monitor
+said and leaves a plot of its numbers beside the runs, in the output folder. Every run is a command that works by itself
+and continues where it was; so does this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from wplus.files import atomic_write
+from wplus.inversion.plots import COLOURS
+from wplus.tracking.local import read_records, read_result
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = [ROOT / "experiments" / "models" / f"{name}.safetensors" for name in ("cats32", "cats32_discriminator")]
+RUNS = {
+    "healthy": [],
+    "collapse": [
+        "training.recipe.lr_generator=0.01",
+        "training.recipe.lr_discriminator=1.0e-5",
+        "model.discriminator.mbstd_group_size=1",
+    ],
+    "overfit": [
+        "data.num_images=200",
+        "data.held_out_fraction=0.85",
+        "training.recipe.gamma=0",
+        "training.recipe.lr_discriminator=0.006",
+    ],
+}
+KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.536}  # as long as it takes
+PANELS = {
+    "diversity of features": "diversity",
+    "diversity of pixels": "pixels",
+    "recall": "recall",
+    "overfitting (r_v)": "r_v",
+}
+
+
+def main() -> None:
+    """Train what is not trained yet, tell and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/study-collapse"), help="default: %(default)s")
+    parser.add_argument("--num-images", type=int, default=256, help="that the monitor looks at (default: %(default)s)")
+    options = parser.parse_args()
+    for name in RUNS:
+        run(command(options.output, name, num_images=options.num_images))
+    for name in RUNS:
+        print(told(options.output / name))
+    print(f"Numbers: {draw(options.output)}")
+
+
+def command(output: Path, name: str, *, num_images: int) -> list[str]:
+    """One of the trainings."""
+    return [
+        "train.py",
+        "experiment=cats32",
+        f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
+        "training.recipe.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
+        *RUNS[name],
+        "watch=[monitor]",
+        f"watch.monitor.num_images={num_images}",
+        f"schedule.kimg={KIMG[name]}",
+        "schedule.snapshot_kimg=0.256",
+        "num_samples=32",
+        "device=cpu",
+        "trainer.threads=1",
+        "tracking=local",
+        "group=study-collapse",
+        f"run_dir={output}/{name}",
+    ]
+
+
+def run(command: list[str]) -> None:
+    """Run one command of this project; a failure ends the study with its exit status."""
+    print(f"\n{shlex.join(['python', *command])}", flush=True)
+    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    if status:
+        sys.exit(status)
+
+
+def told(folder: Path) -> str:
+    """What the monitor said of a run, and its health at the end."""
+    health = read_result(folder)["values"]["health"]["value"]
+    said = [
+        f"  at {row['progress/kimg']:g} kimg: {row['words']['text']}" for row in read_records(folder) if "words" in row
+    ]
+    return "\n".join([f"{folder.name}, at the end: {health}", *(said or ["  nothing was said"])])
+
+
+def draw(output: Path) -> Path:
+    """The monitor's numbers over the runs, with the bounds that it reckons with; a panel each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.6 * len(PANELS), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, measure) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for colour, name in zip(COLOURS, RUNS, strict=False):
+            kimg, values, errors = series(output / name, measure)
+            axes.errorbar(kimg, values, [3 * error for error in errors], color=colour, label=name, capsize=2)
+        axes.set(title=title, xlabel="kimg", ylim=(min(0.0, axes.get_ylim()[0]), None))
+        axes.grid(alpha=0.25)
+    figure.axes[0].legend()
+    return atomic_write(output / "series.png", lambda file: figure.savefig(file, format="png", dpi=100))
+
+
+def series(folder: Path, measure: str) -> tuple[list[float], list[float], list[float]]:
+    """kimg, values and standard errors of one of the monitor's measures, where it could be taken."""
+    readings = json.loads((folder / "health.json").read_text())["readings"]
+    rows = [(one["kimg"], one["measures"][measure]) for one in readings if measure in one["measures"]]
+    return [kimg for kimg, _ in rows], [one["value"] for _, one in rows], [one["error"] for _, one in rows]
+
+
+if __name__ == "__main__":
+    main()
