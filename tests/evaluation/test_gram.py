@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from wplus.evaluation import gram
-from wplus.evaluation.gram import Block, Kept, Sweep, sweeps
+from wplus.evaluation.gram import Block, Kept, Sweep, Vectors, sweeps
 
 
 class Seen:
@@ -16,7 +16,7 @@ class Seen:
     def __init__(self) -> None:
         self.num_begun = 0
 
-    def begin(self, rows: Tensor, cols: Tensor, device: object) -> None:
+    def begin(self, rows: Vectors, cols: Vectors, device: object) -> None:
         self.num_begun += 1
         self.times = torch.zeros(len(rows), len(cols))
         self.products, self.squares = (torch.zeros(len(rows), len(cols), dtype=torch.float64) for _ in range(2))
@@ -72,6 +72,114 @@ def test_equal_vectors_are_at_distance_zero_and_nearly_equal_ones_are_not():
     assert squares[0, 2] == 0
     assert squares[0, 3] == 0
     assert squares[0, 4] == pytest.approx(300e-8, rel=0.01)
+
+
+# What float32 leaves open
+
+
+class Within:
+    """Which pairs are within the reach of their row, with and without the surface."""
+
+    key = "within"
+
+    def __init__(self, reach: Tensor) -> None:
+        self.reach = reach
+
+    def begin(self, rows: Vectors, cols: Vectors, device: object) -> None:
+        self.closed, self.open = (torch.zeros(len(rows), len(cols), dtype=torch.bool) for _ in range(2))
+
+    def see(self, block: Block) -> None:
+        for found, surface in ((self.closed, True), (self.open, False)):
+            i, j = block.within(self.reach[block.rows, None], surface=surface)
+            found[block.rows, block.cols][i, j] = True
+
+    def result(self) -> Tensor:
+        return self.closed
+
+
+def points(kind: str) -> Tensor:
+    """Sets in which float32 is at a loss."""
+    x = torch.randn(40, 24, generator=torch.Generator().manual_seed(0))
+    ties = (torch.randint(-2, 3, (40, 24), generator=torch.Generator().manual_seed(0)) + 1000).float()
+    outlier = x.clone()
+    outlier[3] *= 1e6
+    return {
+        "gaussian": x,
+        "ties": ties,
+        "duplicates": x[:8].repeat(5, 1),
+        "near duplicates": x[:8].repeat(5, 1) * (1 + 1e-3 * x),
+        "large mean": x + 1e4,
+        "tiny spread": 1 + 1e-5 * x,
+        "outlier": outlier,
+        "huge": 1e22 * x,
+        "tiny": 1e-25 * x,
+        "float64": x.double() + 1e-9 * x.double() ** 2,
+    }[kind]
+
+
+KINDS = ["gaussian", "ties", "duplicates", "near duplicates", "large mean", "tiny spread", "outlier", "huge", "tiny"]
+KINDS += ["float64"]
+
+
+def squares_of(x: Tensor) -> Tensor:
+    """By differences in float64."""
+    return (x.double()[:, None] - x.double()).square().sum(dim=2)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_answers_are_those_of_float64(kind, alone, monkeypatch):
+    """At distances that occur, and a hair below and above: whether pairs are looked at again one by one or together."""
+    monkeypatch.setattr(gram, "BLOCK", 17)
+    monkeypatch.setattr(gram, "MANY", 1.0 if alone else 0.0)
+    x = points(kind)
+    squares = squares_of(x)
+    for k in (1, 10):
+        for factor in (1, 1 - 1e-9, 1 + 1e-9):
+            reach = squares.kthvalue(k + 1, dim=1).values * factor
+            found = Within(reach)
+            _ = Sweep(lambda: x).ask(found).value
+            clear = (squares / reach[:, None] - 1).abs() > (1e-10 if alone else 1e-7)  # |x|^2 + |y|^2 - 2 x.y
+            clear |= squares == 0
+            assert torch.equal(found.closed[clear], (squares <= reach[:, None])[clear])
+            assert torch.equal(found.open[clear], (squares < reach[:, None])[clear])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_pairs_are_looked_at_again(kind, monkeypatch):
+    """Of vectors that float32 can tell apart; all of those that leave its range."""
+    looked_at, squares = [], gram.Block.squares_of
+    monkeypatch.setattr(gram.Block, "squares_of", lambda self, i, j: looked_at.append(len(i)) or squares(self, i, j))
+    x = points(kind)
+    _ = Sweep(lambda: x).ask(Within(squares_of(x).kthvalue(4, dim=1).values * (1 + 1e-9))).value
+    if kind in ("gaussian", "float64", "large mean"):
+        assert 0 < sum(looked_at) <= 2 * 40 * 2
+    if kind == "huge":
+        assert sum(looked_at) == 2 * 40 * 40
+
+
+def test_what_is_no_number_is_nowhere_near():
+    x = torch.randn(20, 4)
+    x[2, 1] = torch.nan
+    found = Within(torch.full((20,), 1e3, dtype=torch.float64))
+    _ = Sweep(lambda: x).ask(found).value
+    assert not found.closed.any()  # the centre is none either
+
+
+@pytest.mark.parametrize("allowed", ["high", "medium"])
+def test_products_are_float32_whatever_is_allowed_elsewhere(allowed):
+    """And what was allowed is allowed again."""
+    x = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(allowed)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = gram.product(x, x.T)
+        assert torch.get_float32_matmul_precision() == allowed
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), x.double() @ x.double().T, rtol=0, atol=1e-3)
 
 
 def test_one_sweep_for_all_who_ask():

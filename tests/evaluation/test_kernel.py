@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
 from wplus.errors import UserError
-from wplus.evaluation import gram
-from wplus.evaluation.kernel import KernelDistance, _subsets, kernel_distances
+from wplus.evaluation import gram, kernel
+from wplus.evaluation.kernel import KernelDistance, KernelSums, _subsets, kernel_distances
 
 
 def gaussian(num: int, dim: int, *, mean: float = 0.0, std: float = 1.0, seed: int = 0) -> Tensor:
@@ -161,6 +161,51 @@ def test_blocks_change_nothing(monkeypatch):
     parts = kernel_distances(real, generated, num_subsets=5, subset_size=20)
     torch.testing.assert_close(parts.subsets, whole.subsets, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.without_group, whole.without_group, rtol=1e-12, atol=1e-12)
+
+
+# Float32
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    """However few pairs there are."""
+    monkeypatch.setattr(kernel, "FEW", 0)
+
+
+def test_weighted_sums_in_float32_against_a_loop(monkeypatch, in_float32):
+    monkeypatch.setattr(gram, "BLOCK", 16)
+    x, y = gaussian(40, 8, mean=0.5).float(), gaussian(30, 8, seed=1).float()
+    (left, right), over_y = gaussian(6, 40, seed=2).split(3), gaussian(3, 30, seed=3)
+    for cols, weights in ((None, right), (y, over_y)):
+        base = (x.double() @ (x if cols is None else y).double().T / 8 + 1) ** 3
+        base = base.fill_diagonal_(0) if cols is None else base
+        sweep = gram.Sweep(lambda: x, None if cols is None else lambda: cols)  # noqa: B023 (asked in the same turn)
+        found = sweep.ask(KernelSums("any", left, weights)).value
+        size = (left.abs() @ base.abs() * weights.abs()).sum(dim=1)
+        assert ((found - (left @ base * weights).sum(dim=1)).abs() < 1e-8 * size).all()
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_float32_changes_the_distance_by_less_than_a_millionth(monkeypatch, mean, shift):
+    """Of what subsets differ by, of which the distance itself may be any part when the two sets are equal."""
+    real, generated = gaussian(300, 64, mean=mean).float(), gaussian(280, 64, mean=mean + shift, seed=1).float()
+    expected = kernel_distances(real, generated, subset_size=100)
+    monkeypatch.setattr(kernel, "FEW", 0)
+    found = kernel_distances(real, generated, subset_size=100)
+    assert not torch.equal(found.subsets, expected.subsets)
+    assert abs(found.mean - expected.mean) < 1e-6 * expected.std
+    assert found.std == pytest.approx(expected.std, rel=1e-6)
+    assert found.interval == pytest.approx(expected.interval, rel=1e-6, abs=1e-6 * expected.std)
+
+
+def test_uneven_vectors_are_summed_in_float64(monkeypatch):
+    """One of a thousand times the others' length moves the centre, and float32 would lose four digits."""
+    real, generated = gaussian(300, 64).float(), gaussian(280, 64, seed=1).float()
+    generated[7] *= 1000
+    expected = kernel_distances(real, generated, subset_size=100)
+    monkeypatch.setattr(kernel, "FEW", 0)
+    assert kernel_distances(real, generated, subset_size=100).mean == pytest.approx(expected.mean, rel=1e-10)
 
 
 # The metric

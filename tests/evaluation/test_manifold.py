@@ -122,6 +122,19 @@ def test_against_a_slow_loop(monkeypatch, k_pr, k_dc):
         assert found == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("block", [1024, 13])
+@pytest.mark.parametrize(("offset", "spread"), [(0.0, 1.0), (1000.0, 1.0), (1.0, 1e-3)])
+def test_radii_are_those_of_float64_where_points_repeat_and_distances_tie(monkeypatch, block, offset, spread):
+    monkeypatch.setattr(gram, "BLOCK", block)
+    steps = torch.randint(-1, 2, (70, 5), generator=torch.Generator().manual_seed(0))
+    points = (offset + spread * torch.cat([steps, steps[:10], steps[:10]])).float()
+    squares = (points.double()[:, None] - points.double()).square().sum(dim=2)
+    squares.fill_diagonal_(torch.inf)
+    for k in (1, 2, 3, 12, 40):
+        found = gram.Sweep(lambda: points).ask(NeighbourSquares(k)).value
+        torch.testing.assert_close(found, squares.kthvalue(k, dim=1).values, rtol=1e-9, atol=0)
+
+
 def test_torch_fidelity():
     real, generated = gaussian(300, 4), gaussian(250, 4, mean=0.6, seed=1)
     assert precision_recall(real, generated) == pytest.approx(

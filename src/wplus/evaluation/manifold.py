@@ -2,8 +2,8 @@
 
 Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991) and density and coverage (Naeem et al. 2020,
 arXiv:2002.09797). All put a ball around an image, in feature space, that reaches to its k-th nearest neighbour in its
-own set, the image itself not counted, and ask which images of the other set are in it. Distances are float64; NVlabs'
-code compares them in float16.
+own set, the image itself not counted, and ask which images of the other set are in it. Answers are those of float64
+distances; NVlabs' code compares them in float16.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.gram import Asked, Block, Sweeps, sweeps
+from wplus.evaluation.gram import Asked, Block, Sweeps, Vectors, sweeps
 from wplus.evaluation.names import VGG16, distribution_name
 from wplus.evaluation.passes import Pass, Sampling
 from wplus.measurement import Measurement
@@ -36,7 +36,7 @@ class NeighbourSquares:
     def __init__(self, k: int) -> None:
         self.k, self.key = k, f"squared distance to neighbour {k}"
 
-    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+    def begin(self, rows: Vectors, cols: Vectors, device: torch.device | str) -> None:
         """UserError when there are too few vectors."""
         if len(rows) <= self.k:
             raise UserError(f"{len(rows)} images have no neighbour {self.k}: at least {self.k + 1} are needed.")
@@ -44,16 +44,31 @@ class NeighbourSquares:
 
     def see(self, block: Block) -> None:
         """Keep the nearest of what was seen."""
-        squares = block.squares
+        nearest = self._nearest[block.rows]
+        reach = nearest.amax(dim=1)
+        if not reach.isfinite().all():
+            reach = reach.minimum(block.kth(self.k))
+        i, j = block.near(reach[:, None])
         if block.on_diagonal:  # the vector itself, not those equal to it
-            squares = squares.clone().fill_diagonal_(torch.inf)
-        nearest = squares.topk(min(self.k, squares.shape[1]), dim=1, largest=False).values
-        both = torch.cat([self._nearest[block.rows], nearest], dim=1)
+            i, j = i[i != j], j[i != j]
+        both = torch.cat([nearest, _smallest(i, block.squares_of(i, j), nearest.shape)], dim=1)
         self._nearest[block.rows] = both.topk(self.k, dim=1, largest=False).values
 
     def result(self) -> Tensor:
         """(N,) float64."""
         return self._nearest.amax(dim=1).cpu()
+
+
+def _smallest(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """The k smallest of the values (P,) of each row, (R, k) as in `shape`; infinite where a row has fewer."""
+    order = values.argsort()
+    order = order[rows[order].argsort(stable=True)]
+    rows, values = rows[order], values[order]
+    before = torch.searchsorted(rows, torch.arange(shape[0], device=rows.device))
+    rank = torch.arange(len(rows), device=rows.device) - before[rows]
+    found = values.new_full(shape, torch.inf)
+    found[rows[rank < shape[1]], rank[rank < shape[1]]] = values[rank < shape[1]]
+    return found
 
 
 class Closed:
@@ -63,7 +78,7 @@ class Closed:
         self.key = f"in balls of neighbour {k}"
         self._real, self._generated = real, generated
 
-    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+    def begin(self, rows: Vectors, cols: Vectors, device: torch.device | str) -> None:
         """`rows` are real, `cols` generated."""
         self._row_reach = self._real.value.to(device) * (1 + TIE)
         self._col_reach = self._generated.value.to(device) * (1 + TIE)
@@ -72,8 +87,10 @@ class Closed:
 
     def see(self, block: Block) -> None:
         """Look from both sides."""
-        self._cols_in[block.cols] |= (block.squares <= self._row_reach[block.rows, None]).any(dim=0)
-        self._rows_in[block.rows] |= (block.squares <= self._col_reach[block.cols]).any(dim=1)
+        _, cols = block.within(self._row_reach[block.rows, None], surface=True)
+        self._cols_in[block.cols.start + cols] = True
+        rows, _ = block.within(self._col_reach[block.cols], surface=True)
+        self._rows_in[block.rows.start + rows] = True
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Of each generated image whether it lies in a real one's ball (M,), and the other way round (N,)."""
@@ -87,7 +104,7 @@ class Open:
         self.key = f"balls of neighbour {k} met"
         self._real = real
 
-    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+    def begin(self, rows: Vectors, cols: Vectors, device: torch.device | str) -> None:
         """`rows` are real, `cols` generated."""
         self._reach = self._real.value.to(device) * (1 - TIE)
         self._met = torch.zeros(len(rows), dtype=torch.bool, device=device)
@@ -95,9 +112,9 @@ class Open:
 
     def see(self, block: Block) -> None:
         """Count."""
-        inside = block.squares < self._reach[block.rows, None]
-        self._counts[block.cols] += inside.sum(dim=0)
-        self._met[block.rows] |= inside.any(dim=1)
+        rows, cols = block.within(self._reach[block.rows, None], surface=False)
+        self._counts[block.cols] += cols.bincount(minlength=block.cols.stop - block.cols.start)
+        self._met[block.rows.start + rows] = True
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Number of balls around each generated image (M,) int64, and whether each real image's is met (N,) bool."""
