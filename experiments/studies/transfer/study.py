@@ -1,0 +1,100 @@
+"""400 cats of another domain: from scratch, from trained networks, with some layers of the discriminator frozen?
+
+    python experiments/studies/transfer/study.py
+
+trains the cats32 preset on the same few images in each way and for the same number of images, measures the kernel
+distance to 3,400 other cats of that domain, and writes table.md into the output folder (README.md beside this file has
+the answer). Every step is a command that works by itself and continues where it was; so does this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+MODELS = ROOT / "experiments" / "models"
+SOURCE, CRITIC = MODELS / "cats32.safetensors", MODELS / "cats32_discriminator.safetensors"
+
+# Loud backgrounds, cats that wander and change their size, none of them mirrored; the networks know calm, centred ones.
+DOMAIN = ["data.background=1.0", "data.shift=0.1", "data.scale=0.3", "data.flip=0"]
+FEW, MANY = ["data.num_images=400", "data.seed=1"], ["data.num_images=4000", "data.seed=2"]
+START = [f"transfer.checkpoint=[{SOURCE},{CRITIC}]"]
+ARMS: dict[str, list[str]] = {  # name -> what it starts from
+    "scratch": [],
+    "generator": [f"transfer.checkpoint={SOURCE}"],
+    "both": START,
+    "frozen": [*START, "transfer.freeze_discriminator=4"],  # the block at 32 px
+}
+KIMG = 2.0
+EMA_KIMG = 0.5  # half-life of the average in all of them: the preset's 10 kimg are longer than the run
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("runs/study-transfer"), help="default: %(default)s")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS), help="default: all")
+    parser.add_argument("--kimg", type=float, default=KIMG, help="training images, in thousands (default: %(default)s)")
+    options = parser.parse_args()
+    for name in options.arms:
+        run(train(name, options.output, options.kimg))
+    measured = {
+        "as it was": SOURCE,
+        **{name: options.output / name / "model.safetensors" for name in options.arms},
+    }
+    for name, model in measured.items():
+        run(measure(model, folder(options.output, name)))
+    table = write_table(options.output, list(measured))
+    print(f"\n{table.read_text()}\nTable: {table}")
+
+
+def train(name: str, output: Path, kimg: float) -> list[str]:
+    """One way to start, on the few images."""
+    return [
+        "train.py", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.recipe.ema_kimg={EMA_KIMG}",
+        f"schedule.kimg={kimg:g}", f"schedule.snapshot_kimg={kimg / 2:g}", "watch=[]", "tracking=local",
+        "group=study-transfer", f"run_dir={output}/{name}",
+    ]  # fmt: skip
+
+
+def measure(model: Path, output: Path) -> list[str]:
+    """Against many cats of the domain that no run has seen."""
+    return [
+        "experiments/evaluate.py", f"model={model}", "metrics=[kd]", "metrics.kd.num_generated=2000", *DOMAIN, *MANY,
+        "tracking=local", "group=study-transfer", f"run_dir={output}",
+    ]  # fmt: skip
+
+
+def folder(output: Path, name: str) -> Path:
+    """Where the numbers of a row are."""
+    return output / "measured" / name.replace(" ", "_")
+
+
+def write_table(output: Path, names: Sequence[str]) -> Path:
+    """The kernel distance of each, times 1000 as papers have it, with its interval."""
+    lines = ["| start | kernel distance x 1000 (effnet_lite0) | 95 % interval |", "|---|---|---|"]
+    for name in names:
+        value = json.loads((folder(output, name) / "result.json").read_text())["values"]["kd_effnet_lite0"]
+        low, high = value["interval"]
+        lines.append(f"| {name} | {1000 * value['value']:.1f} | {1000 * low:.1f} to {1000 * high:.1f} |")
+    path = output / "table.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def run(command: list[str]) -> None:
+    """Run one command of this project; a failure ends the study with its exit status."""
+    print(f"\n{shlex.join(['python', *command])}", flush=True)
+    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
+    if status:
+        sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

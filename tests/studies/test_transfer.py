@@ -1,0 +1,48 @@
+"""The study of transfer: its commands compose, and every arm differs from the others in its start alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from experiments.studies.transfer import study
+from wplus.config import CONFIG_FOLDER, plain
+from wplus.training import Transfer
+
+
+def config(primary, command):
+    script, *overrides = command
+    assert (study.ROOT / script).is_file()
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return plain(compose(primary, overrides))
+
+
+@pytest.mark.parametrize("name", study.ARMS)
+def test_every_arm_composes(name, tmp_path):
+    ours, scratch = (config("train", study.train(arm, tmp_path, 2.0)) for arm in (name, "scratch"))
+    transfer = Transfer(**ours.pop("transfer"))
+    assert all(path.is_file() for path in transfer.files)
+    assert bool(transfer.files) == (name != "scratch")
+    assert transfer.freeze_discriminator == (4 if name == "frozen" else 0)
+    assert ours.pop("run_dir") != scratch.pop("run_dir") or name == "scratch"
+    scratch.pop("transfer")
+    assert ours == scratch
+
+
+def test_what_is_measured_is_the_domain_with_other_cats(tmp_path):
+    trained = config("train", study.train("both", tmp_path, 2.0))["data"]
+    measured = config("evaluate", study.measure(study.SOURCE, tmp_path))["data"]
+    changed = {key for key in trained if trained[key] != measured[key]}
+    assert changed == {"num_images", "seed"}
+
+
+def test_the_table(tmp_path):
+    for name, value in (("as it was", 0.25), ("both", 0.012)):
+        folder = study.folder(tmp_path, name)
+        folder.mkdir(parents=True)
+        entry = {"value": value, "interval": [value - 0.001, value + 0.001]}
+        (folder / "result.json").write_text(json.dumps({"values": {"kd_effnet_lite0": entry}}))
+    lines = study.write_table(tmp_path, ["as it was", "both"]).read_text().splitlines()
+    assert lines[2:] == ["| as it was | 250.0 | 249.0 to 251.0 |", "| both | 12.0 | 11.0 to 13.0 |"]
