@@ -3,7 +3,7 @@
     python experiments/studies/transfer/study.py
 
 trains the cats32 preset on the same few images in each way and for the same number of images, measures the kernel
-distance to 3,400 other cats of that domain, and writes table.md into the output folder (README.md beside this file has
+distance to 3,389 other cats of that domain, and writes table.md into the output folder (README.md beside this file has
 the answer). Every step is a command that works by itself and continues where it was; so does this one.
 """
 
