@@ -55,7 +55,7 @@ def histograms(found: Mapping[str, Tensor]) -> Tensor:
         label, colour = SHOWN[which]  # type: ignore[index]
         axes.hist(each, edges, density=True, histtype="stepfilled", color=colour, alpha=0.3)
         axes.hist(each, edges, density=True, histtype="step", color=colour)
-        axes.axvline(each.mean(), color=colour, linestyle="--", linewidth=1.2)
+        axes.axvline(each.mean(), ymax=0.72, color=colour, linestyle="--", linewidth=1.2)  # below the words
         axes.plot([], [], color=colour, label=f"{label}: mean {each.mean():.2f}")
     axes.set(xlabel="logit", ylabel="density")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.35)  # room for the words
