@@ -38,7 +38,7 @@ RUNS = {
         "training.recipe.lr_discriminator=0.006",
     ],
 }
-KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.536}  # as long as it takes
+KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.088}  # as long as it takes
 PANELS = {
     "diversity of features": "diversity",
     "diversity of pixels": "pixels",
