@@ -24,9 +24,9 @@ from wplus.measurement import Measurement
 
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # of the definition, as NVlabs and torch-fidelity have it
 FEW = 2**22
+"""Of fewer pairs float64 sums are quick. Of more, the rounding of float32 products averages out: between halves of 5000
+images, where it is nearly zero, the kernel distance changes by less than a ten-millionth of itself."""
 UNEVEN = 64  # a vector of more than this times the mean squared length makes sums in float32 cancel
-"""Of fewer pairs float64 sums are quick. Of more, the rounding of float32 products averages out: between two halves of
-5000 real images the kernel distance, a hundredth of its usual size, changes by less than a ten-millionth."""
 MEANING = (
     "How far the generated images are from the real ones as sets, without the bias of small numbers: 0 is equal, and "
     "equal sets may come out slightly below."
