@@ -72,12 +72,25 @@ def test_styles_to_images_from_the_command_line(tmp_path: Path, capsys: pytest.C
     assert json.loads(told)["generator"] == wplus.load(source).fingerprint
 
 
+def test_a_generator_is_as_before_after_its_graph_was_written(tmp_path: Path) -> None:
+    generator = randomise(stylegan2.Generator(**{**STYLES, "resolution": 32, "channel_max": 5}))  # as no other test's
+    z = torch.randn(3, 4)
+    path = onnx_graph.write(tmp_path / "g.onnx", generator)
+    for num in (1, 2, 3):  # a single image takes the form that is exported: what was made for the graph must not return
+        images = generator(z[:num])
+        assert type(images) is torch.Tensor
+        assert_close(run(path, z=z[:num]), images)
+
+
 def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = make("mlp_gan")
     with pytest.raises(UserError, match="no part 'mapping'"):
         onnx_graph.write(tmp_path / "g.onnx", generator, part="mapping")
     with pytest.raises(UserError, match=r"psi=0\.5 has no place"):
         onnx_graph.write(tmp_path / "g.onnx", generator, part="synthesis", truncation_psi=0.5)
+    for psi in (float("nan"), float("inf")):
+        with pytest.raises(UserError, match=rf"^psi={psi} is not allowed; it must be a finite number\.$"):
+            onnx_graph.write(tmp_path / "g.onnx", generator, truncation_psi=psi)
     monkeypatch.setattr(onnx_graph, "find_spec", lambda name: None if name == "onnxscript" else name)
     with pytest.raises(UserError, match=r"package onnxscript; install it with: pip install 'wplus\[export\]'"):
         onnx_graph.write(tmp_path / "g.onnx", generator)

@@ -6,6 +6,7 @@ Noise is the stored one, so that a graph is a function of its inputs; truncation
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,7 +52,8 @@ def write(path: str | Path, generator: Any, *, part: Part = "generator", truncat
 
     `part` "generator": inputs `z` (batch, z_dim) and, with classes, `c` (batch, c_dim), one-hot; w is truncated to
     w_avg + psi (w - w_avg). "synthesis": input `ws` (batch, num_ws, w_dim). Output of both: `images` (batch, C, H, W)
-    in about [-1, 1], not clamped. All are float32. UserError for another part or a missing package.
+    in about [-1, 1], not clamped. All are float32. UserError for another part, a psi that is no number, or a
+    missing package.
     """
     _require_packages()
     _check(part, truncation_psi)
@@ -73,6 +75,8 @@ def _require_packages() -> None:
 def _check(part: str, truncation_psi: float) -> None:
     if part not in PARTS:
         raise UserError(f"There is no part '{part}' to write; it must be {' or '.join(PARTS)}.")
+    if not math.isfinite(truncation_psi):
+        raise UserError(f"psi={truncation_psi} is not allowed; it must be a finite number.")
     if part == "synthesis" and truncation_psi != 1:
         raise UserError(f"psi={truncation_psi} has no place in the synthesis, which takes ws; write the generator.")
 
@@ -88,7 +92,6 @@ def _examples(generator: Any, part: Part) -> dict[str, Tensor]:
 @torch.no_grad()
 def _graph(module: nn.Module, examples: dict[str, Tensor]) -> Any:
     inputs = tuple(examples.values())
-    module(*inputs)  # fills the cache of filters: what is made while torch traces is no tensor
     batch = torch.export.Dim(BATCH)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about torch's own code

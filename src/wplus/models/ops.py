@@ -8,9 +8,9 @@ routines: convolution, transposed convolution, weight gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import torch
@@ -70,9 +70,24 @@ def no_weight_gradients() -> Iterator[None]:
         _Convolution.weight_gradients = True
 
 
-@lru_cache(maxsize=256)
+def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Remember what `make` makes of its arguments.
+
+    Not while torch exports a graph: what is made then is no tensor of numbers, and would come back in a later call.
+    """
+    remembered = lru_cache(maxsize=256)(make)
+
+    @wraps(make)
+    def found(*args: Any) -> Tensor:
+        return make(*args) if torch.compiler.is_exporting() else remembered(*args)
+
+    found.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]
+    return found
+
+
+@constant
 def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # inference_mode tensors must not enter the cache: they cannot be saved for a later backward pass.
+    # inference_mode tensors must not be remembered: they cannot be saved for a later backward pass.
     with torch.inference_mode(False):
         taps = torch.tensor(FIR_TAPS, dtype=torch.float64)
         kernel = torch.outer(taps, taps) / taps.sum() ** 2 * gain

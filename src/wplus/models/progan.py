@@ -7,7 +7,6 @@ one; its discriminator takes labels as StyleGAN's does (one logit per class, the
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from wplus.models.growing import Growth, enlarge, shrink
 from wplus.models.layers import SQRT2, leaky_relu, minibatch_stddev, normalize_second_moment
 from wplus.models.network import Network
-from wplus.models.ops import conv2d
+from wplus.models.ops import constant, conv2d
 from wplus.models.sizes import block_resolutions, num_channels
 from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
@@ -75,7 +74,7 @@ def blur(x: Tensor) -> Tensor:
     return conv2d(x, _low_pass(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
 
 
-@lru_cache(maxsize=256)
+@constant
 def _low_pass(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
         taps = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4

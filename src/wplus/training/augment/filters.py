@@ -6,12 +6,13 @@ Both are orthonormal, so that upsampling followed by downsampling is the identit
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from wplus.models.ops import constant
 
 # Daubechies' least asymmetric wavelet with six vanishing moments ("Ten Lectures on Wavelets", 1992, table 6.3).
 SYM6 = (
@@ -64,7 +65,7 @@ def _down(x: Tensor, axis: int) -> Tensor:
     return F.conv2d(x, _taps(axis, x.shape[1], x.dtype, x.device), stride=stride, groups=x.shape[1])
 
 
-@lru_cache(maxsize=32)
+@constant
 def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The filter as a matrix on a line of `size` samples: what it makes of each of them alone."""
     with torch.inference_mode(False), torch.no_grad():  # inference tensors cannot be saved for a later backward pass
@@ -73,13 +74,13 @@ def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device)
         return matrix[0, 0].to(dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=64)
+@constant
 def _taps(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(channels, 1, ...) for downsampling."""
     return _weights([SYM6], math.sqrt(0.5), axis, channels).to(dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=64)
+@constant
 def _phases(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(2 channels, 1, ...) for the even and the odd samples of upsampling."""
     return _weights([SYM6[-2::-2], SYM6[::-2]], math.sqrt(2), axis, channels).to(dtype=dtype, device=device)
@@ -115,7 +116,7 @@ def _impulse(length: int) -> np.ndarray:
     return (np.arange(length) == length // 2).astype(np.float64)
 
 
-@lru_cache(maxsize=16)
+@constant
 def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The filters as matrices (4, size, size) on a line of pixels that is reflected at its ends."""
     filters = band_filters()

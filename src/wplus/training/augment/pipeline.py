@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.models.ops import constant
 from wplus.training.augment import matrices, operations
 from wplus.training.augment.filters import NUM_BANDS
 from wplus.training.recipe import check_number
@@ -303,7 +303,7 @@ class Pipeline:
         return torch.cat([centre, self.strengths.cutout_size * happens[:, None]], dim=1)
 
 
-@lru_cache(maxsize=16)
+@constant
 def _image_power(device: torch.device) -> Tensor:
     """IMAGE_POWER as (4,), uploaded once."""
     return torch.tensor(IMAGE_POWER, device=device)
