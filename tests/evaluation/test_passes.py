@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
+import wplus
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
+from wplus.evaluation.extractors import EffNetLite0Features
 from wplus.evaluation.passes import FeatureRows
 from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import GroupedStatistics
+from wplus.progress import silent
 
 
 class Counting(torch.nn.Module):
@@ -47,7 +50,7 @@ class CountingGenerator:
 def test_all_requests_share_one_pass(bench: Bench) -> None:
     bench.models.generator = CountingGenerator(bench.models.generator)
     first, equal, other = Counting(), Counting(), Counting(version=1)
-    pass_ = bench.generated(20)
+    pass_ = replace(bench, batch_size=20).generated(20)
     requests = [
         pass_.collect(first, FeatureRows()),
         pass_.collect(equal, FeatureRows()),
@@ -62,11 +65,11 @@ def test_all_requests_share_one_pass(bench: Bench) -> None:
 
 
 def test_a_late_request_makes_a_second_pass_for_itself_alone(bench: Bench) -> None:
-    extractor, pass_ = Counting(), bench.generated(8)
+    extractor, pass_ = Counting(), replace(bench, batch_size=16).generated(16)
     early = pass_.collect(extractor, FeatureRows()).value
     late = pass_.collect(extractor, GroupedStatistics(1)).value
     assert pass_.collect(extractor, FeatureRows()).value is early
-    assert extractor.num_seen == 16
+    assert extractor.num_seen == 32
     torch.testing.assert_close(late.whole.total, early.rows.double().sum(dim=0))
 
 
@@ -77,6 +80,16 @@ def test_rows_stand_in_the_order_of_the_images(bench: Bench, extractor: Any) -> 
     torch.testing.assert_close(rows, alone.float(), atol=1e-3, rtol=1e-3)
     other = replace(bench, batch_size=3).generated(11).collect(extractor, FeatureRows()).value.rows
     torch.testing.assert_close(other, rows, atol=1e-6, rtol=1e-5)
+
+
+def test_features_of_real_nets_do_not_depend_on_the_batch_size(repository: Path) -> None:
+    """Their kernels for small batches round otherwise, in the generator as in the extractor."""
+    models, extractor = wplus.load(repository / "experiments/models/cats32.safetensors"), EffNetLite0Features()
+    rows = {}
+    for batch_size, num in {64: 34, 32: 34, 7: 9, 1: 9}.items():
+        whole = Bench(models, batch_size=batch_size, progress=silent).generated(num)
+        rows[batch_size] = whole.collect(extractor, FeatureRows()).value.rows
+        torch.testing.assert_close(rows[batch_size], rows[64][:num], rtol=1e-6, atol=1e-7)
 
 
 # Cache

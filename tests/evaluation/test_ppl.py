@@ -11,12 +11,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+import wplus
 from wplus.checkpoint import Models
 from wplus.config import build
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.ppl import box_filtered, cropped, ppl, ppl_name
+from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.measurement import Measurement
 from wplus.models.layers import set_bf16_resolutions
 
@@ -175,6 +177,15 @@ def test_batch_size_changes_nothing(shared: dict[str, Any], space: str) -> None:
     models = ModelsOf(LinearGenerator(torch.randn(64, 24)))
     options = {"space": space, "sampling": "full", "num_samples": 21}
     values = [measured(models, shared | {"batch_size": size}, **options).value for size in (1, 4, 21)]
+    assert values == pytest.approx([values[0]] * 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("space", ["z", "w"])
+def test_batch_size_changes_nothing_of_real_nets(repository: Path, shared: dict[str, Any], space: str) -> None:
+    """A step of 1e-4 sees how kernels for other batch sizes round."""
+    models, distance = wplus.load(repository / "experiments/models/cats32.safetensors"), EffNetLite0Distance()
+    options = {"distance": distance, "space": space, "sampling": "full", "num_samples": 18}
+    values = [measured(models, shared | {"batch_size": size}, **options).value for size in (64, 7, 1)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 

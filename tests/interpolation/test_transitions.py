@@ -6,18 +6,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import wplus
 from wplus.images import to_float, to_uint8
 from wplus.interpolation.curve import Scene
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.quality.cost import cost
 from wplus.interpolation.quality.fidelity import fidelity
+from wplus.interpolation.quality.ppl import squared_speeds
 from wplus.interpolation.quality.prior import prior
 from wplus.interpolation.quality.symmetry import symmetry
 from wplus.interpolation.run import interpolate
 from wplus.interpolation.transitions import flipped, measure_walks, walk_between, walks_along
-from wplus.interpolation.walk import Judges
+from wplus.interpolation.walk import Judges, even_positions
 from wplus.latents import Latent
+from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.prior import Whitened
 
 
@@ -49,6 +52,18 @@ def test_a_walk_shows_its_two_points(generator, points, scene):
     assert walk.cost.seconds > 0
     assert walk.middle.tolist() == [3]
     torch.testing.assert_close(walk.features[0], walk.images.mean(dim=(1, 2, 3)))
+
+
+def test_path_length_does_not_depend_on_the_batch_size(repository):
+    """Of real nets, whose kernels for small batches round otherwise: seen at a step of 1e-4."""
+    generator = wplus.load(repository / "experiments/models/cats32.safetensors").generator
+    scene, t = Scene(generator, EffNetLite0Distance(), batch_size=64, num_frames=2), even_positions(9) * 0.9
+    two = KeyPoints(generator.mapping(torch.randn(2, generator.z_dim))[:, 0], "w", ("a", "b"))
+    speeds = {}
+    for size in (64, 50, 7, 1):
+        walk = walk_between(two, dataclasses.replace(scene, batch_size=size), path=lerp)
+        speeds[size] = squared_speeds(walk, Judges(scene.perceptual, batch_size=size), t, epsilon=1e-4)
+        torch.testing.assert_close(speeds[size], speeds[64], rtol=1e-6, atol=0)
 
 
 def test_the_way_back_starts_at_the_second_point(points, scene):

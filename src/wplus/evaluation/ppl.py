@@ -30,6 +30,7 @@ from wplus.latents import to_ws
 from wplus.measurement import Measurement
 
 MAX_PX = 256
+AT_ONCE = 16  # pairs, whatever the bench's batch size: at a step of 1e-4 the rounding of another kernel is seen
 OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # of the papers' numbers
 SPACES = {"z": "z", "w": "w", "w+": "wplus"}  # and how names spell them: W&B and Hydra read a plus as something else
 _WAYS = {
@@ -115,13 +116,14 @@ def ppl_name(
 def path_distances(bench: Bench, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
     """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes."""
     generator, epsilon = bench.models.generator, way["epsilon"]
-    ours, values = bench.share(sampler.index_batches(num_samples, bench.batch_size)), []
-    for indices in bench.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
+    ours, values = bench.share(sampler.index_batches(num_samples, AT_ONCE)), []
+    for batch in bench.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
+        indices = [*batch, *[batch[-1]] * (AT_ONCE - len(batch))]
         labels = bench.labels(indices)
         with in_float32(generator):
             near, far = image_pairs(generator, indices, labels=labels, seed=bench.seed, device=bench.device, **way)
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
-        values.append(distance(near, far).double().cpu() / epsilon**2)
+        values.append(distance(near, far)[: len(batch)].double().cpu() / epsilon**2)
     numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
     return bench.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
 

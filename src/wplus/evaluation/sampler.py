@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.evaluation.passes import PLAIN, Sampling
+from wplus.evaluation.passes import PLAIN, Sampling, at_least
 from wplus.images import to_uint8
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)
 NOISE_MODES = ("const", "random", "none")
+FEWEST_MADE = 8  # at once: smaller batches may take kernels that round otherwise
 
 
 def random_source(seed: int, stream: int, index: int) -> torch.Generator:
@@ -87,10 +88,12 @@ def generate(
     An image is the same whatever the others in its batch are. `noise_mode` "random" draws noise for each image from
     its own source instead of torch's global state.
     """
-    z = normal(seed, LATENT, indices, generator.z_dim).to(device)
+    z = at_least(FEWEST_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
+    c = None if labels is None else at_least(FEWEST_MADE, labels).to(device)
     truncation = {"truncation_psi": sampling.truncation_psi, "truncation_cutoff": sampling.truncation_cutoff}
-    ws = generator.mapping(z, None if labels is None else labels.to(device), **truncation)
     noise = None
     if sampling.noise_mode == "random":
-        noise = [layer.to(device) for layer in noise_maps(seed, indices, generator.synthesis.noise_shapes)]
-    return to_uint8(generator.synthesis(ws, noise_mode=sampling.noise_mode, noise=noise))
+        maps = noise_maps(seed, indices, generator.synthesis.noise_shapes)
+        noise = [at_least(FEWEST_MADE, layer).to(device) for layer in maps]
+    ws = generator.mapping(z, c, **truncation)
+    return to_uint8(generator.synthesis(ws, noise_mode=sampling.noise_mode, noise=noise))[: len(indices)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from wplus.interpolation.cost import measured
 from wplus.interpolation.curve import Curve, Path, Scene
 from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.quality.ppl import AT_ONCE
 from wplus.interpolation.render import render, styles
 from wplus.interpolation.walk import Judges, Metric, Walk, even_positions, features_of
 
@@ -87,7 +88,8 @@ def flipped(points: KeyPoints) -> KeyPoints:
 
 
 def _render(points: KeyPoints, scene: Scene, curve: Curve, t: Tensor) -> Tensor:
-    return torch.cat(list(render(scene.generator, points, curve, t, scene.batch_size)))
+    # Path length sees the rounding of the kernels that smaller batches take.
+    return torch.cat(list(render(scene.generator, points, curve, t, max(scene.batch_size, AT_ONCE))))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from wplus.interpolation.walk import Judges, Walk, repeated
 from wplus.seeds import rng
 
 EPSILON = 1e-4
+AT_ONCE = 16  # pictures, whatever the batch size: at a step of 1e-4 the rounding of another kernel is seen
 
 
 def pair_ppl(
@@ -42,11 +43,12 @@ def squared_speeds(walk: Walk, judges: Judges, t: Tensor, *, epsilon: float) -> 
     """d(g(t), g(t + epsilon)) / epsilon^2 at positions t (N,): (N,) float64.
 
     Both images of a pair go through the networks in one batch, so that the same kernels compute them: their difference
-    is all that counts.
+    is all that counts. The last batch is filled with its last pair.
     """
-    both = torch.stack([t, t + epsilon], dim=1).flatten()
+    filled = torch.cat([t, t[-1:].expand(-len(t) % (AT_ONCE // 2))])
+    both = torch.stack([filled, filled + epsilon], dim=1).flatten()
     speeds = []
-    for positions in both.split(2 * max(1, judges.batch_size // 2)):
+    for positions in both.split(AT_ONCE):
         features = judges.perceptual.features(walk.at(positions))
         speeds.append(judges.distances([maps[0::2] for maps in features], [maps[1::2] for maps in features]))
-    return torch.cat(speeds) / epsilon**2
+    return torch.cat(speeds)[: len(t)] / epsilon**2
