@@ -43,6 +43,8 @@ CLASSES = frozenset(
     ]
 )
 
+UNCLAMPED = ("skip", "b4.fromrgb")  # layers that have no limit of their activations, in theirs and in ours
+
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
 
@@ -105,13 +107,16 @@ def _split(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and constructor's arguments of one network."""
+    """Tensors and constructor's arguments of one network.
+
+    Defaults are not among the arguments, and that of the clamp has changed: where layers say theirs, it is that.
+    """
     part = parts[name]
     if isinstance(part, Persistent):
-        tensors, kwargs = module_tensors(part, origin), part.state.get("_init_kwargs", {})
+        tensors, kwargs = module_tensors(part, origin), _flat(part.state.get("_init_kwargs", {}))
+        kwargs |= _clamp_of_layers(part, f"{origin}, {name}")
     else:
-        tensors, kwargs = as_tensors(part), parts.get(f"{name[0]}_kwargs", {})
-    kwargs = _flat(kwargs)
+        tensors, kwargs = as_tensors(part), _flat(parts.get(f"{name[0]}_kwargs", {}))
     for argument, expected in FIXED_ARGUMENTS.items():
         if kwargs.get(argument, expected) != expected:
             raise UserError(
@@ -153,6 +158,33 @@ def module_tensors(
         if isinstance(child, Persistent) and id(child) not in seen:
             tensors |= module_tensors(child, origin, f"{prefix}{name}.", seen)
     return tensors
+
+
+def _clamp_of_layers(network: Persistent, origin: str) -> dict[str, Any]:
+    """{"conv_clamp": the limit of all layers}, or {} where they say none; UserError where they disagree."""
+    clamps = _clamps(network, "", set())
+    limits = {name: clamp for name, clamp in clamps.items() if not name.endswith(UNCLAMPED)}
+    if not limits:
+        return {}
+    common = next(iter(limits.values()))
+    for name, clamp in clamps.items():
+        expected = common if name in limits else None
+        if clamp != expected:
+            raise UserError(
+                f"{origin}: the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected; "
+                "only one limit for all layers can be rebuilt."
+            )
+    return {"conv_clamp": common}
+
+
+def _clamps(module: Persistent, prefix: str, seen: set[int]) -> dict[str, Any]:
+    """The attribute `conv_clamp` of all layers within a module, by their dotted names."""
+    seen.add(id(module))
+    clamps = {prefix: module.state["conv_clamp"]} if "conv_clamp" in module.state else {}
+    for name, child in module.state.get("_modules", {}).items():
+        if isinstance(child, Persistent) and id(child) not in seen:
+            clamps |= _clamps(child, f"{prefix}.{name}".strip("."), seen)
+    return clamps
 
 
 def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
