@@ -40,8 +40,7 @@ def test_there_and_back_is_the_same_network(layout: str, networks: dict[str, Net
         for name, tensor in network.state_dict().items():
             assert torch.equal(getattr(models, role).state_dict()[name], tensor)
     assert models.metadata["format"] == layout
-    if layout == "nvlabs":  # states its arguments; rosinality's file cannot
-        assert models.fingerprint == wplus.checkpoint.fingerprint(networks["generator"])
+    assert models.fingerprint == wplus.checkpoint.fingerprint(networks["generator"])
 
 
 def test_pickle_becomes_ours(tiny: Generator, tmp_path: Path) -> None:
@@ -65,6 +64,23 @@ def test_refusals_leave_what_was_there(target: str, layout: str, message: str, t
         convert(tmp_path / "ours.safetensors", tmp_path / target, layout=layout)
     assert (tmp_path / target).read_text() == "older"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_clamp_that_a_layout_cannot_hold_is_dropped_when_asked(
+    networks: dict[str, Network], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {**networks["generator"].arguments, "conv_clamp": 256}
+    clamped = Generator(**arguments)
+    clamped.load_state_dict(networks["generator"].state_dict())
+    source, target = str(wplus.save(tmp_path / "ours.safetensors", generator=clamped)), str(tmp_path / "out.pt")
+    assert main([source, target]) == 1
+    assert "no place for conv_clamp" in capsys.readouterr().err
+    assert main([source, target, "--clamp", "drop"]) == 0
+    assert capsys.readouterr().out.endswith("the generator without its conv_clamp=256, the same where no activation "
+                                            "reaches it.\n")  # fmt: skip
+    models, z = wplus.load(target), torch.randn(2, 4)
+    assert models.generator.arguments["conv_clamp"] is None
+    torch.testing.assert_close(models.generator(z), clamped.eval()(z), rtol=0, atol=0)
 
 
 def test_other_architectures_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,6 +245,7 @@ def test_what_the_published_code_asks_of_a_file(full: Generator, tmp_path: Path)
     content = torch.load(tmp_path / "theirs.pt", weights_only=True)
     expected = {"encoder_type": "Encoder4Editing", "stylegan_size": 16, "output_size": 16, "n_styles": NUM_WS}
     expected |= {"input_nc": 3, "start_from_latent_avg": True, "learn_in_w": False}
+    expected |= {name: full.arguments[name] for name in ("channel_base", "channel_max")}  # which it does not look at
     assert content["opts"] == expected
     assert content["latent_avg"].shape == (NUM_WS, W_DIM)
     assert content["state_dict"].keys() == state_dict(encoder("Encoder4Editing"), full).keys()

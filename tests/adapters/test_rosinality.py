@@ -118,11 +118,38 @@ def test_export_has_the_published_names_shapes_and_filters() -> None:
     ({"img_channels": 1}, "1 colours"),
     ({"z_dim": 8}, "8 and 4"),
     ({"channel_max": 256}, "256 at 4 px"),
+    ({"conv_clamp": 256}, r"no place for conv_clamp, .* this generator has 256; convert with --clamp drop"),
 ])  # fmt: skip
 def test_what_their_layout_cannot_hold_is_refused(arguments: dict[str, int], message: str) -> None:
     full = {"resolution": 8, "z_dim": 4, "w_dim": 4, "num_mapping_layers": 1, **arguments}
     with pytest.raises(UserError, match=message):
         rosinality.export(generator=Generator(**full))
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"conv_clamp": 0.5}, r"no place for conv_clamp, which is None .* this discriminator has 0\.5; convert with"),
+    ({"mbstd_group_size": 2}, r"mbstd_group_size, which is 4 in its code, this discriminator has 2\.$"),
+    ({"architecture": "orig"}, r"architecture, which is resnet in its code, this discriminator has orig\.$"),
+    ({"architecture": "skip"}, r"this discriminator has skip\.$"),
+])  # fmt: skip
+def test_discriminators_that_their_code_does_not_build_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with torch.device("meta"):
+        discriminator = Discriminator(resolution=8, **arguments)
+    with pytest.raises(UserError, match=message):
+        rosinality.export(discriminator=discriminator)
+
+
+@pytest.mark.parametrize("base", [16384, 20000, 32768])
+def test_a_network_comes_back_with_its_own_budget(base: int, tmp_path: Path) -> None:
+    """At 8 px all of these give 512 channels."""
+    shape = {"resolution": 8, "channel_base": base}
+    generator, discriminator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **shape), Discriminator(**shape)
+    torch.save(rosinality.export(generator=generator, discriminator=discriminator), tmp_path / "file.pt")
+    models = wplus.load(tmp_path / "file.pt")
+    assert models.fingerprint == wplus.checkpoint.fingerprint(generator)
+    assert models.discriminator.arguments == discriminator.arguments
+    torch.save(rosinality.export(discriminator=discriminator), tmp_path / "d.pt")
+    assert wplus.load(tmp_path / "d.pt").discriminator.arguments["channel_base"] == base
 
 
 def test_channel_multiplier_one_is_known() -> None:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -43,6 +43,7 @@ class Options:
         layout          of a .pt file: rosinality, nvlabs or e4e
         part            of the generator in an .onnx file: generator (z -> images) or synthesis (ws -> images)
         truncation_psi  fixed in an .onnx file of the whole generator; 1 is without truncation
+        clamp           keep, or drop for networks without conv_clamp, which rosinality's and e4e's layout cannot hold
         licence         for a folder's model card, an identifier as in "cc-by-4.0"
         metrics         for a folder's model card, the result.json of an evaluation
     """
@@ -50,6 +51,7 @@ class Options:
     layout: str = "rosinality"
     part: str = "generator"
     truncation_psi: float = 1.0
+    clamp: Literal["keep", "drop"] = "keep"
     licence: str | None = None
     metrics: str | Path | None = None
 
@@ -63,10 +65,24 @@ def convert(source: str | Path, target: str | Path, options: Options | None = No
     options = options or Options(**chosen)
     write = _writer(target)
     models = checkpoint.load(source)
+    dropped = _drop_clamps(models) if options.clamp == "drop" else []
     written, remarks = write(models, Path(target), options)
     left_out = [role for role in checkpoint.ROLES if getattr(models, role) is not None and role not in written]
-    remarks = [*(["left out " + ", ".join(left_out)] if left_out else []), *remarks]
+    remarks = [*(["left out " + ", ".join(left_out)] if left_out else []), *dropped, *remarks]
     return "; ".join([f"Wrote {' and '.join(written)} to '{target}'", *remarks]) + "."
+
+
+def _drop_clamps(models: checkpoint.Models) -> list[str]:
+    """Put networks without a limit of their activations in the place of those with one; remarks about it."""
+    remarks = []
+    for role, network in _networks(models).items():
+        clamp = network.arguments.get("conv_clamp")
+        if clamp is not None:
+            free = type(network)(**{**network.arguments, "conv_clamp": None})
+            free.load_state_dict(network.state_dict())
+            setattr(models, role, free.eval().requires_grad_(False))
+            remarks.append(f"the {role} without its conv_clamp={clamp:g}, the same where no activation reaches it")
+    return remarks
 
 
 Writer = Callable[[checkpoint.Models, Path, Options], tuple[list[str], list[str]]]  # -> roles written, remarks
@@ -169,8 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--psi", type=float, default=1.0, help="truncation in an .onnx of the generator (%(default)s)")
     parser.add_argument("--licence", "--license", help="for a folder's model card, as in cc-by-4.0")
     parser.add_argument("--metrics", metavar="FILE", help="for a folder's model card: an evaluation's result.json")
+    parser.add_argument("--clamp", choices=("keep", "drop"), default="keep", help="of the activations (%(default)s)")
     chosen = parser.parse_args(arguments)
-    options = Options(chosen.layout, chosen.part, chosen.psi, chosen.licence, chosen.metrics)
+    options = Options(chosen.layout, chosen.part, chosen.psi, chosen.clamp, chosen.licence, chosen.metrics)
     try:
         print(convert(chosen.source, chosen.target, options))
     except UserError as error:

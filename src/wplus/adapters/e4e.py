@@ -101,6 +101,7 @@ def export(
     if stage < encoder.num_ws - 1:  # one step per delta: the layout says a stage in no other way
         opts["progressive_steps"], content["global_step"] = list(range(encoder.num_ws)), stage
     sizes = {"stylegan_size": generator.resolution, "output_size": generator.resolution, "n_styles": encoder.num_ws}
+    sizes |= rosinality.budget(generator)
     channels = {"input_nc": encoder.in_channels, "learn_in_w": isinstance(encoder, WEncoder)}
     return content | {"opts": opts | sizes | channels | {"encoder_type": kind, "start_from_latent_avg": starts_from_it}}
 

@@ -9,6 +9,8 @@ Both projects compute the same function with the same numbers; names and shapes 
 - `latent_avg`, of shape (w_dim,), is our w_avg. e4e and pSp store it once per style, (num_ws, w_dim): w_avg is the mean
   of the rows, and where rows differ, metadata keeps them all ("latent_avg"), as encoders add them to their output. A
   file without any has w_avg estimated, which metadata says.
+- Up to 32 px several channel budgets give the same network. A file of ours says which it was (`budget`) beside the
+  trainer's options, so that the network comes back under the same fingerprint.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ from wplus.models.stylegan2 import Discriminator, Generator
 GENERATORS = ("g_ema", "g")  # in the order of preference
 DECODER = "decoder."
 FIRST = "conv1.conv.weight"
+FIXED = {"conv_clamp": None, "mbstd_group_size": 4, "architecture": "resnet"}  # by their code, not by their files
+REMEDIES = {"conv_clamp": "; convert with --clamp drop writes it without one"}
 BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolution
 
 
@@ -56,21 +60,23 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     assert source is not None, "ask `recognises` first"
     name, tensors = source
     networks: dict[str, nn.Module] = {}
+    options = content.get("opts", content.get("args"))
+    stated = options if isinstance(options, Mapping) else {}
     metadata: dict[str, Any] = {"format": "e4e" if name == "decoder" else "rosinality", "generator": name}
     if tensors:
-        generator = networks["generator"] = _generator(tensors, f"{origin}, {name}")
+        generator = networks["generator"] = _generator(tensors, f"{origin}, {name}", stated)
         metadata |= _set_average(generator, content.get("latent_avg"), origin)
     if content.get("d"):
-        networks["discriminator"] = _discriminator(as_tensors(content["d"]), f"{origin}, d")
-    options = content.get("opts", content.get("args"))
+        networks["discriminator"] = _discriminator(as_tensors(content["d"]), f"{origin}, d", stated)
     return networks, metadata | ({"options": plain(options)} if options else {})
 
 
 def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
-    """Our networks as {g_ema, latent_avg, d}, to be stored with `torch.save`.
+    """Our networks as {g_ema, latent_avg, d, args}, to be stored with `torch.save`.
 
     rosinality's code fixes what a file cannot say. UserError for a conditional or grey network, one with other channels
-    than `channel_multiplier` 1 or 2 gives, or one whose z and w differ in size.
+    than `channel_multiplier` 1 or 2 gives, one whose z and w differ in size, one that clamps its activations, and a
+    discriminator that is not residual or has another group of the minibatch deviation.
     """
     content: dict[str, Any] = {}
     if generator is not None:
@@ -83,7 +89,13 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
     if discriminator is not None:
         _require_theirs(discriminator, block_resolutions(discriminator.resolution))
         content["d"] = _their_discriminator(discriminator)
-    return content
+    network = generator if generator is not None else discriminator
+    return content if network is None else content | {"args": budget(network)}
+
+
+def budget(network: Generator | Discriminator) -> dict[str, int]:
+    """The channel budget of a network, which its widths alone do not always say; their code does not look at it."""
+    return {name: network.arguments[name] for name in ("channel_base", "channel_max")}
 
 
 # --- names: ours -> theirs ------------------------------------------------------------------------------------------
@@ -172,8 +184,8 @@ def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
     return ("", {}) if isinstance(content.get("d"), Mapping) else None
 
 
-def _generator(tensors: dict[str, Tensor], origin: str) -> Generator:
-    arguments = _generator_arguments(tensors, origin)
+def _generator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> Generator:
+    arguments = _generator_arguments(tensors, origin, stated)
     resolution = arguments["resolution"]
     names = _generator_names(resolution, arguments["num_mapping_layers"])
     generator = empty(Generator, arguments)
@@ -182,7 +194,7 @@ def _generator(tensors: dict[str, Tensor], origin: str) -> Generator:
     return generator
 
 
-def _generator_arguments(tensors: dict[str, Tensor], origin: str) -> dict[str, Any]:
+def _generator_arguments(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     resolution = 4 * 2 ** count(tensors, "to_rgbs.{}.bias")
     channels = {4: entry(tensors, FIRST, origin).shape[1]}
     for i, res in enumerate(block_resolutions(resolution)[1:]):
@@ -193,17 +205,18 @@ def _generator_arguments(tensors: dict[str, Tensor], origin: str) -> dict[str, A
         "w_dim": entry(tensors, "conv1.conv.modulation.weight", origin).shape[1],
         "img_channels": entry(tensors, "to_rgb1.conv.weight", origin).shape[1],
         "num_mapping_layers": count(["style.0.weight", *tensors], "style.{}.weight") - 1,
-        **channel_budget(channels, origin),
+        **channel_budget(channels, origin, stated=stated),
     }
 
 
-def _discriminator(tensors: dict[str, Tensor], origin: str) -> Discriminator:
+def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> Discriminator:
     resolution = 4 * 2 ** (count(["convs.0.skip.1.weight", *tensors], "convs.{}.skip.1.weight") - 1)
     channels = {resolution: len(entry(tensors, "convs.0.0.weight", origin))}
     for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
         channels[res // 2] = len(entry(tensors, f"convs.{i}.skip.1.weight", origin))
     img_channels = tensors["convs.0.0.weight"].shape[1]
-    sizes = {"resolution": resolution, "img_channels": img_channels, **channel_budget(channels, origin)}
+    sizes = {"resolution": resolution, "img_channels": img_channels}
+    sizes |= channel_budget(channels, origin, stated=stated)
     discriminator = empty(Discriminator, sizes)
     names, kernels = _discriminator_names(resolution), _discriminator_kernels(resolution)
     fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
@@ -261,6 +274,13 @@ def _require_theirs(network: Generator | Discriminator, resolutions: list[int]) 
             f"rosinality's layout has no labels and 3 colours, this network {network.c_dim} classes "
             f"and {network.img_channels} colours."
         )
+    for name, fixed in FIXED.items():
+        value = network.arguments.get(name, fixed)
+        if value != fixed:
+            raise UserError(
+                f"rosinality's layout has no place for {name}, which is {fixed} in its code, this "
+                f"{type(network).__name__.lower()} has {value}{REMEDIES.get(name, '')}."
+            )
     base, channel_max = network.arguments["channel_base"], network.arguments["channel_max"]
     channels = {res: min(base // res, channel_max) for res in resolutions}
     if not any(channels == {res: _their_channels(res, multiplier) for res in resolutions} for multiplier in (1, 2)):
