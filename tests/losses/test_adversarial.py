@@ -100,6 +100,16 @@ def test_the_relativistic_generator_is_the_discriminator_with_the_roles_exchange
     assert adversarial.compares(functools.partial(adversarial.relativistic_generator))
 
 
+def test_a_loss_says_whether_the_sign_of_a_logit_means_real():
+    """The logits of a discriminator that knows nothing of an image, at the minimum of its loss, are at the boundary."""
+    for loss in DISCRIMINATOR:
+        logit = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(loss(logit, logit).sum(), logit)  # real or generated, with even odds
+        shift = loss(logit + 5, logit + 5) - loss(logit, logit)
+        is_at_zero = slope.abs().item() < 1e-12 and shift.item() > 0
+        assert (adversarial.why_unsigned(functools.partial(loss)) is None) == is_at_zero, loss.__name__
+
+
 def test_drift_keeps_real_logits_near_zero():
     real, fake = torch.tensor([[2.0]]), torch.tensor([[5.0]])
     assert adversarial.wasserstein_discriminator(real, fake, drift=0.001).item() == pytest.approx(5 - 2 + 0.004)

@@ -11,11 +11,20 @@ from hydra import compose, initialize_config_dir
 
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
-from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.losses.adversarial import (
+    hinge_discriminator,
+    least_squares_discriminator,
+    logistic_discriminator,
+    nonsaturating_generator,
+    relativistic_discriminator,
+    wasserstein_discriminator,
+)
 from wplus.models import mlp_gan
 from wplus.models.network import Network
 from wplus.training import GanGame, Recipe, Settings
-from wplus.training.checks import check_effect, check_fit, check_micro_batches, check_options
+from wplus.training.augment import AdaptiveAugment, FixedAugment, NoAugment
+from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.checks import check_augment, check_effect, check_fit, check_micro_batches, check_options
 from wplus.training.penalties import active_penalties
 
 NUMBERS = {
@@ -87,6 +96,24 @@ def test_parts_of_a_batch_have_other_statistics():
     with pytest.raises(UserError, match=r"^micro_batch_size is refused with the dropping of test_checks: it drops"):
         check_micro_batches([Generator, Dropping], 2)
     assert mlp_gan.Discriminator.drops_units
+
+
+UNSIGNED = [(least_squares_discriminator, "to 1 and of generated ones to 0"),
+            (partial(partial(wasserstein_discriminator), drift=0.001), "free up to a constant"),
+            (relativistic_discriminator, "differences of logits alone")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("loss", "reason"), UNSIGNED)
+def test_the_sign_that_ada_follows_must_say_real(loss, reason):
+    with pytest.raises(UserError, match=rf"^augment=ada is refused with this loss: .*{reason}.* use augment=fixed"):
+        check_augment(AdaptiveAugment(), loss)
+    for augment in (NoAugment(), FixedAugment(0.2), ScheduledAugment(0.0, p_end=0.3, decay_kimg=1.0)):
+        check_augment(augment, loss)
+
+
+def test_ada_takes_losses_whose_boundary_is_at_zero():
+    for loss in (logistic_discriminator, hinge_discriminator, partial(hinge_discriminator)):
+        check_augment(AdaptiveAugment(), loss)
 
 
 def test_an_end_needs_its_time_and_the_time_an_end():

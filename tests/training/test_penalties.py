@@ -42,7 +42,10 @@ def weights(**recipe: float) -> Recipe:
 def test_what_is_active():
     assert [p.name for p in active_penalties(["r1", "r2"], weights())] == ["r1", "r2"]
     assert active_penalties(["r1", "r2"], weights(gamma=0.0)) == []
-    assert active_penalties(["gradient_penalty"], weights(gp_weight=0.0)) == []
+    with pytest.raises(
+        UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty: .* bounds; "
+    ):
+        active_penalties(["gradient_penalty"], weights(gp_weight=0.0))
     with pytest.raises(UserError, match=r"^Penalty 'r3' is not known; a loss can bring r1, r2, gradient_penalty\.$"):
         active_penalties(["r3"], weights())
 

@@ -15,6 +15,7 @@ from wplus.models import progan
 from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training import Place
+from wplus.training.augment import AdaptiveAugment
 from wplus.training.recipe import auto
 from wplus.training.setup import Settings, gan_training, make_game, set_precision
 
@@ -90,7 +91,13 @@ def test_nonsense_is_refused_before_data_is_read():
     choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
     with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_setup"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **choices)
+    unbounded = {**choices, "recipe": {"gp_weight": 0.0}}
+    penalised = {**loss, "penalties": ["gradient_penalty"]}
+    with pytest.raises(UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty"):
+        gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(penalised), **unbounded)
     model["discriminator"] = settings().discriminator
+    with pytest.raises(UserError, match=r"^augment=ada is refused with this loss: .* free up to a constant"):
+        gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), augment=AdaptiveAugment, **choices)
     growing = {**choices, "recipe": {"stable_kimg": 2.0}}
     with pytest.raises(UserError, match=r"^stable_kimg=2 has no effect: stylegan2 does not grow"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **growing)

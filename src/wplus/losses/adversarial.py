@@ -1,13 +1,16 @@
 """Losses of the adversarial game, as functions of logits (N, 1) -> loss per image (N, 1).
 
 A generator's loss is called with the logits of generated images; one that also has an argument `real` without a
-default compares them with the logits of real images (see `compares`).
+default compares them with the logits of real images (see `compares`). A discriminator's loss whose logits do not
+part real from generated images at 0 says why (see `unsigned`).
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +20,26 @@ def compares(generator_loss: Callable[..., Tensor]) -> bool:
     """Whether a generator's loss needs the logits of real images beside those of generated ones."""
     real = inspect.signature(generator_loss).parameters.get("real")
     return real is not None and real.default is inspect.Parameter.empty
+
+
+Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+
+
+def unsigned(reason: str) -> Callable[[Loss], Loss]:
+    """Mark a discriminator's loss with the reason why the sign of its logits does not say "real", for ADA reads it."""
+
+    def mark(loss: Loss) -> Loss:
+        loss.unsigned = reason  # type: ignore[attr-defined]
+        return loss
+
+    return mark
+
+
+def why_unsigned(discriminator_loss: Callable[..., Tensor]) -> str | None:
+    """Why the sign of a logit says nothing with this loss; None where it says "real"."""
+    while isinstance(discriminator_loss, partial):  # one that comes from a configuration
+        discriminator_loss = discriminator_loss.func
+    return getattr(discriminator_loss, "unsigned", None)
 
 
 # --- Goodfellow et al. 2014 -----------------------------------------------------------------------------------------
@@ -45,6 +68,7 @@ def least_squares_generator(fake: Tensor) -> Tensor:
     return 0.5 * (fake - 1).square()
 
 
+@unsigned("it draws the logits of real images to 1 and of generated ones to 0, so that nearly all are positive")
 def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """(D(x) - 1)^2 / 2 + D(G(z))^2 / 2 (LSGAN, Mao et al. 2017, equation 9)."""
     return 0.5 * ((real - 1).square() + fake.square())
@@ -66,6 +90,7 @@ def critic_generator(fake: Tensor) -> Tensor:
     return -fake
 
 
+@unsigned("its critic is free up to a constant, which moves all logits together")
 def wasserstein_discriminator(real: Tensor, fake: Tensor, *, drift: float = 0.0) -> Tensor:
     """D(G(z)) - D(x) + drift D(x)^2 (Gulrajani et al. 2017, algorithm 1; the drift: ProGAN, appendix A.1)."""
     return fake - real + drift * real.square()
@@ -79,6 +104,7 @@ def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
     return F.softplus(real - fake)
 
 
+@unsigned("it sees differences of logits alone, and a constant may move them all together")
 def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """-log sigmoid(D(x) - D(G(z))) of pairs (R3GAN, Huang et al. 2024, equation 2)."""
     return F.softplus(fake - real)

@@ -8,7 +8,9 @@ from functools import partial
 from typing import Any
 
 from wplus.errors import UserError
+from wplus.losses.adversarial import why_unsigned
 from wplus.models.network import Network
+from wplus.training.augment import AdaptiveAugment, NoAugment
 from wplus.training.penalties import Penalty
 from wplus.training.recipe import ENDS, Recipe
 
@@ -49,6 +51,16 @@ def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
         raise UserError(
             f"training={preset.__name__} is refused with {own}: its numbers are those of {family}'s networks; use "
             f"training=auto, which has {own}'s own, or model={family}."
+        )
+
+
+def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) -> None:
+    """UserError for an augmentation that follows the sign of D(x), with a loss by which it does not say "real"."""
+    reason = why_unsigned(discriminator_loss)
+    if isinstance(augment, AdaptiveAugment) and reason is not None:
+        raise UserError(
+            f"augment=ada is refused with this loss: it follows the sign of the discriminator's logits, and the loss "
+            f"leaves that without a meaning ({reason}); use augment=fixed, augment=scheduled or loss=nonsaturating."
         )
 
 

@@ -58,21 +58,32 @@ class Penalty:
     factor: float
     function: Callable[[Discriminator, Pairs], Tensor]
     sees_generated: bool
+    why_needed: str = ""
+    """Why a loss that brings it makes no sense without it; "" where it does."""
 
+
+UNBOUNDED = "nothing else keeps the critic's slope, and with it the loss, within bounds"
 
 PENALTIES = {
     penalty.name: penalty
     for penalty in (
         Penalty("r1", "gamma", 0.5, _r1, sees_generated=False),
         Penalty("r2", "gamma", 0.5, _r2, sees_generated=True),
-        Penalty("gradient_penalty", "gp_weight", 1.0, _gradient_penalty, sees_generated=True),
+        Penalty("gradient_penalty", "gp_weight", 1.0, _gradient_penalty, sees_generated=True, why_needed=UNBOUNDED),
     )
 }
 
 
 def active_penalties(names: Sequence[str], recipe: Recipe) -> list[Penalty]:
-    """Those of the names whose weight is not 0; UserError for an unknown one."""
+    """Those of the names whose weight is not 0; UserError for an unknown one, and for a weight of 0 that cannot be."""
     unknown = [name for name in names if name not in PENALTIES]
     if unknown:
         raise UserError(f"Penalty '{unknown[0]}' is not known; a loss can bring {', '.join(PENALTIES)}.")
-    return [PENALTIES[name] for name in names if getattr(recipe, PENALTIES[name].weight)]
+    active = [PENALTIES[name] for name in names if getattr(recipe, PENALTIES[name].weight)]
+    for penalty in (PENALTIES[name] for name in names):
+        if penalty.why_needed and penalty not in active:
+            raise UserError(
+                f"{penalty.weight}=0 is refused with a loss that brings {penalty.name}: {penalty.why_needed}; "
+                "use another weight or another loss, such as loss=nonsaturating."
+            )
+    return active

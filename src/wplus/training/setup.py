@@ -16,6 +16,7 @@ from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.training.augment import NoAugment
 from wplus.training.checks import (
+    check_augment,
     check_effect,
     check_fit,
     check_micro_batches,
@@ -141,6 +142,7 @@ def gan_training(
     )
     settings.check(place, micro_batch_size)
     augmentation = augment() if augment is not None else NoAugment()
+    check_augment(augmentation, settings.discriminator_loss)
     hurried = augmentation.start_from_trained() if source is not None else {}
     images = data(split="train")
     looking = {"seed": seed, "num_samples": num_samples}
