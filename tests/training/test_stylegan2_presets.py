@@ -13,6 +13,7 @@ from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.models import progan, stylegan1
 from wplus.models.stylegan2 import Discriminator, Generator
+from wplus.training.augment import NoAugment
 from wplus.training.checks import check_preset
 from wplus.training.setup import Settings
 
@@ -76,6 +77,37 @@ def test_the_published_numbers(preset, expected):
     same = {name: found[name] for name in THE_SAME_FOR_ALL}
     without = {"pl_weight": 0.0, "style_mixing_prob": 0.0} if preset[0] == "cifar" else {}
     assert same == THE_SAME_FOR_ALL | without
+
+
+EXPERIMENTS = {
+    # experiment: training, resolution, kimg, mirror, augmentation, architecture of D
+    "ada_paper256": ("paper256", 256, 25_000, "x", "AdaptiveAugment", "resnet"),
+    "ada_paper512": ("paper512", 512, 25_000, "x", "AdaptiveAugment", "resnet"),
+    "ada_paper1024": ("paper1024", 1024, 25_000, "x", "AdaptiveAugment", "resnet"),
+    "ada_cifar": ("cifar", 32, 100_000, "none", "AdaptiveAugment", "orig"),
+    "stylegan2_config_f": ("stylegan2", 1024, 25_000, "x", "NoAugment", "resnet"),
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_published_runs(name):
+    """What the published command has besides the numbers, whichever data set is named beside the experiment."""
+    training, resolution, kimg, mirror, augment, architecture = EXPERIMENTS[name]
+    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = compose("train", [f"experiment={name}", "data=zip", "data.path=x.zip"])
+    assert cfg.training.preset["_target_"] == f"wplus.training.stylegan2_presets.{training}"
+    assert (cfg.name, cfg.data.resolution, cfg.schedule.kimg, cfg.mirror) == (name, resolution, kimg, mirror)
+    assert cfg.model.discriminator.architecture == architecture
+    augmentation = build(plain(cfg.augment)) if cfg.augment else NoAugment()
+    assert type(augmentation).__name__ == augment
+    if augment == "AdaptiveAugment":
+        assert (augmentation.target, augmentation.interval, augmentation.speed) == (0.6, 4, 500_000)
+        assert cfg.augment.transforms == "bgc"
+    batch = PUBLISHED[training, resolution][0]
+    for interval in (cfg.schedule.log_kimg, cfg.schedule.snapshot_kimg):
+        assert round(interval * 1000) % batch == 0
+    assert cfg.model.generator["_target_"].endswith("stylegan2.Generator")
+    assert all(value is None for value in cfg.training.recipe.values())
 
 
 def test_a_batch_that_is_given_changes_nothing_else():
