@@ -242,6 +242,22 @@ def test_a_class_that_is_no_network_of_ours(saved, name):
     assert f"unknown architecture '{name}'" in refused(saved)
 
 
+@pytest.mark.parametrize(("role", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
+def test_a_network_in_the_role_of_another(saved, role, other):
+    """Its class, its arguments and its tensors fit each other, under a name that promises something else."""
+
+    def stored(tensors):
+        for name in list(tensors):
+            tensor = tensors.pop(name)
+            if name.startswith(f"{other}."):
+                tensors[name.replace(other, role, 1)] = tensor
+
+    rewrite(saved, header=lambda text: text.update(networks={role: text["networks"][other]}), tensors=stored)
+    assert f"The {role} in '{saved}' is a stylegan2.{other.title()}, which cannot be one." == refused(saved)
+    rewrite(saved, header=lambda text: text.update(networks={"encoder": text["networks"][role]}))
+    assert "The encoder in" in refused(saved)
+
+
 def test_another_architectures_tensors(saved, tmp_path):
     """The header of one network over the tensors of another."""
     other = make_generator(channel_max=8)

@@ -23,7 +23,8 @@ from torch import nn
 from wplus.errors import UserError
 from wplus.files import atomic_write
 from wplus.models.described import adopt, empty
-from wplus.models.network import Network
+from wplus.models.encoders.base import Encoder
+from wplus.models.network import GeneratorNetwork, Network
 
 FORMAT_VERSION = 1
 _PACKAGE = "wplus.models."
@@ -192,6 +193,8 @@ def _describes_networks(header: Any) -> bool:
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
     network_class = _network_class(path, entry["class"])
+    if _role_of(network_class) != role:
+        raise UserError(f"The {role} in '{path}' is a {entry['class']}, which cannot be one.")
     own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
     try:
         net = empty(network_class, entry["arguments"])
@@ -203,6 +206,12 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
             f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."
         ) from error
     return net
+
+
+def _role_of(network_class: type[Network]) -> str:
+    if issubclass(network_class, GeneratorNetwork):
+        return "generator"
+    return "encoder" if issubclass(network_class, Encoder) else "discriminator"
 
 
 def _network_class(path: Path, name: str) -> type[Network]:

@@ -84,6 +84,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_classifier(save_classifier(tmp_path / "a.safetensors", classifier))
 
 
+@pytest.mark.parametrize("claim", [{"width": 2**30}, {"num_classes": [3, 10**13]}, {"img_channels": 2**60}])
+def test_claimed_sizes_take_no_memory(claim: dict[str, Any], tmp_path: Path) -> None:
+    classifier = a_classifier()
+    classifier.net.arguments |= claim
+    if "num_classes" in claim:
+        classifier.net.num_classes = claim["num_classes"]
+    with pytest.raises(UserError, match=r"The classifier file .* is incomplete"):
+        load_classifier(save_classifier(tmp_path / "a.safetensors", classifier))
+
+
 def test_the_one_that_comes_with_the_project(repository: Path) -> None:
     path = repository / "experiments" / "models" / "cats32_attributes.safetensors"
     classifier = load_classifier(path)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from wplus.errors import UserError
 from wplus.models import progan
 from wplus.models.growing import set_lod
 from wplus.models.stylegan1 import Discriminator, Generator, StyledLayer
@@ -62,6 +64,15 @@ def test_the_start():
     assert (generator.synthesis.const == 1).all()
     assert all(not layer.noise_strength.any() for layer in generator.synthesis.layers)
     assert all(not layer.affine.bias.any() for layer in generator.synthesis.layers)
+
+
+def test_one_map_of_noise_per_layer():
+    synthesis = make().synthesis
+    ws, noise = torch.randn(2, synthesis.num_ws, synthesis.w_dim), synthesis.const_noise()
+    assert torch.equal(synthesis(ws, noise=noise), synthesis(ws))
+    for wrong in (noise[:1], noise * 2):
+        with pytest.raises(UserError, match=rf"^noise of {len(wrong)} maps does not fit; this network takes"):
+            synthesis(ws, noise=wrong)
 
 
 def test_the_mapping_is_its_formula():

@@ -274,6 +274,16 @@ def test_noise_modes():
         generator.synthesis(ws, noise_mode="loud")
 
 
+@pytest.mark.parametrize("change", [lambda noise: noise[:1], lambda noise: noise * 2, lambda noise: []])
+def test_one_map_of_noise_per_layer(change):
+    generator = make_generator()
+    ws, noise = generator.mapping(torch.randn(2, 6)), generator.synthesis.const_noise()
+    assert torch.equal(generator.synthesis(ws, noise=noise), generator.synthesis(ws))
+    num = len(change(noise))
+    with pytest.raises(UserError, match=rf"^noise of {num} maps does not fit; this network takes {len(noise)}\.$"):
+        generator.synthesis(ws, noise=change(noise))
+
+
 def test_random_noise_differs_between_the_images_of_a_batch():
     generator = make_generator()
     images = generator(torch.randn(1, 6).repeat(2, 1), noise_mode="random")

@@ -19,6 +19,7 @@ from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.images import to_float
 from wplus.models.attribute_net import AttributeNet
+from wplus.models.described import adopt, empty
 from wplus.typed_file import FileKind
 
 FILE = FileKind(
@@ -152,9 +153,10 @@ def load_classifier(path: str | Path) -> AttributeClassifier:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeClassifier:
-    net = AttributeNet(**header["arguments"])
+    arguments, own = header["arguments"], {name: tensor.clone() for name, tensor in tensors.items()}  # not the file's
     try:
-        net.load_state_dict(tensors)
+        net = empty(AttributeNet, arguments)
+        adopt(net, own)
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from error
     return AttributeClassifier(net, **{key: header[key] for key in ("factors", "attributes", "name", "trained")})

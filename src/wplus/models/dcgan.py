@@ -1,6 +1,7 @@
 """DCGAN (Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks", 2016): strided convolutions instead of pooling, batch normalisation in both networks, no hidden dense layer.
 
+z is normal, as everywhere here, where the paper's is uniform (figure 1).
 A label, where there are any, is concatenated to z, and as constant maps to the image (Mirza and Osindero 2014).
 """
 

@@ -1,7 +1,8 @@
 """The first GAN (Goodfellow et al., "Generative Adversarial Nets", 2014): two multi-layer perceptrons.
 
 Rectified linear units and a sigmoid in the generator; maxout and dropout in the discriminator (section 5 and the
-authors' settings for MNIST). A label, where there are any, is a further input of both (Mirza and Osindero 2014).
+authors' settings for MNIST). z is normal, as everywhere here, where the authors' is uniform. A label, where there are
+any, is a further input of both (Mirza and Osindero 2014).
 """
 
 from __future__ import annotations

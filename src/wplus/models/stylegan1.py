@@ -113,6 +113,8 @@ class SynthesisNetwork(nn.Module):
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
         layer_noise = noise if noise is not None else self._noise(noise_mode, ws.shape[0])
+        if len(layer_noise) != len(self.layers):
+            raise UserError(f"noise of {len(layer_noise)} maps does not fit; this network takes {len(self.layers)}.")
         x, features = self.const.expand(ws.shape[0], -1, -1, -1), []
         for index in range(self.num_ws - 2 * self.growth.level):
             x = self.layers[index](x, ws[:, index].to(torch.float32), layer_noise[index])

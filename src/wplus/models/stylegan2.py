@@ -192,7 +192,10 @@ class SynthesisNetwork(nn.Module):
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
-        layer_noise = iter(noise if noise is not None else self._noise(noise_mode, ws.shape[0]))
+        chosen = noise if noise is not None else self._noise(noise_mode, ws.shape[0])
+        if len(chosen) != len(self.layers):
+            raise UserError(f"noise of {len(chosen)} maps does not fit; this network takes {len(self.layers)}.")
+        layer_noise = iter(chosen)
         styles = ws.to(torch.float32).unbind(dim=1)
         x, img, first = None, None, 0
         for block in self.blocks:
