@@ -114,7 +114,11 @@ def ppl_name(
 
 
 def path_distances(bench: Bench, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
-    """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes."""
+    """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes.
+
+    The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does: 1024 px
+    cropped to 512 are averaged to 256. A factor taken from the generator's size would leave 128 px of it.
+    """
     generator, epsilon = bench.models.generator, way["epsilon"]
     ours, values = bench.share(sampler.index_batches(num_samples, AT_ONCE)), []
     for batch in bench.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
@@ -192,7 +196,8 @@ def _check(*, space: str, sampling: str, crop: str, noise_mode: str, epsilon: fl
 
 def _protocol(bench: Bench, distance: Any, *, num_samples: int, **options: Any) -> dict[str, Any]:
     """What the number was measured by; the device is left out, it changes nothing."""
-    fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", "max_px": MAX_PX, "downsampling": "box"}
+    filtering = {"max_px": MAX_PX, "downsampling": "box, by a factor of what is left after the crop"}
+    fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", **filtering}
     method = {"interval": "95 %, percentile bootstrap over pairs, 1000 resamples"}
     ours = generator_protocol(bench.models) | bench.label_protocol | options | fixed
     ours |= {"num_samples": num_samples, "seed": bench.seed}
