@@ -18,9 +18,13 @@ from torch import nn
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
+from wplus.evaluation.frechet import frechet_distance
 from wplus.evaluation.interpolation import Interpolation
+from wplus.evaluation.interpolation.pairs import read_pairs
 from wplus.evaluation.interpolation.walking import Walker
 from wplus.evaluation.measure import measure
+from wplus.evaluation.statistics import FeatureStatistics
+from wplus.images import to_float, to_uint8
 from wplus.interpolation.curve import in_spaces
 from wplus.interpolation.paths import lerp, slerp, whitened
 from wplus.interpolation.quality.critic import logit
@@ -32,7 +36,7 @@ from wplus.interpolation.quality.steps import curvature, steps
 from wplus.inversion.optimize import optimize
 from wplus.inversion.pivotal import pivotal
 from wplus.inversion.store import output_names
-from wplus.latents import Latent, save_latent
+from wplus.latents import Latent, load_latent, save_latent
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Discriminator
 from wplus.prior import Whitened
@@ -158,7 +162,7 @@ def test_one_table_one_picture_per_pair(bench, make, tmp_path):
                     for method in ("z_slerp", "w_slerp"))  # fmt: skip
     expected = np.mean([other[pair] - first[pair] for pair in first])
     assert content["paired"]["w_slerp"]["tortuosity"]["difference"] == pytest.approx(expected)
-    assert {line["pairs"] for line in lines(folder / "table.csv")} == {"all", "near", "mid", "far"}
+    assert {line["pairs"] for line in lines(folder / "table.csv")} >= {"all", "near", "mid", "far"}
 
     # The cross-dissolve is made of the real images, and has no latents.
     assert found["interpolation/cross_dissolve/end_psnr_db"].value == 100
@@ -207,6 +211,89 @@ def test_two_processes_walk_as_one_does(tmp_path):
     done = subprocess.run([*start, script, str(tmp_path)], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["same"]
+
+
+def test_sets_of_frames_are_those_of_the_walks(bench, make, latents, extractor, tmp_path):
+    """Kernel and Fréchet distance and precision, from frames that are made here one by one."""
+    found = run(bench, make(methods=["w_straight"], walk_metrics={"fidelity": fidelity}, pictures="none",
+                            latents=latents, num_frames=18))  # fmt: skip
+    content = json.loads((tmp_path / "interpolation" / "table.json").read_text())
+    pairs = read_pairs(tmp_path / "interpolation" / "pairs.json", bench.held_out).pairs
+    pixels = dict(zip(bench.held_out.names, to_float(bench.held_out.images), strict=True))
+    codes = {name: load_latent(Path(latents["w"]) / f"{file}.safetensors", fingerprint=None).code
+             for name, file in zip(bench.held_out.names, output_names(bench.held_out.names), strict=True)}  # fmt: skip
+    net = bench.models.generator
+    order = sorted(range(len(bench.real)), key=lambda row: bytes(bench.real.digests[row]))[:20]
+    real = extractor(bench.real.images[order]).double().numpy()
+
+    def looks(t: float) -> dict[str, list[np.ndarray]]:
+        """Features (P, dim) of all pairs' frames at t."""
+        drawn = {
+            "w_straight": [net.synthesis(torch.lerp(codes[p.a], codes[p.b], t).expand(1, net.num_ws, -1),
+                                         noise_mode="const") for p in pairs],
+            "cross_dissolve": [torch.lerp(pixels[p.a], pixels[p.b], t)[None] for p in pairs],
+        }  # fmt: skip
+        return {method: [extractor(to_uint8(image))[0].numpy() for image in each] for method, each in drawn.items()}
+
+    middles, ends, early = [looks(t) for t in (8 / 17, 9 / 17)], [looks(t) for t in (0.0, 1.0)], looks(2 / 17)
+    for method in ("w_straight", "cross_dissolve"):
+        numbers = {name: each["value"] for name, each in content["means"][method].items()}
+        for place, ts in (("middle", middles), ("ends", ends)):
+            frames = np.stack([each[method] for each in ts], axis=1)
+            distance, precision = slow_kernel_distance(frames, real), slow_precision(frames, real)
+            assert numbers[f"kd_random_conv_{place}"] == pytest.approx(distance, rel=1e-4, abs=1e-7)
+            assert numbers[f"precision_random_conv_{place}"] == pytest.approx(precision, abs=1e-9)
+        expected = frechet_distance(statistics_of(np.array(early[method])), statistics_of(real))
+        assert numbers["fd_random_conv_10_30"] == pytest.approx(expected, rel=1e-3)
+        dip = numbers["kd_random_conv_middle"] - numbers["kd_random_conv_ends"]
+        assert found[f"interpolation/{method}/kd_random_conv_mid_dip"].value == pytest.approx(dip)
+
+
+def slow_kernel_distance(frames: np.ndarray, real: np.ndarray) -> float:
+    """Of frames (P, F, dim) from real images (R, dim): pairs meet other pairs only."""
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float((x @ y / len(x) + 1) ** 3)
+
+    within = [kernel(x, y) for i, p in enumerate(frames) for j, q in enumerate(frames) if i != j for x in p for y in q]
+    reals = [kernel(x, y) for i, x in enumerate(real) for j, y in enumerate(real) if i != j]
+    across = [kernel(x, y) for p in frames for x in p for y in real]
+    return float(np.mean(within) + np.mean(reals) - 2 * np.mean(across))
+
+
+def slow_precision(frames: np.ndarray, real: np.ndarray) -> float:
+    """Share of the frames within the distance of a real image to its third neighbour."""
+    radii = [np.sort(np.linalg.norm(real - each, axis=1))[3] for each in real]
+    flat = frames.reshape(-1, frames.shape[-1])
+    return float(np.mean([(np.linalg.norm(real - frame, axis=1) <= radii).any() for frame in flat]))
+
+
+def statistics_of(rows: np.ndarray) -> FeatureStatistics:
+    statistics = FeatureStatistics.empty(rows.shape[1])
+    statistics.add(torch.from_numpy(rows))
+    return statistics
+
+
+def test_ends_that_fail_are_told(bench, make, latents, tmp_path):
+    """Random codes show other pictures; the cross-dissolve shows the images themselves."""
+    shared = {"methods": ["w_slerp"], "walk_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
+    found = run(bench, make(latents=latents, **shared))
+    shares = {method: found[f"interpolation/{method}/ends_pass"].value for method in ("w_slerp", "cross_dissolve")}
+    assert shares["w_slerp"] < 0.5
+    assert shares["cross_dissolve"] == 1
+    assert found["interpolation/w_slerp/ends_pass"].protocol["gate"] == 0.5
+    assert found["interpolation/w_slerp/step_cv_max"].protocol["interval"].startswith("none")
+    rows = lines(tmp_path / "interpolation" / "rows.csv")
+    assert all((float(row["end_miss"]) <= 0.5) == (float(row["ends_pass"]) == 1) for row in rows)
+    worst = max(float(row["step_cv"]) for row in rows if row["method"] == "w_slerp")
+    assert found["interpolation/w_slerp/step_cv_max"].value == pytest.approx(worst)
+    assert "w_slerp (ends fail)" in (tmp_path / "interpolation" / "table.md").read_text()
+    parts = [line["pairs"] for line in lines(tmp_path / "interpolation" / "table.csv")]
+    assert "ends pass" not in parts  # of the cross-dissolve alone it would say nothing
+
+    # Another gate judges the same walks.
+    names = list(run(bench, make(latents=latents, gate=None, **shared)))
+    assert "interpolation/w_slerp/ends_pass" not in names
 
 
 def test_goes_on_where_it_was_and_gives_the_same(bench, make, latents, tmp_path, monkeypatch):
@@ -263,6 +350,8 @@ def test_latents_of_another_space_or_missing(bench, make, latents):
         ({"baseline": "w+_slerp"}, "baseline=w.* is not one of the methods"),
         ({"num_frames": 16}, "num_frames=16"),
         ({"frames_per_bin": 0}, "frames_per_bin=0"),
+        ({"gate": 0}, "gate=0 is not allowed"),
+        ({"walk_metrics": {"steps": steps}}, "gate=0.5 needs the walk metric fidelity"),
         ({"pictures": "some"}, "pictures=some"),
         ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
     ],

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 
 # Beginning of a number's name -> one sentence for a newcomer. The first that fits is taken.
 MEANINGS = {
+    "ends_pass": "Share of the pairs whose two ends pass the gate: each misses its image by at most that part of the "
+    "distance between the images. Where it is low, the method's other numbers say nothing of these images.",
+    "end_miss": "Larger error of the two end frames over the distance of the two real images, as lengths in feature "
+    "space; less is better, 1 is as far from the image as the other image is.",
     "end_psnr_db": "PSNR of the two end frames against the real images, in dB, pixels in [-1, 1]; more is better, and "
     "where it is low nothing else means much.",
     "end_": "Perceptual distance of the two end frames from the real images; less is better, and where it is large "
@@ -14,6 +18,7 @@ MEANINGS = {
     "straightest, most even path, more is worse.",
     "pair_ppl": "Perceptual path length between two images: how much the picture moves for a small step; less is "
     "smoother, but it also grows with how different the images are.",
+    "step_cv_max": "Unevenness of the steps of the least even pair of all: standard deviation over mean of the steps.",
     "step_cv": "Unevenness of the steps from frame to frame: standard deviation over mean; 0 is perfectly even.",
     "step_smoothness": "1 - Gini coefficient of the steps; 1 is perfectly even.",
     "step_jump_ratio": "Largest step over the mean step; 1 is perfectly even.",
@@ -49,8 +54,8 @@ MEANINGS = {
 # The tables to read: heading, and beginnings of the names of its columns with their form.
 TABLES: dict[str, dict[str, str]] = {
     "Ends and shape of the way": {
-        "end_psnr_db": ".1f", "end_": ".3f", "relative_ppl": ".2f", "tortuosity": ".2f", "turning_deg": ".0f",
-        "step_cv": ".3f", "step_jump_ratio": ".2f", "asymmetry": ".4f",
+        "ends_pass": ".2f", "end_psnr_db": ".1f", "end_": ".3f", "relative_ppl": ".2f", "tortuosity": ".2f",
+        "step_cv": ".3f", "step_cv_max": ".3f", "step_jump_ratio": ".2f", "turning_deg": ".0f", "asymmetry": ".4f",
     },
     "Pictures on the way": {
         "kd_mid_dip": ".3f", "precision_": ".3f", "logit_dip": ".2f", "third_person_": ".3f", "backtrack_": ".3f",
@@ -80,4 +85,5 @@ def shown(names: Iterable[str]) -> dict[str, dict[str, tuple[str, str]]]:
 def _fits(name: str, start: str) -> bool:
     if start == "kd_mid_dip":
         return name.startswith("kd_") and name.endswith("mid_dip")
-    return name.startswith(start) and not (start == "end_" and name == "end_psnr_db")
+    whole = [each for each in ("end_psnr_db", "end_miss", "step_cv", "step_cv_max") if name == each]
+    return name == start if whole else name.startswith(start)

@@ -17,10 +17,11 @@ from wplus.evaluation.bench import Bench, check_images, generator_protocol
 from wplus.evaluation.interpolation import ends as end_points
 from wplus.evaluation.interpolation import report
 from wplus.evaluation.interpolation.columns import meaning, shown
+from wplus.evaluation.interpolation.gate import check_gate
 from wplus.evaluation.interpolation.methods import DISSOLVE, all_methods, chosen_methods, described
 from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pairs
 from wplus.evaluation.interpolation.realism import RealFeatures
-from wplus.evaluation.interpolation.summary import Summary, summarise
+from wplus.evaluation.interpolation.summary import WORST, Summary, summarise
 from wplus.evaluation.interpolation.walking import PairResult, Walker
 from wplus.evaluation.passes import Collected, FeatureRows, Pass
 from wplus.files import ensure_folder
@@ -64,6 +65,7 @@ class Interpolation:
         num_real: real images that the sets are compared with; None: all.
         discriminator: "auto" takes the checkpoint's own where it has one, "none" none, else the file that holds one.
         baseline: method that the others are tested against; None: the first.
+        gate: part of the distance between two images by which an end may miss its own (`gate.py`); None: no gate.
         pictures: "all" draws every pair, "none" none.
         inversion_batch_size: images that are inverted together; for speed alone.
     """
@@ -87,6 +89,7 @@ class Interpolation:
         num_real: int | None = 5000,
         discriminator: str = "auto",
         baseline: str | None = None,
+        gate: float | None = 0.5,
         pictures: str = "all",
         inversion_batch_size: int = 50,
     ) -> None:
@@ -103,10 +106,12 @@ class Interpolation:
             raise UserError(f"pictures={pictures} is not known; allowed are all, none.")
         if frames_per_bin < 1:
             raise UserError(f"frames_per_bin={frames_per_bin} is not allowed: it must be 1 or more.")
+        check_gate(gate, walk_metrics)
         self.metrics, self.perceptual, self.identity, self.extractor = walk_metrics, perceptual, identity, extractor
         self.inverter, self.latents, self.pairs, self.num_pairs = inverter, dict(latents or {}), pairs, num_pairs
         self.num_frames, self.frames_per_bin, self.num_real = num_frames, frames_per_bin, num_real
         self.discriminator, self.pictures, self.inversion_batch_size = discriminator, pictures, inversion_batch_size
+        self.gate = gate
         spaces_needed = list(dict.fromkeys(method.space for method in self.methods))
         self.sources = (
             list(dict.fromkeys(end_points.source_space(space, list(self.latents)) for space in spaces_needed))
@@ -138,11 +143,12 @@ class Interpolation:
         rows = self._features(bench).value.rows
         real = RealFeatures(rows, device=bench.device, progress=bench.progress)
         summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline,
-                            t=even_positions(self.num_frames), seed=bench.seed)  # fmt: skip
+                            t=even_positions(self.num_frames), gate=self.gate, seed=bench.seed)  # fmt: skip
+        protocol = {**settings, "gate": self.gate}  # which no stored walk depends on
         if is_first():
-            report.write(folder, summary, settings)
+            report.write(folder, summary, protocol)
             self._track(bench, folder, summary, pairs)
-        yield from self._measurements(summary, settings)
+        yield from self._measurements(summary, protocol)
 
     # What a comparison needs
 
@@ -279,6 +285,8 @@ def _file_names(pairs: PairList) -> list[str]:
 
 
 def _interval_kind(name: str) -> str:
+    if name == WORST:
+        return "none: the value of one pair"
     if name.startswith("fd_"):
         return "95 %, jackknife over 10 groups of pairs, the real images as given"
     of_sets = name.startswith(("kd_", "precision_"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wplus.evaluation.interpolation.columns import shown
+from wplus.evaluation.interpolation.gate import Gate
 from wplus.evaluation.interpolation.methods import DISSOLVE
 from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
@@ -15,6 +16,9 @@ from wplus.files import atomic_write, write_json
 from wplus.intervals import Mean
 from wplus.methods import markdown_means, markdown_tests
 from wplus.table import write_csv
+
+Each = TypeVar("Each")
+ENDS_FAIL = " (ends fail)"
 
 
 def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
@@ -27,7 +31,7 @@ def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
 
 
 def _mean_lines(summary: Summary) -> list[list[Any]]:
-    parts = {"all": summary.means, **summary.strata}
+    parts = {"all": summary.means, **summary.strata, "ends pass": summary.passing}
     lines: list[list[Any]] = [["method", "pairs", "metric", "value", "low", "high"]]
     for part, means in parts.items():
         for method, each in means.items():
@@ -43,15 +47,36 @@ def _row_lines(summary: Summary) -> list[list[Any]]:
 
 
 def markdown(summary: Summary) -> str:
-    """Means with intervals, the same by stratum, and paired differences from the baseline."""
+    """What passed the gate, means with intervals, paired differences from the baseline, and the means of some pairs."""
     names = list(dict.fromkeys(name for each in summary.means.values() for name in each))
-    parts = []
+    parts = [] if summary.gate is None else [_of_the_gate(summary, summary.gate)]
     for heading, columns in shown(names).items():
-        parts += [f"### {heading}", markdown_means(summary.means, columns)]
-        tests = markdown_tests(summary.paired, summary.baseline, columns)
+        parts += [f"### {heading}", markdown_means(_marked(summary, summary.means), columns)]
+        tests = markdown_tests(_marked(summary, summary.paired), summary.baseline, columns)
         parts += [tests, _trimmed(columns)] if tests else []
-    parts += [_by_stratum(summary, columns) for columns in [_main(shown(names))] if columns]
+    main = _main(shown(names))
+    if summary.passing:
+        parts += ["### Pairs whose ends pass", markdown_means(summary.passing, main)]
+    parts += [_by_stratum(summary, main)] if main else []
     return "\n".join(parts)
+
+
+def _of_the_gate(summary: Summary, gate: Gate) -> str:
+    """What the gate is, who failed, and where to read on."""
+    num = len(next(iter(summary.rows.values())))
+    rule = f"Ends pass where both miss their image by at most {gate.limit:g} of the distance between the two images."
+    failed = [f"On most pairs they fail with {', '.join(gate.failing)}: how smooth such ways are says nothing of ways "
+              "between these images."] if gate.failing else []  # fmt: skip
+    others = "all other methods" if gate.failing else "all methods"
+    further = "whose own numbers are below" if summary.passing else "too few for numbers of their own"
+    some = [f"With {others} they pass on {len(gate.pairs)} of {num} pairs, {further}."] if gate.pairs else []
+    return " ".join([rule, *failed, *some]) + "\n"
+
+
+def _marked(summary: Summary, methods: Mapping[str, Each]) -> dict[str, Each]:
+    """The same, with a mark on the names of the methods whose ends fail."""
+    failing = () if summary.gate is None else summary.gate.failing
+    return {f"{name}{ENDS_FAIL if name in failing else ''}": each for name, each in methods.items()}
 
 
 def _trimmed(columns: Iterable[str]) -> str:
@@ -62,8 +87,10 @@ def _trimmed(columns: Iterable[str]) -> str:
 
 
 def _main(tables: Mapping[str, Mapping[str, tuple[str, str]]]) -> dict[str, tuple[str, str]]:
-    wanted = ("end_psnr_db", "relative_ppl", "tortuosity", "step_cv", "third_person_", "logit_dip", "prior_max")
-    return {name: form for columns in tables.values() for name, form in columns.items() if name.startswith(wanted)}
+    wanted = ("ends_pass", "end_psnr_db", "relative_ppl", "tortuosity", "step_cv", "third_person_", "logit_dip",
+              "prior_max")  # fmt: skip
+    every = ((name, form) for columns in tables.values() for name, form in columns.items())
+    return {name: form for name, form in every if name.startswith(wanted) or name.endswith("mid_dip")}
 
 
 def _by_stratum(summary: Summary, columns: Mapping[str, tuple[str, str]]) -> str:

@@ -142,6 +142,7 @@ def draw(path: Path, walks: Mapping[str, Walk], rows: Mapping[str, Mapping[str, 
 
 _IN_WORDS = (
     ("end_psnr_db", "ends {:.1f} dB"),
+    ("end_miss", "miss {:.2f}"),
     ("relative_ppl", "PPL/d {:.1f}"),
     ("tortuosity", "length/chord {:.2f}"),
     ("step_cv", "CV {:.2f}"),
