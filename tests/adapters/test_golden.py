@@ -25,6 +25,12 @@ def cases(pattern: str) -> list[str]:
     return sorted(path.stem for path in FOLDER.glob(pattern))
 
 
+@pytest.mark.parametrize("pattern", ["nvlabs*.json", "nvlabs*.pkl", "rosinality*.json", "e4e*.json"])
+def test_there_are_cases(pattern: str) -> None:
+    """A folder without any, such as a misspelt WPLUS_GOLDEN, would skip all that follows."""
+    assert cases(pattern), FOLDER
+
+
 @lru_cache(maxsize=2)
 def load_case(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
     """Spec, inputs and outputs, and networks of a case."""

@@ -262,6 +262,53 @@ def test_a_length_beyond_the_file_is_refused(content: bytes, tmp_path: Path) -> 
         wplus.load(tmp_path / "long.pkl")
 
 
+def called(name: tuple[str, str], argument: bytes, times: int) -> bytes:
+    """A pickle that remembers an argument and calls a function with it again and again."""
+    module, function = map(short, name)
+    call = module + function + b"\x93" + b"h\x00" + b"\x85R"
+    return b"\x80\x04" + argument + b"\x94" + b"0(" + call * times + b"l."
+
+
+def numbers(num: int) -> bytes:
+    return b"(" + b"".join(b"M" + i.to_bytes(2, "little") for i in range(num)) + b"l"
+
+
+TEXT, BYTES = b"X" + (10**6).to_bytes(4, "little") + b"a" * 10**6, b"B" + (10**6).to_bytes(4, "little") + bytes(10**6)
+((STORED,),) = [torch.zeros(10**5).__reduce_ex__(4)[1][0].__reduce__()[1]]  # a storage as pickles hold it
+REPEATED = {  # what is called with the same argument many times
+    "encode": (("_codecs", "encode"), TEXT),
+    "set": (("builtins", "set"), numbers(10**4)),
+    "size": (("torch", "Size"), numbers(10**4)),
+    "pairs": (("collections", "OrderedDict"), b"(" + b"".join(
+        b"M" + i.to_bytes(2, "little") + b"N\x86" for i in range(10**4)) + b"l"),
+    "storage": (("torch.storage", "_load_from_bytes"), b"B" + len(STORED).to_bytes(4, "little") + STORED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_a_file_cannot_multiply_what_it_holds(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file.pkl").write_bytes(called(*REPEATED[kind], times=1))
+    read_pickle(tmp_path / "file.pkl")
+    (tmp_path / "bomb.pkl").write_bytes(called(*REPEATED[kind], times=100))
+    with pytest.raises(UserError, match=r"more than 4 times what a file of \d+ bytes can say"):
+        read_pickle(tmp_path / "bomb.pkl")
+
+
+def test_an_array_or_a_tensor_that_is_made_again_and_again(tmp_path: Path) -> None:
+    raw, kind = BYTES + b"\x94" + b"0", short("numpy") + short("dtype") + b"\x93" + short("u1") + b"\x85R"
+    array = short("numpy.core.numeric") + short("_frombuffer") + b"\x93" + b"(h\x00" + kind + b"J"
+    array += (10**6).to_bytes(4, "little") + b"\x85" + short("C") + b"tR"
+    whole = short("torch._utils") + short("_rebuild_tensor_v2") + b"\x93" + b"(h\x00K\x00J"
+    whole += (10**5).to_bytes(4, "little") + b"\x85K\x01\x85\x89NtR"
+    stored = short("torch.storage") + short("_load_from_bytes") + b"\x93" + REPEATED["storage"][1] + b"\x85R\x94" + b"0"
+    for head, made in ((raw, array), (stored, whole)):
+        (tmp_path / "file.pkl").write_bytes(b"\x80\x04" + head + b"(" + made * 2 + b"l.")
+        assert len(read_pickle(tmp_path / "file.pkl")) == 2
+        (tmp_path / "bomb.pkl").write_bytes(b"\x80\x04" + head + b"(" + made * 100 + b"l.")
+        with pytest.raises(UserError, match=r"more than 4 times what a file"):
+            read_pickle(tmp_path / "bomb.pkl")
+
+
 EXTRAORDINARY = {
     "repeated": lambda: torch.zeros(1).expand(10**6, 10**6),
     "sparse": lambda: torch.zeros(3, 3).to_sparse(),
@@ -383,6 +430,37 @@ def test_torch_files_may_hold_options_and_scores(as_zip: bool, tmp_path: Path) -
     found = read_torch(tmp_path / "file.pt")
     assert found["args"] == {"size": 16, "lr": 0.1}
     assert (found["best"], found["low"]) == (0.5, 2.0)
+
+
+class Calm:
+    """A class of somebody's project, of which instances are stored."""
+
+    def __init__(self) -> None:
+        self.state = {"a": 1}
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_torch_files_of_other_protocols_name_the_offender_too(
+    protocol: int, as_zip: bool, tmp_path: Path, marker: Path
+) -> None:
+    def refusal(content: object) -> str:
+        buffer = io.BytesIO()
+        torch.save(content, buffer, pickle_protocol=protocol, _use_new_zipfile_serialization=as_zip)
+        (tmp_path / "file.pt").write_bytes(buffer.getvalue())
+        with pytest.raises(UserError) as error:
+            wplus.load(tmp_path / "file.pt")
+        return str(error.value)
+
+    tensors = {"w": torch.ones(2), "half": torch.ones(2).half(), "p": torch.nn.Parameter(torch.ones(1)), "set": {1}}
+    ordered = OrderedDict(a=1, size=torch.Size([1]), text=b"b", args=argparse.Namespace(a=1), best=np.float64(1))
+    assert "posix.system" in refusal({"g_ema": tensors, "x": [Call(os.system, f"touch {marker}")]})
+    assert f"{Calm.__module__}.Calm" in refusal({"g_ema": tensors, "x": Calm()})
+    assert "functools.partial" in refusal([ordered, Call(functools.partial, os.getcwd)])
+    honest = refusal({"g_ema": tensors, "more": ordered})  # with bytes, which have an instruction from 3 on
+    plain_ones = "conv1.conv.weight' is missing"  # it was read
+    assert (plain_ones if protocol == 2 else f"a pickle of protocol {protocol} (torch's reader takes 2") in honest
+    assert not marker.exists()
 
 
 def test_refusal_is_one_printable_sentence(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def _networks(content: Any, path: str | Path) -> tuple[dict[str, nn.Module], dic
 def _content(path: str | Path) -> Any:
     try:
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = file.read(32)
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
     return restricted.read_torch(path) if restricted.is_torch(start) else restricted.read_pickle(path)

@@ -2,18 +2,21 @@
 
 A pickle is a program. Of the functions it may call, this reader knows a short list, each replaced by an inert one of
 our own that rebuilds numbers, tensors, arrays and plain containers. Any other name is refused, and its call with it.
+What these calls make is counted: a file cannot fill more memory than a few times its own size.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
-import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,20 +25,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.adapters.refusal import ZIP_MAGIC, Refused, offender, printable, require_small_memo
 from wplus.errors import UserError
 
-ZIP_MAGIC = b"PK\x03\x04"
 TORCH_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number at the head of torch files before version 1.6
 DTYPE_CODES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+FRAME = re.compile(rb"\x95.{8}", re.DOTALL)  # what pickle's protocols from 4 on begin with
+MAX_GROWTH = 4  # bytes that are made from a file, in multiples of its size; an honest one needs 2
+SMALL = 2**20  # bytes, which a file of any size may need
+ENTRY = 100  # bytes of an entry in a set or dict
 
 
 def is_torch(start: bytes) -> bool:
-    """Whether a file that begins with these bytes (16 or more) is one that `torch.save` wrote."""
-    return start.startswith(ZIP_MAGIC) or start[2:].startswith(TORCH_MAGIC)
+    """Whether a file that begins with these bytes (32 or more) is one that `torch.save` wrote."""
+    content = start[2:]
+    frame = FRAME.match(content)
+    return start.startswith(ZIP_MAGIC) or content[frame.end() if frame else 0 :].startswith(TORCH_MAGIC)
 
 
-class Refused(Exception):
-    """Something that a restricted file must not hold; the message names it."""
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+class _Budget:
+    """Bytes that may still be made from a file."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.left = size, MAX_GROWTH * size + SMALL
+
+
+_budget: ContextVar[_Budget] = ContextVar("budget")
+
+
+@contextmanager
+def _budget_for(size: int) -> Iterator[None]:
+    """Inside, all that is made counts for one file of `size` bytes."""
+    token = _budget.set(_Budget(size))
+    try:
+        yield
+    finally:
+        _budget.reset(token)
+
+
+def _spend(num_bytes: int) -> None:
+    budget = _budget.get()
+    budget.left -= num_bytes
+    if budget.left < 0:
+        raise Refused(f"more than {MAX_GROWTH} times what a file of {budget.size} bytes can say")
 
 
 # --- inert stand-ins ------------------------------------------------------------------------------------------------
@@ -96,6 +131,10 @@ class _OrderedDict(dict[Any, Any]):
 
     __slots__ = ()
 
+    def __init__(self, items: Any = ()) -> None:
+        _spend(ENTRY * len(items))
+        super().__init__(items)
+
     def __setstate__(self, state: object) -> None:
         pass
 
@@ -133,13 +172,25 @@ def _scalar(dtype: _Dtype, raw: bytes) -> int | float | bool:
 def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C") -> _Leaf:
     if not isinstance(raw, (bytes, bytearray)):
         raise Refused("a numpy array of objects")
+    _spend(len(raw))
     return _Leaf(np.frombuffer(raw, dtype.numpy()).reshape(shape, order="F" if order == "F" else "C").copy())
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding != "latin1":
         raise Refused(f"the codec {printable(encoding)}")
+    _spend(len(text))
     return text.encode("latin1")
+
+
+def _set(items: Any = ()) -> set[Any]:
+    _spend(ENTRY * len(items))
+    return set(items)
+
+
+def _size(items: Any = ()) -> tuple[Any, ...]:
+    _spend(ENTRY * len(items))
+    return tuple(items)
 
 
 def _persistent(meta: Any) -> Persistent:
@@ -152,6 +203,7 @@ def _storage(payload: bytes) -> _Leaf:
     """A storage is a torch file within the pickle; torch's own weights-only reader takes it apart."""
     if not is_torch(payload):
         raise Refused(f"a storage of its own making ({_offence(payload)})")
+    _spend(len(payload))
     storage = _torch_load(io.BytesIO(payload))
     if not isinstance(storage, torch.storage.TypedStorage):
         raise Refused(f"a storage that holds a {type(storage).__name__}")
@@ -171,6 +223,7 @@ def _offence(payload: bytes) -> str:
 def _tensor(storage: _Leaf, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: object) -> _Leaf:
     if math.prod(size) > storage.value.numel():  # as_strided checks the bounds, but would repeat elements without end
         raise Refused(f"a tensor of {math.prod(size)} elements in a storage of {storage.value.numel()}")
+    _spend(math.prod(size) * storage.value.element_size())
     return _Leaf(torch.as_strided(storage.value, size, stride, offset).clone(memory_format=torch.contiguous_format))
 
 
@@ -182,9 +235,9 @@ def _known_globals() -> dict[tuple[str, str], Any]:
     known: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): _OrderedDict,
         ("dnnlib.util", "EasyDict"): _OrderedDict,
-        ("builtins", "set"): set,
-        ("__builtin__", "set"): set,
-        ("torch", "Size"): tuple,
+        ("builtins", "set"): _Inert(_set),
+        ("__builtin__", "set"): _Inert(_set),
+        ("torch", "Size"): _Inert(_size),
         ("numpy", "dtype"): _Dtype,
         ("numpy", "ndarray"): _Inert(_array),
         ("_codecs", "encode"): _Inert(_encode),
@@ -221,16 +274,8 @@ class _Reader(pickle.Unpickler):
 
 
 def _load_pickle(file: BinaryIO | io.BytesIO) -> Any:
-    _require_small_memo(file)
+    require_small_memo(file)
     return _Reader(file, encoding="latin1").load()
-
-
-def _require_small_memo(file: BinaryIO | io.BytesIO) -> None:
-    """Python's unpickler fills memory up to the largest number that a value is remembered by."""
-    for num, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > num:
-            raise Refused(f"a memo of {argument} entries after {num} instructions")
-    file.seek(0)
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -292,7 +337,7 @@ def _torch_load(file: BinaryIO | io.BytesIO) -> Any:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            raise Refused(_offender(str(error))) from error
+            raise Refused(offender(str(error), file, known=[name for _, name in _TORCH_EXTRAS])) from error
 
 
 def _require_stored_records(file: BinaryIO | io.BytesIO) -> None:
@@ -329,18 +374,12 @@ def _require_ordinary_tensors(content: Any) -> None:
             waiting.extend(value)
 
 
-def _offender(message: str) -> str:
-    """The name in torch's refusal, which is many lines long."""
-    found = re.search(r"GLOBAL (\S+)", message)
-    return printable(found.group(1)) if found else "something that torch's weights-only reader refuses"
-
-
 # --- the border -----------------------------------------------------------------------------------------------------
 
 
 def _read(path: str | Path, read: Callable[[BinaryIO], Any]) -> Any:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") as file, _budget_for(os.fstat(file.fileno()).st_size):
             return read(file)
     except Refused as refused:
         raise UserError(
@@ -352,11 +391,6 @@ def _read(path: str | Path, read: Callable[[BinaryIO], Any]) -> Any:
     except Exception as error:  # a damaged file can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': the file is truncated, damaged or no checkpoint ({reason}).") from error
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """At most `limit` characters without control characters: a file must not write to the terminal either."""
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])
 
 
 def as_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
