@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from scipy import stats
 
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
@@ -169,6 +170,32 @@ def test_order_and_batch_size_change_nothing(bench: Bench, extractor: Any) -> No
     for name, measurement in found.items():
         assert others[name].value == pytest.approx(measurement.value, rel=1e-6)
         assert (others[name].interval or (0,)) == pytest.approx(measurement.interval or (0,), rel=1e-6)
+
+
+def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: Bench, extractor: Any) -> None:
+    """Every other image in the order of their digests; with the jackknife over five groups of each."""
+    order = np.lexsort(bench.real.digests.T[::-1])
+    halves = [extractor(bench.real.images[torch.from_numpy(order)])[start::2] for start in range(2)]
+
+    def distance(*left_out: int | None) -> float:
+        kept = [torch.arange(20) % 5 != group if group is not None else slice(None) for group in left_out]
+        return slow_distance(*(statistics_of(half[rows]) for half, rows in zip(halves, kept, strict=True)))
+
+    found = measured(bench, extractor)["fd_random_conv_real_halves"]
+    assert found.value == pytest.approx(distance(None, None), rel=1e-6)
+    assert found.value > 0
+    without = [distance(group, None) for group in range(5)], [distance(None, group) for group in range(5)]
+    reach = stats.t.ppf(0.975, 8) * np.sqrt(sum(4 * np.var(values) for values in without))
+    assert found.interval == pytest.approx((max(found.value - reach, 0), found.value + reach), rel=1e-5)
+    assert "5 groups of each half" in found.protocol["interval"]
+    assert (found.protocol["num_real"], found.protocol["num_other_real"]) == (20, 20)
+
+
+def test_few_real_images_have_a_floor_without_an_interval(bench: Bench, extractor: Any) -> None:
+    for options in ({"num_real": 19}, {"num_groups": 0}):
+        floor = measured(replace(bench), extractor, **options)["fd_random_conv_real_halves"]
+        assert floor.value > 0
+        assert floor.interval is None
 
 
 def test_mirror_doubles_the_real_images(bench: Bench, extractor: Any) -> None:

@@ -156,9 +156,11 @@ def test_torch_fidelity_loses_small_distances_to_a_large_mean():
 
 def test_a_proportions_interval_by_the_book():
     """Wilson's for 50 and for 100 of 100; the latter's lower end is n / (n + z^2)."""
-    assert proportion_interval(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
     assert proportion_interval(1.0, 100) == pytest.approx((100 / 103.8415, 1.0), abs=1e-5)
-    assert proportion_interval(0.0, 10)[0] == 0
+    assert proportion_interval(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)
+    for num in range(1, 300):  # exact, not up to rounding
+        assert proportion_interval(0.0, num)[0] == 0
+        assert proportion_interval(1.0, num)[1] == 1
 
 
 def test_a_counts_interval_is_the_bootstraps():

@@ -98,3 +98,13 @@ def test_jackknife_of_a_mean_is_the_textbook_interval() -> None:
     without = [float(np.delete(x, index).mean()) for index in range(12)]
     expected = stats.t.interval(0.95, 11, loc=x.mean(), scale=stats.sem(x))
     assert jackknife_interval(float(x.mean()), without) == pytest.approx(expected)
+
+
+def test_jackknife_of_two_samples_is_students_for_the_difference_of_their_means() -> None:
+    from scipy import stats
+
+    x, y = np.random.default_rng(0).normal(size=(2, 12)) * [[1], [3]]
+    without = [[float(np.delete(x, i).mean() - y.mean()) for i in range(12)],
+               [float(x.mean() - np.delete(y, i).mean()) for i in range(12)]]  # fmt: skip
+    found = jackknife_interval(float(x.mean() - y.mean()), *without)
+    assert found == pytest.approx(tuple(stats.ttest_ind(x, y).confidence_interval(0.95)))

@@ -15,11 +15,12 @@ from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
 from wplus.evaluation.names import frechet_name
 from wplus.evaluation.passes import Collected, Pass, Sampling
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval
+from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval, union
 from wplus.measurement import Measurement
 
 MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
 AT_INFINITY = "The same distance extrapolated to infinitely many generated images, so that their number has no say."
+GROUPS_OF_A_HALF = 5  # of real images, for the floor's interval: their sums are kept, each as large as the covariance
 FLOOR_MEANING = "The same distance between two halves of the real images: what the data scores against itself."
 
 
@@ -93,6 +94,23 @@ class FrechetEstimates:
         return value, (low, high)
 
 
+def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, float] | None]:
+    """Distance between what is in the even groups and what is in the odd ones, and its 95 % interval.
+
+    The interval is the jackknife's of two samples; two groups give none.
+    """
+    halves = [list(groups.groups)[start::2] for start in range(2)]
+    one, other = map(union, halves)
+    of_one, of_other = FrechetReference(one), FrechetReference(other)
+    value = of_one.distance(other)
+    if groups.num_groups == 2:
+        return value, None
+    without_one = [of_other.distance(one - group) for group in halves[0]]
+    without_other = [of_one.distance(other - group) for group in halves[1]]
+    low, high = jackknife_interval(value, without_one, without_other)
+    return value, (max(low, 0.0), high)
+
+
 class FrechetDistance:
     """Metric: the Fréchet distance of the real images from `num_generated` images, and a yardstick for it.
 
@@ -103,7 +121,8 @@ class FrechetDistance:
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
         floor: "halves" also yields `<name>_real_halves`, the distance between two halves of the real images: what the
             same data scores against itself at half the number. "none" does not.
-        num_groups: of generated images, for the interval (jackknife; the real images taken as given); 0: no interval.
+        num_groups: of generated images, for the interval (jackknife; the real images taken as given); 0: no interval,
+            of the floor neither, which otherwise has that of five groups of each half.
         extrapolate: also yields `<name>_infinity`, see `FrechetEstimates.at_infinity`; it corrects for the number of
             generated images, not for that of the real ones.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
@@ -148,10 +167,16 @@ class FrechetDistance:
             value, interval = found.at_infinity
             yield Measurement(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
         if self.floor == "halves":
-            halves = list(of_real.groups)
-            protocol = self.extractor.protocol | real.protocol
-            protocol |= {"num_real": halves[0].num, "num_other_real": halves[1].num}
-            yield Measurement(f"{name}_real_halves", frechet_distance(*halves), protocol, meaning=FLOOR_MEANING)
+            yield self._floor(f"{name}_real_halves", real, of_real)
+
+    def _floor(self, name: str, real: Pass, groups: GroupedStatistics) -> Measurement:
+        num_images = real.num // real.copies
+        nums = {"num_real": (num_images + 1) // 2 * real.copies, "num_other_real": num_images // 2 * real.copies}
+        method = f"95 %, jackknife over {groups.num_groups // 2} groups of each half"
+        protocol = self.extractor.protocol | real.protocol | nums
+        protocol |= {"interval": method} if groups.num_groups > 2 else {}
+        value, interval = halves_distance(groups)
+        return Measurement(name, value, protocol, interval, meaning=FLOOR_MEANING)
 
     def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
         real = bench.real_images(**self.real)
@@ -163,9 +188,14 @@ class FrechetDistance:
 
     def _requests(self, real: Pass, generated: Pass) -> tuple[Collected, Collected]:
         return (
-            real.collect(self.extractor, GroupedStatistics(2, block=real.copies)),
+            real.collect(self.extractor, GroupedStatistics(self._num_real_groups(real), block=real.copies)),
             generated.collect(self.extractor, GroupedStatistics(max(self.num_groups, 1))),
         )
+
+    def _num_real_groups(self, real: Pass) -> int:
+        """Two halves; in groups where there is an interval to make of them."""
+        has_interval = self.floor == "halves" and self.num_groups and real.num >= 4 * GROUPS_OF_A_HALF * real.copies
+        return 2 * GROUPS_OF_A_HALF if has_interval else 2
 
 
 def _check(*, num_generated: int, num_groups: int, floor: str, extrapolate: bool) -> None:

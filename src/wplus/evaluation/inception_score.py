@@ -85,7 +85,8 @@ class InceptionScore:
         method = {"interval": f"95 %, Student's t over {self.num_splits} parts of the generated images"}
         reach = _t_factor(self.num_splits) * float(scores.std())
         yield Measurement(name, value, protocol | method, (value - reach, value + reach), meaning=MEANING)
-        yield Measurement(f"{name}_std", float(scores.std(correction=0)), protocol, meaning=STD_MEANING)
+        none = {"interval": "none: a spread over parts, which the score's own interval is made of"}
+        yield Measurement(f"{name}_std", float(scores.std(correction=0)), protocol | none, meaning=STD_MEANING)
 
     def _pass(self, bench: Bench) -> Pass:
         return bench.generated(self.num_generated, self.sampling)

@@ -219,7 +219,7 @@ class KernelDistance:
     Args:
         extractor: see `wplus.evaluation.extractors`; its name is part of the result's, see `wplus.evaluation.names`.
         num_generated: generated images.
-        num_real: of the real images; None takes all.
+        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
         num_subsets, subset_size: the definition has 100 subsets of 1000 images, or of all where there are fewer.
         num_groups: of generated images, for the interval; 0: no interval.
@@ -231,7 +231,7 @@ class KernelDistance:
         *,
         extractor: Any,
         num_generated: int = 50_000,
-        num_real: int | None = None,
+        num_real: int | str | None = None,
         mirror: str = "none",
         num_subsets: int = NUM_SUBSETS,
         subset_size: int = SUBSET_SIZE,
@@ -261,7 +261,8 @@ class KernelDistance:
         name = self._name(real, generated)
         yield Measurement(name, found.mean, protocol | method, found.interval, meaning=MEANING)
         if size < max(real.num, generated.num):
-            yield Measurement(f"{name}_std", found.std, protocol, meaning=STD_MEANING)
+            none = {"interval": "none: a spread over subsets, which share images"}
+            yield Measurement(f"{name}_std", found.std, protocol | none, meaning=STD_MEANING)
 
     def _request(self, bench: Bench) -> KernelRequest:
         real, generated = self._passes(bench)

@@ -164,7 +164,9 @@ def proportion_interval(proportion: float, num: int) -> tuple[float, float]:
     z = 1.959963984540054
     centre = (proportion + z**2 / (2 * num)) / (1 + z**2 / num)
     reach = z / (1 + z**2 / num) * np.sqrt(proportion * (1 - proportion) / num + z**2 / (4 * num**2))
-    return max(0.0, float(centre - reach)), min(1.0, float(centre + reach))
+    # Of none and of all one end is exact; what rounding leaves there is nothing.
+    low, high = (0.0 if proportion == 0 else centre - reach), (1.0 if proportion == 1 else centre + reach)
+    return float(low), float(high)
 
 
 def mean_count_interval(counts: np.ndarray, *, seed: int, num_resamples: int = 1000) -> tuple[float, float]:
@@ -189,7 +191,7 @@ class Manifold:
         extractor: see `wplus.evaluation.extractors`; its name is part of the results', see `wplus.evaluation.names`.
         k: the neighbour that a ball reaches to; None: that of the definition.
         num_generated: values depend on the numbers of images; compare at equal ones only.
-        num_real: of the real images; None takes all.
+        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
@@ -203,7 +205,7 @@ class Manifold:
         extractor: Any,
         k: int | None = None,
         num_generated: int = 50_000,
-        num_real: int | None = None,
+        num_real: int | str | None = None,
         mirror: str = "none",
         truncation_psi: float = 1.0,
         truncation_cutoff: int | None = None,

@@ -174,15 +174,16 @@ def _summed(value: Any) -> Any:
 # Intervals
 
 
-def jackknife_interval(value: float, without_group: list[float]) -> tuple[float, float]:
+def jackknife_interval(value: float, *without_group: list[float]) -> tuple[float, float]:
     """95 % interval of `value` from the values with one of G groups left out (delete-a-group jackknife).
 
     Standard error sqrt((G-1)/G sum (v_g - mean)^2), Student's t with G-1 degrees of freedom (Efron & Tibshirani 1993,
-    chapter 11).
+    chapter 11). A value of several independent samples has a list for each: squared errors and degrees of freedom add
+    up (Arvesen 1969, "Jackknifing U-statistics").
     """
     from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats is 40 MB of other things
 
-    values, num = np.asarray(without_group), len(without_group)
-    error = np.sqrt((num - 1) / num * ((values - values.mean()) ** 2).sum())
-    reach = float(stdtrit(num - 1, 0.975) * error)
+    squared = sum((len(values) - 1) * np.var(values) for values in without_group)
+    degrees = sum(len(values) - 1 for values in without_group)
+    reach = float(stdtrit(degrees, 0.975) * np.sqrt(squared))
     return value - reach, value + reach
