@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,46 @@ def random_trunks(monkeypatch, trunk_cache) -> dict[str, Path]:
     for net, path in trunk_cache.items():
         monkeypatch.setitem(perceptual.TRUNK_FILES, net, path.name)
     return trunk_cache
+
+
+@pytest.fixture(scope="session")
+def golden_weights() -> Callable[[str], dict[str, torch.Tensor]]:
+    """The only network of a golden case, by the case's name."""
+    folder = Path(__file__).resolve().parents[1] / "golden"
+    spec = importlib.util.spec_from_file_location("fill", folder / "fill.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def fill(case: str) -> dict[str, torch.Tensor]:
+        (tensors,) = module.fill(folder / f"{case}.json").values()
+        return {name: torch.from_numpy(array) for name, array in tensors.items()}
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def stlpips_folder(tmp_path_factory) -> Iterator[Path]:
+    """A package for weights that can be found and not be imported; its files go when the tests end."""
+    folder = tmp_path_factory.mktemp("packages") / "stlpips_pytorch"
+    (folder / "weights" / "vST0.0").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise ImportError('it must not run')")
+    yield folder
+    for path in folder.rglob("*.pth"):
+        path.unlink()
+
+
+@pytest.fixture
+def stlpips_package(monkeypatch, stlpips_folder, golden_weights) -> Callable[[str], Path]:
+    """The package is installed: called with a net it has the golden case's weights, and says where."""
+    monkeypatch.syspath_prepend(str(stlpips_folder.parent))
+
+    def path_of(net: str) -> Path:
+        path = stlpips_folder / "weights" / "vST0.0" / f"{net}_shift_tolerant.pth"
+        if not path.is_file():
+            torch.save(golden_weights(f"stlpips_{net}"), path)
+        return path
+
+    return path_of
 
 
 @pytest.fixture(scope="session")

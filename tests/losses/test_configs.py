@@ -14,6 +14,7 @@ from wplus.models.stylegan2 import Discriminator, Generator
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml")}
 LPIPS = ("lpips_alex", "lpips_squeeze", "lpips_vgg")
+STLPIPS = ("stlpips_alex", "stlpips_vgg")
 TERMS = {"discriminator": "features", "ms_ssim": "ms_ssim", "shape": "shape", "ssim": "ssim", "style": "style"}
 
 
@@ -25,7 +26,7 @@ def terms(name: str, **keys: object) -> dict[str, ImageDistance]:
 
 def test_the_group_is_known():
     names = {"identity_arcface", "identity_moco", "identity_effnet_lite0"}
-    assert set(FILES) == names | set(LPIPS) | set(TERMS)
+    assert set(FILES) == names | set(LPIPS) | set(STLPIPS) | set(TERMS)
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "ssim", "shape", "style", "identity_effnet_lite0"])

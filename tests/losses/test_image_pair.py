@@ -18,6 +18,7 @@ from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance
 from wplus.losses.pixel import L1, L2
 from wplus.losses.shape import Shape
 from wplus.losses.ssim import MSSSIM, SSIM
+from wplus.losses.stlpips import STLPIPSDistance
 from wplus.losses.style import Style
 from wplus.models.stylegan2 import Discriminator
 
@@ -35,6 +36,7 @@ LIGHT = {
     "ms_ssim": MSSSIM,
     "effnet_lite0": EffNetLite0Distance,
     "lpips_squeeze": lambda: LPIPSDistance("squeeze"),
+    "stlpips_alex": lambda: STLPIPSDistance("alex"),
     "discriminator_features": lambda: DiscriminatorFeatures(small_discriminator()),
     "discriminator_features (l1)": lambda: DiscriminatorFeatures(small_discriminator(), compare="l1"),
     "identity_effnet_lite0": EffNetLite0Identity,
@@ -45,7 +47,8 @@ MASKED = [name for name in LIGHT if not name.startswith("identity")]
 
 
 @pytest.fixture
-def distance(request, random_trunks) -> ImageDistance:
+def distance(request, random_trunks, stlpips_package) -> ImageDistance:
+    stlpips_package("alex")
     return LIGHT[request.param]()
 
 
@@ -70,7 +73,7 @@ def test_the_sweep_knows_every_class():
         if cls.__module__.startswith("wplus.") and not cls.__subclasses__():
             found.add(cls)
     swept = {L1, L2, SSIM, MSSSIM, EffNetLite0Distance, LPIPSDistance, DiscriminatorFeatures, EffNetLite0Identity}
-    swept |= {Shape, Style}
+    swept |= {Shape, Style, STLPIPSDistance}
     assert found - swept == {ArcFaceIdentity, MoCoIdentity}  # tested below: they are slow
 
 

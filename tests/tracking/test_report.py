@@ -253,6 +253,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
         ("fd_effnet_lite0", "Fréchet"),
         ("fd_effnet_lite0_real_halves", "halves"),
         ("inversion/effnet_lite0", "not LPIPS"),
+        ("inversion/stlpips_alex", "not LPIPS"),
         ("ppl_wend_effnet_lite0", "Perceptual path length"),
         ("interpolation/path_length", "neighbouring frames"),
     ],

@@ -34,6 +34,7 @@ _EXPLANATIONS = (
     (r"psnr", "Peak signal-to-noise ratio in decibels, a logarithmic pixel error; higher is better."),
     (r"(^|_)(l2|mse)($|_)", "Mean squared difference of the pixels, values in [-1, 1]; lower is better."),
     (r"(^|_)(l1|mae)($|_)", "Mean absolute difference of the pixels, values in [-1, 1]; lower is better."),
+    (r"stlpips", "Shift-tolerant relative of LPIPS, of another scale, by the net named; not LPIPS; lower is better."),
     (r"lpips", "LPIPS: learned perceptual distance between the image and its reconstruction; lower is better."),
     (r"prior_distance", "How far a code lies from what the mapping network makes: about 1 for its own samples."),
     (r"latent_error", "Distance of a code from the true one, in deviations of the prior; 0 is the true code."),
