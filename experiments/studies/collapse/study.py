@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 from wplus.files import atomic_write
 from wplus.inversion.plots import COLOURS
+from wplus.steps import run_step
 from wplus.tracking.local import read_records, read_result
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,7 +52,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=256, help="that the monitor looks at (default: %(default)s)")
     options = parser.parse_args()
     for name in RUNS:
-        run(command(options.output, name, num_images=options.num_images))
+        run_step(command(options.output, name, num_images=options.num_images), ROOT)
     for name in RUNS:
         print(told(options.output / name))
     print(f"Numbers: {draw(options.output)}")
@@ -79,14 +77,6 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
         "group=study-collapse",
         f"run_dir={output}/{name}",
     ]
-
-
-def run(command: list[str]) -> None:
-    """Run one command of this project; a failure ends the study with its exit status."""
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
 
 
 def told(folder: Path) -> str:

@@ -11,11 +11,11 @@ them, for several machines or cores; the last of them, without `--models`, write
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from wplus.steps import run_step
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of a training (default: torch's choice)")
     options = parser.parse_args()
     for command in commands(options.output, options.models, options.kimg, options.num_images, options.threads):
-        run(command)
+        run_step(command, ROOT)
     if set(options.models) == set(MODELS):
         from experiments.studies.generators.speed import training_speed
         from experiments.studies.generators.tables import write_tables
@@ -72,14 +72,6 @@ def overrides(name: str, kimg: float) -> list[str]:
     """Of train.py's configuration: the model's preset for so many images."""
     preset, extra = MODELS[name]
     return [f"experiment={preset}", f"schedule.kimg={kimg:g}", *(item.format(kimg=f"{kimg:g}") for item in extra)]
-
-
-def run(command: list[str]) -> None:
-    """Run one command of this project; a failure ends the study with its exit status."""
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
 
 
 if __name__ == "__main__":

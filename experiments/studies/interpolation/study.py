@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from wplus.steps import run_step
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--ends", choices=ENDS, default="fast", help="inverter of the end points (default: fast)")
     parser.add_argument("--num-pairs", type=int, help="draw so few pairs instead of the fixed list, for a look")
     options = parser.parse_args()
-    run(command(options.output, ends=options.ends, num_pairs=options.num_pairs))
+    run_step(command(options.output, ends=options.ends, num_pairs=options.num_pairs), ROOT)
     folder = options.output / options.ends / "interpolation"
     print(worst_steps(folder / "rows.csv"))
     print(f"Tables and pictures: {folder}")
@@ -86,14 +85,6 @@ def command(output: Path, *, ends: str, num_pairs: int | None) -> list[str]:
         "group=study-interpolation",
         f"run_dir={output}/{ends}",
     ]
-
-
-def run(command: list[str]) -> None:
-    """Run one command of this project; a failure ends the study with its exit status."""
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
 
 
 if __name__ == "__main__":

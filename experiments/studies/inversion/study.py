@@ -11,11 +11,11 @@ it was; so does this one.
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from wplus.steps import run_step
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -46,13 +46,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="of optimize (default: %(default)s)")
     options = parser.parse_args()
     for command in commands(options.output, options.methods, options.num_images, options.steps):
-        run(command)
+        run_step(command, ROOT)
     from experiments.studies.inversion.edits import edit_all, measure_edits
     from experiments.studies.inversion.tables import write_tables
 
     edit_all(options.output, options.methods, num=options.num_edited)
     for method in options.methods:
-        run(again(options.output, method, options.steps))
+        run_step(again(options.output, method, options.steps), ROOT)
     measure_edits(options.output, options.methods, num=options.num_edited)
     write_tables(options.output, options.methods)
     print(f"Tables and pictures: {options.output}")
@@ -85,14 +85,6 @@ def again(output: Path, method: str, steps: int) -> list[str]:
     shared = ["tracking=local", "group=study-inversion"]
     folders = [f"input={output}/edited/{folder_name(method)}", f"run_dir={output}/again/{folder_name(method)}"]
     return [*invert(method, steps), *shared, *folders]
-
-
-def run(command: list[str]) -> None:
-    """Run one command of this project; a failure ends the study with its exit status."""
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
 
 
 if __name__ == "__main__":

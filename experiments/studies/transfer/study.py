@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from wplus.steps import run_step
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -43,13 +42,13 @@ def main() -> None:
     parser.add_argument("--kimg", type=float, default=KIMG, help="training images, in thousands (default: %(default)s)")
     options = parser.parse_args()
     for name in options.arms:
-        run(train(name, options.output, options.kimg))
+        run_step(train(name, options.output, options.kimg), ROOT)
     measured = {
         "as it was": SOURCE,
         **{name: options.output / name / "model.safetensors" for name in options.arms},
     }
     for name, model in measured.items():
-        run(measure(model, folder(options.output, name)))
+        run_step(measure(model, folder(options.output, name)), ROOT)
     table = write_table(options.output, list(measured))
     print(f"\n{table.read_text()}\nTable: {table}")
 
@@ -86,14 +85,6 @@ def write_table(output: Path, names: Sequence[str]) -> Path:
     path = output / "table.md"
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-def run(command: list[str]) -> None:
-    """Run one command of this project; a failure ends the study with its exit status."""
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
 
 
 if __name__ == "__main__":
