@@ -96,6 +96,7 @@ def test_unknown_trunk():
 def test_other_files_are_refused(monkeypatch, tmp_path, content, message):
     path = tmp_path / "stlpips_pytorch" / "weights" / "vST0.0" / "alex_shift_tolerant.pth"
     path.parent.mkdir(parents=True)
+    (tmp_path / "stlpips_pytorch" / "__init__.py").touch()  # else an installed package comes first
     torch.save(content, path)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match=message):
