@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,12 @@ def _sentence(error: CompactHydraException) -> str:
     if isinstance(known, DictConfig):
         parts.append(f"known are {', '.join(sorted(map(str, known)))}")
     return "; ".join(filter(None, parts)) + "."
+
+
+def composed(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a command would get with these overrides, for studies and benchmarks that build what it builds."""
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return plain(hydra.compose(config_name, list(overrides)))
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
-from hydra import compose, initialize_config_dir
 
 from experiments.benchmarks.timing import best, in_turns
-from wplus.config import CONFIG_FOLDER, build, plain
+from wplus.config import build, composed
 from wplus.data import ImageSet, cat_images
 from wplus.training import GanGame, Place
 
@@ -31,8 +30,7 @@ def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> d
 
 def make_game(overrides: Sequence[str], place: Place) -> tuple[GanGame, ImageSet]:
     """What train.py would train, at the end of its growth, and the images."""
-    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        config = plain(compose("train", [*overrides, "tracking=local", "hydra.run.dir=."]))
+    config = composed("train", overrides)
     data = cat_images(resolution=config["data"]["resolution"], num_images=256)
     training = build(
         config["training"],

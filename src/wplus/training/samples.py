@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.images import image_grid, save_png, watchable_scale
-from wplus.tracking.tracker import Level
 from wplus.training.game import Game
 from wplus.training.gan import GanGame
 from wplus.training.randomness import step_seed
@@ -38,7 +37,7 @@ class Sentence:
     """Something that is to be said of a moment, to whoever sits before the screen and to the record."""
 
     text: str
-    level: Level = "info"
+    level: Literal["info", "warning"] = "info"
 
 
 @dataclass(frozen=True)
