@@ -117,7 +117,8 @@ def _sentence(error: CompactHydraException) -> str:
     parts = [line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines()]
     named = re.search(r"Could not load '(\w+)/", str(error))  # Hydra lists the options where one of a group is chosen
     if named is not None:
-        options = sorted(path.stem for path in (CONFIG_FOLDER / named[1]).glob("*.yaml"))
+        folders = (CONFIG_FOLDER / named[1], CONFIG_FOLDER / "train" / named[1])  # both are on the search path
+        options = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
         parts.append(f"available options in '{named[1]}' are {', '.join(options)}")
     known = getattr(error.__cause__, "parent_node", None)
     if isinstance(known, DictConfig):

@@ -123,12 +123,7 @@ def gan_training(
     """
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
-    for name, choice in idle.items():
-        if choice is not None:
-            raise UserError(
-                f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
-                "training=e4e encoder=small generator=model.safetensors."
-            )
+    _refuse_idle(idle)
     parts = model()
     chosen_loss = loss() if loss is not None else parts["loss"]
     source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
@@ -145,12 +140,8 @@ def gan_training(
     check_augment(augmentation, settings.discriminator_loss)
     hurried = augmentation.start_from_trained() if source is not None else {}
     images = data(split="train")
-    looking = {"seed": seed, "num_samples": num_samples}
-    view = (
-        SampleView(images, **looking)
-        if watch is None
-        else watch(data=images, held_out=partial(data, split="held_out"), **looking)
-    )
+    looking = {"data": images, "seed": seed, "num_samples": num_samples}
+    view = SampleView(**looking) if watch is None else watch(held_out=partial(data, split="held_out"), **looking)
     game, numbers = make_game(
         images,
         settings,
@@ -162,6 +153,15 @@ def gan_training(
     )
     report = start_from(game, source) if source is not None else None
     return Training(game=game, data=images, view=view, numbers=numbers | hurried, transfer=report)
+
+
+def _refuse_idle(idle: Mapping[str, Any]) -> None:
+    for name, choice in idle.items():
+        if choice is not None:
+            raise UserError(
+                f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
+                "training=e4e encoder=small generator=model.safetensors."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
