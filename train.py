@@ -4,9 +4,14 @@ generator=model.safetensors`. The same command again continues. See configs/trai
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wplus.config import build, entry_point, record_fields, refuse_sweep_of_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wplus.training import Place, Schedule, Training
 
 # Groups; which of them a training needs it says.
 CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
@@ -15,16 +20,31 @@ CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
 @entry_point("train")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the thousands of images seen."""
-    from wplus.data import Batches
     from wplus.files import ensure_folder
     from wplus.tracking import Tracker
-    from wplus.training import Exporter, Place, Schedule, Transfer, explain, fit
-    from wplus.watching import Watch
+    from wplus.training import Place, Schedule, explain
 
     refuse_sweep_of_processes(cfg["trainer"])
     place = Place.prepare(cfg["device"], **cfg["trainer"])
     schedule = Schedule(**cfg["schedule"])
-    training = build(
+    training = chosen_training(cfg, place)
+    data, folder = training.data, ensure_folder(cfg["run_dir"])
+    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.numbers)}")
+    with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
+        record_start(cfg, training, place, folder=folder, tracker=tracker)
+        status = run(cfg, training, schedule, place, folder=folder, tracker=tracker)
+        kimg = training.game.images_seen / 1000
+        tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}}})
+    print(f"{status} at {kimg:g} kimg: {folder}")
+    return kimg
+
+
+def chosen_training(cfg: dict[str, Any], place: Place) -> Training:
+    """What configs/training decides, made ready: game, data, view and numbers."""
+    from wplus.training import Transfer
+    from wplus.watching import Watch
+
+    return build(
         cfg["training"],
         **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
         watch=partial(Watch, build(cfg["watch"])) if cfg.get("watch") else None,
@@ -35,41 +55,32 @@ def main(cfg: dict[str, Any]) -> float:
         seed=cfg["seed"],
         num_samples=cfg["num_samples"],
     )
+
+
+def record_start(cfg: dict[str, Any], training: Training, place: Place, *, folder: Path, tracker: Any) -> None:
+    """The data, the networks that it starts from, and every number that was derived with the reason for it."""
+    data = training.data
+    tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
+    if cfg["generator"]:
+        tracker.use_artifact(cfg["generator"], name="generator", kind="model")
+    if training.transfer is not None and place.rank == 0:
+        training.transfer.record(folder, tracker)
+    derived = training.numbers.items()
+    tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in derived})
+
+
+def run(
+    cfg: dict[str, Any], training: Training, schedule: Schedule, place: Place, *, folder: Path, tracker: Any
+) -> str:
+    """Train up to the end of the schedule, from where the folder's checkpoints are; "finished" or "interrupted"."""
+    from wplus.data import Batches
+    from wplus.training import Exporter, fit
+
     game, data = training.game, training.data
-    batches = Batches(
-        data,
-        game.batch_size,
-        seed=cfg["seed"],
-        mirror=cfg["mirror"],
-        start_nimg=lambda: game.images_seen,
-        world_size=place.world_size,
-        rank=place.rank,
-    )
-    folder = ensure_folder(cfg["run_dir"])
-    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.numbers)}")
-    with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
-        tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
-        if cfg["generator"]:
-            tracker.use_artifact(cfg["generator"], name="generator", kind="model")
-        if training.transfer is not None and place.rank == 0:
-            training.transfer.record(folder, tracker)
-        derived = training.numbers.items()
-        tracker.summary(
-            {f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in derived}
-        )
-        export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
-        status = fit(
-            game,
-            batches,
-            schedule=schedule,
-            place=place,
-            output_dir=folder,
-            tracker=tracker,
-            export=export,
-        )
-        tracker.summary({"kimg": {"value": game.images_seen / 1000, "protocol": {"status": status}}})
-    print(f"{status} at {game.images_seen / 1000:g} kimg: {folder}")
-    return game.images_seen / 1000
+    sharing = {"world_size": place.world_size, "rank": place.rank, "start_nimg": lambda: game.images_seen}
+    batches = Batches(data, game.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], **sharing)
+    export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
+    return fit(game, batches, schedule=schedule, place=place, output_dir=folder, tracker=tracker, export=export)
 
 
 def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:
@@ -83,7 +94,7 @@ def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -
     return build(node, split=split, **({} if resolution is None else {"resolution": resolution}))
 
 
-def open_tracker(cfg: dict[str, Any], folder: Any) -> Any:
+def open_tracker(cfg: dict[str, Any], folder: Path) -> Any:
     """The record of this run; only the first of several processes keeps one."""
     return build(cfg["tracking"], output_dir=folder, job_type="train", **record_fields(cfg))
 

@@ -2,10 +2,12 @@
 
 from wplus.training.encoder import EncoderGame
 from wplus.training.gan import GanGame
+from wplus.training.place import Place
 from wplus.training.recipe import Recipe, explain
 from wplus.training.run import Schedule, fit
 from wplus.training.samples import Exporter
-from wplus.training.setup import Place, Settings, Training, make_game
+from wplus.training.settings import Settings
+from wplus.training.setup import Training, make_game
 from wplus.training.transfer import Transfer
 
 __all__ = [

@@ -18,8 +18,8 @@ from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 from wplus.training.distributed import UnwrappedDDPStrategy
 from wplus.training.game import Game
 from wplus.training.identity import check_same_run
+from wplus.training.place import Place
 from wplus.training.recipe import check_number
-from wplus.training.setup import Place
 
 
 @dataclass(frozen=True, kw_only=True)

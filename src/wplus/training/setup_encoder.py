@@ -17,9 +17,10 @@ from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.training.encoder import EncoderGame
 from wplus.training.encoder_recipe import CODE_TERMS, EncoderRecipe, encoder_recipe
 from wplus.training.inversions import InversionView
+from wplus.training.place import Place
 from wplus.training.randomness import step_seed
 from wplus.training.recipe import Derived
-from wplus.training.setup import Builder, Place, Training, set_precision
+from wplus.training.setup import Builder, Training, set_precision
 from wplus.training.transfer import Transfer
 
 INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
