@@ -16,10 +16,15 @@ def test_two_processes_stay_the_same(tmp_path):
     script = str(Path(__file__).with_name("two_ranks.py"))
     command = [[sys.executable, script, str(rank), str(tmp_path / "meeting")] for rank in range(2)]
     both = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in command]
-    for process in both:
-        output, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-        assert output.strip().endswith("same")
+    try:
+        for process in both:
+            output, errors = process.communicate(timeout=200)
+            assert process.returncode == 0, errors
+            assert output.strip().endswith("same")
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
 
 
 def test_the_command_on_two_processes(tmp_path):

@@ -163,6 +163,21 @@ def test_batch_statistics_move_once_a_step(tiny_encoder, make_images):
     torch.testing.assert_close(game.encoder.norm.running_mean, 0.1 * real.mean(dim=(0, 2, 3)))
 
 
+@pytest.mark.parametrize("lost", [float("nan"), float("inf")])
+def test_a_lost_batch_leaves_the_statistics_as_they_were(tiny_encoder, make_images, lost):
+    game, (real, labels) = tiny_encoder(), batch(make_images)
+    optimizers = game.configure_optimizers()
+    game.play(real, labels, optimizers)
+    before = game.encoder.norm.running_mean.clone(), game.encoder.norm.running_var.clone()
+    game.play(torch.full_like(real, lost), labels, optimizers)
+    assert game.skipped[0] > 0
+    for network in (game.encoder, game.average):
+        assert torch.equal(network.norm.running_mean, before[0])
+        assert torch.equal(network.norm.running_var, before[1])
+    game.play(real, labels, optimizers)
+    assert (game.encoder.norm.running_mean != before[0]).all()
+
+
 def test_the_average_follows(tiny_encoder, play_on):
     game = tiny_encoder(recipe={"ema_kimg": 0.01, "ema_rampup": 1.0})
     optimizers = play_on(game, 3), game.configure_optimizers()

@@ -60,6 +60,17 @@ def interrupted_game() -> GanGame:
     return game
 
 
+class NormalisedEncoder(SmallEncoder):
+    """Its images are normalised by batch, as those within ResNets are."""
+
+    def __init__(self, **kwargs: int) -> None:
+        super().__init__(**kwargs)
+        self.image_norm = torch.nn.BatchNorm2d(3)
+
+    def _offsets(self, x: torch.Tensor, stage: int) -> torch.Tensor:
+        return super()._offsets(self.image_norm(x), stage)
+
+
 def encoder_game() -> EncoderGame:
     """An encoder, a discriminator of codes with pools that are full after two steps."""
     generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
@@ -70,7 +81,7 @@ def encoder_game() -> EncoderGame:
         {"lr": 0.01, "r1_interval": 2, "pool_size": 12},
     )
     return EncoderGame(
-        SmallEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
+        NormalisedEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
         generator,
         terms={"l2": L2()},
         recipe=recipe,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wplus.losses.adversarial import nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import Network
+from wplus.training.batch_norm import running_statistics, shared_statistics
 from wplus.training.ema import ema_decay, update_ema
 from wplus.training.encoder_recipe import EncoderRecipe
 from wplus.training.game import Game
@@ -90,14 +91,15 @@ class EncoderGame(Game):
         optimizers[0].zero_grad(set_to_none=True)
         target = self._target(real)
         ws, shown = self._start(real)
-        for number in range(self.recipe.refinements):
-            ws = self._encode(self.encoder, real, ws, shown, stage)
-            if number == 0 and self.adversary is not None:
-                self._teach_adversary(ws.detach(), labels, stage, optimizers[1])
-            self.seed_phase(f"encoder/{number}")
-            shown = self.generator.synthesis(ws, noise_mode=self.recipe.noise)
-            self._loss(ws, shown, target, stage).backward()
-            ws, shown = ws.detach(), shown.detach()
+        with shared_statistics(running_statistics([self.encoder])):
+            for number in range(self.recipe.refinements):
+                ws = self._encode(self.encoder, real, ws, shown, stage)
+                if number == 0 and self.adversary is not None:
+                    self._teach_adversary(ws.detach(), labels, stage, optimizers[1])
+                self.seed_phase(f"encoder/{number}")
+                shown = self.generator.synthesis(ws, noise_mode=self.recipe.noise)
+                self._loss(ws, shown, target, stage).backward()
+                ws, shown = ws.detach(), shown.detach()
         self.guarded_step("encoder", optimizers[0])
         self._update_average()
 

@@ -16,6 +16,7 @@ from wplus.losses.regularisers import path_lengths
 from wplus.models.network import Network
 from wplus.training.adam import adam_numbers, adams, set_numbers
 from wplus.training.augment import Drawn, NoAugment, Untouched
+from wplus.training.batch_norm import running_statistics, shared_statistics
 from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
@@ -125,12 +126,11 @@ class GanGame(Game):
         """Run the phases that are due, then move the average."""
         self._set_numbers(optimizers)
         real = self._grow(real, optimizers)
-        statistics = [buffer.clone() for buffer in self._batch_statistics()]
         step = self.images_seen // self.batch_size
-        for phase in self.phases():
-            if step % phase.interval == 0:
-                self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        self._share_batch_statistics(statistics)
+        with shared_statistics(running_statistics([self.generator, self.discriminator], held=self.frozen)):
+            for phase in self.phases():
+                if step % phase.interval == 0:
+                    self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         self._update_average()
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
@@ -180,22 +180,6 @@ class GanGame(Game):
             self.recipe.batch_size, self.images_seen, half_life_kimg=self.now.ema_kimg, rampup=self.recipe.ema_rampup
         )
         update_ema(self.ema, self.generator, decay)
-
-    @torch.no_grad()
-    def _share_batch_statistics(self, before: list[Tensor]) -> None:
-        """Batches are normalised within each process; what is kept for later is the mean over them, where it is finite.
-
-        Elsewhere it is what was `before` the step: running statistics would never recover from one that is lost.
-        """
-        for buffer, last in zip(self._batch_statistics(), before, strict=True):
-            mean = mean_over_ranks(buffer)
-            buffer.copy_(torch.where(mean.isfinite(), mean, last))
-
-    def _batch_statistics(self) -> list[Tensor]:
-        normalised = [network for network in (self.generator, self.discriminator) if network.batch_norm]
-        held = {id(buffer) for layer in self.frozen for buffer in layer.buffers()}
-        buffers = [buffer for network in normalised for buffer in network.buffers() if buffer.is_floating_point()]
-        return [buffer for buffer in buffers if id(buffer) not in held]
 
     # --- the phases -------------------------------------------------------------------------------------------------
 
