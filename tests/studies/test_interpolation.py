@@ -30,9 +30,3 @@ def test_every_command_composes(ends, num_pairs, tmp_path):
 def test_the_encoder_finds_codes_of_w_plus_alone():
     assert all(name.startswith("w+_") for name in study.methods("encoder"))
     assert {name.partition("_")[0] for name in study.methods("fast")} == {"z", "w", "w+"}
-
-
-def test_the_least_even_pair_is_told(tmp_path):
-    rows = tmp_path / "rows.csv"
-    rows.write_text("pair,stratum,method,step_cv\n0,near,w_lerp,0.9\n0,near,w_lerp_even,0.01\n1,far,w_lerp_even,0.08\n")
-    assert study.worst_steps(rows).splitlines()[1:] == ["  w_lerp_even: 0.080 (pair 1)"]

@@ -11,7 +11,6 @@ that works by itself and continues where it was; so does this one.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 from wplus.steps import run_step
@@ -41,21 +40,7 @@ def main() -> None:
     parser.add_argument("--num-pairs", type=int, help="draw so few pairs instead of the fixed list, for a look")
     options = parser.parse_args()
     run_step(command(options.output, ends=options.ends, num_pairs=options.num_pairs), ROOT)
-    folder = options.output / options.ends / "interpolation"
-    print(worst_steps(folder / "rows.csv"))
-    print(f"Tables and pictures: {folder}")
-
-
-def worst_steps(rows: Path) -> str:
-    """Of each re-timed method the pair whose steps are least even: a mean would hide it."""
-    worst: dict[str, tuple[float, str]] = {}
-    with rows.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["method"].endswith("_even"):
-                found = float(row["step_cv"]), row["pair"]
-                worst[row["method"]] = max(found, worst.get(row["method"], found))
-    lines = [f"  {method}: {step_cv:.3f} (pair {pair})" for method, (step_cv, pair) in worst.items()]
-    return "\n".join(["Largest step_cv of any pair:", *lines])
+    print(f"Tables and pictures: {options.output / options.ends / 'interpolation'}")
 
 
 def methods(ends: str) -> list[str]:
