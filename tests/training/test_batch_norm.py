@@ -12,6 +12,7 @@ from wplus.data import Batches
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.dcgan import Discriminator, Generator
 from wplus.training import GanGame, Recipe
+from wplus.training.logits import both_logits
 from wplus.training.penalties import Pairs
 
 
@@ -35,7 +36,7 @@ def test_real_and_generated_images_are_normalised_apart(game):
     pairs = Pairs(
         torch.randn(4, 3, 8, 8), torch.zeros(4, 0), torch.randn(4, 3, 8, 8) + 3, torch.zeros(4, 0), torch.ones(4)
     )
-    real, _ = game._both_logits(pairs)
+    real, _ = both_logits(game.discriminator, pairs)
     assert torch.equal(real, game.discriminator(pairs.real))
 
 

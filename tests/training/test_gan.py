@@ -14,6 +14,8 @@ from wplus.data import Batches
 from wplus.images import to_float
 from wplus.losses import adversarial
 from wplus.training.ema import ema_decay
+from wplus.training.inputs import mixed_styles
+from wplus.training.logits import joined_logits
 from wplus.training.randomness import step_seed
 
 GOLDEN = Path(__file__).with_name("golden_curve.txt")
@@ -112,6 +114,30 @@ def test_clock_average_and_w_avg_move_once_a_step(make_tiny, play):
     assert game.generator.mapping.w_avg.abs().sum() > 0
 
 
+def assert_moved(game, before: nn.Module, decay: float) -> None:
+    for mean, old, new in zip(game.ema.parameters(), before.parameters(), game.generator.parameters(), strict=True):
+        torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
+
+
+def test_the_average_ramps_up_by_the_images_before_the_step(make_tiny, play):
+    """As StyleGAN2-ADA counts: none at the first step, after which the average is the network itself."""
+    game = make_tiny(ema_kimg=1.0, ema_rampup=0.5)
+    optimizers = game.configure_optimizers()
+    for decay in (0.0, 0.5 ** (4 / 2), 0.5 ** (4 / 4)):  # half-lives of 0, 2 and 4 images
+        before = copy.deepcopy(game.ema)
+        play(game, 1, optimizers)
+        assert_moved(game, before, decay)
+
+
+def test_the_half_life_of_the_average_follows_the_clock(make_tiny, play):
+    game = make_tiny(ema_kimg=0.0, ema_kimg_end=0.02, decay_kimg=0.016)
+    optimizers = game.configure_optimizers()
+    play(game, 2, optimizers)
+    before = copy.deepcopy(game.ema)
+    play(game, 1, optimizers)
+    assert_moved(game, before, 0.5 ** (4 / 10))  # half of the way is over
+
+
 def test_the_clock_comes_with_the_state(make_tiny, play):
     game, other = play(make_tiny(), 2), make_tiny()
     other.load_state_dict(game.state_dict())
@@ -140,7 +166,7 @@ def test_style_mixing(make_tiny, probability):
     for seed in range(12):
         torch.manual_seed(seed)
         draw = game._draw(3)
-        ws, _ = game._styles(draw)
+        ws, _ = mixed_styles(game.generator, draw)
         first, second = game.generator.mapping(draw.z), game.generator.mapping(draw.z_mix)
         seen.add(draw.mix_from)
         cut = game.generator.num_ws if draw.mix_from is None else draw.mix_from
@@ -194,7 +220,7 @@ def test_the_joined_pass_equals_two_passes(make_tiny):
         game = make_tiny(mbstd_group_size=group, c_dim=3)
         real, fake = torch.randn(2, 8, 3, 8, 8)
         labels, fake_labels = torch.eye(3)[torch.randint(3, (2, 8))]
-        joined = game._joined_logits(real, labels, fake, fake_labels)
+        joined = joined_logits(game.discriminator, real, labels, fake, fake_labels)
         separate = game.discriminator(real, labels), game.discriminator(fake, fake_labels)
         for a, b in zip(joined, separate, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -1,12 +1,10 @@
-"""What is drawn depends on the clock alone, and micro-batches see what the full batch would."""
+"""What is drawn depends on the clock alone."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from wplus.models.layers import minibatch_stddev
-from wplus.training.randomness import Draw, micro_batches, step_seed
+from wplus.training.randomness import step_seed
 
 
 def test_seeds_are_stable_and_far_apart():
@@ -16,40 +14,3 @@ def test_seeds_are_stable_and_far_apart():
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert step_seed(1, 23) != step_seed(12, 3)
     torch.manual_seed(seeds[0])
-
-
-CASES = [(8, 1, 4), (8, 2, 4), (8, 2, 2), (8, 4, 2), (12, 3, 4), (6, 2, 3), (4, 4, 1), (4, 1, 8)]
-
-
-@pytest.mark.parametrize(("batch", "num_micro", "group"), CASES)
-def test_micro_batches_share_out_every_image_once(batch, num_micro, group):
-    parts = micro_batches(batch, num_micro, group)
-    assert len(parts) == num_micro
-    assert {len(part) for part in parts} == {batch // num_micro}
-    assert sorted(torch.cat(parts).tolist()) == list(range(batch))
-
-
-@pytest.mark.parametrize(("batch", "num_micro", "group"), CASES)
-def test_micro_batches_keep_stddev_groups(batch, num_micro, group):
-    """Every image gets the standard deviation that it has in the full batch."""
-    x = torch.randn(batch, 2, 3, 3)
-    whole = minibatch_stddev(x, group)
-    for part in micro_batches(batch, num_micro, group):
-        torch.testing.assert_close(minibatch_stddev(x[part], group), whole[part])
-
-
-def test_take():
-    draw = Draw(
-        z=torch.randn(5, 3),
-        c=torch.randn(5, 2),
-        noise=(torch.randn(5, 1, 4, 4), torch.randn(5, 1, 8, 8)),
-        mix_from=2,
-        z_mix=torch.randn(5, 3),
-    )
-    index = torch.tensor([3, 0])
-    part = draw.take(index)
-    for name in ("z", "c", "z_mix"):
-        assert torch.equal(getattr(part, name), getattr(draw, name)[index])
-    assert all(torch.equal(a, b[index]) for a, b in zip(part.noise, draw.noise, strict=True))
-    assert part.mix_from == 2
-    assert part.pl_noise is None

@@ -23,8 +23,9 @@ from wplus.training.ema import ema_decay, update_ema
 from wplus.training.freeze import frozen_layers, hold
 from wplus.training.game import Game
 from wplus.training.growth import growth_of
+from wplus.training.inputs import Draw, draw_inputs, micro_batches, mixed_styles
+from wplus.training.logits import both_logits, group_size, logit_statistics
 from wplus.training.penalties import Pairs, active_penalties
-from wplus.training.randomness import Draw, micro_batches
 from wplus.training.recipe import Recipe
 
 GeneratorLoss = Callable[..., Tensor]
@@ -189,11 +190,14 @@ class GanGame(Game):
         ws_sum = torch.zeros((), device=real.device)
         for part in self._parts(len(real)):
             sample = draw.take(part)
-            ws, w_sum = self._styles(sample)
+            ws, w_sum = mixed_styles(self.generator, sample)
             ws_sum = ws_sum + w_sum
             images = self.generator.synthesis(ws, noise=sample.noise)
             logits = self.discriminator(view.take(part)(images), sample.c)
-            compared = [self._logits_only(real_view.take(part)(real[part]), labels[part])] if self.compares else []
+            compared = []
+            if self.compares:
+                with torch.no_grad():
+                    compared = [self.discriminator(real_view.take(part)(real[part]), labels[part])]
             loss = self.generator_loss(logits, *compared).sum() / len(real)
             self.means.add("train/generator/loss", loss.detach() * self.num_micro)
             yield loss
@@ -209,7 +213,7 @@ class GanGame(Game):
         recipe = self.recipe
         count = max(len(real) // recipe.pl_batch_shrink, 1)
         draw = self._draw(count, path_length=True)
-        parts = list(torch.arange(count).chunk(min(self.num_micro, count)))
+        parts = list(torch.arange(count, device=self.device).chunk(min(self.num_micro, count)))
         lengths_of = [self._lengths(draw.take(part)) for part in parts[:1]] if len(parts) == 1 else None
         known = [lengths_of[0].detach()] if lengths_of else [self._lengths(draw.take(part)).detach() for part in parts]
         batch_mean = mean_over_ranks(torch.cat(known).mean())
@@ -224,7 +228,7 @@ class GanGame(Game):
 
     def _discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         for pairs in self._pairs(real, labels):
-            real_logits, fake_logits = self._both_logits(pairs)
+            real_logits, fake_logits = both_logits(self.discriminator, pairs)
             loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
             self._observe(loss.detach() * self.num_micro, real_logits.detach(), fake_logits.detach())
             self.augment.observe(real_logits.detach())
@@ -248,12 +252,7 @@ class GanGame(Game):
     # --- their parts ------------------------------------------------------------------------------------------------
 
     def _parts(self, batch_size: int) -> list[Tensor]:
-        return micro_batches(batch_size, self.num_micro, self._group_size)
-
-    @property
-    def _group_size(self) -> int:
-        """Images that the discriminator looks at together (minibatch standard deviation)."""
-        return self.discriminator.arguments.get("mbstd_group_size", 1)
+        return micro_batches(batch_size, self.num_micro, group_size(self.discriminator), self.device)
 
     def _pairs(self, real: Tensor, labels: Tensor, *, generated: bool = True) -> Iterator[Pairs]:
         """Real images beside generated ones, in micro-batches; without `generated` the real ones stand for both."""
@@ -267,7 +266,7 @@ class GanGame(Game):
                 sample = draw.take(part)
                 fake_labels = sample.c
                 with torch.no_grad():
-                    fake = self.generator.synthesis(self._styles(sample)[0], noise=sample.noise)
+                    fake = self.generator.synthesis(mixed_styles(self.generator, sample)[0], noise=sample.noise)
             views = real_view.take(part), fake_view.take(part)
             yield Pairs(real[part], labels[part], fake, fake_labels, share[part], *views)
 
@@ -277,68 +276,24 @@ class GanGame(Game):
         return first, self.augment.draw(images) if num == 2 else first
 
     def _draw(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> Draw:
-        """Latents, labels, noise and the mixing point for `num` images from the freshly seeded generator.
-
-        Labels are drawn from the data, or are `labels` where real and generated images must be of the same class.
-        """
-        generator, device = self.generator, self.device
-        mix_from = None
-        if float(torch.rand(())) < self.recipe.style_mixing_prob:  # a host-side draw: no wait for the device
-            mix_from = int(torch.randint(1, getattr(generator, "num_active_ws", generator.num_ws), ()))
-        index = torch.randint(len(self.labels), (num,), device=device)
-        shape = (num, generator.img_channels, generator.resolution, generator.resolution)
-        return Draw(
-            z=torch.randn(num, generator.z_dim, device=device),
-            c=labels if self.same_labels and labels is not None else self.labels[index],
-            noise=tuple(generator.synthesis.random_noise(num)),
-            mix_from=mix_from,
-            z_mix=torch.randn(num, generator.z_dim, device=device),
-            pl_noise=torch.randn(shape, device=device) if path_length else None,
+        """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
+        return draw_inputs(
+            self.generator,
+            num,
+            labels=labels if self.same_labels and labels is not None else None,
+            all_labels=self.labels,
+            style_mixing_prob=self.recipe.style_mixing_prob,
+            path_length=path_length,
         )
 
-    def _styles(self, sample: Draw) -> tuple[Tensor, Tensor]:
-        """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
-        ws = self.generator.mapping(sample.z, sample.c)
-        total = ws.detach()[:, 0].sum(dim=0)
-        if sample.mix_from is not None:
-            other = self.generator.mapping(sample.z_mix, sample.c)
-            ws = torch.cat([ws[:, : sample.mix_from], other[:, sample.mix_from :]], dim=1)
-        return ws, total
-
     def _lengths(self, sample: Draw) -> Tensor:
-        ws, _ = self._styles(sample)
+        ws, _ = mixed_styles(self.generator, sample)
         return path_lengths(self.generator.synthesis(ws, noise=sample.noise), ws, sample.pl_noise)
-
-    @torch.no_grad()
-    def _logits_only(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self.discriminator(images, labels)
-
-    def _both_logits(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Logits of real and generated images. With batch norm in two passes, as published: each has its statistics."""
-        real, fake = pairs.real_view(pairs.real), pairs.fake_view(pairs.fake)
-        if self.discriminator.batch_norm:
-            return self.discriminator(real, pairs.labels), self.discriminator(fake, pairs.fake_labels)
-        return self._joined_logits(real, pairs.labels, fake, pairs.fake_labels)
-
-    def _joined_logits(self, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor) -> tuple[Tensor, Tensor]:
-        """One pass over real and generated images, interleaved so that no stddev group mixes the two."""
-        num = len(real)
-        group = min(self._group_size, num)
-
-        def join(a: Tensor, b: Tensor) -> Tensor:
-            columns = [x.reshape(group, num // group, *x.shape[1:]) for x in (a, b)]
-            return torch.cat(columns, dim=1).flatten(0, 1)
-
-        logits = self.discriminator(join(real, fake), join(labels, fake_labels))
-        real_logits, fake_logits = logits.view(group, 2 * num // group, -1).chunk(2, dim=1)
-        return real_logits.reshape(num, -1), fake_logits.reshape(num, -1)
 
     def _observe(self, loss: Tensor, real: Tensor, fake: Tensor) -> None:
         self.means.add("train/discriminator/loss", loss)
-        for name, logits in (("real", real), ("fake", fake)):
-            self.means.add(f"train/logits/{name}", logits.mean())
-            self.means.add(f"train/logits/{name}_std", logits.std(correction=0))
-            self.means.add(f"train/logits/{name}_sign", logits.sign().mean())
+        for name, value in logit_statistics(real, fake).items():
+            self.means.add(f"train/logits/{name}", value)
 
     # --- optimizers -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,86 @@
+"""What goes into the generator in a phase: latents, labels, noise, style mixing, drawn for the whole batch at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from wplus.models.network import Network
+
+
+@dataclass(frozen=True)
+class Draw:
+    """All random inputs of a phase for one batch, drawn at once so that micro-batches use what the full batch would.
+
+    z, z_mix (N, z_dim); c (N, c_dim); noise one (N, 1, H, W) per layer; pl_noise (N, C, H, W) or None; layers from
+    `mix_from` on take the styles of z_mix (None: no mixing in this batch).
+    """
+
+    z: Tensor
+    c: Tensor
+    noise: tuple[Tensor, ...]
+    mix_from: int | None = None
+    z_mix: Tensor | None = None
+    pl_noise: Tensor | None = None
+
+    def take(self, index: Tensor) -> Draw:
+        """The part of the draw that belongs to the images `index`."""
+
+        def part(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value[index]
+            return tuple(item[index] for item in value) if isinstance(value, tuple) else value
+
+        return replace(self, **{f.name: part(getattr(self, f.name)) for f in fields(self)})
+
+
+def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torch.device | str = "cpu") -> list[Tensor]:
+    """Split the images 0..batch_size-1 into `num_micro` index lists that keep the minibatch-stddev groups whole.
+
+    Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the
+    same grouping rule, makes the accumulated gradient equal to that of the full batch.
+    """
+    group = min(group_size, batch_size)
+    columns = torch.arange(batch_size, device=device).view(group, batch_size // group)
+    return [part.reshape(-1) for part in columns.chunk(num_micro, dim=1)]
+
+
+def draw_inputs(
+    generator: Network,
+    num: int,
+    *,
+    all_labels: Tensor,
+    labels: Tensor | None = None,
+    style_mixing_prob: float = 0.0,
+    path_length: bool = False,
+) -> Draw:
+    """Inputs for `num` images from torch's generator as it is seeded, on the device of `all_labels`.
+
+    Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Whether styles are mixed is one decision
+    for the batch; the layer is drawn among those in use. With `path_length` the projection of the image is drawn, too.
+    """
+    device, mix_from = all_labels.device, None
+    if float(torch.rand(())) < style_mixing_prob:  # a host-side draw: no wait for the device
+        mix_from = int(torch.randint(1, getattr(generator, "num_active_ws", generator.num_ws), ()))
+    index = torch.randint(len(all_labels), (num,), device=device)
+    shape = (num, generator.img_channels, generator.resolution, generator.resolution)
+    return Draw(
+        z=torch.randn(num, generator.z_dim, device=device),
+        c=all_labels[index] if labels is None else labels,
+        noise=tuple(generator.synthesis.random_noise(num)),
+        mix_from=mix_from,
+        z_mix=torch.randn(num, generator.z_dim, device=device),
+        pl_noise=torch.randn(shape, device=device) if path_length else None,
+    )
+
+
+def mixed_styles(generator: Network, sample: Draw) -> tuple[Tensor, Tensor]:
+    """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
+    ws = generator.mapping(sample.z, sample.c)
+    total = ws.detach()[:, 0].sum(dim=0)
+    if sample.mix_from is not None:
+        other = generator.mapping(sample.z_mix, sample.c)
+        ws = torch.cat([ws[:, : sample.mix_from], other[:, sample.mix_from :]], dim=1)
+    return ws, total
