@@ -5,6 +5,7 @@ See configs/interpolate.yaml.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from wplus.config import build, entry_point, record_fields
@@ -15,14 +16,9 @@ OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps",
 @entry_point("interpolate")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the unevenness of the steps (coefficient of variation) of the first path, for sweeps."""
-    from functools import partial
-    from pathlib import Path
-
     import wplus
-    from wplus.commands import invert_files, weight_deltas
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
-    from wplus.inputs import read_inputs
     from wplus.interpolation.run import interpolate, table
 
     paths = build(cfg.get("path", {}))
@@ -30,14 +26,7 @@ def main(cfg: dict[str, Any]) -> float:
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
-    invert = partial(
-        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
-        output_dir=folder / "inversion", space="w" if cfg["space"] == "auto" else cfg["space"],
-        **{key: cfg[key] for key in ("fit", "seed", "label")},
-    )  # fmt: skip
-    latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
-    tuned = Path(cfg["deltas"] or folder / "inversion" / "deltas")
-    deltas = weight_deltas(latents, names, tuned, fingerprint=models.fingerprint)
+    latents, names, deltas = codes(cfg, models, perceptual, folder)
     judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
     chosen = {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
     chosen |= {key: cfg[key] for key in OPTIONS}
@@ -47,6 +36,23 @@ def main(cfg: dict[str, Any]) -> float:
     print(table(films))
     print(f"Film, strip, plot: {folder}")
     return next(iter(films.values())).values["step_cv"]
+
+
+def codes(cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path) -> tuple[Any, Any, Any]:
+    """Latents of the key images, which are inverted; their names; and the generator's changes that belong to them."""
+    from functools import partial
+
+    from wplus.commands import invert_files, weight_deltas
+    from wplus.inputs import read_inputs
+
+    invert = partial(
+        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
+        output_dir=folder / "inversion", space="w" if cfg["space"] == "auto" else cfg["space"],
+        **{key: cfg[key] for key in ("fit", "seed", "label")},
+    )  # fmt: skip
+    latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)
+    tuned = Path(cfg["deltas"] or folder / "inversion" / "deltas")
+    return latents, names, weight_deltas(latents, names, tuned, fingerprint=models.fingerprint)
 
 
 if __name__ == "__main__":

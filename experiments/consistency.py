@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from wplus.config import build, entry_point, record_fields
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
     from wplus.table import Table
@@ -19,50 +21,67 @@ if TYPE_CHECKING:
 @entry_point("consistency")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the latent editing consistency of the first direction, for sweeps."""
-    from functools import partial
-
-    import torch
-
     import wplus
-    from wplus.commands import codes_of
-    from wplus.data.chosen import chosen_images
     from wplus.devices import resolve_device
-    from wplus.editing.consistency import edit_errors, summarised
     from wplus.editing.directions import load_directions
-    from wplus.editing.editability import editability
-    from wplus.editing.run import report
     from wplus.files import ensure_folder
-    from wplus.images import to_float
     from wplus.inversion.settings import describe
-    from wplus.progress import track
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
-    folder = ensure_folder(cfg["run_dir"])
-    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
-    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    images = chosen_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
+    folder, images = ensure_folder(cfg["run_dir"]), held_out_images(cfg, models)
     perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
-    invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
-    pixels = images.batch(torch.arange(len(images)))[0]
-    batches = [to_float(some).to(device) for some in pixels.split(cfg["batch_size"])]
-    ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
-    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
-    edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
     protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
-    shared = {"batch_size": cfg["batch_size"], "protocol": protocol}
     with build(cfg["tracking"], output_dir=folder, job_type="consistency", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
-        errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=cfg["batch_size"])
-        found = report(summarised(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
-        found += report(editability(models, ws, directions=directions, perceptual=perceptual, **shared), tracker)
-    edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
-    image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
+        found = measure(cfg, models, images, directions, inverter, perceptual, protocol, folder=folder, tracker=tracker)
     print("\n".join(map(str, found)))
     print(f"Result: {folder / 'result.json'}")
     return found[0].value
+
+
+def held_out_images(cfg: dict[str, Any], models: Any) -> Any:
+    """The images to invert, of the generator's size."""
+    from functools import partial
+
+    from wplus.data.chosen import chosen_images
+
+    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
+    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
+    return chosen_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
+
+
+def measure(
+    cfg: dict[str, Any], models: Any, images: Any, directions: Any, inverter: Any, perceptual: Any,
+    protocol: dict[str, Any], *, folder: Path, tracker: Any,
+) -> list[Any]:  # fmt: skip
+    """Invert, edit, invert again; the measurements, recorded, and a table of every image in the folder."""
+    import torch
+
+    from wplus.commands import codes_of
+    from wplus.editing.consistency import edit_errors, summarised
+    from wplus.editing.editability import editability
+    from wplus.editing.run import report
+    from wplus.images import to_float
+    from wplus.progress import track
+
+    batch_size = cfg["batch_size"]
+    invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
+    pixels = images.batch(torch.arange(len(images)))[0]
+    device = next(models.generator.parameters()).device
+    batches = [to_float(some).to(device) for some in pixels.split(batch_size)]
+    ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
+    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
+    edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
+    errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
+    found = report(summarised(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
+    shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
+    found += report(editability(models, ws, directions=directions, **shared), tracker)
+    edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
+    image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
+    return found
 
 
 def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
