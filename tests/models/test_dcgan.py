@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from wplus.models.dcgan import Discriminator, Generator
@@ -22,12 +23,19 @@ def test_the_published_sizes():
 
 
 def test_the_start():
-    for network in (Generator(resolution=16, channel_base=512), Discriminator(resolution=16, channel_base=512)):
+    """Section 4: N(0, 0.02) for all weights; N(1, 0.02) for the gains, and no bias."""
+    for network in (Generator(resolution=16, channel_base=1024), Discriminator(resolution=16, channel_base=1024)):
+        kinds = set()
         for module in network.modules():
-            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                torch.testing.assert_close(module.weight.std().item(), 0.02, rtol=0.1, atol=0)
-            if isinstance(module, nn.BatchNorm2d):
-                torch.testing.assert_close(module.weight.mean().item(), 1.0, rtol=0.02, atol=0)
+            mean = 1.0 if isinstance(module, nn.BatchNorm2d) else 0.0
+            if not hasattr(module, "weight"):
+                continue
+            kinds.add(type(module))
+            torch.testing.assert_close(module.weight.mean().item(), mean, rtol=0, atol=0.01)
+            torch.testing.assert_close(module.weight.std().item(), 0.02, rtol=0.25, atol=0)
+            assert module.bias is None or not module.bias.any()
+        assert nn.Linear in kinds
+        assert nn.BatchNorm2d in kinds
 
 
 def test_normalised_over_the_batch_in_training_only():
@@ -55,3 +63,38 @@ def test_labels_are_maps_beside_the_image():
 def test_images_are_between_minus_one_and_one():
     images = Generator(z_dim=4, **SMALL)(10 * torch.randn(4, 4))
     assert images.abs().max() <= 1
+
+
+def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """By the statistics of this batch."""
+    mean, variance = x.mean(dim=(0, 2, 3), keepdim=True), x.var(dim=(0, 2, 3), keepdim=True, correction=0)
+    return (x - mean) / (variance + 1e-5).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def larger(network: nn.Module) -> None:
+    """So that every layer has a part in the result, biases among them."""
+    for parameter in network.parameters():
+        parameter.data.normal_(0.0, 0.3)
+
+
+def test_the_generator_is_its_formula():
+    """Figure 1: batch norm and ReLU behind every layer but the last, a tanh there."""
+    generator, z = Generator(z_dim=4, **SMALL), torch.randn(5, 4)
+    larger(generator)
+    synthesis = generator.train().synthesis
+    x = normalised((z @ synthesis.project.weight.t()).view(5, 8, 4, 4), synthesis.norms[0]).clamp(min=0)
+    x = F.conv_transpose2d(x, synthesis.ups[0].weight, stride=2, padding=2, output_padding=1)
+    x = normalised(x, synthesis.norms[1]).clamp(min=0)
+    x = F.conv_transpose2d(x, synthesis.out.weight, synthesis.out.bias, stride=2, padding=2, output_padding=1)
+    torch.testing.assert_close(generator(z), x.tanh(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_discriminator_is_its_formula():
+    """Section 3: leaky ReLU of slope 0.2, batch norm everywhere but where the image is read; a logit."""
+    discriminator, images = Discriminator(**SMALL).train(), torch.randn(5, 3, 16, 16)
+    larger(discriminator)
+    x = F.conv2d(images, discriminator.read.weight, discriminator.read.bias, stride=2, padding=2)
+    x = F.conv2d(F.leaky_relu(x, 0.2), discriminator.downs[0].weight, stride=2, padding=2)
+    x = F.leaky_relu(normalised(x, discriminator.norms[0]), 0.2)
+    expected = x.flatten(1) @ discriminator.out.weight.t() + discriminator.out.bias
+    torch.testing.assert_close(discriminator(images), expected, rtol=1e-4, atol=1e-4)

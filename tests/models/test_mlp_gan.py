@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from wplus.models.mlp_gan import Discriminator, Generator, Maxout
 
@@ -37,3 +38,15 @@ def test_labels_are_inputs_of_both():
     assert torch.equal(generator.mapping(z, c)[:, 0], torch.cat([z, c], dim=1))
     assert torch.equal(generator.mapping(z, c, truncation_psi=0.5)[:, 0], torch.cat([z / 2, c], dim=1))
     assert not torch.equal(generator(z, c), generator(z, c.flip(1)))
+
+
+def test_the_authors_settings_for_mnist():
+    """1200 units twice; 240 maxout units of 5 pieces twice; a fifth of the pixels and half of the units are dropped."""
+    generator, discriminator = Generator(resolution=8), Discriminator(resolution=8)
+    assert [layer.weight.shape for layer in generator.synthesis.hidden] == [(1200, 100), (1200, 1200)]
+    kinds = [type(layer) for layer in discriminator.layers]
+    assert kinds == [nn.Dropout, Maxout, nn.Dropout, Maxout, nn.Dropout, nn.Linear]
+    assert [layer.p for layer in discriminator.layers if isinstance(layer, nn.Dropout)] == [0.2, 0.5, 0.5]
+    maxouts = [layer for layer in discriminator.layers if isinstance(layer, Maxout)]
+    assert [layer.linear.weight.shape for layer in maxouts] == [(1200, 3 * 64), (1200, 240)]
+    assert [layer.num_pieces for layer in maxouts] == [5, 5]

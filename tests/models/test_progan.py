@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from wplus.models import progan
 from wplus.models.growing import enlarge, set_lod, shrink
-from wplus.models.progan import Conv, Dense, Discriminator, FirstBlock, Generator, blur
+from wplus.models.layers import minibatch_stddev
+from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 
@@ -127,3 +128,36 @@ def test_the_logit_of_the_label_is_chosen():
     images = torch.randn(1, 3, 16, 16).expand(3, -1, -1, -1)
     logits = discriminator.epilogue(discriminator.features(images))[0]
     torch.testing.assert_close(discriminator(images, torch.eye(3))[:, 0], logits)
+
+
+def test_the_epilogue_is_its_formula():
+    """Of the two dense layers the hidden one has the gain sqrt(2), the last one 1."""
+    epilogue, x = Epilogue(5, 7, num_logits=3, mbstd_group_size=2), torch.randn(4, 5, 4, 4)
+    for parameter in epilogue.parameters():
+        parameter.data.normal_()
+    conv, dense, out = epilogue.conv, epilogue.dense, epilogue.out
+    y = F.conv2d(minibatch_stddev(x, 2), conv.weight * math.sqrt(2 / (6 * 9)), conv.bias, padding=1)
+    y = F.leaky_relu(y, 0.2).flatten(1)
+    y = F.leaky_relu(y @ dense.weight.t() * math.sqrt(2 / (5 * 16)) + dense.bias, 0.2)
+    expected = y @ out.weight.t() / math.sqrt(7) + out.bias
+    torch.testing.assert_close(epilogue(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_colours_are_linear_where_they_are_painted_and_activated_where_they_are_read():
+    torgb, fromrgb = Generator(z_dim=6, **SMALL).synthesis.torgb[2], Discriminator(**SMALL).fromrgb[2]
+    for layer in (torgb, fromrgb):
+        layer.bias.data.normal_()
+    features, images = torch.randn(2, 4, 16, 16), torch.randn(2, 3, 16, 16)
+    painted = F.conv2d(features, torgb.weight / math.sqrt(4), torgb.bias)
+    torch.testing.assert_close(torgb(features), painted, rtol=1e-4, atol=1e-5)
+    read = F.leaky_relu(F.conv2d(images, fromrgb.weight * math.sqrt(2 / 3), fromrgb.bias), 0.2)
+    torch.testing.assert_close(fromrgb(images), read, rtol=1e-4, atol=1e-5)
+
+
+def test_a_label_is_normalised_together_with_z():
+    generator, seen = Generator(z_dim=6, c_dim=3, **SMALL), []
+    generator.synthesis.blocks[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    z, c = torch.randn(3, 6), torch.eye(3)
+    generator(z, c)
+    both = torch.cat([z, c], dim=1)
+    torch.testing.assert_close(seen[0], both / both.square().mean(dim=1, keepdim=True).sqrt(), rtol=1e-4, atol=1e-5)

@@ -75,3 +75,48 @@ def test_images_are_the_same_in_bfloat16_up_to_rounding():
     assert generator(z).dtype == torch.float32
     assert not torch.equal(generator(z), exact)
     torch.testing.assert_close(generator(z), exact, rtol=0.1, atol=0.1)
+
+
+def test_the_networks_are_their_formulas():
+    """Basis times linear map, stages, filters and changes of width in turn; labels embedded, and projected on."""
+    generator, discriminator = Generator(z_dim=5, c_dim=3, **SMALL), Discriminator(c_dim=3, **SMALL)
+    for network in (generator, discriminator):
+        for name, parameter in network.named_parameters():
+            if name.endswith("conv3.weight"):
+                parameter.data.normal_(0.0, 0.1)
+    z, c, images = torch.randn(2, 5), torch.eye(3)[[2, 0]], torch.randn(2, 3, 16, 16)
+    conv2d, paint = torch.nn.functional.conv2d, generator.synthesis
+    w = torch.cat([z, c @ paint.embed.weight.t()], dim=1)
+    x = paint.stages[0](paint.basis * (w @ paint.linear.weight.t())[:, :, None, None])
+    x = paint.stages[1](upsample(x))
+    x = paint.stages[2](upsample(conv2d(x, paint.transitions[1].weight)))
+    torch.testing.assert_close(generator(z, c), conv2d(x, paint.torgb.weight), rtol=1e-4, atol=1e-4)
+    x = discriminator.stages[0](conv2d(images, discriminator.fromrgb.weight))
+    x = discriminator.stages[1](conv2d(downsample(x), discriminator.transitions[0].weight))
+    x = discriminator.stages[2](downsample(x))
+    x = (x * discriminator.basis).sum(dim=(2, 3)) @ discriminator.linear.weight.t()
+    expected = (x * (c @ discriminator.embed.weight.t())).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(discriminator(images, c), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_weights_that_all_others_are_seen_through_start_with_unit_gain():
+    """N(0, 1 / fan-in): of the discriminator's basis that is 16, and its embedding is a mean over the channels."""
+    sizes = {"resolution": 16, "channel_base": 2048, "channel_max": 128, "c_dim": 40}
+    generator, discriminator = Generator(z_dim=60, **sizes).synthesis, Discriminator(**sizes)
+    starts = [
+        (generator.basis, 1.0), (generator.linear.weight, 120**-0.5), (generator.embed.weight, 40**-0.5),
+        (generator.torgb.weight, 128**-0.5), (discriminator.fromrgb.weight, 3**-0.5), (discriminator.basis, 0.25),
+        (discriminator.linear.weight, 128**-0.5), (discriminator.embed.weight, (40 * 128) ** -0.5),
+    ]  # fmt: skip
+    for weight, deviation in starts:
+        assert weight.std().item() == pytest.approx(deviation, rel=0.15)
+
+
+def test_all_blocks_of_a_network_count_for_fixup():
+    """Six blocks in three stages."""
+    sizes = {"resolution": 16, "channel_base": 2048, "channel_max": 64}
+    for stages in (Generator(**sizes).synthesis.stages, Discriminator(**sizes).stages):
+        for stage in stages:
+            for block in stage.blocks:
+                found = block.conv1.weight.std().item() * math.sqrt(64)
+                assert found == pytest.approx(math.sqrt(2 / 1.04) * 6 ** (-1 / 4), rel=0.06)

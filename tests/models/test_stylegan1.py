@@ -47,7 +47,7 @@ def test_every_map_has_the_mean_and_deviation_of_its_style():
 def test_a_layer_is_its_formula():
     """Convolution, blur, noise by a weight per map, bias, leaky ReLU, normalisation, style: in this order."""
     layer = StyledLayer(5, 4, w_dim=6, resolution=16, up=2)
-    for parameter in (layer.noise_strength, layer.bias):
+    for parameter in (layer.noise_strength, layer.bias, layer.affine.bias):
         parameter.data.normal_()
     x, w, noise = torch.randn(3, 5, 8, 8), torch.randn(3, 6), torch.randn(3, 1, 16, 16)
     y = F.conv2d(F.interpolate(x, scale_factor=2), layer.conv.weight * math.sqrt(2 / 45), padding=1)
@@ -55,7 +55,8 @@ def test_a_layer_is_its_formula():
     y = F.conv2d(y, kernel.expand(4, 1, 3, 3), padding=1, groups=4)
     y = F.leaky_relu(y + noise * layer.noise_strength[:, None, None] + layer.bias[:, None, None], 0.2)
     y = F.instance_norm(y, eps=1e-8)
-    scale, shift = layer.affine(w)[:, :, None, None].chunk(2, dim=1)
+    styles = w @ layer.affine.weight.t() / math.sqrt(6) + layer.affine.bias
+    scale, shift = styles[:, :, None, None].chunk(2, dim=1)
     torch.testing.assert_close(layer(x, w, noise), y * (scale + 1) + shift, rtol=1e-3, atol=1e-4)
 
 
@@ -113,3 +114,22 @@ def test_the_discriminator_blurs():
     features = torch.randn(2, block.conv0.weight.shape[0], 8, 8)
     expected = block.conv1(progan.blur(block.conv0(features)), down=2)
     torch.testing.assert_close(block(features), expected)
+
+
+def test_every_layer_takes_its_own_style_and_its_own_noise():
+    synthesis, seen = make().synthesis, []
+    for layer in synthesis.layers:
+        layer.register_forward_pre_hook(lambda module, given: seen.append(given[1:]))
+    ws, noise = torch.randn(2, 6, 6), synthesis.random_noise(2)
+    synthesis(ws, noise=noise)
+    for index, (style, map_) in enumerate(seen):
+        assert torch.equal(style, ws[:, index])
+        assert map_ is noise[index]
+    assert len(seen) == 6
+
+
+def test_the_colours_have_no_gain():
+    torgb, features = make().synthesis.torgb[2], torch.randn(2, 4, 16, 16)
+    torgb.bias.data.normal_()
+    expected = F.conv2d(features, torgb.weight / math.sqrt(4), torgb.bias)
+    torch.testing.assert_close(torgb(features), expected, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import stylegan1, stylegan2
 from wplus.models.growing import at_lod
-from wplus.training import GanGame, Recipe
+from wplus.training import GanGame, Recipe, growth
 from wplus.training.growth import Growth, growth_of
 
 SIZE = {"resolution": 16, "channel_base": 64, "channel_max": 8}
@@ -58,6 +58,28 @@ def test_optimizers_start_anew_where_a_fade_begins_or_ends():
 def test_the_learning_rate_rises_with_the_resolution():
     large = Growth(resolution=1024, start_resolution=32, stable_kimg=1, fade_kimg=0)
     assert [large.lr_factor(kimg * 1000) for kimg in range(6)] == [1, 1, 1.5, 2, 3, 3]
+    fading = Growth(
+        resolution=256, start_resolution=64, stable_kimg=1, fade_kimg=2
+    )  # 128 px are in use from their fade on
+    assert [fading.lr_factor(kimg * 1000) for kimg in (0, 1, 2, 3, 4, 5, 6)] == [1, 1, 1.5, 1.5, 1.5, 2, 2]
+
+
+def test_the_optimizers_of_both_networks_get_it(make_images, monkeypatch):
+    monkeypatch.setattr(growth, "_LR_FACTORS", ((16, 3.0), (8, 2.0)))
+    game, rates = make(), []
+    optimizers = game.configure_optimizers()
+    monkeypatch.setattr(game, "run_phase", lambda *_: None)
+    batches = Batches(make_images(resolution=16), 4, start_nimg=lambda: game.images_seen)
+    for _ in range(9):  # lod 2, 2, 2, 1.5, 1, 1, 1, 0.5, 0
+        game.run_step(*batches.at(game.images_seen), optimizers)
+        rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
+    expected = [0.01 * factor for factor in (1, 1, 1, 2, 2, 2, 2, 3, 3)]
+    assert [rate for rate, _ in rates] == [rate for _, rate in rates] == pytest.approx(expected)
+
+
+def test_the_fade_follows_the_stable_time():
+    uneven = Growth(resolution=16, start_resolution=4, stable_kimg=3, fade_kimg=1)
+    assert [uneven.lod(nimg) for nimg in (0, 2999, 3500, 4000, 7000, 7750, 8000)] == [2, 2, 1.5, 1, 1, 0.25, 0]
 
 
 def test_real_images_networks_and_average_are_at_the_same_level(make_images, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -171,3 +172,13 @@ def test_the_optimizers_and_penalties_follow_the_clock(make_tiny, play):
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0015)
         assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.945))
     assert game.now.gamma == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("moving", "gamma"), [({"decay_kimg": 0.016, "gamma_end": 0.5}, 0.75), ({}, 1.0)])
+def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_images, play, moving, gamma):
+    game = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
+    game.penalties = [replace(game.penalties[0], function=lambda discriminator, pairs: torch.ones(4))]
+    play(game, 3)  # the third step begins at half of the way
+    images, labels = Batches(make_images(), 4).at(0)
+    (pairs,) = game._pairs(to_float(images), labels)
+    assert game._penalty(pairs, 4).item() == pytest.approx(gamma / 2)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from wplus.config import CONFIG_FOLDER
 from wplus.errors import UserError
 from wplus.training import Recipe
 from wplus.training.augment import Untouched
@@ -74,3 +76,11 @@ def test_a_transform_that_does_not_follow_p_alone():
     augment = ScheduledAugment(0.0, p_end=1.0, decay_kimg=0, transforms="bgc", multipliers={"hue": 0.5, "cutout": 1.0})
     assert augment.pipeline.multipliers["hue"] == 0.5
     assert augment.draw(IMAGES).cutout is not None
+
+
+def test_the_published_schedule():
+    """R3GAN's on FFHQ: to 0.3 over 20 million images, colours half as often, and cutout."""
+    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_FOLDER / "augment" / "scheduled.yaml"))
+    colours = dict.fromkeys(("brightness", "contrast", "lumaflip", "hue", "saturation"), 0.5)
+    assert (chosen["p"], chosen["p_end"], chosen["decay_kimg"], chosen["transforms"]) == (0.0, 0.3, 20_000, "bgc")
+    assert chosen["multipliers"] == {**colours, "cutout": 1.0}
