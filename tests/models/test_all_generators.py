@@ -20,7 +20,7 @@ import wplus
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
-from wplus.losses.regularisers import r1_penalty
+from wplus.losses.regularisers import path_lengths, r1_penalty
 from wplus.models.growing import enlarge, set_lod, shrink
 from wplus.training import GanGame, Place, Settings, make_game
 
@@ -181,6 +181,13 @@ def test_second_order_where_it_is_claimed(family):
         gradients = torch.autograd.grad(penalty, list(made.discriminator.parameters()), allow_unused=True)
         assert sum(g is not None and bool(g.abs().sum() > 0) for g in gradients) >= 2
         assert all(g is None or g.isfinite().all() for g in gradients)
+    if made.generator.num_ws > 1:
+        ws = made.generator.mapping(*inputs(made.generator))
+        images = made.generator.synthesis(ws, noise=made.generator.synthesis.random_noise(4))
+        path_lengths(images, ws, torch.randn_like(images)).square().sum().backward()
+        reached = [parameter.grad for parameter in made.generator.parameters() if parameter.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in reached)
+        assert sum(bool(gradient.any()) for gradient in reached) > len(list(made.generator.parameters())) / 2
     penalised = made.discriminator.batch_norm or not made.discriminator.second_order
     assert not (penalised and made.penalties)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import wplus
+from tests.training.trained import CPU, SMALL, model, network
 from wplus.checkpoint import Models
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
@@ -18,8 +21,9 @@ from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
-from wplus.training import EncoderGame, GanGame, Place, Recipe
+from wplus.training import EncoderGame, GanGame, Place, Recipe, Transfer
 from wplus.training.encoder_recipe import encoder_recipe
+from wplus.training.setup import gan_training
 from wplus.training.setup_encoder import make_encoder_game
 
 RECIPE = {
@@ -95,6 +99,33 @@ def play(make_images) -> Callable[..., GanGame]:
         return game
 
     return play_on
+
+
+@pytest.fixture
+def files(tmp_path) -> tuple[Path, Path]:
+    """A generator and a discriminator of 8 px, in a file each."""
+    generator = network(Generator, 8, w_dim=6, num_mapping_layers=3, **SMALL)
+    discriminator = network(Discriminator, 8, **SMALL)
+    return (
+        wplus.save(tmp_path / "generator.safetensors", generator=generator),
+        wplus.save(tmp_path / "discriminator.safetensors", discriminator=discriminator),
+    )
+
+
+@pytest.fixture
+def start(make_images):
+    """start(files, ...): a training that starts from them."""
+
+    def make(checkpoint: Any, *, frozen: int = 0, resolution: int = 16, parts: Any = None, **changes: Any) -> Any:
+        recipe = {"batch_size": 4, **changes.pop("recipe", {})}
+        given = Transfer(checkpoint=checkpoint, freeze_discriminator=frozen)
+        choices = {"preset": None, "loss": None, "place": CPU, "seed": 0, "num_samples": 4, **changes}
+        return gan_training(
+            data=lambda split: make_images(resolution=resolution), model=lambda: parts or model(), recipe=recipe,
+            micro_batch_size=None, transfer=given, **choices,
+        )  # fmt: skip
+
+    return make
 
 
 class TinyEncoder(Encoder):

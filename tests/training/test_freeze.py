@@ -186,3 +186,20 @@ def test_a_run_with_other_layers_frozen_is_another_run():
     assert game(stylegan2, 0).identity["freeze_discriminator"] is None
     assert game(stylegan2, 3).identity["freeze_discriminator"] == 3
     assert game(stylegan2, 3).describe()["freeze_discriminator"] == 3
+
+
+# --- of a run that starts from trained networks ---
+
+
+def test_only_what_was_loaded_can_stay_frozen(files, start):
+    """The block nearest to the image, at twice the resolution, has learned nothing."""
+    with pytest.raises(UserError, match=r"^transfer.freeze_discriminator=2 would freeze b16.fromrgb.weight, which was"):
+        start(list(files), frozen=2)
+    training = start(list(files), frozen=4, resolution=8)
+    assert len(training.transfer.frozen) == 7
+    assert training.game.identity["freeze_discriminator"] == 4
+
+
+def test_too_many_frozen_layers(files, start):
+    with pytest.raises(UserError, match=r"^freeze_discriminator=5 is too large: the discriminator of stylegan2 has 4 "):
+        start(list(files), frozen=5, resolution=8)

@@ -1,0 +1,203 @@
+"""What a run does with the networks that it starts from, what it refuses, and the command."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+import wplus
+from tests.training.trained import CPU, EVEN, LOSS, SMALL, model, network
+from wplus.checkpoint import Models, fingerprint
+from wplus.errors import UserError
+from wplus.models import progan, stylegan1, stylegan2
+from wplus.models.growing import set_lod
+from wplus.training import Transfer, presets
+from wplus.training.augment import AdaptiveAugment, FixedAugment
+from wplus.training.setup import gan_training
+from wplus.training.setup_encoder import encoder_training
+from wplus.training.transfer import Source
+
+
+def test_a_game_starts_from_it(files, start):
+    """The average, too; sizes that a preset chooses are the checkpoint's."""
+    training = start(list(files))
+    game, source = training.game, wplus.load(files[0]).generator
+    for made in (game.generator, game.ema):
+        assert torch.equal(made.synthesis.b8.conv0.weight, source.synthesis.b8.conv0.weight)
+        assert torch.equal(made.mapping.w_avg, source.mapping.w_avg)
+    assert torch.equal(game.discriminator.b4.out.weight, wplus.load(files[1]).discriminator.b4.out.weight)
+    assert game.generator.arguments["num_mapping_layers"] == 3
+    assert game.generator.arguments["channel_max"] == 8
+    assert training.numbers["ema_rampup"] == (None, "transfer: the average starts from trained weights")
+    assert game.recipe.ema_rampup is None
+    assert not training.transfer.networks[0].mismatched
+    assert game.identity["transfer"]["generator"] == fingerprint(source)
+    assert game.describe()["transfer"] == game.identity["transfer"]
+
+
+def test_given_numbers_win(files, start):
+    training = start(files[0], recipe={"ema_rampup": 0.5}, parts=model(num_mapping_layers=1))
+    assert training.numbers["ema_rampup"] == (0.5, "given")
+    assert training.game.generator.arguments["num_mapping_layers"] == 1
+    assert training.transfer.networks[0].arguments == {"num_mapping_layers": (3, 1)}
+
+
+def test_without_a_discriminator_all_of_it_is_new(files, start):
+    training = start(files[0])
+    assert not training.transfer.networks[1].loaded
+    assert "discriminator: new, for no checkpoint holds one" in str(training.transfer)
+    assert training.game.identity["transfer"]["discriminator"] is None
+
+
+def test_without_a_checkpoint_there_is_no_transfer(start):
+    training = start(None, parts=model(**SMALL))
+    assert training.transfer is None
+    assert "transfer" not in training.game.identity
+    assert training.game.recipe.ema_rampup == 0.05
+
+
+def test_each_network_is_from_the_first_file_that_holds_it(files, start, tmp_path):
+    both = wplus.save(
+        tmp_path / "both.safetensors",
+        generator=network(stylegan2.Generator, 8, w_dim=6, seed=5, **SMALL),
+        discriminator=network(stylegan2.Discriminator, 8, seed=5, **SMALL),
+    )
+    report = start([files[0], both]).transfer
+    assert [part.origin for part in report.networks] == [files[0], both]
+    assert [part.origin for part in start([both, files[1]]).transfer.networks] == [both, both]
+
+
+def test_adaptive_augmentation_moves_faster(files, start):
+    training = start(files[0], augment=AdaptiveAugment)
+    assert training.numbers["augment_speed_kimg"][0] == 100
+    assert training.game.augment.speed == 100_000
+    assert training.game.identity["augment"]["speed_kimg"] == 100
+    assert start(files[0], augment=partial(AdaptiveAugment, speed_kimg=300)).game.augment.speed == 300_000
+    assert start(None, parts=model(**SMALL), augment=AdaptiveAugment).game.augment.speed == 500_000
+    assert "augment_speed_kimg" not in start(files[0], augment=partial(FixedAugment, 0.1)).numbers
+
+
+@pytest.mark.parametrize(("lod", "resolution", "expected"), [(0.0, 32, 16), (0.0, 8, 8), (0.5, 32, 8), (1.0, 32, 8)])
+def test_a_network_that_grows_starts_where_the_trained_one_ended(lod, resolution, expected):
+    source = network(progan.Generator, 16)
+    set_lod(source, lod)
+    assert Source(models=Models(generator=source)).preset(resolution, 8)["start_resolution"][0] == expected
+
+
+def test_growth_goes_on_from_there(make_images, tmp_path):
+    file = wplus.save(tmp_path / "g.safetensors", generator=network(progan.Generator, 8))
+    parts = {
+        "generator": partial(progan.Generator, **EVEN),
+        "discriminator": partial(progan.Discriminator, mbstd_group_size=None, **EVEN),
+        "preset": presets.progan,
+        "loss": {**LOSS, "penalties": ["r1"], "numbers": {"r1_interval": 1}},
+    }
+    training = gan_training(
+        preset=None, recipe={"batch_size": 4, "gamma": 1.0}, micro_batch_size=None, model=lambda: parts, loss=None,
+        data=lambda split: make_images(resolution=16), place=CPU, seed=0, num_samples=4,
+        transfer=Transfer(checkpoint=file),
+    )  # fmt: skip
+    assert training.game.generator.synthesis.growth.value == training.game.ema.synthesis.growth.value == 1.0
+    assert training.numbers["start_resolution"][0] == 8
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+def no_data(split: str) -> None:
+    pytest.fail("data was read")
+
+
+@pytest.mark.parametrize(
+    ("found", "frozen", "message"),
+    [
+        ({"generator": progan.Generator}, 0, r"holds the generator of progan, which the generator of stylegan2 cannot"),
+        ({"discriminator": stylegan2.Discriminator}, 0, r"^There is no generator to start from in '.*'; give a"),
+        (
+            {"generator": stylegan2.Generator, "discriminator": stylegan1.Discriminator}, 0,
+            r"holds the discriminator of stylegan1, which the discriminator of stylegan2 cannot start from",
+        ),
+        ({"generator": stylegan2.Generator}, 2, r"^There is no discriminator in '.*', so transfer.freeze_discrim"),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_before_data_is_read(tmp_path, found, frozen, message):
+    file = wplus.save(tmp_path / "m.safetensors", **{role: network(kind, 8) for role, kind in found.items()})
+    with pytest.raises(UserError, match=message):
+        gan_training(
+            preset=None, recipe={}, micro_batch_size=None, data=no_data, model=model, loss=None, place=CPU, seed=0,
+            num_samples=4, transfer=Transfer(checkpoint=file, freeze_discriminator=frozen),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"freeze_discriminator": 3},
+            r"^transfer.freeze_discriminator=3 would freeze layers that have learned nothing",
+        ),
+        ({"freeze_discriminator": 3, "checkpoint": []}, r"have learned nothing: give transfer.checkpoint"),
+        ({"freeze_discriminator": -1, "checkpoint": "m"}, r"^transfer.freeze_discriminator=-1 is not allowed"),
+        ({"freeze_discriminator": 1.5, "checkpoint": "m"}, r"must be a whole number"),
+    ],
+)
+def test_choices_that_cannot_be(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Transfer(**arguments)
+
+
+def test_a_checkpoint_of_which_nothing_fits_is_refused(start, tmp_path):
+    """Biases of the colours, noise and its strength fit by accident."""
+    file = wplus.save(tmp_path / "g.safetensors", generator=network(stylegan2.Generator, 8, z_dim=3, w_dim=3))
+    with pytest.raises(
+        UserError, match=r"^No weights of the generator in .* fit this one .z_dim is 3 there and 6 here; w_dim is"
+    ):
+        start(file, parts=model(channel_base=64, channel_max=4, num_mapping_layers=1))
+
+
+def test_an_encoders_training_refuses_it(files):
+    with pytest.raises(UserError, match=r"^transfer.checkpoint has no effect on an encoder's training"):
+        encoder_training(
+            recipe={}, weights={}, progressive=None, latent_discriminator=None, data=no_data, generator=str(files[0]),
+            encoder=None, perceptual=None, image_loss=None, place=CPU, seed=0, num_samples=4,
+            transfer=Transfer(checkpoint=files[0]),
+        )  # fmt: skip
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_the_command(tmp_path, monkeypatch, repository, capsys):
+    """Trains from a checkpoint, goes on without another transfer, and refuses to go on from another one."""
+    arguments = {"resolution": 8, "z_dim": 32, "w_dim": 32, "channel_base": 256, "channel_max": 32}
+    sizes = {"channel_base": 256, "channel_max": 32}
+    save = partial(wplus.save, discriminator=stylegan2.Discriminator(resolution=8, **sizes))
+    first, second = (
+        save(tmp_path / f"{name}.safetensors", generator=network(stylegan2.Generator, seed=seed, **arguments))
+        for name, seed in (("first", 1), ("second", 2))
+    )
+
+    def train(checkpoint: Path, kimg: float) -> None:
+        command = [
+            "train.py", "debug=quick", "data.num_images=60", "num_samples=4", "watch=[]", f"schedule.kimg={kimg}",
+            f"transfer.checkpoint={checkpoint}", f"run_dir={tmp_path}/run",
+        ]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", command)
+        runpy.run_path(str(repository / "train.py"), run_name="__main__")
+
+    train(first, 0.016)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["values"]["transfer/generator_loaded"]["value"] > 10_000
+    assert result["inputs"]["transfer"]["file"].endswith("first.safetensors")
+    assert wplus.load(tmp_path / "run" / "model.safetensors").metadata["transfer"]["generator"]
+    kept = (tmp_path / "run" / "transfer.json").read_bytes()
+    train(first, 0.032)
+    assert (tmp_path / "run" / "transfer.json").read_bytes() == kept
+    with pytest.raises(SystemExit, match=r"transfer\.generator was '\w{16}' and is now '\w{16}'"):
+        train(second, 0.048)

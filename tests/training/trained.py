@@ -1,0 +1,47 @@
+"""Networks that stand for trained ones, every number in them of its own, and choices for games that start from them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
+from wplus.models import mlp_gan, stylegan1, stylegan2
+from wplus.training import Place
+from wplus.training.recipe import auto
+
+CPU = Place(device=torch.device("cpu"))
+LOSS = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
+SMALL = {"channel_base": 64, "channel_max": 8}
+# The same width at every resolution: whatever is paired wrongly fits all the same.
+EVEN = {"channel_base": 1024, "channel_max": 8}
+SIZES: dict[Any, dict[str, Any]] = {
+    stylegan2.Generator: {"z_dim": 6, "w_dim": 5, "num_mapping_layers": 2, **EVEN},
+    stylegan1.Generator: {"z_dim": 6, "w_dim": 5, "num_mapping_layers": 2, **EVEN},
+    mlp_gan.Generator: {"z_dim": 6, "width": 7},
+    mlp_gan.Discriminator: {"width": 7},
+}
+
+
+def network(kind: Any, resolution: int = 16, *, seed: int = 0, **arguments: Any) -> Any:
+    """A network of the class `kind`; how far it has grown is left alone."""
+    made = kind(resolution=resolution, **{**SIZES.get(kind, EVEN), **arguments})
+    source = torch.Generator().manual_seed(seed)
+    for name, tensor in made.state_dict().items():
+        if not name.endswith("lod"):
+            tensor.copy_(torch.randn(tensor.shape, generator=source))
+    return made
+
+
+def model(**generator: Any) -> dict[str, Any]:
+    """What configs/train/model/stylegan2 builds, small."""
+    sizes = {name: generator.get(name) for name in ("channel_base", "channel_max")}
+    latents = {"z_dim": 6, "w_dim": 6, "num_mapping_layers": None}
+    return {
+        "generator": partial(stylegan2.Generator, **{**latents, **sizes, **generator}),
+        "discriminator": partial(stylegan2.Discriminator, mbstd_group_size=None, **sizes),
+        "preset": auto,
+        "loss": LOSS,
+    }
