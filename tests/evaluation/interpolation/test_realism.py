@@ -117,6 +117,21 @@ def test_frames_of_every_place():
     assert shown_frames(even_positions(34), frames_per_bin=2)["middle"].tolist() == [16, 17]
 
 
+@pytest.mark.parametrize("frames_per_bin", [1, 2])
+@pytest.mark.parametrize("num_frames", [17, 33, 34, 60])
+def test_bins_show_the_same_frames_from_both_sides(num_frames, frames_per_bin):
+    places = shown_frames(even_positions(num_frames), frames_per_bin=frames_per_bin)
+    for low, high in (("10_30", "70_90"), ("30_50", "50_70")):
+        assert len(places[low]) == frames_per_bin
+        assert sorted(num_frames - 1 - places[high]) == places[low].tolist()
+
+
+def test_one_frame_of_a_bin_is_that_in_its_middle():
+    t = even_positions(33)
+    places = shown_frames(t, frames_per_bin=1)
+    assert [float(t[places[name]]) for name in ("10_30", "30_50")] == [6 / 32, 12 / 32]
+
+
 def test_a_middle_that_leaves_the_data_shows(real):
     places = shown_frames(even_positions(33), frames_per_bin=2)
     frames = {place: torch.randn(30, len(rows), 5) for place, rows in places.items()}

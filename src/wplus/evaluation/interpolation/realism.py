@@ -41,9 +41,18 @@ def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
     found = {"ends": torch.tensor([0, len(t) - 1]), "middle": (away <= away.min() + 1e-9).nonzero()[:, 0]}
     for low, high in BINS:
         inside = ((t > low + 1e-9) & (t < high - 1e-9)).nonzero()[:, 0]
-        picks = torch.linspace(0, len(inside) - 1, min(frames_per_bin, len(inside))).round().long()
-        found[bin_name(low, high)] = inside[picks]
+        found[bin_name(low, high)] = inside[_picks(len(inside), frames_per_bin, late=low >= 0.5)]
     return found
+
+
+def _picks(num: int, wanted: int, *, late: bool) -> Tensor:
+    """Up to `wanted` of 0 .. num-1, evenly spaced; of one, the middle: in the late bins the mirror image of the early.
+
+    Of three and more in an even number, the middle one lies on the same side in all bins.
+    """
+    if wanted == 1:
+        return torch.tensor([num // 2 if late else (num - 1) // 2])
+    return torch.linspace(0, num - 1, min(wanted, num)).round().long()
 
 
 # Kernel distance
