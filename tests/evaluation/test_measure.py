@@ -162,6 +162,14 @@ def test_numbers_of_methods_make_a_row_for_each_method() -> None:
     assert "–" in shown([numbers[0], numbers[1], numbers[8]], 120)
 
 
+def test_what_must_be_said_of_a_method_stands_behind_its_name() -> None:
+    protocols = {"lerp": {}, "slerp": {"caveat": "ends fail"}}
+    numbers = [Measurement(f"paths/{name}/{i}", i + 0.25, each) for name, each in protocols.items() for i in range(2)]
+    lines = [line.split() for line in shown(numbers, 80).splitlines()]
+    assert ["lerp", "0.25", "1.25"] in lines
+    assert ["slerp", "(ends", "fail)", "0.25", "1.25"] in lines
+
+
 def test_the_same_protocol_is_said_once() -> None:
     protocol = {"extractor": "net", "num_real": 40}
     rows = [

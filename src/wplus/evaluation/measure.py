@@ -76,7 +76,7 @@ def table(measurements: Iterable[Measurement]) -> Any:
     """For a terminal: name, value, 95 % interval, and the protocol in a few words.
 
     Numbers called GROUP/METHOD/NUMBER make a row for each method, with the first few numbers; the whole of it is
-    GROUP/table.md in the output folder.
+    GROUP/table.md in the output folder. Behind the method's name stands its `caveat`, where its protocol has one.
     """
     from rich.console import Group
 
@@ -98,7 +98,7 @@ def _methods(group: str, measurements: Iterable[Measurement]) -> Any:
     values: dict[str, dict[str, float]] = {}
     for m in measurements:
         _, method, number = m.name.split("/", 2)
-        values.setdefault(method, {})[number] = m.value
+        values.setdefault(with_caveat(method, m.protocol.get("caveat")), {})[number] = m.value
     numbers = list(dict.fromkeys(number for each in values.values() for number in each))
     shown = numbers[:_NUM_SHOWN]
     caption = f"{len(shown)} of {len(numbers)} numbers; all with intervals: {group}/table.md in the output folder"
@@ -109,6 +109,11 @@ def _methods(group: str, measurements: Iterable[Measurement]) -> Any:
     for method, each in values.items():
         rows.add_row(method, *(f"{each[number]:.3g}" if number in each else "–" for number in shown))
     return Group(rows, caption)
+
+
+def with_caveat(method: str, caveat: str | None) -> str:
+    """A method's name as tables show it: with what must be said of all its numbers, where there is such a thing."""
+    return f"{method} ({caveat})" if caveat else method
 
 
 def _rows(measurements: Iterable[Measurement]) -> Any:

@@ -262,6 +262,8 @@ class Interpolation:
         shared = {key: value for key, value in settings.items() if key not in ("methods", "walk_metrics")}
         paths = settings["methods"]
         protocols = {method: {**shared, "path": paths.get(method, "pixels")} for method in summary.means}
+        for method in filter(summary.caveat, protocols):
+            protocols[method]["caveat"] = summary.caveat(method)
         for method, means in summary.means.items():
             for name in (name for columns in shown(means).values() for name in columns):
                 mean = means[name]

@@ -12,13 +12,13 @@ from wplus.evaluation.interpolation.methods import DISSOLVE
 from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
 from wplus.evaluation.interpolation.summary import TRIMMED, Summary
+from wplus.evaluation.measure import with_caveat
 from wplus.files import atomic_write, write_json
 from wplus.intervals import Mean
 from wplus.methods import markdown_means, markdown_tests
 from wplus.table import write_csv
 
 Each = TypeVar("Each")
-ENDS_FAIL = " (ends fail)"
 
 
 def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
@@ -75,8 +75,7 @@ def _of_the_gate(summary: Summary, gate: Gate) -> str:
 
 def _marked(summary: Summary, methods: Mapping[str, Each]) -> dict[str, Each]:
     """The same, with a mark on the names of the methods whose ends fail."""
-    failing = () if summary.gate is None else summary.gate.failing
-    return {f"{name}{ENDS_FAIL if name in failing else ''}": each for name, each in methods.items()}
+    return {with_caveat(name, summary.caveat(name)): each for name, each in methods.items()}
 
 
 def _trimmed(columns: Iterable[str]) -> str:

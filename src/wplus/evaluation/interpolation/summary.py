@@ -53,6 +53,10 @@ class Summary:
     gate: Gate | None = None
     passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
+    def caveat(self, method: str) -> str | None:
+        """What must be said wherever the method's numbers are shown: that its ends fail; None where it need not."""
+        return "ends fail" if self.gate is not None and method in self.gate.failing else None
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
