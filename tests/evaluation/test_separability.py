@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+import wplus
 from wplus.config import build
 from wplus.errors import UserError
 from wplus.evaluation import sampler
@@ -28,6 +29,7 @@ from wplus.evaluation.separability import (
     separate,
 )
 from wplus.measurement import Measurement
+from wplus.progress import silent
 from wplus.tracking.tracker import Sink, Tracker
 
 
@@ -218,6 +220,14 @@ def test_latents_of_a_conditional_generator_have_the_labels_of_the_images(
     z = sampler.normal(0, sampler.LATENT, range(9), 8)
     expected = conditional.generator.mapping(z, bench.labels(range(9)))[:, -1]
     torch.testing.assert_close(torch.from_numpy(latents(bench, 9, "w")).float(), expected)
+
+
+def test_latents_of_a_real_net_do_not_depend_on_the_batch_size(repository: Path) -> None:
+    """Its kernels for small batches, such as the last one, round otherwise."""
+    models = wplus.load(repository / "experiments/models/cats32.safetensors")
+    found = [latents(Bench(models, batch_size=size, progress=silent), 33, "w") for size in (64, 32, 3, 1)]
+    for each in found[1:]:
+        np.testing.assert_allclose(each, found[0], rtol=1e-6, atol=1e-7)
 
 
 # The interval, the table, the protocol

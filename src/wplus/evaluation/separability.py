@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling
+from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling, at_least
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.evaluation.statistics import jackknife_interval
 from wplus.files import write_json
@@ -165,8 +165,9 @@ def latents(bench: Bench, num: int, space: str) -> np.ndarray:
 @torch.no_grad()
 def _last_style(bench: Bench, z: Tensor, indices: Sequence[int]) -> Tensor:
     labels = bench.labels(indices)
-    labels = None if labels is None else labels.to(bench.device)
-    return bench.models.generator.mapping(z.to(bench.device), labels)[:, -1].cpu()
+    labels = None if labels is None else at_least(sampler.FEWEST_MADE, labels).to(bench.device)
+    ws = bench.models.generator.mapping(at_least(sampler.FEWEST_MADE, z).to(bench.device), labels)
+    return ws[: len(z), -1].cpu()
 
 
 def surest_half(logits: np.ndarray) -> np.ndarray:
