@@ -125,9 +125,12 @@ def test_names(bench, classifier):
     assert InceptionScore(extractor=classifier, num_splits=5)._name(bench.generated(50_000)) == "is_50000_5splits"
 
 
-def test_what_cannot_be_measured_is_refused(extractor, classifier):
+def test_what_cannot_be_measured_is_refused(bench, extractor, classifier):
     with pytest.raises(UserError, match="num_splits=0"):
         InceptionScore(extractor=classifier, num_splits=0)
+    given = replace(bench, samples=type(bench.real)(bench.real.images[:9]))
+    with pytest.raises(UserError, match="num_splits=10 does not fit 9 generated images"):
+        InceptionScore(extractor=classifier).plan(given)
     del classifier.logits
     with pytest.raises(UserError, match="random_conv tells no classes apart"):
         InceptionScore(extractor=extractor)

@@ -276,3 +276,9 @@ def test_impossible_options_are_refused_before_anything_runs(extractor, options)
 def test_one_real_image_is_too_few(bench, extractor):
     with pytest.raises(UserError, match="1 real image"):
         measured(bench, extractor, num_real=1)
+
+
+def test_fewer_given_images_than_groups_need_are_refused_before_anything_runs(bench, extractor):
+    given = replace(bench, samples=type(bench.real)(bench.real.images[:5]))
+    with pytest.raises(UserError, match="num_groups=10 does not fit 5 generated images"):
+        KernelDistance(extractor=extractor).plan(given)

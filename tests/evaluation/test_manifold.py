@@ -238,10 +238,13 @@ def test_mirror_images_are_no_new_images_to_an_interval(bench, extractor):
 @pytest.mark.parametrize("metric_class", [PrecisionRecall, DensityCoverage])
 def test_impossible_options_are_refused_before_anything_runs(bench, extractor, metric_class):
     for k in (0, 30):
-        with pytest.raises(UserError, match=f"k={k} does not fit num_generated=30"):
+        with pytest.raises(UserError, match=f"k={k} does not fit 30 generated images"):
             metric_class(extractor=extractor, k=k, num_generated=30)
     with pytest.raises(UserError, match="3 real images have no neighbour"):
         metric_class(extractor=extractor, num_generated=30, num_real=3).plan(bench)
+    given = replace(bench, samples=type(bench.real)(bench.real.images[:3]))
+    with pytest.raises(UserError, match="does not fit 3 generated images"):
+        metric_class(extractor=extractor).plan(given)
 
 
 def test_too_few_vectors_are_refused():

@@ -65,8 +65,7 @@ class InceptionScore:
     ) -> None:
         if not hasattr(extractor, "logits"):
             raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")
-        if not 1 <= num_splits <= num_generated:
-            raise UserError(f"num_splits={num_splits} is not allowed: from 1 to num_generated={num_generated}.")
+        _check(num_splits, num_generated)
         self.extractor, self.num_generated, self.num_splits = extractor, num_generated, num_splits
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
@@ -89,7 +88,9 @@ class InceptionScore:
         yield Measurement(f"{name}_std", float(scores.std(correction=0)), protocol | none, meaning=STD_MEANING)
 
     def _pass(self, bench: Bench) -> Pass:
-        return bench.generated(self.num_generated, self.sampling)
+        generated = bench.generated(self.num_generated, self.sampling)
+        _check(self.num_splits, generated.num)  # of given images there may be fewer than were asked for
+        return generated
 
     def _features(self, bench: Bench) -> Collected:
         return self._pass(bench).collect(self.extractor, FeatureRows())
@@ -103,6 +104,13 @@ class InceptionScore:
         words = {"family": "is", "stand_in": "class_score", "famous": "is50k" if is_usual else "is_50000"}
         name = distribution_name(extractor=self.extractor.name, generated=generated.protocol, **words)
         return name if is_usual else f"{name}_{self.num_splits}splits"
+
+
+def _check(num_splits: int, num_generated: int) -> None:
+    if not 1 <= num_splits <= num_generated:
+        raise UserError(
+            f"num_splits={num_splits} does not fit {num_generated} generated images: from 1 to all of them."
+        )
 
 
 def _t_factor(num: int) -> float:

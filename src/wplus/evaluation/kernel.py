@@ -274,7 +274,9 @@ class KernelDistance:
         real = bench.real_images(**self.real)
         if real.num < 2:
             raise UserError("A kernel distance of 1 real image is not possible: at least 2 are needed.")
-        return real, bench.generated(self.num_generated, self.sampling)
+        generated = bench.generated(self.num_generated, self.sampling)
+        _check_groups(self.num_groups, generated.num)  # of given images there may be fewer than were asked for
+        return real, generated
 
     def _size(self, real: Pass, generated: Pass) -> int:
         return min(real.num, generated.num, self.subset_size)
@@ -307,8 +309,12 @@ def _check(*, num_subsets: int, subset_size: int, num_groups: int, num_generated
         raise UserError(
             f"A kernel distance over {num_subsets} subsets of {subset_size} images is not possible: at least 1 of 2."
         )
+    _check_groups(num_groups, num_generated)
+
+
+def _check_groups(num_groups: int, num_generated: int) -> None:
     if num_generated < 2 or num_groups == 1 or num_groups < 0 or num_generated < 2 * num_groups:
         raise UserError(
-            f"num_groups={num_groups} does not fit num_generated={num_generated}: 0 groups (no interval) and at least "
-            "2 images, or from 2 groups with at least 2 images each."
+            f"num_groups={num_groups} does not fit {num_generated} generated images: 0 groups (no interval) and at "
+            "least 2 images, or from 2 groups with at least 2 images each."
         )

@@ -212,8 +212,7 @@ class Manifold:
         noise_mode: str = "const",
     ) -> None:
         self.k = self.usual_k if k is None else k
-        if not 1 <= self.k < num_generated:
-            raise UserError(f"k={self.k} does not fit num_generated={num_generated}: 1 <= k < num_generated.")
+        _check(self.k, num_generated)
         self.extractor, self.num_generated = extractor, num_generated
         self.real = {"num": num_real, "mirror": mirror}
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
@@ -229,7 +228,9 @@ class Manifold:
         real = bench.real_images(**self.real)
         if real.num <= self.k:
             raise UserError(f"{real.num} real images have no neighbour {self.k}: at least {self.k + 1} are needed.")
-        return real, bench.generated(self.num_generated, self.sampling)
+        generated = bench.generated(self.num_generated, self.sampling)
+        _check(self.k, generated.num)  # of given images there may be fewer than were asked for
+        return real, generated
 
     def _protocol(self, bench: Bench) -> dict[str, Any]:
         real, generated = self._passes(bench)
@@ -275,6 +276,11 @@ class DensityCoverage(Manifold):
         value, interval = float(counts.double().mean()) / self.k, (low / self.k, high / self.k)
         yield Measurement(self._name("density", bench), value, protocol | method, interval, meaning=DENSITY_MEANING)
         yield _proportion(self._name("coverage", bench), met, real, protocol, COVERAGE_MEANING)
+
+
+def _check(k: int, num_generated: int) -> None:
+    if not 1 <= k < num_generated:
+        raise UserError(f"k={k} does not fit {num_generated} generated images: from 1 to one less than they are.")
 
 
 def _proportion(name: str, inside: Tensor, images: Pass, protocol: dict[str, Any], meaning: str) -> Measurement:
