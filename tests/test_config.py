@@ -126,6 +126,15 @@ def test_plain():
     assert {type(found), type(found["b"]), type(found["b"]["d"])} == {dict, list}
 
 
+@pytest.mark.parametrize("value", [-1, 1.5, True, None, "a"])
+def test_a_seed_is_a_whole_number_wherever_it_stands(value):
+    with pytest.raises(UserError, match=rf"^seed={value} is not allowed; .* whole number of at least 0\.$"):
+        plain(OmegaConf.create({"seed": value}))
+    with pytest.raises(UserError, match=rf"^data\.inner\.seed={value} is not"):
+        plain(OmegaConf.create({"seed": 0, "data": {"inner": {"seed": value}}}))
+    assert plain(OmegaConf.create({"seed": 2**40, "x": [{"seeds": -1}]}))["seed"] == 2**40
+
+
 def test_plain_names_every_missing_key():
     with pytest.raises(UserError, match=r"no value yet: a\.b, c; give them"):
         plain(OmegaConf.create({"a": {"b": "???"}, "c": "???", "d": 1}))

@@ -48,6 +48,13 @@ def test_files_images_and_seeds_keep_their_order(models: Models, invert: Callabl
     assert len(invert.calls) == 1
 
 
+def test_one_input_may_stand_without_its_list(models: Models, invert: Callable, tmp_path: Path) -> None:
+    for one, stem in (("seed:7", "seed:7"), (image(tmp_path / "a.png"), "a"), (Path(image(tmp_path / "b.png")), "b")):
+        assert read_inputs(one, models=models, invert=invert)[1] == [stem]
+    with pytest.raises(UserError, match="at least 2 input.s., got 1: seed:7"):
+        read_inputs("seed:7", models=models, invert=invert, at_least=2)
+
+
 def test_seeds_are_reproducible_and_differ(models: Models, invert: Callable) -> None:
     (a, b, again), _ = read_inputs(["seed:1", "seed:2", "seed:1"], models=models, invert=invert)
     assert torch.equal(a.code, again.code)

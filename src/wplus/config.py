@@ -144,7 +144,16 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
             f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value."
         )
     assert isinstance(container, dict)
+    _check_seeds(container)
     return container  # type: ignore[return-value]
+
+
+def _check_seeds(node: Any, place: str = "") -> None:
+    """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late."""
+    for key, value in node.items() if isinstance(node, dict) else ():
+        if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+            raise UserError(f"{place}seed={value} is not allowed; it must be a whole number of at least 0.")
+        _check_seeds(value, f"{place}{key}.")
 
 
 def command_line() -> str:

@@ -16,7 +16,7 @@ SEED, LATENT_SUFFIX = "seed:", ".safetensors"
 
 
 def read_inputs(
-    inputs: Sequence[str | Path],
+    inputs: str | Path | Sequence[str | Path],
     *,
     models: Any,
     invert: Callable[[list[str], list[str]], Sequence[str | Path]],
@@ -28,9 +28,11 @@ def read_inputs(
 
     An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
     which stands for its files by name. `invert` gets the image files, all at once, and a name for each, and returns
-    their latent files. `label` is the class of seeds for a conditional generator, `truncation_psi` their truncation.
+    their latent files. One input may stand without its list. `label` is the class of seeds for a conditional generator,
+    `truncation_psi` their truncation.
     """
-    sources = [source for item in inputs for source in _expanded(str(item))]
+    items = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    sources = [source for item in items for source in _expanded(str(item))]
     if len(sources) < at_least:
         raise UserError(
             f"This command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}."

@@ -219,7 +219,9 @@ def test_noise_is_saved_with_the_latent(run, stylegan, tmp_path):
 
 def test_labels_of_a_conditional_generator(conditional):
     images, own = Images(), torch.eye(3)[[0, 1, 2, 0]]
-    assert choose_labels(images, SimpleNamespace(c_dim=0), 1) is None
+    assert choose_labels(images, SimpleNamespace(c_dim=0), None) is None
+    with pytest.raises(UserError, match="label=1 does not fit the generator; allowed: null"):
+        choose_labels(images, SimpleNamespace(c_dim=0), 1)
     assert torch.equal(choose_labels(images, conditional, 1), torch.eye(3)[[1, 1, 1, 1]])
     assert torch.equal(choose_labels(Images(labels=own), conditional, None), own)
     assert choose_labels(images, conditional, None) is None

@@ -63,7 +63,7 @@ def test_stylegan1():
     expected = {"batch_size": 32, "lr_generator": 0.001, "lr_discriminator": 0.001, "beta1": 0.0, "beta2": 0.99}
     expected |= {"start_resolution": 8, "stable_kimg": 600, "fade_kimg": 600, "gamma": 10, "r1_interval": 1}
     expected |= {"ema_kimg": 10, "ema_rampup": None, "mbstd_group_size": 4, "style_mixing_prob": 0.9, "pl_weight": 0}
-    assert values("stylegan1", 256) == {**expected, "num_mapping_layers": 8}
+    assert values("stylegan1", 256) == {**expected, "num_mapping_layers": 8, "n_critic": 1}
 
 
 MAPS = {"channel_base": 16384, "channel_max": 512}

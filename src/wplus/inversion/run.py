@@ -259,6 +259,10 @@ def invert_folder(images: Images, *, tracker: Tracker | None = None, **arguments
 def choose_labels(images: Images, generator: Any, label: int | None) -> Tensor | None:
     """Labels (N, c_dim) of the images for a conditional generator: all of class `label`, or their own; else None."""
     if not generator.c_dim:
+        if label is not None:
+            raise UserError(
+                f"label={label} does not fit the generator; allowed: null, as the generator has no classes."
+            )
         return None
     if label is not None:
         if not 0 <= label < generator.c_dim:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from wplus.errors import UserError
 from wplus.models.layers import EqualizedLinear, normalize_second_moment
 
-W_AVG_BETA = 0.995  # decay of the running mean of w per training step, as published
+W_AVG_BETA = 0.995  # decay of the running mean of w, published for every pass of training; here once per step
 
 
 class MappingNetwork(nn.Module):

@@ -82,7 +82,6 @@ def progan(resolution: int, batch_size: int | None) -> Derived:
     return {
         **_without_styles(),
         **_growing(4, batch),
-        "n_critic": (1, why),
         "gp_weight": (10.0, why),
         "gamma": (0.0, "WGAN-GP's penalty in R1's place"),
         "ema_kimg": (batch * math.log(0.5) / math.log(0.999) / 1000, "0.999 per step, appendix A.1"),
@@ -113,6 +112,7 @@ def _growing(start_resolution: int, batch: int) -> Derived:
     return {
         "batch_size": (batch, "the authors' at this resolution"),
         "mbstd_group_size": (min(batch, 4), "4, or the batch where that is smaller"),
+        "n_critic": (1, "as published, also with WGAN-GP"),
         "lr_generator": (0.001, "more from 128 px on: times 1.5, 2, 3"),
         "lr_discriminator": (0.001, "more from 128 px on: times 1.5, 2, 3"),
         "beta1": (0.0, "as published"),
