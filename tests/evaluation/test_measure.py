@@ -122,6 +122,12 @@ def test_an_empty_batch_is_refused(models: Models) -> None:
         Bench(models, batch_size=0)
 
 
+@pytest.mark.parametrize("seed", [-1, 0.5, "a"])
+def test_what_is_no_seed_is_refused(models: Models, seed: Any) -> None:
+    with pytest.raises(UserError, match=f"seed={seed} is not allowed"):
+        Bench(models, seed=seed)
+
+
 def test_a_checkpoint_without_generator_is_refused() -> None:
     with pytest.raises(UserError, match="no generator"):
         next(measure(Bench(Models()), {"a": constant}))

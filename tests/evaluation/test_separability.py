@@ -314,6 +314,15 @@ def test_nothing_to_measure_is_refused(shown: Bench) -> None:
         score(shown, Lopsided(first=3, never=0), rare="leave_out", min_per_class=1500)
 
 
+@pytest.mark.parametrize(("space", "fewest"), [("z", 12), ("w", 14)])
+def test_images_that_any_boundary_separates_are_refused(shown: Bench, space: str, fewest: int) -> None:
+    """In 4 dimensions 5 random labels are always separable, 6 are not."""
+    options = {"classifier": Reader(noise=5), "space": space, "num_groups": 0, "min_per_class": 1}
+    LinearSeparability(num_samples=fewest, **options).plan(shown)
+    with pytest.raises(UserError, match=f"take more than {fewest - 1}, better"):
+        LinearSeparability(num_samples=fewest - 1, **options).plan(shown)
+
+
 def test_a_machine_that_does_not_converge_is_an_error(shown: Bench) -> None:
     with pytest.raises(UserError, match="'both' is not found after max_iterations=1"):
         score(shown, Mixture(), max_iterations=1)

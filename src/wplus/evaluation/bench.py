@@ -53,6 +53,8 @@ class Bench:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} is not allowed: it must be 1 or more.")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise UserError(f"seed={self.seed} is not allowed: it must be a whole number of at least 0.")
         self._passes: dict[Any, Pass] = {}
         self._made: dict[Hashable, Any] = {}
 

@@ -93,6 +93,7 @@ class LinearSeparability:
 
     def plan(self, bench: Bench) -> None:
         """Ask for the classifier's logits of all images."""
+        _check_num(self.num_samples, _dim(bench, self.space))
         self._request(bench)
 
     def __call__(self, bench: Bench) -> Iterator[Measurement]:
@@ -153,13 +154,18 @@ class LinearSeparability:
 
 def latents(bench: Bench, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the bench's generated images: z, or in w the style of the last layer."""
-    generator, batches = bench.models.generator, bench.share(sampler.index_batches(num, bench.batch_size))
-    codes = [torch.empty(0, generator.z_dim if space == "z" else generator.w_dim)]
+    batches = bench.share(sampler.index_batches(num, bench.batch_size))
+    codes = [torch.empty(0, _dim(bench, space))]
     for indices in batches:
-        z = sampler.normal(bench.seed, sampler.LATENT, indices, generator.z_dim)
+        z = sampler.normal(bench.seed, sampler.LATENT, indices, bench.models.generator.z_dim)
         codes.append(z if space == "z" else _last_style(bench, z, indices))
     indices = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
     return bench.gathered(torch.cat(codes), indices).double().numpy()
+
+
+def _dim(bench: Bench, space: str) -> int:
+    generator = bench.models.generator
+    return generator.z_dim if space == "z" else generator.w_dim
 
 
 @torch.no_grad()
@@ -249,4 +255,13 @@ def _check(*, space: str, rare: str, num_samples: int, num_groups: int, min_per_
         raise UserError(
             f"num_groups={num_groups} does not fit num_samples={num_samples}: 0 groups (no interval), or from 2 groups "
             "with at least 2 samples each."
+        )
+
+
+def _check_num(num_samples: int, dim: int) -> None:
+    """UserError where the score is 1 whatever the labels: dim + 1 points in general position can be cut in any way."""
+    if num_samples // 2 <= dim + 1:
+        raise UserError(
+            f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute, and a boundary in {dim} "
+            f"dimensions separates {dim + 1} whatever they show: take more than {2 * dim + 3}, better many times that."
         )
