@@ -88,6 +88,14 @@ def test_the_discriminator_sees_augmented_images_only(augmented, make_images, ph
     assert not torch.cat(seen).any()  # all is cut out
 
 
+def test_real_and_generated_images_are_augmented_each_in_its_own_way(augmented, make_images):
+    """A transform that both had in common would be seen to be one."""
+    images, labels = Batches(make_images(), 8).at(0)
+    (pairs,) = augmented(FixedAugment(1.0), batch_size=8)._pairs(to_float(images), labels)
+    assert not torch.equal(pairs.real_view.geometry, pairs.fake_view.geometry)
+    assert not torch.equal(pairs.real_view.colour, pairs.fake_view.colour)
+
+
 def test_path_lengths_are_those_of_images_that_are_not_augmented(make_tiny, augmented, make_images):
     batch = Batches(make_images(), 8).at(0)
     plain = gradients(make_tiny(batch_size=8), "path_length", *batch)
@@ -129,6 +137,22 @@ def adaptive() -> AdaptiveAugment:
 def scheduled() -> ScheduledAugment:
     """At its end after six steps."""
     return ScheduledAugment(0.0, p_end=0.8, decay_kimg=0.024, transforms="bgcfnc")
+
+
+def test_the_controller_follows_the_logits_of_real_images(make_tiny, augmented, play):
+    """As the discriminator's loss is given them, and not those of generated ones."""
+    signs, loss = {"real": 0.0, "fake": 0.0}, make_tiny().discriminator_loss
+
+    def counted(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        signs["real"] += real.sign().sum().item()
+        signs["fake"] += fake.sign().sum().item()
+        return loss(real, fake)
+
+    losses = {"discriminator": counted}
+    game = augmented(AdaptiveAugment(0.5, interval=100), losses=losses, lr_discriminator=0.01)
+    play(game, 5)
+    assert signs["real"] != signs["fake"]
+    assert game.augment.signs.tolist() == [signs["real"], 5 * 4]
 
 
 @pytest.mark.parametrize(("first", "strength"), [(4, adaptive), (12, adaptive), (20, adaptive), (12, scheduled)])

@@ -242,6 +242,14 @@ def test_path_length_is_the_published_penalty(make_tiny, batch):
     assert game.pl_mean.item() == pytest.approx(average.item(), rel=1e-5)
 
 
+def test_path_lengths_are_measured_on_half_of_the_batch(make_tiny, batch, monkeypatch):
+    game, drawn = make_tiny(batch_size=8, pl_batch_shrink=2), []
+    draw = game._draw
+    monkeypatch.setattr(game, "_draw", lambda num, **choices: drawn.append(num) or draw(num, **choices))
+    gradients(game, "path_length", *batch())
+    assert drawn == [4]
+
+
 @pytest.mark.parametrize("images_per_process", [1, 3])
 def test_path_length_on_a_very_small_batch(make_tiny, play, images_per_process):
     game = make_tiny(batch_size=images_per_process, pl_batch_shrink=2, mbstd_group_size=1)

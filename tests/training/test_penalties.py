@@ -68,6 +68,22 @@ def test_each_looks_at_its_own_images():
         assert seen[name][:, 0, 0, 0].tolist() == shown
 
 
+def test_each_sees_its_images_as_augmentation_shows_them_to_the_discriminator():
+    """D(x) = sum of x, and views that multiply: the slope by the image itself is theirs."""
+    seen: list[torch.Tensor] = []
+
+    def critic(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        seen.append(images.detach())
+        return images.sum(dim=(1, 2, 3)).view(-1, 1)
+
+    real, none = torch.ones(2, 1, 2, 2), torch.zeros(2, 0)
+    views = {"real_view": lambda images: 2 * images, "fake_view": lambda images: 3 * images}
+    pairs = Pairs(real, none, 5 * real, none, torch.ones(2), **views)
+    for name, penalty, shown in (("r1", 4 * 2**2, 2), ("r2", 4 * 3**2, 15), ("gradient_penalty", (2 * 2 - 1) ** 2, 2)):
+        torch.testing.assert_close(PENALTIES[name].function(critic, pairs), torch.full((2,), float(penalty)))
+        assert torch.equal(seen.pop(), shown * real)
+
+
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
     """Without a step of its own there is nothing to correct Adam for."""

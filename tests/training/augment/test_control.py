@@ -106,6 +106,15 @@ def test_saturation_is_said_once_in_words_and_logged():
     assert augment.summary() == {"train/augment/saturated": 0.0}
 
 
+def test_how_long_p_has_been_near_1_comes_with_the_state():
+    first, second = (AdaptiveAugment(0.9499, speed_kimg=1000, alarm_kimg=1) for _ in range(2))
+    play(first, SURE, steps=12)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    play(second, SURE)
+    with pytest.warns(UserWarning, match=r"p has been above 0\.95 for 1\.024 kimg"):
+        assert second.summary() == {"train/augment/saturated": 1.0}
+
+
 # What is drawn
 
 
