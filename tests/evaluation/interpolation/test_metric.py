@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from wplus.checkpoint import save
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.bench import Bench
@@ -380,6 +381,7 @@ def test_latents_of_another_space_or_missing(bench, make, latents):
         ({"baseline": "w+_slerp"}, "baseline=w.* is not one of the methods"),
         ({"num_frames": 16}, "num_frames=16"),
         ({"frames_per_bin": 0}, "frames_per_bin=0"),
+        ({"inversion_batch_size": 0}, "inversion_batch_size=0"),
         ({"gate": 0}, "gate=0 is not allowed"),
         ({"walk_metrics": {"steps": steps}}, "gate=0.5 needs the walk metric fidelity"),
         ({"pictures": "some"}, "pictures=some"),
@@ -391,9 +393,18 @@ def test_refused_before_any_work(make, options, message):
         make(**options)
 
 
-def test_refused_by_the_plan(bench, make):
-    with pytest.raises(UserError, match="does not exist"):
-        make(pairs="nowhere.json").plan(bench)
+def test_refused_by_the_plan(bench, make, tmp_path):
+    larger = Discriminator(resolution=32, channel_base=64, channel_max=8)
+    other = str(save(tmp_path / "other.safetensors", discriminator=larger))
+    for options, words in [
+        ({"pairs": "nowhere.json"}, "'nowhere.json' does not exist"),
+        ({"latents": {"z": "nowhere", "w": "nowhere"}}, "folder 'nowhere' of latents in z does not exist"),
+        ({"discriminator": "nowhere"}, "'nowhere' does not exist"),
+        ({"discriminator": other}, "judges images of 32 px with 3 channels, these have 16 px"),
+        ({"num_real": 3}, "with 3 real images: at least 4"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            make(**options).plan(bench)
     bench.output_dir = None
     with pytest.raises(UserError, match="output folder"):
         make().plan(bench)

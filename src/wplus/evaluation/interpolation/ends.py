@@ -53,6 +53,13 @@ def source_space(space: Space, given: Sequence[Space]) -> Space:
     return found[0]
 
 
+def check_folders(folders: Mapping[str, str | Path]) -> None:
+    """UserError for a folder of inversions that does not exist."""
+    for space, folder in folders.items():
+        if not Path(folder).is_dir():
+            raise UserError(f"The folder '{folder}' of latents in {space} does not exist: invert.py writes such ones.")
+
+
 def read_ends(folders: Mapping[str, str | Path], names: Sequence[str], *, fingerprint: str) -> Ends:
     """End points of the images called `names` from folders by space that `invert.py` wrote (or their latents/ within).
 

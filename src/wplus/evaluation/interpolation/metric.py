@@ -20,7 +20,7 @@ from wplus.evaluation.interpolation.columns import meaning, shown
 from wplus.evaluation.interpolation.gate import check_gate
 from wplus.evaluation.interpolation.methods import DISSOLVE, all_methods, chosen_methods, described
 from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pairs
-from wplus.evaluation.interpolation.realism import RealFeatures
+from wplus.evaluation.interpolation.realism import RealFeatures, check_num_real
 from wplus.evaluation.interpolation.summary import WORST, Summary, summarise
 from wplus.evaluation.interpolation.walking import PairResult, Walker
 from wplus.evaluation.passes import Collected, FeatureRows, Pass
@@ -104,8 +104,9 @@ class Interpolation:
             raise UserError(f"num_frames={num_frames} is too few: bins of t need 17 or more.")
         if pictures not in ("all", "none"):
             raise UserError(f"pictures={pictures} is not known; allowed are all, none.")
-        if frames_per_bin < 1:
-            raise UserError(f"frames_per_bin={frames_per_bin} is not allowed: it must be 1 or more.")
+        for name, value in (("frames_per_bin", frames_per_bin), ("inversion_batch_size", inversion_batch_size)):
+            if value < 1:
+                raise UserError(f"{name}={value} is not allowed: it must be 1 or more.")
         check_gate(gate, walk_metrics)
         self.metrics, self.perceptual, self.identity, self.extractor = walk_metrics, perceptual, identity, extractor
         self.inverter, self.latents, self.pairs, self.num_pairs = inverter, dict(latents or {}), pairs, num_pairs
@@ -126,6 +127,9 @@ class Interpolation:
         check_images(bench.models.generator, bench.held_out)
         if self.pairs != DRAW:
             read_pairs(self.pairs, bench.held_out)
+        end_points.check_folders(self.latents)
+        self._critic(bench)
+        check_num_real(self._real(bench).num)
         self._features(bench)
 
     def __call__(self, bench: Bench) -> Iterator[Measurement]:
@@ -175,6 +179,7 @@ class Interpolation:
             return None
         own = self.discriminator == "auto"
         network = bench.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
+        _check_size(network, bench.held_out)
         digests = bench.held_out.digests  # type: ignore[union-attr]
         company = company_of(network)
         num = 0 if company == 0 else _NUM_REFERENCES // company * company or company
@@ -279,6 +284,16 @@ class Interpolation:
         bench.tracker.image("interpolation/along", folder / "along.png", caption="means over pairs along the path")
         for name, path in report.strips(folder / "pictures", _file_names(pairs)):
             bench.tracker.image(f"interpolation/pair {name}", path, caption="a row per method, a to b")
+
+
+def _check_size(discriminator: Any, images: Any) -> None:
+    """UserError for a discriminator of images of another size."""
+    own = discriminator.arguments.get("resolution"), discriminator.arguments.get("img_channels", 3)
+    if own != (images.resolution, images.img_channels):
+        raise UserError(
+            f"The discriminator judges images of {own[0]} px with {own[1]} channels, these have {images.resolution} px "
+            f"with {images.img_channels}: give one that fits, or discriminator=none."
+        )
 
 
 def _file_names(pairs: PairList) -> list[str]:

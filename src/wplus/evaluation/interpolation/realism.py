@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.evaluation.gram import BLOCK, Sweep
 from wplus.evaluation.kernel import KernelSums
 from wplus.evaluation.manifold import NeighbourSquares
@@ -56,6 +57,12 @@ def _picks(num: int, wanted: int, *, late: bool) -> Tensor:
 
 
 # Kernel distance
+
+
+def check_num_real(num: int) -> None:
+    """UserError where there are too few real images to compare frames with."""
+    if num <= _NEIGHBOURS:
+        raise UserError(f"Frames cannot be compared with {num} real images: at least {_NEIGHBOURS + 1} are needed.")
 
 
 class RealFeatures:
