@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import wplus
-from tests.adapters.foreign import Persistent, dumps, nvlabs_modules, persistent_network, randomise, trainer_pickle
+from tests.adapters.foreign import nvlabs_modules, randomise, trainer_pickle
 from wplus.adapters import nvlabs
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Discriminator, Generator
@@ -270,13 +270,6 @@ def test_discriminators_of_every_architecture(architecture: str, clamp: float | 
     assert wplus.load(tmp_path / "d.pt").discriminator.arguments["architecture"] == architecture
 
 
-def test_classes_of_another_network_are_named(tmp_path: Path) -> None:
-    modules = {"synthesis": Persistent("SynthesisNetwork", {"_modules": {"input": Persistent("SynthesisInput", {})}})}
-    (tmp_path / "sg3.pkl").write_bytes(dumps({"G_ema": Persistent("Generator", {"_modules": modules})}))
-    with pytest.raises(UserError, match=r"missing.*SynthesisInput are not StyleGAN2's"):
-        wplus.load(tmp_path / "sg3.pkl")
-
-
 def test_filters_are_written_where_the_published_discriminator_has_them() -> None:
     content = nvlabs.export(discriminator=Discriminator(**TINY, architecture="skip"))["D"]
     found = {name.removesuffix(".resample_filter") for name in content if name.endswith("resample_filter")}
@@ -295,43 +288,6 @@ def test_clamping_is_part_of_the_function(tmp_path: Path) -> None:
     torch.save(edited(lambda content: content["G_kwargs"].update(conv_clamp="wide")), tmp_path / "odd.pt")
     with pytest.raises(UserError, match="conv_clamp = 'wide'"):
         wplus.load(tmp_path / "odd.pt")
-
-
-def layers(module: Persistent, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """The attributes of every module with a weight, by its dotted name."""
-    state = module.meta["state"]
-    if "weight" in state["_parameters"]:
-        yield name, state
-    for child, inner in state["_modules"].items():
-        yield from layers(inner, f"{name}.{child}".strip("."))
-
-
-def with_clamps(folder: Path, clamps: Callable[[str], Any]) -> Path:
-    """A pickle whose constructors' arguments say nothing of a clamp, as in stylegan3's, but whose layers do."""
-    generator = randomise(Generator(**TINY, z_dim=6, w_dim=6, num_mapping_layers=1))
-    content = nvlabs.export(generator=generator, discriminator=randomise(Discriminator(**TINY, architecture="skip")))
-    parts = {part: persistent_network(content[part], {}) for part in ("G_ema", "D")}
-    for part in parts.values():
-        for name, state in layers(part):
-            if name.rpartition(".")[2] in ("conv", "conv0", "conv1", "torgb", "fromrgb", "skip"):
-                state["conv_clamp"] = clamps(name)
-    (folder / "file.pkl").write_bytes(dumps(parts))
-    return folder / "file.pkl"
-
-
-def test_what_the_layers_clamp_by_counts(tmp_path: Path) -> None:
-    """In stylegan3's repository 256 is the constructor's default, which the file's arguments do not state."""
-    models = wplus.load(with_clamps(tmp_path, lambda name: None if name == "b4.fromrgb" else 0.25))
-    assert models.generator.arguments["conv_clamp"] == models.discriminator.arguments["conv_clamp"] == 0.25
-    models = wplus.load(with_clamps(tmp_path, lambda name: None))
-    assert models.generator.arguments["conv_clamp"] is None
-
-
-@pytest.mark.parametrize("odd", ["synthesis.b8.torgb", "b8.conv0", "b4.fromrgb"])
-def test_layers_that_clamp_by_another_limit_are_refused(odd: str, tmp_path: Path) -> None:
-    path = with_clamps(tmp_path, lambda name: 7.5 if name == odd else None if name == "b4.fromrgb" else 256)
-    with pytest.raises(UserError, match=rf"the layer '{odd}' has conv_clamp = 7\.5, where (256|None) was expected"):
-        wplus.load(path)
 
 
 def test_group_of_the_minibatch_deviation_is_read(tmp_path: Path) -> None:

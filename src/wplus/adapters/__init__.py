@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from wplus.adapters import e4e, nvlabs, restricted, rosinality
+from wplus.adapters import e4e, nvlabs, restricted, rosinality, torch_file
+from wplus.adapters.refusal import printable
 from wplus.errors import UserError
 
 __all__ = ["read_foreign"]
@@ -25,9 +26,9 @@ def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
     try:
         return _networks(content, path)
     except UserError as error:  # names in it are the file's
-        raise UserError(restricted.printable(str(error), 1000)) from error
+        raise UserError(printable(str(error), 1000)) from error
     except Exception as error:  # content of any shape can fail in any way
-        reason = restricted.printable(" ".join(str(error).split())) or type(error).__name__
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
 
 
@@ -48,7 +49,7 @@ def _content(path: str | Path) -> Any:
             start = file.read(32)
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
-    return restricted.read_torch(path) if restricted.is_torch(start) else restricted.read_pickle(path)
+    return restricted.read_torch(path) if torch_file.is_torch(start) else restricted.read_pickle(path)
 
 
 def _summary(content: Any) -> str:

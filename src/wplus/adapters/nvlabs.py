@@ -8,13 +8,14 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wplus.adapters.inert import Persistent
+from wplus.adapters.module_tree import clamp_of_layers, module_tensors, naming_classes
 from wplus.adapters.rebuild import (
     channel_budget,
     count,
@@ -25,7 +26,7 @@ from wplus.adapters.rebuild import (
     require_kernel,
     resampling_kernel,
 )
-from wplus.adapters.restricted import Persistent, as_tensors
+from wplus.adapters.restricted import as_tensors
 from wplus.errors import UserError
 from wplus.models.described import empty
 from wplus.models.sizes import block_resolutions
@@ -33,17 +34,6 @@ from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"
-MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
-MAX_MODULES = 500  # in a tree; StyleGAN2 at 1024 px has fewer than 100
-CLASSES = frozenset(
-    [
-        *("Generator", "MappingNetwork", "SynthesisNetwork", "SynthesisBlock", "SynthesisLayer", "ToRGBLayer"),
-        *("Discriminator", "DiscriminatorBlock", "DiscriminatorEpilogue", "MinibatchStdLayer"),
-        *("FullyConnectedLayer", "Conv2dLayer"),
-    ]
-)
-
-UNCLAMPED = ("skip", "b4.fromrgb")  # layers that have no limit of their activations, in theirs and in ours
 
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
@@ -65,11 +55,11 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     name = next((name for name in GENERATORS if parts.get(name)), None)
     if name:
         tensors, kwargs = _opened(parts, name, origin)
-        with _naming_classes(parts[name]):
+        with naming_classes(parts[name]):
             networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
         metadata |= {"generator": name, "w_avg": average}
     if parts.get("D"):
-        with _naming_classes(parts["D"]):
+        with naming_classes(parts["D"]):
             networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
     if "training_set_kwargs" in content:
         metadata["training_set_kwargs"] = plain(content["training_set_kwargs"])
@@ -114,7 +104,7 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
     part = parts[name]
     if isinstance(part, Persistent):
         tensors, kwargs = module_tensors(part, origin), _flat(part.state.get("_init_kwargs", {}))
-        kwargs |= _clamp_of_layers(part, f"{origin}, {name}")
+        kwargs |= clamp_of_layers(part, f"{origin}, {name}")
     else:
         tensors, kwargs = as_tensors(part), _flat(parts.get(f"{name[0]}_kwargs", {}))
     for argument, expected in FIXED_ARGUMENTS.items():
@@ -123,68 +113,6 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
                 f"{origin}, {name}: {argument} = {kwargs[argument]!r} cannot be rebuilt, only {expected!r}."
             )
     return _without_filters(tensors, f"{origin}, {name}"), kwargs
-
-
-@contextmanager
-def _naming_classes(part: Any) -> Iterator[None]:
-    """Inside, a refusal names the classes of the file that StyleGAN2 does not have: they say what it is instead."""
-    try:
-        yield
-    except UserError as error:
-        others = sorted(_classes(part, set()) - CLASSES)
-        raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
-
-
-def _classes(part: Any, seen: set[int]) -> set[str]:
-    if not isinstance(part, Persistent) or id(part) in seen or len(seen) > MAX_MODULES:
-        return set()
-    seen.add(id(part))
-    modules = part.state.get("_modules", {})
-    inner = [_classes(child, seen) for child in modules.values()] if isinstance(modules, dict) else []
-    return {part.class_name[:60]}.union(*inner)
-
-
-def module_tensors(
-    module: Persistent, origin: str, prefix: str = "", seen: set[int] | None = None
-) -> dict[str, Tensor]:
-    """Parameters and buffers of a persistent module and all within it, each once, by their dotted names."""
-    seen = set() if seen is None else seen
-    seen.add(id(module))
-    if prefix.count(".") > MAX_DEPTH:
-        raise UserError(f"{origin}: modules are nested more than {MAX_DEPTH} deep, at '{prefix}'.")
-    own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
-    tensors = {f"{prefix}{name}": tensor for name, tensor in as_tensors(own).items()}
-    for name, child in module.state.get("_modules", {}).items():
-        if isinstance(child, Persistent) and id(child) not in seen:
-            tensors |= module_tensors(child, origin, f"{prefix}{name}.", seen)
-    return tensors
-
-
-def _clamp_of_layers(network: Persistent, origin: str) -> dict[str, Any]:
-    """{"conv_clamp": the limit of all layers}, or {} where they say none; UserError where they disagree."""
-    clamps = _clamps(network, "", set())
-    limits = {name: clamp for name, clamp in clamps.items() if not name.endswith(UNCLAMPED)}
-    if not limits:
-        return {}
-    common = next(iter(limits.values()))
-    for name, clamp in clamps.items():
-        expected = common if name in limits else None
-        if clamp != expected:
-            raise UserError(
-                f"{origin}: the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected; "
-                "only one limit for all layers can be rebuilt."
-            )
-    return {"conv_clamp": common}
-
-
-def _clamps(module: Persistent, prefix: str, seen: set[int]) -> dict[str, Any]:
-    """The attribute `conv_clamp` of all layers within a module, by their dotted names."""
-    seen.add(id(module))
-    clamps = {prefix: module.state["conv_clamp"]} if "conv_clamp" in module.state else {}
-    for name, child in module.state.get("_modules", {}).items():
-        if isinstance(child, Persistent) and id(child) not in seen:
-            clamps |= _clamps(child, f"{prefix}.{name}".strip("."), seen)
-    return clamps
 
 
 def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:

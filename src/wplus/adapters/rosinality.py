@@ -33,6 +33,14 @@ from wplus.adapters.rebuild import (
     resampling_kernel,
 )
 from wplus.adapters.restricted import as_tensors
+from wplus.adapters.rosinality_names import (
+    FIRST,
+    discriminator_kernels,
+    discriminator_names,
+    generator_kernels,
+    generator_names,
+    in_their_shape,
+)
 from wplus.errors import UserError
 from wplus.models.described import empty
 from wplus.models.sizes import block_resolutions
@@ -40,7 +48,6 @@ from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("g_ema", "g")  # in the order of preference
 DECODER = "decoder."
-FIRST = "conv1.conv.weight"
 FIXED = {"conv_clamp": None, "mbstd_group_size": 4, "architecture": "resnet"}  # by their code, not by their files
 REMEDIES = {"conv_clamp": "; convert with --clamp drop writes it without one"}
 BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolution
@@ -98,74 +105,6 @@ def budget(network: Generator | Discriminator) -> dict[str, int]:
     return {name: network.arguments[name] for name in ("channel_base", "channel_max")}
 
 
-# --- names: ours -> theirs ------------------------------------------------------------------------------------------
-
-
-def _generator_names(resolution: int, num_mapping_layers: int) -> dict[str, str]:
-    names = {"synthesis.b4.const": "input.input", **_layer("b4.conv1", "conv1", 0), **_colours("b4.torgb", "to_rgb1")}
-    for i, res in enumerate(block_resolutions(resolution)[1:]):
-        names |= _layer(f"b{res}.conv0", f"convs.{2 * i}", 2 * i + 1)
-        names |= _layer(f"b{res}.conv1", f"convs.{2 * i + 1}", 2 * i + 2)
-        names |= _colours(f"b{res}.torgb", f"to_rgbs.{i}")
-    for i in range(num_mapping_layers):  # theirs counts the normalisation of z as layer 0
-        names |= {f"mapping.fc{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
-    return names
-
-
-def _layer(ours: str, theirs: str, index: int) -> dict[str, str]:
-    pairs = {
-        "bias": f"{theirs}.activate.bias",
-        "noise_strength": f"{theirs}.noise.weight",
-        "noise_const": f"noises.noise_{index}",
-    }
-    return {f"synthesis.{ours}.{name}": other for name, other in pairs.items()} | _modulated(ours, theirs)
-
-
-def _colours(ours: str, theirs: str) -> dict[str, str]:
-    return {f"synthesis.{ours}.bias": f"{theirs}.bias"} | _modulated(ours, theirs)
-
-
-def _modulated(ours: str, theirs: str) -> dict[str, str]:
-    pairs = {"weight": "weight", "affine.weight": "modulation.weight", "affine.bias": "modulation.bias"}
-    return {f"synthesis.{ours}.{name}": f"{theirs}.conv.{other}" for name, other in pairs.items()}
-
-
-def _discriminator_names(resolution: int) -> dict[str, str]:
-    names = {f"b{resolution}.fromrgb.weight": "convs.0.0.weight", f"b{resolution}.fromrgb.bias": "convs.0.1.bias"}
-    for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
-        inner = {
-            "conv0.weight": "conv1.0.weight",
-            "conv0.bias": "conv1.1.bias",
-            "skip.weight": "skip.1.weight",
-            "conv1.weight": "conv2.1.weight",
-            "conv1.bias": "conv2.2.bias",
-        }
-        names |= {f"b{res}.{ours}": f"convs.{i}.{theirs}" for ours, theirs in inner.items()}
-    last = {
-        "conv.weight": "final_conv.0.weight",
-        "conv.bias": "final_conv.1.bias",
-        "fc.weight": "final_linear.0.weight",
-        "fc.bias": "final_linear.0.bias",
-        "out.weight": "final_linear.1.weight",
-        "out.bias": "final_linear.1.bias",
-    }
-    return names | {f"b4.{ours}": theirs for ours, theirs in last.items()}
-
-
-def _kernels(resolution: int) -> dict[str, float]:
-    """Their stored filters in a generator of this size, all of which upsample."""
-    num_ups = len(block_resolutions(resolution)) - 1
-    names = [f"convs.{2 * i}.conv.blur.kernel" for i in range(num_ups)] + [
-        f"to_rgbs.{i}.upsample.kernel" for i in range(num_ups)
-    ]
-    return dict.fromkeys(names, 4.0)
-
-
-def _discriminator_kernels(resolution: int) -> dict[str, float]:
-    blocks = range(1, len(block_resolutions(resolution)))
-    return dict.fromkeys([f"convs.{i}.{part}.0.kernel" for i in blocks for part in ("conv2", "skip")], 1.0)
-
-
 # --- to ours --------------------------------------------------------------------------------------------------------
 
 
@@ -187,9 +126,9 @@ def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
 def _generator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> Generator:
     arguments = _generator_arguments(tensors, origin, stated)
     resolution = arguments["resolution"]
-    names = _generator_names(resolution, arguments["num_mapping_layers"])
+    names = generator_names(resolution, arguments["num_mapping_layers"])
     generator = empty(Generator, arguments)
-    ours = _renamed(tensors, names, _kernels(resolution), generator, origin)
+    ours = _renamed(tensors, names, generator_kernels(resolution), generator, origin)
     fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
     return generator
 
@@ -218,7 +157,7 @@ def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str,
     sizes = {"resolution": resolution, "img_channels": img_channels}
     sizes |= channel_budget(channels, origin, stated=stated)
     discriminator = empty(Discriminator, sizes)
-    names, kernels = _discriminator_names(resolution), _discriminator_kernels(resolution)
+    names, kernels = discriminator_names(resolution), discriminator_kernels(resolution)
     fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
     return discriminator
 
@@ -297,25 +236,12 @@ def _their_channels(resolution: int, multiplier: int) -> int:
 
 def _their_generator(generator: Generator) -> dict[str, Tensor]:
     state, resolution = generator.state_dict(), generator.resolution
-    names = _generator_names(resolution, generator.arguments["num_mapping_layers"])
-    content = {theirs: _in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
-    return content | {name: resampling_kernel(gain) for name, gain in _kernels(resolution).items()}
-
-
-def _in_their_shape(name: str, tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu().clone()
-    if name == "input.input" or name.endswith(".conv.weight"):
-        return tensor[None]  # (1, C, 4, 4), (1, O, I, k, k)
-    if name.startswith("noises."):
-        return tensor[None, None]  # (1, 1, r, r)
-    if name.endswith(".noise.weight"):
-        return tensor.reshape(1)
-    if name.startswith("to_rgb") and name.endswith(".bias") and ".conv." not in name:
-        return tensor.reshape(1, -1, 1, 1)
-    return tensor
+    names = generator_names(resolution, generator.arguments["num_mapping_layers"])
+    content = {theirs: in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
+    return content | {name: resampling_kernel(gain) for name, gain in generator_kernels(resolution).items()}
 
 
 def _their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
     state, resolution = discriminator.state_dict(), discriminator.resolution
-    content = {theirs: state[ours].detach().cpu().clone() for ours, theirs in _discriminator_names(resolution).items()}
-    return content | {name: resampling_kernel(gain) for name, gain in _discriminator_kernels(resolution).items()}
+    content = {theirs: state[ours].detach().cpu().clone() for ours, theirs in discriminator_names(resolution).items()}
+    return content | {name: resampling_kernel(gain) for name, gain in discriminator_kernels(resolution).items()}
