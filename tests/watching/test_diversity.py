@@ -33,6 +33,13 @@ def test_the_data_itself_is_as_diverse_as_the_data(scene):
     assert list(diversity(here).values.values()) == pytest.approx([1, 1])
 
 
+def test_images_half_as_far_apart_are_half_as_diverse(scene):
+    here = scene()
+    here.generated = lambda num: (here.real(num) / 127.5 - 1) / 2
+    here._features_made = lambda number: here._kept.features("train", number, here.device) / 2
+    assert list(diversity(here).values.values()) == pytest.approx([0.5, 0.5])
+
+
 def test_its_names_say_the_extractor(scene):
     net = Pixels()
     net.name = "net"

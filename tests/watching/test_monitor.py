@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.watching.conftest import FAMILIES, make_game, make_images
 from wplus.errors import UserError
+from wplus.watching import estimates
 from wplus.watching.monitor import SERIES, monitor, read_series
 
 MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "pull"}
@@ -81,11 +82,14 @@ def test_a_file_that_is_no_series_is_refused(content, watched, tmp_path):
         watched(200, 0)
 
 
-def test_held_out_images_are_looked_at_where_there_are_any(watched, monkeypatch):
+def test_held_out_images_are_looked_at_where_there_are_any(watched, monkeypatch, tmp_path):
     assert watched(200, 0).values.keys() & {"watch/health/r_v"} == set()
     monkeypatch.setattr("wplus.watching.scene.Scene.logits_of", logits_of)
     found = watched(200, 1, held_out=make_images(60)).values["watch/health/r_v"]
     assert found == pytest.approx(0.5, abs=0.05)
+    logits = [logits_of(None, which, 150) for which in ("train", "held_out", "generated")]
+    expected = estimates.overfitting(*logits, sure=3, num_train=200)  # to ask 150 of these leaves less to chance
+    assert read_series(tmp_path / SERIES, before_kimg=9)[1].measures["r_v"] == expected
 
 
 def logits_of(_, which, num):

@@ -40,6 +40,13 @@ def test_the_deviation_is_that_of_the_grey_value():
     torch.testing.assert_close(found, (STRENGTH * 2 / 3 * 127.5).double(), rtol=0.06, atol=0)
 
 
+def test_few_draws_are_no_bias():
+    """Of three draws: squares of the differences from their mean, over two."""
+    noise = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1).expand(3, 1, 16, 16)
+    found = grey_deviation(Noisy(), torch.zeros(1, 1), [noise])
+    torch.testing.assert_close(found, (STRENGTH * 2 / 3 * 127.5).double(), rtol=1e-4, atol=1e-4)
+
+
 def test_the_picture_and_the_number(scene):
     game = SimpleNamespace(ema=Noisy(), device=torch.device("cpu"), images_seen=0)
     seen = noise_map(scene(game=game), num_latents=2, num_draws=400)
