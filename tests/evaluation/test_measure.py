@@ -176,6 +176,16 @@ def test_what_must_be_said_of_a_method_stands_behind_its_name() -> None:
     assert ["slerp", "(ends", "fail)", "0.25", "1.25"] in lines
 
 
+def test_no_word_is_cut_in_eighty_columns() -> None:
+    names = ["ends_pass", "end_psnr_db", "end_effnet_lite0", "relative_ppl", "tortuosity", "step_cv"]
+    methods = ("w_lerp", "w+_geodesic_even")
+    caveat = {"caveat": "ends fail"}
+    text = shown([Measurement(f"paths/{method}/{name}", 0.123, caveat) for method in methods for name in names], 80)
+    assert "…" not in text
+    assert "tortuosity" in text
+    assert text.count("(ends fail)") == 2
+
+
 def test_the_same_protocol_is_said_once() -> None:
     protocol = {"extractor": "net", "num_real": 40}
     rows = [

@@ -102,10 +102,10 @@ def _methods(group: str, measurements: Iterable[Measurement]) -> Any:
     numbers = list(dict.fromkeys(number for each in values.values() for number in each))
     shown = numbers[:_NUM_SHOWN]
     caption = f"{len(shown)} of {len(numbers)} numbers; all with intervals: {group}/table.md in the output folder"
-    rows = Table(box=None, header_style="bold")
+    rows = Table(box=None, header_style="bold", pad_edge=False)
     rows.add_column(group, no_wrap=True)
     for number in shown:
-        rows.add_column(number.replace("_", " "), justify="right")
+        rows.add_column(number.replace("_", "\n"), justify="right")  # one below the other: all fit into 80 columns
     for method, each in values.items():
         rows.add_row(method, *(f"{each[number]:.3g}" if number in each else "–" for number in shown))
     return Group(rows, caption)
