@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.interpolation.walk import Judges, Walk, repeated
 from wplus.seeds import rng
 
@@ -29,7 +30,9 @@ def pair_ppl(
       sometimes written, would suit a distance that is not squared. Left out where the ends are equal.
     """
     if not 0 < epsilon < 1 or num_samples < 1:
-        raise ValueError(f"epsilon={epsilon} and num_samples={num_samples} are not allowed: 0 < epsilon < 1 <= num.")
+        raise UserError(
+            f"epsilon={epsilon} with num_samples={num_samples} is not allowed: a step between 0 and 1, and a sample."
+        )
     draws = torch.rand(num_samples, generator=rng(seed, walk.name, "path length"), dtype=torch.float64)
     t = (torch.arange(num_samples) + draws) / num_samples * (1 - epsilon)
     value = float(squared_speeds(walk, judges, t, epsilon=epsilon).mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.errors import UserError
 from wplus.interpolation.evenness import evenness
 from wplus.interpolation.walk import Judges, Walk, repeated
 
@@ -37,6 +38,8 @@ def curvature(walk: Walk, judges: Judges, *, num_pieces: int = 8) -> dict[str, f
     884, 1393, 2107, 3078 and 4401 degrees with 17, 33, 65, 129 and 257 frames, so like the root of T. Hence pieces of a
     fixed size.
     """
+    if num_pieces < 2:
+        raise UserError(f"num_pieces={num_pieces} is not allowed: a way that turns has 2 pieces at least.")
     near = judges.distances(walk.rows(0, -1), walk.rows(1, None))
     angles = _angles(walk, judges, torch.arange(len(walk.t)))
     if not len(angles):

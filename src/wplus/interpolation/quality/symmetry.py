@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from wplus.errors import UserError
 from wplus.interpolation.walk import Judges, Walk, even_positions
 from wplus.seeds import rng
 
@@ -16,6 +17,10 @@ def symmetry(walk: Walk, judges: Judges, *, num_frames: int = 9, share: float = 
     up to rounding. `share` measures only this part of the walks, chosen by their names, so the same for every method.
     The number is our own.
     """
+    if num_frames < 2 or not 0 <= share <= 1:
+        raise UserError(
+            f"num_frames={num_frames} with share={share} is not allowed: at least 2 frames, a share from 0 to 1."
+        )
     if walk.back is None or not _chosen(walk.name, share):
         return {}
     t = even_positions(num_frames)
