@@ -31,6 +31,15 @@ def test_titles_and_captions_are_written():
     assert rows.max() > 164
 
 
+def test_a_long_title_is_not_cut_off():
+    title = "a title much longer than its one picture is wide, W"
+    image = captioned_rows([[(grey(255), "")]], [title])
+    inked = np.flatnonzero((np.asarray(image) != 255).any(axis=(0, 2)))
+    assert image.width > 128 + 24
+    assert image.width - 24 <= inked.max() <= image.width - 12
+    assert captioned_rows([[(grey(255), "")]], ["short"]).width == 128 + 24
+
+
 def test_nothing_to_show_is_refused():
     with pytest.raises(UserError, match="at least one"):
         captioned_rows([[]], ["empty"])
