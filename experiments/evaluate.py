@@ -49,18 +49,21 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
 
 
 def check(cfg: dict[str, Any]) -> None:
-    """UserError when there is nothing to measure, or nothing to measure it by."""
+    """UserError when there is nothing to measure, nothing to measure it by, or a part of what a metric asks for."""
     from wplus.errors import UserError
+    from wplus.evaluation.bench import check_whole
 
     if not cfg.get("metrics"):
         raise UserError("metrics=[] measures nothing: name at least one, as in metrics=[fd].")
     if cfg["model"] is None and cfg["generated"] is None:
         raise UserError("There is nothing to measure: give model=FILE, or generated=FOLDER, or both.")
+    leaves_out = cfg["split"] != "train" or cfg["data"].get("held_out_fraction") != 0
+    if leaves_out and any(node.get("num_real") == "all" for node in cfg["metrics"].values()):
+        check_whole(cfg["split"])  # here, before an extractor looks for its weights
 
 
 def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
     """The images of a bench, each set read when a metric first asks for it, at the generator's resolution."""
-    from wplus.data.chosen import chosen_images
     from wplus.evaluation.images import Deferred
 
     if cfg["model"] is not None:
@@ -68,9 +71,20 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
     real, held_out = (
         Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
     )
-    policies = {"held_out": lambda: held_out, "resolution": cfg["data"]["resolution"], "fit": "refuse"}
-    samples = Deferred(lambda: chosen_images(cfg["generated"], channels=real.img_channels, **policies))
+    policies = {"held_out": lambda: held_out, "resolution": cfg["data"]["resolution"]}
+    samples = Deferred(lambda: given_images(cfg["generated"], channels=real.img_channels, **policies))
     return {"real": real, "held_out": held_out, "samples": samples if cfg["generated"] is not None else None}
+
+
+def given_images(source: str, **policies: Any) -> Any:
+    """The images of `generated`, as they are: UserError where one cannot be read or is not square."""
+    from wplus.data.chosen import chosen_images
+    from wplus.errors import UserError
+
+    try:
+        return chosen_images(source, fit="refuse", **policies)
+    except UserError as error:
+        raise UserError(f"{error} (generated={source} is measured as it is: no fit, no bad_files.)") from error
 
 
 if __name__ == "__main__":

@@ -74,6 +74,9 @@ def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
     assert values["fd_effnet_lite0"]["protocol"]["num_generated"] == 6
     with pytest.raises(UserError, match="needs the generator"):
         in_process(repository, *data, *chosen[:-1], "metrics=[ppl_wend]")
+    save_png(tmp_path / "wide" / "0.png", torch.rand(3, 16, 20) * 2 - 1)
+    with pytest.raises(UserError, match=r"not square .*\(generated=.*wide is measured as it is: no fit, no bad_files"):
+        in_process(repository, *data, *chosen, f"generated={tmp_path}/wide")
 
 
 def test_nothing_to_measure_is_refused(repository: Path) -> None:
@@ -81,6 +84,23 @@ def test_nothing_to_measure_is_refused(repository: Path) -> None:
         in_process(repository, "model=null", "run_dir=none")
     with pytest.raises(UserError, match=r"metrics=\[\] measures nothing"):
         in_process(repository, "model=none", "metrics=[]", "run_dir=none")
+
+
+@pytest.mark.parametrize("name", ["fid50k_full", "kid50k_full", "pr50k3_full"])
+def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
+    repository: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked_for(*_: object, **__: object) -> None:
+        raise AssertionError("weights are looked for")
+
+    for module in ("inception", "vgg16"):
+        monkeypatch.setattr(f"wplus.evaluation.extractors.{module}.find_or_download", looked_for)
+    chosen = ["model=null", "generated=nothing", "run_dir=none", f"metrics=[{name}]"]
+    with pytest.raises(UserError, match=r"split=train .* a part of it: set split=all"):
+        in_process(repository, *chosen)
+    for whole in ("split=all", "data.held_out_fraction=0"):
+        with pytest.raises(AssertionError, match="looked for"):
+            in_process(repository, *chosen, whole)
 
 
 @pytest.mark.parametrize("name", METRICS)

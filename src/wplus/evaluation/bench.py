@@ -206,12 +206,19 @@ def _number(num: int | str | None, real: Images | None) -> int | None:
         if num is not None and not isinstance(num, int):
             raise UserError(f"num_real={num} is not allowed: a whole number, all, or null for those that are given.")
         return num
-    if real is not None and (split_of(real) != "all" or is_part(real)):
-        raise UserError(
-            f"num_real=all asks for the whole data set and {len(real)} images of split={split_of(real)} are given, a "
-            "part of it: set split=all, or num_real=null to measure against these under a name that says so."
-        )
+    if real is not None:
+        check_whole(split_of(real), is_part=is_part(real), num=len(real))
     return None
+
+
+def check_whole(split: str, *, is_part: bool = False, num: int | None = None) -> None:
+    """UserError unless images of this split are the whole data set, as num_real=all asks for."""
+    if split != "all" or is_part:
+        images = "images" if num is None else f"{num} images"
+        raise UserError(
+            f"num_real=all asks for the whole data set and {images} of split={split} are given, a part of it: set "
+            "split=all, or num_real=null to measure against these under a name that says so."
+        )
 
 
 def check_images(generator: Any, real: Images) -> None:
