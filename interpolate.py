@@ -19,17 +19,17 @@ def main(cfg: dict[str, Any]) -> float:
     import wplus
     from wplus.devices import resolve_device
     from wplus.files import ensure_folder
-    from wplus.interpolation.run import interpolate, table
+    from wplus.interpolation.run import check_options, interpolate, table
 
-    paths = build(cfg.get("path", {}))
+    paths, chosen = build(cfg.get("path", {})), {key: cfg[key] for key in OPTIONS}
+    check_options(paths, **{key: value for key, value in chosen.items() if key not in ("noise", "loop")})
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
     latents, names, deltas = codes(cfg, models, perceptual, folder)
     judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
-    chosen = {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
-    chosen |= {key: cfg[key] for key in OPTIONS}
+    chosen |= {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         films = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)

@@ -43,6 +43,15 @@ def enlargement(upscale: int | str, size: int) -> int:
     return upscale
 
 
+def check_writing(*, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop") -> None:
+    """UserError for options of `film_writers` that make no film."""
+    if not fps > 0:
+        raise UserError(f"fps={fps} is no frame rate; it must be above 0.")
+    enlargement(upscale, WATCHABLE_PX)
+    if frames not in ("drop", "keep"):
+        raise UserError(f"frames={frames} is not known; allowed are drop and keep.")
+
+
 def film_frames(images: Tensor, *, upscale: int | str) -> Tensor:
     """Images (B, C, H, W), uint8 or float in [-1, 1] -> uint8 (B, H', W', 3): enlarged, even-sized, grey as RGB.
 
@@ -62,8 +71,7 @@ class FilmWriter:
     """A context manager with `add(images)`; the file appears at `path` when the block ends without an error."""
 
     def __init__(self, path: str | Path, *, fps: float = 30.0, upscale: int | str = "auto") -> None:
-        if not fps > 0:
-            raise UserError(f"fps={fps} is no frame rate; it must be above 0.")
+        check_writing(fps=fps, upscale=upscale)
         self.path, self.fps, self.upscale, self.num_frames = Path(path), fps, upscale, 0
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
 
@@ -225,8 +233,7 @@ def film_writers(
     folder: Path, *, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop"
 ) -> Iterator[dict[str, FilmWriter | FrameFolder]]:
     """Open the writers of film.mp4, film.gif and, with `frames` "keep", of frames/; all of them take `add(images)`."""
-    if frames not in ("drop", "keep"):
-        raise UserError(f"frames={frames} is not known; allowed are drop and keep.")
+    check_writing(fps=fps, upscale=upscale, frames=frames)
     with contextlib.ExitStack() as stack:
         writers: dict[str, FilmWriter | FrameFolder] = {
             "mp4": stack.enter_context(Mp4Writer(folder / "film.mp4", fps=fps, upscale=upscale)),

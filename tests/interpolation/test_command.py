@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,25 @@ def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, model: Path, 
     assert done.returncode == 1
     assert "This command needs at least 2 input(s), got 1: seed:1." in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("num_frames=1", "at least 2 frames"),
+        ("alpha=0.5", "allowed are b_at_one and a_at_one"),
+        ("num_columns=1", "needs at least 2"),
+        ("fps=0", "must be above 0"),
+        ("upscale=0", "whole numbers from 1"),
+        ("frames=all", "allowed are drop and keep"),
+        ("batch_size=0", "must be 1 or more"),
+        ("space=v", "no latent space 'v'"),
+    ],
+)
+def test_what_no_latents_make_possible_is_refused_before_anything_is_read(
+    repository: Path, option: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ["model=none", "inputs=[a.png,b.png]", "tracking=local", option]
+    monkeypatch.setattr(sys, "argv", ["interpolate.py", *chosen])
+    with pytest.raises(SystemExit, match=words):
+        runpy.run_path(str(repository / "interpolate.py"), run_name="__main__")

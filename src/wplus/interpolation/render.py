@@ -21,10 +21,15 @@ def render(generator: Any, points: KeyPoints, curve: Curve, t: Tensor, batch_siz
 
     Codes and noise are computed batch by batch too: nothing grows with T.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
+    check_batch_size(batch_size)
     for positions in t.split(batch_size):
         yield render_batch(generator, points, curve, positions)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """UserError for a batch of nothing."""
+    if batch_size < 1:
+        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
 
 
 @torch.no_grad()

@@ -16,15 +16,15 @@ from wplus.interpolation.curve import Curve, Scene, check_path, timeline
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.evenness import NeighbourDistances, evenness, mean_evenness, plot_distances
 from wplus.interpolation.keypoints import KeyPoints, key_points
-from wplus.interpolation.render import render
+from wplus.interpolation.render import check_batch_size, render
 from wplus.interpolation.strip import Strip, save_rows
 from wplus.interpolation.transitions import measure_walks, walks_along
 from wplus.interpolation.walk import Judges, Metric
-from wplus.latents import Latent
+from wplus.latents import Latent, check_space
 from wplus.losses.image_pair import ImageDistance
 from wplus.progress import bar
 from wplus.tracking import Tracker
-from wplus.video import film_writers
+from wplus.video import check_writing, film_writers
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,14 @@ def interpolate(
     `num_columns` frames of each transition; `walk_metrics` say more of each transition, by `identity` who is in its
     pictures (wplus.interpolation.walk); `writing` are the options of `film_writers`: fps, upscale, frames.
     """
+    check_options(paths, space=space, num_frames=num_frames, alpha=alpha, num_columns=num_columns,
+                  batch_size=batch_size, **writing)  # fmt: skip
     names = tuple(names or (f"point {index}" for index in range(len(latents))))
     t = timeline(len(latents) + loop, num_frames, alpha=alpha)
     generator = models.generator
     points = key_points(latents, generator, names=names, space=space, noise=noise, deltas=deltas, closed=loop)
     points = points.to(generator.mapping.w_avg.device)
-    _check(paths, points)
+    _check(paths, points.space)
     scene = Scene(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
     folder, tracker = ensure_folder(output_dir), tracker or Tracker()
     films: dict[str, Film] = {}
@@ -119,11 +121,30 @@ def interpolate(
     return films
 
 
-def _check(paths: Mapping[str, LatentPath], points: KeyPoints) -> None:
+def check_options(
+    paths: Mapping[str, LatentPath],
+    *,
+    space: str = "auto",
+    num_frames: int = 60,
+    alpha: str = "b_at_one",
+    num_columns: int = 9,
+    batch_size: int = 16,
+    **writing: Any,
+) -> None:
+    """UserError for options of `interpolate` that no latents make possible: to be asked before images are inverted."""
     if not paths:
         raise UserError("There is no path to film: choose one, as in path=lerp, or several, as in path=[lerp,slerp].")
+    if space != "auto":
+        check_space(space)
+        _check(paths, space)
+    Strip(timeline(2, num_frames, alpha=alpha), num_transitions=1, num_columns=num_columns)
+    check_batch_size(batch_size)
+    check_writing(**writing)
+
+
+def _check(paths: Mapping[str, LatentPath], space: str) -> None:
     for path in paths.values():
-        check_path(path, points.space)
+        check_path(path, space)
 
 
 def _film(
