@@ -65,6 +65,12 @@ def test_the_start():
     assert (generator.synthesis.const == 1).all()
     assert all(not layer.noise_strength.any() for layer in generator.synthesis.layers)
     assert all(not layer.affine.bias.any() for layer in generator.synthesis.layers)
+    wide = make(z_dim=60, w_dim=60, c_dim=40, channel_base=1024, channel_max=32)
+    assert wide.mapping.label.std().item() == pytest.approx(1, rel=0.05)
+    assert wide.mapping.fc0.weight.std().item() == pytest.approx(100, rel=0.05)  # 1 / lr_mul
+    for layer in wide.synthesis.layers[1:]:
+        assert layer.conv.weight.std().item() == pytest.approx(1, rel=0.05)
+        assert layer.affine.weight.std().item() == pytest.approx(1, rel=0.05)
 
 
 def test_one_map_of_noise_per_layer():

@@ -32,12 +32,16 @@ def game() -> GanGame:
     return make_game(8)
 
 
-def test_real_and_generated_images_are_normalised_apart(game):
-    pairs = Pairs(
-        torch.randn(4, 3, 8, 8), torch.zeros(4, 0), torch.randn(4, 3, 8, 8) + 3, torch.zeros(4, 0), torch.ones(4)
-    )
-    real, _ = both_logits(game.discriminator, pairs)
-    assert torch.equal(real, game.discriminator(pairs.real))
+def test_real_and_generated_images_are_normalised_apart():
+    """At 16 px, for at 8 px this discriminator has nothing to normalise behind the layer that reads the image."""
+    discriminator = make_game(16).discriminator
+    assert len(discriminator.norms) == 1
+    none = torch.zeros(4, 0)
+    pairs = Pairs(torch.randn(4, 3, 16, 16), none, torch.randn(4, 3, 16, 16) + 3, none, torch.ones(4))
+    real, fake = both_logits(discriminator, pairs)
+    assert torch.equal(real, discriminator(pairs.real))
+    assert torch.equal(fake, discriminator(pairs.fake))
+    assert not torch.allclose(real, discriminator(torch.cat([pairs.real, pairs.fake]))[:4])
 
 
 def test_the_average_has_the_statistics_of_the_generator(game, make_images):

@@ -10,6 +10,7 @@ import torch
 
 from wplus.losses.adversarial import (
     critic_generator,
+    least_squares_generator,
     minimax_generator,
     nonsaturating_generator,
     relativistic_generator,
@@ -148,6 +149,12 @@ def test_the_minimax_loss_is_flat_where_the_discriminator_is_sure(loss, expected
 def test_the_slope_of_a_loss_of_pairs():
     found = estimates.pull(relativistic_generator, torch.full((8,), -1.0), torch.full((8,), 1.0), compares=True)
     assert found.value == pytest.approx(2 / (1 + np.exp(-2.0)))
+
+
+def test_undecided_is_the_middle_between_the_two_kinds_of_logits():
+    """LSGAN's are drawn to 0 and 1: its slope is 1 at generated images, and 1/2 where they meet."""
+    found = estimates.pull(least_squares_generator, torch.zeros(8), torch.ones(8), compares=False)
+    assert found.value == pytest.approx(2)
 
 
 def test_the_slope_is_taken_where_gradients_are_off():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wplus.watching.estimates import Estimate, share
-from wplus.watching.health import Reading, health, judged, level_of
+from wplus.watching.health import Reading, best_of, health, judged, level_of
 from wplus.watching.verdicts import verdicts
 
 
@@ -92,6 +92,15 @@ def test_noise_is_nothing_to_fall_from():
     assert not said
     assert health(history[:4]) == "too early to say"
     assert health(history) == "well"
+
+
+def test_the_best_is_what_was_surely_reached():
+    lucky = Reading(1.0, {"precision": Estimate(0.5, 0.01), "recall": Estimate(0.95, 0.2)})
+    sure = Reading(2.0, {"precision": Estimate(0.5, 0.01), "recall": Estimate(0.9, 0.01)})
+    early = Reading(0.0, {"precision": Estimate(0.0, 0.01), "recall": Estimate(1.0, 0.001)})
+    assert best_of([early, lucky, sure], "recall") is sure
+    assert best_of([early], "recall") is None
+    assert best_of([sure], "diversity") is None
 
 
 def test_what_has_arrived_can_fall_out_of_sight():

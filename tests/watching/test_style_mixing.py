@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.watching.conftest import FAMILIES
+from wplus.watching import style_mixing as module
 from wplus.watching.drawing import GAP, LINE, MARGIN
 from wplus.watching.style_mixing import mixtures, style_mixing
 
@@ -51,6 +52,17 @@ def test_layers_that_are_not_in_use_stay(scene):
     a, b = torch.zeros(3, 8, 2), torch.ones(1, 8, 2)
     taken = mixtures(a, b, 4)[:, 0, :, 0]
     assert taken.tolist() == [[1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]
+
+
+def test_while_a_network_grows_the_thirds_are_those_of_the_layers_in_use(scene, monkeypatch):
+    """At 8 of 16 px: the fine third is the last of four layers, not two that paint nothing yet."""
+    drawn = []
+    monkeypatch.setattr(module, "matrix", lambda rows, **words: drawn.append(rows))
+    here = scene("stylegan1")
+    assert (here.generator.num_active_ws, here.generator.num_ws) == (4, 6)
+    style_mixing(here, num_columns=1, rows_per_third=1)
+    for (source, _), (mixed, _) in drawn[0][1:]:
+        assert not torch.allclose(source, mixed, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
