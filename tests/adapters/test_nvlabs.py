@@ -23,35 +23,15 @@ TINY = {"resolution": 16, "channel_base": 128, "channel_max": 16}
 # Sizes that are read off shapes: every resolution, odd channels, with and without labels, grey, z and w of other sizes.
 SIZES = [
     {"resolution": 8, "z_dim": 5, "w_dim": 7, "num_mapping_layers": 1, "channel_base": 130, "channel_max": 11},
-    {
-        "resolution": 8,
-        "z_dim": 7,
-        "w_dim": 5,
-        "num_mapping_layers": 8,
-        "channel_base": 36,
-        "channel_max": 512,
-        "c_dim": 7,
-    },
-    {"resolution": 16, "z_dim": 6, "w_dim": 6, "num_mapping_layers": 2, "channel_base": 135, "channel_max": 512},
-    {
-        "resolution": 32,
-        "z_dim": 4,
-        "w_dim": 9,
-        "num_mapping_layers": 3,
-        "channel_base": 250,
-        "channel_max": 13,
-        "c_dim": 7,
-    },
-    {
-        "resolution": 64,
-        "z_dim": 8,
-        "w_dim": 4,
-        "num_mapping_layers": 4,
-        "channel_base": 333,
-        "channel_max": 10,
-        "c_dim": 1,
-    },
+    {"resolution": 8, "z_dim": 7, "w_dim": 5, "num_mapping_layers": 8, "channel_base": 36, "c_dim": 7},
+    {"resolution": 16, "z_dim": 6, "w_dim": 6, "num_mapping_layers": 2, "channel_base": 135},
+    {"resolution": 32, "z_dim": 4, "w_dim": 9, "num_mapping_layers": 3, "channel_base": 250, "channel_max": 13}
+    | {"c_dim": 7},
+    {"resolution": 64, "z_dim": 8, "w_dim": 4, "num_mapping_layers": 4, "channel_base": 333, "channel_max": 10}
+    | {"c_dim": 1},
     {"resolution": 64, "z_dim": 3, "w_dim": 3, "num_mapping_layers": 1, "channel_base": 64, "channel_max": 3},
+    {"resolution": 128, "z_dim": 0, "w_dim": 1, "num_mapping_layers": 8, "channel_base": 257, "channel_max": 2}
+    | {"c_dim": 10},
 ]
 
 
@@ -79,7 +59,7 @@ def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
         torch.testing.assert_close(found.state_dict()[name], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("img_channels", [1, 3])
+@pytest.mark.parametrize("img_channels", [1, 4])
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{sizes['resolution']}px-{sizes['channel_base']}")
 def test_pickles_of_any_size(sizes: dict[str, int], img_channels: int, tmp_path: Path) -> None:
     generator, discriminator = build(img_channels, **sizes)
@@ -192,6 +172,11 @@ BROKEN = {
     "odd channels": (put("G_ema", synthesis__b8__conv1__weight=torch.zeros(3, 3, 3, 3)), "3 at 8 px"),
     "other filter": (put("G_ema", synthesis__b4__resample_filter=torch.ones(4, 4) / 16), "resampling filter"),
     "other activation": (put("G_kwargs", synthesis_kwargs={"activation": "relu"}), "activation = 'relu'"),
+    "no limit": (put("G_kwargs", conv_clamp=True), "conv_clamp = True is no limit"),
+    "endless limit": (put("G_kwargs", conv_clamp=float("inf")), "conv_clamp = inf is no limit"),
+    "no group": (put("D_kwargs", epilogue_kwargs={"mbstd_group_size": 0}), "mbstd_group_size = 0 is no size"),
+    "odd group": (put("D_kwargs", mbstd_group_size="all"), "mbstd_group_size = 'all' is no size"),
+    "large": (put("G_ema", synthesis__b2048__conv1__weight=torch.zeros(1, 1, 3, 3)), r"Resolution 2048 is not allowed"),
     "architecture of G": (put("G_kwargs", architecture="resnet"), "architecture 'resnet'"),
 }  # fmt: skip
 

@@ -25,8 +25,9 @@ def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
     content = _content(path)
     try:
         return _networks(content, path)
-    except UserError as error:  # names in it are the file's
-        raise UserError(printable(str(error), 1000)) from error
+    except UserError as error:  # names in it are the file's; what refuses a size does not know of files
+        where = "" if str(path) in str(error) else f"Cannot read '{path}': "
+        raise UserError(printable(f"{where}{error}", 1000)) from error
     except Exception as error:  # content of any shape can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error

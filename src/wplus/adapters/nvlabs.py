@@ -8,6 +8,7 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"
+WHOLE_BATCH = 2**30  # images in a group, of which a batch never has more
 
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
@@ -163,9 +165,17 @@ def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], ori
 def _clamp(kwargs: Mapping[str, Any], origin: str) -> float | None:
     """The limit of the activations, which tensors do not show."""
     clamp = kwargs.get("conv_clamp")
-    if clamp is not None and not (isinstance(clamp, (int, float)) and clamp > 0):
+    if clamp is not None and not (type(clamp) in (int, float) and 0 < clamp < math.inf):
         raise UserError(f"{origin}: conv_clamp = {clamp!r:.40} is no limit; it must be positive or None.")
     return clamp
+
+
+def _group_size(kwargs: Mapping[str, Any], origin: str) -> int:
+    """Images per group of the minibatch deviation, which tensors do not show; None is theirs for the whole batch."""
+    size = kwargs.get("mbstd_group_size", 4)
+    if size is not None and not (type(size) is int and size > 0):
+        raise UserError(f"{origin}: mbstd_group_size = {size!r:.40} is no size; it must be a positive integer or None.")
+    return WHOLE_BATCH if size is None else size
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
@@ -179,13 +189,12 @@ def _discriminator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any],
     channels = {res: entry(tensors, f"b{res}.conv1.weight", origin).shape[1] for res in resolutions}
     channels[4] = len(entry(tensors, "b4.fc.weight", origin))
     has_mapping = "mapping.embed.weight" in tensors
-    group_size = kwargs.get("mbstd_group_size", 4)
     return {
         "resolution": resolutions[-1],
         "c_dim": tensors["mapping.embed.weight"].shape[1] if has_mapping else 0,
         "img_channels": entry(tensors, f"b{resolutions[-1]}.fromrgb.weight", origin).shape[1],
         "num_mapping_layers": count(tensors, "mapping.fc{}.weight") if has_mapping else 8,
-        "mbstd_group_size": 2**30 if group_size is None else group_size,  # None is theirs for the whole batch
+        "mbstd_group_size": _group_size(kwargs, origin),
         "architecture": _architecture(tensors, resolutions),
         "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
