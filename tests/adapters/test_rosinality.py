@@ -21,6 +21,7 @@ SIZES = [
     {"resolution": 16, "style_dim": 6, "n_mlp": 8, "channel_base": 130, "channel_max": 9},
     {"resolution": 32, "style_dim": 7, "n_mlp": 2, "channel_base": 36, "channel_max": 512},
     {"resolution": 64, "style_dim": 4, "n_mlp": 3, "channel_base": 333, "channel_max": 10},
+    {"resolution": 256, "style_dim": 3, "n_mlp": 5, "channel_base": 511, "channel_max": 2},
 ]
 by_resolution = pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{sizes['resolution']}px")
 

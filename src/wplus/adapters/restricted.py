@@ -2,8 +2,8 @@
 
 A pickle is a program. Of the functions it may call, this reader knows a short list, each replaced by an inert one of
 our own (`inert`) that rebuilds numbers, tensors, arrays and plain containers. Any other name is refused, and its call
-with it. What these calls make is counted (`budget`), and so are the instructions (`instructions`), before any is run:
-a file cannot fill more memory than a few times its own size.
+with it. What these calls make is counted (`budget`), and so are the instructions, before any is run (`instructions`):
+a file fills no more memory than a few times its own size, and a hundred megabytes.
 """
 
 from __future__ import annotations
