@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import functools
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
+import wplus
 from tests.interpolation.closed_forms import Pixels, points_of, quiet, scene_of
 from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, Scene, timeline
@@ -14,7 +16,9 @@ from wplus.interpolation.evenness import NeighbourDistances, evenness
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.render import render
+from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.models.stylegan2 import Generator
+from wplus.progress import silent
 
 
 def step_cvs(points: KeyPoints, scene: Scene, curve: Curve) -> list[float]:
@@ -78,6 +82,17 @@ def test_a_generators_film_becomes_even(generator: Generator, space: str, num_fr
     scene = Scene(generator, Pixels(), num_frames=num_frames, progress=quiet)
     assert max(step_cvs(points, scene, lerp(points, scene))) > 0.1
     assert max(step_cvs(points, scene, even(points, scene, path=lerp))) <= 0.05
+
+
+def test_the_batch_size_changes_nothing_of_real_nets(repository: Path) -> None:
+    """Not a bit: what starts from an even path may amplify it."""
+    net = wplus.load(repository / "experiments/models/cats32.safetensors").generator
+    ends = net.mapping(torch.randn(2, net.z_dim))[:, 0]
+    points = KeyPoints(ends, "w", ("a", "b"))
+    shared = {"num_frames": 18, "progress": silent}
+    scenes = [Scene(net, EffNetLite0Distance(), batch_size=size, **shared) for size in (64, 7)]
+    first, other = (even(points, scene, path=lerp).codes(timeline(2, 18)) for scene in scenes)
+    assert torch.equal(first, other)
 
 
 def test_there_and_back_is_the_same_way(generator: Generator) -> None:

@@ -11,6 +11,7 @@ from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, Path, Scene, segments
 from wplus.interpolation.evenness import NeighbourDistances, evenness
 from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.quality.ppl import AT_ONCE
 from wplus.interpolation.render import render
 
 
@@ -60,9 +61,13 @@ def even_times(points: KeyPoints, scene: Scene, curve: Curve, *, aim: float, max
 
 
 def _steps(points: KeyPoints, scene: Scene, curve: Curve, positions: Tensor) -> Tensor:
-    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T)."""
+    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T).
+
+    In batches of one size, whatever the scene's: a search that starts from an even path (`geodesic`) makes much of how
+    the kernels for another size round.
+    """
     distances = NeighbourDistances(scene.perceptual, steps_per_transition=positions.shape[1])
-    for images in render(scene.generator, points, curve, positions.flatten(), scene.batch_size):
+    for images in render(scene.generator, points, curve, positions.flatten(), AT_ONCE):
         distances.add(images)
     # One step more between a row and the next, which is no step of the film.
     flat = torch.cat([distances.flat, distances.flat.new_zeros(1)])

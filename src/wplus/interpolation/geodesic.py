@@ -39,7 +39,8 @@ def geodesic(
     latent distribution (`wplus.prior.Whitened`; 1 for its own samples).
 
     Every transition ends with the points of the least loss (energy + prior) that it met, so never above that of its
-    start. Between points the path is straight. The same input gives the same path, on a CPU bit for bit.
+    start. Between points the path is straight. The same input gives the same path, on a CPU bit for bit; the batch size
+    says nothing but how many transitions of a chain are searched together.
     """
     _check(num_points, steps, learning_rate, prior)
     curve, num = start(points, scene), len(points) - 1
