@@ -7,7 +7,7 @@ import torch
 
 from tests.watching.conftest import make_images
 from wplus.errors import UserError
-from wplus.images import to_float
+from wplus.images import to_float, to_uint8
 from wplus.watching import neighbours as module
 from wplus.watching.neighbours import nearest_of, neighbours
 
@@ -47,6 +47,18 @@ def test_copies_of_the_data_are_told_from_new_images(scene, drawn):
     here._make = lambda number: to_float(here.data.images[:32])
     assert neighbours(here, num_images=20).values == {"watch/nearest_raw": 0}
     assert neighbours(scene(), num_images=20).values == {}
+
+
+def test_the_number_is_a_ratio_of_medians(scene, drawn):
+    here = scene(held_out=make_images(19))
+    real = here.real(40).flatten(1).double()
+    sides = [to_uint8(here.generated(19)), here.held_out_images(19)]
+    generated, held_out = (
+        torch.tensor([min((row - other).norm().item() for other in real) for row in side.flatten(1).double()])
+        for side in sides
+    )
+    found = neighbours(here, num_images=19).values["watch/nearest_raw"]
+    assert found == pytest.approx((generated.median() / held_out.median()).item(), rel=1e-5)
 
 
 def test_nearest_as_a_loop_finds_them():
