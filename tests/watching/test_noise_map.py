@@ -47,6 +47,11 @@ def test_few_draws_are_no_bias():
     torch.testing.assert_close(found, (STRENGTH * 2 / 3 * 127.5).double(), rtol=1e-4, atol=1e-4)
 
 
+def test_what_lies_beyond_white_does_not_move():
+    noise = [torch.randn(5, 1, 16, 16)]
+    assert not grey_deviation(Noisy(), torch.full((1, 1), 5.0), noise).any()
+
+
 def test_the_picture_and_the_number(scene):
     game = SimpleNamespace(ema=Noisy(), device=torch.device("cpu"), images_seen=0)
     seen = noise_map(scene(game=game), num_latents=2, num_draws=400)
