@@ -81,15 +81,20 @@ def old_torch(content: bytes, keys: bytes = b"].", storages: bytes = b"") -> byt
     return head + content + keys + storages
 
 
+def word(text: str) -> bytes:
+    return b"X" + struct.pack("<I", len(text)) + text.encode()
+
+
+def number(value: int) -> bytes:
+    return b"\x8a\x08" + struct.pack("<q", value)
+
+
 def stored(num: int, *, kind: str = "FloatStorage", name: str = "0", part: bytes = b"") -> bytes:
     """Instructions that put a storage on the stack; `part` are those of a sixth entry of its persistent id."""
-    text = b"".join(b"X" + struct.pack("<I", len(word)) + word.encode() for word in ("storage",))
-    text += b"ctorch\n" + kind.encode() + b"\n"
-    text += b"".join(b"X" + struct.pack("<I", len(word)) + word.encode() for word in (name, "cpu"))
-    return b"(" + text + b"\x8a\x08" + struct.pack("<q", num) + part + b"tQ"
+    entries = word("storage") + b"ctorch\n" + kind.encode() + b"\n" + word(name) + word("cpu") + number(num) + part
+    return b"(" + entries + b"tQ"
 
 
 def tensor(storage: bytes, size: int) -> bytes:
     """Instructions that make a vector of a storage."""
-    number = b"\x8a\x08" + struct.pack("<q", size)
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + number + b"\x85K\x01\x85\x89NtR"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + number(size) + b"\x85K\x01\x85\x89NtR"
