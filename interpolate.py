@@ -27,7 +27,7 @@ def main(cfg: dict[str, Any]) -> float:
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
-    latents, names, deltas = codes(cfg, models, perceptual, folder)
+    latents, names, deltas = codes(cfg, paths, models, perceptual, folder)
     judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
     chosen |= {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
@@ -38,16 +38,19 @@ def main(cfg: dict[str, Any]) -> float:
     return next(iter(films.values())).values["step_cv"]
 
 
-def codes(cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path) -> tuple[Any, Any, Any]:
+def codes(
+    cfg: dict[str, Any], paths: dict[str, Any], models: Any, perceptual: Any, folder: Path
+) -> tuple[Any, Any, Any]:
     """Latents of the key images, which are inverted; their names; and the generator's changes that belong to them."""
     from functools import partial
 
     from wplus.commands import invert_files, weight_deltas
     from wplus.inputs import read_inputs
+    from wplus.interpolation.run import space_for_images
 
     invert = partial(
         invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
-        output_dir=folder / "inversion", space="w" if cfg["space"] == "auto" else cfg["space"],
+        output_dir=folder / "inversion", space=space_for_images(paths, cfg["space"]),
         **{key: cfg[key] for key in ("fit", "seed", "label")},
     )  # fmt: skip
     latents, names = read_inputs(cfg["inputs"], models=models, invert=invert, label=cfg["label"], at_least=2)

@@ -11,9 +11,10 @@ from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import path_name
-from wplus.interpolation.paths import lerp, slerp, whitened
+from wplus.interpolation.even import even
+from wplus.interpolation.paths import fine_first, lerp, slerp, whitened
 from wplus.interpolation.quality.prior import prior
-from wplus.interpolation.run import Film, _compared, interpolate, table
+from wplus.interpolation.run import Film, _compared, interpolate, space_for_images, table
 from wplus.latents import Latent, synthesize
 from wplus.models.stylegan2 import Generator
 from wplus.prior import Whitened
@@ -192,6 +193,14 @@ def test_a_loop_returns_and_shows_its_first_frame_once(
     loop, longer = (sorted((tmp_path / name / "frames").iterdir()) for name in ("loop", "longer"))
     assert (len(loop), len(longer)) == (12, 13)
     assert [path.read_bytes() for path in loop] == [path.read_bytes() for path in longer[:-1]]
+
+
+def test_images_are_inverted_where_all_paths_make_sense() -> None:
+    late = functools.partial(even, path=functools.partial(fine_first, overlap=0.5))
+    straight = lerp
+    assert space_for_images({"lerp": straight}, "auto") == "w"
+    assert space_for_images({"lerp": straight, "late": late}, "auto") == "w+"
+    assert space_for_images({"lerp": straight, "late": late}, "z") == "z"  # and is refused there
 
 
 def test_no_path_is_refused(models: Models, perceptual: torch.nn.Module, tmp_path: Path) -> None:

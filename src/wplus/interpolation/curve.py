@@ -87,6 +87,15 @@ def check_path(path: Any, space: str) -> None:
         )
 
 
+def has_sense(path: Any, space: str) -> bool:
+    """Whether `check_path` lets it pass."""
+    try:
+        check_path(path, space)
+    except UserError:
+        return False
+    return True
+
+
 # Curves through key points
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.files import ensure_folder
-from wplus.interpolation.curve import Curve, Scene, check_path, timeline
+from wplus.interpolation.curve import Curve, Scene, check_path, has_sense, timeline
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.evenness import NeighbourDistances, evenness, mean_evenness, plot_distances
 from wplus.interpolation.keypoints import KeyPoints, key_points
@@ -140,6 +140,13 @@ def check_options(
     Strip(timeline(2, num_frames, alpha=alpha), num_transitions=1, num_columns=num_columns)
     check_batch_size(batch_size)
     check_writing(**writing)
+
+
+def space_for_images(paths: Mapping[str, LatentPath], space: str) -> str:
+    """Where images are inverted to: `space`, or with auto w, and w+ where a path makes no sense in w."""
+    if space != "auto":
+        return space
+    return "w" if all(has_sense(path, "w") for path in paths.values()) else "w+"
 
 
 def _check(paths: Mapping[str, LatentPath], space: str) -> None:

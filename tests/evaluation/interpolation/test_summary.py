@@ -11,6 +11,7 @@ from wplus.evaluation.interpolation.realism import RealFeatures, realism, resamp
 from wplus.evaluation.interpolation.report import markdown
 from wplus.evaluation.interpolation.summary import Summary, means, summarise
 from wplus.evaluation.interpolation.walking import PairResult
+from wplus.evaluation.manifold import proportion_interval
 from wplus.interpolation.walk import even_positions
 
 T = even_positions(17)
@@ -95,6 +96,8 @@ def test_where_the_ends_of_the_others_pass(results):
     assert {method: each["ends_pass"].value for method, each in found.means.items()} == pytest.approx(
         {"one": 1, "two": 0.75, "bad": 1 / 12}
     )
+    assert found.means["one"]["ends_pass"].interval == proportion_interval(1, 12)
+    assert found.means["bad"]["ends_pass"].interval == pytest.approx(proportion_interval(1 / 12, 12))
     assert found.gate.failing == ("bad",)
     assert list(found.passing) == ["one", "two"]
     assert found.passing["two"]["tortuosity"].value == pytest.approx(np.mean([i + 0.2 for i in range(3, 12)]))

@@ -17,7 +17,7 @@ from wplus.evaluation.bench import Bench, check_images, generator_protocol
 from wplus.evaluation.interpolation import ends as end_points
 from wplus.evaluation.interpolation import report
 from wplus.evaluation.interpolation.columns import meaning, shown
-from wplus.evaluation.interpolation.gate import check_gate
+from wplus.evaluation.interpolation.gate import PASS, check_gate
 from wplus.evaluation.interpolation.methods import DISSOLVE, all_methods, chosen_methods, described
 from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pairs
 from wplus.evaluation.interpolation.realism import RealFeatures, check_num_real
@@ -304,6 +304,8 @@ def _file_names(pairs: PairList) -> list[str]:
 def _interval_kind(name: str) -> str:
     if name == WORST:
         return "none: the value of one pair"
+    if name == PASS:
+        return "95 %, Wilson's score interval over pairs"
     if name.startswith("fd_"):
         return "95 %, jackknife over 10 groups of pairs, the real images as given"
     of_sets = name.startswith(("kd_", "precision_"))

@@ -14,6 +14,7 @@ from wplus.evaluation.interpolation.gate import PASS, Gate, judged, passed
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
 from wplus.evaluation.interpolation.walking import PairResult
+from wplus.evaluation.manifold import proportion_interval
 from wplus.intervals import Mean, bootstrap_interval, kept_mean
 from wplus.paired import Paired, compare_methods
 
@@ -131,13 +132,16 @@ def _where_ends_pass(
 def means(rows: Rows, *, seed: int = 0) -> dict[str, Mean]:
     """Mean of every column over the pairs that have it, with a bootstrap interval over pairs, and `step_cv_max`.
 
-    The mean of path lengths keeps the values from the 1st to the 99th percentile, as StyleGAN's does, here of the
-    pairs' own means.
+    Of the share of pairs whose ends pass it is Wilson's interval, which is not empty where all pass or none. The mean
+    of path lengths keeps the values from the 1st to the 99th percentile, as StyleGAN's does, here of the pairs' own
+    means.
     """
     columns = dict.fromkeys(name for row in rows.values() for name in row)
     values = {name: [row[name] for row in rows.values() if name in row] for name in columns}
     found = {name: _mean(each, kept_mean if name.startswith(TRIMMED) else _plain_mean, seed=seed)
              for name, each in values.items()}  # fmt: skip
+    if PASS in found:
+        found[PASS] = _share(values[PASS])
     return found | ({WORST: Mean(max(values["step_cv"]), None)} if "step_cv" in values else {})
 
 
@@ -145,6 +149,11 @@ def _mean(values: Sequence[float], statistic: Callable[[np.ndarray], np.ndarray]
     numbers = np.asarray(values)
     bounds = bootstrap_interval(numbers, statistic, seed=seed) if len(numbers) > 1 else None
     return Mean(float(statistic(numbers)), bounds)
+
+
+def _share(values: Sequence[float]) -> Mean:
+    share = float(np.mean(values))
+    return Mean(share, proportion_interval(share, len(values)))
 
 
 def _plain_mean(samples: np.ndarray) -> np.ndarray:
