@@ -45,5 +45,7 @@ def test_what_was_said_is_told_and_drawn(tmp_path):
     assert study.told(tmp_path / "collapse") == "collapse, at the end: alarm\n  at 0.5 kimg: Recall fell."
     assert study.told(tmp_path / "healthy") == "healthy, at the end: well\n  nothing was said"
     assert study.series(tmp_path / "overfit", "r_v") == ([0.5], [0.5], [0.1])
+    assert study.bars("recall", [0.05, 0.9], [0.1, 0.02]) == [[0.05, 0.06], pytest.approx([0.3, 0.06])]
+    assert study.bars("r_v", [0.05], [0.1]) == [pytest.approx([0.3])] * 2
     with Image.open(study.draw(tmp_path)) as picture:
         assert picture.width > 2 * picture.height

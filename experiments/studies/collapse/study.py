@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from wplus.files import atomic_write
@@ -98,11 +99,19 @@ def draw(output: Path) -> Path:
     for axes, (title, measure) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for colour, name in zip(COLOURS, RUNS, strict=False):
             kimg, values, errors = series(output / name, measure)
-            axes.errorbar(kimg, values, [3 * error for error in errors], color=colour, label=name, capsize=2)
+            axes.errorbar(kimg, values, bars(measure, values, errors), color=colour, label=name, capsize=2)
         axes.set(title=title, xlabel="kimg", ylim=(min(0.0, axes.get_ylim()[0]), None))
         axes.grid(alpha=0.25)
     figure.axes[0].legend()
     return atomic_write(output / "series.png", lambda file: figure.savefig(file, format="png", dpi=100))
+
+
+def bars(measure: str, values: list[float], errors: list[float]) -> list[list[float]]:
+    """How far the bars of three standard errors reach down and up; a share ends at 0 and 1."""
+    low, high = (0.0, 1.0) if measure == "recall" else (-math.inf, math.inf)
+    below = [min(3 * error, value - low) for value, error in zip(values, errors, strict=True)]
+    above = [min(3 * error, high - value) for value, error in zip(values, errors, strict=True)]
+    return [below, above]
 
 
 def series(folder: Path, measure: str) -> tuple[list[float], list[float], list[float]]:
