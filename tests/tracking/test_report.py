@@ -124,6 +124,33 @@ def test_an_empty_folder_says_what_is_missing(tmp_path):
         assert command in text
 
 
+@pytest.mark.parametrize(
+    ("write", "heading", "told"),
+    [
+        (write_train, "Training", "Losses"),
+        (lambda folder: write_inversion(folder, "w", l2=0.1), "Inversion", "Values are means over the images"),
+        (write_evaluation, "Metrics", "ppl"),
+    ],
+)
+def test_a_run_by_itself_has_its_own_section_alone(tmp_path, write, heading, told):
+    write(tmp_path / "run")
+    text = page(tmp_path / "run").text
+    assert "Missing:" not in text
+    assert told in text
+    others = {"Training", "Inversion", "Interpolation", "Metrics"} - {heading}
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert f"<h2>{heading}</h2>" in html
+    assert not [name for name in others if f"<h2>{name}</h2>" in html]
+
+
+def test_what_has_no_section_of_its_own_is_a_measurement(tmp_path):
+    with opened(tmp_path, "edit") as tracker:
+        tracker.summary({"editing/moved": {"value": 0.25}})
+    text = page(tmp_path).text
+    assert "Missing:" not in text
+    assert "0.25" in text
+
+
 def test_a_missing_space_is_named(tmp_path):
     write_inversion(tmp_path / "invert" / "w", "w", l2=0.1)
     text = page(tmp_path).text

@@ -51,6 +51,7 @@ _CURVES = (
     ("Mean logit of training, held-out and generated images", r"^watch/logits/"),
     ("Everything else", r""),
 )
+INVERT = "invert/"  # before the name of a space or inverter
 _MAIN_CURVES = 3  # shown open; the others fold away
 _MAIN_SAMPLES = ("real", "fixed_latents", "inversions")  # likewise, at the beginning and at the end of a run
 
@@ -93,24 +94,39 @@ def write_report(folder: str | Path, output: str | Path | None = None) -> Path:
 
 def context(root: Path) -> dict[str, Any]:
     """Everything that the template shows."""
-    train, compared, film, measured = (_part(root / name) for name in ("train", "compare", "interpolate", "evaluate"))
-    inversions = {name: part for name in inversion_names(root / "invert") if (part := _part(root / "invert" / name))}
-    parts = {"train": train, **{f"invert/{space}": part for space, part in inversions.items()}}
-    parts |= {"compare": compared, "interpolate": film, "evaluate": measured}
-    present = {name: part for name, part in parts.items() if part}
+    own = _part(root)
+    present = _of_a_demo(root) if own is None else {_section(own): own}
+    train, compared, film, measured = map(present.get, ("train", "compare", "interpolate", "evaluate"))
+    inversions = {name.removeprefix(INVERT): part for name, part in present.items() if name.startswith(INVERT)}
     return {
+        "alone": own is not None,
         "about": _about(root),
         "folder": root.resolve().name,
         "written": time.strftime("%Y-%m-%d %H:%M"),
         "steps": [_step(name, part) for name, part in present.items()],
         "other_model": _other_model(train, [part for part in present.values() if part is not train]),
         "train": train and training(train),
-        "inversion": inversions and inversion(inversions, root / "invert"),
+        "inversion": inversions and inversion(inversions, root / "invert", whole=own is None),
         "interpolation": film and {"figures": figures(film), "values": numbers(film.values)},
         "comparison": compared and by_methods(compared),
         "evaluation": measured and by_methods(measured),
         "environment": environment(present.values()),
     }
+
+
+def _of_a_demo(root: Path) -> dict[str, Part]:
+    """Step -> what it left, of a folder that holds a folder for every step."""
+    inversions = [f"{INVERT}{name}" for name in inversion_names(root / "invert")]
+    names = ["train", *inversions, "compare", "interpolate", "evaluate"]
+    return {name: part for name in names if (part := _part(root / name))}
+
+
+def _section(run: Part) -> str:
+    """Where the page shows a run that stands for itself; what has no section of its own is a measurement."""
+    kind = run.result.get("job_type")
+    if kind == "invert":
+        return f"{INVERT}{run.result.get('config', {}).get('space', 'images')}"
+    return kind if kind in ("train", "compare", "interpolate") else "evaluate"
 
 
 def training(part: Part) -> dict[str, Any]:
@@ -138,8 +154,11 @@ def inversion_names(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: SPACES.index(name) if name in SPACES else len(SPACES))
 
 
-def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
-    """A table of every number against the spaces, the pictures that compare them, and those of each space."""
+def inversion(parts: Mapping[str, Part], folder: Path, *, whole: bool) -> dict[str, Any]:
+    """A table of every number against the spaces, the pictures that compare them, and those of each space.
+
+    Of the `whole` way the spaces that are missing are named.
+    """
     values = {space: {last(name): entry for name, entry in part.values.items()} for space, part in parts.items()}
     names = dict.fromkeys(name for entries in values.values() for name in entries)
     table = [
@@ -154,7 +173,7 @@ def inversion(parts: Mapping[str, Part], folder: Path) -> dict[str, Any]:
     compared = {"grid.png": f"target, then {', '.join(parts)}", "convergence.png": "the search, step by step"}
     return {
         "spaces": list(parts),
-        "missing": [space for space in SPACES if space not in parts] if parts.keys() & set(SPACES) else [],
+        "missing": [space for space in SPACES if space not in parts] if whole and parts.keys() & set(SPACES) else [],
         "table": table,
         "compared": [_figure(folder, file, text) for file, text in compared.items() if (folder / file).exists()],
         "figures": {space: figures(part) for space, part in parts.items()},
