@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wplus.errors import UserError
-from wplus.training.recipe import Recipe, auto, check_number, explain, resolve
+from wplus.training.recipe import AS_PUBLISHED, Recipe, auto, check_number, explain, resolve
 
 
 def values(resolution: int, batch_size: int | None = None) -> dict[str, float]:
@@ -49,6 +49,9 @@ def test_zero_is_a_value():
 
 def test_explain():
     text = explain({"gamma": (0.5, "given"), "lr": (2.5e-3, "below 1024 px"), "ema_rampup": (None, "no ramp-up")})
+    assert explain({"gamma_end": (None, AS_PUBLISHED), "pl_decay": (0.01, AS_PUBLISHED)}) == (
+        "  pl_decay = 0.01  (as published)"
+    )
     assert text == "  gamma = 0.5  (given)\n  lr = 0.0025  (below 1024 px)\n  ema_rampup = none  (no ramp-up)"
 
 

@@ -12,12 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from wplus.training.distributed import mean_over_ranks
 
 
-def running_statistics(networks: Iterable[nn.Module], held: Iterable[nn.Module] = ()) -> list[Tensor]:
-    """Running means and variances (channels,) of the networks, but not of the modules `held`, which do not learn."""
-    left_out = {id(module) for part in held for module in part.modules()}
+def running_statistics(networks: Iterable[nn.Module]) -> list[Tensor]:
+    """Running means and variances (channels,) of the networks."""
     norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
-    moving = [norm for norm in norms if norm.track_running_stats and id(norm) not in left_out]
-    return [buffer for norm in moving for buffer in (norm.running_mean, norm.running_var)]
+    return [buffer for norm in norms if norm.track_running_stats for buffer in (norm.running_mean, norm.running_var)]
 
 
 @contextmanager

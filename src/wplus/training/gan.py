@@ -128,7 +128,7 @@ class GanGame(Game):
         self._set_numbers(optimizers)
         real = self._grow(real, optimizers)
         step = self.images_seen // self.batch_size
-        with shared_statistics(running_statistics([self.generator, self.discriminator], held=self.frozen)):
+        with shared_statistics(running_statistics([self.generator, self.discriminator])):
             for phase in self.phases():
                 if step % phase.interval == 0:
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])

@@ -54,7 +54,10 @@ _R3GAN = {  # resolution -> gamma, its end, half-life of the average at the end 
 
 
 def r3gan(resolution: int, batch_size: int | None) -> Derived:
-    """Huang et al. 2024: numbers that move on a cosine over the first 20 million images."""
+    """Huang et al. 2024: numbers that move on a cosine over the first 20 million images.
+
+    Here the generator takes its step first, as in all games of this package; the authors' discriminator does.
+    """
     nearest = min(max(resolution, 32), 256)
     gamma, gamma_end, ema_kimg_end, batch, why = _R3GAN[nearest]
     return {
@@ -95,7 +98,7 @@ def stylegan1(resolution: int, batch_size: int | None) -> Derived:
         **_growing(min(8, resolution), batch_size or _grown_batch(resolution)),
         "gamma": (10.0, why),
         "r1_interval": (1, "in every step"),
-        "pl_weight": (0.0, "StyleGAN2's, not yet here"),
+        "pl_weight": (0.0, "StyleGAN2's regulariser, not StyleGAN's"),
         "style_mixing_prob": (0.9, why),
         "ema_kimg": (10.0, "the authors' code"),
         "num_mapping_layers": (8, why),

@@ -126,9 +126,13 @@ def check_number(name: str, value: Any, *, lowest: float, highest: float | None 
         raise UserError(f"{name}={value} is not allowed; it must be a {kind} of at least {lowest:g}{limit}.")
 
 
+AS_PUBLISHED = "as published"  # of the recipe's own defaults
+
+
 def explain(numbers: Derived) -> str:
-    """One line per number: what it is and why."""
+    """One line per number: what it is and why; none for what neither a choice nor a preset has set."""
     return "\n".join(
         f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
         for name, (value, why) in numbers.items()
+        if (value, why) != (None, AS_PUBLISHED)
     )

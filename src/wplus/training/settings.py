@@ -13,7 +13,7 @@ from wplus.training.gan import DiscriminatorLoss, GeneratorLoss
 from wplus.training.growth import growth_of
 from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.place import Place
-from wplus.training.recipe import Derived, Recipe, check_number, resolve
+from wplus.training.recipe import AS_PUBLISHED, Derived, Recipe, check_number, resolve
 
 Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
 LARGEST = 1024  # resolution: what is refused there is refused everywhere
@@ -92,7 +92,7 @@ class Settings:
 
 def _defaults() -> Derived:
     """The recipe's own defaults, for the numbers that no preset derives."""
-    return {item.name: (item.default, "as published") for item in fields(Recipe) if item.default is not MISSING}
+    return {item.name: (item.default, AS_PUBLISHED) for item in fields(Recipe) if item.default is not MISSING}
 
 
 def num_micro(numbers: Derived, world: int, micro: int | None) -> int:
