@@ -10,23 +10,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.states import equal, snapshot
 from wplus.data import Batches
 from wplus.images import to_float
-from wplus.losses import adversarial
 from wplus.training.ema import ema_decay
-from wplus.training.inputs import mixed_styles
-from wplus.training.logits import joined_logits
 from wplus.training.randomness import step_seed
 
 GOLDEN = Path(__file__).with_name("golden_curve.txt")
-
-
-def snapshot(*modules: nn.Module) -> list[torch.Tensor]:
-    return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
-
-
-def equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def gradients(game, phase_name: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -156,33 +146,6 @@ def test_w_avg_is_the_mean_of_unmixed_styles(make_tiny, batch):
         torch.testing.assert_close(game.generator.mapping.w_avg, expected.detach())
 
 
-# Style mixing
-
-
-@pytest.mark.parametrize("probability", [0.0, 1.0])
-def test_style_mixing(make_tiny, probability):
-    game = make_tiny(style_mixing_prob=probability)
-    seen = set()
-    for seed in range(12):
-        torch.manual_seed(seed)
-        draw = game._draw(3)
-        ws, _ = mixed_styles(game.generator, draw)
-        first, second = game.generator.mapping(draw.z), game.generator.mapping(draw.z_mix)
-        seen.add(draw.mix_from)
-        cut = game.generator.num_ws if draw.mix_from is None else draw.mix_from
-        assert torch.equal(ws[:, :cut], first[:, :cut])
-        assert torch.equal(ws[:, cut:], second[:, cut:])
-    assert seen == ({None} if probability == 0 else {1, 2, 3})  # of 4 layers, at least one keeps the first style
-
-
-def test_labels_of_generated_images_are_drawn_from_the_data(make_tiny):
-    game = make_tiny(c_dim=3)
-    draw = game._draw(64)
-    assert draw.c.shape == (64, 3)
-    assert (draw.c.sum(dim=1) == 1).all()
-    assert draw.c.sum(dim=0).min() > 8
-
-
 # Gradients: micro-batches add up to the batch, the joined pass to two passes
 
 
@@ -213,17 +176,6 @@ def test_the_whole_step_is_the_same_with_micro_batches(make_tiny, batch):
         updated.append(snapshot(game))
     for a, b in zip(*updated, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
-
-
-def test_the_joined_pass_equals_two_passes(make_tiny):
-    for group in (1, 2, 4):
-        game = make_tiny(mbstd_group_size=group, c_dim=3)
-        real, fake = torch.randn(2, 8, 3, 8, 8)
-        labels, fake_labels = torch.eye(3)[torch.randint(3, (2, 8))]
-        joined = joined_logits(game.discriminator, real, labels, fake, fake_labels)
-        separate = game.discriminator(real, labels), game.discriminator(fake, fake_labels)
-        for a, b in zip(joined, separate, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_path_length_is_the_published_penalty(make_tiny, batch):
@@ -270,112 +222,6 @@ def test_r1_is_the_published_penalty(make_tiny, batch):
     found = gradients(game, "r1", images, labels)
     assert_gradients_close({name: found[name] for name in expected}, expected, 1e-5)
     assert game.means.collect()["train/r1/penalty"] == pytest.approx(penalty.item(), rel=1e-5)
-
-
-# Optimizers
-
-
-def test_adam_is_corrected_for_lazy_regularisation(make_tiny):
-    game = make_tiny(lr_generator=0.002, lr_discriminator=0.0025, pl_interval=4, r1_interval=16, beta2=0.99, beta1=0.5)
-    generator, discriminator = (optimizer.param_groups[0] for optimizer in game.configure_optimizers())
-    assert generator["lr"] == pytest.approx(0.0016)
-    assert generator["betas"] == pytest.approx((0.5**0.8, 0.9919919))
-    assert discriminator["lr"] == pytest.approx(0.00235294)
-    assert discriminator["betas"] == pytest.approx((0.5 ** (16 / 17), 0.9905854))
-    assert generator["eps"] == 1e-8
-
-
-def test_without_regularisation_adam_is_as_given(make_tiny):
-    game = make_tiny(pl_weight=0.0, gamma=0.0)
-    for optimizer in game.configure_optimizers():
-        group = optimizer.param_groups[0]
-        assert (group["lr"], group["betas"]) == (0.002, (0.0, 0.99))
-
-
-class PlainAdam(torch.optim.Adam):
-    """PyTorch's loop over the parameters, which knows no skipping."""
-
-    def step(self, closure=None) -> None:
-        self.found_inf = self.grad_scale = None
-        super().step(closure)
-
-
-def test_the_fused_optimizers_do_what_the_plain_ones_do(make_tiny, play):
-    fused, plain = make_tiny(), make_tiny()
-    play(fused, 2)
-    groups = [optimizer.param_groups[0] for optimizer in plain.configure_optimizers()]
-    play(plain, 2, [PlainAdam(g["params"], lr=g["lr"], betas=g["betas"], foreach=False) for g in groups])
-    for a, b in zip(snapshot(fused), snapshot(plain), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
-# Gradients that are not finite
-
-
-class Poison:
-    """A loss that is bad from the n-th call on, for a number of calls."""
-
-    def __init__(self, loss, first: int, count: int, factor: float) -> None:
-        self.loss, self.bad, self.factor, self.calls = loss, range(first, first + count), factor, itertools.count()
-
-    def __call__(self, *logits: torch.Tensor) -> torch.Tensor:
-        return self.loss(*logits) * (self.factor if next(self.calls) in self.bad else 1.0)
-
-
-def poisoned(make_tiny, role: str, *, factor: float = float("nan"), first: int = 1, count: int = 1, **recipe):
-    losses = {"generator": adversarial.nonsaturating_generator, "discriminator": adversarial.logistic_discriminator}
-    return make_tiny(losses={role: Poison(losses[role], first, count, factor)}, **recipe)
-
-
-@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38])
-@pytest.mark.parametrize("role", ["generator", "discriminator"])
-def test_a_bad_gradient_changes_nothing_but_the_counters(make_tiny, play, role, factor):
-    game = poisoned(make_tiny, role, factor=factor, gamma=0.0, pl_weight=0.0)
-    optimizers = game.configure_optimizers()
-    play(game, 1, optimizers)
-    network = getattr(game, role)
-    parameters = [p.detach().clone() for p in network.parameters()]
-    states = copy.deepcopy([o.state_dict()["state"] for o in optimizers][role == "discriminator"])
-    play(game, 1, optimizers)
-    assert equal([p.detach() for p in network.parameters()], parameters)
-    for index, state in [o.state_dict()["state"] for o in optimizers][role == "discriminator"].items():
-        assert all(torch.equal(state[name], states[index][name]) for name in ("step", "exp_avg", "exp_avg_sq"))
-    assert int(game.skipped[0]) == 1
-    assert game.images_seen == 8
-    play(game, 2, optimizers)
-    assert game.skipped.tolist() == [1, 0]
-    assert not equal([p.detach() for p in network.parameters()], parameters)
-    assert all(tensor.isfinite().all() for tensor in snapshot(game))
-
-
-def test_the_first_step_of_all_may_be_bad(make_tiny, play):
-    game = poisoned(make_tiny, "generator", first=0, count=1, gamma=0.0, pl_weight=0.0)
-    play(game, 2)
-    assert int(game.skipped[0]) == 1
-    assert all(tensor.isfinite().all() for tensor in snapshot(game))
-
-
-def test_bad_steps_in_a_row_are_counted(make_tiny, play):
-    both = poisoned(make_tiny, "discriminator", first=1, count=2, gamma=0.0, pl_weight=0.0)
-    both.generator_loss = Poison(both.generator_loss, 1, 2, float("nan"))
-    optimizers, counts = both.configure_optimizers(), []
-    for _ in range(4):
-        play(both, 1, optimizers)
-        counts.append(both.skipped.tolist())
-    assert counts == [[0, 0], [2, 2], [4, 4], [4, 0]]
-    assert both.state_summary() == {"progress/skipped_steps": 4, "progress/skipped_in_a_row": 0}
-
-
-def test_a_bad_path_length_leaves_its_running_mean(make_tiny, play, monkeypatch):
-    game = make_tiny(pl_interval=1)
-    optimizers = game.configure_optimizers()
-    play(game, 1, optimizers)
-    mean = game.pl_mean.clone()
-    lengths = game._lengths
-    monkeypatch.setattr(game, "_lengths", lambda sample: lengths(sample) * float("nan"))
-    play(game, 1, optimizers)
-    assert torch.equal(game.pl_mean, mean)
-    assert int(game.skipped[0]) == 1
 
 
 # Randomness

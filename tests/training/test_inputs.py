@@ -1,4 +1,4 @@
-"""Inputs of a phase: micro-batches see what the full batch would."""
+"""Inputs of a phase: micro-batches see what the full batch would; styles are mixed, labels those of the data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wplus.models.layers import minibatch_stddev
-from wplus.training.inputs import Draw, micro_batches
+from wplus.training.inputs import Draw, micro_batches, mixed_styles
 
 CASES = [(8, 1, 4), (8, 2, 4), (8, 2, 2), (8, 4, 2), (12, 3, 4), (6, 2, 3), (4, 4, 1), (4, 1, 8)]
 
@@ -43,3 +43,27 @@ def test_take():
     assert all(torch.equal(a, b[index]) for a, b in zip(part.noise, draw.noise, strict=True))
     assert part.mix_from == 2
     assert part.pl_noise is None
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_style_mixing(make_tiny, probability):
+    game = make_tiny(style_mixing_prob=probability)
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        draw = game._draw(3)
+        ws, _ = mixed_styles(game.generator, draw)
+        first, second = game.generator.mapping(draw.z), game.generator.mapping(draw.z_mix)
+        seen.add(draw.mix_from)
+        cut = game.generator.num_ws if draw.mix_from is None else draw.mix_from
+        assert torch.equal(ws[:, :cut], first[:, :cut])
+        assert torch.equal(ws[:, cut:], second[:, cut:])
+    assert seen == ({None} if probability == 0 else {1, 2, 3})  # of 4 layers, at least one keeps the first style
+
+
+def test_labels_of_generated_images_are_drawn_from_the_data(make_tiny):
+    game = make_tiny(c_dim=3)
+    draw = game._draw(64)
+    assert draw.c.shape == (64, 3)
+    assert (draw.c.sum(dim=1) == 1).all()
+    assert draw.c.sum(dim=0).min() > 8
