@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -9,12 +10,15 @@ import torch
 import wplus
 from wplus.images import to_float, to_uint8
 from wplus.interpolation.curve import Scene
+from wplus.interpolation.even import even
 from wplus.interpolation.keypoints import KeyPoints
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.quality.cost import cost
+from wplus.interpolation.quality.critic import Critic, logit
 from wplus.interpolation.quality.fidelity import fidelity
 from wplus.interpolation.quality.ppl import squared_speeds
 from wplus.interpolation.quality.prior import prior
+from wplus.interpolation.quality.steps import steps
 from wplus.interpolation.quality.symmetry import symmetry
 from wplus.interpolation.run import interpolate
 from wplus.interpolation.transitions import flipped, measure_walks, walk_between, walks_along
@@ -52,6 +56,28 @@ def test_a_walk_shows_its_two_points(generator, points, scene):
     assert walk.cost.seconds > 0
     assert walk.middle.tolist() == [3]
     torch.testing.assert_close(walk.features[0], walk.images.mean(dim=(1, 2, 3)))
+
+
+def test_what_is_said_of_a_walk_does_not_depend_on_the_batch_size(repository):
+    """33 frames in one batch, in batches of 16 with one left over, and of seven; of real nets, on an even path."""
+    models = repository / "experiments" / "models"
+    generator = wplus.load(models / "cats32.safetensors").generator
+    discriminator = wplus.load(models / "cats32_discriminator.safetensors").discriminator
+    scene = Scene(generator, EffNetLite0Distance(), num_frames=33)
+    critic = Critic(discriminator, torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1)
+    z = torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(1))
+    two = KeyPoints(generator.mapping(z)[:, 0], "w", ("a", "b"))
+    said = {}
+    for size in (64, 16, 7):
+        walk = walk_between(
+            two, dataclasses.replace(scene, batch_size=size), path=functools.partial(even, path=lerp),
+            targets=torch.zeros(2, 3, 32, 32),
+        )  # fmt: skip
+        judges = Judges(scene.perceptual, critic=critic, batch_size=size)
+        (said[size],) = measure_walks([walk], {"fidelity": fidelity, "evenness": steps, "logit": logit}, judges)
+    assert len(said[64]) > 8
+    assert said[16] == pytest.approx(said[64], rel=1e-6)
+    assert said[7] == pytest.approx(said[64], rel=1e-6)
 
 
 def test_path_length_does_not_depend_on_the_batch_size(repository):

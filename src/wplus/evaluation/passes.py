@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.batching import FEWEST_SHOWN, at_least
 from wplus.evaluation.cache import load_arrays, save_arrays
 from wplus.files import ensure_folder
 from wplus.processes import all_agree, is_first, share, total
 
-FEWEST_SHOWN = 16  # to an extractor: smaller batches may take kernels that round otherwise
 Progress = Callable[..., Iterator[Any]]
 """(items, description, *, total, advance) -> the same items, under a progress bar; see `wplus.progress.track`."""
 
@@ -214,11 +214,6 @@ class Pass:
     def _keep(self, request: Collected) -> None:
         if self._cache_dir is not None and is_first():
             save_arrays(self._cache_dir, self._cache_key(request), request.collector.arrays())
-
-
-def at_least(num: int, rows: Tensor) -> Tensor:
-    """Rows (N, ...), the last one repeated until there are `num`: what a batch is computed by does not depend on N."""
-    return rows if len(rows) >= num else torch.cat([rows, rows[-1:].expand(num - len(rows), *rows.shape[1:])])
 
 
 def _text(protocol: Mapping[str, Any]) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.batching import at_least
 from wplus.errors import UserError
-from wplus.evaluation.passes import PLAIN, Sampling, at_least
+from wplus.evaluation.passes import PLAIN, Sampling
 from wplus.images import to_uint8
 
 # One stream of random numbers for each use, so that no two uses share numbers.

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wplus.batching import at_least
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.bench import Bench
-from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling, at_least
+from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.evaluation.statistics import jackknife_interval
 from wplus.files import write_json

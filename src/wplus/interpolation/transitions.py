@@ -9,11 +9,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from wplus.batching import in_batches
 from wplus.interpolation.cost import measured
 from wplus.interpolation.curve import Curve, Path, Scene
 from wplus.interpolation.keypoints import KeyPoints
-from wplus.interpolation.quality.ppl import AT_ONCE
-from wplus.interpolation.render import render, styles
+from wplus.interpolation.render import render_batch, styles
 from wplus.interpolation.walk import Judges, Metric, Walk, even_positions, features_of
 
 
@@ -89,7 +89,8 @@ def flipped(points: KeyPoints) -> KeyPoints:
 
 def _render(points: KeyPoints, scene: Scene, curve: Curve, t: Tensor) -> Tensor:
     # Path length sees the rounding of the kernels that smaller batches take.
-    return torch.cat(list(render(scene.generator, points, curve, t, max(scene.batch_size, AT_ONCE))))
+    (images,) = in_batches(lambda t: [render_batch(scene.generator, points, curve, t)], t, scene.batch_size)
+    return images
 
 
 @torch.no_grad()

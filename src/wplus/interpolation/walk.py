@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wplus import geometry
+from wplus.batching import in_batches
 from wplus.interpolation.cost import Cost
 from wplus.losses.image_pair import ImageDistance
 
@@ -89,8 +90,7 @@ Metric = Callable[[Walk, Judges], dict[str, float]]
 @torch.no_grad()
 def features_of(distance: ImageDistance, images: Tensor, batch_size: int) -> list[Tensor]:
     """A distance's features of images (N, C, H, W), batch by batch: tensors (N, ...)."""
-    parts = [distance.features(batch) for batch in images.split(batch_size)]
-    return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+    return in_batches(distance.features, images, batch_size)
 
 
 def repeated(features: list[Tensor], row: int) -> list[Tensor]:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.batching import in_batches
 from wplus.captions import captioned_rows
 from wplus.evaluation.interpolation.ends import Ends
 from wplus.evaluation.interpolation.methods import DISSOLVE, Method
 from wplus.evaluation.interpolation.realism import shown_frames
 from wplus.evaluation.interpolation.sharing import Remembered
-from wplus.evaluation.passes import FEWEST_SHOWN, at_least
 from wplus.files import atomic_write
 from wplus.images import to_uint8
 from wplus.interpolation.curve import Scene
@@ -119,15 +119,11 @@ class Walker:
         """Each frame that is looked at goes through the extractor once, those of all methods in the same batches."""
         numbers = torch.cat(list(self.frames.values()))
         images = to_uint8(torch.cat([walk.images[numbers.to(walk.images.device)] for walk in walks.values()]))
-        features = torch.cat([self._seen(batch) for batch in images.split(self.judges.batch_size)])
+        (features,) = in_batches(lambda batch: [self.extractor(batch).float().cpu()], images, self.judges.batch_size)
         per_walk = features.split(len(numbers))
         counts = [len(each) for each in self.frames.values()]
         return {name: dict(zip(self.frames, rows.split(counts), strict=True))
                 for name, rows in zip(walks, per_walk, strict=True)}  # fmt: skip
-
-    def _seen(self, images: Tensor) -> Tensor:
-        """Features (N, dim) of images uint8 (N, C, H, W), the same in a batch of any size."""
-        return self.extractor(at_least(FEWEST_SHOWN, images))[: len(images)].float().cpu()
 
 
 # The picture of a pair

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.batching import in_batches
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.interpolation.walk import Judges, Walk
@@ -46,8 +47,8 @@ class Critic:
     @torch.no_grad()
     def logits(self, images: Tensor, *, batch_size: int = 64) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] -> (N,) float64 on the CPU; high is real."""
-        parts = [self._logits(batch) for batch in images.split(batch_size)]
-        return torch.cat(parts).double().cpu()
+        (logits,) = in_batches(lambda batch: [self._logits(batch)], images, batch_size)
+        return logits.double().cpu()
 
     @torch.no_grad()
     def _before_epilogue(self, images: Tensor) -> Tensor:
