@@ -195,6 +195,14 @@ def test_a_loop_returns_and_shows_its_first_frame_once(
     assert [path.read_bytes() for path in loop] == [path.read_bytes() for path in longer[:-1]]
 
 
+def test_latents_are_lifted_to_where_the_paths_make_sense(models: Models, perceptual: torch.nn.Module, tmp_path: Path):
+    latents = [Latent(torch.randn(models.generator.z_dim), "z", models.fingerprint) for _ in range(2)]
+    options = {"perceptual": perceptual, "num_frames": 5, "num_columns": 2}
+    for path, space in ((lerp, "z"), (whitened, "w"), (fine_first, "w+")):
+        films = interpolate(models, latents, paths={"path": path}, output_dir=tmp_path / space, **options)
+        assert films["path"].protocol["space"] == space
+
+
 def test_images_are_inverted_where_all_paths_make_sense() -> None:
     late = functools.partial(even, path=functools.partial(fine_first, overlap=0.5))
     straight = lerp

@@ -52,11 +52,13 @@ def key_points(
     noise: str = "auto",
     deltas: Sequence[Delta | None] | None = None,
     closed: bool = False,
+    wanted: Sequence[str] = SPACES,
 ) -> KeyPoints:
     """Bring latents to one space.
 
-    `space`: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all. A code goes from z to w or z+ and
-    on to w+ (its truncation and label applied on the way) and never back.
+    `space`: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all and is `wanted`, or only holds
+    them where none is both. A code goes from z to w or z+ and on to w+ (its truncation and label applied on the way)
+    and never back.
     `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
     (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
     some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
@@ -67,7 +69,7 @@ def key_points(
     if closed:
         latents, names = [*latents, latents[0]], [*names, names[0]]
         deltas = None if deltas is None else (*deltas, deltas[0])
-    space = _common_space(latents) if space == "auto" else space
+    space = _common_space(latents, wanted) if space == "auto" else space
     if space not in SPACES:
         raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
     codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
@@ -75,10 +77,11 @@ def key_points(
     return _with_mapping_inputs(points, latents) if space in ("z", "z+") else points
 
 
-def _common_space(latents: Sequence[Latent]) -> Space:
+def _common_space(latents: Sequence[Latent], wanted: Sequence[str]) -> Space:
     """The first that holds every latent; w+ where w would lose the difference that a cutoff makes."""
     order: tuple[Space, ...] = ("z", "w", "z+", "w+")
-    space = next(space for space in order if all(space in LIFTS[latent.space] for latent in latents))
+    holding = [space for space in order if all(space in LIFTS[latent.space] for latent in latents)]
+    space = next((space for space in holding if space in wanted), holding[0])
     return "w+" if space == "w" and any(_has_cutoff(latent) for latent in latents) else space
 
 

@@ -20,7 +20,7 @@ from wplus.interpolation.render import check_batch_size, render
 from wplus.interpolation.strip import Strip, save_rows
 from wplus.interpolation.transitions import measure_walks, walks_along
 from wplus.interpolation.walk import Judges, Metric
-from wplus.latents import Latent, check_space
+from wplus.latents import SPACES, Latent, check_space
 from wplus.losses.image_pair import ImageDistance
 from wplus.progress import bar
 from wplus.tracking import Tracker
@@ -102,7 +102,9 @@ def interpolate(
     names = tuple(names or (f"point {index}" for index in range(len(latents))))
     t = timeline(len(latents) + loop, num_frames, alpha=alpha)
     generator = models.generator
-    points = key_points(latents, generator, names=names, space=space, noise=noise, deltas=deltas, closed=loop)
+    wanted = [each for each in SPACES if all(has_sense(path, each) for path in paths.values())]
+    chosen = {"space": space, "noise": noise, "deltas": deltas, "wanted": wanted}
+    points = key_points(latents, generator, names=names, closed=loop, **chosen)
     points = points.to(generator.mapping.w_avg.device)
     _check(paths, points.space)
     scene = Scene(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
