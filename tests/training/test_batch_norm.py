@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wplus.data import Batches
+from wplus.images import to_float
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.dcgan import Discriminator, Generator
 from wplus.training import GanGame, Recipe
@@ -108,3 +109,30 @@ def test_a_lost_channel_of_the_generator_is_not_in_the_average_either(game, make
     assert (now["0.synthesis.norms.0.running_var"] != start["0.synthesis.norms.0.running_var"])[moved].all()
     assert all(torch.equal(value, now[name]) for name, value in statistics(game.ema).items())
     assert game.ema(torch.randn(2, 4)).isfinite().all()
+
+
+# Encoders
+
+
+def test_those_of_an_encoder_move_once_a_step(tiny_encoder, make_images):
+    """The reference's discriminator step runs the encoder once more, in training mode."""
+    game = tiny_encoder()
+    real, labels = to_float(make_images(4).batch(torch.arange(4))[0]), torch.zeros(4, 0)
+    game.play(real, labels, game.configure_optimizers())
+    assert int(game.encoder.norm.num_batches_tracked) == 1
+    torch.testing.assert_close(game.encoder.norm.running_mean, 0.1 * real.mean(dim=(0, 2, 3)))
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf")])
+def test_a_lost_batch_leaves_those_of_an_encoder_as_they_were(tiny_encoder, make_images, lost):
+    game, real, labels = tiny_encoder(), to_float(make_images(4).batch(torch.arange(4))[0]), torch.zeros(4, 0)
+    optimizers = game.configure_optimizers()
+    game.play(real, labels, optimizers)
+    before = game.encoder.norm.running_mean.clone(), game.encoder.norm.running_var.clone()
+    game.play(torch.full_like(real, lost), labels, optimizers)
+    assert game.skipped[0] > 0
+    for network in (game.encoder, game.average):
+        assert torch.equal(network.norm.running_mean, before[0])
+        assert torch.equal(network.norm.running_var, before[1])
+    game.play(real, labels, optimizers)
+    assert (game.encoder.norm.running_mean != before[0]).all()

@@ -154,30 +154,6 @@ def test_the_mean_latent_is_kept(tiny_encoder, play_on):
         assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
 
 
-def test_batch_statistics_move_once_a_step(tiny_encoder, make_images):
-    """The reference's discriminator step runs the encoder once more, in training mode."""
-    game = tiny_encoder()
-    real, labels = batch(make_images)
-    game.play(real, labels, game.configure_optimizers())
-    assert int(game.encoder.norm.num_batches_tracked) == 1
-    torch.testing.assert_close(game.encoder.norm.running_mean, 0.1 * real.mean(dim=(0, 2, 3)))
-
-
-@pytest.mark.parametrize("lost", [float("nan"), float("inf")])
-def test_a_lost_batch_leaves_the_statistics_as_they_were(tiny_encoder, make_images, lost):
-    game, (real, labels) = tiny_encoder(), batch(make_images)
-    optimizers = game.configure_optimizers()
-    game.play(real, labels, optimizers)
-    before = game.encoder.norm.running_mean.clone(), game.encoder.norm.running_var.clone()
-    game.play(torch.full_like(real, lost), labels, optimizers)
-    assert game.skipped[0] > 0
-    for network in (game.encoder, game.average):
-        assert torch.equal(network.norm.running_mean, before[0])
-        assert torch.equal(network.norm.running_var, before[1])
-    game.play(real, labels, optimizers)
-    assert (game.encoder.norm.running_mean != before[0]).all()
-
-
 def test_the_average_follows(tiny_encoder, play_on):
     game = tiny_encoder(recipe={"ema_kimg": 0.01, "ema_rampup": 1.0})
     optimizers = play_on(game, 3), game.configure_optimizers()
