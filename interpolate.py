@@ -17,8 +17,8 @@ OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps",
 def main(cfg: dict[str, Any]) -> float:
     """Returns the unevenness of the steps (coefficient of variation) of the first path, for sweeps."""
     import wplus
-    from wplus.devices import resolve_device
-    from wplus.files import ensure_folder
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
     from wplus.interpolation.run import check_options, interpolate, table
 
     paths, chosen = build(cfg.get("path", {})), {key: cfg[key] for key in OPTIONS}
@@ -28,7 +28,7 @@ def main(cfg: dict[str, Any]) -> float:
     folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
     latents, names, deltas = codes(cfg, paths, models, perceptual, folder)
-    judging = {"walk_metrics": build(cfg.get("walk_metrics", {})), "identity": build(cfg["identity"])}
+    judging = {"path_metrics": build(cfg.get("path_metrics", {})), "identity": build(cfg["identity"])}
     chosen |= {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
@@ -45,8 +45,8 @@ def codes(
     from functools import partial
 
     from wplus.commands import invert_files, weight_deltas
-    from wplus.inputs import read_inputs
     from wplus.interpolation.run import space_for_images
+    from wplus.latents.inputs import read_inputs
 
     invert = partial(
         invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,

@@ -22,8 +22,8 @@ INVERTING = ("space", "batch_size", "seed", "label", "truth", "video")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the mean squared error of the inversions, for sweeps."""
     import wplus
-    from wplus.devices import resolve_device
-    from wplus.files import ensure_folder
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])

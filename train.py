@@ -11,7 +11,7 @@ from wplus.config import build, entry_point, record_fields, refuse_sweep_of_proc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wplus.training import Place, Schedule, Training
+    from wplus.training import Runtime, Schedule, Training
 
 # Groups; which of them a training needs it says.
 CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
@@ -20,12 +20,12 @@ CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
 @entry_point("train")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the thousands of images seen."""
-    from wplus.files import ensure_folder
+    from wplus.core.files import ensure_folder
     from wplus.tracking import Tracker
-    from wplus.training import Place, Schedule, explain
+    from wplus.training import Runtime, Schedule, explain
 
     refuse_sweep_of_processes(cfg["trainer"])
-    place = Place.prepare(cfg["device"], **cfg["trainer"])
+    place = Runtime.prepare(cfg["device"], **cfg["trainer"])
     schedule = Schedule(**cfg["schedule"])
     training = chosen_training(cfg, place)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
@@ -39,15 +39,15 @@ def main(cfg: dict[str, Any]) -> float:
     return kimg
 
 
-def chosen_training(cfg: dict[str, Any], place: Place) -> Training:
+def chosen_training(cfg: dict[str, Any], place: Runtime) -> Training:
     """What configs/training decides, made ready: game, data, view and numbers."""
+    from wplus.probes import ProbeRunner
     from wplus.training import Transfer
-    from wplus.watching import Watch
 
     return build(
         cfg["training"],
         **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
-        watch=partial(Watch, build(cfg["watch"])) if cfg.get("watch") else None,
+        watch=partial(ProbeRunner, build(cfg["watch"])) if cfg.get("watch") else None,
         data=partial(images, cfg["data"]),
         generator=cfg["generator"],
         transfer=Transfer(**cfg["transfer"]),
@@ -57,7 +57,7 @@ def chosen_training(cfg: dict[str, Any], place: Place) -> Training:
     )
 
 
-def record_start(cfg: dict[str, Any], training: Training, place: Place, *, folder: Path, tracker: Any) -> None:
+def record_start(cfg: dict[str, Any], training: Training, place: Runtime, *, folder: Path, tracker: Any) -> None:
     """The data, the networks that it starts from, and every number that was derived with the reason for it."""
     data = training.data
     tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
@@ -70,7 +70,7 @@ def record_start(cfg: dict[str, Any], training: Training, place: Place, *, folde
 
 
 def run(
-    cfg: dict[str, Any], training: Training, schedule: Schedule, place: Place, *, folder: Path, tracker: Any
+    cfg: dict[str, Any], training: Training, schedule: Schedule, place: Runtime, *, folder: Path, tracker: Any
 ) -> str:
     """Train up to the end of the schedule, from where the folder's checkpoints are; "finished" or "interrupted"."""
     from wplus.data import Batches

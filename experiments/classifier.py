@@ -10,10 +10,10 @@ from wplus.config import build, entry_point, record_fields
 @entry_point("classifier")
 def main(cfg: dict[str, Any]) -> float:
     """Writes classifier.safetensors; returns the mean accuracy over factors, for sweeps."""
-    from wplus.devices import resolve_device
-    from wplus.evaluation.classifier import check_name, save_classifier
-    from wplus.evaluation.classifier_training import Schedule, accuracies, train
-    from wplus.files import ensure_folder
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.pretrained.attribute_classifier import check_name, save_classifier
+    from wplus.training.classifier import Schedule, accuracies, train
 
     check_name(cfg["classifier"])
     schedule = Schedule(**cfg["schedule"], seed=cfg["seed"])

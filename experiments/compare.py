@@ -15,8 +15,8 @@ from wplus.config import build, entry_point, record_fields
 @entry_point("compare")
 def main(cfg: dict[str, Any]) -> None:
     """Print the table, and where it is."""
-    from wplus.devices import resolve_device
-    from wplus.files import ensure_folder
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
     from wplus.inversion.compare import compare
 
     folders = labelled(cfg["folders"], cfg["labels"])

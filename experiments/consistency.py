@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from wplus.table import Table
+    from wplus.core.tables import Table
 
 
 @entry_point("consistency")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the latent editing consistency of the first direction, for sweeps."""
     import wplus
-    from wplus.devices import resolve_device
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
     from wplus.editing.directions import load_directions
-    from wplus.files import ensure_folder
     from wplus.inversion.settings import describe
 
     device = resolve_device(cfg["device"])
@@ -46,7 +46,7 @@ def held_out_images(cfg: dict[str, Any], models: Any) -> Any:
     """The images to invert, of the generator's size."""
     from functools import partial
 
-    from wplus.data.chosen import chosen_images
+    from wplus.data.user_images import chosen_images
 
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
@@ -61,11 +61,11 @@ def measure(
     import torch
 
     from wplus.commands import codes_of
+    from wplus.core.images import to_float
+    from wplus.core.progress import track
     from wplus.editing.consistency import edit_errors, summarised
     from wplus.editing.editability import editability
     from wplus.editing.run import report
-    from wplus.images import to_float
-    from wplus.progress import track
 
     batch_size = cfg["batch_size"]
     invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
@@ -86,8 +86,8 @@ def measure(
 
 def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
     """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
+    from wplus.core.tables import Table
     from wplus.inversion.store import output_names, pixel_digest
-    from wplus.table import Table
 
     files = output_names(names)
     columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}

@@ -19,11 +19,11 @@ def main(cfg: dict[str, Any]) -> None:
 
     import wplus
     from wplus.commands import labelled_codes
-    from wplus.devices import resolve_device
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
     from wplus.editing.directions import save_directions
     from wplus.editing.run import overview, report_directions
-    from wplus.files import ensure_folder
-    from wplus.inputs import read_inputs
+    from wplus.latents.inputs import read_inputs
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])

@@ -14,7 +14,7 @@ from wplus.config import build, entry_point
 @entry_point("draw_pairs")
 def main(cfg: dict[str, Any]) -> None:
     """Writes the list; the same command writes the same file."""
-    from wplus.devices import resolve_device
+    from wplus.core.runtime import resolve_device
     from wplus.evaluation.interpolation.pairs import STRATA, draw_pairs
 
     device = resolve_device(cfg["device"])

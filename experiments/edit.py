@@ -15,10 +15,10 @@ from wplus.config import build, entry_point, record_fields
 def main(cfg: dict[str, Any]) -> float:
     """Returns how far pictures move for a unit of strength, mean over directions, for sweeps."""
     import wplus
-    from wplus.devices import resolve_device
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
     from wplus.editing.directions import load_directions
     from wplus.editing.run import edit
-    from wplus.files import ensure_folder
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
@@ -43,7 +43,7 @@ def codes(cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path) -> tu
     from functools import partial
 
     from wplus.commands import invert_files, weight_deltas
-    from wplus.inputs import read_inputs
+    from wplus.latents.inputs import read_inputs
 
     invert = partial(
         invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
@@ -61,7 +61,7 @@ def distances(models: Any, latents: Any, directions: Any, perceptual: Any, track
 
     from wplus.editing.editability import editability
     from wplus.editing.run import report
-    from wplus.latents import ws_of
+    from wplus.latents.latent import ws_of
 
     ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
     return report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)

@@ -12,8 +12,8 @@ HELD_OUT = "held_out"
 @entry_point("evaluate")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the first metric's value, for sweeps."""
-    from wplus.devices import resolve_device
-    from wplus.processes import only_first_speaks, process_group
+    from wplus.core.distributed import only_first_speaks, process_group
+    from wplus.core.runtime import resolve_device
 
     with process_group(resolve_device(cfg["device"])) as device, only_first_speaks():
         return evaluate(cfg, device)
@@ -24,10 +24,10 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
     from rich import print as show
 
     import wplus
-    from wplus.evaluation.bench import Bench, NoModel
+    from wplus.core.distributed import is_first
+    from wplus.core.files import ensure_folder
+    from wplus.evaluation.bench import EvalContext, NoModel
     from wplus.evaluation.measure import measured, report, table
-    from wplus.files import ensure_folder
-    from wplus.processes import is_first
     from wplus.tracking import Tracker
 
     check(cfg)
@@ -41,7 +41,7 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
             tracker.use_artifact(cfg["model"], name="model", kind="model")
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
-        bench = Bench(models, **images(cfg, models), **computing, **places)
+        bench = EvalContext(models, **images(cfg, models), **computing, **places)
         measurements = list(report(measured(bench, metrics), tracker))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
@@ -78,7 +78,7 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
 
 def given_images(source: str, **policies: Any) -> Any:
     """The images of `generated`, as they are: UserError where one cannot be read or is not square."""
-    from wplus.data.chosen import chosen_images
+    from wplus.data.user_images import chosen_images
     from wplus.errors import UserError
 
     try:

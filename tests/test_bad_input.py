@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import wplus
-from wplus.latents import Latent, save_latent
+from wplus.latents.latent import Latent, save_latent
 from wplus.models.stylegan2 import Discriminator, Generator
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,12 +10,12 @@ import torch
 
 from wplus.checkpoint import Models
 from wplus.commands import codes_of, invert_files, labelled_codes, weight_deltas
+from wplus.core.images import save_png
 from wplus.data import ImageSet
 from wplus.errors import UserError
-from wplus.images import save_png
 from wplus.inversion.optimize import optimize
-from wplus.inversion.weight_delta import WeightDelta, code_digest, save_delta
-from wplus.latents import Latent, load_latent, save_latent
+from wplus.latents.latent import Latent, load_latent, save_latent
+from wplus.latents.weight_delta import WeightDelta, code_digest, save_delta
 from wplus.models.stylegan2 import Generator
 
 FAST = {"steps": 2, "code_noise": 0.5, "weights": {"l2": 1.0, "perceptual": 0.0}}

@@ -116,7 +116,7 @@ def test_every_group_belongs_to_a_command():
     ("node", "message"),
     [
         ({"_target_": "wplus.tracking.local.nothing"}, "nothing"),
-        ({"_target_": "wplus.images.save_png", "colour": 1}, "colour"),
+        ({"_target_": "wplus.core.images.save_png", "colour": 1}, "colour"),
     ],
 )
 def test_the_check_bites(node, message):

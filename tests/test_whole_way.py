@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import wplus
-from wplus.images import to_uint8
-from wplus.latents import load_latent
+from wplus.core.images import to_uint8
+from wplus.latents.latent import load_latent
 
 ROOT = Path(__file__).resolve().parents[1]
 

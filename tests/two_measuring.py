@@ -18,7 +18,18 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
-from wplus.evaluation.bench import Bench
+from wplus.core.distributed import (
+    all_agree,
+    gathered,
+    is_first,
+    only_first_speaks,
+    process_group,
+    rank_and_world,
+    share,
+    total,
+)
+from wplus.core.progress import silent
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.frechet import FrechetDistance
 from wplus.evaluation.gram import sweeps
 from wplus.evaluation.inception_score import InceptionScore
@@ -29,17 +40,6 @@ from wplus.evaluation.passes import FeatureRows
 from wplus.evaluation.ppl import ppl
 from wplus.evaluation.separability import LinearSeparability
 from wplus.models.stylegan2 import Generator
-from wplus.processes import (
-    all_agree,
-    gathered,
-    is_first,
-    only_first_speaks,
-    process_group,
-    rank_and_world,
-    share,
-    total,
-)
-from wplus.progress import silent
 
 RANK, CACHE = int(os.environ["RANK"]), Path(sys.argv[1])
 
@@ -104,13 +104,13 @@ class RealImages:
         return self.images[indices], torch.empty(len(indices), 0)
 
 
-def bench(cache_dir: Path | None, batch_size: int = 4) -> Bench:
+def bench(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
     """The same on every process, whatever is random in it."""
     torch.manual_seed(0)
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
     real = RealImages(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8))
     models = Models(generator=generator.eval().requires_grad_(False))
-    return Bench(models, real, batch_size=batch_size, progress=silent, cache_dir=cache_dir)
+    return EvalContext(models, real, batch_size=batch_size, progress=silent, cache_dir=cache_dir)
 
 
 def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:

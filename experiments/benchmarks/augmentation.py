@@ -13,9 +13,9 @@ from timing import best, in_turns, middle
 from torch import Tensor
 from training import SIZES
 
-from wplus.devices import resolve_device
+from wplus.core.runtime import resolve_device
 from wplus.models.stylegan2 import Discriminator
-from wplus.training.augment.pipeline import FAMILIES, Pipeline
+from wplus.training.augment.ada import FAMILIES, Pipeline
 
 
 def main() -> None:

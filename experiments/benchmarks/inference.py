@@ -12,7 +12,7 @@ import torch
 from timing import best, in_turns
 from training import SIZES, make_game, peak_memory_gb
 
-from wplus.devices import keep_freed_memory, resolve_device
+from wplus.core.runtime import keep_freed_memory, resolve_device
 from wplus.inversion.optimize import optimize
 from wplus.losses.perceptual import EffNetLite0Distance
 

@@ -27,16 +27,16 @@ from timing import best, in_turns
 from torch import Tensor
 
 import wplus
+from wplus.core.progress import silent
+from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, cat_images
-from wplus.devices import resolve_device
-from wplus.evaluation.bench import Bench, NoModel
-from wplus.evaluation.extractors import EffNetLite0Features
+from wplus.evaluation.bench import EvalContext, NoModel
 from wplus.evaluation.frechet import FrechetDistance
 from wplus.evaluation.kernel import KernelDistance
 from wplus.evaluation.manifold import PrecisionRecall
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
-from wplus.progress import silent
+from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "cats32.safetensors"
 SIDES = ("wplus", "torch-fidelity")
@@ -73,7 +73,7 @@ def one_pass(options: argparse.Namespace, device: torch.device) -> None:
     def task(names: str, cache_dir: str) -> Callable[[], object]:
         def run() -> None:
             began = time.process_time()
-            bench = Bench(models, real, None, options.batch, device, progress=silent, cache_dir=cache_dir)
+            bench = EvalContext(models, real, None, options.batch, device, progress=silent, cache_dir=cache_dir)
             list(measure(bench, {name: everything[name] for name in names.split(", ")}))
             processor[names].append(time.process_time() - began)
 
@@ -162,7 +162,9 @@ def with_wplus(
     generated: Tensor, real: Tensor, extractor: Any, options: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
     """This package, nothing cached."""
-    bench = Bench(NoModel(), as_set(real), None, options.batch, device, progress=silent, samples=as_set(generated))
+    bench = EvalContext(
+        NoModel(), as_set(real), None, options.batch, device, progress=silent, samples=as_set(generated)
+    )
     found = {m.name: m.value for m in measure(bench, metrics(extractor, options.num))}
     return {name: value for name, value in found.items() if "std" not in name}
 

@@ -16,11 +16,11 @@ import torch
 from operations import discriminator_operations, generator_operations, phase_operations
 from timing import best, in_turns, middle
 
-from wplus.devices import keep_freed_memory, resolve_device
+from wplus.core.runtime import keep_freed_memory, resolve_device
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanGame, Recipe
+from wplus.training import GanModule, Hparams
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
 SIZES = {
@@ -98,14 +98,14 @@ def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str,
     }
 
 
-def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanGame, list[torch.optim.Optimizer]]:
+def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanModule, list[torch.optim.Optimizer]]:
     """Networks and optimizers of one size, freshly initialised."""
     resolution, base, maximum, w_dim, layers, batch, pl_weight = SIZES[size]
     shape = {"resolution": resolution, "channel_base": base, "channel_max": maximum}
     networks = [Generator(**shape, z_dim=w_dim, w_dim=w_dim, num_mapping_layers=layers), Discriminator(**shape)]
     for network in networks:
         set_bf16_resolutions(network, bf16)
-    recipe = Recipe(
+    recipe = Hparams(
         batch_size=batch,
         gamma=1.0,
         lr_generator=0.002,
@@ -114,7 +114,7 @@ def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanGame, list
         ema_rampup=0.05,
         pl_weight=pl_weight,
     )
-    game = GanGame(
+    game = GanModule(
         *networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, recipe=recipe
     ).to(device)
     return game, game.configure_optimizers()

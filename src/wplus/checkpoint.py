@@ -20,10 +20,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.files import atomic_write
-from wplus.models.described import adopt, empty
 from wplus.models.encoders.base import Encoder
+from wplus.models.meta_init import adopt, empty
 from wplus.models.network import GeneratorNetwork, Network
 
 FORMAT_VERSION = 1

@@ -36,7 +36,7 @@ def sketches(tmp_path):
 
 @pytest.mark.parametrize("memory_limit_gb", [4.0, 0.0])
 def test_alpha_is_the_mask_and_its_colours_are_those_of_the_paint(sketches, memory_limit_gb, monkeypatch):
-    monkeypatch.setattr("wplus.data.chosen.folder_images", _limited(memory_limit_gb))
+    monkeypatch.setattr("wplus.data.user_images.folder_images", _limited(memory_limit_gb))
     images, masks = chosen(sketches, "alpha")
     assert images.names == ["a.png", "sub/b.png"]
     pixels, masks = images.batch(torch.tensor([0, 1]))[0], masks[torch.tensor([0, 1])]
@@ -49,7 +49,7 @@ def test_alpha_is_the_mask_and_its_colours_are_those_of_the_paint(sketches, memo
 
 
 def _limited(memory_limit_gb: float):
-    from wplus.data.folder import folder_images
+    from wplus.data.sources import folder_images
 
     return lambda path, **options: folder_images(path, **options, memory_limit_gb=memory_limit_gb)
 

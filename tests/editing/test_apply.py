@@ -6,7 +6,7 @@ import torch
 from wplus.checkpoint import Models
 from wplus.editing.apply import edit_latent, edit_ws
 from wplus.errors import UserError
-from wplus.latents import Latent, synthesize
+from wplus.latents.latent import Latent, synthesize
 
 
 def test_add_moves_every_code_equally_far(a_direction: object) -> None:

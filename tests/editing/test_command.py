@@ -13,12 +13,12 @@ import torch
 
 import wplus
 from wplus.checkpoint import Models
+from wplus.core.images import save_png
 from wplus.editing.directions import load_directions, save_directions
 from wplus.editing.pca import pca
 from wplus.errors import UserError
-from wplus.images import save_png
 from wplus.inversion.compare import compare
-from wplus.latents import Latent, load_latent, save_latent
+from wplus.latents.latent import Latent, load_latent, save_latent
 
 Started = Callable[..., tuple[str, str]]
 

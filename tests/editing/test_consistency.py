@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
+from wplus.core.stats import bootstrap_interval, kept_mean
 from wplus.editing.consistency import consistency, errors, prior_deviation
-from wplus.intervals import bootstrap_interval, kept_mean
 
 NUM = 150
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from wplus.editing.directions import Directions, load_directions, save_directions
 from wplus.errors import UserError
-from wplus.latents import Latent, save_latent
+from wplus.latents.latent import Latent, save_latent
 
 MAKER = "0123456789abcdef"
 

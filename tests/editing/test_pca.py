@@ -6,8 +6,8 @@ import torch
 from wplus.checkpoint import Models
 from wplus.editing.pca import components, pca
 from wplus.errors import UserError
+from wplus.latents.w_stats import sample_w
 from wplus.models.stylegan2 import Generator
-from wplus.prior import sample_w
 
 
 def test_a_known_covariance_is_found() -> None:

@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from wplus.checkpoint import Models
+from wplus.core.metric_result import MetricResult
 from wplus.editing.apply import edit_latent
 from wplus.editing.directions import load_directions, save_directions
 from wplus.editing.run import edit, file_name, overview, report, report_directions, unique_names
 from wplus.editing.sefa import sefa
 from wplus.errors import UserError
-from wplus.latents import Latent, load_latent
-from wplus.measurement import Measurement
+from wplus.latents.latent import Latent, load_latent
 from wplus.tracking import Sink, Tracker
 
 
@@ -117,7 +117,7 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
 
 def test_measurements_are_logged_with_their_protocol() -> None:
     recorder = Recorder()
-    measured = Measurement("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.")
+    measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.")
     (m,) = report(iter([measured]), Tracker([recorder]))
     entry = {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": "How far."}
     assert recorder.seen == {"editing/lec_x": entry}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
+from wplus.core.images import to_float
 from wplus.editing.samples import Attributes, as_array, encode, join, read_attributes, read_codes
 from wplus.errors import UserError
-from wplus.images import to_float
-from wplus.latents import Latent, save_latent
+from wplus.latents.latent import Latent, save_latent
 
 
 def test_csv_and_json_say_the_same(tmp_path: Path) -> None:

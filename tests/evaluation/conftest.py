@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from wplus.checkpoint import Models
-from wplus.evaluation.bench import Bench
-from wplus.images import to_float
+from wplus.core.images import to_float
+from wplus.evaluation.bench import EvalContext
 from wplus.models.stylegan2 import Generator
 
 
@@ -109,6 +109,6 @@ def shared() -> dict[str, Any]:
 
 
 @pytest.fixture
-def bench(models: Models, real: RealImages, shared: dict[str, Any]) -> Bench:
+def bench(models: Models, real: RealImages, shared: dict[str, Any]) -> EvalContext:
     """What metrics are given; `dataclasses.replace(bench, seed=1)` is a new one with new passes."""
-    return Bench(models, real, **shared)
+    return EvalContext(models, real, **shared)

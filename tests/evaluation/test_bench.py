@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.data.folder import folder_images
+from wplus.core.images import save_png, to_float
+from wplus.data.sources import folder_images
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench, NoModel, check_images
+from wplus.evaluation.bench import EvalContext, NoModel, check_images
 from wplus.evaluation.images import Deferred
 from wplus.evaluation.names import frechet_name
 from wplus.evaluation.passes import FeatureRows, Sampling
 from wplus.evaluation.sampler import generate
-from wplus.images import save_png, to_float
 
 
 def rows(whole_pass: Any, extractor: Any) -> torch.Tensor:
@@ -37,14 +37,14 @@ def test_deferred_images_are_read_once_and_only_when_needed(real: Any) -> None:
     assert len(reads) == 1
 
 
-def test_equal_requests_are_one_pass(bench: Bench) -> None:
+def test_equal_requests_are_one_pass(bench: EvalContext) -> None:
     assert bench.generated(8) is bench.generated(8, Sampling())
     assert bench.generated(8) is not bench.generated(8, Sampling(truncation_psi=0.5))
     assert bench.real_images() is bench.real_images(num=None, mirror="none")
     assert bench.real_images() is not bench.real_images(mirror="x")
 
 
-def test_real_images_stand_in_an_order_of_their_own(bench: Bench, extractor: Any) -> None:
+def test_real_images_stand_in_an_order_of_their_own(bench: EvalContext, extractor: Any) -> None:
     whole = rows(bench.real_images(), extractor)
     first = rows(bench.real_images(num=13), extractor)
     bench.real.images = bench.real.images[torch.randperm(40)]
@@ -54,7 +54,7 @@ def test_real_images_stand_in_an_order_of_their_own(bench: Bench, extractor: Any
     torch.testing.assert_close(first, whole[:13], atol=1e-6, rtol=0)
 
 
-def test_a_flipped_copy_stands_beside_its_original(bench: Bench, extractor: Any) -> None:
+def test_a_flipped_copy_stands_beside_its_original(bench: EvalContext, extractor: Any) -> None:
     plain, both = rows(bench.real_images(), extractor), rows(bench.real_images(mirror="x"), extractor)
     torch.testing.assert_close(both[::2], plain, atol=1e-6, rtol=0)
     bench.real.images = bench.real.images.flip(3)
@@ -74,7 +74,7 @@ def test_a_flipped_copy_stands_beside_its_original(bench: Bench, extractor: Any)
         ({"split": "all", "subset_of": 50}, "all", False),
     ],
 )
-def test_the_famous_name_needs_the_whole_data_set(bench: Bench, policies: dict, split: str, whole: bool) -> None:
+def test_the_famous_name_needs_the_whole_data_set(bench: EvalContext, policies: dict, split: str, whole: bool) -> None:
     bench.real.policies |= policies
     given, generated = replace(bench).real_images(), bench.generated(50_000).protocol
     assert given.protocol["split"] == split
@@ -87,7 +87,7 @@ def test_the_famous_name_needs_the_whole_data_set(bench: Bench, policies: dict, 
 
 
 @pytest.mark.parametrize("split", ["train", "all"])
-def test_the_split_of_a_folder_is_seen_by_the_name(bench: Bench, split: str, tmp_path: Path) -> None:
+def test_the_split_of_a_folder_is_seen_by_the_name(bench: EvalContext, split: str, tmp_path: Path) -> None:
     for index, image in enumerate(bench.real.images):
         save_png(tmp_path / f"{index}.png", to_float(image))
     images = folder_images(str(tmp_path), resolution=16, split=split, held_out_fraction=0.3)
@@ -99,7 +99,7 @@ def test_the_split_of_a_folder_is_seen_by_the_name(bench: Bench, split: str, tmp
     assert list(names.values()) == expected[split]
 
 
-def test_the_labels_of_a_conditional_generator_are_accounted_for(bench: Bench, conditional: Models) -> None:
+def test_the_labels_of_a_conditional_generator_are_accounted_for(bench: EvalContext, conditional: Models) -> None:
     assert "labels" not in bench.generated(8).protocol
     bench.real.policies |= {"split": "train", "held_out_fraction": 0.1}
     assert replace(bench, models=conditional).generated(8).protocol["labels"].endswith("split train")
@@ -115,7 +115,7 @@ def order_of(images: torch.Tensor) -> Any:
     return np.array(sorted(range(len(digests)), key=digests.__getitem__))
 
 
-def test_too_few_and_unknown_are_refused(bench: Bench) -> None:
+def test_too_few_and_unknown_are_refused(bench: EvalContext) -> None:
     with pytest.raises(UserError, match="0 generated images"):
         bench.generated(0)
     with pytest.raises(UserError, match="41 real images cannot be measured: at least 1, at most the 40 given"):
@@ -129,7 +129,7 @@ def test_too_few_and_unknown_are_refused(bench: Bench) -> None:
 # Images in the place of a generator's
 
 
-def test_given_images_stand_for_generated_ones_in_whatever_order(bench: Bench, extractor: Any) -> None:
+def test_given_images_stand_for_generated_ones_in_whatever_order(bench: EvalContext, extractor: Any) -> None:
     made = generate(bench.models.generator, range(20), seed=0)
     given = replace(bench, models=NoModel(), samples=type(bench.real)(made))
     found = given.generated(50)
@@ -142,7 +142,7 @@ def test_given_images_stand_for_generated_ones_in_whatever_order(bench: Bench, e
     torch.testing.assert_close(rows(other.generated(7), extractor), theirs[:7], atol=1e-6, rtol=0)
 
 
-def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(bench: Bench) -> None:
+def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(bench: EvalContext) -> None:
     given = replace(bench, models=NoModel(), samples=bench.real)
     with pytest.raises(UserError, match="truncation_psi=0.5, .* is refused"):
         given.generated(8, Sampling(truncation_psi=0.5))
@@ -150,7 +150,7 @@ def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(bench: Bench
         given.labels([1])
 
 
-def test_given_images_of_another_size_are_refused(bench: Bench) -> None:
+def test_given_images_of_another_size_are_refused(bench: EvalContext) -> None:
     small = type(bench.real)(bench.real.images[:, :, :8, :8])
     with pytest.raises(UserError, match="8 px with 3 channels and the data has 16 px"):
         replace(bench, samples=small).real_images()

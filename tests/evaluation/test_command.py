@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 import wplus
 from wplus.checkpoint import Models
 from wplus.config import build, plain
+from wplus.core.images import save_png
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.measure import measure
-from wplus.images import save_png
 
 FEW = {"num_generated": 10}
 PAIRS = {"num_samples": 4}
@@ -94,7 +94,7 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
         raise AssertionError("weights are looked for")
 
     for module in ("inception", "vgg16"):
-        monkeypatch.setattr(f"wplus.evaluation.extractors.{module}.find_or_download", looked_for)
+        monkeypatch.setattr(f"wplus.pretrained.{module}_features.find_or_download", looked_for)
     chosen = ["model=null", "generated=nothing", "run_dir=none", f"metrics=[{name}]"]
     with pytest.raises(UserError, match=r"split=train .* a part of it: set split=all"):
         in_process(repository, *chosen)
@@ -104,7 +104,7 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_built_and_runs(repository: Path, bench: Bench, name: str) -> None:
+def test_every_metric_is_built_and_runs(repository: Path, bench: EvalContext, name: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         overrides = [f"metrics=[{name}]", "model=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
@@ -121,7 +121,7 @@ def test_the_papers_metrics_are_those_of_the_papers(repository: Path, name: str)
         cfg = OmegaConf.to_container(compose("evaluate", [f"metrics=[{name}]", "model=none"]), resolve=False)
     options = cfg["metrics"][name]
     network = "VGG16Features" if name.startswith("pr") else "InceptionFeatures"
-    assert options["extractor"]["_target_"] == f"wplus.evaluation.extractors.{network}"
+    assert options["extractor"]["_target_"].endswith(f"_features.{network}")
     assert options["num_generated"] == 50_000
     assert options.get("num_real", "all") == "all"
     assert options.get("mirror", "none") == "none"

@@ -9,13 +9,13 @@ import scipy.linalg
 import torch
 from scipy import stats
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.frechet import FrechetDistance, FrechetEstimates, FrechetReference, frechet_distance
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics
-from wplus.measurement import Measurement
 
 
 def statistics_of(features: torch.Tensor) -> FeatureStatistics:
@@ -126,13 +126,13 @@ def test_one_group_has_no_interval() -> None:
 # The metric
 
 
-def measured(bench: Bench, extractor: Any, **options: Any) -> dict[str, Measurement]:
+def measured(bench: EvalContext, extractor: Any, **options: Any) -> dict[str, MetricResult]:
     options = {"num_generated": 24, "num_groups": 3, **options}
     metric = FrechetDistance(extractor=extractor, **options)
     return {m.name: m for m in measure(bench, {"fd": metric})}
 
 
-def test_names_and_protocol(bench: Bench, extractor: Any) -> None:
+def test_names_and_protocol(bench: EvalContext, extractor: Any) -> None:
     found = measured(bench, extractor, truncation_psi=0.7)
     assert list(found) == ["fd_random_conv_psi0.7", "fd_random_conv_psi0.7_real_halves"]
     protocol = found["fd_random_conv_psi0.7"].protocol
@@ -147,7 +147,7 @@ def test_names_and_protocol(bench: Bench, extractor: Any) -> None:
     assert found["fd_random_conv_psi0.7_real_halves"].protocol["num_real"] == 20
 
 
-def test_infinity_where_it_is_asked_for(bench: Bench, extractor: Any) -> None:
+def test_infinity_where_it_is_asked_for(bench: EvalContext, extractor: Any) -> None:
     found = measured(bench, extractor, extrapolate=True, floor="none")
     assert list(found) == ["fd_random_conv", "fd_random_conv_infinity"]
     at_infinity = found["fd_random_conv_infinity"]
@@ -156,14 +156,14 @@ def test_infinity_where_it_is_asked_for(bench: Bench, extractor: Any) -> None:
     assert "3 and 2 groups" in at_infinity.protocol["extrapolation"]
 
 
-def test_the_whole_metric_against_scipy(bench: Bench, extractor: Any) -> None:
+def test_the_whole_metric_against_scipy(bench: EvalContext, extractor: Any) -> None:
     images = generate(bench.models.generator, range(24), seed=0)
     expected = slow_distance(statistics_of(extractor(bench.real.images)), statistics_of(extractor(images)))
     value = measured(bench, extractor, num_groups=0)["fd_random_conv"].value
     assert value == pytest.approx(expected, rel=1e-6)
 
 
-def test_order_and_batch_size_change_nothing(bench: Bench, extractor: Any) -> None:
+def test_order_and_batch_size_change_nothing(bench: EvalContext, extractor: Any) -> None:
     found = measured(bench, extractor, mirror="x", num_real=25)
     bench.real.images = bench.real.images[torch.randperm(40)]
     others = measured(replace(bench, batch_size=5), extractor, mirror="x", num_real=25)
@@ -172,7 +172,7 @@ def test_order_and_batch_size_change_nothing(bench: Bench, extractor: Any) -> No
         assert (others[name].interval or (0,)) == pytest.approx(measurement.interval or (0,), rel=1e-6)
 
 
-def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: Bench, extractor: Any) -> None:
+def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: EvalContext, extractor: Any) -> None:
     """Every other image in the order of their digests; with the jackknife over five groups of each."""
     order = np.lexsort(bench.real.digests.T[::-1])
     halves = [extractor(bench.real.images[torch.from_numpy(order)])[start::2] for start in range(2)]
@@ -191,14 +191,14 @@ def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: Bench
     assert (found.protocol["num_real"], found.protocol["num_other_real"]) == (20, 20)
 
 
-def test_few_real_images_have_a_floor_without_an_interval(bench: Bench, extractor: Any) -> None:
+def test_few_real_images_have_a_floor_without_an_interval(bench: EvalContext, extractor: Any) -> None:
     for options in ({"num_real": 19}, {"num_groups": 0}):
         floor = measured(replace(bench), extractor, **options)["fd_random_conv_real_halves"]
         assert floor.value > 0
         assert floor.interval is None
 
 
-def test_mirror_doubles_the_real_images(bench: Bench, extractor: Any) -> None:
+def test_mirror_doubles_the_real_images(bench: EvalContext, extractor: Any) -> None:
     found = measured(bench, extractor, mirror="x", num_groups=0)["fd_random_conv_mirror"]
     bench.real.images = torch.cat([bench.real.images, bench.real.images.flip(3)])
     both = measured(replace(bench), extractor, num_groups=0)["fd_random_conv"]
@@ -206,7 +206,7 @@ def test_mirror_doubles_the_real_images(bench: Bench, extractor: Any) -> None:
     assert found.protocol["num_real"] == 80
 
 
-def test_the_jackknife_covers_the_spread_of_seeds(bench: Bench, extractor: Any) -> None:
+def test_the_jackknife_covers_the_spread_of_seeds(bench: EvalContext, extractor: Any) -> None:
     options = {"num_generated": 200, "num_groups": 10, "floor": "none"}
     runs = [measured(replace(bench, seed=seed, batch_size=100), extractor, **options) for seed in range(6)]
     found = [run["fd_random_conv"] for run in runs]
@@ -229,12 +229,12 @@ def test_the_jackknife_covers_the_spread_of_seeds(bench: Bench, extractor: Any) 
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(
-    bench: Bench, extractor: Any, options: dict[str, Any], word: str
+    bench: EvalContext, extractor: Any, options: dict[str, Any], word: str
 ) -> None:
     with pytest.raises(UserError, match=word):
         measured(bench, extractor, **options)
 
 
-def test_no_data_is_refused(bench: Bench, extractor: Any) -> None:
+def test_no_data_is_refused(bench: EvalContext, extractor: Any) -> None:
     with pytest.raises(UserError, match="0 real images"):
         measured(replace(bench, real=None), extractor)

@@ -8,7 +8,7 @@ from wplus.evaluation import gram
 from wplus.evaluation.gram import Block, Kept, Sweep, Vectors, sweeps
 
 
-class Seen:
+class ProbeResult:
     """Writes down every pair."""
 
     key = "seen"
@@ -32,8 +32,8 @@ class Seen:
         return self.squares
 
 
-def swept(rows: Tensor, cols: Tensor | None = None) -> Seen:
-    seen = Seen()
+def swept(rows: Tensor, cols: Tensor | None = None) -> ProbeResult:
+    seen = ProbeResult()
     _ = Sweep(lambda: rows, None if cols is None else lambda: cols).ask(seen).value
     return seen
 
@@ -191,13 +191,13 @@ def test_one_sweep_for_all_who_ask():
         return torch.randn(9, 3)
 
     sweep = Sweep(rows)
-    first, other = Seen(), Seen()
+    first, other = ProbeResult(), ProbeResult()
     other.key = "another"
-    requests = [sweep.ask(first), sweep.ask(other), sweep.ask(Seen())]
+    requests = [sweep.ask(first), sweep.ask(other), sweep.ask(ProbeResult())]
     assert requests[2] is requests[0]
     assert torch.equal(requests[0].value, requests[1].value)
     assert num_read == first.num_begun == other.num_begun == 1
-    third = Seen()
+    third = ProbeResult()
     third.key = "late"
     assert sweep.ask(third).value.shape == (9, 9)
     assert first.num_begun == 1
@@ -206,7 +206,7 @@ def test_one_sweep_for_all_who_ask():
 def test_results_are_kept_for_their_images_and_extractor(tmp_path):
     rows = torch.randn(9, 3)
     kept = Kept(str(tmp_path), {"data": "a"}, {"extractor": "b"})
-    seen, again, other = Seen(), Seen(), Seen()
+    seen, again, other = ProbeResult(), ProbeResult(), ProbeResult()
     first = Sweep(lambda: rows, kept=kept).ask(seen).value
     assert torch.equal(Sweep(lambda: 1 / 0, kept=kept).ask(again).value, first)
     _ = Sweep(lambda: rows + 1, kept=Kept(str(tmp_path), {"data": "c"}, {"extractor": "b"})).ask(other).value
@@ -216,8 +216,8 @@ def test_results_are_kept_for_their_images_and_extractor(tmp_path):
 def test_what_another_process_lacks_is_computed_by_all(tmp_path, monkeypatch):
     """Or one would begin a pass that the others never come to."""
     kept = Kept(str(tmp_path), {"data": "a"}, {"extractor": "b"})
-    rows, seen = torch.randn(9, 3), Seen()
-    _ = Sweep(lambda: rows, kept=kept).ask(Seen()).value
+    rows, seen = torch.randn(9, 3), ProbeResult()
+    _ = Sweep(lambda: rows, kept=kept).ask(ProbeResult()).value
     monkeypatch.setattr(gram, "all_agree", lambda found: False)
     assert Sweep(lambda: rows, kept=kept).ask(seen).value.shape == (9, 9)
     assert seen.num_begun == 1

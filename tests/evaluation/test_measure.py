@@ -10,20 +10,20 @@ import pytest
 from rich.console import Console
 
 from wplus.checkpoint import Models
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.measure import measure, measured, report, table
-from wplus.measurement import Measurement
 from wplus.tracking import Sink, Tracker
 
 
-def constant(bench: Bench, *, value: float) -> Iterator[Measurement]:
-    yield Measurement("constant", value, {"seed": bench.seed}, (value - 1, value + 1))
+def constant(bench: EvalContext, *, value: float) -> Iterator[MetricResult]:
+    yield MetricResult("constant", value, {"seed": bench.seed}, (value - 1, value + 1))
 
 
-def test_measurements_come_one_by_one_with_their_time(bench: Bench) -> None:
-    def broken(bench: Bench) -> Iterator[Measurement]:
-        yield Measurement("first", 1.0)
+def test_measurements_come_one_by_one_with_their_time(bench: EvalContext) -> None:
+    def broken(bench: EvalContext) -> Iterator[MetricResult]:
+        yield MetricResult("first", 1.0)
         raise RuntimeError("stop")
 
     stream = measure(bench, {"a": broken})
@@ -32,14 +32,14 @@ def test_measurements_come_one_by_one_with_their_time(bench: Bench) -> None:
         next(stream)
 
 
-def test_functions_and_objects_are_metrics_and_all_plan_before_the_first_measures(bench: Bench) -> None:
+def test_functions_and_objects_are_metrics_and_all_plan_before_the_first_measures(bench: EvalContext) -> None:
     happened = []
 
     class Metric:
-        def plan(self, bench: Bench) -> None:
+        def plan(self, bench: EvalContext) -> None:
             happened.append("plan")
 
-        def __call__(self, bench: Bench) -> Iterator[Measurement]:
+        def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
             happened.append("measure")
             yield from constant(bench, value=2.0)
 
@@ -61,7 +61,7 @@ def test_report_logs_each_measurement_and_a_table() -> None:
         def table(self, key: str, columns: Any, rows: Any) -> None:
             self.values[key] = [dict(zip(columns, row, strict=True)) for row in rows]
 
-    recorder, made = Recorder(), [Measurement("fd", 1.5, {"seed": 0}, (1.0, 2.0)), Measurement("ppl", 2.5)]
+    recorder, made = Recorder(), [MetricResult("fd", 1.5, {"seed": 0}, (1.0, 2.0)), MetricResult("ppl", 2.5)]
     stream = report([made[:1], made[1:]], Tracker([recorder]))
     assert next(stream) is made[0]
     assert next(stream) is made[1]
@@ -80,9 +80,9 @@ class Writes(Sink):
         self.names.append(list(values))
 
 
-def test_the_numbers_of_a_metric_are_written_together(bench: Bench) -> None:
-    def many(bench: Bench, *, group: str) -> Iterator[Measurement]:
-        yield from (Measurement(f"{group}{index}", 1.0) for index in range(3))
+def test_the_numbers_of_a_metric_are_written_together(bench: EvalContext) -> None:
+    def many(bench: EvalContext, *, group: str) -> Iterator[MetricResult]:
+        yield from (MetricResult(f"{group}{index}", 1.0) for index in range(3))
 
     writes = Writes()
     metrics = {group: functools.partial(many, group=group) for group in "ab"}
@@ -90,9 +90,9 @@ def test_the_numbers_of_a_metric_are_written_together(bench: Bench) -> None:
     assert writes.names == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
 
 
-def test_what_came_before_an_error_is_written(bench: Bench) -> None:
-    def broken(bench: Bench) -> Iterator[Measurement]:
-        yield Measurement("first", 1.0)
+def test_what_came_before_an_error_is_written(bench: EvalContext) -> None:
+    def broken(bench: EvalContext) -> Iterator[MetricResult]:
+        yield MetricResult("first", 1.0)
         raise RuntimeError("stop")
 
     writes = Writes()
@@ -101,14 +101,14 @@ def test_what_came_before_an_error_is_written(bench: Bench) -> None:
     assert writes.names == [["first"]]
 
 
-def test_seconds_are_those_of_the_metric_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_are_those_of_the_metric_alone(bench: EvalContext, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("time.perf_counter", lambda: clock[0])
 
-    def slow(bench: Bench) -> Iterator[Measurement]:
+    def slow(bench: EvalContext) -> Iterator[MetricResult]:
         for name in ("first", "second"):
             clock[0] += 2.0
-            yield Measurement(name, 1.0)
+            yield MetricResult(name, 1.0)
 
     seconds = []
     for measurement in measure(bench, {"a": slow, "b": slow}):
@@ -119,33 +119,33 @@ def test_seconds_are_those_of_the_metric_alone(bench: Bench, monkeypatch: pytest
 
 def test_an_empty_batch_is_refused(models: Models) -> None:
     with pytest.raises(UserError, match="batch_size=0"):
-        Bench(models, batch_size=0)
+        EvalContext(models, batch_size=0)
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, "a"])
 def test_what_is_no_seed_is_refused(models: Models, seed: Any) -> None:
     with pytest.raises(UserError, match=f"seed={seed} is not allowed"):
-        Bench(models, seed=seed)
+        EvalContext(models, seed=seed)
 
 
 def test_a_checkpoint_without_generator_is_refused() -> None:
     with pytest.raises(UserError, match="no generator"):
-        next(measure(Bench(Models()), {"a": constant}))
+        next(measure(EvalContext(Models()), {"a": constant}))
 
 
 def test_a_value_that_is_no_number_is_refused() -> None:
     with pytest.raises(UserError, match="fd came out as nan"):
-        Measurement("fd", float("nan"))
+        MetricResult("fd", float("nan"))
 
 
 def test_the_table_shows_value_interval_and_protocol() -> None:
     console = Console(file=io.StringIO(), width=200)
-    console.print(table([Measurement("fd_net", 12.3456, {"extractor": "net", "num_real": 40}, (11.0, 13.5))]))
+    console.print(table([MetricResult("fd_net", 12.3456, {"extractor": "net", "num_real": 40}, (11.0, 13.5))]))
     shown = console.file.getvalue()
     assert all(part in shown for part in ("fd_net", "12.35", "11 .. 13.5", "extractor net, num real 40"))
 
 
-def shown(measurements: list[Measurement], width: int) -> str:
+def shown(measurements: list[MetricResult], width: int) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(table(measurements))
     return console.file.getvalue()
@@ -153,13 +153,13 @@ def shown(measurements: list[Measurement], width: int) -> str:
 
 def test_a_long_name_is_whole_in_a_narrow_terminal() -> None:
     name = "precision_of_a_very_long_extractor_name_50000_psi0.7_mirror_k5"
-    lines = shown([Measurement(name, 1.0, {"extractor": "of_a_very_long_name", "seed": 0})], 60).splitlines()
+    lines = shown([MetricResult(name, 1.0, {"extractor": "of_a_very_long_name", "seed": 0})], 60).splitlines()
     assert name in "".join(line.split()[0] for line in lines if line[1:2].strip())
 
 
 def test_numbers_of_methods_make_a_row_for_each_method() -> None:
-    numbers = [Measurement(f"paths/{method}/number_{i}", i + 0.25) for method in ("lerp", "slerp") for i in range(8)]
-    text = shown([*numbers[:-1], Measurement("fd_net", 2.0)], 120)
+    numbers = [MetricResult(f"paths/{method}/number_{i}", i + 0.25) for method in ("lerp", "slerp") for i in range(8)]
+    text = shown([*numbers[:-1], MetricResult("fd_net", 2.0)], 120)
     (lerp,) = [line.split() for line in text.splitlines() if line.strip().startswith("lerp")]
     assert lerp == ["lerp", "0.25", "1.25", "2.25", "3.25", "4.25", "5.25"]
     assert "6 of 8 numbers; all with intervals: paths/table.md in the output folder" in text
@@ -170,7 +170,7 @@ def test_numbers_of_methods_make_a_row_for_each_method() -> None:
 
 def test_what_must_be_said_of_a_method_stands_behind_its_name() -> None:
     protocols = {"lerp": {}, "slerp": {"caveat": "ends fail"}}
-    numbers = [Measurement(f"paths/{name}/{i}", i + 0.25, each) for name, each in protocols.items() for i in range(2)]
+    numbers = [MetricResult(f"paths/{name}/{i}", i + 0.25, each) for name, each in protocols.items() for i in range(2)]
     lines = [line.split() for line in shown(numbers, 80).splitlines()]
     assert ["lerp", "0.25", "1.25"] in lines
     assert ["slerp", "(ends", "fail)", "0.25", "1.25"] in lines
@@ -180,7 +180,7 @@ def test_no_word_is_cut_in_eighty_columns() -> None:
     names = ["ends_pass", "end_psnr_db", "end_effnet_lite0", "relative_ppl", "tortuosity", "step_cv"]
     methods = ("w_lerp", "w+_geodesic_even")
     caveat = {"caveat": "ends fail"}
-    text = shown([Measurement(f"paths/{method}/{name}", 0.123, caveat) for method in methods for name in names], 80)
+    text = shown([MetricResult(f"paths/{method}/{name}", 0.123, caveat) for method in methods for name in names], 80)
     assert "…" not in text
     assert "tortuosity" in text
     assert text.count("(ends fail)") == 2
@@ -189,10 +189,10 @@ def test_no_word_is_cut_in_eighty_columns() -> None:
 def test_the_same_protocol_is_said_once() -> None:
     protocol = {"extractor": "net", "num_real": 40}
     rows = [
-        Measurement("kd", 1.0, {**protocol, "seconds": 2.5}),
-        Measurement("kd_std", 0.1, {**protocol, "seconds": 3}),
+        MetricResult("kd", 1.0, {**protocol, "seconds": 2.5}),
+        MetricResult("kd_std", 0.1, {**protocol, "seconds": 3}),
     ]
-    lines = shown([*rows, Measurement("fd", 2.0, {"extractor": "other"})], 120).splitlines()
+    lines = shown([*rows, MetricResult("fd", 2.0, {"extractor": "other"})], 120).splitlines()
     assert [line.rstrip().split("  ")[-1].strip() for line in lines[1:]] == [
         "extractor net, num real 40, seconds 2.5", "as above, seconds 3", "extractor other",
     ]  # fmt: skip

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 import wplus
+from wplus.core.progress import silent
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
-from wplus.evaluation.extractors import EffNetLite0Features
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.passes import FeatureRows
 from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import GroupedStatistics
-from wplus.progress import silent
+from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
 
 
 class Counting(torch.nn.Module):
@@ -47,7 +47,7 @@ class CountingGenerator:
         return self.generator.mapping(z, *args, **kwargs)
 
 
-def test_all_requests_share_one_pass(bench: Bench) -> None:
+def test_all_requests_share_one_pass(bench: EvalContext) -> None:
     bench.models.generator = CountingGenerator(bench.models.generator)
     first, equal, other = Counting(), Counting(), Counting(version=1)
     pass_ = replace(bench, batch_size=20).generated(20)
@@ -64,7 +64,7 @@ def test_all_requests_share_one_pass(bench: Bench) -> None:
     torch.testing.assert_close(values[2].whole.total, values[0].rows.double().sum(dim=0))
 
 
-def test_a_late_request_makes_a_second_pass_for_itself_alone(bench: Bench) -> None:
+def test_a_late_request_makes_a_second_pass_for_itself_alone(bench: EvalContext) -> None:
     extractor, pass_ = Counting(), replace(bench, batch_size=16).generated(16)
     early = pass_.collect(extractor, FeatureRows()).value
     late = pass_.collect(extractor, GroupedStatistics(1)).value
@@ -73,7 +73,7 @@ def test_a_late_request_makes_a_second_pass_for_itself_alone(bench: Bench) -> No
     torch.testing.assert_close(late.whole.total, early.rows.double().sum(dim=0))
 
 
-def test_rows_stand_in_the_order_of_the_images(bench: Bench, extractor: Any) -> None:
+def test_rows_stand_in_the_order_of_the_images(bench: EvalContext, extractor: Any) -> None:
     rows = bench.generated(11).collect(extractor, FeatureRows()).value.rows
     assert rows.dtype == torch.float32
     alone = torch.cat([extractor(generate(bench.models.generator, [index], seed=0)) for index in range(11)])
@@ -87,7 +87,7 @@ def test_features_of_real_nets_do_not_depend_on_the_batch_size(repository: Path)
     models, extractor = wplus.load(repository / "experiments/models/cats32.safetensors"), EffNetLite0Features()
     rows = {}
     for batch_size, num in {64: 34, 32: 34, 7: 9, 1: 9}.items():
-        whole = Bench(models, batch_size=batch_size, progress=silent).generated(num)
+        whole = EvalContext(models, batch_size=batch_size, progress=silent).generated(num)
         rows[batch_size] = whole.collect(extractor, FeatureRows()).value.rows
         torch.testing.assert_close(rows[batch_size], rows[64][:num], rtol=1e-6, atol=1e-7)
 
@@ -95,13 +95,13 @@ def test_features_of_real_nets_do_not_depend_on_the_batch_size(repository: Path)
 # Cache
 
 
-def collected(bench: Bench, extractor: Any, make: Any = FeatureRows, **which: Any) -> tuple[Any, int]:
+def collected(bench: EvalContext, extractor: Any, make: Any = FeatureRows, **which: Any) -> tuple[Any, int]:
     """From a new bench, as another command would; and how many images were read for it."""
     bench.real.num_read = 0
     return replace(bench).real_images(**which).collect(extractor, make()).value, bench.real.num_read
 
 
-def test_real_images_are_read_once_for_each_key(bench: Bench, tmp_path: Path) -> None:
+def test_real_images_are_read_once_for_each_key(bench: EvalContext, tmp_path: Path) -> None:
     bench, grouped = replace(bench, cache_dir=tmp_path), lambda: GroupedStatistics(2)
     requests = [{}, {}, {"mirror": "x"}, {"num": 20}, {"make": grouped}, {"make": grouped}, {"make": FeatureRows}]
     assert [collected(bench, Counting(), **request)[1] for request in requests] == [40, 0, 40, 20, 40, 0, 0]
@@ -116,12 +116,12 @@ def test_real_images_are_read_once_for_each_key(bench: Bench, tmp_path: Path) ->
     assert [collected(replace(bench, cache_dir=None), Counting())[1] for _ in range(2)] == [40, 40]
 
 
-def test_generated_images_are_not_kept(bench: Bench, extractor: Any, tmp_path: Path) -> None:
+def test_generated_images_are_not_kept(bench: EvalContext, extractor: Any, tmp_path: Path) -> None:
     assert replace(bench, cache_dir=tmp_path).generated(4).collect(extractor, FeatureRows()).value
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_cached_is_the_same(bench: Bench, extractor: Any, tmp_path: Path) -> None:
+def test_what_is_cached_is_the_same(bench: EvalContext, extractor: Any, tmp_path: Path) -> None:
     bench = replace(bench, cache_dir=tmp_path)
     for make in (FeatureRows, lambda: GroupedStatistics(2)):
         made, again = (collected(bench, extractor, make)[0] for _ in range(2))
@@ -130,7 +130,7 @@ def test_what_is_cached_is_the_same(bench: Bench, extractor: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", "half", "a bit"])
-def test_a_damaged_file_is_made_again(bench: Bench, extractor: Any, tmp_path: Path, damage: bytes | str) -> None:
+def test_a_damaged_file_is_made_again(bench: EvalContext, extractor: Any, tmp_path: Path, damage: bytes | str) -> None:
     bench = replace(bench, cache_dir=tmp_path)
     expected = collected(bench, extractor)[0].rows
     (path,) = tmp_path.iterdir()
@@ -148,7 +148,7 @@ def _flipped(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-def test_the_cache_is_never_unpickled(bench: Bench, extractor: Any, tmp_path: Path) -> None:
+def test_the_cache_is_never_unpickled(bench: EvalContext, extractor: Any, tmp_path: Path) -> None:
     """An array of objects would run code when it is loaded; it counts as damage."""
 
     class Trap:
@@ -165,7 +165,7 @@ def test_the_cache_is_never_unpickled(bench: Bench, extractor: Any, tmp_path: Pa
     assert not (tmp_path / "sprung").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_told_before_the_work(bench: Bench, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_told_before_the_work(bench: EvalContext, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     extractor = Counting()
     with pytest.raises(UserError, match="Cannot write to the output folder"):

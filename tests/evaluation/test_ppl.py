@@ -14,12 +14,12 @@ from torch import Tensor, nn
 import wplus
 from wplus.checkpoint import Models
 from wplus.config import build
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.ppl import box_filtered, cropped, ppl, ppl_name
 from wplus.losses.perceptual import EffNetLite0Distance
-from wplus.measurement import Measurement
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Generator
 
@@ -72,8 +72,8 @@ class ModelsOf:
         self.generator = generator
 
 
-def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = None, **options: Any) -> Measurement:
-    (measurement,) = ppl(Bench(models, **shared), distance=distance or SquaredL2(), **options)
+def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = None, **options: Any) -> MetricResult:
+    (measurement,) = ppl(EvalContext(models, **shared), distance=distance or SquaredL2(), **options)
     return measurement
 
 
@@ -329,7 +329,7 @@ def test_every_config_has_its_name(repository: Path, models: Models, shared: Any
         overrides = [f"metrics=[{config}]", "model=none", "run_dir=none"]
         node = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)["metrics"][config]
     assert node.pop("distance")["_target_"].endswith("EffNetLite0Distance")
-    (found,) = build(node | {"num_samples": 3}, distance=SquaredL2())(Bench(models, **shared))
+    (found,) = build(node | {"num_samples": 3}, distance=SquaredL2())(EvalContext(models, **shared))
     assert found.name == f"{name}_squared_l2"
     way = {key: node[key] for key in ("space", "sampling", "num_samples", "crop", "epsilon", "noise_mode")}
     famous = {"ppl2_wend": "ppl2_wend", "ppl_zfull": "ppl_zfull_10000_uncropped"}.get(config, f"{name}_10000")

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 import wplus
 from wplus.config import build
+from wplus.core.metric_result import MetricResult
+from wplus.core.progress import silent
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.measure import measure
 from wplus.evaluation.separability import (
     BoxFiltered,
@@ -28,8 +30,6 @@ from wplus.evaluation.separability import (
     latents,
     separate,
 )
-from wplus.measurement import Measurement
-from wplus.progress import silent
 from wplus.tracking.tracker import Sink, Tracker
 
 
@@ -82,11 +82,11 @@ NUM = 2500
 
 
 @pytest.fixture
-def shown(shared: dict[str, Any]) -> Bench:
-    return Bench(ModelsOf(Shown()), None, **(shared | {"batch_size": 500}))
+def shown(shared: dict[str, Any]) -> EvalContext:
+    return EvalContext(ModelsOf(Shown()), None, **(shared | {"batch_size": 500}))
 
 
-def score(bench: Bench, classifier: nn.Module, space: str = "z", **options: Any) -> Measurement:
+def score(bench: EvalContext, classifier: nn.Module, space: str = "z", **options: Any) -> MetricResult:
     options = {"num_samples": NUM} | options
     (found,) = measure(bench, {"ls": LinearSeparability(classifier=classifier, space=space, **options)})
     return found
@@ -99,14 +99,14 @@ def binary_entropy(p: float) -> float:
 # Closed forms
 
 
-def test_what_a_plane_separates_scores_one(shown: Bench) -> None:
+def test_what_a_plane_separates_scores_one(shown: EvalContext) -> None:
     """The sign of a coordinate: of the surest half, none lies near the plane."""
     found = score(shown, Reader(first=0, third=2))
     assert found.value == pytest.approx(1, abs=1e-9)
     assert found.interval == pytest.approx((1, 1))
 
 
-def test_what_latents_know_nothing_of_scores_its_entropy(shown: Bench) -> None:
+def test_what_latents_know_nothing_of_scores_its_entropy(shown: EvalContext) -> None:
     """The noise of an image, fresh for each: 2^H(Y), H of two attributes adds up."""
     found = score(shown, Reader(noise=5))
     assert found.value == pytest.approx(2, rel=5e-3)
@@ -114,7 +114,7 @@ def test_what_latents_know_nothing_of_scores_its_entropy(shown: Bench) -> None:
     assert score(shown, Reader(noise=5, again=5)).value == pytest.approx(found.value**2, rel=1e-9)
 
 
-def test_a_product_is_separable_where_it_is_a_coordinate(shown: Bench) -> None:
+def test_a_product_is_separable_where_it_is_a_coordinate(shown: EvalContext) -> None:
     in_z, in_w = (score(shown, Reader(product=4), space) for space in "zw")
     assert in_w.value == pytest.approx(1, abs=1e-9)
     assert in_z.value > 1.8
@@ -175,7 +175,7 @@ class Mixture(nn.Module):
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
-def test_against_a_slow_implementation(shown: Bench, space: str) -> None:
+def test_against_a_slow_implementation(shown: EvalContext, space: str) -> None:
     num = 1200
     images = sampler.generate(
         shown.models.generator,
@@ -194,19 +194,19 @@ def test_against_a_slow_implementation(shown: Bench, space: str) -> None:
 # What must not matter
 
 
-def test_batches_change_nothing(shown: Bench) -> None:
+def test_batches_change_nothing(shown: EvalContext) -> None:
     values = [score(replace(shown, batch_size=size), Mixture(), "w", num_samples=900).value for size in (7, 900)]
     assert values[0] == pytest.approx(values[1], rel=1e-9)
 
 
-def test_both_spaces_share_one_pass(shown: Bench) -> None:
+def test_both_spaces_share_one_pass(shown: EvalContext) -> None:
     metrics = {space: LinearSeparability(classifier=Mixture(), space=space, num_samples=600) for space in "zw"}
     assert [m.name for m in measure(shown, metrics)] == ["ls_z_mixture", "ls_w_mixture"]
     assert shown.models.generator.num_made == 600
 
 
 def test_latents_are_those_of_the_images(models: Any, shared: dict[str, Any]) -> None:
-    bench = Bench(models, None, **shared)
+    bench = EvalContext(models, None, **shared)
     z = torch.from_numpy(latents(bench, 11, "z")).float()
     assert torch.equal(z, sampler.normal(0, sampler.LATENT, range(11), 8))
     torch.testing.assert_close(torch.from_numpy(latents(bench, 11, "w")).float(), models.generator.mapping(z)[:, -1])
@@ -216,7 +216,7 @@ def test_latents_of_a_conditional_generator_have_the_labels_of_the_images(
     conditional: Any, real: Any, shared: dict[str, Any]
 ) -> None:
     real.labels = torch.eye(3)[torch.arange(40) % 3]
-    bench = Bench(conditional, real, **shared)
+    bench = EvalContext(conditional, real, **shared)
     z = sampler.normal(0, sampler.LATENT, range(9), 8)
     expected = conditional.generator.mapping(z, bench.labels(range(9)))[:, -1]
     torch.testing.assert_close(torch.from_numpy(latents(bench, 9, "w")).float(), expected)
@@ -225,7 +225,7 @@ def test_latents_of_a_conditional_generator_have_the_labels_of_the_images(
 def test_latents_of_a_real_net_do_not_depend_on_the_batch_size(repository: Path) -> None:
     """Its kernels for small batches, such as the last one, round otherwise."""
     models = wplus.load(repository / "experiments/models/cats32.safetensors")
-    found = [latents(Bench(models, batch_size=size, progress=silent), 33, "w") for size in (64, 32, 3, 1)]
+    found = [latents(EvalContext(models, batch_size=size, progress=silent), 33, "w") for size in (64, 32, 3, 1)]
     for each in found[1:]:
         np.testing.assert_allclose(each, found[0], rtol=1e-6, atol=1e-7)
 
@@ -233,7 +233,7 @@ def test_latents_of_a_real_net_do_not_depend_on_the_batch_size(repository: Path)
 # The interval, the table, the protocol
 
 
-def test_the_interval_holds_what_fresh_samples_give(shown: Bench) -> None:
+def test_the_interval_holds_what_fresh_samples_give(shown: EvalContext) -> None:
     found = score(shown, Mixture())
     low, high = found.interval
     others = [score(replace(shown, seed=seed), Mixture(), num_groups=0).value for seed in (1, 2, 3)]
@@ -242,7 +242,7 @@ def test_the_interval_holds_what_fresh_samples_give(shown: Bench) -> None:
     assert sum(low < other < high for other in others) >= 2
 
 
-def test_the_table_has_a_row_for_each_attribute(shown: Bench, tmp_path: Path) -> None:
+def test_the_table_has_a_row_for_each_attribute(shown: EvalContext, tmp_path: Path) -> None:
     tables = []
 
     class Kept(Sink):
@@ -299,7 +299,7 @@ class Lopsided(Reader):
         return super().forward(images) - torch.tensor([0.0, 9.0])
 
 
-def test_an_attribute_that_nothing_has_is_no_success(shown: Bench) -> None:
+def test_an_attribute_that_nothing_has_is_no_success(shown: EvalContext) -> None:
     classifier = Lopsided(noise=5, never=0)
     with pytest.raises(UserError, match=r"Of 1 of 2 attributes \(never\) fewer than 10 .* rare=leave_out"):
         score(shown, classifier)
@@ -309,13 +309,13 @@ def test_an_attribute_that_nothing_has_is_no_success(shown: Bench) -> None:
     assert (found.protocol["left_out"], found.protocol["num_attributes"]) == (["never"], 1)
 
 
-def test_nothing_to_measure_is_refused(shown: Bench) -> None:
+def test_nothing_to_measure_is_refused(shown: EvalContext) -> None:
     with pytest.raises(UserError, match="2 of 2 attributes"):
         score(shown, Lopsided(first=3, never=0), rare="leave_out", min_per_class=1500)
 
 
 @pytest.mark.parametrize(("space", "fewest"), [("z", 12), ("w", 14)])
-def test_images_that_any_boundary_separates_are_refused(shown: Bench, space: str, fewest: int) -> None:
+def test_images_that_any_boundary_separates_are_refused(shown: EvalContext, space: str, fewest: int) -> None:
     """In 4 dimensions 5 random labels are always separable, 6 are not."""
     options = {"classifier": Reader(noise=5), "space": space, "num_groups": 0, "min_per_class": 1}
     LinearSeparability(num_samples=fewest, **options).plan(shown)
@@ -323,7 +323,7 @@ def test_images_that_any_boundary_separates_are_refused(shown: Bench, space: str
         LinearSeparability(num_samples=fewest - 1, **options).plan(shown)
 
 
-def test_a_machine_that_does_not_converge_is_an_error(shown: Bench) -> None:
+def test_a_machine_that_does_not_converge_is_an_error(shown: EvalContext) -> None:
     with pytest.raises(UserError, match="'both' is not found after max_iterations=1"):
         score(shown, Mixture(), max_iterations=1)
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.interpolation.curve import Scene
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import PathContext
+from wplus.interpolation.keyframes import Keyframes
 
 
 class Pixels(nn.Module):
@@ -42,10 +42,10 @@ def quiet(items: Iterable[Any], description: str) -> Iterator[Any]:
     return iter(items)
 
 
-def scene_of(picture: Callable[[Tensor], Tensor], w_dim: int, **options: Any) -> Scene:
-    return Scene(Drawn(picture, w_dim), Pixels(), progress=quiet, **options)
+def scene_of(picture: Callable[[Tensor], Tensor], w_dim: int, **options: Any) -> PathContext:
+    return PathContext(Drawn(picture, w_dim), Pixels(), progress=quiet, **options)
 
 
-def points_of(*codes: list[float], closed: bool = False) -> KeyPoints:
+def points_of(*codes: list[float], closed: bool = False) -> Keyframes:
     keys = torch.tensor(codes, dtype=torch.float32)
-    return KeyPoints(keys, "w", tuple("abcdefgh"[: len(keys)]), closed=closed)
+    return Keyframes(keys, "w", tuple("abcdefgh"[: len(keys)]), closed=closed)

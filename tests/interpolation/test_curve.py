@@ -5,11 +5,10 @@ import functools
 import pytest
 import torch
 
-from wplus import geometry
 from wplus.errors import UserError
 from wplus.interpolation.curve import (
     Curve,
-    Scene,
+    PathContext,
     along,
     chain,
     check_path,
@@ -19,18 +18,19 @@ from wplus.interpolation.curve import (
     through,
     timeline,
 )
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import lerp
+from wplus.latents import interpolation as geometry
 
-SCENE = Scene(generator=None, perceptual=None)
+SCENE = PathContext(generator=None, perceptual=None)
 
 
-def points(keys: torch.Tensor, space: str = "w") -> KeyPoints:
-    return KeyPoints(keys, space, tuple(map(str, range(len(keys)))))
+def points(keys: torch.Tensor, space: str = "w") -> Keyframes:
+    return Keyframes(keys, space, tuple(map(str, range(len(keys)))))
 
 
 @in_spaces("w", "w+", otherwise="choose another")
-def picky(points: KeyPoints, scene: Scene, *, option: int = 0) -> Curve:
+def picky(points: Keyframes, scene: PathContext, *, option: int = 0) -> Curve:
     return chain(points, geometry.lerp)
 
 

@@ -7,22 +7,22 @@ import torch
 
 from tests.interpolation.closed_forms import Pixels, points_of, quiet, scene_of
 from wplus.errors import UserError
-from wplus.interpolation.curve import Curve, Scene, timeline
+from wplus.interpolation.curve import Curve, PathContext, timeline
 from wplus.interpolation.geodesic import geodesic
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import lerp
 from wplus.interpolation.render import render_batch
 from wplus.models.stylegan2 import Generator
 
 
-def energy(points: KeyPoints, scene: Scene, curve: Curve, num_points: int) -> torch.Tensor:
+def energy(points: Keyframes, scene: PathContext, curve: Curve, num_points: int) -> torch.Tensor:
     """M times the sum of the squared distances between M + 1 frames of the first transition."""
     t = torch.linspace(0, 1, num_points + 2, dtype=torch.float64)
     pictures = scene.generator.picture(curve.codes(t))
     return (num_points + 1) * pictures.diff(dim=0).square().sum()
 
 
-def bent(points: KeyPoints, scene: Scene) -> Curve:
+def bent(points: Keyframes, scene: PathContext) -> Curve:
     """A detour, with its clock running unevenly."""
     straight = lerp(points, scene)
     detour = torch.ones(points.codes.shape[1:])
@@ -105,8 +105,8 @@ def test_from_b_to_a_it_is_the_same_way_back() -> None:
 @pytest.mark.parametrize("space", ["z", "w", "w+"])
 def test_a_generators_way_gets_shorter(generator: Generator, space: str) -> None:
     codes = torch.randn(2, *((6, 8) if space == "w+" else (8,)))
-    points = KeyPoints(codes, space, ("a", "b"), noise=tuple(generator.synthesis.random_noise(2)))
-    scene = Scene(generator, Pixels(), progress=quiet)
+    points = Keyframes(codes, space, ("a", "b"), noise=tuple(generator.synthesis.random_noise(2)))
+    scene = PathContext(generator, Pixels(), progress=quiet)
     curve, t = geodesic(points, scene, steps=15, num_points=8), timeline(2, 10)
     assert torch.equal(curve.codes(t)[[0, -1]], codes)
     torch.testing.assert_close(curve.clock(t), t)

@@ -3,20 +3,20 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wplus import geometry
 from wplus.errors import UserError
-from wplus.interpolation.curve import Path, Scene, timeline
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Path, PathContext, timeline
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import coarse_first, fine_first, layer_clocks, lerp, slerp, slerp_mean, whitened
+from wplus.latents import interpolation as geometry
 from wplus.models.stylegan2 import Generator
 
-SCENE = Scene(generator=None, perceptual=None)
+SCENE = PathContext(generator=None, perceptual=None)
 SPACES = {1: "w", 2: "w+"}
 SHAPES = {"w": (8,), "w+": (6, 8)}
 
 
-def points(keys: torch.Tensor) -> KeyPoints:
-    return KeyPoints(keys, SPACES[keys.ndim - 1], tuple(map(str, range(len(keys)))))
+def points(keys: torch.Tensor) -> Keyframes:
+    return Keyframes(keys, SPACES[keys.ndim - 1], tuple(map(str, range(len(keys)))))
 
 
 @pytest.mark.parametrize("path", [lerp, slerp])
@@ -48,13 +48,15 @@ def line(codes: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.fixture
-def scene(generator: Generator) -> Scene:
-    return Scene(generator, perceptual=None)
+def scene(generator: Generator) -> PathContext:
+    return PathContext(generator, perceptual=None)
 
 
 @pytest.mark.parametrize("path", [slerp_mean, whitened])
 @pytest.mark.parametrize("space", ["w", "w+"])
-def test_paths_that_know_the_generator_hit_every_key_point_and_lead_back(scene: Scene, path: Path, space: str) -> None:
+def test_paths_that_know_the_generator_hit_every_key_point_and_lead_back(
+    scene: PathContext, path: Path, space: str
+) -> None:
     keys, t = torch.randn(4, *SHAPES[space]), timeline(4, 6)
     codes = path(points(keys), scene).codes(t)
     assert torch.equal(codes[::5], keys)
@@ -64,7 +66,7 @@ def test_paths_that_know_the_generator_hit_every_key_point_and_lead_back(scene: 
     torch.testing.assert_close(near, keys[[0, 1, 1]], atol=1e-5, rtol=0)
 
 
-def test_about_the_mean_the_distance_from_it_is_kept(scene: Scene) -> None:
+def test_about_the_mean_the_distance_from_it_is_kept(scene: PathContext) -> None:
     mean, away, t = scene.generator.mapping.w_avg, torch.randn(2, 8), timeline(2, 9)
     keys = mean + away / away.norm(dim=1, keepdim=True) * torch.tensor([[2.0], [4.0]])
     lengths = (slerp_mean(points(keys), scene).codes(t) - mean).norm(dim=1)
@@ -73,14 +75,14 @@ def test_about_the_mean_the_distance_from_it_is_kept(scene: Scene) -> None:
     torch.testing.assert_close(slerp_mean(points(keys), scene).codes(t), slerp(points(keys), scene).codes(t))
 
 
-def test_whitened_is_straight_in_coordinates_and_bent_in_w(scene: Scene) -> None:
+def test_whitened_is_straight_in_coordinates_and_bent_in_w(scene: PathContext) -> None:
     codes = whitened(points(torch.randn(2, 6, 8)), scene).codes(timeline(2, 9))
     coordinates = scene.whitened.coordinates(codes)
     torch.testing.assert_close(coordinates, line(coordinates), atol=1e-3, rtol=1e-4)
     assert (codes - line(codes)).abs().max() > 0.1
 
 
-def test_each_layer_goes_straight_in_its_own_time(scene: Scene) -> None:
+def test_each_layer_goes_straight_in_its_own_time(scene: PathContext) -> None:
     keys, t = torch.randn(2, 6, 8), torch.linspace(0, 1, 61, dtype=torch.float64)
     codes = coarse_first(points(keys), scene, overlap=0.0).codes(t)
     shares = (codes - keys[0]).norm(dim=2) / (keys[1] - keys[0]).norm(dim=1)  # (T, num_ws)
@@ -100,14 +102,14 @@ def test_clocks_are_monotone_and_complete_and_in_order(overlap: float) -> None:
     assert (clocks.sum(dim=1).diff() > 0).all()
 
 
-def test_layers_all_together_are_the_straight_line_and_one_layer_is_too(scene: Scene) -> None:
+def test_layers_all_together_are_the_straight_line_and_one_layer_is_too(scene: PathContext) -> None:
     keys, t = torch.randn(3, 6, 8), timeline(3, 7)
     for path in (coarse_first, fine_first):
         torch.testing.assert_close(path(points(keys), scene, overlap=1.0).codes(t), lerp(points(keys), scene).codes(t))
         torch.testing.assert_close(path(points(keys[:, :1]), scene).codes(t), lerp(points(keys[:, :1]), scene).codes(t))
 
 
-def test_fine_first_is_coarse_first_backwards(scene: Scene) -> None:
+def test_fine_first_is_coarse_first_backwards(scene: PathContext) -> None:
     keys, t = torch.randn(3, 6, 8), timeline(3, 9)
     there, back = fine_first(points(keys), scene).codes(t), coarse_first(points(keys.flip(0)), scene).codes(t)
     torch.testing.assert_close(there, back.flip(0), atol=1e-5, rtol=0)
@@ -126,7 +128,7 @@ def test_fine_first_is_coarse_first_backwards(scene: Scene) -> None:
 )
 def test_a_space_without_sense_is_refused_in_a_sentence(path: Path, space: str, word: str) -> None:
     with pytest.raises(UserError, match=word):
-        path(KeyPoints(torch.randn(2, 8), space, ("a", "b")), SCENE)
+        path(Keyframes(torch.randn(2, 8), space, ("a", "b")), SCENE)
 
 
 def test_an_overlap_beyond_its_range_is_refused() -> None:

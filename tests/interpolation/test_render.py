@@ -5,20 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wplus import geometry
-from wplus.interpolation.curve import Curve, Path, Scene, timeline
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, Path, PathContext, timeline
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.render import render, render_batch
-from wplus.latents import Latent, synthesize
+from wplus.latents import interpolation as geometry
+from wplus.latents.latent import Latent, synthesize
 from wplus.models.stylegan2 import Generator
 
-SCENE = Scene(generator=None, perceptual=None)  # these paths look at nothing
+SCENE = PathContext(generator=None, perceptual=None)  # these paths look at nothing
 SHAPES = {"z": (8,), "w": (8,), "w+": (6, 8)}
 
 
-def points(space: str, num: int = 3, **more: object) -> KeyPoints:
-    return KeyPoints(torch.randn(num, *SHAPES[space]), space, tuple(f"p{index}" for index in range(num)), **more)
+def points(space: str, num: int = 3, **more: object) -> Keyframes:
+    return Keyframes(torch.randn(num, *SHAPES[space]), space, tuple(f"p{index}" for index in range(num)), **more)
 
 
 @pytest.mark.parametrize("space", ["z", "w", "w+"])
@@ -75,7 +75,7 @@ def test_noise_keeps_its_strength_half_way(generator: Generator) -> None:
 def test_labels_and_truncation_reach_the_mapping_network() -> None:
     net = Generator(resolution=8, z_dim=8, w_dim=8, c_dim=2, channel_base=64, channel_max=8, num_mapping_layers=2)
     net.mapping.w_avg.normal_()
-    keys = KeyPoints(torch.randn(2, 8), "z", ("a", "b"), labels=torch.eye(2), truncation_psi=0.6, truncation_cutoff=3)
+    keys = Keyframes(torch.randn(2, 8), "z", ("a", "b"), labels=torch.eye(2), truncation_psi=0.6, truncation_cutoff=3)
     t = torch.tensor([0.25], dtype=torch.float64)
     frame = render_batch(net, keys, slerp(keys, SCENE), t)
     z, c = geometry.slerp(keys.codes[:1], keys.codes[1:], t), torch.tensor([[0.75, 0.25]])

@@ -11,13 +11,13 @@ from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import path_name
-from wplus.interpolation.even import even
+from wplus.interpolation.path_metrics.prior import prior
 from wplus.interpolation.paths import fine_first, lerp, slerp, whitened
-from wplus.interpolation.quality.prior import prior
+from wplus.interpolation.retime import even
 from wplus.interpolation.run import Film, _compared, interpolate, space_for_images, table
-from wplus.latents import Latent, synthesize
+from wplus.latents.latent import Latent, synthesize
+from wplus.latents.w_stats import Whitened
 from wplus.models.stylegan2 import Generator
-from wplus.prior import Whitened
 from wplus.tracking import Sink, Tracker
 
 
@@ -94,7 +94,7 @@ def test_the_prior_is_measured_once(
     monkeypatch.setattr(Whitened, "of", lambda generator, **options: measured.append(1) or original(generator))
     paths, options = {"one": whitened, "other": whitened}, {"num_frames": 3, "space": "w"}
     films = interpolate(models, latents(models, 2), paths=paths, perceptual=perceptual, output_dir=tmp_path,
-                        walk_metrics={"prior": prior}, **options)  # fmt: skip
+                        path_metrics={"prior": prior}, **options)  # fmt: skip
     assert films["one"].values["prior_max"] == films["other"].values["prior_max"] > 0
     assert measured == [1]
 

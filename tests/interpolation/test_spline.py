@@ -7,18 +7,18 @@ import pytest
 import torch
 from scipy.interpolate import CubicSpline
 
-from wplus.interpolation.curve import Curve, Scene
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, PathContext
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import lerp
 from wplus.interpolation.spline import spline
 
-SCENE = Scene(generator=None, perceptual=None)
+SCENE = PathContext(generator=None, perceptual=None)
 
 
 def curve(keys: torch.Tensor, *, closed: bool = False) -> Curve:
     keys = torch.cat([keys, keys[:1]]) if closed else keys
     space = "w" if keys.ndim == 2 else "w+"
-    return spline(KeyPoints(keys, space, tuple(map(str, range(len(keys)))), closed=closed), SCENE)
+    return spline(Keyframes(keys, space, tuple(map(str, range(len(keys)))), closed=closed), SCENE)
 
 
 @pytest.mark.parametrize("num_keys", [2, 3, 4, 7])
@@ -33,7 +33,7 @@ def test_it_is_scipys_spline(num_keys: int, closed: bool) -> None:
 
 def test_two_key_points_are_joined_by_the_straight_line() -> None:
     keys, t = torch.randn(2, 8), torch.linspace(0, 1, 9, dtype=torch.float64)
-    points = KeyPoints(keys, "w", ("a", "b"))
+    points = Keyframes(keys, "w", ("a", "b"))
     torch.testing.assert_close(spline(points, SCENE).codes(t), lerp(points, SCENE).codes(t))
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from wplus.checkpoint import fingerprint
-from wplus.interpolation.curve import Scene, timeline
-from wplus.interpolation.keypoints import KeyPoints, key_points
+from wplus.interpolation.curve import PathContext, timeline
+from wplus.interpolation.keyframes import Keyframes, key_points
 from wplus.interpolation.paths import lerp
 from wplus.interpolation.render import render_batch
-from wplus.inversion.weight_delta import WeightDelta, lerp_deltas
-from wplus.latents import Latent, synthesize
+from wplus.latents.latent import Latent, synthesize
+from wplus.latents.weight_delta import WeightDelta, lerp_deltas
 from wplus.models.stylegan2 import Generator
 
-SCENE = Scene(generator=None, perceptual=None)
+SCENE = PathContext(generator=None, perceptual=None)
 
 
 def delta(generator: Generator, seed: int) -> WeightDelta:
@@ -36,7 +36,7 @@ def delta(generator: Generator, seed: int) -> WeightDelta:
 def test_frames_are_those_of_generators_changed_by_the_share_of_each_end(generator: Generator, own_noise: bool) -> None:
     first, second = delta(generator, 0), delta(generator, 1)
     noise = tuple(generator.synthesis.random_noise(3)) if own_noise else None
-    plain = KeyPoints(torch.randn(3, 8), "w", ("a", "b", "c"), noise=noise)
+    plain = Keyframes(torch.randn(3, 8), "w", ("a", "b", "c"), noise=noise)
     points, t = replace(plain, deltas=(first, second, None)), timeline(3, 4)
     frames = render_batch(generator, points, lerp(points, SCENE), t)
     for row, position in enumerate(t.tolist()):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import wplus
 from tests.data.conftest import noise
 from tests.inversion.conftest import read_pixels, tiny_encoder
-from wplus.latents import load_latent
+from wplus.latents.latent import load_latent
 
 
 def command(repository: Path, *overrides: str) -> list[str]:

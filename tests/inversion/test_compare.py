@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from tests.inversion.conftest import read_pixels
+from wplus.core.images import save_png, to_float
+from wplus.core.tables import Table
 from wplus.errors import UserError
-from wplus.images import save_png, to_float
 from wplus.inversion.compare import compare
 from wplus.inversion.report import SCORE
 from wplus.inversion.scores import image_scores
-from wplus.inversion.store import Store, pixel_digest
-from wplus.latents import Latent
+from wplus.inversion.store import InversionFolder, pixel_digest
+from wplus.latents.latent import Latent
 from wplus.losses.pixel import L2
 from wplus.losses.ssim import SSIM
-from wplus.table import Table
 from wplus.tracking.local import open_tracker, read_result
 
 NAMES = [f"image{index}" for index in range(8)]
@@ -33,7 +33,7 @@ def target_of(name: str) -> torch.Tensor:
 
 def a_folder(path, *, error: int, names=NAMES, net=NET, masked=False, other_pixels=(), scores=None):
     """A folder of inversions whose pictures are `error` away from their targets."""
-    store = Store(path, fingerprint="f" * 16, settings_digest="s")
+    store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = target_of(name + "!" if name in other_pixels else name)
         image = torch.where(target > 127, target - error, target + error)
@@ -71,7 +71,9 @@ def test_further_scores_come_from_the_stored_pictures(tmp_path):
     terms = {"l2": L2(), "ssim": SSIM()}
     methods = compare(folders, output_dir=tmp_path, terms=terms, tested=["similarity_ssim"], batch_size=3)
     assert methods.rows["a"]["image3"]["l2"] == pytest.approx((20 / 127.5) ** 2, rel=1e-5)
-    images = torch.stack([Store(tmp_path / "b", fingerprint="", settings_digest="").pictures(n)[1] for n in NAMES])
+    images = torch.stack(
+        [InversionFolder(tmp_path / "b", fingerprint="", settings_digest="").pictures(n)[1] for n in NAMES]
+    )
     targets = torch.stack([target_of(name) for name in NAMES])
     expected = image_scores(to_float(images), to_float(targets), terms)["similarity_ssim"]
     assert [row["similarity_ssim"] for row in methods.rows["b"].values()] == pytest.approx(expected.tolist())
@@ -80,7 +82,9 @@ def test_further_scores_come_from_the_stored_pictures(tmp_path):
 
 def test_further_scores_are_those_under_the_mask(tmp_path):
     folders = {label: a_folder(tmp_path / label, error=10, masked=True) for label in "ab"}
-    for label, store in ((label, Store(path, fingerprint="", settings_digest="")) for label, path in folders.items()):
+    for label, store in (
+        (label, InversionFolder(path, fingerprint="", settings_digest="")) for label, path in folders.items()
+    ):
         for name in NAMES:  # wrong where nobody looks
             image = store.pictures(name)[1]
             image[:, 8:] = 255 if label == "a" else 0

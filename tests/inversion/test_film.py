@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_video import decoded
+from tests.core.test_video import decoded
 from wplus.inversion.film import MAX_FRAMES, MAX_IMAGES, InversionFilm
 from wplus.inversion.result import Progress
 

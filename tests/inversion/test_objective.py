@@ -10,9 +10,9 @@ import torch
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
 from wplus.inversion.objective import Objective, on_sphere, weights_by_name
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, l1, l2
-from wplus.prior import Whitened
 
 
 def objective_of(generator, targets, net=None, *, space="w", labels=None, masks=None, losses=None, **weights):

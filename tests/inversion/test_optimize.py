@@ -9,12 +9,12 @@ import torch
 
 from tests.inversion.conftest import LinearEncoder, tiny_encoder
 from wplus.errors import UserError
+from wplus.inversion.init import prior
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.noise import white
 from wplus.inversion.optimize import optimize
 from wplus.inversion.schedule import learning_rate_multiplier
-from wplus.inversion.start import prior
-from wplus.latents import to_ws
+from wplus.latents.latent import to_ws
 from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.losses.pixel import l2
 

@@ -10,13 +10,13 @@ from wplus.errors import UserError
 from wplus.inversion import report
 from wplus.inversion.plots import plot_convergence
 from wplus.inversion.report import compare_folders, read_history
-from wplus.inversion.store import Store, pixel_digest
-from wplus.latents import Latent
+from wplus.inversion.store import InversionFolder, pixel_digest
+from wplus.latents.latent import Latent
 
 
-def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven: bool = False) -> Store:
+def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven: bool = False) -> InversionFolder:
     """A folder of inversions with histories of so many steps; `uneven`: every image has one more than the last."""
-    store = Store(path, fingerprint="f" * 16, settings_digest="s")
+    store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = torch.full((3, 8, 8), index, dtype=torch.uint8)
         notes = {"settings": "s", "target": pixel_digest(target)}

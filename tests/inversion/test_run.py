@@ -14,17 +14,17 @@ import torch
 from tests.inversion.conftest import read_pixels, tiny_encoder
 from tests.inversion.test_objective import Brightness
 from wplus.checkpoint import fingerprint
+from wplus.core.images import to_float
+from wplus.core.progress import Bar
 from wplus.errors import UserError
-from wplus.images import to_float
 from wplus.inversion import plots, report
-from wplus.inversion.encode import encode
+from wplus.inversion.encoder import encode
+from wplus.inversion.init import prior
 from wplus.inversion.optimize import optimize
 from wplus.inversion.run import FolderInversion, choose_labels
-from wplus.inversion.start import prior
-from wplus.inversion.store import Store
-from wplus.latents import Latent, load_latent, save_latent, synthesize
+from wplus.inversion.store import InversionFolder
+from wplus.latents.latent import Latent, load_latent, save_latent, synthesize
 from wplus.losses.pixel import l2, psnr
-from wplus.progress import Bar
 from wplus.tracking import Sink, Tracker
 
 FINGERPRINT = "0123456789abcdef"
@@ -303,7 +303,7 @@ def test_further_losses_are_terms_scores_and_settings(run, tmp_path):
     weighted = functools.partial(optimize, steps=2, weights={"brightness": 1.0})
     table = run(Images(2), invert=weighted, losses=losses)
     assert table.columns == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "seconds"]
-    history = Store(tmp_path / "out", fingerprint=FINGERPRINT, settings_digest="").history("sub/0")
+    history = InversionFolder(tmp_path / "out", fingerprint=FINGERPRINT, settings_digest="").history("sub/0")
     assert "brightness" in history
     with pytest.raises(UserError, match="brightness was "):
         run(Images(2), invert=weighted)

@@ -7,11 +7,11 @@ import functools
 import pytest
 
 from wplus.errors import UserError
-from wplus.inversion.encode import encode
+from wplus.inversion.encoder import encode
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.optimize import optimize
-from wplus.inversion.refine import refine
-from wplus.inversion.settings import SETTINGS_FILE, claim, describe, digest, uses_encoder
+from wplus.inversion.restyle import refine
+from wplus.inversion.settings import SETTINGS_FILE, describe, digest, require_same_settings, uses_encoder
 
 
 def test_description_holds_every_option():
@@ -59,15 +59,15 @@ def test_who_uses_an_encoder(invert, uses):
 
 
 def test_a_folder_keeps_its_settings(tmp_path):
-    claim(tmp_path, {"space": "w", "inverter": {"lr": 0.1, "betas": (0.9, 0.99)}})
-    claim(tmp_path, {"inverter": {"lr": 0.1, "betas": [0.9, 0.99]}, "space": "w"})
+    require_same_settings(tmp_path, {"space": "w", "inverter": {"lr": 0.1, "betas": (0.9, 0.99)}})
+    require_same_settings(tmp_path, {"inverter": {"lr": 0.1, "betas": [0.9, 0.99]}, "space": "w"})
     with pytest.raises(UserError, match=r"inverter\.lr was 0\.1, now 0\.2"):
-        claim(tmp_path, {"space": "w", "inverter": {"lr": 0.2, "betas": (0.9, 0.99)}})
+        require_same_settings(tmp_path, {"space": "w", "inverter": {"lr": 0.2, "betas": (0.9, 0.99)}})
     with pytest.raises(UserError, match="inverter was .* now absent"):
-        claim(tmp_path, {"space": "w"})
+        require_same_settings(tmp_path, {"space": "w"})
 
 
 def test_damaged_settings_are_named(tmp_path):
     (tmp_path / SETTINGS_FILE).write_text("{")
     with pytest.raises(UserError, match=r"settings\.json"):
-        claim(tmp_path, {})
+        require_same_settings(tmp_path, {})

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.inversion.store import Store, output_names, pixel_digest
-from wplus.latents import Latent
+from wplus.inversion.store import InversionFolder, output_names, pixel_digest
+from wplus.latents.latent import Latent
 
 TARGET = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
 
 
-def a_store(folder, **changes) -> Store:
-    return Store(folder, **{"fingerprint": "f" * 16, "settings_digest": "s", **changes})
+def a_store(folder, **changes) -> InversionFolder:
+    return InversionFolder(folder, **{"fingerprint": "f" * 16, "settings_digest": "s", **changes})
 
 
-def save(store: Store, name: str, target: torch.Tensor = TARGET, **extra) -> None:
+def save(store: InversionFolder, name: str, target: torch.Tensor = TARGET, **extra) -> None:
     metadata = {"settings": store.settings_digest, "target": pixel_digest(target)}
     latent = Latent(code=torch.randn(5), space="w", generator=store.fingerprint, metadata=metadata)
     store.save(name, latent, image=target.flip(2), target=target, history={"loss": torch.tensor([2.0, 1.0])}, **extra)

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from wplus.losses import perceptual, weights
+from wplus.losses import perceptual
+from wplus.pretrained import weights
 
 
 @pytest.fixture(scope="session")
@@ -121,7 +122,7 @@ def stlpips_package(monkeypatch, stlpips_folder, golden_weights) -> Callable[[st
 @pytest.fixture(scope="session")
 def arcface_file(tmp_path_factory) -> Path:
     """A file like model_ir_se50.pth."""
-    from wplus.models.arcface import ArcFaceNet
+    from wplus.pretrained.arcface import ArcFaceNet
 
     path = tmp_path_factory.mktemp("arcface") / "model_ir_se50.pth"
     torch.save(random_state(ArcFaceNet), path)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 import torchvision
 
 from wplus.errors import UserError
-from wplus.losses import weights
 from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, MoCoIdentity
-from wplus.models.arcface import ArcFaceNet
+from wplus.pretrained import weights
+from wplus.pretrained.arcface import ArcFaceNet
 
 
 def test_arcface_sees_the_face_at_112_px(arcface_file, pictures):

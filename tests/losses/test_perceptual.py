@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from wplus.errors import UserError
-from wplus.losses import perceptual, weights
+from wplus.losses import perceptual
 from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, fit_size, unit_length
+from wplus.pretrained import weights
 
 
 @pytest.fixture(scope="module")

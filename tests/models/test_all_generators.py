@@ -21,8 +21,8 @@ from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
 from wplus.losses.regularisers import path_lengths, r1_penalty
-from wplus.models.growing import enlarge, set_lod, shrink
-from wplus.training import GanGame, Place, Settings, make_game
+from wplus.models.progressive import enlarge, set_lod, shrink
+from wplus.training import GanModule, Runtime, Settings, make_game
 
 RESOLUTION, CLASSES = 16, 3
 CHANNELS = ["model.generator.channel_base=64", "model.generator.channel_max=8"]
@@ -59,7 +59,7 @@ def images(c_dim: int) -> ImageSet:
     return ImageSet(pixels, labels, [f"{index}.png" for index in range(12)])
 
 
-def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **recipe: Any) -> GanGame:
+def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **recipe: Any) -> GanModule:
     """The game that the command makes, small; noise and residual branches have a part in its images.
 
     Networks that grow are at `lod`, and in training grow fast. `loss` None is the family's own.
@@ -75,7 +75,7 @@ def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = No
         recipe={**chosen["training"]["recipe"], "batch_size": 4, **recipe},
         **(parts["loss"] if loss is None else build(plain(OmegaConf.load(LOSSES[loss])))),
     )
-    made, _ = make_game(images(c_dim), settings, place=Place(device=torch.device("cpu")))
+    made, _ = make_game(images(c_dim), settings, place=Runtime(device=torch.device("cpu")))
     for network in (made.generator, made.discriminator, made.ema):
         set_lod(network, lod)
         for name, parameter in network.named_parameters():
@@ -89,7 +89,7 @@ def inputs(generator: Any, num: int = 4) -> tuple[Tensor, Tensor | None]:
     return z, torch.eye(generator.c_dim)[torch.arange(num) % generator.c_dim] if generator.c_dim else None
 
 
-def play(made: GanGame, steps: int, optimizers: list[torch.optim.Optimizer]) -> None:
+def play(made: GanModule, steps: int, optimizers: list[torch.optim.Optimizer]) -> None:
     batches = Batches(images(made.generator.c_dim), 4, start_nimg=lambda: made.images_seen)
     for batch in itertools.islice(batches, steps):
         made.run_step(*batch, optimizers=optimizers)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from wplus.models import progan
-from wplus.models.growing import enlarge, set_lod, shrink
 from wplus.models.layers import minibatch_stddev
 from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
+from wplus.models.progressive import enlarge, set_lod, shrink
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 

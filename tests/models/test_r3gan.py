@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from wplus.models.growing import enlarge, shrink
 from wplus.models.ops import downsample, upsample
 from wplus.models.progan import blur
+from wplus.models.progressive import enlarge, shrink
 from wplus.models.r3gan import Convolution, Discriminator, Generator, ResidualBlock
 
 SMALL = {"resolution": 16, "channel_base": 512, "channel_max": 64}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from wplus.errors import UserError
 from wplus.models import progan
-from wplus.models.growing import set_lod
+from wplus.models.progressive import set_lod
 from wplus.models.stylegan1 import Discriminator, Generator, StyledLayer
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
@@ -91,7 +91,7 @@ def test_the_mapping_is_its_formula():
         gain = 0.01 * math.sqrt(2 / layer.weight.shape[1])
         x = F.leaky_relu(x @ layer.weight.t() * gain + 0.01 * layer.bias, 0.2)
     torch.testing.assert_close(mapping(z, c), x[:, None].expand(-1, generator.num_ws, -1))
-    mapping.track_average(torch.ones(6))
+    mapping.update_w_avg(torch.ones(6))
     torch.testing.assert_close(mapping.w_avg, torch.full((6,), 0.005))
     half = mapping(z, c, truncation_psi=0.5, truncation_cutoff=2)
     torch.testing.assert_close(half[:, 0], (x + 0.005) / 2)

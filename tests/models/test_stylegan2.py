@@ -223,7 +223,7 @@ def test_labels_matter_in_both_networks():
 def test_the_running_mean_of_w():
     mapping = make_generator().mapping
     before, batch_mean = mapping.w_avg.clone(), torch.randn(10)
-    mapping.track_average(batch_mean)
+    mapping.update_w_avg(batch_mean)
     torch.testing.assert_close(mapping.w_avg, 0.995 * before + 0.005 * batch_mean)
 
 

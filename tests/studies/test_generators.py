@@ -14,8 +14,8 @@ from experiments.studies.generators import speed, study, tables
 from wplus.checkpoint import save
 from wplus.config import CONFIG_FOLDER, plain
 from wplus.models import mlp_gan
-from wplus.models.growing import Growth
-from wplus.training import Place
+from wplus.models.progressive import Growth
+from wplus.training import Runtime
 
 
 @pytest.mark.parametrize("name", study.MODELS)
@@ -78,7 +78,7 @@ def test_the_table_says_what_the_folders_say(tmp_path, capsys):
 def test_speed_is_measured_of_networks_that_have_grown():
     small = ["model.generator.channel_base=32", "model.generator.z_dim=8", "data.resolution=16"]
     small.append("training.recipe.batch_size=4")
-    game, data = speed.make_game([*study.overrides("progan", 40), *small], Place.prepare("cpu"))
+    game, data = speed.make_game([*study.overrides("progan", 40), *small], Runtime.prepare("cpu"))
     turn = speed.steps(game, data)
     before = [parameter.clone() for parameter in game.generator.parameters()]
     turn()

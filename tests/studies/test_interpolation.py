@@ -22,7 +22,7 @@ def test_every_command_composes(ends, num_pairs, tmp_path):
         assert space in SPACES
         assert path in config["paths"]
     assert config["baseline"] in config["methods"]
-    assert config["walk_metrics"]["symmetry"]["share"] == 0.1
+    assert config["path_metrics"]["symmetry"]["share"] == 0.1
     assert config["pairs"] == (str(study.PAIRS) if num_pairs is None else "draw")
     assert config["paths"]["geodesic_even"]["path"]["steps"] == config["paths"]["geodesic"]["steps"] == 50
 

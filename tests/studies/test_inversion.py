@@ -14,8 +14,8 @@ from experiments.studies.inversion import edits, known_truth, study, tables
 from wplus.checkpoint import fingerprint
 from wplus.config import CONFIG_FOLDER
 from wplus.editing.directions import Direction, Directions, save_directions
-from wplus.inversion.weight_delta import WeightDelta
-from wplus.latents import Latent, save_latent
+from wplus.latents.latent import Latent, save_latent
+from wplus.latents.weight_delta import WeightDelta
 from wplus.models.stylegan2 import Generator
 
 

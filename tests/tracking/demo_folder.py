@@ -9,8 +9,8 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-from wplus.measurement import Measurement
-from wplus.methods import PAIRED_CELLS, Methods, paired_cells
+from wplus.core.comparison import PAIRED_CELLS, Comparison, paired_cells
+from wplus.core.metric_result import MetricResult
 from wplus.tracking import Tracker
 from wplus.tracking.local import open_tracker
 
@@ -111,12 +111,12 @@ def write_methods(folder: Path, group: str, job_type: str) -> None:
     base = {f"{index}": {"psnr_db": 20.0 + index, "step_cv": 0.5} for index in range(8)}
     rows = {"w_lerp": base, "z_slerp": {name: {**row, "psnr_db": row["psnr_db"] + 2} for name, row in base.items()}}
     rows["cross-dissolve <of pixels>"] = {name: {"step_cv": 0.1} for name in base}
-    methods = Methods(rows, "w_lerp")
+    methods = Comparison(rows, "w_lerp")
     with opened(folder, job_type, notes=f"python experiments/{job_type}.py") as tracker:
         for method, means in methods.means.items():
             for column, mean in means.items():
                 sentence = "How even the steps are; 0 is perfectly even." if column == "step_cv" else ""
-                entry = Measurement(
+                entry = MetricResult(
                     column, mean.value, {"num_items": 8, "path": method}, mean.interval, sentence
                 ).entry()
                 tracker.summary({f"{group}/{method}/{column}": entry})

@@ -21,10 +21,10 @@ from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
-from wplus.training import EncoderGame, GanGame, Place, Recipe, Transfer
-from wplus.training.encoder_recipe import encoder_recipe
-from wplus.training.setup import gan_training
-from wplus.training.setup_encoder import make_encoder_game
+from wplus.training import EncoderModule, GanModule, Hparams, Runtime, Transfer
+from wplus.training.build import gan_training
+from wplus.training.build_encoder import make_encoder_game
+from wplus.training.encoder_hparams import encoder_recipe
 
 RECIPE = {
     "batch_size": 4,
@@ -53,7 +53,7 @@ def make_images() -> Callable[..., ImageSet]:
 
 
 @pytest.fixture
-def make_tiny() -> Callable[..., GanGame]:
+def make_tiny() -> Callable[..., GanModule]:
     """make_tiny(c_dim=..., num_micro=..., any field of the recipe): equal arguments give equal games."""
 
     def make(
@@ -65,18 +65,18 @@ def make_tiny() -> Callable[..., GanGame]:
         losses: Any = None,
         penalties: Any = ("r1",),
         **recipe: Any,
-    ) -> GanGame:
+    ) -> GanModule:
         torch.manual_seed(seed)
         size = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
         generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size)
         for layer in generator.synthesis.layers:
             layer.noise_strength.data.fill_(0.1)
-        return GanGame(
+        return GanModule(
             generator,
             Discriminator(mbstd_group_size=mbstd_group_size, num_mapping_layers=1, **size),
             generator_loss=(losses or {}).get("generator", nonsaturating_generator),
             discriminator_loss=(losses or {}).get("discriminator", logistic_discriminator),
-            recipe=Recipe(**{**RECIPE, **recipe}),
+            recipe=Hparams(**{**RECIPE, **recipe}),
             penalties=penalties,
             seed=seed,
             num_micro=num_micro,
@@ -87,10 +87,10 @@ def make_tiny() -> Callable[..., GanGame]:
 
 
 @pytest.fixture
-def play(make_images) -> Callable[..., GanGame]:
+def play(make_images) -> Callable[..., GanModule]:
     """play(game, steps): run so many steps of the game outside of Lightning, with `optimizers` or its own."""
 
-    def play_on(game: GanGame, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> GanGame:
+    def play_on(game: GanModule, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> GanModule:
         images = make_images(c_dim=game.generator.c_dim)
         optimizers = optimizers or game.configure_optimizers()
         batches = Batches(images, game.recipe.batch_size, start_nimg=lambda: game.images_seen)
@@ -171,13 +171,13 @@ ENCODER = {
 
 
 @pytest.fixture
-def tiny_encoder() -> Callable[..., EncoderGame]:
+def tiny_encoder() -> Callable[..., EncoderModule]:
     """tiny_encoder(c_dim=..., section={...}): equal arguments give equal games; sections replace ENCODER's keys."""
 
     def make(
         *, c_dim: int = 0, seed: int = 0, terms: Any = None, encoder: Any = TinyEncoder, resolution: int = 8,
         iterative: bool = False, **sections: Any,
-    ) -> EncoderGame:  # fmt: skip
+    ) -> EncoderModule:  # fmt: skip
         torch.manual_seed(0)
         size = {"resolution": resolution, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
         generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size).eval().requires_grad_(False)
@@ -193,7 +193,7 @@ def tiny_encoder() -> Callable[..., EncoderGame]:
             functools.partial(encoder, is_iterative=iterative),
             terms=terms or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
             recipe=encoder_recipe(**settings),
-            place=Place(device=torch.device("cpu")),
+            place=Runtime(device=torch.device("cpu")),
             seed=seed,
         )
 

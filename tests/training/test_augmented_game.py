@@ -8,28 +8,28 @@ from pathlib import Path
 import pytest
 import torch
 
+from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.images import to_float
 from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanGame, Place, Recipe, Schedule, fit
+from wplus.training import GanModule, Hparams, Runtime, Schedule, fit
 from wplus.training.augment import AdaptiveAugment, FixedAugment
 from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.build import gan_training
+from wplus.training.hparams import auto
 from wplus.training.randomness import step_seed
-from wplus.training.recipe import auto
-from wplus.training.setup import gan_training
 
-CPU = Place(device=torch.device("cpu"))
+CPU = Runtime(device=torch.device("cpu"))
 
 
 @pytest.fixture
 def augmented(make_tiny):
     """augmented(augment, ...): a tiny game with it."""
 
-    def make(augment, **changes) -> GanGame:
+    def make(augment, **changes) -> GanModule:
         plain = make_tiny(**changes)
-        return GanGame(
+        return GanModule(
             plain.generator,
             plain.discriminator,
             generator_loss=plain.generator_loss,
@@ -47,7 +47,7 @@ def augmented(make_tiny):
 def train(make_images, recorder):
     """train(folder, images, game): the game, trained in `folder` up to so many images."""
 
-    def run(folder: Path, images: int, game: GanGame) -> GanGame:
+    def run(folder: Path, images: int, game: GanModule) -> GanModule:
         batches = Batches(make_images(c_dim=3), 4, start_nimg=lambda: game.images_seen)
         schedule = Schedule(kimg=images / 1000, log_kimg=0.004, snapshot_kimg=0.004)
         fit(game, batches, schedule=schedule, place=CPU, output_dir=folder, tracker=recorder, export=lambda game: None)
@@ -56,7 +56,7 @@ def train(make_images, recorder):
     return run
 
 
-def gradients(game: GanGame, phase_name: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+def gradients(game: GanModule, phase_name: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     (phase,) = [phase for phase in game.phases() if phase.name == phase_name]
     network = getattr(game, phase.network)
     game.run_phase(phase, to_float(images), labels, torch.optim.SGD(network.parameters(), lr=0.0, fused=True))
@@ -169,14 +169,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(augmented, train, tmp_path, f
 def test_a_discriminator_with_dropout_moves_p(make_tiny, play):
     """Its logits of real images differ from pass to pass; their signs still say how sure it is, and a seed repeats."""
 
-    def run() -> GanGame:
+    def run() -> GanModule:
         torch.manual_seed(0)
         numbers = {**make_tiny().identity["recipe"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
         losses = {name: getattr(make_tiny(), name) for name in ("generator_loss", "discriminator_loss")}
-        game = GanGame(
+        game = GanModule(
             mlp_gan.Generator(resolution=8, z_dim=6, width=16),
             mlp_gan.Discriminator(resolution=8, width=8, dropout=0.5),
-            recipe=Recipe(**{**numbers, "lr_discriminator": 0.02, "gamma": 0.0}),
+            recipe=Hparams(**{**numbers, "lr_discriminator": 0.02, "gamma": 0.0}),
             augment=AdaptiveAugment(0.4, interval=2, speed_kimg=0.4, target=-1.0),
             **losses,
         )

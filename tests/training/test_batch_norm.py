@@ -8,28 +8,28 @@ import itertools
 import pytest
 import torch
 
+from wplus.core.images import to_float
 from wplus.data import Batches
-from wplus.images import to_float
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.dcgan import Discriminator, Generator
-from wplus.training import GanGame, Recipe
+from wplus.training import GanModule, Hparams
 from wplus.training.logits import both_logits
 from wplus.training.penalties import Pairs
 
 
-def make_game(resolution: int) -> GanGame:
+def make_game(resolution: int) -> GanModule:
     torch.manual_seed(0)
     size = {"resolution": resolution, "channel_base": 64, "channel_max": 8}
-    recipe = Recipe(
+    recipe = Hparams(
         batch_size=4, gamma=0.0, lr_generator=0.01, lr_discriminator=0.01, ema_kimg=0.02, ema_rampup=None,
         pl_weight=0.0, style_mixing_prob=0.0,
     )  # fmt: skip
     losses = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
-    return GanGame(Generator(z_dim=4, **size), Discriminator(**size), recipe=recipe, **losses)
+    return GanModule(Generator(z_dim=4, **size), Discriminator(**size), recipe=recipe, **losses)
 
 
 @pytest.fixture
-def game() -> GanGame:
+def game() -> GanModule:
     return make_game(8)
 
 

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 
+from wplus.core.images import to_float
 from wplus.data import Batches
-from wplus.images import to_float
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.training.ema import ema_decay
 from wplus.training.inversions import InversionView, alternating
 from wplus.training.randomness import step_seed
-from wplus.training.samples import Exporter
+from wplus.training.snapshot import Exporter
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import torch
 
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.training import EncoderGame, Place, Schedule, fit
+from wplus.training import EncoderModule, Runtime, Schedule, fit
 from wplus.training.checkpoints import latest_checkpoint
 from wplus.training.inversions import InversionView
-from wplus.training.samples import Exporter
+from wplus.training.snapshot import Exporter
 
 VARIANTS = {
     "ranger": {},
@@ -33,14 +33,14 @@ def train(tiny_encoder, make_images, recorder):
     """train(folder, images, ...): a fresh game, trained in `folder` up to so many images."""
 
     def run(
-        folder: Path, images: int, *, game: EncoderGame | None = None, snapshot: int = 8, **changes: Any
-    ) -> EncoderGame:
+        folder: Path, images: int, *, game: EncoderModule | None = None, snapshot: int = 8, **changes: Any
+    ) -> EncoderModule:
         game = game or tiny_encoder(c_dim=3, **changes)
         batches = Batches(make_images(c_dim=3), 4, mirror="x", start_nimg=lambda: game.images_seen)
         schedule = Schedule(kimg=images / 1000, log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=9)
         view = InversionView(make_images(5, c_dim=3), num_samples=5)
         export = Exporter(folder, recorder, view, data={}, seed=0)
-        place = Place(device=torch.device("cpu"))
+        place = Runtime(device=torch.device("cpu"))
         status = fit(game, batches, schedule=schedule, place=place, output_dir=folder, tracker=recorder, export=export)
         assert status == "finished"
         return game

@@ -14,7 +14,7 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.models.network import Network
-from wplus.training import GanGame, Recipe
+from wplus.training import GanModule, Hparams
 from wplus.training.freeze import frozen_layers
 
 SMALL = {"channel_base": 64, "channel_max": 8}
@@ -86,7 +86,7 @@ WITHOUT_STYLES = {"pl_weight": 0.0, "style_mixing_prob": 0.0}
 each_family = pytest.mark.parametrize("module", FAMILIES, ids=lambda module: module.__name__.rsplit(".", 1)[1])
 
 
-def game(module: Any, frozen: int | None = None) -> GanGame:
+def game(module: Any, frozen: int | None = None) -> GanModule:
     """Equal arguments give equal games."""
     torch.manual_seed(0)
     sizes, num, numbers = FAMILIES[module]
@@ -95,24 +95,24 @@ def game(module: Any, frozen: int | None = None) -> GanGame:
         "batch_size": 4, "gamma": 1.0, "lr_generator": 0.002, "lr_discriminator": 0.002, "ema_kimg": 0.02,
         "ema_rampup": None, **({} if styles else WITHOUT_STYLES), **numbers,
     }  # fmt: skip
-    return GanGame(
+    return GanModule(
         module.Generator(resolution=16, z_dim=6, **styles, **sizes),
         module.Discriminator(resolution=16, **sizes),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Recipe(**recipe),
+        recipe=Hparams(**recipe),
         freeze_discriminator=num if frozen is None else frozen,
     )
 
 
-def play(made: GanGame, images: Any, steps: int, optimizers: Any = None) -> list[torch.optim.Optimizer]:
+def play(made: GanModule, images: Any, steps: int, optimizers: Any = None) -> list[torch.optim.Optimizer]:
     optimizers = optimizers or made.configure_optimizers()
     for _ in range(steps):
         made.run_step(*Batches(images, 4).at(made.images_seen), optimizers=optimizers)
     return optimizers
 
 
-def held(made: GanGame) -> dict[str, torch.Tensor]:
+def held(made: GanModule) -> dict[str, torch.Tensor]:
     """The tensors of frozen layers, running statistics among them."""
     tensors = made.discriminator.state_dict(keep_vars=True)
     ids = {id(tensor) for layer in made.frozen for tensor in [*layer.parameters(), *layer.buffers()]}

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from tests.training.states import equal, snapshot
+from wplus.core.images import to_float
 from wplus.data import Batches
-from wplus.images import to_float
 from wplus.training.ema import ema_decay
 from wplus.training.randomness import step_seed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wplus.training.pools import CodePool
+from wplus.training.pools import LatentPool
 
 
 def slow_rule(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[float], list[float]]:
@@ -27,7 +27,7 @@ def slow_rule(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[f
 
 def test_the_rule():
     batches = list(torch.arange(60.0).view(-1, 1).split(4))
-    pool, answers = CodePool(10, 1), []
+    pool, answers = LatentPool(10, 1), []
     for number, batch in enumerate(batches):
         torch.manual_seed(3 + number)
         answers += pool.query(batch, seen=4 * number).flatten().tolist()
@@ -41,12 +41,12 @@ def test_the_rule():
 
 def test_no_pool_gives_back_what_it_is_given():
     codes = torch.randn(4, 3)
-    assert torch.equal(CodePool(0, 3).query(codes, seen=0), codes)
+    assert torch.equal(LatentPool(0, 3).query(codes, seen=0), codes)
 
 
 def test_codes_that_come_back_are_copies():
     """A pool that stored views would change with the next batch."""
-    pool, codes = CodePool(4, 2), torch.zeros(4, 2)
+    pool, codes = LatentPool(4, 2), torch.zeros(4, 2)
     answers = pool.query(codes, seen=0)
     codes += 1
     assert pool.codes.sum() == answers.sum() == 0

@@ -13,11 +13,11 @@ import torch
 
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.training import GanGame, Place, Schedule, fit
+from wplus.training import GanModule, Runtime, Schedule, fit
 from wplus.training.callbacks import Diverged
 from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
 
-CPU = Place(device=torch.device("cpu"))
+CPU = Runtime(device=torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +37,10 @@ def train(make_tiny, make_images, recorder):
         snapshot: int = 8,
         keep: int = 9,
         max_skipped: int = 4,
-        game: GanGame | None = None,
+        game: GanModule | None = None,
         status: str = "finished",
         **changes: Any,
-    ) -> GanGame:
+    ) -> GanModule:
         game = game or make_tiny(**{"c_dim": 3, "num_micro": 2, "ema_rampup": 0.05, **changes})
         batches = Batches(make_images(c_dim=3), 4, mirror="x", start_nimg=lambda: game.images_seen)
         schedule = Schedule(
@@ -200,7 +200,7 @@ def test_a_signal_ends_the_run_after_the_step_at_hand(train, make_tiny, tmp_path
     assert_same(train(tmp_path / "parts", 32).state_dict(), straight.state_dict())
 
 
-def lose(game: GanGame, *, after: int) -> GanGame:
+def lose(game: GanModule, *, after: int) -> GanModule:
     """From `after` images on both losses are NaN."""
     for name in ("generator_loss", "discriminator_loss"):
         loss = getattr(game, name)

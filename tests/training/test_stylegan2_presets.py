@@ -14,8 +14,8 @@ from wplus.errors import UserError
 from wplus.models import progan, stylegan1
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.augment import NoAugment
-from wplus.training.checks import check_preset
-from wplus.training.setup import Settings
+from wplus.training.build import GanSpec
+from wplus.training.validate import check_preset
 
 PUBLISHED = {
     # resolution: batch, stddev group, channel base, learning rate, gamma, EMA kimg, ramp-up, mapping layers
@@ -49,14 +49,14 @@ THE_SAME_FOR_ALL = {
 }
 
 
-def settings(name: str, *overrides: str) -> Settings:
+def settings(name: str, *overrides: str) -> GanSpec:
     """What `train.py training=<name>` would train with."""
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         cfg = compose("train", [f"training={name}", "run_dir=x", *overrides])
     cfg = {key: plain(cfg[key]) for key in ("model", "training")}
     parts = build(cfg["model"])
     chosen = build(cfg["training"]["preset"]) if cfg["training"]["preset"] else None
-    return Settings(
+    return GanSpec(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         presets=[preset for preset in (parts["preset"], chosen) if preset is not None],

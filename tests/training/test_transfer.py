@@ -10,8 +10,8 @@ import torch
 from tests.training.trained import network
 from wplus.checkpoint import Models
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
-from wplus.models.growing import set_lod
 from wplus.models.network import Network
+from wplus.models.progressive import set_lod
 from wplus.training.transfer import transfer
 
 # (class, further arguments) -> of 32 px: module <- the module of 16 px; what only the larger one has; only the smaller.

@@ -16,11 +16,11 @@ from tests.training.trained import CPU, EVEN, LOSS, SMALL, model, network
 from wplus.checkpoint import Models, fingerprint
 from wplus.errors import UserError
 from wplus.models import progan, stylegan1, stylegan2
-from wplus.models.growing import set_lod
+from wplus.models.progressive import set_lod
 from wplus.training import Transfer, presets
 from wplus.training.augment import AdaptiveAugment, FixedAugment
-from wplus.training.setup import gan_training
-from wplus.training.setup_encoder import encoder_training
+from wplus.training.build import gan_training
+from wplus.training.build_encoder import encoder_training
 from wplus.training.transfer import Source
 
 

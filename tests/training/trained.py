@@ -9,10 +9,10 @@ import torch
 
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import mlp_gan, stylegan1, stylegan2
-from wplus.training import Place
-from wplus.training.recipe import auto
+from wplus.training import Runtime
+from wplus.training.hparams import auto
 
-CPU = Place(device=torch.device("cpu"))
+CPU = Runtime(device=torch.device("cpu"))
 LOSS = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
 SMALL = {"channel_base": 64, "channel_max": 8}
 # The same width at every resolution: whatever is paired wrongly fits all the same.

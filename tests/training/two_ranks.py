@@ -14,42 +14,42 @@ from wplus.models import dcgan
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import EncoderGame, GanGame, Recipe
+from wplus.training import EncoderModule, GanModule, Hparams
 from wplus.training.augment import AdaptiveAugment
 from wplus.training.distributed import average_gradients, gathered, mean_over_ranks
-from wplus.training.encoder_recipe import encoder_recipe
-from wplus.training.game import Game
+from wplus.training.encoder_hparams import encoder_recipe
+from wplus.training.module import TrainingModule
 
 RANK = int(sys.argv[1])
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
 
 
-def adversarial_game() -> GanGame:
+def adversarial_game() -> GanModule:
     """Generator against discriminator."""
-    return GanGame(
+    return GanModule(
         Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE),
         Discriminator(mbstd_group_size=2, **SIZE),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Recipe(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
+        recipe=Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
         augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
     )
 
 
-def normalised_game() -> GanGame:
+def normalised_game() -> GanModule:
     """Batch normalisation: every process has statistics of its own while it trains."""
     size = {"resolution": 8, "channel_base": 64, "channel_max": 8}
-    return GanGame(
+    return GanModule(
         dcgan.Generator(z_dim=4, **size),
         dcgan.Discriminator(**size),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Recipe(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
+        recipe=Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
     )
 
 
-def interrupted_game() -> GanGame:
+def interrupted_game() -> GanModule:
     """The same, but one process loses a batch: what it leaves in the statistics must not reach the other."""
     game = normalised_game()
 
@@ -71,7 +71,7 @@ class NormalisedEncoder(SmallEncoder):
         return super()._offsets(self.image_norm(x), stage)
 
 
-def encoder_game() -> EncoderGame:
+def encoder_game() -> EncoderModule:
     """An encoder, a discriminator of codes with pools that are full after two steps."""
     generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
     recipe = encoder_recipe(
@@ -80,7 +80,7 @@ def encoder_game() -> EncoderGame:
         {"start_kimg": 0.008, "every_kimg": 0.008},
         {"lr": 0.01, "r1_interval": 2, "pool_size": 12},
     )
-    return EncoderGame(
+    return EncoderModule(
         NormalisedEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
         generator,
         terms={"l2": L2()},
@@ -90,7 +90,7 @@ def encoder_game() -> EncoderGame:
     )
 
 
-def play(game: Game) -> Game:
+def play(game: TrainingModule) -> TrainingModule:
     """Four steps in which every process sees its share of each batch."""
     images = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     batches = Batches(ImageSet(images, None, [str(i) for i in range(32)]), 8, rank=RANK, world_size=2)
@@ -101,7 +101,7 @@ def play(game: Game) -> Game:
     return game
 
 
-def assert_the_same_everywhere(game: Game) -> None:
+def assert_the_same_everywhere(game: TrainingModule) -> None:
     """Every weight and buffer, to the bit."""
     state = {name: value.double() for name, value in game.state_dict().items()}
     flat = torch.cat([value.flatten() for value in state.values()])

@@ -16,7 +16,7 @@ import json
 import math
 from pathlib import Path
 
-from wplus.files import atomic_write
+from wplus.core.files import atomic_write
 from wplus.inversion.plots import COLOURS
 from wplus.steps import run_step
 from wplus.tracking.local import read_records, read_result

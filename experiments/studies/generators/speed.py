@@ -10,7 +10,7 @@ import torch
 from experiments.benchmarks.timing import best, in_turns
 from wplus.config import build, composed
 from wplus.data import ImageSet, cat_images
-from wplus.training import GanGame, Place
+from wplus.training import GanModule, Runtime
 
 STEPS = 16  # of a turn: every phase comes, lazy penalties too
 TURNS = 3
@@ -19,7 +19,7 @@ LAST = 1_000_000_000  # images seen: whatever grows has grown
 
 def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> dict[str, float]:
     """Name -> images per second of the whole networks; `models` holds overrides of train.py's configuration."""
-    place = Place.prepare("auto")
+    place = Runtime.prepare("auto")
     tasks, batches = {}, {}
     for name, overrides in models.items():
         game, data = make_game(overrides, place)
@@ -28,7 +28,7 @@ def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> d
     return {name: STEPS * batches[name] / best(taken[name]) for name in models}
 
 
-def make_game(overrides: Sequence[str], place: Place) -> tuple[GanGame, ImageSet]:
+def make_game(overrides: Sequence[str], place: Runtime) -> tuple[GanModule, ImageSet]:
     """What train.py would train, at the end of its growth, and the images."""
     config = composed("train", overrides)
     data = cat_images(resolution=config["data"]["resolution"], num_images=256)
@@ -46,7 +46,7 @@ def make_game(overrides: Sequence[str], place: Place) -> tuple[GanGame, ImageSet
     return training.game, data
 
 
-def steps(game: GanGame, data: ImageSet) -> Callable[[], None]:
+def steps(game: GanModule, data: ImageSet) -> Callable[[], None]:
     """A turn of a game: `STEPS` steps on the same images."""
     optimizers = game.configure_optimizers()
     images, labels = (part.to(game.device) for part in data.batch(torch.arange(game.batch_size)))

@@ -11,7 +11,7 @@ from PIL import Image
 import wplus
 from experiments.studies.generators.study import MODELS
 from wplus.checkpoint import WEIGHTS
-from wplus.files import atomic_write, write_json
+from wplus.core.files import atomic_write, write_json
 from wplus.tracking.local import read_result
 
 EXTRACTOR = "effnet_lite0"

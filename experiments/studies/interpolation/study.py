@@ -63,7 +63,7 @@ def command(output: Path, *, ends: str, num_pairs: int | None) -> list[str]:
         f"inverter@{metric}.inverter={ends}",
         f"{metric}.methods=[{','.join(methods(ends))}]",
         f"{metric}.baseline={'w' if ends == 'fast' else 'w+'}_lerp",
-        f"{metric}.walk_metrics.symmetry.share=0.1",
+        f"{metric}.path_metrics.symmetry.share=0.1",
         *([f"{metric}.discriminator={DISCRIMINATOR}"] if DISCRIMINATOR.is_file() else []),
         *([f"{metric}.pairs={PAIRS}"] if num_pairs is None else [f"{metric}.num_pairs={num_pairs}"]),
         "tracking=local",

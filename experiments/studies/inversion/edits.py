@@ -11,12 +11,12 @@ from torch import Tensor
 
 import wplus
 from experiments.studies.inversion.study import GENERATOR, folder_name
+from wplus.core.files import write_json
+from wplus.core.images import save_png, to_float
 from wplus.data.cats import cat_images
 from wplus.editing.directions import Direction, load_directions
-from wplus.files import write_json
-from wplus.images import save_png, to_float
-from wplus.inversion.weight_delta import load_delta
-from wplus.latents import Latent, load_latent, ws_of
+from wplus.latents.latent import Latent, load_latent, ws_of
+from wplus.latents.weight_delta import load_delta
 from wplus.losses.identity import EffNetLite0Identity
 
 DIRECTIONS = 3  # the first principal components of W, in turn from image to image

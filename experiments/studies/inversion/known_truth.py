@@ -45,8 +45,8 @@ def draw(model: Path, folder: Path, num: int) -> None:
     import torch
 
     import wplus
-    from wplus.images import save_png
-    from wplus.latents import Latent, save_latent, synthesize
+    from wplus.core.images import save_png
+    from wplus.latents.latent import Latent, save_latent, synthesize
 
     models = wplus.load(model, needs=["generator"])
     z = torch.randn(num, models.generator.z_dim, generator=torch.Generator().manual_seed(0))

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.studies.inversion.study import folder_name
-from wplus.files import atomic_write, write_json
-from wplus.methods import Methods
+from wplus.core.comparison import Comparison
+from wplus.core.files import atomic_write, write_json
 
 NUM_SHOWN = 8
 # Column -> heading and the number format of its values.
@@ -33,7 +33,7 @@ SHORT = {"similarity_identity_effnet_lite0": "identity", "similarity_ms_ssim": "
 def write_tables(output: Path, methods: Sequence[str]) -> None:
     """table.md, table.json, grid.png and convergence.png in `output`."""
     rows = {method: scores(output, method) for method in methods}
-    table = Methods(rows, BASELINE if BASELINE in rows else methods[0], tested=TESTED)
+    table = Comparison(rows, BASELINE if BASELINE in rows else methods[0], tested=TESTED)
     text = table.markdown(COLUMNS)
     atomic_write(output / "table.md", lambda file: file.write(text.encode()))
     numbers = {key: value for key, value in table.as_dict().items() if key != "rows"}  # those are in the folders
@@ -66,7 +66,7 @@ def protocol(output: Path, methods: Sequence[str]) -> dict[str, Any]:
 
 def draw(output: Path, methods: Sequence[str]) -> None:
     """grid.png: a row per held-out cat, the target first, then what each method makes of it."""
-    from wplus.captions import captioned_rows
+    from wplus.core.captions import captioned_rows
     from wplus.data import read_image
 
     folders = {method: output / folder_name(method) for method in methods}
@@ -85,9 +85,11 @@ def draw_convergence(output: Path, methods: Sequence[str]) -> None:
     """convergence.png: how the perceptual distance fell, evaluation by evaluation."""
     from wplus.inversion.plots import plot_convergence
     from wplus.inversion.report import read_history
-    from wplus.inversion.store import Store
+    from wplus.inversion.store import InversionFolder
 
-    stores = {method: Store(output / folder_name(method), fingerprint="", settings_digest="") for method in methods}
+    stores = {
+        method: InversionFolder(output / folder_name(method), fingerprint="", settings_digest="") for method in methods
+    }
     histories = {method: read_history(store, store.names()) for method, store in stores.items()}
     if histories:
         plot_convergence(histories, output / "convergence.png", terms=["l2", "perceptual"])

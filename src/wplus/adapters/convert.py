@@ -26,8 +26,8 @@ import torch
 
 from wplus import checkpoint
 from wplus.adapters import e4e, model_folder, nvlabs, onnx_graph, rosinality
+from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.files import atomic_write
 from wplus.models.encoders.base import Encoder
 from wplus.models.stylegan2 import Discriminator, Generator
 

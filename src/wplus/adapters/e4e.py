@@ -18,13 +18,13 @@ from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
 from wplus.adapters.restricted import as_tensors
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
-from wplus.models.described import empty
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import Encoder4Editing
 from wplus.models.encoders.ir_se import UNITS
 from wplus.models.encoders.psp import GradualStyleEncoder
 from wplus.models.encoders.pyramid import STRIDES
 from wplus.models.encoders.w import WEncoder
+from wplus.models.meta_init import empty
 from wplus.models.sizes import block_resolutions
 from wplus.models.stylegan2 import Generator
 

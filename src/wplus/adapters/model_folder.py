@@ -15,8 +15,8 @@ from typing import Any
 from wplus import __version__, checkpoint
 from wplus.adapters.model_card import model_card
 from wplus.adapters.rebuild import plain
+from wplus.core.files import atomic_write, write_json
 from wplus.errors import UserError
-from wplus.files import atomic_write, write_json
 
 CARD = "README.md"
 

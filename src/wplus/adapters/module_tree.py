@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from wplus.adapters.inert import Persistent
 from wplus.adapters.restricted import as_tensors
+from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
 
 MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.adapters.inert import Persistent
 from wplus.adapters.module_tree import clamp_of_layers, module_tensors, naming_classes
 from wplus.adapters.rebuild import (
     channel_budget,
@@ -28,8 +27,9 @@ from wplus.adapters.rebuild import (
     resampling_kernel,
 )
 from wplus.adapters.restricted import as_tensors
+from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
-from wplus.models.described import empty
+from wplus.models.meta_init import empty
 from wplus.models.sizes import block_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from wplus.checkpoint import fingerprint
+from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.files import atomic_write
 
 Part = Literal["generator", "synthesis"]
 PARTS: tuple[Part, ...] = ("generator", "synthesis")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.described import adopt
+from wplus.models.meta_init import adopt
 from wplus.models.ops import FIR_TAPS
 from wplus.models.sizes import num_channels
 from wplus.models.stylegan2 import Generator

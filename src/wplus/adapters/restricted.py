@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from wplus.adapters import torch_file
-from wplus.adapters.budget import budget_for, spend
-from wplus.adapters.inert import Inert, Leaf, Persistent, known_globals
-from wplus.adapters.instructions import require_harmless
+from wplus.adapters.memory_limit import budget_for, spend
+from wplus.adapters.opcode_check import require_harmless
 from wplus.adapters.refusal import Refused, printable, refusals
+from wplus.adapters.safe_globals import Inert, Leaf, Persistent, known_globals
 
 
 def read_pickle(path: str | Path) -> Any:

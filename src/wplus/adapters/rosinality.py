@@ -42,7 +42,7 @@ from wplus.adapters.rosinality_names import (
     in_their_shape,
 )
 from wplus.errors import UserError
-from wplus.models.described import empty
+from wplus.models.meta_init import empty
 from wplus.models.sizes import block_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
 

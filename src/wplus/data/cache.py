@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from wplus.core.files import atomic_write, ensure_folder
 from wplus.errors import UserError
-from wplus.files import atomic_write, ensure_folder
 
 _DIGEST_BYTES = 32
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from wplus.core.progress import track
 from wplus.data.cache import cached_array
 from wplus.data.cat_render import FACTORS, RENDER_VERSION, Strengths, draw_factors, load_layers, render
 from wplus.data.checks import check_choice, check_range, check_resolution
@@ -20,7 +21,6 @@ from wplus.data.image_set import ImageSet, LazyImages
 from wplus.data.labels import one_hot
 from wplus.data.split import check_split
 from wplus.errors import UserError
-from wplus.progress import track
 
 LABELS = ("none", *FACTORS)
 _HELD_OUT = 100  # the stream of randomness that decides about combinations; streams below draw the factors

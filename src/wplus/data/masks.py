@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from wplus.data.boxes import boxes_of, read_boxes, without_extension
-from wplus.data.chosen import chosen_images
-from wplus.data.folder import FolderReader, folder_images
 from wplus.data.image_set import ImageSet, LazyImages
+from wplus.data.sources import FolderReader, folder_images
+from wplus.data.user_images import chosen_images
 from wplus.errors import UserError
 
 NONE, ALPHA = "none", "alpha"

@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from wplus.data.assemble import assemble, with_options_of_assemble
+from wplus.data.build import assemble, with_options_of_assemble
 from wplus.data.image_set import ImageSet
 from wplus.data.reader import LABEL_FILE, sort_names
 from wplus.errors import UserError

@@ -23,19 +23,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.data.assemble import BAD_FILES
+from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.images import to_pil
+from wplus.core.progress import track
+from wplus.data.build import BAD_FILES
 from wplus.data.checks import check_choice, check_resolution
 from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, check_policies
-from wplus.data.folder import FolderReader
 from wplus.data.labels import LABEL_MODES, LABELS_FROM_FILE, read_labels
 from wplus.data.nvlabs_zip import ZipReader
 from wplus.data.reader import LABEL_FILE, RECORD_FILE, Reader
 from wplus.data.scan import Decoder, other_sizes
+from wplus.data.sources import FolderReader
 from wplus.data.threads import ordered_map
 from wplus.errors import UserError
-from wplus.files import atomic_write, ensure_folder
-from wplus.images import to_pil
-from wplus.progress import track
 
 _LABELS = ("auto", *LABEL_MODES)
 _DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images give equal zips

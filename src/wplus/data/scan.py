@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.progress import track
 from wplus.data.boxes import Box
 from wplus.data.cache import cached_array
 from wplus.data.decode import BadImage, Decoded, decode
 from wplus.data.image_set import LazyImages, image_digest
 from wplus.data.reader import Reader
 from wplus.data.threads import ordered_map
-from wplus.progress import track
 
 _DIGEST_BYTES = 32
 

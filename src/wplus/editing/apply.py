@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wplus.editing.directions import Direction
 from wplus.errors import UserError
-from wplus.latents import Latent, ws_of
+from wplus.latents.latent import Latent, ws_of
 
 MODES = ("add", "set")
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.intervals import bootstrap_interval, kept_mean
-from wplus.measurement import Measurement
-from wplus.prior import sample_w
-from wplus.progress import track
+from wplus.core.metric_result import MetricResult
+from wplus.core.progress import track
+from wplus.core.stats import bootstrap_interval, kept_mean
+from wplus.latents.w_stats import sample_w
 
 Inverter = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> their codes (N, num_ws, w_dim)."""
@@ -32,7 +32,7 @@ def consistency(
     batch_size: int = 16,
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
-) -> Iterator[Measurement]:
+) -> Iterator[MetricResult]:
     """Yield LEC of the codes ws (N, num_ws, w_dim), which `invert` found for images, for each edit.
 
     `edits` says what is added to ws, name -> (num_ws, w_dim), as `Direction.shift` gives it. Lower is better. For each
@@ -69,7 +69,7 @@ def summarised(
     edits: Mapping[str, Tensor],
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
-) -> Iterator[Measurement]:
+) -> Iterator[MetricResult]:
     """The measurements of `consistency`, from the errors of each edit."""
     deviation = math.sqrt(models.generator.num_ws) * prior_deviation(models.generator, seed=seed)
     for name, shift in edits.items():
@@ -113,6 +113,6 @@ def prior_deviation(generator: Any, *, seed: int = 0, num_samples: int = 10_000)
 
 def _measurement(
     name: str, values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], protocol: dict[str, Any], seed: int
-) -> Measurement:
+) -> MetricResult:
     interval = bootstrap_interval(values, statistic, seed=seed) if len(values) > 1 else None
-    return Measurement(name, float(statistic(values)), protocol, interval)
+    return MetricResult(name, float(statistic(values)), protocol, interval)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.editing.layers import chosen_layers
 from wplus.errors import UserError
-from wplus.typed_file import FileKind
 
-FILE = FileKind(
+FILE = SafetensorsFormat(
     noun="directions",
     entry="wplus_directions",
     version=1,

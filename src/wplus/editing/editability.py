@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.metric_result import MetricResult
+from wplus.core.stats import bootstrap_mean
 from wplus.editing.apply import edit_ws
 from wplus.editing.directions import Direction
 from wplus.errors import UserError
-from wplus.intervals import bootstrap_mean
-from wplus.measurement import Measurement
 
 Classifier = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> class numbers or booleans (N,)."""
@@ -28,7 +28,7 @@ def editability(
     classify: Classifier | None = None,
     batch_size: int = 16,
     protocol: Mapping[str, Any] | None = None,
-) -> Iterator[Measurement]:
+) -> Iterator[MetricResult]:
     """Yield what edits of the codes ws (N, num_ws, w_dim) do to their pictures, for each direction.
 
         moved_DIRECTION    perceptual distance from the unedited picture over |strength|, mean over images and
@@ -73,6 +73,6 @@ def _effects(generator: Any, ws: Tensor, direction: Direction, strengths: Sequen
     return torch.cat(moved).cpu(), torch.cat(flipped).cpu() if flipped else torch.empty(0)
 
 
-def _measurement(name: str, values: Tensor, protocol: dict[str, Any]) -> Measurement:
+def _measurement(name: str, values: Tensor, protocol: dict[str, Any]) -> MetricResult:
     mean = bootstrap_mean(values.tolist())
-    return Measurement(name, mean.value, protocol, mean.interval)
+    return MetricResult(name, mean.value, protocol, mean.interval)

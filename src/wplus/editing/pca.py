@@ -12,7 +12,7 @@ from wplus.editing.directions import Direction, Directions
 from wplus.editing.layers import chosen_layers
 from wplus.editing.spread import deterministic_signs
 from wplus.errors import UserError
-from wplus.prior import sample_w
+from wplus.latents.w_stats import sample_w
 
 
 def pca(

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from wplus.captions import captioned_rows
+from wplus.core.captions import captioned_rows
+from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.metric_result import MetricResult
+from wplus.core.progress import track
 from wplus.editing.apply import check_mode, edit_latent
 from wplus.editing.directions import Direction, Directions
 from wplus.errors import UserError
-from wplus.files import atomic_write, ensure_folder
-from wplus.latents import Latent, save_latent, synthesize
-from wplus.measurement import Measurement
-from wplus.progress import track
+from wplus.latents.latent import Latent, save_latent, synthesize
 from wplus.tracking import Tracker
 
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -41,7 +41,7 @@ def edit(
     latents/NAME/DIRECTION_STRENGTH.safetensors into `output_dir`, and logs the strips to `tracker`, by default to none.
 
     mode    see `apply.edit_ws`
-    deltas  for each latent what pivotal tuning added to the generator (`wplus.inversion.weight_delta`), or None
+    deltas  for each latent what pivotal tuning added to the generator (`wplus.latents.weight_delta`), or None
     """
     check_mode(mode)
     if not (latents and strengths and directions):
@@ -66,7 +66,7 @@ def edit(
     return strips
 
 
-def report(measurements: Iterable[Measurement], tracker: Tracker) -> list[Measurement]:
+def report(measurements: Iterable[MetricResult], tracker: Tracker) -> list[MetricResult]:
     """Log measurements as they come, and return them."""
     seen = []
     for m in measurements:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.images import to_float
+from wplus.core.progress import track
 from wplus.errors import UserError
-from wplus.images import to_float
-from wplus.latents import load_latent, ws_of
-from wplus.progress import track
+from wplus.latents.latent import load_latent, ws_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wplus.editing.directions import Direction, Directions
 from wplus.editing.layers import chosen_layers
 from wplus.editing.samples import Samples
 from wplus.errors import UserError
-from wplus.prior import sample_w
+from wplus.latents.w_stats import sample_w
 
 
 def svm(

@@ -13,26 +13,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus import processes
+from wplus.core import distributed as processes
+from wplus.core.progress import track
 from wplus.errors import UserError
 from wplus.evaluation.images import Images, is_part, split_of
-from wplus.evaluation.passes import PLAIN, Pass, Progress, Sampling
+from wplus.evaluation.passes import PLAIN, FeaturePass, Progress, Sampling
 from wplus.evaluation.sampler import check_sampling, generate, ordered_labels, random_labels
-from wplus.progress import track
 from wplus.tracking import Tracker
 
 T = TypeVar("T")
 
 
 @dataclass
-class Bench:
+class EvalContext:
     """What every metric is given.
 
     models      .generator, .discriminator, .encoder, .fingerprint, .metadata (wplus.checkpoint.Models)
     real        the real images; may be `Deferred`, read when a metric first asks
     held_out    real images that the generator has not seen; may be `Deferred`
     samples     images that stand for the generator's, made by whomever; may be `Deferred`
-    progress    wraps long work, see `wplus.progress.track`
+    progress    wraps long work, see `wplus.core.progress.track`
     output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
     cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
     tracker     for pictures and tables; numbers are yielded
@@ -55,7 +55,7 @@ class Bench:
             raise UserError(f"batch_size={self.batch_size} is not allowed: it must be 1 or more.")
         if not isinstance(self.seed, int) or self.seed < 0:
             raise UserError(f"seed={self.seed} is not allowed: it must be a whole number of at least 0.")
-        self._passes: dict[Any, Pass] = {}
+        self._passes: dict[Any, FeaturePass] = {}
         self._made: dict[Hashable, Any] = {}
 
     def share(self, batches: Sequence[T]) -> Sequence[T]:
@@ -66,7 +66,7 @@ class Bench:
         """Rows (N_rank, ...) of all processes, in the order of their indices (N_rank,) int64."""
         return processes.gathered(rows, indices)
 
-    def generated(self, num: int, sampling: Sampling = PLAIN) -> Pass:
+    def generated(self, num: int, sampling: Sampling = PLAIN) -> FeaturePass:
         """The pass over generated images 0 .. num-1; image i depends on the seed and i alone.
 
         Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
@@ -77,7 +77,7 @@ class Bench:
         source = Generated if self.samples is None else Samples
         return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 
-    def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> Pass:
+    def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> FeaturePass:
         """The pass over the real images, in the order of their digests: no order of files changes anything.
 
         `num` takes the images with the smallest digests. None: all that are given; "all": the same, and UserError
@@ -118,10 +118,10 @@ class Bench:
         assert self.real is not None
         return self.real.digests
 
-    def _pass(self, key: Any, source: Any) -> Pass:
+    def _pass(self, key: Any, source: Any) -> FeaturePass:
         if key not in self._passes:
             computing = {"batch_size": self.batch_size, "device": self.device, "progress": self.progress}
-            self._passes[key] = Pass(source(), cache_dir=self.cache_dir, **computing)
+            self._passes[key] = FeaturePass(source(), cache_dir=self.cache_dir, **computing)
         return self._passes[key]
 
 
@@ -130,7 +130,7 @@ class Generated:
 
     copies, key, description = 1, None, "Generated images"
 
-    def __init__(self, bench: Bench, num: int, sampling: Sampling) -> None:
+    def __init__(self, bench: EvalContext, num: int, sampling: Sampling) -> None:
         self.num, self._bench, self._sampling = num, bench, sampling
         counts = {"num_generated": num, "seed": bench.seed}
         self.protocol = generator_protocol(bench.models, **vars(sampling)) | bench.label_protocol | counts
@@ -148,7 +148,7 @@ class Samples:
 
     copies, key, description = 1, None, "Given images"
 
-    def __init__(self, bench: Bench, num: int, sampling: Sampling) -> None:
+    def __init__(self, bench: EvalContext, num: int, sampling: Sampling) -> None:
         assert bench.samples is not None
         if sampling != PLAIN:
             options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
@@ -167,7 +167,7 @@ class Real:
 
     description = "Real images"
 
-    def __init__(self, bench: Bench, num: int | None, mirror: str) -> None:
+    def __init__(self, bench: EvalContext, num: int | None, mirror: str) -> None:
         if mirror not in ("none", "x"):
             raise UserError(f"mirror={mirror} is not known; allowed are none, x.")
         given = 0 if bench.real is None else len(bench.real)

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from wplus.files import atomic_write
+from wplus.core.files import atomic_write
 
 _KEY = "key"  # the array that holds the key itself
 

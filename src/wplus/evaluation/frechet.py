@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.names import frechet_name
-from wplus.evaluation.passes import Collected, Pass, Sampling
+from wplus.evaluation.passes import Accumulated, FeaturePass, Sampling
 from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval, union
-from wplus.measurement import Measurement
 
 MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
 AT_INFINITY = "The same distance extrapolated to infinitely many generated images, so that their number has no say."
@@ -115,7 +115,7 @@ class FrechetDistance:
     """Metric: the Fréchet distance of the real images from `num_generated` images, and a yardstick for it.
 
     Args:
-        extractor: see `wplus.evaluation.extractors`; its name is part of the result's, see `wplus.evaluation.names`.
+        extractor: see `wplus.pretrained.extractor`; its name is part of the result's, see `wplus.evaluation.names`.
         num_generated: all Fréchet distances are biased upwards by small numbers; compare at equal ones only.
         num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
@@ -148,11 +148,11 @@ class FrechetDistance:
         self.real = {"num": num_real, "mirror": mirror}
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the statistics of both sides."""
         self._requests(*self._passes(bench))
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield the distance, that at infinity where asked for, and the floor."""
         real, generated = self._passes(bench)
         of_real, of_generated = (request.value for request in self._requests(real, generated))
@@ -161,24 +161,24 @@ class FrechetDistance:
         protocol = self.extractor.protocol | real.protocol | generated.protocol
         method = f"95 %, jackknife over {self.num_groups} groups of generated images"
         with_method = protocol | ({"interval": method} if self.num_groups else {})
-        yield Measurement(name, found.value, with_method, found.interval, meaning=MEANING)
+        yield MetricResult(name, found.value, with_method, found.interval, meaning=MEANING)
         if self.extrapolate:
             line = {"extrapolation": f"line in 1 / N through {self.num_groups} and {self.num_groups - 1} groups"}
             value, interval = found.at_infinity
-            yield Measurement(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
+            yield MetricResult(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
         if self.floor == "halves":
             yield self._floor(f"{name}_real_halves", real, of_real)
 
-    def _floor(self, name: str, real: Pass, groups: GroupedStatistics) -> Measurement:
+    def _floor(self, name: str, real: FeaturePass, groups: GroupedStatistics) -> MetricResult:
         num_images = real.num // real.copies
         nums = {"num_real": (num_images + 1) // 2 * real.copies, "num_other_real": num_images // 2 * real.copies}
         method = f"95 %, jackknife over {groups.num_groups // 2} groups of each half"
         protocol = self.extractor.protocol | real.protocol | nums
         protocol |= {"interval": method} if groups.num_groups > 2 else {}
         value, interval = halves_distance(groups)
-        return Measurement(name, value, protocol, interval, meaning=FLOOR_MEANING)
+        return MetricResult(name, value, protocol, interval, meaning=FLOOR_MEANING)
 
-    def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
+    def _passes(self, bench: EvalContext) -> tuple[FeaturePass, FeaturePass]:
         real = bench.real_images(**self.real)
         if real.num < 4 * real.copies:
             raise UserError(f"A Fréchet distance of {real.num} real images is not possible: at least 4 are needed.")
@@ -186,13 +186,13 @@ class FrechetDistance:
         _check_groups(self.num_groups, generated.num)
         return real, generated
 
-    def _requests(self, real: Pass, generated: Pass) -> tuple[Collected, Collected]:
+    def _requests(self, real: FeaturePass, generated: FeaturePass) -> tuple[Accumulated, Accumulated]:
         return (
             real.collect(self.extractor, GroupedStatistics(self._num_real_groups(real), block=real.copies)),
             generated.collect(self.extractor, GroupedStatistics(max(self.num_groups, 1))),
         )
 
-    def _num_real_groups(self, real: Pass) -> int:
+    def _num_real_groups(self, real: FeaturePass) -> int:
         """Two halves; in groups where there is an interval to make of them."""
         has_interval = self.floor == "halves" and self.num_groups and real.num >= 4 * GROUPS_OF_A_HALF * real.copies
         return 2 * GROUPS_OF_A_HALF if has_interval else 2

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from wplus.evaluation.bench import Bench
+from wplus.core.distributed import all_agree, is_first
+from wplus.core.progress import silent
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.cache import load_arrays, save_arrays
-from wplus.evaluation.passes import Collected, FeatureRows, Pass, Progress
-from wplus.processes import all_agree, is_first
-from wplus.progress import silent
+from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows, Progress
 
 BLOCK = 1024  # vectors of either set in a block, which is 4 MB of float32
 ALONE = 128  # pairs that are looked at again at a time, few enough for a processor's cache
@@ -336,13 +336,13 @@ class Sweeps:
         return cls(*singles, Sweep(*sides, device=device), num_real=len(real), num_generated=len(generated))
 
 
-def sweeps(bench: Bench, extractor: Any, real: Pass, generated: Pass) -> Sweeps:
+def sweeps(bench: EvalContext, extractor: Any, real: FeaturePass, generated: FeaturePass) -> Sweeps:
     """Those of the images of two passes; equal requests of several metrics are one."""
     sides = [one_pass.collect(extractor, FeatureRows()) for one_pass in (real, generated)]
     is_kept = bench.cache_dir is not None and real.source.key is not None
     kept = Kept(str(bench.cache_dir), real.source.key, extractor.protocol) if is_kept else None
 
-    def sweep(*of: Collected, kept: Kept | None = None) -> Sweep:
+    def sweep(*of: Accumulated, kept: Kept | None = None) -> Sweep:
         about, *features = [lambda side=side: side.value.rows for side in (sides[0], *of)]
         options = {"device": bench.device, "progress": bench.progress, "kept": kept, "about": about}
         return bench.once((sides[0], *of), lambda: Sweep(*features, **options))

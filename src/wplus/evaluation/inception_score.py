@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.names import distribution_name
-from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling
-from wplus.measurement import Measurement
+from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows, Sampling
 
 NUM_SPLITS = 10  # of the definition
 MEANING = "Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards."
@@ -47,7 +47,7 @@ class InceptionScore:
     """Metric: the mean of the scores of ten parts of the generated images, and their standard deviation.
 
     Args:
-        extractor: one with `logits`, see `wplus.evaluation.extractors`; its name is part of the result's.
+        extractor: one with `logits`, see `wplus.pretrained.extractor`; its name is part of the result's.
         num_generated: scores grow with it; compare at equal ones only.
         num_splits: parts.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
@@ -69,37 +69,37 @@ class InceptionScore:
         self.extractor, self.num_generated, self.num_splits = extractor, num_generated, num_splits
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the features."""
         self._features(bench)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield the mean over parts with its interval (Student's t), then their standard deviation."""
         scores = split_scores(self._logits(bench), self.num_splits)
         name, value = self._name(self._pass(bench)), float(scores.mean())
         protocol = self.extractor.protocol | self._pass(bench).protocol | {"num_splits": self.num_splits}
         if self.num_splits == 1:
-            yield Measurement(name, value, protocol, meaning=MEANING)
+            yield MetricResult(name, value, protocol, meaning=MEANING)
             return
         method = {"interval": f"95 %, Student's t over {self.num_splits} parts of the generated images"}
         reach = _t_factor(self.num_splits) * float(scores.std())
-        yield Measurement(name, value, protocol | method, (value - reach, value + reach), meaning=MEANING)
+        yield MetricResult(name, value, protocol | method, (value - reach, value + reach), meaning=MEANING)
         none = {"interval": "none: a spread over parts, which the score's own interval is made of"}
-        yield Measurement(f"{name}_std", float(scores.std(correction=0)), protocol | none, meaning=STD_MEANING)
+        yield MetricResult(f"{name}_std", float(scores.std(correction=0)), protocol | none, meaning=STD_MEANING)
 
-    def _pass(self, bench: Bench) -> Pass:
+    def _pass(self, bench: EvalContext) -> FeaturePass:
         generated = bench.generated(self.num_generated, self.sampling)
         _check(self.num_splits, generated.num)  # of given images there may be fewer than were asked for
         return generated
 
-    def _features(self, bench: Bench) -> Collected:
+    def _features(self, bench: EvalContext) -> Accumulated:
         return self._pass(bench).collect(self.extractor, FeatureRows())
 
-    def _logits(self, bench: Bench) -> Tensor:
+    def _logits(self, bench: EvalContext) -> Tensor:
         features, extractor = self._features(bench).value.rows, self.extractor.to(bench.device)
         return torch.cat([extractor.logits(part.to(bench.device)).cpu() for part in features.split(1024)])
 
-    def _name(self, generated: Pass) -> str:
+    def _name(self, generated: FeaturePass) -> str:
         is_usual = self.num_splits == NUM_SPLITS
         words = {"family": "is", "stand_in": "class_score", "famous": "is50k" if is_usual else "is_50000"}
         name = distribution_name(extractor=self.extractor.name, generated=generated.protocol, **words)

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.gram import Block, Sweeps, Vectors, sweeps
 from wplus.evaluation.names import distribution_name
-from wplus.evaluation.passes import Pass, Sampling
-from wplus.measurement import Measurement
+from wplus.evaluation.passes import FeaturePass, Sampling
 
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # of the definition, as NVlabs and torch-fidelity have it
 FEW = 2**22
@@ -217,7 +217,7 @@ class KernelDistance:
     """Metric: the kernel distance (KID), its standard deviation over subsets, and an interval for it.
 
     Args:
-        extractor: see `wplus.evaluation.extractors`; its name is part of the result's, see `wplus.evaluation.names`.
+        extractor: see `wplus.pretrained.extractor`; its name is part of the result's, see `wplus.evaluation.names`.
         num_generated: generated images.
         num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
@@ -246,11 +246,11 @@ class KernelDistance:
         self.real = {"num": num_real, "mirror": mirror}
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the kernel sums of all pairs."""
         self._request(bench)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield the distance, then its standard deviation over subsets where these differ."""
         real, generated = self._passes(bench)
         found, size = self._request(bench).distances(), self._size(real, generated)
@@ -259,18 +259,18 @@ class KernelDistance:
         method = f"95 %, jackknife over {self.num_groups} groups of generated images, and the draw of the subsets"
         method = {"interval": method} if found.interval else {}
         name = self._name(real, generated)
-        yield Measurement(name, found.mean, protocol | method, found.interval, meaning=MEANING)
+        yield MetricResult(name, found.mean, protocol | method, found.interval, meaning=MEANING)
         if size < max(real.num, generated.num):
             none = {"interval": "none: a spread over subsets, which share images"}
-            yield Measurement(f"{name}_std", found.std, protocol | none, meaning=STD_MEANING)
+            yield MetricResult(f"{name}_std", found.std, protocol | none, meaning=STD_MEANING)
 
-    def _request(self, bench: Bench) -> KernelRequest:
+    def _request(self, bench: EvalContext) -> KernelRequest:
         real, generated = self._passes(bench)
         options = {"num_subsets": self.num_subsets, "num_groups": self.num_groups, "seed": bench.seed}
         pairs = sweeps(bench, self.extractor, real, generated)
         return bench.once(self, lambda: KernelRequest(pairs, size=self._size(real, generated), **options))
 
-    def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
+    def _passes(self, bench: EvalContext) -> tuple[FeaturePass, FeaturePass]:
         real = bench.real_images(**self.real)
         if real.num < 2:
             raise UserError("A kernel distance of 1 real image is not possible: at least 2 are needed.")
@@ -278,10 +278,10 @@ class KernelDistance:
         _check_groups(self.num_groups, generated.num)  # of given images there may be fewer than were asked for
         return real, generated
 
-    def _size(self, real: Pass, generated: Pass) -> int:
+    def _size(self, real: FeaturePass, generated: FeaturePass) -> int:
         return min(real.num, generated.num, self.subset_size)
 
-    def _name(self, real: Pass, generated: Pass) -> str:
+    def _name(self, real: FeaturePass, generated: FeaturePass) -> str:
         protocols = {"real": real.protocol, "generated": generated.protocol}
         options = (self.num_subsets, self.subset_size)
         is_usual = options == (NUM_SUBSETS, SUBSET_SIZE)

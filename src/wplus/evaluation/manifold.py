@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.gram import Asked, Block, Sweeps, Vectors, sweeps
 from wplus.evaluation.names import VGG16, distribution_name
-from wplus.evaluation.passes import Pass, Sampling
-from wplus.measurement import Measurement
+from wplus.evaluation.passes import FeaturePass, Sampling
 
 TIE = 1e-9  # relative difference of squared distances that is rounding; the two are equal then
 
@@ -188,7 +188,7 @@ class Manifold:
     """A metric of balls around images.
 
     Args:
-        extractor: see `wplus.evaluation.extractors`; its name is part of the results', see `wplus.evaluation.names`.
+        extractor: see `wplus.pretrained.extractor`; its name is part of the results', see `wplus.evaluation.names`.
         k: the neighbour that a ball reaches to; None: that of the definition.
         num_generated: values depend on the numbers of images; compare at equal ones only.
         num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
@@ -217,14 +217,14 @@ class Manifold:
         self.real = {"num": num_real, "mirror": mirror}
         self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the balls."""
         self._asked(bench)
 
-    def _asked(self, bench: Bench) -> Asked:
+    def _asked(self, bench: EvalContext) -> Asked:
         return self.ask(sweeps(bench, self.extractor, *self._passes(bench)), self.k)
 
-    def _passes(self, bench: Bench) -> tuple[Pass, Pass]:
+    def _passes(self, bench: EvalContext) -> tuple[FeaturePass, FeaturePass]:
         real = bench.real_images(**self.real)
         if real.num <= self.k:
             raise UserError(f"{real.num} real images have no neighbour {self.k}: at least {self.k + 1} are needed.")
@@ -232,11 +232,11 @@ class Manifold:
         _check(self.k, generated.num)  # of given images there may be fewer than were asked for
         return real, generated
 
-    def _protocol(self, bench: Bench) -> dict[str, Any]:
+    def _protocol(self, bench: EvalContext) -> dict[str, Any]:
         real, generated = self._passes(bench)
         return self.extractor.protocol | real.protocol | generated.protocol | {"neighbour": self.k}
 
-    def _name(self, part: str, bench: Bench) -> str:
+    def _name(self, part: str, bench: EvalContext) -> str:
         real, generated = (one_pass.protocol for one_pass in self._passes(bench))
         suffix = "" if self.k == self.usual_k else f"_k{self.k}"
         famous = f"{part}_{VGG16}_50000" if suffix else f"pr50k3_full_{part}"
@@ -251,7 +251,7 @@ class PrecisionRecall(Manifold):
     usual_k = 3
     ask = staticmethod(ask_precision_recall)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield precision, then recall, with intervals over the images that are counted, the balls as given."""
         real, generated = self._passes(bench)
         of_generated, of_real = self._asked(bench).value
@@ -266,7 +266,7 @@ class DensityCoverage(Manifold):
     usual_k = 5
     ask = staticmethod(ask_density_coverage)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield density, then coverage, with intervals over the images that are counted, the balls as given."""
         real, _ = self._passes(bench)
         counts, met = self._asked(bench).value
@@ -274,7 +274,7 @@ class DensityCoverage(Manifold):
         method = {"interval": "95 %, percentile bootstrap over generated images, 1000 resamples, balls as given"}
         low, high = mean_count_interval(counts.numpy(), seed=bench.seed)
         value, interval = float(counts.double().mean()) / self.k, (low / self.k, high / self.k)
-        yield Measurement(self._name("density", bench), value, protocol | method, interval, meaning=DENSITY_MEANING)
+        yield MetricResult(self._name("density", bench), value, protocol | method, interval, meaning=DENSITY_MEANING)
         yield _proportion(self._name("coverage", bench), met, real, protocol, COVERAGE_MEANING)
 
 
@@ -283,9 +283,9 @@ def _check(k: int, num_generated: int) -> None:
         raise UserError(f"k={k} does not fit {num_generated} generated images: from 1 to one less than they are.")
 
 
-def _proportion(name: str, inside: Tensor, images: Pass, protocol: dict[str, Any], meaning: str) -> Measurement:
+def _proportion(name: str, inside: Tensor, images: FeaturePass, protocol: dict[str, Any], meaning: str) -> MetricResult:
     """The part of a pass's images that are inside; an image and its mirror image count once in the interval."""
     value = float(inside.double().mean())
     protocol = protocol | {"interval": "95 %, Wilson's score interval over the images that are counted, balls as given"}
     interval = proportion_interval(value, images.num // images.copies)
-    return Measurement(name, value, protocol, interval, meaning=meaning)
+    return MetricResult(name, value, protocol, interval, meaning=meaning)

@@ -1,6 +1,6 @@
 """The loop that runs metrics: first all plan, then all measure, so that what they need alike is computed once.
 
-A metric is a callable `metric(bench)` that yields `Measurement`s; whoever calls decides what to print and where to
+A metric is a callable `metric(bench)` that yields `MetricResult`s; whoever calls decides what to print and where to
 log. It is a partial of a function, or an object with `__call__(bench)` and `plan(bench)`; in `plan` it asks for what it
 will read of the images (`bench.generated(...).collect(...)`). A new metric is one such function or class and one file
 in configs/metrics/.
@@ -13,24 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
-from wplus.measurement import Measurement
+from wplus.evaluation.bench import EvalContext
 from wplus.tracking import Tracker
 
 _NUM_SHOWN = 6  # numbers of a method in a terminal
-Metric = Callable[[Bench], Iterator[Measurement]]
+Metric = Callable[[EvalContext], Iterator[MetricResult]]
 _SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "samples",
           "num_samples", "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
 
 
-def measure(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Measurement]:
+def measure(bench: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[MetricResult]:
     """All measurements of `measured`, one after the other."""
     for measurements in measured(bench, metrics):
         yield from measurements
 
 
-def measured(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Iterator[Measurement]]:
+def measured(bench: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Iterator[MetricResult]]:
     """Run every metric; yields, for each, its measurements as they come. Protocols get the seconds it took until then.
 
     What several metrics share is part of the seconds of the first that needs it; what is done with a measurement
@@ -45,7 +45,7 @@ def measured(bench: Bench, metrics: Mapping[str, Metric]) -> Iterator[Iterator[M
         yield _timed(metric(bench))
 
 
-def _timed(measurements: Iterator[Measurement]) -> Iterator[Measurement]:
+def _timed(measurements: Iterator[MetricResult]) -> Iterator[MetricResult]:
     seconds, began = 0.0, time.perf_counter()
     for measurement in measurements:
         seconds += time.perf_counter() - began
@@ -53,7 +53,7 @@ def _timed(measurements: Iterator[Measurement]) -> Iterator[Measurement]:
         began = time.perf_counter()
 
 
-def report(metrics: Iterable[Iterable[Measurement]], tracker: Tracker) -> Iterator[Measurement]:
+def report(metrics: Iterable[Iterable[MetricResult]], tracker: Tracker) -> Iterator[MetricResult]:
     """Pass on the measurements of each metric as they come, and log them when it ends, be it by an error.
 
     A table of all is logged at the end.
@@ -72,7 +72,7 @@ def report(metrics: Iterable[Iterable[Measurement]], tracker: Tracker) -> Iterat
     tracker.table("evaluation/metrics", ["metric", "value", "low", "high", "protocol"], rows)
 
 
-def table(measurements: Iterable[Measurement]) -> Any:
+def table(measurements: Iterable[MetricResult]) -> Any:
     """For a terminal: name, value, 95 % interval, and the protocol in a few words.
 
     Numbers called GROUP/METHOD/NUMBER make a row for each method, with the first few numbers; the whole of it is
@@ -87,11 +87,11 @@ def table(measurements: Iterable[Measurement]) -> Any:
     return Group(*([_rows(rows)] if rows else []), *of_methods)
 
 
-def _is_of_method(measurement: Measurement) -> bool:
+def _is_of_method(measurement: MetricResult) -> bool:
     return measurement.name.count("/") > 1
 
 
-def _methods(group: str, measurements: Iterable[Measurement]) -> Any:
+def _methods(group: str, measurements: Iterable[MetricResult]) -> Any:
     from rich.console import Group
     from rich.table import Table
 
@@ -116,7 +116,7 @@ def with_caveat(method: str, caveat: str | None) -> str:
     return f"{method} ({caveat})" if caveat else method
 
 
-def _rows(measurements: Iterable[Measurement]) -> Any:
+def _rows(measurements: Iterable[MetricResult]) -> Any:
     from rich.table import Table
 
     rows, before = Table(box=None, header_style="bold"), None

@@ -26,7 +26,7 @@ def distribution_name(
     famous: str = "",
     famous_extractor: str | None = INCEPTION,
 ) -> str:
-    """The name of a metric, from the protocols of its passes (`Pass.protocol`).
+    """The name of a metric, from the protocols of its passes (`FeaturePass.protocol`).
 
     famous    the name under the famous protocol, as "fid50k_full"
     family    how the name begins under another protocol with the famous extractor: "fid" gives fid_10000, and what

@@ -1,6 +1,6 @@
 """One pass over many images, shared by all metrics that ask for it: each image is made or read once.
 
-A metric asks with `Pass.collect(extractor, collector)` while it plans, and reads `.value` when it measures; the first
+A metric asks with `FeaturePass.collect(extractor, collector)` while it plans, and reads `.value` when it measures; the first
 value that is read starts the pass, for everything that was asked for until then. Each image goes through each extractor
 once, whatever the number of collectors behind it. Equal requests are one.
 """
@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.batching import FEWEST_SHOWN, at_least
+from wplus.core.batching import FEWEST_SHOWN, at_least
+from wplus.core.distributed import all_agree, is_first, share, total
+from wplus.core.files import ensure_folder
 from wplus.evaluation.cache import load_arrays, save_arrays
-from wplus.files import ensure_folder
-from wplus.processes import all_agree, is_first, share, total
 
 Progress = Callable[..., Iterator[Any]]
-"""(items, description, *, total, advance) -> the same items, under a progress bar; see `wplus.progress.track`."""
+"""(items, description, *, total, advance) -> the same items, under a progress bar; see `wplus.core.progress.track`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ PLAIN = Sampling()
 """No truncation, the noise that is stored: what the famous metrics are measured on."""
 
 
-class Collector(Protocol):
+class Accumulator(Protocol):
     """What becomes of the features of a pass. One object is used for one pass.
 
     key      plain text that says what is collected: two collectors with equal keys collect the same
@@ -116,10 +116,10 @@ class Source(Protocol):
         ...
 
 
-class Collected:
+class Accumulated:
     """The result of one request."""
 
-    def __init__(self, whole_pass: Pass, extractor: Any, collector: Any) -> None:
+    def __init__(self, whole_pass: FeaturePass, extractor: Any, collector: Any) -> None:
         self._pass, self.extractor, self.collector, self.done = whole_pass, extractor, collector, False
 
     @property
@@ -130,7 +130,7 @@ class Collected:
         return self.collector
 
 
-class Pass:
+class FeaturePass:
     """Images of one source, each made or read once and shown to all who asked."""
 
     def __init__(
@@ -144,7 +144,7 @@ class Pass:
     ) -> None:
         self.source, self._batch_size, self._device, self._progress = source, batch_size, device, progress
         self._cache_dir = cache_dir if source.key is not None else None
-        self._requests: dict[tuple[str, str], Collected] = {}
+        self._requests: dict[tuple[str, str], Accumulated] = {}
 
     @property
     def num(self) -> int:
@@ -161,11 +161,11 @@ class Pass:
         """What a measurement must say of these images: where they come from, how many, how they were sampled."""
         return self.source.protocol
 
-    def collect(self, extractor: Any, collector: Any) -> Collected:
+    def collect(self, extractor: Any, collector: Any) -> Accumulated:
         """Ask for what `collector` makes of the features of all images."""
         key = (_text(extractor.protocol), collector.key)
         if key not in self._requests:
-            self._requests[key] = Collected(self, extractor, collector)
+            self._requests[key] = Accumulated(self, extractor, collector)
         return self._requests[key]
 
     def run(self) -> None:
@@ -183,8 +183,8 @@ class Pass:
             request.done = True
 
     @torch.no_grad()
-    def _go_through(self, requests: Mapping[tuple[str, str], Collected]) -> None:
-        by_extractor: dict[str, list[Collected]] = {}
+    def _go_through(self, requests: Mapping[tuple[str, str], Accumulated]) -> None:
+        by_extractor: dict[str, list[Accumulated]] = {}
         for (extractor, _), request in requests.items():
             by_extractor.setdefault(extractor, []).append(request)
             request.collector.begin(request.extractor.dim, self.num, self._device)
@@ -201,17 +201,17 @@ class Pass:
 
     # Cache
 
-    def _cache_key(self, request: Collected) -> dict[str, Any]:
+    def _cache_key(self, request: Accumulated) -> dict[str, Any]:
         return {"images": self.source.key, "extractor": request.extractor.protocol, "collector": request.collector.key}
 
-    def _recalled(self, request: Collected) -> bool:
+    def _recalled(self, request: Accumulated) -> bool:
         arrays = None if self._cache_dir is None else load_arrays(self._cache_dir, self._cache_key(request))
         if not all_agree(arrays is not None):
             return False
         request.collector.restore(arrays)
         return True
 
-    def _keep(self, request: Collected) -> None:
+    def _keep(self, request: Accumulated) -> None:
         if self._cache_dir is not None and is_first():
             save_arrays(self._cache_dir, self._cache_key(request), request.collector.arrays())
 

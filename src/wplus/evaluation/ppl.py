@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wplus import geometry
+from wplus.core.metric_result import MetricResult
+from wplus.core.stats import bootstrap_interval, kept_mean
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import Bench, generator_protocol
+from wplus.evaluation.bench import EvalContext, generator_protocol
 from wplus.evaluation.names import is_live
-from wplus.intervals import bootstrap_interval, kept_mean
-from wplus.latents import to_ws
-from wplus.measurement import Measurement
+from wplus.latents import interpolation as geometry
+from wplus.latents.latent import to_ws
 
 MAX_PX = 256
 AT_ONCE = 16  # pairs, whatever the bench's batch size: at a step of 1e-4 the rounding of another kernel is seen
@@ -59,7 +59,7 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
 
 
 def ppl(
-    bench: Bench,
+    bench: EvalContext,
     *,
     distance: Any,
     space: str,
@@ -68,7 +68,7 @@ def ppl(
     epsilon: float = EPSILON,
     crop: str = "none",
     noise_mode: str = "random",
-) -> Iterator[Measurement]:
+) -> Iterator[MetricResult]:
     """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
 
     A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`.
@@ -84,7 +84,7 @@ def ppl(
     name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way) + "_live" * is_live(protocol)
     interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
     meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; lower is smoother."
-    yield Measurement(name, float(kept_mean(distances)), protocol, interval, meaning=meaning)
+    yield MetricResult(name, float(kept_mean(distances)), protocol, interval, meaning=meaning)
 
 
 def ppl_name(
@@ -113,7 +113,7 @@ def ppl_name(
     return "_".join([name, *words])
 
 
-def path_distances(bench: Bench, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
+def path_distances(bench: EvalContext, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
     """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes.
 
     The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does: 1024 px
@@ -194,7 +194,7 @@ def _check(*, space: str, sampling: str, crop: str, noise_mode: str, epsilon: fl
         raise UserError(f"epsilon={epsilon} is no step of PPL; it must be between 0 and 1 (the definition has 1e-4).")
 
 
-def _protocol(bench: Bench, distance: Any, *, num_samples: int, **options: Any) -> dict[str, Any]:
+def _protocol(bench: EvalContext, distance: Any, *, num_samples: int, **options: Any) -> dict[str, Any]:
     """What the number was measured by; the device is left out, it changes nothing."""
     filtering = {"max_px": MAX_PX, "downsampling": "box, by a factor of what is left after the crop"}
     fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", **filtering}

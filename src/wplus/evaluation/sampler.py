@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.batching import at_least
+from wplus.core.batching import at_least
+from wplus.core.images import to_uint8
 from wplus.errors import UserError
 from wplus.evaluation.passes import PLAIN, Sampling
-from wplus.images import to_uint8
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)

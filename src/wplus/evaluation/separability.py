@@ -20,16 +20,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wplus.batching import at_least
+from wplus.core.batching import at_least
+from wplus.core.distributed import is_first
+from wplus.core.files import write_json
+from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import Bench
-from wplus.evaluation.passes import Collected, FeatureRows, Pass, Sampling
+from wplus.evaluation.bench import EvalContext
+from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows, Sampling
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.evaluation.statistics import jackknife_interval
-from wplus.files import write_json
-from wplus.measurement import Measurement
-from wplus.processes import is_first
 
 MEANING = (
     "How mixed up attributes are in {space}: 2 to the bits that flat boundaries leave unknown of them; 1 is perfectly "
@@ -61,7 +61,7 @@ class LinearSeparability:
     """Metric: how far flat boundaries in a latent space separate what a classifier sees in the images.
 
     Args:
-        classifier: see `wplus.evaluation.classifier`; its name is part of the result's.
+        classifier: see `wplus.pretrained.attribute_classifier`; its name is part of the result's.
         space: "z", or "w": the style of the last layer.
         num_samples: images, of which half is kept for each attribute (the paper has 200,000).
         rare: what becomes of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
@@ -92,12 +92,12 @@ class LinearSeparability:
         self.machine = {"regularisation": regularisation, "max_iterations": max_iterations}
         self.sampling = Sampling(noise_mode=noise_mode)
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the classifier's logits of all images."""
         _check_num(self.num_samples, _dim(bench, self.space))
         self._request(bench)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield `ls_<space>_<classifier>`; the table of attributes goes to the tracker and the output folder."""
         images, request = self._request(bench)
         logits = request.value.rows.numpy()
@@ -115,13 +115,13 @@ class LinearSeparability:
             interval = _interval(bits, counts)
             protocol["interval"] = f"95 %, jackknife over {self.num_groups} groups of images, boundaries as they are"
         meaning = MEANING.format(space=self.space)
-        yield Measurement(name, 2**bits, protocol, interval, meaning=meaning)
+        yield MetricResult(name, 2**bits, protocol, interval, meaning=meaning)
 
-    def _request(self, bench: Bench) -> tuple[Pass, Collected]:
+    def _request(self, bench: EvalContext) -> tuple[FeaturePass, Accumulated]:
         images = bench.generated(self.num_samples, self.sampling)
         return images, images.collect(self.classifier, FeatureRows())
 
-    def _counts(self, bench: Bench, logits: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    def _counts(self, bench: EvalContext, logits: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Joint counts (attributes, groups, prediction, label) of those measured, and the names of those left out."""
         names = self.classifier.classifier.attributes
         kept = [surest_half(logits[:, column]) for column in range(len(names))]
@@ -153,7 +153,7 @@ class LinearSeparability:
         warnings.warn(f"{what} are left out: nearly all kept images are on one side.", stacklevel=3)
 
 
-def latents(bench: Bench, num: int, space: str) -> np.ndarray:
+def latents(bench: EvalContext, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the bench's generated images: z, or in w the style of the last layer."""
     batches = bench.share(sampler.index_batches(num, bench.batch_size))
     codes = [torch.empty(0, _dim(bench, space))]
@@ -164,13 +164,13 @@ def latents(bench: Bench, num: int, space: str) -> np.ndarray:
     return bench.gathered(torch.cat(codes), indices).double().numpy()
 
 
-def _dim(bench: Bench, space: str) -> int:
+def _dim(bench: EvalContext, space: str) -> int:
     generator = bench.models.generator
     return generator.z_dim if space == "z" else generator.w_dim
 
 
 @torch.no_grad()
-def _last_style(bench: Bench, z: Tensor, indices: Sequence[int]) -> Tensor:
+def _last_style(bench: EvalContext, z: Tensor, indices: Sequence[int]) -> Tensor:
     labels = bench.labels(indices)
     labels = None if labels is None else at_least(sampler.FEWEST_MADE, labels).to(bench.device)
     ws = bench.models.generator.mapping(at_least(sampler.FEWEST_MADE, z).to(bench.device), labels)
@@ -232,7 +232,9 @@ def _interval(bits: float, counts: np.ndarray) -> tuple[float, float]:
     return 2 ** max(low, 0.0), 2**high
 
 
-def _show(bench: Bench, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]) -> None:
+def _show(
+    bench: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
+) -> None:
     """A row for each attribute: how many of the kept images have it, H(Y), H(Y|X), and the machine's accuracy."""
     if not is_first():
         return

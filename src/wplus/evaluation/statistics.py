@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.processes import rank_and_world, total
+from wplus.core.distributed import rank_and_world, total
 
 ROWS_AT_ONCE = 512  # of a group: what one matrix product takes in
 

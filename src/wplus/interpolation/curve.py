@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.progress import track
 from wplus.errors import UserError
 from wplus.interpolation.evenness import Perceptual
-from wplus.interpolation.keypoints import KeyPoints
-from wplus.latents import SPACES, Space
-from wplus.prior import Whitened
-from wplus.progress import track
+from wplus.interpolation.keyframes import Keyframes
+from wplus.latents.latent import SPACES, Space
+from wplus.latents.w_stats import Whitened
 
 
 def identity(t: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Scene:
+class PathContext:
     """What a path may look at: the generator, and how different pictures look."""
 
     generator: Any
@@ -47,7 +47,7 @@ class Scene:
     num_frames: int = 60
     """Of one transition, both its ends included: the frames whose steps a re-timed path makes even."""
     progress: Callable[..., Iterator[Any]] = track
-    """Shows how far a path's search is, as `wplus.progress.track` does."""
+    """Shows how far a path's search is, as `wplus.core.progress.track` does."""
 
     @functools.cached_property
     def whitened(self) -> Whitened:
@@ -55,7 +55,7 @@ class Scene:
         return Whitened.of(self.generator)
 
 
-Path = Callable[[KeyPoints, Scene], Curve]
+Path = Callable[[Keyframes, PathContext], Curve]
 
 
 # Where a path makes sense
@@ -66,7 +66,7 @@ def in_spaces(*spaces: Space, otherwise: str) -> Callable[[Callable[..., Curve]]
 
     def decorate(path: Callable[..., Curve]) -> Callable[..., Curve]:
         @functools.wraps(path)
-        def checked(points: KeyPoints, scene: Scene, **options: Any) -> Curve:
+        def checked(points: Keyframes, scene: PathContext, **options: Any) -> Curve:
             check_path(checked, points.space)
             return path(points, scene, **options)
 
@@ -99,7 +99,7 @@ def has_sense(path: Any, space: str) -> bool:
 # Curves through key points
 
 
-def through(points: KeyPoints, codes: Callable[[Tensor], Tensor]) -> Curve:
+def through(points: Keyframes, codes: Callable[[Tensor], Tensor]) -> Curve:
     """The curve of `codes`, as `Curve.codes` but rounded at the ends: at whole positions it is the key point itself."""
     keys = points.codes
 
@@ -111,7 +111,7 @@ def through(points: KeyPoints, codes: Callable[[Tensor], Tensor]) -> Curve:
     return Curve(exact)
 
 
-def chain(points: KeyPoints, between: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Curve:
+def chain(points: Keyframes, between: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Curve:
     """The curve that goes from each key point to the next by itself.
 
     `between(a, b, t)` with a and b (T, *shape) and t (T,) in [0, 1] gives the codes (T, *shape) from `a` at t = 0 to

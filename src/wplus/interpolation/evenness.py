@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from wplus.files import atomic_write
+from wplus.core.files import atomic_write
 
 
 class Perceptual(Protocol):

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.interpolation.curve import Curve, Path, Scene, segments, through
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, Path, PathContext, segments, through
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.paths import lerp
 from wplus.interpolation.render import pictures, styles
 
 
 def geodesic(
-    points: KeyPoints,
-    scene: Scene,
+    points: Keyframes,
+    scene: PathContext,
     *,
     start: Path = lerp,
     num_points: int = 12,
@@ -36,7 +36,7 @@ def geodesic(
     between the key points, falling to 0 along a cosine. It moves them by waves, of which the wave with j half periods
     counts 1 / j: the energy resists it j times as much, so that all find their place at the same pace, where points
     moved one by one would follow their neighbours slowly. `prior` weighs the mean distance of the points from the
-    latent distribution (`wplus.prior.Whitened`; 1 for its own samples).
+    latent distribution (`wplus.latents.w_stats.Whitened`; 1 for its own samples).
 
     Every transition ends with the points of the least loss (energy + prior) that it met, so never above that of its
     start. Between points the path is straight. The same input gives the same path, on a CPU bit for bit; the batch size
@@ -56,7 +56,7 @@ def geodesic(
 class _Search:
     """Some transitions at once: nodes (R, M+1, *shape) whose ends stay, at clock (R, M+1)."""
 
-    def __init__(self, points: KeyPoints, scene: Scene, nodes: Tensor, clock: Tensor, prior: float) -> None:
+    def __init__(self, points: Keyframes, scene: PathContext, nodes: Tensor, clock: Tensor, prior: float) -> None:
         self.points, self.scene, self.nodes, self.clock, self.prior = points, scene, nodes, clock, prior
         with torch.no_grad():
             self.first, self.last = (self._features(nodes[:, [end]], clock[:, [end]]) for end in (0, -1))

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus import geometry
 from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, along
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.tuned import TunedSynthesis
-from wplus.latents import to_ws
+from wplus.latents import interpolation as geometry
+from wplus.latents.latent import to_ws
 
 
-def render(generator: Any, points: KeyPoints, curve: Curve, t: Tensor, batch_size: int) -> Iterator[Tensor]:
+def render(generator: Any, points: Keyframes, curve: Curve, t: Tensor, batch_size: int) -> Iterator[Tensor]:
     """Yield the frames at positions t (T,) in [0, K-1] as batches (B, C, H, W), float, about [-1, 1].
 
     Codes and noise are computed batch by batch too: nothing grows with T.
@@ -33,12 +33,12 @@ def check_batch_size(batch_size: int) -> None:
 
 
 @torch.no_grad()
-def render_batch(generator: Any, points: KeyPoints, curve: Curve, t: Tensor) -> Tensor:
+def render_batch(generator: Any, points: Keyframes, curve: Curve, t: Tensor) -> Tensor:
     """Images (T, C, H, W) at positions t (T,)."""
     return pictures(generator, points, curve.codes(t), curve.clock(t))
 
 
-def pictures(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:
+def pictures(generator: Any, points: Keyframes, codes: Tensor, clock: Tensor) -> Tensor:
     """Images (T, C, H, W) of codes (T, *shape) of the points' space, differentiable in the codes.
 
     `clock` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
@@ -51,7 +51,7 @@ def pictures(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) ->
     return synthesis(styles(generator, points, codes, clock), noise_mode="const", noise=noise)
 
 
-def styles(generator: Any, points: KeyPoints, codes: Tensor, clock: Tensor) -> Tensor:
+def styles(generator: Any, points: Keyframes, codes: Tensor, clock: Tensor) -> Tensor:
     """Codes of any space -> (T, num_ws, w_dim); key points of w and w+ had their truncation applied already."""
     labels = None if points.labels is None else along(points.labels, clock, geometry.lerp)
     truncation = {"truncation_psi": points.truncation_psi, "truncation_cutoff": points.truncation_cutoff}

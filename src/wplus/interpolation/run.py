@@ -10,21 +10,21 @@ from typing import Any
 
 from torch import Tensor
 
+from wplus.core.files import ensure_folder
+from wplus.core.progress import bar
+from wplus.core.video import check_writing, film_writers
 from wplus.errors import UserError
-from wplus.files import ensure_folder
-from wplus.interpolation.curve import Curve, Scene, check_path, has_sense, timeline
+from wplus.interpolation.curve import Curve, PathContext, check_path, has_sense, timeline
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.evenness import NeighbourDistances, evenness, mean_evenness, plot_distances
-from wplus.interpolation.keypoints import KeyPoints, key_points
+from wplus.interpolation.filmstrip import Strip, save_rows
+from wplus.interpolation.keyframes import Keyframes, key_points
 from wplus.interpolation.render import check_batch_size, render
-from wplus.interpolation.strip import Strip, save_rows
 from wplus.interpolation.transitions import measure_walks, walks_along
-from wplus.interpolation.walk import Judges, Metric
-from wplus.latents import SPACES, Latent, check_space
+from wplus.interpolation.walk import Metric, MetricTools
+from wplus.latents.latent import SPACES, Latent, check_space
 from wplus.losses.image_pair import ImageDistance
-from wplus.progress import bar
 from wplus.tracking import Tracker
-from wplus.video import check_writing, film_writers
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def interpolate(
     alpha: str = "b_at_one",
     batch_size: int = 16,
     num_columns: int = 9,
-    walk_metrics: Mapping[str, Metric] | None = None,
+    path_metrics: Mapping[str, Metric] | None = None,
     identity: ImageDistance | None = None,
     **writing: Any,
 ) -> dict[str, Film]:
@@ -94,7 +94,7 @@ def interpolate(
     the steps (wplus.losses.perceptual); `space`, `noise` and `deltas` are those of `key_points`, `alpha` is that of
     `timeline`;
     `loop` returns to the first latent: the film ends a frame before it, to be played over and over; the strip shows
-    `num_columns` frames of each transition; `walk_metrics` say more of each transition, by `identity` who is in its
+    `num_columns` frames of each transition; `path_metrics` say more of each transition, by `identity` who is in its
     pictures (wplus.interpolation.walk); `writing` are the options of `film_writers`: fps, upscale, frames.
     """
     check_options(paths, space=space, num_frames=num_frames, alpha=alpha, num_columns=num_columns,
@@ -107,7 +107,7 @@ def interpolate(
     points = key_points(latents, generator, names=names, closed=loop, **chosen)
     points = points.to(generator.mapping.w_avg.device)
     _check(paths, points.space)
-    scene = Scene(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
+    scene = PathContext(generator, perceptual.to(points.codes.device), batch_size=batch_size, num_frames=num_frames)
     folder, tracker = ensure_folder(output_dir), tracker or Tracker()
     films: dict[str, Film] = {}
     for name, path in paths.items():
@@ -115,7 +115,7 @@ def interpolate(
         protocol = _protocol(models, points, path=name, perceptual=perceptual, num_frames=num_frames, alpha=alpha)
         curve = path(points, scene)
         film = _film(scene, points, curve, t, place, protocol, num_columns=num_columns, **writing)
-        films[name] = _judged(film, scene, points, path, curve, metrics=walk_metrics or {}, identity=identity)
+        films[name] = _judged(film, scene, points, path, curve, metrics=path_metrics or {}, identity=identity)
         report(films[name], tracker, suffix=f"_{name}" if len(paths) > 1 else "")
     if len(films) > 1:
         picture = save_rows(folder / "comparison.png", *_compared(films))
@@ -157,8 +157,8 @@ def _check(paths: Mapping[str, LatentPath], space: str) -> None:
 
 
 def _film(
-    scene: Scene,
-    points: KeyPoints,
+    scene: PathContext,
+    points: Keyframes,
     curve: Curve,
     t: Tensor,
     folder: Path,
@@ -188,8 +188,8 @@ def _film(
 
 def _judged(
     film: Film,
-    scene: Scene,
-    points: KeyPoints,
+    scene: PathContext,
+    points: Keyframes,
     path: LatentPath,
     curve: Curve,
     *,
@@ -200,7 +200,7 @@ def _judged(
     if not metrics:
         return film
     identity = None if identity is None else identity.to(points.codes.device)
-    judges = Judges(scene.perceptual, identity, whitened=scene.whitened, batch_size=scene.batch_size)
+    judges = MetricTools(scene.perceptual, identity, whitened=scene.whitened, batch_size=scene.batch_size)
     rows = measure_walks(walks_along(points, scene, path=path, curve=curve), metrics, judges)
     provenance = {} if identity is None else {"identity": dict(identity.provenance)}
     ordered = rows if film.parameter == "t" else rows[::-1]
@@ -237,7 +237,7 @@ def _transitions(film: Film) -> Sequence[tuple[str, Tensor, Tensor]]:
     return list(zip(film.titles, film.steps, film.chords, strict=True))
 
 
-def _protocol(models: Any, points: KeyPoints, *, path: str, perceptual: Any, **options: Any) -> dict[str, Any]:
+def _protocol(models: Any, points: Keyframes, *, path: str, perceptual: Any, **options: Any) -> dict[str, Any]:
     return {
         "distance": perceptual.name,
         "distance_provenance": dict(perceptual.provenance),
@@ -252,7 +252,7 @@ def _protocol(models: Any, points: KeyPoints, *, path: str, perceptual: Any, **o
     }
 
 
-def _titles(points: KeyPoints, protocol: dict[str, Any]) -> tuple[str, ...]:
+def _titles(points: Keyframes, protocol: dict[str, Any]) -> tuple[str, ...]:
     pairs = list(itertools.pairwise(points.names))
     if protocol["alpha"] == "a_at_one":
         pairs = [(b, a) for a, b in reversed(pairs)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wplus.interpolation.curve import Curve, Scene, segments, through
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, PathContext, segments, through
+from wplus.interpolation.keyframes import Keyframes
 
 
-def spline(points: KeyPoints, scene: Scene) -> Curve:
+def spline(points: Keyframes, scene: PathContext) -> Curve:
     """The natural cubic spline through the key points; a loop's is periodic, as smooth at its seam as elsewhere.
 
     Of all curves through them that which bends least (the integral of the squared second derivative; Holladay 1957),

@@ -9,15 +9,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wplus.batching import in_batches
+from wplus.core.batching import in_batches
 from wplus.interpolation.cost import measured
-from wplus.interpolation.curve import Curve, Path, Scene
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, Path, PathContext
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.render import render_batch, styles
-from wplus.interpolation.walk import Judges, Metric, Walk, even_positions, features_of
+from wplus.interpolation.walk import Metric, MetricTools, Trajectory, even_positions, features_of
 
 
-def walk_between(points: KeyPoints, scene: Scene, *, path: Path, targets: Tensor | None = None) -> Walk:
+def walk_between(points: Keyframes, scene: PathContext, *, path: Path, targets: Tensor | None = None) -> Trajectory:
     """The walk along `path` between two key points, its cost included: `scene.num_frames` frames, ends included.
 
     `targets` (2, C, H, W): the real images that the key points stand for.
@@ -30,7 +30,7 @@ def walk_between(points: KeyPoints, scene: Scene, *, path: Path, targets: Tensor
     return replace(walk, cost=cost, targets=targets)
 
 
-def walks_along(points: KeyPoints, scene: Scene, *, path: Path, curve: Curve | None = None) -> list[Walk]:
+def walks_along(points: Keyframes, scene: PathContext, *, path: Path, curve: Curve | None = None) -> list[Trajectory]:
     """One walk for each transition of a chain of key points; `curve` is what the path made of them, if it is known."""
     curve = path(points, scene) if curve is None else curve
     t = even_positions(scene.num_frames)
@@ -38,7 +38,9 @@ def walks_along(points: KeyPoints, scene: Scene, *, path: Path, curve: Curve | N
     return _walks(points, scene, path=path, curve=curve, images=images)
 
 
-def measure_walks(walks: Sequence[Walk], metrics: Mapping[str, Metric], judges: Judges) -> list[dict[str, float]]:
+def measure_walks(
+    walks: Sequence[Trajectory], metrics: Mapping[str, Metric], judges: MetricTools
+) -> list[dict[str, float]]:
     """What all metrics say of each walk."""
     found = []
     for walk in walks:
@@ -49,11 +51,13 @@ def measure_walks(walks: Sequence[Walk], metrics: Mapping[str, Metric], judges: 
     return found
 
 
-def _walks(points: KeyPoints, scene: Scene, *, path: Path, curve: Curve, images: Sequence[Tensor]) -> list[Walk]:
+def _walks(
+    points: Keyframes, scene: PathContext, *, path: Path, curve: Curve, images: Sequence[Tensor]
+) -> list[Trajectory]:
     t, last = even_positions(scene.num_frames), len(points) - 2
 
     @functools.cache
-    def reversed_curve() -> tuple[KeyPoints, Curve]:
+    def reversed_curve() -> tuple[Keyframes, Curve]:
         backwards = flipped(points)
         return backwards, path(backwards, scene)
 
@@ -65,7 +69,7 @@ def _walks(points: KeyPoints, scene: Scene, *, path: Path, curve: Curve, images:
         return _render(backwards, scene, found, t + last - start)
 
     return [
-        Walk(
+        Trajectory(
             name=f"{points.names[start]} to {points.names[start + 1]}",
             t=t,
             images=pictures,
@@ -78,7 +82,7 @@ def _walks(points: KeyPoints, scene: Scene, *, path: Path, curve: Curve, images:
     ]
 
 
-def flipped(points: KeyPoints) -> KeyPoints:
+def flipped(points: Keyframes) -> Keyframes:
     """The same key points from the last to the first."""
     noise = None if points.noise is None else tuple(layer.flip(0) for layer in points.noise)
     labels = None if points.labels is None else points.labels.flip(0)
@@ -87,12 +91,12 @@ def flipped(points: KeyPoints) -> KeyPoints:
     return replace(points, codes=points.codes.flip(0), names=points.names[::-1], **turned)
 
 
-def _render(points: KeyPoints, scene: Scene, curve: Curve, t: Tensor) -> Tensor:
+def _render(points: Keyframes, scene: PathContext, curve: Curve, t: Tensor) -> Tensor:
     # Path length sees the rounding of the kernels that smaller batches take.
     (images,) = in_batches(lambda t: [render_batch(scene.generator, points, curve, t)], t, scene.batch_size)
     return images
 
 
 @torch.no_grad()
-def _styles(points: KeyPoints, scene: Scene, curve: Curve, t: Tensor) -> Tensor:
+def _styles(points: Keyframes, scene: PathContext, curve: Curve, t: Tensor) -> Tensor:
     return styles(scene.generator, points, curve.codes(t), curve.clock(t))

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 
 class Delta(Protocol):
-    """What tuning added to a generator for one image (`wplus.inversion.weight_delta.WeightDelta`)."""
+    """What tuning added to a generator for one image (`wplus.latents.weight_delta.WeightDelta`)."""
 
     changes: Mapping[str, tuple[Tensor, ...]]
     """Parameter -> (U (O, r), V (r, I ...)), whose product is its change as a matrix, or (the change,)."""

@@ -1,7 +1,7 @@
 """One path between two key points, made into frames, and what is needed to judge it.
 
 A judgement is a function `metric(walk, judges) -> dict[str, float]`; those of the project are in `quality/`. A new one
-is one function there (or anywhere) and one file in configs/walk_metrics/. What it cannot say of a walk (there is no
+is one function there (or anywhere) and one file in configs/path_metrics/. What it cannot say of a walk (there is no
 discriminator, no latent code, no real image) it leaves out.
 """
 
@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus import geometry
-from wplus.batching import in_batches
+from wplus.core.batching import in_batches
 from wplus.interpolation.cost import Cost
+from wplus.latents import interpolation as geometry
 from wplus.losses.image_pair import ImageDistance
 
 At = Callable[[Tensor], Tensor]
@@ -24,7 +24,7 @@ At = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Walk:
+class Trajectory:
     """A way from one picture (t = 0) to another (t = 1), rendered at evenly spaced positions, both ends included."""
 
     name: str
@@ -60,7 +60,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Judges:
+class MetricTools:
     """The instruments of the metrics; where one is None, what needs it is left out."""
 
     perceptual: ImageDistance
@@ -68,9 +68,9 @@ class Judges:
     identity: ImageDistance | None = None
     """1 - cosine of descriptors, see `wplus.losses.identity`."""
     critic: Any = None
-    """`wplus.interpolation.quality.critic.Critic`."""
+    """`wplus.interpolation.path_metrics.critic.Critic`."""
     whitened: Any = None
-    """`wplus.prior.Whitened` of the generator."""
+    """`wplus.latents.w_stats.Whitened` of the generator."""
     batch_size: int = 64
     """Images that pass through a net at once."""
 
@@ -84,7 +84,7 @@ class Judges:
         return features_of(self.perceptual, images, self.batch_size)
 
 
-Metric = Callable[[Walk, Judges], dict[str, float]]
+Metric = Callable[[Trajectory, MetricTools], dict[str, float]]
 
 
 @torch.no_grad()
@@ -103,7 +103,9 @@ def even_positions(num_frames: int) -> Tensor:
     return torch.linspace(0, 1, num_frames, dtype=torch.float64)
 
 
-def cross_dissolve(name: str, ends: Tensor, *, perceptual: ImageDistance, num_frames: int, batch_size: int) -> Walk:
+def cross_dissolve(
+    name: str, ends: Tensor, *, perceptual: ImageDistance, num_frames: int, batch_size: int
+) -> Trajectory:
     """The baseline that needs no generator: ends (2, C, H, W) mixed pixel by pixel, (1 - t) a + t b.
 
     Its steps are almost perfectly even and its middle is a double exposure, which is why no single number suffices.
@@ -114,7 +116,7 @@ def cross_dissolve(name: str, ends: Tensor, *, perceptual: ImageDistance, num_fr
 
     t = even_positions(num_frames)
     images = at(t)
-    return Walk(
+    return Trajectory(
         name=name,
         t=t,
         images=images,

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.random import rng
 from wplus.inversion.lanes import rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective
-from wplus.latents import Space
-from wplus.prior import map_samples
-from wplus.seeds import rng
+from wplus.latents.latent import Space
+from wplus.latents.w_stats import map_samples
 
 BASES = ("none", "gradients")
 NUM_PAIRS = 128

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.comparison import PAIRED_CELLS, Comparison, paired_cells
+from wplus.core.files import ensure_folder
+from wplus.core.images import to_float
+from wplus.core.progress import track
 from wplus.errors import UserError
-from wplus.files import ensure_folder
-from wplus.images import to_float
 from wplus.inversion.report import compare_folders, read_table
 from wplus.inversion.scores import image_scores
 from wplus.inversion.settings import SETTINGS_FILE
-from wplus.inversion.store import MASK, TARGET, Store
-from wplus.latents import load_latent
+from wplus.inversion.store import MASK, TARGET, InversionFolder
+from wplus.latents.latent import load_latent
 from wplus.losses.image_pair import ImageDistance
-from wplus.methods import PAIRED_CELLS, Methods, paired_cells
-from wplus.progress import track
 from wplus.tracking import Tracker
 
 
@@ -36,7 +36,7 @@ class Source:
     """Image -> digests of its pixels and of its mask; no mask, no digest."""
     protocol: Mapping[str, Any]
     """How it was measured."""
-    store: Store | None
+    store: InversionFolder | None
     """The pictures and histories; None where there is a table only."""
 
     @property
@@ -57,7 +57,7 @@ def compare(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     tracker: Tracker | None = None,
-) -> Methods:
+) -> Comparison:
     """Compare what several folders, label -> folder, say of the images that all of them have.
 
     A folder is one of inversions, by any inverter into any space, or that of another run that wrote a table.json with
@@ -84,7 +84,7 @@ def compare(
     if terms:
         for label, source in sources.items():
             _measure(rows[label], source, terms, device=device, batch_size=batch_size)
-    methods = Methods(rows, baseline, tested=tested)
+    methods = Comparison(rows, baseline, tested=tested)
     methods.write(output, protocol := _protocol(sources, names, terms or {}))
     _report(methods, sources, output, protocol, tracker or Tracker())
     return methods
@@ -106,7 +106,7 @@ def read_source(folder: Path) -> Source:
 
 
 def _read_inversions(folder: Path) -> Source:
-    store = Store(folder, fingerprint="", settings_digest="")
+    store = InversionFolder(folder, fingerprint="", settings_digest="")
     notes = {name: load_latent(store.latent(name), fingerprint=None).metadata for name in store.names()}
     items = {name: (note.get(TARGET, ""), note.get(MASK)) for name, note in notes.items()}
     try:
@@ -194,7 +194,7 @@ def _protocol(
 
 
 def _report(
-    methods: Methods, sources: Mapping[str, Source], output: Path, protocol: Mapping[str, Any], tracker: Tracker
+    methods: Comparison, sources: Mapping[str, Source], output: Path, protocol: Mapping[str, Any], tracker: Tracker
 ) -> None:
     """Pictures where there are any, and everything to the tracker."""
     if all(source.store is not None for source in sources.values()):
@@ -212,6 +212,6 @@ def _report(
         )  # fmt: skip
 
 
-def _mean_cells(methods: Methods) -> Iterator[list[Any]]:
+def _mean_cells(methods: Comparison) -> Iterator[list[Any]]:
     for method, means in methods.means.items():
         yield [method, *(means[column].value if column in means else None for column in methods.columns)]

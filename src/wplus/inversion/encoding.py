@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.lanes import rows_in_lanes
-from wplus.latents import Space, to_ws
+from wplus.latents.latent import Space, to_ws
 
 REFINEMENTS = 5  # passes of an iterative encoder (ReStyle, Alaluf et al. 2021, section 4)
 

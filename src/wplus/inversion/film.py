@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wplus.images import as_uint8, image_grid, watchable_scale
+from wplus.core.images import as_uint8, image_grid, watchable_scale
+from wplus.core.video import Mp4Writer
 from wplus.inversion.result import Progress
-from wplus.video import Mp4Writer
 
 MAX_IMAGES = 8  # of the batch
 MAX_FRAMES = 120  # evenly spaced over the steps

@@ -12,7 +12,7 @@ from wplus.errors import UserError
 from wplus.inversion.problem import Problem
 from wplus.inversion.quasi_newton import minimise
 from wplus.inversion.result import Callback, Inversion
-from wplus.latents import Space
+from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.inversion.noise import autocorrelation, white
-from wplus.latents import Space, check_space, to_ws
+from wplus.latents.latent import Space, check_space, to_ws
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.pixel import L1, L2
-from wplus.prior import Whitened
 
 ON_SPHERE = ("z", "z+")
 _PIXELS = ("l1", "l2")  # cheap: recorded whatever their weight

@@ -8,15 +8,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wplus.core.random import NormalStream
 from wplus.errors import UserError
 from wplus.inversion.basis import BASES
 from wplus.inversion.problem import Problem
 from wplus.inversion.result import Callback, Inversion
 from wplus.inversion.schedule import code_noise_multiplier, learning_rate_multiplier
-from wplus.latents import Space
+from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
-from wplus.seeds import NormalStream
 
 # NVlabs' projector has 0.1 for w and a thousand steps; with few steps a higher rate gets further in every space.
 LEARNING_RATES = {"z": 0.3, "z+": 0.3, "w": 0.3, "w+": 0.3}

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.files import atomic_write
-from wplus.images import image_grid, save_png, watchable_scale
+from wplus.core.files import atomic_write
+from wplus.core.images import image_grid, save_png, watchable_scale
 
 COLOURS = ("#1f6fb4", "#d1622b", "#3a8f4d", "#8a56a8", "#7a7a7a", "#b8a02a", "#2aa7b8", "#b82a6f", "#6f4a2a", "#222222")
 _LABELS = {"loss": "loss", "l1": "L1", "l2": "L2 (mean squared error)", "delta": "distance from the start, squared"}

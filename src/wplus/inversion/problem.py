@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wplus.core.random import normal, rng
 from wplus.errors import UserError
 from wplus.inversion.basis import Basis, gradient_axes
+from wplus.inversion.init import prior, start_codes
 from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
 from wplus.inversion.record import Record
 from wplus.inversion.result import Callback, Inversion, Progress
-from wplus.inversion.start import prior, start_codes
 from wplus.inversion.stopping import EarlyStop
-from wplus.latents import Space
+from wplus.latents.latent import Space
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
-from wplus.prior import Whitened
-from wplus.seeds import normal, rng
 
 NOISES = ("fixed", "optimize")
 KEEPS = ("best", "last")

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.captions import captioned_rows
+from wplus.core.captions import captioned_rows
+from wplus.core.files import atomic_write
+from wplus.core.tables import Table
 from wplus.errors import UserError
-from wplus.files import atomic_write
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison
-from wplus.inversion.store import TARGET, Store
-from wplus.table import Table
+from wplus.inversion.store import TARGET, InversionFolder
 from wplus.tracking import Tracker
 
 SCORE = "score "  # begins the names of scores in a latent's metadata
@@ -22,7 +22,7 @@ _TERMS = ("loss", "l2", "perceptual")
 _MAX_CURVES = 64
 
 
-def report(store: Store, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
+def report(store: InversionFolder, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
     """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them."""
     table = read_table({name: store.metadata(name) for name in names})
     if not names:
@@ -56,7 +56,7 @@ def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
     )
 
 
-def read_history(store: Store, names: Sequence[str]) -> dict[str, Tensor]:
+def read_history(store: InversionFolder, names: Sequence[str]) -> dict[str, Tensor]:
     """Term -> (steps, N) of the first images; one that ended sooner repeats its last value."""
     histories = [store.history(name) for name in names[:_MAX_CURVES]]
     terms = [term for term in histories[0] if all(term in history for history in histories)]
@@ -69,7 +69,9 @@ def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
     return torch.stack([torch.cat([values, values[-1:].expand(longest - len(values))]) for values in columns], dim=1)
 
 
-def _track_numbers(store: Store, table: Table, space: str, protocol: Mapping[str, Any], tracker: Tracker) -> None:
+def _track_numbers(
+    store: InversionFolder, table: Table, space: str, protocol: Mapping[str, Any], tracker: Tracker
+) -> None:
     cells = [[name, store.target(name), store.image(name), *row.values()] for name, row in table.rows.items()]
     tracker.table(f"inversion/{space}/table", ["name", "target", "inversion", *table.columns], cells)
     means = table.means().items()
@@ -89,7 +91,9 @@ def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path
     folder under its label; images that a folder lacks are left out, and UserError is raised when they have none in
     common.
     """
-    stores = {label: Store(Path(folder), fingerprint="", settings_digest="") for label, folder in folders.items()}
+    stores = {
+        label: InversionFolder(Path(folder), fingerprint="", settings_digest="") for label, folder in folders.items()
+    }
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
     if not common:
         raise UserError(f"These folders have no inverted image in common: {', '.join(map(str, folders.values()))}.")

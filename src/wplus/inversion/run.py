@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import fingerprint
+from wplus.core.files import ensure_folder
+from wplus.core.images import to_float, to_uint8
+from wplus.core.progress import Bar, bar
+from wplus.core.tables import Table
 from wplus.errors import UserError
-from wplus.files import ensure_folder
-from wplus.images import to_float, to_uint8
 from wplus.inversion.encoding import check_encoder
 from wplus.inversion.film import InversionFilm
+from wplus.inversion.ground_truth import Truth
 from wplus.inversion.objective import image_terms
 from wplus.inversion.report import SCORE, report
 from wplus.inversion.result import Callback, Inversion, Progress
 from wplus.inversion.scores import check_masks, scores
-from wplus.inversion.settings import claim, describe, digest, uses_encoder
-from wplus.inversion.store import TARGET, Store, output_names, pixel_digest
-from wplus.inversion.truth import Truth
-from wplus.latents import Latent, Space, check_space, to_ws
+from wplus.inversion.settings import describe, digest, require_same_settings, uses_encoder
+from wplus.inversion.store import TARGET, InversionFolder, output_names, pixel_digest
+from wplus.latents.latent import Latent, Space, check_space, to_ws
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
-from wplus.prior import Whitened
-from wplus.progress import Bar, bar
-from wplus.table import Table
 from wplus.tracking import Tracker
 
 
@@ -114,8 +114,8 @@ class FolderInversion:
             "inverter": describe(invert),
         }
         folder = ensure_folder(output_dir)
-        claim(folder, self.settings)
-        self.store = Store(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
+        require_same_settings(folder, self.settings)
+        self.store = InversionFolder(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
         self.done = [self._is_done(index) for index in range(len(self.names))]
 
     def run(self, tracker: Tracker | None = None) -> Table:

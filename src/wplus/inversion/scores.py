@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.images import to_float, to_uint8
+from wplus.core.images import to_float, to_uint8
 from wplus.inversion.result import Inversion
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import psnr_of
-from wplus.prior import Whitened
 
 
 def scores(
@@ -29,7 +29,7 @@ def scores(
     The image terms are those of `image_scores`, of the pictures as they are stored, rounded to 8 bits.
 
     prior_distance  how far the styles ws (N, num_ws, w_dim) lie from what the mapping network makes, see
-                    `wplus.prior.Whitened.distance`: about 1 for its own samples, whatever the space of the code
+                    `wplus.latents.w_stats.Whitened.distance`: about 1 for its own samples, whatever the space of the code
     """
     columns = image_scores(to_float(to_uint8(found.images)), targets, terms, masks)
     columns["prior_distance"] = whitened.distance(ws)

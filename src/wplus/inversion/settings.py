@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from wplus.core.files import write_json
 from wplus.errors import UserError
-from wplus.files import write_json
 
 SETTINGS_FILE = "settings.json"
 _GIVEN_PER_CALL = (
@@ -69,7 +69,7 @@ def digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def claim(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
+def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
     """Write the settings into a new folder, or check that an old one was made with the same; UserError if not.
 
     `noun` is what the folder holds.

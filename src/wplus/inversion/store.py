@@ -21,11 +21,11 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from wplus.core.files import atomic_write
+from wplus.core.images import save_png
 from wplus.errors import UserError
-from wplus.files import atomic_write
-from wplus.images import save_png
 from wplus.inversion.result import Delta
-from wplus.latents import Latent, load_latent, save_latent
+from wplus.latents.latent import Latent, load_latent, save_latent
 
 # Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
 TARGET, MASK, DELTA = "target", "mask", "delta"
@@ -50,7 +50,7 @@ def pixel_digest(pixels: Tensor) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels.cpu().numpy()).tobytes()).hexdigest()[:16]
 
 
-class Store:
+class InversionFolder:
     """The files of inversions in `folder`, made with the settings of this digest for this generator."""
 
     def __init__(self, folder: Path, *, fingerprint: str, settings_digest: str) -> None:

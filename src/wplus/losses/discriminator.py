@@ -11,7 +11,7 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance, mean_over
 from wplus.losses.perceptual import unit_length
-from wplus.losses.weights import sha256_of
+from wplus.pretrained.weights import sha256_of
 
 
 class DiscriminatorFeatures(ImageDistance):

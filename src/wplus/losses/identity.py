@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance, coloured
 from wplus.losses.perceptual import unit_length
-from wplus.losses.weights import find, load_into, read, sha256
-from wplus.models import effnet_lite0
-from wplus.models.arcface import INPUT_SIZE, ArcFaceNet
+from wplus.pretrained import effnet_lite0
+from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
+from wplus.pretrained.weights import find, load_into, read, sha256
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over
-from wplus.losses.weights import find_or_download, read, sha256_by_name
-from wplus.models import effnet_lite0
+from wplus.pretrained import effnet_lite0
+from wplus.pretrained.weights import find_or_download, read, sha256_by_name
 
 MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
 SIZE_POLICY = f"{MIN_SIZE} to {MAX_SIZE} px as they are; smaller: bilinear to {MIN_SIZE}; larger: area to {MAX_SIZE}"

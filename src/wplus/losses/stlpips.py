@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from wplus.errors import UserError
 from wplus.losses.perceptual import SIZE_POLICY, PerceptualDistance
-from wplus.losses.weights import from_package, load_into, read, sha256
-from wplus.models.shift_tolerant import ShiftTolerantNet, renamed
+from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
+from wplus.pretrained.weights import from_package, load_into, read, sha256
 
 PACKAGE = "stlpips-pytorch"
 NETS = ("alex", "vgg")

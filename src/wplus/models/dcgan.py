@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 from wplus.models.network import Network
 from wplus.models.sizes import block_resolutions, num_channels
-from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 SLOPE = 0.2  # of the discriminator's leaky ReLU (section 4)
 DEVIATION = 0.02  # all weights start from N(0, 0.02^2) (section 4)

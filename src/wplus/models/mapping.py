@@ -72,6 +72,6 @@ class MappingNetwork(nn.Module):
         return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
 
     @torch.no_grad()
-    def track_average(self, batch_mean: Tensor) -> None:
+    def update_w_avg(self, batch_mean: Tensor) -> None:
         """Move w_avg towards the mean w of a training batch, (w_dim,)."""
         self.w_avg.lerp_(batch_mean.to(self.w_avg.dtype), 1 - W_AVG_BETA)

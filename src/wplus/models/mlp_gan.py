@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 from wplus.models.network import Network
-from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 
 class Synthesis(UnmappedSynthesis):

@@ -25,7 +25,7 @@ class Network(nn.Module):
     drops_units: ClassVar[bool] = False
     """Whether it drops units at random while it trains (dropout), from torch's generator."""
     grows: ClassVar[bool] = False
-    """Whether training begins with a part of it (`wplus.models.growing`)."""
+    """Whether training begins with a part of it (`wplus.models.progressive`)."""
 
     def places(self) -> dict[str, str]:
         """Submodules whose name says nothing of the resolution that they work at -> a name that does.

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.growing import Growth, enlarge, shrink
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 from wplus.models.layers import SQRT2, leaky_relu, minibatch_stddev, normalize_second_moment
 from wplus.models.network import Network
 from wplus.models.ops import constant, conv2d
+from wplus.models.progressive import Growth, enlarge, shrink
 from wplus.models.sizes import block_resolutions, num_channels
-from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 from wplus.models.network import Network
 from wplus.models.ops import conv2d, downsample, upsample
 from wplus.models.sizes import block_resolutions, num_channels
-from wplus.models.unmapped import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
 
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from wplus.errors import UserError
 from wplus.models import mapping, progan
-from wplus.models.growing import Growth
+from wplus.models.identity_mapping import with_label
 from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
 from wplus.models.network import GeneratorNetwork
 from wplus.models.progan import Conv, Dense, blur, colours
+from wplus.models.progressive import Growth
 from wplus.models.sizes import block_resolutions, num_channels
 from wplus.models.stylegan2 import NoiseMode
-from wplus.models.unmapped import with_label
 
 
 class MappingNetwork(mapping.MappingNetwork):

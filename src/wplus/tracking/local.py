@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from wplus.core.files import atomic_write, ensure_folder, write_json
 from wplus.errors import UserError
-from wplus.files import atomic_write, ensure_folder, write_json
 from wplus.tracking import environment
 from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker
 

@@ -22,8 +22,8 @@ from typing import Any, Literal
 import jinja2
 from PIL import Image
 
+from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.files import atomic_write
 from wplus.tracking.chart import Point, line_chart
 from wplus.tracking.local import WORDS, read_records, read_result
 from wplus.tracking.method_report import method_tables

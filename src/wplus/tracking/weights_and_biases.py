@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from wplus.files import ensure_folder
+from wplus.core.files import ensure_folder
 from wplus.tracking.glossary import explain
 from wplus.tracking.local import LocalRecord, to_json
 from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker

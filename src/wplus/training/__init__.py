@@ -1,23 +1,23 @@
 """Games that networks learn by, their clock and their checkpoints."""
 
-from wplus.training.encoder import EncoderGame
-from wplus.training.gan import GanGame
-from wplus.training.place import Place
-from wplus.training.recipe import Recipe, explain
-from wplus.training.run import Schedule, fit
-from wplus.training.samples import Exporter
-from wplus.training.settings import Settings
-from wplus.training.setup import Training, make_game
+from wplus.training.build import Training, make_game
+from wplus.training.encoder import EncoderModule
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams, explain
+from wplus.training.loop import Schedule, fit
+from wplus.training.runtime import Runtime
+from wplus.training.settings import GanSpec
+from wplus.training.snapshot import Exporter
 from wplus.training.transfer import Transfer
 
 __all__ = [
-    "EncoderGame",
+    "EncoderModule",
     "Exporter",
-    "GanGame",
-    "Place",
-    "Recipe",
+    "GanModule",
+    "Runtime",
+    "Hparams",
     "Schedule",
-    "Settings",
+    "GanSpec",
     "Training",
     "Transfer",
     "explain",

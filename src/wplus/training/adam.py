@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from wplus.training.recipe import Recipe
+from wplus.training.hparams import Hparams
 
 
-def adam_numbers(recipe: Recipe, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
+def adam_numbers(recipe: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
     """lr, times `factor`, and betas of the generator and of the discriminator.
 
     With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1) (StyleGAN2,
@@ -28,7 +28,7 @@ def adam_numbers(recipe: Recipe, *, lazy_penalties: bool, factor: float = 1.0) -
 def adams(
     parameters: Sequence[Iterable[nn.Parameter]], numbers: Sequence[dict[str, Any]], eps: float
 ) -> list[torch.optim.Optimizer]:
-    """One for the parameters of each network; the fused ones know how to skip a step (`Game.guarded_step`)."""
+    """One for the parameters of each network; the fused ones know how to skip a step (`TrainingModule.guarded_step`)."""
     return [
         torch.optim.Adam(learning, **chosen, eps=eps, fused=True)
         for learning, chosen in zip(parameters, numbers, strict=True)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from wplus.core.progress import Bar
 from wplus.errors import UserError
-from wplus.progress import Bar
 from wplus.training.checkpoints import checkpoint_path, prune
 from wplus.training.distributed import mean_over_ranks
-from wplus.training.game import Game
+from wplus.training.module import TrainingModule
 
 
 class Diverged(UserError):
@@ -34,18 +34,18 @@ class StopAtKimg(Callback):
         self.total_nimg = total_nimg
         self.bar: Bar | None = None
 
-    def on_train_start(self, trainer: Trainer, game: Game) -> None:
+    def on_train_start(self, trainer: Trainer, game: TrainingModule) -> None:
         if trainer.is_global_zero:
             self.bar = Bar("Training (images)", self.total_nimg, start=game.images_seen)
             self.bar.__enter__()
 
-    def on_train_batch_end(self, trainer: Trainer, game: Game, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, game: TrainingModule, *_: Any) -> None:
         if self.bar is not None:
             self.bar.update(game.batch_size)
         if game.images_seen >= self.total_nimg:
             trainer.should_stop = True
 
-    def teardown(self, trainer: Trainer, game: Game, stage: str) -> None:
+    def teardown(self, trainer: Trainer, game: TrainingModule, stage: str) -> None:
         if self.bar is not None:
             self.bar.__exit__()
             self.bar = None
@@ -57,17 +57,17 @@ class Log(Callback):
     def __init__(self, tracker: Any, *, interval: int, max_skipped_in_a_row: int) -> None:
         self.tracker, self.interval, self.max_skipped = tracker, interval, max_skipped_in_a_row
 
-    def on_train_start(self, trainer: Trainer, game: Game) -> None:
+    def on_train_start(self, trainer: Trainer, game: TrainingModule) -> None:
         self._since, self._nimg = time.monotonic(), game.images_seen
 
-    def on_train_batch_end(self, trainer: Trainer, game: Game, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, game: TrainingModule, *_: Any) -> None:
         if crossed(game.images_seen, game.batch_size, self.interval) or trainer.should_stop:
             values = {**game.means.collect(), **game.state_summary(), **self._speed(game)}
             finite = {name: value for name, value in values.items() if value == value and abs(value) != float("inf")}
             self.tracker.log(finite, kimg=game.images_seen / 1000)
             self._refuse_to_go_on(game, values["progress/skipped_in_a_row"])
 
-    def _speed(self, game: Game) -> dict[str, float]:
+    def _speed(self, game: TrainingModule) -> dict[str, float]:
         now = time.monotonic()
         seconds, images = max(now - self._since, 1e-9), game.images_seen - self._nimg
         self._since, self._nimg = now, game.images_seen
@@ -77,7 +77,7 @@ class Log(Callback):
             "progress/peak_memory_gb": _peak_memory_gb(game.device),
         }
 
-    def _refuse_to_go_on(self, game: Game, skipped: float) -> None:
+    def _refuse_to_go_on(self, game: TrainingModule, skipped: float) -> None:
         if skipped >= self.max_skipped:
             raise Diverged(
                 f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite "
@@ -92,20 +92,20 @@ class Snapshot(Callback):
     No checkpoint is taken while steps are being skipped: the last one stays the last good one.
     """
 
-    def __init__(self, folder: Path, export: Callable[[Game], None], *, interval: int, keep: int) -> None:
+    def __init__(self, folder: Path, export: Callable[[TrainingModule], None], *, interval: int, keep: int) -> None:
         self.folder, self.export, self.interval, self.keep = folder, export, interval, keep
         self._saved_at = -1
 
-    def on_train_start(self, trainer: Trainer, game: Game) -> None:
+    def on_train_start(self, trainer: Trainer, game: TrainingModule) -> None:
         self._saved_at = game.images_seen
         if game.images_seen == 0 and trainer.is_global_zero:
             self.export(game)
 
-    def on_train_batch_end(self, trainer: Trainer, game: Game, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, game: TrainingModule, *_: Any) -> None:
         if crossed(game.images_seen, game.batch_size, self.interval) or trainer.should_stop:
             self.save(trainer, game)
 
-    def save(self, trainer: Trainer, game: Game) -> None:
+    def save(self, trainer: Trainer, game: TrainingModule) -> None:
         """Write the export and the checkpoint of this moment, once."""
         if self._saved_at == game.images_seen or int(game.skipped[1]):
             return
@@ -127,7 +127,7 @@ class LeaveOnSignal(Callback):
         self.received: int | None = None
         self._before: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: Trainer, game: Game) -> None:
+    def on_train_start(self, trainer: Trainer, game: TrainingModule) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
 
@@ -136,10 +136,10 @@ class LeaveOnSignal(Callback):
             raise KeyboardInterrupt
         self.received = number
 
-    def on_train_batch_end(self, trainer: Trainer, game: Game, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, game: TrainingModule, *_: Any) -> None:
         trainer.should_stop = trainer.should_stop or self._anybody_asked(trainer, game)
 
-    def _anybody_asked(self, trainer: Trainer, game: Game) -> bool:
+    def _anybody_asked(self, trainer: Trainer, game: TrainingModule) -> bool:
         """All processes must leave after the same step; the exchange waits for the device, so it is rare."""
         asked = self.received is not None
         if trainer.world_size == 1:
@@ -148,13 +148,13 @@ class LeaveOnSignal(Callback):
             return False
         return float(mean_over_ranks(torch.tensor(float(asked), device=game.device))) > 0
 
-    def on_train_end(self, trainer: Trainer, game: Game) -> None:
+    def on_train_end(self, trainer: Trainer, game: TrainingModule) -> None:
         """Before Lightning takes its own handlers away: put back later, ours would bring one of those back for good."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    def on_exception(self, trainer: Trainer, game: Game, exception: BaseException) -> None:
+    def on_exception(self, trainer: Trainer, game: TrainingModule, exception: BaseException) -> None:
         """The same when training fails."""
         self.on_train_end(trainer, game)
 

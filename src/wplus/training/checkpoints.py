@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.files import atomic_write
 
 SUFFIX = ".ckpt"
 

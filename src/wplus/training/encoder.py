@@ -18,15 +18,15 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import Network
 from wplus.training.batch_norm import running_statistics, shared_statistics
 from wplus.training.ema import ema_decay, update_ema
-from wplus.training.encoder_recipe import EncoderRecipe
-from wplus.training.game import Game
+from wplus.training.encoder_hparams import EncoderHparams
 from wplus.training.latent_adversary import Adversary
-from wplus.training.ranger import Ranger
+from wplus.training.module import TrainingModule
+from wplus.training.optim import Ranger
 
 FROZEN = ("generator.", "terms.")  # comes from files, and is not repeated in every checkpoint
 
 
-class EncoderGame(Game):
+class EncoderModule(TrainingModule):
     """An encoder learns to answer images with codes; the discriminator of codes learns beside it.
 
     Arguments
@@ -44,7 +44,7 @@ class EncoderGame(Game):
         generator: Any,
         *,
         terms: Mapping[str, ImageDistance],
-        recipe: EncoderRecipe,
+        recipe: EncoderHparams,
         fingerprint: str,
         discriminator: Network | None = None,
         seed: int = 0,

@@ -9,8 +9,8 @@ from torch import nn
 
 from wplus.errors import UserError
 from wplus.models.network import Network
-from wplus.training.checks import name_of
-from wplus.training.recipe import check_number
+from wplus.training.hparams import check_number
+from wplus.training.validate import name_of
 
 
 def frozen_layers(discriminator: Network, num: int) -> list[nn.Module]:

@@ -17,16 +17,16 @@ from wplus.models.network import Network
 from wplus.training.adam import adam_numbers, adams, set_numbers
 from wplus.training.augment import Drawn, NoAugment, Untouched
 from wplus.training.batch_norm import running_statistics, shared_statistics
-from wplus.training.checks import check_fit, check_micro_batches
 from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
 from wplus.training.freeze import frozen_layers, hold
-from wplus.training.game import Game
-from wplus.training.growth import growth_of
-from wplus.training.inputs import Draw, draw_inputs, micro_batches, mixed_styles
+from wplus.training.hparams import Hparams
+from wplus.training.inputs import Draw, micro_batches, mixed_styles, sample_inputs
 from wplus.training.logits import both_logits, group_size, logit_statistics
+from wplus.training.module import TrainingModule
 from wplus.training.penalties import Pairs, active_penalties
-from wplus.training.recipe import Recipe
+from wplus.training.progressive import growth_of
+from wplus.training.validate import check_fit, check_micro_batches
 
 GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +42,7 @@ class Phase:
     losses: Callable[[Tensor, Tensor], Iterator[Tensor]]
 
 
-class GanGame(Game):
+class GanModule(TrainingModule):
     """Generator against discriminator, with gradient penalties and path length regularisation, lazy as in StyleGAN2
     (sections 2 and 3) or in every step. UserError for networks, losses and numbers that do not fit each other.
 
@@ -67,7 +67,7 @@ class GanGame(Game):
         *,
         generator_loss: GeneratorLoss,
         discriminator_loss: DiscriminatorLoss,
-        recipe: Recipe,
+        recipe: Hparams,
         penalties: Sequence[str] = ("r1",),
         seed: int = 0,
         num_micro: int = 1,
@@ -201,7 +201,7 @@ class GanGame(Game):
             loss = self.generator_loss(logits, *compared).sum() / len(real)
             self.means.add("train/generator/loss", loss.detach() * self.num_micro)
             yield loss
-        self.generator.mapping.track_average(mean_over_ranks(ws_sum / len(real)))
+        self.generator.mapping.update_w_avg(mean_over_ranks(ws_sum / len(real)))
 
     def _path_length_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """(|J^T y| - a)^2 with a the running mean of the lengths (StyleGAN2, equation 4).
@@ -277,7 +277,7 @@ class GanGame(Game):
 
     def _draw(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> Draw:
         """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
-        return draw_inputs(
+        return sample_inputs(
             self.generator,
             num,
             labels=labels if self.same_labels and labels is not None else None,

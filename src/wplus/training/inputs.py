@@ -47,7 +47,7 @@ def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torc
     return [part.reshape(-1) for part in columns.chunk(num_micro, dim=1)]
 
 
-def draw_inputs(
+def sample_inputs(
     generator: Network,
     num: int,
     *,

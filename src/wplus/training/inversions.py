@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wplus.images import to_float
-from wplus.training.encoder import EncoderGame
-from wplus.training.recipe import check_number
-from wplus.training.samples import BATCH, GRID_COLUMNS, Picture, Seen, at, grid
+from wplus.core.images import to_float
+from wplus.training.encoder import EncoderModule
+from wplus.training.hparams import check_number
+from wplus.training.snapshot import BATCH, GRID_COLUMNS, Picture, ProbeResult, at, grid
 
 
 class InversionView:
@@ -21,7 +21,7 @@ class InversionView:
         count = min(num_samples, len(held_out))
         self.images = to_float(held_out.batch(torch.arange(count))[0])
 
-    def look(self, game: EncoderGame, folder: Path) -> Seen:
+    def look(self, game: EncoderModule, folder: Path) -> ProbeResult:
         """A grid in which a row of images is followed by the row of their inversions; the mean of each term."""
         found = [game.reconstruct(part.to(game.device)) for part in self.images.split(BATCH)]
         terms = [
@@ -34,7 +34,7 @@ class InversionView:
         }
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
-        return Seen([Picture(at(game), "samples/inversions", caption, image)], values)
+        return ProbeResult([Picture(at(game), "samples/inversions", caption, image)], values)
 
 
 def alternating(first: Tensor, second: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.regularisers import r1_penalty
 from wplus.models.network import Network
 from wplus.training.distributed import gathered, rank_and_world
-from wplus.training.encoder_recipe import LatentAdversary
-from wplus.training.pools import CodePool
+from wplus.training.encoder_hparams import LatentAdversary
+from wplus.training.pools import LatentPool
 
 
 class Adversary(nn.Module):
@@ -25,7 +25,7 @@ class Adversary(nn.Module):
         super().__init__()
         self.discriminator, self.settings = discriminator.requires_grad_(False), settings
         w_dim = discriminator.arguments["w_dim"]
-        self.real_pool, self.fake_pool = (CodePool(settings.pool_size, w_dim) for _ in range(2))
+        self.real_pool, self.fake_pool = (LatentPool(settings.pool_size, w_dim) for _ in range(2))
 
     def choose(self, real: Tensor, ws: Tensor, stage: int) -> tuple[Tensor, Tensor]:
         """Real codes (N, w_dim) as they are, and one of each image's codes 0..stage, of ws (N, num_ws, w_dim)."""

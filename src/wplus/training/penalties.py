@@ -15,7 +15,7 @@ from torch import Tensor
 from wplus.errors import UserError
 from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
 from wplus.training.augment import Drawn, Untouched
-from wplus.training.recipe import Recipe
+from wplus.training.hparams import Hparams
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
 
@@ -74,7 +74,7 @@ PENALTIES = {
 }
 
 
-def active_penalties(names: Sequence[str], recipe: Recipe) -> list[Penalty]:
+def active_penalties(names: Sequence[str], recipe: Hparams) -> list[Penalty]:
     """Those of the names whose weight is not 0; UserError for an unknown one, and for a weight of 0 that cannot be."""
     unknown = [name for name in names if name not in PENALTIES]
     if unknown:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class CodePool(nn.Module):
+class LatentPool(nn.Module):
     """The last codes that passed, as a buffer `codes` (size, w_dim); how many there are follows from the clock."""
 
     codes: Tensor

@@ -1,14 +1,14 @@
 """Presets: the numbers that each family was published with, from resolution and batch; each with the reason.
 
 A preset is a function (resolution, batch size or None) -> name -> (value, why), chosen by a model's YAML or by
-`training=`. StyleGAN2-ADA's `auto` is in `wplus.training.recipe`.
+`training=`. StyleGAN2-ADA's `auto` is in `wplus.training.hparams`.
 """
 
 from __future__ import annotations
 
 import math
 
-from wplus.training.recipe import Derived
+from wplus.training.hparams import Derived
 
 
 def _without_styles() -> Derived:

@@ -8,23 +8,23 @@ from functools import partial
 from typing import Any
 
 from wplus.errors import UserError
-from wplus.training.checks import check_effect, check_fit, check_micro_batches, check_options, check_preset
 from wplus.training.gan import DiscriminatorLoss, GeneratorLoss
-from wplus.training.growth import growth_of
+from wplus.training.hparams import AS_PUBLISHED, Derived, Hparams, check_number, resolve
 from wplus.training.penalties import PENALTIES, active_penalties
-from wplus.training.place import Place
-from wplus.training.recipe import AS_PUBLISHED, Derived, Recipe, check_number, resolve
+from wplus.training.progressive import growth_of
+from wplus.training.runtime import Runtime
+from wplus.training.validate import check_effect, check_fit, check_micro_batches, check_options, check_preset
 
 Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
 LARGEST = 1024  # resolution: what is refused there is refused everywhere
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class GanSpec:
     """The choices that make a game: networks, loss and numbers.
 
     generator, discriminator   partial constructors, whose None keywords the presets fill
-    generator_loss, ...        see `GanGame`
+    generator_loss, ...        see `GanModule`
     numbers                    of the recipe, as the loss was published; the presets stand over them
     presets                    (resolution, batch size or None) -> numbers; a later one stands over those before it
     recipe                     numbers that were given; None: derive
@@ -66,11 +66,11 @@ class Settings:
             numbers[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
         return numbers
 
-    def recipe_of(self, numbers: Derived) -> Recipe:
+    def recipe_of(self, numbers: Derived) -> Hparams:
         """The part of the numbers that belongs to the game."""
-        return Recipe(**{item.name: numbers[item.name][0] for item in fields(Recipe)})
+        return Hparams(**{item.name: numbers[item.name][0] for item in fields(Hparams)})
 
-    def check(self, place: Place, micro_batch_size: int | None) -> None:
+    def check(self, place: Runtime, micro_batch_size: int | None) -> None:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         for role in ("generator", "discriminator"):
             check_options(role, getattr(self, role))
@@ -92,7 +92,7 @@ class Settings:
 
 def _defaults() -> Derived:
     """The recipe's own defaults, for the numbers that no preset derives."""
-    return {item.name: (item.default, AS_PUBLISHED) for item in fields(Recipe) if item.default is not MISSING}
+    return {item.name: (item.default, AS_PUBLISHED) for item in fields(Hparams) if item.default is not MISSING}
 
 
 def num_micro(numbers: Derived, world: int, micro: int | None) -> int:

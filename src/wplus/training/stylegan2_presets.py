@@ -2,7 +2,7 @@
 (resolution, batch size or None) as in `wplus.training.presets`. A batch that is given changes no other number.
 
 They set sizes of StyleGAN2's networks and the weights of its regularisers, and are refused with other networks
-(`wplus.training.checks.check_preset`).
+(`wplus.training.validate.check_preset`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wplus.training.recipe import Derived
+from wplus.training.hparams import Derived
 
 # name:            batch  group  base   lr      gamma  ema kimg  ramp-up  mapping layers; how long: thousands of images
 _TABLE: dict[str, tuple[Any, ...]] = {

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from wplus.checkpoint import Models, fingerprint, load
 from wplus.errors import UserError
-from wplus.models.growing import Growth
 from wplus.models.network import Network
-from wplus.training.checks import name_of
-from wplus.training.gan import GanGame
-from wplus.training.recipe import Derived, check_number
+from wplus.models.progressive import Growth
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Derived, check_number
 from wplus.training.transfer_report import NetworkReport, Report
+from wplus.training.validate import name_of
 
 ROLES = ("generator", "discriminator")
 SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # that presets choose, and that decide what fits
@@ -117,7 +117,7 @@ class Source:
         return numbers
 
 
-def start_from(game: GanGame, source: Source) -> Report:
+def start_from(game: GanModule, source: Source) -> Report:
     """Copy what fits into the networks of an untrained game and its moving average.
 
     UserError where no weights of the generator fit, or a layer that shall be frozen was not loaded.
@@ -183,14 +183,14 @@ def _resolution_in_use(generator: Any) -> int:
     return generator.resolution >> math.ceil(max(lods, default=0.0))
 
 
-def _frozen_tensors(game: GanGame) -> list[str]:
+def _frozen_tensors(game: GanModule) -> list[str]:
     """Their names in the discriminator."""
     held = {id(tensor) for layer in game.frozen for tensor in layer.state_dict(keep_vars=True).values()}
     tensors = game.discriminator.state_dict(keep_vars=True)
     return [name for name, tensor in tensors.items() if id(tensor) in held]
 
 
-def _refuse_what_has_learned_nothing(game: GanGame, report: Report, frozen: Sequence[str]) -> None:
+def _refuse_what_has_learned_nothing(game: GanModule, report: Report, frozen: Sequence[str]) -> None:
     generator, discriminator = report.networks
     weights = {name for name, parameter in game.generator.named_parameters() if parameter.dim() >= 2}
     if not weights & generator.loaded.keys():

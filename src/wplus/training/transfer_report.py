@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wplus.files import atomic_write, write_json
+from wplus.core.files import atomic_write, write_json
 from wplus.training.checkpoints import SUFFIX
 
 KINDS = ("loaded", "mismatched", "skipped", "new")

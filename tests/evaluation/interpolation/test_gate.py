@@ -6,8 +6,8 @@ import pytest
 
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.gate import check_gate, judged, passed
-from wplus.interpolation.quality.fidelity import fidelity
-from wplus.interpolation.quality.steps import steps
+from wplus.interpolation.path_metrics.fidelity import fidelity
+from wplus.interpolation.path_metrics.steps import steps
 
 
 def rows(*misses: float) -> dict[str, dict[str, float]]:

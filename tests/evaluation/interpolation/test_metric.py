@@ -19,32 +19,32 @@ from rich.console import Console
 from torch import nn
 
 from wplus.checkpoint import save
+from wplus.core.images import to_float, to_uint8
+from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.frechet import frechet_distance
 from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.interpolation.pairs import read_pairs
 from wplus.evaluation.interpolation.walking import Walker
 from wplus.evaluation.measure import measure, table
 from wplus.evaluation.statistics import FeatureStatistics
-from wplus.images import to_float, to_uint8
 from wplus.interpolation.curve import in_spaces
+from wplus.interpolation.path_metrics.critic import logit
+from wplus.interpolation.path_metrics.drift import drift
+from wplus.interpolation.path_metrics.fidelity import fidelity
+from wplus.interpolation.path_metrics.ppl import pair_ppl
+from wplus.interpolation.path_metrics.prior import prior
+from wplus.interpolation.path_metrics.steps import curvature, steps
 from wplus.interpolation.paths import lerp, slerp, whitened
-from wplus.interpolation.quality.critic import logit
-from wplus.interpolation.quality.drift import drift
-from wplus.interpolation.quality.fidelity import fidelity
-from wplus.interpolation.quality.ppl import pair_ppl
-from wplus.interpolation.quality.prior import prior
-from wplus.interpolation.quality.steps import curvature, steps
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pivotal import pivotal
+from wplus.inversion.pti import pivotal
 from wplus.inversion.store import output_names
-from wplus.latents import Latent, load_latent, save_latent
+from wplus.latents.latent import Latent, load_latent, save_latent
+from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Discriminator
-from wplus.prior import Whitened
-from wplus.progress import silent
 
 NUM_PAIRS = 6
 
@@ -94,7 +94,7 @@ def make(extractor):
         shared = {
             "paths": {"slerp": slerp, "straight": not_in_z},
             "spaces": ["z", "w"],
-            "walk_metrics": METRICS,
+            "path_metrics": METRICS,
             "perceptual": Blurred(),
             "identity": Identity(),
             "extractor": extractor,
@@ -110,9 +110,9 @@ def make(extractor):
 
 
 @pytest.fixture
-def bench(models, tmp_path) -> Bench:
+def bench(models, tmp_path) -> EvalContext:
     models.discriminator = Discriminator(resolution=16, channel_base=64, channel_max=8).eval().requires_grad_(False)
-    return Bench(models, images(24, 0), images(30, 1), batch_size=8, progress=silent, output_dir=tmp_path)
+    return EvalContext(models, images(24, 0), images(30, 1), batch_size=8, progress=silent, output_dir=tmp_path)
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def latents(bench, tmp_path) -> dict[str, str]:
     return {space: str(tmp_path / "ends" / space) for space in spaces}
 
 
-def run(bench: Bench, metric: Interpolation) -> dict[str, object]:
+def run(bench: EvalContext, metric: Interpolation) -> dict[str, object]:
     return {each.name: each for each in measure(bench, {"interpolation": metric})}
 
 
@@ -186,7 +186,7 @@ TUNING = functools.partial(pivotal, pivot=SEARCH, steps=5, lr=3e-3, stop_at=None
 )
 def test_the_ends_are_what_the_inverter_found(bench, make, tmp_path, inverter):
     """Codes, noise and weights: each end frame is the inversion's own picture, and stands for its own image."""
-    shared = {"methods": ["w_slerp"], "walk_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
+    shared = {"methods": ["w_slerp"], "path_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
     found = run(bench, make(inverter=inverter, **shared))
     folder = tmp_path / "interpolation" / "inversions" / "w"
     own = {line["name"]: float(line["psnr_db"]) for line in lines(folder / "table.csv")}
@@ -219,7 +219,7 @@ def test_two_processes_walk_as_one_does(tmp_path):
 
 def test_sets_of_frames_are_those_of_the_walks(bench, make, latents, extractor, tmp_path):
     """Kernel and Fréchet distance and precision, from frames that are made here one by one."""
-    found = run(bench, make(methods=["w_straight"], walk_metrics={"fidelity": fidelity}, pictures="none",
+    found = run(bench, make(methods=["w_straight"], path_metrics={"fidelity": fidelity}, pictures="none",
                             latents=latents, num_frames=18))  # fmt: skip
     content = json.loads((tmp_path / "interpolation" / "table.json").read_text())
     pairs = read_pairs(tmp_path / "interpolation" / "pairs.json", bench.held_out).pairs
@@ -280,7 +280,7 @@ def statistics_of(rows: np.ndarray) -> FeatureStatistics:
 
 def test_ends_that_fail_are_told(bench, make, latents, tmp_path):
     """Random codes show other pictures; the cross-dissolve shows the images themselves."""
-    shared = {"methods": ["w_slerp"], "walk_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
+    shared = {"methods": ["w_slerp"], "path_metrics": {"fidelity": fidelity, "steps": steps}, "pictures": "none"}
     found = run(bench, make(latents=latents, **shared))
     shares = {method: found[f"interpolation/{method}/ends_pass"].value for method in ("w_slerp", "cross_dissolve")}
     assert shares["w_slerp"] < 0.5
@@ -317,7 +317,7 @@ class Rough(nn.Module):
 
 
 def test_the_batch_size_does_not_change_sets_of_frames(bench, make, latents, tmp_path):
-    options = {"methods": ["w_slerp"], "walk_metrics": {"fidelity": fidelity}, "pictures": "none", "latents": latents,
+    options = {"methods": ["w_slerp"], "path_metrics": {"fidelity": fidelity}, "pictures": "none", "latents": latents,
                "frames_per_bin": 3}  # fmt: skip  # 30 frames of a pair
     found = []
     for batch_size in (100, 7):
@@ -383,7 +383,7 @@ def test_latents_of_another_space_or_missing(bench, make, latents):
         ({"frames_per_bin": 0}, "frames_per_bin=0"),
         ({"inversion_batch_size": 0}, "inversion_batch_size=0"),
         ({"gate": 0}, "gate=0 is not allowed"),
-        ({"walk_metrics": {"steps": steps}}, "gate=0.5 needs the walk metric fidelity"),
+        ({"path_metrics": {"steps": steps}}, "gate=0.5 needs the walk metric fidelity"),
         ({"pictures": "some"}, "pictures=some"),
         ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
     ],

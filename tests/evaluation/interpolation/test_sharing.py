@@ -9,7 +9,7 @@ import torch
 from wplus.evaluation.interpolation.sharing import Remembered
 from wplus.interpolation.cost import Cost
 from wplus.interpolation.curve import Curve
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.keyframes import Keyframes
 
 CALLS: list[str] = []
 
@@ -27,9 +27,9 @@ def paced(points, scene, *, path):
 
 
 @pytest.fixture
-def points() -> KeyPoints:
+def points() -> Keyframes:
     CALLS.clear()
-    return KeyPoints(torch.randn(2, 4), "w", ("a", "b"))
+    return Keyframes(torch.randn(2, 4), "w", ("a", "b"))
 
 
 def test_a_search_is_made_once_and_charged_twice(points):
@@ -47,8 +47,8 @@ def test_other_options_spaces_and_directions_are_other_searches(points):
     memory = Remembered()
     for path in (search, functools.partial(search, strength=2.0)):
         memory.path(path)(points, None)
-    flipped = KeyPoints(points.codes.flip(0), "w", ("b", "a"))
-    lifted = KeyPoints(points.codes, "z", ("a", "b"))
+    flipped = Keyframes(points.codes.flip(0), "w", ("b", "a"))
+    lifted = Keyframes(points.codes, "z", ("a", "b"))
     for other in (flipped, lifted):
         memory.path(search)(other, None)
     assert CALLS == ["search 1.0 in w", "search 2.0 in w", "search 1.0 in w", "search 1.0 in z"]

@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from wplus.checkpoint import Models
+from wplus.core.distributed import all_agree, is_first, only_first_speaks, process_group
+from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
-from wplus.evaluation.bench import Bench
+from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.measure import measure
+from wplus.interpolation.path_metrics.fidelity import fidelity
+from wplus.interpolation.path_metrics.steps import steps
 from wplus.interpolation.paths import lerp
-from wplus.interpolation.quality.fidelity import fidelity
-from wplus.interpolation.quality.steps import steps
-from wplus.latents import Latent, save_latent
+from wplus.latents.latent import Latent, save_latent
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Generator
-from wplus.processes import all_agree, is_first, only_first_speaks, process_group
-from wplus.progress import silent
 
 FOLDER = Path(sys.argv[1])
 
@@ -71,12 +71,12 @@ def found(folder: Path) -> dict[str, float]:
     torch.manual_seed(0)
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
     models = Models(generator=net.eval().requires_grad_(False))
-    bench = Bench(models, images(21, 0), images(14, 1), batch_size=4, progress=silent, output_dir=folder)
+    bench = EvalContext(models, images(21, 0), images(14, 1), batch_size=4, progress=silent, output_dir=folder)
     for index, code in enumerate(torch.randn(14, 4) if is_first() else ()):
         save_latent(folder / "ends" / f"1-{index:02d}.safetensors", Latent(code, "w", models.fingerprint))
     all_agree(True)
     metric = Interpolation(
-        paths={"lerp": lerp}, spaces=["w"], walk_metrics={"fidelity": fidelity, "steps": steps}, perceptual=Squares(),
+        paths={"lerp": lerp}, spaces=["w"], path_metrics={"fidelity": fidelity, "steps": steps}, perceptual=Squares(),
         identity=None, extractor=Pixels(), inverter=None, latents={"w": str(folder / "ends")},  # type: ignore[arg-type]
         num_pairs=7, num_frames=17, frames_per_bin=1, num_real=None, pictures="none",
     )  # fmt: skip

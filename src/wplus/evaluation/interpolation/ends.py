@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from wplus.core.distributed import all_agree, is_first
 from wplus.errors import UserError
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.store import DELTA, output_names
-from wplus.inversion.weight_delta import WeightDelta, load_delta
-from wplus.latents import LIFTS, Latent, Space, check_space, load_latent
-from wplus.processes import all_agree, is_first
+from wplus.latents.latent import LIFTS, Latent, Space, check_space, load_latent
+from wplus.latents.weight_delta import WeightDelta, load_delta
 
 
 @dataclass(frozen=True)

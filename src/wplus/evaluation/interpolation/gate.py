@@ -2,7 +2,7 @@
 
 A bad inverter gives a smooth way, between two other pictures. An end passes where it misses its image by at most
 `gate` of the distance between the two images, both as lengths in the perceptual distance's feature space (`end_miss` of
-`wplus.interpolation.quality.fidelity`). That scales with the pair, whatever the net, the data and the resolution. Up to
+`wplus.interpolation.path_metrics.fidelity`). That scales with the pair, whatever the net, the data and the resolution. Up to
 0.5, the default, either end is nearer to its own image than to the other one by the triangle inequality; beyond, a way
 may begin at what looks more like its goal. The gate is our own.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.methods import DISSOLVE
-from wplus.interpolation.quality.fidelity import fidelity
+from wplus.interpolation.path_metrics.fidelity import fidelity
 from wplus.interpolation.walk import Metric
 
 MISS, PASS = "end_miss", "ends_pass"

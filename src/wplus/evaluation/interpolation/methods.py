@@ -9,7 +9,7 @@ from typing import Any
 
 from wplus.errors import UserError
 from wplus.interpolation.curve import Path, check_path
-from wplus.latents import SPACES, Space, check_space
+from wplus.latents.latent import SPACES, Space, check_space
 
 DISSOLVE = "cross_dissolve"
 """The baseline that mixes the real images pixel by pixel."""

@@ -12,8 +12,14 @@ import numpy as np
 import torch
 
 from wplus.checkpoint import load
+from wplus.core.comparison import PAIRED_CELLS, paired_cells
+from wplus.core.distributed import all_agree, is_first
+from wplus.core.files import ensure_folder
+from wplus.core.images import to_float
+from wplus.core.metric_result import MetricResult
+from wplus.core.progress import silent
 from wplus.errors import UserError
-from wplus.evaluation.bench import Bench, check_images, generator_protocol
+from wplus.evaluation.bench import EvalContext, check_images, generator_protocol
 from wplus.evaluation.interpolation import ends as end_points
 from wplus.evaluation.interpolation import report
 from wplus.evaluation.interpolation.columns import meaning, shown
@@ -23,20 +29,14 @@ from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pair
 from wplus.evaluation.interpolation.realism import RealFeatures, check_num_real
 from wplus.evaluation.interpolation.summary import WORST, Summary, summarise
 from wplus.evaluation.interpolation.walking import PairResult, Walker
-from wplus.evaluation.passes import Collected, FeatureRows, Pass
-from wplus.files import ensure_folder
-from wplus.images import to_float
+from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows
 from wplus.interpolation.curve import Path as LatentPath
-from wplus.interpolation.curve import Scene
-from wplus.interpolation.quality.critic import Critic, company_of
-from wplus.interpolation.walk import Judges, Metric, even_positions
-from wplus.inversion.settings import claim, describe
-from wplus.latents import Space
+from wplus.interpolation.curve import PathContext
+from wplus.interpolation.path_metrics.critic import Critic, company_of
+from wplus.interpolation.walk import Metric, MetricTools, even_positions
+from wplus.inversion.settings import describe, require_same_settings
+from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
-from wplus.measurement import Measurement
-from wplus.methods import PAIRED_CELLS, paired_cells
-from wplus.processes import all_agree, is_first
-from wplus.progress import silent
 
 DRAW = "draw"
 _NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
@@ -53,7 +53,7 @@ class Interpolation:
         paths: name -> path, see `wplus.interpolation.curve`.
         spaces: those in which every path is tried, where it makes sense.
         methods: instead, an explicit choice such as [z_slerp, w_lerp]; None: every path in every space.
-        walk_metrics: name -> metric, see `wplus.interpolation.walk`.
+        path_metrics: name -> metric, see `wplus.interpolation.walk`.
         perceptual: of the LPIPS family; it measures, the inverter uses it, and a path may search by it.
         identity: descriptor of `drift`; None leaves it out.
         extractor: features that sets of frames are compared with real images by.
@@ -74,7 +74,7 @@ class Interpolation:
         self,
         *,
         paths: Mapping[str, LatentPath],
-        walk_metrics: Mapping[str, Metric],
+        path_metrics: Mapping[str, Metric],
         perceptual: ImageDistance,
         identity: ImageDistance | None,
         extractor: Any,
@@ -107,8 +107,8 @@ class Interpolation:
         for name, value in (("frames_per_bin", frames_per_bin), ("inversion_batch_size", inversion_batch_size)):
             if value < 1:
                 raise UserError(f"{name}={value} is not allowed: it must be 1 or more.")
-        check_gate(gate, walk_metrics)
-        self.metrics, self.perceptual, self.identity, self.extractor = walk_metrics, perceptual, identity, extractor
+        check_gate(gate, path_metrics)
+        self.metrics, self.perceptual, self.identity, self.extractor = path_metrics, perceptual, identity, extractor
         self.inverter, self.latents, self.pairs, self.num_pairs = inverter, dict(latents or {}), pairs, num_pairs
         self.num_frames, self.frames_per_bin, self.num_real = num_frames, frames_per_bin, num_real
         self.discriminator, self.pictures, self.inversion_batch_size = discriminator, pictures, inversion_batch_size
@@ -120,7 +120,7 @@ class Interpolation:
             else spaces_needed
         )
 
-    def plan(self, bench: Bench) -> None:
+    def plan(self, bench: EvalContext) -> None:
         """Ask for the real images' features, and refuse what cannot work before anything heavy."""
         if bench.real is None or bench.held_out is None or bench.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
@@ -132,7 +132,7 @@ class Interpolation:
         check_num_real(self._real(bench).num)
         self._features(bench)
 
-    def __call__(self, bench: Bench) -> Iterator[Measurement]:
+    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
         """Yield the numbers that the tables show, of every method; every number there is goes into the folder."""
         folder = ensure_folder(Path(bench.output_dir) / "interpolation")  # type: ignore[arg-type]
         pairs = self._pairs(bench, folder)
@@ -140,7 +140,7 @@ class Interpolation:
         settings = self._settings(bench, pairs, critic)
         given = self._given(bench, pairs)
         if is_first():
-            claim(ensure_folder(folder / "pairs"), settings, noun="walks")
+            require_same_settings(ensure_folder(folder / "pairs"), settings, noun="walks")
         all_agree(True)
         found = given or self._inverted(bench, pairs, folder)
         results = self._results(bench, pairs, folder, found, critic)
@@ -156,14 +156,14 @@ class Interpolation:
 
     # What a comparison needs
 
-    def _real(self, bench: Bench) -> Pass:
+    def _real(self, bench: EvalContext) -> FeaturePass:
         num = None if self.num_real is None else min(self.num_real, len(bench.real))  # type: ignore[arg-type]
         return bench.real_images(num=num)
 
-    def _features(self, bench: Bench) -> Collected:
+    def _features(self, bench: EvalContext) -> Accumulated:
         return self._real(bench).collect(self.extractor, FeatureRows())
 
-    def _pairs(self, bench: Bench, folder: Path) -> PairList:
+    def _pairs(self, bench: EvalContext, folder: Path) -> PairList:
         if self.pairs != DRAW:
             return read_pairs(self.pairs, bench.held_out)  # type: ignore[arg-type]
         pairs = draw_pairs(
@@ -174,7 +174,7 @@ class Interpolation:
             pairs.save(folder / "pairs.json")
         return pairs
 
-    def _critic(self, bench: Bench) -> Critic | None:
+    def _critic(self, bench: EvalContext) -> Critic | None:
         if self.discriminator == "none" or (self.discriminator == "auto" and bench.models.discriminator is None):
             return None
         own = self.discriminator == "auto"
@@ -187,7 +187,7 @@ class Interpolation:
         references = to_float(bench.held_out.batch(rows)[0].to(bench.device))  # type: ignore[union-attr]
         return Critic(network.to(bench.device), references)
 
-    def _settings(self, bench: Bench, pairs: PairList, critic: Critic | None) -> dict[str, Any]:
+    def _settings(self, bench: EvalContext, pairs: PairList, critic: Critic | None) -> dict[str, Any]:
         """Everything that decides the numbers, as plain values: the protocol, and what a folder is continued by."""
         listed = json.dumps([pair.name for pair in pairs.pairs])
         return {
@@ -203,7 +203,7 @@ class Interpolation:
             "noise": "own of both latents, great circle; stored where one has none",
             "generator_weights": "tuned where the latents were, straight between them",
             "methods": {method.name: described(method.path) for method in self.methods},
-            "walk_metrics": {name: described(metric) for name, metric in self.metrics.items()},
+            "path_metrics": {name: described(metric) for name, metric in self.metrics.items()},
             "ends": {str(space): str(folder) for space, folder in self.latents.items()} or describe(self.inverter),
             "distance": self.perceptual.name,
             "distance_provenance": dict(self.perceptual.provenance),
@@ -213,13 +213,13 @@ class Interpolation:
             "seed": bench.seed,
         }
 
-    def _given(self, bench: Bench, pairs: PairList) -> end_points.Ends | None:
+    def _given(self, bench: EvalContext, pairs: PairList) -> end_points.Ends | None:
         """The end points where there are latents of them; a missing one is told before the folder is anybody's."""
         if not self.latents:
             return None
         return end_points.read_ends(self.latents, pairs.names, fingerprint=bench.models.fingerprint)
 
-    def _inverted(self, bench: Bench, pairs: PairList, folder: Path) -> end_points.Ends:
+    def _inverted(self, bench: EvalContext, pairs: PairList, folder: Path) -> end_points.Ends:
         return end_points.invert_ends(
             end_points.subset(bench.held_out, pairs.names), self.sources, folder=folder / "inversions",
             models=bench.models, invert=self.inverter, perceptual=self.perceptual.to(bench.device),
@@ -228,7 +228,7 @@ class Interpolation:
 
     # Walking
 
-    def _results(self, bench: Bench, pairs: PairList, folder: Path, ends: end_points.Ends, critic: Critic | None
+    def _results(self, bench: EvalContext, pairs: PairList, folder: Path, ends: end_points.Ends, critic: Critic | None
                  ) -> dict[str, PairResult]:  # fmt: skip
         files = dict(zip(pairs.pairs, _file_names(pairs), strict=True))
         fingerprint = bench.models.fingerprint
@@ -244,11 +244,13 @@ class Interpolation:
         all_agree(True)  # until every process has stored its part
         return {pair.name: PairResult.load(path, fingerprint=fingerprint) for pair, path in stored.items()}
 
-    def _walker(self, bench: Bench, ends: end_points.Ends, critic: Critic | None) -> Walker:
+    def _walker(self, bench: EvalContext, ends: end_points.Ends, critic: Critic | None) -> Walker:
         generator = bench.models.generator
         perceptual = self.perceptual.to(bench.device)
-        scene = Scene(generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames, progress=silent)
-        judges = Judges(
+        scene = PathContext(
+            generator, perceptual, batch_size=bench.batch_size, num_frames=self.num_frames, progress=silent
+        )
+        judges = MetricTools(
             perceptual=perceptual,
             identity=None if self.identity is None else self.identity.to(bench.device),
             critic=critic,
@@ -263,8 +265,8 @@ class Interpolation:
 
     # Telling
 
-    def _measurements(self, summary: Summary, settings: Mapping[str, Any]) -> Iterator[Measurement]:
-        shared = {key: value for key, value in settings.items() if key not in ("methods", "walk_metrics")}
+    def _measurements(self, summary: Summary, settings: Mapping[str, Any]) -> Iterator[MetricResult]:
+        shared = {key: value for key, value in settings.items() if key not in ("methods", "path_metrics")}
         paths = settings["methods"]
         protocols = {method: {**shared, "path": paths.get(method, "pixels")} for method in summary.means}
         for method in filter(summary.caveat, protocols):
@@ -273,9 +275,9 @@ class Interpolation:
             for name in (name for columns in shown(means).values() for name in columns):
                 mean = means[name]
                 protocol = {**protocols[method], "interval": _interval_kind(name)}
-                yield Measurement(f"interpolation/{method}/{name}", mean.value, protocol, mean.interval, meaning(name))
+                yield MetricResult(f"interpolation/{method}/{name}", mean.value, protocol, mean.interval, meaning(name))
 
-    def _track(self, bench: Bench, folder: Path, summary: Summary, pairs: PairList) -> None:
+    def _track(self, bench: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:
         names = list(dict.fromkeys(name for each in summary.means.values() for name in each))
         rows = [[method, *(each[name].value if name in each else None for name in names)]
                 for method, each in summary.means.items()]  # fmt: skip

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.files import write_json
+from wplus.core.images import to_float
+from wplus.core.progress import track
+from wplus.core.random import rng
 from wplus.errors import UserError
 from wplus.evaluation.images import Images
 from wplus.evaluation.passes import Progress
-from wplus.files import write_json
-from wplus.images import to_float
 from wplus.losses.image_pair import ImageDistance
-from wplus.progress import track
-from wplus.seeds import rng
 
 STRATA = ("near", "mid", "far")
 _MOST_CANDIDATES = 4000  # pairs whose distance is measured

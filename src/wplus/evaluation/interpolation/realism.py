@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.progress import silent
+from wplus.core.stats import Mean
 from wplus.errors import UserError
 from wplus.evaluation.gram import BLOCK, Sweep
 from wplus.evaluation.kernel import KernelSums
 from wplus.evaluation.manifold import NeighbourSquares
 from wplus.evaluation.passes import Progress
 from wplus.evaluation.statistics import FeatureStatistics, jackknife_interval
-from wplus.intervals import Mean
-from wplus.progress import silent
 
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000

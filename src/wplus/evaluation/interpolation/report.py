@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wplus.core.comparison import markdown_means, markdown_tests
+from wplus.core.files import atomic_write, write_json
+from wplus.core.stats import Mean
+from wplus.core.tables import write_csv
 from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.gate import Gate
 from wplus.evaluation.interpolation.methods import DISSOLVE
@@ -13,10 +17,6 @@ from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
 from wplus.evaluation.interpolation.summary import TRIMMED, Summary
 from wplus.evaluation.measure import with_caveat
-from wplus.files import atomic_write, write_json
-from wplus.intervals import Mean
-from wplus.methods import markdown_means, markdown_tests
-from wplus.table import write_csv
 
 Each = TypeVar("Each")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from wplus.evaluation.interpolation.methods import described
 from wplus.interpolation.cost import Cost, measured
-from wplus.interpolation.curve import Curve, Path, Scene
-from wplus.interpolation.keypoints import KeyPoints
+from wplus.interpolation.curve import Curve, Path, PathContext
+from wplus.interpolation.keyframes import Keyframes
 
 
 class Remembered:
@@ -28,7 +28,7 @@ class Remembered:
             inner = functools.partial(path.func, *path.args, **options)
         name = json.dumps(described(path), sort_keys=True, default=str)
 
-        def remembered(points: KeyPoints, scene: Scene) -> Curve:
+        def remembered(points: Keyframes, scene: PathContext) -> Curve:
             return self._curve(f"{name} {points.space} {points.names}", inner, points, scene)
 
         return remembered
@@ -47,7 +47,7 @@ class Remembered:
         """Paths are the options that are functions or partials of such."""
         return self.path(value) if callable(value) else value
 
-    def _curve(self, key: str, path: Path, points: KeyPoints, scene: Scene) -> Curve:
+    def _curve(self, key: str, path: Path, points: Keyframes, scene: PathContext) -> Curve:
         if key in self._made:
             curve, cost = self._made[key]
             self.reused.append(cost)

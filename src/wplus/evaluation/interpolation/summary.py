@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from wplus.core.paired import Paired, paired_tests
+from wplus.core.stats import Mean, bootstrap_interval, kept_mean
 from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.gate import PASS, Gate, judged, passed
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
 from wplus.evaluation.interpolation.walking import PairResult
 from wplus.evaluation.manifold import proportion_interval
-from wplus.intervals import Mean, bootstrap_interval, kept_mean
-from wplus.paired import Paired, compare_methods
 
 Rows = Mapping[str, Mapping[str, float]]
 TRIMMED = ("pair_ppl", "relative_ppl")
@@ -95,7 +95,7 @@ def summarise(
         means={method: means(rows[method], seed=seed) | sets[method].values for method in methods},
         strata={stratum: {method: means(_of(rows[method], names), seed=seed) for method in methods}
                 for stratum, names in strata.items()},
-        paired=compare_methods(rows, baseline, columns=tested, seed=seed),
+        paired=paired_tests(rows, baseline, columns=tested, seed=seed),
         sets={method: _differences(sets[method], sets[baseline]) for method in methods if method != baseline},
         along={method: _mean_curves([result.along[method] for result in results.values()]) for method in methods},
         t=t.numpy(),

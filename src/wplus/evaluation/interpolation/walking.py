@@ -10,21 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.batching import in_batches
-from wplus.captions import captioned_rows
+from wplus.core.batching import in_batches
+from wplus.core.captions import captioned_rows
+from wplus.core.files import atomic_write
+from wplus.core.images import to_uint8
+from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.evaluation.interpolation.ends import Ends
 from wplus.evaluation.interpolation.methods import DISSOLVE, Method
 from wplus.evaluation.interpolation.realism import shown_frames
 from wplus.evaluation.interpolation.sharing import Remembered
-from wplus.files import atomic_write
-from wplus.images import to_uint8
-from wplus.interpolation.curve import Scene
-from wplus.interpolation.keypoints import key_points
+from wplus.interpolation.curve import PathContext
+from wplus.interpolation.keyframes import key_points
 from wplus.interpolation.transitions import measure_walks, walk_between
-from wplus.interpolation.walk import Judges, Metric, Walk, cross_dissolve, even_positions
-from wplus.typed_file import FileKind
+from wplus.interpolation.walk import Metric, MetricTools, Trajectory, cross_dissolve, even_positions
 
-FILE = FileKind(
+FILE = SafetensorsFormat(
     noun="walks of a pair",
     entry="wplus_walks",
     version=1,
@@ -77,8 +77,8 @@ class Walker:
         self,
         methods: Sequence[Method],
         *,
-        scene: Scene,
-        judges: Judges,
+        scene: PathContext,
+        judges: MetricTools,
         metrics: Mapping[str, Metric],
         extractor: Callable[[Tensor], Tensor],
         ends: Ends,
@@ -103,7 +103,7 @@ class Walker:
         along = {name: {key: curve.float().cpu() for key, curve in walk.along.items()} for name, walk in walks.items()}
         return PairResult(rows, along, self._features(walks))
 
-    def _walk(self, method: Method, names: tuple[str, str], targets: Tensor, memory: Remembered) -> Walk:
+    def _walk(self, method: Method, names: tuple[str, str], targets: Tensor, memory: Remembered) -> Trajectory:
         generator = self.scene.generator
         ends = [self.ends.of(name, method.space) for name in names]
         deltas = [end.delta(fingerprint=self.fingerprint) for end in ends]
@@ -115,7 +115,7 @@ class Walker:
         return walk
 
     @torch.no_grad()
-    def _features(self, walks: Mapping[str, Walk]) -> dict[str, dict[str, Tensor]]:
+    def _features(self, walks: Mapping[str, Trajectory]) -> dict[str, dict[str, Tensor]]:
         """Each frame that is looked at goes through the extractor once, those of all methods in the same batches."""
         numbers = torch.cat(list(self.frames.values()))
         images = to_uint8(torch.cat([walk.images[numbers.to(walk.images.device)] for walk in walks.values()]))
@@ -129,7 +129,7 @@ class Walker:
 # The picture of a pair
 
 
-def draw(path: Path, walks: Mapping[str, Walk], rows: Mapping[str, Mapping[str, float]], targets: Tensor) -> Path:
+def draw(path: Path, walks: Mapping[str, Trajectory], rows: Mapping[str, Mapping[str, float]], targets: Tensor) -> Path:
     """The real images, and a row of frames per method with its main numbers; writes a PNG."""
     strips = [[(targets[0].cpu(), "a, real"), (targets[1].cpu(), "b, real")]]
     titles = ["real images"]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.training.augment.pipeline import Drawn, Pipeline, Untouched
+from wplus.training.augment.ada import Drawn, Pipeline, Untouched
 from wplus.training.distributed import mean_over_ranks, rank_and_world
-from wplus.training.recipe import Derived, check_number
+from wplus.training.hparams import Derived, check_number
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
 SPEED_KIMG, TRANSFER_SPEED_KIMG = 500.0, 100.0  # StyleGAN2-ADA, and its code with --resume
@@ -49,7 +49,7 @@ class NoAugment(nn.Module):
 class FixedAugment(NoAugment):
     """The same probability p throughout.
 
-    Arguments as in wplus.training.augment.pipeline.Pipeline, and `p` in [0, 1].
+    Arguments as in wplus.training.augment.ada.Pipeline, and `p` in [0, 1].
     """
 
     def __init__(self, p: float, **pipeline: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from wplus.training.augment.control import FixedAugment
-from wplus.training.recipe import check_number, on_cosine
+from wplus.training.hparams import check_number, on_cosine
 
 
 class ScheduledAugment(FixedAugment):

@@ -1,0 +1,242 @@
+"""What stands for the classes and functions that a foreign pickle names: inert things of ours that rebuild data.
+
+Everything that a pickle can put its hands on refuses a BUILD instruction (`__setstate__`), which could otherwise set
+attributes, so that a file can change nothing that outlives its reading. What is made is counted (`budget`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from wplus.adapters.memory_limit import spend, spend_entries
+from wplus.adapters.refusal import Refused, printable
+
+DTYPE_CODES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
+
+
+@dataclass(frozen=True, eq=False)
+class Persistent:
+    """NVlabs' persistent object as data: the name of its class and the attributes it had, without its source text."""
+
+    class_name: str
+    state: dict[str, Any]
+
+    def __setstate__(self, state: object) -> None:
+        raise Refused("a changed persistent object")
+
+
+class Inert:
+    """A function of ours that stands for one that a file names."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        """The call that the file makes, of ours."""
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise Refused("a changed function")
+
+
+class Leaf:
+    """A rebuilt tensor or array, wrapped while the file is read: both have a `__setstate__` that is not for files."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    def __setstate__(self, state: object) -> None:
+        raise Refused("a changed tensor")
+
+
+# --- plain content --------------------------------------------------------------------------------------------------
+
+
+class _Dict(dict[Any, Any]):
+    """A dict of any kind, without attributes of its own (a state dict's `_metadata` is dropped)."""
+
+    __slots__ = ()
+
+    def __init__(self, items: Any = ()) -> None:
+        spend_entries(len(items))
+        super().__init__(items)
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Namespace(dict[str, Any]):
+    """`argparse.Namespace`, in which some projects store their options, as a dict."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        spend_entries(len(state))
+        self.update(state)
+
+
+def _persistent(meta: Any) -> Persistent:
+    if not (isinstance(meta, dict) and isinstance(meta.get("class_name"), str) and isinstance(meta.get("state"), dict)):
+        raise Refused("a forged persistent object without class name and state")
+    return Persistent(meta["class_name"], meta["state"])
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "latin-1"):
+        raise Refused(f"the codec {printable(encoding)}")
+    spend(len(text))
+    return text.encode("latin1")
+
+
+def _set(items: Any = ()) -> set[Any]:
+    spend_entries(len(items))
+    return set(items)
+
+
+def _size(items: Any = ()) -> tuple[int, ...]:
+    spend_entries(len(items))
+    if not all(isinstance(item, int) for item in items):
+        raise Refused("a torch.Size that is not of integers")
+    return tuple(items)
+
+
+def _device(kind: str, index: int | None = None) -> str:
+    name = kind[:20] if index is None else f"{kind[:20]}:{index:d}"
+    spend(len(name))
+    return name
+
+
+# --- numpy ----------------------------------------------------------------------------------------------------------
+
+
+class _Array(Leaf):
+    """A numpy array between the two instructions that make it."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.value = _array(raw, dtype, shape, "F" if fortran else "C").value
+
+
+class _Dtype:
+    """`numpy.dtype` of a plain number. numpy's own could be told to read bytes as pointers."""
+
+    __slots__ = ("_code", "_order")
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in DTYPE_CODES:
+            raise Refused(f"the numpy dtype {printable(str(code))}")
+        self._code, self._order = code, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._order = state[1] if state[1] in ("<", ">", "=") else "="
+
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(self._order + self._code)
+
+
+def _scalar(dtype: _Dtype, raw: bytes) -> int | float | bool:
+    return np.frombuffer(raw, dtype.numpy(), count=1)[0].item()
+
+
+def _array(raw: Any, dtype: _Dtype, shape: tuple[int, ...], order: str = "C") -> Leaf:
+    if not isinstance(raw, (bytes, bytearray)):
+        raise Refused("a numpy array of objects")
+    spend(len(raw))
+    return Leaf(np.frombuffer(raw, dtype.numpy()).reshape(shape, order="F" if order == "F" else "C").copy())
+
+
+# --- torch ----------------------------------------------------------------------------------------------------------
+
+# Types of storages, and dtypes, by the names that files have for them.
+STORAGES = {
+    **{"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16},
+    **{"LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8},
+    **{"ByteStorage": torch.uint8, "BoolStorage": torch.bool, "BFloat16Storage": torch.bfloat16},
+    **{"ComplexDoubleStorage": torch.complex128, "ComplexFloatStorage": torch.complex64},
+    "UntypedStorage": torch.uint8,
+}
+NEW_DTYPES = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
+DTYPES = {str(dtype): dtype for dtype in (*STORAGES.values(), *NEW_DTYPES)}
+
+
+def _tensor(
+    storage: Leaf,
+    offset: int,
+    size: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: object = False,
+    hooks: object = None,
+    metadata: object = None,
+) -> Leaf:
+    """A view of a storage; counted as if it had memory of its own, which it gets as part of a network."""
+    if metadata:
+        raise Refused("a tensor that is conjugated or negated when it is used")
+    values, num = storage.value, math.prod(size)
+    if num > values.numel():  # as_strided checks the bounds, but would repeat elements without end
+        raise Refused(f"a tensor of {num} elements in a storage of {values.numel()}")
+    spend(num * values.element_size())
+    return Leaf(values.as_strided(size, stride, values.storage_offset() + offset))
+
+
+def _tensor_v3(storage: Leaf, offset: int, size: Any, stride: Any, *rest: Any) -> Leaf:
+    """A tensor of a dtype that has no type of storage: the storage holds bytes."""
+    requires_grad, hooks, dtype, *metadata = rest
+    return _tensor(Leaf(storage.value.view(DTYPES[dtype])), offset, size, stride, requires_grad, hooks, *metadata)
+
+
+def _parameter(data: Leaf, *_: object) -> Leaf:
+    return data
+
+
+def _with_attributes(rebuild: Inert, kind: object, arguments: tuple[Any, ...], *_: object) -> Any:
+    """A tensor that had attributes of its own, without them."""
+    if not isinstance(rebuild, Inert):
+        raise Refused("a tensor that is rebuilt by something else")
+    return rebuild(*arguments)
+
+
+# --- all names ------------------------------------------------------------------------------------------------------
+
+
+def known_globals() -> dict[tuple[str, str], Any]:
+    """(module, name) as files have it -> what stands for it; types of torch are strings."""
+    known: dict[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): _Dict,
+        ("collections", "Counter"): _Dict,
+        ("dnnlib.util", "EasyDict"): _Dict,
+        ("argparse", "Namespace"): _Namespace,
+        ("builtins", "set"): Inert(_set),
+        ("__builtin__", "set"): Inert(_set),
+        ("_codecs", "encode"): Inert(_encode),
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): Inert(_persistent),
+        ("numpy", "dtype"): _Dtype,
+        ("numpy", "ndarray"): Inert(_array),
+        ("torch", "Size"): Inert(_size),
+        ("torch", "device"): Inert(_device),
+        ("torch", "Tensor"): "torch.Tensor",
+        ("torch._tensor", "_rebuild_from_type_v2"): Inert(_with_attributes),
+        ("torch._utils", "_rebuild_tensor"): Inert(_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): Inert(_tensor),
+        ("torch._utils", "_rebuild_tensor_v3"): Inert(_tensor_v3),
+        ("torch._utils", "_rebuild_parameter"): Inert(_parameter),
+        ("torch._utils", "_rebuild_parameter_with_state"): Inert(_parameter),
+        ("torch.storage", "UntypedStorage"): str(torch.uint8),
+    }
+    for core in ("numpy.core", "numpy._core"):  # renamed in numpy 2
+        known[f"{core}.multiarray", "scalar"] = Inert(_scalar)
+        known[f"{core}.multiarray", "_reconstruct"] = Inert(lambda *_: _Array())
+        known[f"{core}.numeric", "_frombuffer"] = Inert(_array)
+    known |= {("torch", name): str(dtype) for name, dtype in STORAGES.items()}
+    return known | {("torch", name.partition(".")[2]): name for name in DTYPES}

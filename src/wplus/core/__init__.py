@@ -1,0 +1,1 @@
+"""What everything stands on: files, images, videos, randomness, processes, statistics, results."""

@@ -1,0 +1,63 @@
+"""The border between images as people see them (uint8) and as networks see them (NCHW float in [-1, 1])."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wplus.core.files import atomic_write
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images of any shape -> float32 in [-1, 1]."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float images in [-1, 1] -> uint8, values outside clamped: floor(127.5 x + 128), the field's rounding.
+
+    `to_uint8(to_float(u)) == u` for every uint8 value u.
+    """
+    return (images.detach() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+
+
+def as_uint8(images: Tensor) -> Tensor:
+    """uint8 stays, float in [-1, 1] is converted: what every writer of pictures accepts."""
+    return images if images.dtype == torch.uint8 else to_uint8(images)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """One image (C, H, W), C of 1, 3 or 4, uint8 or float in [-1, 1] -> a Pillow image (L, RGB or RGBA)."""
+    array = as_uint8(image).cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+
+def save_png(path: str | Path, image: Tensor) -> Path:
+    """Write one image (C, H, W) as a lossless PNG, atomically."""
+    return atomic_write(path, lambda file: to_pil(image).save(file, format="PNG"))
+
+
+def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, gap: int = 0) -> Tensor:
+    """Tile images (N, C, H, W) row by row into one uint8 image (C, rows*H, cols*W).
+
+    `num_cols` defaults to the smallest square that holds N; `scale` enlarges by nearest neighbour, so that small
+    images can be judged; `gap` is the white space between tiles in pixels (after scaling).
+    """
+    tiles = as_uint8(images).cpu().repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    num, channels, height, width = tiles.shape
+    cols = num_cols or int(np.ceil(np.sqrt(num)))
+    rows = -(-num // cols)
+    canvas = tiles.new_full((channels, rows * (height + gap) - gap, cols * (width + gap) - gap), 255)
+    for index, tile in enumerate(tiles):
+        top, left = (index // cols) * (height + gap), (index % cols) * (width + gap)
+        canvas[:, top : top + height, left : left + width] = tile
+    return canvas
+
+
+def watchable_scale(resolution: int, *, min_px: int = 128) -> int:
+    """The integer factor that brings an image of `resolution` pixels to at least `min_px` for human eyes."""
+    return max(1, -(-min_px // resolution))

@@ -1,0 +1,88 @@
+"""Where a command's latents come from: latent files, images (inverted first), seeds, folders of either."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wplus.errors import UserError
+from wplus.latents.latent import Latent, load_latent
+
+SEED, LATENT_SUFFIX = "seed:", ".safetensors"
+
+
+def read_inputs(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    models: Any,
+    invert: Callable[[list[str], list[str]], Sequence[str | Path]],
+    label: int | None = None,
+    at_least: int = 1,
+    truncation_psi: float = 1.0,
+) -> tuple[list[Latent], list[str]]:
+    """Latents and names of `inputs`, in their order; an input may come twice, as in a film that returns to its start.
+
+    An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
+    which stands for its files by name. `invert` gets the image files, all at once, and a name for each, and returns
+    their latent files. One input may stand without its list. `label` is the class of seeds for a conditional generator,
+    `truncation_psi` their truncation.
+    """
+    items = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    sources = [source for item in items for source in _expanded(str(item))]
+    if len(sources) < at_least:
+        raise UserError(
+            f"This command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}."
+        )
+    # Latents first: a bad file is named before anything slow starts.
+    seeds = {"label": label, "truncation_psi": truncation_psi}
+    found = {source: _read(source, models, **seeds) for source in sources if not _is_image(source)}
+    images = list(dict.fromkeys(source for source in sources if _is_image(source)))
+    files = invert(images, _names(images)) if images else []
+    found |= {source: _read(str(file), models, **seeds) for source, file in zip(images, files, strict=True)}
+    return [found[source] for source in sources], [Path(source).stem for source in sources]
+
+
+def _expanded(item: str) -> list[str]:
+    path = Path(item)
+    if item.startswith(SEED) or path.is_file():
+        return [item]
+    if not path.is_dir():
+        raise UserError(f"The input '{item}' does not exist; give images, latent files, folders of them, or seed:N.")
+    files = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise UserError(f"The folder '{item}' has no files; it must hold images or latent files.")
+    return files
+
+
+def _is_image(source: str) -> bool:
+    return not source.startswith(SEED) and Path(source).suffix != LATENT_SUFFIX
+
+
+def _names(images: list[str]) -> list[str]:
+    """Different files get different names: their paths from the folder that they share."""
+    paths = [Path(image).resolve() for image in images]
+    shared = os.path.commonpath([path.parent for path in paths]) if paths else ""
+    return [path.relative_to(shared).as_posix() for path in paths]
+
+
+def _read(source: str, models: Any, *, label: int | None, truncation_psi: float) -> Latent:
+    if not source.startswith(SEED):
+        return load_latent(source, fingerprint=models.fingerprint)
+    number, generator = source.removeprefix(SEED), models.generator
+    if not number.isdecimal():
+        raise UserError(f"The input '{source}' is no seed; write seed: and a whole number, as in seed:7.")
+    z = torch.randn(generator.z_dim, generator=torch.Generator().manual_seed(int(number)))
+    return Latent(z, "z", models.fingerprint, truncation_psi=truncation_psi, label=_one_hot(label, generator.c_dim))
+
+
+def _one_hot(label: int | None, c_dim: int) -> torch.Tensor | None:
+    if label is None and c_dim == 0:
+        return None
+    if label is None or not 0 <= label < c_dim:
+        allowed = f"0 to {c_dim - 1}" if c_dim else "null, as the generator has no classes"
+        raise UserError(f"label={'null' if label is None else label} does not fit the generator; allowed: {allowed}.")
+    return torch.nn.functional.one_hot(torch.tensor(label), c_dim).float()

@@ -1,0 +1,166 @@
+"""A change of a generator's weights that belongs to one latent: pivotal tuning saves this instead of a generator.
+
+A large matrix changes by a product of two thin ones, so that a file of 1 to 2 MB holds what a generator of 1024 px
+would need 100 MB for. The factors are what was optimised: nothing is lost by saving.
+
+    latent, delta = load_latent("latents/a.safetensors", ...), load_delta("deltas/a.safetensors", ...)
+    picture = synthesize([latent], delta.applied(models.generator))
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import fingerprint
+from wplus.core.safetensors_file import SafetensorsFormat
+from wplus.errors import UserError
+from wplus.latents.latent import Latent
+
+FILE = SafetensorsFormat(
+    noun="weight delta",
+    entry="wplus_weight_delta",
+    version=1,
+    foreign="'{path}' changes the generator {maker}, not {fingerprint}",
+)
+# Of one parameter: (U, V), whose product is the change of the parameter as a matrix, or the change itself alone.
+Parts = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class WeightDelta:
+    """What tuning added to the parameters of a generator, for one latent.
+
+    Attributes
+        changes    parameter -> (U (O, r), V (r, I ...)) or (the change itself,); parameters not named did not change
+        generator  fingerprint of the generator that was tuned (`wplus.checkpoint.fingerprint`)
+        latent     digest of the code that it was tuned for (`code_digest`); after `lerp_deltas` both, and the place
+        metadata   free text by name, for people and tables
+    """
+
+    changes: Mapping[str, Parts]
+    generator: str
+    latent: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def applied(self, generator: Any) -> Any:
+        """A copy of the generator with the change added, frozen; the generator itself stays as it is.
+
+        UserError for another generator than the one that was tuned.
+        """
+        found = fingerprint(generator)
+        if found != self.generator:
+            raise UserError(
+                f"This weight delta was tuned on generator {self.generator}, not on {found}: load that one."
+            )
+        tuned = copy.deepcopy(generator).eval().requires_grad_(False)
+        parameters = dict(tuned.named_parameters())
+        with torch.no_grad():
+            for name, parts in self.changes.items():
+                parameters[name].copy_(changed(parameters[name], parts))
+        return tuned
+
+    def check_latent(self, latent: Latent) -> None:
+        """UserError unless it was tuned for this latent."""
+        found = code_digest(latent.code)
+        if found != self.latent:
+            raise UserError(f"This weight delta was tuned for the code {self.latent}, not for {found}: take its own.")
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a safetensors file, whole or not at all; `load_delta` reads it."""
+        return save_delta(path, self)
+
+    @property
+    def num_bytes(self) -> int:
+        """What its numbers take in memory, and in a file nearly."""
+        return sum(part.numel() * part.element_size() for parts in self.changes.values() for part in parts)
+
+
+def code_digest(code: Tensor) -> str:
+    """16 hex characters that identify the numbers of a code."""
+    return hashlib.sha256(code.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+
+def changed(parameter: Tensor, parts: Parts) -> Tensor:
+    """A parameter plus its change, differentiable in the change."""
+    change = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
+    return parameter + change.to(parameter.device).view_as(parameter)
+
+
+def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
+    """Parts of the change 0 to start tuning from: of the given rank, or dense where that takes no more numbers.
+
+    U is 0 and V is normal with variance 1 / rank: a step of U then moves the weights, whose scale is 1 in equalised
+    layers, as far as the same step would move them directly.
+    """
+    rows, columns = parameter.shape[:1].numel(), parameter.shape[1:].numel()
+    if parameter.ndim < 2 or rank * (rows + columns) >= rows * columns:
+        return (torch.zeros_like(parameter),)
+    factor = torch.randn(rank, columns, generator=rng) * rank**-0.5
+    return parameter.new_zeros(rows, rank), factor.to(parameter)
+
+
+def lerp_deltas(a: WeightDelta | None, b: WeightDelta | None, t: float) -> WeightDelta:
+    """The change on the straight way from `a` (t = 0) to `b` (t = 1), exactly: factors are joined, not averaged.
+
+    None is no change, for an end that was not tuned. UserError when both belong to different generators.
+    """
+    if a is None and b is None:
+        raise UserError("There is nothing between two latents without a weight delta: at least one must have one.")
+    if a is not None and b is not None and a.generator != b.generator:
+        raise UserError(f"The weight deltas belong to different generators, {a.generator} and {b.generator}.")
+    if t == 0 and a is not None:
+        return a
+    if t == 1 and b is not None:
+        return b
+    ends = [(end, weight) for end, weight in ((a, 1 - t), (b, t)) if end is not None]
+    changes: dict[str, Parts] = {}
+    for end, weight in ends:
+        for name, parts in end.changes.items():
+            scaled = (parts[0] * weight, *parts[1:])
+            changes[name] = _joined(changes[name], scaled) if name in changes else scaled
+    place = f"{'none' if a is None else a.latent} to {'none' if b is None else b.latent} at {t:g}"
+    return WeightDelta(changes, generator=ends[0][0].generator, latent=place)
+
+
+def _joined(first: Parts, second: Parts) -> Parts:
+    """The sum of two changes of one parameter."""
+    if len(first) == len(second) == 1:
+        return (first[0] + second[0],)
+    if len(first) == len(second) == 2:
+        return torch.cat([first[0], second[0]], dim=1), torch.cat([first[1], second[1]])
+    dense, factors = (first, second) if len(first) == 1 else (second, first)
+    return (changed(dense[0], factors),)
+
+
+# File
+
+
+def save_delta(path: str | Path, delta: WeightDelta) -> Path:
+    """Write `delta` to a safetensors file, whole or not at all."""
+    header = {"generator": delta.generator, "latent": delta.latent, "metadata": delta.metadata}
+    tensors = {f"{name}:{i}": part for name, parts in delta.changes.items() for i, part in enumerate(parts)}
+    return FILE.write(path, header, tensors)
+
+
+def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
+    """Read a weight delta for the generator with this fingerprint; None reads it for any.
+
+    UserError for a missing, truncated or foreign file, and for one that was made with another generator.
+    """
+    return FILE.read(path, _assemble, fingerprint=fingerprint)
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> WeightDelta:
+    changes: dict[str, Parts] = {}
+    for key in sorted(tensors):  # NAME:0 comes before NAME:1
+        name = key.rpartition(":")[0]
+        changes[name] = (*changes.get(name, ()), tensors[key])
+    return WeightDelta(changes, header["generator"], header["latent"], dict(header["metadata"]))

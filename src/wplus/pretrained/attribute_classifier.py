@@ -1,0 +1,162 @@
+"""Classifiers of binary attributes, which linear separability asks: the protocol, and ours in a file of one's own.
+
+A classifier is a module with `.name`, `.attributes` (names), `.protocol` (plain values) and `forward(images uint8
+(N, C, H, W)) -> logits (N, attributes)`; the probability of an attribute is softmax([l, -l]), as in Karras et al. 2019.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.checkpoint import fingerprint
+from wplus.core.images import to_float
+from wplus.core.safetensors_file import SafetensorsFormat
+from wplus.errors import UserError
+from wplus.models.meta_init import adopt, empty
+from wplus.pretrained.attribute_net import AttributeNet
+
+FILE = SafetensorsFormat(
+    noun="classifier",
+    entry="wplus_classifier",
+    version=1,
+    foreign="'{path}' belongs to the generator {maker}, not {fingerprint}",
+    source="experiments/classifier.py trains one",
+)
+
+
+class Classifier(Protocol):
+    """What linear separability needs of a classifier; any module that has this can be named in a configuration."""
+
+    name: str
+    attributes: Sequence[str]
+    protocol: Mapping[str, Any]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images uint8 (N, C, H, W) -> logits l (N, attributes), softmax([l, -l]) the probability of each."""
+
+
+class AttributeClassifier(nn.Module):
+    """An `AttributeNet` as a classifier of binary attributes: some classes of a factor against its others.
+
+    net         gives the logits of all factors
+    factors     factor -> names of its classes, in the net's order
+    attributes  what is asked: name -> (factor, those of its classes that have the attribute)
+    name        of the classifier, part of the names of the numbers that it gives
+    trained     on what and how, plain values, for the protocol
+    """
+
+    def __init__(
+        self,
+        net: AttributeNet,
+        *,
+        factors: Mapping[str, Sequence[str]],
+        attributes: Mapping[str, tuple[str, Sequence[str]]],
+        name: str,
+        trained: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        check_name(name)
+        self.net, self.name, self.trained = net, name, dict(trained)
+        self.classes = {factor: list(classes) for factor, classes in factors.items()}
+        self.groups = {attribute: (factor, list(group)) for attribute, (factor, group) in attributes.items()}
+        self.attributes, self.dim = list(self.groups), len(self.groups)
+        if not self.groups:
+            raise UserError(f"The classifier '{name}' has no attributes, so there is nothing to ask it.")
+        for attribute, (factor, group) in self.groups.items():
+            known = self.classes.get(factor, [])
+            if not 0 < len(set(group) & set(known)) == len(group) < len(known):
+                raise UserError(
+                    f"'{attribute}' is no attribute of this classifier: {group} must be some, not all, of the classes "
+                    f"of '{factor}' ({', '.join(known) or 'a factor that it does not have'})."
+                )
+        self.register_buffer("_inside", self._places(inside=True), persistent=False)
+        self.register_buffer("_outside", self._places(inside=False), persistent=False)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Name, fingerprint of the weights, input size and what it was trained on."""
+        return {
+            "classifier": self.name,
+            "classifier_fingerprint": fingerprint(self.net),
+            "classifier_input": f"{self.net.input_size} px, bilinear, antialiased when shrunk",
+            "classifier_trained": self.trained,
+            "attributes": {attribute: [factor, *group] for attribute, (factor, group) in self.groups.items()},
+        }
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Images uint8 (N, C, H, W) -> logits (N, attributes) float32, half the log odds of each attribute.
+
+        Then softmax([l, -l]) is exactly the probability that the factor's own softmax gives to its classes.
+        """
+        logits = self.logits(images)[:, None]  # (N, 1, all classes)
+        inside, outside = (logits.masked_fill(~own, -torch.inf).logsumexp(2) for own in (self._inside, self._outside))
+        return (inside - outside) / 2
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Images uint8 (N, C, H, W) -> logits (N, all classes of all factors)."""
+        channels = self.net.img_channels
+        if images.shape[1] not in (1, channels):
+            raise UserError(f"'{self.name}' classifies images of {channels} channel(s), not of {images.shape[1]}.")
+        pixels = to_float(images).expand(-1, channels, -1, -1)
+        size = (self.net.input_size, self.net.input_size)
+        if pixels.shape[2:] != size:
+            shrunk = pixels.shape[2] > size[0]
+            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=shrunk)
+        return self.net(pixels)
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """Images uint8 (N, C, H, W) -> the most probable class of every factor, int64 (N, factors)."""
+        return torch.stack([part.argmax(dim=1) for part in self.net.factors(self.logits(images))], dim=1)
+
+    def _places(self, *, inside: bool) -> Tensor:
+        """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that lack it."""
+        rows = [
+            [own == factor and (value in group) == inside for own, values in self.classes.items() for value in values]
+            for factor, group in self.groups.values()
+        ]
+        return torch.tensor(rows).view(self.dim, -1)
+
+
+def check_name(name: str) -> None:
+    """UserError unless a name can be part of a number's name: letters, digits and underscores."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)):
+        raise UserError(f"A classifier cannot be called '{name}': its name has letters, digits and underscores only.")
+
+
+# File
+
+
+def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
+    """Write a classifier to a safetensors file, whole or not at all; `load_classifier` reads it."""
+    header = {
+        "generator": None,  # of no generator: it looks at images
+        "arguments": {**classifier.net.arguments, "num_classes": list(classifier.net.num_classes)},
+        "factors": classifier.classes,
+        "attributes": classifier.groups,
+        "name": classifier.name,
+        "trained": classifier.trained,
+    }
+    return FILE.write(path, header, classifier.net.state_dict())
+
+
+def load_classifier(path: str | Path) -> AttributeClassifier:
+    """Read a classifier that experiments/classifier.py trained, frozen; UserError for any other file."""
+    return FILE.read(path, _assemble, fingerprint=None).eval().requires_grad_(False)
+
+
+def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeClassifier:
+    arguments, own = header["arguments"], {name: tensor.clone() for name, tensor in tensors.items()}  # not the file's
+    try:
+        net = empty(AttributeNet, arguments)
+        adopt(net, own)
+    except RuntimeError as error:
+        raise ValueError(" ".join(str(error).split())[:300]) from error
+    return AttributeClassifier(net, **{key: header[key] for key in ("factors", "attributes", "name", "trained")})

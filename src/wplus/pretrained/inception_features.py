@@ -1,0 +1,63 @@
+"""The Inception network of FID, KID and the inception score, TensorFlow's weights as torch-fidelity carries them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+from wplus.pretrained.extractor import Extractor
+from wplus.pretrained.preprocessing import in_colour, tensorflow_protocol
+from wplus.pretrained.weights import find_or_download, read, sha256_by_name
+
+FILE = "weights-inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
+
+
+class InceptionFeatures(Extractor):
+    """Pooled features (2048) of the Inception-v3 of 2015-12-05, the net that the famous names are reserved for.
+
+    The network and its resize are torch-fidelity's, which agree with the original TensorFlow graph
+    (https://github.com/toshas/torch-fidelity). The weights are looked for in torch's cache, and downloaded if
+    `download` is set; otherwise, or when that fails, UserError names file, URL and folder.
+    """
+
+    name = "inception"
+    dim = 2048
+    layer = "pooled features before the classifier"
+
+    def __init__(self, *, download: bool = True) -> None:
+        path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
+        super().__init__(weights=path.name, sha256=sha256_by_name(path), preparation=tensorflow_protocol(299))
+        self.net = _network(path)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W), grey or RGB -> (N, 2048) float32."""
+        return self.net(in_colour(images))[0]
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Features (N, 2048) -> logits (N, 1008) without the bias, which the inception score has always left out."""
+        return features @ self.net.fc.weight.T
+
+
+def _network(path: Path) -> nn.Module:
+    """torch-fidelity's module with the weights of the file."""
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ModuleNotFoundError as error:
+        raise UserError("The extractor inception needs torch-fidelity: pip install 'wplus[fidelity]'.") from error
+
+    # The class reads its file by a way that runs code from it; what it gets is a copy that was read without.
+    copy = io.BytesIO()
+    torch.save(read(path), copy)
+    copy.seek(0)
+    try:
+        return FeatureExtractorInceptionV3(InceptionFeatures.name, ["2048"], feature_extractor_weights_path=copy)
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error

@@ -1,0 +1,179 @@
+"""From choices to an encoder's game that can start: what does not fit together is refused before all work."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from wplus.checkpoint import Models, load
+from wplus.errors import UserError
+from wplus.losses.image_pair import ImageDistance
+from wplus.losses.pixel import L1, L2
+from wplus.models.latent_discriminator import LatentDiscriminator
+from wplus.training.build import Builder, Training, set_precision
+from wplus.training.encoder import EncoderModule
+from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_recipe
+from wplus.training.hparams import Derived
+from wplus.training.inversions import InversionView
+from wplus.training.randomness import step_seed
+from wplus.training.runtime import Runtime
+from wplus.training.transfer import Transfer
+
+INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
+
+
+def encoder_training(
+    *,
+    recipe: Mapping[str, Any],
+    weights: Mapping[str, float],
+    progressive: Mapping[str, float] | None,
+    latent_discriminator: Mapping[str, Any] | None,
+    data: Builder,
+    generator: str | None,
+    encoder: Builder | None,
+    perceptual: Builder | None,
+    image_loss: Builder | None,
+    place: Runtime,
+    seed: int,
+    num_samples: int,
+    transfer: Transfer | None = None,
+    **idle: Any,
+) -> Training:
+    """An encoder for the generator in a checkpoint file; `idle` are the choices of other trainings, all None here."""
+    if transfer is not None and transfer.files:
+        raise UserError(
+            "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
+            "it out; the generator to invert is generator=model.safetensors."
+        )
+    settings = encoder_recipe(recipe, weights, progressive, latent_discriminator)
+    _refuse_what_lacks_or_idles(encoder, generator, idle)
+    models = load(generator, needs=["generator"])
+    terms = _terms(perceptual, image_loss, settings.weights)
+    game = make_encoder_game(models, encoder(), terms=terms, recipe=settings, place=place, seed=seed)
+    images, held_out = (data(split=split, resolution=models.generator.resolution) for split in ("train", "held_out"))
+    for part in (images, held_out):
+        _refuse_other_images(part, models.generator)
+    game.identity.update(data=images.fingerprint, world_size=place.world_size)
+    view = InversionView(held_out, num_samples=num_samples)
+    return Training(game=game, data=images, view=view, numbers=_numbers(game))
+
+
+def make_encoder_game(
+    models: Models,
+    encoder: partial,
+    *,
+    terms: Mapping[str, ImageDistance],
+    recipe: EncoderHparams,
+    place: Runtime,
+    seed: int = 0,
+) -> EncoderModule:
+    """An untrained encoder for `models.generator`, and the game in which it learns, rehearsed on a blank image.
+
+    `encoder` is a partial constructor whose num_ws, w_dim and img_channels, and an input_size of None, are filled in.
+    UserError when encoder, terms, recipe and generator do not fit together.
+    """
+    generator = models.generator
+    torch.manual_seed(step_seed(seed, "weights"))
+    network = _fitting(encoder, generator)
+    if recipe.start_from == "mean":
+        network.latent_avg.copy_(generator.mapping.w_avg.expand_as(network.latent_avg))
+    _refuse_passes(recipe, network)
+    discriminator = LatentDiscriminator(w_dim=generator.w_dim) if recipe.adversary is not None else None
+    set_precision([generator], place)
+    game = EncoderModule(
+        network, generator, terms=terms, recipe=recipe, fingerprint=models.fingerprint, discriminator=discriminator,
+        seed=seed,
+    )  # fmt: skip
+    blank = torch.zeros(1, generator.img_channels, generator.resolution, generator.resolution)
+    game.compare(game.reconstruct(blank), blank)
+    return game
+
+
+def _refuse_what_lacks_or_idles(encoder: Builder | None, generator: str | None, idle: Mapping[str, Any]) -> None:
+    if encoder is None:
+        raise UserError("An encoder's training needs a choice of encoder, such as encoder=small.")
+    if generator is None:
+        raise UserError(
+            "An encoder is trained for a generator: give the generator's checkpoint, for example "
+            "generator=model.safetensors."
+        )
+    for name, choice in idle.items():
+        if choice is not None:
+            raise UserError(
+                f"{name} has no effect on an encoder's training, whose generator comes from a checkpoint: leave it out "
+                "(debug=quick sets it; for encoders there is debug=quick_encoder)."
+            )
+
+
+def _terms(
+    perceptual: Builder | None, image_loss: Builder | None, weights: Mapping[str, float]
+) -> dict[str, ImageDistance]:
+    """The image terms by name; UserError when a weight has none, or one has no weight."""
+    terms: dict[str, ImageDistance] = {"l1": L1(), "l2": L2()}
+    if perceptual is not None:
+        terms["perceptual"] = perceptual()
+    terms |= image_loss() if image_loss is not None else {}
+    for name in sorted(set(terms) - set(weights)):
+        raise UserError(f"The term '{name}' has no weight: give +training.weights.{name}=, 0 to measure it only.")
+    for name, weight in weights.items():
+        if weight and name not in {*terms, *CODE_TERMS}:
+            raise UserError(
+                f"training.weights.{name}={weight:g} has no term; there are {', '.join([*terms, *CODE_TERMS])}, and "
+                "image_loss=[...] adds others."
+            )
+    return terms
+
+
+def _fitting(encoder: partial, generator: Any) -> Any:
+    size = {"num_ws": generator.num_ws, "w_dim": generator.w_dim, "img_channels": generator.img_channels}
+    open_size = (
+        "input_size" in inspect.signature(encoder.func).parameters and encoder.keywords.get("input_size") is None
+    )
+    if open_size:
+        size["input_size"] = min(max(generator.resolution, INPUT_PX[0]), INPUT_PX[1])
+    return encoder(**size)
+
+
+def _refuse_passes(recipe: EncoderHparams, encoder: Any) -> None:
+    if recipe.refinements > 1 and not encoder.is_iterative:
+        raise UserError(
+            f"training.recipe.refinements={recipe.refinements} needs an encoder that sees its last result "
+            "(encoder.is_iterative=true, as encoder=refine); this one passes once."
+        )
+    if recipe.progressive is not None and not encoder.has_stages:
+        raise UserError(
+            f"{type(encoder).__name__} has no deltas that could join one by one: give training.progressive=null."
+        )
+
+
+def _refuse_other_images(images: Any, generator: Any) -> None:
+    """The generator's channels; and classes, where it has them."""
+    if images.img_channels != generator.img_channels:
+        raise UserError(
+            f"The images have {images.img_channels} channel(s), the generator makes {generator.img_channels}; "
+            f"for a folder or zip give data.channels={generator.img_channels}."
+        )
+    if generator.c_dim and images.c_dim != generator.c_dim:
+        raise UserError(
+            f"The generator is conditional on {generator.c_dim} classes and the images have {images.c_dim}; choose "
+            "data.labels as in the generator's own training."
+        )
+
+
+def _numbers(game: EncoderModule) -> Derived:
+    """What follows from generator and recipe, each with the reason."""
+    encoder, recipe = game.encoder, game.recipe
+    num = sum(p.numel() for p in encoder.parameters())
+    numbers: Derived = {
+        "encoder_parameters": (num, f"{type(encoder).__name__} for {encoder.num_ws} codes of {encoder.w_dim} numbers"),
+        "input_px": (encoder.input_size, "what the encoder sees"),
+        "loss_px": (min(recipe.loss_px, game.generator.resolution), "where images are compared"),
+    }
+    if recipe.progressive is not None and recipe.progressive.start_kimg is not None:
+        last = recipe.progressive.start_kimg + (encoder.num_ws - 2) * recipe.progressive.every_kimg
+        numbers["last_delta_kimg"] = (last, f"delta {encoder.num_ws - 1} joins")
+    return numbers

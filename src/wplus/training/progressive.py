@@ -1,0 +1,98 @@
+"""Progressive growing by the clock: how much of the networks is in use, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wplus.errors import UserError
+from wplus.models.network import Network
+from wplus.models.progressive import at_lod, set_lod
+from wplus.training.hparams import Hparams
+
+_LR_FACTORS = (
+    (512, 3.0),
+    (256, 2.0),
+    (128, 1.5),
+)  # from this resolution on, times 0.001 (ProGAN's and StyleGAN's code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """From `start_resolution` on, each is trained for `stable_kimg`, then the next fades in over `fade_kimg`."""
+
+    resolution: int
+    start_resolution: int
+    stable_kimg: float
+    fade_kimg: float
+
+    def __post_init__(self) -> None:
+        allowed = [2**i for i in range(2, int(math.log2(self.resolution)) + 1)]
+        if self.start_resolution not in allowed:
+            raise UserError(
+                f"start_resolution={self.start_resolution} is not allowed; it must be one of "
+                f"{', '.join(map(str, allowed))}."
+            )
+
+    def lod(self, nimg: int) -> float:
+        """Level of detail after `nimg` images: 0 is the whole resolution (ProGAN, section 2; the authors' schedule)."""
+        start = math.log2(self.resolution / self.start_resolution)
+        duration = self.stable_kimg + self.fade_kimg
+        if duration == 0:
+            return 0.0
+        phase, kimg = divmod(nimg / 1000, duration)
+        faded = max(kimg - self.stable_kimg, 0.0) / self.fade_kimg if self.fade_kimg else 0.0
+        return max(start - phase - faded, 0.0)
+
+    def begins(self, nimg: int, batch_size: int) -> bool:
+        """Whether a fade begins or ends with the step at `nimg`: the optimizers start anew, as published."""
+        if nimg == 0:
+            return False
+        now, before = self.lod(nimg), self.lod(nimg - batch_size)
+        return math.floor(now) != math.floor(before) or math.ceil(now) != math.ceil(before)
+
+    def lr_factor(self, nimg: int) -> float:
+        """The learning rate rises with the resolution in use."""
+        in_use = self.resolution / 2 ** math.floor(self.lod(nimg))
+        return next((factor for res, factor in _LR_FACTORS if in_use >= res), 1.0)
+
+    def apply(self, networks: Sequence[Network], nimg: int) -> None:
+        """Set what is in use of the networks."""
+        for network in networks:
+            set_lod(network, self.lod(nimg))
+
+    def restart(self, optimizers: Sequence[torch.optim.Optimizer], nimg: int, batch_size: int) -> None:
+        """Forget the optimizers' moments where a fade begins or ends."""
+        if self.begins(nimg, batch_size):
+            for optimizer in optimizers:
+                optimizer.state.clear()
+
+    def shown(self, real: Tensor, nimg: int) -> Tensor:
+        """Real images with the detail that generated ones have."""
+        return at_lod(real, self.lod(nimg))
+
+
+_NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
+
+
+def growth_of(network: type[Network], resolution: int, recipe: Hparams) -> Growth | None:
+    """The schedule of networks that grow, None of others; UserError for numbers that are missing or have no effect."""
+    numbers = {name: getattr(recipe, name) for name in _NUMBERS}
+    given = [name for name, value in numbers.items() if value is not None]
+    family = network.__module__.rpartition(".")[2]
+    if not network.grows:
+        if given:
+            raise UserError(
+                f"{given[0]}={numbers[given[0]]:g} has no effect: {family} does not grow with training; leave it out."
+            )
+        return None
+    missing = [name for name in _NUMBERS if name not in given]
+    if missing:
+        raise UserError(
+            f"{family} grows with training and needs training.recipe.{missing[0]}; StyleGAN has 8, 600, 600."
+        )
+    return Growth(resolution=resolution, **numbers)

@@ -1,0 +1,154 @@
+"""The pictures, numbers and models that a run leaves behind at every snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import save
+from wplus.core.images import image_grid, save_png, watchable_scale
+from wplus.training.gan import GanModule
+from wplus.training.hparams import check_number
+from wplus.training.module import TrainingModule
+from wplus.training.randomness import step_seed
+
+GRID_COLUMNS = 8
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file below samples/: its name without suffix, where a tracker shows it, and what it shows."""
+
+    name: str
+    key: str
+    caption: str
+    image: Tensor
+    """uint8 (C, H, W)."""
+
+
+@dataclass(frozen=True)
+class LogMessage:
+    """Something that is to be said of a moment, to whoever sits before the screen and to the record."""
+
+    text: str
+    level: Literal["info", "warning"] = "info"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What was seen of a moment; all of it may be empty."""
+
+    pictures: Sequence[Picture] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Numbers for the log."""
+    histograms: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> numbers of any shape."""
+    words: Sequence[LogMessage] = ()
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    """What holds until the next moment says otherwise, so at the end of the run; as `Tracker.summary` takes it."""
+
+
+class View(Protocol):
+    """What can be seen of a game at a moment."""
+
+    def look(self, game: TrainingModule, folder: Path) -> ProbeResult:
+        """Look at the game as it is now; `folder` is the run's."""
+        ...
+
+
+class Exporter:
+    """Writes what `view` shows of a moment of the run, and the model.
+
+    Files under `folder`: samples/NAME.png, model.safetensors (always the latest). A picture that is there already and
+    whose name does not tell the clock (`kimg-...`) is left alone.
+    """
+
+    def __init__(self, folder: Path, tracker: Any, view: View, *, data: Mapping[str, Any], seed: int) -> None:
+        self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
+
+    def __call__(self, game: TrainingModule) -> None:
+        """Write what is seen of this moment, and the model."""
+        kimg = game.images_seen / 1000
+        self._tell(self.view.look(game, self.folder), kimg)
+        metadata = {"data": self.data, "seed": self.seed, "nimg": game.images_seen, **game.describe()}
+        path = save(self.folder / "model.safetensors", **game.exported, metadata=metadata)
+        self.tracker.artifact(
+            path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
+        )
+
+    def _tell(self, seen: ProbeResult, kimg: float) -> None:
+        for picture in seen.pictures:
+            self._write(picture, kimg)
+        if seen.values:
+            self.tracker.log(seen.values, kimg=kimg)
+        for name, numbers in seen.histograms.items():
+            self.tracker.histogram(name, numbers, kimg=kimg)
+        for sentence in seen.words:
+            print(f"At {kimg:g} kimg: {sentence.text}", flush=True)  # a progress bar passes it on to the terminal
+            self.tracker.say(sentence.text, level=sentence.level, kimg=kimg)
+        if seen.summary:
+            self.tracker.summary(seen.summary)
+
+    def _write(self, picture: Picture, kimg: float) -> None:
+        path = self.folder / "samples" / f"{picture.name}.png"
+        if path.exists() and not picture.name.startswith("kimg-"):
+            return
+        save_png(path, picture.image)
+        self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
+
+
+class SampleView:
+    """Real images, and the averaged generator's images for fixed latents.
+
+    Labels run through the classes column by column; the latents depend on the seed alone, so that grids of two runs
+    can be compared.
+    """
+
+    def __init__(self, data: Any, *, seed: int, num_samples: int) -> None:
+        check_number("num_samples", num_samples, lowest=1, whole=True)
+        self.data, self.seed, self.num_samples = data, seed, num_samples
+
+    def look(self, game: GanModule, folder: Path) -> ProbeResult:
+        """Two grids and no numbers."""
+        real = self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0]
+        return ProbeResult(
+            [
+                Picture("real", "samples/real", "real images", grid(real)),
+                Picture(at(game), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(game))),
+            ]
+        )
+
+    @torch.no_grad()
+    def sample(self, game: GanModule) -> Tensor:
+        """Images (num_samples, C, H, W) of the moving average, truncation 1, stored noise."""
+        generator = game.ema
+        source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
+        z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(game.device)
+        c = (
+            torch.eye(generator.c_dim, device=game.device)[torch.arange(self.num_samples) % generator.c_dim]
+            if generator.c_dim
+            else None
+        )
+        parts = zip(z.split(BATCH), c.split(BATCH) if c is not None else [None] * len(z), strict=False)
+        return torch.cat([generator(*part).cpu() for part in parts])
+
+
+def at(game: TrainingModule) -> str:
+    """A picture's name that tells the clock and sorts by it."""
+    return f"kimg-{game.images_seen / 1000:010.3f}"
+
+
+def grid(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in rows of eight, large enough to be looked at."""
+    return image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64))
+
+
+def batches(num: int) -> Iterator[Tensor]:
+    """The numbers 0..num-1 in parts small enough for any device."""
+    yield from torch.arange(num).split(BATCH)

@@ -1,0 +1,151 @@
+"""Pairs of networks, losses and numbers that make no sense together are refused, with the reason."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from wplus.errors import UserError
+from wplus.losses.adversarial import why_unsigned
+from wplus.models.network import Network
+from wplus.training.augment import AdaptiveAugment, NoAugment
+from wplus.training.hparams import ENDS, Hparams
+from wplus.training.penalties import Penalty
+
+OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks that nobody gives
+
+
+def check_fit(
+    generator: type[Network], discriminator: type[Network], recipe: Hparams, penalties: Sequence[Penalty]
+) -> None:
+    """UserError with the reason where a number of the recipe cannot be applied to networks of these classes."""
+    _check_ends(recipe)
+    _check_styles(generator, recipe)
+    for penalty in penalties:
+        _check_penalty(discriminator, penalty, getattr(recipe, penalty.weight))
+
+
+def check_effect(given: Mapping[str, Any], recipe: Hparams, penalties: Sequence[Penalty]) -> None:
+    """UserError for a number of `given` (None: it was not) that changes nothing in `recipe`.
+
+    Numbers of presets and losses may be idle. A weight of a penalty that the loss does not bring is not refused: an
+    experiment's gamma shall not stand in the way of another loss, and the log says that it is not used.
+    """
+    for names, reason in _idle(recipe, penalties):
+        for name in names:
+            if given.get(name) is not None:
+                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.recipe.{name}=null.")
+
+
+def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
+    """UserError for a preset that says which family it is for (`family`), with networks of another.
+
+    One that says nothing, as DCGAN's, is for all.
+    """
+    while isinstance(preset, partial):  # one that comes from a configuration is wrapped, twice
+        preset = preset.func
+    family, own = getattr(preset, "family", None), generator.__module__.rpartition(".")[2]
+    if family not in (None, own):
+        raise UserError(
+            f"training={preset.__name__} is refused with {own}: its numbers are those of {family}'s networks; use "
+            f"training=auto, which has {own}'s own, or model={family}."
+        )
+
+
+def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) -> None:
+    """UserError for an augmentation that follows the sign of D(x), with a loss by which it does not say "real"."""
+    reason = why_unsigned(discriminator_loss)
+    if isinstance(augment, AdaptiveAugment) and reason is not None:
+        raise UserError(
+            f"augment=ada is refused with this loss: it follows the sign of the discriminator's logits, and the loss "
+            f"leaves that without a meaning ({reason}); use augment=fixed, augment=scheduled or loss=nonsaturating."
+        )
+
+
+def check_options(role: str, part: partial) -> None:
+    """UserError for an option of a network that its class does not have, as in a preset made for another model."""
+    known = inspect.signature(part.func).parameters
+    for name in part.keywords:
+        if name not in known:
+            chosen = ", ".join(option for option in known if option not in OF_THE_DATA)
+            raise UserError(f"model.{role}.{name} is not an option of {name_of(part.func)}; it has {chosen}.")
+
+
+def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
+    """UserError where the gradients of parts of a batch do not add up to that of the batch."""
+    for network in networks:
+        reason = None
+        if network.batch_norm:
+            reason = "it normalises over the batch, and its parts have statistics of their own"
+        elif network.drops_units:
+            reason = "it drops units at random, in the parts of a batch other ones than in the whole"
+        if num_micro > 1 and reason is not None:
+            raise UserError(
+                f"micro_batch_size is refused with {name_of(network)}: {reason}; "
+                "choose a smaller training.recipe.batch_size."
+            )
+
+
+def name_of(network: type[Network]) -> str:
+    """The family and the role, as in 'the discriminator of dcgan'."""
+    return f"the {network.__name__.lower()} of {network.__module__.rpartition('.')[2]}"
+
+
+def _check_ends(recipe: Hparams) -> None:
+    given = [end for end in dict.fromkeys(ENDS.values()) if getattr(recipe, end) is not None]
+    if given and recipe.decay_kimg is None:
+        raise UserError(
+            f"{given[0]}={getattr(recipe, given[0]):g} has no effect without training.recipe.decay_kimg, the time to "
+            "get there; give both or neither."
+        )
+    if recipe.decay_kimg is not None and not given:
+        raise UserError(
+            f"decay_kimg={recipe.decay_kimg:g} has no effect, for no number has an end; "
+            f"give one of {', '.join(f'training.recipe.{end}' for end in dict.fromkeys(ENDS.values()))}."
+        )
+
+
+def _idle(recipe: Hparams, penalties: Sequence[Penalty]) -> Iterator[tuple[Sequence[str], str]]:
+    """Numbers that nothing reads, and why."""
+    if not recipe.pl_weight:
+        yield ("pl_interval", "pl_decay", "pl_batch_shrink"), "with pl_weight=0 no path lengths are measured"
+    if not penalties:
+        yield ("r1_interval",), "there is no gradient penalty, for the loss brings none or its weight is 0"
+    if all(penalty.weight != "gamma" for penalty in penalties):
+        yield ("gamma_end",), "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
+    if not recipe.ema_kimg and recipe.ema_kimg_end is None:
+        yield ("ema_rampup",), "with ema_kimg=0 there is no moving average, and nothing to ramp up"
+
+
+def _check_styles(generator: type[Network], recipe: Hparams) -> None:
+    for number in ("style_mixing_prob", "pl_weight"):
+        value = getattr(recipe, number)
+        if value and getattr(generator, "num_ws", None) == 1:
+            raise UserError(
+                f"{number}={value:g} is refused: {name_of(generator)} has no styles (w is z, the same for all layers), "
+                f"so there is nothing to mix or to measure along; use training.recipe.{number}=0."
+            )
+    if recipe.pl_weight and not generator.second_order:
+        raise UserError(
+            f"pl_weight={recipe.pl_weight:g} is refused: {name_of(generator)} cannot be differentiated twice; "
+            "use training.recipe.pl_weight=0."
+        )
+
+
+def _check_penalty(discriminator: type[Network], penalty: Penalty, weight: float) -> None:
+    remedy = f"use training.recipe.{penalty.weight}=0"
+    if penalty.name == "gradient_penalty":
+        remedy = "choose another loss, such as loss=nonsaturating, or another model"
+    if discriminator.batch_norm:
+        raise UserError(
+            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} normalises "
+            "over the batch, so that an image's logit depends on the other images and its gradient is not its own "
+            f"(Gulrajani et al. 2017, section 4); {remedy}."
+        )
+    if not discriminator.second_order:
+        raise UserError(
+            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} cannot be "
+            f"differentiated twice; {remedy}."
+        )

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import copyreg
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+import wplus
+from tests.adapters.hostile import Call, in_storage, old_torch, torch_zip
+from wplus.adapters import opcode_check as instructions
+from wplus.adapters.restricted import read_pickle
+from wplus.errors import UserError
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_memo_of_billions_is_refused(nested: bool, tmp_path: Path) -> None:
+    bomb = b"\x80\x04Nr\xff\xff\xff\x7f."  # None, remembered as number 2 ** 31 - 1: 32 GB of empty places
+    (tmp_path / "bomb.pkl").write_bytes(pickle.dumps(in_storage(bomb)) if nested else bomb)
+    with pytest.raises(UserError, match="a memo of 2147483647 entries"):
+        wplus.load(tmp_path / "bomb.pkl")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x04\x8e" + (2**40).to_bytes(8, "little"), b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f"]
+)
+def test_a_length_beyond_the_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "long.pkl").write_bytes(content)
+    with pytest.raises(UserError, match=r"long\.pkl"):
+        wplus.load(tmp_path / "long.pkl")
+
+
+def test_extension_codes_are_no_way_round(tmp_path: Path, marker: Path) -> None:
+    """A code that the process has once resolved is resolved again without asking anybody."""
+    copyreg.add_extension("posix", "system", 240)
+    try:
+        assert pickle.loads(b"\x80\x02\x82\xf0.") is os.system
+        content = pickle.dumps(Call(os.system, f"touch {marker}"), protocol=2)
+        for name, packed in (("file.pkl", content), ("zip.pt", torch_zip(content)), ("old.pt", old_torch(content))):
+            (tmp_path / name).write_bytes(packed)
+            with pytest.raises(UserError, match="the extension code 240"):
+                wplus.load(tmp_path / name)
+    finally:
+        copyreg.remove_extension("posix", "system", 240)
+    assert b"system" not in content
+    assert not marker.exists()
+
+
+# How a tuple comes into another one: instructions between two that put what is on top of the stack into a tuple.
+WAYS = {
+    "at once": b"",
+    "through the memo": b"q\x000h\x00",
+    "doubled": b"2\x86",
+    "into a longer one": b"NN\x87",
+    "between marks": b"(1(NNt\x86",
+    "changed by nothing": b"Nb",
+    "filled with nothing": b"(u(e(\x90",
+    "through a call": b"q\x000ctorch._utils\n_rebuild_parameter\nh\x00\x85R",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_tuples_cannot_be_nested_without_end(way: str, tmp_path: Path) -> None:
+    """As a dict's key, 200,000 of them overflow the stack of C when the hash is computed."""
+    nested = [b"\x80\x04}N" + (b"\x85" + WAYS[way]) * num + b"K\x01s." for num in (20, 150)]
+    (tmp_path / "file.pkl").write_bytes(nested[0])
+    assert type(next(iter(read_pickle(tmp_path / "file.pkl")))) is tuple
+    (tmp_path / "file.pkl").write_bytes(nested[1])
+    with pytest.raises(UserError, match="tuples within tuples, more than 100 deep"):
+        read_pickle(tmp_path / "file.pkl")
+
+
+def test_a_size_is_no_way_to_nest_tuples(tmp_path: Path) -> None:
+    """A list may grow after it went into the memo, so that its depth is not known."""
+    grown = b"]q\x000h\x00N\x85a0" + b"ctorch\nSize\nh\x00\x85R"
+    (tmp_path / "file.pkl").write_bytes(b"\x80\x04" + grown + b".")
+    with pytest.raises(UserError, match="not of integers"):
+        read_pickle(tmp_path / "file.pkl")
+
+
+@pytest.mark.parametrize("opcode", [b"}", b"]", b"\x8f", b"K\x01", b"N0"])
+def test_objects_without_end_are_refused(opcode: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "MAX_INSTRUCTIONS", 1000)
+    (tmp_path / "file.pkl").write_bytes(b"\x80\x04(" + opcode * 300 + b"l.")
+    assert type(read_pickle(tmp_path / "file.pkl")) is list
+    (tmp_path / "file.pkl").write_bytes(b"\x80\x04(" + opcode * 2000 + b"l.")
+    with pytest.raises(UserError, match=r"more than \d+ instructions in a file of \d+ bytes"):
+        read_pickle(tmp_path / "file.pkl")
+
+
+def test_larger_files_may_have_more_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "MAX_INSTRUCTIONS", 1000)
+    (tmp_path / "file.pkl").write_bytes(pickle.dumps([*range(2000), bytes(100_000)]))
+    assert len(read_pickle(tmp_path / "file.pkl")) == 2001

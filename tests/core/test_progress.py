@@ -1,0 +1,44 @@
+"""Progress on outputs that are no terminal, and its estimates."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from wplus.core import progress
+from wplus.core.progress import Bar, bar, track
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that tests turn, and lines at every update."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", -1.0)
+    return now
+
+
+def test_the_time_left_is_that_of_the_work_at_hand(clock, capsys):
+    """90 of 100 were done before, the first one came after a slow start, each takes two seconds from then on."""
+    with Bar("Working", 100, start=90) as moved:
+        clock[0] += 60
+        moved.update()
+        for _ in range(3):
+            clock[0] += 2
+            moved.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Working: 91/100, 60 s"
+    assert lines[-1] == "Working: 94/100, 66 s, 12 s left"
+
+
+def test_many_small_parts_arrive(monkeypatch, capsys):
+    with bar("Inverting", 3) as moved:
+        for _ in range(300):
+            moved.update(1 / 100)
+    assert re.search(r"Inverting: 3/3, \d+ s, 0 s left$", capsys.readouterr().err.strip())
+
+
+def test_items_pass_through(capsys):
+    assert list(track([1, 2, 3], "Reading")) == [1, 2, 3]
+    assert "Reading: 3/3" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""A device that was asked for exists, or the run does not start."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pytest
+import torch
+
+from wplus.core import runtime as devices
+from wplus.core.runtime import keep_freed_memory, resolve_device
+from wplus.errors import UserError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that the machine has so many GPUs."""
+
+    def pretend(count: int) -> None:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+
+    return pretend
+
+
+def test_auto_takes_a_gpu_where_there_is_one(gpus):
+    gpus(0)
+    assert resolve_device("auto") == torch.device("cpu")
+    gpus(1)
+    assert resolve_device("auto") == torch.device("cuda")
+
+
+def test_what_exists_is_taken_by_name(gpus):
+    gpus(2)
+    assert [str(resolve_device(name)) for name in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda", "cuda:1"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
+def test_absent_gpus_are_refused(gpus, name, count):
+    gpus(count)
+    message = rf"^Device '{name}' was asked for, but this machine has {count} device\(s\) of type cuda; use device=cpu"
+    with pytest.raises(UserError, match=message):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "xla", "cpu:3"])
+def test_other_names_are_refused(name):
+    with pytest.raises(UserError, match=f"^Device '{name}'"):
+        resolve_device(name)
+
+
+def test_keeping_memory_is_harmless_and_optional(monkeypatch):
+    keep_freed_memory()
+    assert torch.ones(1 << 20).sum() == 1 << 20
+
+    def absent(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(devices.ctypes, "CDLL", absent)
+    keep_freed_memory()
+    monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: ctypes)  # a library without mallopt
+    keep_freed_memory()

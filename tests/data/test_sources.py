@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.data.conftest import encoded, noise
+from wplus.data import folder_images, read_image
+from wplus.data.sources import FolderReader
+from wplus.errors import UserError
+
+FILES = {"b/2.png": (8, 8), "a/1.jpg": (12, 9), "a/deep/er/3.PNG": (8, 20), "0.webp": (16, 16)}
+
+
+def test_images_are_found_everywhere_in_sorted_order(make_folder: Callable) -> None:
+    root = make_folder({**FILES, "notes.txt": b"x", ".hidden.png": (8, 8), "a/.git/9.png": (8, 8)})
+    reader = FolderReader(root)
+    assert reader.names == ["0.webp", "a/1.jpg", "a/deep/er/3.PNG", "b/2.png"]
+    assert reader.other_names == ["notes.txt"]
+    images = folder_images(root, resolution=8, split="all")
+    assert images.names == reader.names
+    for name, image in zip(images.names, images.images, strict=True):
+        assert torch.equal(image, read_image(root / name, resolution=8))
+
+
+def test_links_are_followed_but_not_in_circles(make_folder: Callable, tmp_path: Path) -> None:
+    root = make_folder({"a/1.png": (8, 8)})
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "2.png").write_bytes(encoded(noise(8, 8)))
+    os.symlink(outside, root / "b")
+    os.symlink(root, root / "a" / "up")
+    os.symlink(root, outside / "back")
+    assert FolderReader(root).names == ["a/1.png", "b/2.png"]
+
+
+def test_splits_share_nothing_and_labels_keep_their_width(make_folder: Callable) -> None:
+    root = make_folder({f"{'abc'[index % 3]}/{index}.png": (8, 8) for index in range(40)})
+    options = {"resolution": 8, "held_out_fraction": 0.3, "labels": "folder"}
+    train, held_out, everything = (
+        folder_images(root, split=split, **options) for split in ("train", "held_out", "all")
+    )
+    assert sorted(train.names + held_out.names) == everything.names
+    assert train.c_dim == held_out.c_dim == 3
+    assert train.label_names == ["a", "b", "c"]
+    for part in (train, held_out):
+        assert [part.label_names[index] for index in part.labels.argmax(1)] == [name[0] for name in part.names]
+        rows = [everything.names.index(name) for name in part.names]
+        assert torch.equal(part.images, everything.images[rows])
+    assert len({part.fingerprint for part in (train, held_out, everything)}) == 3
+
+
+def test_labels_of_a_dataset_json(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (8, 8), "2.png": (8, 8)}, labels=[["2.png", 0], ["1.png", 2]])
+    assert folder_images(root, resolution=8, split="all", labels="json").labels.tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_grey(make_folder: Callable) -> None:
+    images = folder_images(make_folder(FILES), resolution=8, split="all", channels=1)
+    assert images.images.shape == (4, 1, 8, 8)
+    assert images.img_channels == 1
+
+
+def test_all_bad_files_are_named_at_once(make_folder: Callable) -> None:
+    root = make_folder({**FILES, "cut.png": encoded(noise(40, 40))[:900], "no.jpg": b"no", "empty.gif": b""})
+    with pytest.raises(UserError, match=r"3 of 7 image\(s\)") as error:
+        folder_images(root, resolution=8)
+    assert all(name in str(error.value) for name in ("cut.png", "no.jpg", "empty.gif"))
+    assert "\n" not in str(error.value)
+    with pytest.warns(UserWarning, match=r"3 of 7 image\(s\).*cut\.png"):
+        images = folder_images(root, resolution=8, split="all", bad_files="skip")
+    assert images.names == sorted(FILES)
+    assert images.describe()["num_skipped"] == 3
+    assert torch.equal(images.images[0], read_image(root / "0.webp", resolution=8))
+
+
+def test_a_bad_held_out_file_is_found_before_training(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (8, 8), "bad.png": b"x"})
+    with pytest.raises(UserError, match=r"bad\.png"):
+        folder_images(root, resolution=8, split="train", held_out_fraction=0.9)
+
+
+def test_refuse_names_what_is_not_square_or_of_another_size(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (16, 16), "2.png": (16, 16), "wide.png": (20, 16), "large.png": (32, 32)})
+    with pytest.raises(UserError, match=r"large\.png: it is 32x32 where most.*16x16.*wide\.png: it is 20x16"):
+        folder_images(root, resolution=8, fit="refuse")
+    assert len(folder_images(root, resolution=8, split="all", fit="pad")) == 4
+
+
+def lazily_and_in_memory(root: Path, **options: object) -> tuple:
+    return tuple(folder_images(root, resolution=8, memory_limit_gb=limit, **options) for limit in (0, 1))
+
+
+def test_a_set_that_does_not_fit_is_decoded_when_asked_for(make_folder: Callable) -> None:
+    root = make_folder({f"{'ab'[index % 2]}/{index}.png": (9, 8) for index in range(30)})
+    for split in ("train", "held_out", "all"):
+        lazy, memory = lazily_and_in_memory(root, split=split, labels="folder", held_out_fraction=0.3)
+        assert lazy.describe()["decoded"] == "lazily"
+        assert lazy.fingerprint == memory.fingerprint
+        assert torch.equal(lazy.images[:], memory.images)
+        assert torch.equal(lazy.labels, memory.labels)
+
+
+def test_a_lazy_set_is_checked_once_and_again_when_a_file_changes(
+    make_folder: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder({"1.png": (8, 8), "2.png": (8, 8)})
+    read: list[str] = []
+    plain_read = FolderReader.read
+    monkeypatch.setattr(FolderReader, "read", lambda self, name: read.append(name) or plain_read(self, name))
+    options = {"resolution": 8, "split": "all", "memory_limit_gb": 0}
+    before = folder_images(root, **options)
+    assert read == ["1.png", "2.png"]
+    assert folder_images(root, **options).fingerprint == before.fingerprint
+    assert len(read) == 2
+    (root / "1.png").write_bytes(encoded(noise(8, 8, seed=99)))
+    assert folder_images(root, **options).fingerprint != before.fingerprint
+
+
+def test_bad_files_of_a_lazy_set_are_named_every_time(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (8, 8), "2.png": (8, 8), "bad.png": b"x"})
+    options = {"resolution": 8, "split": "all", "memory_limit_gb": 0}
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"bad\.png: it is not an image"):
+            folder_images(root, **options)
+        with pytest.warns(UserWarning, match=r"bad\.png: it is not an image"):
+            assert folder_images(root, bad_files="skip", **options).names == ["1.png", "2.png"]
+
+
+def test_mixed_sizes_of_a_lazy_set_are_named_every_time(make_folder: Callable) -> None:
+    root = make_folder({"1.png": (16, 16), "2.png": (16, 16), "large.png": (32, 32)})
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"large\.png: it"):
+            folder_images(root, resolution=8, fit="refuse", memory_limit_gb=0)
+
+
+def test_missing_empty_and_wrong_places(tmp_path: Path, make_folder: Callable) -> None:
+    with pytest.raises(UserError, match=r"nowhere' does not exist"):
+        folder_images(tmp_path / "nowhere", resolution=8)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no file with an image's extension"):
+        folder_images(tmp_path / "empty", resolution=8)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        folder_images(tmp_path / "file", resolution=8)
+    with pytest.raises(UserError, match=r"held_out split of .* is empty"):
+        folder_images(make_folder({"1.png": (8, 8)}), resolution=8, split="held_out", held_out_fraction=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resolution", 48),
+        ("resolution", 4),
+        ("resolution", 2048),
+        ("resolution", "64"),
+        ("labels", "x"),
+        ("fit", "x"),
+        ("resize", "x"),
+        ("channels", 2),
+        ("bad_files", "x"),
+        ("split", "x"),
+        ("memory_limit_gb", -1),
+    ],
+)
+def test_options_that_are_not_allowed(make_folder: Callable, key: str, value: object) -> None:
+    root = make_folder({"1.png": Image.new("RGB", (8, 8))})
+    with pytest.raises(UserError, match="not allowed"):
+        folder_images(root, **{"resolution": 8, key: value})

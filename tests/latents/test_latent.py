@@ -1,0 +1,164 @@
+"""Latent files: what goes in comes out, and nothing that does not belong comes in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wplus.errors import UserError
+from wplus.latents.latent import Latent, load_latent, save_latent, synthesize, to_ws, ws_of
+from wplus.models.stylegan2 import Generator
+
+FINGERPRINT = "0123456789abcdef"
+
+
+@pytest.fixture
+def generator():
+    net = Generator(resolution=16, z_dim=8, w_dim=12, num_mapping_layers=2, channel_base=128, channel_max=8, c_dim=3)
+    net.mapping.w_avg.normal_()
+    for layer in net.synthesis.layers:
+        layer.noise_strength.data.fill_(0.5)
+    return net.eval().requires_grad_(False)
+
+
+def a_latent(space: str = "w+", **changes) -> Latent:
+    shape = {"z": (8,), "z+": (6, 8), "w": (12,), "w+": (6, 12)}[space]
+    fields = {"code": torch.randn(shape), "space": space, "generator": FINGERPRINT, "metadata": {"source": "näme.png"}}
+    return Latent(**{**fields, **changes})
+
+
+def assert_equal(a: Latent, b: Latent) -> None:
+    for field in dataclasses.fields(Latent):
+        mine, theirs = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(mine, torch.Tensor):
+            assert torch.equal(mine, theirs), field.name
+        elif field.name == "noise" and mine is not None:
+            assert all(torch.equal(x, y) for x, y in zip(mine, theirs, strict=True))
+        else:
+            assert mine == theirs, field.name
+
+
+@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
+def test_round_trip(tmp_path, space):
+    noise = tuple(torch.randn(1, r, r) for r in (4, 8, 8))
+    latent = a_latent(space, noise=noise, truncation_psi=0.7, truncation_cutoff=4, label=torch.tensor([0.0, 1, 0]))
+    path = save_latent(tmp_path / "sub" / "a.safetensors", latent)
+    assert_equal(latent, load_latent(path, fingerprint=FINGERPRINT))
+
+
+def test_more_than_ten_noise_layers_keep_their_order(tmp_path):
+    latent = a_latent(noise=tuple(torch.full((1, 2, 2), float(i)) for i in range(12)))
+    assert_equal(latent, load_latent(save_latent(tmp_path / "a.safetensors", latent), fingerprint=None))
+
+
+def test_views_and_shared_memory_are_saved_as_they_look(tmp_path):
+    base = torch.randn(12, 6)
+    latent = a_latent(code=base.T, noise=(base[None, :2, :2], base[None, :2, :2]))
+    assert_equal(latent, load_latent(save_latent(tmp_path / "a.safetensors", latent), fingerprint=None))
+
+
+def test_another_generator_is_refused(tmp_path):
+    path = save_latent(tmp_path / "a.safetensors", a_latent())
+    with pytest.raises(UserError, match=r"made with generator 0123456789abcdef, not with ffff"):
+        load_latent(path, fingerprint="ffff")
+    assert load_latent(path, fingerprint=None).generator == FINGERPRINT
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, -1])
+def test_truncated_file_is_refused(tmp_path, length):
+    path = save_latent(tmp_path / "a.safetensors", a_latent())
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match="truncated"):
+        load_latent(path, fingerprint=None)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    save_file({"code": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    with pytest.raises(UserError, match="no latent"):
+        load_latent(tmp_path / "foreign.safetensors", fingerprint=None)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG" + b"0" * 100)
+    with pytest.raises(UserError, match="another format"):
+        load_latent(tmp_path / "picture.png", fingerprint=None)
+    with pytest.raises(UserError, match="does not exist"):
+        load_latent(tmp_path / "absent.safetensors", fingerprint=None)
+
+
+def test_incomplete_and_newer_files_are_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file({"code": torch.zeros(3)}, path, metadata={"wplus_latent": json.dumps({"version": 1, "space": "w"})})
+    with pytest.raises(UserError, match="lacks 'generator'"):
+        load_latent(path, fingerprint=None)
+    save_file({"code": torch.zeros(3)}, path, metadata={"wplus_latent": json.dumps({"version": 99})})
+    with pytest.raises(UserError, match="format 99"):
+        load_latent(path, fingerprint=None)
+
+
+def test_a_code_must_look_like_its_space():
+    with pytest.raises(UserError, match=r"shape \(6, 12\) is no w"):
+        a_latent("w", code=torch.zeros(6, 12))
+    with pytest.raises(UserError, match=r"'s'.*z, z\+, w, w\+"):
+        Latent(code=torch.zeros(3), space="s", generator=FINGERPRINT)
+
+
+# Decoding
+
+
+def test_styles_of_each_space(generator):
+    z, labels = torch.randn(2, 8), torch.eye(3)[:2]
+    ws = to_ws(z, "z", generator, labels=labels)
+    assert torch.equal(ws, generator.mapping(z, labels))
+    assert torch.equal(to_ws(ws[:, 0], "w", generator), ws)
+    assert torch.equal(to_ws(ws, "w+", generator), ws)
+    torch.testing.assert_close(to_ws(z[:, None].expand(-1, 6, -1), "z+", generator, labels=labels), ws)
+
+
+def test_in_z_plus_every_layer_has_a_z_of_its_own(generator):
+    z, labels = torch.randn(2, 6, 8), torch.eye(3)[:2]
+    ws = to_ws(z, "z+", generator, labels=labels)
+    for layer in range(6):
+        torch.testing.assert_close(ws[:, layer], generator.mapping(z[:, layer], labels)[:, layer])
+    with pytest.raises(UserError, match=r"\(N, 6, 8\)"):
+        to_ws(torch.zeros(2, 8), "z+", generator, labels=labels)
+
+
+@pytest.mark.parametrize("cutoff", [None, 2])
+def test_truncation_is_the_mappings_in_every_space(generator, cutoff):
+    z, labels = torch.randn(2, 8), torch.eye(3)[:2]
+    truncation = {"truncation_psi": 0.6, "truncation_cutoff": cutoff}
+    expected = generator.mapping(z, labels, **truncation)
+    ws = generator.mapping(z, labels)
+    torch.testing.assert_close(to_ws(ws[:, 0], "w", generator, **truncation), expected)
+    torch.testing.assert_close(to_ws(ws, "w+", generator, **truncation), expected)
+    torch.testing.assert_close(
+        to_ws(z[:, None].expand(-1, 6, -1), "z+", generator, labels=labels, **truncation), expected
+    )
+
+
+def test_codes_that_do_not_fit_the_generator(generator):
+    with pytest.raises(UserError, match=r"\(1, 4, 12\) do not fit.*\(N, 6, 12\)"):
+        to_ws(torch.zeros(1, 4, 12), "w+", generator)
+
+
+def test_a_saved_latent_reproduces_its_picture(generator, tmp_path):
+    z, label = torch.randn(8), torch.tensor([0.0, 0, 1])
+    noise = tuple(torch.randn(1, r, r) for r, _ in generator.synthesis.noise_shapes)
+    latent = a_latent("z", code=z, label=label, truncation_psi=0.5, noise=noise)
+    ws = generator.mapping(z[None], label[None], truncation_psi=0.5)
+    expected = generator.synthesis(ws, noise=[layer[None] for layer in noise])
+    loaded = load_latent(save_latent(tmp_path / "a.safetensors", latent), fingerprint=FINGERPRINT)
+    assert torch.equal(synthesize([loaded], generator), expected)
+
+
+def test_latents_of_any_space_are_decoded_together(generator):
+    ws = generator.mapping(torch.randn(1, 8), torch.eye(3)[:1])[0]
+    noise = tuple(torch.randn(1, r, r) for r, _ in generator.synthesis.noise_shapes)
+    latents = [a_latent("w", code=ws[0]), a_latent("w+", code=ws), a_latent("w+", code=ws, noise=noise)]
+    images = synthesize(latents, generator)
+    torch.testing.assert_close(images[0], images[1])
+    assert not torch.allclose(images[1], images[2])
+    torch.testing.assert_close(images[2:], generator.synthesis(ws[None], noise=[layer[None] for layer in noise]))
+    assert torch.equal(ws_of(latents[0], generator), ws)

@@ -1,0 +1,166 @@
+"""Changes of weights: exact, small, and bound to their generator and latent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tests.inversion.conftest import tiny_generator
+from wplus.checkpoint import fingerprint
+from wplus.errors import UserError
+from wplus.latents.latent import Latent
+from wplus.latents.weight_delta import (
+    WeightDelta,
+    changed,
+    code_digest,
+    lerp_deltas,
+    load_delta,
+    no_change,
+    save_delta,
+)
+from wplus.models.stylegan2 import Generator
+
+CODE = torch.arange(12.0)
+
+
+def a_delta(generator: nn.Module, *, seed: int = 0, rank: int = 2, code: torch.Tensor = CODE) -> WeightDelta:
+    """Random changes of all synthesis parameters."""
+    rng = torch.Generator().manual_seed(seed)
+    parameters = {f"synthesis.{name}": parameter for name, parameter in generator.synthesis.named_parameters()}
+    changes = {name: no_change(parameter, rank, rng) for name, parameter in parameters.items()}
+    changes = {name: (torch.randn(parts[0].shape, generator=rng) * 0.1, *parts[1:]) for name, parts in changes.items()}
+    return WeightDelta(changes, generator=fingerprint(generator), latent=code_digest(code), metadata={"image": "a"})
+
+
+def dense(delta: WeightDelta, generator: nn.Module) -> dict[str, torch.Tensor]:
+    """The change of every parameter in full, by the definition."""
+    shapes = {name: parameter.shape for name, parameter in generator.named_parameters()}
+    full = {}
+    for name, parts in delta.changes.items():
+        product = parts[0] if len(parts) == 1 else torch.einsum("or,ri->oi", *parts)
+        full[name] = product.reshape(shapes[name])
+    return full
+
+
+def test_applied_adds_the_full_change_and_leaves_the_original(stylegan):
+    delta, before = a_delta(stylegan), {name: tensor.clone() for name, tensor in stylegan.state_dict().items()}
+    tuned, changes = delta.applied(stylegan), dense(delta, stylegan)
+    assert any(len(parts) == 2 for parts in delta.changes.values())
+    for name, parameter in tuned.named_parameters():
+        expected = before[name] + changes.get(name, torch.zeros_like(before[name]))
+        torch.testing.assert_close(parameter, expected, atol=1e-6, rtol=1e-6)
+        assert not parameter.requires_grad
+        assert name.startswith("mapping") or not torch.equal(parameter, before[name])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in stylegan.state_dict().items())
+    ws = torch.randn(2, stylegan.num_ws, stylegan.w_dim)
+    assert not torch.allclose(tuned.synthesis(ws), stylegan.synthesis(ws), atol=1e-2)
+
+
+def test_nothing_changes_at_the_start(stylegan):
+    for parameter in stylegan.synthesis.parameters():
+        parts = no_change(parameter, 2, torch.Generator().manual_seed(0))
+        assert torch.equal(changed(parameter, parts), parameter)
+
+
+def test_a_step_of_u_moves_weights_as_far_as_it_is_long():
+    parameter = torch.zeros(64, 64, 3, 3)
+    u, v = no_change(parameter, 8, torch.Generator().manual_seed(0))
+    step = torch.randn(u.shape).sign()  # what Adam's first step looks like
+    assert changed(parameter, (step, v)).square().mean().sqrt().item() == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_parts"), [((), 1), ((64,), 1), ((3, 64, 1, 1), 1), ((64, 64), 2), ((64, 64, 3, 3), 2)]
+)
+def test_low_rank_where_that_is_smaller(shape, num_parts):
+    parts = no_change(torch.zeros(shape), 4, torch.Generator().manual_seed(0))
+    assert len(parts) == num_parts
+    assert sum(part.numel() for part in parts) <= max(1, torch.zeros(shape).numel())
+
+
+def test_a_file_of_a_large_generator_is_a_few_megabytes():
+    with torch.device("meta"):  # shapes only
+        large = Generator(resolution=1024)
+        rng = torch.Generator("cpu")
+        changes = {name: no_change(each, 4, rng) for name, each in large.synthesis.named_parameters()}
+    delta = WeightDelta(changes, generator="", latent="")
+    whole = sum(parameter.numel() * 4 for parameter in large.parameters())
+    assert whole > 100e6
+    assert delta.num_bytes < 2e6
+
+
+def test_files_say_everything(stylegan, tmp_path):
+    delta = a_delta(stylegan)
+    path = save_delta(tmp_path / "sub" / "a.safetensors", delta)
+    assert path.stat().st_size < delta.num_bytes + 10_000
+    read = load_delta(path, fingerprint=fingerprint(stylegan))
+    assert (read.generator, read.latent, read.metadata) == (delta.generator, delta.latent, delta.metadata)
+    assert set(read.changes) == set(delta.changes)
+    for name, parts in delta.changes.items():
+        assert all(torch.equal(*pair) for pair in zip(parts, read.changes[name], strict=True))
+    ws = torch.randn(1, stylegan.num_ws, stylegan.w_dim)
+    assert torch.equal(read.applied(stylegan).synthesis(ws), delta.applied(stylegan).synthesis(ws))
+    again = delta.save(tmp_path / "again.safetensors")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_another_generator_is_refused(stylegan, tmp_path):
+    delta, other = a_delta(stylegan), tiny_generator()
+    other.synthesis.b4.const.data += 1
+    with pytest.raises(UserError, match=f"tuned on generator {fingerprint(stylegan)}, not on {fingerprint(other)}"):
+        delta.applied(other)
+    path = save_delta(tmp_path / "a.safetensors", delta)
+    with pytest.raises(UserError, match="changes the generator"):
+        load_delta(path, fingerprint=fingerprint(other))
+    assert load_delta(path, fingerprint=None).generator == fingerprint(stylegan)
+
+
+def test_another_latent_is_refused(stylegan):
+    delta = a_delta(stylegan)
+    delta.check_latent(Latent(CODE, "w", delta.generator))
+    with pytest.raises(UserError, match="tuned for the code"):
+        delta.check_latent(Latent(CODE + 1, "w", delta.generator))
+
+
+def test_other_files_are_refused(stylegan, tmp_path):
+    path = save_delta(tmp_path / "a.safetensors", a_delta(stylegan))
+    (tmp_path / "half").write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="truncated"):
+        load_delta(tmp_path / "half", fingerprint=None)
+    with pytest.raises(UserError, match="does not exist"):
+        load_delta(tmp_path / "none", fingerprint=None)
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "foreign")
+    with pytest.raises(UserError, match="no weight delta"):
+        load_delta(tmp_path / "foreign", fingerprint=None)
+
+
+def test_between_two_deltas_lies_the_straight_line(stylegan):
+    a, b = a_delta(stylegan, seed=1), a_delta(stylegan, seed=2, rank=3, code=CODE + 1)
+    assert {len(parts) for parts in a.changes.values()} == {1, 2}
+    assert lerp_deltas(a, b, 0.0) is a
+    assert lerp_deltas(a, b, 1.0) is b
+    between = dense(lerp_deltas(a, b, 0.25), stylegan)
+    first, second = dense(a, stylegan), dense(b, stylegan)
+    for name, change in between.items():
+        torch.testing.assert_close(change, 0.75 * first[name] + 0.25 * second[name], atol=1e-6, rtol=1e-5)
+
+
+def test_an_end_without_a_delta_is_the_generator_itself(stylegan):
+    a = a_delta(stylegan)
+    half = dense(lerp_deltas(None, a, 0.5), stylegan)
+    whole = dense(a, stylegan)
+    assert all(torch.allclose(half[name], 0.5 * whole[name]) for name in whole)
+    nothing = lerp_deltas(a, None, 1.0).applied(stylegan)
+    ws = torch.randn(1, stylegan.num_ws, stylegan.w_dim)
+    assert torch.equal(nothing.synthesis(ws), stylegan.synthesis(ws))
+
+
+def test_deltas_that_do_not_go_together(stylegan):
+    a = a_delta(stylegan)
+    with pytest.raises(UserError, match="different generators"):
+        lerp_deltas(a, WeightDelta({}, generator="f" * 16, latent=""), 0.5)
+    with pytest.raises(UserError, match="nothing between"):
+        lerp_deltas(None, None, 0.5)

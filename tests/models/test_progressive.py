@@ -1,0 +1,48 @@
+"""The level of detail: what it says, that a state carries it, and what real images look like at it."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from wplus.models.progressive import Growth, at_lod, enlarge, set_lod, shrink
+
+
+@pytest.mark.parametrize(("lod", "level", "share"), [(0.0, 0, 0.0), (0.25, 0, 0.25), (2.0, 2, 0.0), (2.75, 2, 0.75)])
+def test_level_and_share(lod, level, share):
+    growth = Growth()
+    growth.set(lod)
+    assert (growth.level, growth.share, float(growth.lod)) == (level, share, lod)
+
+
+def test_the_state_carries_it():
+    growth, other = Growth(), Growth()
+    growth.set(1.1)  # no float32: the host has what the buffer has
+    other.load_state_dict(growth.state_dict())
+    assert other.value == growth.value == float(growth.lod)
+    assert copy.deepcopy(growth).value == growth.value
+
+
+def test_every_part_of_a_network_is_set():
+    network = nn.Sequential(nn.Sequential(Growth()), Growth())
+    set_lod(network, 1.5)
+    assert [module.value for module in network.modules() if isinstance(module, Growth)] == [1.5, 1.5]
+
+
+def test_real_images_have_the_detail_of_the_generated():
+    images = torch.randn(2, 3, 16, 16)
+    assert torch.equal(at_lod(images, 0.0), images)
+    halves = images.view(2, 3, 8, 2, 8, 2).mean(dim=(3, 5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(at_lod(images, 1.0), halves)
+    torch.testing.assert_close(at_lod(images, 0.25), 0.75 * images + 0.25 * halves)
+    quarters = images.view(2, 3, 4, 4, 4, 4).mean(dim=(3, 5)).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    torch.testing.assert_close(at_lod(images, 1.5), 0.5 * halves + 0.5 * quarters)
+
+
+def test_enlarging_and_shrinking():
+    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
+    assert enlarge(image, 2)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert shrink(image, 2).item() == 2.5

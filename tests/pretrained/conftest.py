@@ -1,0 +1,68 @@
+"""Weights files of published nets: right names and shapes, random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from wplus.pretrained import weights
+
+
+def _random_state(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
+    """Random weights and small biases; normalisations with means and scales. Overlapping views keep the file small."""
+    rng = torch.Generator().manual_seed(3)
+    state = {}
+    for name, shape in shapes.items():
+        if not shape:
+            state[name] = torch.tensor(0)
+        elif len(shape) == 1:
+            positive = name.endswith(("weight", "running_var"))
+            state[name] = torch.randn(shape, generator=rng) * 0.1 + positive
+        else:
+            strides = (7, 3, 5, 1)[: len(shape)]
+            reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+            strip = torch.randn(reach, generator=rng) * (2 / shape[1:].numel()) ** 0.5
+            state[name] = strip.as_strided(shape, strides)
+    return state
+
+
+@pytest.fixture(scope="session")
+def random_state() -> Callable[[dict[str, torch.Size]], dict[str, Tensor]]:
+    return _random_state
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path) -> Path:
+    """An empty folder as torch's cache."""
+    monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def cached_weights(monkeypatch, cache) -> Callable[[object, object], Path]:
+    """Puts a content into torch's cache as the weights file of an extractor, under a name that fits its hash."""
+
+    def put(module: object, content: object) -> Path:
+        torch.save(content, cache / "file")
+        stem, suffix = module.FILE.rsplit("-", 1)[0], module.FILE.rsplit(".", 1)[1]
+        path = cache / f"{stem}-{hashlib.sha256((cache / 'file').read_bytes()).hexdigest()[:8]}.{suffix}"
+        (cache / "file").rename(path)
+        monkeypatch.setattr(module, "FILE", path.name)
+        return path
+
+    return put
+
+
+@pytest.fixture
+def pictures() -> Tensor:
+    """Smooth coloured pictures, uint8 (2, 3, 40, 40)."""
+    rng = torch.Generator().manual_seed(1)
+    coarse = torch.rand(2, 3, 6, 6, generator=rng) * 255
+    return torch.nn.functional.interpolate(coarse, size=(40, 40), mode="bilinear").to(torch.uint8)

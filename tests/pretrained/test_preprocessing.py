@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+from wplus.errors import UserError
+from wplus.pretrained.preprocessing import check_bounds, in_colour, resized, tensorflow_bilinear
+
+
+def test_sizes_within_bounds_stay_and_others_are_brought_in() -> None:
+    images = torch.rand(1, 3, 40, 40)
+    assert resized(images, min_px=32, max_px=64) is images
+    assert resized(images, min_px=64, max_px=128).shape == (1, 3, 64, 64)
+    assert resized(torch.rand(1, 3, 40, 80), min_px=8, max_px=20).shape == (1, 3, 20, 40)
+
+
+def test_shrinking_is_antialiased() -> None:
+    """Stripes of one pixel become grey, not stripes of another width."""
+    stripes = (torch.arange(64) % 2).float().expand(1, 1, 64, 64)
+    assert resized(stripes, min_px=8, max_px=20)[..., 2:-2].std() < 0.1
+
+
+@pytest.mark.parametrize(("given", "size"), [(32, 299), (300, 224), (64, 64), (1, 5)])
+def test_tensorflows_resize(given: int, size: int) -> None:
+    images = torch.rand(2, 3, given, given) * 255
+    expected = interpolate_bilinear_2d_like_tensorflow1x(images, size=(size, size), align_corners=False)
+    torch.testing.assert_close(tensorflow_bilinear(images, size), expected, atol=1e-4, rtol=0)
+
+
+def test_tensorflows_resize_is_not_torchs() -> None:
+    """A ramp: TensorFlow's position 0 is the corner, torch's is half a pixel of the result further in."""
+    ramp = torch.arange(4.0).expand(1, 1, 4, 4)
+    assert tensorflow_bilinear(ramp, 8)[0, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3, 3]
+    assert torch.nn.functional.interpolate(ramp, size=8, mode="bilinear")[0, 0, 0, 1] == 0.25
+
+
+def test_colours() -> None:
+    grey, rgba = torch.rand(2, 1, 4, 4), torch.rand(2, 4, 4, 4)
+    assert torch.equal(in_colour(grey), grey.repeat(1, 3, 1, 1))
+    assert torch.equal(in_colour(rgba), rgba[:, :3])
+
+
+@pytest.mark.parametrize("bounds", [(128, 64), (16, 64)])
+def test_impossible_sizes_are_refused(bounds: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match=f"from {bounds[0]} to {bounds[1]} px"):
+        check_bounds(*bounds)

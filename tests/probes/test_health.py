@@ -1,0 +1,177 @@
+"""Verdicts over series: what is wrong is found, what the errors explain is not, and nothing is said twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from wplus.probes.estimates import Estimate, share
+from wplus.probes.health import Reading, best_of, health, judged, level_of
+from wplus.probes.verdicts import verdicts
+
+
+def reading(kimg: float, **values: float) -> Reading:
+    """A moment with exact numbers."""
+    return Reading(kimg, {name: Estimate(value, 0.01) for name, value in values.items()})
+
+
+def told(readings: Iterable[Reading]) -> tuple[list[Reading], list[tuple[float, str, str]]]:
+    """The judged series, and what was said: kimg, level and sentence."""
+    history: list[Reading] = []
+    said = []
+    for one in readings:
+        one = judged(history, one)
+        said += [(one.kimg, sentence.level, sentence.text) for sentence in verdicts(history, one)]
+        history.append(one)
+    return history, said
+
+
+def series(**values: list[float]) -> list[Reading]:
+    """A reading per kimg, from 0; the run has arrived unless `precision` says otherwise."""
+    num = len(next(iter(values.values())))
+    values = {"precision": [0.5] * num, **values}
+    return [
+        reading(float(kimg), **dict(zip(values, row, strict=True)))
+        for kimg, row in enumerate(zip(*values.values(), strict=True))
+    ]
+
+
+def test_a_collapse_is_told_once_with_its_numbers_and_recovery_too():
+    diversity = [0.1, 0.6, 0.91, 0.9, 0.6, 0.22, 0.2, 0.21, 0.6, 0.86, 0.9]
+    distinct = [0.0, 0.5, 0.9, 0.9, 0.8, 0.1, 0.02, 0.02, 0.8, 0.9, 0.9]
+    history, said = told(series(diversity=diversity, distinct=distinct))
+    assert [(kimg, level) for kimg, level, _ in said] == [(4, "warning"), (5, "warning"), (8, "info"), (9, "info")]
+    becoming, collapsed, partly, back = (text for *_, text in said)
+    assert (
+        "diversity fell from 0.91 (at 2 kimg) to 0.60 of the real images': the images become fewer" in becoming.lower()
+    )
+    assert collapsed.startswith(
+        "Diversity fell from 0.91 (at 2 kimg) to 0.22 of the real images', distinct images fell from 0.90 (at 2 kimg) "
+        "to 0.10 of the real images': the generator has collapsed to few images."
+    )
+    assert partly.startswith("Partly back: diversity at 0.60 of the real images' (from 0.20), distinct images at 0.80 ")
+    assert back == "Back: diversity at 0.86 of the real images' (from 0.20)."
+    assert [health(history[: index + 1]) for index in (0, 3, 4, 6, 8, 10)] == [
+        "well",
+        "well",
+        "watch",
+        "alarm",
+        "watch",
+        "well",
+    ]
+
+
+def test_a_collapse_to_a_few_kinds_that_are_far_apart_is_seen_by_distinct_images():
+    _, said = told(series(diversity=[0.1, 0.9, 0.9, 0.85], distinct=[0, 0.9, 0.9, 0.05]))
+    assert len(said) == 1
+    assert said[0][2].startswith("Distinct images fell from 0.90 (at 1 kimg) to 0.05")
+
+
+def test_lost_kinds_are_told_from_lost_diversity():
+    _, said = told(series(diversity=[0.9, 0.9, 0.8], distinct=[0.9, 0.9, 0.8], recall=[0.5, 0.5, 0.02]))
+    assert [text for *_, text in said] == [
+        "Recall fell from 0.50 (at 0 kimg) to 0.02: most kinds of real images are lost. Smaller learning rates, a "
+        "larger gamma, another loss or another seed are what to try."
+    ]
+
+
+def test_a_slow_start_is_not_accused():
+    rising = np.linspace(0.02, 0.9, 40)
+    history, said = told(series(diversity=list(rising), precision=list(np.maximum(rising - 0.4, 0))))
+    assert not said
+    assert health(history[:10]) == "too early to say"
+    assert health(history) == "well"
+
+
+def test_noise_is_nothing_to_fall_from():
+    """A StyleGAN2's first images are as diverse as real ones, and none of them looks like one."""
+    diversity = [0.98, 0.6, 0.2, 0.3, 0.5, 0.8]
+    history, said = told(series(diversity=diversity, distinct=diversity, precision=[0, 0, 0, 0.02, 0.2, 0.6]))
+    assert not said
+    assert health(history[:4]) == "too early to say"
+    assert health(history) == "well"
+
+
+def test_the_best_is_what_was_surely_reached():
+    lucky = Reading(1.0, {"precision": Estimate(0.5, 0.01), "recall": Estimate(0.95, 0.2)})
+    sure = Reading(2.0, {"precision": Estimate(0.5, 0.01), "recall": Estimate(0.9, 0.01)})
+    early = Reading(0.0, {"precision": Estimate(0.0, 0.01), "recall": Estimate(1.0, 0.001)})
+    assert best_of([early, lucky, sure], "recall") is sure
+    assert best_of([early], "recall") is None
+    assert best_of([sure], "diversity") is None
+
+
+def test_what_has_arrived_can_fall_out_of_sight():
+    _, said = told(series(diversity=[0.9, 0.9, 0.1], precision=[0.3, 0.3, 0.0]))
+    assert len(said) == 1
+
+
+def test_an_overfitting_discriminator():
+    history, said = told(series(r_v=[0.0, 0.1, 0.32, 0.4, 0.6, 0.9, 0.1]))
+    assert [(kimg, level) for kimg, level, _ in said] == [(2, "warning"), (4, "warning"), (6, "info")]
+    assert "begins to know the training images by heart" in said[0][2]
+    assert "overfits" in said[1][2]
+    assert "(r_v is 0.60; 0 is none, 1 complete)" in said[1][2]
+    assert said[2][2] == "The discriminator takes images that it has not seen for real ones again: r_v is 0.10."
+    assert health(history[:5]) == "alarm"
+
+
+def test_held_out_images_that_look_more_real_than_training_images_are_no_fault():
+    assert not told(series(r_v=[-0.5, -0.2, 0.0]))[1]
+
+
+def test_a_gradient_that_vanishes():
+    _, said = told(series(pull=[1.0, 0.4, 0.06, 0.05, 0.3]))
+    assert [(kimg, level) for kimg, level, _ in said] == [(2, "warning"), (4, "info")]
+    assert "its slope is 0.06 of that where the discriminator cannot tell. loss=nonsaturating" in said[0][2]
+
+
+def test_what_hovers_about_a_limit_is_no_news():
+    values = [0.9, *[0.9 * limit for limit in (0.74, 0.76) * 20]]
+    assert not told(series(diversity=values))[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "before", "expected"),
+    [
+        (0.9, 0.01, "well", "well"),
+        (0.6, 0.01, "well", "watch"),
+        (0.4, 0.01, "well", "alarm"),
+        (0.6, 0.01, "alarm", "watch"),
+        (0.9, 0.01, "alarm", "well"),
+        (0.7, 0.1, "well", "well"),  # not surely below 3/4
+        (0.7, 0.1, "watch", "watch"),
+        (0.4, 0.1, "well", "watch"),  # surely below 3/4, not below 1/2
+        (0.8, 0.1, "alarm", "watch"),  # surely above 1/2, not above 3/4
+    ],
+)
+def test_a_level_changes_when_it_is_sure(value, error, before, expected):
+    bounds = (value - 3 * error, value + 3 * error)
+    assert level_of(bounds, (0.75, 0.5), before=before) == expected
+
+
+@pytest.mark.parametrize("num_images", [32, 128, 1000])
+def test_a_healthy_run_is_not_accused_because_of_few_images(num_images):
+    """Twenty runs of a hundred snapshots whose numbers are off by chance alone."""
+    rng = np.random.default_rng(num_images)
+    truths = {"diversity": 0.9, "distinct": 0.8, "precision": 0.6, "recall": 0.4, "r_v": 0.05}
+    # r_v: logits of unit deviation, a margin of 3.
+    errors = {"diversity": 0.3 / np.sqrt(num_images), "r_v": np.sqrt(2 / num_images) / 3}
+    accused = 0
+    for _ in range(20):
+        readings = []
+        for kimg in range(1, 101):
+            measures = {name: Estimate(rng.normal(truths[name], error), error) for name, error in errors.items()}
+            for name in ("distinct", "precision", "recall"):
+                measures[name] = share(int(rng.binomial(num_images, truths[name])), num_images)
+            readings.append(Reading(float(kimg), measures))
+        accused += bool(told(readings)[1])
+    assert accused == 0
+
+
+def test_a_measure_that_is_missing_leaves_its_level():
+    history, said = told([*series(r_v=[0.0, 0.8]), reading(2.0, pull=1.0), reading(3.0, r_v=0.0)])
+    assert [one.level("overfitting") for one in history] == ["well", "alarm", "alarm", "well"]
+    assert len(said) == 2

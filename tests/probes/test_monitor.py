@@ -1,0 +1,126 @@
+"""The monitor on games: what it keeps, what it says of a planted collapse, and that held-out images can be missing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from tests.probes.conftest import FAMILIES, make_game, make_images
+from wplus.errors import UserError
+from wplus.probes import estimates
+from wplus.probes.monitor import SERIES, monitor, read_series
+
+MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "pull"}
+
+
+class Painter(nn.Module):
+    """A generator that knows `num_kinds` of the real images."""
+
+    z_dim, c_dim = 6, 0
+
+    def __init__(self, pixels: torch.Tensor, num_kinds: int) -> None:
+        super().__init__()
+        self.register_buffer("known", pixels[:num_kinds].float() / 127.5 - 1)
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+        return self.known[(z[:, 0] * 1e4).long() % len(self.known)]
+
+
+@pytest.fixture
+def watched(scene):
+    """watched(num_kinds, kimg): the monitor at a moment at which the generator knows so many images."""
+    game, data = make_game(), make_images(200)
+
+    def look(num_kinds: int, kimg: float, **options):
+        game.ema, game.images_seen = Painter(data.images, num_kinds), round(kimg * 1000)
+        return monitor(scene(game=game, data=data, **options), num_images=150)
+
+    return look
+
+
+def test_a_planted_collapse_is_told_and_the_end_of_it(watched, tmp_path):
+    seen = [watched(num, kimg) for kimg, num in enumerate((200, 200, 2, 2, 200))]
+    assert [len(moment.words) for moment in seen] == [0, 0, 1, 0, 1]
+    (warning,), (info,) = seen[2].words, seen[4].words
+    assert warning.level == "warning"
+    assert warning.text.startswith("Distinct images fell from 0.72 (at 0 kimg) to 0.01 of the real images', recall ")
+    assert "the generator has collapsed to few images" in warning.text
+    assert info.level == "info"
+    assert info.text.startswith("Back: diversity at 1.00 of the real images' (from 0.49), diversity of pixels at 1.00 ")
+    assert [moment.summary["health"]["value"] for moment in seen] == ["well", "well", "alarm", "alarm", "well"]
+    assert [moment.values["watch/health/diversity_level"] for moment in seen] == [0, 0, 2, 2, 0]
+    assert seen[2].values["watch/health/distinct"] < 0.05 < 0.5 < seen[1].values["watch/health/distinct"]
+    assert [row["kimg"] for row in json.loads((tmp_path / SERIES).read_text())["readings"]] == [0, 1, 2, 3, 4]
+
+
+def test_a_resumed_run_forgets_what_lies_ahead(watched, tmp_path):
+    for kimg, num in enumerate((200, 200, 2)):
+        watched(num, kimg)
+    again = watched(2, 1)  # rewound: this moment anew, and the collapse is news again
+    assert [reading.kimg for reading in read_series(tmp_path / SERIES, before_kimg=9)] == [0, 1]
+    assert len(again.words) == 1
+    assert len(watched(2, 1).words) == 1  # the same moment once more
+    assert not watched(2, 2).words
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"readings": 3}',
+        '{"readings": [{"kimg": 1}]}',
+        '{"readings": [{"kimg": 1, "measures": {}, "levels": {"pull": "fine"}}]}',
+    ],
+)
+def test_a_file_that_is_no_series_is_refused(content, watched, tmp_path):
+    (tmp_path / SERIES).write_text(content)
+    with pytest.raises(UserError, match=r"cannot be read as a series of health .*; delete it to start anew"):
+        watched(200, 0)
+
+
+def test_held_out_images_are_looked_at_where_there_are_any(watched, monkeypatch, tmp_path):
+    assert watched(200, 0).values.keys() & {"watch/health/r_v"} == set()
+    monkeypatch.setattr("wplus.probes.scene.ProbeContext.logits_of", logits_of)
+    found = watched(200, 1, held_out=make_images(60)).values["watch/health/r_v"]
+    assert found == pytest.approx(0.5, abs=0.05)
+    logits = [logits_of(None, which, 150) for which in ("train", "held_out", "generated")]
+    expected = estimates.overfitting(*logits, sure=3, num_train=200)  # to ask 150 of these leaves less to chance
+    assert read_series(tmp_path / SERIES, before_kimg=9)[1].measures["r_v"] == expected
+
+
+def logits_of(_, which, num):
+    """An overfitting discriminator's: held-out images are half way to generated ones."""
+    mean = {"train": 2.0, "held_out": 0.0, "generated": -2.0}[which]
+    return mean + 0.1 * torch.randn(num, generator=torch.Generator().manual_seed(len(which)))
+
+
+def test_too_few_images_say_nothing(scene):
+    seen = monitor(scene(data=make_images(10)), num_images=1000)
+    assert not seen.values
+    assert not seen.words
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_looked_at(family, scene):
+    seen = monitor(scene(family, data=make_images(40), held_out=make_images(30)), num_images=32)
+    assert {name.removeprefix("watch/health/") for name in seen.values} - {"r_v"} == MEASURES | {
+        "diversity_level", "overfitting_level", "gradient_level"
+    }  # fmt: skip
+    assert seen.summary["health"]["value"] in ("well", "too early to say", "watch", "alarm")
+
+
+def test_a_loss_of_pairs_and_a_lost_discriminator(scene):
+    from wplus.losses.adversarial import relativistic_generator
+
+    game = make_game("r3gan")
+    game.generator_loss, game.compares = relativistic_generator, True
+    assert "watch/health/pull" in monitor(scene(game=game), num_images=32).values
+    for parameter in game.discriminator.parameters():
+        parameter.data.fill_(torch.nan)
+    values = monitor(scene(game=game), num_images=32).values
+    assert "watch/health/pull" not in values
+    assert "watch/health/diversity" in values
