@@ -22,7 +22,7 @@ from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
 from wplus.losses.regularisers import path_lengths, r1_penalty
 from wplus.models.progressive import enlarge, set_lod, shrink
-from wplus.training import GanModule, Runtime, Settings, make_game
+from wplus.training import GanModule, GanSpec, Runtime, make_game
 
 RESOLUTION, CLASSES = 16, 3
 CHANNELS = ["model.generator.channel_base=64", "model.generator.channel_max=8"]
@@ -68,7 +68,7 @@ def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = No
     if chosen["model"]["generator"]["_target_"].rsplit(".", 2)[1] in GROWING:
         recipe = {**FAST, **recipe}
     parts = build(chosen["model"])
-    settings = Settings(
+    settings = GanSpec(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         presets=[parts["preset"]],

@@ -86,10 +86,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("claim", [{"width": 2**30}, {"num_classes": [3, 10**5]}, {"img_channels": 2**60}])
-def test_claimed_sizes_take_no_memory(require_same_settings: dict[str, Any], tmp_path: Path) -> None:
+def test_claimed_sizes_take_no_memory(claim: dict[str, Any], tmp_path: Path) -> None:
     classifier = a_classifier()
-    classifier.net.arguments |= require_same_settings
-    classifier.net.num_classes = require_same_settings.get("num_classes", classifier.net.num_classes)
+    classifier.net.arguments |= claim
+    classifier.net.num_classes = claim.get("num_classes", classifier.net.num_classes)
     path = save_classifier(tmp_path / "a.safetensors", classifier)
     with pytest.raises(UserError, match=r"The classifier file .* is incomplete"), Allocated() as forged:
         load_classifier(path)

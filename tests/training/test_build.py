@@ -89,7 +89,7 @@ def test_nonsense_is_refused_before_data_is_read():
     model = {"generator": settings().generator, "discriminator": partial(Batched), "preset": auto, "loss": {}}
     loss = {"generator_loss": critic_generator, "discriminator_loss": wasserstein_discriminator}
     choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
-    with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_setup"):
+    with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_build"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **choices)
     unbounded = {**choices, "recipe": {"gp_weight": 0.0}}
     penalised = {**loss, "penalties": ["gradient_penalty"]}

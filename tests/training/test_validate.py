@@ -91,9 +91,11 @@ def test_what_makes_sense_is_not():
 
 
 def test_parts_of_a_batch_have_other_statistics():
-    with pytest.raises(UserError, match=r"^micro_batch_size is refused with the mixing of test_checks: it normalises"):
+    with pytest.raises(
+        UserError, match=r"^micro_batch_size is refused with the mixing of test_validate: it normalises"
+    ):
         check_micro_batches([Generator, Mixing], 2)
-    with pytest.raises(UserError, match=r"^micro_batch_size is refused with the dropping of test_checks: it drops"):
+    with pytest.raises(UserError, match=r"^micro_batch_size is refused with the dropping of test_validate: it drops"):
         check_micro_batches([Generator, Dropping], 2)
     assert mlp_gan.Discriminator.drops_units
 

@@ -1,12 +1,26 @@
-"""A number with its protocol."""
+"""A number that explains itself: value, interval, protocol, meaning, unit, and which direction is better."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from wplus.errors import UserError
+
+Direction = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """What a number is, whatever its value: declared once, beside the code that computes the number."""
+
+    meaning: str
+    """One sentence for a newcomer: what the number is, and which value would be ideal where there is one."""
+    unit: str = ""
+    """dB, s, MiB, degrees, ...; empty for a pure number."""
+    direction: Direction = "neither"
+    """Which values are better; "neither" for numbers that describe and do not judge."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +33,32 @@ class MetricResult:
     interval: tuple[float, float] | None = None
     """Lower and upper bound; `protocol["interval"]` says of what kind."""
     meaning: str = ""
-    """One sentence for a newcomer: what the number is, and whether more or less of it is better."""
+    unit: str = ""
+    direction: Direction = "neither"
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
             raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
 
+    @classmethod
+    def of(
+        cls,
+        info: MetricInfo,
+        name: str,
+        value: float,
+        *,
+        protocol: dict[str, Any] | None = None,
+        interval: tuple[float, float] | None = None,
+    ) -> MetricResult:
+        """A value of the kind that `info` describes."""
+        return cls(name, value, protocol or {}, interval, info.meaning, info.unit, info.direction)
+
     def entry(self) -> dict[str, Any]:
         """What a tracker's `summary` takes under the name."""
-        return {"value": self.value, "protocol": self.protocol, "interval": self.interval, "meaning": self.meaning}
+        shown = {"value": self.value, "protocol": self.protocol, "interval": self.interval}
+        return {**shown, "meaning": self.meaning, "unit": self.unit, "direction": self.direction}
 
     def __str__(self) -> str:
         bounds = "" if self.interval is None else f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
-        return f"{self.name} {self.value:.4g}{bounds}"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name} {self.value:.4g}{bounds}{unit}"
