@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.core.captions import captioned_rows
+from wplus.core.images import captioned_rows
 
 HERE = Path(__file__).parent
 TILE = 128  # px

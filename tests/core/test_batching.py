@@ -1,11 +1,14 @@
-"""Batches of any size: what comes out is what went in, by kernels for sixteen or more."""
+"""Batches of any size: what comes out is what went in, computed in batches of a least or of a fixed size."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from wplus.core.batching import FEWEST_SHOWN, at_least, in_batches
+from wplus.core.batching import MIN_SHOWN, at_least, chunk_rows, default_chunk_size, in_batches, resolve_chunk_size
+from wplus.errors import UserError
+
+CPU = torch.device("cpu")
 
 
 def test_the_last_row_fills_up():
@@ -30,4 +33,17 @@ def test_no_batch_is_small_and_nothing_is_added(num, batch_size, seen):
     assert torch.equal(doubled, rows * 2)
     assert torch.equal(first, rows[:, 0] + 1)
     assert sizes == seen
-    assert min(sizes) >= FEWEST_SHOWN
+    assert min(sizes) >= MIN_SHOWN
+
+
+@pytest.mark.parametrize(("num", "rows"), [(1, [[0, 0, 0]]), (3, [[0, 1, 2]]), (4, [[0, 1, 2], [3, 3, 3]])])
+def test_every_chunk_is_full(num, rows):
+    assert [chunk.tolist() for chunk in chunk_rows(num, 3, CPU)] == rows
+
+
+def test_the_default_falls_with_the_resolution():
+    assert [default_chunk_size(size, CPU) for size in (8, 32, 64, 1024)] == [8, 4, 2, 1]
+    assert resolve_chunk_size(None, 32, CPU) == 4
+    assert resolve_chunk_size(3, 32, CPU) == 3
+    with pytest.raises(UserError, match="chunk_size must be 1 or more, or null, got 0"):
+        resolve_chunk_size(0, 32, CPU)

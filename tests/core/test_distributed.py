@@ -11,8 +11,10 @@ import torch
 
 from wplus.core.distributed import (
     all_agree,
+    average_gradients,
     gathered,
     is_first,
+    mean_over_ranks,
     only_first_speaks,
     process_group,
     rank_and_world,
@@ -26,7 +28,9 @@ def test_alone_nothing_is_exchanged() -> None:
     assert is_first()
     assert share([1, 2, 3]) == [1, 2, 3]
     value = torch.rand(3)
-    assert total(value) is value
+    assert total(value) is mean_over_ranks(value) is gathered(value) is value
+    average_gradients([gradient := value.clone()])
+    assert torch.equal(gradient, value)
     assert all_agree(True)
     assert not all_agree(False)
     assert torch.equal(gathered(torch.tensor([20.0, 0.0, 10.0]), torch.tensor([2, 0, 1])), torch.arange(3) * 10.0)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 
 import pytest
 import torch
 
 from wplus.core import runtime as devices
-from wplus.core.runtime import keep_freed_memory, resolve_device
+from wplus.core.runtime import eval_mode, keep_freed_memory, now, resolve_device
 from wplus.errors import UserError
 
 
@@ -60,3 +61,17 @@ def test_keeping_memory_is_harmless_and_optional(monkeypatch):
     keep_freed_memory()
     monkeypatch.setattr(devices.ctypes, "CDLL", lambda name: ctypes)  # a library without mallopt
     keep_freed_memory()
+
+
+def test_eval_mode_leaves_every_module_as_it_was():
+    network = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2).eval())
+    for error in (None, KeyError):
+        with contextlib.suppress(KeyError), eval_mode(network) as inside:
+            assert not any(module.training for module in inside.modules())
+            if error:
+                raise error
+        assert [module.training for module in network.modules()] == [True, True, False]
+
+
+def test_the_clock_goes_forward():
+    assert now(torch.device("cpu")) <= now(torch.device("cpu"))

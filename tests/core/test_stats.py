@@ -1,13 +1,26 @@
-"""Means, their bootstrap intervals, and what the percentiles leave."""
+"""Intervals, and comparisons on the same items: against enumeration of every sign, against scipy, and by hand."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata, wilcoxon
 
-from wplus.core.stats import bootstrap_interval, bootstrap_mean, kept_mean
+from wplus.core.stats import (
+    MIN_ITEMS,
+    bootstrap_interval,
+    bootstrap_mean,
+    holm,
+    kept_mean,
+    paired,
+    paired_tests,
+    rank_biserial,
+    signed_rank_p,
+)
+from wplus.errors import UserError
 
 
 def test_interval_is_that_of_the_normal_approximation():
@@ -38,3 +51,96 @@ def test_percentiles_keep_values_that_occur():
     expected = [row[(row >= a) & (row <= b)].mean() for row, a, b in zip(values, low, high, strict=True)]
     np.testing.assert_allclose(kept_mean(values), expected, rtol=1e-12)
     assert kept_mean(np.array([5.0])) == 5
+
+
+def p_by_enumeration(differences: np.ndarray) -> float:
+    """Share of all sign patterns whose rank sum is as far from its mean as the one that was seen."""
+    d = differences[differences != 0]
+    ranks = rankdata(np.abs(d))
+    seen = abs((ranks * np.sign(d)).sum())
+    sums = [abs(np.dot(ranks, signs)) for signs in itertools.product((-1, 1), repeat=len(d))]
+    return float(np.mean([each >= seen - 1e-9 for each in sums]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_p_is_the_share_of_sign_patterns_ties_and_zeros_included(seed):
+    rng = np.random.default_rng(seed)
+    without_ties = rng.normal(0.3, 1, size=11)
+    with_ties = rng.integers(-3, 5, size=12).astype(float)
+    for differences in (without_ties, with_ties):
+        assert signed_rank_p(differences) == pytest.approx(p_by_enumeration(differences), rel=1e-12)
+
+
+@pytest.mark.parametrize("num", [20, 50, 51, 200])
+def test_p_of_many_is_that_of_scipy(num):
+    differences = np.random.default_rng(num).normal(0.2, 1, size=num)
+    assert signed_rank_p(differences) == pytest.approx(wilcoxon(differences).pvalue, rel=1e-9)
+
+
+def test_equal_methods_are_not_told_apart():
+    found = paired([1.0] * 8, [1.0] * 8)
+    assert (found.difference, found.interval, found.higher, found.effect, found.p) == (0, (0, 0), 0.5, 0, 1)
+
+
+def test_a_method_that_is_always_higher():
+    found = paired(np.arange(12) + 2.0, np.arange(12))
+    assert (found.num_items, found.difference, found.interval) == (12, 2, (2, 2))
+    assert (found.higher, found.effect, found.p) == (1, 1, pytest.approx(2 / 2**12))
+    turned = paired(np.arange(12), np.arange(12) + 2.0)
+    assert (turned.difference, turned.higher, turned.effect, turned.p) == (-2, 0, -1, found.p)
+
+
+def test_few_items_cannot_be_tested():
+    few = paired(np.arange(MIN_ITEMS - 1) + 1.0, np.zeros(MIN_ITEMS - 1))
+    assert few.p is None
+    assert few.interval is not None
+    assert paired([1.0], [0.0]).interval is None
+    assert paired(np.arange(MIN_ITEMS) + 1.0, np.zeros(MIN_ITEMS)).p == 2 / 2**MIN_ITEMS <= 0.05
+
+
+def test_effect_by_hand():
+    # Sizes 1, 2, 2, 4 have the ranks 1, 2.5, 2.5, 4; the zero has none.
+    assert rank_biserial([1, -2, 2, 4, 0]) == pytest.approx((1 - 2.5 + 2.5 + 4) / 10)
+
+
+def test_interval_covers_the_difference_of_correlated_values():
+    rng = np.random.default_rng(0)
+    items = rng.normal(0, 10, size=300)  # items differ far more than methods do
+    found = paired(items + rng.normal(0.5, 1, size=300), items)
+    assert found.interval == pytest.approx((0.5 - 0.113, 0.5 + 0.113), abs=0.12)
+    assert found.interval[1] - found.interval[0] == pytest.approx(2 * 1.96 / np.sqrt(300), rel=0.15)
+
+
+def test_holm_by_hand_in_the_old_order():
+    # Sorted: 0.01 * 4, 0.02 * 3, max(0.06, 0.03 * 2), max(0.06, 0.04); untested ones do not count.
+    assert holm([0.04, 0.01, None, 0.03, 0.02]) == [
+        pytest.approx(x) if x else None for x in (0.06, 0.04, None, 0.06, 0.06)
+    ]
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_methods_against_a_baseline_on_common_items():
+    base = {str(i): {"psnr_db": float(i), "lpips": 1.0} for i in range(8)}
+    better = {name: {"psnr_db": row["psnr_db"] + 1, "lpips": 1.0, "lec": 3.0} for name, row in base.items()}
+    better["only here"] = {"psnr_db": 99.0}
+    found = paired_tests({"base": base, "better": better, "same": base}, "base")
+    assert list(found) == ["better", "same"]
+    assert list(found["better"]) == ["psnr_db", "lpips"]
+    assert (found["better"]["psnr_db"].num_items, found["better"]["psnr_db"].difference) == (8, 1)
+    assert found["better"]["psnr_db"].p_holm == pytest.approx(4 * 2 / 2**8)  # four comparisons were made
+    assert found["same"]["psnr_db"].p_holm == 1
+    alone = paired_tests({"base": base, "better": better}, "base", columns=["psnr_db"])
+    assert alone["better"]["psnr_db"].p_holm == pytest.approx(2 / 2**8)
+    assert "p_holm" in alone["better"]["psnr_db"].as_dict()
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(UserError, match=r"got \(2,\) and \(3,\)"):
+        paired([1, 2], [1, 2, 3])
+    with pytest.raises(UserError, match="N >= 1"):
+        paired([], [])
+    with pytest.raises(UserError, match="must be finite"):
+        paired([1, float("nan")], [1, 2])
+    with pytest.raises(UserError, match="baseline must be one of a, got 'x'"):
+        paired_tests({"a": {}}, "x")

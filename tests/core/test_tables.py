@@ -1,14 +1,75 @@
-"""The two files."""
+"""Tables of methods: their numbers, their files, what is missing."""
 
 from __future__ import annotations
 
 import csv
 import json
 
-from wplus.core.tables import Table
+import pytest
+
+from wplus.core.stats import paired
+from wplus.core.tables import Comparison, Table, difference_cell
+from wplus.errors import UserError
+
+NAMES = [f"{index:02d}" for index in range(8)]
+BASE = {name: {"l2": 0.1 * index, "psnr_db": 20.0} for index, name in enumerate(NAMES)}
+BETTER = {name: {"l2": row["l2"], "psnr_db": 22.0, "lec": 1.5} for name, row in BASE.items()}
+
+
+def test_means_and_differences():
+    methods = Comparison({"base": BASE, "better": BETTER}, "base")
+    assert methods.columns == ["l2", "psnr_db", "lec"]
+    assert methods.means["base"]["l2"].value == pytest.approx(0.35)
+    assert "lec" not in methods.means["base"]
+    assert list(methods.paired) == ["better"]
+    found = methods.paired["better"]
+    assert list(found) == ["l2", "psnr_db"]  # the baseline has no lec
+    assert (found["psnr_db"].difference, found["psnr_db"].p_holm) == (2, pytest.approx(2 * 2 / 2**8))
+    alone = Comparison({"base": BASE, "better": BETTER}, "base", tested=["psnr_db"]).paired["better"]
+    assert (list(alone), alone["psnr_db"].p_holm) == (["psnr_db"], pytest.approx(2 / 2**8))
 
 
 def test_files_say_the_same(tmp_path):
+    methods = Comparison({"base": BASE, "better": BETTER}, "base")
+    methods.write(tmp_path, {"images": "held out"}, headings={"psnr_db": ("PSNR, dB", ".1f"), "lec": ("LEC", ".2f")})
+    content = json.loads((tmp_path / "table.json").read_text())
+    assert content["rows"] == {"base": BASE, "better": BETTER}
+    assert content["protocol"] == {"images": "held out"}
+    assert content["paired"]["better"]["psnr_db"]["interval"] == [2, 2]
+    with open(tmp_path / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 16
+    assert rows[0] == {"method": "base", "name": "00", "l2": "0.0", "psnr_db": "20.0", "lec": ""}
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[:4] == [
+        "| method | PSNR, dB | LEC |",
+        "|---|---|---|",
+        "| base | 20.0 (20.0 to 20.0) | – |",
+        "| better | 22.0 (22.0 to 22.0) | 1.50 (1.50 to 1.50) |",
+    ]
+    assert lines[5:] == [
+        "| minus 'base', paired | PSNR, dB |",
+        "|---|---|",
+        "| better | +2.0 (+2.0 to +2.0), p = 0.02 |",
+    ]
+
+
+def test_a_single_method_has_no_differences(tmp_path):
+    alone = Comparison({"base": BASE}, "base")
+    alone.write(tmp_path, {})
+    assert "paired" not in (tmp_path / "table.md").read_text()
+
+
+def test_few_items_have_no_test():
+    assert difference_cell(paired([2, 3, 4], [1, 1, 1]), ".1f") == "+2.0 (+1.0 to +3.0), no test below 6 items"
+
+
+def test_an_unknown_score_is_refused():
+    with pytest.raises(UserError, match="no score 'lpips' to test: choose of l2, psnr_db"):
+        _ = Comparison({"base": BASE, "same": BASE}, "base", tested=["lpips"]).paired
+
+
+def test_files_of_one_method(tmp_path):
     rows = {"a": {"l2": 0.25, "psnr_db": 12.5}, "sub/b,c": {"l2": 0.75, "psnr_db": 7.5}}
     table = Table(rows)
     table.write(tmp_path, {"space": "w"})

@@ -9,8 +9,8 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-from wplus.core.comparison import PAIRED_CELLS, Comparison, paired_cells
 from wplus.core.metric_result import MetricResult
+from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
 from wplus.tracking import Tracker
 from wplus.tracking.local import open_tracker
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wplus.core.images import to_float
+from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.models import mlp_gan
@@ -18,7 +19,6 @@ from wplus.training.augment import AdaptiveAugment, FixedAugment
 from wplus.training.augment.scheduled import ScheduledAugment
 from wplus.training.build import gan_training
 from wplus.training.hparams import auto
-from wplus.training.randomness import step_seed
 
 CPU = Runtime(device=torch.device("cpu"))
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from wplus.core.images import to_float
+from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.training.ema import ema_decay
 from wplus.training.inversions import InversionView, alternating
-from wplus.training.randomness import step_seed
 from wplus.training.snapshot import Exporter
 
 

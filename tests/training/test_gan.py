@@ -12,9 +12,9 @@ from torch import nn
 
 from tests.training.states import equal, snapshot
 from wplus.core.images import to_float
+from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.training.ema import ema_decay
-from wplus.training.randomness import step_seed
 
 GOLDEN = Path(__file__).with_name("golden_curve.txt")
 

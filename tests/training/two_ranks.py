@@ -7,6 +7,7 @@ import sys
 import torch
 import torch.distributed as dist
 
+from wplus.core.distributed import average_gradients, gathered, mean_over_ranks
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.pixel import L2
@@ -16,7 +17,6 @@ from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training import EncoderModule, GanModule, Hparams
 from wplus.training.augment import AdaptiveAugment
-from wplus.training.distributed import average_gradients, gathered, mean_over_ranks
 from wplus.training.encoder_hparams import encoder_recipe
 from wplus.training.module import TrainingModule
 

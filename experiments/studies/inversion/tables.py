@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.studies.inversion.study import folder_name
-from wplus.core.comparison import Comparison
 from wplus.core.files import atomic_write, write_json
+from wplus.core.tables import Comparison
 
 NUM_SHOWN = 8
 # Column -> heading and the number format of its values.
@@ -66,7 +66,7 @@ def protocol(output: Path, methods: Sequence[str]) -> dict[str, Any]:
 
 def draw(output: Path, methods: Sequence[str]) -> None:
     """grid.png: a row per held-out cat, the target first, then what each method makes of it."""
-    from wplus.core.captions import captioned_rows
+    from wplus.core.images import captioned_rows
     from wplus.data import read_image
 
     folders = {method: output / folder_name(method) for method in methods}

@@ -1,4 +1,11 @@
-"""Batches whose size changes no number: kernels for a few images may round otherwise than those for many."""
+"""An image has the same bits whatever it shares a batch with (on a CPU; CUDA's kernels promise less).
+
+Kernels choose their order of summation by the size of the batch. Two ways keep that out of the results:
+
+    a least size  From some size on, all sizes round alike: smaller batches are filled up, to `MIN_SHOWN` for networks
+                  that look at images, to `MIN_MADE` for generators, whose maps are larger. Enough for a single pass.
+    a fixed size  Hundreds of steps of a search amplify any difference: all its batches have `chunk_size` images.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +14,40 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-FEWEST_SHOWN = 16  # images to a net at once
+from wplus.errors import UserError
+
+MIN_SHOWN = 16
+"""Images that a network sees at once, or more."""
+MIN_MADE = 8
+"""Images that a generator makes at once, or more; also the most that a search holds, which needs their gradients."""
 
 
 def at_least(num: int, rows: Tensor) -> Tensor:
-    """Rows (N, ...), the last one repeated until there are `num`: what a batch is computed by does not depend on N."""
+    """Rows (N, ...), the last one repeated until there are `num`."""
     return rows if len(rows) >= num else torch.cat([rows, rows[-1:].expand(num - len(rows), *rows.shape[1:])])
 
 
 def in_batches(function: Callable[[Tensor], list[Tensor]], rows: Tensor, batch_size: int) -> list[Tensor]:
-    """The tensors (N, ...) that `function` makes of rows (N, ...), in batches of `batch_size`, 16 or more at once."""
+    """The tensors (N, ...) that `function` makes of rows (N, ...), in batches of `batch_size`, `MIN_SHOWN` or more."""
     parts = []
-    for batch in rows.split(max(batch_size, FEWEST_SHOWN)):
-        parts.append([found[: len(batch)] for found in function(at_least(FEWEST_SHOWN, batch))])
+    for batch in rows.split(max(batch_size, MIN_SHOWN)):
+        parts.append([found[: len(batch)] for found in function(at_least(MIN_SHOWN, batch))])
     return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+
+def default_chunk_size(resolution: int, device: torch.device) -> int:
+    """Images of a search at once: as many as it takes to fill the machine at this resolution, no more."""
+    return min(MIN_MADE, max(1, (128 if device.type == "cpu" else 2048) // resolution))
+
+
+def resolve_chunk_size(chunk_size: int | None, resolution: int, device: torch.device) -> int:
+    """`chunk_size`, or the default where it is None; UserError when it is below 1."""
+    if chunk_size is not None and chunk_size < 1:
+        raise UserError(f"chunk_size must be 1 or more, or null, got {chunk_size}.")
+    return chunk_size or default_chunk_size(resolution, device)
+
+
+def chunk_rows(num: int, chunk_size: int, device: torch.device) -> list[Tensor]:
+    """Row numbers of each chunk, exactly `chunk_size` of them: the last row is repeated where there are no more."""
+    firsts = range(0, num, chunk_size)
+    return [torch.arange(first, first + chunk_size, device=device).clamp_max(num - 1) for first in firsts]

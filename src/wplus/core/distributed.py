@@ -1,6 +1,8 @@
 """Several processes at one task: which of them this is, and how what they computed comes together.
 
-`torchrun --nproc_per_node=2 command.py` starts them; alone, every function here does nothing.
+`torchrun --nproc_per_node=2 command.py` starts them; alone, every function here does nothing. Gradients are averaged
+in one flat exchange after a phase of a step: a step runs up to four backward passes, some of them through gradients,
+and DistributedDataParallel's hooks were made for one.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -30,7 +31,7 @@ def is_first() -> bool:
     return rank_and_world()[0] == 0
 
 
-@contextmanager
+@contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, for the time of the block; alone, `device` is all that comes out.
 
@@ -50,7 +51,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-@contextmanager
+@contextlib.contextmanager
 def only_first_speaks() -> Iterator[None]:
     """For the time of the block, what other processes than the first print is lost, progress bars included."""
     with contextlib.ExitStack() as stack:
@@ -77,18 +78,40 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """The mean of a detached tensor over the processes, on all of them."""
+    world = rank_and_world()[1]
+    return value if world == 1 else total(value) / world
+
+
 def all_agree(flag: bool) -> bool:
     """Whether every process says so."""
     return int(total(torch.tensor(int(flag)))) == rank_and_world()[1]
 
 
 @torch.no_grad()
-def gathered(rows: Tensor, indices: Tensor) -> Tensor:
-    """Rows (N_rank, ...) of all processes in the order of their indices (N_rank,), the same on all of them.
+def average_gradients(gradients: list[Tensor]) -> None:
+    """Replace each gradient by its mean over the processes, in place, in one exchange."""
+    world = rank_and_world()[1]
+    if world == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
-    Every index belongs to one process; processes may have different numbers of rows, also none.
+
+@torch.no_grad()
+def gathered(rows: Tensor, indices: Tensor | None = None) -> Tensor:
+    """Rows (N_rank, ...) of all processes, the same on all of them.
+
+    Without `indices` every process has equally many, which come in the order of the ranks. `indices` (N_rank,) give
+    the order instead; each belongs to one process, and processes may have different numbers of rows, also none.
     """
     world = rank_and_world()[1]
+    if indices is None:
+        return rows if world == 1 else torch.cat(_all(rows))
     if world > 1:
         counts = [int(count) for count in _all(torch.tensor([len(rows)]))]
         rows, indices = (_cut(_all(_filled(part, max(counts))), counts) for part in (rows, indices.to(rows.device)))

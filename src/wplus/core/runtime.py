@@ -1,13 +1,19 @@
-"""Which device a command runs on, and how its memory is kept."""
+"""What a computation runs in: its device and clock, memory, a network's mode."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import time
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from wplus.errors import UserError
 
+M = TypeVar("M", bound=nn.Module)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
 
 
@@ -28,6 +34,27 @@ def resolve_device(name: str) -> torch.device:
             "use device=cpu or device=auto."
         )
     return device
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock that has waited for all work of the device to end."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def eval_mode(network: M) -> Iterator[M]:
+    """The network in evaluation mode for the time of the block; afterwards each of its modules is as it was."""
+    before = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield network
+    finally:
+        for module, training in before:
+            module.training = training
 
 
 def keep_freed_memory() -> None:

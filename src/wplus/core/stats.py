@@ -1,46 +1,59 @@
-"""How sure a mean is: bootstrap intervals over images, and the mean that leaves the extremes out."""
+"""How sure a mean is, and whether two methods differ on the same items: bootstrap, signed ranks, Holm's correction.
+
+A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+from scipy.stats import bootstrap, rankdata, wilcoxon
+
+from wplus.errors import UserError
 
 NUM_RESAMPLES = 2000
+MIN_ITEMS = 6  # with 5 the smallest two-sided p is 2 / 2^5 = 0.06
+_MAX_EXACT = 50  # items; above, the normal approximation is good to many digits
+_MAX_HELD = 2_000_000  # values of resamples in memory at a time
+
+Rows = Mapping[str, Mapping[str, float]]
+"""Item -> column -> value."""
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over images with its 95 % bootstrap interval; None with fewer than two images."""
+    """A mean over items with its 95 % bootstrap interval; None with fewer than two items."""
 
     value: float
     interval: tuple[float, float] | None
 
 
-def bootstrap_mean(values: Sequence[float], *, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Mean:
-    """Mean of values and the 2.5 and 97.5 percentiles of the means of resamples drawn with replacement."""
+def bootstrap_mean(values: Sequence[float] | np.ndarray, *, seed: int = 0) -> Mean:
+    """Mean of values (N,), N >= 1, with its interval."""
     numbers = np.asarray(values, dtype=np.float64)
     if len(numbers) < 2:
         return Mean(float(numbers.mean()), None)
-    rng = np.random.default_rng(seed)
-    means = [numbers[rng.integers(len(numbers), size=len(numbers))].mean() for _ in range(num_resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Mean(float(numbers.mean()), (float(low), float(high)))
+    interval = bootstrap_interval(numbers, lambda rows: rows.mean(-1), seed=seed, num_resamples=NUM_RESAMPLES)
+    return Mean(float(numbers.mean()), interval)
 
 
 def bootstrap_interval(
     samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int, num_resamples: int = 1000
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval (Efron 1979) of `statistic`, which maps rows (R, N) to values (R,)."""
-    rng = np.random.default_rng(seed)
-    rows = max(1, 2_000_000 // len(samples))  # resamples held at a time
-    values = []
-    for start in range(0, num_resamples, rows):
-        picks = rng.integers(len(samples), size=(min(rows, num_resamples - start), len(samples)))
-        values.append(statistic(samples[picks]))
-    low, high = np.percentile(np.concatenate(values), [2.5, 97.5])
-    return float(low), float(high)
+    found = bootstrap(
+        (samples,),
+        lambda rows, axis: statistic(rows),
+        n_resamples=num_resamples,
+        batch=max(1, _MAX_HELD // len(samples)),
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def kept_mean(distances: np.ndarray) -> np.ndarray:
@@ -52,3 +65,136 @@ def kept_mean(distances: np.ndarray) -> np.ndarray:
     high = np.percentile(distances, 99, axis=-1, method="higher", keepdims=True)
     kept = (distances >= low) & (distances <= high)
     return np.where(kept, distances, 0).sum(axis=-1) / kept.sum(axis=-1)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A method minus the baseline in one column, over the items that both have."""
+
+    num_items: int
+    difference: float
+    """Mean over items."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean, over items; None with one item."""
+    higher: float
+    """Share of the items where the method's value is the higher one; a tie counts half."""
+    effect: float
+    """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: 1 where the method is higher on every item."""
+    p: float | None
+    """Wilcoxon's signed-rank test, two-sided; None with fewer than 6 items, which no test can tell apart at 5 %."""
+    p_holm: float | None = None
+    """p after Holm's correction for all comparisons that were made together."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for JSON."""
+        return asdict(self)
+
+
+def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Paired:
+    """Compare a method's values (N,) with the baseline's (N,) on the same items in the same order.
+
+    UserError for none, for unequal numbers of them, and for values that are not finite.
+    """
+    first, second = (np.asarray(each, dtype=np.float64) for each in (values, baseline))
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise UserError(
+            f"Values that are compared in pairs must both be (N,) with N >= 1, got {first.shape} and {second.shape}."
+        )
+    difference = first - second
+    if not np.isfinite(difference).all():
+        raise UserError("Values that are compared in pairs must be finite.")
+    mean = bootstrap_mean(difference, seed=seed)
+    return Paired(
+        num_items=len(difference),
+        difference=mean.value,
+        interval=mean.interval,
+        higher=float(((difference > 0) + 0.5 * (difference == 0)).mean()),
+        effect=rank_biserial(difference),
+        p=signed_rank_p(difference) if len(difference) >= MIN_ITEMS else None,
+    )
+
+
+def paired_tests(
+    methods: Mapping[str, Rows], baseline: str, *, columns: Sequence[str] | None = None, seed: int = 0
+) -> dict[str, dict[str, Paired]]:
+    """Each method against the method called `baseline`: method -> column -> comparison.
+
+    A column is compared over the items where both have a value, and is left out where there is none. `columns` says
+    which ones and in which order; None: all that the baseline has. Holm's correction is over all methods and columns
+    here: fewer columns, fewer comparisons to pay for. UserError when there is no such baseline.
+    """
+    if baseline not in methods:
+        raise UserError(f"baseline must be one of {', '.join(methods)}, got '{baseline}'.")
+    own = methods[baseline]
+    wanted = list(dict.fromkeys(column for row in own.values() for column in row)) if columns is None else columns
+    found: dict[str, dict[str, Paired]] = {}
+    for method, rows in methods.items():
+        if method != baseline:
+            pairs = {column: _common(rows, own, column) for column in wanted}
+            found[method] = {column: paired(*pair, seed=seed) for column, pair in pairs.items() if pair[0]}
+    corrected = iter(holm([each.p for each_of in found.values() for each in each_of.values()]))
+    return {
+        method: {column: replace(each, p_holm=next(corrected)) for column, each in each_of.items()}
+        for method, each_of in found.items()
+    }
+
+
+def _common(rows: Rows, baseline: Rows, column: str) -> tuple[list[float], list[float]]:
+    names = sorted(name for name in rows.keys() & baseline.keys() if column in rows[name] and column in baseline[name])
+    return [rows[name][column] for name in names], [baseline[name][column] for name in names]
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction (1979) over all p values: in their old places, at most 1, None where there is none.
+
+    What stays below 0.05 is claimed with a chance of at most 5 % that any of these claims is false.
+    """
+    tested = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    reached = 0.0
+    for rank, (p, index) in enumerate(tested):
+        reached = max(reached, min(1.0, (len(tested) - rank) * p))
+        corrected[index] = reached
+    return corrected
+
+
+def signed_rank_p(differences: Sequence[float] | np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test (1945) of differences (N,); 1 where every difference is zero.
+
+    How likely signs drawn by a coin are at least as uneven as these. Zeros are left out, as Wilcoxon did; equal
+    sizes share their mean rank. Up to 50 differences the p is exact, ties included (scipy's is not); with more it is
+    that of the normal approximation.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0]
+    if not len(d):
+        return 1.0
+    if len(d) > _MAX_EXACT:
+        return float(wilcoxon(d, method="asymptotic").pvalue)
+    doubled = np.rint(2 * rankdata(np.abs(d))).astype(int)  # ranks that ties share may be halves
+    chances = _rank_sum_chances(doubled)
+    lower = min(int(doubled[d > 0].sum()), int(doubled[d < 0].sum()))
+    return min(1.0, 2 * float(chances[: lower + 1].sum()))
+
+
+def _rank_sum_chances(ranks: np.ndarray) -> np.ndarray:
+    """Chance of every sum 0, 1, ... of those ranks that a coin makes positive: (sum of ranks + 1,)."""
+    chances = np.zeros(int(ranks.sum()) + 1)
+    chances[0] = 1
+    for rank in ranks:
+        chances[rank:] += chances[:-rank].copy()  # with this rank, or without it
+        chances /= 2
+    return chances
+
+
+def rank_biserial(differences: Sequence[float] | np.ndarray) -> float:
+    """(ranks of the positive - ranks of the negative) / all ranks, of differences (N,); 0 where all are zero.
+
+    The matched-pairs rank-biserial correlation: Kerby 2014, https://doi.org/10.2466/11.IT.3.1.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0]
+    if not len(d):
+        return 0.0
+    ranks = rankdata(np.abs(d))
+    return float((ranks * np.sign(d)).sum() / ranks.sum())

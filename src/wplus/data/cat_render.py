@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
+from wplus.core.random import uniforms
 from wplus.data.cache import cached_array
-from wplus.data.hashing import uniforms
 from wplus.errors import UserError
 
 RENDER_VERSION = 1  # part of every cache key: raise it when the same factors give other pixels

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from wplus.core.progress import track
+from wplus.core.random import uniforms
 from wplus.data.cache import cached_array
 from wplus.data.cat_render import FACTORS, RENDER_VERSION, Strengths, draw_factors, load_layers, render
 from wplus.data.checks import check_choice, check_range, check_resolution
-from wplus.data.hashing import uniforms
 from wplus.data.image_set import ImageSet, LazyImages
 from wplus.data.labels import one_hot
 from wplus.data.split import check_split

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core.random import hashes, permutation
 from wplus.data.checks import check_choice
-from wplus.data.hashing import hashes, permutation
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from wplus.core.random import name_fraction
 from wplus.data.checks import check_choice, check_range
-from wplus.data.hashing import name_fraction
 
 SPLITS = ("train", "held_out", "all")
 

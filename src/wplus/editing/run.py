@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from wplus.core.captions import captioned_rows
 from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.images import captioned_rows
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import track
 from wplus.editing.apply import check_mode, edit_latent

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.core.batching import FEWEST_SHOWN, at_least
+from wplus.core.batching import MIN_SHOWN, at_least
 from wplus.core.distributed import all_agree, is_first, share, total
 from wplus.core.files import ensure_folder
 from wplus.evaluation.cache import load_arrays, save_arrays
@@ -195,7 +195,7 @@ class FeaturePass:
             images = self.source.images(numbers)
             rows = (numbers[:, None] * self.copies + torch.arange(self.copies)).flatten()
             for extractor, group in extractors:
-                features = extractor(at_least(FEWEST_SHOWN, images))[: len(images)]
+                features = extractor(at_least(MIN_SHOWN, images))[: len(images)]
                 for request in group:
                     request.collector.add(features, rows)
 

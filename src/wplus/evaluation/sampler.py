@@ -9,38 +9,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.core.batching import at_least
+from wplus.core.batching import MIN_MADE, at_least
 from wplus.core.images import to_uint8
+from wplus.core.random import sample_rng
 from wplus.errors import UserError
 from wplus.evaluation.passes import PLAIN, Sampling
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)
 NOISE_MODES = ("const", "random", "none")
-FEWEST_MADE = 8  # at once: smaller batches may take kernels that round otherwise
-
-
-def random_source(seed: int, stream: int, index: int) -> torch.Generator:
-    """The generator of random numbers of one sample."""
-    state = np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0]
-    # torch seeds from 64 bits; its sign bit is given up so that Python's int always fits.
-    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def normal(seed: int, stream: int, indices: Sequence[int], size: int) -> Tensor:
     """Standard normal numbers (N, size), row i those of sample indices[i]."""
-    return torch.stack([torch.randn(size, generator=random_source(seed, stream, index)) for index in indices])
+    return torch.stack([torch.randn(size, generator=sample_rng(seed, stream, index)) for index in indices])
 
 
 def uniform(seed: int, stream: int, indices: Sequence[int]) -> Tensor:
     """Numbers (N,) in [0, 1), float64."""
-    draws = [torch.rand((), generator=random_source(seed, stream, index), dtype=torch.float64) for index in indices]
+    draws = [torch.rand((), generator=sample_rng(seed, stream, index), dtype=torch.float64) for index in indices]
     return torch.stack(draws)
 
 
 def noise_maps(seed: int, indices: Sequence[int], shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Fresh noise for the synthesis network, one (N, 1, H, W) for each layer."""
-    sources = [random_source(seed, NOISE, index) for index in indices]
+    sources = [sample_rng(seed, NOISE, index) for index in indices]
     return [torch.stack([torch.randn(1, *shape, generator=source) for source in sources]) for shape in shapes]
 
 
@@ -57,7 +50,7 @@ def random_labels(generator: Any, labels: Tensor | None, seed: int, indices: Seq
     if labels is None or labels.shape[1] != generator.c_dim:
         found = "no labels" if labels is None else f"labels of {labels.shape[1]} classes"
         raise UserError(f"The generator is conditional on {generator.c_dim} classes and the data has {found}.")
-    rows = [int(torch.randint(len(labels), (), generator=random_source(seed, LABEL, index))) for index in indices]
+    rows = [int(torch.randint(len(labels), (), generator=sample_rng(seed, LABEL, index))) for index in indices]
     return labels[rows]
 
 
@@ -89,12 +82,12 @@ def generate(
     An image is the same whatever the others in its batch are. `noise_mode` "random" draws noise for each image from
     its own source instead of torch's global state.
     """
-    z = at_least(FEWEST_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
-    c = None if labels is None else at_least(FEWEST_MADE, labels).to(device)
+    z = at_least(MIN_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
+    c = None if labels is None else at_least(MIN_MADE, labels).to(device)
     truncation = {"truncation_psi": sampling.truncation_psi, "truncation_cutoff": sampling.truncation_cutoff}
     noise = None
     if sampling.noise_mode == "random":
         maps = noise_maps(seed, indices, generator.synthesis.noise_shapes)
-        noise = [at_least(FEWEST_MADE, layer).to(device) for layer in maps]
+        noise = [at_least(MIN_MADE, layer).to(device) for layer in maps]
     ws = generator.mapping(z, c, **truncation)
     return to_uint8(generator.synthesis(ws, noise_mode=sampling.noise_mode, noise=noise))[: len(indices)]

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wplus.core.batching import at_least
+from wplus.core.batching import MIN_MADE, at_least
 from wplus.core.distributed import is_first
 from wplus.core.files import write_json
 from wplus.core.metric_result import MetricResult
@@ -172,8 +172,8 @@ def _dim(bench: EvalContext, space: str) -> int:
 @torch.no_grad()
 def _last_style(bench: EvalContext, z: Tensor, indices: Sequence[int]) -> Tensor:
     labels = bench.labels(indices)
-    labels = None if labels is None else at_least(sampler.FEWEST_MADE, labels).to(bench.device)
-    ws = bench.models.generator.mapping(at_least(sampler.FEWEST_MADE, z).to(bench.device), labels)
+    labels = None if labels is None else at_least(MIN_MADE, labels).to(bench.device)
+    ws = bench.models.generator.mapping(at_least(MIN_MADE, z).to(bench.device), labels)
     return ws[: len(z), -1].cpu()
 
 

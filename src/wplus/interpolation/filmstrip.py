@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wplus.core.captions import Row, captioned_rows
 from wplus.core.files import atomic_write
+from wplus.core.images import Row, captioned_rows
 from wplus.errors import UserError
 
 

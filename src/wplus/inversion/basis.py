@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.batching import chunk_rows
 from wplus.core.random import rng
-from wplus.inversion.lanes import rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective
 from wplus.latents.latent import Space
 from wplus.latents.w_stats import map_samples
@@ -47,7 +47,7 @@ class Basis:
         return turned if self._axes is None else self._times(turned, self._axes.mT)
 
     def _times(self, codes: Tensor, axes: Tensor) -> Tensor:
-        rows = rows_in_lanes(len(codes), self._lanes, codes.device)
+        rows = chunk_rows(len(codes), self._lanes, codes.device)
         parts = [torch.einsum("n...d,...de->n...e", codes[row], axes) for row in rows]
         return torch.cat(parts)[: len(codes)]
 

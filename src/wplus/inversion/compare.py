@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.core.comparison import PAIRED_CELLS, Comparison, paired_cells
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float
 from wplus.core.progress import track
+from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
 from wplus.errors import UserError
 from wplus.inversion.report import compare_folders, read_table
 from wplus.inversion.scores import image_scores

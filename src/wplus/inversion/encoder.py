@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wplus.core.batching import chunk_rows, resolve_chunk_size
+from wplus.core.runtime import now
 from wplus.inversion.encoding import check_encoder, passes
-from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
 from wplus.inversion.objective import Objective, weights_by_name
 from wplus.inversion.record import Record
 from wplus.inversion.result import Callback, Inversion, Progress
@@ -73,7 +74,7 @@ def by_passes(
     options = {"space": space, "perceptual": perceptual, "losses": losses}
     options["weights"] = weights_by_name(weights, losses or ())
     chunks = []
-    for rows in rows_in_lanes(len(targets), chosen_lanes(lanes, generator.resolution, device), device):
+    for rows in chunk_rows(len(targets), resolve_chunk_size(lanes, generator.resolution, device), device):
         own_masks = None if masks is None else masks[rows]
         answers = passes(generator, encoder, targets[rows], space=space, num=num, masks=own_masks)
         chunks.append(_Chunk(answers, Objective(generator, targets[rows], masks=own_masks, **options)))

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.batching import chunk_rows
 from wplus.errors import UserError
-from wplus.inversion.lanes import rows_in_lanes
 from wplus.latents.latent import Space, to_ws
 
 REFINEMENTS = 5  # passes of an iterative encoder (ReStyle, Alaluf et al. 2021, section 4)
@@ -62,7 +62,7 @@ def encoded(
     """Codes (N, ...) of targets, in batches of exactly `lanes`; an iterative encoder makes `REFINEMENTS` passes."""
     check_encoder(encoder, generator, space)
     num, found = REFINEMENTS if encoder.is_iterative else 1, []
-    for rows in rows_in_lanes(len(targets), lanes, targets.device):
+    for rows in chunk_rows(len(targets), lanes, targets.device):
         own_masks = None if masks is None else masks[rows]
         *_, (codes, _) = passes(generator, encoder, targets[rows], space=space, num=num, masks=own_masks)
         found.append(codes)

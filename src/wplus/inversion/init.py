@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.batching import MIN_SHOWN
 from wplus.core.random import normal, rng
 from wplus.errors import UserError
 from wplus.inversion.encoding import encoded
@@ -18,7 +19,6 @@ from wplus.latents.latent import Space
 from wplus.latents.w_stats import map_samples
 
 STARTS = ("mean", "seed", "best_of", "encoder")
-_CHUNK_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _best_candidates(objective: Objective, mean: Tensor, seed: int, num_candidat
     for members, label in _by_label(objective.labels, len(best)):
         samples = _in_space(z if space in ON_SPHERE else map_samples(generator, z, label), space, generator.num_ws)
         codes = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
-        losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(_CHUNK_IMAGES)])
+        losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(MIN_SHOWN)])
         best[members] = codes[losses.argmin(dim=0)]
     return best
 

@@ -75,7 +75,7 @@ def optimize(
                        axes of the loss' gradients, see `basis`; found once per generator, on its own pictures)
     noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
     keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
-    lanes              images evaluated at a time, see `problem.Problem`; None takes `lanes.default_lanes`
+    lanes              images evaluated at a time, see `problem.Problem`; None: `core.batching.default_chunk_size`
 
     In z+ and w+ the code noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
     it is put back there after every step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from wplus.core.batching import chunk_rows, resolve_chunk_size
 from wplus.core.random import normal, rng
+from wplus.core.runtime import now
 from wplus.errors import UserError
 from wplus.inversion.basis import Basis, gradient_axes
 from wplus.inversion.init import prior, start_codes
-from wplus.inversion.lanes import chosen_lanes, now, rows_in_lanes
 from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
 from wplus.inversion.record import Record
 from wplus.inversion.result import Callback, Inversion, Progress
@@ -67,7 +68,7 @@ class Problem:
         self.num_steps, self.restarts, self.keep, self.callback = num_steps, restarts, keep, callback
         self.generator, self._seed, self._noise, self._early_stop = generator, seed, noise, early_stop
         self._start = {"start": start, "num_candidates": num_candidates, "encoder": encoder}
-        self._lanes = chosen_lanes(lanes, generator.resolution, self.device)
+        self._lanes = resolve_chunk_size(lanes, generator.resolution, self.device)
         labels, masks = _on(self.device, labels), _on(self.device, masks)
         options = {"space": space, "perceptual": perceptual, "losses": losses}
         options["weights"] = weights_by_name(weights, losses or ())
@@ -77,7 +78,7 @@ class Problem:
         self._whole = Objective(generator, targets, labels=labels, masks=masks, **options)
         self.prior = prior(generator, space, labels, len(targets))
         self._chunks = []
-        for rows in rows_in_lanes(len(targets), self._lanes, self.device):
+        for rows in chunk_rows(len(targets), self._lanes, self.device):
             own = {"labels": _rows(labels, rows), "masks": _rows(masks, rows)}
             self._chunks.append(_Chunk(rows, Objective(generator, targets[rows], **own, **options)))
         self._open(attempt=0)

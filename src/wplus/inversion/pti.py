@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import fingerprint
+from wplus.core.runtime import now
 from wplus.errors import UserError
-from wplus.inversion.lanes import now
 from wplus.inversion.objective import Objective, weights_by_name
 from wplus.inversion.optimize import optimize
 from wplus.inversion.pti_locality import WEIGHTS, Locality, Others

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.core.captions import captioned_rows
 from wplus.core.files import atomic_write
+from wplus.core.images import captioned_rows
 from wplus.core.tables import Table
 from wplus.errors import UserError
 from wplus.inversion.plots import MAX_ROWS, plot_convergence, save_comparison

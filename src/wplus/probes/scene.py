@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.core.images import as_uint8, to_float
 from wplus.core.random import rng
+from wplus.core.runtime import eval_mode
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.sampler import LATENT, normal, random_labels
@@ -180,7 +180,7 @@ class ProbeContext:
         In evaluation mode: nothing is dropped, and batches are normalised by the running statistics.
         """
         c = None if labels is None or labels.shape[1] == 0 else labels.to(self.device)
-        with evaluating(self.game.discriminator) as discriminator:
+        with eval_mode(self.game.discriminator) as discriminator:
             return discriminator(images.to(self.device), c)[:, 0].float().cpu()
 
     def _logits_of(self, which: Which, number: int) -> Tensor:
@@ -230,14 +230,3 @@ class ProbeContext:
         if (len(self._made) + 1) * images.nbytes <= KEPT_BYTES:
             self._made[number] = images
         return images
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[Any]:
-    """The network in evaluation mode; afterwards as before."""
-    before = network.training
-    network.eval()
-    try:
-        yield network
-    finally:
-        network.train(before)

@@ -23,7 +23,7 @@ def method_tables(
     """The values that stand alone, and what the page shows of every group of methods.
 
     A number belongs to a group when its name has three parts, GROUP/METHOD/NUMBER, the middle one as long as it likes,
-    and the group has several methods. Where the table GROUP/paired was tracked (`wplus.core.comparison.PAIRED_CELLS`), the
+    and the group has several methods. Where the table GROUP/paired was tracked (`wplus.core.tables.PAIRED_CELLS`), the
     differences from the baseline are shown as well.
     """
     groups: dict[str, dict[str, dict[str, Mapping[str, Any]]]] = {}

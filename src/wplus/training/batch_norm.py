@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wplus.training.distributed import mean_over_ranks
+from wplus.core.distributed import mean_over_ranks
 
 
 def running_statistics(networks: Iterable[nn.Module]) -> list[Tensor]:

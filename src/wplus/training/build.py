@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from wplus.core.random import step_seed
 from wplus.errors import UserError
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
@@ -16,7 +17,6 @@ from wplus.training.augment import NoAugment
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Derived
 from wplus.training.module import TrainingModule
-from wplus.training.randomness import step_seed
 from wplus.training.runtime import Runtime
 from wplus.training.settings import GanSpec, Preset, num_micro
 from wplus.training.snapshot import SampleView, View

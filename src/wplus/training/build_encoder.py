@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from wplus.checkpoint import Models, load
+from wplus.core.random import step_seed
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
@@ -19,7 +20,6 @@ from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_recipe
 from wplus.training.hparams import Derived
 from wplus.training.inversions import InversionView
-from wplus.training.randomness import step_seed
 from wplus.training.runtime import Runtime
 from wplus.training.transfer import Transfer
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from wplus.core.distributed import mean_over_ranks
 from wplus.core.progress import Bar
 from wplus.errors import UserError
 from wplus.training.checkpoints import checkpoint_path, prune
-from wplus.training.distributed import mean_over_ranks
 from wplus.training.module import TrainingModule
 
 

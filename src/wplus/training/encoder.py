@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.runtime import eval_mode
 from wplus.losses.adversarial import nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import Network
@@ -198,7 +199,7 @@ class EncoderModule(TrainingModule):
         """Images (N, C, R, R) of the codes that the exported encoder answers `real` with; stored noise."""
         encoder = self.exported["encoder"]
         ws, shown = self._start(real)
-        with _evaluating(encoder):
+        with eval_mode(encoder):
             for _ in range(self.recipe.refinements):
                 ws = self._encode(encoder, real, ws, shown, int(encoder.stage))
                 images = self.generator.synthesis(ws)
@@ -234,17 +235,6 @@ def _learning(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         network.requires_grad_(False)
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; afterwards as before."""
-    before = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(before)
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from wplus.core.distributed import mean_over_ranks
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import Network
 from wplus.training.adam import adam_numbers, adams, set_numbers
 from wplus.training.augment import Drawn, NoAugment, Untouched
 from wplus.training.batch_norm import running_statistics, shared_statistics
-from wplus.training.distributed import mean_over_ranks
 from wplus.training.ema import ema_decay, update_ema
 from wplus.training.freeze import frozen_layers, hold
 from wplus.training.hparams import Hparams

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from wplus.core.distributed import gathered, rank_and_world
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.regularisers import r1_penalty
 from wplus.models.network import Network
-from wplus.training.distributed import gathered, rank_and_world
 from wplus.training.encoder_hparams import LatentAdversary
 from wplus.training.pools import LatentPool
 

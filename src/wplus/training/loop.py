@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
 
 from wplus.core.files import ensure_folder
 from wplus.training.callbacks import LeaveOnSignal, Log, Snapshot, StopAtKimg
 from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
-from wplus.training.distributed import UnwrappedDDPStrategy
 from wplus.training.hparams import check_number
 from wplus.training.identity import check_same_run
 from wplus.training.module import TrainingModule
@@ -121,3 +122,16 @@ class _quiet_lightning:
     def __exit__(self, *_: object) -> None:
         self._warnings.__exit__(None, None, None)
         logging.getLogger("pytorch_lightning").setLevel(self._level)
+
+
+class UnwrappedDDPStrategy(DDPStrategy):
+    """Lightning's process handling without the DistributedDataParallel wrapper; see `core.distributed`."""
+
+    def configure_ddp(self) -> None:
+        """Leave the module as it is; every process starts from rank 0's weights."""
+        assert self.model is not None
+        for tensor in self.model.state_dict().values():
+            dist.broadcast(tensor, src=0)
+
+    def pre_backward(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing to prepare: there is no reducer."""

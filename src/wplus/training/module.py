@@ -13,10 +13,10 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from wplus.core.distributed import average_gradients, rank_and_world
 from wplus.core.images import to_float
+from wplus.core.random import step_seed
 from wplus.models.network import Network
-from wplus.training.distributed import average_gradients, rank_and_world
-from wplus.training.randomness import step_seed
 from wplus.training.statistics import RunningMeans
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.core.images import image_grid, save_png, watchable_scale
+from wplus.core.random import step_seed
 from wplus.training.gan import GanModule
 from wplus.training.hparams import check_number
 from wplus.training.module import TrainingModule
-from wplus.training.randomness import step_seed
 
 GRID_COLUMNS = 8
 BATCH = 16

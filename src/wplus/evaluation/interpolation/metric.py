@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from wplus.checkpoint import load
-from wplus.core.comparison import PAIRED_CELLS, paired_cells
 from wplus.core.distributed import all_agree, is_first
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import silent
+from wplus.core.tables import PAIRED_CELLS, paired_cells
 from wplus.errors import UserError
 from wplus.evaluation.bench import EvalContext, check_images, generator_protocol
 from wplus.evaluation.interpolation import ends as end_points

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wplus.core.comparison import markdown_means, markdown_tests
 from wplus.core.files import atomic_write, write_json
 from wplus.core.stats import Mean
-from wplus.core.tables import write_csv
+from wplus.core.tables import markdown_means, markdown_tests, write_csv
 from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.gate import Gate
 from wplus.evaluation.interpolation.methods import DISSOLVE

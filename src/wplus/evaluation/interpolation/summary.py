@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wplus.core.paired import Paired, paired_tests
-from wplus.core.stats import Mean, bootstrap_interval, kept_mean
+from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired_tests
 from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.gate import PASS, Gate, judged, passed
 from wplus.evaluation.interpolation.pairs import STRATA, PairList

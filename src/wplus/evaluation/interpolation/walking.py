@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from wplus.core.batching import in_batches
-from wplus.core.captions import captioned_rows
 from wplus.core.files import atomic_write
-from wplus.core.images import to_uint8
+from wplus.core.images import captioned_rows, to_uint8
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.evaluation.interpolation.ends import Ends
 from wplus.evaluation.interpolation.methods import DISSOLVE, Method

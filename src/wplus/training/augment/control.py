@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wplus.core.distributed import mean_over_ranks, rank_and_world
 from wplus.training.augment.ada import Drawn, Pipeline, Untouched
-from wplus.training.distributed import mean_over_ranks, rank_and_world
 from wplus.training.hparams import Derived, check_number
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
