@@ -25,7 +25,7 @@ def main(cfg: dict[str, Any]) -> float:
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.editing.directions import load_directions
-    from wplus.inversion.settings import describe
+    from wplus.inversion.folder import describe
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
@@ -87,7 +87,7 @@ def measure(
 def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
     """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
     from wplus.core.tables import Table
-    from wplus.inversion.store import output_names, pixel_digest
+    from wplus.inversion.folder import output_names, pixel_digest
 
     files = output_names(names)
     columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}
@@ -97,7 +97,7 @@ def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tenso
 
 def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:
     """What must be equal so that two inverters' errors under an edit can be compared."""
-    from wplus.inversion.store import pixel_digest
+    from wplus.inversion.folder import pixel_digest
 
     return {"generator": models.fingerprint, "edit_norm": float(shift.norm()), "edit_sha256": pixel_digest(shift)}
 

@@ -15,8 +15,8 @@ from wplus.core.images import to_uint8
 from wplus.data import ImageSet, read_image
 from wplus.editing.samples import Attributes, Samples, check_encoder, encode, join, read_attributes, read_codes
 from wplus.errors import UserError
+from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import invert_folder
-from wplus.inversion.store import DELTA, output_names, pixel_digest
 from wplus.latents.latent import Latent, Space, to_ws
 from wplus.latents.weight_delta import load_delta
 

@@ -14,9 +14,8 @@ from wplus.core.images import save_png, to_float
 from wplus.core.tables import Table
 from wplus.errors import UserError
 from wplus.inversion.compare import compare
-from wplus.inversion.report import SCORE
-from wplus.inversion.scores import image_scores
-from wplus.inversion.store import InversionFolder, pixel_digest
+from wplus.inversion.folder import InversionFolder, pixel_digest
+from wplus.inversion.report import SCORE, image_scores
 from wplus.latents.latent import Latent
 from wplus.losses.pixel import L2
 from wplus.losses.ssim import SSIM

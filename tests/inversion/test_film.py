@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.core.test_video import decoded
-from wplus.inversion.film import MAX_FRAMES, MAX_IMAGES, InversionFilm
+from wplus.inversion.report import MAX_FRAMES, MAX_IMAGES, InversionFilm
 from wplus.inversion.result import Progress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.inversion.conftest import read_pixels
-from wplus.inversion.plots import plot_convergence, save_comparison
+from wplus.inversion.report import plot_convergence, save_comparison
 
 
 def test_a_panel_per_term(tmp_path):

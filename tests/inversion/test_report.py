@@ -8,9 +8,8 @@ import torch
 from tests.inversion.conftest import read_pixels
 from wplus.errors import UserError
 from wplus.inversion import report
-from wplus.inversion.plots import plot_convergence
-from wplus.inversion.report import compare_folders, read_history
-from wplus.inversion.store import InversionFolder, pixel_digest
+from wplus.inversion.folder import InversionFolder, pixel_digest
+from wplus.inversion.report import compare_folders, plot_convergence, read_history
 from wplus.latents.latent import Latent
 
 

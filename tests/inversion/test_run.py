@@ -17,12 +17,13 @@ from wplus.checkpoint import fingerprint
 from wplus.core.images import to_float
 from wplus.core.progress import Bar
 from wplus.errors import UserError
-from wplus.inversion import plots, report
+from wplus.inversion import report
+from wplus.inversion.report import plot_convergence
 from wplus.inversion.encoder import encode
+from wplus.inversion.folder import InversionFolder
 from wplus.inversion.init import prior
 from wplus.inversion.optimize import optimize
 from wplus.inversion.run import FolderInversion, choose_labels
-from wplus.inversion.store import InversionFolder
 from wplus.latents.latent import Latent, load_latent, save_latent, synthesize
 from wplus.losses.pixel import l2, psnr
 from wplus.tracking import Sink, Tracker
@@ -120,7 +121,7 @@ def run(models, pooled, tmp_path, fast_plots):
 
 
 def test_everything_is_there(run, stylegan, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "plot_convergence", plots.plot_convergence)
+    monkeypatch.setattr(report, "plot_convergence", plot_convergence)
     images, out, memory = Images(), tmp_path / "out", Memory()
     table = run(images, tracker=Tracker([memory]))
     for index in range(4):

@@ -11,8 +11,8 @@ from tests.inversion.test_objective import Brightness
 from wplus.core.images import to_float, to_uint8
 from wplus.errors import UserError
 from wplus.inversion.objective import image_terms
+from wplus.inversion.report import check_masks, image_scores, scores
 from wplus.inversion.result import Inversion
-from wplus.inversion.scores import check_masks, image_scores, scores
 from wplus.latents.w_stats import Whitened
 from wplus.losses.pixel import MAX_PSNR_DB, l2, psnr
 from wplus.losses.ssim import MSSSIM, SSIM

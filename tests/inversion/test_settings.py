@@ -8,10 +8,10 @@ import pytest
 
 from wplus.errors import UserError
 from wplus.inversion.encoder import encode
+from wplus.inversion.folder import SETTINGS_FILE, describe, digest, require_same_settings, uses_encoder
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.optimize import optimize
 from wplus.inversion.restyle import refine
-from wplus.inversion.settings import SETTINGS_FILE, describe, digest, require_same_settings, uses_encoder
 
 
 def test_description_holds_every_option():

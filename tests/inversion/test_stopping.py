@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.inversion.stopping import ROUNDS_BETWEEN_CHECKS, EarlyStop
+from wplus.inversion.result import ROUNDS_BETWEEN_CHECKS, EarlyStop
 
 CPU = torch.device("cpu")
 

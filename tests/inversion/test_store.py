@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.inversion.store import InversionFolder, output_names, pixel_digest
+from wplus.inversion.folder import InversionFolder, output_names, pixel_digest
 from wplus.latents.latent import Latent
 
 TARGET = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)

@@ -17,7 +17,7 @@ import math
 from pathlib import Path
 
 from wplus.core.files import atomic_write
-from wplus.inversion.plots import COLOURS
+from wplus.inversion.report import COLOURS
 from wplus.steps import run_step
 from wplus.tracking.local import read_records, read_result
 

@@ -83,9 +83,8 @@ def draw(output: Path, methods: Sequence[str]) -> None:
 
 def draw_convergence(output: Path, methods: Sequence[str]) -> None:
     """convergence.png: how the perceptual distance fell, evaluation by evaluation."""
-    from wplus.inversion.plots import plot_convergence
-    from wplus.inversion.report import read_history
-    from wplus.inversion.store import InversionFolder
+    from wplus.inversion.folder import InversionFolder
+    from wplus.inversion.report import plot_convergence, read_history
 
     stores = {
         method: InversionFolder(output / folder_name(method), fingerprint="", settings_digest="") for method in methods

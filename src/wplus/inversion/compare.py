@@ -16,10 +16,8 @@ from wplus.core.images import to_float
 from wplus.core.progress import track
 from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
 from wplus.errors import UserError
-from wplus.inversion.report import compare_folders, read_table
-from wplus.inversion.scores import image_scores
-from wplus.inversion.settings import SETTINGS_FILE
-from wplus.inversion.store import MASK, TARGET, InversionFolder
+from wplus.inversion.folder import MASK, SETTINGS_FILE, TARGET, InversionFolder
+from wplus.inversion.report import compare_folders, image_scores, read_table
 from wplus.latents.latent import load_latent
 from wplus.losses.image_pair import ImageDistance
 from wplus.tracking import Tracker

@@ -12,8 +12,7 @@ from wplus.core.batching import chunk_rows, resolve_chunk_size
 from wplus.core.runtime import now
 from wplus.inversion.encoding import check_encoder, passes
 from wplus.inversion.objective import Objective, weights_by_name
-from wplus.inversion.record import Record
-from wplus.inversion.result import Callback, Inversion, Progress
+from wplus.inversion.result import Callback, Inversion, Progress, Record
 from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance

@@ -15,9 +15,7 @@ from wplus.errors import UserError
 from wplus.inversion.basis import Basis, gradient_axes
 from wplus.inversion.init import prior, start_codes
 from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
-from wplus.inversion.record import Record
-from wplus.inversion.result import Callback, Inversion, Progress
-from wplus.inversion.stopping import EarlyStop
+from wplus.inversion.result import Callback, EarlyStop, Inversion, Progress, Record
 from wplus.latents.latent import Space
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance

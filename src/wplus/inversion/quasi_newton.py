@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.inversion.line_search import Bracket, judge, narrow, next_step
-from wplus.inversion.stopping import ROUNDS_BETWEEN_CHECKS
+from wplus.inversion.result import ROUNDS_BETWEEN_CHECKS
 
 
 class Point(NamedTuple):

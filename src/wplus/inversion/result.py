@@ -26,7 +26,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+
+from wplus.errors import UserError
 
 
 class Delta(Protocol):
@@ -70,3 +73,98 @@ class Progress(NamedTuple):
 
 
 Callback = Callable[[Progress], object]
+
+
+class Record:
+    """History and best-so-far of N images over a known number of evaluations.
+
+    Attributes
+        history  term -> (num_steps, N) on the device, filled row by row
+        lowest   (N,) lowest loss so far, infinite before the first evaluation
+        best     the unknowns at the lowest loss, each (N, ...)
+    """
+
+    def __init__(self, num_steps: int, unknowns: Sequence[Tensor]) -> None:
+        self.num_steps, self.step = num_steps, 0
+        self.history: dict[str, Tensor] = {}
+        self.best = [unknown.detach().clone() for unknown in unknowns]
+        self.lowest = unknowns[0].new_full((len(unknowns[0]),), float("inf"))
+
+    @torch.no_grad()
+    def add(self, terms: Mapping[str, Tensor], unknowns: Sequence[Tensor], frozen: Tensor | None = None) -> None:
+        """Append one evaluation: its terms, each (N,), and the settled unknowns that they belong to.
+
+        Images that are frozen (N,) repeat their last row and keep what they have.
+        """
+        for name, term in terms.items():
+            if name not in self.history:
+                self.history[name] = term.new_zeros(self.num_steps, len(term))
+            rows = self.history[name]
+            is_new = frozen is None or self.step == 0
+            rows[self.step] = term.detach() if is_new else torch.where(frozen, rows[self.step - 1], term.detach())
+        self.step += 1
+        loss = terms["loss"]
+        self.consider(loss if frozen is None else loss.masked_fill(frozen, float("inf")), unknowns)
+
+    @torch.no_grad()
+    def consider(self, loss: Tensor, unknowns: Sequence[Tensor]) -> None:
+        """Keep the unknowns of those images whose loss is lower than all before."""
+        better = loss < self.lowest
+        self.lowest = torch.where(better, loss, self.lowest)
+        for best, unknown in zip(self.best, unknowns, strict=True):
+            best.copy_(torch.where(better.view(-1, *[1] * (best.ndim - 1)), unknown, best))
+
+    def finished_history(self) -> dict[str, Tensor]:
+        """The history on the CPU; steps that were not needed repeat the last one that was."""
+        for rows in self.history.values():
+            rows[self.step :] = rows[self.step - 1]
+        return {name: rows.cpu() for name, rows in self.history.items()}
+
+
+ROUNDS_BETWEEN_CHECKS = 16  # looking whether all are done waits for the device
+
+
+class EarlyStop:
+    """Freezes an image when its best loss has not fallen by the share `tolerance` for `patience` evaluations.
+
+    Attributes
+        frozen  (N,) bool: these stay as they are, so that an image ends as it would alone, however long others take
+
+    `rule` holds patience and tolerance; None never freezes anything.
+    """
+
+    def __init__(self, rule: Mapping[str, float] | None, num: int, device: torch.device) -> None:
+        self._rule = None if rule is None else checked_rule(rule)
+        self.frozen = torch.zeros(num, dtype=torch.bool, device=device)
+        self._reference = torch.full((num,), float("inf"), device=device)
+        self._waited = torch.zeros(num, dtype=torch.int64, device=device)
+        self._heard = 0
+
+    def add(self, loss: Tensor) -> None:
+        """Take one evaluation (N,) into account."""
+        self._heard += 1
+        if self._rule is None:
+            return
+        improved = loss < self._reference * (1 - self._rule["tolerance"])
+        self._reference = torch.where(improved, loss, self._reference)
+        self._waited = torch.where(improved, 0, self._waited + 1)
+        self.frozen = self.frozen | (self._waited >= self._rule["patience"])
+
+    def is_over(self) -> bool:
+        """Whether all images are frozen; asked of the device now and then only, else False."""
+        return self._rule is not None and self._heard % ROUNDS_BETWEEN_CHECKS == 0 and bool(self.frozen.all())
+
+    def held(self, old: Tensor, new: Tensor) -> Tensor:
+        """`new` (N, ...), but `old` where an image is frozen."""
+        return torch.where(self.frozen.view(-1, *[1] * (new.ndim - 1)), old, new)
+
+
+def checked_rule(rule: Mapping[str, float]) -> Mapping[str, float]:
+    """The rule itself; UserError unless it has a patience of 1 or more and a tolerance from 0 to below 1, no more."""
+    fits = set(rule) == {"patience", "tolerance"} and rule["patience"] >= 1 and 0 <= rule["tolerance"] < 1
+    if not fits:
+        raise UserError(
+            f"early_stop={dict(rule)} is not allowed: it must be null, or have a patience of 1 or more "
+            "and a tolerance from 0 to below 1."
+        )
+    return rule

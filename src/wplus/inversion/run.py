@@ -19,14 +19,20 @@ from wplus.core.progress import Bar, bar
 from wplus.core.tables import Table
 from wplus.errors import UserError
 from wplus.inversion.encoding import check_encoder
-from wplus.inversion.film import InversionFilm
+from wplus.inversion.folder import (
+    TARGET,
+    InversionFolder,
+    describe,
+    digest,
+    output_names,
+    pixel_digest,
+    require_same_settings,
+    uses_encoder,
+)
 from wplus.inversion.ground_truth import Truth
 from wplus.inversion.objective import image_terms
-from wplus.inversion.report import SCORE, report
+from wplus.inversion.report import SCORE, InversionFilm, check_masks, report, scores
 from wplus.inversion.result import Callback, Inversion, Progress
-from wplus.inversion.scores import check_masks, scores
-from wplus.inversion.settings import describe, digest, require_same_settings, uses_encoder
-from wplus.inversion.store import TARGET, InversionFolder, output_names, pixel_digest
 from wplus.latents.latent import Latent, Space, check_space, to_ws
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance

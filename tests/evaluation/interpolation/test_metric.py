@@ -38,9 +38,9 @@ from wplus.interpolation.path_metrics.ppl import pair_ppl
 from wplus.interpolation.path_metrics.prior import prior
 from wplus.interpolation.path_metrics.steps import curvature, steps
 from wplus.interpolation.paths import lerp, slerp, whitened
+from wplus.inversion.folder import output_names
 from wplus.inversion.optimize import optimize
 from wplus.inversion.pti import pivotal
-from wplus.inversion.store import output_names
 from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance

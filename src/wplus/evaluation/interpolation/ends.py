@@ -11,8 +11,8 @@ import torch
 
 from wplus.core.distributed import all_agree, is_first
 from wplus.errors import UserError
+from wplus.inversion.folder import DELTA, output_names
 from wplus.inversion.run import FolderInversion
-from wplus.inversion.store import DELTA, output_names
 from wplus.latents.latent import LIFTS, Latent, Space, check_space, load_latent
 from wplus.latents.weight_delta import WeightDelta, load_delta
 

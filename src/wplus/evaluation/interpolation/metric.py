@@ -34,7 +34,7 @@ from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import PathContext
 from wplus.interpolation.path_metrics.critic import Critic, company_of
 from wplus.interpolation.walk import Metric, MetricTools, even_positions
-from wplus.inversion.settings import describe, require_same_settings
+from wplus.inversion.folder import describe, require_same_settings
 from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 
