@@ -18,11 +18,11 @@ from wplus.core.images import to_float
 from wplus.core.progress import Bar
 from wplus.errors import UserError
 from wplus.inversion import report
-from wplus.inversion.report import plot_convergence
 from wplus.inversion.encoder import encode
 from wplus.inversion.folder import InversionFolder
 from wplus.inversion.init import prior
 from wplus.inversion.optimize import optimize
+from wplus.inversion.report import plot_convergence
 from wplus.inversion.run import FolderInversion, choose_labels
 from wplus.latents.latent import Latent, load_latent, save_latent, synthesize
 from wplus.losses.pixel import l2, psnr
