@@ -1,8 +1,29 @@
-"""The one exception that stands for a mistake of the user."""
+"""The one exception that stands for a mistake of the user, and the checks that most of them fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input from outside: one sentence with the offending value and what is allowed.
+    """Bad input from outside: one sentence with what was given and what is allowed.
 
     The command lines print it without a stack trace and exit with a non-zero status.
     """
+
+
+def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
+    """UserError unless `value` is one of `allowed`: "space must be one of z, z+, w, w+, got 'x'"."""
+    choices = list(allowed)
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+
+
+def check_number(name: str, value: object, *, lowest: float, highest: float | None = None, whole: bool = False) -> None:
+    """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
+    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not is_number or not lowest <= value <= (math.inf if highest is None else highest) or value == math.inf:
+        limit = "" if highest is None else f" and at most {highest:g}"
+        kind = "whole number" if whole else "number"
+        raise UserError(f"{name} must be a {kind} of at least {lowest:g}{limit}, got {value!r}")

@@ -37,5 +37,5 @@ def test_one_real_image_again_and_again_is_precise_and_recalls_nothing(scene):
 
 def test_few_images_have_no_neighbours(scene):
     assert recall(scene(data=make_images(3))).values == {}
-    with pytest.raises(UserError, match=r"^k=5 is not allowed; .* at most 4"):
+    with pytest.raises(UserError, match=r"^k must be .* at most 4, got 5"):
         recall(scene(), num_images=5, k=5)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wplus.errors import UserError
-from wplus.training.hparams import AS_PUBLISHED, Hparams, auto, check_number, explain, resolve
+from wplus.errors import UserError, check_number
+from wplus.training.hparams import AS_PUBLISHED, Hparams, auto, explain, resolve
 
 
 def values(resolution: int, batch_size: int | None = None) -> dict[str, float]:
@@ -70,14 +70,12 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, bad in IMPOSSIBLE.items() for value in bad])
 def test_numbers_that_cannot_be(name, value):
-    with pytest.raises(
-        UserError, match=rf"^{name}=.* is not allowed; it must be a (whole )?number of at least [01]\.$"
-    ):
+    with pytest.raises(UserError, match=rf"^{name} must be a (whole )?number of at least [01], got .*$"):
         resolve(auto(32, None), {name: value})
 
 
 def test_a_share_is_at_most_one():
-    with pytest.raises(UserError, match=r"^style_mixing_prob=1\.5 is not allowed; .* at least 0 and at most 1\.$"):
+    with pytest.raises(UserError, match=r"^style_mixing_prob must be a number of at least 0 and at most 1, got 1\.5$"):
         resolve({"style_mixing_prob": (0.9, "as published")}, {"style_mixing_prob": 1.5})
     check_number("style_mixing_prob", 1, lowest=0, highest=1)
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.images import to_float
+from wplus.errors import check_number
 from wplus.probes.scene import ProbeContext
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import ProbeResult
 
 

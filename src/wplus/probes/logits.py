@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
+from wplus.errors import check_number
 from wplus.probes.drawing import plotted
 from wplus.probes.scene import ProbeContext, Which
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import Picture, ProbeResult, at
 
 SHOWN: dict[Which, tuple[str, str]] = {

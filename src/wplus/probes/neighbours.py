@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.errors import check_number
 from wplus.probes.drawing import matrix
 from wplus.probes.scene import ProbeContext
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import Picture, ProbeResult, at
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.errors import check_number
 from wplus.evaluation.sampler import noise_maps
 from wplus.probes.drawing import matrix
 from wplus.probes.scene import ProbeContext
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import Picture, ProbeResult, at
 
 LEVELS = 127.5  # grey levels of 255 in one unit of an image

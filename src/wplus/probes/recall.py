@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from wplus.errors import check_number
 from wplus.evaluation.manifold import precision_recall
 from wplus.probes.scene import ProbeContext
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import ProbeResult
 
 

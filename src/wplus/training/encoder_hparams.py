@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from wplus.errors import UserError
-from wplus.training.hparams import check_number
+from wplus.errors import UserError, check_number
 
 CODE_TERMS = ("adversarial", "delta", "w_norm")
 """Terms of the codes; all others compare images."""

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.models.network import Network
-from wplus.training.hparams import check_number
 from wplus.training.validate import name_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 
 _HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "beta2_end": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
 ENDS = {  # a number -> where it goes
@@ -115,15 +115,6 @@ def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
         name: (value, why) if given.get(name) is None else (given[name], "given")
         for name, (value, why) in derived.items()
     }
-
-
-def check_number(name: str, value: Any, *, lowest: float, highest: float | None = None, whole: bool = False) -> None:
-    """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
-    is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not lowest <= value <= (math.inf if highest is None else highest) or value == math.inf:
-        limit = "" if highest is None else f" and at most {highest:g}"
-        kind = "whole number" if whole else "number"
-        raise UserError(f"{name}={value} is not allowed; it must be a {kind} of at least {lowest:g}{limit}.")
 
 
 AS_PUBLISHED = "as published"  # of the recipe's own defaults

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wplus.core.images import to_float
+from wplus.errors import check_number
 from wplus.training.encoder import EncoderModule
-from wplus.training.hparams import check_number
 from wplus.training.snapshot import BATCH, GRID_COLUMNS, Picture, ProbeResult, at, grid
 
 

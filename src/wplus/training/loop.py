@@ -15,9 +15,9 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
 from wplus.core.files import ensure_folder
+from wplus.errors import check_number
 from wplus.training.callbacks import LeaveOnSignal, Log, Snapshot, StopAtKimg
 from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
-from wplus.training.hparams import check_number
 from wplus.training.identity import check_same_run
 from wplus.training.module import TrainingModule
 from wplus.training.runtime import Runtime

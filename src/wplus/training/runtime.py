@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from wplus.core.runtime import keep_freed_memory, resolve_device
-from wplus.errors import UserError
-from wplus.training.hparams import check_number
+from wplus.errors import UserError, check_number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.training.gan import DiscriminatorLoss, GeneratorLoss
-from wplus.training.hparams import AS_PUBLISHED, Derived, Hparams, check_number, resolve
+from wplus.training.hparams import AS_PUBLISHED, Derived, Hparams, resolve
 from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.progressive import growth_of
 from wplus.training.runtime import Runtime

@@ -13,8 +13,8 @@ from torch import Tensor
 from wplus.checkpoint import save
 from wplus.core.images import image_grid, save_png, watchable_scale
 from wplus.core.random import step_seed
+from wplus.errors import check_number
 from wplus.training.gan import GanModule
-from wplus.training.hparams import check_number
 from wplus.training.module import TrainingModule
 
 GRID_COLUMNS = 8

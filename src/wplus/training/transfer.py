@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models, fingerprint, load
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.models.network import Network
 from wplus.models.progressive import Growth
 from wplus.training.gan import GanModule
-from wplus.training.hparams import Derived, check_number
+from wplus.training.hparams import Derived
 from wplus.training.transfer_report import NetworkReport, Report
 from wplus.training.validate import name_of
 

@@ -148,10 +148,10 @@ def test_a_fixed_p_stays():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FixedAugment(1.5), "augment.p=1.5 is not allowed; it must be a number of at least 0 and at most 1"),
-        (lambda: AdaptiveAugment(target=2), "augment.target=2 is not allowed"),
-        (lambda: AdaptiveAugment(interval=0), "augment.interval=0 is not allowed"),
-        (lambda: AdaptiveAugment(speed_kimg=0), "augment.speed_kimg=0 is not allowed"),
+        (lambda: FixedAugment(1.5), "augment.p must be a number of at least 0 and at most 1, got 1.5"),
+        (lambda: AdaptiveAugment(target=2), "augment.target must be .*, got 2"),
+        (lambda: AdaptiveAugment(interval=0), "augment.interval must be .*, got 0"),
+        (lambda: AdaptiveAugment(speed_kimg=0), "augment.speed_kimg must be .*, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

@@ -13,11 +13,10 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.models.ops import constant
 from wplus.training.augment import matrices, operations
 from wplus.training.augment.filters import NUM_BANDS
-from wplus.training.hparams import check_number
 
 _GROUPS = {
     "blit": ("xflip", "rotate90", "xint"),

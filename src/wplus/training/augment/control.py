@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from wplus.core.distributed import mean_over_ranks, rank_and_world
+from wplus.errors import check_number
 from wplus.training.augment.ada import Drawn, Pipeline, Untouched
-from wplus.training.hparams import Derived, check_number
+from wplus.training.hparams import Derived
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
 SPEED_KIMG, TRANSFER_SPEED_KIMG = 500.0, 100.0  # StyleGAN2-ADA, and its code with --resume

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
+from wplus.errors import check_number
 from wplus.training.augment.control import FixedAugment
-from wplus.training.hparams import check_number, on_cosine
+from wplus.training.hparams import on_cosine
 
 
 class ScheduledAugment(FixedAugment):
