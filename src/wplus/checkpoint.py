@@ -10,10 +10,9 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,22 +23,64 @@ from wplus.core.files import atomic_write
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
 from wplus.models.meta_init import adopt, empty
-from wplus.models.network import GeneratorNetwork, Network
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
 
 FORMAT_VERSION = 1
 _PACKAGE = "wplus.models."
-ROLES = ("generator", "discriminator", "encoder")
+ROLES: dict[str, type[Network]] = {
+    "generator": GeneratorNetwork,
+    "discriminator": DiscriminatorNetwork,
+    "encoder": Encoder,
+}
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
 
 
-@dataclass
-class Models:
-    """What a checkpoint holds. Networks that the file does not have are None."""
+class _Role(Generic[AnyNetwork]):
+    """An attribute of `Models`: the network of that role, or UserError where there is none."""
 
-    generator: Any = None
-    discriminator: Any = None
-    encoder: Any = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, models: Models, owner: type) -> AnyNetwork:
+        return cast(AnyNetwork, models.need(self.name))
+
+    def __set__(self, models: Models, network: AnyNetwork | None) -> None:
+        if network is None:
+            models.networks.pop(self.name, None)
+        else:
+            models.networks[self.name] = network
+
+
+class Models:
+    """What a checkpoint holds: `networks` by role, and each as an attribute, which is a UserError where there is none.
+
+    Whether there is one: `"encoder" in models.networks`.
+    """
+
+    generator = _Role[GeneratorNetwork]()
+    discriminator = _Role[DiscriminatorNetwork]()
+    encoder = _Role[Encoder]()
+
+    def __init__(
+        self,
+        *,
+        generator: GeneratorNetwork | None = None,
+        discriminator: DiscriminatorNetwork | None = None,
+        encoder: Encoder | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        path: str | Path | None = None,
+    ) -> None:
+        self.networks: dict[str, Network] = {}
+        self.generator, self.discriminator, self.encoder = generator, discriminator, encoder
+        self.metadata, self.path = dict(metadata or {}), path
+
+    def need(self, role: str) -> Network:
+        """The network of a role; UserError where there is none."""
+        if role not in self.networks:
+            where = "The checkpoint" if self.path is None else f"Checkpoint '{self.path}'"
+            raise UserError(f"{where} has no {role}; it holds {', '.join(self.networks) or 'no network'}.")
+        return self.networks[role]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -48,9 +89,8 @@ class Models:
 
     def to(self, device: str | torch.device) -> Models:
         """Move every network to `device`, in place."""
-        for role in ROLES:
-            if getattr(self, role) is not None:
-                getattr(self, role).to(device)
+        for net in self.networks.values():
+            net.to(device)
         return self
 
 
@@ -112,22 +152,21 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
         from wplus.adapters import read_foreign
 
         networks, metadata = read_foreign(file)
-    models = Models(**networks, metadata=metadata)
-    lacking = [role for role in needs if getattr(models, role) is None]
-    if lacking:
-        raise UserError(f"Checkpoint '{file}' has no {lacking[0]}; it holds {', '.join(networks) or 'no network'}.")
-    for net in networks.values():
+    models = Models(**networks, metadata=metadata, path=file)
+    for role in needs:
+        models.need(role)
+    for net in models.networks.values():
         net.eval().requires_grad_(False)
     return models.to(device)
 
 
-def load_network(path: str | Path, role: str) -> Any:
+def load_network(path: str | Path, role: str) -> Network:
     """One network of a checkpoint, for a configuration that hands it to something else; UserError when it has none."""
     if role not in ROLES:
         raise UserError(f"A checkpoint has no networks of the role '{role}'; it has {', '.join(ROLES)}.")
     if not isinstance(path, (str, Path)):
         raise UserError(f"The {role} comes from a checkpoint: give the path of a file, not {path!r:.60}.")
-    return getattr(load(path, needs=[role]), role)
+    return load(path).need(role)
 
 
 def _describe(module: nn.Module) -> dict[str, Any]:
@@ -193,7 +232,7 @@ def _describes_networks(header: Any) -> bool:
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
     network_class = _network_class(path, entry["class"])
-    if _role_of(network_class) != role:
+    if not issubclass(network_class, ROLES[role]):
         raise UserError(f"The {role} in '{path}' is a {entry['class']}, which cannot be one.")
     own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
     try:
@@ -206,12 +245,6 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
             f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."
         ) from error
     return net
-
-
-def _role_of(network_class: type[Network]) -> str:
-    if issubclass(network_class, GeneratorNetwork):
-        return "generator"
-    return "encoder" if issubclass(network_class, Encoder) else "discriminator"
 
 
 def _network_class(path: Path, name: str) -> type[Network]:

@@ -61,7 +61,8 @@ def codes_of(models: Any, invert: Callable[..., Any], *, space: Space, **shared:
 
     def codes(images: Tensor) -> Tensor:
         names = [pixel_digest(image) for image in to_uint8(images)]
-        found = invert(models.generator, images, space=space, names=names, encoder=models.encoder, **shared)
+        encoder = models.networks.get("encoder")
+        found = invert(models.generator, images, space=space, names=names, encoder=encoder, **shared)
         return to_ws(found.codes, space, models.generator, labels=shared.get("labels"))
 
     return codes
@@ -103,7 +104,7 @@ def labelled_codes(
     num_images  the first so many of the images; None: all
     """
     if codes == "encoder":
-        check_encoder(models.encoder)
+        check_encoder(models.networks.get("encoder"))
     pictures = images() if codes == "encoder" or attributes is None else None
     known = read_attributes(attributes) if attributes is not None else _own_attributes(pictures)
     if codes != "encoder":

@@ -59,7 +59,7 @@ def test_a_latent_of_every_space(models: Models, a_direction: object, space: str
 
 def test_truncation_and_noise_go_along(models: Models, a_direction: object) -> None:
     noise = tuple(torch.randn(1, *shape) for shape in models.generator.synthesis.noise_shapes)
-    for layer in models.generator.synthesis.layers:
+    for layer in models.generator.synthesis.noise_layers:
         layer.noise_strength.fill_(0.3)
     given = latent(models, "z", noise=noise, truncation_psi=0.5, truncation_cutoff=2)
     unedited = edit_latent(given, models.generator, a_direction(vector=torch.eye(8)[1], num_ws=6), 0.0)

@@ -91,7 +91,7 @@ def real() -> RealImages:
 @pytest.fixture
 def models() -> Models:
     net = Generator(resolution=16, z_dim=8, w_dim=8, channel_base=128, channel_max=8, num_mapping_layers=2)
-    for layer in net.synthesis.layers:
+    for layer in net.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.3)
     return Models(generator=net.eval().requires_grad_(False), metadata={"weights": "moving average"})
 

@@ -162,7 +162,7 @@ def test_stylegan2_against_a_loop_over_pairs(shared: dict[str, Any], space: str,
     """Of 200 samples the smallest and the largest value are cut off."""
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=32, channel_max=4, num_mapping_layers=2).double()
     net.eval().requires_grad_(False)
-    for layer in net.synthesis.layers:
+    for layer in net.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.3)
     num, eps, ws = 200, 1e-4, []
     (z0s, z1s, ts), layers = draws(num, 4), layer_draws(num, net.num_ws, 4)

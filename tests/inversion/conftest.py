@@ -1,97 +1,10 @@
-"""A generator whose inversion is known in closed form, an encoder that knows it, tiny real ones, a cheap net."""
+"""Fixtures of the shared stand-ins."""
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from torch import nn
 
-from wplus.losses.perceptual import PerceptualDistance
-from wplus.models.encoders.small import SmallEncoder
-from wplus.models.stylegan2 import Generator
-
-
-class LinearGenerator(nn.Module):
-    """Images are a linear function of the mean of ws; w is an orthogonal rotation of z (and a shift per class).
-
-    With as many pixels as numbers in w, and an orthonormal matrix, the squared error of a picture is that of its w
-    (times 1 / pixels): the inverse of every picture in w is known.
-    """
-
-    resolution, img_channels, num_ws = 4, 1, 3
-
-    def __init__(self, c_dim: int = 0) -> None:
-        super().__init__()
-        self.z_dim = self.w_dim = 16
-        self.c_dim = c_dim
-        rng = torch.Generator().manual_seed(5)
-        self.register_buffer("rotation", torch.linalg.qr(torch.randn(16, 16, generator=rng))[0])
-        self.register_buffer("to_pixels", torch.linalg.qr(torch.randn(16, 16, generator=rng))[0])
-        self.mapping, self.synthesis = self._Mapping(self), self._Synthesis(self)
-
-    class _Mapping(nn.Module):
-        def __init__(self, owner: LinearGenerator) -> None:
-            super().__init__()
-            self.owner = [owner]
-            self.register_buffer("w_avg", torch.full((16,), 0.1))
-
-        def forward(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
-            assert truncation_psi == 1.0
-            w = z @ self.owner[0].rotation + 0.1
-            w = w if c is None else w + c.argmax(dim=1, keepdim=True)
-            return w[:, None].repeat(1, 3, 1)
-
-    class _Synthesis(nn.Module):
-        noise_shapes = ((4, 4),)
-
-        def __init__(self, owner: LinearGenerator) -> None:
-            super().__init__()
-            self.owner = [owner]
-
-        def const_noise(self):
-            return [torch.zeros(1, 1, 4, 4)]
-
-        def forward(self, ws, noise_mode="const", noise=None):
-            images = (ws.mean(dim=1) @ self.owner[0].to_pixels).view(-1, 1, 4, 4)
-            return images if noise is None else images + 0.1 * noise[0]
-
-    def w_of(self, images: torch.Tensor) -> torch.Tensor:
-        """The one w (N, 16) whose picture is `images`."""
-        return images.flatten(1) @ self.to_pixels.T
-
-
-class LinearEncoder(nn.Module):
-    """The inverse of a `LinearGenerator`, going only the share `rate` of the way from the mean, or from its picture."""
-
-    num_ws, w_dim, img_channels = 3, 16, 1
-
-    def __init__(self, generator: LinearGenerator, *, rate: float = 1.0, is_iterative: bool = False) -> None:
-        super().__init__()
-        self.spaces, self.is_iterative, self.rate, self._w_of = ("w", "w+"), is_iterative, rate, generator.w_of
-        self.register_buffer("latent_avg", torch.full((3, 16), 0.1))
-
-    def offsets(self, images, stage=None):
-        image, picture = images.chunk(2, dim=1) if self.is_iterative else (images, None)
-        seen = self.latent_avg[0] if picture is None else self._w_of(picture)
-        return (self.rate * (self._w_of(image) - seen))[:, None].expand(-1, 3, -1)
-
-    def forward(self, images):
-        return self.latent_avg + self.offsets(images)
-
-
-class PooledDistance(PerceptualDistance):
-    """A stand-in that needs no weights: unit-length patches of two sizes."""
-
-    name = "pooled"
-    provenance = MappingProxyType({"name": "pooled"})
-
-    def _feature_maps(self, images):
-        patches = torch.nn.functional.pixel_unshuffle(images, 2) + 0.5
-        return [patches, torch.nn.functional.avg_pool2d(patches, 2)]
+from tests.fakes import LinearEncoder, LinearGenerator, PooledDistance, read_pixels, tiny_encoder, tiny_generator  # noqa: F401
 
 
 @pytest.fixture
@@ -104,15 +17,6 @@ def pooled():
     return PooledDistance().eval()
 
 
-def tiny_generator(c_dim: int = 0) -> Generator:
-    """A StyleGAN2 of 8 px whose noise matters."""
-    torch.manual_seed(3)
-    net = Generator(resolution=8, z_dim=8, w_dim=12, c_dim=c_dim, num_mapping_layers=2, channel_base=64, channel_max=8)
-    for layer in net.synthesis.layers:
-        layer.noise_strength.data.fill_(0.1)
-    return net.eval().requires_grad_(False)
-
-
 @pytest.fixture
 def stylegan():
     return tiny_generator()
@@ -121,20 +25,3 @@ def stylegan():
 @pytest.fixture
 def conditional():
     return tiny_generator(c_dim=3)
-
-
-def tiny_encoder(generator: Generator, *, is_iterative: bool = False) -> SmallEncoder:
-    """An untrained encoder for a `tiny_generator`, whose answers differ from image to image."""
-    torch.manual_seed(4)
-    size = {"num_ws": generator.num_ws, "w_dim": generator.w_dim, "input_size": generator.resolution}
-    net = SmallEncoder(**size, width=16, is_iterative=is_iterative)
-    for parameter in net.parameters():
-        parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
-    net.latent_avg.copy_(generator.mapping.w_avg.expand(generator.num_ws, -1))
-    return net.eval().requires_grad_(False)
-
-
-def read_pixels(path) -> np.ndarray:
-    """A picture file as an array (H, W, C)."""
-    with Image.open(path) as image:
-        return np.array(image)

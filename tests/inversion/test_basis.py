@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from tests.inversion.conftest import LinearGenerator
+from tests.fakes import LinearGenerator
 from wplus.errors import UserError
 from wplus.inversion import basis
 from wplus.inversion.basis import Basis, gradient_axes

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import wplus
 from tests.data.conftest import noise
-from tests.inversion.conftest import read_pixels, tiny_encoder
+from tests.fakes import read_pixels, tiny_encoder
 from wplus.latents.latent import load_latent
 
 

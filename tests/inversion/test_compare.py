@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from tests.inversion.conftest import read_pixels
+from tests.fakes import read_pixels
 from wplus.core.images import save_png, to_float
 from wplus.core.tables import Table
 from wplus.errors import UserError

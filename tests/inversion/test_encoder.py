@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from tests.inversion.conftest import LinearEncoder, tiny_encoder
+from tests.fakes import LinearEncoder, tiny_encoder
 from wplus.errors import UserError
 from wplus.inversion.encoder import encode
 from wplus.losses.pixel import L1, l2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.inversion.conftest import LinearEncoder, tiny_encoder
+from tests.fakes import LinearEncoder, tiny_encoder
 from wplus.errors import UserError
 from wplus.inversion.encoding import REFINEMENTS, check_encoder, encoded, passes
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.inversion.conftest import LinearGenerator
+from tests.fakes import LinearGenerator
 from wplus.errors import UserError
 from wplus.inversion.init import prior, start_codes
 from wplus.inversion.objective import Objective, weights_by_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.inversion.conftest import read_pixels
+from tests.fakes import read_pixels
 from wplus.inversion.report import plot_convergence, save_comparison
 
 

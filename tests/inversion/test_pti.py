@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.inversion.conftest import tiny_generator
-from wplus.checkpoint import fingerprint
+from tests.fakes import tiny_generator
+from wplus.checkpoint import Models, fingerprint
 from wplus.errors import UserError
 from wplus.inversion import pti_tuning as pivotal_tuning
 from wplus.inversion import report
@@ -195,7 +195,7 @@ def test_in_a_folder(stylegan, pooled, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "plot_convergence", lambda histories, path, terms: path)
     pixels = ((random_images(2) + 1) * 127).to(torch.uint8)
     images = SimpleNamespace(names=["a.png", "b.png"], labels=None, batch=lambda rows: (pixels[rows], None))
-    models = SimpleNamespace(generator=stylegan, fingerprint=fingerprint(stylegan))
+    models = Models(generator=stylegan)
     invert = functools.partial(pivotal, pivot=functools.partial(short, steps=3), steps=4, num_others=2)
     options = {"models": models, "invert": invert, "space": "w", "perceptual": pooled, "output_dir": tmp_path}
     table = FolderInversion(images, **options).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.inversion.conftest import read_pixels
+from tests.fakes import read_pixels
 from wplus.errors import UserError
 from wplus.inversion import report
 from wplus.inversion.folder import InversionFolder, pixel_digest

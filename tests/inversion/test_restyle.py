@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 
-from tests.inversion.conftest import LinearEncoder, tiny_encoder
+from tests.fakes import LinearEncoder, tiny_encoder
 from wplus.errors import UserError
 from wplus.inversion.restyle import refine
 from wplus.losses.pixel import l2

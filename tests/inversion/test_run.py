@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.inversion.conftest import read_pixels, tiny_encoder
+from tests.fakes import read_pixels, tiny_encoder
 from tests.inversion.test_objective import Brightness
-from wplus.checkpoint import fingerprint
+from wplus.checkpoint import Models, fingerprint
 from wplus.core.images import to_float
 from wplus.core.progress import Bar
 from wplus.errors import UserError
@@ -99,7 +99,9 @@ class Memory(Sink):
 
 @pytest.fixture
 def models(stylegan):
-    return SimpleNamespace(generator=stylegan, encoder=None, fingerprint=FINGERPRINT)
+    found = Models(generator=stylegan)
+    found.fingerprint = FINGERPRINT
+    return found
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ FINGERPRINT = "0123456789abcdef"
 def generator():
     net = Generator(resolution=16, z_dim=8, w_dim=12, num_mapping_layers=2, channel_base=128, channel_max=8, c_dim=3)
     net.mapping.w_avg.normal_()
-    for layer in net.synthesis.layers:
+    for layer in net.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.5)
     return net.eval().requires_grad_(False)
 

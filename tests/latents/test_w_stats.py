@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from tests.inversion.conftest import tiny_generator
+from tests.fakes import tiny_generator
 from wplus.latents.w_stats import Whitened, map_samples
 
 

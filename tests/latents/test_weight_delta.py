@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.inversion.conftest import tiny_generator
+from tests.fakes import tiny_generator
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.latents.latent import Latent

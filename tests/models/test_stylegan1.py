@@ -28,7 +28,7 @@ def test_the_published_sizes():
     number -= sum(p.numel() for p in generator.synthesis.torgb[:-1].parameters())
     assert round(number / 1e6, 1) == 26.2
     assert generator.num_ws == 18
-    assert [layer.affine.weight.shape[0] for layer in generator.synthesis.layers[::2]] == [
+    assert [layer.affine.weight.shape[0] for layer in generator.synthesis.noise_layers[::2]] == [
         2 * width for width in [512] * 4 + [256, 128, 64, 32, 16]
     ]
 
@@ -63,12 +63,12 @@ def test_a_layer_is_its_formula():
 def test_the_start():
     generator = make()
     assert (generator.synthesis.const == 1).all()
-    assert all(not layer.noise_strength.any() for layer in generator.synthesis.layers)
-    assert all(not layer.affine.bias.any() for layer in generator.synthesis.layers)
+    assert all(not layer.noise_strength.any() for layer in generator.synthesis.noise_layers)
+    assert all(not layer.affine.bias.any() for layer in generator.synthesis.noise_layers)
     wide = make(z_dim=60, w_dim=60, c_dim=40, channel_base=1024, channel_max=32)
     assert wide.mapping.label.std().item() == pytest.approx(1, rel=0.05)
     assert wide.mapping.fc0.weight.std().item() == pytest.approx(100, rel=0.05)  # 1 / lr_mul
-    for layer in wide.synthesis.layers[1:]:
+    for layer in wide.synthesis.noise_layers[1:]:
         assert layer.conv.weight.std().item() == pytest.approx(1, rel=0.05)
         assert layer.affine.weight.std().item() == pytest.approx(1, rel=0.05)
 
@@ -78,7 +78,7 @@ def test_one_map_of_noise_per_layer():
     ws, noise = torch.randn(2, synthesis.num_ws, synthesis.w_dim), synthesis.const_noise()
     assert torch.equal(synthesis(ws, noise=noise), synthesis(ws))
     for wrong in (noise[:1], noise * 2):
-        with pytest.raises(UserError, match=rf"^noise of {len(wrong)} maps does not fit; this network takes"):
+        with pytest.raises(UserError, match=rf"^noise must have \d+ maps, one per layer, got {len(wrong)}$"):
             synthesis(ws, noise=wrong)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
 from experiments.studies.inversion import edits, known_truth, study, tables
-from wplus.checkpoint import fingerprint
+from wplus.checkpoint import Models
 from wplus.config import CONFIG_FOLDER
 from wplus.editing.directions import Direction, Directions, save_directions
 from wplus.latents.latent import Latent, save_latent
@@ -67,7 +66,7 @@ def test_every_image_has_its_edit(tmp_path):
 
 def test_a_tuned_generator_shows_its_latent(tmp_path):
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8).eval().requires_grad_(False)
-    models = SimpleNamespace(generator=generator, fingerprint=fingerprint(generator))
+    models = Models(generator=generator)
     latent = Latent(torch.randn(4), "w", models.fingerprint)
     save_latent(tmp_path / "latents" / "a.safetensors", latent)
     assert edits.read(tmp_path, "a", models)[1] is generator

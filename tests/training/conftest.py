@@ -69,7 +69,7 @@ def make_tiny() -> Callable[..., GanModule]:
         torch.manual_seed(seed)
         size = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
         generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size)
-        for layer in generator.synthesis.layers:
+        for layer in generator.synthesis.noise_layers:
             layer.noise_strength.data.fill_(0.1)
         return GanModule(
             generator,
@@ -182,7 +182,7 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
         size = {"resolution": resolution, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
         generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size).eval().requires_grad_(False)
         generator.mapping.w_avg.copy_(torch.linspace(-1, 1, 6))
-        for layer in generator.synthesis.layers:
+        for layer in generator.synthesis.noise_layers:
             layer.noise_strength.fill_(0.1)
         settings = {
             name: None if name in sections and sections[name] is None else {**part, **sections.get(name, {})}

@@ -67,7 +67,7 @@ def convert(source: str | Path, target: str | Path, options: Options | None = No
     models = checkpoint.load(source)
     dropped = _drop_clamps(models) if options.clamp == "drop" else []
     written, remarks = write(models, Path(target), options)
-    left_out = [role for role in checkpoint.ROLES if getattr(models, role) is not None and role not in written]
+    left_out = [role for role in models.networks if role not in written]
     remarks = [*(["left out " + ", ".join(left_out)] if left_out else []), *dropped, *remarks]
     return "; ".join([f"Wrote {' and '.join(written)} to '{target}'", *remarks]) + "."
 
@@ -75,7 +75,7 @@ def convert(source: str | Path, target: str | Path, options: Options | None = No
 def _drop_clamps(models: checkpoint.Models) -> list[str]:
     """Put networks without a limit of their activations in the place of those with one; remarks about it."""
     remarks = []
-    for role, network in _networks(models).items():
+    for role, network in models.networks.items():
         clamp = network.arguments.get("conv_clamp")
         if clamp is not None:
             free = type(network)(**{**network.arguments, "conv_clamp": None})
@@ -107,7 +107,7 @@ def _writer(target: str | Path) -> Writer:
 
 
 def _write_ours(models: checkpoint.Models, target: Path, options: Options) -> tuple[list[str], list[str]]:
-    networks = _networks(models)
+    networks = models.networks
     checkpoint.save(target, **networks, metadata=models.metadata)
     return list(networks), []
 
@@ -116,18 +116,14 @@ def _write_folder(models: checkpoint.Models, target: Path, options: Options) -> 
     metrics = None if options.metrics is None else _measured(options.metrics)
     is_kept = model_folder.write(target, models, licence=options.licence, metrics=metrics)
     remark = f"the {model_folder.CARD} that was there is kept; delete it for a new one"
-    return list(_networks(models)), [remark] if is_kept else []
+    return list(models.networks), [remark] if is_kept else []
 
 
 def _write_onnx(models: checkpoint.Models, target: Path, options: Options) -> tuple[list[str], list[str]]:
-    if models.generator is None:
+    if "generator" not in models.networks:
         raise UserError(f"Cannot write '{target}': .onnx is for generators, and the source has none.")
     onnx_graph.write(target, models.generator, part=options.part, truncation_psi=options.truncation_psi)
     return ["generator"], ["its synthesis only"] if options.part == "synthesis" else []
-
-
-def _networks(models: checkpoint.Models) -> dict[str, Any]:
-    return {role: getattr(models, role) for role in checkpoint.ROLES if getattr(models, role) is not None}
 
 
 def _measured(path: str | Path) -> dict[str, dict[str, Any]]:
@@ -145,7 +141,7 @@ def _write_torch(models: checkpoint.Models, target: Path, options: Options) -> t
     if layout not in LAYOUTS:
         raise UserError(f"Layout '{layout}' is not known; it must be one of {', '.join(LAYOUTS)}.")
     roles = ("generator", "encoder") if layout == "e4e" else ("generator", "discriminator")
-    networks = {role: getattr(models, role) for role in roles if getattr(models, role) is not None}
+    networks = {role: net for role, net in models.networks.items() if role in roles}
     others = [type(network).__name__ for network in networks.values() if not isinstance(network, WRITABLE)]
     if others or not networks:
         found = " and ".join(others) or ("a discriminator only" if layout == "e4e" else "an encoder only")

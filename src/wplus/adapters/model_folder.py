@@ -56,7 +56,7 @@ def _fill(
     licence: str | None,
     metrics: Mapping[str, Mapping[str, Any]] | None,
 ) -> bool:
-    networks = {role: getattr(models, role) for role in checkpoint.ROLES if getattr(models, role) is not None}
+    networks = models.networks
     checkpoint.save(folder / checkpoint.WEIGHTS, **networks, metadata=models.metadata)
     config = {"library_name": "wplus", "wplus_version": __version__, **checkpoint.describe(networks)}
     write_json(folder / checkpoint.CONFIG, {**config, "metadata": plain(models.metadata)})

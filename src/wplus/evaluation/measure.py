@@ -36,7 +36,7 @@ def measured(bench: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Iter
     What several metrics share is part of the seconds of the first that needs it; what is done with a measurement
     before the next one is asked for is not.
     """
-    if bench.samples is None and bench.models.generator is None:
+    if bench.samples is None and "generator" not in bench.models.networks:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
     for metric in metrics.values():
         if hasattr(metric, "plan"):

@@ -96,7 +96,7 @@ class FolderInversion:
         if video not in ("drop", "keep"):
             raise UserError(f"video={video} is not allowed: choose one of drop, keep.")
         self.images, self.masks, self.invert = images, masks, invert
-        self.generator, self.encoder = models.generator, getattr(models, "encoder", None)
+        self.generator, self.encoder = models.generator, models.networks.get("encoder")
         self.perceptual, self.losses, self.terms = perceptual, losses, image_terms(perceptual, losses)
         self.space, self.batch_size, self.seed, self.video = space, batch_size, seed, video
         if masks is not None:

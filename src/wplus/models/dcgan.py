@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
-from wplus.models.network import Network
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, with_label
+from wplus.models.network import DiscriminatorNetwork
 from wplus.models.sizes import block_resolutions, num_channels
 
 SLOPE = 0.2  # of the discriminator's leaky ReLU (section 4)
@@ -92,7 +92,7 @@ class Generator(UnmappedGenerator):
         return {"synthesis.out": f"synthesis.out{self.resolution}"}
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
 
     batch_norm = True
@@ -125,9 +125,8 @@ class Discriminator(Network):
         """Every convolution, with the normalisation behind it."""
         return [self.read, *(nn.ModuleList(pair) for pair in zip(self.downs, self.norms, strict=True))]
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
-        check_images(img, self.img_channels, self.resolution)
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         x = F.leaky_relu(self.read(self._with_label(img.to(torch.float32), c)), SLOPE)
         for layer, norm in zip(self.downs, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x)), SLOPE)  # (N, channels, H/2, W/2)

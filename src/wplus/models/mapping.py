@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.models.layers import EqualizedLinear, normalize_second_moment
+from wplus.models.network import MappingNetwork, check_label
 
 W_AVG_BETA = 0.995  # decay of the running mean of w, published for every pass of training; here once per step
 
 
-class MappingNetwork(nn.Module):
+class MappingMLP(MappingNetwork):
     """z (and a label) -> w: normalised input, `num_layers` equalised layers at a hundredth of the learning rate.
 
     With z_dim = 0 it maps labels alone, as in the conditional discriminator. `num_ws` None returns w as (N, w_dim).
@@ -52,16 +53,9 @@ class MappingNetwork(nn.Module):
         parts = []
         if self.z_dim:
             if z is None or z.shape[1:] != (self.z_dim,):
-                raise UserError(
-                    f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim})."
-                )
+                raise UserError(f"z must be (N, {self.z_dim}), got {None if z is None else tuple(z.shape)}")
             parts.append(normalize_second_moment(z.to(torch.float32)))
-        if self.c_dim:
-            if c is None or c.shape[1:] != (self.c_dim,):
-                raise UserError(
-                    f"Labels of shape {None if c is None else tuple(c.shape)} do not fit; "
-                    f"this conditional network takes (N, {self.c_dim})."
-                )
+        if (c := check_label(c, self.c_dim)) is not None:
             parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
         return torch.cat(parts, dim=1)
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
-from wplus.models.network import Network
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, with_label
+from wplus.models.network import DiscriminatorNetwork
 
 
 class Synthesis(UnmappedSynthesis):
@@ -67,7 +67,7 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (-1, self.num_pieces)).amax(dim=2)
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """Image -> logit by two maxout layers of `width` units, with dropout before each layer in training."""
 
     drops_units = True
@@ -98,7 +98,6 @@ class Discriminator(Network):
         """The maxout layers."""
         return [layer for layer in self.layers if isinstance(layer, Maxout)]
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
-        check_images(img, self.img_channels, self.resolution)
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         return self.layers(with_label(img.to(torch.float32).flatten(1), c, self.c_dim))

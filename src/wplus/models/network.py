@@ -1,13 +1,22 @@
-"""Networks remember the plain values they were built with, so that a checkpoint can rebuild them."""
+"""Base classes of all networks: what training, inversion and metrics may ask of a generator or a discriminator.
+
+Networks remember the plain values that they were built with, so that a checkpoint can rebuild them.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
+
+from wplus.errors import UserError, check_choice
+
+NoiseMode = Literal["const", "random", "none"]
+NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 
 
 class Network(nn.Module):
@@ -34,34 +43,10 @@ class Network(nn.Module):
         """
         return {}
 
-    def layers_from_image(self) -> list[nn.Module]:
-        """Of a discriminator: the layers that can be frozen, the one nearest to the image first (Freeze-D, Mo et al.
-        2020); what turns the last features into a logit is not among them."""
-        return []
-
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
-
-
-class GeneratorNetwork(Network):
-    """A generator: its `mapping` takes z and a label to styles, its `synthesis` takes styles to images."""
-
-    mapping: Any
-    synthesis: Any
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: str = "const",
-        noise: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
-        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
 
 def _recording(init: Any) -> Any:
@@ -76,3 +61,160 @@ def _recording(init: Any) -> Any:
         self.arguments = arguments  # set last: nn.Module.__init__ ran inside, and a subclass overrides its base
 
     return recorded
+
+
+# --- generators -----------------------------------------------------------------------------------------------------
+
+
+class MappingNetwork(nn.Module):
+    """z (and a label) -> ws. `w_avg` (w_dim,) is the mean of w, towards which truncation pulls."""
+
+    w_avg: Tensor
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+    ) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
+
+        Truncation pulls the first `truncation_cutoff` layers (None: all) towards the mean: w_avg + psi (w - w_avg).
+        """
+        raise NotImplementedError
+
+    def update_w_avg(self, batch_mean: Tensor) -> None:
+        """Move w_avg towards the mean w of a training batch, (w_dim,)."""
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class NoiseLayer(nn.Module):
+    """A layer that adds noise to maps of `resolution` px; `noise_const` (resolution, resolution) is the stored one."""
+
+    resolution: int
+    noise_const: Tensor
+
+
+class SynthesisNetwork(nn.Module):
+    """ws -> images; a subclass implements `synthesize`, and `noise_layers` if it takes noise."""
+
+    num_ws: int
+    w_dim: int
+
+    @property
+    def noise_layers(self) -> Sequence[NoiseLayer]:
+        """The layers that take noise, coarse to fine."""
+        return ()
+
+    @property
+    def noise_shapes(self) -> list[tuple[int, int]]:
+        """(H, W) of the noise of each layer, coarse to fine."""
+        return [(layer.resolution, layer.resolution) for layer in self.noise_layers]
+
+    def const_noise(self) -> list[Tensor]:
+        """The stored noise of each layer as (1, 1, H, W)."""
+        return [layer.noise_const[None, None] for layer in self.noise_layers]
+
+    def random_noise(self, num: int) -> list[Tensor]:
+        """Fresh noise for `num` images, (num, 1, H, W) per layer, from torch's global generator."""
+        return [torch.randn(num, 1, *x.noise_const.shape, device=x.noise_const.device) for x in self.noise_layers]
+
+    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
+        """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
+
+        `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, replaces what `noise_mode` would choose.
+        """
+        if ws.shape[1:] != (self.num_ws, self.w_dim):
+            raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
+        chosen = self._noise(noise_mode, len(ws)) if noise is None else noise
+        if len(chosen) != len(self.noise_layers):
+            raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}")
+        return self.synthesize(ws.to(torch.float32), chosen)
+
+    def _noise(self, mode: NoiseMode, num: int) -> Sequence[Tensor | None]:
+        check_choice("noise_mode", mode, NOISE_MODES)
+        if mode == "none":
+            return [None] * len(self.noise_layers)
+        return self.const_noise() if mode == "const" else self.random_noise(num)
+
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) and one noise map or None per noise layer -> images."""
+        raise NotImplementedError
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class GeneratorNetwork(Network):
+    """A generator: its `mapping` takes z and a label to styles, its `synthesis` takes styles to images."""
+
+    resolution: int
+    img_channels: int
+    z_dim: int
+    w_dim: int
+    c_dim: int
+    num_ws: int
+    mapping: MappingNetwork
+    synthesis: SynthesisNetwork
+
+    @property
+    def num_active_ws(self) -> int:
+        """Styles in use: fewer than num_ws while a progressive network is not at its full resolution."""
+        return self.num_ws
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor | None = None,
+        truncation_psi: float = 1.0,
+        truncation_cutoff: int | None = None,
+        noise_mode: NoiseMode = "const",
+        noise: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
+        return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+# --- discriminators -------------------------------------------------------------------------------------------------
+
+
+class DiscriminatorNetwork(Network):
+    """A discriminator: images and labels to logits; a subclass implements `logits`."""
+
+    resolution: int
+    img_channels: int
+    c_dim: int
+
+    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
+        shape = (self.img_channels, self.resolution, self.resolution)
+        if tuple(img.shape[1:]) != shape:
+            raise UserError(f"images must be (N, {', '.join(map(str, shape))}), got {tuple(img.shape)}")
+        return self.logits(img, check_label(c, self.c_dim))
+
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """`forward` for images of the right shape, with c a label (N, c_dim), or None for c_dim 0."""
+        raise NotImplementedError
+
+    def layers_from_image(self) -> list[nn.Module]:
+        """The layers that can be frozen, the one nearest to the image first (Freeze-D, Mo et al. 2020); what turns the
+        last features into a logit is not among them."""
+        return []
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+def check_label(c: Tensor | None, c_dim: int) -> Tensor | None:
+    """Labels (N, c_dim) as they are, None for a network without classes; UserError where they do not fit."""
+    if not c_dim:
+        return None
+    if c is None or c.shape[1:] != (c_dim,):
+        raise UserError(f"labels must be (N, {c_dim}), got {None if c is None else tuple(c.shape)}")
+    return c

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis
 from wplus.models.layers import SQRT2, leaky_relu, minibatch_stddev, normalize_second_moment
-from wplus.models.network import Network
+from wplus.models.network import DiscriminatorNetwork
 from wplus.models.ops import constant, conv2d
 from wplus.models.progressive import Growth, enlarge, shrink
 from wplus.models.sizes import block_resolutions, num_channels
@@ -209,7 +209,7 @@ class Epilogue(nn.Module):
         return self.out(self.dense(self.conv(x).flatten(1)))
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """The generator's mirror image; with labels the logit of the label is chosen.
 
     `mbstd_group_size`: images per group of the minibatch standard deviation, which must divide the batch (the paper's
@@ -245,13 +245,10 @@ class Discriminator(Network):
             mbstd_group_size=mbstd_group_size,
         )
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
-        check_images(img, self.img_channels, self.resolution)
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         x = self.epilogue(self.features(img.to(torch.float32)))
-        if not self.c_dim:
-            return x
-        return (x * with_label(x.new_empty(len(x), 0), c, self.c_dim)).sum(dim=1, keepdim=True)
+        return x if c is None else (x * c.to(x.dtype)).sum(dim=1, keepdim=True)
 
     def layers_from_image(self) -> list[nn.Module]:
         """Block by block, each with the layer that reads the image while it is the highest in use."""

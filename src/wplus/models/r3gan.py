@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, check_images, with_label
-from wplus.models.network import Network
+from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis
+from wplus.models.network import DiscriminatorNetwork
 from wplus.models.ops import conv2d, downsample, upsample
 from wplus.models.sizes import block_resolutions, num_channels
 
@@ -165,7 +165,7 @@ class Generator(UnmappedGenerator):
 # --- discriminator --------------------------------------------------------------------------------------------------
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """Stages and downsampling in turn, a learned 4x4 basis for every channel, a linear map; with labels its output is
     projected on the label's embedding."""
 
@@ -206,14 +206,10 @@ class Discriminator(Network):
             layers += [*([change] if isinstance(change, Convolution) else []), *stage.blocks]
         return layers
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
-        check_images(img, self.img_channels, self.resolution)
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         x = self.stages[0](self.fromrgb(img.to(torch.float32).contiguous(memory_format=torch.channels_last)))
         for change, stage in zip(self.transitions, self.stages[1:], strict=True):
             x = stage(change(downsample(x)))  # (N, channels, H/2, W/2)
         x = self.linear((x.to(torch.float32) * self.basis).sum(dim=(2, 3)))
-        if not self.c_dim:
-            return x
-        labels = with_label(x.new_empty(len(x), 0), c, self.c_dim)
-        return (x * self.embed(labels)).sum(dim=1, keepdim=True)
+        return x if c is None else (x * self.embed(c.to(x.dtype))).sum(dim=1, keepdim=True)

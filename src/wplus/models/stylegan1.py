@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models import mapping, progan
+from wplus.models import progan
 from wplus.models.identity_mapping import with_label
 from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
-from wplus.models.network import GeneratorNetwork
+from wplus.models.mapping import MappingMLP
+from wplus.models.network import GeneratorNetwork, NoiseLayer, SynthesisNetwork
 from wplus.models.progan import Conv, Dense, blur, colours
 from wplus.models.progressive import Growth
 from wplus.models.sizes import block_resolutions, num_channels
-from wplus.models.stylegan2 import NoiseMode
 
 
-class MappingNetwork(mapping.MappingNetwork):
+class Mapping(MappingMLP):
     """z (and a label) -> w; truncation and its mean are StyleGAN2's. A label is embedded without bias, beside z, and
     both are normalised together."""
 
@@ -36,9 +36,7 @@ class MappingNetwork(mapping.MappingNetwork):
 
     def _input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
         if z is None or z.shape[1:] != (self.z_dim,):
-            raise UserError(
-                f"z of shape {None if z is None else tuple(z.shape)} does not fit; it must be (N, {self.z_dim})."
-            )
+            raise UserError(f"z must be (N, {self.z_dim}), got {None if z is None else tuple(z.shape)}")
         x = z.to(torch.float32)
         if self.label is not None:
             x = torch.cat([x, with_label(x[:, :0], c, self.c_dim) @ self.label], dim=1)
@@ -51,7 +49,7 @@ def instance_norm(x: Tensor) -> Tensor:
     return x * (x.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
 
 
-class StyledLayer(nn.Module):
+class StyledLayer(NoiseLayer):
     """(Convolution and blur,) noise, bias, leaky ReLU, AdaIN. Without `in_channels` it works on the constant."""
 
     def __init__(self, in_channels: int | None, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
@@ -75,7 +73,7 @@ class StyledLayer(nn.Module):
         return x * (scale + 1) + shift  # AdaIN, equation 1, with the scale counted from 1
 
 
-class SynthesisNetwork(nn.Module):
+class Synthesis(SynthesisNetwork):
     """ws -> image: two layers at each resolution, the colours of the highest in use."""
 
     def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
@@ -93,43 +91,18 @@ class SynthesisNetwork(nn.Module):
         self.torgb = nn.ModuleList(Conv(width, img_channels, 1, gain=1.0, activate=False) for width in widths)
 
     @property
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """(H, W) of the noise of each layer, coarse to fine."""
-        return [(layer.resolution, layer.resolution) for layer in self.layers]
+    def noise_layers(self) -> list[StyledLayer]:
+        """All layers, coarse to fine."""
+        return list(self.layers)
 
-    def const_noise(self) -> list[Tensor]:
-        """The stored noise of each layer as (1, 1, H, W)."""
-        return [layer.noise_const[None, None] for layer in self.layers]
-
-    def random_noise(self, num: int) -> list[Tensor]:
-        """Fresh noise for `num` images, (num, 1, H, W) per layer, from torch's global generator."""
-        return [torch.randn(num, 1, *shape, device=self.const.device) for shape in self.noise_shapes]
-
-    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
-        """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
-
-        `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, replaces what `noise_mode` would choose.
-        """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
-        layer_noise = noise if noise is not None else self._noise(noise_mode, ws.shape[0])
-        if len(layer_noise) != len(self.layers):
-            raise UserError(f"noise of {len(layer_noise)} maps does not fit; this network takes {len(self.layers)}.")
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
         x, features = self.const.expand(ws.shape[0], -1, -1, -1), []
         for index in range(self.num_ws - 2 * self.growth.level):
-            x = self.layers[index](x, ws[:, index].to(torch.float32), layer_noise[index])
+            x = self.layers[index](x, ws[:, index], noise[index])
             if index % 2:
                 features.append(x)
         return colours(self.growth, self.torgb, features)
-
-    def _noise(self, mode: NoiseMode, num: int) -> Sequence[Tensor | None]:
-        if mode == "const":
-            return self.const_noise()
-        if mode == "random":
-            return self.random_noise(num)
-        if mode == "none":
-            return [None] * len(self.layers)
-        raise UserError(f"Noise mode '{mode}' is not known; it must be const, random or none.")
 
 
 class Generator(GeneratorNetwork):
@@ -152,7 +125,7 @@ class Generator(GeneratorNetwork):
         super().__init__()
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
-        self.synthesis = SynthesisNetwork(
+        self.synthesis = Synthesis(
             resolution=resolution,
             w_dim=w_dim,
             img_channels=img_channels,
@@ -160,9 +133,7 @@ class Generator(GeneratorNetwork):
             channel_max=channel_max,
         )
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(
-            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
-        )
+        self.mapping = Mapping(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
 
     @property
     def num_active_ws(self) -> int:

@@ -22,12 +22,10 @@ from wplus.models.layers import (
     minibatch_stddev,
     modulated_conv2d,
 )
-from wplus.models.mapping import MappingNetwork
-from wplus.models.network import GeneratorNetwork, Network
+from wplus.models.mapping import MappingMLP
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLayer, SynthesisNetwork
 from wplus.models.ops import downsample, upsample
 from wplus.models.sizes import block_resolutions, num_channels
-
-NoiseMode = Literal["const", "random", "none"]
 
 
 def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
@@ -39,7 +37,7 @@ def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: 
 # --- generator ------------------------------------------------------------------------------------------------------
 
 
-class SynthesisLayer(nn.Module):
+class SynthesisLayer(NoiseLayer):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
     def __init__(
@@ -136,7 +134,7 @@ class SynthesisBlock(nn.Module):
         return x, rgb if img is None else upsample(img) + rgb
 
 
-class SynthesisNetwork(nn.Module):
+class Synthesis(SynthesisNetwork):
     """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
 
     def __init__(
@@ -167,36 +165,14 @@ class SynthesisNetwork(nn.Module):
         return [getattr(self, f"b{res}") for res in self.resolutions]
 
     @property
-    def layers(self) -> list[SynthesisLayer]:
+    def noise_layers(self) -> list[SynthesisLayer]:
         """All layers that take noise, coarse to fine."""
         return [layer for block in self.blocks for layer in block.layers]
 
-    @property
-    def noise_shapes(self) -> list[tuple[int, int]]:
-        """(H, W) of the noise of each layer, coarse to fine."""
-        return [(layer.resolution, layer.resolution) for layer in self.layers]
-
-    def const_noise(self) -> list[Tensor]:
-        """The stored noise of each layer as (1, 1, H, W)."""
-        return [layer.noise_const[None, None] for layer in self.layers]
-
-    def random_noise(self, num: int) -> list[Tensor]:
-        """Fresh noise for `num` images, (num, 1, H, W) per layer, from torch's global generator."""
-        device = self.layers[0].noise_const.device
-        return [torch.randn(num, 1, *shape, device=device) for shape in self.noise_shapes]
-
-    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
-        """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
-
-        `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, replaces what `noise_mode` would choose.
-        """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise UserError(f"ws of shape {tuple(ws.shape)} does not fit; it must be (N, {self.num_ws}, {self.w_dim}).")
-        chosen = noise if noise is not None else self._noise(noise_mode, ws.shape[0])
-        if len(chosen) != len(self.layers):
-            raise UserError(f"noise of {len(chosen)} maps does not fit; this network takes {len(self.layers)}.")
-        layer_noise = iter(chosen)
-        styles = ws.to(torch.float32).unbind(dim=1)
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
+        layer_noise = iter(noise)
+        styles = ws.unbind(dim=1)
         x, img, first = None, None, 0
         for block in self.blocks:
             num_layers = len(block.layers)
@@ -206,15 +182,6 @@ class SynthesisNetwork(nn.Module):
             first += num_layers
         assert img is not None
         return img
-
-    def _noise(self, mode: NoiseMode, num: int) -> Sequence[Tensor | None]:
-        if mode == "const":
-            return self.const_noise()
-        if mode == "random":
-            return self.random_noise(num)
-        if mode == "none":
-            return [None] * len(self.layers)
-        raise UserError(f"Noise mode '{mode}' is not known; it must be const, random or none.")
 
 
 class Generator(GeneratorNetwork):
@@ -247,7 +214,7 @@ class Generator(GeneratorNetwork):
         super().__init__()
         self.resolution, self.img_channels = resolution, img_channels
         self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
-        self.synthesis = SynthesisNetwork(
+        self.synthesis = Synthesis(
             resolution=resolution,
             w_dim=w_dim,
             img_channels=img_channels,
@@ -257,7 +224,7 @@ class Generator(GeneratorNetwork):
         )
         self.register_load_state_dict_pre_hook(_drop_filters)
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(
+        self.mapping = MappingMLP(
             z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
         )
 
@@ -326,7 +293,7 @@ class DiscriminatorEpilogue(nn.Module):
         return self.out(self.fc(self.conv(x).flatten(1)))
 
 
-class Discriminator(Network):
+class Discriminator(DiscriminatorNetwork):
     """StyleGAN2's residual discriminator; with labels, the projection of StyleGAN2-ADA.
 
     Arguments as in `Generator`, and `mbstd_group_size`: images per group of the minibatch standard deviation, which
@@ -373,15 +340,10 @@ class Discriminator(Network):
         )
         self.register_load_state_dict_pre_hook(_drop_filters)
         if c_dim:
-            self.mapping = MappingNetwork(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
+            self.mapping = MappingMLP(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
-        """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
-        expected = (self.img_channels, self.resolution, self.resolution)
-        if tuple(img.shape[1:]) != expected:
-            raise UserError(
-                f"Images of shape {tuple(img.shape)} do not fit; this discriminator takes (N, {str(expected)[1:]}."
-            )
+    def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         x = self.epilogue(self.features(img))
         if not self.c_dim:
             return x

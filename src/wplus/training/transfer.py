@@ -67,8 +67,8 @@ class Transfer:
         for path in self.files:
             models = load(path)
             for role in ROLES:
-                if role not in networks and getattr(models, role) is not None:
-                    networks[role], origins[role] = getattr(models, role), path
+                if role not in networks and role in models.networks:
+                    networks[role], origins[role] = models.networks[role], path
         names = ", ".join(f"'{path}'" for path in self.files)
         if "generator" not in networks:
             raise UserError(f"There is no generator to start from in {names}; give a checkpoint that holds one.")
@@ -133,7 +133,7 @@ def start_from(game: GanModule, source: Source) -> Report:
 
 def transfer(networks: Mapping[str, Network], models: Models, origins: Mapping[str, Path] | None = None) -> Report:
     """Copy from `models` into the networks (role -> network) what does the same there and has the same shape."""
-    found = {role: (getattr(models, role), (origins or {}).get(role)) for role in networks}
+    found = {role: (models.networks.get(role), (origins or {}).get(role)) for role in networks}
     return Report(tuple(_copy(role, network, *found[role]) for role, network in networks.items()))
 
 

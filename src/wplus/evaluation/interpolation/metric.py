@@ -175,7 +175,9 @@ class Interpolation:
         return pairs
 
     def _critic(self, bench: EvalContext) -> Critic | None:
-        if self.discriminator == "none" or (self.discriminator == "auto" and bench.models.discriminator is None):
+        if self.discriminator == "none" or (
+            self.discriminator == "auto" and "discriminator" not in bench.models.networks
+        ):
             return None
         own = self.discriminator == "auto"
         network = bench.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
