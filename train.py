@@ -47,7 +47,7 @@ def chosen_training(cfg: dict[str, Any], place: Runtime) -> Training:
     return build(
         cfg["training"],
         **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
-        watch=partial(ProbeRunner, build(cfg["watch"])) if cfg.get("watch") else None,
+        probes=partial(ProbeRunner, build(cfg["probes"])) if cfg.get("probes") else None,
         data=partial(images, cfg["data"]),
         generator=cfg["generator"],
         transfer=Transfer(**cfg["transfer"]),

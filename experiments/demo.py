@@ -73,7 +73,7 @@ def training(output: Path, kimg: float) -> list[str]:
     """The generator's training, with looks that take little time."""
     return [
         "train.py", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}",
-        "watch=[style_mixing,truncation,noise_map,logits]", f"run_dir={output}/train",
+        "probes=[style_mixing,truncation,noise_map,logits]", f"run_dir={output}/train",
     ]  # fmt: skip
 
 

@@ -239,7 +239,7 @@ MISTAKES = [
         "image_loss=[nothing]",
         "Could not load 'image_loss/nothing'; available options in 'image_loss' are discriminator, ",
     ),
-    ("watch=[nothing]", "Could not load 'watch/nothing'; available options in 'watch' are diversity, "),
+    ("probes=[nothing]", "Could not load 'probes/nothing'; available options in 'probes' are diversity, "),
     ("seed=[1", "no viable alternative at input '[1'"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),

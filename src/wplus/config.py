@@ -37,7 +37,7 @@ _BOOKKEEPING = (
     "tags",
     "schedule",
     "experiment",
-    "watch",
+    "probes",
 )
 
 

@@ -1,4 +1,4 @@
-"""Small moments to look at: games of every family, images that tell their number, an extractor that takes pixels."""
+"""Small moments to probe: modules of every family, images that tell their number, an extractor that takes pixels."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from wplus.losses.adversarial import logistic_discriminator, nonsaturating_gener
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.probes import ProbeContext, ProbeData
 from wplus.training import GanModule, Hparams
+from wplus.training.snapshot import ProbeResult
 
 RECIPE = {
     "batch_size": 8,
@@ -41,12 +42,12 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] 
 }
 
 
-def make_game(family: str = "stylegan2", *, resolution: int = 16, labels: Tensor | None = None) -> GanModule:
-    """A game of random networks, the same for the same arguments."""
+def make_module(family: str = "stylegan2", *, resolution: int = 16, labels: Tensor | None = None) -> GanModule:
+    """Random networks, the same for the same arguments."""
     torch.manual_seed(0)
     module, generator, discriminator, numbers = FAMILIES[family]
     shape = {"resolution": resolution, "c_dim": 0 if labels is None else labels.shape[1]}
-    game = GanModule(
+    made = GanModule(
         module.Generator(**shape, **generator),
         module.Discriminator(**shape, **discriminator),
         generator_loss=nonsaturating_generator,
@@ -55,10 +56,10 @@ def make_game(family: str = "stylegan2", *, resolution: int = 16, labels: Tensor
         penalties=(),
         labels=labels,
     )
-    for name, parameter in game.ema.named_parameters():
+    for name, parameter in made.ema.named_parameters():
         if "noise_strength" in name:
             parameter.data.fill_(0.1)
-    return game
+    return made
 
 
 def make_images(num: int = 40, *, resolution: int = 16, c_dim: int = 0) -> ImageSet:
@@ -85,21 +86,33 @@ def nothing_held_out() -> ImageSet:
     raise UserError("The held_out split of 'x' is empty.")
 
 
+def numbers(result: ProbeResult) -> dict[str, float]:
+    """The values of a result without their meanings."""
+    return {name: value for name, (value, _) in result.values.items()}
+
+
 @pytest.fixture
-def scene(tmp_path: Path) -> Callable[..., ProbeContext]:
-    """scene(family, data=..., held_out=...): a moment of a fresh game; `game` stands in for it."""
+def context(tmp_path: Path) -> Callable[..., ProbeContext]:
+    """context(family, data=..., held_out=...): a moment of a fresh run; `module` stands in for it.
+
+    `images(number)` makes batch `number` of the generated images, in place of the generator.
+    """
 
     def make(
         family: str = "stylegan2",
         *,
         data: ImageSet | None = None,
         held_out: ImageSet | None = None,
-        game: Any = None,
+        module: Any = None,
         extractor: Any = None,
+        images: Callable[[int], Tensor] | None = None,
     ) -> ProbeContext:
         data = data or make_images()
-        game = game or make_game(family, resolution=data.resolution, labels=data.labels)
-        read = nothing_held_out if held_out is None else partial(lambda images: images, held_out)
-        return ProbeContext(game, ProbeData(data, read, seed=3, extractor=extractor or Pixels()), tmp_path)
+        module = module or make_module(family, resolution=data.resolution, labels=data.labels)
+        read = nothing_held_out if held_out is None else partial(lambda found: found, held_out)
+        here = ProbeContext(module, ProbeData(data, read, seed=3, extractor=extractor or Pixels()), tmp_path)
+        if images is not None:
+            here._generated = images
+        return here
 
     return make

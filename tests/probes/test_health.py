@@ -7,9 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from wplus.probes.estimates import Estimate, share
-from wplus.probes.health import Reading, best_of, health, judged, level_of
-from wplus.probes.verdicts import verdicts
+from wplus.probes.health import Reading, best_of, judged, level_of, state, verdicts
+from wplus.probes.quality import Estimate, share
 
 
 def reading(kimg: float, **values: float) -> Reading:
@@ -23,7 +22,7 @@ def told(readings: Iterable[Reading]) -> tuple[list[Reading], list[tuple[float, 
     said = []
     for one in readings:
         one = judged(history, one)
-        said += [(one.kimg, sentence.level, sentence.text) for sentence in verdicts(history, one)]
+        said += [(one.kimg, message.level, message.text) for message in verdicts(history, one)]
         history.append(one)
     return history, said
 
@@ -53,7 +52,7 @@ def test_a_collapse_is_told_once_with_its_numbers_and_recovery_too():
     )
     assert partly.startswith("Partly back: diversity at 0.60 of the real images' (from 0.20), distinct images at 0.80 ")
     assert back == "Back: diversity at 0.86 of the real images' (from 0.20)."
-    assert [health(history[: index + 1]) for index in (0, 3, 4, 6, 8, 10)] == [
+    assert [state(history[: index + 1]) for index in (0, 3, 4, 6, 8, 10)] == [
         "well",
         "well",
         "watch",
@@ -81,8 +80,8 @@ def test_a_slow_start_is_not_accused():
     rising = np.linspace(0.02, 0.9, 40)
     history, said = told(series(diversity=list(rising), precision=list(np.maximum(rising - 0.4, 0))))
     assert not said
-    assert health(history[:10]) == "too early to say"
-    assert health(history) == "well"
+    assert state(history[:10]) == "too early to say"
+    assert state(history) == "well"
 
 
 def test_noise_is_nothing_to_fall_from():
@@ -90,8 +89,8 @@ def test_noise_is_nothing_to_fall_from():
     diversity = [0.98, 0.6, 0.2, 0.3, 0.5, 0.8]
     history, said = told(series(diversity=diversity, distinct=diversity, precision=[0, 0, 0, 0.02, 0.2, 0.6]))
     assert not said
-    assert health(history[:4]) == "too early to say"
-    assert health(history) == "well"
+    assert state(history[:4]) == "too early to say"
+    assert state(history) == "well"
 
 
 def test_the_best_is_what_was_surely_reached():
@@ -115,7 +114,7 @@ def test_an_overfitting_discriminator():
     assert "overfits" in said[1][2]
     assert "(r_v is 0.60; 0 is none, 1 complete)" in said[1][2]
     assert said[2][2] == "The discriminator takes images that it has not seen for real ones again: r_v is 0.10."
-    assert health(history[:5]) == "alarm"
+    assert state(history[:5]) == "alarm"
 
 
 def test_held_out_images_that_look_more_real_than_training_images_are_no_fault():
@@ -123,7 +122,7 @@ def test_held_out_images_that_look_more_real_than_training_images_are_no_fault()
 
 
 def test_a_gradient_that_vanishes():
-    _, said = told(series(pull=[1.0, 0.4, 0.06, 0.05, 0.3]))
+    _, said = told(series(loss_slope=[1.0, 0.4, 0.06, 0.05, 0.3]))
     assert [(kimg, level) for kimg, level, _ in said] == [(2, "warning"), (4, "info")]
     assert "its slope is 0.06 of that where the discriminator cannot tell. loss=nonsaturating" in said[0][2]
 
@@ -172,6 +171,6 @@ def test_a_healthy_run_is_not_accused_because_of_few_images(num_images):
 
 
 def test_a_measure_that_is_missing_leaves_its_level():
-    history, said = told([*series(r_v=[0.0, 0.8]), reading(2.0, pull=1.0), reading(3.0, r_v=0.0)])
+    history, said = told([*series(r_v=[0.0, 0.8]), reading(2.0, loss_slope=1.0), reading(3.0, r_v=0.0)])
     assert [one.level("overfitting") for one in history] == ["well", "alarm", "alarm", "well"]
     assert len(said) == 2

@@ -1,4 +1,4 @@
-"""The monitor on games: what it keeps, what it says of a planted collapse, and that held-out images can be missing."""
+"""The monitor on small runs: what it keeps and what it says of a planted collapse."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.probes.conftest import FAMILIES, make_game, make_images
+from tests.probes.conftest import FAMILIES, make_images, make_module, numbers
 from wplus.errors import UserError
-from wplus.probes import estimates
-from wplus.probes.monitor import SERIES, monitor, read_series
+from wplus.probes.logits import overfitting_estimate
+from wplus.probes.monitor import FILE, monitor, read_series
 
-MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "pull"}
+MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "loss_slope"}
 
 
 class Painter(nn.Module):
@@ -30,40 +30,40 @@ class Painter(nn.Module):
 
 
 @pytest.fixture
-def watched(scene):
+def watched(context):
     """watched(num_kinds, kimg): the monitor at a moment at which the generator knows so many images."""
-    game, data = make_game(), make_images(200)
+    net, data = make_module(), make_images(200)
 
     def look(num_kinds: int, kimg: float, **options):
-        game.ema, game.images_seen = Painter(data.images, num_kinds), round(kimg * 1000)
-        return monitor(scene(game=game, data=data, **options), num_images=150)
+        net.ema, net.images_seen = Painter(data.images, num_kinds), round(kimg * 1000)
+        return monitor(context(module=net, data=data, **options), num_images=150)
 
     return look
 
 
 def test_a_planted_collapse_is_told_and_the_end_of_it(watched, tmp_path):
     seen = [watched(num, kimg) for kimg, num in enumerate((200, 200, 2, 2, 200))]
-    assert [len(moment.words) for moment in seen] == [0, 0, 1, 0, 1]
-    (warning,), (info,) = seen[2].words, seen[4].words
+    assert [len(moment.messages) for moment in seen] == [0, 0, 1, 0, 1]
+    (warning,), (info,) = seen[2].messages, seen[4].messages
     assert warning.level == "warning"
     assert warning.text.startswith("Distinct images fell from 0.72 (at 0 kimg) to 0.01 of the real images', recall ")
     assert "the generator has collapsed to few images" in warning.text
     assert info.level == "info"
     assert info.text.startswith("Back: diversity at 1.00 of the real images' (from 0.49), diversity of pixels at 1.00 ")
     assert [moment.summary["health"]["value"] for moment in seen] == ["well", "well", "alarm", "alarm", "well"]
-    assert [moment.values["watch/health/diversity_level"] for moment in seen] == [0, 0, 2, 2, 0]
-    assert seen[2].values["watch/health/distinct"] < 0.05 < 0.5 < seen[1].values["watch/health/distinct"]
-    assert [row["kimg"] for row in json.loads((tmp_path / SERIES).read_text())["readings"]] == [0, 1, 2, 3, 4]
+    assert [numbers(moment)["probe/health/diversity_level"] for moment in seen] == [0, 0, 2, 2, 0]
+    assert numbers(seen[2])["probe/health/distinct"] < 0.05 < 0.5 < numbers(seen[1])["probe/health/distinct"]
+    assert [row["kimg"] for row in json.loads((tmp_path / FILE).read_text())["readings"]] == [0, 1, 2, 3, 4]
 
 
 def test_a_resumed_run_forgets_what_lies_ahead(watched, tmp_path):
     for kimg, num in enumerate((200, 200, 2)):
         watched(num, kimg)
     again = watched(2, 1)  # rewound: this moment anew, and the collapse is news again
-    assert [reading.kimg for reading in read_series(tmp_path / SERIES, before_kimg=9)] == [0, 1]
-    assert len(again.words) == 1
-    assert len(watched(2, 1).words) == 1  # the same moment once more
-    assert not watched(2, 2).words
+    assert [reading.kimg for reading in read_series(tmp_path / FILE, before_kimg=9)] == [0, 1]
+    assert len(again.messages) == 1
+    assert len(watched(2, 1).messages) == 1  # the same moment once more
+    assert not watched(2, 2).messages
 
 
 @pytest.mark.parametrize(
@@ -73,23 +73,23 @@ def test_a_resumed_run_forgets_what_lies_ahead(watched, tmp_path):
         "[]",
         '{"readings": 3}',
         '{"readings": [{"kimg": 1}]}',
-        '{"readings": [{"kimg": 1, "measures": {}, "levels": {"pull": "fine"}}]}',
+        '{"readings": [{"kimg": 1, "measures": {}, "levels": {"loss_slope": "fine"}}]}',
     ],
 )
 def test_a_file_that_is_no_series_is_refused(content, watched, tmp_path):
-    (tmp_path / SERIES).write_text(content)
+    (tmp_path / FILE).write_text(content)
     with pytest.raises(UserError, match=r"cannot be read as a series of health .*; delete it to start anew"):
         watched(200, 0)
 
 
 def test_held_out_images_are_looked_at_where_there_are_any(watched, monkeypatch, tmp_path):
-    assert watched(200, 0).values.keys() & {"watch/health/r_v"} == set()
-    monkeypatch.setattr("wplus.probes.scene.ProbeContext.logits_of", logits_of)
-    found = watched(200, 1, held_out=make_images(60)).values["watch/health/r_v"]
+    assert watched(200, 0).values.keys() & {"probe/health/r_v"} == set()
+    monkeypatch.setattr("wplus.probes.probe.ProbeContext.logits", logits_of)
+    found = numbers(watched(200, 1, held_out=make_images(60)))["probe/health/r_v"]
     assert found == pytest.approx(0.5, abs=0.05)
     logits = [logits_of(None, which, 150) for which in ("train", "held_out", "generated")]
-    expected = estimates.overfitting(*logits, sure=3, num_train=200)  # to ask 150 of these leaves less to chance
-    assert read_series(tmp_path / SERIES, before_kimg=9)[1].measures["r_v"] == expected
+    expected = overfitting_estimate(*logits, sure=3, num_train=200)  # to ask 150 of these leaves less to chance
+    assert read_series(tmp_path / FILE, before_kimg=9)[1].measures["r_v"] == expected
 
 
 def logits_of(_, which, num):
@@ -98,29 +98,29 @@ def logits_of(_, which, num):
     return mean + 0.1 * torch.randn(num, generator=torch.Generator().manual_seed(len(which)))
 
 
-def test_too_few_images_say_nothing(scene):
-    seen = monitor(scene(data=make_images(10)), num_images=1000)
+def test_too_few_images_say_nothing(context):
+    seen = monitor(context(data=make_images(10)), num_images=1000)
     assert not seen.values
-    assert not seen.words
+    assert not seen.messages
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_can_be_looked_at(family, scene):
-    seen = monitor(scene(family, data=make_images(40), held_out=make_images(30)), num_images=32)
-    assert {name.removeprefix("watch/health/") for name in seen.values} - {"r_v"} == MEASURES | {
+def test_every_family_can_be_looked_at(family, context):
+    seen = monitor(context(family, data=make_images(40), held_out=make_images(30)), num_images=32)
+    assert {name.removeprefix("probe/health/") for name in seen.values} - {"r_v"} == MEASURES | {
         "diversity_level", "overfitting_level", "gradient_level"
     }  # fmt: skip
     assert seen.summary["health"]["value"] in ("well", "too early to say", "watch", "alarm")
 
 
-def test_a_loss_of_pairs_and_a_lost_discriminator(scene):
+def test_a_loss_of_pairs_and_a_lost_discriminator(context):
     from wplus.losses.adversarial import relativistic_generator
 
-    game = make_game("r3gan")
-    game.generator_loss, game.compares = relativistic_generator, True
-    assert "watch/health/pull" in monitor(scene(game=game), num_images=32).values
-    for parameter in game.discriminator.parameters():
+    net = make_module("r3gan")
+    net.generator_loss, net.compares = relativistic_generator, True
+    assert "probe/health/loss_slope" in monitor(context(module=net), num_images=32).values
+    for parameter in net.discriminator.parameters():
         parameter.data.fill_(torch.nan)
-    values = monitor(scene(game=game), num_images=32).values
-    assert "watch/health/pull" not in values
-    assert "watch/health/diversity" in values
+    values = monitor(context(module=net), num_images=32).values
+    assert "probe/health/loss_slope" not in values
+    assert "probe/health/diversity" in values

@@ -20,8 +20,8 @@ def test_every_command_composes(name, tmp_path):
     assert (study.ROOT / script).is_file()
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = plain(compose("train", overrides))
-    assert list(config["watch"]) == ["monitor"]
-    assert config["watch"]["monitor"]["num_images"] == 256
+    assert list(config["probes"]) == ["monitor"]
+    assert config["probes"]["monitor"]["num_images"] == 256
     assert all(Path(path).is_file() for path in config["transfer"]["checkpoint"])
     assert config["schedule"]["kimg"] > 2 * config["schedule"]["snapshot_kimg"]
 

@@ -186,8 +186,8 @@ def test_what_was_seen_and_said_of_a_run_is_told(tmp_path):
         for kimg in (0, 20):
             mixed = picture(folder / "samples" / f"{kimg}-mixed.png", hue=0.7)
             tracker.image("samples/style_mixing", mixed, caption="styles mixed", kimg=kimg)
-            tracker.log({"watch/diversity_pixels": 0.9, "watch/logits/train_mean": 1.0}, kimg=kimg)
-            tracker.histogram("watch/logits/train", [1, 2, 3], kimg=kimg)
+            tracker.log({"probe/diversity_pixels": 0.9, "probe/logits/train_mean": 1.0}, kimg=kimg)
+            tracker.histogram("probe/logits/train", [1, 2, 3], kimg=kimg)
         tracker.say("Diversity <fell>.", level="warning", kimg=20.48)
         tracker.say("Held-out images are missing.")
     train = context(tmp_path)["train"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from wplus.core.metric_result import MetricInfo
 from wplus.tracking.local import open_tracker, read_records, read_result
 from wplus.training.snapshot import Exporter, LogMessage, Picture, ProbeResult, SampleView
 
@@ -23,14 +24,22 @@ class Fixed:
 def test_all_that_is_seen_is_recorded(make_tiny, tmp_path, capsys):
     picture = Picture("kimg-x", "samples/x", "an x", torch.zeros(3, 2, 2, dtype=torch.uint8))
     words = [LogMessage("All is well."), LogMessage("Nothing is.", "warning")]
-    view = Fixed(ProbeResult([picture], {"watch/a": 0.5}, {"watch/h": np.arange(4)}, words, {"health": "bad"}))
+    view = Fixed(
+        ProbeResult(
+            [picture],
+            {"probe/a": (0.5, MetricInfo(meaning="An a."))},
+            {"probe/h": np.arange(4)},
+            words,
+            {"health": "bad"},
+        )
+    )
     with open_tracker(output_dir=tmp_path, job_type="train", name="n") as tracker:
         Exporter(tmp_path, tracker, view, data={}, seed=0)(make_tiny())
     assert view.folder == tmp_path
     assert capsys.readouterr().out.splitlines() == ["At 0 kimg: All is well.", "At 0 kimg: Nothing is."]
     rows = {key: value for row in read_records(tmp_path) for key, value in row.items() if key != "words"}
-    assert rows["watch/a"] == 0.5
-    assert sum(rows["watch/h"]["counts"]) == 4
+    assert rows["probe/a"] == 0.5
+    assert sum(rows["probe/h"]["counts"]) == 4
     assert rows["samples/x"] == {"file": "samples/kimg-x.png", "caption": "an x"}
     said = [row["words"] for row in read_records(tmp_path) if "words" in row]
     assert said == [{"text": "All is well.", "level": "info"}, {"text": "Nothing is.", "level": "warning"}]
@@ -41,4 +50,4 @@ def test_grids_of_samples(make_tiny, make_images, tmp_path):
     game = make_tiny(c_dim=3)
     seen = SampleView(make_images(5, c_dim=3), seed=1, num_samples=8).look(game, tmp_path)
     assert [picture.name for picture in seen.pictures] == ["real", "kimg-000000.000"]
-    assert (seen.values, seen.words) == ({}, ())
+    assert (seen.values, seen.messages) == ({}, ())

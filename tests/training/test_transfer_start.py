@@ -185,7 +185,7 @@ def test_the_command(tmp_path, monkeypatch, repository, capsys):
 
     def train(checkpoint: Path, kimg: float) -> None:
         command = [
-            "train.py", "debug=quick", "data.num_images=60", "num_samples=4", "watch=[]", f"schedule.kimg={kimg}",
+            "train.py", "debug=quick", "data.num_images=60", "num_samples=4", "probes=[]", f"schedule.kimg={kimg}",
             f"transfer.checkpoint={checkpoint}", f"run_dir={tmp_path}/run",
         ]  # fmt: skip
         monkeypatch.setattr(sys, "argv", command)

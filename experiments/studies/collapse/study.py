@@ -67,8 +67,8 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
         f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
         "training.recipe.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
         *RUNS[name],
-        "watch=[monitor]",
-        f"watch.monitor.num_images={num_images}",
+        "probes=[monitor]",
+        f"probes.monitor.num_images={num_images}",
         f"schedule.kimg={KIMG[name]}",
         "schedule.snapshot_kimg=0.256",
         "num_samples=32",

@@ -1,10 +1,9 @@
-"""What to look at while a generator trains: pictures, numbers and words of every snapshot.
+"""Probes of a generator's training: pictures, numbers and messages at every snapshot.
 
-A look is a function from a `ProbeContext`, one moment of the training, to what is `ProbeResult` there. Adding one is one function
-here (or anywhere) and one file in configs/train/watch/.
+A probe is a function from a `ProbeContext`, one moment of the run, to a `ProbeResult`. Adding one is one function, one
+file in configs/train/probes/ and one test.
 """
 
-from wplus.probes.scene import ProbeContext, ProbeData
-from wplus.probes.watch import Probe, ProbeRunner
+from wplus.probes.probe import Probe, ProbeContext, ProbeData, ProbeRunner
 
 __all__ = ["Probe", "ProbeContext", "ProbeData", "ProbeRunner"]

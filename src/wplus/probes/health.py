@@ -1,17 +1,17 @@
-"""Is a run well? Verdicts over a series of readings, in words that say what the numbers mean and what to try.
+"""Is a run well? Verdicts over a series of readings, and the sentences when they change.
 
-Nothing is said on the strength of a number that its error could explain: a verdict needs `SURE` standard errors. On top
-of that it needs to matter, and the limits of that are shares of something, so that they hold for all data and networks:
+Nothing is said on the strength of a number that its error could explain: a verdict needs `SURE` standard errors. It
+also needs to matter, and the limits of that are shares of something, so that they hold for all data and networks:
 
     diversity, pixels,   the share of the best that this run has had. Below 3/4 something is going on; below 1/2, half
     distinct, recall     of what the generator could do is gone
-    seen                 1 - r_v, the share of the discriminator's margin between training and generated images that is
+    r_v                  1 - r_v, the share of the discriminator's margin between training and generated images that is
                          left for real images which it has not seen. At 1/2 these are as near to the generated ones, in
                          its opinion, as to the training images
-    pull                 the slope of the generator's loss, over that where the discriminator could not tell. At 1/10
+    loss_slope           the slope of the generator's loss, over that where the discriminator could not tell. At 1/10
                          the generator learns a tenth as fast, at 1/100 hardly
 
-Four measures ask for diversity because each is blind to something: features of broken pictures can differ as much as
+Four measures ask for diversity because each is blind to something: features of broken images can differ as much as
 those of good ones, pixels of a few kinds that are far apart do, copies are exact, and recall cannot tell what was lost.
 
 Between two limits the verdict before stands until the number is surely on the other side: one that hovers about a limit
@@ -28,20 +28,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from wplus.probes.estimates import Estimate
+from wplus.probes.quality import Estimate
+from wplus.training.snapshot import LogMessage
 
 Level = Literal["well", "watch", "alarm"]
 LEVELS: tuple[Level, ...] = ("well", "watch", "alarm")
-Health = Literal["well", "watch", "alarm", "too early to say"]
+Bounds = tuple[float, float]
 
-Pair = tuple[float, float]
-
-SURE = 3.0
-"""Standard errors. One of some thousand numbers, the worst of a long run, is as far off by chance."""
+SURE = 3.0  # standard errors: one of some thousand numbers, the worst of a long run, is as far off by chance
 OF_THE_BEST = (3 / 4, 1 / 2)
 VANISHED = (1 / 10, 1 / 100)
 FALLING = {"diversity": "diversity", "pixels": "diversity of pixels", "distinct": "distinct images", "recall": "recall"}
-TOPICS = {"diversity": tuple(FALLING), "overfitting": ("seen",), "gradient": ("pull",)}
+TOPICS = {"diversity": tuple(FALLING), "overfitting": ("r_v",), "gradient": ("loss_slope",)}
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,38 @@ class Reading:
 def judged(history: Sequence[Reading], reading: Reading) -> Reading:
     """The reading with its levels, given those before it."""
     before = history[-1].levels if history else {}
-    levels = {name: before.get(name, "well") for name in (*FALLING, "seen", "pull")}
+    levels = {name: before.get(name, "well") for names in TOPICS.values() for name in names}
     for name, (bounds, limits) in _shares(history, reading).items():
-        levels[name] = level_of(bounds, limits, before=before.get(name, "well"))
+        levels[name] = level_of(bounds, limits, before=levels[name])
     return Reading(reading.kimg, reading.measures, levels)
 
 
-def health(history: Sequence[Reading]) -> Health:
-    """Of the run at its last reading."""
-    level = worst(history[-1].level(topic) for topic in TOPICS) if history else "well"
-    return level if level != "well" or any(map(has_arrived, history)) else "too early to say"
+def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bounds, Bounds]]:
+    """Bounds of what is left of what could be, and the limits for it."""
+    found, shares = reading.measures, {}
+    for name in found.keys() & FALLING.keys():
+        best = best_of(history, name)
+        if best is not None and low(best.measures[name]) > 0:
+            # A fall is sure by the bounds of both: the best of many readings is one that chance has favoured.
+            now, then = found[name], best.measures[name]
+            shares[name] = (low(now) / then.value, high(now) / low(then)), OF_THE_BEST
+    if "r_v" in found:
+        shares["r_v"] = (1 - high(found["r_v"]), 1 - low(found["r_v"])), OF_THE_BEST
+    if "loss_slope" in found:
+        shares["loss_slope"] = (low(found["loss_slope"]), high(found["loss_slope"])), VANISHED
+    return shares
 
 
-def level_of(bounds: Pair, limits: Pair, *, before: Level) -> Level:
+def level_of(bounds: Bounds, limits: Bounds, *, before: Level) -> Level:
     """The level of a share that surely lies within `bounds` (lower is worse): `before`, if that can be."""
     perhaps, surely = (sum(bound < limit for limit in limits) for bound in bounds)
     return LEVELS[min(max(LEVELS.index(before), surely), perhaps)]
+
+
+def state(history: Sequence[Reading]) -> Level | Literal["too early to say"]:
+    """Of the run at its last reading."""
+    level = worst(history[-1].level(topic) for topic in TOPICS) if history else "well"
+    return level if level != "well" or any(map(has_arrived, history)) else "too early to say"
 
 
 def best_of(history: Iterable[Reading], name: str) -> Reading | None:
@@ -105,17 +119,84 @@ def high(estimate: Estimate) -> float:
     return estimate.value + SURE * estimate.error
 
 
-def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Pair, Pair]]:
-    """Bounds of what is left of what could be, and the limits for it."""
-    measures, shares = reading.measures, {}
-    for name in FALLING.keys() & measures.keys():
-        best = best_of(history, name)
-        if best is not None and low(best.measures[name]) > 0:
-            # A fall is sure by the bounds of both: the best of many readings is one that chance has favoured.
-            now, then = measures[name], best.measures[name]
-            shares[name] = (low(now) / then.value, high(now) / low(then)), OF_THE_BEST
-    if "r_v" in measures:
-        shares["seen"] = (1 - high(measures["r_v"]), 1 - low(measures["r_v"])), OF_THE_BEST
-    if "pull" in measures:
-        shares["pull"] = (low(measures["pull"]), high(measures["pull"])), VANISHED
-    return shares
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+def verdicts(history: Sequence[Reading], reading: Reading) -> list[LogMessage]:
+    """A sentence on each topic whose level is another one in `reading` (judged) than in the last of `history`."""
+    writers = {"diversity": _diversity, "overfitting": _overfitting, "gradient": _gradient}
+    messages = []
+    for topic, write in writers.items():
+        before = LEVELS.index(history[-1].level(topic) if history else "well")
+        now = LEVELS.index(reading.level(topic))
+        if now != before:
+            messages.append(LogMessage(write(history, reading, now < before), "warning" if now > before else "info"))
+    return messages
+
+
+def _diversity(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
+    level = reading.level("diversity")
+    if is_better:
+        last = history[-1]
+        names = [name for name in FALLING if last.levels.get(name, "well") != "well" and name in reading.measures]
+        parts = [f"{_now(reading, name)} (from {_lowest(history, name):.2f})" for name in names]
+        return f"{'Back' if level == 'well' else 'Partly back'}: {', '.join(parts)}."
+    fallen = [name for name in FALLING if reading.levels.get(name) == level]
+    facts = ", ".join(_fall(history, reading, name) for name in fallen)
+    if fallen == ["recall"]:  # they still differ, but from the real ones too
+        meaning = "kinds of real images are going missing" if level == "watch" else "most kinds of real images are lost"
+    else:
+        meaning = "the images become fewer" if level == "watch" else "the generator has collapsed to few images"
+    remedy = "Smaller learning rates, a larger gamma, another loss or another seed are what to try."
+    return f"{facts[:1].upper()}{facts[1:]}: {meaning}. {remedy}"
+
+
+def _now(reading: Reading, name: str) -> str:
+    return f"{FALLING[name]} at {reading.measures[name].value:.2f}{_of_real(name)}"
+
+
+def _fall(history: Sequence[Reading], reading: Reading, name: str) -> str:
+    """Diversity fell from 0.91 (at 6 kimg) to 0.22 of the real images'."""
+    best = best_of(history, name)
+    assert best is not None, "without a best nothing falls"
+    was, now = best.measures[name].value, reading.measures[name].value
+    return f"{FALLING[name]} fell from {was:.2f} (at {best.kimg:g} kimg) to {now:.2f}{_of_real(name)}"
+
+
+def _of_real(name: str) -> str:
+    return "" if name == "recall" else " of the real images'"
+
+
+def _lowest(history: Sequence[Reading], name: str) -> float:
+    """Since the measure was last well."""
+    values = []
+    for reading in reversed(history):
+        if reading.levels.get(name, "well") == "well":
+            break
+        if name in reading.measures:
+            values.append(reading.measures[name].value)
+    return min(values)
+
+
+def _overfitting(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
+    r_v = f"r_v is {reading.measures['r_v'].value:.2f}"
+    if is_better:
+        return f"The discriminator takes images that it has not seen for real ones again: {r_v}."
+    meaning = {
+        "watch": "begins to know the training images by heart: more than a quarter of its margin between these and "
+        "generated images is gone for real ones that it has not seen",
+        "alarm": "overfits: to it, real images that it has not seen are more like generated than like training images",
+    }[reading.level("overfitting")]
+    remedy = "More images, mirror=x, augment=ada or a larger gamma help."
+    return f"The discriminator {meaning} ({r_v}; 0 is none, 1 complete). {remedy}"
+
+
+def _gradient(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
+    slope = f"{reading.measures['loss_slope'].value:.2g}"
+    if is_better:
+        return f"The generator's loss has a slope again: {slope} of that where the discriminator cannot tell."
+    return (
+        "The discriminator is so sure of generated images that the generator's loss is flat there: its slope is "
+        f"{slope} of that where the discriminator cannot tell. loss=nonsaturating is not flat there; a smaller "
+        "lr_discriminator or a penalty helps too."
+    )

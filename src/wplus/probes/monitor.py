@@ -1,77 +1,111 @@
-"""A look that says in words when diversity falls, the discriminator overfits, or the generator's gradient vanishes.
+"""The monitor: a probe that says when diversity falls, D overfits, or the gradient of G's loss vanishes.
 
-What it measures is explained in `wplus.probes.estimates`, when it says something in `wplus.probes.health`.
+What its numbers mean is said at `INFO`, when it says something in `wplus.probes.health`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from wplus.core.files import write_json
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.probes import estimates
-from wplus.probes.estimates import Estimate
-from wplus.probes.health import LEVELS, SURE, TOPICS, Reading, health, judged
-from wplus.probes.scene import ProbeContext
-from wplus.probes.verdicts import verdicts
+from wplus.probes.health import LEVELS, SURE, TOPICS, Reading, judged, state, verdicts
+from wplus.probes.logits import mean_sign_estimate, overfitting_estimate, slope_estimate
+from wplus.probes.probe import ProbeContext
+from wplus.probes.quality import Estimate, distinct_estimate, diversity_estimate, precision_recall_estimates
 from wplus.training.snapshot import ProbeResult
 
-SERIES = "health.json"
+FILE = "health.json"
 LEAST = 16  # images without which nothing is measured: k-th neighbours and errors of means need some
-MEANING = "Whether the generator has kept its diversity and the discriminator does not overfit: well, watch or alarm."
+STATE = "Whether the generator has kept its diversity and the discriminator does not overfit: well, watch or alarm."
+INFO = {
+    "diversity": MetricInfo(
+        meaning="Mean distance of two generated images' features, over that of two real ones; 0 is a single image.",
+        direction="higher",
+    ),
+    "pixels": MetricInfo(
+        meaning="Mean distance of two generated thumbnails' pixels, over that of two real ones; 0 is a single image.",
+        direction="higher",
+    ),
+    "distinct": MetricInfo(
+        meaning="Generated images that are no copies of each other, over such real ones; 1 is as many as in the data.",
+        direction="higher",
+    ),
+    "precision": MetricInfo(
+        meaning="Share of the generated images that lie among the training images in feature space.", direction="higher"
+    ),
+    "recall": MetricInfo(
+        meaning="Share of the training images that lie among the generated images in feature space.", direction="higher"
+    ),
+    "r_v": MetricInfo(
+        meaning="Overfitting of the discriminator: 0, held-out images are to it what training images are; 1, what "
+        "generated ones are.",
+        direction="lower",
+    ),
+    "r_t": MetricInfo(
+        meaning="Mean sign of the discriminator's logits of training images: 1 when it takes all of them for "
+        "real, near 0 without overfitting.",
+        direction="lower",
+    ),
+    "loss_slope": MetricInfo(
+        meaning="Slope of the generator's loss where its images are, over that where the discriminator cannot tell; "
+        "near 0 the gradient has vanished."
+    ),
+} | {
+    f"{topic}_level": MetricInfo(meaning=f"Verdict on the {topic}: 0 is well, 1 watch, 2 alarm.", direction="lower")
+    for topic in TOPICS
+}
 
 
-def monitor(scene: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
+def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
     """The health of the run at this moment, from at most `num_images` images of each kind.
 
-    Values: watch/health/ with diversity (of features), pixels (their diversity), distinct, precision, recall, r_v, r_t,
-    pull (slope of the loss), and the levels of the topics, from 0 (well) to 2 (alarm). The series is kept in the run's
-    folder as health.json; what lies after the game's clock there is of a run that was interrupted, and is dropped.
+    Values: probe/health/ with the names of `INFO`. The series is kept in the run's folder as health.json; what lies
+    after the run's clock there is of a run that was interrupted, and is dropped.
     """
-    num = min(num_images, len(scene.data))
+    num = min(num_images, len(context.data.train))
     if num < LEAST:
         return ProbeResult()
-    history = read_series(scene.folder / SERIES, before_kimg=scene.kimg)
-    reading = judged(history, Reading(scene.kimg, measures(scene, num, num_logits=num_images)))
-    write_series(scene.folder / SERIES, [*history, reading])
-    state = health([*history, reading])
-    protocol = {"kimg": scene.kimg, "num_images": num, "extractor": scene.extractor.name}
+    history = read_series(context.folder / FILE, before_kimg=context.kimg)
+    reading = judged(history, Reading(context.kimg, measures(context, num, num_logits=num_images)))
+    write_json(context.folder / FILE, {"readings": [asdict(each) for each in [*history, reading]]})
+    values = {name: measure.value for name, measure in reading.measures.items()}
+    values |= {f"{topic}_level": float(LEVELS.index(reading.level(topic))) for topic in TOPICS}
+    protocol = {"kimg": context.kimg, "num_images": num, "extractor": context.data.extractor.name}
     return ProbeResult(
-        values={f"watch/health/{name}": measure.value for name, measure in reading.measures.items()}
-        | {f"watch/health/{topic}_level": float(LEVELS.index(reading.level(topic))) for topic in TOPICS},
-        words=verdicts(history, reading),
-        summary={"health": {"value": state, "protocol": protocol, "meaning": MEANING}},
+        values={f"probe/health/{name}": (value, INFO[name]) for name, value in values.items()},
+        messages=verdicts(history, reading),
+        summary={"health": {"value": state([*history, reading]), "protocol": protocol, "meaning": STATE}},
     )
 
 
-def measures(scene: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate]:
+def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate]:
     """Everything that can be measured of this moment; what needs held-out images is left out where there are none.
 
     Features are compared at equal numbers of images, logits of as many as there are up to `num_logits`.
     """
-    generated, real = (scene.features(which, num) for which in ("generated", "train"))
-    logits = {which: scene.logits_of(which, num_logits) for which in ("generated", "train")}
-    thumbnails = [scene.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
-    precision, recall = estimates.manifolds(generated, real)
-    game = scene.game
+    generated, real = (context.features(which, num) for which in ("generated", "train"))
+    thumbnails = [context.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
+    fake_logits, train_logits = (context.logits(which, num_logits) for which in ("generated", "train"))
+    precision, recall = precision_recall_estimates(generated, real)
+    module, held_out = context.module, context.data.held_out
     found = {
-        "diversity": estimates.diversity(generated, real),
-        "pixels": estimates.diversity(*thumbnails),
-        "distinct": estimates.distinct(generated, real),
+        "diversity": diversity_estimate(generated, real),
+        "pixels": diversity_estimate(*thumbnails),
+        "distinct": distinct_estimate(generated, real),
         "precision": precision,
         "recall": recall,
-        "pull": estimates.pull(game.generator_loss, logits["generated"], logits["train"], compares=game.compares),
-        "r_t": estimates.signs(logits["train"]),
+        "loss_slope": slope_estimate(module.generator_loss, fake_logits, train_logits, compares=module.compares),
+        "r_t": mean_sign_estimate(train_logits),
     }
-    if scene.held_out is not None and len(scene.held_out) >= LEAST:
-        unseen = scene.logits_of("held_out", num_logits)
-        found["r_v"] = estimates.overfitting(
-            logits["train"], unseen, logits["generated"], sure=SURE, num_train=len(scene.data)
-        )
+    if held_out is not None and len(held_out) >= LEAST:
+        unseen = context.logits("held_out", num_logits)
+        num_train = len(context.data.train)
+        found["r_v"] = overfitting_estimate(train_logits, unseen, fake_logits, sure=SURE, num_train=num_train)
     return {name: estimate for name, estimate in found.items() if estimate is not None and estimate.is_finite}
 
 
@@ -86,13 +120,8 @@ def read_series(path: Path, *, before_kimg: float) -> list[Reading]:
     return [reading for reading in readings if reading.kimg < before_kimg]
 
 
-def write_series(path: Path, readings: Sequence[Reading]) -> None:
-    """Replace the file."""
-    write_json(path, {"readings": [asdict(reading) for reading in readings]})
-
-
 def _reading(row: dict[str, Any]) -> Reading:
-    measures = {name: Estimate(float(one["value"]), float(one["error"])) for name, one in row["measures"].items()}
+    found = {name: Estimate(float(one["value"]), float(one["error"])) for name, one in row["measures"].items()}
     if not all(level in LEVELS for level in row["levels"].values()):
         raise ValueError(f"levels are {', '.join(LEVELS)}")
-    return Reading(float(row["kimg"]), measures, dict(row["levels"]))
+    return Reading(float(row["kimg"]), found, dict(row["levels"]))

@@ -45,10 +45,10 @@ _CURVES = (
     ("Gradient norms", r"grad_norm"),
     ("Penalties", r"^train/.*/penalty$"),
     ("Held-out images, and metrics", r"^val/"),
-    ("Diversity, precision, recall, distance from the data", r"^watch/(diversity|precision|recall|nearest)_"),
-    ("The monitor's numbers", r"^watch/health/(?!.*_level$)"),
-    ("The monitor's levels: 0 is well, 1 watch, 2 alarm", r"^watch/health/"),
-    ("Mean logit of training, held-out and generated images", r"^watch/logits/"),
+    ("Diversity, precision, recall, distance from the data", r"^probe/(diversity|precision|recall|nearest)_"),
+    ("The monitor's numbers", r"^probe/health/(?!.*_level$)"),
+    ("The monitor's levels: 0 is well, 1 watch, 2 alarm", r"^probe/health/"),
+    ("Mean logit of training, held-out and generated images", r"^probe/logits/"),
     ("Everything else", r""),
 )
 INVERT = "invert/"  # before the name of a space or inverter

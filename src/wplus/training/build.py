@@ -51,7 +51,7 @@ def gan_training(
     model: Builder | None,
     loss: Builder | None,
     augment: Builder | None = None,
-    watch: Callable[..., View] | None = None,
+    probes: Callable[..., View] | None = None,
     transfer: Transfer | None = None,
     place: Runtime,
     seed: int,
@@ -60,7 +60,7 @@ def gan_training(
 ) -> Training:
     """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
 
-    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `watch`
+    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `probes`
     makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone. `transfer` says which trained
     networks the game starts from.
     """
@@ -78,7 +78,7 @@ def gan_training(
     hurried = augmentation.start_from_trained() if source is not None else {}
     images = data(split="train")
     looking = {"data": images, "seed": seed, "num_samples": num_samples}
-    view = SampleView(**looking) if watch is None else watch(held_out=partial(data, split="held_out"), **looking)
+    view = SampleView(**looking) if probes is None else probes(held_out=partial(data, split="held_out"), **looking)
     playing = {"place": place, "seed": seed, "micro_batch_size": micro_batch_size, "augment": augmentation}
     frozen = {"freeze_discriminator": source.freeze_discriminator} if source is not None else {}
     game, numbers = make_game(images, settings, **playing, **frozen)

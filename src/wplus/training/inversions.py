@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_number
 from wplus.training.encoder import EncoderModule
 from wplus.training.snapshot import BATCH, GRID_COLUMNS, Picture, ProbeResult, at, grid
@@ -29,9 +30,11 @@ class InversionView:
             for images, part in zip(found, self.images.split(BATCH), strict=True)
         ]
         # By the distance's own name: which net stands behind `perceptual` differs from run to run.
-        values = {
-            f"val/{game.terms[name].name}": torch.cat([part[name] for part in terms]).mean().item() for name in terms[0]
-        }
+        values = {}
+        for term in terms[0]:
+            name, mean = game.terms[term].name, torch.cat([part[term] for part in terms]).mean().item()
+            about = f"Distance {name} of held-out images from their inversions, mean over images; 0 for equal ones."
+            values[f"val/{name}"] = (mean, MetricInfo(meaning=about, direction="lower"))
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
         return ProbeResult([Picture(at(game), "samples/inversions", caption, image)], values)

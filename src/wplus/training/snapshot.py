@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.core.images import image_grid, save_png, watchable_scale
+from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
 from wplus.errors import check_number
 from wplus.training.gan import GanModule
@@ -42,14 +43,14 @@ class LogMessage:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What was seen of a moment; all of it may be empty."""
+    """What a moment of a training shows; all of it may be empty."""
 
     pictures: Sequence[Picture] = ()
-    values: Mapping[str, float] = field(default_factory=dict)
-    """Numbers for the log."""
+    values: Mapping[str, tuple[float, MetricInfo]] = field(default_factory=dict)
+    """Name -> number for the log, and what it means."""
     histograms: Mapping[str, Any] = field(default_factory=dict)
     """Name -> numbers of any shape."""
-    words: Sequence[LogMessage] = ()
+    messages: Sequence[LogMessage] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     """What holds until the next moment says otherwise, so at the end of the run; as `Tracker.summary` takes it."""
 
@@ -86,12 +87,12 @@ class Exporter:
         for picture in seen.pictures:
             self._write(picture, kimg)
         if seen.values:
-            self.tracker.log(seen.values, kimg=kimg)
+            self.tracker.log({name: value for name, (value, _) in seen.values.items()}, kimg=kimg)
         for name, numbers in seen.histograms.items():
             self.tracker.histogram(name, numbers, kimg=kimg)
-        for sentence in seen.words:
-            print(f"At {kimg:g} kimg: {sentence.text}", flush=True)  # a progress bar passes it on to the terminal
-            self.tracker.say(sentence.text, level=sentence.level, kimg=kimg)
+        for message in seen.messages:
+            print(f"At {kimg:g} kimg: {message.text}", flush=True)  # a progress bar passes it on to the terminal
+            self.tracker.say(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
 

@@ -1,0 +1,167 @@
+"""Probes that draw: styles mixed, truncation, what the noise does; and the labelled grids that they are drawn as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from wplus.core.images import as_uint8, to_pil, watchable_scale
+from wplus.core.metric_result import MetricInfo
+from wplus.editing.layers import THIRDS, chosen_layers
+from wplus.errors import UserError, check_number
+from wplus.evaluation.sampler import noise_maps
+from wplus.models.network import GeneratorNetwork
+from wplus.probes.probe import ProbeContext
+from wplus.training.snapshot import Picture, ProbeResult, at
+
+MIN_PX, MAX_PX = 64, 256  # of an image in a grid
+GAP, MARGIN, LINE, TEXT = 3, 10, 18, 13  # pixels: between images, around all, of a line of text, of its letters
+GREY_LEVELS = 127.5  # levels of 255 in one unit of an image
+NOISE_STD = MetricInfo(
+    meaning="How much the noise inputs move a pixel: standard deviation over draws, mean over images and pixels.",
+    unit="levels of 255",
+)
+
+
+def style_mixing(context: ProbeContext, *, num_columns: int = 6, rows_per_third: int = 2) -> ProbeResult:
+    """Images a (left) with a third of the layers of images b (top): coarse, middle, fine (Karras et al. 2019, fig. 3).
+
+    Networks that have one style for all layers have nothing to mix.
+    """
+    check_number("num_columns", num_columns, lowest=1, whole=True)
+    check_number("rows_per_third", rows_per_third, lowest=1, whole=True)
+    generator = context.generator
+    num_layers = getattr(generator, "num_active_ws", generator.num_ws)  # fewer while a network grows
+    if num_layers < len(THIRDS):
+        return ProbeResult()
+    num_rows = rows_per_third * len(THIRDS)
+    ws = generator.mapping(*context.latents(num_rows + num_columns))
+    images = generator.synthesis(ws).cpu()
+    ws_mixed = mix_thirds(ws[:num_rows], ws[num_rows:], num_layers)
+    mixed = generator.synthesis(ws_mixed.flatten(0, 1)).cpu().unflatten(0, (num_rows, num_columns))
+    rows = [[None, *images[num_rows:]], *([a, *row] for a, row in zip(images, mixed, strict=False))]
+    left = ["images b"] + [f"{third}\nlayers of b" for third in THIRDS for _ in range(rows_per_third)]
+    captions = [["images a", *[""] * num_columns], *[[""] * (1 + num_columns)] * num_rows]
+    breaks = [1 + rows_per_third * number for number in range(len(THIRDS))]
+    caption = "styles mixed: each image a (left), with a third of its layers from each image b (top)"
+    picture = labelled_grid(rows, captions=captions, left=left, breaks=breaks)
+    return ProbeResult([Picture(f"{at(context.module)}-style_mixing", "samples/style_mixing", caption, picture)])
+
+
+def mix_thirds(a: Tensor, b: Tensor, num_layers: int) -> Tensor:
+    """ws (A, L, D) and (B, L, D) -> (A, B, L, D): row n is a[n] with a third of the first `num_layers` from each b.
+
+    The first third of the rows takes the coarse layers, the last one the fine ones; A is a multiple of three.
+    """
+    num_rows = len(a) // len(THIRDS)
+    mixed = a[:, None].repeat(1, len(b), 1, 1)
+    for number, third in enumerate(THIRDS):
+        layers = list(chosen_layers(third, num_layers))
+        mixed[number * num_rows : (number + 1) * num_rows, :, layers] = b[:, layers]
+    return mixed
+
+
+def truncation(context: ProbeContext, *, num_latents: int = 4, num_steps: int = 9) -> ProbeResult:
+    """Rows of images with psi from -1 over 0, the mean, to 1, the latent itself (Karras et al. 2019, figure 8).
+
+    Networks that look at the direction of a latent alone (ProGAN) have nothing between: they are left out.
+    """
+    if num_steps < 3 or num_steps % 2 == 0:
+        raise UserError(f"num_steps must be odd and at least 3, so that psi=0 is among them, got {num_steps}")
+    check_number("num_latents", num_latents, lowest=1, whole=True)
+    generator, (z, c) = context.generator, context.latents(num_latents)
+    psis = torch.linspace(-1, 1, num_steps).tolist()
+    columns = [generator(z, c, truncation_psi=psi).cpu() for psi in psis]
+    if torch.allclose(columns[-1], generator(z, c, truncation_psi=0.5).cpu(), atol=1e-4):
+        return ProbeResult()
+    picture = labelled_grid(list(zip(*columns, strict=True)), top=[f"psi {psi:g}" for psi in psis])
+    caption = f"truncation from -1 to 1; the mean in the middle, rows are latents{'' if c is None else ' with labels'}"
+    return ProbeResult([Picture(f"{at(context.module)}-truncation", "samples/truncation", caption, picture)])
+
+
+def noise_map(context: ProbeContext, *, num_latents: int = 6, num_draws: int = 50) -> ProbeResult:
+    """Images, and under them the standard deviation of each pixel over the noise (Karras et al. 2019, figure 4c).
+
+    Value: probe/noise_std, its mean. Networks without noise inputs are left out.
+    """
+    check_number("num_latents", num_latents, lowest=1, whole=True)
+    check_number("num_draws", num_draws, lowest=2, whole=True)
+    generator = context.generator
+    shapes = generator.synthesis.noise_shapes
+    if not shapes:
+        return ProbeResult()
+    ws = generator.mapping(*context.latents(num_latents))
+    noise = [layer.to(context.device) for layer in noise_maps(context.seed, range(num_draws), shapes)]
+    images = generator.synthesis(ws).cpu()
+    maps = torch.stack([grey_deviation(generator, w, noise) for w in ws])  # (num_latents, H, W)
+    grey = (maps / (float(maps.max()) or 1.0) * 255).round().to(torch.uint8)[:, None]  # the largest of all is white
+    captions = [[""] * num_latents, [f"mean {deviation.mean():.2g}" for deviation in maps]]
+    left = ["images", f"deviation\nwith noise\nwhite: {maps.max():.3g}"]
+    picture = labelled_grid([list(images), list(grey)], captions=captions, left=left)
+    caption = f"how much each pixel moves with the noise, standard deviation over {num_draws} draws in levels of 255"
+    return ProbeResult(
+        [Picture(f"{at(context.module)}-noise", "samples/noise", caption, picture)],
+        values={"probe/noise_std": (float(maps.mean()), NOISE_STD)},
+    )
+
+
+def grey_deviation(generator: GeneratorNetwork, w: Tensor, noise: list[Tensor]) -> Tensor:
+    """Standard deviation (H, W) over draws, in levels of 255, of the grey value that one ws (num_ws, w_dim) gives.
+
+    noise: one (num_draws, 1, h, w) per layer. Grey is the mean of the channels of the clamped image.
+    """
+    images = generator.synthesis(w.expand(len(noise[0]), -1, -1), noise=noise).clamp(-1, 1)
+    return (images.mean(dim=1).double().std(dim=0) * GREY_LEVELS).cpu()
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def labelled_grid(
+    rows: Sequence[Sequence[Tensor | None]],
+    *,
+    captions: Sequence[Sequence[str]] = (),
+    left: Sequence[str] = (),
+    top: Sequence[str] = (),
+    breaks: Sequence[int] = (),
+) -> Tensor:
+    """Images (C, H, W) of one size in rows and columns, with text, as one picture (3, H, W), uint8.
+
+    Args:
+        rows: None leaves a place empty.
+        captions: text under each image; rows that have none take no room for it.
+        left: text beside each row, perhaps of several lines.
+        top: text over each column.
+        breaks: numbers of rows before which there is some space.
+    """
+    font = ImageFont.load_default(TEXT)
+    captions = captions or [[""] * len(row) for row in rows]
+    resolution = next(image for row in rows for image in row if image is not None).shape[-1]
+    px = min(MAX_PX, resolution * watchable_scale(resolution, min_px=MIN_PX))
+    beside = max((round(font.getlength(line)) for text in left for line in text.splitlines()), default=0)
+    heights = [px + (LINE if any(texts) else 0) for texts in captions]
+    start = MARGIN + (LINE if any(top) else 0)
+    tops = [start + sum(heights[:n]) + n * GAP + MARGIN * sum(b <= n for b in breaks) for n in range(len(rows))]
+    lefts = [MARGIN + (beside + MARGIN if beside else 0) + n * (px + GAP) for n in range(max(map(len, rows)))]
+    canvas = Image.new("RGB", (lefts[-1] + px + MARGIN, tops[-1] + heights[-1] + MARGIN), "white")
+    draw = ImageDraw.Draw(canvas)
+    for x, text in zip(lefts, top, strict=False):
+        draw.text((x + px / 2, MARGIN), text, fill="black", font=font, anchor="ma")
+    for y, text in zip(tops, left, strict=False):
+        draw.multiline_text((MARGIN, y + px / 2), text, fill="black", font=font, anchor="lm")
+    for y, row, texts in zip(tops, rows, captions, strict=True):
+        for x, image, text in zip(lefts, row, texts, strict=False):
+            if image is not None:
+                canvas.paste(_resized(image, px), (x, y))
+            draw.text((x + px / 2, y + px + 2), text, fill="#555555", font=font, anchor="ma")
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def _resized(image: Tensor, px: int) -> Image.Image:
+    """Enlarged by whole factors so that pixels can be told apart; reduced by a filter."""
+    method = Image.Resampling.NEAREST if image.shape[-1] <= px else Image.Resampling.LANCZOS
+    return to_pil(as_uint8(image)).convert("RGB").resize((px, px), method)

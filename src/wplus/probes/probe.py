@@ -1,0 +1,235 @@
+"""Probes look at a generator while it trains: what they are given, what they share, and the runner of all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.core.images import as_uint8, to_float
+from wplus.core.metric_result import MetricInfo
+from wplus.core.random import rng
+from wplus.core.runtime import eval_mode
+from wplus.data import ImageSet
+from wplus.errors import UserError
+from wplus.evaluation.sampler import LATENT, normal, random_labels
+from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.extractor import Extractor
+from wplus.training.gan import GanModule
+from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
+
+Which = Literal["generated", "train", "held_out"]
+BATCH_SIZE = 32  # of images that are made, or looked at, together
+KEPT_BYTES = 2**28  # of generated images; more are made again for each use
+SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside training.", unit="s", direction="lower")
+
+
+class ProbeData:
+    """What is the same at every snapshot of a run: real images, the extractor and its features of them.
+
+    Args:
+        train: training images.
+        held_out: reads the images that training does not see; called when they are first asked for.
+        seed: of the choice of images and latents.
+        extractor: the net whose features are compared; None for the default one.
+    """
+
+    def __init__(
+        self, train: ImageSet, held_out: Callable[[], ImageSet], *, seed: int, extractor: Extractor | None = None
+    ) -> None:
+        self.train, self.seed, self._read_held_out, self._extractor = train, seed, held_out, extractor
+        self.messages: list[LogMessage] = []  # that have come up here and that the next result takes along
+        self._features: dict[tuple[Which, int], Tensor] = {}
+
+    @cached_property
+    def held_out(self) -> ImageSet | None:
+        """None where there are none, which becomes a message once."""
+        try:
+            return self._read_held_out()
+        except UserError as error:
+            self.messages.append(LogMessage(f"What needs held-out images is left out. {error}"))
+            return None
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """On the CPU until a context moves it."""
+        return (self._extractor or EffNetLite0Features()).eval()
+
+    def images(self, which: Which) -> ImageSet:
+        """One of the two sets of real images."""
+        found = self.train if which == "train" else self.held_out
+        assert found is not None, "a probe leaves out what needs held-out images where there are none"
+        return found
+
+    def batch(self, which: Which, number: int) -> tuple[Tensor, Tensor]:
+        """Batch `number` of the shuffled images: uint8 (B, C, H, W), labels (B, c_dim)."""
+        # Shuffled because the order of the files is none: the first thousand may be one class.
+        order = torch.randperm(len(self.images(which)), generator=rng(self.seed, "watching", which))
+        return self.images(which).batch(order[number * BATCH_SIZE : (number + 1) * BATCH_SIZE])
+
+    def features(self, which: Which, number: int, device: torch.device) -> Tensor:
+        """(B, dim) of batch `number` of the real images, on the CPU; computed once in a run."""
+        if (which, number) not in self._features:
+            self._features[which, number] = self.extract(self.batch(which, number)[0], device)
+        return self._features[which, number]
+
+    def extract(self, images: Tensor, device: torch.device) -> Tensor:
+        """Features (B, dim) on the CPU of images, uint8 or float in [-1, 1]."""
+        return self.extractor.to(device)(as_uint8(images.to(device))).float().cpu()
+
+
+class ProbeContext:
+    """One moment of a run. Nothing has gradients, and the first images are the same however many are asked for.
+
+    Args:
+        module: as it is now; `module.ema` is the generator that probes look at, with its stored noise.
+        data: what is the same at every snapshot.
+        folder: of the run.
+    """
+
+    def __init__(self, module: GanModule, data: ProbeData, folder: Path) -> None:
+        self.module, self.data, self.folder = module, data, folder
+        self.generator, self.device = module.ema, module.device
+        self.seed, self.kimg = data.seed, module.images_seen / 1000
+        self._images: dict[int, Tensor] = {}
+        self._features: dict[int, Tensor] = {}
+        self._logits: dict[tuple[Which, int], Tensor] = {}
+
+    def images(self, which: Which, num: int) -> Tensor:
+        """(M, C, H, W) on the CPU: generated ones float, about [-1, 1], from `latents`; real ones uint8, shuffled.
+
+        M is `num`, or as many real images as there are.
+        """
+        return torch.cat(list(self._batches(which, num)))
+
+    def thumbnails(self, which: Which, num: int, *, px: int = 32) -> Tensor:
+        """The same as float in [-1, 1], averaged down to at most `px` pixels: all can be held at any size."""
+        batches = (to_float(as_uint8(batch)) for batch in self._batches(which, num))
+        return torch.cat([F.adaptive_avg_pool2d(batch, min(px, batch.shape[3])) for batch in batches])
+
+    def latents(self, num: int, *, start: int = 0) -> tuple[Tensor, Tensor | None]:
+        """z (num, z_dim), and labels (num, c_dim) drawn from the training images; number i depends on (seed, i)."""
+        indices = range(start, start + num)
+        c = random_labels(self.generator, self.data.train.labels, self.seed, indices)
+        z = normal(self.seed, LATENT, indices, self.generator.z_dim).to(self.device)
+        return z, None if c is None else c.to(self.device)
+
+    def features(self, which: Which, num: int) -> Tensor:
+        """(M, dim) of the extractor, on the CPU."""
+        return torch.cat([self._features_of(which, n)[:size] for n, size in enumerate(self._sizes(which, num))])
+
+    def logits(self, which: Which, num: int) -> Tensor:
+        """(M,) of the discriminator in evaluation mode; nothing is augmented.
+
+        Real images have the detail that a progressive generator has. M is a multiple of the group of a minibatch
+        standard deviation, where the discriminator has one; a group is of one kind, as in training.
+        """
+        sizes = [size - size % self._group_size for size in self._sizes(which, num)]
+        return torch.cat([self._logits_of(which, number)[:size] for number, size in enumerate(sizes)])
+
+    @property
+    def _group_size(self) -> int:
+        return min(self.module.discriminator.arguments.get("mbstd_group_size") or 1, BATCH_SIZE)
+
+    def _features_of(self, which: Which, number: int) -> Tensor:
+        if which != "generated":
+            return self.data.features(which, number, self.device)
+        if number not in self._features:
+            self._features[number] = self.data.extract(self._generated(number), self.device)
+        return self._features[number]
+
+    @torch.no_grad()
+    def _logits_of(self, which: Which, number: int) -> Tensor:
+        """Of a whole batch, or of as much of the last one as can be divided into groups."""
+        if (which, number) not in self._logits:
+            images, labels = self._batch(which, number)
+            num = len(images) - len(images) % self._group_size
+            images = images if which == "generated" else self._with_detail(to_float(images))
+            self._logits[which, number] = self._discriminate(images[:num], labels[:num])
+        return self._logits[which, number]
+
+    def _discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
+        if not len(images):
+            return torch.empty(0)
+        c = labels.to(self.device) if labels.shape[1] else None
+        with eval_mode(self.module.discriminator):
+            return self.module.discriminator(images.to(self.device), c)[:, 0].float().cpu()
+
+    def _with_detail(self, real: Tensor) -> Tensor:
+        growth = self.module.growth
+        return real if growth is None else growth.shown(real, self.module.images_seen)
+
+    def _sizes(self, which: Which, num: int) -> list[int]:
+        """How many images of each batch belong to the first `num`."""
+        available = num if which == "generated" else min(num, len(self.data.images(which)))
+        return [min(BATCH_SIZE, available - start) for start in range(0, available, BATCH_SIZE)]
+
+    def _batches(self, which: Which, num: int) -> Iterator[Tensor]:
+        for number, size in enumerate(self._sizes(which, num)):
+            yield self._batch(which, number)[0][:size]
+
+    def _batch(self, which: Which, number: int) -> tuple[Tensor, Tensor]:
+        if which != "generated":
+            return self.data.batch(which, number)
+        c = self.latents(BATCH_SIZE, start=number * BATCH_SIZE)[1]
+        return self._generated(number), torch.empty(BATCH_SIZE, 0) if c is None else c.cpu()
+
+    @torch.no_grad()
+    def _generated(self, number: int) -> Tensor:
+        if number in self._images:
+            return self._images[number]
+        images = self.generator(*self.latents(BATCH_SIZE, start=number * BATCH_SIZE)).float().cpu()
+        if (len(self._images) + 1) * images.nbytes <= KEPT_BYTES:
+            self._images[number] = images
+        return images
+
+
+Probe = Callable[[ProbeContext], ProbeResult]
+"""One that does not apply to a network, or to the data, returns an empty result."""
+
+
+class ProbeRunner:
+    """A `View` of a generator's training: the sample grids of `SampleView`, then every probe in order.
+
+    Probes leave the run as it is: weights, modes and torch's random numbers.
+    """
+
+    def __init__(
+        self,
+        probes: Mapping[str, Probe],
+        *,
+        data: ImageSet,
+        held_out: Callable[[], ImageSet],
+        seed: int,
+        num_samples: int,
+    ) -> None:
+        self.probes = dict(probes)
+        self.samples = SampleView(data, seed=seed, num_samples=num_samples)
+        self.data = ProbeData(data, held_out, seed=seed)
+
+    def look(self, module: GanModule, folder: Path) -> ProbeResult:
+        """The results of all probes as one, and the seconds that they took."""
+        grids, start = self.samples.look(module, folder), time.monotonic()
+        with torch.no_grad(), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
+            context = ProbeContext(module, self.data, folder)
+            results = [probe(context) for probe in self.probes.values()]
+        shared, self.data.messages = ProbeResult(messages=self.data.messages), []
+        seconds = {"progress/probe_seconds": (time.monotonic() - start, SECONDS)} if self.probes else {}
+        return merged([grids, *results, shared, ProbeResult(values=seconds)])
+
+
+def merged(results: Sequence[ProbeResult]) -> ProbeResult:
+    """All of them in order; of equal names the last one stands."""
+    return ProbeResult(
+        pictures=[picture for result in results for picture in result.pictures],
+        values={name: value for result in results for name, value in result.values.items()},
+        histograms={name: numbers for result in results for name, numbers in result.histograms.items()},
+        messages=[message for result in results for message in result.messages],
+        summary={name: entry for result in results for name, entry in result.summary.items()},
+    )

@@ -1,0 +1,181 @@
+"""How diverse and how near to the data generated images are, of few images: to be followed, not published."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import check_number
+from wplus.evaluation.manifold import precision_recall
+from wplus.probes.probe import ProbeContext
+from wplus.training.snapshot import ProbeResult
+
+DIVERSITY = MetricInfo(
+    meaning="Mean distance of two generated images' features, over that of two real ones: 1 is as diverse as the data, "
+    "0 a single image.",
+    direction="higher",
+)
+DIVERSITY_PIXELS = MetricInfo(
+    meaning="Root mean square distance of two generated images' pixels, over that of two real ones: 1 is as diverse as "
+    "the data, 0 a single image.",
+    direction="higher",
+)
+PRECISION = MetricInfo(
+    meaning="Share of the generated images that lie among the training images in feature space, by their nearest "
+    "neighbours; depends on the number of images in its name.",
+    direction="higher",
+)
+RECALL = MetricInfo(
+    meaning="Share of the training images that lie among the generated images in feature space, by their nearest "
+    "neighbours; depends on the number of images in its name.",
+    direction="higher",
+)
+
+
+def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
+    """How much generated images differ from each other, over how much real ones do.
+
+    Values: probe/diversity_<extractor> of features; probe/diversity_pixels. Both sides have the same number of images,
+    at most `num_images`.
+    """
+    check_number("num_images", num_images, lowest=2, whole=True)
+    num = min(num_images, len(context.data.train))
+    if num < 2:
+        return ProbeResult()
+    features = [context.features(which, num) for which in ("generated", "train")]
+    pixels = [context.images("generated", num).clamp(-1, 1), to_float(context.images("train", num))]
+    name = f"probe/diversity_{context.data.extractor.name}"
+    return ProbeResult(
+        values={
+            name: (ratio(*map(mean_distance, features)), DIVERSITY),
+            "probe/diversity_pixels": (ratio(*map(rms_distance, pixels)), DIVERSITY_PIXELS),
+        }
+    )
+
+
+def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> ProbeResult:
+    """Improved precision and recall (Kynkäänniemi et al. 2019) of as many generated as training images.
+
+    Values: probe/precision_<extractor>_<number> and probe/recall_<extractor>_<number>, with the number of images of
+    either side. Data sets with no more than k images are left out.
+    """
+    check_number("num_images", num_images, lowest=2, whole=True)
+    check_number("k", k, lowest=1, highest=num_images - 1, whole=True)
+    num = min(num_images, len(context.data.train))
+    if num <= k:
+        return ProbeResult()
+    precision, recalled = precision_recall(*(context.features(which, num) for which in ("train", "generated")), k=k)
+    suffix = f"{context.data.extractor.name}_{num}" + (f"_k{k}" if k != 3 else "")
+    return ProbeResult(
+        values={f"probe/precision_{suffix}": (precision, PRECISION), f"probe/recall_{suffix}": (recalled, RECALL)}
+    )
+
+
+def mean_distance(vectors: Tensor) -> float:
+    """Mean Euclidean distance of two different ones of (N, dim), N > 1."""
+    return float(F.pdist(vectors.double()).mean())
+
+
+def rms_distance(images: Tensor) -> float:
+    """Root mean square distance of two different ones of (N, ...), N > 1: the square root of twice the variance."""
+    return float((2 * images.double().var(dim=0).sum()).sqrt())
+
+
+def ratio(generated: float, real: float) -> float:
+    """`generated` over `real`; 1 where there is nothing to be told apart on either side."""
+    return generated / real if real else float(generated == real)
+
+
+# --- estimates with their errors, for verdicts that chance cannot explain ---------------------------------------------
+
+COPY_QUANTILE = 0.05  # of real images' distances to their nearest: what is closer is taken for a copy
+SAME = 1e-5  # of the mean distance: closer vectors are those of one image, up to rounding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its standard error over the choice of images and latents."""
+
+    value: float
+    error: float
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether both are."""
+        return math.isfinite(self.value) and math.isfinite(self.error)
+
+    def over(self, other: Estimate) -> Estimate:
+        """This number divided by another one, to first order; as if the two were independent."""
+        quotient = self.value / other.value
+        return Estimate(quotient, math.hypot(self.error, quotient * other.error) / abs(other.value))
+
+
+def diversity_estimate(generated: Tensor, real: Tensor) -> Estimate | None:
+    """Mean distance of two generated images over that of two real ones; None where all real images are one.
+
+    From features (N, dim) of as many generated as real images, as all that follows.
+    """
+    found, expected = (jackknife_mean(pairwise(features)) for features in (generated, real))
+    return found.over(expected) if expected.value > 0 else None
+
+
+def distinct_estimate(generated: Tensor, real: Tensor) -> Estimate | None:
+    """Generated images that are no copies of each other, over such real ones; None where all real images are one.
+
+    A copy is closer to an image than all but `COPY_QUANTILE` of the real images are to the nearest one that differs.
+    """
+    between = pairwise(real)
+    nearest = between.masked_fill(between == 0, torch.inf).amin(dim=1)
+    if not nearest.isfinite().all():
+        return None
+    reach = float(nearest.quantile(COPY_QUANTILE))
+    return share(num_distinct(pairwise(generated), reach), max(num_distinct(between, reach), 1))
+
+
+def precision_recall_estimates(generated: Tensor, real: Tensor) -> tuple[Estimate, Estimate]:
+    """Improved precision and recall with k = 3; both depend on the number of images."""
+    precision, recalled = precision_recall(real, generated, k=3)
+    return share(round(precision * len(generated)), len(generated)), share(round(recalled * len(real)), len(real))
+
+
+def pairwise(features: Tensor) -> Tensor:
+    """Euclidean distances (N, N), float64; 0 for vectors that are the same."""
+    rows = features.double()
+    rows = rows - rows.mean(dim=0)  # what is large in all of them would hide small distances
+    between = torch.cdist(rows, rows).fill_diagonal_(0)
+    return between.masked_fill_(between <= SAME * between.mean(), 0)
+
+
+def jackknife_mean(between: Tensor) -> Estimate:
+    """Mean distance of two different images with the jackknife's error over images; `between` (N, N), N > 2."""
+    num = len(between)
+    of_each = between.sum(dim=1) / (num - 1)
+    mean = of_each.mean()
+    # Without image i the mean is (N mean - 2 of_each_i) / (N - 2).
+    moved = 2 * (mean - of_each) / (num - 2)
+    return Estimate(float(mean), float(((num - 1) / num * moved.square().sum()).sqrt()))
+
+
+def num_distinct(between: Tensor, reach: float) -> int:
+    """How many images are left when each that is closer than `reach` to an earlier one that is left is dropped."""
+    left: list[int] = []
+    for index, row in enumerate(between):
+        if not left or float(row[left].min()) >= reach:
+            left.append(index)
+    return len(left)
+
+
+def share(count: int, num: int) -> Estimate:
+    """`count` of `num` images; the error is that of Agresti and Coull (1998), which is not 0 at none and all.
+
+    Images that are counted in pairs, such as copies, are half as many observations: their error is taken for that.
+    """
+    observations = num / 2 + 4
+    middle = (min(count, num) / 2 + 2) / observations
+    return Estimate(count / num, math.sqrt(middle * (1 - middle) / observations))

@@ -1,0 +1,210 @@
+"""What probes share: the same images however many are asked for, made once, and a run that is left as it was."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.probes.conftest import FAMILIES, Pixels, make_images, make_module, nothing_held_out, numbers
+from wplus.config import build, composed
+from wplus.core.images import to_float, to_uint8
+from wplus.core.metric_result import MetricInfo
+from wplus.data import Batches
+from wplus.probes import ProbeContext, ProbeData, ProbeRunner
+from wplus.probes import probe as module
+from wplus.probes.probe import BATCH_SIZE
+from wplus.training.snapshot import LogMessage, Picture, ProbeResult
+
+GROUPED = ("stylegan1", "stylegan2", "progan")  # with a minibatch standard deviation
+MAPPED = {"stylegan1", "stylegan2"}
+
+
+def test_generated_images_depend_on_the_seed_and_their_number_alone(context, monkeypatch):
+    here = context()
+    many = here.images("generated", BATCH_SIZE + 5)
+    assert torch.equal(context().images("generated", 3), many[:3])
+    z, c = here.latents(BATCH_SIZE + 5)
+    assert c is None
+    torch.testing.assert_close(many, here.generator(z).detach())
+    assert torch.equal(here.latents(4, start=7)[0], z[7:11])
+    monkeypatch.setattr(module, "KEPT_BYTES", 0)
+    assert torch.equal(context().images("generated", BATCH_SIZE + 5), many)
+
+
+@pytest.mark.parametrize(("kept_bytes", "num_calls"), [(module.KEPT_BYTES, 2), (0, 7)])
+def test_images_are_made_once_if_they_can_be_kept(context, monkeypatch, kept_bytes, num_calls):
+    monkeypatch.setattr(module, "KEPT_BYTES", kept_bytes)
+    here, calls = context(), []
+    here.generator.register_forward_hook(lambda *_: calls.append(1))
+    here.images("generated", 2 * BATCH_SIZE)
+    here.images("generated", BATCH_SIZE)
+    for _ in range(2):  # features and logits are kept in any case
+        here.features("generated", 2 * BATCH_SIZE)
+        here.logits("generated", 2 * BATCH_SIZE)
+    assert len(calls) == num_calls
+
+
+def test_real_images_are_shuffled_and_stay_the_same(context):
+    here = context(held_out=make_images(9))
+    order = here.images("train", 40)[:, 0, 0, 0].tolist()
+    assert sorted(order) == list(range(40))
+    assert order != sorted(order)
+    assert torch.equal(here.images("train", 1000), here.images("train", 40))
+    assert torch.equal(here.images("train", 7), here.images("train", 40)[:7])
+    assert sorted(here.images("held_out", 99)[:, 0, 0, 0].tolist()) == list(range(9))
+
+
+def test_thumbnails_are_averages(context):
+    here = context(data=make_images(4, resolution=64))
+    expected = to_float(here.images("train", 4)).unflatten(3, (32, 2)).unflatten(2, (32, 2)).mean(dim=(3, 5))
+    torch.testing.assert_close(here.thumbnails("train", 4), expected)
+    assert here.thumbnails("generated", 5).shape == (5, 3, 32, 32)
+    torch.testing.assert_close(here.thumbnails("train", 2, px=64), to_float(here.images("train", 2)))
+
+
+def test_features_of_real_images_are_computed_once_in_a_run(tmp_path):
+    extractor, net = Pixels(), make_module()
+    data = ProbeData(make_images(), lambda: make_images(9), seed=0, extractor=extractor)
+    first = ProbeContext(net, data, tmp_path).features("train", 40)
+    assert extractor.seen == 40
+    again = ProbeContext(net, data, tmp_path)
+    assert torch.equal(again.features("train", 33), first[:33])
+    assert extractor.seen == 40
+    torch.testing.assert_close(first, again.images("train", 40).flatten(1) / 255)
+    generated = again.features("generated", 3)
+    assert torch.equal(generated, to_uint8(again.images("generated", 3)).flatten(1).double().div(255).float())
+    assert again.features("held_out", 40).shape == (9, 768)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_the_discriminators_in_evaluation_mode(context, family):
+    """Of batch norm and dropout nets too, with the labels of the images, in batches as training has them."""
+    c_dim = 2 if family == "dcgan" else 0
+    data, held_out = make_images(c_dim=c_dim), make_images(39, c_dim=c_dim)
+    here = context(family, data=data, held_out=held_out)
+    discriminator = here.module.discriminator
+    before = {name: value.clone() for name, value in here.module.state_dict().items()}
+    assert discriminator.training
+    found, real = here.logits("generated", 10), here.logits("train", 100)
+    assert discriminator.training
+    assert len(found) == (8 if family in GROUPED else 10)
+    assert len(real) == 40
+    assert len(here.logits("held_out", 100)) == (36 if family in GROUPED else 39)
+    images = here.images("train", BATCH_SIZE)
+    labels = data.labels[images[:, 0, 0, 0].long()] if c_dim else None
+    discriminator.eval()
+    with torch.no_grad():
+        z, c = here.latents(BATCH_SIZE)
+        expected = discriminator(here.images("generated", BATCH_SIZE), c)[:, 0]
+        assert torch.equal(found, expected[: len(found)])
+        if here.module.growth is None:
+            assert torch.equal(real[:BATCH_SIZE], discriminator(to_float(images), labels)[:, 0])
+    assert all(torch.equal(value, before[name]) for name, value in here.module.state_dict().items())
+
+
+def test_labels_of_latents_are_those_of_the_training_images(context):
+    c = context(data=make_images(c_dim=3)).latents(50)[1]
+    assert c.shape == (50, 3)
+    assert c.sum(dim=0).min() > 5
+
+
+def test_real_images_have_the_detail_of_a_growing_generator(context):
+    here = context("progan")
+    net, real = here.module, to_float(here.images("train", 32))
+    net.images_seen = 35  # half way from 8 to 16 px
+    net.growth.apply([net.generator, net.discriminator, net.ema], 35)
+    coarse = real.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    found = here.logits("train", 32)
+    with torch.no_grad():
+        net.discriminator.eval()
+        torch.testing.assert_close(found, net.discriminator((real + coarse) / 2, None)[:, 0])
+        assert not torch.allclose(found, net.discriminator(real, None)[:, 0])
+
+
+# --- the runner -------------------------------------------------------------------------------------------------------
+
+
+def restless(context) -> ProbeResult:
+    """A probe that draws random numbers and sets gradients going."""
+    torch.manual_seed(99)
+    torch.randn(5)
+    context.logits("train", 8)
+    needs_gradient = float(context.generator(*context.latents(1)).requires_grad)
+    return ProbeResult(values={"probe/requires_grad": (needs_gradient, MetricInfo(meaning="Whether gradients flow."))})
+
+
+def configured() -> dict[str, partial]:
+    """Every probe of configs/train/probes, with few images."""
+    small = {"num_images": 20, "num_latents": 2, "num_draws": 3, "num_steps": 3, "num_columns": 2, "rows_per_third": 1}
+    probes = build(composed("train", ["tracking=local"])["probes"])
+    return {
+        name: partial(probe, **{key: value for key, value in small.items() if key in probe.keywords})
+        for name, probe in probes.items()
+    }
+
+
+def runner(probes, data, held_out=nothing_held_out) -> ProbeRunner:
+    made = ProbeRunner(probes, data=data, held_out=held_out, seed=0, num_samples=4)
+    made.data = ProbeData(data, held_out, seed=0, extractor=Pixels())
+    return made
+
+
+@pytest.mark.parametrize(("family", "c_dim"), [*((family, 0) for family in FAMILIES), ("stylegan2", 3), ("dcgan", 3)])
+def test_a_probed_run_is_the_same_run(family, c_dim, tmp_path):
+    """Bit for bit, with every probe; each shows something where the network has it, and says what its numbers mean."""
+    data, held_out, states = make_images(c_dim=c_dim), make_images(20, c_dim=c_dim), []
+    for number, probes in enumerate(({}, configured() | {"restless": restless})):
+        net, view = make_module(family, labels=data.labels), runner(probes, data, lambda: held_out)
+        optimizers = net.configure_optimizers()
+        (tmp_path / str(number)).mkdir()
+        for batch in itertools.islice(Batches(data, 8), 2):
+            before = torch.get_rng_state()
+            result = view.look(net, tmp_path / str(number))
+            assert torch.equal(torch.get_rng_state(), before)
+            net.run_step(*batch, optimizers=optimizers)
+        states.append(net.state_dict())
+    plain, probed = states
+    assert all(torch.equal(value, probed[name]) for name, value in plain.items())
+    assert all(parameter.requires_grad for parameter in net.discriminator.parameters())
+    drawn = {picture.key.removeprefix("samples/") for picture in result.pictures}
+    expected = {"real", "fixed_latents", "logits", "neighbours"} | ({"truncation"} if family != "progan" else set())
+    assert drawn == expected | ({"style_mixing", "noise"} if family in MAPPED else set())
+    own = {name for name in result.values if not name.startswith("probe/health/")}
+    assert len(own) == 10 + (family in MAPPED)
+    assert result.values["probe/requires_grad"][0] == 0
+    for value, info in result.values.values():
+        assert math.isfinite(value)
+        assert info.meaning.endswith(".")
+        assert len(info.meaning) > 20
+
+
+def test_all_results_are_handed_on_and_missing_images_are_a_message_once(tmp_path):
+    picture = Picture("kimg-0-x", "samples/x", "x", torch.zeros(3, 1, 1, dtype=torch.uint8))
+    info = MetricInfo(meaning="An a.")
+    probes = {
+        "a": lambda context: ProbeResult(
+            [picture], {"probe/a": (context.kimg, info)}, {"probe/h": [1, 2]}, [LogMessage("a")], {"s": 1}
+        ),
+        "b": lambda context: ProbeResult(messages=[LogMessage(str(context.data.held_out), "warning")]),
+        "nothing": lambda context: ProbeResult(),
+    }
+    view, net = runner(probes, make_images()), make_module()
+    result = view.look(net, tmp_path)
+    assert [each.key for each in result.pictures] == ["samples/real", "samples/fixed_latents", "samples/x"]
+    assert result.values.keys() == {"probe/a", "progress/probe_seconds"}
+    assert result.values["probe/a"] == (0, info)
+    assert (result.histograms, result.summary) == ({"probe/h": [1, 2]}, {"s": 1})
+    missing = "What needs held-out images is left out. The held_out split of 'x' is empty."
+    assert [each.text for each in result.messages] == ["a", "None", missing]
+    assert [each.text for each in view.look(net, tmp_path).messages] == ["a", "None"]
+
+
+def test_without_probes_there_are_the_grids_alone(tmp_path: Path):
+    result = runner({}, make_images()).look(make_module(), tmp_path)
+    assert [each.key for each in result.pictures] == ["samples/real", "samples/fixed_latents"]
+    assert not numbers(result)

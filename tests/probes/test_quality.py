@@ -1,0 +1,161 @@
+"""Diversity, precision and recall of few images; estimates against loops, closed forms and repeated draws."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from tests.probes.conftest import Pixels, make_images, numbers
+from wplus.core.images import to_float
+from wplus.data import ImageSet
+from wplus.errors import UserError
+from wplus.evaluation.manifold import precision_recall
+from wplus.probes.quality import (
+    Estimate,
+    distinct_estimate,
+    diversity,
+    diversity_estimate,
+    jackknife_mean,
+    mean_distance,
+    num_distinct,
+    pairwise,
+    precision_recall_estimates,
+    ratio,
+    recall,
+    rms_distance,
+    share,
+)
+
+
+def test_distances_are_those_of_all_pairs():
+    images = torch.randn(7, 3, 2, 2)
+    pairs = [(a - b).norm() for a, b in itertools.combinations(images.double(), 2)]
+    assert mean_distance(images.flatten(1)) == pytest.approx(float(torch.stack(pairs).mean()))
+    assert rms_distance(images) == pytest.approx(float(torch.stack(pairs).square().mean().sqrt()))
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_images_so_far_apart_are_as_diverse(context, scale):
+    """The data itself is as diverse as the data; towards the mean grey of -1 it is less."""
+    here = context()
+    here._generated = lambda number: (to_float(here.data.batch("train", number)[0]) + 1) * scale - 1
+    values = numbers(diversity(here))
+    assert values == pytest.approx({"probe/diversity_raw": scale, "probe/diversity_pixels": scale}, rel=0.01)
+
+
+def test_a_single_image_has_no_diversity(context):
+    net = Pixels()
+    net.name = "net"
+    values = numbers(diversity(context(extractor=net, images=lambda number: torch.zeros(32, 3, 16, 16)), num_images=40))
+    assert values == {"probe/diversity_net": 0, "probe/diversity_pixels": 0}
+
+
+def test_one_image_has_nothing_to_be_compared_with(context):
+    assert not diversity(context(data=make_images(1))).values
+    same = ImageSet(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), None, list("abcd"))
+    assert numbers(diversity(context(data=same)))["probe/diversity_pixels"] == 0
+    assert ratio(0, 0) == 1
+
+
+def test_precision_and_recall_are_those_of_the_metric(context):
+    here = context()
+    expected = precision_recall(here.features("train", 32), here.features("generated", 32))
+    found = numbers(recall(here, num_images=32))
+    assert found == dict(zip(("probe/precision_raw_32", "probe/recall_raw_32"), expected, strict=True))
+
+
+def test_the_data_itself_has_all_of_both(context):
+    here = context()
+    here._generated = lambda number: to_float(here.data.batch("train", number)[0])
+    found = numbers(recall(here, num_images=32, k=2))
+    assert found == {"probe/precision_raw_32_k2": 1.0, "probe/recall_raw_32_k2": 1.0}
+
+
+def test_one_real_image_again_and_again_is_precise_and_recalls_nothing(context):
+    here, source = context(), torch.Generator().manual_seed(0)
+    one = to_float(here.images("train", 1))
+    here._generated = lambda number: one + 0.01 * torch.randn(32, 3, 16, 16, generator=source)
+    found = numbers(recall(here, num_images=32))
+    assert found["probe/precision_raw_32"] == 1
+    assert found["probe/recall_raw_32"] < 0.1
+
+
+def test_few_images_have_no_neighbours(context):
+    assert recall(context(data=make_images(3))).values == {}
+    with pytest.raises(UserError, match=r"^k must be .* at most 4, got 5"):
+        recall(context(), num_images=5, k=5)
+
+
+# --- estimates --------------------------------------------------------------------------------------------------------
+
+
+def normal(num: int, seed: int, *, scale: float = 1.0, dim: int = 16) -> torch.Tensor:
+    return scale * torch.randn(num, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def test_over_is_division_with_both_errors():
+    found = Estimate(2.0, 0.3).over(Estimate(4.0, 0.2))
+    assert found.value == 0.5
+    assert found.error == pytest.approx(0.5 * np.hypot(0.3 / 2, 0.2 / 4))
+    assert Estimate(0.0, 0.1).over(Estimate(2.0, 0.5)) == Estimate(0.0, 0.05)
+
+
+def test_diversity_is_1_for_equal_sets_0_for_one_image_and_linear():
+    real = normal(50, 0)
+    assert diversity_estimate(real, real).value == 1
+    assert diversity_estimate(real[:1].expand(50, -1), real) == Estimate(0.0, 0.0)
+    assert diversity_estimate(3 * real, real).value == pytest.approx(3)
+    assert diversity_estimate(real, real[:1].expand(50, -1)) is None
+
+
+def test_the_error_of_diversity_is_that_of_repeated_draws():
+    draws = [jackknife_mean(pairwise(normal(40, seed, dim=3))) for seed in range(300)]
+    spread = np.std([draw.value for draw in draws], ddof=1)
+    assert np.mean([draw.error for draw in draws]) == pytest.approx(spread, rel=0.1)
+
+
+def test_the_jackknife_is_that_of_leaving_images_out():
+    rows = normal(12, 1)
+    left = [float(torch.nn.functional.pdist(rows[torch.arange(12) != i].double()).mean()) for i in range(12)]
+    expected = np.sqrt(11 / 12 * np.sum((np.array(left) - np.mean(left)) ** 2))
+    assert jackknife_mean(pairwise(rows)).error == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("num_kinds", [1, 4, 20])
+def test_distinct_counts_the_kinds_that_there_are(num_kinds):
+    real = normal(200, 0)
+    kinds = normal(num_kinds, 1)[torch.arange(200) % num_kinds] + 0.01 * normal(200, 2)
+    found = distinct_estimate(kinds, real)
+    kept = num_distinct(pairwise(real), _reach(real))
+    assert kept > 185
+    assert found.value == pytest.approx(num_kinds / kept)
+    assert distinct_estimate(real, real).value == 1
+
+
+def test_real_images_that_are_there_twice_do_not_blind_distinct():
+    real = normal(100, 0).repeat(2, 1)
+    assert distinct_estimate(normal(1, 1).expand(200, -1), real).value < 0.02
+    assert distinct_estimate(real, real[:1].expand(200, -1)) is None
+
+
+def _reach(real: torch.Tensor) -> float:
+    return float(pairwise(real).fill_diagonal_(torch.inf).amin(dim=1).quantile(0.05))
+
+
+def test_a_share_knows_an_error_at_none_and_all():
+    assert share(0, 100).error == pytest.approx(share(100, 100).error)
+    assert share(0, 100).error > 0.02
+    assert share(50, 100).error == pytest.approx(0.5 / np.sqrt(54))
+
+
+def test_precision_and_recall_are_those_of_the_metric_in_their_order():
+    real = normal(40, 0)
+    assert [side.value for side in precision_recall_estimates(real, real)] == [1, 1]
+    assert [side.value for side in precision_recall_estimates(real + 100, real)] == [0, 0]
+    one = real[:1] + 1e-3 * normal(40, 1)  # an image that is real, again and again
+    precision, recall = precision_recall_estimates(one, real)
+    assert precision.value == 1
+    assert recall.value < 0.05
