@@ -44,12 +44,14 @@ def prepared(cfg: dict[str, Any], models: Any, device: Any, folder: Path) -> Fol
     """The images, the inverter and what judges the result."""
     from functools import partial
 
-    from wplus.data.masks import chosen_with_masks
+    from wplus.data.user_images import user_images_with_masks
     from wplus.inversion.run import FolderInversion
 
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    images, masks = chosen_with_masks(cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING})
+    images, masks = user_images_with_masks(
+        cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING}
+    )
     perceptual = build(cfg["perceptual"]).to(device)
     losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
     return FolderInversion(

@@ -46,11 +46,11 @@ def held_out_images(cfg: dict[str, Any], models: Any) -> Any:
     """The images to invert, of the generator's size."""
     from functools import partial
 
-    from wplus.data.user_images import chosen_images
+    from wplus.data.user_images import user_images
 
     size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
     held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    return chosen_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
+    return user_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
 
 
 def measure(

@@ -78,11 +78,11 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
 
 def given_images(source: str, **policies: Any) -> Any:
     """The images of `generated`, as they are: UserError where one cannot be read or is not square."""
-    from wplus.data.user_images import chosen_images
+    from wplus.data.user_images import user_images
     from wplus.errors import UserError
 
     try:
-        return chosen_images(source, fit="refuse", **policies)
+        return user_images(source, fit="refuse", **policies)
     except UserError as error:
         raise UserError(f"{error} (generated={source} is measured as it is: no fit, no bad_files.)") from error
 

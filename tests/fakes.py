@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -9,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from wplus.data import ImageSet
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Generator
@@ -119,3 +125,58 @@ def read_pixels(path) -> np.ndarray:
     """A picture file as an array (H, W, C)."""
     with Image.open(path) as image:
         return np.array(image)
+
+
+# --- data: pictures of random pixels, as files, folders, zips and sets
+
+
+def noise(width: int, height: int, *, mode: str = "RGB", seed: int = 0) -> Image.Image:
+    """A picture of random pixels."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    """The bytes of a file with this picture."""
+    file = io.BytesIO()
+    image.save(file, format=form, **options)
+    return file.getvalue()
+
+
+def write_folder(root: Path, files: Mapping[str, object], labels: object = None) -> Path:
+    """Files below `root`: name -> bytes, a picture, or the (width, height) of one; and perhaps a dataset.json."""
+    for name, content in _contents(files, labels).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def write_zip(
+    path: Path, files: Mapping[str, object], labels: object = None, compression: int = zipfile.ZIP_STORED
+) -> Path:
+    """As `write_folder`, into a zip."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in _contents(files, labels).items():
+            archive.writestr(name, content)
+    return path
+
+
+def _contents(files: Mapping[str, object], labels: object) -> dict[str, bytes]:
+    found = {}
+    for seed, (name, content) in enumerate(files.items()):
+        picture = content if isinstance(content, (bytes, Image.Image)) else noise(*content, seed=seed)
+        found[name] = picture if isinstance(picture, bytes) else encoded(picture)
+    return found if labels is None else {**found, "dataset.json": json.dumps({"labels": labels}).encode()}
+
+
+def random_images(num: int = 10, *, resolution: int = 8, c_dim: int = 0, numbered: bool = False) -> ImageSet:
+    """Random images called 0.png, 1.png, ..., the same for the same arguments; the label is the number mod `c_dim`.
+
+    With `numbered` the first pixel of each tells its number.
+    """
+    source = torch.Generator().manual_seed(num)
+    images = torch.randint(0, 256, (num, 3, resolution, resolution), generator=source, dtype=torch.uint8)
+    if numbered:
+        images[:, 0, 0, 0] = torch.arange(num)
+    labels = torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim else None
+    return ImageSet(images, labels, [f"{index}.png" for index in range(num)])

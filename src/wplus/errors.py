@@ -23,7 +23,8 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
 def check_number(name: str, value: object, *, lowest: float, highest: float | None = None, whole: bool = False) -> None:
     """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not is_number or not lowest <= value <= (math.inf if highest is None else highest) or value == math.inf:
+    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    if not lowest <= number <= (math.inf if highest is None else highest) or number == math.inf:
         limit = "" if highest is None else f" and at most {highest:g}"
         kind = "whole number" if whole else "number"
         raise UserError(f"{name} must be a {kind} of at least {lowest:g}{limit}, got {value!r}")

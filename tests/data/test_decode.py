@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.conftest import encoded, noise
-from wplus.data.decode import BadImage, decode, read_image
+from tests.fakes import encoded, noise
+from wplus.data.decode import BadImage, Policies, boxes_of, decode, read_boxes, read_image
 from wplus.errors import UserError
 
 
@@ -19,7 +19,7 @@ def pixels(image: Image.Image) -> torch.Tensor:
 
 
 def report(content: bytes, *, resolution: int = 8, fit: str = "crop") -> str:
-    return "; ".join(decode(content, "x", resolution=resolution, fit=fit, resize="lanczos", channels=3).oddities)
+    return "; ".join(decode(content, "x", Policies(resolution=resolution, fit=fit)).oddities)
 
 
 def test_plain_pixels_come_back_from_bytes_and_paths(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_missing_file_and_unknown_policies(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "none.png")
     for options in ({"fit": "squeeze"}, {"resize": "nearest"}, {"channels": 4}, {"alpha": "black"}):
-        with pytest.raises(UserError, match="not allowed: choose one of"):
+        with pytest.raises(UserError, match="must be one of"):
             read_image(encoded(noise(8, 8)), **options)
 
 
@@ -219,3 +219,51 @@ def png_16_bit(values: np.ndarray) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("box", "square"),
+    [
+        ((2, 3, 7, 8), (2, 3, 7, 8)),
+        ((2, 4, 7, 7), (2, 3, 7, 8)),  # as wide as its longer side, about its centre
+        ((3.9, 1, 5.1, 9), (1, 1, 9, 9)),
+        ((2.4, 3.4, 7.4, 8.4), (2, 3, 7, 8)),
+    ],
+)
+def test_boxes_become_squares(box, square):
+    image = noise(12, 10)
+    left, top, right, bottom = square
+    assert torch.equal(read_image(encoded(image), box=box), pixels(image)[:, top:bottom, left:right])
+
+
+def test_beyond_the_image_is_white() -> None:
+    image = noise(6, 6)
+    found = read_image(encoded(image), box=(-2, 3, 4, 9))
+    assert torch.equal(found[:, :3, 2:], pixels(image)[:, 3:, :4])
+    assert (found[:, 3:] == 255).all()
+    assert (found[:, :, :2] == 255).all()
+    for box in ((6, 0, 9, 3), (-5, 0, 0, 4)):
+        with pytest.raises(UserError, match="outside of its 6x6"):
+            read_image(encoded(image), box=box)
+
+
+def test_boxes_belong_to_names_with_or_without_extension():
+    boxes = {"a": (0, 0, 1, 1), "sub/b.png": (0, 0, 2, 2), "c.jpg": (0, 0, 3, 3)}
+    assert boxes_of(["a.png", "sub/b.png", "c.png"], boxes) == {"a.png": (0, 0, 1, 1), "sub/b.png": (0, 0, 2, 2)}
+    with pytest.raises(UserError, match="None of the 3 box"):
+        boxes_of(["d.png"], boxes)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1, 2]", '{"a": [1, 2, 3]}', '{"a": [1, 2, 1, 5]}', '{"a": [1, 5, 2, 4]}', '{"a": ["x", 0, 1, 1]}', "{"],
+)
+def test_bad_files_are_named(tmp_path, content):
+    (tmp_path / "boxes.json").write_text(content)
+    with pytest.raises(UserError, match=r"boxes\.json"):
+        read_boxes(tmp_path / "boxes.json")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.json"):
+        read_boxes(tmp_path / "none.json")

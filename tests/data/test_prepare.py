@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.conftest import encoded, noise
+from tests.fakes import encoded, noise
 from wplus.data import folder_images, read_image, zip_images
 from wplus.data.prepare import main, prepare
 from wplus.errors import UserError
@@ -121,8 +121,11 @@ def test_a_dry_run_writes_nothing(make_folder: Callable, tmp_path: Path, capsys:
     ("arguments", "words"),
     [
         (["nowhere", "out.zip", "--resolution", "8"], "'nowhere' does not exist"),
-        (["images", "out.zip", "--resolution", "9"], "resolution=9 is not allowed"),
-        (["images", "out.zip", "--resolution", "8", "--fit", "squeeze"], "fit='squeeze'"),
+        (["images", "out.zip", "--resolution", "9"], "resolution must be a power of two from 8 to 1024, got 9"),
+        (
+            ["images", "out.zip", "--resolution", "8", "--fit", "squeeze"],
+            "fit must be one of crop, pad, refuse, got",
+        ),
         (["images", "out.zip", "--resolution", "8", "--labels", "json"], "needs a file dataset.json"),
         (["images", "out.tar", "--resolution", "8"], "ends in .zip"),
         (["images", "--resolution", "8"], "ends in .zip"),

@@ -17,8 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import wplus
-from tests.data.conftest import noise
-from tests.fakes import read_pixels, tiny_encoder
+from tests.fakes import noise, read_pixels, tiny_encoder
 from wplus.latents.latent import load_latent
 
 

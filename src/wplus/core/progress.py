@@ -29,7 +29,8 @@ class Bar:
         self._going: tuple[float, float] | None = None  # what was done at the first update, and when that was
         self._rich = _rich_progress() if sys.stderr.isatty() else None
         if self._rich is not None:
-            self._task = self._rich.add_task(description, total=total, completed=start, note="")
+            self._task = self._rich.add_task(description, total=total, note="")
+            self._rich.update(self._task, completed=start)
 
     def update(self, advance: float = 1, note: str | None = None) -> None:
         """Advance by `advance` units of the total and optionally replace the note."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import time
 from collections.abc import Iterator
 from typing import TypeVar
@@ -34,6 +35,11 @@ def resolve_device(name: str) -> torch.device:
             "use device=cpu or device=auto."
         )
     return device
+
+
+def usable_cores() -> int:
+    """How many cores this process may use (which on a shared machine is less than there are)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def now(device: torch.device) -> float:

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.data.boxes import Box
-from wplus.data.checks import check_choice, check_range, check_resolution
-from wplus.data.decode import check_policies
-from wplus.data.image_set import ImageSet, LazyImages
-from wplus.data.labels import LABEL_MODES, LABELS_FROM_FILE, read_labels
-from wplus.data.reader import Reader
-from wplus.data.scan import Decoder, digest_images, load_images
-from wplus.data.split import check_split, select
-from wplus.errors import UserError
+from wplus.core.progress import track
+from wplus.data.cache import cached_array
+from wplus.data.decode import BadImage, Box, Decoded, Policies, decode
+from wplus.data.image_set import ImageSet, LazyImages, image_digest, ordered_map
+from wplus.data.reader import (
+    LABEL_MODES,
+    LABELS_FROM_FILE,
+    Reader,
+    check_resolution,
+    check_split,
+    read_labels,
+    select,
+)
+from wplus.errors import UserError, check_choice, check_number
 
 BAD_FILES = ("refuse", "skip")
+_DIGEST_BYTES = 32
 
 
-def assemble(
+def build_dataset(
     reader: Reader,
     *,
     resolution: int,
@@ -53,7 +61,7 @@ def assemble(
         split: "train", "held_out" or "all". A hash of an image's name decides where it belongs.
         held_out_fraction: about this share of the images is held out.
         labels: "none", "folder" (class of the first sub-folder) or "json" (`dataset.json`).
-        fit, resize, channels, alpha: see `decode.read_image`. fit=refuse also refuses images of another size than most.
+        fit, resize, channels, alpha: see `decode.Policies`. fit=refuse also refuses images of another size than most.
         boxes: by name, the part of an image to take; those without one are made square by `fit`.
         bad_files: "refuse" raises with the names of all that cannot be used; "skip" leaves them out with a warning.
         memory_limit_gb: a set that needs more than this (in GiB, as uint8) is decoded when it is asked for.
@@ -63,55 +71,53 @@ def assemble(
     Raises:
         UserError: an option that is not allowed, bad files under "refuse", labels that are missing, an empty split.
     """
-    policies = {"fit": fit, "resize": resize, "channels": channels, "alpha": alpha}
-    check_policies(**policies)
-    _check_options(resolution, split, held_out_fraction, labels, bad_files, memory_limit_gb)
+    policies = Policies(resolution=check_resolution(resolution), fit=fit, resize=resize, channels=channels, alpha=alpha)
+    check_split(split, held_out_fraction)
+    check_choice("labels", labels, LABEL_MODES)
+    check_choice("bad_files", bad_files, BAD_FILES)
+    check_number("memory_limit_gb", memory_limit_gb, lowest=0, highest=1e6)
     label_file = reader.label_file() if labels == LABELS_FROM_FILE else None
     all_labels, label_names = read_labels(reader.names, labels, label_file, reader.source)
-    decoder = Decoder(reader, resolution=resolution, **policies, boxes=dict(boxes or {}), num_threads=num_threads)
+    decoder = Decoder(reader, policies, boxes=dict(boxes or {}), num_threads=num_threads)
     wanted = select(reader.names, split, held_out_fraction)
     checked = wanted if split == "held_out" else np.arange(len(reader.names))
+    images: Tensor | LazyImages
     if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
         images, bad = load_images(decoder, checked, wanted)
     else:
         images, bad = digest_images(decoder, checked, wanted, cache_dir)
     _report_bad(bad, len(checked), reader.source, bad_files)
-    kept = _without(bad, reader.names, wanted)
-    _check_not_empty(kept, split, len(reader.names), reader.source, held_out_fraction)
-    described = {
-        "source": reader.source,
-        "split": split,
-        "held_out_fraction": held_out_fraction,
-        "labels": labels,
-        **policies,
-        "num_boxes": len(boxes or {}),
-        "num_skipped": len(wanted) - len(kept),
-    }
+    is_good = np.array([reader.names[number] not in bad for number in wanted], dtype=bool)
+    kept = wanted[is_good]
+    if not len(kept):
+        raise UserError(
+            f"The {split} split of '{reader.source}' is empty: {len(reader.names)} image(s) and "
+            f"held_out_fraction={held_out_fraction} leave nothing for it; change held_out_fraction or add images."
+        )
+    described = {key: value for key, value in asdict(policies).items() if key != "resolution"}
     return ImageSet(
-        images if len(kept) == len(wanted) else _rows(images, np.isin(wanted, kept)),
+        images if is_good.all() else _rows(images, is_good),
         None if all_labels is None else all_labels[torch.from_numpy(kept)],
         [reader.names[number] for number in kept],
         label_names=label_names,
-        policies=described,
+        policies={
+            "source": reader.source,
+            "split": split,
+            "held_out_fraction": held_out_fraction,
+            "labels": labels,
+            **described,
+            "num_boxes": len(boxes or {}),
+            "num_skipped": len(wanted) - len(kept),
+        },
     )
 
 
-def with_options_of_assemble(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
-    """Show the options of `assemble` in the signature of `source(path, **options)`: a wrong key is seen early."""
+def with_dataset_options(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
+    """Show the options of `build_dataset` in the signature of `source(path, **options)`: a wrong key is seen early."""
     path = inspect.signature(source).parameters["path"]
-    options = [each for each in inspect.signature(assemble).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    options = [each for each in inspect.signature(build_dataset).parameters.values() if each.kind is each.KEYWORD_ONLY]
     source.__signature__ = inspect.Signature([path, *options], return_annotation=ImageSet)  # type: ignore[attr-defined]
     return source
-
-
-def _check_options(
-    resolution: Any, split: Any, held_out_fraction: Any, labels: Any, bad_files: Any, memory_limit_gb: Any
-) -> None:
-    check_resolution(resolution)
-    check_split(split, held_out_fraction)
-    check_choice("labels", labels, LABEL_MODES)
-    check_choice("bad_files", bad_files, BAD_FILES)
-    check_range("memory_limit_gb", memory_limit_gb, 0, 1e6)
 
 
 def _report_bad(bad: dict[str, str], num_checked: int, source: str, bad_files: str) -> None:
@@ -126,18 +132,130 @@ def _report_bad(bad: dict[str, str], num_checked: int, source: str, bad_files: s
     warnings.warn(f"{len(bad)} of {num_checked} image(s) in '{source}' are left out: {listing}.", stacklevel=3)
 
 
-def _without(bad: dict[str, str], names: list[str], numbers: np.ndarray) -> np.ndarray:
-    return numbers[np.array([names[number] not in bad for number in numbers], dtype=bool)]
-
-
 def _rows(images: Tensor | LazyImages, mask: np.ndarray) -> Tensor | LazyImages:
     indices = torch.from_numpy(np.flatnonzero(mask))
     return images.subset(indices) if isinstance(images, LazyImages) else images[indices]
 
 
-def _check_not_empty(kept: np.ndarray, split: str, num_images: int, source: str, held_out_fraction: float) -> None:
-    if len(kept) == 0:
-        raise UserError(
-            f"The {split} split of '{source}' is empty: {num_images} image(s) and "
-            f"held_out_fraction={held_out_fraction} leave nothing for it; change held_out_fraction or add images."
-        )
+# One pass over all files
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns the number of an image in a reader into pixels, under fixed policies."""
+
+    reader: Reader
+    policies: Policies
+    boxes: Mapping[str, Box] = field(default_factory=dict)
+    num_threads: int | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what comes out."""
+        assert self.policies.resolution is not None
+        return len(self.policies.mode), self.policies.resolution, self.policies.resolution
+
+    def pixels(self, number: int) -> np.ndarray:
+        """uint8 (C, H, W); BadImage when the image cannot be used."""
+        decoded = self.attempt(number)
+        if isinstance(decoded, BadImage):
+            raise decoded
+        return decoded.pixels
+
+    def attempt(self, number: int) -> Decoded | BadImage:
+        """The image with its report, or why it cannot be used."""
+        name = self.reader.names[number]
+        try:
+            return decode(self.reader.read(name), name, self.policies, box=self.boxes.get(name))
+        except BadImage as error:
+            return error
+        except OSError as error:
+            return BadImage(name, f"it cannot be read ({error.strerror or error})")
+
+
+def decode_all(decoder: Decoder, numbers: np.ndarray, keep: Callable[[int, Decoded], None]) -> dict[str, str]:
+    """Decode the images `numbers` on threads and call `keep(number, decoded)` in order; bad names with their reasons.
+
+    Under fit=refuse all images must be of one size: those that differ from the most frequent one are bad.
+    """
+    bad: dict[str, str] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    results = ordered_map(decoder.attempt, numbers.tolist(), num_threads=decoder.num_threads)
+    for number, result in zip(numbers.tolist(), track(results, "Reading images", total=len(numbers)), strict=True):
+        name = decoder.reader.names[number]
+        if isinstance(result, BadImage):
+            bad[name] = result.reason
+        else:
+            sizes[name] = result.size
+            keep(number, result)
+    return {**bad, **other_sizes(sizes)} if decoder.policies.fit == "refuse" else bad
+
+
+def other_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
+    """The names whose size is not the most frequent one, with the reason in words."""
+    if not sizes:
+        return {}
+    common = Counter(sizes.values()).most_common(1)[0][0]
+    return {
+        name: f"it is {size[0]}x{size[1]} where most images are {common[0]}x{common[1]} (fit=refuse)"
+        for name, size in sizes.items()
+        if size != common
+    }
+
+
+def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tuple[Tensor, dict[str, str]]:
+    """Decode `checked`, keep the pixels of `wanted`: uint8 (len(wanted), C, H, W), rows of bad images undefined."""
+    images = np.empty((len(wanted), *decoder.image_shape), dtype=np.uint8)
+    row_of = {int(number): row for row, number in enumerate(wanted)}
+
+    def keep(number: int, decoded: Decoded) -> None:
+        if number in row_of:
+            images[row_of[number]] = decoded.pixels
+
+    bad = decode_all(decoder, checked, keep)
+    return torch.from_numpy(images), bad
+
+
+def digest_images(
+    decoder: Decoder, checked: np.ndarray, wanted: np.ndarray, cache_dir: str | None
+) -> tuple[LazyImages, dict[str, str]]:
+    """Decode `checked` once for errors and digests (kept in the cache, so once only); `wanted` is decoded on demand."""
+    names = decoder.reader.names
+    bad: dict[str, str] = {}
+
+    def build() -> np.ndarray:
+        digests = np.zeros((len(names), _DIGEST_BYTES), dtype=np.uint8)  # zeros: not checked, or bad
+
+        def keep(number: int, decoded: Decoded) -> None:
+            digests[number] = np.frombuffer(image_digest(decoded.pixels), dtype=np.uint8)
+
+        bad.update(decode_all(decoder, checked, keep))
+        digests[[number for number in checked if names[number] in bad]] = 0
+        return digests
+
+    key = {
+        "listing": _listing_digest(decoder.reader),
+        "checked": hashlib.sha256(checked.tobytes()).hexdigest(),
+        "policies": asdict(decoder.policies),
+        "boxes": dict(decoder.boxes),
+    }
+    digests = cached_array("digests", key, build, shape=(len(names), _DIGEST_BYTES), cache_dir=cache_dir)
+    for number in checked[~digests[checked].any(axis=1)]:
+        if names[number] not in bad:  # known from an earlier run, which also said why
+            result = decoder.attempt(number)
+            bad[names[number]] = result.reason if isinstance(result, BadImage) else "its size differs (fit=refuse)"
+    images = LazyImages(
+        decoder.pixels,
+        numbers=wanted,
+        image_shape=decoder.image_shape,
+        digests=digests[wanted],
+        num_threads=decoder.num_threads,
+    )
+    return images, bad
+
+
+def _listing_digest(reader: Reader) -> str:
+    listing = hashlib.sha256(reader.source.encode("utf-8", "surrogateescape"))
+    for name in reader.names:
+        listing.update(f"{name}\0{reader.signature(name)}\n".encode("utf-8", "surrogateescape"))
+    return listing.hexdigest()

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -59,13 +59,13 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     if raw.size != math.prod(shape) + _DIGEST_BYTES:
         return None
     content, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:].tobytes()
-    return content.reshape(shape) if hashlib.sha256(content).digest() == digest else None
+    return content.reshape(shape) if hashlib.sha256(content.data).digest() == digest else None
 
 
 def _write(path: Path, content: np.ndarray) -> None:
-    def write(file: Any) -> None:
-        file.write(memoryview(content).cast("B") if content.size else b"")
-        file.write(hashlib.sha256(content).digest())
+    def write(file: BinaryIO) -> None:
+        file.write(content.data.cast("B") if content.size else b"")
+        file.write(hashlib.sha256(content.data).digest())
 
     atomic_write(path, write)
 

@@ -16,11 +16,9 @@ from wplus.core.progress import track
 from wplus.core.random import uniforms
 from wplus.data.cache import cached_array
 from wplus.data.cat_render import FACTORS, RENDER_VERSION, Strengths, draw_factors, load_layers, render
-from wplus.data.checks import check_choice, check_range, check_resolution
 from wplus.data.image_set import ImageSet, LazyImages
-from wplus.data.labels import one_hot
-from wplus.data.split import check_split
-from wplus.errors import UserError
+from wplus.data.reader import check_resolution, check_split, one_hot
+from wplus.errors import UserError, check_choice, check_number
 
 LABELS = ("none", *FACTORS)
 _HELD_OUT = 100  # the stream of randomness that decides about combinations; streams below draw the factors
@@ -75,6 +73,7 @@ def cat_images(
         "seed": seed,
         **asdict(strengths),
     }
+    images: torch.Tensor | LazyImages
     if num_images * 3 * resolution**2 <= memory_limit_gb * 2**30:
         images = _rendered(attributes, resolution, key, cache_dir)[kept]
     else:
@@ -102,15 +101,14 @@ def _check_options(
     resolution: Any, num_images: Any, held_out_factors: Sequence[str], labels: Any, strengths: Strengths
 ) -> None:
     check_resolution(resolution)
-    if not isinstance(num_images, int) or isinstance(num_images, bool) or num_images < 1:
-        raise UserError(f"num_images={num_images!r} is not allowed: it must be a whole number from 1 up.")
+    check_number("num_images", num_images, lowest=1, whole=True)
     if not held_out_factors:
-        raise UserError(f"held_out_factors is empty: name one or more of {', '.join(FACTORS)}.")
+        raise UserError(f"held_out_factors must name one or more of {', '.join(FACTORS)}, got none.")
     for factor in held_out_factors:
         check_choice("held_out_factors", factor, FACTORS)
     check_choice("labels", labels, LABELS)
     for name, largest in {"background": 1, "shift": 0.25, "scale": 0.5, "flip": 1}.items():
-        check_range(name, getattr(strengths, name), 0, largest)
+        check_number(name, getattr(strengths, name), lowest=0, highest=largest)
 
 
 def _select(

@@ -8,24 +8,29 @@ Colour profiles have no effect.
 from __future__ import annotations
 
 import io
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from wplus.data.boxes import Box, cut
-from wplus.data.checks import check_choice
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 
 FITS = ("crop", "pad", "refuse")
 RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 CHANNELS = (1, 3)
 ALPHAS = ("white", "keep")
-_WHITE = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}  # transparent where it can be
+_WHITE: dict[str, Any] = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}
 _EXIF_ORIENTATION = 0x0112
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels of the image as it is seen (after EXIF rotation): what a user wants of it."""
 
 
 class BadImage(UserError):
@@ -34,6 +39,38 @@ class BadImage(UserError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"The image '{name}' cannot be used: {reason}.")
         self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policies:
+    """How files become pixels; UserError for a policy that is not known.
+
+    Attributes:
+        resolution: the size to resample to; None keeps size and shape, and `fit` and `resize` have nothing to do.
+        fit: what happens to an image that is not square: "crop" keeps the central square, "pad" adds white on the two
+            short sides, "refuse" raises.
+        resize: "lanczos" or "box"; both average over all source pixels when they shrink.
+        channels: 3 for RGB, 1 for grey (ITU-R 601 luma). Grey is repeated to three channels.
+        alpha: "white" composites transparent pixels on white; "keep" appends the opacity, 0..255, as a last channel:
+            the colours are then those of the paint, and white where there is none.
+    """
+
+    resolution: int | None = None
+    fit: str = "crop"
+    resize: str = "lanczos"
+    channels: int = 3
+    alpha: str = "white"
+
+    def __post_init__(self) -> None:
+        check_choice("fit", self.fit, FITS)
+        check_choice("resize", self.resize, RESIZES)
+        check_choice("channels", self.channels, CHANNELS)
+        check_choice("alpha", self.alpha, ALPHAS)
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name for the channels: L, LA, RGB or RGBA."""
+        return ("RGB" if self.channels == 3 else "L") + ("A" if self.alpha == "keep" else "")
 
 
 @dataclass(frozen=True)
@@ -49,87 +86,54 @@ class Decoded:
 
 
 def read_image(
-    source: str | Path | bytes,
-    *,
-    resolution: int | None = None,
-    fit: str = "crop",
-    resize: str = "lanczos",
-    channels: int = 3,
-    alpha: str = "white",
-    box: Box | None = None,
-    name: str | None = None,
+    source: str | Path | bytes, *, box: Box | None = None, name: str | None = None, **policies: Any
 ) -> Tensor:
     """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` when that is given, else the file's size.
 
     Args:
-        source: a path, or the bytes of a file.
-        resolution: the size to resample to; None keeps size and shape, and `fit` and `resize` have nothing to do.
-        fit: what happens to an image that is not square: "crop" keeps the central square, "pad" adds white on the two
-            short sides, "refuse" raises.
-        resize: "lanczos" or "box"; both average over all source pixels when they shrink.
-        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
-        alpha: "white" composites transparent pixels on white; "keep" appends the opacity, 0..255, as a last channel:
-            the colours are then those of the paint, and white where there is none.
-        box: what to take of the image instead of what `fit` would choose, see `boxes.cut`; white beyond the image.
+        source: a path, or the bytes of a file. 16-bit values are divided by 257.
+        box: what to take of the image instead of what `fit` would choose: the square around the box, as wide as its
+            longer side, about its centre; white beyond the image.
         name: what errors call the image; the path by default.
-
-    Grey is repeated to three channels; 16-bit values are divided by 257.
+        policies: fields of `Policies`.
 
     Raises:
         UserError: names the image, when it is missing, damaged, or refused by `fit`.
     """
-    policies = {"fit": fit, "resize": resize, "channels": channels, "alpha": alpha}
-    check_policies(**policies)
+    chosen = Policies(**policies)
     if isinstance(source, bytes):
-        return torch.from_numpy(decode(source, name or "<bytes>", resolution=resolution, box=box, **policies).pixels)
+        return torch.from_numpy(decode(source, name or "<bytes>", chosen, box=box).pixels)
     name = name or str(source)
     try:
         content = Path(source).read_bytes()
     except OSError as error:
         raise BadImage(name, (error.strerror or str(error)).lower()) from error
-    return read_image(content, resolution=resolution, box=box, name=name, **policies)
+    return read_image(content, box=box, name=name, **policies)
 
 
-def check_policies(*, fit: str, resize: str, channels: int, alpha: str = "white") -> None:
-    """UserError unless all of them are known."""
-    check_choice("fit", fit, FITS)
-    check_choice("resize", resize, tuple(RESIZES))
-    check_choice("channels", channels, CHANNELS)
-    check_choice("alpha", alpha, ALPHAS)
-
-
-def decode(
-    content: bytes,
-    name: str,
-    *,
-    resolution: int | None,
-    fit: str,
-    resize: str,
-    channels: int,
-    alpha: str = "white",
-    box: Box | None = None,
-) -> Decoded:
+def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = None) -> Decoded:
     """As `read_image`, from the bytes of a file, with the report of what was odd about it. Raises BadImage."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
-            oddities = _oddities(opened, content, resolution)
+            oddities = _oddities(opened, content, policies.resolution)
             image = _to_8_bit(ImageOps.exif_transpose(opened), name)
     except BadImage:
         raise
     except Exception as error:  # Pillow's readers raise whatever their format's parser trips over
         raise BadImage(name, _reason(error)) from error
     size = image.size
-    image = _to_mode(image, ("RGB" if channels == 3 else "L") + ("A" if alpha == "keep" else ""))
+    image = _to_mode(image, policies.mode)
     if box is not None:
         image = _cut(image, box, name)
-    elif resolution is not None:
-        image = _fit(image, name, fit)
-    if resolution is not None:
-        image = _resize(image, resolution, resize)
+    elif policies.resolution is not None:
+        image = _fit(image, name, policies.fit)
+    if policies.resolution is not None and image.width != policies.resolution:
+        image = image.resize((policies.resolution, policies.resolution), RESIZES[policies.resize])
     pixels = np.array(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    if alpha == "keep":
-        pixels = np.where((pixels[-1:] > 0) | (np.arange(channels + 1) == channels)[:, None, None], pixels, 255)
+    if policies.alpha == "keep":
+        is_opacity = (np.arange(len(pixels)) == policies.channels)[:, None, None]
+        pixels = np.where((pixels[-1:] > 0) | is_opacity, pixels, 255)
     return Decoded(np.ascontiguousarray(pixels, dtype=np.uint8), size, oddities)
 
 
@@ -153,13 +157,6 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert("RGB").convert(mode)
 
 
-def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
-    try:
-        return cut(image, box, _WHITE[image.mode])
-    except UserError as error:
-        raise BadImage(name, str(error)) from error
-
-
 def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     width, height = image.size
     if width == height:
@@ -176,17 +173,15 @@ def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     return canvas
 
 
-def _resize(image: Image.Image, resolution: int, resize: str) -> Image.Image:
-    return image if image.width == resolution else image.resize((resolution, resolution), RESIZES[resize])
-
-
 def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tuple[str, ...]:
     width, height = image.size
     smaller = resolution is not None and min(width, height) < resolution
+    # Pillow hands out 16-bit colour PNGs with 8 bits; byte 24 of the file, in its IHDR chunk, is the truth.
+    is_16_bit_png = image.format == "PNG" and len(content) > 24 and content[24] == 16
     found = {
         f"animated ({getattr(image, 'n_frames', 1)} frames, the first is used)": getattr(image, "is_animated", False),
         "turned by EXIF": image.getexif().get(_EXIF_ORIENTATION, 1) != 1,
-        "16-bit": image.mode.startswith("I") or _is_16_bit_png(image, content),
+        "16-bit": image.mode.startswith("I") or is_16_bit_png,
         "palette": image.mode == "P",
         "grey": image.mode in ("1", "L", "LA"),
         f"colour mode {image.mode}": image.mode in ("CMYK", "YCbCr", "LAB", "HSV"),
@@ -197,13 +192,55 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
     return tuple(words for words, present in found.items() if present)
 
 
-def _is_16_bit_png(image: Image.Image, content: bytes) -> bool:
-    """Pillow hands out 16-bit colour PNGs with 8 bits; byte 24 of the file, in its IHDR chunk, is the truth."""
-    return image.format == "PNG" and len(content) > 24 and content[24] == 16
-
-
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "it is not an image in a format that Pillow reads"
     words = str(error).strip().splitlines()
     return f"it cannot be decoded ({words[0] if words else type(error).__name__})"
+
+
+# Boxes that a user draws around what matters: alignment without a detector
+
+
+def read_boxes(path: str | Path) -> dict[str, Box]:
+    """A JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read the boxes in '{path}': {error}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"'{path}' holds no boxes: it must be {{name: [left, top, right, bottom], ...}}.")
+    for name, box in content.items():
+        numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(each, (int, float)) for each in box)
+        if not numbers or box[0] >= box[2] or box[1] >= box[3]:
+            raise UserError(f"The box {box} of '{name}' in '{path}' is not [left, top, right, bottom] in pixels.")
+    return {name: (box[0], box[1], box[2], box[3]) for name, box in content.items()}
+
+
+def boxes_of(names: Iterable[str], boxes: Mapping[str, Box]) -> dict[str, Box]:
+    """The boxes of the images `names`, given by name, or by name without extension; images may have none.
+
+    UserError when no box belongs to any of the images.
+    """
+    found = {name: boxes.get(name, boxes.get(without_extension(name))) for name in names}
+    kept = {name: box for name, box in found.items() if box is not None}
+    if not kept:
+        raise UserError(f"None of the {len(boxes)} box(es) belongs to an image; named is {', '.join(list(boxes)[:3])}.")
+    return kept
+
+
+def without_extension(name: str) -> str:
+    """`sub/a.png` -> `sub/a`."""
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
+    left, top, right, bottom = box
+    side = max(1, round(max(right - left, bottom - top)))
+    x, y = math.floor((left + right - side + 1) / 2), math.floor((top + bottom - side + 1) / 2)
+    inside = (max(x, 0), max(y, 0), min(x + side, image.width), min(y + side, image.height))
+    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+        raise BadImage(name, f"the box {list(box)} lies outside of its {image.width}x{image.height} pixels")
+    canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
+    canvas.paste(image.crop(inside), (inside[0] - x, inside[1] - y))
+    return canvas

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.data.threads import usable_cores
+from wplus.core.runtime import usable_cores
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ordered_map(work: Callable[[T], R], items: Iterable[T], *, num_threads: int | None = None) -> Iterator[R]:
+    """`map(work, items)` on threads; never more than a few results per thread wait for the consumer.
+
+    Pillow lets go of the interpreter while it decodes and resizes.
+    """
+    num_threads = num_threads or usable_cores()
+    with ThreadPoolExecutor(num_threads) as pool:
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > 4 * num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 class LazyImages:
@@ -34,13 +53,14 @@ class LazyImages:
         decode: Callable[[int], np.ndarray],
         *,
         numbers: np.ndarray,
-        image_shape: tuple[int, int, int],
+        image_shape: Sequence[int],
         digests: np.ndarray,
         num_threads: int | None = None,
     ) -> None:
         self._decode, self._numbers, self.digests = decode, np.asarray(numbers), digests
         self.shape = torch.Size((len(self._numbers), *image_shape))
-        self._num_threads, self._pool = num_threads or usable_cores(), None
+        self._num_threads = num_threads or usable_cores()
+        self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -69,7 +89,7 @@ class LazyImages:
         return LazyImages(
             self._decode,
             numbers=self._numbers[rows],
-            image_shape=tuple(self.shape[1:]),
+            image_shape=self.shape[1:],
             digests=self.digests[rows],
             num_threads=self._num_threads,
         )
@@ -189,7 +209,7 @@ class ImageSet:
 
 def image_digest(pixels: np.ndarray) -> bytes:
     """SHA-256 of one image's pixels, uint8 (C, H, W)."""
-    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
 def _fingerprint(image_set: ImageSet) -> str:
@@ -198,6 +218,6 @@ def _fingerprint(image_set: ImageSet) -> str:
     for digest in image_set.digests:
         total.update(bytes(digest))
     if image_set.labels is not None:
-        total.update(image_set.labels.contiguous().numpy())
+        total.update(image_set.labels.contiguous().numpy().data)
     total.update("\0".join(image_set.names).encode("utf-8", "surrogateescape"))
     return total.hexdigest()[:16]

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from wplus.core.random import hashes, permutation
-from wplus.data.checks import check_choice
 from wplus.data.image_set import ImageSet
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 
 MIRRORS = ("none", "x")
 _ORDER, _FLIP = 1, 2  # streams of randomness under one seed
@@ -53,15 +52,14 @@ class Batches:
     ) -> None:
         check_choice("mirror", mirror, MIRRORS)
         if batch_size < 1 or batch_size % world_size:
-            raise UserError(
-                f"batch_size={batch_size} is not allowed: it must be a multiple of the {world_size} process(es)."
-            )
+            raise UserError(f"batch_size must be a multiple of the {world_size} process(es), got {batch_size}.")
         self.image_set, self.batch_size, self.seed, self.mirror = image_set, batch_size, seed, mirror
         self.rank, self.world_size, self.start_nimg, self.prefetch = rank, world_size, start_nimg, prefetch
         self._orders: dict[int, np.ndarray] = {}  # epoch -> permutation, the last few
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        nimg, ahead = self.start_nimg(), deque()
+        nimg = self.start_nimg()
+        ahead: deque[Callable[[], tuple[Tensor, Tensor]]] = deque()
         while True:
             while len(ahead) < max(1, self.prefetch):
                 ahead.append(self._request(nimg))

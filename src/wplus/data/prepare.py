@@ -26,16 +26,20 @@ from torch import Tensor
 from wplus.core.files import atomic_write, ensure_folder
 from wplus.core.images import to_pil
 from wplus.core.progress import track
-from wplus.data.build import BAD_FILES
-from wplus.data.checks import check_choice, check_resolution
-from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, check_policies
-from wplus.data.labels import LABEL_MODES, LABELS_FROM_FILE, read_labels
-from wplus.data.nvlabs_zip import ZipReader
-from wplus.data.reader import LABEL_FILE, RECORD_FILE, Reader
-from wplus.data.scan import Decoder, other_sizes
-from wplus.data.sources import FolderReader
-from wplus.data.threads import ordered_map
-from wplus.errors import UserError
+from wplus.data.build import BAD_FILES, Decoder, other_sizes
+from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, Policies
+from wplus.data.image_set import ordered_map
+from wplus.data.reader import (
+    LABEL_FILE,
+    LABEL_MODES,
+    LABELS_FROM_FILE,
+    RECORD_FILE,
+    Reader,
+    check_resolution,
+    read_labels,
+)
+from wplus.data.sources import FolderReader, ZipReader
+from wplus.errors import UserError, check_choice
 
 _LABELS = ("auto", *LABEL_MODES)
 _DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images give equal zips
@@ -79,8 +83,8 @@ def prepare(
 
     Args:
         source, out: paths.
-        resolution, fit, resize, channels: see `decode.read_image`; fit=refuse also refuses mixed sizes.
-        labels: "auto" takes `dataset.json` where there is one, else none; or "none", "folder", "json" as in `assemble`.
+        resolution, fit, resize, channels: see `decode.Policies`; fit=refuse also refuses mixed sizes.
+        labels: "auto": "json" where there is a `dataset.json`, else "none"; or as in `build_dataset`.
         bad_files: "skip" leaves out what cannot be used, "refuse" then writes nothing and raises.
         write: "zip", or "nothing" to look only; `out` may then be None.
         num_threads: threads that decode; None takes every usable core.
@@ -89,9 +93,9 @@ def prepare(
         UserError: an option that is not allowed, a source without usable images, an output that cannot be written.
     """
     check_choice("bad_files", bad_files, BAD_FILES)
-    check_policies(fit=fit, resize=resize, channels=channels)
-    reader = _open(source)
-    decoder = Decoder(reader, check_resolution(resolution), fit, resize, channels, num_threads)
+    policies = Policies(resolution=check_resolution(resolution), fit=fit, resize=resize, channels=channels)
+    reader = ZipReader(source) if Path(source).is_file() else FolderReader(source)
+    decoder = Decoder(reader, policies, num_threads=num_threads)
     image_labels = _labels(reader, labels)
     report = Report(ignored=reader.other_names)
     if write == "nothing":
@@ -148,16 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open(source: str | Path) -> Reader:
-    return ZipReader(source) if Path(source).is_file() else FolderReader(source)
-
-
 def _checked_target(source: str | Path, out: str | Path | None) -> Path:
     if out is None or Path(out).suffix.lower() != ".zip":
-        raise UserError(f"The output '{out}' is not allowed: it must be a file whose name ends in .zip.")
+        raise UserError(f"The output must be a file whose name ends in .zip, got '{out}'.")
     target = Path(out)
     if target.resolve() == Path(source).resolve():
-        raise UserError(f"The output '{out}' is the source itself; give it another name.")
+        raise UserError(f"The output must be another file than the source, got '{out}' for both.")
     ensure_folder(target.parent)
     return target
 
@@ -181,7 +181,7 @@ def _has_no_labels(label_file: bytes) -> bool:
 def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]]:
     """Number and PNG of every image that can be used; fills the report on the way."""
     names = decoder.reader.names
-    report.bad.update(other_sizes(_sizes(decoder.reader)) if decoder.fit == "refuse" else {})
+    report.bad.update(other_sizes(_sizes(decoder.reader)) if decoder.policies.fit == "refuse" else {})
     numbers = [number for number, name in enumerate(names) if name not in report.bad]
     results = ordered_map(lambda number: _encoded(decoder, number), numbers, num_threads=decoder.num_threads)
     for number, (result, png) in zip(numbers, track(results, "Preparing images", total=len(numbers)), strict=True):
@@ -247,13 +247,14 @@ def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: l
 
 def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[str, Any]:
     """What `wplus.json` says."""
+    policies = decoder.policies
     kinds = Counter(word.split(" (")[0] for words in report.odd.values() for word in words)
     return {
         "source": decoder.reader.source,
-        "resolution": decoder.resolution,
-        "fit": decoder.fit,
-        "resize": decoder.resize,
-        "channels": decoder.channels,
+        "resolution": policies.resolution,
+        "fit": policies.fit,
+        "resize": policies.resize,
+        "channels": policies.channels,
         "pillow": PIL.__version__,
         "num_images": len(stored),
         "num_left_out": len(report.bad),

@@ -1,29 +1,30 @@
-"""The images that a command was pointed at: held-out ones of the data set, a file, a folder, a zip."""
+"""The images that a command was pointed at (held-out ones, a file, a folder, a zip), and where in them pixels count."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-from wplus.data.boxes import boxes_of, read_boxes
-from wplus.data.decode import read_image
-from wplus.data.image_set import ImageSet
-from wplus.data.nvlabs_zip import ZipReader, zip_images
-from wplus.data.sources import FolderReader, folder_images
+from wplus.data.decode import Box, boxes_of, read_boxes, read_image, without_extension
+from wplus.data.image_set import ImageSet, LazyImages
+from wplus.data.sources import FolderReader, ZipReader, folder_images, zip_images
 from wplus.errors import UserError
 
 HELD_OUT = "held_out"
 NUM_HELD_OUT = 16
+NO_MASKS, ALPHA = "none", "alpha"
 _NUM_NAMED = 3  # in a warning
 
 
-def chosen_images(
+def user_images(
     source: str | Path,
     *,
     held_out: Callable[[], ImageSet],
@@ -42,30 +43,57 @@ def chosen_images(
     Args:
         source: "held_out" calls `held_out`, which makes that split of a data set; anything else is a path.
         num_images: the first so many; None: all, but 16 of "held_out".
-        labels, bad_files: for folders and zips, see `assemble`.
-        fit, resize, alpha: see `decode.read_image`. A warning says which images fit=crop cuts.
-        boxes: a file with the part of each image to take, see `boxes.read_boxes`; None: as `fit` says.
+        labels, bad_files: for folders and zips, see `build_dataset`.
+        fit, resize, alpha: see `decode.Policies`. A warning says which images fit=crop cuts.
+        boxes: a file with the part of each image to take, see `decode.read_boxes`; None: as `fit` says.
 
     Raises:
         UserError: what the sources raise, a `num_images` below 1, and boxes or opacities of "held_out", which has none.
     """
     if num_images is not None and num_images < 1:
-        raise UserError(f"num_images={num_images} is not allowed: it must be 1 or more, or null.")
+        raise UserError(f"num_images must be 1 or more, or null, got {num_images}.")
     policies = {"resolution": resolution, "channels": channels, "fit": fit, "resize": resize, "alpha": alpha}
     if str(source) == HELD_OUT:
-        _refuse_for_held_out(alpha, boxes)
+        if alpha != "white" or boxes is not None:
+            raise UserError("input=held_out has no alpha channel and takes no boxes: they belong to files of your own.")
         images, num_images = held_out(), num_images or NUM_HELD_OUT
     else:
         images = _from_path(Path(source), policies, boxes, labels=labels, bad_files=bad_files)
     return images if num_images is None else images.subset(torch.arange(min(num_images, len(images))))
 
 
-def _refuse_for_held_out(alpha: str, boxes: str | Path | None) -> None:
-    if alpha != "white" or boxes is not None:
-        raise UserError("input=held_out has no alpha channel and takes no boxes: they belong to files of your own.")
+def user_images_with_masks(
+    source: str | Path, *, masks: str = NO_MASKS, **options: Any
+) -> tuple[ImageSet, Tensor | LazyImages | None]:
+    """Images as of `user_images(source, **options)`, and their masks, uint8 (N, 1, R, R), 255 where they count.
+
+    Masks are made square and resampled as their images are; beyond an image nothing counts.
+
+    Args:
+        masks: "none": None, everywhere counts. "alpha": the opacity of each image, soft; its colours are those of the
+            paint then, not mixed with white. Else a folder of grey pictures with the names of the images, of any
+            extension; white counts.
+
+    Raises:
+        UserError: a mask that is missing, masks that are all white under alpha, and one that is all black.
+    """
+    if masks == NO_MASKS:
+        return user_images(source, **options), None
+    found: Tensor | LazyImages
+    if masks == ALPHA:
+        images, found = _split_opacity(user_images(source, **options, alpha="keep"))
+        if isinstance(found, Tensor) and bool((found == 255).all()):
+            raise UserError(f"masks=alpha has no effect: no image of '{source}' has a transparent pixel.")
+    else:
+        images = user_images(source, **options)
+        found = _masks_from_folder(Path(masks), images.names, options)
+    empty = [name for index, name in enumerate(images.names) if not bool(found[torch.tensor([index])].any())]
+    if empty:
+        raise UserError(f"The mask(s) of {len(empty)} image(s) are black: nothing of '{empty[0]}' would count.")
+    return images, found
 
 
-def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, **assembling: Any) -> ImageSet:
+def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, **options: Any) -> ImageSet:
     reader = FolderReader(path) if path.is_dir() else ZipReader(path) if path.suffix == ".zip" else None
     names = [path.name] if reader is None else reader.names
     cuts = boxes_of(names, read_boxes(boxes)) if boxes is not None else {}
@@ -73,30 +101,72 @@ def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, *
         images = ImageSet(read_image(path, box=cuts.get(path.name), **policies)[None], None, names)
     else:
         read = folder_images if path.is_dir() else zip_images
-        images = read(str(path), split="all", boxes=cuts, **policies, **assembling)
+        images = read(str(path), split="all", boxes=cuts, **policies, **options)
     if policies["fit"] == "crop":
-        opened = {name: _opener(path, reader, name) for name in images.names if name not in cuts}
-        _warn_of_cropping({name: open_file for name, open_file in opened.items() if not _is_square(open_file)}, images)
+        fitted = [name for name in images.names if name not in cuts]
+        _warn_of_cropping([name for name in fitted if not _is_square(path, reader, name)], len(images))
     return images
 
 
-def _opener(path: Path, reader: FolderReader | ZipReader | None, name: str) -> Callable[[], Any]:
-    """What Pillow opens an image by; of a file it reads no more than the beginning."""
-    if isinstance(reader, ZipReader):
-        return lambda: io.BytesIO(reader.read(name))
-    return lambda: path if reader is None else path / name
-
-
-def _is_square(open_file: Callable[[], Any]) -> bool:
-    with Image.open(open_file()) as image:
+def _is_square(path: Path, reader: FolderReader | ZipReader | None, name: str) -> bool:
+    """Of a file no more than the beginning is read."""
+    file = path if reader is None else io.BytesIO(reader.read(name)) if isinstance(reader, ZipReader) else path / name
+    with Image.open(file) as image:
         return image.width == image.height
 
 
-def _warn_of_cropping(cropped: dict[str, Any], images: ImageSet) -> None:
+def _warn_of_cropping(cropped: list[str], num_images: int) -> None:
     if cropped:
-        listing = ", ".join([*list(cropped)[:_NUM_NAMED], *(["..."] if len(cropped) > _NUM_NAMED else [])])
+        listing = ", ".join([*cropped[:_NUM_NAMED], *(["..."] if len(cropped) > _NUM_NAMED else [])])
         warnings.warn(
-            f"{len(cropped)} of {len(images)} image(s) are not square and are cropped to their centre ({listing}): "
+            f"{len(cropped)} of {num_images} image(s) are not square and are cropped to their centre ({listing}): "
             "where that cuts what matters, name the squares to take with boxes=FILE.json.",
             stacklevel=4,
         )
+
+
+def _split_opacity(with_opacity: ImageSet) -> tuple[ImageSet, Tensor | LazyImages]:
+    """Images with opacity as their last channel -> images, masks."""
+    colours = _mapped(with_opacity.images, lambda pixels: pixels[..., :-1, :, :], with_opacity.img_channels - 1)
+    opacity = _mapped(with_opacity.images, lambda pixels: pixels[..., -1:, :, :], 1)
+    images = ImageSet(
+        colours,
+        with_opacity.labels,
+        with_opacity.names,
+        label_names=with_opacity.label_names,
+        policies=with_opacity.policies,
+    )
+    return images, opacity
+
+
+def _masks_from_folder(folder: Path, names: list[str], options: Mapping[str, Any]) -> Tensor | LazyImages:
+    if not folder.is_dir():
+        raise UserError(f"masks must be none, alpha, or a folder of grey pictures, got '{folder}'.")
+    policies = {key: options[key] for key in ("resolution", "fit", "resize") if key in options}
+    boxes = None if options.get("boxes") is None else _boxes_by_stem(folder, read_boxes(options["boxes"]))
+    pictures = folder_images(str(folder), split="all", channels=1, alpha="keep", boxes=boxes, **policies)
+    rows = {without_extension(name): row for row, name in enumerate(pictures.names)}
+    missing = [name for name in names if without_extension(name) not in rows]
+    if missing:
+        raise UserError(f"{len(missing)} image(s) have no mask in '{folder}', the first is '{missing[0]}'.")
+    own = pictures.subset(torch.tensor([rows[without_extension(name)] for name in names])).images
+    return _mapped(own, _grey_times_opacity, 1)
+
+
+def _boxes_by_stem(folder: Path, boxes: Mapping[str, Box]) -> dict[str, Box]:
+    stems = {without_extension(name): box for name, box in boxes.items()}
+    return boxes_of(FolderReader(folder).names, {**boxes, **stems})
+
+
+def _grey_times_opacity(pixels: np.ndarray) -> np.ndarray:
+    """(..., 2, H, W) -> (..., 1, H, W): what is transparent, or beyond the picture, does not count."""
+    grey, opacity = pixels[..., :1, :, :].astype(np.uint16), pixels[..., 1:, :, :]
+    return ((grey * opacity + 127) // 255).astype(np.uint8)
+
+
+def _mapped(
+    images: Tensor | LazyImages, change: Callable[[np.ndarray], np.ndarray], num_channels: int
+) -> Tensor | LazyImages:
+    if isinstance(images, LazyImages):
+        return images.mapped(change, num_channels)
+    return torch.from_numpy(np.ascontiguousarray(change(images.numpy())))

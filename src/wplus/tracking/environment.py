@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -54,10 +53,12 @@ def device() -> dict[str, str]:
     """The machine: operating system, processor, its usable cores and torch's threads, and the GPUs torch sees."""
     import torch
 
+    from wplus.core.runtime import usable_cores
+
     described = {
         "system": platform.platform(),
         "processor": _processor(),
-        "cores": f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}",
+        "cores": f"{usable_cores()}",
         "threads": f"{torch.get_num_threads()}",
     }
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
