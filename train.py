@@ -11,7 +11,9 @@ from wplus.config import build, entry_point, record_fields, refuse_sweep_of_proc
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wplus.training import Runtime, Schedule, Training
+    from wplus.core.runtime import Runtime
+    from wplus.training.build import Training
+    from wplus.training.loop import Schedule
 
 # Groups; which of them a training needs it says.
 CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
@@ -21,28 +23,30 @@ CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
 def main(cfg: dict[str, Any]) -> float:
     """Returns the thousands of images seen."""
     from wplus.core.files import ensure_folder
+    from wplus.core.runtime import Runtime
     from wplus.tracking import Tracker
-    from wplus.training import Runtime, Schedule, explain
+    from wplus.training.hparams import explain
+    from wplus.training.loop import Schedule
 
     refuse_sweep_of_processes(cfg["trainer"])
-    place = Runtime.prepare(cfg["device"], **cfg["trainer"])
+    runtime = Runtime.prepare(cfg["device"], **cfg["trainer"])
     schedule = Schedule(**cfg["schedule"])
-    training = chosen_training(cfg, place)
+    training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
-    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.numbers)}")
-    with open_tracker(cfg, folder) if place.rank == 0 else Tracker() as tracker:
-        record_start(cfg, training, place, folder=folder, tracker=tracker)
-        status = run(cfg, training, schedule, place, folder=folder, tracker=tracker)
-        kimg = training.game.images_seen / 1000
+    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
+    with open_tracker(cfg, folder) if runtime.rank == 0 else Tracker() as tracker:
+        record_start(cfg, training, runtime, folder=folder, tracker=tracker)
+        status = run(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
+        kimg = training.module.images_seen / 1000
         tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}}})
     print(f"{status} at {kimg:g} kimg: {folder}")
     return kimg
 
 
-def chosen_training(cfg: dict[str, Any], place: Runtime) -> Training:
-    """What configs/training decides, made ready: game, data, view and numbers."""
+def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
+    """What configs/training decides, made ready: module, data, view and hyper-parameters."""
     from wplus.probes import ProbeRunner
-    from wplus.training import Transfer
+    from wplus.training.transfer import Transfer
 
     return build(
         cfg["training"],
@@ -51,36 +55,37 @@ def chosen_training(cfg: dict[str, Any], place: Runtime) -> Training:
         data=partial(images, cfg["data"]),
         generator=cfg["generator"],
         transfer=Transfer(**cfg["transfer"]),
-        place=place,
+        runtime=runtime,
         seed=cfg["seed"],
         num_samples=cfg["num_samples"],
     )
 
 
-def record_start(cfg: dict[str, Any], training: Training, place: Runtime, *, folder: Path, tracker: Any) -> None:
+def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
     """The data, the networks that it starts from, and every number that was derived with the reason for it."""
     data = training.data
     tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
     if cfg["generator"]:
         tracker.use_artifact(cfg["generator"], name="generator", kind="model")
-    if training.transfer is not None and place.rank == 0:
+    if training.transfer is not None and runtime.rank == 0:
         training.transfer.record(folder, tracker)
-    derived = training.numbers.items()
-    tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in derived})
+    resolved = training.resolved.items()
+    tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in resolved})
 
 
 def run(
-    cfg: dict[str, Any], training: Training, schedule: Schedule, place: Runtime, *, folder: Path, tracker: Any
+    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any
 ) -> str:
     """Train up to the end of the schedule, from where the folder's checkpoints are; "finished" or "interrupted"."""
     from wplus.data import Batches
-    from wplus.training import Exporter, fit
+    from wplus.training.loop import fit
+    from wplus.training.snapshot import Exporter
 
-    game, data = training.game, training.data
-    sharing = {"world_size": place.world_size, "rank": place.rank, "start_nimg": lambda: game.images_seen}
-    batches = Batches(data, game.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], **sharing)
+    module, data = training.module, training.data
+    sharing = {"world_size": runtime.world_size, "rank": runtime.rank, "start_nimg": lambda: module.images_seen}
+    batches = Batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], **sharing)
     export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
-    return fit(game, batches, schedule=schedule, place=place, output_dir=folder, tracker=tracker, export=export)
+    return fit(module, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=tracker, export=export)
 
 
 def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:

@@ -86,7 +86,7 @@ def test_a_resolution_that_is_no_power_of_two(tmp_path, refused):
 
 
 def test_a_batch_that_the_stddev_group_does_not_divide(tmp_path, refused):
-    message = refused("train.py", "debug=quick", "training.recipe.batch_size=6", f"run_dir={tmp_path}/run")
+    message = refused("train.py", "debug=quick", "training.hparams.batch_size=6", f"run_dir={tmp_path}/run")
     assert "mbstd_group_size 4" in message
     assert "6 images" in message
 
@@ -100,8 +100,8 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     (["experiment=e4e_cats", "generator={model}", "training.weights.ssim=1"], ["weights.ssim=1", "image_loss=[...]"]),
     (["experiment=e4e_cats", "generator={model}", "training.weights.lpips=1"], ["lpips", "known are adversarial"]),
     (["experiment=psp_cats", "generator={model}", "training.weights.adversarial=1"], ["training=e4e"]),
-    (["experiment=e4e_cats", "generator={model}", "training.recipe.optimizer=sgd"], ["sgd", "ranger or adamw"]),
-    (["experiment=e4e_cats", "generator={model}", "training.recipe.refinements=3"], ["encoder=refine"]),
+    (["experiment=e4e_cats", "generator={model}", "training.hparams.optimizer=sgd"], ["sgd", "ranger or adamw"]),
+    (["experiment=e4e_cats", "generator={model}", "training.hparams.refinements=3"], ["encoder=refine"]),
     (["generator={model}"], ["generator has no effect", "training=e4e"]),
     (["encoder=small"], ["encoder has no effect", "training=e4e"]),
     (["experiment=e4e_cats", "encoder=null"], ["A group cannot be null"]),

@@ -168,7 +168,7 @@ def test_the_same_command_finds_the_same_folder():
 
 def test_another_experiment_gets_another_folder():
     names = [
-        name_of(*overrides) for overrides in (["seed=1"], ["seed=2"], ["data.seed=1"], ["training.recipe.gamma=1"])
+        name_of(*overrides) for overrides in (["seed=1"], ["seed=2"], ["data.seed=1"], ["training.hparams.gamma=1"])
     ]
     assert len(set(names)) == 4
 
@@ -231,7 +231,7 @@ if __name__ == "__main__":
 MISTAKES = [
     ("seed=1", "Seed 1 is not allowed; take another."),
     ("sed=1", "Could not override 'sed'; To append to your config use +sed=1; known are augment, data, device, "),
-    ("training.recipe.gama=1", "; known are batch_size, "),
+    ("training.hparams.gama=1", "; known are batch_size, "),
     ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; dcgan; "),
     ("experiment=nothing", "Could not find 'experiment/nothing'; Available options in 'experiment'; "),
     ("debug=nothing", "Could not find 'debug/nothing'"),

@@ -20,7 +20,8 @@ from wplus.core.runtime import keep_freed_memory, resolve_device
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanModule, Hparams
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
 SIZES = {
@@ -52,7 +53,7 @@ def main() -> None:
 def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str, Any]:
     """The figures of one size as plain values."""
     resolution, base, maximum, w_dim, layers, batch, _ = SIZES[size]
-    game, optimizers = make_game(size, device, bf16)
+    game, optimizers = build_gan(size, device, bf16)
     real, labels = (
         torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1,
         torch.zeros(batch, 0, device=device),
@@ -98,14 +99,14 @@ def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str,
     }
 
 
-def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanModule, list[torch.optim.Optimizer]]:
+def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, list[torch.optim.Optimizer]]:
     """Networks and optimizers of one size, freshly initialised."""
     resolution, base, maximum, w_dim, layers, batch, pl_weight = SIZES[size]
     shape = {"resolution": resolution, "channel_base": base, "channel_max": maximum}
     networks = [Generator(**shape, z_dim=w_dim, w_dim=w_dim, num_mapping_layers=layers), Discriminator(**shape)]
     for network in networks:
         set_bf16_resolutions(network, bf16)
-    recipe = Hparams(
+    hparams = Hparams(
         batch_size=batch,
         gamma=1.0,
         lr_generator=0.002,
@@ -115,7 +116,7 @@ def make_game(size: str, device: torch.device, bf16: int) -> tuple[GanModule, li
         pl_weight=pl_weight,
     )
     game = GanModule(
-        *networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, recipe=recipe
+        *networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, hparams=hparams
     ).to(device)
     return game, game.configure_optimizers()
 

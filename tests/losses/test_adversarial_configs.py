@@ -12,7 +12,7 @@ from wplus.training.penalties import PENALTIES
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
 LOSSES: dict[str, tuple[str, str, list[str], dict[str, float]]] = {
-    # generator's, discriminator's, penalties, numbers of the recipe
+    # generator's, discriminator's, penalties, numbers of the hparams
     "minimax": ("minimax_generator", "logistic_discriminator", ["r1"], {}),
     "nonsaturating": ("nonsaturating_generator", "logistic_discriminator", ["r1"], {}),
     "hinge": ("critic_generator", "hinge_discriminator", ["r1"], {}),

@@ -18,11 +18,14 @@ from torch import Tensor
 
 import wplus
 from wplus.config import CONFIG_FOLDER, build, plain
+from wplus.core.runtime import Runtime
 from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
 from wplus.losses.regularisers import path_lengths, r1_penalty
 from wplus.models.progressive import enlarge, set_lod, shrink
-from wplus.training import GanModule, GanSpec, Runtime, make_game
+from wplus.training.build import build_gan
+from wplus.training.gan import GanModule
+from wplus.training.settings import GanSpec
 
 RESOLUTION, CLASSES = 16, 3
 CHANNELS = ["model.generator.channel_base=64", "model.generator.channel_max=8"]
@@ -59,23 +62,23 @@ def images(c_dim: int) -> ImageSet:
     return ImageSet(pixels, labels, [f"{index}.png" for index in range(12)])
 
 
-def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **recipe: Any) -> GanModule:
+def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **hparams: Any) -> GanModule:
     """The game that the command makes, small; noise and residual branches have a part in its images.
 
     Networks that grow are at `lod`, and in training grow fast. `loss` None is the family's own.
     """
     chosen = config(family)
     if chosen["model"]["generator"]["_target_"].rsplit(".", 2)[1] in GROWING:
-        recipe = {**FAST, **recipe}
+        hparams = {**FAST, **hparams}
     parts = build(chosen["model"])
     settings = GanSpec(
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         presets=[parts["preset"]],
-        recipe={**chosen["training"]["recipe"], "batch_size": 4, **recipe},
+        hparams={**chosen["training"]["hparams"], "batch_size": 4, **hparams},
         **(parts["loss"] if loss is None else build(plain(OmegaConf.load(LOSSES[loss])))),
     )
-    made, _ = make_game(images(c_dim), settings, place=Runtime(device=torch.device("cpu")))
+    made, _ = build_gan(images(c_dim), settings, runtime=Runtime(device=torch.device("cpu")))
     for network in (made.generator, made.discriminator, made.ema):
         set_lod(network, lod)
         for name, parameter in network.named_parameters():

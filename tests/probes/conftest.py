@@ -16,7 +16,8 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.probes import ProbeContext, ProbeData
-from wplus.training import GanModule, Hparams
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 from wplus.training.snapshot import ProbeResult
 
 RECIPE = {
@@ -52,7 +53,7 @@ def make_module(family: str = "stylegan2", *, resolution: int = 16, labels: Tens
         module.Discriminator(**shape, **discriminator),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Hparams(**RECIPE, **numbers),
+        hparams=Hparams(**RECIPE, **numbers),
         penalties=(),
         labels=labels,
     )

@@ -13,9 +13,9 @@ from PIL import Image
 from experiments.studies.generators import speed, study, tables
 from wplus.checkpoint import save
 from wplus.config import CONFIG_FOLDER, plain
+from wplus.core.runtime import Runtime
 from wplus.models import mlp_gan
 from wplus.models.progressive import Growth
-from wplus.training import Runtime
 
 
 @pytest.mark.parametrize("name", study.MODELS)
@@ -38,7 +38,7 @@ def test_all_models_see_the_same_images(tmp_path):
 
 
 def test_numbers_follow_the_length_of_the_run():
-    assert "training.recipe.decay_kimg=12.5" in study.overrides("r3gan", 12.5)
+    assert "training.hparams.decay_kimg=12.5" in study.overrides("r3gan", 12.5)
 
 
 def folder_of(output: Path, values: dict[str, float]) -> Path:
@@ -77,8 +77,8 @@ def test_the_table_says_what_the_folders_say(tmp_path, capsys):
 
 def test_speed_is_measured_of_networks_that_have_grown():
     small = ["model.generator.channel_base=32", "model.generator.z_dim=8", "data.resolution=16"]
-    small.append("training.recipe.batch_size=4")
-    game, data = speed.make_game([*study.overrides("progan", 40), *small], Runtime.prepare("cpu"))
+    small.append("training.hparams.batch_size=4")
+    game, data = speed.build_gan([*study.overrides("progan", 40), *small], Runtime.prepare("cpu"))
     turn = speed.steps(game, data)
     before = [parameter.clone() for parameter in game.generator.parameters()]
     turn()

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from experiments.studies.transfer import study
 from wplus.config import CONFIG_FOLDER, plain
-from wplus.training import Transfer
+from wplus.training.transfer import Transfer
 
 
 def config(primary, command):

@@ -14,6 +14,7 @@ import torch
 import wplus
 from tests.training.trained import CPU, SMALL, model, network
 from wplus.checkpoint import Models
+from wplus.core.runtime import Runtime
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
@@ -21,10 +22,13 @@ from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
-from wplus.training import EncoderModule, GanModule, Hparams, Runtime, Transfer
 from wplus.training.build import gan_training
-from wplus.training.build_encoder import make_encoder_game
-from wplus.training.encoder_hparams import encoder_recipe
+from wplus.training.build_encoder import build_encoder_module
+from wplus.training.encoder import EncoderModule
+from wplus.training.encoder_hparams import encoder_hparams_of
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
+from wplus.training.transfer import Transfer
 
 RECIPE = {
     "batch_size": 4,
@@ -54,7 +58,7 @@ def make_images() -> Callable[..., ImageSet]:
 
 @pytest.fixture
 def make_tiny() -> Callable[..., GanModule]:
-    """make_tiny(c_dim=..., num_micro=..., any field of the recipe): equal arguments give equal games."""
+    """make_tiny(c_dim=..., num_micro=..., any field of the hparams): equal arguments give equal games."""
 
     def make(
         *,
@@ -64,7 +68,7 @@ def make_tiny() -> Callable[..., GanModule]:
         mbstd_group_size: int = 2,
         losses: Any = None,
         penalties: Any = ("r1",),
-        **recipe: Any,
+        **hparams: Any,
     ) -> GanModule:
         torch.manual_seed(seed)
         size = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
@@ -76,7 +80,7 @@ def make_tiny() -> Callable[..., GanModule]:
             Discriminator(mbstd_group_size=mbstd_group_size, num_mapping_layers=1, **size),
             generator_loss=(losses or {}).get("generator", nonsaturating_generator),
             discriminator_loss=(losses or {}).get("discriminator", logistic_discriminator),
-            recipe=Hparams(**{**RECIPE, **recipe}),
+            hparams=Hparams(**{**RECIPE, **hparams}),
             penalties=penalties,
             seed=seed,
             num_micro=num_micro,
@@ -93,7 +97,7 @@ def play(make_images) -> Callable[..., GanModule]:
     def play_on(game: GanModule, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> GanModule:
         images = make_images(c_dim=game.generator.c_dim)
         optimizers = optimizers or game.configure_optimizers()
-        batches = Batches(images, game.recipe.batch_size, start_nimg=lambda: game.images_seen)
+        batches = Batches(images, game.hp.batch_size, start_nimg=lambda: game.images_seen)
         for batch in itertools.islice(batches, steps):
             game.run_step(*batch, optimizers=optimizers)
         return game
@@ -117,11 +121,11 @@ def start(make_images):
     """start(files, ...): a training that starts from them."""
 
     def make(checkpoint: Any, *, frozen: int = 0, resolution: int = 16, parts: Any = None, **changes: Any) -> Any:
-        recipe = {"batch_size": 4, **changes.pop("recipe", {})}
+        hparams = {"batch_size": 4, **changes.pop("hparams", {})}
         given = Transfer(checkpoint=checkpoint, freeze_discriminator=frozen)
-        choices = {"preset": None, "loss": None, "place": CPU, "seed": 0, "num_samples": 4, **changes}
+        choices = {"preset": None, "loss": None, "runtime": CPU, "seed": 0, "num_samples": 4, **changes}
         return gan_training(
-            data=lambda split: make_images(resolution=resolution), model=lambda: parts or model(), recipe=recipe,
+            data=lambda split: make_images(resolution=resolution), model=lambda: parts or model(), hparams=hparams,
             micro_batch_size=None, transfer=given, **choices,
         )  # fmt: skip
 
@@ -163,7 +167,7 @@ class Blurred(ImageDistance):
 
 
 ENCODER = {
-    "recipe": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
+    "hparams": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
     "weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
     "progressive": {"start_kimg": 0.008, "every_kimg": 0.008},
     "latent_discriminator": {"lr": 0.01, "r1_interval": 2, "pool_size": 5},
@@ -188,12 +192,12 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
             name: None if name in sections and sections[name] is None else {**part, **sections.get(name, {})}
             for name, part in ENCODER.items()
         }
-        return make_encoder_game(
+        return build_encoder_module(
             Models(generator=generator),
             functools.partial(encoder, is_iterative=iterative),
             terms=terms or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
-            recipe=encoder_recipe(**settings),
-            place=Runtime(device=torch.device("cpu")),
+            hparams=encoder_hparams_of(**settings),
+            runtime=Runtime(device=torch.device("cpu")),
             seed=seed,
         )
 

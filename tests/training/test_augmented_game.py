@@ -10,15 +10,17 @@ import torch
 
 from wplus.core.images import to_float
 from wplus.core.random import step_seed
+from wplus.core.runtime import Runtime
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import GanModule, Hparams, Runtime, Schedule, fit
 from wplus.training.augment import AdaptiveAugment, FixedAugment
 from wplus.training.augment.scheduled import ScheduledAugment
 from wplus.training.build import gan_training
-from wplus.training.hparams import auto
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams, auto
+from wplus.training.loop import Schedule, fit
 
 CPU = Runtime(device=torch.device("cpu"))
 
@@ -34,7 +36,7 @@ def augmented(make_tiny):
             plain.discriminator,
             generator_loss=plain.generator_loss,
             discriminator_loss=plain.discriminator_loss,
-            recipe=plain.recipe,
+            hparams=plain.hp,
             num_micro=plain.num_micro,
             labels=plain.labels,
             augment=augment,
@@ -50,7 +52,9 @@ def train(make_images, recorder):
     def run(folder: Path, images: int, game: GanModule) -> GanModule:
         batches = Batches(make_images(c_dim=3), 4, start_nimg=lambda: game.images_seen)
         schedule = Schedule(kimg=images / 1000, log_kimg=0.004, snapshot_kimg=0.004)
-        fit(game, batches, schedule=schedule, place=CPU, output_dir=folder, tracker=recorder, export=lambda game: None)
+        fit(
+            game, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=recorder, export=lambda game: None
+        )
         return game
 
     return run
@@ -171,12 +175,12 @@ def test_a_discriminator_with_dropout_moves_p(make_tiny, play):
 
     def run() -> GanModule:
         torch.manual_seed(0)
-        numbers = {**make_tiny().identity["recipe"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
+        numbers = {**make_tiny().identity["hparams"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
         losses = {name: getattr(make_tiny(), name) for name in ("generator_loss", "discriminator_loss")}
         game = GanModule(
             mlp_gan.Generator(resolution=8, z_dim=6, width=16),
             mlp_gan.Discriminator(resolution=8, width=8, dropout=0.5),
-            recipe=Hparams(**{**numbers, "lr_discriminator": 0.02, "gamma": 0.0}),
+            hparams=Hparams(**{**numbers, "lr_discriminator": 0.02, "gamma": 0.0}),
             augment=AdaptiveAugment(0.4, interval=2, speed_kimg=0.4, target=-1.0),
             **losses,
         )
@@ -216,9 +220,9 @@ def test_a_training_hands_its_augmentation_to_the_game(make_images, make_tiny):
     for part in ("generator", "discriminator"):
         for name in ("resolution", "c_dim", "img_channels"):
             del parts[part].keywords[name]
-    choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
+    choices = {"preset": None, "hparams": {}, "micro_batch_size": None, "runtime": CPU, "seed": 0, "num_samples": 4}
     known = {"data": lambda split: make_images(), "model": lambda: parts, "loss": None}
     training = gan_training(**known, augment=lambda: FixedAugment(0.3), **choices)
-    assert training.game.augment.p.item() == pytest.approx(0.3)
-    assert training.game.identity["augment"] == {"p": 0.3}
-    assert gan_training(**known, augment=None, **choices).game.identity["augment"] is None
+    assert training.module.augment.p.item() == pytest.approx(0.3)
+    assert training.module.identity["augment"] == {"p": 0.3}
+    assert gan_training(**known, augment=None, **choices).module.identity["augment"] is None

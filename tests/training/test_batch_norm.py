@@ -12,30 +12,31 @@ from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.dcgan import Discriminator, Generator
-from wplus.training import GanModule, Hparams
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 from wplus.training.logits import both_logits
 from wplus.training.penalties import Pairs
 
 
-def make_game(resolution: int) -> GanModule:
+def build_gan(resolution: int) -> GanModule:
     torch.manual_seed(0)
     size = {"resolution": resolution, "channel_base": 64, "channel_max": 8}
-    recipe = Hparams(
+    hparams = Hparams(
         batch_size=4, gamma=0.0, lr_generator=0.01, lr_discriminator=0.01, ema_kimg=0.02, ema_rampup=None,
         pl_weight=0.0, style_mixing_prob=0.0,
     )  # fmt: skip
     losses = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
-    return GanModule(Generator(z_dim=4, **size), Discriminator(**size), recipe=recipe, **losses)
+    return GanModule(Generator(z_dim=4, **size), Discriminator(**size), hparams=hparams, **losses)
 
 
 @pytest.fixture
 def game() -> GanModule:
-    return make_game(8)
+    return build_gan(8)
 
 
 def test_real_and_generated_images_are_normalised_apart():
     """At 16 px, for at 8 px this discriminator has nothing to normalise behind the layer that reads the image."""
-    discriminator = make_game(16).discriminator
+    discriminator = build_gan(16).discriminator
     assert len(discriminator.norms) == 1
     none = torch.zeros(4, 0)
     pairs = Pairs(torch.randn(4, 3, 16, 16), none, torch.randn(4, 3, 16, 16) + 3, none, torch.ones(4))
@@ -59,7 +60,7 @@ def test_the_average_has_the_statistics_of_the_generator(game, make_images):
 
 
 def test_without_a_half_life_the_average_is_the_generator(game, make_images):
-    game.now = dataclasses.replace(game.recipe, ema_kimg=0.0)
+    game.now = dataclasses.replace(game.hp, ema_kimg=0.0)
     game.run_step(*Batches(make_images(), 4).at(0), optimizers=game.configure_optimizers())
     for ours, theirs in zip(game.ema.parameters(), game.generator.parameters(), strict=True):
         assert torch.equal(ours, theirs)
@@ -74,12 +75,12 @@ def statistics(*networks: torch.nn.Module) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("lost", [float("nan"), float("inf")])
 def test_a_lost_batch_leaves_the_statistics_as_they_were(make_images, lost):
     """Of the discriminator, which normalises from 16 px on."""
-    game, images = make_game(16), make_images(resolution=16)
+    game, images = build_gan(16), make_images(resolution=16)
     optimizers, batches = game.configure_optimizers(), Batches(images, 4)
     game.run_step(*batches.at(0), optimizers=optimizers)
     before = statistics(game.discriminator)
     assert len(before) == 2
-    game.play(torch.full((4, 3, 16, 16), lost), torch.zeros(4, 0), optimizers)
+    game.update(torch.full((4, 3, 16, 16), lost), torch.zeros(4, 0), optimizers)
     assert game.skipped[0] == 1
     assert all(torch.equal(value, before[name]) for name, value in statistics(game.discriminator).items())
     assert all(value.isfinite().all() for value in game.state_dict().values())
@@ -118,7 +119,7 @@ def test_those_of_an_encoder_move_once_a_step(tiny_encoder, make_images):
     """The reference's discriminator step runs the encoder once more, in training mode."""
     game = tiny_encoder()
     real, labels = to_float(make_images(4).batch(torch.arange(4))[0]), torch.zeros(4, 0)
-    game.play(real, labels, game.configure_optimizers())
+    game.update(real, labels, game.configure_optimizers())
     assert int(game.encoder.norm.num_batches_tracked) == 1
     torch.testing.assert_close(game.encoder.norm.running_mean, 0.1 * real.mean(dim=(0, 2, 3)))
 
@@ -127,12 +128,12 @@ def test_those_of_an_encoder_move_once_a_step(tiny_encoder, make_images):
 def test_a_lost_batch_leaves_those_of_an_encoder_as_they_were(tiny_encoder, make_images, lost):
     game, real, labels = tiny_encoder(), to_float(make_images(4).batch(torch.arange(4))[0]), torch.zeros(4, 0)
     optimizers = game.configure_optimizers()
-    game.play(real, labels, optimizers)
+    game.update(real, labels, optimizers)
     before = game.encoder.norm.running_mean.clone(), game.encoder.norm.running_var.clone()
-    game.play(torch.full_like(real, lost), labels, optimizers)
+    game.update(torch.full_like(real, lost), labels, optimizers)
     assert game.skipped[0] > 0
     for network in (game.encoder, game.average):
         assert torch.equal(network.norm.running_mean, before[0])
         assert torch.equal(network.norm.running_var, before[1])
-    game.play(real, labels, optimizers)
+    game.update(real, labels, optimizers)
     assert (game.encoder.norm.running_mean != before[0]).all()

@@ -1,4 +1,4 @@
-"""Which number wins: the recipe's default, the loss, the model's preset, a chosen preset, what was given."""
+"""Which number wins: the hparams's default, the loss, the model's preset, a chosen preset, what was given."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from wplus.core.runtime import Runtime
 from wplus.errors import UserError
 from wplus.losses.adversarial import critic_generator, nonsaturating_generator, wasserstein_discriminator
 from wplus.models import progan
 from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import Runtime
 from wplus.training.augment import AdaptiveAugment
-from wplus.training.build import GanSpec, gan_training, make_game, set_precision
+from wplus.training.build import GanSpec, build_gan, gan_training, set_precision
 from wplus.training.hparams import auto
 
 CPU = Runtime(device=torch.device("cpu"))
@@ -55,7 +55,7 @@ def test_each_stands_over_the_one_before():
     chosen = settings(numbers={"n_critic": 5}, presets=[auto, calm])
     assert chosen.resolve(32)["n_critic"] == (2, "calm")
     assert chosen.resolve(32)["lr_discriminator"][0] == 0.0025
-    given = settings(numbers={"n_critic": 5}, presets=[auto, calm], recipe={"n_critic": 3, "lr_generator": None})
+    given = settings(numbers={"n_critic": 5}, presets=[auto, calm], hparams={"n_critic": 3, "lr_generator": None})
     assert given.resolve(32)["n_critic"] == (3, "given")
     assert given.resolve(32)["lr_generator"] == (1e-5, "calm")
 
@@ -67,15 +67,15 @@ def test_the_models_numbers_follow_the_chosen_presets_batch():
 
 
 def test_weights_of_penalties_that_the_loss_does_not_bring():
-    numbers = settings(penalties=["gradient_penalty"], recipe={"gamma": 0.5}).resolve(32)
+    numbers = settings(penalties=["gradient_penalty"], hparams={"gamma": 0.5}).resolve(32)
     assert numbers["gamma"] == (0.0, "given as 0.5, but this loss brings no penalty of this weight")
     assert numbers["gp_weight"] == (10.0, "as published")
     assert settings().resolve(32)["gp_weight"] == (0.0, "this loss brings no penalty of this weight")
 
 
 def test_a_game_of_them(make_images):
-    choices = settings(penalties=["gradient_penalty"], numbers={"r1_interval": 1}, recipe={"pl_weight": 0.0})
-    game, numbers = make_game(make_images(), choices, place=CPU)
+    choices = settings(penalties=["gradient_penalty"], numbers={"r1_interval": 1}, hparams={"pl_weight": 0.0})
+    game, numbers = build_gan(make_images(), choices, runtime=CPU)
     assert [phase.name for phase in game.phases()] == ["generator", "discriminator"]
     assert [penalty.name for penalty in game.penalties] == ["gradient_penalty"]
     assert game.generator.arguments["num_mapping_layers"] == numbers["num_mapping_layers"][0] == 2
@@ -88,17 +88,17 @@ def test_nonsense_is_refused_before_data_is_read():
 
     model = {"generator": settings().generator, "discriminator": partial(Batched), "preset": auto, "loss": {}}
     loss = {"generator_loss": critic_generator, "discriminator_loss": wasserstein_discriminator}
-    choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
+    choices = {"preset": None, "hparams": {}, "micro_batch_size": None, "runtime": CPU, "seed": 0, "num_samples": 4}
     with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_build"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **choices)
-    unbounded = {**choices, "recipe": {"gp_weight": 0.0}}
+    unbounded = {**choices, "hparams": {"gp_weight": 0.0}}
     penalised = {**loss, "penalties": ["gradient_penalty"]}
     with pytest.raises(UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(penalised), **unbounded)
     model["discriminator"] = settings().discriminator
     with pytest.raises(UserError, match=r"^augment=ada is refused with this loss: .* free up to a constant"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), augment=AdaptiveAugment, **choices)
-    growing = {**choices, "recipe": {"stable_kimg": 2.0}}
+    growing = {**choices, "hparams": {"stable_kimg": 2.0}}
     with pytest.raises(UserError, match=r"^stable_kimg=2 has no effect: stylegan2 does not grow"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **growing)
     with pytest.raises(UserError, match=r"needs a choice of model, such as model=stylegan2\.$"):
@@ -118,9 +118,9 @@ def test_half_precision_is_refused_where_no_network_has_it():
 def test_a_model_brings_its_loss(make_images):
     loss = {"generator_loss": critic_generator, "discriminator_loss": wasserstein_discriminator}
     parts = {"generator": settings().generator, "discriminator": settings().discriminator, "preset": auto, "loss": loss}
-    choices = {"preset": None, "recipe": {}, "micro_batch_size": None, "place": CPU, "seed": 0, "num_samples": 4}
+    choices = {"preset": None, "hparams": {}, "micro_batch_size": None, "runtime": CPU, "seed": 0, "num_samples": 4}
     training = gan_training(data=lambda split: make_images(), model=lambda: parts, loss=None, **choices)
-    assert training.game.discriminator_loss is wasserstein_discriminator
+    assert training.module.discriminator_loss is wasserstein_discriminator
     other = {**loss, "generator_loss": nonsaturating_generator}
     training = gan_training(data=lambda split: make_images(), model=lambda: parts, loss=lambda: other, **choices)
-    assert training.game.generator_loss is nonsaturating_generator
+    assert training.module.generator_loss is nonsaturating_generator

@@ -9,17 +9,17 @@ import pytest
 import torch
 
 import wplus
+from wplus.core.runtime import Runtime
 from wplus.errors import UserError
 from wplus.models.encoders.psp import GradualStyleEncoder
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.encoders.w import WEncoder
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import Runtime
 from wplus.training.build_encoder import encoder_training
 
 SIZE = {"resolution": 32, "channel_base": 128, "channel_max": 8}
 SECTIONS = {
-    "recipe": {"batch_size": 4},
+    "hparams": {"batch_size": 4},
     "weights": {"l1": 0.0, "l2": 1.0, "adversarial": 0.1},
     "progressive": {"start_kimg": 1},
     "latent_discriminator": {},
@@ -45,7 +45,7 @@ def prepare(model, make_images):
         choices = {
             **SECTIONS, "data": data, "generator": str(model), "encoder": choose(SmallEncoder, width=16),
             "perceptual": None, "image_loss": None, "model": None, "loss": None,
-            "place": Runtime(device=torch.device("cpu")), "seed": 0, "num_samples": 4,
+            "runtime": Runtime(device=torch.device("cpu")), "seed": 0, "num_samples": 4,
         }  # fmt: skip
         return encoder_training(**{**choices, **changes})
 
@@ -59,20 +59,20 @@ def choose(target, **keywords):
 
 def test_the_encoder_fits_its_generator(prepare, model):
     training = prepare(encoder=choose(SmallEncoder, width=16, input_size=None))
-    encoder = training.game.encoder
+    encoder = training.module.encoder
     assert (encoder.num_ws, encoder.w_dim, encoder.img_channels, encoder.input_size) == (8, 6, 3, 32)
     assert torch.equal(encoder.latent_avg, torch.arange(6.0).expand(8, 6))
-    assert training.game.fingerprint == wplus.load(model).fingerprint
+    assert training.module.fingerprint == wplus.load(model).fingerprint
     assert training.data.resolution == 32
     assert len(training.data) == 20
     assert len(training.view.images) == 4
-    assert training.game.identity["data"] == training.data.fingerprint
-    assert training.numbers["last_delta_kimg"][0] == 7
-    assert training.numbers["encoder_parameters"][0] == sum(p.numel() for p in encoder.parameters())
+    assert training.module.identity["data"] == training.data.fingerprint
+    assert training.resolved["last_delta_kimg"][0] == 7
+    assert training.resolved["encoder_parameters"][0] == sum(p.numel() for p in encoder.parameters())
 
 
 def test_the_same_seed_gives_the_same_start(prepare):
-    first, again, other = (prepare(seed=seed).game.state_dict() for seed in (1, 1, 2))
+    first, again, other = (prepare(seed=seed).module.state_dict() for seed in (1, 1, 2))
     torch.randn(3)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -89,10 +89,10 @@ def test_the_same_seed_gives_the_same_start(prepare):
         ({"weights": {"l1": 0, "l2": 1, "lpips": 0.8}}, r"^training\.weights\.lpips=0\.8 has no term; there are l1, "),
         ({"weights": {"l1": 0, "l2": 1, "perceptual": 0.8}}, r"^training\.weights\.perceptual=0\.8 has no term"),
         ({"weights": {"l1": 0}}, r"^The term 'l2' has no weight: give \+training\.weights\.l2="),
-        ({"recipe": {"batch_size": 4, "refinements": 5}}, r"refinements=5 needs an encoder that sees its last result"),
+        ({"hparams": {"batch_size": 4, "refinements": 5}}, r"refinements=5 needs an encoder that sees its last result"),
         ({"encoder": choose(GradualStyleEncoder, input_size=32)}, r"^GradualStyleEncoder has no .*progressive=null"),
         ({"encoder": choose(SmallEncoder, width=7)}, "width=7"),
-        ({"num_samples": 0}, "num_samples=0"),
+        ({"num_samples": 0}, "num_samples must be .*, got 0"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(prepare, changes, message):
@@ -124,10 +124,10 @@ def test_every_encoder_can_be_trained(prepare, make_images):
     """One step of each kind, at the size that its generator has."""
     for encoder, changes in [
         (choose(SmallEncoder, width=16), {}),
-        (choose(SmallEncoder, width=16, is_iterative=True), {"recipe": {"batch_size": 4, "refinements": 2}}),
+        (choose(SmallEncoder, width=16, is_iterative=True), {"hparams": {"batch_size": 4, "refinements": 2}}),
         (choose(WEncoder, input_size=32), {"progressive": {"start_kimg": None}}),
     ]:
-        game = prepare(encoder=encoder, **changes).game
+        game = prepare(encoder=encoder, **changes).module
         images, labels = make_images(20, resolution=32).batch(torch.arange(4))
         game.run_step(images, labels, game.configure_optimizers())
         assert int(game.skipped[0]) == 0

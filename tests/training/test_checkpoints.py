@@ -60,9 +60,9 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(folder, share):
 def test_flipped_bits_are_found(folder):
     path = checkpoint_path(folder, 400)
     content = bytearray(path.read_bytes())
-    place = content.find(torch.arange(1000.0, 1010.0).numpy().tobytes())
-    assert place > 0
-    content[place] ^= 1
+    runtime = content.find(torch.arange(1000.0, 1010.0).numpy().tobytes())
+    assert runtime > 0
+    content[runtime] ^= 1
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="truncated or damaged"):
         assert latest_checkpoint(folder) == checkpoint_path(folder, 40)

@@ -65,7 +65,7 @@ def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
     game.images_seen = nimg
     reference = copy.deepcopy(game)
     real, labels = batch(make_images)
-    game.play(real, labels, still(game))
+    game.update(real, labels, still(game))
     logged = game.means.collect()
 
     stage = min(nimg // 8, 3)
@@ -106,10 +106,10 @@ def test_heads_above_the_stage_do_not_move(tiny_encoder, play_on):
 
 
 def test_large_images_are_compared_small(tiny_encoder, make_images):
-    game = tiny_encoder(recipe={"loss_px": 4}, weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
+    game = tiny_encoder(hparams={"loss_px": 4}, weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
     real, labels = batch(make_images)
     reference = copy.deepcopy(game)
-    game.play(real, labels, still(game))
+    game.update(real, labels, still(game))
     torch.manual_seed(step_seed(0, 0, 0, "encoder/0"))
     w = reference.encoder.latent_avg + reference.encoder.offsets(real, 0)
     image = reference.generator.synthesis(w, noise_mode="random")
@@ -119,12 +119,12 @@ def test_large_images_are_compared_small(tiny_encoder, make_images):
 
 @pytest.mark.parametrize("noise", ["random", "const"])
 def test_noise_of_the_generator(tiny_encoder, make_images, noise):
-    game = tiny_encoder(recipe={"noise": noise})
+    game = tiny_encoder(hparams={"noise": noise})
     real, labels = batch(make_images)
     losses = []
     for nimg in (0, 4):
         game.images_seen = nimg
-        game.play(real, labels, still(game))
+        game.update(real, labels, still(game))
         losses.append(game.means.collect()["train/encoder/l2"])
     assert (losses[0] == losses[1]) == (noise == "const")
 
@@ -149,28 +149,28 @@ def test_what_a_step_moves(tiny_encoder, play_on):
 
 def test_the_mean_latent_is_kept(tiny_encoder, play_on):
     for start, expected in (("mean", torch.linspace(-1, 1, 6)), ("zero", torch.zeros(6))):
-        game = play_on(tiny_encoder(recipe={"start_from": start}), 2)
+        game = play_on(tiny_encoder(hparams={"start_from": start}), 2)
         assert torch.equal(game.encoder.latent_avg, expected.expand(4, 6))
         assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
 
 
 def test_the_average_follows(tiny_encoder, play_on):
-    game = tiny_encoder(recipe={"ema_kimg": 0.01, "ema_rampup": 1.0})
+    game = tiny_encoder(hparams={"ema_kimg": 0.01, "ema_rampup": 1.0})
     optimizers = play_on(game, 3), game.configure_optimizers()
     before = copy.deepcopy(game.average)
     play_on(game, 1, optimizers[1])
     decay = ema_decay(4, 12, half_life_kimg=0.01, rampup=1.0)
     for mean, old, new in zip(game.average.parameters(), before.parameters(), game.encoder.parameters(), strict=True):
         torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
-    assert tiny_encoder(recipe={"ema_kimg": None}).exported["encoder"] is not None
-    plain = tiny_encoder(recipe={"ema_kimg": None})
+    assert tiny_encoder(hparams={"ema_kimg": None}).exported["encoder"] is not None
+    plain = tiny_encoder(hparams={"ema_kimg": None})
     assert plain.average is None
     assert plain.exported["encoder"] is plain.encoder
 
 
 def test_it_learns(tiny_encoder, play_on):
     """Images that the generator made: the pixel error falls."""
-    game = tiny_encoder(weights={"adversarial": 0.0, "perceptual": 0.0}, recipe={"noise": "const", "lr": 0.03})
+    game = tiny_encoder(weights={"adversarial": 0.0, "perceptual": 0.0}, hparams={"noise": "const", "lr": 0.03})
     optimizers, errors = game.configure_optimizers(), []
     for _ in range(6):
         play_on(game, 10, optimizers)
@@ -181,19 +181,19 @@ def test_it_learns(tiny_encoder, play_on):
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
 def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer):
     """The discriminator, which is well, does not hide that the encoder is lost."""
-    game = tiny_encoder(recipe={"optimizer": optimizer})
+    game = tiny_encoder(hparams={"optimizer": optimizer})
     optimizers = game.configure_optimizers()
     real, labels = batch(make_images)
-    game.play(real, labels, optimizers)
+    game.update(real, labels, optimizers)
     before = {name: p.detach().clone() for name, p in game.encoder.named_parameters()}
     game.terms["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
     for count in (1, 2):
-        game.play(real, labels, optimizers)
+        game.update(real, labels, optimizers)
         assert game.skipped.tolist() == [count, count]
     assert all(torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
     assert game.state_summary()["progress/skipped_in_a_row"] == 2
     del game.terms["l2"].distance
-    game.play(real, labels, optimizers)
+    game.update(real, labels, optimizers)
     assert game.skipped.tolist() == [2, 0]
     assert any(not torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
 
@@ -211,8 +211,8 @@ def learned_from(game, make_images, monkeypatch, stage_at: int, c_dim: int = 0):
     shown = seen
     real, labels = batch(make_images, c_dim)
     reference = copy.deepcopy(game)
-    game.play(real, labels, still(game))
-    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.recipe.stage(stage_at, 3))
+    game.update(real, labels, still(game))
+    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.hp.stage(stage_at, 3))
     return seen[0], ws.detach(), labels
 
 
@@ -305,11 +305,11 @@ def test_size_of_the_published_discriminator():
 def test_refinements_add_up_and_step_once(tiny_encoder, make_images):
     """ReStyle: N passes, each from what the last reached and through no other, one step on all their gradients."""
     game = tiny_encoder(
-        iterative=True, progressive=None, recipe={"refinements": 3, "noise": "const"}, weights={"adversarial": 0.0}
+        iterative=True, progressive=None, hparams={"refinements": 3, "noise": "const"}, weights={"adversarial": 0.0}
     )
     real, labels = batch(make_images)
     reference = copy.deepcopy(game)
-    game.play(real, labels, still(game))
+    game.update(real, labels, still(game))
 
     encoder = reference.encoder
     ws = encoder.latent_avg.expand(4, 4, 6)
@@ -326,7 +326,7 @@ def test_refinements_add_up_and_step_once(tiny_encoder, make_images):
 
 
 def test_inference_refines_as_often(tiny_encoder, make_images):
-    game = tiny_encoder(iterative=True, recipe={"refinements": 2})
+    game = tiny_encoder(iterative=True, hparams={"refinements": 2})
     real, _ = batch(make_images)
     encoder = copy.deepcopy(game.average).eval()
     ws = encoder.latent_avg.expand(4, -1, -1)
@@ -358,14 +358,14 @@ def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path
     metadata = recorder.artifacts[0]["metadata"]
     assert metadata["encoder"]["generator"] == game.fingerprint
     assert metadata["encoder"]["stage"] == 1
-    assert metadata["encoder"]["recipe"]["weights"]["perceptual"] == 0.8
+    assert metadata["encoder"]["hparams"]["weights"]["perceptual"] == 0.8
     assert (metadata["nimg"], metadata["seed"]) == (12, 5)
 
 
 def test_looking_does_not_disturb(tiny_encoder, make_images, play_on, tmp_path):
     """Neither modes nor statistics nor pools nor randomness: with and without looks a run is the same."""
     for ema_kimg in (0.01, None):
-        plain, watched = (tiny_encoder(recipe={"ema_kimg": ema_kimg}) for _ in range(2))
+        plain, watched = (tiny_encoder(hparams={"ema_kimg": ema_kimg}) for _ in range(2))
         play_on(plain, 4)
         view, optimizers = InversionView(make_images(7), num_samples=7), watched.configure_optimizers()
         for _ in range(4):

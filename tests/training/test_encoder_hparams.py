@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from wplus.errors import UserError
-from wplus.training.encoder_hparams import LatentAdversary, Progressive, encoder_recipe
+from wplus.training.encoder_hparams import LatentAdversary, Progressive, encoder_hparams_of
 
-BASE = {"recipe": {"batch_size": 8}, "weights": {"l2": 1.0}, "progressive": None, "latent_discriminator": None}
+BASE = {"hparams": {"batch_size": 8}, "weights": {"l2": 1.0}, "progressive": None, "latent_discriminator": None}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_the_published_stages(step, stage):
 
 
 def test_without_progress_all_deltas_take_part():
-    assert encoder_recipe(**BASE).stage(0, last=7) == 7
+    assert encoder_hparams_of(**BASE).stage(0, last=7) == 7
 
 
 def test_deltas_may_never_join():
@@ -29,24 +29,24 @@ def test_deltas_may_never_join():
 
 def test_a_weight_switches_the_discriminator():
     adversary = {"latent_discriminator": {"lr": 1e-3}}
-    assert encoder_recipe(**{**BASE, **adversary}).adversary is None
+    assert encoder_hparams_of(**{**BASE, **adversary}).adversary is None
     weights = {"weights": {"adversarial": 0.1}}
-    assert encoder_recipe(**{**BASE, **adversary, **weights}).adversary == LatentAdversary(lr=1e-3)
+    assert encoder_hparams_of(**{**BASE, **adversary, **weights}).adversary == LatentAdversary(lr=1e-3)
     with pytest.raises(UserError, match=r"^training\.weights\.adversarial=0\.1 needs a latent discriminator"):
-        encoder_recipe(**{**BASE, **weights})
+        encoder_hparams_of(**{**BASE, **weights})
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        ("recipe", "optimizer", "sgd", r"training\.recipe\.optimizer=sgd is not allowed; it must be ranger or adamw"),
-        ("recipe", "start_from", "nothing", "mean or zero"),
-        ("recipe", "noise", "none", "random or const"),
-        ("recipe", "lr", -1.0, r"training\.recipe\.lr must be .* at least 0, got -1\.0"),
-        ("recipe", "lr", "fast", r"training\.recipe\.lr must be .*, got 'fast'"),
-        ("recipe", "batch_size", 0, r"training\.recipe\.batch_size must be a whole number of at least 1, got 0"),
-        ("recipe", "refinements", 1.5, "whole number"),
-        ("recipe", "ema_kimg", -2.0, r"training\.recipe\.ema_kimg"),
+        ("hparams", "optimizer", "sgd", r"training\.hparams\.optimizer=sgd is not allowed; it must be ranger or adamw"),
+        ("hparams", "start_from", "nothing", "mean or zero"),
+        ("hparams", "noise", "none", "random or const"),
+        ("hparams", "lr", -1.0, r"training\.hparams\.lr must be .* at least 0, got -1\.0"),
+        ("hparams", "lr", "fast", r"training\.hparams\.lr must be .*, got 'fast'"),
+        ("hparams", "batch_size", 0, r"training\.hparams\.batch_size must be a whole number of at least 1, got 0"),
+        ("hparams", "refinements", 1.5, "whole number"),
+        ("hparams", "ema_kimg", -2.0, r"training\.hparams\.ema_kimg"),
         ("weights", "l2", -1.0, r"training\.weights\.l2"),
         ("weights", "l2", float("nan"), r"training\.weights\.l2"),
         ("progressive", "start_kimg", -1, r"training\.progressive\.start_kimg"),
@@ -61,7 +61,7 @@ def test_a_weight_switches_the_discriminator():
 def test_what_cannot_be(section, key, value, message):
     sections = {**BASE, "progressive": {"start_kimg": 1, "every_kimg": 1}, "latent_discriminator": {}}
     with pytest.raises(UserError, match=message):
-        encoder_recipe(**{**sections, section: {**sections[section], key: value}})
+        encoder_hparams_of(**{**sections, section: {**sections[section], key: value}})
 
 
 def test_a_pool_may_be_empty():

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 import torch
 
+from wplus.core.runtime import Runtime
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.training import EncoderModule, Runtime, Schedule, fit
 from wplus.training.checkpoints import latest_checkpoint
+from wplus.training.encoder import EncoderModule
 from wplus.training.inversions import InversionView
+from wplus.training.loop import Schedule, fit
 from wplus.training.snapshot import Exporter
 
 VARIANTS = {
     "ranger": {},
-    "adamw": {"recipe": {"optimizer": "adamw", "ema_kimg": None}},
-    "refining": {"iterative": True, "recipe": {"refinements": 2}},
+    "adamw": {"hparams": {"optimizer": "adamw", "ema_kimg": None}},
+    "refining": {"iterative": True, "hparams": {"refinements": 2}},
     "alone": {"weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
 }
 
@@ -40,8 +42,10 @@ def train(tiny_encoder, make_images, recorder):
         schedule = Schedule(kimg=images / 1000, log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=9)
         view = InversionView(make_images(5, c_dim=3), num_samples=5)
         export = Exporter(folder, recorder, view, data={}, seed=0)
-        place = Runtime(device=torch.device("cpu"))
-        status = fit(game, batches, schedule=schedule, place=place, output_dir=folder, tracker=recorder, export=export)
+        runtime = Runtime(device=torch.device("cpu"))
+        status = fit(
+            game, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=recorder, export=export
+        )
         assert status == "finished"
         return game
 
@@ -83,14 +87,14 @@ def test_a_run_killed_at_work_goes_on_from_its_checkpoint(train, tiny_encoder, t
     """Nothing of the steps after the checkpoint survives anywhere."""
     train(tmp_path / "straight", 32)
     game = tiny_encoder(c_dim=3)
-    play = game.play
+    update = game.update
 
     def killed(*args: Any) -> None:
-        play(*args)
+        update(*args)
         if game.images_seen == 20:
             raise SystemError("killed")
 
-    monkeypatch.setattr(game, "play", killed)
+    monkeypatch.setattr(game, "update", killed)
     with pytest.raises(SystemError, match="killed"):
         train(tmp_path / "parts", 32, game=game)
     assert "nimg-000000000016" in latest_checkpoint(tmp_path / "parts" / "checkpoints").name
@@ -132,9 +136,9 @@ def test_a_run_depends_on_every_part_of_its_state(train, tmp_path):
 def test_another_run_is_refused(train, tmp_path):
     train(tmp_path, 8)
     for changes, message in [
-        ({"weights": {"delta": 0.02}}, r"recipe\.weights\.delta was 0\.01 and is now 0\.02"),
-        ({"latent_discriminator": {"pool_size": 6}}, r"recipe\.latent_discriminator\.pool_size was 5 and is now 6"),
-        ({"progressive": None}, r"recipe\.progressive"),
+        ({"weights": {"delta": 0.02}}, r"hparams\.weights\.delta was 0\.01 and is now 0\.02"),
+        ({"latent_discriminator": {"pool_size": 6}}, r"hparams\.latent_discriminator\.pool_size was 5 and is now 6"),
+        ({"progressive": None}, r"hparams\.progressive"),
         ({"seed": 1}, "seed was 0 and is now 1"),
     ]:
         with pytest.raises(UserError, match=message):

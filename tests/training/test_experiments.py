@@ -33,9 +33,9 @@ def test_a_step_of_the_preset(family, make_images):
     images = make_images(64, resolution=32)
     training = build(
         config["training"], model=partial(build, config["model"]), loss=None, augment=None,
-        data=lambda split: images, place=CPU, seed=0, num_samples=4,
+        data=lambda split: images, runtime=CPU, seed=0, num_samples=4,
     )  # fmt: skip
-    game = training.game
+    game = training.module
     assert type(game.generator).__module__ == f"wplus.models.{family}"
     assert (config["data"]["_target_"], config["data"]["resolution"]) == ("wplus.data.cats.cat_images", 32)
     assert sum(parameter.numel() for parameter in game.generator.parameters()) < 2e6

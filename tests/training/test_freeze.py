@@ -14,8 +14,9 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.models.network import Network
-from wplus.training import GanModule, Hparams
 from wplus.training.freeze import frozen_layers
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 
 SMALL = {"channel_base": 64, "channel_max": 8}
 
@@ -91,7 +92,7 @@ def game(module: Any, frozen: int | None = None) -> GanModule:
     torch.manual_seed(0)
     sizes, num, numbers = FAMILIES[module]
     styles = {"w_dim": 6, "num_mapping_layers": 1} if module in (stylegan1, stylegan2) else {}
-    recipe = {
+    hparams = {
         "batch_size": 4, "gamma": 1.0, "lr_generator": 0.002, "lr_discriminator": 0.002, "ema_kimg": 0.02,
         "ema_rampup": None, **({} if styles else WITHOUT_STYLES), **numbers,
     }  # fmt: skip
@@ -100,7 +101,7 @@ def game(module: Any, frozen: int | None = None) -> GanModule:
         module.Discriminator(resolution=16, **sizes),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Hparams(**recipe),
+        hparams=Hparams(**hparams),
         freeze_discriminator=num if frozen is None else frozen,
     )
 
@@ -197,7 +198,7 @@ def test_only_what_was_loaded_can_stay_frozen(files, start):
         start(list(files), frozen=2)
     training = start(list(files), frozen=4, resolution=8)
     assert len(training.transfer.frozen) == 7
-    assert training.game.identity["freeze_discriminator"] == 4
+    assert training.module.identity["freeze_discriminator"] == 4
 
 
 def test_too_many_frozen_layers(files, start):

@@ -82,12 +82,14 @@ def test_a_share_is_at_most_one():
 
 def test_numbers_that_move_go_on_a_cosine():
     numbers = {"batch_size": 4, "gamma": 2.0, "lr_generator": 2e-4, "lr_discriminator": 4e-4, "ema_kimg": 0.0}
-    recipe = Hparams(**numbers, ema_rampup=None, beta2=0.9, decay_kimg=10.0, gamma_end=0.2, lr_end=5e-5, beta2_end=0.99)
-    start, middle, end = recipe.at(0), recipe.at(5_000), recipe.at(25_000)
+    hparams = Hparams(
+        **numbers, ema_rampup=None, beta2=0.9, decay_kimg=10.0, gamma_end=0.2, lr_end=5e-5, beta2_end=0.99
+    )
+    start, middle, end = hparams.at(0), hparams.at(5_000), hparams.at(25_000)
     assert (start.gamma, start.lr_generator, start.beta2) == (2.0, 2e-4, 0.9)
     assert middle.gamma == pytest.approx(1.1)
     assert middle.lr_discriminator == pytest.approx(2.25e-4)
-    assert recipe.at(2_500).gamma == pytest.approx(2.0 - 1.8 * (1 - 2**-0.5) / 2)
+    assert hparams.at(2_500).gamma == pytest.approx(2.0 - 1.8 * (1 - 2**-0.5) / 2)
     assert (end.gamma, end.lr_generator, end.lr_discriminator) == pytest.approx((0.2, 5e-5, 5e-5))
     assert (end.beta2, end.ema_kimg) == (pytest.approx(0.99), 0.0)
     still = Hparams(**numbers, ema_rampup=None, gamma_end=0.2)

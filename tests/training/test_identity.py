@@ -9,7 +9,7 @@ import pytest
 from wplus.errors import UserError
 from wplus.training.identity import check_same_run
 
-IDENTITY = {"recipe": {"gamma": 1.0, "ema_rampup": None}, "generator": {"resolution": 8}, "seed": 0, "data": "abc"}
+IDENTITY = {"hparams": {"gamma": 1.0, "ema_rampup": None}, "generator": {"resolution": 8}, "seed": 0, "data": "abc"}
 
 
 def test_the_same_run():
@@ -21,8 +21,8 @@ def test_the_same_run():
     [
         ({"seed": 1}, "seed was 0 and is now 1"),
         ({"data": "xyz"}, "data was 'abc' and is now 'xyz'"),
-        ({"recipe": {"gamma": 2.0, "ema_rampup": None}}, r"recipe\.gamma was 1\.0 and is now 2\.0"),
-        ({"recipe": {"gamma": 1.0, "ema_rampup": 0.05}}, r"recipe\.ema_rampup was None and is now 0\.05"),
+        ({"hparams": {"gamma": 2.0, "ema_rampup": None}}, r"hparams\.gamma was 1\.0 and is now 2\.0"),
+        ({"hparams": {"gamma": 1.0, "ema_rampup": 0.05}}, r"hparams\.ema_rampup was None and is now 0\.05"),
         ({"generator": {"resolution": 16}}, r"generator\.resolution was 8 and is now 16"),
         ({"world_size": 2}, "world_size was None and is now 2"),
     ],

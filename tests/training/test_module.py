@@ -22,9 +22,9 @@ class Poison:
         return self.loss(*logits) * (self.factor if next(self.calls) in self.bad else 1.0)
 
 
-def poisoned(make_tiny, role: str, *, factor: float = float("nan"), first: int = 1, count: int = 1, **recipe):
+def poisoned(make_tiny, role: str, *, factor: float = float("nan"), first: int = 1, count: int = 1, **hparams):
     losses = {"generator": adversarial.nonsaturating_generator, "discriminator": adversarial.logistic_discriminator}
-    return make_tiny(losses={role: Poison(losses[role], first, count, factor)}, **recipe)
+    return make_tiny(losses={role: Poison(losses[role], first, count, factor)}, **hparams)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf"), 1e38])

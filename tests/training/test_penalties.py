@@ -13,7 +13,7 @@ from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
-from wplus.training import Hparams
+from wplus.training.hparams import Hparams
 from wplus.training.penalties import PENALTIES, Pairs, active_penalties
 
 RELATIVISTIC = {
@@ -35,9 +35,9 @@ def phase(game, name: str):
     return found
 
 
-def weights(**recipe: float) -> Hparams:
+def weights(**hparams: float) -> Hparams:
     numbers = {"batch_size": 4, "gamma": 1.0, "lr_generator": 1.0, "lr_discriminator": 1.0, "ema_kimg": 1.0}
-    return Hparams(**{**numbers, "ema_rampup": None, **recipe})
+    return Hparams(**{**numbers, "ema_rampup": None, **hparams})
 
 
 def test_what_is_active():

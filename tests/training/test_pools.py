@@ -13,13 +13,13 @@ def slow_rule(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[f
     for number, batch in enumerate(batches):
         torch.manual_seed(seed + number)
         coins, places = torch.rand(len(batch)).tolist(), torch.randint(size, (len(batch),)).tolist()
-        for value, coin, place in zip(batch.flatten().tolist(), coins, places, strict=True):
+        for value, coin, runtime in zip(batch.flatten().tolist(), coins, places, strict=True):
             if len(pool) < size:
                 pool.append(value)
                 answers.append(value)
             elif coin > 0.5:
-                answers.append(pool[place])
-                pool[place] = value
+                answers.append(pool[runtime])
+                pool[runtime] = value
             else:
                 answers.append(value)
     return answers, pool

@@ -12,15 +12,16 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import stylegan1, stylegan2
 from wplus.models.progressive import at_lod
-from wplus.training import GanModule, Hparams
 from wplus.training import progressive as growth
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 from wplus.training.progressive import Growth, growth_of
 
 SIZE = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STYLEGAN = Growth(resolution=64, start_resolution=8, stable_kimg=600, fade_kimg=600)
 
 
-def recipe(**changes: Any) -> Hparams:
+def hparams(**changes: Any) -> Hparams:
     numbers = {"batch_size": 4, "gamma": 1.0, "lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.01}
     growing = {"start_resolution": 4, "stable_kimg": 0.008, "fade_kimg": 0.008}
     return Hparams(**{**numbers, "ema_rampup": None, "pl_weight": 0.0, "r1_interval": 1, **growing, **changes})
@@ -33,7 +34,7 @@ def make(**changes: Any) -> GanModule:
         stylegan1.Discriminator(mbstd_group_size=2, **SIZE),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=recipe(**changes),
+        hparams=hparams(**changes),
     )
 
 
@@ -132,9 +133,9 @@ def test_styles_are_mixed_among_the_layers_in_use():
 
 
 def test_numbers_that_are_missing_or_have_no_effect():
-    with pytest.raises(UserError, match=r"^stylegan1 grows with training and needs training\.recipe\.fade_kimg;"):
-        growth_of(stylegan1.Generator, 16, recipe(fade_kimg=None))
+    with pytest.raises(UserError, match=r"^stylegan1 grows with training and needs training\.hparams\.fade_kimg;"):
+        growth_of(stylegan1.Generator, 16, hparams(fade_kimg=None))
     with pytest.raises(UserError, match=r"^start_resolution=4 has no effect: stylegan2 does not grow"):
-        growth_of(stylegan2.Generator, 16, recipe())
+        growth_of(stylegan2.Generator, 16, hparams())
     with pytest.raises(UserError, match=r"^start_resolution=32 is not allowed; it must be one of 4, 8, 16\.$"):
-        growth_of(stylegan1.Generator, 16, recipe(start_resolution=32))
+        growth_of(stylegan1.Generator, 16, hparams(start_resolution=32))

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 
+from wplus.core.runtime import Runtime
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.training import GanModule, Runtime, Schedule, fit
 from wplus.training.callbacks import Diverged
 from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
+from wplus.training.gan import GanModule
+from wplus.training.loop import Schedule, fit
 
 CPU = Runtime(device=torch.device("cpu"))
 
@@ -50,7 +52,7 @@ def train(make_tiny, make_images, recorder):
             keep_checkpoints=keep,
             max_skipped_in_a_row=max_skipped,
         )
-        found = fit(game, batches, schedule=schedule, place=CPU, output_dir=folder, tracker=recorder, export=export)
+        found = fit(game, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=recorder, export=export)
         assert found == status
         return game
 
@@ -175,7 +177,7 @@ def test_the_log_is_rewound_and_goes_on(train, tmp_path, recorder):
 
 def test_another_run_is_refused(train, tmp_path):
     train(tmp_path, 8)
-    with pytest.raises(UserError, match=r"recipe\.gamma was 1\.0 and is now 2\.0"):
+    with pytest.raises(UserError, match=r"hparams\.gamma was 1\.0 and is now 2\.0"):
         train(tmp_path, 16, gamma=2.0)
     with pytest.raises(UserError, match="num_micro was 2 and is now 1"):
         train(tmp_path, 16, num_micro=1)

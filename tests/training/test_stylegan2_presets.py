@@ -60,7 +60,7 @@ def settings(name: str, *overrides: str) -> GanSpec:
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         presets=[preset for preset in (parts["preset"], chosen) if preset is not None],
-        recipe=cfg["training"]["recipe"],
+        hparams=cfg["training"]["hparams"],
         **parts["loss"],
     )
 
@@ -107,11 +107,11 @@ def test_the_published_runs(name):
     for interval in (cfg.schedule.log_kimg, cfg.schedule.snapshot_kimg):
         assert round(interval * 1000) % batch == 0
     assert cfg.model.generator["_target_"].endswith("stylegan2.Generator")
-    assert all(value is None for value in cfg.training.recipe.values())
+    assert all(value is None for value in cfg.training.hparams.values())
 
 
 def test_a_batch_that_is_given_changes_nothing_else():
-    given = values("paper512", 512, "training.recipe.batch_size=16")
+    given = values("paper512", 512, "training.hparams.batch_size=16")
     assert given == {**values("paper512", 512), "batch_size": 16}
 
 

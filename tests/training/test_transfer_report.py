@@ -27,7 +27,7 @@ def test_the_report(files, start, tmp_path, capsys):
     training, tracker = start(list(files)), Told()
     training.transfer.record(tmp_path, tracker)
     content = json.loads((tmp_path / "transfer.json").read_text())
-    game, old = training.game, wplus.load(files[0]).generator
+    game, old = training.module, wplus.load(files[0]).generator
     loaded = content["generator"]["loaded"]
     assert loaded["numbers"] == sum(tensor.numel() for tensor in old.state_dict().values())
     assert loaded["tensors"] == len(loaded["names"]) == len(old.state_dict())

@@ -17,34 +17,34 @@ from wplus.checkpoint import Models, fingerprint
 from wplus.errors import UserError
 from wplus.models import progan, stylegan1, stylegan2
 from wplus.models.progressive import set_lod
-from wplus.training import Transfer, presets
+from wplus.training import presets
 from wplus.training.augment import AdaptiveAugment, FixedAugment
 from wplus.training.build import gan_training
 from wplus.training.build_encoder import encoder_training
-from wplus.training.transfer import Source
+from wplus.training.transfer import Source, Transfer
 
 
 def test_a_game_starts_from_it(files, start):
     """The average, too; sizes that a preset chooses are the checkpoint's."""
     training = start(list(files))
-    game, source = training.game, wplus.load(files[0]).generator
+    game, source = training.module, wplus.load(files[0]).generator
     for made in (game.generator, game.ema):
         assert torch.equal(made.synthesis.b8.conv0.weight, source.synthesis.b8.conv0.weight)
         assert torch.equal(made.mapping.w_avg, source.mapping.w_avg)
     assert torch.equal(game.discriminator.b4.out.weight, wplus.load(files[1]).discriminator.b4.out.weight)
     assert game.generator.arguments["num_mapping_layers"] == 3
     assert game.generator.arguments["channel_max"] == 8
-    assert training.numbers["ema_rampup"] == (None, "transfer: the average starts from trained weights")
-    assert game.recipe.ema_rampup is None
+    assert training.resolved["ema_rampup"] == (None, "transfer: the average starts from trained weights")
+    assert game.hp.ema_rampup is None
     assert not training.transfer.networks[0].mismatched
     assert game.identity["transfer"]["generator"] == fingerprint(source)
     assert game.describe()["transfer"] == game.identity["transfer"]
 
 
 def test_given_numbers_win(files, start):
-    training = start(files[0], recipe={"ema_rampup": 0.5}, parts=model(num_mapping_layers=1))
-    assert training.numbers["ema_rampup"] == (0.5, "given")
-    assert training.game.generator.arguments["num_mapping_layers"] == 1
+    training = start(files[0], hparams={"ema_rampup": 0.5}, parts=model(num_mapping_layers=1))
+    assert training.resolved["ema_rampup"] == (0.5, "given")
+    assert training.module.generator.arguments["num_mapping_layers"] == 1
     assert training.transfer.networks[0].arguments == {"num_mapping_layers": (3, 1)}
 
 
@@ -52,14 +52,14 @@ def test_without_a_discriminator_all_of_it_is_new(files, start):
     training = start(files[0])
     assert not training.transfer.networks[1].loaded
     assert "discriminator: new, for no checkpoint holds one" in str(training.transfer)
-    assert training.game.identity["transfer"]["discriminator"] is None
+    assert training.module.identity["transfer"]["discriminator"] is None
 
 
 def test_without_a_checkpoint_there_is_no_transfer(start):
     training = start(None, parts=model(**SMALL))
     assert training.transfer is None
-    assert "transfer" not in training.game.identity
-    assert training.game.recipe.ema_rampup == 0.05
+    assert "transfer" not in training.module.identity
+    assert training.module.hp.ema_rampup == 0.05
 
 
 def test_each_network_is_from_the_first_file_that_holds_it(files, start, tmp_path):
@@ -75,12 +75,12 @@ def test_each_network_is_from_the_first_file_that_holds_it(files, start, tmp_pat
 
 def test_adaptive_augmentation_moves_faster(files, start):
     training = start(files[0], augment=AdaptiveAugment)
-    assert training.numbers["augment_speed_kimg"][0] == 100
-    assert training.game.augment.speed == 100_000
-    assert training.game.identity["augment"]["speed_kimg"] == 100
-    assert start(files[0], augment=partial(AdaptiveAugment, speed_kimg=300)).game.augment.speed == 300_000
-    assert start(None, parts=model(**SMALL), augment=AdaptiveAugment).game.augment.speed == 500_000
-    assert "augment_speed_kimg" not in start(files[0], augment=partial(FixedAugment, 0.1)).numbers
+    assert training.resolved["augment_speed_kimg"][0] == 100
+    assert training.module.augment.speed == 100_000
+    assert training.module.identity["augment"]["speed_kimg"] == 100
+    assert start(files[0], augment=partial(AdaptiveAugment, speed_kimg=300)).module.augment.speed == 300_000
+    assert start(None, parts=model(**SMALL), augment=AdaptiveAugment).module.augment.speed == 500_000
+    assert "augment_speed_kimg" not in start(files[0], augment=partial(FixedAugment, 0.1)).resolved
 
 
 @pytest.mark.parametrize(("lod", "resolution", "expected"), [(0.0, 32, 16), (0.0, 8, 8), (0.5, 32, 8), (1.0, 32, 8)])
@@ -99,12 +99,12 @@ def test_growth_goes_on_from_there(make_images, tmp_path):
         "loss": {**LOSS, "penalties": ["r1"], "numbers": {"r1_interval": 1}},
     }
     training = gan_training(
-        preset=None, recipe={"batch_size": 4, "gamma": 1.0}, micro_batch_size=None, model=lambda: parts, loss=None,
-        data=lambda split: make_images(resolution=16), place=CPU, seed=0, num_samples=4,
+        preset=None, hparams={"batch_size": 4, "gamma": 1.0}, micro_batch_size=None, model=lambda: parts, loss=None,
+        data=lambda split: make_images(resolution=16), runtime=CPU, seed=0, num_samples=4,
         transfer=Transfer(checkpoint=file),
     )  # fmt: skip
-    assert training.game.generator.synthesis.growth.value == training.game.ema.synthesis.growth.value == 1.0
-    assert training.numbers["start_resolution"][0] == 8
+    assert training.module.generator.synthesis.growth.value == training.module.ema.synthesis.growth.value == 1.0
+    assert training.resolved["start_resolution"][0] == 8
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_nonsense_is_refused_before_data_is_read(tmp_path, found, frozen, messag
     file = wplus.save(tmp_path / "m.safetensors", **{role: network(kind, 8) for role, kind in found.items()})
     with pytest.raises(UserError, match=message):
         gan_training(
-            preset=None, recipe={}, micro_batch_size=None, data=no_data, model=model, loss=None, place=CPU, seed=0,
+            preset=None, hparams={}, micro_batch_size=None, data=no_data, model=model, loss=None, runtime=CPU, seed=0,
             num_samples=4, transfer=Transfer(checkpoint=file, freeze_discriminator=frozen),
         )  # fmt: skip
 
@@ -164,8 +164,8 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused(start, tmp_path):
 def test_an_encoders_training_refuses_it(files):
     with pytest.raises(UserError, match=r"^transfer.checkpoint has no effect on an encoder's training"):
         encoder_training(
-            recipe={}, weights={}, progressive=None, latent_discriminator=None, data=no_data, generator=str(files[0]),
-            encoder=None, perceptual=None, image_loss=None, place=CPU, seed=0, num_samples=4,
+            hparams={}, weights={}, progressive=None, latent_discriminator=None, data=no_data, generator=str(files[0]),
+            encoder=None, perceptual=None, image_loss=None, runtime=CPU, seed=0, num_samples=4,
             transfer=Transfer(checkpoint=files[0]),
         )  # fmt: skip
 

@@ -21,10 +21,12 @@ from wplus.losses.adversarial import (
 )
 from wplus.models import mlp_gan
 from wplus.models.network import Network
-from wplus.training import GanModule, GanSpec, Hparams
 from wplus.training.augment import AdaptiveAugment, FixedAugment, NoAugment
 from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 from wplus.training.penalties import active_penalties
+from wplus.training.settings import GanSpec
 from wplus.training.validate import check_augment, check_effect, check_fit, check_micro_batches, check_options
 
 NUMBERS = {
@@ -58,17 +60,17 @@ class Mixing(Network):
 
 
 def check(generator: Any = Generator, discriminator: Any = Network, penalties: Any = ("r1",), **numbers: float) -> None:
-    recipe = Hparams(**{**NUMBERS, **numbers})
-    check_fit(generator, discriminator, recipe, active_penalties(penalties, recipe))
+    hparams = Hparams(**{**NUMBERS, **numbers})
+    check_fit(generator, discriminator, hparams, active_penalties(penalties, hparams))
 
 
 REFUSED = [
     ({"style_mixing_prob": 0.9}, "style_mixing_prob=0.9", "has no styles"),
-    ({"pl_weight": 2.0}, "pl_weight=2", "use training.recipe.pl_weight=0"),
+    ({"pl_weight": 2.0}, "pl_weight=2", "use training.hparams.pl_weight=0"),
     ({"generator": Once, "pl_weight": 2.0}, "pl_weight=2", "cannot be differentiated twice"),
     ({"discriminator": Mixing, "gamma": 0.5}, "gamma=0.5", "normalises over the batch"),
     ({"discriminator": Mixing, "penalties": ["gradient_penalty"]}, "gp_weight=10", "loss=nonsaturating"),
-    ({"discriminator": Mixing, "penalties": ["r1", "r2"], "gamma": 1.0}, "gamma=1", "use training.recipe.gamma=0"),
+    ({"discriminator": Mixing, "penalties": ["r1", "r2"], "gamma": 1.0}, "gamma=1", "use training.hparams.gamma=0"),
     ({"discriminator": Once, "gamma": 0.5}, "gamma=0.5", "cannot be differentiated twice"),
 ]
 
@@ -119,10 +121,10 @@ def test_ada_takes_losses_whose_boundary_is_at_zero():
 
 
 def test_an_end_needs_its_time_and_the_time_an_end():
-    with pytest.raises(UserError, match=r"^gamma_end=0 has no effect without training\.recipe\.decay_kimg"):
+    with pytest.raises(UserError, match=r"^gamma_end=0 has no effect without training\.hparams\.decay_kimg"):
         check(gamma=1.0, gamma_end=0.0)
     with pytest.raises(
-        UserError, match=r"^decay_kimg=10 has no effect, .* training\.recipe\.gamma_end, .*ema_kimg_end\.$"
+        UserError, match=r"^decay_kimg=10 has no effect, .* training\.hparams\.gamma_end, .*ema_kimg_end\.$"
     ):
         check(decay_kimg=10.0)
 
@@ -136,13 +138,13 @@ def test_the_game_refuses_too(make_tiny, monkeypatch):
             game.discriminator,
             generator_loss=nonsaturating_generator,
             discriminator_loss=logistic_discriminator,
-            recipe=game.recipe,
+            hparams=game.hp,
         )
 
 
 def check_given(given: dict[str, Any], penalties: Any = ("r1",), **numbers: float) -> None:
-    recipe = Hparams(**{**NUMBERS, **numbers, **{name: value for name, value in given.items() if value is not None}})
-    check_effect(given, recipe, active_penalties(penalties, recipe))
+    hparams = Hparams(**{**NUMBERS, **numbers, **{name: value for name, value in given.items() if value is not None}})
+    check_effect(given, hparams, active_penalties(penalties, hparams))
 
 
 IDLE = [  # given, the other numbers, why
@@ -159,7 +161,7 @@ IDLE = [  # given, the other numbers, why
 
 @pytest.mark.parametrize(("given", "others", "message"), IDLE)
 def test_a_number_that_was_given_and_changes_nothing_is_refused(given, others, message):
-    with pytest.raises(UserError, match=f"^{message}.*; use training\\.recipe\\.{message.split('=')[0]}=null\\.$"):
+    with pytest.raises(UserError, match=f"^{message}.*; use training\\.hparams\\.{message.split('=')[0]}=null\\.$"):
         check_given(given, **others)
     check_given({}, **{**others, **given})  # a preset's own
 
@@ -185,10 +187,10 @@ def test_no_experiment_gives_a_number_without_effect():
     generators = [config for config in map(composed, EXPERIMENTS) if config.get("model")]
     assert len(generators) > 5
     for config in generators:
-        parts, given = build(config["model"]), config["training"]["recipe"]
-        settings = GanSpec(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, recipe=given)
-        recipe = settings.recipe_of(settings.resolve(64))
-        check_effect(given, recipe, active_penalties(settings.penalties, recipe))
+        parts, given = build(config["model"]), config["training"]["hparams"]
+        settings = GanSpec(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, hparams=given)
+        hparams = settings.hparams_of(settings.resolve(64))
+        check_effect(given, hparams, active_penalties(settings.penalties, hparams))
 
 
 def test_an_option_of_another_model_is_refused_by_name():

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from wplus.core.runtime import Runtime
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import mlp_gan, stylegan1, stylegan2
-from wplus.training import Runtime
 from wplus.training.hparams import auto
 
 CPU = Runtime(device=torch.device("cpu"))

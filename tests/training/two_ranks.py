@@ -15,9 +15,11 @@ from wplus.models import dcgan
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training import EncoderModule, GanModule, Hparams
 from wplus.training.augment import AdaptiveAugment
-from wplus.training.encoder_hparams import encoder_recipe
+from wplus.training.encoder import EncoderModule
+from wplus.training.encoder_hparams import encoder_hparams_of
+from wplus.training.gan import GanModule
+from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
 
 RANK = int(sys.argv[1])
@@ -32,7 +34,7 @@ def adversarial_game() -> GanModule:
         Discriminator(mbstd_group_size=2, **SIZE),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
+        hparams=Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
         augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
     )
 
@@ -45,7 +47,7 @@ def normalised_game() -> GanModule:
         dcgan.Discriminator(**size),
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
-        recipe=Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
+        hparams=Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
     )
 
 
@@ -74,7 +76,7 @@ class NormalisedEncoder(SmallEncoder):
 def encoder_game() -> EncoderModule:
     """An encoder, a discriminator of codes with pools that are full after two steps."""
     generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
-    recipe = encoder_recipe(
+    hparams = encoder_hparams_of(
         {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1},
         {"l2": 1.0, "adversarial": 0.1, "delta": 0.01},
         {"start_kimg": 0.008, "every_kimg": 0.008},
@@ -84,7 +86,7 @@ def encoder_game() -> EncoderModule:
         NormalisedEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
         generator,
         terms={"l2": L2()},
-        recipe=recipe,
+        hparams=hparams,
         fingerprint="",
         discriminator=LatentDiscriminator(w_dim=4, width=8),
     )

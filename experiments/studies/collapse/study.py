@@ -26,15 +26,15 @@ MODELS = [ROOT / "experiments" / "models" / f"{name}.safetensors" for name in ("
 RUNS = {
     "healthy": [],
     "collapse": [
-        "training.recipe.lr_generator=0.01",
-        "training.recipe.lr_discriminator=1.0e-5",
+        "training.hparams.lr_generator=0.01",
+        "training.hparams.lr_discriminator=1.0e-5",
         "model.discriminator.mbstd_group_size=1",
     ],
     "overfit": [
         "data.num_images=200",
         "data.held_out_fraction=0.85",
-        "training.recipe.gamma=0",
-        "training.recipe.lr_discriminator=0.006",
+        "training.hparams.gamma=0",
+        "training.hparams.lr_discriminator=0.006",
     ],
 }
 KIMG = {"healthy": 1.024, "collapse": 1.28, "overfit": 1.088}  # as long as it takes
@@ -65,7 +65,7 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
         "train.py",
         "experiment=cats32",
         f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
-        "training.recipe.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
+        "training.hparams.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
         *RUNS[name],
         "probes=[monitor]",
         f"probes.monitor.num_images={num_images}",

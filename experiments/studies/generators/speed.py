@@ -9,8 +9,9 @@ import torch
 
 from experiments.benchmarks.timing import best, in_turns
 from wplus.config import build, composed
+from wplus.core.runtime import Runtime
 from wplus.data import ImageSet, cat_images
-from wplus.training import GanModule, Runtime
+from wplus.training.gan import GanModule
 
 STEPS = 16  # of a turn: every phase comes, lazy penalties too
 TURNS = 3
@@ -19,16 +20,16 @@ LAST = 1_000_000_000  # images seen: whatever grows has grown
 
 def training_speed(models: Mapping[str, Sequence[str]], turns: int = TURNS) -> dict[str, float]:
     """Name -> images per second of the whole networks; `models` holds overrides of train.py's configuration."""
-    place = Runtime.prepare("auto")
+    runtime = Runtime.prepare("auto")
     tasks, batches = {}, {}
     for name, overrides in models.items():
-        game, data = make_game(overrides, place)
-        tasks[name], batches[name] = steps(game.to(place.device), data), game.batch_size
-    taken = in_turns(tasks, place.device, turns)
+        module, data = build_gan(overrides, runtime)
+        tasks[name], batches[name] = steps(module.to(runtime.device), data), module.batch_size
+    taken = in_turns(tasks, runtime.device, turns)
     return {name: STEPS * batches[name] / best(taken[name]) for name in models}
 
 
-def make_game(overrides: Sequence[str], place: Runtime) -> tuple[GanModule, ImageSet]:
+def build_gan(overrides: Sequence[str], runtime: Runtime) -> tuple[GanModule, ImageSet]:
     """What train.py would train, at the end of its growth, and the images."""
     config = composed("train", overrides)
     data = cat_images(resolution=config["data"]["resolution"], num_images=256)
@@ -38,21 +39,21 @@ def make_game(overrides: Sequence[str], place: Runtime) -> tuple[GanModule, Imag
         loss=None,
         augment=None,
         data=lambda **_: data,
-        place=place,
+        runtime=runtime,
         seed=0,
         num_samples=1,
     )
-    training.game.images_seen = LAST
-    return training.game, data
+    training.module.images_seen = LAST
+    return training.module, data
 
 
-def steps(game: GanModule, data: ImageSet) -> Callable[[], None]:
+def steps(module: GanModule, data: ImageSet) -> Callable[[], None]:
     """A turn of a game: `STEPS` steps on the same images."""
-    optimizers = game.configure_optimizers()
-    images, labels = (part.to(game.device) for part in data.batch(torch.arange(game.batch_size)))
+    optimizers = module.configure_optimizers()
+    images, labels = (part.to(module.device) for part in data.batch(torch.arange(module.batch_size)))
 
     def turn() -> None:
         for _ in range(STEPS):
-            game.run_step(images, labels, optimizers)
+            module.run_step(images, labels, optimizers)
 
     return turn

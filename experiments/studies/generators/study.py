@@ -26,7 +26,7 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "progan": ("progan_cats", []),
     "stylegan1": ("stylegan1_cats", []),
     "stylegan2": ("cats32_long", []),
-    "r3gan": ("r3gan_cats", ["training.recipe.decay_kimg={kimg}"]),
+    "r3gan": ("r3gan_cats", ["training.hparams.decay_kimg={kimg}"]),
 }
 METRICS = ("fd", "kd", "pr", "ppl_zfull")
 KIMG = 40

@@ -56,7 +56,7 @@ def main() -> None:
 def train(name: str, output: Path, kimg: float) -> list[str]:
     """One way to start, on the few images."""
     return [
-        "train.py", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.recipe.ema_kimg={EMA_KIMG}",
+        "train.py", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.hparams.ema_kimg={EMA_KIMG}",
         f"schedule.kimg={kimg:g}", f"schedule.snapshot_kimg={kimg / 2:g}", "probes=[]", "tracking=local",
         "group=study-transfer", f"run_dir={output}/{name}",
     ]  # fmt: skip

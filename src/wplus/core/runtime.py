@@ -1,4 +1,4 @@
-"""What a computation runs in: its device and clock, memory, a network's mode."""
+"""What a computation runs in: device, processes, precision; its clock, memory, a network's mode."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice, check_number
 
 M = TypeVar("M", bound=nn.Module)
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # <malloc.h>
@@ -76,3 +77,47 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """The device, the processes and the precision of a training."""
+
+    device: torch.device
+    devices: int = 1
+    """Processes (and GPUs) per node."""
+    num_nodes: int = 1
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "num_nodes"):
+            check_number(name, getattr(self, name), lowest=1, whole=True)
+        check_choice("precision", self.precision, ("auto", "bf16", "float32"))
+        if self.precision == "bf16" and self.device.type == "cpu":
+            raise UserError(
+                "precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32."
+            )
+
+    @classmethod
+    def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Runtime:
+        """Check that the device exists, set the CPU threads (None: torch's choice), keep freed memory."""
+        keep_freed_memory()
+        if threads:
+            torch.set_num_threads(threads)
+        return cls(device=resolve_device(device), **kwargs)
+
+    @property
+    def world_size(self) -> int:
+        """Processes in all."""
+        return self.devices * self.num_nodes
+
+    @property
+    def rank(self) -> int:
+        """This process among all, known from the environment before the processes have met."""
+        if self.world_size == 1:
+            return 0
+        for name in ("RANK", "SLURM_PROCID"):
+            if name in os.environ:
+                return int(os.environ[name])
+        return int(os.environ.get("NODE_RANK", 0)) * self.devices + int(os.environ.get("LOCAL_RANK", 0))

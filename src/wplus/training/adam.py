@@ -11,17 +11,17 @@ from torch import nn
 from wplus.training.hparams import Hparams
 
 
-def adam_numbers(recipe: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
+def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
     """lr, times `factor`, and betas of the generator and of the discriminator.
 
     With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1) (StyleGAN2,
     appendix B).
     """
-    lazy = (recipe.pl_interval if recipe.pl_weight else None, recipe.r1_interval if lazy_penalties else None)
+    lazy = (hparams.pl_interval if hparams.pl_weight else None, hparams.r1_interval if lazy_penalties else None)
     shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
     return [
-        {"lr": lr * share * factor, "betas": (recipe.beta1**share, recipe.beta2**share)}
-        for lr, share in zip((recipe.lr_generator, recipe.lr_discriminator), shares, strict=True)
+        {"lr": lr * share * factor, "betas": (hparams.beta1**share, hparams.beta2**share)}
+        for lr, share in zip((hparams.lr_generator, hparams.lr_discriminator), shares, strict=True)
     ]
 
 

@@ -11,16 +11,16 @@ import torch
 
 from wplus.checkpoint import Models, load
 from wplus.core.random import step_seed
+from wplus.core.runtime import Runtime
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.training.build import Builder, Training, set_precision
 from wplus.training.encoder import EncoderModule
-from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_recipe
-from wplus.training.hparams import Derived
+from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_hparams_of
+from wplus.training.hparams import Resolved
 from wplus.training.inversions import InversionView
-from wplus.training.runtime import Runtime
 from wplus.training.transfer import Transfer
 
 INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
@@ -28,7 +28,7 @@ INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generato
 
 def encoder_training(
     *,
-    recipe: Mapping[str, Any],
+    hparams: Mapping[str, Any],
     weights: Mapping[str, float],
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
@@ -37,7 +37,7 @@ def encoder_training(
     encoder: Builder | None,
     perceptual: Builder | None,
     image_loss: Builder | None,
-    place: Runtime,
+    runtime: Runtime,
     seed: int,
     num_samples: int,
     transfer: Transfer | None = None,
@@ -49,48 +49,48 @@ def encoder_training(
             "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
             "it out; the generator to invert is generator=model.safetensors."
         )
-    settings = encoder_recipe(recipe, weights, progressive, latent_discriminator)
+    settings = encoder_hparams_of(hparams, weights, progressive, latent_discriminator)
     _refuse_what_lacks_or_idles(encoder, generator, idle)
     models = load(generator, needs=["generator"])
     terms = _terms(perceptual, image_loss, settings.weights)
-    game = make_encoder_game(models, encoder(), terms=terms, recipe=settings, place=place, seed=seed)
+    module = build_encoder_module(models, encoder(), terms=terms, hparams=settings, runtime=runtime, seed=seed)
     images, held_out = (data(split=split, resolution=models.generator.resolution) for split in ("train", "held_out"))
     for part in (images, held_out):
         _refuse_other_images(part, models.generator)
-    game.identity.update(data=images.fingerprint, world_size=place.world_size)
+    module.identity.update(data=images.fingerprint, world_size=runtime.world_size)
     view = InversionView(held_out, num_samples=num_samples)
-    return Training(game=game, data=images, view=view, numbers=_numbers(game))
+    return Training(module=module, data=images, view=view, resolved=_numbers(module))
 
 
-def make_encoder_game(
+def build_encoder_module(
     models: Models,
     encoder: partial,
     *,
     terms: Mapping[str, ImageDistance],
-    recipe: EncoderHparams,
-    place: Runtime,
+    hparams: EncoderHparams,
+    runtime: Runtime,
     seed: int = 0,
 ) -> EncoderModule:
     """An untrained encoder for `models.generator`, and the game in which it learns, rehearsed on a blank image.
 
     `encoder` is a partial constructor whose num_ws, w_dim and img_channels, and an input_size of None, are filled in.
-    UserError when encoder, terms, recipe and generator do not fit together.
+    UserError when encoder, terms, hparams and generator do not fit together.
     """
     generator = models.generator
     torch.manual_seed(step_seed(seed, "weights"))
     network = _fitting(encoder, generator)
-    if recipe.start_from == "mean":
+    if hparams.start_from == "mean":
         network.latent_avg.copy_(generator.mapping.w_avg.expand_as(network.latent_avg))
-    _refuse_passes(recipe, network)
-    discriminator = LatentDiscriminator(w_dim=generator.w_dim) if recipe.adversary is not None else None
-    set_precision([generator], place)
-    game = EncoderModule(
-        network, generator, terms=terms, recipe=recipe, fingerprint=models.fingerprint, discriminator=discriminator,
+    _refuse_passes(hparams, network)
+    discriminator = LatentDiscriminator(w_dim=generator.w_dim) if hparams.adversary is not None else None
+    set_precision([generator], runtime)
+    module = EncoderModule(
+        network, generator, terms=terms, hparams=hparams, fingerprint=models.fingerprint, discriminator=discriminator,
         seed=seed,
     )  # fmt: skip
     blank = torch.zeros(1, generator.img_channels, generator.resolution, generator.resolution)
-    game.compare(game.reconstruct(blank), blank)
-    return game
+    module.compare(module.reconstruct(blank), blank)
+    return module
 
 
 def _refuse_what_lacks_or_idles(encoder: Builder | None, generator: str | None, idle: Mapping[str, Any]) -> None:
@@ -138,13 +138,13 @@ def _fitting(encoder: partial, generator: Any) -> Any:
     return encoder(**size)
 
 
-def _refuse_passes(recipe: EncoderHparams, encoder: Any) -> None:
-    if recipe.refinements > 1 and not encoder.is_iterative:
+def _refuse_passes(hparams: EncoderHparams, encoder: Any) -> None:
+    if hparams.refinements > 1 and not encoder.is_iterative:
         raise UserError(
-            f"training.recipe.refinements={recipe.refinements} needs an encoder that sees its last result "
+            f"training.hparams.refinements={hparams.refinements} needs an encoder that sees its last result "
             "(encoder.is_iterative=true, as encoder=refine); this one passes once."
         )
-    if recipe.progressive is not None and not encoder.has_stages:
+    if hparams.progressive is not None and not encoder.has_stages:
         raise UserError(
             f"{type(encoder).__name__} has no deltas that could join one by one: give training.progressive=null."
         )
@@ -164,16 +164,16 @@ def _refuse_other_images(images: Any, generator: Any) -> None:
         )
 
 
-def _numbers(game: EncoderModule) -> Derived:
-    """What follows from generator and recipe, each with the reason."""
-    encoder, recipe = game.encoder, game.recipe
+def _numbers(module: EncoderModule) -> Resolved:
+    """What follows from generator and hparams, each with the reason."""
+    encoder, hparams = module.encoder, module.hp
     num = sum(p.numel() for p in encoder.parameters())
-    numbers: Derived = {
+    numbers: Resolved = {
         "encoder_parameters": (num, f"{type(encoder).__name__} for {encoder.num_ws} codes of {encoder.w_dim} numbers"),
         "input_px": (encoder.input_size, "what the encoder sees"),
-        "loss_px": (min(recipe.loss_px, game.generator.resolution), "where images are compared"),
+        "loss_px": (min(hparams.loss_px, module.generator.resolution), "where images are compared"),
     }
-    if recipe.progressive is not None and recipe.progressive.start_kimg is not None:
-        last = recipe.progressive.start_kimg + (encoder.num_ws - 2) * recipe.progressive.every_kimg
+    if hparams.progressive is not None and hparams.progressive.start_kimg is not None:
+        last = hparams.progressive.start_kimg + (encoder.num_ws - 2) * hparams.progressive.every_kimg
         numbers["last_delta_kimg"] = (last, f"delta {encoder.num_ws - 1} joins")
     return numbers

@@ -33,8 +33,8 @@ class EncoderModule(TrainingModule):
     Arguments
         encoder        a wplus.models.encoders.base.Encoder whose `latent_avg` is set
         generator      frozen here
-        terms          of the loss, by the names that `recipe.weights` uses; also measured on held-out images
-        recipe         the numbers
+        terms          of the loss, by the names that `hparams.weights` uses; also measured on held-out images
+        hparams         the numbers
         fingerprint    of the generator
         discriminator  of codes; needed where the adversarial term has a weight
     """
@@ -45,25 +45,25 @@ class EncoderModule(TrainingModule):
         generator: Any,
         *,
         terms: Mapping[str, ImageDistance],
-        recipe: EncoderHparams,
+        hparams: EncoderHparams,
         fingerprint: str,
         discriminator: Network | None = None,
         seed: int = 0,
     ) -> None:
         identity = {
-            "recipe": asdict(recipe),
+            "hparams": asdict(hparams),
             "encoder": {"class": type(encoder).__name__, **encoder.arguments},
             "generator": fingerprint,
             "terms": {name: term.name for name, term in terms.items()},
             "seed": seed,
         }
-        super().__init__(batch_size=recipe.batch_size, seed=seed, identity=identity)
-        self.recipe, self.fingerprint = recipe, fingerprint
+        super().__init__(batch_size=hparams.batch_size, seed=seed, identity=identity)
+        self.hp, self.fingerprint = hparams, fingerprint
         self.encoder, self.generator = encoder.train().requires_grad_(True), generator.eval().requires_grad_(False)
         self.terms = nn.ModuleDict(terms)
         self._set_stage()
-        self.average = None if recipe.ema_kimg is None else copy.deepcopy(encoder).eval().requires_grad_(False)
-        self.adversary = None if discriminator is None else Adversary(discriminator, recipe.latent_discriminator)
+        self.average = None if hparams.ema_kimg is None else copy.deepcopy(encoder).eval().requires_grad_(False)
+        self.adversary = None if discriminator is None else Adversary(discriminator, hparams.latent_discriminator)
         self.register_state_dict_post_hook(_leave_out_frozen)
         self.register_load_state_dict_post_hook(_expect_no_frozen)
 
@@ -78,7 +78,7 @@ class EncoderModule(TrainingModule):
             "encoder": {
                 "generator": self.fingerprint,
                 "stage": int(self.exported["encoder"].stage),
-                "recipe": asdict(self.recipe),
+                "hparams": asdict(self.hp),
                 "terms": {name: dict(term.provenance) for name, term in self.terms.items()},
                 "weights": "the encoder's" if self.average is None else "moving average of the encoder",
             }
@@ -86,19 +86,19 @@ class EncoderModule(TrainingModule):
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
-    def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+    def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """One step of the encoder; before it one of the discriminator, on the codes of the same forward pass."""
         stage = self._set_stage()
         optimizers[0].zero_grad(set_to_none=True)
         target = self._target(real)
         ws, shown = self._start(real)
         with shared_statistics(running_statistics([self.encoder])):
-            for number in range(self.recipe.refinements):
+            for number in range(self.hp.refinements):
                 ws = self._encode(self.encoder, real, ws, shown, stage)
                 if number == 0 and self.adversary is not None:
                     self._teach_adversary(ws.detach(), labels, stage, optimizers[1])
                 self.seed_phase(f"encoder/{number}")
-                shown = self.generator.synthesis(ws, noise_mode=self.recipe.noise)
+                shown = self.generator.synthesis(ws, noise_mode=self.hp.noise)
                 self._loss(ws, shown, target, stage).backward()
                 ws, shown = ws.detach(), shown.detach()
         self.guarded_step("encoder", optimizers[0])
@@ -106,7 +106,7 @@ class EncoderModule(TrainingModule):
 
     def _set_stage(self) -> int:
         """The stage of this moment, also in the encoder, which is exported with it."""
-        stage = self.recipe.stage(self.images_seen, self.encoder.num_ws - 1)
+        stage = self.hp.stage(self.images_seen, self.encoder.num_ws - 1)
         self.encoder.stage.fill_(stage)
         return stage
 
@@ -124,11 +124,11 @@ class EncoderModule(TrainingModule):
         """Features of the real images for every term that has a weight."""
         with torch.no_grad():
             small = self._fit(real)
-            return {name: term.features(small) for name, term in self.terms.items() if self.recipe.weights.get(name)}
+            return {name: term.features(small) for name, term in self.terms.items() if self.hp.weights.get(name)}
 
     def _fit(self, images: Tensor) -> Tensor:
         """The size at which images are compared: at most `loss_px`, averaged over areas."""
-        size = self.recipe.loss_px
+        size = self.hp.loss_px
         return images if images.shape[-1] <= size else F.adaptive_avg_pool2d(images, size)
 
     def _loss(self, ws: Tensor, images: Tensor, target: dict[str, list[Tensor]], stage: int) -> Tensor:
@@ -137,7 +137,7 @@ class EncoderModule(TrainingModule):
             name: self.terms[name].distance(self.terms[name].features(small), target[name]).mean() for name in target
         }
         values |= self._code_terms(ws, stage)
-        total = sum(self.recipe.weights[name] * value for name, value in values.items())
+        total = sum(self.hp.weights[name] * value for name, value in values.items())
         for name, value in values.items():
             self.means.add(f"train/encoder/{name}", value)
         self.means.add("train/encoder/loss", total)
@@ -145,7 +145,7 @@ class EncoderModule(TrainingModule):
 
     def _code_terms(self, ws: Tensor, stage: int) -> dict[str, Tensor]:
         """Those with a weight: `adversarial` is a mean over the codes that take part, `delta` a sum over the deltas."""
-        weights, values = self.recipe.weights, {}
+        weights, values = self.hp.weights, {}
         if self.adversary is not None:
             logits = self.adversary.discriminator(ws[:, : stage + 1].flatten(0, 1))
             values["adversarial"] = nonsaturating_generator(logits).mean()
@@ -178,17 +178,17 @@ class EncoderModule(TrainingModule):
         """w (num, w_dim) of the generator's mapping, of the classes of the images."""
         z = torch.randn(num, self.generator.z_dim, device=self.device)
         c = labels if self.generator.c_dim else None
-        return self.generator.mapping(z, c, truncation_psi=self.recipe.adversary.psi)[:, 0]
+        return self.generator.mapping(z, c, truncation_psi=self.hp.adversary.psi)[:, 0]
 
     def _fakes(self, ws: Tensor) -> Tensor:
-        return ws - self.encoder.latent_avg if self.recipe.adversary.fakes == "without_mean" else ws
+        return ws - self.encoder.latent_avg if self.hp.adversary.fakes == "without_mean" else ws
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        recipe = self.recipe
+        hparams = self.hp
         if self.average is not None:
             decay = ema_decay(
-                self.batch_size, self.images_seen, half_life_kimg=recipe.ema_kimg, rampup=recipe.ema_rampup
+                self.batch_size, self.images_seen, half_life_kimg=hparams.ema_kimg, rampup=hparams.ema_rampup
             )
             update_ema(self.average, self.encoder, decay)
 
@@ -200,7 +200,7 @@ class EncoderModule(TrainingModule):
         encoder = self.exported["encoder"]
         ws, shown = self._start(real)
         with eval_mode(encoder):
-            for _ in range(self.recipe.refinements):
+            for _ in range(self.hp.refinements):
                 ws = self._encode(encoder, real, ws, shown, int(encoder.stage))
                 images = self.generator.synthesis(ws)
                 shown = None if shown is None else images
@@ -214,9 +214,9 @@ class EncoderModule(TrainingModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The encoder's, and the latent discriminator's where there is one."""
-        recipe, params = self.recipe, self.encoder.parameters()
-        options = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
-        if recipe.optimizer == "ranger":
+        hparams, params = self.hp, self.encoder.parameters()
+        options = {"lr": hparams.lr, "weight_decay": hparams.weight_decay}
+        if hparams.optimizer == "ranger":
             optimizers: list[torch.optim.Optimizer] = [Ranger(params, **options)]
         else:
             optimizers = [torch.optim.AdamW(params, **options, fused=True)]

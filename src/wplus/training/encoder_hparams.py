@@ -91,7 +91,7 @@ class EncoderHparams:
     latent_discriminator: LatentAdversary | None = field(default=None)
 
     def __post_init__(self) -> None:
-        _check(self, "training.recipe", highest={"weight_decay": 1.0})
+        _check(self, "training.hparams", highest={"weight_decay": 1.0})
         for name, value in self.weights.items():
             check_number(f"training.weights.{name}", value, lowest=0)
         if self.weights.get("adversarial") and self.latent_discriminator is None:
@@ -110,15 +110,15 @@ class EncoderHparams:
         return last if self.progressive is None else self.progressive.stage(nimg, last)
 
 
-def encoder_recipe(
-    recipe: Mapping[str, Any],
+def encoder_hparams_of(
+    hparams: Mapping[str, Any],
     weights: Mapping[str, float],
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
 ) -> EncoderHparams:
-    """The recipe from the plain values of a configuration; UserError for a number or a choice that cannot be."""
+    """The hparams from the plain values of a configuration; UserError for a number or a choice that cannot be."""
     return EncoderHparams(
-        **recipe,
+        **hparams,
         weights=dict(weights),
         progressive=None if progressive is None else Progressive(**progressive),
         latent_discriminator=None if latent_discriminator is None else LatentAdversary(**latent_discriminator),

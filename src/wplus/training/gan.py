@@ -51,8 +51,8 @@ class GanModule(TrainingModule):
         generator_loss             logits of generated images -> loss per image; one that compares
                                    (`wplus.losses.adversarial.compares`) also gets those of real images
         discriminator_loss         (real logits, generated logits) -> loss per pair
-        penalties                  of the discriminator, by name (`wplus.training.penalties`); the recipe weighs them
-        recipe                     the numbers; `recipe.batch_size` counts all processes and micro-batches
+        penalties                  of the discriminator, by name (`wplus.training.penalties`); the hparams weighs them
+        hparams                     the numbers; `hparams.batch_size` counts all processes and micro-batches
         num_micro                  micro-batches per step and process (gradient accumulation)
         labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
         augment                    what the discriminator sees of images, real and generated, in its phases and the
@@ -67,7 +67,7 @@ class GanModule(TrainingModule):
         *,
         generator_loss: GeneratorLoss,
         discriminator_loss: DiscriminatorLoss,
-        recipe: Hparams,
+        hparams: Hparams,
         penalties: Sequence[str] = ("r1",),
         seed: int = 0,
         num_micro: int = 1,
@@ -75,11 +75,11 @@ class GanModule(TrainingModule):
         augment: NoAugment | None = None,
         freeze_discriminator: int = 0,
     ) -> None:
-        active = active_penalties(penalties, recipe)
-        check_fit(type(generator), type(discriminator), recipe, active)
+        active = active_penalties(penalties, hparams)
+        check_fit(type(generator), type(discriminator), hparams, active)
         check_micro_batches([type(generator), type(discriminator)], num_micro)
         identity = {
-            "recipe": asdict(recipe),
+            "hparams": asdict(hparams),
             "loss": {"generator": _described(generator_loss), "discriminator": _described(discriminator_loss)},
             "penalties": ", ".join(penalty.name for penalty in active),
             "generator": generator.arguments,
@@ -89,7 +89,7 @@ class GanModule(TrainingModule):
             "augment": augment.identity if augment else None,
             "freeze_discriminator": freeze_discriminator or None,
         }
-        super().__init__(batch_size=recipe.batch_size, seed=seed, identity=identity)
+        super().__init__(batch_size=hparams.batch_size, seed=seed, identity=identity)
         self.generator, self.discriminator = generator, discriminator
         self.frozen = frozen_layers(discriminator, freeze_discriminator)
         hold(self.frozen)
@@ -98,9 +98,9 @@ class GanModule(TrainingModule):
         self.penalties, self.compares = active, compares(generator_loss)
         # Images that are compared or mixed with each other belong to one class.
         self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
-        self.recipe, self.num_micro = recipe, num_micro
-        self.now = recipe  # at the clock of this step
-        self.growth = growth_of(type(generator), generator.resolution, recipe)
+        self.hp, self.num_micro = hparams, num_micro
+        self.now = hparams  # at the clock of this step
+        self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
         self.augment = augment or NoAugment()
@@ -113,9 +113,9 @@ class GanModule(TrainingModule):
         return {"generator": self.ema, "discriminator": self.discriminator}
 
     def describe(self) -> dict[str, Any]:
-        """The recipe, which weights of the generator are exported, and what the run started from."""
+        """The hparams, which weights of the generator are exported, and what the run started from."""
         origin = {name: self.identity[name] for name in ("transfer", "freeze_discriminator") if self.identity.get(name)}
-        return {"recipe": asdict(self.recipe), "weights": "moving average of the generator", **origin}
+        return {"hparams": asdict(self.hp), "weights": "moving average of the generator", **origin}
 
     def state_summary(self) -> dict[str, Any]:
         """Counters of skipped steps, and what is to be said of augmentation."""
@@ -123,7 +123,7 @@ class GanModule(TrainingModule):
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
-    def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+    def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
         self._set_numbers(optimizers)
         real = self._grow(real, optimizers)
@@ -139,21 +139,21 @@ class GanModule(TrainingModule):
 
     def phases(self) -> list[Phase]:
         """The phases in StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
-        recipe = self.recipe
-        phases = [Phase("generator", "generator", recipe.n_critic, self._generator_losses)]
-        if recipe.pl_weight:
-            interval = recipe.pl_interval * recipe.n_critic  # it counts the generator's own steps
+        hparams = self.hp
+        phases = [Phase("generator", "generator", hparams.n_critic, self._generator_losses)]
+        if hparams.pl_weight:
+            interval = hparams.pl_interval * hparams.n_critic  # it counts the generator's own steps
             phases.append(Phase("path_length", "generator", interval, self._path_length_losses))
         phases.append(Phase("discriminator", "discriminator", 1, self._discriminator_losses))
         if self.lazy_penalties:
             name = "_".join(penalty.name for penalty in self.penalties)
-            phases.append(Phase(name, "discriminator", recipe.r1_interval, self._penalty_losses))
+            phases.append(Phase(name, "discriminator", hparams.r1_interval, self._penalty_losses))
         return phases
 
     @property
     def lazy_penalties(self) -> bool:
         """Whether the penalties have optimizer steps of their own; else they are part of the discriminator's loss."""
-        return bool(self.penalties) and self.recipe.r1_interval > 1
+        return bool(self.penalties) and self.hp.r1_interval > 1
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
@@ -178,7 +178,7 @@ class GanModule(TrainingModule):
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = ema_decay(
-            self.recipe.batch_size, self.images_seen, half_life_kimg=self.now.ema_kimg, rampup=self.recipe.ema_rampup
+            self.hp.batch_size, self.images_seen, half_life_kimg=self.now.ema_kimg, rampup=self.hp.ema_rampup
         )
         update_ema(self.ema, self.generator, decay)
 
@@ -210,18 +210,18 @@ class GanModule(TrainingModule):
         the lengths, the gradient is that of sum_i k_i l_i with k_i = 2/N ((l_i - a) - decay (m - a)): a form that
         micro-batches can add up.
         """
-        recipe = self.recipe
-        count = max(len(real) // recipe.pl_batch_shrink, 1)
+        hparams = self.hp
+        count = max(len(real) // hparams.pl_batch_shrink, 1)
         draw = self._draw(count, path_length=True)
         parts = list(torch.arange(count, device=self.device).chunk(min(self.num_micro, count)))
         lengths_of = [self._lengths(draw.take(part)) for part in parts[:1]] if len(parts) == 1 else None
         known = [lengths_of[0].detach()] if lengths_of else [self._lengths(draw.take(part)).detach() for part in parts]
         batch_mean = mean_over_ranks(torch.cat(known).mean())
-        average = self.pl_mean.lerp(batch_mean, recipe.pl_decay)
+        average = self.pl_mean.lerp(batch_mean, hparams.pl_decay)
         for index, part in enumerate(parts):
             lengths = lengths_of[0] if lengths_of else self._lengths(draw.take(part))
-            pull = (lengths.detach() - average) - recipe.pl_decay * (batch_mean - average)
-            yield (pull * lengths).sum() * (2 / count * recipe.pl_weight * recipe.pl_interval)
+            pull = (lengths.detach() - average) - hparams.pl_decay * (batch_mean - average)
+            yield (pull * lengths).sum() * (2 / count * hparams.pl_weight * hparams.pl_interval)
             self.means.add("train/path_length/penalty", (known[index] - average).square().mean())
         self.pl_mean.copy_(torch.where(average.isfinite(), average, self.pl_mean))
         self.means.add("train/path_length/mean", average)
@@ -246,7 +246,7 @@ class GanModule(TrainingModule):
             value = penalty.function(self.discriminator, pairs)
             self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
             weight = penalty.factor * getattr(self.now, penalty.weight)
-            total = total + value.sum() * (weight * self.recipe.r1_interval / num)
+            total = total + value.sum() * (weight * self.hp.r1_interval / num)
         return total
 
     # --- their parts ------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ class GanModule(TrainingModule):
             num,
             labels=labels if self.same_labels and labels is not None else None,
             all_labels=self.labels,
-            style_mixing_prob=self.recipe.style_mixing_prob,
+            style_mixing_prob=self.hp.style_mixing_prob,
             path_length=path_length,
         )
 
@@ -301,16 +301,16 @@ class GanModule(TrainingModule):
         """Of the generator and of the layers of the discriminator that are not frozen."""
         held = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
         learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in held]
-        return adams((self.generator.parameters(), learning), self._adam_numbers(), self.recipe.adam_eps)
+        return adams((self.generator.parameters(), learning), self._adam_numbers(), self.hp.adam_eps)
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
         return adam_numbers(self.now, lazy_penalties=self.lazy_penalties, factor=factor)
 
     def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """What the recipe says at this clock; where none of its numbers moves there is nothing to do."""
-        if self.recipe.decay_kimg is not None or self.growth is not None:
-            self.now = self.recipe.at(self.images_seen)
+        """What the hparams says at this clock; where none of its numbers moves there is nothing to do."""
+        if self.hp.decay_kimg is not None or self.growth is not None:
+            self.now = self.hp.at(self.images_seen)
             set_numbers(optimizers, self._adam_numbers())
 
 

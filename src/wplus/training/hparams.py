@@ -17,7 +17,7 @@ ENDS = {  # a number -> where it goes
     "beta2": "beta2_end",
     "ema_kimg": "ema_kimg_end",
 }
-Derived = dict[str, tuple[Any, str]]  # name -> (value, why)
+Resolved = dict[str, tuple[Any, str]]  # name -> (value, why)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Hparams:
     ema_kimg_end: float | None = None
 
     def at(self, nimg: int) -> Hparams:
-        """The recipe after `nimg` images."""
+        """The hparams after `nimg` images."""
         if self.decay_kimg is None:
             return self
         moved = {}
@@ -79,7 +79,7 @@ def on_cosine(base: float, end: float, nimg: int, *, decay_kimg: float) -> float
     return base + (end - base) * ((1 - math.cos(math.pi * t)) / 2)
 
 
-def auto(resolution: int, batch_size: int | None) -> Derived:
+def auto(resolution: int, batch_size: int | None) -> Resolved:
     """StyleGAN2-ADA's `auto` for one device, from resolution and batch alone, never from the number of devices.
 
     (With the device count in the formula, as published, the same config is another experiment on another machine.)
@@ -99,7 +99,7 @@ def auto(resolution: int, batch_size: int | None) -> Derived:
     }
 
 
-def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
+def resolve(derived: Resolved, given: Mapping[str, Any]) -> Resolved:
     """The numbers after overriding, each with its reason; None in `given` means: derive.
 
     UserError for an unknown name, or a number that cannot be: below 1 where it counts something, else negative.
@@ -117,10 +117,10 @@ def resolve(derived: Derived, given: Mapping[str, Any]) -> Derived:
     }
 
 
-AS_PUBLISHED = "as published"  # of the recipe's own defaults
+AS_PUBLISHED = "as published"  # of the hparams's own defaults
 
 
-def explain(numbers: Derived) -> str:
+def explain(numbers: Resolved) -> str:
     """One line per number: what it is and why; none for what neither a choice nor a preset has set."""
     return "\n".join(
         f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"

@@ -22,22 +22,22 @@ class InversionView:
         count = min(num_samples, len(held_out))
         self.images = to_float(held_out.batch(torch.arange(count))[0])
 
-    def look(self, game: EncoderModule, folder: Path) -> ProbeResult:
+    def look(self, module: EncoderModule, folder: Path) -> ProbeResult:
         """A grid in which a row of images is followed by the row of their inversions; the mean of each term."""
-        found = [game.reconstruct(part.to(game.device)) for part in self.images.split(BATCH)]
+        found = [module.reconstruct(part.to(module.device)) for part in self.images.split(BATCH)]
         terms = [
-            game.compare(images, part.to(game.device))
+            module.compare(images, part.to(module.device))
             for images, part in zip(found, self.images.split(BATCH), strict=True)
         ]
         # By the distance's own name: which net stands behind `perceptual` differs from run to run.
         values = {}
         for term in terms[0]:
-            name, mean = game.terms[term].name, torch.cat([part[term] for part in terms]).mean().item()
+            name, mean = module.terms[term].name, torch.cat([part[term] for part in terms]).mean().item()
             about = f"Distance {name} of held-out images from their inversions, mean over images; 0 for equal ones."
             values[f"val/{name}"] = (mean, MetricInfo(meaning=about, direction="lower"))
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
-        return ProbeResult([Picture(at(game), "samples/inversions", caption, image)], values)
+        return ProbeResult([Picture(at(module), "samples/inversions", caption, image)], values)
 
 
 def alternating(first: Tensor, second: Tensor) -> Tensor:

@@ -15,12 +15,12 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
 
 from wplus.core.files import ensure_folder
+from wplus.core.runtime import Runtime
 from wplus.errors import check_number
 from wplus.training.callbacks import LeaveOnSignal, Log, Snapshot, StopAtKimg
 from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 from wplus.training.identity import check_same_run
 from wplus.training.module import TrainingModule
-from wplus.training.runtime import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,24 +44,24 @@ class Schedule:
 
 
 def fit(
-    game: TrainingModule,
+    module: TrainingModule,
     loader: Iterable[Any],
     *,
     schedule: Schedule,
-    place: Runtime,
+    runtime: Runtime,
     output_dir: str | Path,
     tracker: Any,
     export: Callable[[TrainingModule], None],
 ) -> str:
-    """Train `game` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
+    """Train `module` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
 
     `loader` yields (uint8 images, labels) for ever and starts at the game's clock when iterated; `export(game)` writes
     pictures and models at every snapshot. Returns "finished" or "interrupted" (by SIGTERM or Ctrl-C, after saving).
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
-    resume = _resume(game, folder, tracker)
-    if game.images_seen >= schedule.kimg * 1000:
-        export(game)
+    resume = _resume(module, folder, tracker)
+    if module.images_seen >= schedule.kimg * 1000:
+        export(module)
         return "finished"
     leave = LeaveOnSignal()
     callbacks = [
@@ -71,28 +71,28 @@ def fit(
         Snapshot(folder, export, interval=round(schedule.snapshot_kimg * 1000), keep=schedule.keep_checkpoints),
     ]
     with _quiet_lightning():
-        _trainer(place, callbacks).fit(game, loader, ckpt_path=resume)
+        _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     return "finished" if leave.received is None else "interrupted"
 
 
-def _resume(game: TrainingModule, folder: Path, tracker: Any) -> Path | None:
+def _resume(module: TrainingModule, folder: Path, tracker: Any) -> Path | None:
     path = latest_checkpoint(folder)
     if path is not None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        check_same_run(checkpoint["identity"], game.identity, path)
-        game.load_state_dict(checkpoint["state_dict"])
-        tracker.rewind(game.images_seen / 1000)
+        check_same_run(checkpoint["identity"], module.identity, path)
+        module.load_state_dict(checkpoint["state_dict"])
+        tracker.rewind(module.images_seen / 1000)
     return path
 
 
-def _trainer(place: Runtime, callbacks: list[Any]) -> Trainer:
+def _trainer(runtime: Runtime, callbacks: list[Any]) -> Trainer:
     """Lightning for devices, processes and checkpoints; progress, logs and the end of the run are ours (the clock)."""
-    index = [place.device.index] if place.device.index is not None else place.devices
+    index = [runtime.device.index] if runtime.device.index is not None else runtime.devices
     return Trainer(
-        accelerator=place.device.type,
+        accelerator=runtime.device.type,
         devices=index,
-        num_nodes=place.num_nodes,
-        strategy=UnwrappedDDPStrategy() if place.world_size > 1 else "auto",
+        num_nodes=runtime.num_nodes,
+        strategy=UnwrappedDDPStrategy() if runtime.world_size > 1 else "auto",
         plugins=[AtomicCheckpointIO()],
         callbacks=callbacks,
         max_epochs=-1,

@@ -21,7 +21,7 @@ from wplus.training.statistics import RunningMeans
 
 
 class TrainingModule(LightningModule):
-    """One step per batch, played by `play`; a subclass also has `configure_optimizers` and what it exports.
+    """One step per batch, played by `update`; a subclass also has `configure_optimizers` and what it exports.
 
     Arguments
         batch_size   images per step over all processes: what the clock advances by
@@ -39,7 +39,7 @@ class TrainingModule(LightningModule):
         self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
 
-    def play(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+    def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """One step on real images (N, C, H, W) in [-1, 1] and labels (N, c_dim)."""
         raise NotImplementedError
 
@@ -59,7 +59,7 @@ class TrainingModule(LightningModule):
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Play a step on uint8 images, then move the clock."""
-        self.play(to_float(images), labels, optimizers)
+        self.update(to_float(images), labels, optimizers)
         self.nimg += self.batch_size
         self.images_seen += self.batch_size
 

@@ -51,7 +51,7 @@ def _gradient_penalty(discriminator: Discriminator, pairs: Pairs) -> Tensor:
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty per image (N,), times `factor`, times the number of the recipe that `weight` names."""
+    """A penalty per image (N,), times `factor`, times the number of the hparams that `weight` names."""
 
     name: str
     weight: str
@@ -74,12 +74,12 @@ PENALTIES = {
 }
 
 
-def active_penalties(names: Sequence[str], recipe: Hparams) -> list[Penalty]:
+def active_penalties(names: Sequence[str], hparams: Hparams) -> list[Penalty]:
     """Those of the names whose weight is not 0; UserError for an unknown one, and for a weight of 0 that cannot be."""
     unknown = [name for name in names if name not in PENALTIES]
     if unknown:
         raise UserError(f"Penalty '{unknown[0]}' is not known; a loss can bring {', '.join(PENALTIES)}.")
-    active = [PENALTIES[name] for name in names if getattr(recipe, PENALTIES[name].weight)]
+    active = [PENALTIES[name] for name in names if getattr(hparams, PENALTIES[name].weight)]
     for penalty in (PENALTIES[name] for name in names):
         if penalty.why_needed and penalty not in active:
             raise UserError(

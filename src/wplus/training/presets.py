@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 
-from wplus.training.hparams import Derived
+from wplus.training.hparams import Resolved
 
 
-def _without_styles() -> Derived:
+def _without_styles() -> Resolved:
     """What cannot be where w is z."""
     why = "without styles there is nothing to mix"
     return {"style_mixing_prob": (0.0, why), "pl_weight": (0.0, "without styles there is no path to measure")}
 
 
-def _small_gan(batch_size: int, why_batch: str) -> Derived:
+def _small_gan(batch_size: int, why_batch: str) -> Resolved:
     """Adam of Radford et al. 2016, section 4; no penalty, no moving average."""
     return {
         **_without_styles(),
@@ -32,7 +32,7 @@ def _small_gan(batch_size: int, why_batch: str) -> Derived:
     }
 
 
-def mlp_gan(resolution: int, batch_size: int | None) -> Derived:
+def mlp_gan(resolution: int, batch_size: int | None) -> Resolved:
     """The networks of Goodfellow et al. 2014 with the optimizer of today's reimplementations.
 
     (The paper's stochastic gradient descent with momentum needs a schedule for every data set.)
@@ -40,7 +40,7 @@ def mlp_gan(resolution: int, batch_size: int | None) -> Derived:
     return _small_gan(batch_size or 64, "as in today's reimplementations")
 
 
-def dcgan(resolution: int, batch_size: int | None) -> Derived:
+def dcgan(resolution: int, batch_size: int | None) -> Resolved:
     """Radford et al. 2016, section 4."""
     return _small_gan(batch_size or 128, "DCGAN, section 4")
 
@@ -53,7 +53,7 @@ _R3GAN = {  # resolution -> gamma, its end, half-life of the average at the end 
 }
 
 
-def r3gan(resolution: int, batch_size: int | None) -> Derived:
+def r3gan(resolution: int, batch_size: int | None) -> Resolved:
     """Huang et al. 2024: numbers that move on a cosine over the first 20 million images.
 
     Here the generator takes its step first, as in all games of this package; the authors' discriminator does.
@@ -78,7 +78,7 @@ def r3gan(resolution: int, batch_size: int | None) -> Derived:
     }
 
 
-def progan(resolution: int, batch_size: int | None) -> Derived:
+def progan(resolution: int, batch_size: int | None) -> Resolved:
     """Karras et al. 2018, appendix A, and the authors' settings for 8 GPUs; one batch size for all resolutions."""
     why = "ProGAN, appendix A.1"
     batch = batch_size or _grown_batch(resolution)
@@ -91,7 +91,7 @@ def progan(resolution: int, batch_size: int | None) -> Derived:
     }
 
 
-def stylegan1(resolution: int, batch_size: int | None) -> Derived:
+def stylegan1(resolution: int, batch_size: int | None) -> Resolved:
     """Karras et al. 2019, appendix C, and the authors' settings for 8 GPUs; one batch size for all resolutions."""
     why = "StyleGAN, appendix C"
     return {
@@ -110,7 +110,7 @@ def _grown_batch(resolution: int) -> int:
     return {8: 256, 16: 128, 32: 64}.get(resolution, 32)
 
 
-def _growing(start_resolution: int, batch: int) -> Derived:
+def _growing(start_resolution: int, batch: int) -> Resolved:
     """What ProGAN and StyleGAN have in common."""
     return {
         "batch_size": (batch, "the authors' at this resolution"),

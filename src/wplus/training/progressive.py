@@ -79,9 +79,9 @@ class Growth:
 _NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
 
 
-def growth_of(network: type[Network], resolution: int, recipe: Hparams) -> Growth | None:
+def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> Growth | None:
     """The schedule of networks that grow, None of others; UserError for numbers that are missing or have no effect."""
-    numbers = {name: getattr(recipe, name) for name in _NUMBERS}
+    numbers = {name: getattr(hparams, name) for name in _NUMBERS}
     given = [name for name, value in numbers.items() if value is not None]
     family = network.__module__.rpartition(".")[2]
     if not network.grows:
@@ -93,6 +93,6 @@ def growth_of(network: type[Network], resolution: int, recipe: Hparams) -> Growt
     missing = [name for name in _NUMBERS if name not in given]
     if missing:
         raise UserError(
-            f"{family} grows with training and needs training.recipe.{missing[0]}; StyleGAN has 8, 600, 600."
+            f"{family} grows with training and needs training.hparams.{missing[0]}; StyleGAN has 8, 600, 600."
         )
     return Growth(resolution=resolution, **numbers)

@@ -7,15 +7,15 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import partial
 from typing import Any
 
+from wplus.core.runtime import Runtime
 from wplus.errors import UserError, check_number
 from wplus.training.gan import DiscriminatorLoss, GeneratorLoss
-from wplus.training.hparams import AS_PUBLISHED, Derived, Hparams, resolve
+from wplus.training.hparams import AS_PUBLISHED, Hparams, Resolved, resolve
 from wplus.training.penalties import PENALTIES, active_penalties
 from wplus.training.progressive import growth_of
-from wplus.training.runtime import Runtime
 from wplus.training.validate import check_effect, check_fit, check_micro_batches, check_options, check_preset
 
-Preset = Callable[[int, int | None], Derived]  # (resolution, batch size or None) -> numbers
+Preset = Callable[[int, int | None], Resolved]  # (resolution, batch size or None) -> numbers
 LARGEST = 1024  # resolution: what is refused there is refused everywhere
 
 
@@ -25,9 +25,9 @@ class GanSpec:
 
     generator, discriminator   partial constructors, whose None keywords the presets fill
     generator_loss, ...        see `GanModule`
-    numbers                    of the recipe, as the loss was published; the presets stand over them
+    numbers                    of the hparams, as the loss was published; the presets stand over them
     presets                    (resolution, batch size or None) -> numbers; a later one stands over those before it
-    recipe                     numbers that were given; None: derive
+    hparams                     numbers that were given; None: derive
     """
 
     generator: partial
@@ -37,11 +37,11 @@ class GanSpec:
     penalties: Sequence[str] = ("r1",)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     presets: Sequence[Preset]
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    hparams: Mapping[str, Any] = field(default_factory=dict)
 
-    def resolve(self, resolution: int) -> Derived:
-        """Every number with the reason for it: the recipe's defaults, the loss, the presets, what was given."""
-        batch = self.recipe.get("batch_size")
+    def resolve(self, resolution: int) -> Resolved:
+        """Every number with the reason for it: the hparams's defaults, the loss, the presets, what was given."""
+        batch = self.hparams.get("batch_size")
         if batch is not None:
             check_number("batch_size", batch, lowest=1, whole=True)
         derived = {**_defaults(), **{name: (value, "the loss's") for name, value in self.numbers.items()}}
@@ -49,7 +49,7 @@ class GanSpec:
         for preset in self.presets:
             derived |= preset(resolution, batch)
         keywords = {name: value for part in self._networks for name, value in part.keywords.items()}
-        given = {**self.recipe, **{name: value for name, value in keywords.items() if name in derived}}
+        given = {**self.hparams, **{name: value for name, value in keywords.items() if name in derived}}
         return self._without_idle(resolve(derived, given))
 
     def _presets_batch(self, resolution: int) -> int:
@@ -57,7 +57,7 @@ class GanSpec:
         batches = [preset(resolution, None).get("batch_size") for preset in self.presets]
         return next(batch[0] for batch in reversed(batches) if batch is not None)
 
-    def _without_idle(self, numbers: Derived) -> Derived:
+    def _without_idle(self, numbers: Resolved) -> Resolved:
         """Weights of penalties that the loss does not bring are 0, and the log says so."""
         used = {PENALTIES[name].weight for name in self.penalties if name in PENALTIES}
         for name in sorted({penalty.weight for penalty in PENALTIES.values()} - used):
@@ -66,36 +66,36 @@ class GanSpec:
             numbers[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
         return numbers
 
-    def recipe_of(self, numbers: Derived) -> Hparams:
+    def hparams_of(self, numbers: Resolved) -> Hparams:
         """The part of the numbers that belongs to the game."""
         return Hparams(**{item.name: numbers[item.name][0] for item in fields(Hparams)})
 
-    def check(self, place: Runtime, micro_batch_size: int | None) -> None:
+    def check(self, runtime: Runtime, micro_batch_size: int | None) -> None:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         for role in ("generator", "discriminator"):
             check_options(role, getattr(self, role))
         for preset in self.presets:
             check_preset(preset, self.generator.func)
         numbers = self.resolve(resolution=64)
-        recipe = self.recipe_of(numbers)
+        hparams = self.hparams_of(numbers)
         classes = [part.func for part in self._networks]
-        penalties = active_penalties(self.penalties, recipe)
-        check_fit(*classes, recipe, penalties)
-        check_effect(self.recipe, recipe, penalties)
-        growth_of(classes[0], LARGEST, recipe)
-        check_micro_batches(classes, num_micro(numbers, place.world_size, micro_batch_size))
+        penalties = active_penalties(self.penalties, hparams)
+        check_fit(*classes, hparams, penalties)
+        check_effect(self.hparams, hparams, penalties)
+        growth_of(classes[0], LARGEST, hparams)
+        check_micro_batches(classes, num_micro(numbers, runtime.world_size, micro_batch_size))
 
     @property
     def _networks(self) -> tuple[partial, partial]:
         return self.generator, self.discriminator
 
 
-def _defaults() -> Derived:
-    """The recipe's own defaults, for the numbers that no preset derives."""
+def _defaults() -> Resolved:
+    """The hparams's own defaults, for the numbers that no preset derives."""
     return {item.name: (item.default, AS_PUBLISHED) for item in fields(Hparams) if item.default is not MISSING}
 
 
-def num_micro(numbers: Derived, world: int, micro: int | None) -> int:
+def num_micro(numbers: Resolved, world: int, micro: int | None) -> int:
     """Micro-batches per step and process; every one holds whole minibatch-stddev groups, where the numbers have them.
 
     UserError for a batch that cannot be divided so.

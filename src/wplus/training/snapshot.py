@@ -58,7 +58,7 @@ class ProbeResult:
 class View(Protocol):
     """What can be seen of a game at a moment."""
 
-    def look(self, game: TrainingModule, folder: Path) -> ProbeResult:
+    def look(self, module: TrainingModule, folder: Path) -> ProbeResult:
         """Look at the game as it is now; `folder` is the run's."""
         ...
 
@@ -73,12 +73,12 @@ class Exporter:
     def __init__(self, folder: Path, tracker: Any, view: View, *, data: Mapping[str, Any], seed: int) -> None:
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
 
-    def __call__(self, game: TrainingModule) -> None:
+    def __call__(self, module: TrainingModule) -> None:
         """Write what is seen of this moment, and the model."""
-        kimg = game.images_seen / 1000
-        self._tell(self.view.look(game, self.folder), kimg)
-        metadata = {"data": self.data, "seed": self.seed, "nimg": game.images_seen, **game.describe()}
-        path = save(self.folder / "model.safetensors", **game.exported, metadata=metadata)
+        kimg = module.images_seen / 1000
+        self._tell(self.view.look(module, self.folder), kimg)
+        metadata = {"data": self.data, "seed": self.seed, "nimg": module.images_seen, **module.describe()}
+        path = save(self.folder / "model.safetensors", **module.exported, metadata=metadata)
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )
@@ -115,24 +115,24 @@ class SampleView:
         check_number("num_samples", num_samples, lowest=1, whole=True)
         self.data, self.seed, self.num_samples = data, seed, num_samples
 
-    def look(self, game: GanModule, folder: Path) -> ProbeResult:
+    def look(self, module: GanModule, folder: Path) -> ProbeResult:
         """Two grids and no numbers."""
         real = self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0]
         return ProbeResult(
             [
                 Picture("real", "samples/real", "real images", grid(real)),
-                Picture(at(game), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(game))),
+                Picture(at(module), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(module))),
             ]
         )
 
     @torch.no_grad()
-    def sample(self, game: GanModule) -> Tensor:
+    def sample(self, module: GanModule) -> Tensor:
         """Images (num_samples, C, H, W) of the moving average, truncation 1, stored noise."""
-        generator = game.ema
+        generator = module.ema
         source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
-        z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(game.device)
+        z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(module.device)
         c = (
-            torch.eye(generator.c_dim, device=game.device)[torch.arange(self.num_samples) % generator.c_dim]
+            torch.eye(generator.c_dim, device=module.device)[torch.arange(self.num_samples) % generator.c_dim]
             if generator.c_dim
             else None
         )
@@ -140,9 +140,9 @@ class SampleView:
         return torch.cat([generator(*part).cpu() for part in parts])
 
 
-def at(game: TrainingModule) -> str:
+def at(module: TrainingModule) -> str:
     """A picture's name that tells the clock and sorts by it."""
-    return f"kimg-{game.images_seen / 1000:010.3f}"
+    return f"kimg-{module.images_seen / 1000:010.3f}"
 
 
 def grid(images: Tensor) -> Tensor:

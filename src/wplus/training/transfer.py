@@ -21,7 +21,7 @@ from wplus.errors import UserError, check_number
 from wplus.models.network import Network
 from wplus.models.progressive import Growth
 from wplus.training.gan import GanModule
-from wplus.training.hparams import Derived
+from wplus.training.hparams import Resolved
 from wplus.training.transfer_report import NetworkReport, Report
 from wplus.training.validate import name_of
 
@@ -97,10 +97,10 @@ class Source:
     @property
     def identity(self) -> dict[str, str | None]:
         """What a run that is continued must have started from."""
-        networks = {role: getattr(self.models, role) for role in ROLES}
-        return {role: None if network is None else fingerprint(network) for role, network in networks.items()}
+        found = self.models.networks
+        return {role: fingerprint(found[role]) if role in found else None for role in ROLES}
 
-    def preset(self, resolution: int, batch_size: int | None) -> Derived:
+    def preset(self, resolution: int, batch_size: int | None) -> Resolved:
         """What the start changes; it stands over the other presets.
 
         StyleGAN2-ADA's code resumes without the ramp-up of the average (and lets augmentation's p move faster, see
@@ -110,24 +110,24 @@ class Source:
         generator = self.models.generator
         why = "transfer: the checkpoint's, so that its tensors fit"
         sizes = {name: (generator.arguments[name], why) for name in SIZES if name in generator.arguments}
-        numbers: Derived = {**sizes, "ema_rampup": (None, "transfer: the average starts from trained weights")}
+        numbers: Resolved = {**sizes, "ema_rampup": (None, "transfer: the average starts from trained weights")}
         if generator.grows:
             start = min(_resolution_in_use(generator), resolution)
             numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
         return numbers
 
 
-def start_from(game: GanModule, source: Source) -> Report:
+def start_from(module: GanModule, source: Source) -> Report:
     """Copy what fits into the networks of an untrained game and its moving average.
 
     UserError where no weights of the generator fit, or a layer that shall be frozen was not loaded.
     """
-    networks = {role: getattr(game, role) for role in ROLES}
+    networks = {role: getattr(module, role) for role in ROLES}
     report = transfer(networks, source.models, source.origins)
-    game.ema.load_state_dict(game.generator.state_dict())
-    frozen = _frozen_tensors(game)
-    _refuse_what_has_learned_nothing(game, report, frozen)
-    game.identity["transfer"] = source.identity
+    module.ema.load_state_dict(module.generator.state_dict())
+    frozen = _frozen_tensors(module)
+    _refuse_what_has_learned_nothing(module, report, frozen)
+    module.identity["transfer"] = source.identity
     return replace(report, frozen=tuple(frozen))
 
 
@@ -183,16 +183,16 @@ def _resolution_in_use(generator: Any) -> int:
     return generator.resolution >> math.ceil(max(lods, default=0.0))
 
 
-def _frozen_tensors(game: GanModule) -> list[str]:
+def _frozen_tensors(module: GanModule) -> list[str]:
     """Their names in the discriminator."""
-    held = {id(tensor) for layer in game.frozen for tensor in layer.state_dict(keep_vars=True).values()}
-    tensors = game.discriminator.state_dict(keep_vars=True)
+    held = {id(tensor) for layer in module.frozen for tensor in layer.state_dict(keep_vars=True).values()}
+    tensors = module.discriminator.state_dict(keep_vars=True)
     return [name for name, tensor in tensors.items() if id(tensor) in held]
 
 
-def _refuse_what_has_learned_nothing(game: GanModule, report: Report, frozen: Sequence[str]) -> None:
+def _refuse_what_has_learned_nothing(module: GanModule, report: Report, frozen: Sequence[str]) -> None:
     generator, discriminator = report.networks
-    weights = {name for name, parameter in game.generator.named_parameters() if parameter.dim() >= 2}
+    weights = {name for name, parameter in module.generator.named_parameters() if parameter.dim() >= 2}
     if not weights & generator.loaded.keys():
         differing = "; ".join(f"{name} is {a} there and {b} here" for name, (a, b) in generator.arguments.items())
         raise UserError(
@@ -201,6 +201,6 @@ def _refuse_what_has_learned_nothing(game: GanModule, report: Report, frozen: Se
     missing = [name for name in frozen if name not in discriminator.loaded]
     if missing:
         raise UserError(
-            f"transfer.freeze_discriminator={len(game.frozen)} would freeze {missing[0]}, which was not loaded from "
+            f"transfer.freeze_discriminator={len(module.frozen)} would freeze {missing[0]}, which was not loaded from "
             f"'{discriminator.origin}': freeze fewer layers, or none."
         )

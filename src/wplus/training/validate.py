@@ -18,25 +18,25 @@ OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks tha
 
 
 def check_fit(
-    generator: type[Network], discriminator: type[Network], recipe: Hparams, penalties: Sequence[Penalty]
+    generator: type[Network], discriminator: type[Network], hparams: Hparams, penalties: Sequence[Penalty]
 ) -> None:
-    """UserError with the reason where a number of the recipe cannot be applied to networks of these classes."""
-    _check_ends(recipe)
-    _check_styles(generator, recipe)
+    """UserError with the reason where a number of the hparams cannot be applied to networks of these classes."""
+    _check_ends(hparams)
+    _check_styles(generator, hparams)
     for penalty in penalties:
-        _check_penalty(discriminator, penalty, getattr(recipe, penalty.weight))
+        _check_penalty(discriminator, penalty, getattr(hparams, penalty.weight))
 
 
-def check_effect(given: Mapping[str, Any], recipe: Hparams, penalties: Sequence[Penalty]) -> None:
-    """UserError for a number of `given` (None: it was not) that changes nothing in `recipe`.
+def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence[Penalty]) -> None:
+    """UserError for a number of `given` (None: it was not) that changes nothing in `hparams`.
 
     Numbers of presets and losses may be idle. A weight of a penalty that the loss does not bring is not refused: an
     experiment's gamma shall not stand in the way of another loss, and the log says that it is not used.
     """
-    for names, reason in _idle(recipe, penalties):
+    for names, reason in _idle(hparams, penalties):
         for name in names:
             if given.get(name) is not None:
-                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.recipe.{name}=null.")
+                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.hparams.{name}=null.")
 
 
 def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
@@ -84,7 +84,7 @@ def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> No
         if num_micro > 1 and reason is not None:
             raise UserError(
                 f"micro_batch_size is refused with {name_of(network)}: {reason}; "
-                "choose a smaller training.recipe.batch_size."
+                "choose a smaller training.hparams.batch_size."
             )
 
 
@@ -93,49 +93,49 @@ def name_of(network: type[Network]) -> str:
     return f"the {network.__name__.lower()} of {network.__module__.rpartition('.')[2]}"
 
 
-def _check_ends(recipe: Hparams) -> None:
-    given = [end for end in dict.fromkeys(ENDS.values()) if getattr(recipe, end) is not None]
-    if given and recipe.decay_kimg is None:
+def _check_ends(hparams: Hparams) -> None:
+    given = [end for end in dict.fromkeys(ENDS.values()) if getattr(hparams, end) is not None]
+    if given and hparams.decay_kimg is None:
         raise UserError(
-            f"{given[0]}={getattr(recipe, given[0]):g} has no effect without training.recipe.decay_kimg, the time to "
+            f"{given[0]}={getattr(hparams, given[0]):g} has no effect without training.hparams.decay_kimg, the time to "
             "get there; give both or neither."
         )
-    if recipe.decay_kimg is not None and not given:
+    if hparams.decay_kimg is not None and not given:
         raise UserError(
-            f"decay_kimg={recipe.decay_kimg:g} has no effect, for no number has an end; "
-            f"give one of {', '.join(f'training.recipe.{end}' for end in dict.fromkeys(ENDS.values()))}."
+            f"decay_kimg={hparams.decay_kimg:g} has no effect, for no number has an end; "
+            f"give one of {', '.join(f'training.hparams.{end}' for end in dict.fromkeys(ENDS.values()))}."
         )
 
 
-def _idle(recipe: Hparams, penalties: Sequence[Penalty]) -> Iterator[tuple[Sequence[str], str]]:
+def _idle(hparams: Hparams, penalties: Sequence[Penalty]) -> Iterator[tuple[Sequence[str], str]]:
     """Numbers that nothing reads, and why."""
-    if not recipe.pl_weight:
+    if not hparams.pl_weight:
         yield ("pl_interval", "pl_decay", "pl_batch_shrink"), "with pl_weight=0 no path lengths are measured"
     if not penalties:
         yield ("r1_interval",), "there is no gradient penalty, for the loss brings none or its weight is 0"
     if all(penalty.weight != "gamma" for penalty in penalties):
         yield ("gamma_end",), "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
-    if not recipe.ema_kimg and recipe.ema_kimg_end is None:
+    if not hparams.ema_kimg and hparams.ema_kimg_end is None:
         yield ("ema_rampup",), "with ema_kimg=0 there is no moving average, and nothing to ramp up"
 
 
-def _check_styles(generator: type[Network], recipe: Hparams) -> None:
+def _check_styles(generator: type[Network], hparams: Hparams) -> None:
     for number in ("style_mixing_prob", "pl_weight"):
-        value = getattr(recipe, number)
+        value = getattr(hparams, number)
         if value and getattr(generator, "num_ws", None) == 1:
             raise UserError(
                 f"{number}={value:g} is refused: {name_of(generator)} has no styles (w is z, the same for all layers), "
-                f"so there is nothing to mix or to measure along; use training.recipe.{number}=0."
+                f"so there is nothing to mix or to measure along; use training.hparams.{number}=0."
             )
-    if recipe.pl_weight and not generator.second_order:
+    if hparams.pl_weight and not generator.second_order:
         raise UserError(
-            f"pl_weight={recipe.pl_weight:g} is refused: {name_of(generator)} cannot be differentiated twice; "
-            "use training.recipe.pl_weight=0."
+            f"pl_weight={hparams.pl_weight:g} is refused: {name_of(generator)} cannot be differentiated twice; "
+            "use training.hparams.pl_weight=0."
         )
 
 
 def _check_penalty(discriminator: type[Network], penalty: Penalty, weight: float) -> None:
-    remedy = f"use training.recipe.{penalty.weight}=0"
+    remedy = f"use training.hparams.{penalty.weight}=0"
     if penalty.name == "gradient_penalty":
         remedy = "choose another loss, such as loss=nonsaturating, or another model"
     if discriminator.batch_norm:

@@ -8,9 +8,9 @@ from omegaconf import OmegaConf
 
 from wplus.config import CONFIG_FOLDER
 from wplus.errors import UserError
-from wplus.training import Hparams
 from wplus.training.augment import Untouched
 from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.hparams import Hparams
 
 IMAGES = torch.zeros(2, 3, 8, 8)
 
@@ -32,10 +32,10 @@ def test_the_cosine():
 def test_it_is_where_the_recipe_is():
     """gamma and p, both from 0 to 1."""
     rest = {"lr_generator": 1e-3, "lr_discriminator": 1e-3, "ema_kimg": 0.0, "ema_rampup": None}
-    recipe = Hparams(batch_size=4, gamma=0.0, gamma_end=1.0, decay_kimg=0.4, **rest)
+    hparams = Hparams(batch_size=4, gamma=0.0, gamma_end=1.0, decay_kimg=0.4, **rest)
     augment = ScheduledAugment(0.0, p_end=1.0, decay_kimg=0.4)
     for nimg in (0, 4, 100, 200, 396, 400, 800):
-        assert after(nimg, augment) == pytest.approx(recipe.at(nimg).gamma, abs=1e-7)
+        assert after(nimg, augment) == pytest.approx(hparams.at(nimg).gamma, abs=1e-7)
 
 
 def test_p_depends_on_the_images_seen_alone():

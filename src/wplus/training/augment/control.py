@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wplus.core.distributed import mean_over_ranks, rank_and_world
 from wplus.errors import check_number
 from wplus.training.augment.ada import Drawn, Pipeline, Untouched
-from wplus.training.hparams import Derived
+from wplus.training.hparams import Resolved
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
 SPEED_KIMG, TRANSFER_SPEED_KIMG = 500.0, 100.0  # StyleGAN2-ADA, and its code with --resume
@@ -42,7 +42,7 @@ class NoAugment(nn.Module):
         """What is logged of this moment, on the host; warns where something is wrong."""
         return {}
 
-    def start_from_trained(self) -> Derived:
+    def start_from_trained(self) -> Resolved:
         """Be told, before the first step, that the networks are trained ones; the numbers that change by it."""
         return {}
 
@@ -111,7 +111,7 @@ class AdaptiveAugment(FixedAugment):
         self._seen = torch.zeros(2)  # of this process in this step
         self._warned = False
 
-    def start_from_trained(self) -> Derived:
+    def start_from_trained(self) -> Resolved:
         """A discriminator that is good from the first step overfits sooner: p moves faster, unless told how fast."""
         if self.speed_is_given:
             return {}

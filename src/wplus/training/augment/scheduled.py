@@ -14,12 +14,12 @@ from wplus.training.hparams import on_cosine
 class ScheduledAugment(FixedAugment):
     """p goes from `p` to `p_end` on a cosine over the first `decay_kimg` thousands of images, and stays there.
 
-    It depends on the images seen and on nothing else: where the numbers of the recipe move too, as R3GAN's do, they and
+    It depends on the images seen and on nothing else: where the numbers of the hparams move too, as R3GAN's do, they and
     p are at the same share of their ways.
 
     Arguments as in `FixedAugment`, and
         p_end        in [0, 1]
-        decay_kimg   published together with the recipe's; 0: `p_end` throughout
+        decay_kimg   published together with the hparams's; 0: `p_end` throughout
     """
 
     def __init__(self, p: float = 0.0, *, p_end: float, decay_kimg: float, **pipeline: Any) -> None:
