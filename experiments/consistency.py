@@ -63,8 +63,7 @@ def measure(
     from wplus.commands import codes_of
     from wplus.core.images import to_float
     from wplus.core.progress import track
-    from wplus.editing.consistency import edit_errors, summarised
-    from wplus.editing.editability import editability
+    from wplus.editing.consistency import consistency, edit_errors, editability
     from wplus.editing.run import report
 
     batch_size = cfg["batch_size"]
@@ -76,7 +75,7 @@ def measure(
     edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
     edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
     errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
-    found = report(summarised(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
+    found = report(consistency(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
     shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
     found += report(editability(models, ws, directions=directions, **shared), tracker)
     edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}

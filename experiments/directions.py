@@ -9,7 +9,7 @@ from typing import Any
 
 from wplus.config import build, entry_point, record_fields
 
-LABELLED = ("codes", "attributes", "num_images", "batch_size")
+LABELLED = ("latents", "attributes", "num_images", "batch_size")
 
 
 @entry_point("directions")
@@ -18,21 +18,21 @@ def main(cfg: dict[str, Any]) -> None:
     from functools import partial
 
     import wplus
-    from wplus.commands import labelled_codes
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.editing.directions import save_directions
     from wplus.editing.run import overview, report_directions
+    from wplus.editing.samples import labelled_latents
     from wplus.latents.inputs import read_inputs
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["model"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
-    samples = partial(labelled_codes, models, images, **{key: cfg[key] for key in LABELLED})
+    labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
     seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
     (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
-    directions = build(cfg["finder"])(models, seed=cfg["seed"], samples=samples)
+    directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
     with build(cfg["tracking"], output_dir=folder, job_type="directions", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["model"], name="model", kind="model")
         file = save_directions(folder / "directions.safetensors", directions)

@@ -59,7 +59,7 @@ def distances(models: Any, latents: Any, directions: Any, perceptual: Any, track
     """How far the pictures move along every direction, recorded."""
     import torch
 
-    from wplus.editing.editability import editability
+    from wplus.editing.consistency import editability
     from wplus.editing.run import report
     from wplus.latents.latent import ws_of
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from wplus.data import ImageSet
 from wplus.losses.perceptual import PerceptualDistance
@@ -180,3 +180,44 @@ def random_images(num: int = 10, *, resolution: int = 8, c_dim: int = 0, numbere
         images[:, 0, 0, 0] = torch.arange(num)
     labels = torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim else None
     return ImageSet(images, labels, [f"{index}.png" for index in range(num)])
+
+
+# --- editing: a generator whose images can be inverted exactly, and a distance that is known
+
+
+class ExactGenerator:
+    """w = 2 z + 1 and images that are the ws themselves, pixel for pixel: 3 layers of 4 numbers, 12 pixels."""
+
+    z_dim = w_dim = 4
+    c_dim, num_ws = 0, 3
+
+    def __init__(self) -> None:
+        self.mapping, self.synthesis = self._Mapping(), self._synthesis
+
+    class _Mapping:
+        w_avg = torch.ones(4)
+
+        def __call__(self, z: Tensor, c: Tensor | None = None, **truncation: float) -> Tensor:
+            return (2 * z + 1)[:, None].repeat(1, 3, 1)
+
+    @staticmethod
+    def _synthesis(ws: Tensor, noise_mode: str = "const") -> Tensor:
+        assert noise_mode == "const"
+        return ws[:, None]
+
+    @staticmethod
+    def inverse(images: Tensor) -> Tensor:
+        return images[:, 0]
+
+
+class MeanDifference(nn.Module):
+    """|difference of the means|: for a shift of all numbers its size, for ever larger ones ever larger."""
+
+    name = "mean_difference"
+    provenance = MappingProxyType({"weights": "none"})
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        return [images.flatten(1).mean(dim=1)]
+
+    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        return (a[0] - b[0]).abs()

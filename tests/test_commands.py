@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.commands import codes_of, invert_files, labelled_codes, weight_deltas
+from wplus.commands import codes_of, invert_files, weight_deltas
 from wplus.core.images import save_png
-from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.inversion.optimize import optimize
-from wplus.latents.latent import Latent, load_latent, save_latent
+from wplus.latents.latent import Latent, load_latent
 from wplus.latents.weight_delta import WeightDelta, code_digest, save_delta
 from wplus.models.stylegan2 import Generator
 
@@ -63,37 +61,3 @@ def test_deltas_are_found_and_checked(models: Models, tmp_path: Path) -> None:
         weight_deltas([other], ["o"], tmp_path, fingerprint=models.fingerprint)
     with pytest.warns(UserWarning, match="'t' was tuned, but its weight delta is not in"):
         assert weight_deltas([tuned], ["t"], tmp_path / "none", fingerprint=models.fingerprint) == [None]
-
-
-def test_codes_get_the_attributes_of_the_data_or_of_a_file(models: Models, tmp_path: Path) -> None:
-    images = ImageSet(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), None, ["a", "b", "c"],
-                      attributes={"body": torch.tensor([5, 6, 7])})  # fmt: skip
-    for name in ("c", "a"):
-        save_latent(tmp_path / "l" / f"{name}.safetensors", Latent(torch.zeros(4), "w", models.fingerprint))
-    samples = labelled_codes(models, lambda: images, codes=str(tmp_path / "l"))
-    assert samples.attributes["body"].tolist() == [5, 7]
-    (tmp_path / "a.csv").write_text("name,tail\nc,1\n")
-    samples = labelled_codes(models, lambda: images, codes=str(tmp_path / "l"), attributes=str(tmp_path / "a.csv"))
-    assert (samples.attributes["tail"].tolist(), samples.source["num_without_attributes"]) == ([1], 1)
-    bare = ImageSet(images.images, None, images.names)
-    with pytest.raises(UserError, match="without attributes"):
-        labelled_codes(models, lambda: bare, codes=str(tmp_path / "l"))
-
-
-def test_the_encoder_of_the_checkpoint_makes_codes(models: Models) -> None:
-    class Encoder(torch.nn.Module):
-        is_iterative, latent_avg = False, torch.zeros(4, 4)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 4, 4)
-
-    pixels = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 8, 8) * 10
-    images = ImageSet(pixels.contiguous(), None, list("abcde"), attributes={"body": torch.arange(5)})
-    models.encoder = Encoder()
-    samples = labelled_codes(models, lambda: images, num_images=3, batch_size=2)
-    np.testing.assert_allclose(samples.codes[:, 0, 0], np.arange(3) * 10 / 127.5 - 1, rtol=1e-5)
-    assert samples.attributes["body"].tolist() == [0, 1, 2]
-    assert samples.source["codes"] == "encoder"
-    models.encoder = None
-    with pytest.raises(UserError, match="no encoder"):
-        labelled_codes(models, lambda: pytest.fail("read images in vain"))

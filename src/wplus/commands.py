@@ -13,8 +13,6 @@ from torch import Tensor
 
 from wplus.core.images import to_uint8
 from wplus.data import ImageSet, read_image
-from wplus.editing.samples import Attributes, Samples, check_encoder, encode, join, read_attributes, read_codes
-from wplus.errors import UserError
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import invert_folder
 from wplus.latents.latent import Latent, Space, to_ws
@@ -86,36 +84,3 @@ def _delta(latent: Latent, name: str, folder: Path, fingerprint: str) -> Any:
     delta = load_delta(path, fingerprint=fingerprint)
     delta.check_latent(latent)
     return delta
-
-
-def labelled_codes(
-    models: Any,
-    images: Callable[[], ImageSet],
-    *,
-    codes: str = "encoder",
-    attributes: str | None = None,
-    num_images: int | None = None,
-    batch_size: int = 64,
-) -> Samples:
-    """Codes with attributes: of `images` through the checkpoint's encoder, or of a folder of latents.
-
-    codes       "encoder", or the folder
-    attributes  a file, see `read_attributes`; None takes those that the images come with
-    num_images  the first so many of the images; None: all
-    """
-    if codes == "encoder":
-        check_encoder(models.networks.get("encoder"))
-    pictures = images() if codes == "encoder" or attributes is None else None
-    known = read_attributes(attributes) if attributes is not None else _own_attributes(pictures)
-    if codes != "encoder":
-        return join(*read_codes(codes, models), known, {"codes": codes, "attributes": attributes or "of the data"})
-    if num_images is not None:
-        pictures = pictures.subset(torch.arange(min(num_images, len(pictures))))
-    source = {"codes": "encoder", "attributes": attributes or "of the data", "images": pictures.fingerprint}
-    return join(pictures.names, encode(models.encoder, pictures, batch_size=batch_size), known, source)
-
-
-def _own_attributes(images: ImageSet) -> Attributes:
-    if images.attributes is None:
-        raise UserError("These images come without attributes: give a CSV or JSON file as attributes=FILE.")
-    return Attributes(images.names, {name: values.numpy() for name, values in images.attributes.items()})

@@ -15,7 +15,7 @@ import wplus
 from wplus.checkpoint import Models
 from wplus.core.images import save_png
 from wplus.editing.directions import load_directions, save_directions
-from wplus.editing.pca import pca
+from wplus.editing.finders import pca
 from wplus.errors import UserError
 from wplus.inversion.compare import compare
 from wplus.latents.latent import Latent, load_latent, save_latent
@@ -52,12 +52,12 @@ def values(folder: Path) -> dict[str, dict]:
 
 def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: Models, here: Path) -> None:
     """The attribute is the sign of the third number; its file names the pictures, the folder the latents."""
-    codes = torch.randn(120, 8)
-    for index, code in enumerate(codes):
+    ws = torch.randn(120, 8)
+    for index, code in enumerate(ws):
         save_latent(here / "latents" / f"{index}.safetensors", Latent(code, "w", models.fingerprint))
-    lines = [f"{index}.png,{int(code[2] > 0)}" for index, code in enumerate(codes)]
+    lines = [f"{index}.png,{int(code[2] > 0)}" for index, code in enumerate(ws)]
     (here / "table.csv").write_text("\n".join(["name,third", *lines]))
-    chosen = ["finder=svm", 'finder.attributes=["third=1"]', "finder.regularisation=100", "codes=latents"]
+    chosen = ["finder=svm", 'finder.attributes=["third=1"]', "finder.regularisation=100", "latents=latents"]
     shown, refusal = run("directions.py", *chosen, "attributes=table.csv", "run_dir=out")
     assert refusal == ""
     assert {"directions.safetensors", "overview.png"} <= {path.name for path in (here / "out").iterdir()}
@@ -66,7 +66,7 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
     assert directions.vectors[0, 2] > 0.95
     entry = values(here / "out")["editing/balanced_accuracy_third=1"]
     assert entry["value"] > 0.9
-    assert (entry["protocol"]["num_held_out"], entry["protocol"]["codes"]) == (36, "latents")
+    assert (entry["protocol"]["num_held_out"], entry["protocol"]["latents"]) == (36, "latents")
     assert "third=1: num with" in shown
 
 
@@ -77,7 +77,7 @@ def test_edits_of_seeds_and_images(run: Started, models: Models, here: Path) -> 
     chosen = ["directions=d.safetensors", "direction=[pca1,3]", "latents=[seed:1,a.png]", "strengths=[-1,2]"]
     shown, refusal = run("edit.py", *chosen, *fast, "layers=fine", "mode=set", "run_dir=out")
     assert refusal == ""
-    assert sorted(path.name for path in (here / "out" / "strips").iterdir()) == ["pca1.png", "pca3.png"]
+    assert sorted(path.name for path in (here / "out" / "filmstrips").iterdir()) == ["pca1.png", "pca3.png"]
     edited = load_latent(here / "out" / "latents" / "a" / "pca3_+2.safetensors", fingerprint=models.fingerprint)
     inverted = load_latent(here / "out" / "inversion" / "latents" / "a.safetensors", fingerprint=models.fingerprint)
     assert (edited.code != inverted.code).any(dim=1).tolist() == [False] * 4 + [True] * 2
@@ -117,7 +117,11 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     ("script", "overrides", "word"),
     [
         ("directions.py", ["finder=svm", "finder.attributes=[x]"], "has no encoder; invert images with invert.py"),
-        ("directions.py", ["finder.num_directions=4", "finder.layers=top"], "layers=top is not known"),
+        (
+            "directions.py",
+            ["finder.num_directions=4", "finder.layers=top"],
+            "layers must be all, coarse, middle, fine or a list of numbers, got 'top'",
+        ),
         ("edit.py", ["directions=none.safetensors", "latents=[seed:1]"], "'none.safetensors' does not exist"),
     ],
 )

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from tests.fakes import MeanDifference
 from wplus.checkpoint import Models
+from wplus.core.metric_result import MetricResult
 from wplus.core.stats import bootstrap_interval, kept_mean
-from wplus.editing.consistency import consistency, errors, prior_deviation
+from wplus.editing.consistency import consistency, edit_errors, editability, prior_deviation
+from wplus.editing.directions import Direction
+from wplus.errors import UserError
 
 NUM = 150
 
@@ -16,44 +21,43 @@ def edits() -> dict[str, torch.Tensor]:
     return {"up": torch.ones(3, 4), "one": torch.eye(3, 4) * 2}
 
 
-def values(measurements: object) -> dict[str, float]:
-    return {measurement.name: measurement.value for measurement in measurements}
+def measured(exact: Models, invert: Callable, *, ws: torch.Tensor | None = None, **options: object) -> dict:
+    """Name -> result, of latents by default random."""
+    ws = torch.randn(NUM, 3, 4) if ws is None else ws
+    chosen = options.pop("edits", edits())
+    errors = edit_errors(exact.generator, ws, invert=invert, edits=chosen, **options)
+    return {result.name: result for result in consistency(exact, errors, edits=chosen)}
+
+
+def values(results: dict[str, MetricResult]) -> dict[str, float]:
+    return {name: result.value for name, result in results.items()}
 
 
 def test_an_exact_inverter_comes_back(exact: Models) -> None:
-    found = values(consistency(exact, torch.randn(NUM, 3, 4), invert=exact.generator.inverse, edits=edits()))
-    assert found == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
+    found = measured(exact, exact.generator.inverse)
+    assert values(found) == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
     assert len(found) == 8
+    assert {result.direction for result in found.values()} == {"lower"}
+    assert len({result.meaning for result in found.values()}) == 4
 
 
 def test_a_constant_error_is_its_norm(exact: Models) -> None:
     """An inverter that misses by c: w, w + f, w + f + c, w + c; the norm of c whatever the edit."""
     c = torch.randn(3, 4)
-    found = values(
-        consistency(exact, torch.randn(NUM, 3, 4), invert=lambda x: exact.generator.inverse(x) + c, edits=edits())
-    )
-    norm = float(c.norm())
+    found, norm = values(measured(exact, lambda x: exact.generator.inverse(x) + c)), float(c.norm())
     assert [found[name] for name in ("lec_up", "lec_up_all", "lec_one")] == pytest.approx([norm] * 3, rel=1e-5)
     assert found["lec_up_per_edit"] == pytest.approx(norm / 12**0.5, rel=1e-5)
     assert found["lec_one_per_edit"] == pytest.approx(norm / 12**0.5, rel=1e-5)  # 2 on three of twelve places
+    # In all three layers: the deviation is sqrt(3) times that of w, which is twice a normal one.
+    assert prior_deviation(exact.generator) == pytest.approx(2 * 4**0.5, rel=0.02)
+    assert found["lec_up_per_std"] == pytest.approx(norm / (3**0.5 * prior_deviation(exact.generator)), rel=1e-5)
 
 
-def test_an_inverter_that_ignores_the_picture_loses_the_whole_edit(exact: Models) -> None:
+def test_an_inverter_that_ignores_the_image_loses_the_whole_edit(exact: Models) -> None:
     ws = torch.randn(NUM, 3, 4)
-    found = values(consistency(exact, ws, invert=lambda _: ws, edits=edits(), batch_size=NUM))
+    found = values(measured(exact, lambda _: ws, ws=ws, batch_size=NUM))
     assert found["lec_up"] == pytest.approx(12**0.5)
     assert found["lec_up_per_edit"] == pytest.approx(1)
-
-
-def test_the_prior_deviation_of_twice_a_normal(exact: Models) -> None:
-    assert prior_deviation(exact.generator) == pytest.approx(2 * 4**0.5, rel=0.02)
-    c = torch.full((3, 4), 0.5)
-    found = values(
-        consistency(exact, torch.randn(NUM, 3, 4), invert=lambda x: exact.generator.inverse(x) + c, edits=edits())
-    )
-    # In all three layers: the deviation is sqrt(3) times that of w.
-    expected = 0.5 * 12**0.5 / (3**0.5 * prior_deviation(exact.generator))
-    assert found["lec_up_per_std"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_percentiles_and_intervals_are_over_images(exact: Models) -> None:
@@ -66,36 +70,68 @@ def test_percentiles_and_intervals_are_over_images(exact: Models) -> None:
         calls.append(len(images))
         return exact.generator.inverse(images) + part[:, None, None]
 
-    ws = torch.randn(NUM, 3, 4)
-    measured = {m.name: m for m in consistency(exact, ws, invert=invert, edits={"up": edits()["up"]}, batch_size=40)}
+    found = measured(exact, invert, edits={"up": edits()["up"]}, batch_size=40)
     assert calls == [40, 40, 40, 30]
     norms = sizes.double().numpy() * math.sqrt(12)
-    assert measured["lec_up"].value == pytest.approx(float(kept_mean(norms)), rel=1e-4)
-    assert measured["lec_up_all"].value == pytest.approx(norms.mean(), rel=1e-4)
-    assert measured["lec_up"].value < 2 < measured["lec_up_all"].value
-    assert measured["lec_up"].interval == pytest.approx(bootstrap_interval(norms, kept_mean, seed=0), rel=1e-4)
-    assert measured["lec_up"].protocol["num_images"] == NUM
+    assert found["lec_up"].value == pytest.approx(float(kept_mean(norms)), rel=1e-4)
+    assert found["lec_up_all"].value == pytest.approx(norms.mean(), rel=1e-4)
+    assert found["lec_up"].value < 2 < found["lec_up_all"].value
+    assert found["lec_up"].interval == pytest.approx(bootstrap_interval(norms, kept_mean, seed=0), rel=1e-4)
+    assert found["lec_up"].protocol["num_images"] == NUM
 
 
 def test_an_inverter_may_optimise(exact: Models) -> None:
     def invert(images: torch.Tensor) -> torch.Tensor:
-        codes = torch.zeros(len(images), 3, 4, requires_grad=True)
-        (gradient,) = torch.autograd.grad((exact.generator.synthesis(codes) - images).square().sum() / 2, codes)
-        return codes - gradient
+        ws = torch.zeros(len(images), 3, 4, requires_grad=True)
+        (gradient,) = torch.autograd.grad((exact.generator.synthesis(ws) - images).square().sum() / 2, ws)
+        return ws - gradient
 
-    found = errors(exact.generator, torch.randn(5, 3, 4), invert=invert, shift=edits()["up"], batch_size=2)
+    found = edit_errors(exact.generator, torch.randn(5, 3, 4), invert=invert, edits=edits(), batch_size=2)["up"]
     torch.testing.assert_close(found, torch.zeros(5).double(), rtol=0, atol=1e-5)
     assert not found.requires_grad
 
 
 def test_no_edit_is_the_second_inversion_alone(exact: Models) -> None:
-    shift = {"no_edit": torch.zeros(3, 4)}
-    c = torch.full((3, 4), 0.5)
-    found = values(consistency(exact, torch.randn(9, 3, 4), invert=lambda x: x[:, 0] + c, edits=shift))
+    found = values(measured(exact, lambda x: x[:, 0] + 0.5, edits={"no_edit": torch.zeros(3, 4)}))
     assert list(found) == ["lec_no_edit", "lec_no_edit_all", "lec_no_edit_per_std"]
     assert found["lec_no_edit"] == pytest.approx(0.5 * 12**0.5, rel=1e-5)
 
 
 def test_one_image_has_no_interval(exact: Models) -> None:
-    (first, *_) = consistency(exact, torch.randn(1, 3, 4), invert=exact.generator.inverse, edits=edits())
-    assert first.interval is None
+    found = measured(exact, exact.generator.inverse, ws=torch.randn(1, 3, 4))
+    assert {result.interval for result in found.values()} == {None}
+
+
+# --- how far images move ---
+
+
+def test_pictures_move_in_proportion(exact: Models, a_direction: Callable[..., Direction]) -> None:
+    """A unit adds 2 to two of twelve numbers: their mean moves by a third."""
+    options = {"perceptual": MeanDifference(), "strengths": [-3, 0, 1], "batch_size": 4}
+    (moved,) = editability(exact, torch.randn(9, 3, 4), directions=[a_direction()], **options)
+    assert moved.name == "moved_d"
+    assert moved.value == pytest.approx(1 / 3, rel=1e-5)
+    assert (moved.protocol["strengths"], moved.protocol["distance"]) == ([-3, 1], "mean_difference")
+
+
+def test_flips_are_counted(exact: Models, a_direction: Callable[..., Direction]) -> None:
+    """Classes by the sign of one number, which an edit of 1 raises by 2: those between -2 and 0 change."""
+    ws = torch.zeros(8, 3, 4)
+    ws[:, 0, 1] = torch.tensor([-5.0, -3, -1.5, -1, -0.5, 1, 2, 3])
+    options = {
+        "perceptual": MeanDifference(),
+        "strengths": [1.0],
+        "classify": lambda x: x[:, 0, 0, 1] > 0,
+        "batch_size": 3,
+    }
+    *_, flipped = editability(exact, ws, directions=[a_direction()], **options)
+    assert flipped.name == "flipped_d"
+    assert flipped.value == 3 / 8
+    low, high = flipped.interval
+    assert 0 <= low < 3 / 8 < high <= 1
+
+
+def test_no_strength_no_measure(exact: Models, a_direction: Callable[..., Direction]) -> None:
+    options = {"perceptual": MeanDifference(), "strengths": [0]}
+    with pytest.raises(UserError, match="^strengths must have one other than 0, got"):
+        next(editability(exact, torch.zeros(1, 3, 4), directions=[a_direction()], **options))

@@ -8,10 +8,9 @@ from PIL import Image
 
 from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricResult
-from wplus.editing.apply import edit_latent
-from wplus.editing.directions import load_directions, save_directions
+from wplus.editing.directions import edit_latent, load_directions, save_directions
+from wplus.editing.finders import sefa
 from wplus.editing.run import edit, file_name, overview, report, report_directions, unique_names
-from wplus.editing.sefa import sefa
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
 from wplus.tracking import Sink, Tracker
@@ -42,7 +41,7 @@ def test_a_strip_for_each_direction_and_every_latent(models: Models, tmp_path: P
     recorder, directions = Recorder(), list(sefa(models, num_directions=2, num_samples=100))
     given, options = latents(models, 3), {"strengths": [-1.5, 0, 2], "tracker": Tracker([recorder])}
     strips = edit(models, given, names=["a", "seed:1", "a"], directions=directions, output_dir=tmp_path, **options)
-    assert strips == {f"sefa{k}": tmp_path / "strips" / f"sefa{k}.png" for k in range(2)}
+    assert strips == {f"sefa{k}": tmp_path / "filmstrips" / f"sefa{k}.png" for k in range(2)}
     assert recorder.seen == {f"editing/{name}": path for name, path in strips.items()}
     with Image.open(strips["sefa1"]) as image:
         assert image.size == (3 * 128 + 2 * 6 + 24, 3 * (24 + 128 + 20) + 2 * 6 + 24)
@@ -94,7 +93,7 @@ def test_nothing_to_do_is_refused(models: Models, tmp_path: Path) -> None:
     options = {"names": ["a"], "output_dir": tmp_path}
     with pytest.raises(UserError, match="at least one latent, one direction and one strength"):
         edit(models, latents(models, 1), directions=directions, strengths=[], **options)
-    with pytest.raises(UserError, match="mode=put"):
+    with pytest.raises(UserError, match="^mode must be one of add, set, got 'put'"):
         edit(models, latents(models, 1), directions=directions, mode="put", **options)
 
 
@@ -119,8 +118,7 @@ def test_measurements_are_logged_with_their_protocol() -> None:
     recorder = Recorder()
     measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.")
     (m,) = report(iter([measured]), Tracker([recorder]))
-    entry = {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": "How far."}
-    assert recorder.seen == {"editing/lec_x": entry}
+    assert recorder.seen == {"editing/lec_x": measured.entry()}
     assert m.value == 1.5
 
 

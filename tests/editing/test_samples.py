@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,19 @@ import torch
 
 from wplus.checkpoint import Models
 from wplus.core.images import to_float
-from wplus.editing.samples import Attributes, as_array, encode, join, read_attributes, read_codes
+from wplus.data import ImageSet
+from wplus.editing.samples import (
+    Attributes,
+    as_array,
+    encode,
+    expand,
+    join,
+    labelled_latents,
+    members,
+    read_attributes,
+    read_latents,
+    split_comparison,
+)
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, save_latent
 
@@ -59,27 +70,29 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         read_attributes(tmp_path / "absent.csv")
 
 
-def test_codes_of_a_folder(models: Models, tmp_path: Path) -> None:
+def test_latents_of_a_folder(models: Models, tmp_path: Path) -> None:
     w, ws = torch.randn(8), torch.randn(6, 8)
     save_latent(tmp_path / "b.safetensors", Latent(w, "w", models.fingerprint))
     save_latent(tmp_path / "sub" / "a.safetensors", Latent(ws, "w+", models.fingerprint))
-    names, codes = read_codes(tmp_path, models)
+    names, found = read_latents(tmp_path, models)
     assert names == ["b", "sub/a"]
-    torch.testing.assert_close(codes, torch.stack([w.expand(6, 8), ws]))
-    with pytest.raises(UserError, match="no latent files"):
-        read_codes(tmp_path / "none", models)
+    torch.testing.assert_close(found, torch.stack([w.expand(6, 8), ws]))
+    with pytest.raises(
+        UserError, match="^latents must be encoder or a folder of latent files, got .*none', which holds none$"
+    ):
+        read_latents(tmp_path / "none", models)
 
 
-def test_codes_meet_attributes_by_name() -> None:
-    codes = torch.arange(4.0).view(4, 1, 1)
+def test_latents_meet_attributes_by_name() -> None:
+    ws = torch.arange(4.0).view(4, 1, 1)
     # v1.5 and v1.6 differ in what looks like an extension
     attributes = Attributes(["v1.5", "x/b.png", "c", "v1.6"], {"age": np.array([1, 2, 3, 4])})
-    samples = join(["c", "nobody", "x/b", "v1.5"], codes, attributes, {"codes": "here"})
-    assert samples.codes.flatten().tolist() == [0, 2, 3]
+    samples = join(["c", "nobody", "x/b", "v1.5"], ws, attributes, {"latents": "here"})
+    assert samples.ws.flatten().tolist() == [0, 2, 3]
     assert samples.attributes["age"].tolist() == [3, 2, 1]
-    assert samples.source == {"codes": "here", "num_without_attributes": 1}
+    assert samples.source == {"latents": "here", "num_without_attributes": 1}
     with pytest.raises(UserError, match="names like 'q', the attributes like 'v1.5'"):
-        join(["q"], codes, attributes, {})
+        join(["q"], ws, attributes, {})
 
 
 class MeanEncoder(torch.nn.Module):
@@ -93,14 +106,92 @@ class MeanEncoder(torch.nn.Module):
         return images.mean(dim=(1, 2, 3))[:, None, None].expand(-1, 6, 8)
 
 
-def test_images_through_the_encoder() -> None:
-    pixels = torch.randint(0, 256, (7, 3, 4, 4), dtype=torch.uint8)
-    images = SimpleNamespace(names=list("abcdefg"), batch=lambda indices: (pixels[indices], None))
-    codes = encode(MeanEncoder(), images, batch_size=3)
-    torch.testing.assert_close(codes[:, 0, 0], to_float(pixels).mean(dim=(1, 2, 3)))
-    assert codes.shape == (7, 6, 8)
+def pictures(num: int = 7, **attributes: object) -> ImageSet:
+    pixels = torch.randint(0, 256, (num, 3, 4, 4), dtype=torch.uint8)
+    return ImageSet(pixels, None, list("abcdefg")[:num], attributes=attributes or None)
+
+
+def test_images_through_the_encoder(models: Models) -> None:
+    images = pictures(7, body=torch.arange(7))
+    ws = encode(MeanEncoder(), images, batch_size=3)
+    torch.testing.assert_close(ws[:, 0, 0], to_float(images.images).mean(dim=(1, 2, 3)))
+    assert ws.shape == (7, 6, 8)
+    models.encoder = MeanEncoder()
+    samples = labelled_latents(models, lambda: images, num_images=3, batch_size=2)
+    assert torch.equal(samples.ws, ws[:3])
+    assert samples.attributes["body"].tolist() == [0, 1, 2]
+    assert (samples.source["latents"], samples.source["num_without_attributes"]) == ("encoder", 0)
+
+
+def test_latents_get_the_attributes_of_the_data_or_of_a_file(models: Models, tmp_path: Path) -> None:
+    images, folder = pictures(3, body=torch.tensor([5, 6, 7])), str(tmp_path / "l")
+    for name in ("c", "a"):
+        save_latent(tmp_path / "l" / f"{name}.safetensors", Latent(torch.zeros(8), "w", models.fingerprint))
+    samples = labelled_latents(models, lambda: images, latents=folder)
+    assert samples.attributes["body"].tolist() == [5, 7]
+    (tmp_path / "a.csv").write_text("name,tail\nc,1\n")
+    read = {"latents": folder, "attributes": str(tmp_path / "a.csv")}
+    samples = labelled_latents(models, lambda: pytest.fail("read images in vain"), **read)
+    assert (samples.attributes["tail"].tolist(), samples.source["num_without_attributes"]) == ([1], 1)
+    with pytest.raises(UserError, match="without attributes"):
+        labelled_latents(models, pictures, latents=folder)
+
+
+def test_an_encoder_of_one_pass_is_needed(models: Models) -> None:
     iterative = MeanEncoder()
     iterative.is_iterative = True
     for encoder, word in ((None, "no encoder"), (iterative, "an iterative encoder")):
-        with pytest.raises(UserError, match=word):
-            encode(encoder, images, batch_size=3)
+        models.encoder = encoder
+        with pytest.raises(UserError, match=f"has {word}; invert images"):
+            labelled_latents(models, lambda: pytest.fail("read images in vain"))
+
+
+# --- two classes ---
+
+ATTRIBUTES = {
+    "body": np.array([0, 3, 3, 1]),
+    "flip": np.array([0, 1, 1, 0]),
+    "mood": np.array(["glad", "sad", "glad", "so so"]),
+    "size": np.array([0.5, 1.5, 2.5, 0.25]),
+}
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("body=3", [0, 1, 1, 0]),
+        ("body!=3", [1, 0, 0, 1]),
+        ("body>=1", [0, 1, 1, 1]),
+        ("body<1", [1, 0, 0, 0]),
+        ("mood=glad", [1, 0, 1, 0]),
+        ("mood!=so so", [1, 1, 1, 0]),
+        ("size>1", [0, 1, 1, 0]),
+        ("size <= 0.5", [1, 0, 0, 1]),
+    ],
+)
+def test_comparisons(spec: str, expected: list[int]) -> None:
+    assert members(spec, ATTRIBUTES).astype(int).tolist() == expected
+
+
+def test_a_bare_name_is_every_value_against_the_rest() -> None:
+    assert expand(["body", "size>1", "body=3"], ATTRIBUTES) == ["body=0", "body=1", "body=3", "size>1"]
+    assert expand(["mood"], ATTRIBUTES) == ["mood=glad", "mood=sad", "mood=so so"]
+    assert expand(["flip"], ATTRIBUTES) == ["flip=1"]  # of two values one says all
+
+
+def test_a_scale_is_cut_at_its_median() -> None:
+    assert expand(["age"], {"age": np.arange(101) / 4}) == ["age>12.5"]
+
+
+def test_splitting() -> None:
+    assert split_comparison("a != b") == ("a", "!=", "b")
+    assert split_comparison("a>=2") == ("a", ">=", "2")
+    assert split_comparison("a") == ("a", "", "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"), [("tail=1", "some of body, flip, mood, size, .*, got 'tail'"), ("body=big", "word")]
+)
+def test_what_makes_no_sense_is_refused(spec: str, word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        members(expand([spec], ATTRIBUTES)[0], ATTRIBUTES)

@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.editing.boundary import fit, separation, without
-from wplus.editing.samples import Samples
-from wplus.editing.svm import svm
+from wplus.editing.samples import LabelledLatents
+from wplus.editing.svm import fit, separation, svm, without
 from wplus.errors import UserError
 
 NUM = 1200
@@ -22,25 +21,25 @@ TALL, DARK = unit(8, seed=1), unit(8, seed=2)
 
 
 @pytest.fixture
-def samples() -> Samples:
-    """Codes that are tall beyond 0.7 along one vector and dark beyond 0 along another, with a gap at the boundary."""
+def samples() -> LabelledLatents:
+    """Latents that are tall beyond 0.7 along one vector and dark beyond 0 along another, with a gap at the boundary."""
     w = torch.randn(NUM, 8, generator=torch.Generator().manual_seed(3))
     w += 0.4 * (w @ TALL - 0.7).sign()[:, None] * TALL
     attributes = {"tall": (w @ TALL > 0.7).int().numpy(), "dark": (w @ DARK > 0).int().numpy()}
     jitter = 0.01 * torch.randn(NUM, 6, 8, generator=torch.Generator().manual_seed(4))
-    return Samples(w[:, None] + jitter, attributes, {"codes": "made up"})
+    return LabelledLatents(w[:, None] + jitter, attributes, {"latents": "made up"})
 
 
-def find(models: Models, samples: Samples, **options: object) -> object:
+def find(models: Models, samples: LabelledLatents, **options: object) -> object:
     chosen = {"attributes": ["tall"], "regularisation": 100.0, **options}
-    return svm(models, samples=lambda: samples, **chosen)
+    return svm(models, labelled=lambda: samples, **chosen)
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a * b).sum() / a.norm() / b.norm())
 
 
-def test_the_normal_and_the_place_of_a_boundary_are_recovered(models: Models, samples: Samples) -> None:
+def test_the_normal_and_the_place_of_a_boundary_are_recovered(models: Models, samples: LabelledLatents) -> None:
     (found,) = find(models, samples)
     assert cosine(found.vector, TALL) > 0.99
     assert float(found.vector.norm()) == pytest.approx(1, abs=1e-6)
@@ -50,34 +49,34 @@ def test_the_normal_and_the_place_of_a_boundary_are_recovered(models: Models, sa
     assert found.notes["accuracy_of_a_guess"] == pytest.approx(1 - samples.attributes["tall"].mean(), abs=0.05)
 
 
-def test_coordinates_have_the_sign_of_the_attribute(models: Models, samples: Samples) -> None:
+def test_coordinates_have_the_sign_of_the_attribute(models: Models, samples: LabelledLatents) -> None:
     (found,) = find(models, samples, layers="middle")
     assert found.layers == (2, 3)
-    assert ((found.coordinates(samples.codes) > 0).numpy() == samples.attributes["tall"]).mean() > 0.98
+    assert ((found.coordinates(samples.ws) > 0).numpy() == samples.attributes["tall"]).mean() > 0.98
 
 
-def test_a_vector_for_each_layer(models: Models, samples: Samples) -> None:
+def test_a_vector_for_each_layer(models: Models, samples: LabelledLatents) -> None:
     """The attribute lives in layer 3 alone: the other layers' vectors are next to nothing, layer 0 is not looked at."""
-    codes = torch.randn(NUM, 6, 8, generator=torch.Generator().manual_seed(5))
-    tall = codes[:, 3] @ TALL > 0
-    given = Samples(codes, {"tall": tall.int().numpy()})
+    ws = torch.randn(NUM, 6, 8, generator=torch.Generator().manual_seed(5))
+    tall = ws[:, 3] @ TALL > 0
+    given = LabelledLatents(ws, {"tall": tall.int().numpy()})
     (found,) = find(models, given, space="w+", layers=[1, 2, 3, 4, 5])
     assert found.vector.shape == (6, 8)
     assert cosine(found.vector[3], TALL) > 0.97
     assert float(found.vector[0].norm()) == 0
     assert float(found.vector[3].norm()) > 0.95
     # With a vector for each layer, units come from the codes themselves.
-    assert found.unit == pytest.approx(float((codes * found.vector).sum(dim=(1, 2)).std()), rel=1e-3)
+    assert found.unit == pytest.approx(float((ws * found.vector).sum(dim=(1, 2)).std()), rel=1e-3)
 
 
-def test_units_in_w_come_from_the_prior(models: Models, samples: Samples) -> None:
+def test_units_in_w_come_from_the_prior(models: Models, samples: LabelledLatents) -> None:
     (found,) = find(models, samples, num_samples=2000, seed=7)
     with torch.no_grad():
         w = models.generator.mapping(torch.randn(2000, 8, generator=torch.Generator().manual_seed(7)))[:, 0]
     assert found.unit == pytest.approx(float((w @ found.vector).std()), rel=1e-3)
 
 
-def test_conditional_directions_leave_the_others_alone(models: Models, samples: Samples) -> None:
+def test_conditional_directions_leave_the_others_alone(models: Models, samples: LabelledLatents) -> None:
     plain = find(models, samples, attributes=["tall", "dark"])
     assert abs(cosine(plain[0].vector, plain[1].vector)) > 0.2  # the two are entangled
     for option in ("others", ["dark"]):
@@ -89,25 +88,27 @@ def test_conditional_directions_leave_the_others_alone(models: Models, samples: 
         assert tall.notes["accuracy"] <= tall.notes["accuracy_unconditional"] == plain["tall=1"].notes["accuracy"]
         assert tall.notes["balanced_accuracy"] > 0.7
     # Values of one attribute exclude each other: never orthogonal among themselves.
-    colours = Samples(samples.codes, {"colour": np.arange(NUM) % 3})
+    colours = LabelledLatents(samples.ws, {"colour": np.arange(NUM) % 3})
     for item in find(models, colours, attributes=["colour"], orthogonal_to="others"):
         assert "orthogonal_to" not in item.notes
 
 
-def test_held_out_codes_are_not_learned_from(models: Models) -> None:
+def test_held_out_latents_are_not_learned_from(models: Models) -> None:
     """Labels without meaning: what was learned from would be told apart far better than by chance."""
     rng = torch.Generator().manual_seed(6)
-    noise = Samples(torch.randn(60, 6, 8, generator=rng), {"luck": torch.randint(2, (60,), generator=rng).numpy()})
+    noise = LabelledLatents(
+        torch.randn(60, 6, 8, generator=rng), {"luck": torch.randint(2, (60,), generator=rng).numpy()}
+    )
     (found,) = find(models, noise, attributes=["luck"], space="w+", held_out_fraction=0.5)
     assert found.notes["num_held_out"] == 30
     assert 0.2 < found.notes["balanced_accuracy"] < 0.8
 
 
-def test_found_again_with_the_same_seed(models: Models, samples: Samples) -> None:
+def test_found_again_with_the_same_seed(models: Models, samples: LabelledLatents) -> None:
     first, again = find(models, samples), find(models, samples)
     assert torch.equal(first.vectors, again.vectors)
-    assert first.found["num_codes"] == NUM
-    assert first.found["codes"] == "made up"
+    assert first.found["num_latents"] == NUM
+    assert first.found["latents"] == "made up"
 
 
 @pytest.mark.parametrize(
@@ -115,13 +116,13 @@ def test_found_again_with_the_same_seed(models: Models, samples: Samples) -> Non
     [
         ({"min_per_class": 900}, "holds for .* to learn from; both must be at least 900"),
         ({"attributes": ["tall=7"]}, "'tall=7' holds for 0"),
-        ({"held_out_fraction": 1.0}, "held_out_fraction=1.0"),
-        ({"space": "z"}, "space=z"),
-        ({"orthogonal_to": "all"}, "orthogonal_to=all"),
+        ({"held_out_fraction": 1.0}, "held_out_fraction must be above 0 and below 1, got 1.0"),
+        ({"space": "z"}, "space must be one of w, w\\+, got 'z'"),
+        ({"orthogonal_to": "all"}, "orthogonal_to must be none, others or a list of comparisons, got 'all'"),
         ({"attributes": ["tall"], "orthogonal_to": ["copy"]}, "Nothing of 'tall=1' is orthogonal to copy=1"),
     ],
 )
-def test_what_cannot_be_is_refused(models: Models, samples: Samples, options: dict, word: str) -> None:
+def test_what_cannot_be_is_refused(models: Models, samples: LabelledLatents, options: dict, word: str) -> None:
     samples.attributes["copy"] = samples.attributes["tall"]
     with pytest.raises(UserError, match=word):
         find(models, samples, **options)

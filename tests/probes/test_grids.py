@@ -62,7 +62,8 @@ def test_text_and_breaks_take_room_and_are_drawn():
 class Stripes(nn.Module):
     """Styles of one number; the image has a stripe of it for each of three layers, 21 or 22 rows high."""
 
-    num_ws, z_dim, c_dim = 3, 1, 0
+    num_ws = num_active_ws = 3
+    z_dim, c_dim = 1, 0
 
     def mapping(self, z, c):
         return z.unsqueeze(1).repeat(1, 3, 1)

@@ -1,82 +1,106 @@
-"""Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3): edit there and back.
+"""What edits do: latent editing consistency of an inverter, how far images move, how often a class changes.
 
-A code w is edited, its picture inverted anew, and the edit undone: || w - undo(invert(G(do(w)))) ||. An inverter whose
-codes follow edits comes back to where it started.
+Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) edits there and back: a
+latent w is edited, its image inverted anew, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose
+latents follow edits comes back to where it started.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.core.metric_result import MetricResult
+from wplus.checkpoint import Models
+from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import track
-from wplus.core.stats import bootstrap_interval, kept_mean
+from wplus.core.stats import bootstrap_interval, bootstrap_mean, kept_mean
+from wplus.editing.directions import Direction, edit_ws
+from wplus.errors import UserError
 from wplus.latents.w_stats import sample_w
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.network import GeneratorNetwork
 
 Inverter = Callable[[Tensor], Tensor]
-"""Images (N, C, R, R), about [-1, 1] -> their codes (N, num_ws, w_dim)."""
+"""Images (N, C, R, R), about [-1, 1] -> their ws (N, num_ws, w_dim)."""
+Classifier = Callable[[Tensor], Tensor]
+"""Images (N, C, R, R), about [-1, 1] -> class numbers or booleans (N,)."""
+
+LEC_MEANING = (
+    "Latent editing consistency: how far a latent is from itself after an edit, a new inversion of its image and the "
+    "edit undone{}; 0 for an inverter that follows the edit."
+)
+LEC = MetricInfo(meaning=LEC_MEANING.format(", mean from the 1st to the 99th percentile of images"), direction="lower")
+LEC_ALL = MetricInfo(meaning=LEC_MEANING.format(", mean over all images"), direction="lower")
+LEC_PER_STD = MetricInfo(
+    meaning=LEC_MEANING.format(", over the deviation of w from its mean, to compare generators"), direction="lower"
+)
+LEC_PER_EDIT = MetricInfo(
+    meaning="Latent editing consistency over the length of the edit: 0 for an inverter that follows the edit, 1 for "
+    "one that answers every image with its old latent.",
+    direction="lower",
+)
+MOVED = MetricInfo(meaning="Perceptual distance that one unit of an edit's strength moves an image, mean over images.")
+FLIPPED = MetricInfo(meaning="Share of images whose class changes when they are edited.")
+
+
+@torch.no_grad()
+def edit_errors(
+    generator: GeneratorNetwork, ws: Tensor, *, invert: Inverter, edits: Mapping[str, Tensor], batch_size: int = 16
+) -> dict[str, Tensor]:
+    """Edit -> norm over (num_ws, w_dim) of what each latent is off by after the edit and back, (N,) float64, CPU.
+
+    ws (N, num_ws, w_dim) are what `invert` found for images; `edits` says what is added to them, name -> (num_ws,
+    w_dim), as `Direction.shift` gives it.
+    """
+    device = generator.mapping.w_avg.device
+    return {
+        name: torch.cat(
+            [
+                _norms(generator, batch.to(device), invert, shift.to(device))
+                for batch in track(ws.split(batch_size), "Editing there and back (batches)")
+            ]
+        )
+        for name, shift in edits.items()
+    }
+
+
+def _norms(generator: GeneratorNetwork, ws: Tensor, invert: Inverter, shift: Tensor) -> Tensor:
+    images = generator.synthesis(ws + shift, noise_mode="const")
+    with torch.enable_grad():  # an inverter may optimise
+        again = invert(images)
+    return (ws - (again.detach().to(ws.device) - shift)).double().flatten(1).norm(dim=1).cpu()
 
 
 def consistency(
-    models: Any,
-    ws: Tensor,
+    models: Models,
+    errors: Mapping[str, Tensor],
     *,
-    invert: Inverter,
     edits: Mapping[str, Tensor],
-    batch_size: int = 16,
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:
-    """Yield LEC of the codes ws (N, num_ws, w_dim), which `invert` found for images, for each edit.
+    """Latent editing consistency from the `edit_errors` of each edit:
 
-    `edits` says what is added to ws, name -> (num_ws, w_dim), as `Direction.shift` gives it. Lower is better. For each
-    edit come
-
-        lec_EDIT           the mean of the norms over (num_ws, w_dim) from the 1st to the 99th percentile. The
-                           published number filters means over batches; here every image counts for itself, so that
-                           the batch size does not change the result
-        lec_EDIT_all       the mean of all; `edit_errors` has the numbers that it is the mean of, image by image
-        lec_EDIT_per_edit  lec over the norm of the edit: 1 is an inverter that answers every picture with its old code;
-                           left out where the edit is zero, which measures the second inversion alone
-        lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers: comparable between generators
+        lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
+                           batches; here every image counts for itself, so that the batch size changes nothing
+        lec_EDIT_all       the mean of all
+        lec_EDIT_per_edit  lec over the norm of the edit; left out where the edit is zero, which measures the second
+                           inversion alone
+        lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers
 
     each with a 95 % bootstrap interval over images, the filter included. `protocol` is what the caller knows of the
     inverter and the images.
     """
-    found = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
-    yield from summarised(models, found, edits=edits, seed=seed, protocol=protocol)
-
-
-def edit_errors(
-    generator: Any, ws: Tensor, *, invert: Inverter, edits: Mapping[str, Tensor], batch_size: int = 16
-) -> dict[str, Tensor]:
-    """Edit -> norm of each image, see `errors`: what inverters are compared by, image by image."""
-    return {
-        name: errors(generator, ws, invert=invert, shift=shift, batch_size=batch_size) for name, shift in edits.items()
-    }
-
-
-def summarised(
-    models: Any,
-    found: Mapping[str, Tensor],
-    *,
-    edits: Mapping[str, Tensor],
-    seed: int = 0,
-    protocol: Mapping[str, Any] | None = None,
-) -> Iterator[MetricResult]:
-    """The measurements of `consistency`, from the errors of each edit."""
     deviation = math.sqrt(models.generator.num_ws) * prior_deviation(models.generator, seed=seed)
     for name, shift in edits.items():
-        norms = found[name].numpy()
+        norms, length = errors[name].numpy(), float(shift.norm())
         known = {
             "generator": models.fingerprint,
-            "edit_norm": float(shift.norm()),
+            "edit_norm": length,
             "prior_deviation": deviation,
             "num_images": len(norms),
             "seed": seed,
@@ -84,35 +108,88 @@ def summarised(
             **(protocol or {}),
         }
         filtered = known | {"kept": "1st to 99th percentile of images"}
-        yield _measurement(f"lec_{name}", norms, kept_mean, filtered, seed)
-        yield _measurement(f"lec_{name}_all", norms, lambda rows: rows.mean(axis=-1), known, seed)
-        if shift.any():
-            yield _measurement(f"lec_{name}_per_edit", norms / float(shift.norm()), kept_mean, filtered, seed)
-        yield _measurement(f"lec_{name}_per_std", norms / deviation, kept_mean, filtered, seed)
+        numbers = [
+            (LEC, "", norms, filtered),
+            (LEC_ALL, "_all", norms, known),
+            (LEC_PER_EDIT, "_per_edit", norms / length if length else None, filtered),
+            (LEC_PER_STD, "_per_std", norms / deviation, filtered),
+        ]
+        for info, suffix, values, its_protocol in numbers:
+            if values is not None:
+                mean = (lambda rows: rows.mean(axis=-1)) if info is LEC_ALL else kept_mean
+                interval = bootstrap_interval(values, mean, seed=seed) if len(values) > 1 else None
+                value, full = float(mean(values)), f"lec_{name}{suffix}"
+                yield MetricResult.of(info, full, value, protocol=its_protocol, interval=interval)
 
 
-@torch.no_grad()
-def errors(generator: Any, ws: Tensor, *, invert: Inverter, shift: Tensor, batch_size: int = 16) -> Tensor:
-    """The norm of each image, (N,) float64 on the CPU, for one edit that adds `shift` (num_ws, w_dim) to ws."""
-    device = generator.mapping.w_avg.device
-    shift, found = shift.to(device), []
-    for batch in track(ws.split(batch_size), "Editing there and back (batches)"):
-        codes = batch.to(device)
-        images = generator.synthesis(codes + shift, noise_mode="const")
-        with torch.enable_grad():  # an inverter may optimise
-            again = invert(images)
-        found.append((codes - (again.detach().to(device) - shift)).double().flatten(1).norm(dim=1).cpu())
-    return torch.cat(found)
-
-
-def prior_deviation(generator: Any, *, seed: int = 0, num_samples: int = 10_000) -> float:
+def prior_deviation(generator: GeneratorNetwork, *, seed: int = 0, num_samples: int = 10_000) -> float:
     """Root of the expected squared distance of w from its mean."""
     w = sample_w(generator, num_samples, seed=seed)
     return float((w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
 
-def _measurement(
-    name: str, values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], protocol: dict[str, Any], seed: int
-) -> MetricResult:
-    interval = bootstrap_interval(values, statistic, seed=seed) if len(values) > 1 else None
-    return MetricResult(name, float(statistic(values)), protocol, interval)
+def editability(
+    models: Models,
+    ws: Tensor,
+    *,
+    directions: Sequence[Direction],
+    perceptual: ImageDistance,
+    strengths: Sequence[float] = (-1.0, 1.0),
+    classify: Classifier | None = None,
+    batch_size: int = 16,
+    protocol: Mapping[str, Any] | None = None,
+) -> Iterator[MetricResult]:
+    """What edits of ws (N, num_ws, w_dim) do to their images, for each direction:
+
+        moved_DIRECTION    perceptual distance from the unedited image over |strength|, mean over images and
+                           strengths; the distance's name is in the protocol
+        flipped_DIRECTION  share of images whose class changes, mean over strengths; with `classify` only
+
+    each with a 95 % bootstrap interval over images. Strengths are units of the direction; 0 is left out.
+    """
+    steps = [strength for strength in strengths if strength]
+    if not steps:
+        raise UserError(f"strengths must have one other than 0, got {list(strengths)}")
+    for direction in directions:
+        moved, flipped = _effects(models.generator, ws, direction, steps, perceptual, classify, batch_size)
+        known = {
+            "generator": models.fingerprint,
+            "strengths": steps,
+            "layers": list(direction.layers),
+            "num_images": len(ws),
+            "interval": "95 %, percentile bootstrap over images, 2000 resamples",
+            **(protocol or {}),
+        }
+        distance = {"distance": perceptual.name, "distance_provenance": dict(perceptual.provenance)}
+        yield _mean_result(MOVED, f"moved_{direction.name}", moved, known | distance)
+        if classify is not None:
+            yield _mean_result(FLIPPED, f"flipped_{direction.name}", flipped, known)
+
+
+@torch.no_grad()
+def _effects(
+    generator: GeneratorNetwork,
+    ws: Tensor,
+    direction: Direction,
+    strengths: Sequence[float],
+    perceptual: ImageDistance,
+    classify: Classifier | None,
+    batch_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Of every image, means over strengths: distance per unit (N,), and share of changed classes (N,)."""
+    moved, flipped = [], []
+    for some in ws.to(generator.mapping.w_avg.device).split(batch_size):
+        before = generator.synthesis(some, noise_mode="const")
+        after = [generator.synthesis(edit_ws(some, direction, value), noise_mode="const") for value in strengths]
+        features = perceptual.features(before)
+        distances = [perceptual.distance(perceptual.features(images), features) for images in after]
+        moved.append(torch.stack([d / abs(value) for d, value in zip(distances, strengths, strict=True)]).mean(dim=0))
+        if classify is not None:
+            old = classify(before)
+            flipped.append(torch.stack([classify(images) != old for images in after]).double().mean(dim=0))
+    return torch.cat(moved).cpu(), torch.cat(flipped).cpu() if flipped else torch.empty(0)
+
+
+def _mean_result(info: MetricInfo, name: str, values: Tensor, protocol: dict[str, Any]) -> MetricResult:
+    mean = bootstrap_mean(values.tolist())
+    return MetricResult.of(info, name, mean.value, protocol=protocol, interval=mean.interval)

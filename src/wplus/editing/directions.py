@@ -1,6 +1,6 @@
-"""Directions in latent space and their file: what they mean stands in its header, and they belong to one generator.
+"""Directions in latent space, edits along them, and their file, which belongs to one generator.
 
-A direction has coordinates: where a code lies along it, from an origin, in units. A strength is a number of units, so
+A direction has coordinates: where a latent lies along it, from an origin, in units. A strength is a number of units, so
 that 3 means a lot and 0.1 a little for every direction, whoever found it.
 """
 
@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.editing.layers import chosen_layers
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
+from wplus.latents.latent import Latent, ws_of
+from wplus.models.network import GeneratorNetwork
 
 FILE = SafetensorsFormat(
     noun="directions",
@@ -25,48 +26,67 @@ FILE = SafetensorsFormat(
     foreign="The directions '{path}' are those of generator {maker}, not of {fingerprint}",
     source="experiments/directions.py makes one",
 )
+THIRDS = ("coarse", "middle", "fine")
+Mode = Literal["add", "set"]
+MODES: tuple[Mode, ...] = ("add", "set")
+
+
+def select_layers(layers: str | Sequence[int], num_ws: int) -> tuple[int, ...]:
+    """The chosen ones of the layers 0 to num_ws - 1, ascending.
+
+    `layers` is "all", one of "coarse", "middle", "fine" (thirds of the layers, the coarser ones larger where it does
+    not come out even: pose and shape, then features, then colours), or the numbers themselves.
+    """
+    if layers == "all":
+        return tuple(range(num_ws))
+    if isinstance(layers, str):
+        if layers not in THIRDS:
+            raise UserError(f"layers must be all, {', '.join(THIRDS)} or a list of numbers, got {layers!r}")
+        bounds = [-(-num_ws * part // 3) for part in range(4)]  # rounded up: a remainder goes to the coarser thirds
+        third = THIRDS.index(layers)
+        return tuple(range(bounds[third], bounds[third + 1]))
+    if not layers or not all(0 <= layer < num_ws for layer in layers):
+        raise UserError(f"layers must be some of 0 to {num_ws - 1}, those of this generator, got {list(layers)}")
+    return tuple(sorted(set(layers)))
 
 
 @dataclass(frozen=True)
 class Direction:
-    """One direction of a generator's w or w+.
-
-    Attributes
-        name    unique in its file: sefa0, pca3, body=3
-        vector  (w_dim,), the same in every layer, or (num_ws, w_dim), each of unit length
-        layers  of ws that it applies to
-        num_ws  layers that the generator has
-        unit    length of one unit of strength: the standard deviation of the codes along the direction, those of the
-                prior for a vector of w
-        origin  projection from which coordinates count: the mean of the codes, or where an attribute's boundary lies
-        notes   how it came out, as plain values: explained variance, accuracy, ...
-    """
+    """One direction of a generator's w or w+."""
 
     name: str
+    """Unique in its file: sefa0, pca3, body=3."""
     vector: Tensor
+    """(w_dim,), the same in every layer, or (num_ws, w_dim), of unit length."""
     layers: tuple[int, ...]
+    """Of ws that it applies to."""
     num_ws: int
+    """Layers that the generator has."""
     unit: float
+    """Length of one unit of strength: the standard deviation along the direction of the latents that it was found with,
+    or of w's prior."""
     origin: float
+    """Projection from which coordinates count: the mean of the latents, or where an attribute's boundary lies."""
     notes: dict[str, Any] = field(default_factory=dict)
+    """How it came out, as plain values: explained variance, accuracy, ..."""
 
     def __post_init__(self) -> None:
         if not self.unit > 0:
-            raise UserError(f"Codes do not differ along '{self.name}', so it has no unit: ask for fewer directions.")
+            raise UserError(f"Latents do not differ along '{self.name}', so it has no unit: ask for fewer directions.")
 
     @property
     def pattern(self) -> Tensor:
         """What is added to ws per unit length, (num_ws, w_dim): zero in the layers that the direction leaves alone."""
-        chosen = torch.zeros(self.num_ws, 1, dtype=self.vector.dtype, device=self.vector.device)
-        chosen[list(self.layers)] = 1
-        return chosen * self.vector
+        mask = torch.zeros(self.num_ws, 1, dtype=self.vector.dtype, device=self.vector.device)
+        mask[list(self.layers)] = 1
+        return mask * self.vector
 
     def shift(self, strength: float) -> Tensor:
         """What an edit of this strength adds to ws, (num_ws, w_dim)."""
         return strength * self.unit * self.pattern
 
     def coordinates(self, ws: Tensor) -> Tensor:
-        """Where codes (N, num_ws, w_dim) lie along the direction, in units from the origin: (N,).
+        """Where ws (N, num_ws, w_dim) lie along the direction, in units from the origin: (N,).
 
         With one vector for several layers it is the mean over these layers.
         """
@@ -74,31 +94,27 @@ class Direction:
         projection = (ws * pattern).sum(dim=(1, 2)) / pattern.square().sum()
         return (projection - self.origin) / self.unit
 
+    def on(self, layers: str | Sequence[int]) -> Direction:
+        """The same direction on other layers, see `select_layers`."""
+        if self.vector.ndim == 2:
+            raise UserError(f"'{self.name}' has a vector for each layer: its layers are fixed, leave `layers` at null.")
+        return replace(self, layers=select_layers(layers, self.num_ws))
+
     def __str__(self) -> str:
         numbers = {key: value for key, value in self.notes.items() if isinstance(value, (int, float))}
         listed = [f"{key.replace('_', ' ')} {value:.3f}".removesuffix(".000") for key, value in numbers.items()]
         return f"{self.name}: {', '.join(listed)}"
 
-    def on(self, layers: str | Sequence[int]) -> Direction:
-        """The same direction on other layers, as `layers.chosen_layers` names them."""
-        if self.vector.ndim == 2:
-            raise UserError(f"'{self.name}' has a vector for each layer: its layers are fixed, leave `layers` at null.")
-        return replace(self, layers=chosen_layers(layers, self.num_ws))
-
 
 @dataclass(frozen=True)
 class Directions:
-    """What a finder returns: directions with different names, all of w or all of w+.
-
-    Attributes
-        items      the directions, the most important one first
-        generator  fingerprint of their generator (`wplus.checkpoint.fingerprint`)
-        found      how, as plain values: the finder's name, its settings, seed and codes
-    """
+    """What a finder returns: directions with different names, all of w or all of w+, the most important one first."""
 
     items: tuple[Direction, ...]
     generator: str
+    """Fingerprint of their generator (`wplus.checkpoint.fingerprint`)."""
     found: dict[str, Any] = field(default_factory=dict)
+    """How, as plain values: the finder's name, its settings, its seed and what it looked at."""
 
     @property
     def names(self) -> list[str]:
@@ -122,10 +138,8 @@ class Directions:
             return self.items[choice]
         if choice in self.names:
             return self.items[self.names.index(str(choice))]
-        raise UserError(
-            f"There is no direction '{choice}'; there are {', '.join(self.names)}, or numbers from 0 "
-            f"to {len(self.items) - 1}."
-        )
+        allowed = f"one of {', '.join(self.names)}, or a number from 0 to {len(self.items) - 1}"
+        raise UserError(f"direction must be {allowed}, got {choice!r}")
 
     def choose(self, choice: str | int | Sequence[str | int]) -> list[Direction]:
         """Those that are asked for: "all", one by name or number, or a list of names and numbers."""
@@ -134,7 +148,44 @@ class Directions:
         return [self[one] for one in ([choice] if isinstance(choice, (str, int)) else choice)]
 
 
-# File
+# --- edits ------------------------------------------------------------------------------------------------------------
+
+
+def edit_ws(ws: Tensor, direction: Direction, strength: float, *, mode: Mode = "add") -> Tensor:
+    """Edited ws, (N, num_ws, w_dim) -> the same shape.
+
+    mode "add": w + strength * unit * n, every latent moves equally far (InterFaceGAN). mode "set": w + (strength -
+    coordinate) * unit * n, every latent comes to lie at this strength, however far it has to go, and stays where it was
+    in all other respects (GANSpace).
+    """
+    check_choice("mode", mode, MODES)
+    step = direction.unit * direction.pattern.to(ws)
+    if mode == "add":
+        return ws + strength * step
+    return ws + (strength - direction.coordinates(ws)).view(-1, 1, 1) * step
+
+
+@torch.no_grad()
+def edit_latent(
+    latent: Latent, generator: GeneratorNetwork, direction: Direction, strength: float, *, mode: Mode = "add"
+) -> Latent:
+    """An edited latent: in w where its layers are all the same, else in w+; its noise goes along.
+
+    z and z+ go through the mapping network first, and truncation is applied: the result has none left.
+    """
+    ws = edit_ws(ws_of(latent, generator)[None], direction, strength, mode=mode)[0].cpu()
+    stays_in_w = bool((ws == ws[:1]).all())
+    return Latent(
+        ws[0] if stays_in_w else ws,
+        "w" if stays_in_w else "w+",
+        latent.generator,
+        noise=latent.noise,
+        label=latent.label,
+        metadata={"direction": direction.name, "strength": f"{strength:g}", "mode": mode},
+    )
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 def save_directions(path: str | Path, directions: Directions) -> Path:

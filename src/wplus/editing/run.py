@@ -1,4 +1,4 @@
-"""The whole of editing: latents and directions in; a strip for each direction, edited latents and numbers out."""
+"""From latents and directions to pictures: a filmstrip for each direction, edited latents, the overview of a finder."""
 
 from __future__ import annotations
 
@@ -10,40 +10,44 @@ from typing import Any
 
 from torch import Tensor
 
+from wplus.checkpoint import Models
 from wplus.core.files import atomic_write, ensure_folder
 from wplus.core.images import captioned_rows
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import track
-from wplus.editing.apply import check_mode, edit_latent
-from wplus.editing.directions import Direction, Directions
-from wplus.errors import UserError
+from wplus.editing.directions import MODES, Direction, Directions, Mode, edit_latent
+from wplus.editing.svm import BALANCED_ACCURACY
+from wplus.errors import UserError, check_choice
 from wplus.latents.latent import Latent, save_latent, synthesize
+from wplus.latents.weight_delta import WeightDelta
 from wplus.tracking import Tracker
 
 STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def edit(
-    models: Any,
+    models: Models,
     latents: Sequence[Latent],
     *,
     names: Sequence[str],
     directions: Sequence[Direction],
     output_dir: str | Path,
     strengths: Sequence[float] = STRENGTHS,
-    mode: str = "add",
-    deltas: Sequence[Any] | None = None,
+    mode: Mode = "add",
+    deltas: Sequence[WeightDelta | None] | None = None,
     tracker: Tracker | None = None,
 ) -> dict[str, Path]:
-    """Edit every latent along every direction at every strength; returns the strip of each direction.
+    """Edit every latent along every direction at every strength; returns the filmstrip of each direction.
 
-    Writes strips/DIRECTION.png, whose rows are latents and whose columns are strengths, and
-    latents/NAME/DIRECTION_STRENGTH.safetensors into `output_dir`, and logs the strips to `tracker`, by default to none.
+    Writes filmstrips/DIRECTION.png, whose rows are latents and whose columns are strengths, and
+    latents/NAME/DIRECTION_STRENGTH.safetensors into `output_dir`, and logs the filmstrips to `tracker`.
 
-    mode    see `apply.edit_ws`
-    deltas  for each latent what pivotal tuning added to the generator (`wplus.latents.weight_delta`), or None
+    Args:
+        names: of the latents, for titles and files.
+        mode: see `edit_ws`.
+        deltas: for each latent what pivotal tuning added to the generator, or None.
     """
-    check_mode(mode)
+    check_choice("mode", mode, MODES)
     if not (latents and strengths and directions):
         raise UserError("An edit needs at least one latent, one direction and one strength.")
     folder, tracker = ensure_folder(output_dir), tracker or Tracker()
@@ -57,33 +61,40 @@ def edit(
                 name = f"{file_name(direction.name)}_{signed(strength)}.safetensors"
                 save_latent(folder / "latents" / file / name, result)
             rows[direction.name].append(synthesize(edited, generator).cpu())
-    strips = {}
+    filmstrips = {}
     for direction in directions:
-        path = folder / "strips" / f"{file_name(direction.name)}.png"
-        titles = [f"{name}: {direction.name} on {_where(direction)}, {mode}" for name in names]
-        strips[direction.name] = save_rows(path, rows[direction.name], titles=titles, captions=map(signed, strengths))
+        path = folder / "filmstrips" / f"{file_name(direction.name)}.png"
+        titles = [f"{name}: {direction.name} on {_layers(direction)}, {mode}" for name in names]
+        filmstrips[direction.name] = save_rows(
+            path, rows[direction.name], titles=titles, captions=map(signed, strengths)
+        )
         tracker.image(f"editing/{direction.name}", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
-    return strips
+    return filmstrips
 
 
-def report(measurements: Iterable[MetricResult], tracker: Tracker) -> list[MetricResult]:
-    """Log measurements as they come, and return them."""
-    seen = []
-    for m in measurements:
-        tracker.summary({f"editing/{m.name}": m.entry()})
-        seen.append(m)
-    return seen
+def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResult]:
+    """Log results as they come, and return them."""
+    found = []
+    for result in results:
+        tracker.summary({f"editing/{result.name}": result.entry()})
+        found.append(result)
+    return found
 
 
 def overview(
-    models: Any, latent: Latent, directions: Sequence[Direction], path: Path, *, strengths: Sequence[float] = STRENGTHS
+    models: Models,
+    latent: Latent,
+    directions: Sequence[Direction],
+    path: Path,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
 ) -> Path:
     """One picture of all directions, a row each, for one latent: to see what they do, and choose."""
     rows = [
         synthesize([edit_latent(latent, models.generator, direction, value) for value in strengths], models.generator)
         for direction in directions
     ]
-    titles = [f"{index}  {direction.name}, {_where(direction)}" for index, direction in enumerate(directions)]
+    titles = [f"{index}  {direction.name}, {_layers(direction)}" for index, direction in enumerate(directions)]
     return save_rows(path, rows, captions=map(signed, strengths), titles=titles)
 
 
@@ -92,15 +103,16 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
     names = list(dict.fromkeys(key for item in directions for key in item.notes))
     columns = ["name", "layers", "unit", "origin", *names]
     rows = [
-        [item.name, _where(item), item.unit, item.origin, *(_cell(item.notes.get(name)) for name in names)]
+        [item.name, _layers(item), item.unit, item.origin, *(_cell(item.notes.get(name)) for name in names)]
         for item in directions
     ]
     tracker.table("editing/directions", columns, rows)
     tracker.image("editing/overview", picture, caption=f"{len(directions)} directions of one latent, a row each")
     for item in directions:
         if "accuracy" in item.notes:
-            entry = {"value": item.notes["balanced_accuracy"], "protocol": {**directions.found, **item.notes}}
-            tracker.summary({f"editing/balanced_accuracy_{item.name}": entry})
+            name, protocol = f"balanced_accuracy_{item.name}", {**directions.found, **item.notes}
+            value = item.notes["balanced_accuracy"]
+            report([MetricResult.of(BALANCED_ACCURACY, name, value, protocol=protocol)], tracker)
     finder = directions.found["finder"]
     tracker.artifact(file, name=f"directions-{finder}", kind="directions", metadata=directions.found)
 
@@ -136,7 +148,7 @@ def _cell(note: Any) -> Any:
     return note if note is None or isinstance(note, (int, float)) else str(note)
 
 
-def _where(direction: Direction) -> str:
+def _layers(direction: Direction) -> str:
     first, last = direction.layers[0], direction.layers[-1]
     whole = len(direction.layers) == last - first + 1
     listed = f"{first} to {last}" if whole else ", ".join(map(str, direction.layers))

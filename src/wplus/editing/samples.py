@@ -1,22 +1,36 @@
-"""Codes with what is known about them: attributes by name, from a data set, a CSV or a JSON file."""
+"""Latents with attributes: where both come from, and how attributes become two classes."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.checkpoint import Models
 from wplus.core.images import to_float
 from wplus.core.progress import track
+from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.latents.latent import load_latent, ws_of
+from wplus.models.encoders.base import Encoder
+
+MAX_CLASSES = 20  # an attribute of more values is a scale, which is cut at its median
+COMPARISONS: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
+    "!=": np.not_equal,
+    ">=": np.greater_equal,
+    "<=": np.less_equal,
+    "=": np.equal,
+    ">": np.greater,
+    "<": np.less,
+}
 
 
 @dataclass(frozen=True)
@@ -28,18 +42,101 @@ class Attributes:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Labelled codes.
+class LabelledLatents:
+    """Latents ws (N, num_ws, w_dim) with attributes, name -> (N,) numbers or words, and the source of both."""
 
-    Attributes
-        codes       (N, num_ws, w_dim)
-        attributes  name -> (N,) numbers or words
-        source      where both come from, as plain values
-    """
-
-    codes: Tensor
+    ws: Tensor
     attributes: Mapping[str, np.ndarray]
     source: dict[str, Any] = field(default_factory=dict)
+
+
+def labelled_latents(
+    models: Models,
+    images: Callable[[], ImageSet],
+    *,
+    latents: str = "encoder",
+    attributes: str | None = None,
+    num_images: int | None = None,
+    batch_size: int = 64,
+) -> LabelledLatents:
+    """Latents with attributes: of `images` through the checkpoint's encoder, or of a folder of latent files.
+
+    Args:
+        images: read when they, or their attributes, are needed.
+        latents: "encoder", or the folder.
+        attributes: a file, see `read_attributes`; None takes those that the images come with.
+        num_images: the first so many of the images; None for all.
+    """
+    encoder = one_pass_encoder(models) if latents == "encoder" else None
+    pictures = images() if encoder is not None or attributes is None else None
+    known = _own_attributes(pictures) if attributes is None else read_attributes(attributes)
+    source = {"latents": latents, "attributes": attributes or "of the data"}
+    if encoder is None or pictures is None:
+        return join(*read_latents(latents, models), known, source)
+    if num_images is not None:
+        pictures = pictures.subset(torch.arange(min(num_images, len(pictures))))
+    source["images"] = pictures.fingerprint
+    return join(pictures.names, encode(encoder, pictures, batch_size=batch_size), known, source)
+
+
+def one_pass_encoder(models: Models) -> Encoder:
+    """The checkpoint's encoder; UserError unless there is one that answers in one pass."""
+    if "encoder" not in models.networks or models.encoder.is_iterative:
+        found = "an iterative encoder" if "encoder" in models.networks else "no encoder"
+        raise UserError(f"The checkpoint has {found}; invert images with invert.py and give latents=RUN/latents.")
+    return models.encoder
+
+
+@torch.no_grad()
+def encode(encoder: Encoder, images: ImageSet, *, batch_size: int) -> Tensor:
+    """ws (N, num_ws, w_dim) of images by an encoder, in one pass."""
+    batches = torch.arange(len(images)).split(batch_size)
+    pictures = (to_float(images.batch(indices)[0].to(encoder.latent_avg.device)) for indices in batches)
+    return torch.cat([encoder(batch).cpu() for batch in track(pictures, "Encoding (batches)", total=len(batches))])
+
+
+def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]:
+    """Names and ws (N, num_ws, w_dim) of all latent files below a folder, a folder of inversions for example."""
+    root, suffix = Path(folder), ".safetensors"
+    files = sorted(root.rglob(f"*{suffix}"))
+    if not files:
+        raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none")
+    latents = [load_latent(file, fingerprint=models.fingerprint) for file in files]
+    names = [file.relative_to(root).as_posix().removesuffix(suffix) for file in files]
+    with torch.no_grad():
+        return names, torch.stack([ws_of(latent, models.generator).cpu() for latent in latents])
+
+
+def join(names: Sequence[str], ws: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> LabelledLatents:
+    """The ws (N, num_ws, w_dim) whose names have attributes, by full name or by name without extension.
+
+    UserError when there are none; `source` gets the number of latents that had to be left out.
+    """
+    rows = {_stem(name): row for row, name in enumerate(attributes.names)}
+    rows |= {name: row for row, name in enumerate(attributes.names)}
+    found = [(index, rows.get(name, rows.get(_stem(name)))) for index, name in enumerate(names)]
+    kept = [(index, row) for index, row in found if row is not None]
+    if not kept:
+        raise UserError(
+            f"None of {len(names)} latents has attributes: the latents have names like '{names[0]}', "
+            f"the attributes like '{attributes.names[0]}'."
+        )
+    indices, chosen = (list(column) for column in zip(*kept, strict=True))
+    values = {key: column[chosen] for key, column in attributes.values.items()}
+    return LabelledLatents(ws[indices], values, {**source, "num_without_attributes": len(names) - len(kept)})
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+def _own_attributes(images: ImageSet | None) -> Attributes:
+    if images is None or images.attributes is None:
+        raise UserError("These images come without attributes: give a CSV or JSON file as attributes=FILE.")
+    return Attributes(images.names, {name: values.numpy() for name, values in images.attributes.items()})
 
 
 def read_attributes(path: str | Path) -> Attributes:
@@ -61,78 +158,6 @@ def read_attributes(path: str | Path) -> Attributes:
     return Attributes(list(rows), {column: as_array([row[column] for row in rows.values()]) for column in columns})
 
 
-def as_array(values: Sequence[Any]) -> np.ndarray:
-    """Whole numbers where all are (true and false are 1 and 0), else numbers where all are, else words."""
-    words = [str(int(value)) if isinstance(value, bool) else str(value) for value in values]
-    for kind in (int, float):
-        try:
-            return np.array([kind(word) for word in words])
-        except ValueError:
-            continue
-    return np.array(words)
-
-
-def read_codes(folder: str | Path, models: Any) -> tuple[list[str], Tensor]:
-    """Names and codes (N, num_ws, w_dim) of all latent files below a folder, a folder of inversions for example."""
-    root, suffix = Path(folder), ".safetensors"
-    files = sorted(root.rglob(f"*{suffix}"))
-    if not files:
-        raise UserError(f"There are no latent files in '{folder}': give a folder of them, or codes=encoder.")
-    latents = [load_latent(file, fingerprint=models.fingerprint) for file in files]
-    names = [file.relative_to(root).as_posix().removesuffix(suffix) for file in files]
-    with torch.no_grad():
-        return names, torch.stack([ws_of(latent, models.generator).cpu() for latent in latents])
-
-
-class Images(Protocol):
-    """What encoding needs of a set of images (`wplus.data.ImageSet`)."""
-
-    names: list[str]
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Image numbers (B,) -> uint8 images (B, C, R, R), labels (B, c_dim)."""
-
-
-def check_encoder(encoder: Any) -> None:
-    """UserError unless there is an encoder that answers in one pass."""
-    if encoder is None or encoder.is_iterative:
-        lacking = "no encoder" if encoder is None else "an iterative encoder"
-        raise UserError(f"The checkpoint has {lacking}; invert images with invert.py and give codes=RUN/latents.")
-
-
-@torch.no_grad()
-def encode(encoder: Any, images: Images, *, batch_size: int) -> Tensor:
-    """Codes (N, num_ws, w_dim) of images by the encoder of a checkpoint, in one pass."""
-    check_encoder(encoder)
-    device = encoder.latent_avg.device
-    batches = torch.arange(len(images.names)).split(batch_size)
-    pictures = (to_float(images.batch(indices)[0].to(device)) for indices in batches)
-    return torch.cat([encoder(batch).cpu() for batch in track(pictures, "Encoding (batches)", total=len(batches))])
-
-
-def join(names: Sequence[str], codes: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> Samples:
-    """The codes (N, num_ws, w_dim) whose names have attributes, by full name or by name without extension.
-
-    UserError when there are none; `source` gets the number of codes that had to be left out.
-    """
-    rows = {_stem(name): row for row, name in enumerate(attributes.names)}
-    rows |= {name: row for row, name in enumerate(attributes.names)}
-    found = [(index, rows.get(name, rows.get(_stem(name)))) for index, name in enumerate(names)]
-    kept = [(index, row) for index, row in found if row is not None]
-    if not kept:
-        raise UserError(
-            f"None of {len(names)} codes has attributes: the codes have names like '{names[0]}', "
-            f"the attributes like '{attributes.names[0]}'."
-        )
-    indices, chosen = (list(column) for column in zip(*kept, strict=True))
-    values = {key: column[chosen] for key, column in attributes.values.items()}
-    return Samples(codes[indices], values, {**source, "num_without_attributes": len(names) - len(kept)})
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
-
-
 def _csv_rows(text: str) -> dict[str, dict[str, str]]:
     lines = [line for line in csv.reader(text.splitlines()) if line]
     if len(lines) < 2 or len(lines[0]) < 2:
@@ -146,3 +171,60 @@ def _json_rows(text: str) -> dict[str, dict[str, Any]]:
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
         raise ValueError("JSON is an object of objects, name -> attribute -> value")
     return content
+
+
+def as_array(values: Sequence[Any]) -> np.ndarray:
+    """Whole numbers where all are (true and false are 1 and 0), else numbers where all are, else words."""
+    words = [str(int(value)) if isinstance(value, bool) else str(value) for value in values]
+    for kind in (int, float):
+        try:
+            return np.array([kind(word) for word in words])
+        except ValueError:
+            continue
+    return np.array(words)
+
+
+# --- two classes: body=3 (one against the rest), accessory!=0, age>40, or every value in turn ------------------------
+
+
+def expand(wanted: Sequence[str], attributes: Mapping[str, np.ndarray]) -> list[str]:
+    """Comparisons stay; a bare name becomes one for each of its values (of two, for the second alone).
+
+    An attribute of more than 20 numbers is a scale: above its median against the rest.
+    """
+    specs: list[str] = []
+    for spec in wanted:
+        name, comparison, _ = split_comparison(spec)
+        values = np.unique(_values(name, attributes))
+        if comparison:
+            specs.append(spec)
+        elif len(values) > MAX_CLASSES and values.dtype.kind in "if":
+            specs.append(f"{name}>{np.median(attributes[name]):g}")
+        else:
+            specs += [f"{name}={value}" for value in (values[1:] if len(values) == 2 else values)]
+    return list(dict.fromkeys(specs))
+
+
+def members(spec: str, attributes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which samples fulfil a comparison: booleans (N,); UserError for an attribute or value that makes no sense."""
+    name, comparison, text = split_comparison(spec)
+    values = _values(name, attributes)
+    try:
+        wanted = values.dtype.type(text) if values.dtype.kind in "U" else float(text)
+    except ValueError:
+        raise UserError(f"'{spec}' compares the number '{name}' with a word; its values are numbers.") from None
+    return COMPARISONS[comparison](values, wanted)
+
+
+def split_comparison(spec: str) -> tuple[str, str, str]:
+    """`body=3` -> ("body", "=", "3"); a bare name has an empty comparison."""
+    found = re.fullmatch(r"(.+?)(!=|>=|<=|=|>|<)(.+)", spec)
+    return (found[1].strip(), found[2], found[3].strip()) if found else (spec.strip(), "", "")
+
+
+def _values(name: str, attributes: Mapping[str, np.ndarray]) -> np.ndarray:
+    if name not in attributes:
+        raise UserError(
+            f"attributes must be some of {', '.join(attributes) or 'none'}, those of the samples, got '{name}'"
+        )
+    return attributes[name]

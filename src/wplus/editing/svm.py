@@ -1,4 +1,4 @@
-"""InterFaceGAN: the normal of a linear boundary between codes with and without an attribute (Shen et al. 2020).
+"""InterFaceGAN: the normal of a linear boundary between latents with and without an attribute (Shen et al. 2020).
 
 https://arxiv.org/abs/1907.10786, section 3.1, and the conditional directions of its section 3.3.
 """
@@ -12,20 +12,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.editing.boundary import fit, held_out_mask, separation, without
-from wplus.editing.classes import expand, members, split
-from wplus.editing.directions import Direction, Directions
-from wplus.editing.layers import chosen_layers
-from wplus.editing.samples import Samples
-from wplus.errors import UserError
+from wplus.checkpoint import Models
+from wplus.core.metric_result import MetricInfo
+from wplus.editing.directions import Direction, Directions, select_layers
+from wplus.editing.samples import LabelledLatents, expand, members, split_comparison
+from wplus.errors import UserError, check_choice
 from wplus.latents.w_stats import sample_w
+
+MAX_ITERATIONS = 20_000
+MIN_LEFT = 0.05  # of a normal's length; what is shorter after a projection is rounding, not a direction
+BALANCED_ACCURACY = MetricInfo(
+    meaning="Share of held-out latents on their side of an attribute's boundary, mean over both classes: 1 is all of "
+    "them, 0.5 is chance.",
+    direction="higher",
+)
 
 
 def svm(
-    models: Any,
+    models: Models,
     *,
     seed: int = 0,
-    samples: Callable[[], Samples] | None,
+    labelled: Callable[[], LabelledLatents],
     attributes: Sequence[str],
     layers: str | Sequence[int] = "all",
     space: Literal["w", "w+"] = "w",
@@ -38,50 +45,59 @@ def svm(
     """One direction per attribute: the normal of the boundary that a linear support vector machine finds.
 
     The origin is the boundary: coordinates are positive where the attribute is there. The notes tell how well it
-    separates the codes that were held out, and on how many.
+    separates the latents that were held out, and on how many.
 
-    samples            makes the labelled codes; called once
-    attributes         what to separate, as `classes.expand` reads it: body=3, accessory!=0, or body for all its values
-    layers             whose codes are looked at, and which edits change
-    space              w: the mean code over the layers, one vector; w+: a vector of its own for each layer
-    orthogonal_to      none; others: normals are made orthogonal to those of all other attributes (of the same
-                       attribute never: its values exclude each other); or a list of comparisons, found on the way
-    held_out_fraction  share of the codes that accuracy is measured on
-    regularisation     C of the support vector machine, for codes with a total deviation of 1
-    min_per_class      an attribute with fewer codes than this on either side is refused
-    seed, num_samples  of the split, and of the samples of w that units come from; in w+ they come from the codes
+    Args:
+        seed: of the split, and of the samples of w that units come from; in w+ they come from the latents.
+        labelled: makes the latents; called once.
+        attributes: what to separate, as `expand` reads it: body=3, accessory!=0, or body for all its values.
+        layers: which are looked at, and which edits change.
+        space: "w" takes the mean over the layers, one vector; "w+" a vector of its own for each layer.
+        orthogonal_to: "none"; "others" makes normals orthogonal to those of all other attributes (of the same attribute
+            never: its values exclude each other); or a list of comparisons, found on the way.
+        held_out_fraction: share of the latents that accuracy is measured on.
+        regularisation: C of the support vector machine, for latents with a total deviation of 1.
+        min_per_class: an attribute with fewer latents than this on either side is refused.
+        num_samples: of w.
     """
-    if samples is None or space not in ("w", "w+"):
-        raise UserError(f"svm needs labelled codes and space=w or w+; it got space={space}.")
-    given, generator = samples(), models.generator
-    chosen = chosen_layers(layers, generator.num_ws)
-    vectors = _vectors(given.codes, chosen, space)
+    check_choice("space", space, ("w", "w+"))
+    if isinstance(orthogonal_to, str) and orthogonal_to not in ("none", "others"):
+        raise UserError(f"orthogonal_to must be none, others or a list of comparisons, got {orthogonal_to!r}")
+    given, generator = labelled(), models.generator
+    selected = select_layers(layers, generator.num_ws)
+    vectors = _vectors(given.ws, selected, space)
     conditions = [] if isinstance(orthogonal_to, str) else list(orthogonal_to)
     labels = {spec: members(spec, given.attributes) for spec in expand([*attributes, *conditions], given.attributes)}
-    boundaries = _Boundaries(vectors, labels, seed=seed, fraction=held_out_fraction, regularisation=regularisation,
-                             min_per_class=min_per_class)  # fmt: skip
+    held_out = held_out_mask(len(vectors), held_out_fraction, seed=seed)
+    for spec in labels:
+        _check_classes(spec, labels[spec], held_out, min_per_class)
+    boundaries = _Boundaries(vectors, labels, held_out, seed=seed, regularisation=regularisation)
     population = vectors if space == "w+" else sample_w(generator, num_samples, seed=seed).numpy()
     items = []
     for spec in labels:
         normal, origin, notes = boundaries.along(spec, _conditions(spec, list(labels), orthogonal_to))
         unit = float((population @ normal).std())
-        vector = _per_layer(normal, chosen, generator.num_ws, space)
-        items.append(Direction(spec, vector, chosen, generator.num_ws, unit=unit, origin=origin, notes=notes))
+        vector = _per_layer(normal, selected, generator.num_ws, space)
+        items.append(Direction(spec, vector, selected, generator.num_ws, unit=unit, origin=origin, notes=notes))
     settings = {"layers": layers, "space": space, "orthogonal_to": orthogonal_to, "regularisation": regularisation,
-                "held_out_fraction": held_out_fraction, "num_codes": len(vectors), "seed": seed}  # fmt: skip
+                "held_out_fraction": held_out_fraction, "num_latents": len(vectors), "seed": seed}  # fmt: skip
     return Directions(tuple(items), models.fingerprint, {"finder": "svm", **settings, **given.source})
 
 
 class _Boundaries:
-    """The boundaries of all attributes between the same vectors (N, D), with the same vectors held out."""
+    """The boundaries of all attributes between the same vectors (N, D), with the same ones held out."""
 
-    def __init__(self, vectors: np.ndarray, labels: dict[str, np.ndarray], *, seed: int, fraction: float,
-                 regularisation: float, min_per_class: int) -> None:  # fmt: skip
-        self._vectors, self._labels = vectors, labels
-        self._options = {"seed": seed, "regularisation": regularisation}
-        self._held_out = held_out_mask(len(vectors), fraction, seed=seed)
-        for spec, one in labels.items():
-            self._check(spec, one, min_per_class)
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        labels: dict[str, np.ndarray],
+        held_out: np.ndarray,
+        *,
+        seed: int,
+        regularisation: float,
+    ) -> None:
+        self._vectors, self._labels, self._held_out = vectors, labels, held_out
+        self._seed, self._regularisation = seed, regularisation
         self._fits = {spec: self._fit(vectors, spec) for spec in labels}
 
     def along(self, spec: str, conditions: Sequence[str]) -> tuple[np.ndarray, float, dict[str, Any]]:
@@ -90,46 +106,92 @@ class _Boundaries:
         notes = {"attribute": spec, "num_with": int(self._labels[spec].sum()), **self._score(spec, normal, threshold)}
         if not conditions:
             return normal, threshold, notes
-        normal = without(normal, np.stack([self._fits[other][0] for other in conditions]))
-        if normal is None:
+        rest = without(normal, np.stack([self._fits[other][0] for other in conditions]))
+        if rest is None:
             raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(conditions)}: name fewer of them.")
-        # The boundary along what is left: that of the one number that a code has there.
-        sign, threshold = self._fit((self._vectors @ normal)[:, None], spec)
-        normal = sign[0] * normal
+        # The boundary along what is left: that of the one number that a latent has there.
+        sign, threshold = self._fit((self._vectors @ rest)[:, None], spec)
+        normal = sign[0] * rest
         notes["accuracy_unconditional"] = notes["accuracy"]
         return normal, threshold, {**notes, **self._score(spec, normal, threshold), "orthogonal_to": list(conditions)}
 
     def _fit(self, vectors: np.ndarray, spec: str) -> tuple[np.ndarray, float]:
-        return fit(vectors[~self._held_out], self._labels[spec][~self._held_out], **self._options)
+        known = ~self._held_out
+        return fit(vectors[known], self._labels[spec][known], seed=self._seed, regularisation=self._regularisation)
 
     def _score(self, spec: str, normal: np.ndarray, threshold: float) -> dict[str, Any]:
         return separation((self._vectors @ normal)[self._held_out], self._labels[spec][self._held_out], threshold)
 
-    def _check(self, spec: str, labels: np.ndarray, min_per_class: int) -> None:
-        for part, name, least in ((~self._held_out, "to learn from", min_per_class), (self._held_out, "held out", 1)):
-            counts = int(labels[part].sum()), int((~labels[part]).sum())
-            if min(counts) < least:
-                raise UserError(
-                    f"'{spec}' holds for {counts[0]} and fails for {counts[1]} of the codes {name}; "
-                    f"both must be at least {least}: take more images, or lower min_per_class."
-                )
+
+def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: float) -> tuple[np.ndarray, float]:
+    """Unit normal (D,) and threshold of a linear support vector machine: vectors (N, D) @ normal > threshold.
+
+    Classes weigh the same however often they occur. Vectors are centred and divided by one number, their total
+    deviation, so that `regularisation` (C) means the same for every generator.
+    """
+    from sklearn.svm import LinearSVC  # slow to import, needed here only
+
+    centre = vectors.mean(axis=0)
+    scale = float(np.sqrt(((vectors - centre) ** 2).sum(axis=1).mean()))
+    machine = LinearSVC(
+        C=regularisation, class_weight="balanced", dual="auto", max_iter=MAX_ITERATIONS, random_state=seed
+    )
+    machine.fit((vectors - centre) / scale, labels)
+    length = float(np.linalg.norm(machine.coef_))
+    normal = machine.coef_[0] / length
+    return normal, float(normal @ centre - scale * machine.intercept_[0] / length)
+
+
+def without(normal: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+    """The unit normal (D,) made orthogonal to all `others` (M, D); None where nothing to speak of is left."""
+    basis = np.linalg.qr(others.T)[0]
+    rest = normal - basis @ (basis.T @ normal)
+    length = float(np.linalg.norm(rest))
+    return None if length < MIN_LEFT else rest / length
+
+
+def held_out_mask(num: int, fraction: float, *, seed: int) -> np.ndarray:
+    """Which of `num` samples accuracy is measured on, (num,): a share of them, drawn by the seed."""
+    if not 0 < fraction < 1:
+        raise UserError(f"held_out_fraction must be above 0 and below 1, got {fraction}")
+    return np.random.default_rng(seed).permutation(num) < round(num * fraction)
+
+
+def separation(projections: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, Any]:
+    """How many samples are on their side: in all, on average over both classes, and by always guessing the larger."""
+    right = (projections > threshold) == labels
+    share = float(labels.mean())
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float((right[labels].mean() + right[~labels].mean()) / 2),
+        "accuracy_of_a_guess": max(share, 1 - share),
+        "num_held_out": len(labels),
+    }
+
+
+def _check_classes(spec: str, labels: np.ndarray, held_out: np.ndarray, min_per_class: int) -> None:
+    for part, name, least in ((~held_out, "to learn from", min_per_class), (held_out, "held out", 1)):
+        counts = int(labels[part].sum()), int((~labels[part]).sum())
+        if min(counts) < least:
+            raise UserError(
+                f"'{spec}' holds for {counts[0]} and fails for {counts[1]} of the latents {name}; "
+                f"both must be at least {least}: take more images, or lower min_per_class."
+            )
 
 
 def _conditions(spec: str, specs: Sequence[str], orthogonal_to: str | Sequence[str]) -> list[str]:
     """What the normal of one comparison is made orthogonal to."""
-    if isinstance(orthogonal_to, str) and orthogonal_to not in ("none", "others"):
-        raise UserError(f"orthogonal_to={orthogonal_to} is not known; allowed are none, others and a list.")
     if orthogonal_to == "none":
         return []
-    others = [other for other in specs if split(other)[0] != split(spec)[0]]
+    others = [other for other in specs if split_comparison(other)[0] != split_comparison(spec)[0]]
     if orthogonal_to == "others":
         return others
-    return [other for other in others if other in orthogonal_to or split(other)[0] in orthogonal_to]
+    return [other for other in others if other in orthogonal_to or split_comparison(other)[0] in orthogonal_to]
 
 
-def _vectors(codes: Tensor, layers: Sequence[int], space: str) -> np.ndarray:
-    """Codes (N, num_ws, w_dim) -> what is separated: (N, w_dim) in w, (N, layers * w_dim) in w+."""
-    chosen = codes[:, list(layers)].double().cpu()
+def _vectors(ws: Tensor, layers: Sequence[int], space: str) -> np.ndarray:
+    """ws (N, num_ws, w_dim) -> what is separated: (N, w_dim) in w, (N, layers * w_dim) in w+."""
+    chosen = ws[:, list(layers)].double().cpu()
     return (chosen.mean(dim=1) if space == "w" else chosen.flatten(1)).numpy()
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wplus.core.images import as_uint8, to_pil, watchable_scale
 from wplus.core.metric_result import MetricInfo
-from wplus.editing.layers import THIRDS, chosen_layers
+from wplus.editing.directions import THIRDS, select_layers
 from wplus.errors import UserError, check_number
 from wplus.evaluation.sampler import noise_maps
 from wplus.models.network import GeneratorNetwork
@@ -35,7 +35,7 @@ def style_mixing(context: ProbeContext, *, num_columns: int = 6, rows_per_third:
     check_number("num_columns", num_columns, lowest=1, whole=True)
     check_number("rows_per_third", rows_per_third, lowest=1, whole=True)
     generator = context.generator
-    num_layers = getattr(generator, "num_active_ws", generator.num_ws)  # fewer while a network grows
+    num_layers = generator.num_active_ws  # fewer while a network grows
     if num_layers < len(THIRDS):
         return ProbeResult()
     num_rows = rows_per_third * len(THIRDS)
@@ -60,7 +60,7 @@ def mix_thirds(a: Tensor, b: Tensor, num_layers: int) -> Tensor:
     num_rows = len(a) // len(THIRDS)
     mixed = a[:, None].repeat(1, len(b), 1, 1)
     for number, third in enumerate(THIRDS):
-        layers = list(chosen_layers(third, num_layers))
+        layers = list(select_layers(third, num_layers))
         mixed[number * num_rows : (number + 1) * num_rows, :, layers] = b[:, layers]
     return mixed
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.editing.sefa import factorise, modulation_weights, sefa
+from wplus.editing.finders import factorise, modulation_weights, pca, sefa
 from wplus.errors import UserError
+from wplus.latents.w_stats import sample_w
+from wplus.models.stylegan2 import Generator
 
 
 def test_eigenvectors_are_numpys() -> None:
@@ -78,9 +80,40 @@ def test_units_are_those_of_the_prior(models: Models) -> None:
     assert directions.generator == models.fingerprint
 
 
+def test_components_of_w(models: Models) -> None:
+    directions = pca(models, num_directions=8, num_samples=4000, layers="coarse")
+    w = sample_w(models.generator, 4000, seed=0)
+    coordinates = ((w @ directions.vectors.double().T) - torch.tensor([d.origin for d in directions])) / torch.tensor(
+        [d.unit for d in directions]
+    )
+    # In units of its components the prior is white.
+    torch.testing.assert_close(torch.cov(coordinates.T), torch.eye(8).double(), rtol=0, atol=1e-4)
+    torch.testing.assert_close(coordinates.mean(dim=0), torch.zeros(8).double(), rtol=0, atol=1e-4)
+    shares = [item.notes["explained_variance"] for item in directions]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    assert directions["pca3"].layers == (0, 1)
+
+
+def test_samples_are_seeded_and_of_all_classes() -> None:
+    net = Generator(resolution=8, z_dim=8, w_dim=8, c_dim=3, channel_base=64, channel_max=8, num_mapping_layers=1)
+    w = sample_w(net, 1500, seed=4)
+    assert torch.equal(w, sample_w(net, 1500, seed=4))
+    assert not torch.equal(w, sample_w(net, 1500, seed=5))
+    z = torch.randn(1500, 8, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        torch.testing.assert_close(w[1204].float(), net.mapping(z[1204:1205], torch.eye(3)[[1]])[0, 0])
+
+
 @pytest.mark.parametrize(
-    ("options", "word"), [({"num_directions": 9}, "w has 8"), ({"num_directions": 2, "to_rgb": "none"}, "last, all")]
+    ("finder", "options", "word"),
+    [
+        (sefa, {"num_directions": 9}, "^num_directions must be .* at most 8, got 9$"),
+        (pca, {"num_directions": 9}, "^num_directions must be .* at most 8, got 9$"),
+        (pca, {"num_directions": 5, "num_samples": 5}, "at most 4, got 5$"),
+        (sefa, {"num_directions": 2, "to_rgb": "none"}, "^to_rgb must be one of last, all, got 'none'$"),
+    ],
 )
-def test_what_cannot_be_is_refused(models: Models, options: dict, word: str) -> None:
+def test_what_cannot_be_is_refused(models: Models, finder: object, options: dict, word: str) -> None:
     with pytest.raises(UserError, match=word):
-        sefa(models, **options)
+        finder(models, **options)
