@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from wplus.core.metric_result import MetricInfo
 from wplus.core.stats import paired
 from wplus.core.tables import Comparison, Table, difference_cell
 from wplus.errors import UserError
@@ -14,6 +15,9 @@ from wplus.errors import UserError
 NAMES = [f"{index:02d}" for index in range(8)]
 BASE = {name: {"l2": 0.1 * index, "psnr_db": 20.0} for index, name in enumerate(NAMES)}
 BETTER = {name: {"l2": row["l2"], "psnr_db": 22.0, "lec": 1.5} for name, row in BASE.items()}
+
+
+PSNR = MetricInfo(meaning="Peak signal to noise.", unit="dB", direction="higher")
 
 
 def test_means_and_differences():
@@ -44,13 +48,13 @@ def test_files_say_the_same(tmp_path):
     assert lines[:4] == [
         "| method | PSNR, dB | LEC |",
         "|---|---|---|",
-        "| base | 20.0 (20.0 to 20.0) | – |",
-        "| better | 22.0 (22.0 to 22.0) | 1.50 (1.50 to 1.50) |",
+        "| base | 20.0 | – |",
+        "| better | 22.0 | 1.50 |",
     ]
     assert lines[5:] == [
         "| minus 'base', paired | PSNR, dB |",
         "|---|---|",
-        "| better | +2.0 (+2.0 to +2.0), p = 0.02 |",
+        "| better | +2.0, p = 0.02 |",
     ]
 
 
@@ -65,13 +69,13 @@ def test_few_items_have_no_test():
 
 
 def test_an_unknown_score_is_refused():
-    with pytest.raises(UserError, match="no score 'lpips' to test: choose of l2, psnr_db"):
+    with pytest.raises(UserError, match="tested must be one of l2, psnr_db, got 'lpips'"):
         _ = Comparison({"base": BASE, "same": BASE}, "base", tested=["lpips"]).paired
 
 
 def test_files_of_one_method(tmp_path):
     rows = {"a": {"l2": 0.25, "psnr_db": 12.5}, "sub/b,c": {"l2": 0.75, "psnr_db": 7.5}}
-    table = Table(rows)
+    table = Table(rows, info={"psnr_db": PSNR})
     table.write(tmp_path, {"space": "w"})
     with open(tmp_path / "table.csv", newline="") as file:
         read = {row.pop("name"): {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)}
@@ -80,4 +84,9 @@ def test_files_of_one_method(tmp_path):
     assert content["rows"] == rows
     assert content["means"]["l2"]["value"] == 0.5
     assert content["protocol"] == {"space": "w"}
-    assert "psnr_db" in str(table)
+    assert content["info"] == {"psnr_db": {"meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher"}}
+    assert str(table).splitlines()[1:] == ["  l2             0.5 (0.25 to 0.75)", "  psnr_db ↑      10 (7.5 to 12.5)"]
+    assert table.entries("w/", {"space": "w"})["w/psnr_db"] == {
+        "value": 10, "interval": (7.5, 12.5), "protocol": {"space": "w"},
+        "meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher",
+    }  # fmt: skip

@@ -142,7 +142,7 @@ def test_everything_is_there(run, stylegan, tmp_path, monkeypatch):
     assert (protocol["generator"], protocol["num_images"], protocol["perceptual"]["name"]) == (FINGERPRINT, 4, "pooled")
     for picture in ("grid.png", "convergence.png"):
         assert read_pixels(out / picture).shape[1] > 60
-    assert memory.heard["inversion/w/l2"]["value"] == pytest.approx(table.means()["l2"].value)
+    assert memory.heard["inversion/w/l2"]["value"] == pytest.approx(table.means["l2"].value)
     assert memory.heard["latents"] == out / "latents"
     assert memory.heard["inversion/w/table"][0][:3] == ["name", "target", "inversion"]
 

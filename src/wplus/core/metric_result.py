@@ -9,6 +9,8 @@ from typing import Any, Literal
 from wplus.errors import UserError
 
 Direction = Literal["higher", "lower", "neither"]
+ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "neither": ""}
+"""How tables show which values are better."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -202,12 +202,8 @@ def _report(
     tracker.table("compare/means", ["method", *methods.columns], list(_mean_cells(methods)))
     tracker.table("compare/paired", PAIRED_CELLS, paired_cells(methods.paired))
     shared = {key: value for key, value in protocol.items() if key != "methods"}
-    for label, means in methods.means.items():
-        own = {**shared, "method": dict(sources[label].protocol)}
-        tracker.summary(
-            {f"compare/{label}/{column}": {"value": mean.value, "protocol": own, "interval": mean.interval}
-             for column, mean in means.items()}
-        )  # fmt: skip
+    for label, table in methods.tables.items():
+        tracker.summary(table.entries(f"compare/{label}/", {**shared, "method": dict(sources[label].protocol)}))
 
 
 def _mean_cells(methods: Comparison) -> Iterator[list[Any]]:

@@ -80,13 +80,7 @@ def _track_numbers(
 ) -> None:
     cells = [[name, store.target(name), store.image(name), *row.values()] for name, row in table.rows.items()]
     tracker.table(f"inversion/{space}/table", ["name", "target", "inversion", *table.columns], cells)
-    means = table.means().items()
-    tracker.summary(
-        {
-            f"inversion/{space}/{column}": {"value": mean.value, "protocol": protocol, "interval": mean.interval}
-            for column, mean in means
-        }
-    )
+    tracker.summary(table.entries(f"inversion/{space}/", protocol))
 
 
 def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from wplus.core.files import atomic_write, write_json
 from wplus.core.stats import Mean
 from wplus.core.tables import markdown_means, markdown_tests, write_csv
@@ -23,26 +25,26 @@ Each = TypeVar("Each")
 def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
     """table.json (everything), table.csv (means by stratum), rows.csv (every pair), table.md (to read), along.png."""
     write_json(folder / "table.json", {"protocol": dict(protocol), **summary.as_dict()})
-    write_csv(folder / "table.csv", _mean_lines(summary))
-    write_csv(folder / "rows.csv", _row_lines(summary))
+    write_csv(folder / "table.csv", _mean_frame(summary))
+    write_csv(folder / "rows.csv", _row_frame(summary))
     atomic_write(folder / "table.md", lambda file: file.write(markdown(summary).encode()))
     plot(folder / "along.png", summary)
 
 
-def _mean_lines(summary: Summary) -> list[list[Any]]:
+def _mean_frame(summary: Summary) -> pd.DataFrame:
     parts = {"all": summary.means, **summary.strata, "ends pass": summary.passing}
-    lines: list[list[Any]] = [["method", "pairs", "metric", "value", "low", "high"]]
-    for part, means in parts.items():
-        for method, each in means.items():
-            lines += [[method, part, name, mean.value, *(mean.interval or ("", ""))] for name, mean in each.items()]
-    return lines
+    lines = [
+        (method, part, name, mean.value, *(mean.interval or (None, None)))
+        for part, means in parts.items()
+        for method, each in means.items()
+        for name, mean in each.items()
+    ]
+    return pd.DataFrame(lines, columns=["method", "pairs", "metric", "value", "low", "high"]).set_index("method")
 
 
-def _row_lines(summary: Summary) -> list[list[Any]]:
-    columns = list(dict.fromkeys(name for each in summary.rows.values() for row in each.values() for name in row))
-    lines = [[method, pair, *(row.get(name, "") for name in columns)]
-             for method, each in summary.rows.items() for pair, row in each.items()]  # fmt: skip
-    return [["method", "pair", *columns], *lines]
+def _row_frame(summary: Summary) -> pd.DataFrame:
+    frames = {method: pd.DataFrame.from_dict(dict(each), orient="index") for method, each in summary.rows.items()}
+    return pd.concat(frames, names=["method", "pair"])
 
 
 def markdown(summary: Summary) -> str:
