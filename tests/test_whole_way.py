@@ -50,7 +50,7 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
         "num_frames=5", "frames=keep", "tracking=local", f"run_dir={film}")  # fmt: skip
     frames = sorted((film / "frames").glob("*.png"))
     assert len(frames) == 5
-    assert (film / "film.mp4").stat().st_size > 0 < (film / "film.gif").stat().st_size
+    assert (film / "video.mp4").stat().st_size > 0 < (film / "video.gif").stat().st_size
     first = load_file(latents[0])["code"]
     image = wplus.load(model).generator.synthesis(first[None])[0]
     shown = np.asarray(Image.open(frames[0])).astype(int)

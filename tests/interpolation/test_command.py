@@ -29,7 +29,7 @@ def test_two_seeds_to_a_film(repository: Path, model: Path, tmp_path: Path) -> N
     done = run(repository, tmp_path, f"model={model.name}", *chosen)
     assert done.returncode == 0, done.stderr
     made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"film.mp4", "film.gif", "strip.png", "distances.png", "frames", "result.json"} <= made
+    assert {"video.mp4", "video.gif", "strip.png", "distances.png", "frames", "result.json"} <= made
     result = json.loads((tmp_path / "out" / "result.json").read_text())
     entry = result["values"]["interpolation/step_cv"]
     assert entry["value"] >= 0

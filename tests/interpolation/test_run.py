@@ -67,10 +67,10 @@ def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.M
     film = filmed(models, chosen, output_dir=tmp_path, **tools, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "distances.png",
-        "film.gif",
-        "film.mp4",
         "frames",
         "strip.png",
+        "video.gif",
+        "video.mp4",
     ]
     frames = sorted((tmp_path / "frames").iterdir())
     assert [path.name for path in frames] == [f"frame_{index:05d}.png" for index in range(13)]
@@ -78,7 +78,7 @@ def test_everything_is_written_and_logged(models: Models, perceptual: torch.nn.M
         assert (gif.n_frames, gif.size) == (13, (256, 256))
     assert film.titles == ("a to b: slerp in z", "b to c: slerp in z")
     assert film.steps.shape == (2, 6)
-    assert recorder.seen["interpolation/film"] == tmp_path / "film.mp4"
+    assert recorder.seen["interpolation/film"] == tmp_path / "video.mp4"
     assert [row["transition"] for row in recorder.seen["interpolation/transitions"]] == list(film.titles)
     entry = recorder.seen["interpolation/step_cv"]
     assert entry["value"] == film.values["step_cv"]
@@ -141,9 +141,9 @@ def test_frames_of_a_longer_film_go(models: Models, perceptual: torch.nn.Module,
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"frames": "all"}, "frames=all"),
-        ({"upscale": "big"}, "upscale=big"),
-        ({"fps": 0}, "fps=0"),
+        ({"frames": "all"}, "frames must be one of drop, keep, got 'all'"),
+        ({"upscale": "big"}, "upscale must be auto or a whole number"),
+        ({"fps": 0}, "fps must be above 0, got 0"),
         ({"num_frames": 1}, "got 1"),
         ({"batch_size": 0}, "batch_size=0"),
     ],
@@ -164,7 +164,7 @@ def test_several_paths_have_a_folder_each_and_a_picture_together(
         num_frames=5, num_columns=3, names=["a", "b", "c"], tracker=Tracker([recorder]),
     )  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.png", "round", "straight"]
-    assert films["round"].files["mp4"] == tmp_path / "round" / "film.mp4"
+    assert films["round"].files["mp4"] == tmp_path / "round" / "video.mp4"
     with Image.open(tmp_path / "comparison.png") as picture:  # four rows, see test_strip for the sizes
         assert picture.size == (3 * 128 + 2 * 6 + 24, 4 * (24 + 128 + 20) + 3 * 6 + 24)
     titles = _compared(films)[1]
@@ -172,7 +172,7 @@ def test_several_paths_have_a_folder_each_and_a_picture_together(
         "a to b: straight in z", "a to b: round in z", "b to c: straight in z", "b to c: round in z"
     ]  # fmt: skip
     assert recorder.seen["interpolation/step_cv_round"]["value"] == films["round"].values["step_cv"]
-    assert recorder.seen["interpolation/film_straight"] == tmp_path / "straight" / "film.mp4"
+    assert recorder.seen["interpolation/film_straight"] == tmp_path / "straight" / "video.mp4"
     assert recorder.seen["interpolation/comparison"] == tmp_path / "comparison.png"
     first, second, *_ = table(films).splitlines()
     assert first.split() == ["straight", "round"]

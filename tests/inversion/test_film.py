@@ -25,7 +25,7 @@ def filmed(path, num_steps: int, *, num_images: int = 2, skipped: tuple[int, ...
 
 @pytest.mark.parametrize("num_steps", [1, 5, MAX_FRAMES, 1000])
 def test_frames_are_evenly_spaced_and_few(tmp_path, num_steps):
-    frames = filmed(tmp_path / "film.mp4", num_steps)
+    frames = filmed(tmp_path / "video.mp4", num_steps)
     brightness = frames[:, 60, 190].mean(axis=1)  # inside the picture, right of its target
     num_moving = min(num_steps, MAX_FRAMES)
     assert num_moving < len(frames) <= num_moving + 30
@@ -36,14 +36,14 @@ def test_frames_are_evenly_spaced_and_few(tmp_path, num_steps):
 
 
 def test_a_big_batch_is_cut_and_steps_may_be_passed_over(tmp_path):
-    frames = filmed(tmp_path / "film.mp4", 10, num_images=MAX_IMAGES + 3, skipped=(4, 5, 6))
+    frames = filmed(tmp_path / "video.mp4", 10, num_images=MAX_IMAGES + 3, skipped=(4, 5, 6))
     assert frames.shape[1] == 4 * 128 + 3 * 8
     assert 7 < len(frames) < 11
 
 
 def test_an_interrupted_film_is_no_film(tmp_path):
     def interrupted():
-        with InversionFilm(tmp_path / "film.mp4", torch.zeros(1, 3, 8, 8)) as film:
+        with InversionFilm(tmp_path / "video.mp4", torch.zeros(1, 3, 8, 8)) as film:
             film(Progress(1, 2, torch.zeros(1), torch.zeros(1, 3, 8, 8)))
             raise KeyboardInterrupt
 

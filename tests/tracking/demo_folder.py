@@ -6,11 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
-import numpy as np
+import torch
 
+from wplus.core.images import save_png
 from wplus.core.metric_result import MetricResult
 from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
+from wplus.core.video import GifWriter, Mp4Writer
 from wplus.tracking import Tracker
 from wplus.tracking.local import open_tracker
 
@@ -22,17 +23,17 @@ def opened(folder: Path, job_type: str, **changes: Any) -> Tracker:
 def picture(path: Path, *, hue: float, height: int = 96, width: int = 192) -> Path:
     """A smooth gradient; `hue` in [0, 1] tells pictures apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    image = np.stack([x, y, np.full_like(x, hue)], axis=-1)
-    imageio.imwrite(path, (image * 255).astype(np.uint8))
-    return path
+    y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+    return save_png(path, torch.stack([x, y, torch.full_like(x, 2 * hue - 1)]))
 
 
 def film(path: Path) -> Path:
     """Ten moving frames, mp4 or gif by the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = [np.roll(np.mgrid[0:64, 0:64][1].astype(np.uint8) * 4, 6 * step, axis=1) for step in range(10)]
-    imageio.imwrite(path, np.stack([frames] * 3, axis=-1), **({"fps": 10} if path.suffix == ".mp4" else {}))
+    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    with (Mp4Writer if path.suffix == ".mp4" else GifWriter)(path, fps=10) as writer:
+        for step in range(10):
+            writer.add(ramp.roll(6 * step, dims=3))
     return path
 
 
@@ -88,8 +89,8 @@ def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None =
 
 def write_interpolation(folder: Path) -> None:
     with opened(folder, "interpolate", notes="python interpolate.py path=slerp") as tracker:
-        tracker.video("interpolation/film", film(folder / "film.mp4"))
-        tracker.image("interpolation/animation", film(folder / "film.gif"))
+        tracker.video("interpolation/film", film(folder / "video.mp4"))
+        tracker.image("interpolation/animation", film(folder / "video.gif"))
         tracker.image("interpolation/strip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp")
         tracker.image("interpolation/distances", picture(folder / "distances.png", hue=0.7))
         tracker.summary({"interpolation/step_cv": {"value": 0.81, "protocol": {"distance": "effnet_lite0"}}})

@@ -1,36 +1,38 @@
-"""Films of any length, written frame by frame: mp4 (H.264, plays everywhere) and GIF.
+"""Videos of any length, written frame by frame: mp4 (H.264, plays everywhere) by ffmpeg, and GIF by Pillow.
 
-Both writers take batches of images, hold no more than one batch, write under a temporary name and rename at the end, so
-a film is whole or absent. Small images are enlarged by a whole factor; an odd side is made even by repeating its last
-row or column, because H.264's usual pixel format halves the colour resolution.
+All writers take batches of images, hold no more than one of them, write under a temporary name and rename at the end,
+so that a video is whole or absent. Small images are enlarged by a whole factor; an odd side is made even by repeating
+its last row or column, because H.264's usual pixel format halves the colour resolution.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
+import imageio_ffmpeg
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from PIL.GifImagePlugin import getdata
 from torch import Tensor
 
 from wplus.core.files import ensure_folder
 from wplus.core.images import as_uint8, save_png
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 
 WATCHABLE_PX = 256
 
 
-def enlargement(upscale: int | str, size: int) -> int:
+def upscale_factor(upscale: int | str, size: int) -> int:
     """The whole factor that images of `size` pixels (longer side) are enlarged by.
 
     "auto": the largest factor that keeps the longer side at 256 pixels or less, so a 32 px cat is shown at 256 and a
@@ -39,27 +41,26 @@ def enlargement(upscale: int | str, size: int) -> int:
     if upscale == "auto":
         return max(1, WATCHABLE_PX // size)
     if not isinstance(upscale, int) or upscale < 1:
-        raise UserError(f"upscale={upscale} is no enlargement; allowed are auto and whole numbers from 1.")
+        raise UserError(f"upscale must be auto or a whole number from 1, got {upscale}.")
     return upscale
 
 
 def check_writing(*, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop") -> None:
-    """UserError for options of `film_writers` that make no film."""
+    """UserError for options of `video_writers` that make no video."""
     if not fps > 0:
-        raise UserError(f"fps={fps} is no frame rate; it must be above 0.")
-    enlargement(upscale, WATCHABLE_PX)
-    if frames not in ("drop", "keep"):
-        raise UserError(f"frames={frames} is not known; allowed are drop and keep.")
+        raise UserError(f"fps must be above 0, got {fps}.")
+    upscale_factor(upscale, WATCHABLE_PX)
+    check_choice("frames", frames, ("drop", "keep"))
 
 
-def film_frames(images: Tensor, *, upscale: int | str) -> Tensor:
+def video_frames(images: Tensor, *, upscale: int | str) -> Tensor:
     """Images (B, C, H, W), uint8 or float in [-1, 1] -> uint8 (B, H', W', 3): enlarged, even-sized, grey as RGB.
 
-    An alpha channel is dropped: films have none.
+    An alpha channel is dropped: videos have none.
     """
     frames = as_uint8(images).cpu()
     frames = frames.expand(-1, 3, -1, -1) if frames.shape[1] == 1 else frames[:, :3]
-    factor = enlargement(upscale, max(frames.shape[2:]))
+    factor = upscale_factor(upscale, max(frames.shape[2:]))
     frames = frames.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     height, width = frames.shape[2:]
     if height % 2 or width % 2:
@@ -67,7 +68,7 @@ def film_frames(images: Tensor, *, upscale: int | str) -> Tensor:
     return frames.permute(0, 2, 3, 1).contiguous()
 
 
-class FilmWriter:
+class VideoWriter:
     """A context manager with `add(images)`; the file appears at `path` when the block ends without an error."""
 
     def __init__(self, path: str | Path, *, fps: float = 30.0, upscale: int | str = "auto") -> None:
@@ -77,11 +78,11 @@ class FilmWriter:
 
     def add(self, images: Tensor) -> None:
         """Append images (B, C, H, W), uint8 or float in [-1, 1]; all calls must bring the same size."""
-        for frame in film_frames(images, upscale=self.upscale).numpy():
+        for frame in video_frames(images, upscale=self.upscale).numpy():
             self._append(frame)
             self.num_frames += 1
 
-    def __enter__(self) -> FilmWriter:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -104,38 +105,54 @@ class FilmWriter:
         raise NotImplementedError
 
 
-class Mp4Writer(FilmWriter):
-    """H.264 in yuv420p at constant quality, colours tagged BT.709, by the ffmpeg that imageio-ffmpeg brings along."""
+def find_ffmpeg() -> str:
+    """The path of an ffmpeg that writes H.264; UserError says what is lacking."""
+    advice = "install one (pip install imageio-ffmpeg), or name one in IMAGEIO_FFMPEG_EXE."
+    try:
+        path = imageio_ffmpeg.get_ffmpeg_exe()
+        asked = subprocess.run([path, "-hide_banner", "-h", "encoder=libx264"], capture_output=True, text=True)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"mp4 needs ffmpeg, and there is none that starts ({error}): {advice}") from error
+    if "Encoder libx264" not in asked.stdout:
+        raise UserError(f"mp4 needs ffmpeg with libx264, which '{path}' lacks: {advice}")
+    return path
+
+
+class Mp4Writer(VideoWriter):
+    """H.264 in yuv420p at constant quality, colours tagged BT.709."""
 
     # x264's scale: 0 is lossless, 18 is taken as visually lossless, 51 is the worst.
     CRF = 18
     _COLOURS = ("-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709",
                 "-color_primaries", "bt709", "-color_trc", "bt709")  # fmt: skip
 
-    _ffmpeg: subprocess.Popen[bytes] | None = None
+    def __init__(self, path: str | Path, *, fps: float = 30.0, upscale: int | str = "auto") -> None:
+        super().__init__(path, fps=fps, upscale=upscale)
+        self._ffmpeg = find_ffmpeg()
+        self._process: subprocess.Popen[bytes] | None = None
 
     def _append(self, frame: np.ndarray) -> None:
-        if self._ffmpeg is None:
+        if self._process is None:
             # Not a pipe: nobody reads it while frames are written, and a full pipe would stop both sides.
-            self._messages = tempfile.TemporaryFile()  # noqa: SIM115 (closed in _finish)
+            self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in _finish)
             command = self._command(width=frame.shape[1], height=frame.shape[0])
-            self._ffmpeg = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._messages)
-        self._ffmpeg.stdin.write(frame.data)  # type: ignore[union-attr]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._messages)
+        assert self._process.stdin is not None
+        self._process.stdin.write(frame.data)
 
     def _command(self, *, width: int, height: int) -> list[str]:
-        import imageio_ffmpeg
-
         source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self.fps:g}", "-i", "-"]
         codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(self.CRF), *self._COLOURS]
         target = ["-movflags", "+faststart", "-f", "mp4", str(self._temporary)]
-        return [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-nostdin", "-loglevel", "error", *source, *codec, *target]
+        return [self._ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source, *codec, *target]
 
     def _finish(self) -> None:
-        if self._ffmpeg is None:
+        if self._process is None:
             return
         with contextlib.suppress(BrokenPipeError):  # it died before; its own words follow
-            self._ffmpeg.stdin.close()  # type: ignore[union-attr]
-        status = self._ffmpeg.wait()
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        status = self._process.wait()
         with self._messages as messages:
             messages.seek(0)
             lines = messages.read().decode(errors="replace").strip().splitlines()
@@ -143,12 +160,12 @@ class Mp4Writer(FilmWriter):
             raise OSError(lines[-1] if lines else f"ffmpeg stopped with status {status}")
 
 
-class GifWriter(FilmWriter):
+class GifWriter(VideoWriter):
     """An endless GIF with a palette of its own for every frame.
 
-    Pillow's own writer keeps all frames in memory until the end; here Pillow compresses one frame at a time, and its
-    blocks are copied into the film. A GIF counts hundredths of a second and players slow down below two of them: the
-    rounding is spread over the frames, and more than 50 frames a second play at 50.
+    Pillow compresses one frame at a time; its own writer would keep all of them in memory until the end. A GIF counts
+    hundredths of a second and players slow down below two of them: the rounding is spread over the frames, and more
+    than 50 frames a second play at 50.
     """
 
     _file: BinaryIO | None = None
@@ -156,15 +173,16 @@ class GifWriter(FilmWriter):
     def _append(self, frame: np.ndarray) -> None:
         if self._file is None:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed in _finish)
-            height, width = frame.shape[:2]
+            size = b"".join(side.to_bytes(2, "little") for side in (frame.shape[1], frame.shape[0]))
             # Version, size, no global palette; then the extension that makes players repeat it for ever.
-            self._file.write(b"GIF89a" + _u16(width) + _u16(height) + b"\x70\x00\x00")
-            self._file.write(b"\x21\xff\x0bNETSCAPE2.0\x03\x01" + _u16(0) + b"\x00")
-        self._file.write(b"\x21\xf9\x04\x04" + _u16(self._delay(self.num_frames)) + b"\x00\x00")
-        self._file.write(_gif_image(frame))
+            self._file.write(b"GIF89a" + size + b"\x70\x00\x00" + b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
+        # Pillow's default, median cut, gives rare colours away (the eyes of a cat); this one bounds the largest error.
+        indexed = Image.fromarray(frame).quantize(256, method=Image.Quantize.MAXCOVERAGE)
+        milliseconds = 10 * self._delay(self.num_frames)
+        self._file.writelines(getdata(indexed, duration=milliseconds, disposal=1, include_color_table=True))
 
     def _delay(self, index: int) -> int:
-        """Hundredths of a second that frame `index` stays; they add up to the film's length."""
+        """Hundredths of a second that frame `index` stays; they add up to the video's length."""
         return max(2, round((index + 1) * 100 / self.fps) - round(index * 100 / self.fps))
 
     def _finish(self) -> None:
@@ -173,38 +191,8 @@ class GifWriter(FilmWriter):
             self._file.close()
 
 
-def _gif_image(frame: np.ndarray) -> bytes:
-    """One frame (H, W, 3) as a GIF image block with a local palette (GIF89a specification, section 20)."""
-    buffer = io.BytesIO()
-    # Pillow's default, median cut, gives rare colours away (the eyes of a cat); this one bounds the largest error.
-    indexed = Image.fromarray(frame).quantize(256, method=Image.Quantize.MAXCOVERAGE)
-    indexed.save(buffer, format="GIF", interlace=0)
-    raw = buffer.getvalue()
-    palette_bits = raw[10] & 7
-    start = 13 + 3 * 2 ** (palette_bits + 1)
-    palette, image = raw[13:start], raw[_first_image(raw, start) : -1]
-    return image[:9] + bytes([0x80 | palette_bits]) + palette + image[10:]
-
-
-def _first_image(raw: bytes, position: int) -> int:
-    """Where the image block begins: extension blocks before it are skipped."""
-    while raw[position] == 0x21:
-        position += 2
-        while raw[position]:
-            position += raw[position] + 1
-        position += 1
-    return position
-
-
-def _u16(value: int) -> bytes:
-    return value.to_bytes(2, "little")
-
-
-# Frames as pictures, and all that a film is written to
-
-
 class FrameFolder:
-    """Writes frame_00000.png, frame_00001.png, ... at their own size; what an older, longer film left goes."""
+    """Writes frame_00000.png, frame_00001.png, ... at their own size; what an older, longer video left goes."""
 
     def __init__(self, folder: str | Path) -> None:
         self.path, self.num_frames = ensure_folder(folder), 0
@@ -229,16 +217,21 @@ class FrameFolder:
 
 
 @contextlib.contextmanager
-def film_writers(
+def video_writers(
     folder: Path, *, fps: float = 30.0, upscale: int | str = "auto", frames: str = "drop"
-) -> Iterator[dict[str, FilmWriter | FrameFolder]]:
-    """Open the writers of film.mp4, film.gif and, with `frames` "keep", of frames/; all of them take `add(images)`."""
+) -> Iterator[dict[str, VideoWriter | FrameFolder]]:
+    """Open the writers of video.mp4, video.gif and, with `frames` "keep", of frames/; all of them take `add(images)`.
+
+    Where there is no ffmpeg for the mp4, a warning says so, and the others are written.
+    """
     check_writing(fps=fps, upscale=upscale, frames=frames)
+    writers: dict[str, VideoWriter | FrameFolder] = {}
     with contextlib.ExitStack() as stack:
-        writers: dict[str, FilmWriter | FrameFolder] = {
-            "mp4": stack.enter_context(Mp4Writer(folder / "film.mp4", fps=fps, upscale=upscale)),
-            "gif": stack.enter_context(GifWriter(folder / "film.gif", fps=fps, upscale=upscale)),
-        }
+        try:
+            writers["mp4"] = stack.enter_context(Mp4Writer(folder / "video.mp4", fps=fps, upscale=upscale))
+        except UserError as error:
+            warnings.warn(f"There is no video.mp4. {error}", stacklevel=3)
+        writers["gif"] = stack.enter_context(GifWriter(folder / "video.gif", fps=fps, upscale=upscale))
         if frames == "keep":
             writers["frames"] = stack.enter_context(FrameFolder(folder / "frames"))
         yield writers

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wplus.core.files import ensure_folder
 from wplus.core.progress import bar
-from wplus.core.video import check_writing, film_writers
+from wplus.core.video import check_writing, video_writers
 from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, PathContext, check_path, has_sense, timeline
 from wplus.interpolation.curve import Path as LatentPath
@@ -87,7 +87,7 @@ def interpolate(
 ) -> dict[str, Film]:
     """Film the chain of `latents` once by each path; returns the films by the paths' names.
 
-    Writes strip.png, distances.png, film.mp4, film.gif (and frames/) into `output_dir`, or, where there are several
+    Writes strip.png, distances.png, video.mp4, video.gif (and frames/) into `output_dir`, or, where there are several
     paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`, by default to none.
 
     `paths` join the latents (wplus.interpolation.curve), by the names that they are shown under; `perceptual` measures
@@ -95,7 +95,7 @@ def interpolate(
     `timeline`;
     `loop` returns to the first latent: the film ends a frame before it, to be played over and over; the strip shows
     `num_columns` frames of each transition; `path_metrics` say more of each transition, by `identity` who is in its
-    pictures (wplus.interpolation.walk); `writing` are the options of `film_writers`: fps, upscale, frames.
+    pictures (wplus.interpolation.walk); `writing` are the options of `video_writers`: fps, upscale, frames.
     """
     check_options(paths, space=space, num_frames=num_frames, alpha=alpha, num_columns=num_columns,
                   batch_size=batch_size, **writing)  # fmt: skip
@@ -171,7 +171,7 @@ def _film(
     num_transitions, num_shown = len(points) - 1, len(t) - points.closed
     distances = NeighbourDistances(scene.perceptual, steps_per_transition=scene.num_frames - 1)
     strip, done = Strip(t, num_transitions=num_transitions, num_columns=num_columns), 0
-    with film_writers(folder, **writing) as writers, bar(f"Filming {protocol['path']}", len(t)) as progress:
+    with video_writers(folder, **writing) as writers, bar(f"Filming {protocol['path']}", len(t)) as progress:
         for images in render(scene.generator, points, curve, t, scene.batch_size):
             distances.add(images)
             strip.add(images)
@@ -218,7 +218,7 @@ def table(films: Mapping[str, Film]) -> str:
 
 def report(film: Film, tracker: Tracker, *, suffix: str = "") -> None:
     """Log a film: its pictures, its numbers, and a row for each transition; `suffix` tells it from others."""
-    tracker.video(f"interpolation/film{suffix}", film.files["mp4"])
+    tracker.video(f"interpolation/film{suffix}", film.files.get("mp4", film.files["gif"]))
     tracker.image(f"interpolation/strip{suffix}", film.files["strip"], caption="; ".join(film.titles))
     caption = f"perceptual distance between frames, {film.protocol['path']}"
     tracker.image(f"interpolation/distances{suffix}", film.files["distances"], caption=caption)
