@@ -285,7 +285,7 @@ def test_tensors_that_do_not_fit(saved, change, expected):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [({"resolution": 7}, "power of two"), ({"depth": 3}, "depth"), ({"z_dim": "many"}, "does not fit")],
+    [({"resolution": 7}, "resolution must be one of"), ({"depth": 3}, "depth"), ({"z_dim": "many"}, "does not fit")],
 )
 def test_arguments_that_no_network_takes(saved, arguments, expected):
     rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))

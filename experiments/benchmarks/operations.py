@@ -5,7 +5,7 @@ Left out, to the benchmark's disadvantage: resampling filters, demodulation, act
 
 from __future__ import annotations
 
-from wplus.models.sizes import block_resolutions, num_channels
+from wplus.models.layers import block_resolutions, num_channels
 
 
 def generator_operations(

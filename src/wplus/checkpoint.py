@@ -22,11 +22,11 @@ from torch import nn
 from wplus.core.files import atomic_write
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
-from wplus.models.meta_init import adopt, empty
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init
 
 FORMAT_VERSION = 1
 _PACKAGE = "wplus.models."
+MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
 ROLES: dict[str, type[Network]] = {
     "generator": GeneratorNetwork,
     "discriminator": DiscriminatorNetwork,
@@ -152,7 +152,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
         from wplus.adapters import read_foreign
 
         networks, metadata = read_foreign(file)
-    models = Models(**networks, metadata=metadata, path=file)
+    models = Models(metadata=metadata, path=file)
+    models.networks |= networks
     for role in needs:
         models.need(role)
     for net in models.networks.values():
@@ -181,7 +182,7 @@ def _is_safetensors(path: Path) -> bool:
     return len(start) < 9 or (start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 10**8)
 
 
-def _read_folder(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def _read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
     """The weights describe themselves; `config.json` does where other tools have rewritten them without a header."""
     weights, config = folder / WEIGHTS, folder / CONFIG
     if not weights.is_file():
@@ -193,7 +194,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     return _read_own(weights, described)
 
 
-def _read_own(path: Path, config: Any = None) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def _read_own(path: Path, config: Any = None) -> tuple[dict[str, Network], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("wplus", "null"))
@@ -230,14 +231,14 @@ def _describes_networks(header: Any) -> bool:
     )
 
 
-def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> nn.Module:
+def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
     network_class = _network_class(path, entry["class"])
     if not issubclass(network_class, ROLES[role]):
         raise UserError(f"The {role} in '{path}' is a {entry['class']}, which cannot be one.")
     own = {name.removeprefix(f"{role}."): tensor for name, tensor in tensors.items() if name.startswith(f"{role}.")}
     try:
-        net = empty(network_class, entry["arguments"])
-        adopt(net, own)
+        net = meta_init(network_class, entry["arguments"])
+        assign(net, own)
     except UserError as error:
         raise UserError(f"The {role} in '{path}' cannot be rebuilt: {error}") from error
     except Exception as error:  # what a file says can be wrong in any way
@@ -250,6 +251,7 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
 def _network_class(path: Path, name: str) -> type[Network]:
     """Only subclasses of `Network` from this package's models can be named by a file."""
     module_name, _, class_name = name.rpartition(".")
+    module_name = MOVED.get(module_name, module_name)
     try:
         found = getattr(importlib.import_module(_PACKAGE + module_name), class_name)
     except (ImportError, AttributeError, ValueError):

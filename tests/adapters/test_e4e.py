@@ -21,9 +21,8 @@ from wplus.checkpoint import Models, fingerprint
 from wplus.errors import UserError
 from wplus.models.encoders import ir_se
 from wplus.models.encoders.base import Encoder
-from wplus.models.encoders.e4e import Encoder4Editing
+from wplus.models.encoders.e4e import Encoder4Editing, WEncoder
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.encoders.w import WEncoder
 from wplus.models.stylegan2 import Discriminator, Generator
 
 W_DIM, NUM_WS = 4, 6

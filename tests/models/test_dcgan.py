@@ -55,9 +55,10 @@ def test_normalised_over_the_batch_in_training_only():
 def test_labels_are_maps_beside_the_image():
     discriminator = Discriminator(c_dim=3, **SMALL)
     c = torch.eye(3)[[0, 2]]
-    shown = discriminator._with_label(torch.zeros(2, 3, 16, 16), c)
-    assert shown.shape == (2, 6, 16, 16)
-    assert torch.equal(shown[:, 3:].mean(dim=(2, 3)), c)
+    seen: list[torch.Tensor] = []
+    discriminator.read.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    discriminator(torch.zeros(2, 3, 16, 16), c)
+    assert torch.equal(seen[0], torch.cat([torch.zeros(2, 3, 16, 16), c[:, :, None, None].expand(-1, -1, 16, 16)], 1))
 
 
 def test_images_are_between_minus_one_and_one():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.models import layers
+from wplus.models import layers, ops
 from wplus.models.ops import blur, downsample, no_weight_gradients
+from wplus.models.stylegan2 import modulated_conv2d
 
 
 def published_leaky_relu(x: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,18 @@ def published_modulated_conv(x, weight, styles, *, up: int = 1) -> torch.Tensor:
     return blur(y.view(num, -1, *y.shape[2:]), padding=1, gain=4.0)
 
 
-FORMS = [layers.scaled_activations, layers.per_sample_weights]
+def form(per_sample: bool):
+    """The modulated convolution, made to take one of its two forms."""
+
+    @functools.wraps(modulated_conv2d)
+    def convolve(*args, **options):
+        with mock.patch("wplus.models.ops.prefers_per_sample_weights", return_value=per_sample):
+            return modulated_conv2d(*args, **options)
+
+    return convolve
+
+
+FORMS = [pytest.param(form(False), id="maps"), pytest.param(form(True), id="weights")]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -71,18 +84,19 @@ def test_the_form_follows_the_sizes():
     """Many pixels and few weights: scale the weights; also the result does not depend on the choice."""
     few, many = torch.randn(2, 4, 4, 4), torch.randn(2, 4, 32, 32)
     weight, styles = torch.randn(4, 4, 3, 3), torch.randn(2, 4)
-    for x, form in ((few, layers.scaled_activations), (many, layers.per_sample_weights)):
-        assert layers.prefers_per_sample_weights(x, weight, 1) == (form is layers.per_sample_weights)
-        y = layers.modulated_conv2d(x, weight, styles, gain=2.0)
-        assert torch.equal(y, form(x, weight, styles, gain=2.0, up=1, offset=None))
+    for x, per_sample in ((few, False), (many, True)):
+        assert ops.prefers_per_sample_weights(x, weight, 1) == per_sample
+        y = modulated_conv2d(x, weight, styles, gain=2.0)
+        assert torch.equal(y, form(per_sample)(x, weight, styles, gain=2.0))
         torch.testing.assert_close(y, 2 * published_modulated_conv(x, weight, styles), rtol=1e-4, atol=1e-4)
 
 
 def test_demodulated_outputs_have_unit_weights():
     weight, styles = torch.randn(5, 4, 3, 3), torch.rand(2, 4) + 0.5
-    scale = layers.demodulation(weight, styles)
-    modulated = weight[None] * styles[:, None, :, None, None] * scale[:, :, None, None, None]
-    torch.testing.assert_close(modulated.square().sum(dim=(2, 3, 4)), torch.ones(2, 5))
+    for convolve in (form(False), form(True)):
+        taps = torch.eye(36).view(36, 4, 3, 3).flip(2, 3)  # each picks one weight in the middle of its answer
+        picked = torch.stack([convolve(taps, weight, row.expand(36, -1))[:, :, 1, 1] for row in styles])  # (2, 36, 5)
+        torch.testing.assert_close(picked.square().sum(dim=1), torch.ones(2, 5))
 
 
 def test_leaky_relu_limits_the_magnitude():

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from wplus.models import progan
 from wplus.models.layers import minibatch_stddev
 from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
-from wplus.models.progressive import enlarge, set_lod, shrink
+from wplus.models.progressive import downsample_mean, set_lod, upsample_nearest
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 
@@ -35,7 +35,7 @@ def test_equalised_layers_are_their_formulas():
     conv.bias.data.normal_()
     y = F.conv2d(x, conv.weight * math.sqrt(2 / (5 * 9)), conv.bias, padding=1)
     torch.testing.assert_close(conv(x), F.leaky_relu(y, 0.2))
-    dense = Dense(7, 2, gain=math.sqrt(2), lr_mul=0.01, activate=True)
+    dense = Dense(7, 2, lr_mul=0.01, activate=True)
     assert dense.weight.std().item() == pytest.approx(100, rel=0.6)
     dense.bias.data.normal_(0, 100)
     y = torch.randn(4, 7)
@@ -54,13 +54,15 @@ def test_the_first_block_is_its_formula():
 
 
 def test_the_authors_merged_layers_are_the_same():
-    """From 128 px on they enlarge by a transposed convolution with a summed kernel, and average by a strided one."""
-    conv, x = Conv(5, 6, 3, activate=False), torch.randn(2, 5, 8, 8)
-    weight = F.pad(conv.weight * conv.scale, (1, 1, 1, 1))
+    """From 128 px on they upsample by a transposed convolution with a summed kernel, and average by a strided one."""
+    options, x = {"gain": math.sqrt(2), "activate": False}, torch.randn(2, 5, 8, 8)
+    conv = {1: Conv(5, 6, 3, up=2, **options), 2: Conv(5, 6, 3, down=2, **options)}
+    conv[2].load_state_dict(conv[1].state_dict())
+    weight = F.pad(conv[1].weight * math.sqrt(2 / (5 * 9)), (1, 1, 1, 1))
     summed = weight[:, :, 1:, 1:] + weight[:, :, :-1, 1:] + weight[:, :, 1:, :-1] + weight[:, :, :-1, :-1]
     up = F.conv_transpose2d(x, summed.flip(2, 3).transpose(0, 1), stride=2, padding=1)
-    torch.testing.assert_close(conv(x, up=2), up, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(conv(x, down=2), F.conv2d(x, summed / 4, stride=2, padding=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(conv[1](x), up, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(conv[2](x), F.conv2d(x, summed / 4, stride=2, padding=1), rtol=1e-4, atol=1e-5)
 
 
 def test_blur():
@@ -111,7 +113,7 @@ def test_a_resolution_fades_in():
     assert not torch.allclose(images[1.0], images[0.0], atol=1e-2)
     set_lod(discriminator, 0.25)
     x = discriminator.blocks[1](discriminator.fromrgb[2](real))
-    x = 0.75 * x + 0.25 * discriminator.fromrgb[1](shrink(real, 2))
+    x = 0.75 * x + 0.25 * discriminator.fromrgb[1](downsample_mean(real, 2))
     expected = discriminator.epilogue(discriminator.blocks[0](x))
     torch.testing.assert_close(logits[0.25], expected, rtol=1e-4, atol=1e-5)
 
@@ -120,7 +122,7 @@ def test_half_grown_images_are_enlarged_pixels():
     generator = Generator(z_dim=6, **SMALL)
     set_lod(generator, 2.0)
     images = generator(torch.randn(2, 6))
-    assert torch.equal(enlarge(images[:, :, ::4, ::4], 4), images)
+    assert torch.equal(upsample_nearest(images[:, :, ::4, ::4], 4), images)
 
 
 def test_the_logit_of_the_label_is_chosen():

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from wplus.models.progressive import Growth, at_lod, enlarge, set_lod, shrink
+from wplus.models.progressive import Growth, at_lod, downsample_mean, set_lod, upsample_nearest
 
 
-@pytest.mark.parametrize(("lod", "level", "share"), [(0.0, 0, 0.0), (0.25, 0, 0.25), (2.0, 2, 0.0), (2.75, 2, 0.75)])
-def test_level_and_share(lod, level, share):
+@pytest.mark.parametrize(("lod", "level", "fade"), [(0.0, 0, 0.0), (0.25, 0, 0.25), (2.0, 2, 0.0), (2.75, 2, 0.75)])
+def test_level_and_fade(lod, level, fade):
     growth = Growth()
     growth.set(lod)
-    assert (growth.level, growth.share, float(growth.lod)) == (level, share, lod)
+    assert (growth.level, growth.fade, float(growth.lod)) == (level, fade, lod)
 
 
 def test_the_state_carries_it():
@@ -44,5 +44,5 @@ def test_real_images_have_the_detail_of_the_generated():
 
 def test_enlarging_and_shrinking():
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
-    assert enlarge(image, 2)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    assert shrink(image, 2).item() == 2.5
+    assert upsample_nearest(image, 2)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    assert downsample_mean(image, 2).item() == 2.5

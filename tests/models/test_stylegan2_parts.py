@@ -32,7 +32,7 @@ def test_colours_are_modulated_and_not_demodulated():
 
 
 def test_both_branches_of_a_residual_block_are_divided_by_sqrt_2():
-    block = randomised(DiscriminatorBlock(4, 6, resolution=8, img_channels=3))
+    block = randomised(DiscriminatorBlock(4, 6, resolution=8, img_channels=3, is_residual=True))
     image = torch.randn(2, 3, 8, 8)
     x = activated(F.conv2d(image, block.fromrgb.weight / math.sqrt(3), block.fromrgb.bias))
     y = activated(F.conv2d(x, block.conv0.weight / 6, block.conv0.bias, padding=1))
@@ -48,7 +48,7 @@ def test_with_labels_the_logit_is_a_projection():
     features = discriminator.epilogue(discriminator.features(images))
     assert features.shape == (4, 8)
     assert discriminator.mapping.num_layers == 8
-    expected = (features * discriminator.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(8)
+    expected = (features * discriminator.mapping.w(None, c)).sum(dim=1, keepdim=True) / math.sqrt(8)
     torch.testing.assert_close(discriminator(images, c), expected)
 
 

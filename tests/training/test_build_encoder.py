@@ -11,9 +11,8 @@ import torch
 import wplus
 from wplus.core.runtime import Runtime
 from wplus.errors import UserError
-from wplus.models.encoders.psp import GradualStyleEncoder
+from wplus.models.encoders.e4e import GradualStyleEncoder, WEncoder
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.encoders.w import WEncoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.build_encoder import encoder_training
 
@@ -91,7 +90,7 @@ def test_the_same_seed_gives_the_same_start(prepare):
         ({"weights": {"l1": 0}}, r"^The term 'l2' has no weight: give \+training\.weights\.l2="),
         ({"hparams": {"batch_size": 4, "refinements": 5}}, r"refinements=5 needs an encoder that sees its last result"),
         ({"encoder": choose(GradualStyleEncoder, input_size=32)}, r"^GradualStyleEncoder has no .*progressive=null"),
-        ({"encoder": choose(SmallEncoder, width=7)}, "width=7"),
+        ({"encoder": choose(SmallEncoder, width=7)}, "width must be .*, got 7"),
         ({"num_samples": 0}, "num_samples must be .*, got 0"),
     ],
 )  # fmt: skip

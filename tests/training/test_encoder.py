@@ -13,7 +13,7 @@ from safetensors import safe_open
 from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
-from wplus.models.latent_discriminator import LatentDiscriminator
+from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.training.ema import ema_decay
 from wplus.training.inversions import InversionView, alternating
 from wplus.training.snapshot import Exporter

@@ -12,8 +12,8 @@ from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.pixel import L2
 from wplus.models import dcgan
+from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.latent_discriminator import LatentDiscriminator
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.augment import AdaptiveAugment
 from wplus.training.encoder import EncoderModule

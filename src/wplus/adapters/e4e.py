@@ -19,13 +19,10 @@ from wplus.adapters.restricted import as_tensors
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
-from wplus.models.encoders.e4e import Encoder4Editing
+from wplus.models.encoders.e4e import STRIDES, Encoder4Editing, GradualStyleEncoder, WEncoder
 from wplus.models.encoders.ir_se import UNITS
-from wplus.models.encoders.psp import GradualStyleEncoder
-from wplus.models.encoders.pyramid import STRIDES
-from wplus.models.encoders.w import WEncoder
-from wplus.models.meta_init import empty
-from wplus.models.sizes import block_resolutions
+from wplus.models.layers import block_resolutions
+from wplus.models.network import meta_init
 from wplus.models.stylegan2 import Generator
 
 PREFIX = "encoder."
@@ -167,7 +164,7 @@ def _encoder(
     if maps is not None:  # a head halves its map until one position is left
         side = 2 ** sum(f"styles.0.convs.{2 * i}.weight" in tensors for i in range(MAX_HALVINGS))
         arguments |= {"maps": maps, "input_size": side * STRIDES[0]}
-    encoder = empty(encoder_class, arguments)
+    encoder = meta_init(encoder_class, arguments)
     last = encoder.num_ws - 1
     own = {"latent_avg": torch.zeros(encoder.num_ws, encoder.w_dim), "stage": torch.tensor(last)}
     fill(encoder, {**own, **tensors}, origin, kind=kind)

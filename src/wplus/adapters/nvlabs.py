@@ -29,8 +29,8 @@ from wplus.adapters.rebuild import (
 from wplus.adapters.restricted import as_tensors
 from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
-from wplus.models.meta_init import empty
-from wplus.models.sizes import block_resolutions
+from wplus.models.layers import block_resolutions
+from wplus.models.network import meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
@@ -138,7 +138,7 @@ def _without_filters(tensors: dict[str, Tensor], origin: str) -> dict[str, Tenso
 
 def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> tuple[Generator, str]:
     _require_architecture(kwargs, "skip", origin)
-    generator = empty(Generator, _generator_arguments(tensors, kwargs, origin))
+    generator = meta_init(Generator, _generator_arguments(tensors, kwargs, origin))
     has_average = "mapping.w_avg" in tensors
     fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
     return generator, "from the file" if has_average else estimate_average(generator)
@@ -179,7 +179,7 @@ def _group_size(kwargs: Mapping[str, Any], origin: str) -> int:
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
-    discriminator = empty(Discriminator, _discriminator_arguments(tensors, kwargs, origin))
+    discriminator = meta_init(Discriminator, _discriminator_arguments(tensors, kwargs, origin))
     fill(discriminator, tensors, origin)
     return discriminator
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.meta_init import adopt
+from wplus.models.layers import num_channels
+from wplus.models.network import assign
 from wplus.models.ops import FIR_TAPS
-from wplus.models.sizes import num_channels
 from wplus.models.stylegan2 import Generator
 
 PUBLISHED_BUDGETS = ((32768, 512), (16384, 512))  # StyleGAN2's config-f and its half-width variants
@@ -54,7 +54,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind
             refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
     is_empty = any(tensor.is_meta for tensor in own.values())
     if is_empty:
-        adopt(network, tensors)
+        assign(network, tensors)
     else:
         network.load_state_dict(tensors)
 

@@ -42,8 +42,8 @@ from wplus.adapters.rosinality_names import (
     in_their_shape,
 )
 from wplus.errors import UserError
-from wplus.models.meta_init import empty
-from wplus.models.sizes import block_resolutions
+from wplus.models.layers import block_resolutions
+from wplus.models.network import meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("g_ema", "g")  # in the order of preference
@@ -87,7 +87,7 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
     """
     content: dict[str, Any] = {}
     if generator is not None:
-        _require_theirs(generator, generator.synthesis.resolutions)
+        _require_theirs(generator, block_resolutions(generator.resolution))
         if generator.z_dim != generator.w_dim:
             raise UserError(
                 f"rosinality's layout has one size for z and w, this generator {generator.z_dim} and {generator.w_dim}."
@@ -127,7 +127,7 @@ def _generator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any
     arguments = _generator_arguments(tensors, origin, stated)
     resolution = arguments["resolution"]
     names = generator_names(resolution, arguments["num_mapping_layers"])
-    generator = empty(Generator, arguments)
+    generator = meta_init(Generator, arguments)
     ours = _renamed(tensors, names, generator_kernels(resolution), generator, origin)
     fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
     return generator
@@ -156,7 +156,7 @@ def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str,
     img_channels = tensors["convs.0.0.weight"].shape[1]
     sizes = {"resolution": resolution, "img_channels": img_channels}
     sizes |= channel_budget(channels, origin, stated=stated)
-    discriminator = empty(Discriminator, sizes)
+    discriminator = meta_init(Discriminator, sizes)
     names, kernels = discriminator_names(resolution), discriminator_kernels(resolution)
     fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
     return discriminator

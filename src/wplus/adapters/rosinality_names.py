@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wplus.models.sizes import block_resolutions
+from wplus.models.layers import block_resolutions
 
 FIRST = "conv1.conv.weight"  # of a generator's tensors
 

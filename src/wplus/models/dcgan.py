@@ -7,17 +7,17 @@ A label, where there are any, is concatenated to z, and as constant maps to the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, with_label
-from wplus.models.network import DiscriminatorNetwork
-from wplus.models.sizes import block_resolutions, num_channels
+from wplus.models.layers import SLOPE, block_widths
+from wplus.models.mapping import IdentityMappingGenerator
+from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 
-SLOPE = 0.2  # of the discriminator's leaky ReLU (section 4)
 DEVIATION = 0.02  # all weights start from N(0, 0.02^2) (section 4)
 
 
@@ -42,27 +42,27 @@ def down(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2
     return nn.Conv2d(in_channels, out_channels, 5, stride=2, padding=2, bias=bias)
 
 
-class Synthesis(UnmappedSynthesis):
+class Synthesis(SynthesisNetwork):
     """z -> 4x4 features -> ... -> image; batch norm and ReLU everywhere but at the output, a tanh (figure 1)."""
 
     def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
-        super().__init__(w_dim=w_dim)
-        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)[:-1]]
+        super().__init__(num_ws=1, w_dim=w_dim)
+        widths = [*block_widths(resolution, channel_base, channel_max).values()][:-1]
         self.project = nn.Linear(w_dim, widths[0] * 16, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
         self.ups = nn.ModuleList(up(*pair) for pair in pairwise(widths))
         self.out = up(widths[-1], img_channels, bias=True)
 
-    def paint(self, w: Tensor) -> Tensor:
-        """w (N, w_dim) -> images (N, C, H, W) in [-1, 1]."""
-        x = self.project(w).unflatten(1, (-1, 4, 4))
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, 1, w_dim) -> images (N, C, H, W) in [-1, 1]."""
+        x = self.project(ws[:, 0]).unflatten(1, (-1, 4, 4))
         x = self.norms[0](x).relu()
         for layer, norm in zip(self.ups, self.norms[1:], strict=True):
             x = norm(layer(x)).relu()  # (N, channels, 2H, 2W)
         return self.out(x).tanh()
 
 
-class Generator(UnmappedGenerator):
+class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), 1024 at 4 px as published."""
 
     batch_norm = True
@@ -78,16 +78,11 @@ class Generator(UnmappedGenerator):
         channel_max: int = 1024,
     ) -> None:
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
-        self.synthesis = Synthesis(
-            w_dim=self.w_dim,
-            resolution=resolution,
-            img_channels=img_channels,
-            channel_base=channel_base,
-            channel_max=channel_max,
-        )
+        size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
+        self.synthesis = Synthesis(w_dim=self.w_dim, img_channels=img_channels, **size)
         initialise(self)
 
-    def places(self) -> dict[str, str]:
+    def canonical_names(self) -> dict[str, str]:
         """The last layer; all others are counted from 4 px on."""
         return {"synthesis.out": f"synthesis.out{self.resolution}"}
 
@@ -106,16 +101,15 @@ class Discriminator(DiscriminatorNetwork):
         channel_base: int = 4096,
         channel_max: int = 1024,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
-        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)[-2::-1]]
+        super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
+        widths = [*block_widths(resolution, channel_base, channel_max).values()][-2::-1]
         self.read = down(img_channels + c_dim, widths[0], bias=True)
         self.downs = nn.ModuleList(down(*pair) for pair in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.out = nn.Linear(widths[-1] * 16, 1)
         initialise(self)
 
-    def places(self) -> dict[str, str]:
+    def canonical_names(self) -> dict[str, str]:
         """By the resolution of what a layer is given: they are counted from the image on."""
         downs = {f"downs.{i}": f"down{self.resolution >> (i + 1)}" for i in range(len(self.downs))}
         norms = {f"norms.{i}": f"norm{self.resolution >> (i + 2)}" for i in range(len(self.norms))}
@@ -127,12 +121,10 @@ class Discriminator(DiscriminatorNetwork):
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
-        x = F.leaky_relu(self.read(self._with_label(img.to(torch.float32), c)), SLOPE)
+        img = img.to(torch.float32)
+        if c is not None:  # every class is a map, 1 where the image belongs to it
+            img = torch.cat([img, c.to(img.dtype)[:, :, None, None].expand(-1, -1, *img.shape[2:])], dim=1)
+        x = F.leaky_relu(self.read(img), SLOPE)
         for layer, norm in zip(self.downs, self.norms, strict=True):
             x = F.leaky_relu(norm(layer(x)), SLOPE)  # (N, channels, H/2, W/2)
         return self.out(x.flatten(1))
-
-    def _with_label(self, img: Tensor, c: Tensor | None) -> Tensor:
-        """Every class is a map, 1 where the image belongs to it: (N, img_channels + c_dim, H, W)."""
-        maps = with_label(img.new_empty(len(img), 0), c, self.c_dim)
-        return torch.cat([img, maps[:, :, None, None].expand(-1, -1, *img.shape[2:])], dim=1)

@@ -1,4 +1,4 @@
-"""The mapping network of StyleGAN and StyleGAN2 (Karras et al. 2019, figure 1b): z and a label to w."""
+"""Mapping networks: StyleGAN's, and the identity of generators that have none (z and a label to w)."""
 
 from __future__ import annotations
 
@@ -7,65 +7,105 @@ from torch import Tensor
 
 from wplus.errors import UserError
 from wplus.models.layers import EqualizedLinear, normalize_second_moment
-from wplus.models.network import MappingNetwork, check_label
+from wplus.models.network import GeneratorNetwork, MappingNetwork, check_label
 
 W_AVG_BETA = 0.995  # decay of the running mean of w, published for every pass of training; here once per step
 
 
 class MappingMLP(MappingNetwork):
-    """z (and a label) -> w: normalised input, `num_layers` equalised layers at a hundredth of the learning rate.
+    """Normalised z (and embedded label), then `num_layers` equalised layers at a hundredth of the learning rate
+    (StyleGAN, figure 1b; labels as in StyleGAN2-ADA).
 
-    With z_dim = 0 it maps labels alone, as in the conditional discriminator. `num_ws` None returns w as (N, w_dim).
+    A discriminator maps its labels alone, by `w`: z_dim and num_ws are 0 then, and there is no mean.
     """
 
-    def __init__(
-        self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int | None, num_layers: int, lr_mul: float = 0.01
-    ) -> None:
+    def __init__(self, *, z_dim: int, c_dim: int, w_dim: int, num_ws: int, num_layers: int) -> None:
         super().__init__()
         self.z_dim, self.c_dim, self.num_ws, self.num_layers = z_dim, c_dim, num_ws, num_layers
         widths = [z_dim + (w_dim if c_dim else 0)] + [w_dim] * num_layers
         if c_dim:
             self.embed = EqualizedLinear(c_dim, w_dim)
         for i in range(num_layers):
-            setattr(self, f"fc{i}", EqualizedLinear(widths[i], widths[i + 1], activate=True, lr_mul=lr_mul))
-        if num_ws is not None:
+            setattr(self, f"fc{i}", EqualizedLinear(widths[i], widths[i + 1], activate=True, lr_mul=0.01))
+        if num_ws:
             self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(
-        self,
-        z: Tensor | None,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
+        self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
+        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim)."""
+        ws = self.w(z, c).unsqueeze(1).repeat(1, self.num_ws, 1)
+        return self.truncate(ws, truncation_psi, truncation_cutoff)
 
-        Truncation pulls the first `truncation_cutoff` layers (None: all) towards the mean: w_avg + psi (w - w_avg).
-        """
-        x = self._input(z, c)
+    def w(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """z (N, z_dim), None for z_dim 0, and c (N, c_dim) -> w (N, w_dim)."""
+        x = self.inputs(z, c)
         for i in range(self.num_layers):
             x = getattr(self, f"fc{i}")(x)
-        if self.num_ws is None:
-            return x
-        return self._truncate(x.unsqueeze(1).repeat(1, self.num_ws, 1), truncation_psi, truncation_cutoff)
+        return x
 
-    def _input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+    def inputs(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """What the first layer takes."""
         parts = []
         if self.z_dim:
-            if z is None or z.shape[1:] != (self.z_dim,):
-                raise UserError(f"z must be (N, {self.z_dim}), got {None if z is None else tuple(z.shape)}")
-            parts.append(normalize_second_moment(z.to(torch.float32)))
+            parts.append(normalize_second_moment(check_z(z, self.z_dim)))
         if (c := check_label(c, self.c_dim)) is not None:
             parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
         return torch.cat(parts, dim=1)
-
-    def _truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
-        if psi == 1:
-            return ws
-        truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
-        return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
 
     @torch.no_grad()
     def update_w_avg(self, batch_mean: Tensor) -> None:
         """Move w_avg towards the mean w of a training batch, (w_dim,)."""
         self.w_avg.lerp_(batch_mean.to(self.w_avg.dtype), 1 - W_AVG_BETA)
+
+
+def check_z(z: Tensor | None, z_dim: int) -> Tensor:
+    """z in float32; UserError unless it is (N, z_dim)."""
+    if z is None or z.shape[1:] != (z_dim,):
+        raise UserError(f"z must be (N, {z_dim}), got {None if z is None else tuple(z.shape)}")
+    return z.to(torch.float32)
+
+
+# --- generators without a mapping network ----------------------------------------------------------------------------
+
+
+class IdentityMapping(MappingNetwork):
+    """w = z, with the label behind it, one for all layers. The mean of z is 0, and so is `w_avg`: truncation scales z.
+
+    So sampling, metrics, inversion and interpolation, which speak of `mapping` and `synthesis`, work with generators
+    that have no mapping network as they are.
+    """
+
+    def __init__(self, *, z_dim: int, c_dim: int) -> None:
+        super().__init__()
+        self.z_dim, self.c_dim, self.num_ws = z_dim, c_dim, 1
+        self.register_buffer("w_avg", torch.zeros(z_dim + c_dim))
+
+    def forward(
+        self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
+    ) -> Tensor:
+        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, 1, z_dim + c_dim).
+
+        Truncation multiplies z by psi and leaves the label alone; `truncation_cutoff` 0 switches it off.
+        """
+        z = check_z(z, self.z_dim)
+        if truncation_cutoff != 0 and truncation_psi != 1:
+            z = z * truncation_psi
+        return with_label(z, check_label(c, self.c_dim)).unsqueeze(1)
+
+
+def with_label(x: Tensor, c: Tensor | None) -> Tensor:
+    """Vectors (N, D) and labels (N, c_dim) side by side: (N, D + c_dim)."""
+    return x if c is None else torch.cat([x, c.to(x.dtype)], dim=1)
+
+
+class IdentityMappingGenerator(GeneratorNetwork):
+    """A generator whose `mapping` is the identity and whose `synthesis` is what a subclass sets."""
+
+    num_ws = 1
+
+    def __init__(self, *, resolution: int, z_dim: int, c_dim: int, img_channels: int) -> None:
+        super().__init__(
+            resolution=resolution, z_dim=z_dim, w_dim=z_dim + c_dim, c_dim=c_dim, img_channels=img_channels, num_ws=1
+        )
+        self.mapping = IdentityMapping(z_dim=z_dim, c_dim=c_dim)

@@ -7,35 +7,36 @@ any, is a further input of both (Mirza and Osindero 2014).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis, with_label
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.mapping import IdentityMappingGenerator, with_label
+from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 
 
-class Synthesis(UnmappedSynthesis):
+class Synthesis(SynthesisNetwork):
     """z and label -> pixels."""
 
     def __init__(self, *, w_dim: int, resolution: int, img_channels: int, width: int, num_layers: int) -> None:
-        super().__init__(w_dim=w_dim)
+        super().__init__(num_ws=1, w_dim=w_dim)
         self.shape = (img_channels, resolution, resolution)
         widths = [w_dim] + [width] * num_layers
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.out = nn.Linear(width, img_channels * resolution**2)
 
-    def paint(self, w: Tensor) -> Tensor:
-        """w (N, w_dim) -> images (N, C, H, W) in [-1, 1]."""
-        x = w
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, 1, w_dim) -> images (N, C, H, W) in [-1, 1]."""
+        x = ws[:, 0]
         for layer in self.hidden:
             x = layer(x).relu()
-        # The sigmoid of the paper, which paints in [0, 1], in the range of our images: 2 sigmoid(x) - 1 = tanh(x / 2).
+        # The sigmoid of the paper, whose range is [0, 1], in the range of our images: 2 sigmoid(x) - 1 = tanh(x / 2).
         return (self.out(x) / 2).tanh().unflatten(1, self.shape)
 
 
-class Generator(UnmappedGenerator):
+class Generator(IdentityMappingGenerator):
     """z -> image by `num_layers` hidden layers of `width` units."""
 
     def __init__(
@@ -83,8 +84,7 @@ class Discriminator(DiscriminatorNetwork):
         dropout_input: float = 0.2,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
+        super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         self.layers = nn.Sequential(
             nn.Dropout(dropout_input),
             Maxout(img_channels * resolution**2 + c_dim, width, num_pieces=num_pieces),
@@ -100,4 +100,4 @@ class Discriminator(DiscriminatorNetwork):
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
-        return self.layers(with_label(img.to(torch.float32).flatten(1), c, self.c_dim))
+        return self.layers(with_label(img.to(torch.float32).flatten(1), c))

@@ -1,14 +1,15 @@
 """Base classes of all networks: what training, inversion and metrics may ask of a generator or a discriminator.
 
-Networks remember the plain values that they were built with, so that a checkpoint can rebuild them.
+Networks remember the plain values that they were built with, so that a checkpoint can rebuild them: of a description and
+tensors, without memory of their own.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,10 @@ class Network(nn.Module):
     """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
     drops_units: ClassVar[bool] = False
     """Whether it drops units at random while it trains (dropout), from torch's generator."""
-    grows: ClassVar[bool] = False
+    progressive: ClassVar[bool] = False
     """Whether training begins with a part of it (`wplus.models.progressive`)."""
 
-    def places(self) -> dict[str, str]:
+    def canonical_names(self) -> dict[str, str]:
         """Submodules whose name says nothing of the resolution that they work at -> a name that does.
 
         All others are called the same in networks of the family of any resolution (`wplus.training.transfer`).
@@ -63,11 +64,49 @@ def _recording(init: Any) -> Any:
     return recorded
 
 
+# --- networks that a file describes -----------------------------------------------------------------------------------
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
+MAX_COUNT = 1000  # of layers, styles, pieces: each is an object in memory, whatever its size
+
+
+def meta_init(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
+    """A network on the meta device: of sizes that a file only claims to have, nothing is allocated.
+
+    UserError for more of something (`num_...`) than any network has.
+    """
+    for name, value in arguments.items():
+        if name.startswith("num_") and isinstance(value, int) and value > MAX_COUNT:
+            raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}")
+    with torch.device("meta"):
+        return network_class(**arguments)
+
+
+def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Make `tensors` those of a network of `meta_init`; RuntimeError, torch's, names the ones that do not fit."""
+    own = network.state_dict()
+    cast = {name: tensor.to(own[name].dtype) if name in own else tensor for name, tensor in tensors.items()}
+    network.load_state_dict(owned(cast), assign=True)
+    assert not any(tensor.is_meta for tensor in [*network.parameters(), *network.buffers()])
+
+
+def owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, contiguous, and cloned where they share memory: a file may say so, a network must not."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        tensors[name] = tensor = tensor.contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensors[name] = tensor.clone()
+        seen.add(storage.data_ptr())
+    return tensors
+
+
 # --- generators -----------------------------------------------------------------------------------------------------
 
 
 class MappingNetwork(nn.Module):
-    """z (and a label) -> ws. `w_avg` (w_dim,) is the mean of w, towards which truncation pulls."""
+    """z (and a label) -> ws; a subclass implements `forward`. `w_avg` (w_dim,) is the mean of w."""
 
     w_avg: Tensor
 
@@ -84,8 +123,15 @@ class MappingNetwork(nn.Module):
         """
         raise NotImplementedError
 
+    def truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
+        """ws (N, num_ws, w_dim) of which the first `cutoff` layers (None: all) are w_avg + psi (w - w_avg)."""
+        if psi == 1:
+            return ws
+        truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
+        return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
+
     def update_w_avg(self, batch_mean: Tensor) -> None:
-        """Move w_avg towards the mean w of a training batch, (w_dim,)."""
+        """Move w_avg towards the mean w of a training batch, (w_dim,), unless the mean is known."""
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -99,15 +145,14 @@ class NoiseLayer(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    """ws -> images; a subclass implements `synthesize`, and `noise_layers` if it takes noise."""
+    """ws -> images; a subclass implements `synthesize`, and sets `noise_layers` if it takes noise."""
 
-    num_ws: int
-    w_dim: int
+    noise_layers: Sequence[NoiseLayer] = ()
+    """The layers that take noise, coarse to fine."""
 
-    @property
-    def noise_layers(self) -> Sequence[NoiseLayer]:
-        """The layers that take noise, coarse to fine."""
-        return ()
+    def __init__(self, *, num_ws: int, w_dim: int) -> None:
+        super().__init__()
+        self.num_ws, self.w_dim = num_ws, w_dim
 
     @property
     def noise_shapes(self) -> list[tuple[int, int]]:
@@ -129,7 +174,7 @@ class SynthesisNetwork(nn.Module):
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
-        chosen = self._noise(noise_mode, len(ws)) if noise is None else noise
+        chosen = self._noise(noise_mode, ws.shape[0]) if noise is None else noise
         if len(chosen) != len(self.noise_layers):
             raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}")
         return self.synthesize(ws.to(torch.float32), chosen)
@@ -151,14 +196,13 @@ class SynthesisNetwork(nn.Module):
 class GeneratorNetwork(Network):
     """A generator: its `mapping` takes z and a label to styles, its `synthesis` takes styles to images."""
 
-    resolution: int
-    img_channels: int
-    z_dim: int
-    w_dim: int
-    c_dim: int
-    num_ws: int
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
+
+    def __init__(self, *, resolution: int, z_dim: int, w_dim: int, c_dim: int, img_channels: int, num_ws: int) -> None:
+        super().__init__()
+        self.resolution, self.img_channels = resolution, img_channels
+        self.z_dim, self.w_dim, self.c_dim, self.num_ws = z_dim, w_dim, c_dim, num_ws
 
     @property
     def num_active_ws(self) -> int:
@@ -187,9 +231,9 @@ class GeneratorNetwork(Network):
 class DiscriminatorNetwork(Network):
     """A discriminator: images and labels to logits; a subclass implements `logits`."""
 
-    resolution: int
-    img_channels: int
-    c_dim: int
+    def __init__(self, *, resolution: int, c_dim: int, img_channels: int) -> None:
+        super().__init__()
+        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""

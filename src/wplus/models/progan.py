@@ -6,40 +6,38 @@ one; its discriminator takes labels as StyleGAN's does (one logit per class, the
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis
-from wplus.models.layers import SQRT2, leaky_relu, minibatch_stddev, normalize_second_moment
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.layers import (
+    SQRT2,
+    EqualizedConv2d,
+    EqualizedLinear,
+    block_widths,
+    leaky_relu,
+    minibatch_stddev,
+    normalize_second_moment,
+    num_channels,
+)
+from wplus.models.mapping import IdentityMappingGenerator
+from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 from wplus.models.ops import constant, conv2d
-from wplus.models.progressive import Growth, enlarge, shrink
-from wplus.models.sizes import block_resolutions, num_channels
+from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------
 
-
-class Dense(nn.Module):
-    """y = x (w gain lr_mul / sqrt(in))^T + b lr_mul, w ~ N(0, 1 / lr_mul^2) (equalised learning rate, section 4.1)."""
-
-    def __init__(
-        self, in_features: int, out_features: int, *, gain: float = 1.0, lr_mul: float = 1.0, activate: bool = False
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
-        self.bias = nn.Parameter(torch.zeros(out_features))
-        self.scale, self.lr_mul, self.activate = gain * lr_mul / math.sqrt(in_features), lr_mul, activate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, in_features) -> (N, out_features)."""
-        y = F.linear(x, self.weight * self.scale, self.bias * self.lr_mul)
-        return leaky_relu(y) if self.activate else y
+# y = x (w gain lr_mul / sqrt(in))^T + b lr_mul: the gain is the weights' alone.
+Dense = functools.partial(EqualizedLinear, bias_gain=1.0)
 
 
-class Conv(nn.Module):
+class Conv(EqualizedConv2d):
     """Convolution with equalised learning rate; with a bias, and a leaky ReLU of slope 0.2, unless told otherwise.
 
     Twice the resolution comes before the convolution, half of it after: enlarging and averaging are linear, and from
@@ -52,21 +50,17 @@ class Conv(nn.Module):
         out_channels: int,
         kernel_size: int,
         *,
-        gain: float = SQRT2,
-        bias: bool = True,
+        up: int = 1,
+        down: int = 1,
         activate: bool = True,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.scale = gain / math.sqrt(in_channels * kernel_size**2)
-        self.activate, self.padding = activate, kernel_size // 2
+        super().__init__(in_channels, out_channels, kernel_size, activate=activate, bias_gain=1.0, **options)
+        self.up, self.down = up, down
 
-    def forward(self, x: Tensor, *, up: int = 1, down: int = 1) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H up / down, W up / down)."""
-        y = shrink(conv2d(enlarge(x, up), self.weight * self.scale, padding=self.padding), down)
-        y = y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
-        return leaky_relu(y) if self.activate else y
+    def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution alone, and the change of resolution."""
+        return downsample_mean(conv2d(upsample_nearest(x, self.up), weight, padding=self.padding), self.down)
 
 
 def blur(x: Tensor) -> Tensor:
@@ -81,16 +75,21 @@ def _low_pass(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor
         return torch.outer(taps, taps).to(dtype=dtype, device=device).expand(channels, 1, 3, 3).contiguous()
 
 
-def colours(growth: Growth, torgb: nn.ModuleList, features: list[Tensor]) -> Tensor:
+def to_rgb(widths: dict[int, int], img_channels: int) -> nn.ModuleList:
+    """For each resolution the convolution from its features to RGB."""
+    return nn.ModuleList(Conv(width, img_channels, 1, activate=False) for width in widths.values())
+
+
+def image_at_lod(growth: Growth, torgb: nn.ModuleList, features: list[Tensor]) -> Tensor:
     """The image of the features (N, C, H, W) of each resolution in use, at the size of the whole network.
 
     While a resolution fades in its image is mixed with that of the one below (figure 2b).
     """
     top = len(features) - 1
     img = torgb[top](features[top])
-    if growth.share:
-        img = img.lerp(enlarge(torgb[top - 1](features[top - 1]), 2), growth.share)
-    return enlarge(img, 2**growth.level)
+    if growth.fade:
+        img = img.lerp(upsample_nearest(torgb[top - 1](features[top - 1]), 2), growth.fade)
+    return upsample_nearest(img, 2**growth.level)
 
 
 # --- generator ------------------------------------------------------------------------------------------------------
@@ -119,41 +118,43 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv0 = Conv(in_channels, out_channels, 3)
+        self.conv0 = Conv(in_channels, out_channels, 3, up=2)
         self.conv1 = Conv(out_channels, out_channels, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
-        x = normalize_second_moment(self.conv0(x, up=2))
+        x = normalize_second_moment(self.conv0(x))
         return normalize_second_moment(self.conv1(x))
 
 
-class Synthesis(UnmappedSynthesis):
-    """z on the hypersphere -> a chain of blocks -> the colours of the highest in use."""
+class Synthesis(SynthesisNetwork):
+    """z on the hypersphere -> a chain of blocks -> the RGB of the highest in use."""
 
     def __init__(self, *, w_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int) -> None:
-        super().__init__(w_dim=w_dim)
-        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)]
+        super().__init__(num_ws=1, w_dim=w_dim)
+        widths = block_widths(resolution, channel_base, channel_max)
         self.growth = Growth()
-        self.blocks = nn.ModuleList([FirstBlock(w_dim, widths[0]), *map(Block, widths[:-1], widths[1:])])
-        self.torgb = nn.ModuleList(Conv(width, img_channels, 1, gain=1.0, activate=False) for width in widths)
+        self.blocks = nn.ModuleList(
+            [FirstBlock(w_dim, widths[4]), *(Block(*pair) for pair in pairwise(widths.values()))]
+        )
+        self.torgb = to_rgb(widths, img_channels)
 
-    def paint(self, w: Tensor) -> Tensor:
-        """w (N, w_dim) -> images (N, C, H, W), not limited."""
-        x, features = normalize_second_moment(w), []
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, 1, w_dim) -> images (N, C, H, W), not limited."""
+        x, features = normalize_second_moment(ws[:, 0]), []
         for block in self.blocks[: len(self.blocks) - self.growth.level]:
             x = block(x)
             features.append(x)
-        return colours(self.growth, self.torgb, features)
+        return image_at_lod(self.growth, self.torgb, features)
 
 
-class Generator(UnmappedGenerator):
+class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 16384 and 512.
 
     Only the direction of w counts (pixel norm comes first), so that truncation changes nothing without labels.
     """
 
-    grows = True
+    progressive = True
 
     def __init__(
         self,
@@ -166,13 +167,8 @@ class Generator(UnmappedGenerator):
         channel_max: int = 512,
     ) -> None:
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
-        self.synthesis = Synthesis(
-            w_dim=self.w_dim,
-            resolution=resolution,
-            img_channels=img_channels,
-            channel_base=channel_base,
-            channel_max=channel_max,
-        )
+        size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
+        self.synthesis = Synthesis(w_dim=self.w_dim, img_channels=img_channels, **size)
 
 
 # --- discriminator --------------------------------------------------------------------------------------------------
@@ -184,13 +180,13 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, blurs: bool) -> None:
         super().__init__()
         self.conv0 = Conv(in_channels, in_channels, 3)
-        self.conv1 = Conv(in_channels, out_channels, 3)
+        self.conv1 = Conv(in_channels, out_channels, 3, down=2)
         self.blurs = blurs
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
         x = self.conv0(x)
-        return self.conv1(blur(x) if self.blurs else x, down=2)
+        return self.conv1(blur(x) if self.blurs else x)
 
 
 class Epilogue(nn.Module):
@@ -200,7 +196,7 @@ class Epilogue(nn.Module):
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
         self.conv = Conv(channels + 1, channels, 3)
-        self.dense = Dense(channels * 16, hidden, gain=SQRT2, activate=True)
+        self.dense = Dense(channels * 16, hidden, activate=True)
         self.out = Dense(hidden, num_logits)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -216,7 +212,7 @@ class Discriminator(DiscriminatorNetwork):
     is the whole batch, the authors' code takes 4).
     """
 
-    grows = True
+    progressive = True
     blurs = False
 
     def __init__(
@@ -229,21 +225,15 @@ class Discriminator(DiscriminatorNetwork):
         channel_max: int = 512,
         mbstd_group_size: int = 4,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
-        widths = [num_channels(res, channel_base, channel_max) for res in block_resolutions(resolution)]
+        super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
+        widths = block_widths(resolution, channel_base, channel_max)
         self.growth = Growth()
-        self.fromrgb = nn.ModuleList(Conv(img_channels, width, 1) for width in widths)
+        self.fromrgb = nn.ModuleList(Conv(img_channels, width, 1) for width in widths.values())
         self.blocks = nn.ModuleList(
-            DiscriminatorBlock(wide, narrow, blurs=self.blurs)
-            for wide, narrow in zip(widths[1:], widths[:-1], strict=True)
+            DiscriminatorBlock(wide, narrow, blurs=self.blurs) for narrow, wide in pairwise(widths.values())
         )
-        self.epilogue = Epilogue(
-            widths[0],
-            num_channels(2, channel_base, channel_max),
-            num_logits=max(c_dim, 1),
-            mbstd_group_size=mbstd_group_size,
-        )
+        num_logits, hidden = max(c_dim, 1), num_channels(2, channel_base, channel_max)
+        self.epilogue = Epilogue(widths[4], hidden, num_logits=num_logits, mbstd_group_size=mbstd_group_size)
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
@@ -252,16 +242,16 @@ class Discriminator(DiscriminatorNetwork):
 
     def layers_from_image(self) -> list[nn.Module]:
         """Block by block, each with the layer that reads the image while it is the highest in use."""
-        order = range(len(self.blocks) - 1, -1, -1)
-        return [layer for i in order for layer in (self.fromrgb[i + 1], self.blocks[i].conv0, self.blocks[i].conv1)]
+        pairs = list(zip(self.fromrgb[1:], self.blocks, strict=True))[::-1]
+        return [layer for fromrgb, block in pairs for layer in (fromrgb, *block.children())]
 
     def features(self, img: Tensor) -> Tensor:
         """Images -> (N, channels, 4, 4), each image for itself, from the highest resolution in use."""
-        img = shrink(img, 2**self.growth.level)
+        img = downsample_mean(img, 2**self.growth.level)
         top = len(self.blocks) - self.growth.level
         x = self.fromrgb[top](img)
         for index in range(top - 1, -1, -1):
             x = self.blocks[index](x)
-            if index == top - 1 and self.growth.share:
-                x = x.lerp(self.fromrgb[index](shrink(img, 2)), self.growth.share)
+            if index == top - 1 and self.growth.fade:
+                x = x.lerp(self.fromrgb[index](downsample_mean(img, 2)), self.growth.fade)
         return x

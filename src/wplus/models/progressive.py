@@ -13,6 +13,8 @@ class Growth(nn.Module):
     Between two whole numbers the higher resolution fades in. It is a buffer, so that a file knows it too.
     """
 
+    lod: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("lod", torch.zeros(()))
@@ -30,24 +32,24 @@ class Growth(nn.Module):
         return int(self.value)
 
     @property
-    def share(self) -> float:
-        """What the resolution below still has of the image, from 0 to below 1."""
+    def fade(self) -> float:
+        """Weight of the image of the resolution below, from 0 to below 1 (1 - alpha in the paper)."""
         return self.value - self.level
 
 
 def set_lod(network: nn.Module, lod: float) -> None:
-    """Set the level of detail of every part of a network that grows."""
+    """Set the level of detail of every part of a progressive network."""
     for module in network.modules():
         if isinstance(module, Growth):
             module.set(lod)
 
 
-def enlarge(images: Tensor, factor: int) -> Tensor:
+def upsample_nearest(images: Tensor, factor: int) -> Tensor:
     """Every pixel `factor` times in both directions."""
     return images if factor == 1 else F.interpolate(images, scale_factor=factor, mode="nearest")
 
 
-def shrink(images: Tensor, factor: int) -> Tensor:
+def downsample_mean(images: Tensor, factor: int) -> Tensor:
     """The means of squares of `factor` by `factor` pixels."""
     return images if factor == 1 else F.avg_pool2d(images, factor)
 
@@ -55,7 +57,7 @@ def shrink(images: Tensor, factor: int) -> Tensor:
 def at_lod(images: Tensor, lod: float) -> Tensor:
     """Real images (N, C, H, W) with the detail that a generator has at `lod`, at their own size (ProGAN, figure 2)."""
     level = int(lod)
-    small = shrink(images, 2**level)
+    small = downsample_mean(images, 2**level)
     if lod > level:
-        small = small.lerp(enlarge(shrink(small, 2), 2), lod - level)
-    return enlarge(small, 2**level)
+        small = small.lerp(upsample_nearest(downsample_mean(small, 2), 2), lod - level)
+    return upsample_nearest(small, 2**level)

@@ -7,17 +7,18 @@ so that every residual branch is zero (Fixup, Zhang et al. 2019). The networks m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.identity_mapping import UnmappedGenerator, UnmappedSynthesis
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.layers import SLOPE, ResolutionBlock, block_widths
+from wplus.models.mapping import IdentityMappingGenerator
+from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 from wplus.models.ops import conv2d, downsample, upsample
-from wplus.models.sizes import block_resolutions, num_channels
 
-SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
 EXPANSION = 2  # of a residual block's inner width
 GROUP_WIDTH = 16  # channels of a group, as published: 96 groups of the 1536 inner channels of width 768
@@ -71,17 +72,22 @@ class ResidualBlock(nn.Module):
         return x + self.conv3(self.act2(self.conv2(self.act1(self.conv1(x)))))
 
 
-class Stage(nn.Module):
-    """The residual blocks of one resolution; `compute_dtype` as in `wplus.models.layers.set_bf16_resolutions`."""
+class Stage(ResolutionBlock):
+    """The residual blocks of one resolution, of `num_blocks` in the network."""
 
     def __init__(self, channels: int, *, resolution: int, num_blocks: int) -> None:
-        super().__init__()
-        self.resolution, self.compute_dtype = resolution, torch.float32
+        super().__init__(resolution=resolution)
         self.blocks = nn.Sequential(*(ResidualBlock(channels, num_blocks=num_blocks) for _ in range(NUM_BLOCKS)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) -> the same."""
         return self.blocks(x.to(self.compute_dtype))
+
+
+def stages(widths: dict[int, int]) -> nn.ModuleList:
+    """A stage for each resolution and its width."""
+    num_blocks = NUM_BLOCKS * len(widths)
+    return nn.ModuleList(Stage(width, resolution=res, num_blocks=num_blocks) for res, width in widths.items())
 
 
 def transition(in_channels: int, out_channels: int) -> nn.Module:
@@ -103,28 +109,25 @@ def basis_linear(in_features: int, out_features: int, *, gain: float = 1.0) -> n
 # --- generator ------------------------------------------------------------------------------------------------------
 
 
-class Synthesis(UnmappedSynthesis):
+class Synthesis(SynthesisNetwork):
     """z and the embedded label scale a learned 4x4 basis; then stages and upsampling in turn."""
 
     def __init__(
         self, *, z_dim: int, c_dim: int, resolution: int, img_channels: int, channel_base: int, channel_max: int
     ) -> None:
-        super().__init__(w_dim=z_dim + c_dim)
+        super().__init__(num_ws=1, w_dim=z_dim + c_dim)
         self.z_dim = z_dim
-        resolutions = block_resolutions(resolution)
-        widths = [num_channels(res, channel_base, channel_max) for res in resolutions]
+        widths = block_widths(resolution, channel_base, channel_max)
         self.embed = basis_linear(c_dim, z_dim) if c_dim else None
-        self.basis = nn.Parameter(torch.randn(widths[0], 4, 4))
-        self.linear = basis_linear(z_dim * (2 if c_dim else 1), widths[0])
-        self.transitions = nn.ModuleList(map(transition, widths[:-1], widths[1:]))
-        sizes = zip(widths, resolutions, strict=True)
-        self.stages = nn.ModuleList(
-            Stage(width, resolution=res, num_blocks=NUM_BLOCKS * len(widths)) for width, res in sizes
-        )
-        self.torgb = Convolution(widths[-1], img_channels, 1)
+        self.basis = nn.Parameter(torch.randn(widths[4], 4, 4))
+        self.linear = basis_linear(z_dim * (2 if c_dim else 1), widths[4])
+        self.transitions = nn.ModuleList(transition(*pair) for pair in pairwise(widths.values()))
+        self.stages = stages(widths)
+        self.torgb = Convolution(widths[resolution], img_channels, 1)
 
-    def paint(self, w: Tensor) -> Tensor:
-        """w (N, z_dim + c_dim) -> images (N, C, H, W), not limited."""
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, 1, z_dim + c_dim) -> images (N, C, H, W), not limited."""
+        w = ws[:, 0]
         if self.embed is not None:
             w = torch.cat([w[:, : self.z_dim], self.embed(w[:, self.z_dim :])], dim=1)
         x = self.basis * self.linear(w)[:, :, None, None]  # (N, channels, 4, 4)
@@ -134,7 +137,7 @@ class Synthesis(UnmappedSynthesis):
         return self.torgb(x.to(torch.float32))
 
 
-class Generator(UnmappedGenerator):
+class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 768 up to 32 px."""
 
     def __init__(
@@ -148,17 +151,11 @@ class Generator(UnmappedGenerator):
         channel_max: int = 768,
     ) -> None:
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
-        self.synthesis = Synthesis(
-            z_dim=z_dim,
-            c_dim=c_dim,
-            resolution=resolution,
-            img_channels=img_channels,
-            channel_base=channel_base,
-            channel_max=channel_max,
-        )
+        size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
+        self.synthesis = Synthesis(z_dim=z_dim, c_dim=c_dim, img_channels=img_channels, **size)
 
-    def places(self) -> dict[str, str]:
-        """The colours; all else is counted from 4 px on."""
+    def canonical_names(self) -> dict[str, str]:
+        """The convolution to RGB; all else is counted from 4 px on."""
         return {"synthesis.torgb": f"synthesis.torgb{self.resolution}"}
 
 
@@ -178,32 +175,30 @@ class Discriminator(DiscriminatorNetwork):
         channel_base: int = 24576,
         channel_max: int = 768,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
-        resolutions = block_resolutions(resolution)[::-1]
-        widths = [num_channels(res, channel_base, channel_max) for res in resolutions]
-        self.fromrgb = Convolution(img_channels, widths[0], 1)
-        sizes = zip(widths, resolutions, strict=True)
-        self.stages = nn.ModuleList(
-            Stage(width, resolution=res, num_blocks=NUM_BLOCKS * len(widths)) for width, res in sizes
-        )
-        self.transitions = nn.ModuleList(map(transition, widths[:-1], widths[1:]))
-        self.basis = nn.Parameter(torch.randn(widths[-1], 4, 4) / 4)  # fan-in 16
-        self.linear = basis_linear(widths[-1], widths[-1] if c_dim else 1)
+        super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
+        widths = dict(reversed(block_widths(resolution, channel_base, channel_max).items()))
+        self.fromrgb = Convolution(img_channels, widths[resolution], 1)
+        self.stages = stages(widths)
+        self.transitions = nn.ModuleList(transition(*pair) for pair in pairwise(widths.values()))
+        self.basis = nn.Parameter(torch.randn(widths[4], 4, 4) / 4)  # fan-in 16
+        self.linear = basis_linear(widths[4], widths[4] if c_dim else 1)
         if c_dim:
-            self.embed = basis_linear(c_dim, widths[-1], gain=1 / math.sqrt(widths[-1]))
+            self.embed = basis_linear(c_dim, widths[4], gain=1 / math.sqrt(widths[4]))
 
-    def places(self) -> dict[str, str]:
+    def canonical_names(self) -> dict[str, str]:
         """By the resolution of what a part is given: they are counted from the image on."""
         stages = {f"stages.{i}": f"stage{self.resolution >> i}" for i in range(len(self.stages))}
         halved = {f"transitions.{i}": f"transition{self.resolution >> (i + 1)}" for i in range(len(self.transitions))}
         return {"fromrgb": f"fromrgb{self.resolution}", **stages, **halved}
 
     def layers_from_image(self) -> list[nn.Module]:
-        """The colours' convolution, then residual blocks and the convolutions that change the width between them."""
-        layers: list[nn.Module] = [self.fromrgb, *self.stages[0].blocks]
-        for change, stage in zip(self.transitions, self.stages[1:], strict=True):
-            layers += [*([change] if isinstance(change, Convolution) else []), *stage.blocks]
+        """The convolution from RGB, then residual blocks and the convolutions that change the width between them."""
+        layers: list[nn.Module] = [self.fromrgb]
+        for change, stage in zip([None, *self.transitions], self.stages, strict=True):
+            layers += [
+                *([change] if isinstance(change, Convolution) else []),
+                *stage.get_submodule("blocks").children(),
+            ]
         return layers
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:

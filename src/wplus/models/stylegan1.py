@@ -7,19 +7,17 @@ The discriminator is ProGAN's with a blur before every second convolution.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wplus.errors import UserError
 from wplus.models import progan
-from wplus.models.identity_mapping import with_label
-from wplus.models.layers import SQRT2, leaky_relu, normalize_second_moment
-from wplus.models.mapping import MappingMLP
-from wplus.models.network import GeneratorNetwork, NoiseLayer, SynthesisNetwork
-from wplus.models.progan import Conv, Dense, blur, colours
+from wplus.models.layers import SQRT2, block_widths, leaky_relu, normalize_second_moment
+from wplus.models.mapping import MappingMLP, check_z, with_label
+from wplus.models.network import GeneratorNetwork, NoiseLayer, SynthesisNetwork, check_label
+from wplus.models.progan import Conv, Dense, blur, image_at_lod
 from wplus.models.progressive import Growth
-from wplus.models.sizes import block_resolutions, num_channels
 
 
 class Mapping(MappingMLP):
@@ -31,16 +29,15 @@ class Mapping(MappingMLP):
         self.c_dim = c_dim
         widths = [2 * z_dim if c_dim else z_dim] + [w_dim] * num_layers
         for i in range(num_layers):
-            setattr(self, f"fc{i}", Dense(widths[i], widths[i + 1], gain=SQRT2, lr_mul=0.01, activate=True))
-        self.label = nn.Parameter(torch.randn(c_dim, z_dim)) if c_dim else None
+            setattr(self, f"fc{i}", Dense(widths[i], widths[i + 1], lr_mul=0.01, activate=True))
+        if c_dim:
+            self.label = nn.Parameter(torch.randn(c_dim, z_dim))
 
-    def _input(self, z: Tensor | None, c: Tensor | None) -> Tensor:
-        if z is None or z.shape[1:] != (self.z_dim,):
-            raise UserError(f"z must be (N, {self.z_dim}), got {None if z is None else tuple(z.shape)}")
-        x = z.to(torch.float32)
-        if self.label is not None:
-            x = torch.cat([x, with_label(x[:, :0], c, self.c_dim) @ self.label], dim=1)
-        return normalize_second_moment(x)
+    def inputs(self, z: Tensor | None, c: Tensor | None) -> Tensor:
+        """[z, the label's embedding], normalised."""
+        c = check_label(c, self.c_dim)
+        embedded = None if c is None else c.to(torch.float32) @ self.label
+        return normalize_second_moment(with_label(check_z(z, self.z_dim), embedded))
 
 
 def instance_norm(x: Tensor) -> Tensor:
@@ -55,7 +52,9 @@ class StyledLayer(NoiseLayer):
     def __init__(self, in_channels: int | None, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
         super().__init__()
         self.resolution, self.up = resolution, up
-        self.conv = Conv(in_channels, out_channels, 3, bias=False, activate=False) if in_channels else None
+        self.conv = None
+        if in_channels:
+            self.conv = Conv(in_channels, out_channels, 3, up=up, gain=SQRT2, bias=False, activate=False)
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.noise_strength = nn.Parameter(torch.zeros(out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -64,36 +63,31 @@ class StyledLayer(NoiseLayer):
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         """x (N, in_channels, H, W), w (N, w_dim), noise (N or 1, 1, up H, up W) -> (N, out_channels, up H, up W)."""
         if self.conv is not None:
-            x = self.conv(x, up=self.up)
+            x = self.conv(x)
             x = blur(x) if self.up == 2 else x
         if noise is not None:
             x = x + noise * self.noise_strength.view(1, -1, 1, 1)
         x = instance_norm(leaky_relu(x + self.bias.view(1, -1, 1, 1)))
+        # AdaIN, equation 1, with the scale counted from 1.
         scale, shift = self.affine(w)[:, :, None, None].chunk(2, dim=1)
-        return x * (scale + 1) + shift  # AdaIN, equation 1, with the scale counted from 1
+        return x * (scale + 1) + shift
 
 
 class Synthesis(SynthesisNetwork):
-    """ws -> image: two layers at each resolution, the colours of the highest in use."""
+    """ws -> image: two layers at each resolution, the RGB of the highest in use."""
 
     def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
-        super().__init__()
-        resolutions = block_resolutions(resolution)
-        widths = [num_channels(res, channel_base, channel_max) for res in resolutions]
-        self.w_dim, self.num_ws = w_dim, 2 * len(resolutions)
+        widths = block_widths(resolution, channel_base, channel_max)
+        super().__init__(num_ws=2 * len(widths), w_dim=w_dim)
         self.growth = Growth()
-        self.const = nn.Parameter(torch.ones(1, widths[0], 4, 4))
+        self.const = nn.Parameter(torch.ones(1, widths[4], 4, 4))
         layers = []
-        for res, below, width in zip(resolutions, [None, *widths], widths, strict=False):
-            layers.append(StyledLayer(below, width, w_dim=w_dim, resolution=res, up=2 if below else 1))
-            layers.append(StyledLayer(width, width, w_dim=w_dim, resolution=res))
+        for res, below in zip(widths, [None, *widths.values()], strict=False):
+            layers.append(StyledLayer(below, widths[res], w_dim=w_dim, resolution=res, up=2 if below else 1))
+            layers.append(StyledLayer(widths[res], widths[res], w_dim=w_dim, resolution=res))
+        self.noise_layers = layers
         self.layers = nn.ModuleList(layers)
-        self.torgb = nn.ModuleList(Conv(width, img_channels, 1, gain=1.0, activate=False) for width in widths)
-
-    @property
-    def noise_layers(self) -> list[StyledLayer]:
-        """All layers, coarse to fine."""
-        return list(self.layers)
+        self.torgb = progan.to_rgb(widths, img_channels)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
@@ -102,13 +96,14 @@ class Synthesis(SynthesisNetwork):
             x = self.layers[index](x, ws[:, index], noise[index])
             if index % 2:
                 features.append(x)
-        return colours(self.growth, self.torgb, features)
+        return image_at_lod(self.growth, self.torgb, features)
 
 
 class Generator(GeneratorNetwork):
     """StyleGAN's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image); arguments as in StyleGAN2."""
 
-    grows = True
+    progressive = True
+    synthesis: Synthesis
 
     def __init__(
         self,
@@ -122,22 +117,15 @@ class Generator(GeneratorNetwork):
         channel_base: int = 16384,
         channel_max: int = 512,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels = resolution, img_channels
-        self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
-        self.synthesis = Synthesis(
-            resolution=resolution,
-            w_dim=w_dim,
-            img_channels=img_channels,
-            channel_base=channel_base,
-            channel_max=channel_max,
-        )
-        self.num_ws = self.synthesis.num_ws
+        size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
+        synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max)
+        super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
+        self.synthesis = synthesis
         self.mapping = Mapping(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers)
 
     @property
     def num_active_ws(self) -> int:
-        """Layers in use, while the network grows."""
+        """Styles of the layers in use, while the network grows."""
         return self.num_ws - 2 * self.synthesis.growth.level
 
 

@@ -1,40 +1,51 @@
 """StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): both networks.
 
 Parameter names follow NVlabs' PyTorch release, so that its checkpoints map one to one. Shapes in comments: N batch,
-C channels, H = W the resolution of the block.
+O and I output and input channels, H = W the resolution of the block.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.errors import check_choice
+from wplus.models import ops
 from wplus.models.layers import (
     SQRT2,
     EqualizedConv2d,
     EqualizedLinear,
+    ResolutionBlock,
+    block_widths,
     leaky_relu,
     minibatch_stddev,
-    modulated_conv2d,
 )
 from wplus.models.mapping import MappingMLP
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLayer, SynthesisNetwork
-from wplus.models.ops import downsample, upsample
-from wplus.models.sizes import block_resolutions, num_channels
-
-
-def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """NVlabs stores the constant FIR kernel beside every layer; here it is a constant of the code."""
-    for name in [name for name in state if name.startswith(prefix) and name.endswith("resample_filter")]:
-        del state[name]
-
 
 # --- generator ------------------------------------------------------------------------------------------------------
+
+
+def modulated_conv2d(
+    x: Tensor, weight: Tensor, styles: Tensor, *, gain: float = 1.0, up: int = 1, offset: Tensor | None = None
+) -> Tensor:
+    """The modulated convolution: x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W).
+
+    `gain` multiplies the result for free; `offset` (N or 1, 1, up H, up W) is added to it.
+    """
+    # Equation 3: the norm of the modulated weights, 1 / sqrt(sum over inputs and taps of (s w)^2).
+    demodulation = (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt() * gain  # (N, O)
+    if not ops.prefers_per_sample_weights(x, weight, up):  # scaling the maps instead gives the same
+        return ops.conv2d_scaled(x, weight, styles, demodulation, up=up, offset=offset)
+    # Equation 1: w' = s w, demodulated at once.
+    scale = styles[:, None, :] * demodulation[:, :, None]  # (N, O, I)
+    weights = (weight * scale[:, :, :, None, None]).to(x.dtype)  # (N, O, I, k, k)
+    y = ops.conv2d_per_sample(x, weights, up=up)
+    return y if offset is None else y + offset.to(y.dtype)
 
 
 class SynthesisLayer(NoiseLayer):
@@ -45,8 +56,8 @@ class SynthesisLayer(NoiseLayer):
         in_channels: int,
         out_channels: int,
         *,
-        w_dim: int,
         resolution: int,
+        w_dim: int,
         up: int = 1,
         conv_clamp: float | None = None,
     ) -> None:
@@ -66,7 +77,7 @@ class SynthesisLayer(NoiseLayer):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to colours, without demodulation."""
+    """Modulated 1x1 convolution to RGB, without demodulation."""
 
     def __init__(self, in_channels: int, img_channels: int, *, w_dim: int, conv_clamp: float | None = None) -> None:
         super().__init__()
@@ -77,53 +88,37 @@ class ToRGB(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (N, C, H, W), w (N, w_dim) -> colours (N, img_channels, H, W) in float32.
+        """x (N, I, H, W), w (N, w_dim) -> rgb (N, img_channels, H, W) in float32.
 
         With a few output channels a weight per sample is tiny: one batched matrix product instead of a pass over x.
         """
         styles = self.affine(w) * self.weight_gain
-        weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, C)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, C), a view of channels-last maps
+        weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, I)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, I), a view of channels-last maps
         y = torch.baddbmm(self.bias.to(x.dtype), pixels, weights.transpose(1, 2))
         y = y.transpose(1, 2).unflatten(2, x.shape[2:])
         return (y if self.conv_clamp is None else y.clamp(-self.conv_clamp, self.conv_clamp)).to(torch.float32)
 
 
-class SynthesisBlock(nn.Module):
-    """One resolution: (up-)convolution, convolution, colours added to the upsampled image of the block below."""
+class SynthesisBlock(ResolutionBlock):
+    """One resolution: (up-)convolution, convolution, RGB added to the upsampled image of the block below."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        w_dim: int,
-        resolution: int,
-        img_channels: int,
-        conv_clamp: float | None = None,
+        self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int, **layer: Any
     ) -> None:
-        super().__init__()
-        self.resolution, self.compute_dtype = resolution, torch.float32
+        super().__init__(resolution=resolution)
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(
-                in_channels, out_channels, w_dim=w_dim, resolution=resolution, up=2, conv_clamp=conv_clamp
-            )
-        self.conv1 = SynthesisLayer(
-            out_channels, out_channels, w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp
-        )
-        self.torgb = ToRGB(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp)
-
-    @property
-    def layers(self) -> list[SynthesisLayer]:
-        """One at the lowest resolution, two above."""
-        return [self.conv1] if hasattr(self, "const") else [self.conv0, self.conv1]
+            self.conv0 = SynthesisLayer(in_channels, out_channels, resolution=resolution, up=2, **layer)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, resolution=resolution, **layer)
+        self.torgb = ToRGB(out_channels, img_channels, **layer)
+        self.layers = [self.conv0, self.conv1] if in_channels else [self.conv1]
 
     def forward(
         self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """`ws` holds one (N, w_dim) per layer and one for the colours; `noise` one entry per layer."""
+        """`ws` holds one (N, w_dim) per layer and one for RGB; `noise` one entry per layer."""
         if x is None:
             # Channels last from here on: convolutions, and the passes between them, are faster for it.
             x = self.const.expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
@@ -131,55 +126,30 @@ class SynthesisBlock(nn.Module):
         for layer, w, layer_noise in zip(self.layers, ws, noise, strict=False):
             x = layer(x, w, layer_noise)
         rgb = self.torgb(x, ws[-1])
-        return x, rgb if img is None else upsample(img) + rgb
+        return x, rgb if img is None else ops.upsample(img) + rgb
 
 
 class Synthesis(SynthesisNetwork):
-    """ws -> image, by a chain of blocks with skip connections in colour space (StyleGAN2, figure 7b)."""
+    """ws -> image, by a chain of blocks with skip connections in RGB (StyleGAN2, figure 7b)."""
 
-    def __init__(
-        self,
-        *,
-        resolution: int,
-        w_dim: int,
-        img_channels: int,
-        channel_base: int,
-        channel_max: int,
-        conv_clamp: float | None = None,
-    ) -> None:
-        super().__init__()
-        self.resolutions = block_resolutions(resolution)
-        self.w_dim, self.num_ws = w_dim, 2 * len(self.resolutions)
-        in_channels = 0
-        for res in self.resolutions:
-            out_channels = num_channels(res, channel_base, channel_max)
-            block = SynthesisBlock(
-                in_channels, out_channels, w_dim=w_dim, resolution=res, img_channels=img_channels, conv_clamp=conv_clamp
-            )
-            setattr(self, f"b{res}", block)
-            in_channels = out_channels
-
-    @property
-    def blocks(self) -> list[SynthesisBlock]:
-        """Coarse to fine."""
-        return [getattr(self, f"b{res}") for res in self.resolutions]
-
-    @property
-    def noise_layers(self) -> list[SynthesisLayer]:
-        """All layers that take noise, coarse to fine."""
-        return [layer for block in self.blocks for layer in block.layers]
+    def __init__(self, *, resolution: int, w_dim: int, channel_base: int, channel_max: int, **block: Any) -> None:
+        widths = block_widths(resolution, channel_base, channel_max)
+        super().__init__(num_ws=2 * len(widths), w_dim=w_dim)
+        self.blocks: list[SynthesisBlock] = []
+        for res, in_channels in zip(widths, [0, *widths.values()], strict=False):
+            self.blocks.append(SynthesisBlock(in_channels, widths[res], resolution=res, w_dim=w_dim, **block))
+            setattr(self, f"b{res}", self.blocks[-1])
+        self.noise_layers = [layer for block in self.blocks for layer in block.layers]
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
-        layer_noise = iter(noise)
-        styles = ws.unbind(dim=1)
-        x, img, first = None, None, 0
+        styles, first = ws.unbind(dim=1), 0
+        x, img = None, None
         for block in self.blocks:
-            num_layers = len(block.layers)
-            taken = [next(layer_noise) for _ in range(num_layers)]
-            # The colours take the style of the next block's first layer: layers + 1 styles, advancing by layers.
-            x, img = block(x, img, styles[first : first + num_layers + 1], taken)
-            first += num_layers
+            # RGB takes the style of the next block's first layer: layers + 1 styles, advancing by layers.
+            last = first + len(block.layers)
+            x, img = block(x, img, styles[first : last + 1], noise[first:last])
+            first = last
         assert img is not None
         return img
 
@@ -191,7 +161,7 @@ class Generator(GeneratorNetwork):
         resolution          output size in pixels, a power of two from 8 to 1024
         z_dim, w_dim        sizes of the two latent spaces
         c_dim               number of classes (one-hot labels), 0 for an unconditional generator
-        img_channels        3 for colour, 1 for grey
+        img_channels        3 for RGB, 1 for grey
         num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
         channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
         channel_max
@@ -211,28 +181,26 @@ class Generator(GeneratorNetwork):
         channel_max: int = 512,
         conv_clamp: float | None = None,
     ) -> None:
-        super().__init__()
-        self.resolution, self.img_channels = resolution, img_channels
-        self.z_dim, self.w_dim, self.c_dim = z_dim, w_dim, c_dim
-        self.synthesis = Synthesis(
-            resolution=resolution,
-            w_dim=w_dim,
-            img_channels=img_channels,
-            channel_base=channel_base,
-            channel_max=channel_max,
-            conv_clamp=conv_clamp,
-        )
-        self.register_load_state_dict_pre_hook(_drop_filters)
-        self.num_ws = self.synthesis.num_ws
+        size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
+        synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max, conv_clamp=conv_clamp)
+        super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
+        self.synthesis = synthesis
         self.mapping = MappingMLP(
             z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
         )
+        self.register_load_state_dict_pre_hook(_drop_filters)
+
+
+def _drop_filters(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """NVlabs stores the constant FIR kernel beside every layer; here it is a constant of the code."""
+    for name in [name for name in state if name.startswith(prefix) and name.endswith("resample_filter")]:
+        del state[name]
 
 
 # --- discriminator --------------------------------------------------------------------------------------------------
 
 
-class DiscriminatorBlock(nn.Module):
+class DiscriminatorBlock(ResolutionBlock):
     """Residual block, or a plain one, that halves the resolution; one with `fromrgb` also reads the image."""
 
     def __init__(
@@ -242,18 +210,15 @@ class DiscriminatorBlock(nn.Module):
         *,
         resolution: int,
         img_channels: int,
-        is_residual: bool = True,
-        conv_clamp: float | None = None,
+        is_residual: bool,
+        **conv: Any,
     ) -> None:
-        super().__init__()
-        self.resolution, self.compute_dtype = resolution, torch.float32
+        super().__init__(resolution=resolution)
         gain = math.sqrt(0.5) if is_residual else 1.0
         if img_channels:
-            self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True, conv_clamp=conv_clamp)
-        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True, conv_clamp=conv_clamp)
-        self.conv1 = EqualizedConv2d(
-            in_channels, out_channels, 3, activate=True, down=2, gain=gain, conv_clamp=conv_clamp
-        )
+            self.fromrgb = EqualizedConv2d(img_channels, in_channels, 1, activate=True, **conv)
+        self.conv0 = EqualizedConv2d(in_channels, in_channels, 3, activate=True, **conv)
+        self.conv1 = EqualizedConv2d(in_channels, out_channels, 3, activate=True, down=2, gain=gain, **conv)
         if is_residual:
             self.skip = EqualizedConv2d(in_channels, out_channels, 1, bias=False, down=2, gain=gain)
 
@@ -261,8 +226,8 @@ class DiscriminatorBlock(nn.Module):
         """Features (N, in_channels, H, W), None in the first block, and the image -> (N, out_channels, H/2, W/2)."""
         x = None if x is None else x.to(self.compute_dtype)
         if img is not None:
-            colours = self.fromrgb(img.to(self.compute_dtype))
-            x = colours if x is None else x + colours
+            rgb = self.fromrgb(img.to(self.compute_dtype))
+            x = rgb if x is None else x + rgb
         y = self.conv1(self.conv0(x))
         return self.skip(x) + y if hasattr(self, "skip") else y
 
@@ -271,19 +236,13 @@ class DiscriminatorEpilogue(nn.Module):
     """4x4 features -> logit, or features to compare with the label's embedding."""
 
     def __init__(
-        self,
-        channels: int,
-        *,
-        out_features: int,
-        mbstd_group_size: int,
-        img_channels: int = 0,
-        conv_clamp: float | None = None,
+        self, channels: int, *, out_features: int, mbstd_group_size: int, img_channels: int, **conv: Any
     ) -> None:
         super().__init__()
         self.mbstd_group_size = mbstd_group_size
         if img_channels:
             self.fromrgb = EqualizedConv2d(img_channels, channels, 1, activate=True)  # as published, without a clamp
-        self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True, conv_clamp=conv_clamp)
+        self.conv = EqualizedConv2d(channels + 1, channels, 3, activate=True, **conv)
         self.fc = EqualizedLinear(channels * 16, channels, activate=True)
         self.out = EqualizedLinear(channels, out_features)
 
@@ -314,40 +273,31 @@ class Discriminator(DiscriminatorNetwork):
         conv_clamp: float | None = None,
         architecture: Literal["resnet", "orig", "skip"] = "resnet",
     ) -> None:
-        super().__init__()
-        if architecture not in ("resnet", "orig", "skip"):
-            raise UserError(f"architecture={architecture} is not known; it must be resnet, orig or skip.")
-        self.reads_everywhere = architecture == "skip"
-        self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
-        self.block_resolutions = block_resolutions(resolution)[:0:-1]
+        check_choice("architecture", architecture, ("resnet", "orig", "skip"))
+        super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
+        widths = block_widths(resolution, channel_base, channel_max)
+        self.block_resolutions, self.reads_everywhere = [*widths][:0:-1], architecture == "skip"
         for res in self.block_resolutions:
+            read = img_channels if res == resolution or self.reads_everywhere else 0
+            is_residual = architecture == "resnet"
             block = DiscriminatorBlock(
-                num_channels(res, channel_base, channel_max),
-                num_channels(res // 2, channel_base, channel_max),
-                resolution=res,
-                img_channels=img_channels if res == resolution or self.reads_everywhere else 0,
-                is_residual=architecture == "resnet",
+                widths[res], widths[res // 2], resolution=res, img_channels=read, is_residual=is_residual,
                 conv_clamp=conv_clamp,
-            )
+            )  # fmt: skip
             setattr(self, f"b{res}", block)
-        top = num_channels(4, channel_base, channel_max)
+        top, read = widths[4], img_channels if self.reads_everywhere else 0
         self.b4 = DiscriminatorEpilogue(
-            top,
-            out_features=top if c_dim else 1,
-            mbstd_group_size=mbstd_group_size,
-            img_channels=img_channels if self.reads_everywhere else 0,
+            top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size, img_channels=read,
             conv_clamp=conv_clamp,
-        )
-        self.register_load_state_dict_pre_hook(_drop_filters)
+        )  # fmt: skip
         if c_dim:
-            self.mapping = MappingMLP(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=None, num_layers=num_mapping_layers)
+            self.mapping = MappingMLP(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=0, num_layers=num_mapping_layers)
+        self.register_load_state_dict_pre_hook(_drop_filters)
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
         x = self.epilogue(self.features(img))
-        if not self.c_dim:
-            return x
-        return (x * self.mapping(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
+        return x if c is None else (x * self.mapping.w(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
 
     def features(self, img: Tensor) -> Tensor:
         """Images -> (N, channels, 4, 4), each image for itself."""
@@ -358,17 +308,17 @@ class Discriminator(DiscriminatorNetwork):
         x, seen, maps = None, img.contiguous(memory_format=torch.channels_last), []
         for res in self.block_resolutions:
             x = getattr(self, f"b{res}")(x, seen if x is None or self.reads_everywhere else None)
-            seen = downsample(seen) if self.reads_everywhere else seen
+            seen = ops.downsample(seen) if self.reads_everywhere else seen
             maps.append(x)
         return [*maps[:-1], maps[-1] + self.b4.fromrgb(seen)] if self.reads_everywhere else maps
+
+    @property
+    def epilogue(self) -> DiscriminatorEpilogue:
+        """From features to logits, where the images of a group meet."""
+        return self.b4
 
     def layers_from_image(self) -> list[nn.Module]:
         """Block by block, counted as StyleGAN2-ADA's `--freezed` does; the epilogue is not among them."""
         blocks = [getattr(self, f"b{res}") for res in self.block_resolutions]
         names = ("fromrgb", "conv0", "conv1", "skip")
         return [getattr(block, name) for block in blocks for name in names if hasattr(block, name)]
-
-    @property
-    def epilogue(self) -> DiscriminatorEpilogue:
-        """From features to logits, where the images of a group meet."""
-        return self.b4

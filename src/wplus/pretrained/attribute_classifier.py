@@ -19,7 +19,7 @@ from wplus.checkpoint import fingerprint
 from wplus.core.images import to_float
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
-from wplus.models.meta_init import adopt, empty
+from wplus.models.network import assign, meta_init
 from wplus.pretrained.attribute_net import AttributeNet
 
 FILE = SafetensorsFormat(
@@ -155,8 +155,8 @@ def load_classifier(path: str | Path) -> AttributeClassifier:
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeClassifier:
     arguments, own = header["arguments"], {name: tensor.clone() for name, tensor in tensors.items()}  # not the file's
     try:
-        net = empty(AttributeNet, arguments)
-        adopt(net, own)
+        net = meta_init(AttributeNet, arguments)
+        assign(net, own)
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from error
     return AttributeClassifier(net, **{key: header[key] for key in ("factors", "attributes", "name", "trained")})

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.encoders.small import GROUP_SIZE, TOP_SIDE, Normalise, Residual, stem
+from wplus.models.encoders.small import Normalise, maps_of, trunk
 from wplus.models.network import Network
-
-WIDTHS = (1, 2, 3)  # channels of the maps of side 16, 8 and 4, in multiples of `width`
 
 
 class AttributeNet(Network):
@@ -33,28 +30,15 @@ class AttributeNet(Network):
             raise UserError(f"num_classes={list(num_classes)} is not allowed: every factor has two classes or more.")
         if input_size < 8 or input_size & (input_size - 1):
             raise UserError(f"input_size={input_size} is not allowed; it must be a power of two from 8 up.")
-        if width < GROUP_SIZE or width % GROUP_SIZE:
-            raise UserError(f"width={width} is not allowed; it must be a positive multiple of {GROUP_SIZE}.")
         self.num_classes, self.input_size, self.img_channels = tuple(num_classes), input_size, img_channels
-        channels = [multiple * width for multiple in WIDTHS]
-        side = min(input_size, TOP_SIDE)
-        self.stem = stem(img_channels, width, input_size=input_size, side=side)
-        self.units = nn.ModuleList(Residual(num) for num in channels)
-        self.downs = nn.ModuleList(
-            nn.Sequential(Normalise(num), nn.Conv2d(num, following, 3, stride=2, padding=1))
-            for num, following in pairwise(channels)
-        )
+        self.stem, self.units, self.downs, channels = trunk(img_channels, width, input_size=input_size)
         self.norm = Normalise(channels[-1])
         self.heads = nn.Linear(channels[-1], sum(num_classes))
-        for unit in self.units:
-            nn.init.zeros_(unit.conv1.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, img_channels, input_size, input_size) -> (N, sum of num_classes)."""
-        x = self.units[0](self.stem(images))  # (N, width, 16, 16)
-        for down, unit in zip(self.downs, self.units[1:], strict=True):
-            x = unit(down(x))  # (N, 2 width, 8, 8), (N, 3 width, 4, 4)
-        return self.heads(self.norm(x).mean(dim=(2, 3)))
+        coarse = maps_of(images, self.stem, self.units, self.downs)[-1]  # (N, 3 width, 4, 4)
+        return self.heads(self.norm(coarse).mean(dim=(2, 3)))
 
     def factors(self, logits: Tensor) -> list[Tensor]:
         """Logits (N, sum of num_classes) -> those of each factor, (N, its classes)."""

@@ -15,7 +15,7 @@ from wplus.core.runtime import Runtime
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
-from wplus.models.latent_discriminator import LatentDiscriminator
+from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.training.build import Builder, Training, set_precision
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_hparams_of

@@ -63,7 +63,7 @@ def sample_inputs(
     """
     device, mix_from = all_labels.device, None
     if float(torch.rand(())) < style_mixing_prob:  # a host-side draw: no wait for the device
-        mix_from = int(torch.randint(1, getattr(generator, "num_active_ws", generator.num_ws), ()))
+        mix_from = int(torch.randint(1, generator.num_active_ws, ()))
     index = torch.randint(len(all_labels), (num,), device=device)
     shape = (num, generator.img_channels, generator.resolution, generator.resolution)
     return Draw(

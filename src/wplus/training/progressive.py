@@ -84,7 +84,7 @@ def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> Grow
     numbers = {name: getattr(hparams, name) for name in _NUMBERS}
     given = [name for name, value in numbers.items() if value is not None]
     family = network.__module__.rpartition(".")[2]
-    if not network.grows:
+    if not network.progressive:
         if given:
             raise UserError(
                 f"{given[0]}={numbers[given[0]]:g} has no effect: {family} does not grow with training; leave it out."

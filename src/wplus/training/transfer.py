@@ -111,7 +111,7 @@ class Source:
         why = "transfer: the checkpoint's, so that its tensors fit"
         sizes = {name: (generator.arguments[name], why) for name in SIZES if name in generator.arguments}
         numbers: Resolved = {**sizes, "ema_rampup": (None, "transfer: the average starts from trained weights")}
-        if generator.grows:
+        if generator.progressive:
             start = min(_resolution_in_use(generator), resolution)
             numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
         return numbers
@@ -161,7 +161,7 @@ def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None)
 
 def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
     """What a tensor does -> its name and itself. How far a network has grown is the clock's business."""
-    moved = {f"{name}.": f"{place}." for name, place in network.places().items()}
+    moved = {f"{name}.": f"{place}." for name, place in network.canonical_names().items()}
     grown = {f"{name}.lod" for name, module in network.named_modules() if isinstance(module, Growth)}
     found = {}
     for name, tensor in network.state_dict().items():

@@ -9,9 +9,7 @@ import torch
 
 from wplus.models.encoders import ir_se
 from wplus.models.encoders.base import Encoder
-from wplus.models.encoders.e4e import Encoder4Editing
-from wplus.models.encoders.psp import GradualStyleEncoder
-from wplus.models.encoders.w import WEncoder
+from wplus.models.encoders.e4e import Encoder4Editing, GradualStyleEncoder, WEncoder
 
 
 def millions(cls: type[Encoder], **arguments: Any) -> float:

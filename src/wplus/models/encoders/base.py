@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 from wplus.models.network import Network
 
 LARGEST_INPUT = 1024  # px
@@ -26,17 +29,22 @@ class Encoder(Network):
                     It is part of a checkpoint, so that heads without training are never used.
     """
 
-    spaces: tuple[str, ...] = ("w", "w+")  # that it can answer in; a code in w is the first row of its answer
-    has_stages = True  # False: every head takes part always, and `stage` is refused
-    smallest_input = 32  # px
+    spaces: ClassVar[tuple[str, ...]] = ("w", "w+")
+    """That it can answer in; a latent in w is the first row of its answer."""
+    has_stages: ClassVar[bool] = True
+    """False: every head takes part always, and `stage` is refused."""
+    smallest_input: ClassVar[int] = 32
+    """In px."""
 
     latent_avg: Tensor
     stage: Tensor
 
     def __init__(self, *, num_ws: int, w_dim: int, img_channels: int, input_size: int, is_iterative: bool) -> None:
         super().__init__()
+        sizes = [2**i for i in range(LARGEST_INPUT.bit_length()) if 2**i >= self.smallest_input]
+        check_choice("input_size", input_size, sizes)
         self.num_ws, self.w_dim, self.img_channels = num_ws, w_dim, img_channels
-        self.input_size, self.is_iterative = _checked_size(input_size, self.smallest_input), is_iterative
+        self.input_size, self.is_iterative = input_size, is_iterative
         self.in_channels = img_channels * (2 if is_iterative else 1)
         self.register_buffer("latent_avg", torch.zeros(num_ws, w_dim))
         self.register_buffer("stage", torch.tensor(num_ws - 1, dtype=torch.int64))
@@ -45,16 +53,16 @@ class Encoder(Network):
         """Images (N, in_channels, R, R) in [-1, 1] of any size -> ws (N, num_ws, w_dim), at its own stage."""
         return self.latent_avg + self.offsets(images)
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     def offsets(self, images: Tensor, stage: int | None = None) -> Tensor:
         """ws (N, num_ws, w_dim) relative to `latent_avg`, with deltas 1 to `stage` (None: the buffer's).
 
         UserError for images that are not square or have other channels, and for a stage that does not exist.
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.shape[2] != images.shape[3]:
-            raise UserError(
-                f"Images of shape {tuple(images.shape)} do not fit; "
-                f"this encoder takes square ones, (N, {self.in_channels}, R, R)."
-            )
+            raise UserError(f"images must be square, (N, {self.in_channels}, R, R), got {tuple(images.shape)}")
         x = resized(images, self.input_size).contiguous(memory_format=torch.channels_last)
         return self._offsets(x, self._checked_stage(stage))
 
@@ -67,10 +75,17 @@ class Encoder(Network):
             stage = int(self.stage)
         last = self.num_ws - 1
         if not self.has_stages and stage != last:
-            raise UserError(f"{type(self).__name__} has no stages, stage {stage} is not possible; leave them out.")
+            raise UserError(f"{type(self).__name__} has no stages: stage must be left out, got {stage}")
         if not 0 <= stage <= last:
-            raise UserError(f"Stage {stage} does not exist; it must be from 0 (w alone) to {last} (all deltas).")
+            raise UserError(f"stage must be from 0 (w alone) to {last} (all deltas), got {stage}")
         return stage
+
+
+def with_deltas(outputs: Sequence[Tensor], num_ws: int) -> Tensor:
+    """w and the deltas of the following layers, (N, w_dim) each -> ws (N, num_ws, w_dim), w alone where no delta is."""
+    w, *deltas = outputs
+    rows = [w, *(w + delta for delta in deltas)]
+    return torch.stack(rows + [w] * (num_ws - len(rows)), dim=1)
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -78,10 +93,3 @@ def resized(images: Tensor, size: int) -> Tensor:
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, size=(size, size), mode="area" if images.shape[-1] > size else "bilinear")
-
-
-def _checked_size(size: int, smallest: int) -> int:
-    allowed = [2**i for i in range(LARGEST_INPUT.bit_length()) if smallest <= 2**i <= LARGEST_INPUT]
-    if size not in allowed:
-        raise UserError(f"input_size={size} is not allowed; it must be one of {', '.join(map(str, allowed))}.")
-    return size

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.errors import check_choice
 
 STEM_CHANNELS = 64
 CHANNELS = (64, 128, 256, 512)  # of the four stages, each of which halves the resolution
@@ -66,8 +66,7 @@ def stem(in_channels: int = 3) -> nn.Sequential:
 
 def body(depth: int = 50) -> nn.Sequential:
     """All units in a row: (N, 64, H, W) -> (N, 512, H/16, W/16). UserError unless depth is 50, 100 or 152."""
-    if depth not in UNITS:
-        raise UserError(f"IR-SE of depth {depth} is not known; it must be one of {', '.join(map(str, UNITS))}.")
+    check_choice("depth", depth, UNITS)
     units, in_channels = [], STEM_CHANNELS
     for channels, num_units in zip(CHANNELS, UNITS[depth], strict=True):
         for i in range(num_units):

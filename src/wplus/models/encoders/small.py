@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.encoders.base import Encoder
-from wplus.models.encoders.pyramid import COARSE_END, MIDDLE_END
+from wplus.models.encoders.base import Encoder, with_deltas
+from wplus.models.encoders.e4e import COARSE_END, MIDDLE_END
 from wplus.models.layers import SLOPE
 
 TOP_SIDE = 16  # of the fine map; larger images are brought there by strided convolutions alone
@@ -44,13 +45,17 @@ class Normalise(nn.GroupNorm):
 
 
 class Residual(nn.Module):
-    """Two convolutions, each after normalisation and activation, added to the input (He et al. 2016, identity maps)."""
+    """Two convolutions, each after normalisation and activation, added to the input (He et al. 2016, identity maps).
+
+    The last convolution begins at zero.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm0, self.norm1 = Normalise(channels), Normalise(channels)
         self.conv0 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.conv1.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -75,6 +80,29 @@ class ToVector(nn.Module):
         return self.linear(torch.cat([placed, x.mean(dim=(2, 3))], dim=1))
 
 
+class Trunk(NamedTuple):
+    """Three residual units on maps that halve: `stem`, `units`, the `downs` between them, and the units' channels."""
+
+    stem: nn.Sequential
+    units: nn.ModuleList
+    downs: nn.ModuleList
+    channels: list[int]
+
+
+def trunk(in_channels: int, width: int, *, input_size: int) -> Trunk:
+    """Of maps of side 16, 8 and 4, or smaller ones for smaller images; UserError for another width than 16, 32, ..."""
+    if width < GROUP_SIZE or width % GROUP_SIZE:
+        raise UserError(f"width must be a positive multiple of {GROUP_SIZE}, got {width}")
+    channels = [multiple * width for multiple in WIDTHS]
+    first = stem(in_channels, width, input_size=input_size, side=min(input_size, TOP_SIDE))
+    units = nn.ModuleList(Residual(num) for num in channels)
+    downs = nn.ModuleList(
+        nn.Sequential(Normalise(num), nn.Conv2d(num, following, 3, stride=2, padding=1))
+        for num, following in pairwise(channels)
+    )
+    return Trunk(first, units, downs, channels)
+
+
 def stem(in_channels: int, width: int, *, input_size: int, side: int) -> nn.Sequential:
     """Images (N, in_channels, input_size, input_size) -> (N, width, side, side)."""
     if input_size == side:
@@ -83,12 +111,19 @@ def stem(in_channels: int, width: int, *, input_size: int, side: int) -> nn.Sequ
     while input_size > side:
         input_size //= 2
         channels = max(width * side // input_size, MIN_CHANNELS)
-        if layers:
-            layers += [Normalise(in_channels), nn.Conv2d(in_channels, channels, 3, stride=2, padding=1)]
-        else:
-            layers = [nn.Conv2d(in_channels, channels, 4, stride=2, padding=1)]
+        kernel = 3 if layers else 4
+        layers += [Normalise(in_channels)] if layers else []
+        layers.append(nn.Conv2d(in_channels, channels, kernel, stride=2, padding=1))
         in_channels = channels
     return nn.Sequential(*layers)
+
+
+def maps_of(x: Tensor, stem: nn.Module, units: nn.ModuleList, downs: nn.ModuleList) -> list[Tensor]:
+    """Images (N, in_channels, input_size, input_size) -> fine, middle and coarse map (N, channels, side, side)."""
+    maps = [units[0](stem(x))]
+    for down, unit in zip(downs, units[1:], strict=True):
+        maps.append(unit(down(maps[-1])))
+    return maps
 
 
 class SmallEncoder(Encoder):
@@ -119,38 +154,20 @@ class SmallEncoder(Encoder):
         super().__init__(
             num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
         )
-        if width < GROUP_SIZE or width % GROUP_SIZE:
-            raise UserError(f"width={width} is not allowed; it must be a positive multiple of {GROUP_SIZE}.")
+        self.stem, self.units, self.downs, channels = trunk(self.in_channels, width, input_size=input_size)
         side, dim = min(input_size, TOP_SIDE), VECTOR_WIDTH * width
-        channels = [multiple * width for multiple in WIDTHS]
-        self.stem = stem(self.in_channels, width, input_size=input_size, side=side)
-        self.units = nn.ModuleList(Residual(num) for num in channels)
-        self.downs = nn.ModuleList(
-            nn.Sequential(Normalise(num), nn.Conv2d(num, following, 3, stride=2, padding=1))
-            for num, following in pairwise(channels)
-        )
         self.vectors = nn.ModuleList(ToVector(num, dim, side=side // 2**i) for i, num in enumerate(channels))
         self.norm = nn.LayerNorm(dim)
         self.head_weight = nn.Parameter(torch.zeros(num_ws, dim, w_dim))
         self.head_bias = nn.Parameter(torch.zeros(num_ws, w_dim))
         nn.init.normal_(self.head_weight.data[0], std=FIRST_W_GAIN / math.sqrt(dim))
-        for unit in self.units:
-            nn.init.zeros_(unit.conv1.weight)
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:
         num = stage + 1
-        vectors = self._vectors(self._maps(x), num)
+        vectors = self._vectors(maps_of(x, self.stem, self.units, self.downs), num)
         read = torch.stack([vectors[(i >= COARSE_END) + (i >= MIDDLE_END)] for i in range(num)])  # (num, N, dim)
-        w, *deltas = torch.baddbmm(self.head_bias[:num, None], read, self.head_weight[:num])
-        rows = [w, *(w + delta for delta in deltas)]
-        return torch.stack(rows + [w] * (self.num_ws - num), dim=1)
-
-    def _maps(self, x: Tensor) -> list[Tensor]:
-        """Fine, middle and coarse map (N, channels, side, side)."""
-        maps = [self.units[0](self.stem(x))]
-        for down, unit in zip(self.downs, self.units[1:], strict=True):
-            maps.append(unit(down(maps[-1])))
-        return maps
+        outputs = torch.baddbmm(self.head_bias[:num, None], read, self.head_weight[:num])  # (num, N, w_dim)
+        return with_deltas(outputs.unbind(), self.num_ws)
 
     def _vectors(self, maps: list[Tensor], num: int) -> list[Tensor]:
         """What the first `num` heads read, (N, dim) each: coarse, middle, fine."""
