@@ -44,8 +44,8 @@ def main() -> None:
     start = time.monotonic()
     write_about(options.output, options.model)
     for title, command in steps(options.output, options.model, options.kimg, options.steps):
-        print(f"\n--- {title} ({time.monotonic() - start:.0f} s)\n{shlex.join(['python', *command])}", flush=True)
-        status = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment()).returncode
+        print(f"\n--- {title} ({time.monotonic() - start:.0f} s)\n{shlex.join(['wplus', *command])}", flush=True)
+        status = subprocess.run([sys.executable, "-m", "wplus", *command], cwd=ROOT, env=environment()).returncode
         if status:
             sys.exit(status)
     page = (ROOT / options.output / "report.html").resolve()
@@ -54,25 +54,25 @@ def main() -> None:
 
 def steps(output: Path, model: Path, kimg: float, num_steps: int) -> Iterator[tuple[str, list[str]]]:
     """(title, command) of every step, in order; each command works by itself, too."""
-    common = [f"model={model}", "group=demo"]
+    common = [f"checkpoint={model}", "group=demo"]
     yield "Train a small StyleGAN2", training(output, kimg)
     for space in SPACES:
         yield f"Invert held-out cats into {space}", [
-            "invert.py", *common, DATA, "input=held_out", "num_images=8", f"space={space}",
+            "invert", *common, DATA, "input=held_out", "num_images=8", f"space={space}",
             f"inverter.steps={num_steps}", f"run_dir={output}/invert/{space}",
         ]  # fmt: skip
     first, second = sorted((ROOT / output / "invert" / "w" / "latents").glob("*.safetensors"))[:2]
     yield "Film the way between two of them", [
-        "interpolate.py", *common, f"inputs=[{first},{second}]", "path=lerp", f"run_dir={output}/interpolate",
+        "interpolate", *common, f"inputs=[{first},{second}]", "path=lerp", f"run_dir={output}/interpolate",
     ]  # fmt: skip
     yield "Measure the generator", measuring(output, common)
-    yield "Write the report", ["experiments/report.py", f"folder={output}"]
+    yield "Write the report", ["report", f"folder={output}"]
 
 
 def training(output: Path, kimg: float) -> list[str]:
     """The generator's training, with looks that take little time."""
     return [
-        "train.py", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}",
+        "train", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}",
         "probes=[style_mixing,truncation,noise_map,logits]", f"run_dir={output}/train",
     ]  # fmt: skip
 
@@ -81,7 +81,7 @@ def measuring(output: Path, common: list[str]) -> list[str]:
     """Fréchet distance and path lengths, on few images."""
     kinds = ("wend", "wfull", "zend", "zfull")
     return [
-        "experiments/evaluate.py", *common, DATA, f"metrics=[fd,{','.join(f'ppl_{kind}' for kind in kinds)}]",
+        "evaluate", *common, DATA, f"metrics=[fd,{','.join(f'ppl_{kind}' for kind in kinds)}]",
         "metrics.fd.num_generated=2500", "metrics.fd.num_real=2500",
         *(f"metrics.ppl_{kind}.num_samples=500" for kind in kinds), f"run_dir={output}/evaluate",
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 import wplus
+from wplus.__main__ import main
 from wplus.latents.latent import Latent, save_latent
 from wplus.models.stylegan2 import Discriminator, Generator
 
@@ -22,13 +22,12 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused(monkeypatch: pytest.MonkeyPatch) -> Refused:
+def refused() -> Refused:
     """Run a command with arguments that it must refuse; returns its one sentence."""
 
-    def run(script: str, *arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments), "tracking=local"])
+    def run(verb: str, *arguments: object) -> str:
         with pytest.raises(SystemExit) as stopped:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
+            main([verb, *map(str, arguments), "tracking=local"])
         message = str(stopped.value)
         assert message.strip() not in ("", "0", "None")
         assert "\n" not in message
@@ -52,7 +51,7 @@ def pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
 
 def train_on(folder: Path, *arguments: object) -> tuple[object, ...]:
     return (
-        "train.py",
+        "train",
         "data=folder",
         f"data.path={folder}",
         "data.resolution=8",
@@ -80,29 +79,35 @@ def test_mixed_sizes_are_refused_where_asked(tmp_path, refused):
 
 
 def test_a_resolution_that_is_no_power_of_two(tmp_path, refused):
-    message = refused("train.py", "data.resolution=48", f"run_dir={tmp_path}/run")
+    message = refused("train", "data.resolution=48", f"run_dir={tmp_path}/run")
     assert "48" in message
     assert "power of two" in message
 
 
 def test_a_batch_that_the_stddev_group_does_not_divide(tmp_path, refused):
-    message = refused("train.py", "debug=quick", "training.hparams.batch_size=6", f"run_dir={tmp_path}/run")
+    message = refused("train", "debug=quick", "training.hparams.batch_size=6", f"run_dir={tmp_path}/run")
     assert "mbstd_group_size 4" in message
     assert "6 images" in message
 
 
 ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     (["training=e4e"], ["encoder=small"]),
-    (["experiment=e4e_cats"], ["generator=model.safetensors"]),
-    (["experiment=e4e_cats", "generator=nowhere.pt"], ["'nowhere.pt' does not exist"]),
-    (["experiment=e4e_cats", "generator={model}", "debug=quick"], ["model has no effect", "debug=quick_encoder"]),
-    (["experiment=e4e_cats", "generator={model}", "data.resolution=16"], ["data.resolution=16", "of the generator, 8"]),
-    (["experiment=e4e_cats", "generator={model}", "training.weights.ssim=1"], ["weights.ssim=1", "image_loss=[...]"]),
-    (["experiment=e4e_cats", "generator={model}", "training.weights.lpips=1"], ["lpips", "known are adversarial"]),
-    (["experiment=psp_cats", "generator={model}", "training.weights.adversarial=1"], ["training=e4e"]),
-    (["experiment=e4e_cats", "generator={model}", "training.hparams.optimizer=sgd"], ["sgd", "ranger or adamw"]),
-    (["experiment=e4e_cats", "generator={model}", "training.hparams.refinements=3"], ["encoder=refine"]),
-    (["generator={model}"], ["generator has no effect", "training=e4e"]),
+    (["experiment=e4e_cats"], ["checkpoint=model.safetensors"]),
+    (["experiment=e4e_cats", "checkpoint=nowhere.pt"], ["'nowhere.pt' does not exist"]),
+    (["experiment=e4e_cats", "checkpoint={model}", "debug=quick"], ["model has no effect", "debug=quick_encoder"]),
+    (
+        ["experiment=e4e_cats", "checkpoint={model}", "data.resolution=16"],
+        ["data.resolution=16", "of the generator, 8"],
+    ),
+    (["experiment=e4e_cats", "checkpoint={model}", "training.weights.ssim=1"], ["weights.ssim=1", "image_loss=[...]"]),
+    (
+        ["experiment=e4e_cats", "checkpoint={model}", "training.weights.lpips=1"],
+        ["weights.lpips", "Known there are adversarial"],
+    ),
+    (["experiment=psp_cats", "checkpoint={model}", "training.weights.adversarial=1"], ["training=e4e"]),
+    (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.optimizer=sgd"], ["sgd", "ranger or adamw"]),
+    (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.refinements=3"], ["encoder=refine"]),
+    (["checkpoint={model}"], ["checkpoint has no effect", "training=e4e"]),
     (["encoder=small"], ["encoder has no effect", "training=e4e"]),
     (["experiment=e4e_cats", "encoder=null"], ["A group cannot be null"]),
 ]
@@ -110,23 +115,23 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
 
 @pytest.mark.parametrize(("arguments", "words"), ENCODERS)
 def test_choices_of_an_encoders_training(tmp_path, model, refused, arguments, words):
-    message = refused("train.py", *[part.format(model=model) for part in arguments], f"run_dir={tmp_path}/run")
+    message = refused("train", *[part.format(model=model) for part in arguments], f"run_dir={tmp_path}/run")
     assert all(word in message for word in words), message
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("script", ["train.py", "invert.py", "interpolate.py", "experiments/evaluate.py"])
-def test_an_unknown_key(script, refused):
-    message = refused(script, "lrr=3")
+@pytest.mark.parametrize("verb", ["train", "invert", "interpolate", "evaluate"])
+def test_an_unknown_key(verb, refused):
+    message = refused(verb, "lrr=3")
     assert "lrr" in message
-    assert "known are" in message
+    assert "Known are" in message
 
 
 def test_a_checkpoint_without_a_generator(tmp_path, refused):
     discriminator = Discriminator(resolution=8, channel_base=32, channel_max=4)
     path = wplus.save(tmp_path / "d.safetensors", discriminator=discriminator)
     message = refused(
-        "invert.py", f"model={path}", f"input={pictures(tmp_path / 'in', (8, 8))}", f"run_dir={tmp_path}/run"
+        "invert", f"checkpoint={path}", f"input={pictures(tmp_path / 'in', (8, 8))}", f"run_dir={tmp_path}/run"
     )
     assert "generator" in message
     assert "d.safetensors" in message
@@ -139,11 +144,11 @@ def test_a_file_that_is_no_checkpoint(tmp_path, model, refused, kind):
     if kind != "missing":
         path.write_bytes(content[kind])
     for command in (
-        ["invert.py", "input=x"],
-        ["interpolate.py", "inputs=[seed:1,seed:2]"],
-        ["experiments/evaluate.py"],
+        ["invert", "input=x"],
+        ["interpolate", "inputs=[seed:1,seed:2]"],
+        ["evaluate"],
     ):
-        assert "bad.safetensors" in refused(*command, f"model={path}", f"run_dir={tmp_path}/run")
+        assert "bad.safetensors" in refused(*command, f"checkpoint={path}", f"run_dir={tmp_path}/run")
 
 
 def test_a_latent_of_another_generator(tmp_path, model, refused):
@@ -152,21 +157,21 @@ def test_a_latent_of_another_generator(tmp_path, model, refused):
     for name in ("a", "b"):
         save_latent(tmp_path / f"{name}.safetensors", latent)
     inputs = f"inputs=[{tmp_path}/a.safetensors,{tmp_path}/b.safetensors]"
-    message = refused("interpolate.py", f"model={model}", inputs, f"run_dir={tmp_path}/run")
+    message = refused("interpolate", f"checkpoint={model}", inputs, f"run_dir={tmp_path}/run")
     assert "a.safetensors" in message
     assert latent.generator in message
 
 
 def test_an_output_folder_that_cannot_be_written(model, refused):
-    assert "/dev/null/run" in refused("train.py", "debug=quick", "run_dir=/dev/null/run")
+    assert "/dev/null/run" in refused("train", "debug=quick", "run_dir=/dev/null/run")
     assert "/dev/null/run" in refused(
-        "interpolate.py", f"model={model}", "inputs=[seed:1,seed:2]", "run_dir=/dev/null/run"
+        "interpolate", f"checkpoint={model}", "inputs=[seed:1,seed:2]", "run_dir=/dev/null/run"
     )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there(tmp_path, model, refused):
-    for command in (["train.py"], ["experiments/evaluate.py", f"model={model}"]):
+    for command in (["train"], ["evaluate", f"checkpoint={model}"]):
         message = refused(*command, "device=cuda", f"run_dir={tmp_path}/run")
         assert "'cuda'" in message
         assert "device=cpu" in message

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.commands import codes_of, invert_files, weight_deltas
+from wplus.commands.common import codes_of, invert_files, weight_deltas
 from wplus.core.images import save_png
 from wplus.errors import UserError
 from wplus.inversion.optimize import optimize

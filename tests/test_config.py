@@ -199,11 +199,11 @@ def test_command_line_can_be_pasted(monkeypatch):
 
 COMMAND = """
 import contextlib, io, json, os, sys
-from wplus.config import entry_point
+from wplus.commands.entry import entry_point
 from wplus.errors import UserError
 
-@entry_point("train")
-def main(cfg):
+@entry_point
+def train(cfg):
     "What the command does."
     assert type(cfg) is dict and "hydra" not in cfg
     if cfg["seed"] == 1:
@@ -214,11 +214,10 @@ def main(cfg):
 
 def attempt(*arguments):
     "What the process would print, and what would become its exit status."
-    sys.argv = [sys.argv[0], *arguments]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main()
+            code = train(arguments)
         except SystemExit as end:
             code = end.code
         except ZeroDivisionError as error:
@@ -230,16 +229,23 @@ if __name__ == "__main__":
 """
 MISTAKES = [
     ("seed=1", "Seed 1 is not allowed; take another."),
-    ("sed=1", "Could not override 'sed'; To append to your config use +sed=1; known are augment, data, device, "),
-    ("training.hparams.gama=1", "; known are batch_size, "),
-    ("model=vgg", "In 'train': Could not find 'model/vgg'; Available options in 'model'; dcgan; "),
-    ("experiment=nothing", "Could not find 'experiment/nothing'; Available options in 'experiment'; "),
-    ("debug=nothing", "Could not find 'debug/nothing'"),
-    (
-        "image_loss=[nothing]",
-        "Could not load 'image_loss/nothing'; available options in 'image_loss' are discriminator, ",
-    ),
-    ("probes=[nothing]", "Could not load 'probes/nothing'; available options in 'probes' are diversity, "),
+    ("sed=1", "There is no key 'sed'; did you mean seed or data.seed? Known are augment, checkpoint, data, device, "),
+    ("+foo=1", "There is no key 'foo'. Known are "),
+    ("+schedule.foo=1", "There is no key 'schedule.foo'. Known there are keep_checkpoints, kimg, "),
+    ("lr=0.002", "did you mean training.hparams.lr_generator or training.hparams.lr_discriminator or "),
+    ("gamma=1", "did you mean training.hparams.gamma? "),
+    ("training.hparams.gama=1", "did you mean training.hparams.gamma? Known there are batch_size, "),
+    ("model=vgg", "model must be one of dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2, got 'vgg'."),
+    ("experiment=nothing", "experiment must be one of ada_cifar, "),
+    ("debug=nothing", "debug must be one of overfit, quick, quick_encoder, got 'nothing'."),
+    ("image_loss=[nothing]", "image_loss must be one of discriminator, "),
+    ("probes=[nothing]", "probes must be one of diversity, "),
+    ("watch=[logits]", "'watch=[logits]' is now 'probes=[logits]'."),
+    ("generator=a.safetensors", "'generator=a.safetensors' is now 'checkpoint=a.safetensors'."),
+    ("hydra/sweeper=optuna", "'hydra/sweeper/optuna' needs further packages: pip install 'wplus[sweep]'."),
+    ("my/images", "An argument must be KEY=VALUE, got 'my/images'."),
+    ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),
+    ("loss=null", "A group cannot be null"),
     ("seed=[1", "no viable alternative at input '[1'"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),

@@ -19,11 +19,6 @@ from wplus.config import CONFIG_FOLDER
 
 CONFIGS = CONFIG_FOLDER
 PRIMARIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
-SCRIPTS = sorted(
-    path
-    for path in [*CONFIGS.parent.glob("*.py"), *CONFIGS.parent.glob("experiments/*.py")]
-    if "@entry_point" in path.read_text()
-)
 WHOLE_RUN = ("experiment", "debug")  # groups whose options change several others at once
 CONTROL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
@@ -33,11 +28,6 @@ def composed(primary: str, *overrides: str) -> DictConfig:
     """The config of a command, with Hydra's own part."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return compose(primary, list(overrides), return_hydra_config=True)
-
-
-def folder(primary: str, group: str) -> Path:
-    """Where the options of a group are: a group that one command alone has lies in the folder of its name."""
-    return CONFIGS / primary / group if (CONFIGS / primary / group).is_dir() else CONFIGS / group
 
 
 def options(folder: Path) -> list[str]:
@@ -55,7 +45,7 @@ def groups(primary: str) -> dict[str, str | list[str] | None]:
 def every_choice() -> Iterator[Any]:
     for primary in PRIMARIES:
         for group, chosen in groups(primary).items():
-            for option in options(folder(primary, group)) if group not in WHOLE_RUN else ():
+            for option in options(CONFIGS / group) if group not in WHOLE_RUN else ():
                 choice = f"[{option}]" if isinstance(chosen, list) else option
                 yield pytest.param(primary, f"{group}={choice}", id=f"{primary}-{group}={option}")
 
@@ -107,7 +97,7 @@ def test_every_preset_composes_with_a_command(group, option):
 
 
 def test_every_group_belongs_to_a_command():
-    used = {folder(primary, group) for primary in PRIMARIES for group in groups(primary)}
+    used = {CONFIGS / group for primary in PRIMARIES for group in groups(primary)}
     ours = {path.parent for path in CONFIGS.glob("**/*.yaml") if path.parent.parent.name != "hydra"}
     assert ours - used == {CONFIGS}
 
@@ -125,12 +115,12 @@ def test_the_check_bites(node, message):
 
 
 PROBE = """
-import contextlib, io, runpy, sys
+import contextlib, io, sys
+from wplus.__main__ import main
 def run(*arguments):
-    sys.argv = [sys.argv[0], *arguments]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         try:
-            runpy.run_path(SCRIPT, run_name="__main__")
+            main([VERB, *arguments])
         except SystemExit as ended:
             return out.getvalue(), ended.code
     return out.getvalue(), 0
@@ -140,11 +130,11 @@ print(sorted({"torch", "wandb", "matplotlib", "pytorch_lightning"} & set(sys.mod
 """
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_a_command_answers_lightly(script, tmp_path):
+@pytest.mark.parametrize("verb", PRIMARIES)
+def test_a_command_answers_lightly(verb, tmp_path):
     """--help, --cfg job and the refusal of an unknown key come without torch, which alone takes longer to import than
     a person should wait, and leave no file behind."""
-    program = PROBE.replace("SCRIPT", repr(str(script)))
+    program = PROBE.replace("VERB", repr(verb))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     shown, refusal, heavy = done.stdout.splitlines()

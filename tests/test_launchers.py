@@ -27,8 +27,8 @@ def folders(tmp_path) -> list[Path]:
 def sweep(
     repository: Path, folders: list[Path], *overrides: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python experiments/report.py -m folder=a,b ...` from the folder above a and b."""
-    command = [sys.executable, str(repository / "experiments" / "report.py"), "-m"]
+    """`wplus report -m folder=a,b ...` from the folder above a and b."""
+    command = [sys.executable, "-m", "wplus", "report", "-m"]
     return subprocess.run(
         [*command, f"folder={','.join(map(str, folders))}", *overrides],
         cwd=folders[0].parent,

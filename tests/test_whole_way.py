@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
 import wplus
+from wplus.__main__ import main
 from wplus.core.images import to_uint8
 from wplus.latents.latent import load_latent
 
-ROOT = Path(__file__).resolve().parents[1]
 
-
-def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: object) -> None:
+def run(*arguments: object) -> None:
     """Run a command of the project in this process, as the command line would."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    runpy.run_path(str(ROOT / script), run_name="__main__")
+    assert main(list(map(str, arguments))) == 0
 
 
 def result(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
-def test_the_whole_way(tmp_path, monkeypatch, capsys):
+def test_the_whole_way(tmp_path, capsys):
     """What each command writes is what the next one reads; at the end stands one page with everything."""
     data = "data.num_images=300"
     model = tmp_path / "train" / "model.safetensors"
-    run(monkeypatch, "train.py", "debug=quick", "tracking=wandb", "schedule.kimg=0.064", f"run_dir={tmp_path}/train")
+    run("train", "debug=quick", "tracking=wandb", "schedule.kimg=0.064", f"run_dir={tmp_path}/train")
     assert wplus.load(model).generator.resolution == 16
     assert result(tmp_path / "train")["values"]["kimg"]["value"] == 0.064
 
     for space in ("z", "w", "w+"):
         folder = tmp_path / "invert" / space
-        run(monkeypatch, "invert.py", f"model={model}", "input=held_out", "num_images=2", f"space={space}", data,
+        run("invert", f"checkpoint={model}", "input=held_out", "num_images=2", f"space={space}", data,
             "inverter.steps=3", "tracking=local", f"run_dir={folder}")  # fmt: skip
     latents = sorted((tmp_path / "invert" / "w+" / "latents").glob("*.safetensors"))
     assert len(latents) == 2
     assert load_latent(latents[0], fingerprint=wplus.load(model).fingerprint).space == "w+"
 
     film = tmp_path / "interpolate"
-    run(monkeypatch, "interpolate.py", f"model={model}", f"inputs=[{latents[0]},{latents[1]}]", "path=lerp",
+    run("interpolate", f"checkpoint={model}", f"inputs=[{latents[0]},{latents[1]}]", "path=lerp",
         "num_frames=5", "frames=keep", "tracking=local", f"run_dir={film}")  # fmt: skip
     frames = sorted((film / "frames").glob("*.png"))
     assert len(frames) == 5
@@ -56,14 +51,14 @@ def test_the_whole_way(tmp_path, monkeypatch, capsys):
     shown = np.asarray(Image.open(frames[0])).astype(int)
     assert np.abs(shown - to_uint8(image).permute(1, 2, 0).numpy()).max() <= 1
 
-    run(monkeypatch, "experiments/evaluate.py", f"model={model}", "metrics=[fd,ppl_wend]", data, "tracking=local",
+    run("evaluate", f"checkpoint={model}", "metrics=[fd,ppl_wend]", data, "tracking=local",
         "metrics.fd.num_generated=64", "metrics.fd.num_real=64", "metrics.ppl_wend.num_samples=16",
         "cache_dir=null", f"run_dir={tmp_path}/evaluate")  # fmt: skip
     values = result(tmp_path / "evaluate")["values"]
     assert values["fd_effnet_lite0"]["value"] > 0
     assert values["ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16
 
-    run(monkeypatch, "experiments/report.py", f"folder={tmp_path}")
+    run("report", f"folder={tmp_path}")
     page = (tmp_path / "report.html").read_text()
     assert "fd_effnet_lite0" in page
     assert page.count("data:image/") >= 5

@@ -1,4 +1,4 @@
-"""From command line to plain values: the entry points' decorator, and the only caller of `instantiate`."""
+"""From configs to plain values and objects; the only caller of `instantiate`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.errors import UserError
 
-CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+_CHECKOUT = _PACKAGE.parents[1]
+# Beside the package in a checkout, inside of it where the package is installed.
+CONFIG_FOLDER = next(folder for folder in (_PACKAGE / "configs", _CHECKOUT / "configs") if folder.is_dir())
+# Old keys and choices with what they are called now: they are refused with the new name. A key stands for all below it.
+RENAMED = {
+    "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
+    "generator": "checkpoint",
+    "watch": "probes",
+}
 _TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
 # Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
@@ -39,10 +48,6 @@ _BOOKKEEPING = (
     "experiment",
     "probes",
 )
-
-
-class OneLine(CompactHydraException):
-    """A UserError on its way through Hydra, which prints this class without a stack trace."""
 
 
 def build(node: Any, **kwargs: Any) -> Any:
@@ -68,68 +73,22 @@ def build(node: Any, **kwargs: Any) -> Any:
     return target(**kwargs)
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[dict[str, Any]], Any]], Callable[[], Any]]:
-    """Make `main(cfg)` a command: composes `configs/<config_name>.yaml` and hands over a plain, resolved dict.
-
-    A UserError, an unknown key and whatever else cannot be composed become one line on standard error and exit status
-    1; in a sweep Hydra says before it which job it was.
-    """
-
-    def decorate(task: Callable[[dict[str, Any]], Any]) -> Callable[[], Any]:
-        @functools.wraps(task)
-        def composed(cfg: DictConfig) -> Any:
-            try:
-                return task(plain(cfg))
-            except UserError as error:
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
-                    raise OneLine(str(error)) from None
-                raise SystemExit(str(error)) from None
-
-        # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
-        del composed.__wrapped__
-        run = hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(composed)
-        return functools.wraps(task)(lambda: _in_one_sentence(run))
-
-    return decorate
-
-
-def _in_one_sentence(run: Callable[[], Any]) -> Any:
-    """Hydra prints what it refuses in many lines; asked for full errors it raises it, and the user gets one."""
-    if "HYDRA_FULL_ERROR" in os.environ:
-        return run()
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        return run()
-    except CompactHydraException as error:
-        raise SystemExit(_sentence(error)) from None
-    except ValueError as error:
-        if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
-            raise
-        raise SystemExit("A group cannot be null: choose one of its options, --help lists them.") from None
-    finally:
-        del os.environ["HYDRA_FULL_ERROR"]
-
-
-def _sentence(error: CompactHydraException) -> str:
-    """The parts of Hydra's message without its search path; where a key is unknown, also the keys that are known."""
-    if isinstance(error, OneLine):
-        return str(error)
-    parts = [line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines()]
-    named = re.search(r"Could not load '(\w+)/", str(error))  # Hydra lists the options where one of a group is chosen
-    if named is not None:
-        folders = (CONFIG_FOLDER / named[1], CONFIG_FOLDER / "train" / named[1])  # both are on the search path
-        options = sorted(path.stem for folder in folders for path in folder.glob("*.yaml"))
-        parts.append(f"available options in '{named[1]}' are {', '.join(options)}")
-    known = getattr(error.__cause__, "parent_node", None)
-    if isinstance(known, DictConfig):
-        parts.append(f"known are {', '.join(sorted(map(str, known)))}")
-    return "; ".join(filter(None, parts)) + "."
-
-
 def composed(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """What a command would get with these overrides, for studies and benchmarks that build what it builds."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return plain(hydra.compose(config_name, list(overrides)))
+
+
+def bundled_model(name: str) -> str:
+    """The file of a model that comes with the project: beside the source tree, not in the installed package."""
+    folders = (_CHECKOUT / "experiments" / "models", Path("experiments") / "models")
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        raise UserError(
+            f"The model '{name}' is not part of the installed package: it is in experiments/models of the source tree; "
+            "run the command there, or give its path"
+        )
+    return str(found)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -138,14 +97,24 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         missing = sorted(OmegaConf.missing_keys(cfg))
         container = None if missing else OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"The value of '{error.full_key}' cannot be resolved: {str(error).splitlines()[0]}.") from error
+        reason = str(error.__cause__ if isinstance(error.__cause__, UserError) else error).splitlines()[0]
+        raise UserError(f"The value of '{error.full_key}' cannot be resolved: {reason}.") from error
     if missing:
         raise UserError(
             f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value."
         )
     assert isinstance(container, dict)
     _check_seeds(container)
-    return container  # type: ignore[return-value]
+    return _expand_home(container)  # type: ignore[no-any-return]
+
+
+def _expand_home(value: Any) -> Any:
+    """`~` in front of a path means the home folder, as in a shell, wherever it stands."""
+    if isinstance(value, dict):
+        return {key: _expand_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand_home(item) for item in value]
+    return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~\w*(/|$)", value) else value
 
 
 def _check_seeds(node: Any, place: str = "") -> None:
@@ -158,7 +127,9 @@ def _check_seeds(node: Any, place: str = "") -> None:
 
 def command_line() -> str:
     """The command that started this process, for notes and reports."""
-    return " ".join(["python", *(_quote(part) for part in sys.argv)])
+    script, *arguments = sys.argv
+    program = ["python", script] if script.endswith(".py") and not script.endswith("__main__.py") else ["wplus"]
+    return " ".join(map(_quote, [*program, *arguments]))
 
 
 def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,5 +200,5 @@ def _user_error(error: InstantiationException) -> Exception:
     return root if isinstance(root, Exception) else error
 
 
-os.environ["WPLUS_CONFIGS"] = str(CONFIG_FOLDER)  # configs/train.yaml adds a folder of its own to Hydra's search path
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("bundled_model", bundled_model, replace=True)

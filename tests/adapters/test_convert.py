@@ -114,7 +114,8 @@ def test_module_runs(tmp_path: Path, repository: Path) -> None:
         "-W",
         "error::RuntimeWarning",
         "-m",
-        "wplus.adapters.convert",
+        "wplus",
+        "convert",
         "bad.pkl",
         "out.safetensors",
     ]

@@ -146,7 +146,7 @@ def test_bad_use_is_one_sentence(
 
 
 def test_as_a_command(make_folder: Callable, tmp_path: Path, repository: Path) -> None:
-    command = [sys.executable, "-m", "wplus.data.prepare", make_folder(GOOD), tmp_path / "out.zip", "--resolution", "8"]
+    command = [sys.executable, "-m", "wplus", "prepare", make_folder(GOOD), tmp_path / "out.zip", "--resolution", "8"]
     environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0

@@ -1,10 +1,8 @@
-"""experiments/directions.py, edit.py and consistency.py as a user starts them, from another folder."""
+"""`wplus directions`, `edit` and `consistency` as a user starts them, from another folder."""
 
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 
 import wplus
+from wplus.__main__ import main
 from wplus.checkpoint import Models
 from wplus.core.images import save_png
 from wplus.editing.directions import load_directions, save_directions
@@ -24,15 +23,14 @@ Started = Callable[..., tuple[str, str]]
 
 
 @pytest.fixture
-def run(repository: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Started:
+def run(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Started:
     """Run a command in the folder with the model, in this process; returns what it printed, and how it refused."""
 
-    def started(script: str, *overrides: str) -> tuple[str, str]:
+    def started(verb: str, *overrides: str) -> tuple[str, str]:
         monkeypatch.chdir(here)
-        monkeypatch.setattr(sys, "argv", [script, "tracking=local", "model=model.safetensors", *overrides])
         refusal = ""
         try:
-            runpy.run_path(str(repository / "experiments" / script), run_name="__main__")
+            main([verb, "tracking=local", "checkpoint=model.safetensors", *overrides])
         except SystemExit as stopped:
             refusal = str(stopped.code)
         return capsys.readouterr().out, refusal
@@ -58,7 +56,7 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
     lines = [f"{index}.png,{int(code[2] > 0)}" for index, code in enumerate(ws)]
     (here / "table.csv").write_text("\n".join(["name,third", *lines]))
     chosen = ["finder=svm", 'finder.attributes=["third=1"]', "finder.regularisation=100", "latents=latents"]
-    shown, refusal = run("directions.py", *chosen, "attributes=table.csv", "run_dir=out")
+    shown, refusal = run("directions", *chosen, "attributes=table.csv", "run_dir=out")
     assert refusal == ""
     assert {"directions.safetensors", "overview.png"} <= {path.name for path in (here / "out").iterdir()}
     directions = load_directions(here / "out" / "directions.safetensors", fingerprint=models.fingerprint)
@@ -75,7 +73,7 @@ def test_edits_of_seeds_and_images(run: Started, models: Models, here: Path) -> 
     save_png(here / "a.png", torch.rand(3, 20, 20) * 2 - 1)
     fast = ["inverter=lbfgs", "inverter.steps=2", "inverter.num_candidates=2", "space=w+"]
     chosen = ["directions=d.safetensors", "direction=[pca1,3]", "latents=[seed:1,a.png]", "strengths=[-1,2]"]
-    shown, refusal = run("edit.py", *chosen, *fast, "layers=fine", "mode=set", "run_dir=out")
+    shown, refusal = run("edit", *chosen, *fast, "layers=fine", "mode=set", "run_dir=out")
     assert refusal == ""
     assert sorted(path.name for path in (here / "out" / "filmstrips").iterdir()) == ["pca1.png", "pca3.png"]
     edited = load_latent(here / "out" / "latents" / "a" / "pca3_+2.safetensors", fingerprint=models.fingerprint)
@@ -93,7 +91,7 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     for index in range(3):
         save_png(here / "in" / f"{index}.png", torch.rand(3, 16, 16) * 2 - 1)
     chosen = ["directions=d.safetensors", "input=in", "inverter=lbfgs", "inverter.steps=2", "batch_size=2"]
-    shown, refusal = run("consistency.py", *chosen, "run_dir=out")
+    shown, refusal = run("consistency", *chosen, "run_dir=out")
     assert refusal == ""
     found = values(here / "out")
     assert {"editing/lec_pca0", "editing/lec_pca0_per_std", "editing/lec_no_edit", "editing/moved_pca0"} <= set(found)
@@ -105,10 +103,10 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     norms = [row["lec_pca0_all"] for row in table["rows"].values()]
     assert sum(norms) / 3 == pytest.approx(found["editing/lec_pca0_all"]["value"])
     assert list(table["targets"]) == ["0", "1", "2"]
-    run("consistency.py", *chosen, "inverter.steps=4", "run_dir=more")
+    run("consistency", *chosen, "inverter.steps=4", "run_dir=more")
     methods = compare({"2 steps": here / "out", "4 steps": here / "more"}, output_dir=here / "compared")
     assert list(methods.paired["4 steps"]) == ["lec_pca0_all", "lec_no_edit_all"]
-    run("consistency.py", *chosen, "strength=3", "run_dir=farther")
+    run("consistency", *chosen, "strength=3", "run_dir=farther")
     with pytest.raises(UserError, match="lec_pca0_all.*not measured alike"):
         compare({"2": here / "out", "3": here / "farther"}, output_dir=here / "compared")
 
@@ -116,13 +114,13 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
 @pytest.mark.parametrize(
     ("script", "overrides", "word"),
     [
-        ("directions.py", ["finder=svm", "finder.attributes=[x]"], "has no encoder; invert images with invert.py"),
+        ("directions", ["finder=svm", "finder.attributes=[x]"], "has no encoder; invert images with invert.py"),
         (
-            "directions.py",
+            "directions",
             ["finder.num_directions=4", "finder.layers=top"],
             "layers must be all, coarse, middle, fine or a list of numbers, got 'top'",
         ),
-        ("edit.py", ["directions=none.safetensors", "latents=[seed:1]"], "'none.safetensors' does not exist"),
+        ("edit", ["directions=none.safetensors", "latents=[seed:1]"], "'none.safetensors' does not exist"),
     ],
 )
 def test_a_mistake_is_a_sentence(run: Started, script: str, overrides: list[str], word: str) -> None:

@@ -1,8 +1,7 @@
-"""experiments/evaluate.py as a user starts it, from another folder, and every metric's config."""
+"""`wplus evaluate` as a user starts it, from another folder, and every metric's config."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from omegaconf import OmegaConf
 
 import wplus
 from wplus.checkpoint import Models
+from wplus.commands.evaluate import measure_checkpoint
 from wplus.config import build, plain
 from wplus.core.images import save_png
 from wplus.errors import UserError
@@ -41,8 +41,8 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
         save_png(tmp_path / "images" / f"{index}.png", torch.rand(3, 20, 20) * 2 - 1)
     small = ["metrics.fd.num_generated=10", "metrics.fd.num_groups=0", "metrics.ppl_wend.num_samples=6"]
     data = ["data=folder", "data.path=images", "split=all"]
-    chosen = ["model=model.safetensors", "metrics=[fd,ppl_wend]", "tracking=local", "run_dir=out", *small, *data]
-    command = [sys.executable, str(repository / "experiments" / "evaluate.py"), *chosen]
+    chosen = ["checkpoint=model.safetensors", "metrics=[fd,ppl_wend]", "tracking=local", "run_dir=out", *small, *data]
+    command = [sys.executable, "-m", "wplus", "evaluate", *chosen]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
@@ -55,12 +55,9 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
 
 def in_process(repository: Path, *overrides: str) -> float:
     """What the command does once it is composed; a group's null is one no longer when the command sees it."""
-    spec = importlib.util.spec_from_file_location("evaluate", repository / "experiments" / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         cfg = plain(compose("evaluate", ["tracking=local", "cache_dir=null", *overrides]))
-    return module.evaluate(cfg, torch.device("cpu"))
+    return measure_checkpoint(cfg, torch.device("cpu"))
 
 
 def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
     for index in range(6):
         save_png(tmp_path / "images" / f"{index}.png", torch.rand(3, 16, 16) * 2 - 1)
     data = ["data=folder", f"data.path={tmp_path}/images", "data.resolution=16", "split=all"]
-    chosen = ["model=null", f"generated={tmp_path}/images", f"run_dir={tmp_path}/out", "metrics.fd.num_groups=0"]
+    chosen = ["checkpoint=null", f"generated={tmp_path}/images", f"run_dir={tmp_path}/out", "metrics.fd.num_groups=0"]
     assert in_process(repository, *data, *chosen) < 1e-4
     values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
     assert values["fd_effnet_lite0"]["protocol"]["num_generated"] == 6
@@ -80,10 +77,10 @@ def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_to_measure_is_refused(repository: Path) -> None:
-    with pytest.raises(UserError, match="model=FILE, or generated=FOLDER"):
-        in_process(repository, "model=null", "run_dir=none")
+    with pytest.raises(UserError, match="checkpoint=FILE, or generated=FOLDER"):
+        in_process(repository, "checkpoint=null", "run_dir=none")
     with pytest.raises(UserError, match=r"metrics=\[\] measures nothing"):
-        in_process(repository, "model=none", "metrics=[]", "run_dir=none")
+        in_process(repository, "checkpoint=none", "metrics=[]", "run_dir=none")
 
 
 @pytest.mark.parametrize("name", ["fid50k_full", "kid50k_full", "pr50k3_full"])
@@ -95,7 +92,7 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
 
     for module in ("inception", "vgg16"):
         monkeypatch.setattr(f"wplus.pretrained.{module}_features.find_or_download", looked_for)
-    chosen = ["model=null", "generated=nothing", "run_dir=none", f"metrics=[{name}]"]
+    chosen = ["checkpoint=null", "generated=nothing", "run_dir=none", f"metrics=[{name}]"]
     with pytest.raises(UserError, match=r"split=train .* a part of it: set split=all"):
         in_process(repository, *chosen)
     for whole in ("split=all", "data.held_out_fraction=0"):
@@ -106,7 +103,7 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_is_built_and_runs(repository: Path, bench: EvalContext, name: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        overrides = [f"metrics=[{name}]", "model=none", "run_dir=none"]
+        overrides = [f"metrics=[{name}]", "checkpoint=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
     assert set(cfg["metrics"]) == {name}
     small, names = METRICS[name]
@@ -118,7 +115,7 @@ def test_every_metric_is_built_and_runs(repository: Path, bench: EvalContext, na
 def test_the_papers_metrics_are_those_of_the_papers(repository: Path, name: str) -> None:
     """50,000 images, all real ones, no truncation, no flips, the network that the name stands for."""
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        cfg = OmegaConf.to_container(compose("evaluate", [f"metrics=[{name}]", "model=none"]), resolve=False)
+        cfg = OmegaConf.to_container(compose("evaluate", [f"metrics=[{name}]", "checkpoint=none"]), resolve=False)
     options = cfg["metrics"][name]
     network = "VGG16Features" if name.startswith("pr") else "InceptionFeatures"
     assert options["extractor"]["_target_"].endswith(f"_features.{network}")

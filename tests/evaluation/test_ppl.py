@@ -326,7 +326,7 @@ def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: di
 )  # fmt: skip
 def test_every_config_has_its_name(repository: Path, models: Models, shared: Any, config: str, name: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        overrides = [f"metrics=[{config}]", "model=none", "run_dir=none"]
+        overrides = [f"metrics=[{config}]", "checkpoint=none", "run_dir=none"]
         node = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)["metrics"][config]
     assert node.pop("distance")["_target_"].endswith("EffNetLite0Distance")
     (found,) = build(node | {"num_samples": 3}, distance=SquaredL2())(EvalContext(models, **shared))

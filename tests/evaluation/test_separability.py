@@ -282,7 +282,7 @@ def test_larger_images_are_box_filtered() -> None:
 @pytest.mark.parametrize("space", ["z", "w"])
 def test_the_config_takes_the_classifier_of_the_project(repository: Path, space: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
-        overrides = [f"metrics=[ls_{space}]", "model=none", "run_dir=none"]
+        overrides = [f"metrics=[ls_{space}]", "checkpoint=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
     metric = build(cfg["metrics"][f"ls_{space}"])
     assert (metric.space, metric.num_samples, metric.sampling.noise_mode) == (space, 20_000, "random")

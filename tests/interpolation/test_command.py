@@ -26,7 +26,7 @@ def model(generator: Generator, tmp_path: Path) -> Path:
 
 def test_two_seeds_to_a_film(repository: Path, model: Path, tmp_path: Path) -> None:
     chosen = ["inputs=[seed:1,seed:2]", "path=lerp", "space=w", "num_frames=4", "frames=keep", "run_dir=out"]
-    done = run(repository, tmp_path, f"model={model.name}", *chosen)
+    done = run(repository, tmp_path, f"checkpoint={model.name}", *chosen)
     assert done.returncode == 0, done.stderr
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"video.mp4", "video.gif", "strip.png", "distances.png", "frames", "result.json"} <= made
@@ -38,7 +38,7 @@ def test_two_seeds_to_a_film(repository: Path, model: Path, tmp_path: Path) -> N
 
 
 def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, model: Path, tmp_path: Path) -> None:
-    done = run(repository, tmp_path, f"model={model.name}", "inputs=[seed:1]", "run_dir=out")
+    done = run(repository, tmp_path, f"checkpoint={model.name}", "inputs=[seed:1]", "run_dir=out")
     assert done.returncode == 1
     assert "This command needs at least 2 input(s), got 1: seed:1." in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
@@ -60,7 +60,7 @@ def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, model: Path, 
 def test_what_no_latents_make_possible_is_refused_before_anything_is_read(
     repository: Path, option: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = ["model=none", "inputs=[a.png,b.png]", "tracking=local", option]
+    chosen = ["checkpoint=none", "inputs=[a.png,b.png]", "tracking=local", option]
     monkeypatch.setattr(sys, "argv", ["interpolate.py", *chosen])
     with pytest.raises(SystemExit, match=words):
         runpy.run_path(str(repository / "interpolate.py"), run_name="__main__")

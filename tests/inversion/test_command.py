@@ -22,7 +22,7 @@ from wplus.latents.latent import load_latent
 
 
 def command(repository: Path, *overrides: str) -> list[str]:
-    return [sys.executable, str(repository / "invert.py"), "tracking=local", "model=model.safetensors", *overrides]
+    return [sys.executable, str(repository / "invert.py"), "tracking=local", "checkpoint=model.safetensors", *overrides]
 
 
 def run(repository: Path, folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def inverted(repository: Path, tmp_path: Path, stylegan, monkeypatch):
 def test_inverters_with_an_encoder(tmp_path, inverted, inverter, model, space, steps):
     noise(8, 8).save(tmp_path / "a.png")
     few = [f"inverter.steps={steps}"] if inverter == "hybrid" else []
-    folder = inverted(f"model={tmp_path}/{model}.safetensors", f"input={tmp_path}/a.png", f"inverter={inverter}",
+    folder = inverted(f"checkpoint={tmp_path}/{model}.safetensors", f"input={tmp_path}/a.png", f"inverter={inverter}",
                       f"space={space}", "video=keep", *few)  # fmt: skip
     models = wplus.load(tmp_path / f"{model}.safetensors")
     assert load_latent(folder / "latents" / "a.safetensors", fingerprint=models.fingerprint).space == space
@@ -94,7 +94,7 @@ def test_a_sketch_counts_where_it_is_painted(tmp_path, inverted):
     pixels = np.zeros((16, 16, 4), dtype=np.uint8)
     pixels[4:12, 4:12] = 200, 100, 0, 255
     Image.fromarray(pixels).save(tmp_path / "sketch.png")
-    model, sketch = f"model={tmp_path}/encoder.safetensors", f"input={tmp_path}/sketch.png"
+    model, sketch = f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/sketch.png"
     folder = inverted(
         model, sketch, "masks=alpha", "space=z+", "inverter.steps=3", "inverter=hybrid", "inverter.start=mean"
     )
@@ -104,7 +104,7 @@ def test_a_sketch_counts_where_it_is_painted(tmp_path, inverted):
 
 def test_further_losses(tmp_path, inverted):
     noise(8, 8).save(tmp_path / "a.png")
-    folder = inverted(f"model={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", "inverter.steps=2",
+    folder = inverted(f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", "inverter.steps=2",
                       "image_loss=[identity_effnet_lite0]", "+inverter.weights.identity=0.1")  # fmt: skip
     scores = list(json.loads((folder / "table.json").read_text())["means"])
     assert scores == [
@@ -122,7 +122,7 @@ def test_further_losses(tmp_path, inverted):
 def test_a_photo_is_cropped_with_a_warning_or_by_a_box(tmp_path, inverted):
     noise(24, 12).save(tmp_path / "photo.png")
     (tmp_path / "boxes.json").write_text('{"photo.png": [12, 0, 24, 12]}')
-    command = [f"model={tmp_path}/encoder.safetensors", f"input={tmp_path}/photo.png", "inverter.steps=2"]
+    command = [f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/photo.png", "inverter.steps=2"]
     with pytest.warns(UserWarning, match=r"photo\.png.*boxes=FILE\.json"):
         folder = inverted(*command)
     centre = read_pixels(folder / "targets" / "photo.png")
@@ -143,7 +143,7 @@ def test_a_photo_is_cropped_with_a_warning_or_by_a_box(tmp_path, inverted):
 def test_what_does_not_fit_together(tmp_path, inverted, arguments, message):
     noise(8, 8).save(tmp_path / "a.png")
     with pytest.raises(SystemExit) as stopped:
-        inverted(f"model={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", *arguments)
+        inverted(f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", *arguments)
     assert message in str(stopped.value)
     assert not list(tmp_path.glob("out/latents/*"))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 
 import pytest
 import torch
 
 from tests.fakes import read_pixels
+from wplus.__main__ import main
 from wplus.core.images import save_png, to_float
 from wplus.core.tables import Table
 from wplus.errors import UserError
@@ -137,13 +136,12 @@ def test_tables_of_other_runs_are_compared_too(tmp_path):
 
 
 @pytest.fixture
-def command(repository, tmp_path, monkeypatch):
-    """Run experiments/compare.py in this process."""
+def command(tmp_path):
+    """Run `wplus compare` in this process."""
 
     def run(*arguments: str) -> None:
         shared = [f"run_dir={tmp_path}/out", "tracking=local"]
-        monkeypatch.setattr(sys, "argv", ["compare.py", *arguments, *shared])
-        runpy.run_path(str(repository / "experiments" / "compare.py"), run_name="__main__")
+        main(["compare", *arguments, *shared])
 
     return run
 

@@ -1,6 +1,6 @@
 """What every family keeps: the shapes of the one interface, gradients, files, and a run that resumes bit for bit.
 
-A family is a file of configs/train/model; a new one needs its smallest sizes in SMALL and is tested as the others are.
+A family is a file of configs/model; a new one needs its smallest sizes in SMALL and is tested as the others are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SMALL = {  # the overrides that make a family small
 }
 GROWING = ("progan", "stylegan1")
 NORMALISED = ("dcgan",)
-FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml"))
+FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml"))
 LOSSES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
 each_family = pytest.mark.parametrize("family", FAMILIES)
 with_labels = pytest.mark.parametrize("c_dim", [0, CLASSES])

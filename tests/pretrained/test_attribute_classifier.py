@@ -77,7 +77,7 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, Any], word: str) -> N
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not exist; experiments/classifier.py trains one"):
+    with pytest.raises(UserError, match=r"does not exist; `wplus classifier` trains one"):
         load_classifier(tmp_path / "none.safetensors")
     classifier = a_classifier()
     del classifier.net.heads

@@ -139,7 +139,7 @@ def restless(context) -> ProbeResult:
 
 
 def configured() -> dict[str, partial]:
-    """Every probe of configs/train/probes, with few images."""
+    """Every probe of configs/probes, with few images."""
     small = {"num_images": 20, "num_latents": 2, "num_draws": 3, "num_steps": 3, "num_columns": 2, "rows_per_third": 1}
     probes = build(composed("train", ["tracking=local"])["probes"])
     return {

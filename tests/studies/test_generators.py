@@ -27,7 +27,7 @@ def test_every_command_composes(name, tmp_path):
     assert training["model"]["generator"]["_target_"] == f"wplus.models.{name}.Generator"
     assert training["schedule"]["kimg"] == 40
     assert set(measuring["metrics"]) == set(study.METRICS)
-    assert measuring["model"] == f"{training['run_dir']}/model.safetensors"
+    assert measuring["checkpoint"] == f"{training['run_dir']}/model.safetensors"
 
 
 def test_all_models_see_the_same_images(tmp_path):

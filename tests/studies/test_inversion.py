@@ -84,7 +84,7 @@ def test_every_command_composes(method, tmp_path):
     for command in (inverted, study.again(tmp_path, method, 10)):
         with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             config = compose("invert", command[1:], return_hydra_config=True)
-        assert Path(config.model).is_file()
+        assert Path(config.checkpoint).is_file()
 
 
 def test_known_truth_counts_what_reaches_35_db(tmp_path):

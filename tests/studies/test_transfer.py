@@ -8,13 +8,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from experiments.studies.transfer import study
+from wplus.__main__ import verbs
 from wplus.config import CONFIG_FOLDER, plain
 from wplus.training.transfer import Transfer
 
 
 def config(primary, command):
     script, *overrides = command
-    assert (study.ROOT / script).is_file()
+    assert script in verbs()
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return plain(compose(primary, overrides))
 

@@ -97,7 +97,7 @@ def write_interpolation(folder: Path) -> None:
 
 
 def write_evaluation(folder: Path) -> None:
-    with opened(folder, "evaluate", notes="python experiments/evaluate.py") as tracker:
+    with opened(folder, "evaluate", notes="wplus evaluate") as tracker:
         protocol = {"extractor": "effnet_lite0 <stages 1 & 2>", "num_real": 2500, "num_fake": 2500}
         tracker.summary(
             {

@@ -120,7 +120,7 @@ def test_inversion_compares_the_spaces(demo):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     text = page(tmp_path).text
     assert text.count("Missing:") == 5
-    for command in ("train.py", "invert.py", "interpolate.py", "experiments/evaluate.py", "make demo"):
+    for command in ("train.py", "invert.py", "interpolate.py", "wplus evaluate", "make demo"):
         assert command in text
 
 

@@ -42,7 +42,7 @@ def prepare(model, make_images):
             return make_images(20 if split == "train" else 5, resolution=resolution)
 
         choices = {
-            **SECTIONS, "data": data, "generator": str(model), "encoder": choose(SmallEncoder, width=16),
+            **SECTIONS, "data": data, "checkpoint": str(model), "encoder": choose(SmallEncoder, width=16),
             "perceptual": None, "image_loss": None, "model": None, "loss": None,
             "runtime": Runtime(device=torch.device("cpu")), "seed": 0, "num_samples": 4,
         }  # fmt: skip
@@ -81,8 +81,8 @@ def test_the_same_seed_gives_the_same_start(prepare):
     ("changes", "message"),
     [
         ({"encoder": None}, r"^An encoder's training needs a choice of encoder, such as encoder=small\.$"),
-        ({"generator": None}, r"^An encoder is trained for a generator: give .* generator=model\.safetensors\.$"),
-        ({"generator": "nowhere.safetensors"}, "'nowhere.safetensors' does not exist"),
+        ({"checkpoint": None}, r"^An encoder is trained for a generator: give .* checkpoint=model\.safetensors\.$"),
+        ({"checkpoint": "nowhere.safetensors"}, "'nowhere.safetensors' does not exist"),
         ({"model": dict}, r"^model has no effect on an encoder's training, .*debug=quick_encoder"),
         ({"loss": dict}, r"^loss has no effect on an encoder's training"),
         ({"weights": {"l1": 0, "l2": 1, "lpips": 0.8}}, r"^training\.weights\.lpips=0\.8 has no term; there are l1, "),

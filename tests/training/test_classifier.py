@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 import torch
 
 from tests.evaluation.labelled import image_set
+from wplus.__main__ import main
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import load_classifier
@@ -111,8 +110,7 @@ def test_the_command(
     arguments = ["tracking=local", "run_dir=out", "classifier=toy_cats", "factors=[body,flip]", *small]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WPLUS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(sys, "argv", ["classifier.py", *arguments])
-    runpy.run_path(str(repository / "experiments" / "classifier.py"), run_name="__main__")
+    assert main(["classifier", *arguments]) == 0
     classifier = load_classifier(tmp_path / "out" / "classifier.safetensors")
     assert classifier.name == "toy_cats"
     assert list(classifier.classes) == ["body", "flip"]

@@ -22,7 +22,7 @@ EXPERIMENTS = {  # family -> experiment
 
 
 def test_every_family_has_one():
-    families = {path.stem for path in (CONFIG_FOLDER / "train" / "model").glob("*.yaml")}
+    families = {path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml")}
     assert families == EXPERIMENTS.keys()
 
 

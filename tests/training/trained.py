@@ -36,7 +36,7 @@ def network(kind: Any, resolution: int = 16, *, seed: int = 0, **arguments: Any)
 
 
 def model(**generator: Any) -> dict[str, Any]:
-    """What configs/train/model/stylegan2 builds, small."""
+    """What configs/model/stylegan2 builds, small."""
     sizes = {name: generator.get(name) for name in ("channel_base", "channel_max")}
     latents = {"z_dim": 6, "w_dim": 6, "num_mapping_layers": None}
     return {

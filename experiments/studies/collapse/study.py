@@ -1,6 +1,6 @@
 """Does the monitor see a collapse, and keep still where there is none? Three trainings that start from the same cats.
 
-    python experiments/studies/collapse/study.py
+    python -m experiments.studies.collapse.study
 
 goes on training the generator and the discriminator that come with the project, for a little while each time: as they
 were trained (`healthy`), with a generator that learns fast against a discriminator that hardly does and sees images one
@@ -16,9 +16,9 @@ import json
 import math
 from pathlib import Path
 
+from experiments.run_command import run_command
 from wplus.core.files import atomic_write
 from wplus.inversion.report import COLOURS
-from wplus.steps import run_step
 from wplus.tracking.local import read_records, read_result
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--num-images", type=int, default=256, help="that the monitor looks at (default: %(default)s)")
     options = parser.parse_args()
     for name in RUNS:
-        run_step(command(options.output, name, num_images=options.num_images), ROOT)
+        run_command(command(options.output, name, num_images=options.num_images))
     for name in RUNS:
         print(told(options.output / name))
     print(f"Numbers: {draw(options.output)}")
@@ -62,7 +62,7 @@ def main() -> None:
 def command(output: Path, name: str, *, num_images: int) -> list[str]:
     """One of the trainings."""
     return [
-        "train.py",
+        "train",
         "experiment=cats32",
         f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
         "training.hparams.ema_kimg=0.1",  # short: what goes wrong shall be seen soon

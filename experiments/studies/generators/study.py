@@ -1,6 +1,6 @@
 """Six generators, from the first GAN to today's, on the same images: what does each of them reach?
 
-    python experiments/studies/generators/study.py
+    python -m experiments.studies.generators.study
 
 trains every model of `MODELS` by its preset for the bundled cats on the same number of images, measures them alike, and
 writes table.md, table.json and a grid of each into the output folder (README.md beside this file explains the columns).
@@ -11,11 +11,10 @@ them, for several machines or cores; the last of them, without `--models`, write
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wplus.steps import run_step
+from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of a training (default: torch's choice)")
     options = parser.parse_args()
     for command in commands(options.output, options.models, options.kimg, options.num_images, options.threads):
-        run_step(command, ROOT)
+        run_command(command)
     if set(options.models) == set(MODELS):
         from experiments.studies.generators.speed import training_speed
         from experiments.studies.generators.tables import write_tables
@@ -59,11 +58,11 @@ def commands(
     for name in models:
         folder = output / name
         limit = [] if threads is None else [f"trainer.threads={threads}"]
-        yield ["train.py", *overrides(name, kimg), *limit, *shared, f"run_dir={folder}"]
+        yield ["train", *overrides(name, kimg), *limit, *shared, f"run_dir={folder}"]
         numbers = [f"metrics.{metric}.num_generated={num_images}" for metric in METRICS if metric != "ppl_zfull"]
         numbers += [f"metrics.pr.num_real={num_images}", f"metrics.ppl_zfull.num_samples={num_images}"]
         yield [
-            "experiments/evaluate.py", f"model={folder}/model.safetensors", f"metrics=[{','.join(METRICS)}]",
+            "evaluate", f"checkpoint={folder}/model.safetensors", f"metrics=[{','.join(METRICS)}]",
             *numbers, *shared, f"run_dir={folder}/measured",
         ]  # fmt: skip
 
@@ -75,5 +74,4 @@ def overrides(name: str, kimg: float) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

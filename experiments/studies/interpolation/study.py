@@ -1,6 +1,6 @@
 """Which way from one picture to another is best? 200 pairs of held-out cats, every method on every pair.
 
-    python experiments/studies/interpolation/study.py
+    python -m experiments.studies.interpolation.study
 
 inverts both images of every pair into z, w and w+, makes every path in `METHODS` between them, judges them all
 (README.md beside this file explains the numbers), and leaves tables, plots and a picture of every pair in the output
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from wplus.steps import run_step
+from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--ends", choices=ENDS, default="fast", help="inverter of the end points (default: fast)")
     parser.add_argument("--num-pairs", type=int, help="draw so few pairs instead of the fixed list, for a look")
     options = parser.parse_args()
-    run_step(command(options.output, ends=options.ends, num_pairs=options.num_pairs), ROOT)
+    run_command(command(options.output, ends=options.ends, num_pairs=options.num_pairs))
     print(f"Tables and pictures: {options.output / options.ends / 'interpolation'}")
 
 
@@ -55,8 +55,8 @@ def command(output: Path, *, ends: str, num_pairs: int | None) -> list[str]:
     used = [path for path in PATHS if any(name.endswith(f"_{path}") for name in methods(ends))]
     geodesics = {"geodesic": "", "geodesic_even": ".path"}
     return [
-        "experiments/evaluate.py",
-        f"model={GENERATOR if ends == 'fast' else E4E}",
+        "evaluate",
+        f"checkpoint={GENERATOR if ends == 'fast' else E4E}",
         "metrics=[interpolation]",
         f"path@{metric}.paths=[{','.join(used)}]",
         *(f"{metric}.paths.{name}{inner}.steps={GEODESIC_STEPS}" for name, inner in geodesics.items() if name in used),

@@ -1,6 +1,6 @@
 """Pictures whose codes are known: how many does an inversion find, and how far from the true code does it end?
 
-    python experiments/studies/inversion/known_truth.py --model experiments/models/cats64.safetensors
+    python -m experiments.studies.inversion.known_truth --model experiments/models/cats64.safetensors
 
 draws 64 pictures G(w) from seeded z, stores them as 8-bit PNGs as any picture would be, inverts them with
 `invert.py` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real
@@ -10,10 +10,10 @@ pictures have no true code; here every part of the chain can be held to it. Inte
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 PSNR_DB = 35.0
@@ -30,13 +30,11 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
     command = [
-        "invert.py", f"model={options.model}", f"input={options.output}/images", f"truth={options.output}/latents",
+        "invert", f"checkpoint={options.model}", f"input={options.output}/images", f"truth={options.output}/latents",
         "space=w", f"inverter={options.inverter}", f"inverter.steps={options.steps}",
         f"run_dir={options.output}/inversion", "tracking=local", *overrides,
     ]  # fmt: skip
-    status = subprocess.run([sys.executable, *command], cwd=ROOT).returncode
-    if status:
-        sys.exit(status)
+    run_command(command)
     print(summary(options.output / "inversion"))
 
 

@@ -1,6 +1,6 @@
 """Which way to invert is best for what? Held-out cats through every inverter, on the same images.
 
-    python experiments/studies/inversion/study.py
+    python -m experiments.studies.inversion.study
 
 inverts 100 held-out cats with every method in `METHODS`, applies the same edits to all results, inverts 30 of the
 edited pictures again with the same method, and writes table.md, table.json and grid.png into the output folder
@@ -11,11 +11,10 @@ it was; so does this one.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from wplus.steps import run_step
+from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -46,13 +45,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="of optimize (default: %(default)s)")
     options = parser.parse_args()
     for command in commands(options.output, options.methods, options.num_images, options.steps):
-        run_step(command, ROOT)
+        run_command(command)
     from experiments.studies.inversion.edits import edit_all, measure_edits
     from experiments.studies.inversion.tables import write_tables
 
     edit_all(options.output, options.methods, num=options.num_edited)
     for method in options.methods:
-        run_step(again(options.output, method, options.steps), ROOT)
+        run_command(again(options.output, method, options.steps))
     measure_edits(options.output, options.methods, num=options.num_edited)
     write_tables(options.output, options.methods)
     print(f"Tables and pictures: {options.output}")
@@ -68,7 +67,7 @@ def commands(output: Path, methods: list[str], num_images: int, steps: int) -> I
     for method in methods:
         yield [*invert(method, steps), *SHARED, f"num_images={num_images}", f"run_dir={output}/{folder_name(method)}"]
     yield [
-        "experiments/directions.py", f"model={GENERATOR}", "finder=pca", "tracking=local",
+        "directions", f"checkpoint={GENERATOR}", "finder=pca", "tracking=local",
         f"run_dir={output}/directions",
     ]  # fmt: skip
 
@@ -77,7 +76,7 @@ def invert(method: str, steps: int) -> list[str]:
     """The command of a method without its input and its folder."""
     model, chosen = METHODS[method]
     extra = [f"inverter.steps={steps}"] if method.startswith("optimize") else []
-    return ["invert.py", f"model={model}", *chosen, *extra]
+    return ["invert", f"checkpoint={model}", *chosen, *extra]
 
 
 def again(output: Path, method: str, steps: int) -> list[str]:
@@ -88,5 +87,4 @@ def again(output: Path, method: str, steps: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

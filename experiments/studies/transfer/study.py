@@ -1,6 +1,6 @@
 """400 cats of another domain: from scratch, from trained networks, with some layers of the discriminator frozen?
 
-    python experiments/studies/transfer/study.py
+    python -m experiments.studies.transfer.study
 
 trains the cats32 preset on the same few images in each way and for the same number of images, measures the kernel
 distance to 3,389 other cats of that domain, and writes table.md into the output folder (README.md beside this file has
@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from wplus.steps import run_step
+from experiments.run_command import run_command
 
 ROOT = Path(__file__).resolve().parents[3]
 MODELS = ROOT / "experiments" / "models"
@@ -42,13 +42,13 @@ def main() -> None:
     parser.add_argument("--kimg", type=float, default=KIMG, help="training images, in thousands (default: %(default)s)")
     options = parser.parse_args()
     for name in options.arms:
-        run_step(train(name, options.output, options.kimg), ROOT)
+        run_command(train(name, options.output, options.kimg))
     measured = {
         "as it was": SOURCE,
         **{name: options.output / name / "model.safetensors" for name in options.arms},
     }
     for name, model in measured.items():
-        run_step(measure(model, folder(options.output, name)), ROOT)
+        run_command(measure(model, folder(options.output, name)))
     table = write_table(options.output, list(measured))
     print(f"\n{table.read_text()}\nTable: {table}")
 
@@ -56,7 +56,7 @@ def main() -> None:
 def train(name: str, output: Path, kimg: float) -> list[str]:
     """One way to start, on the few images."""
     return [
-        "train.py", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.hparams.ema_kimg={EMA_KIMG}",
+        "train", "experiment=cats32", *DOMAIN, *FEW, *ARMS[name], f"training.hparams.ema_kimg={EMA_KIMG}",
         f"schedule.kimg={kimg:g}", f"schedule.snapshot_kimg={kimg / 2:g}", "probes=[]", "tracking=local",
         "group=study-transfer", f"run_dir={output}/{name}",
     ]  # fmt: skip
@@ -65,7 +65,7 @@ def train(name: str, output: Path, kimg: float) -> list[str]:
 def measure(model: Path, output: Path) -> list[str]:
     """Against many cats of the domain that no run has seen."""
     return [
-        "experiments/evaluate.py", f"model={model}", "metrics=[kd]", "metrics.kd.num_generated=2000", *DOMAIN, *MANY,
+        "evaluate", f"checkpoint={model}", "metrics=[kd]", "metrics.kd.num_generated=2000", *DOMAIN, *MANY,
         "tracking=local", "group=study-transfer", f"run_dir={output}",
     ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Convert checkpoints between projects: `python -m wplus.adapters.convert IN OUT`.
+"""Convert checkpoints between projects: `wplus convert IN OUT`.
 
 IN is whatever `wplus.load` reads, files and folders. OUT says by its ending what is written:
 
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 on success, 1 after one sentence on stderr."""
     description = (__doc__ or "").partition("\n\n")[2]
     parser = argparse.ArgumentParser(
-        prog="python -m wplus.adapters.convert",
+        prog="wplus convert",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -190,7 +190,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -132,7 +132,7 @@ def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     if not metrics:
-        return "Not measured yet: `python experiments/evaluate.py model=FOLDER` does."
+        return "Not measured yet: `wplus evaluate checkpoint=FOLDER` does."
     rows = ["| metric | value | interval | protocol |", "|---|---|---|---|"]
     for name, entry in metrics.items():
         bounds = entry.get("interval")

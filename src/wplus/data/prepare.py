@@ -1,4 +1,4 @@
-"""`python -m wplus.data.prepare SOURCE OUT.zip`: any images -> the zip that the field's tools read.
+"""`wplus prepare SOURCE OUT.zip`: any images -> the zip that the field's tools read.
 
 The zip holds uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the labels, and `wplus.json`, which says
 how they were made. Every file that is unreadable or odd is reported by name, in one pass.
@@ -137,7 +137,7 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="python -m wplus.data.prepare", description=__doc__)
+    parser = _OneLineParser(prog="wplus prepare", description=__doc__)
     parser.add_argument("source", help="a folder of images, searched recursively, or a zip")
     parser.add_argument("out", nargs="?", help="the zip to write; not needed with --dry-run")
     parser.add_argument("--resolution", type=int, required=True, help="pixels, a power of two from 8 to 1024")
@@ -263,7 +263,3 @@ def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[st
         "odd": dict(kinds),
         "files": {name: decoder.reader.names[number] for name, number in stored.items()},
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,7 +24,7 @@ FILE = SafetensorsFormat(
     entry="wplus_directions",
     version=1,
     foreign="The directions '{path}' are those of generator {maker}, not of {fingerprint}",
-    source="experiments/directions.py makes one",
+    source="`wplus directions` makes one",
 )
 THIRDS = ("coarse", "middle", "fine")
 Mode = Literal["add", "set"]

@@ -197,7 +197,7 @@ class NoModel:
     discriminator = encoder = None
 
     def __getattr__(self, name: str) -> Any:
-        raise UserError("One of these metrics needs the generator, not only its images: give model=FILE too.")
+        raise UserError("One of these metrics needs the generator, not only its images: give checkpoint=FILE too.")
 
 
 def _number(num: int | str | None, real: Images | None) -> int | None:

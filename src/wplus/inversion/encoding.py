@@ -20,7 +20,7 @@ def check_encoder(encoder: Any, generator: Any, space: Space) -> None:
     if encoder is None:
         raise UserError(
             "This inverter needs an encoder, and the checkpoint has none: train one for its generator "
-            "(train.py with generator=...), or start without."
+            "(train.py with checkpoint=...), or start without."
         )
     if space not in encoder.spaces:
         raise UserError(f"An encoder has no code in {space}: this one answers in {' and '.join(encoder.spaces)}.")

@@ -27,7 +27,7 @@ FILE = SafetensorsFormat(
     entry="wplus_classifier",
     version=1,
     foreign="'{path}' belongs to the generator {maker}, not {fingerprint}",
-    source="experiments/classifier.py trains one",
+    source="`wplus classifier` trains one",
 )
 
 
@@ -148,7 +148,7 @@ def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
 
 
 def load_classifier(path: str | Path) -> AttributeClassifier:
-    """Read a classifier that experiments/classifier.py trained, frozen; UserError for any other file."""
+    """Read a classifier that `wplus classifier` trained, frozen; UserError for any other file."""
     return FILE.read(path, _assemble, fingerprint=None).eval().requires_grad_(False)
 
 

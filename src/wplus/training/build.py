@@ -91,7 +91,7 @@ def _refuse_idle(idle: Mapping[str, Any]) -> None:
         if choice is not None:
             raise UserError(
                 f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
-                "training=e4e encoder=small generator=model.safetensors."
+                "training=e4e encoder=small checkpoint=model.safetensors."
             )
 
 

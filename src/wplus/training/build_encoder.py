@@ -33,7 +33,7 @@ def encoder_training(
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
     data: Builder,
-    generator: str | None,
+    checkpoint: str | None,
     encoder: Builder | None,
     perceptual: Builder | None,
     image_loss: Builder | None,
@@ -47,11 +47,11 @@ def encoder_training(
     if transfer is not None and transfer.files:
         raise UserError(
             "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
-            "it out; the generator to invert is generator=model.safetensors."
+            "it out; the generator to invert is checkpoint=model.safetensors."
         )
     settings = encoder_hparams_of(hparams, weights, progressive, latent_discriminator)
-    _refuse_what_lacks_or_idles(encoder, generator, idle)
-    models = load(generator, needs=["generator"])
+    _refuse_what_lacks_or_idles(encoder, checkpoint, idle)
+    models = load(checkpoint, needs=["generator"])
     terms = _terms(perceptual, image_loss, settings.weights)
     module = build_encoder_module(models, encoder(), terms=terms, hparams=settings, runtime=runtime, seed=seed)
     images, held_out = (data(split=split, resolution=models.generator.resolution) for split in ("train", "held_out"))
@@ -93,13 +93,13 @@ def build_encoder_module(
     return module
 
 
-def _refuse_what_lacks_or_idles(encoder: Builder | None, generator: str | None, idle: Mapping[str, Any]) -> None:
+def _refuse_what_lacks_or_idles(encoder: Builder | None, checkpoint: str | None, idle: Mapping[str, Any]) -> None:
     if encoder is None:
         raise UserError("An encoder's training needs a choice of encoder, such as encoder=small.")
-    if generator is None:
+    if checkpoint is None:
         raise UserError(
             "An encoder is trained for a generator: give the generator's checkpoint, for example "
-            "generator=model.safetensors."
+            "checkpoint=model.safetensors."
         )
     for name, choice in idle.items():
         if choice is not None:

@@ -1,4 +1,4 @@
-"""The list of pairs in the repository is what `experiments/draw_pairs.py` says of it."""
+"""The list of pairs in the repository is what `wplus draw_pairs` says of it."""
 
 from __future__ import annotations
 

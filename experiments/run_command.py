@@ -8,13 +8,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 
-def run_step(command: Sequence[str], root: Path) -> None:
-    """Run a script of the folder `root` with this Python: its path, then its arguments; say first which it is.
+
+def run_command(command: Sequence[str], root: Path = ROOT) -> None:
+    """Run `wplus VERB ...` in the folder `root` with this Python, and say first what is run.
 
     A failure ends this process with the same exit status.
     """
-    print(f"\n{shlex.join(['python', *command])}", flush=True)
-    status = subprocess.run([sys.executable, *command], cwd=root).returncode
+    print(f"\n{shlex.join(['wplus', *command])}", flush=True)
+    status = subprocess.run([sys.executable, "-m", "wplus", *command], cwd=root).returncode
     if status:
         sys.exit(status)

@@ -1,16 +1,17 @@
-"""Write the report of a run's or the demo's folder: python experiments/report.py folder=runs/demo."""
+"""From file to file: packed images, converted checkpoints, the report of a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wplus.config import entry_point
+from wplus.commands.entry import entry_point, program
 
 
-@entry_point("report")
-def main(cfg: dict[str, Any]) -> None:
-    """Print the path of the written page."""
+@entry_point
+def report(cfg: dict[str, Any]) -> None:
+    """Write report.html of a run, or of a folder with several; prints its path."""
     from wplus.tracking.report import write_report
 
     compare_inversions(Path(cfg["folder"]) / "invert")
@@ -33,5 +34,17 @@ def latent_names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in (folder / "latents").rglob("*.safetensors")}
 
 
-if __name__ == "__main__":
-    main()
+@program
+def prepare(arguments: Sequence[str]) -> int:
+    """Pack a folder or zip of images into the zip that StyleGAN code reads."""
+    from wplus.data.prepare import main
+
+    return main(arguments)
+
+
+@program
+def convert(arguments: Sequence[str]) -> int:
+    """Convert checkpoints between projects, to ONNX, or to a folder with a model card."""
+    from wplus.adapters.convert import main
+
+    return main(arguments)

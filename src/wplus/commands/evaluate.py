@@ -1,25 +1,27 @@
-"""Measure a checkpoint: `python experiments/evaluate.py model=... metrics=[fd,ppl_wend]`. See configs/evaluate.yaml."""
+"""Metrics of a checkpoint or of given images, and the pairs that paths are compared on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from wplus.config import build, entry_point, record_fields
+from wplus.commands.entry import entry_point
+from wplus.config import build, record_fields
 
 HELD_OUT = "held_out"
 
 
-@entry_point("evaluate")
-def main(cfg: dict[str, Any]) -> float:
-    """Returns the first metric's value, for sweeps."""
+@entry_point
+def evaluate(cfg: dict[str, Any]) -> float:
+    """Measure a checkpoint, or given images. Returns the first metric's value, for sweeps."""
     from wplus.core.distributed import only_first_speaks, process_group
     from wplus.core.runtime import resolve_device
 
     with process_group(resolve_device(cfg["device"])) as device, only_first_speaks():
-        return evaluate(cfg, device)
+        return measure_checkpoint(cfg, device)
 
 
-def evaluate(cfg: dict[str, Any], device: Any) -> float:
+def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     """What every process does; the first one tracks."""
     from rich import print as show
 
@@ -31,14 +33,14 @@ def evaluate(cfg: dict[str, Any], device: Any) -> float:
     from wplus.tracking import Tracker
 
     check(cfg)
-    models = NoModel() if cfg["model"] is None else wplus.load(cfg["model"], device, needs=["generator"])
+    models = NoModel() if cfg["checkpoint"] is None else wplus.load(cfg["checkpoint"], device, needs=["generator"])
     folder = ensure_folder(cfg["run_dir"])
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
     record = record_fields(cfg)
     tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
     with tracking as tracker:
-        if cfg["model"] is not None:
-            tracker.use_artifact(cfg["model"], name="model", kind="model")
+        if cfg["checkpoint"] is not None:
+            tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
         bench = EvalContext(models, **images(cfg, models), **computing, **places)
@@ -55,8 +57,8 @@ def check(cfg: dict[str, Any]) -> None:
 
     if not cfg.get("metrics"):
         raise UserError("metrics=[] measures nothing: name at least one, as in metrics=[fd].")
-    if cfg["model"] is None and cfg["generated"] is None:
-        raise UserError("There is nothing to measure: give model=FILE, or generated=FOLDER, or both.")
+    if cfg["checkpoint"] is None and cfg["generated"] is None:
+        raise UserError("There is nothing to measure: give checkpoint=FILE, or generated=FOLDER, or both.")
     leaves_out = cfg["split"] != "train" or cfg["data"].get("held_out_fraction") != 0
     if leaves_out and any(node.get("num_real") == "all" for node in cfg["metrics"].values()):
         check_whole(cfg["split"])  # here, before an extractor looks for its weights
@@ -66,7 +68,7 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
     """The images of a bench, each set read when a metric first asks for it, at the generator's resolution."""
     from wplus.evaluation.images import Deferred
 
-    if cfg["model"] is not None:
+    if cfg["checkpoint"] is not None:
         cfg["data"]["resolution"] = models.generator.resolution
     real, held_out = (
         Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
@@ -87,5 +89,20 @@ def given_images(source: str, **policies: Any) -> Any:
         raise UserError(f"{error} (generated={source} is measured as it is: no fit, no bad_files.)") from error
 
 
-if __name__ == "__main__":
-    main()
+@entry_point
+def draw_pairs(cfg: dict[str, Any]) -> None:
+    """Draw a fixed list of pairs of images that paths are compared on."""
+    from wplus.core.runtime import resolve_device
+    from wplus.evaluation.interpolation.pairs import STRATA, draw_pairs
+
+    device = resolve_device(cfg["device"])
+    cfg["data"]["resolution"] = cfg["resolution"]
+    images = build(cfg["data"], split=cfg["split"])
+    found = draw_pairs(
+        images, num_pairs=cfg["num_pairs"], distance=build(cfg["perceptual"]), seed=cfg["seed"],
+        batch_size=cfg["batch_size"], device=device, order=cfg["order"],
+    )  # fmt: skip
+    path = found.save(cfg["output"])
+    counts = Counter(pair.stratum for pair in found.pairs)
+    listed = ", ".join(f"{counts[stratum]} {stratum}" for stratum in STRATA)
+    print(f"{listed} pairs of {len(images)} images: {path}")

@@ -1,0 +1,49 @@
+"""`wplus VERB ...`, or `python -m wplus VERB ...`: the commands under one name; `wplus` alone lists them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = Path(__file__).parent / "commands"
+DECORATORS = ("entry_point", "program")
+
+
+def verbs() -> dict[str, tuple[str, str]]:
+    """(module, first line of the docstring) of every command, read without importing any."""
+    found = {}
+    for path in sorted(COMMANDS.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and any(_names(item) in DECORATORS for item in node.decorator_list):
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                found[node.name] = (f"wplus.commands.{path.stem}", summary)
+    return dict(sorted(found.items()))
+
+
+def _names(decorator: ast.expr) -> str:
+    return ast.unparse(decorator.func if isinstance(decorator, ast.Call) else decorator)
+
+
+def overview() -> str:
+    """What `wplus` alone prints."""
+    lines = [f"  {verb:<12} {summary}" for verb, (_, summary) in verbs().items()]
+    return "\n".join(["wplus VERB KEY=VALUE ...; wplus VERB --help says what a verb takes.", "", *lines])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    verb, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    known = verbs()
+    if verb not in known:
+        raise SystemExit(f"The verb must be one of {', '.join(known)}, got '{verb}'.")
+    return getattr(importlib.import_module(known[verb][0]), verb)(rest) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Directions in latent space: found, followed, and how consistently an inverter takes edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wplus.commands.entry import entry_point
+from wplus.config import build, record_fields
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wplus.core.tables import Table
+
+
+@entry_point
+def edit(cfg: dict[str, Any]) -> float:
+    """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
+    import wplus
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.editing.directions import load_directions
+    from wplus.editing.run import edit
+
+    device = resolve_device(cfg["device"])
+    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
+    directions = directions if cfg["layers"] is None else [direction.on(cfg["layers"]) for direction in directions]
+    folder = ensure_folder(cfg["run_dir"])
+    perceptual = build(cfg["perceptual"]).to(device)
+    latents, names, deltas = codes(cfg, models, perceptual, folder)
+    with build(cfg["tracking"], output_dir=folder, job_type="edit", **record_fields(cfg)) as tracker:
+        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+        tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
+        edit(models, latents, names=names, directions=directions, strengths=cfg["strengths"], mode=cfg["mode"],
+             deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
+        moved = distances(models, latents, directions, perceptual, tracker)
+    print("\n".join(map(str, moved)))
+    print(f"Strips, edited latents: {folder}")
+    return sum(measurement.value for measurement in moved) / len(moved)
+
+
+def codes(cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path) -> tuple[Any, Any, Any]:
+    """Latents of what is to be edited (images are inverted), their names, and the generator's changes for them."""
+    from functools import partial
+
+    from wplus.commands.common import invert_files, weight_deltas
+    from wplus.latents.inputs import read_inputs
+
+    invert = partial(
+        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
+        output_dir=folder / "inversion", **{key: cfg[key] for key in ("fit", "space", "seed", "label")},
+    )  # fmt: skip
+    seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
+    latents, names = read_inputs(cfg["latents"], models=models, invert=invert, **seeds)
+    tuned = Path(cfg["deltas"] or folder / "inversion" / "deltas")
+    return latents, names, weight_deltas(latents, names, tuned, fingerprint=models.fingerprint)
+
+
+def distances(models: Any, latents: Any, directions: Any, perceptual: Any, tracker: Any) -> list[Any]:
+    """How far the pictures move along every direction, recorded."""
+    import torch
+
+    from wplus.editing.consistency import editability
+    from wplus.editing.run import report
+    from wplus.latents.latent import ws_of
+
+    ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
+    return report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)
+
+
+LABELLED = ("latents", "attributes", "num_images", "batch_size")
+
+
+@entry_point
+def directions(cfg: dict[str, Any]) -> None:
+    """Find directions in latent space: directions.safetensors, and overview.png of what each does."""
+    from functools import partial
+
+    import wplus
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.editing.directions import save_directions
+    from wplus.editing.run import overview, report_directions
+    from wplus.editing.samples import labelled_latents
+    from wplus.latents.inputs import read_inputs
+
+    device = resolve_device(cfg["device"])
+    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    folder = ensure_folder(cfg["run_dir"])
+    images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
+    labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
+    seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
+    (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
+    directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
+    with build(cfg["tracking"], output_dir=folder, job_type="directions", **record_fields(cfg)) as tracker:
+        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+        file = save_directions(folder / "directions.safetensors", directions)
+        picture = overview(models, latent, list(directions), folder / "overview.png", strengths=cfg["strengths"])
+        report_directions(directions, file, picture, tracker)
+    print("\n".join(map(str, directions)))
+    print(f"Directions: {file}, what they do: {picture}")
+
+
+@entry_point
+def consistency(cfg: dict[str, Any]) -> float:
+    """Measure an inverter by editing (LEC). Returns the value for the first direction, for sweeps."""
+    import wplus
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.editing.directions import load_directions
+    from wplus.inversion.folder import describe
+
+    device = resolve_device(cfg["device"])
+    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
+    folder, images = ensure_folder(cfg["run_dir"]), held_out_images(cfg, models)
+    perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
+    protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
+    with build(cfg["tracking"], output_dir=folder, job_type="consistency", **record_fields(cfg)) as tracker:
+        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+        tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
+        found = measure(cfg, models, images, directions, inverter, perceptual, protocol, folder=folder, tracker=tracker)
+    print("\n".join(map(str, found)))
+    print(f"Result: {folder / 'result.json'}")
+    return found[0].value
+
+
+def held_out_images(cfg: dict[str, Any], models: Any) -> Any:
+    """The images to invert, of the generator's size."""
+    from functools import partial
+
+    from wplus.data.user_images import user_images
+
+    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
+    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
+    return user_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
+
+
+def measure(
+    cfg: dict[str, Any], models: Any, images: Any, directions: Any, inverter: Any, perceptual: Any,
+    protocol: dict[str, Any], *, folder: Path, tracker: Any,
+) -> list[Any]:  # fmt: skip
+    """Invert, edit, invert again; the measurements, recorded, and a table of every image in the folder."""
+    import torch
+
+    from wplus.commands.common import codes_of
+    from wplus.core.images import to_float
+    from wplus.core.progress import track
+    from wplus.editing.consistency import consistency, edit_errors, editability
+    from wplus.editing.run import report
+
+    batch_size = cfg["batch_size"]
+    invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
+    pixels = images.batch(torch.arange(len(images)))[0]
+    device = next(models.generator.parameters()).device
+    batches = [to_float(some).to(device) for some in pixels.split(batch_size)]
+    ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
+    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
+    edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
+    errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
+    found = report(consistency(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
+    shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
+    found += report(editability(models, ws, directions=directions, **shared), tracker)
+    edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
+    image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
+    return found
+
+
+def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
+    """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
+    from wplus.core.tables import Table
+    from wplus.inversion.folder import output_names, pixel_digest
+
+    files = output_names(names)
+    columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}
+    rows = {file: {column: values[row] for column, values in columns.items()} for row, file in enumerate(files)}
+    return Table(rows, dict(zip(files, map(pixel_digest, pixels), strict=True)))
+
+
+def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:
+    """What must be equal so that two inverters' errors under an edit can be compared."""
+    from wplus.inversion.folder import pixel_digest
+
+    return {"generator": models.fingerprint, "edit_norm": float(shift.norm()), "edit_sha256": pixel_digest(shift)}

@@ -1,0 +1,247 @@
+"""From a command line to a function: overrides, Hydra, and one sentence for whatever is refused."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hydra
+import yaml
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import CompactHydraException, HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from wplus.config import CONFIG_FOLDER, RENAMED, plain
+from wplus.errors import UserError
+
+Task = Callable[[dict[str, Any]], Any]
+Command = Callable[..., Any]
+# Keys of files and folders: a name that reads like a number stays a name.
+_PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
+          "run_dir"}  # fmt: skip
+_PLUGINS = r"hydra/(launcher/(joblib|submitit)|sweeper/)\w*"  # come with an extra
+
+
+class OneLine(CompactHydraException):
+    """A UserError on its way through Hydra, which prints this class without a stack trace."""
+
+
+def entry_point(task: Task | None = None, *, resolve: str | None = None) -> Any:
+    """Make `verb(cfg)` a command: composes configs/verb.yaml and hands over a plain, resolved dict.
+
+    The command takes a list of arguments, by default those of the process. A UserError, an unknown key and whatever
+    else cannot be composed become one line on standard error and exit status 1; in a sweep Hydra says before it which
+    job it was. `resolve` names a function that fills in what is derived, for `--cfg job`.
+    """
+    if task is None:
+        return functools.partial(entry_point, resolve=resolve)
+
+    @functools.wraps(task)
+    def composed(cfg: DictConfig) -> Any:
+        try:
+            return task(plain(cfg))
+        except UserError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise OneLine(str(error)) from None
+            raise SystemExit(str(error)) from None
+
+    # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
+    del composed.__wrapped__  # type: ignore[attr-defined]
+
+    @functools.wraps(task)
+    def command(arguments: Sequence[str] | None = None) -> None:
+        _in_one_sentence(composed, task.__name__, sys.argv[1:] if arguments is None else list(arguments), resolve)
+
+    return command
+
+
+def program(task: Callable[[Sequence[str]], int]) -> Command:
+    """Make `verb(arguments)`, which reads its arguments itself and returns an exit status, a command."""
+    return functools.wraps(task)(lambda arguments=None: task(sys.argv[1:] if arguments is None else arguments))
+
+
+def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: list[str], resolve: str | None) -> None:
+    """Hydra prints what it refuses in many lines; asked for full errors it raises it, and the user gets one."""
+    parser = get_args_parser()
+    parser.prog = f"wplus {name}"
+    options = parser.parse_args(arguments)
+    if "HYDRA_FULL_ERROR" in os.environ:
+        return _run(task, name, parser, options, resolve)
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _run(task, name, parser, options, resolve)
+    except UserError as error:
+        raise SystemExit(str(error)) from None
+    except CompactHydraException as error:
+        raise SystemExit(sentence(error, name, options.overrides)) from None
+    except ValueError as error:
+        if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
+            raise
+        raise SystemExit("A group cannot be null: choose one of its options, --help lists them.") from None
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _run(
+    task: Callable[[DictConfig], Any], name: str, parser: argparse.ArgumentParser, options: Any, resolve: str | None
+) -> None:
+    options.overrides = readable(options.overrides, is_sweep=options.multirun)
+    if options.cfg == "job" and options.package is None:
+        print(yaml.safe_dump(shown(name, options.overrides, resolve), sort_keys=False, allow_unicode=True), end="")
+        return
+    version.setbase("1.3")
+    _run_hydra(args=options, args_parser=parser, task_function=task, config_path=str(CONFIG_FOLDER), config_name=name)
+
+
+def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> dict[str, Any]:
+    """The config of a command as `--cfg job` prints it, with what is derived filled in."""
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    container = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), resolve=True)
+    if resolve is not None:
+        module, _, function = resolve.rpartition(".")
+        container = getattr(importlib.import_module(module), function)(container)
+    return container  # type: ignore[return-value]
+
+
+# Overrides
+
+
+def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
+    """Overrides that Hydra's grammar reads: names that it cannot read are quoted, and `+` adds nothing unknown.
+
+    UserError for an argument that is no KEY=VALUE, and for a choice that has another name now.
+    """
+    return [_readable(override, is_sweep) for override in overrides]
+
+
+def _readable(override: str, is_sweep: bool) -> str:
+    key, equals, value = override.partition("=")
+    if key.startswith("~"):
+        return override
+    if not equals:
+        raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
+    key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
+    for choice in filter(None, re.split(r"[\[\],\s]+", value)):
+        _refuse_renamed(f"{key.partition('@')[0]}={choice}")
+    parsed = _parsed(key, value)
+    is_name = os.path.exists(os.path.expanduser(value))
+    if parsed is None and not is_name and value.startswith(("[", "{")):
+        return f"{key}={_quoted_items(value)}"
+    if parsed is None or (parsed.is_sweep_override() and not is_sweep and is_name):
+        return f"{key}={_quoted(value)}"
+    if key.rpartition(".")[2] in _PATHS and isinstance(parsed.value(), (bool, int, float)):
+        return f"{key}={_quoted(value)}"
+    return f"{key}={value}"
+
+
+def _refuse_renamed(choice: str) -> None:
+    if choice in RENAMED:
+        raise UserError(f"'{choice}' is now '{RENAMED[choice]}'.")
+
+
+def _parsed(key: str, value: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(f"{key}={value}")
+    except HydraException:
+        return None
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _quoted_items(text: str) -> str:
+    """A list whose items are quoted where the grammar does not read them; a text that is no list comes back."""
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    items = [item.strip() for item in text[1:-1].split(",")]
+    return f"[{','.join(item if _parsed('key', item) else _quoted(item) for item in items)}]"
+
+
+# What is refused
+
+
+def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] = ()) -> str:
+    """What was given and what is allowed, in one line, where Hydra says it in many."""
+    if isinstance(error, OneLine):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _unknown_option(error.missing_cfg_file)
+    key = re.search(r"Could not override '([^']+)'", str(error))
+    if key is not None:
+        return _unknown_key(key[1], name, overrides, getattr(error.__cause__, "parent_node", None))
+    ambiguous = re.search(r"Ambiguous value for argument '([^']*)'", str(error))
+    if ambiguous is not None:
+        key, _, value = ambiguous[1].partition("=")
+        return f"'{ambiguous[1]}' has several values: write {key}=[{value}] for a list, \"{key}='{value}'\" for a name with a comma, or add -m to run each of them."
+    lines = (line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines())
+    return "; ".join(line for line in lines if line and not line.startswith("See https://hydra.cc")) + "."
+
+
+def _unknown_option(file: str) -> str:
+    if re.fullmatch(_PLUGINS, file):
+        return f"'{file}' needs further packages: pip install 'wplus[sweep]'."
+    group, _, option = file.rpartition("/")
+    options = sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
+    return f"{group} must be one of {', '.join(options)}, got '{option}'."
+
+
+def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConfig | None) -> str:
+    given = next((item for item in overrides if item.lstrip("+").startswith(f"{key}=")), f"{key}=")
+    root = parent._get_root() if parent is not None else _defaults(name)
+    new = renamed(key, root)
+    if new is not None:
+        return f"'{given}' is now '{new}={given.partition('=')[2]}'."
+    meant = suggestions(key, list(dotted_keys(root)))
+    known = sorted(map(str, parent)) if parent is not None and "." in key else sorted(set(map(str, root)) - {"hydra"})
+    question = f"; did you mean {' or '.join(meant)}?" if meant else "."
+    return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
+
+
+def renamed(key: str, config: DictConfig) -> str | None:
+    """The new name of a key that `config` lacks, wherever in the key the old name stands."""
+    parts, known = key.split("."), set(dotted_keys(config))
+    for start in range(len(parts)):
+        for end in range(len(parts), start, -1):
+            new = RENAMED.get(".".join(parts[start:end]))
+            if new is not None and ".".join(parts[:end]) not in known:
+                return ".".join([*parts[:start], new, *parts[end:]])
+    return None
+
+
+def suggestions(key: str, known: Sequence[str]) -> list[str]:
+    """At most three known keys that somebody who wrote `key` may have meant, the likeliest first."""
+    last = {name: name.rpartition(".")[2] for name in known}
+    wanted = key.rpartition(".")[2]
+    same = [name for name in known if last[name] == wanted]
+    part = [name for name in known if wanted in last[name].split("_")]
+    alike = difflib.get_close_matches(wanted, set(last.values()), cutoff=0.75)
+    close = [name for word in alike for name in known if last[name] == word]
+    return list(dict.fromkeys([*same, *part, *close]))[: 1 if len(same) == 1 else 3]
+
+
+def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of a config, as it is given on the command line."""
+    for key in node if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() else ():
+        if str(key) != "hydra" and not str(key).startswith("_"):
+            yield f"{prefix}{key}"
+            yield from dotted_keys(node._get_node(key), f"{prefix}{key}.")
+
+
+def _defaults(name: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return hydra.compose(name)

@@ -1,0 +1,92 @@
+"""Images to latents, and inverters side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wplus.commands.entry import entry_point
+from wplus.config import build, record_fields
+
+if TYPE_CHECKING:
+    from wplus.inversion.run import FolderInversion
+
+
+READING = ("num_images", "labels", "fit", "resize", "boxes", "masks", "bad_files")
+INVERTING = ("space", "batch_size", "seed", "label", "truth", "video")
+
+
+@entry_point
+def invert(cfg: dict[str, Any]) -> float:
+    """Find the latents of images; the same command continues. Returns the mean squared error, for sweeps."""
+    import wplus
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+
+    device = resolve_device(cfg["device"])
+    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    folder = ensure_folder(cfg["run_dir"])
+    inversion = prepared(cfg, models, device, folder)
+    tracker = build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg))
+    try:
+        with tracker:
+            tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+            table = inversion.run(tracker)
+    except KeyboardInterrupt:
+        raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
+    print(f"{table}\nInversions, latents, table: {folder}")
+    return table.means()["l2"].value
+
+
+def prepared(cfg: dict[str, Any], models: Any, device: Any, folder: Path) -> FolderInversion:
+    """The images, the inverter and what judges the result."""
+    from functools import partial
+
+    from wplus.data.user_images import user_images_with_masks
+    from wplus.inversion.run import FolderInversion
+
+    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
+    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
+    images, masks = user_images_with_masks(
+        cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING}
+    )
+    perceptual = build(cfg["perceptual"]).to(device)
+    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
+    return FolderInversion(
+        images, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, losses=losses, masks=masks,
+        output_dir=folder, **{key: cfg[key] for key in INVERTING},
+    )  # fmt: skip
+
+
+@entry_point
+def compare(cfg: dict[str, Any]) -> None:
+    """Compare folders of inversions of the same images: table, tests, pictures."""
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.inversion.compare import compare
+
+    folders = labelled(cfg["folders"], cfg["labels"])
+    device, output = resolve_device(cfg["device"]), ensure_folder(cfg["run_dir"])
+    terms = {name: term.to(device) for name, term in build(cfg.get("image_loss", {})).items()}
+    with build(cfg["tracking"], output_dir=output, job_type="compare", **record_fields(cfg)) as tracker:
+        methods = compare(
+            folders, output_dir=output, baseline=cfg["baseline"], tested=cfg["tested"], terms=terms, device=device,
+            batch_size=cfg["batch_size"], tracker=tracker,
+        )  # fmt: skip
+    num_images = len(methods.rows[methods.baseline])
+    print(f"{methods.markdown()}\n{num_images} images in all folders. Table, tests, pictures: {output}")
+
+
+def labelled(folders: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path]:
+    """Folders by their labels, or by their own names; UserError when these are not as many, or not different."""
+    from wplus.errors import UserError
+
+    paths = [Path(folder) for folder in folders]
+    names = [path.name for path in paths] if labels is None else [str(label) for label in labels]
+    if len(names) != len(paths):
+        raise UserError(f"{len(names)} labels for {len(paths)} folders: give one label for each.")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"Two folders are called '{twice}': give each a label of its own, labels=[...].")
+    return dict(zip(names, paths, strict=True))

@@ -1,0 +1,132 @@
+"""Training of generators and encoders, and of classifiers of attributes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from wplus.commands.entry import entry_point
+from wplus.config import build, record_fields, refuse_sweep_of_processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wplus.core.runtime import Runtime
+    from wplus.training.build import Training
+    from wplus.training.loop import Schedule
+
+
+# Groups; which of them a training needs it says.
+CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
+
+
+@entry_point
+def train(cfg: dict[str, Any]) -> float:
+    """Train a generator or an encoder; the same command continues. Returns the thousands of images seen."""
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import Runtime
+    from wplus.tracking import Tracker
+    from wplus.training.hparams import explain
+    from wplus.training.loop import Schedule
+
+    refuse_sweep_of_processes(cfg["trainer"])
+    runtime = Runtime.prepare(cfg["device"], **cfg["trainer"])
+    schedule = Schedule(**cfg["schedule"])
+    training = chosen_training(cfg, runtime)
+    data, folder = training.data, ensure_folder(cfg["run_dir"])
+    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
+    with open_tracker(cfg, folder) if runtime.rank == 0 else Tracker() as tracker:
+        record_start(cfg, training, runtime, folder=folder, tracker=tracker)
+        status = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
+        kimg = training.module.images_seen / 1000
+        tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}}})
+    print(f"{status} at {kimg:g} kimg: {folder}")
+    return kimg
+
+
+def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
+    """What configs/training decides, made ready: module, data, view and hyper-parameters."""
+    from wplus.probes import ProbeRunner
+    from wplus.training.transfer import Transfer
+
+    return build(
+        cfg["training"],
+        **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
+        probes=partial(ProbeRunner, build(cfg["probes"])) if cfg.get("probes") else None,
+        data=partial(images, cfg["data"]),
+        checkpoint=cfg["checkpoint"],
+        transfer=Transfer(**cfg["transfer"]),
+        runtime=runtime,
+        seed=cfg["seed"],
+        num_samples=cfg["num_samples"],
+    )
+
+
+def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
+    """The data, the networks that it starts from, and every number that was derived with the reason for it."""
+    data = training.data
+    tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
+    if cfg["checkpoint"]:
+        tracker.use_artifact(cfg["checkpoint"], name="generator", kind="model")
+    if training.transfer is not None and runtime.rank == 0:
+        training.transfer.record(folder, tracker)
+    resolved = training.resolved.items()
+    tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in resolved})
+
+
+def run_training(
+    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any
+) -> str:
+    """Train up to the end of the schedule, from where the folder's checkpoints are; "finished" or "interrupted"."""
+    from wplus.data import Batches
+    from wplus.training.loop import fit
+    from wplus.training.snapshot import Exporter
+
+    module, data = training.module, training.data
+    sharing = {"world_size": runtime.world_size, "rank": runtime.rank, "start_nimg": lambda: module.images_seen}
+    batches = Batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], **sharing)
+    export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
+    return fit(module, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=tracker, export=export)
+
+
+def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:
+    """The images of a split; a generator's `resolution` stands where the configuration has none, and no other."""
+    if resolution is not None and node.get("resolution") not in (None, resolution):
+        from wplus.errors import UserError
+
+        raise UserError(
+            f"data.resolution={node['resolution']} is not that of the generator, {resolution}; leave it out."
+        )
+    return build(node, split=split, **({} if resolution is None else {"resolution": resolution}))
+
+
+def open_tracker(cfg: dict[str, Any], folder: Path) -> Any:
+    """The record of this run; only the first of several processes keeps one."""
+    return build(cfg["tracking"], output_dir=folder, job_type="train", **record_fields(cfg))
+
+
+@entry_point
+def classifier(cfg: dict[str, Any]) -> float:
+    """Train a classifier of attributes into classifier.safetensors. Returns the mean accuracy over factors."""
+    from wplus.core.files import ensure_folder
+    from wplus.core.runtime import resolve_device
+    from wplus.pretrained.attribute_classifier import check_name, save_classifier
+    from wplus.training.classifier import Schedule, accuracies, train
+
+    check_name(cfg["classifier"])
+    schedule = Schedule(**cfg["schedule"], seed=cfg["seed"])
+    device, folder = resolve_device(cfg["device"]), ensure_folder(cfg["run_dir"])
+    images, held_out = (build(cfg["data"], split=split) for split in ("train", "held_out"))
+    training = {key: cfg[key] for key in ("factors", "min_share", "num_contrasts", "width")}
+    with build(cfg["tracking"], output_dir=folder, job_type="classifier", **record_fields(cfg)) as tracker:
+        shared = {"folder": folder, "schedule": schedule, "device": device, "tracker": tracker}
+        classifier = train(images, name=cfg["classifier"], **training, **shared)
+        file = save_classifier(folder / "classifier.safetensors", classifier)
+        found = list(accuracies(classifier, held_out, device=device))
+        for m in found:
+            entry = {"value": m.value, "protocol": m.protocol, "interval": m.interval}
+            tracker.summary({f"classifier/{m.name}": entry})
+        tracker.artifact(file, name=f"classifier-{classifier.name}", kind="model", metadata=classifier.protocol)
+    print("\n".join(map(str, found)))
+    print(f"Classifier: {file}, {len(classifier.attributes)} attributes")
+    return sum(m.value for m in found) / len(found)

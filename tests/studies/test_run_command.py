@@ -1,0 +1,19 @@
+"""Commands as steps of long work."""
+
+from __future__ import annotations
+
+import pytest
+
+from experiments.run_command import run_command
+
+
+def test_a_step_runs_in_its_folder_and_is_named_first(tmp_path, capfd):
+    (tmp_path / "a b").mkdir()
+    run_command(["report", "folder=a b"], tmp_path)
+    assert capfd.readouterr().out.splitlines()[1:] == ["wplus report 'folder=a b'", "a b/report.html"]
+
+
+def test_a_failure_ends_the_work_with_its_status(tmp_path):
+    with pytest.raises(SystemExit) as error:
+        run_command(["report", "folder=nowhere"], tmp_path)
+    assert error.value.code == 1
