@@ -103,7 +103,7 @@ def test_what_does_not_fit(prepare, changes, message):
 def test_a_checkpoint_without_a_generator(prepare, tmp_path):
     path = wplus.save(tmp_path / "d.safetensors", discriminator=Discriminator(**SIZE))
     with pytest.raises(UserError, match=r"d\.safetensors' has no generator"):
-        prepare(generator=str(path))
+        prepare(checkpoint=str(path))
 
 
 def test_images_of_another_kind(prepare, make_images, tmp_path):
@@ -112,7 +112,7 @@ def test_images_of_another_kind(prepare, make_images, tmp_path):
     conditional = Generator(z_dim=6, w_dim=6, c_dim=3, num_mapping_layers=1, **SIZE)
     path = wplus.save(tmp_path / "conditional.safetensors", generator=conditional)
     with pytest.raises(UserError, match=r"^The generator is conditional on 3 classes and the images have 0; choose"):
-        prepare(generator=str(path))
+        prepare(checkpoint=str(path))
 
 
 def grey(images):

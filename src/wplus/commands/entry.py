@@ -134,7 +134,7 @@ def _readable(override: str, is_sweep: bool) -> str:
         return override
     if not equals:
         raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
-    key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
+    key = key if re.search(r"^\+*hydra|(weights|multipliers|strengths)\.\w+$", key) else key.lstrip("+")
     for choice in filter(None, re.split(r"[\[\],\s]+", value)):
         _refuse_renamed(f"{key.partition('@')[0]}={choice}")
     parsed = _parsed(key, value)
