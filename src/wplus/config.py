@@ -30,6 +30,7 @@ RENAMED = {
     "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
     "generator": "checkpoint",
     "watch": "probes",
+    "training.recipe": "training.hparams",
 }
 _TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
