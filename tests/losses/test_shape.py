@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from wplus.losses.shape import BLUR, Shape
+from wplus.losses.shape_style import BLUR, Shape
 
 
 def disc(colour: tuple[float, ...], size: int = 32, centre: float = 0.5) -> torch.Tensor:

@@ -85,10 +85,10 @@ def test_a_fixed_number_of_scales_is_part_of_the_name():
 @pytest.mark.parametrize(
     ("make", "size", "message"),
     [
-        (MSSSIM, 10, "10 px.*ms_ssim: 11 px"),
-        (SSIM, 8, "8 px.*ssim: 11 px"),
-        (lambda: MSSSIM(scales=3), 43, "43 px.*44 px"),
-        (lambda: MSSSIM(scales=6), 43, "6 scales"),
+        (MSSSIM, 10, "^ms_ssim needs .* 11 px, got 10"),
+        (SSIM, 8, "^ssim needs .* 11 px, got 8"),
+        (lambda: MSSSIM(scales=3), 43, "44 px, got 43"),
+        (lambda: MSSSIM(scales=6), 43, "scales must be .*, got 6"),
     ],
 )
 def test_what_is_not_defined_is_refused(make, size, message):

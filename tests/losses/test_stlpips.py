@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
-from wplus.losses.stlpips import STLPIPSDistance
+from wplus.losses.perceptual import STLPIPSDistance
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 INSTALLED = importlib.util.find_spec("stlpips_pytorch") is not None
@@ -81,14 +81,14 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
 
 
 def test_unknown_trunk():
-    with pytest.raises(UserError, match=r"squeeze.*alex, vgg"):
+    with pytest.raises(UserError, match=r"alex, vgg, got .squeeze"):
         STLPIPSDistance("squeeze")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "must hold named tensors"),
+        ([1, 2], "must map names to tensors"),
         ({"net.slice1.0.weight": torch.zeros(2)}, "weights of another net"),
         ({"other": torch.zeros(2)}, "weights of another net"),
     ],

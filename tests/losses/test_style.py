@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 
 from wplus.losses.perceptual import EffNetLite0Distance, PerceptualDistance
-from wplus.losses.style import Style
+from wplus.losses.shape_style import Style
 
 
 class Pixels(PerceptualDistance):

@@ -204,7 +204,7 @@ def image_scores(
         images, targets = images * (masks > 0), targets * (masks > 0)
     columns: dict[str, Tensor] = {}
     for name, term in terms.items():
-        column, values = term.score(term(images, targets, masks))
+        column, values, _ = term.score(term(images, targets, masks))
         columns[column] = values
         if name == "l2":
             columns["psnr_db"] = psnr_of(values)

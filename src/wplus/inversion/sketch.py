@@ -23,7 +23,7 @@ from wplus.latents.latent import Space
 from wplus.latents.w_stats import map_samples
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
-from wplus.losses.shape import Shape
+from wplus.losses.shape_style import Shape
 
 WEIGHTS = {"l2": 10.0, "perceptual": 2.0, "shape": 30.0, "prior": 0.3}
 _NUM_SAMPLES, _PSI = 256, 0.7  # pictures that the average is taken of, and their truncation
@@ -57,7 +57,7 @@ def scribble(
     The arguments are those of `wplus.inversion.optimize.optimize`, but
 
     weights     of the terms by name; those not named are `WEIGHTS`. `shape` compares where edges are, see
-                `wplus.losses.shape`. In z and z+ every code is one of the prior, and that term is left out
+                `wplus.losses.shape_style`. In z and z+ every code is one of the prior, and that term is left out
     open_share  share of all weight that what was left open has together, from 0 to below 1; there the average picture
                 of the generator takes the place of the sketch
     restarts    further attempts from random samples: of several cats that fit the sketch, the one that fits it best

@@ -1,4 +1,4 @@
-"""Losses of the adversarial game, as functions of logits (N, 1) -> loss per image (N, 1).
+"""Adversarial losses, as functions of logits (N, 1) -> loss per image (N, 1).
 
 A generator's loss is called with the logits of generated images; one that also has an argument `real` without a
 default compares them with the logits of real images (see `compares`). A discriminator's loss whose logits do not

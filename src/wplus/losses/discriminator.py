@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import ImageDistance, mean_over
 from wplus.losses.perceptual import unit_length
+from wplus.models.network import DiscriminatorNetwork
+from wplus.models.stylegan2 import Discriminator
 from wplus.pretrained.weights import sha256_of
 
 
@@ -24,15 +27,20 @@ class DiscriminatorFeatures(ImageDistance):
     """
 
     name = "discriminator_features"
+    info = MetricInfo(
+        meaning="Difference of two images' features in a discriminator's blocks (feature matching); 0 for equal images.",
+        direction="lower",
+    )
 
-    def __init__(self, discriminator: Any, *, compare: Literal["normalised", "l1"] = "normalised") -> None:
-        if compare not in ("normalised", "l1"):
-            raise UserError(f"Features cannot be compared by '{compare}': normalised or l1.")
+    def __init__(
+        self, discriminator: DiscriminatorNetwork, *, compare: Literal["normalised", "l1"] = "normalised"
+    ) -> None:
+        check_choice("compare", compare, ("normalised", "l1"))
         super().__init__()
         self.compare = compare
-        if not hasattr(discriminator, "feature_maps"):
-            kind = type(discriminator).__name__
-            raise UserError(f"Features of blocks are StyleGAN2's discriminator's alone, and this is a {kind}.")
+        if not isinstance(discriminator, Discriminator):
+            kind = f"{type(discriminator).__module__}.{type(discriminator).__name__}"
+            raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}")
         self.shape = (discriminator.img_channels, discriminator.resolution, discriminator.resolution)
         self.discriminator = copy.deepcopy(discriminator)
         self.provenance = {
@@ -48,8 +56,7 @@ class DiscriminatorFeatures(ImageDistance):
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of another shape."""
         if tuple(images.shape[1:]) != self.shape:
-            wanted = ", ".join(map(str, self.shape))
-            raise UserError(f"Images of shape {tuple(images.shape)} do not fit this discriminator: (N, {wanted}).")
+            raise UserError(f"images must be (N, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
         maps = [x.float() for x in self.discriminator.feature_maps(images)]
         return [unit_length(x) for x in maps] if self.compare == "normalised" else maps
 

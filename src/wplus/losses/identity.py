@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured
 from wplus.losses.perceptual import unit_length
+from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
-from wplus.pretrained.weights import find, load_into, read, sha256
+from wplus.pretrained.weights import find, load_into, read_tensors, sha256
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
 
@@ -30,7 +32,13 @@ class IdentityDistance(ImageDistance):
     Descriptors stay (N, D) for a single image too: the reference squeezes that axis away and fails.
     """
 
-    is_one_minus_similarity = True
+    info = MetricInfo(
+        meaning="1 minus the cosine similarity of two images' descriptors by the net named; 0 for equal images.",
+        direction="lower",
+    )
+    similarity = MetricInfo(
+        meaning="Cosine similarity of two images' descriptors by the net named; 1 for equal images.", direction="higher"
+    )
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit vectors (N, D)."""
@@ -44,15 +52,6 @@ class IdentityDistance(ImageDistance):
 
     def _descriptors(self, images: Tensor) -> Tensor:
         raise NotImplementedError
-
-
-def scaled(images: Tensor, size: int) -> Tensor:
-    """Square images (N, C, R, R) at size x size: by area when they are larger, bilinear when smaller."""
-    if images.shape[-1] == size:
-        return images
-    if images.shape[-1] > size:
-        return F.interpolate(images, size=(size, size), mode="area")
-    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
 # ArcFace
@@ -72,14 +71,12 @@ class ArcFaceIdentity(IdentityDistance):
     name = "identity_arcface"
 
     def __init__(self, path: str | Path | None = None, *, crop: Literal["face", "none"] = "face") -> None:
-        if crop not in ("face", "none"):
-            raise UserError(f"ArcFace's crop '{crop}' is not known: face or none.")
+        check_choice("crop", crop, ("face", "none"))
         super().__init__()
         self.crop = crop
         file = find(ARCFACE_FILE, ARCFACE_URL, user=self.name, path=path, instead=INSTEAD)
-        state = _tensors(read(file), file)
         self.net = ArcFaceNet()
-        load_into(self.net, state, file)
+        load_into(self.net, read_tensors(file), file)
         self.provenance = {
             "name": self.name,
             "weights": file.name,
@@ -92,8 +89,8 @@ class ArcFaceIdentity(IdentityDistance):
 
     def _descriptors(self, images: Tensor) -> Tensor:
         if self.crop == "face":
-            images = scaled(images, ALIGNED_SIZE)[..., slice(*FACE_ROWS), slice(*FACE_COLUMNS)]
-        return self.net(scaled(images, INPUT_SIZE))
+            images = resized(images, ALIGNED_SIZE)[..., slice(*FACE_ROWS), slice(*FACE_COLUMNS)]
+        return self.net(resized(images, INPUT_SIZE))
 
 
 # MoCo
@@ -118,8 +115,7 @@ class MoCoIdentity(IdentityDistance):
     def __init__(
         self, path: str | Path | None = None, *, compat: Literal["published", "imagenet_normalised"] = "published"
     ) -> None:
-        if compat not in ("published", "imagenet_normalised"):
-            raise UserError(f"MoCo's compat '{compat}' is not known: published or imagenet_normalised.")
+        check_choice("compat", compat, ("published", "imagenet_normalised"))
         super().__init__()
         self.compat = compat
         file = find(MOCO_FILE, MOCO_URL, user=self.name, path=path, instead=INSTEAD)
@@ -147,20 +143,12 @@ def _moco_trunk(file: Path) -> nn.Module:
     """torchvision's ResNet50 without its head, (N, 3, H, W) -> (N, 2048), with the query encoder of a MoCo file."""
     from torchvision.models import resnet50
 
-    content = read(file)
-    state = _tensors(content.get("state_dict", content) if isinstance(content, dict) else content, file)
+    state = read_tensors(file, entry="state_dict")
     query = {name.removeprefix(MOCO_PREFIX): tensor for name, tensor in state.items() if name.startswith(MOCO_PREFIX)}
     net = resnet50(weights=None)
     net.fc = nn.Identity()
     load_into(net, {name: tensor for name, tensor in query.items() if not name.startswith("fc.")}, file)
     return net
-
-
-def _tensors(content: object, file: Path) -> dict[str, Tensor]:
-    """The content of a weights file, if that is a mapping from names to tensors."""
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise UserError(f"'{file}' is not a file of weights: it must map names to tensors.")
-    return content
 
 
 # EfficientNet-Lite0
@@ -190,5 +178,5 @@ class EffNetLite0Identity(IdentityDistance):
         self.eval()
 
     def _descriptors(self, images: Tensor) -> Tensor:
-        images = scaled(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
+        images = resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
         return self.net.pooled(images.contiguous(memory_format=torch.channels_last))

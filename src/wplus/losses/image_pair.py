@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 
 SMALLEST_AREA = 1e-12  # of a mask: far below one faint pixel, so that an empty mask gives 0 and not NaN
@@ -26,7 +27,8 @@ class ImageDistance(nn.Module):
 
     name: str
     provenance: Mapping[str, Any]  # what a stored number must say: weights file and hash, layers, input size
-    is_one_minus_similarity = False  # 1 minus the distance is the number that papers print, see `score`
+    info: MetricInfo
+    similarity: MetricInfo | None = None  # of 1 - distance, where that is the number that papers print, see `score`
 
     def features(self, images: Tensor) -> list[Tensor]:
         """What of the images (N, C, R, R) is compared: tensors (N, ...)."""
@@ -44,9 +46,11 @@ class ImageDistance(nn.Module):
         """Distances (N,) of the image pairs; either side may hold a single image."""
         return self.distance(self.features(a), self.features(b), mask)
 
-    def score(self, distances: Tensor) -> tuple[str, Tensor]:
-        """Name and values (N,) for a table: `similarity_NAME`, 1 - distance, where papers print similarities."""
-        return (f"similarity_{self.name}", 1 - distances) if self.is_one_minus_similarity else (self.name, distances)
+    def score(self, distances: Tensor) -> tuple[str, Tensor, MetricInfo]:
+        """Name, values (N,) and meaning for a table: `similarity_NAME`, 1 - distance, where papers print that."""
+        if self.similarity is None:
+            return self.name, distances, self.info
+        return f"similarity_{self.name}", 1 - distances, self.similarity
 
     def train(self, mode: bool = True) -> ImageDistance:
         """Stays in eval mode whatever the module that holds it does: this is a measuring instrument."""
@@ -55,7 +59,7 @@ class ImageDistance(nn.Module):
     def _refuse(self, mask: Tensor | None) -> None:
         """For distances of the whole image: UserError when there is a mask."""
         if mask is not None:
-            raise UserError(f"The term '{self.name}' compares whole images and takes no mask: give it the weight 0.")
+            raise UserError(f"{self.name} compares whole images and takes no mask: give it the weight 0")
 
 
 def mean_over(maps: Tensor, mask: Tensor | None) -> Tensor:

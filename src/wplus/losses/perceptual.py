@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over
+from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
-from wplus.pretrained.weights import find_or_download, read, sha256_by_name
+from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
+from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256, sha256_by_name
 
 MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
 SIZE_POLICY = f"{MIN_SIZE} to {MAX_SIZE} px as they are; smaller: bilinear to {MIN_SIZE}; larger: area to {MAX_SIZE}"
@@ -30,12 +32,7 @@ def fit_size(images: Tensor) -> Tensor:
     Small images are not enlarged further, because that makes the nets more sensitive to a shift by a pixel: at 32 px
     its distance is 0.56 of that of a Gaussian blur of 1 px as they are, 0.67 enlarged to 64 px (EfficientNet-Lite0).
     """
-    size = images.shape[-1]
-    if size < MIN_SIZE:
-        return F.interpolate(images, size=(MIN_SIZE, MIN_SIZE), mode="bilinear", align_corners=False)
-    if size > MAX_SIZE:
-        return F.interpolate(images, size=(MAX_SIZE, MAX_SIZE), mode="area")
-    return images
+    return resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
 
 
 def unit_length(features: Tensor, eps: float = 1e-10) -> Tensor:
@@ -48,6 +45,12 @@ class PerceptualDistance(ImageDistance):
 
     A subclass implements `_feature_maps` and may weigh the squared differences of a layer in `_compare`.
     """
+
+    info = MetricInfo(
+        meaning="Perceptual distance of two images, between features of the net named, which is not LPIPS; 0 for equal "
+        "images.",
+        direction="lower",
+    )
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
@@ -115,9 +118,13 @@ class LPIPSDistance(PerceptualDistance):
     and folder.
     """
 
+    info = MetricInfo(
+        meaning="LPIPS: learned perceptual distance of two images, by the trunk named; 0 for equal images.",
+        direction="lower",
+    )
+
     def __init__(self, net: Literal["vgg", "alex", "squeeze"], *, download: bool = False) -> None:
-        if net not in TRUNK_FILES:
-            raise UserError(f"There is no LPIPS trunk '{net}': choose one of {', '.join(TRUNK_FILES)}.")
+        check_choice("net", net, TRUNK_FILES)
         super().__init__()
         self.name = f"lpips_{net}"
         file, url = TRUNK_FILES[net], TRUNK_URL + TRUNK_FILES[net]
@@ -148,8 +155,47 @@ def _lpips_module(net: str, trunk: Path) -> nn.Module:
         warnings.filterwarnings("ignore", message="The parameter 'pretrained' is deprecated", category=UserWarning)
         warnings.filterwarnings("ignore", message="Arguments other than a weight enum", category=UserWarning)
         module = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-    state = read(trunk)
+    state = read_tensors(trunk)
     # 'slice2.5.weight' is 'features.5.weight' of torchvision.
     names = {name: "features." + name.split(".", 1)[1] for name in module.net.state_dict()}
     module.net.load_state_dict({ours: state[theirs] for ours, theirs in names.items()})
     return module
+
+
+# ST-LPIPS
+
+STLPIPS_PACKAGE = "stlpips-pytorch"
+
+
+class STLPIPSDistance(PerceptualDistance):
+    """`stlpips_alex`, `stlpips_vgg`: shift-tolerant LPIPS (Ghildyal and Liu 2022, https://arxiv.org/abs/2207.13686).
+
+    Of the package only the weights file is read. Its numbers are not LPIPS: other trunks, other heads, another scale.
+    """
+
+    info = MetricInfo(
+        meaning="ST-LPIPS: shift-tolerant relative of LPIPS, on another scale, by the trunk named; 0 for equal images.",
+        direction="lower",
+    )
+
+    def __init__(self, net: Literal["alex", "vgg"]) -> None:
+        check_choice("net", net, ("alex", "vgg"))
+        super().__init__()
+        self.name = f"stlpips_{net}"
+        path = from_package(STLPIPS_PACKAGE, "weights", "vST0.0", f"{net}_shift_tolerant.pth")
+        self.net = ShiftTolerantNet(net)
+        load_into(self.net, renamed(read_tensors(path)), path)
+        self.provenance = {
+            "name": self.name,
+            "weights": path.name,
+            "sha256": sha256(path),
+            "layers": f"as published, heads vST0.0 of {STLPIPS_PACKAGE}",
+            "input": SIZE_POLICY,
+        }
+        self.eval().requires_grad_(False)
+
+    def _feature_maps(self, images: Tensor) -> list[Tensor]:
+        return self.net.feature_maps(images)
+
+    def _compare(self, squares: Tensor, layer: int) -> Tensor:
+        return self.net.heads[layer](squares)[:, 0]

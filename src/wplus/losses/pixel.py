@@ -5,10 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wplus.core.metric_result import MetricInfo
 from wplus.losses.image_pair import ImageDistance, mean_over
 
 DATA_RANGE = 2.0  # from -1 to 1
 MAX_PSNR_DB = 100.0
+PSNR = MetricInfo(
+    meaning="Peak signal-to-noise ratio, 10 log10(4 / l2): a logarithmic pixel error; 100 for equal images.",
+    unit="dB",
+    direction="higher",
+)
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
@@ -26,13 +32,15 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
     Capped at 100 dB, so that equal images have a finite score that can be averaged.
     """
-    return psnr_of(l2(a, b))
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to import
+
+    decibels = peak_signal_noise_ratio(a, b, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))
+    return decibels.clamp_max(MAX_PSNR_DB)
 
 
 def psnr_of(mse: Tensor) -> Tensor:
     """As `psnr`, from mean squared differences (N,), which may be those of a part of the image."""
-    smallest = DATA_RANGE**2 * 10 ** (-MAX_PSNR_DB / 10)
-    return 10 * torch.log10(DATA_RANGE**2 / mse.clamp_min(smallest))
+    return (10 * torch.log10(DATA_RANGE**2 / mse)).clamp_max(MAX_PSNR_DB)
 
 
 class PixelDistance(ImageDistance):
@@ -52,6 +60,9 @@ class L1(PixelDistance):
     """`l1`: mean absolute difference, over the mask where there is one."""
 
     name = "l1"
+    info = MetricInfo(
+        meaning="Mean absolute difference of the pixels, values in [-1, 1]; 0 for equal images.", direction="lower"
+    )
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,) from 0 to 2."""
@@ -63,6 +74,9 @@ class L2(PixelDistance):
     """`l2`: mean squared difference, over the mask where there is one."""
 
     name = "l2"
+    info = MetricInfo(
+        meaning="Mean squared difference of the pixels, values in [-1, 1]; 0 for equal images.", direction="lower"
+    )
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,) from 0 to 4."""

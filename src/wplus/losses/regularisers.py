@@ -1,4 +1,4 @@
-"""Gradient regularisers of the adversarial game; all need a second derivative of a network."""
+"""Gradient penalties and path lengths; all need a second derivative of a network."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:
 
     `images` (N, C, H, W) requires gradients and `logits` (N, 1) was computed from it; returns (N,).
     """
-    with no_weight_gradients():
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3))
+    return _squared_gradient(logits, images)
 
 
-def interpolates(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
-    """x^ = e x + (1 - e) G(z), images on the lines between pairs (Gulrajani et al. 2017, algorithm 1).
+def interpolates(real: Tensor, fake: Tensor, alpha: Tensor) -> Tensor:
+    """x^ = alpha x + (1 - alpha) G(z), images on the lines between pairs (Gulrajani et al. 2017, algorithm 1).
 
-    real, fake (N, C, H, W), `share` (N,) the e of each pair, uniform in [0, 1].
+    real, fake (N, C, H, W), `alpha` (N,) of each pair, uniform in [0, 1].
     """
-    return torch.lerp(fake, real, share.view(-1, 1, 1, 1))
+    return torch.lerp(fake, real, alpha.view(-1, 1, 1, 1))
 
 
 def unit_gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """(|dD(x^)/dx^| - 1)^2 per image (WGAN-GP, Gulrajani et al. 2017, equation 3, without lambda); see `r1_penalty`."""
+    # The root has no derivative at zero: 1e-12 keeps the gradient of a dead critic finite and moves no other value.
+    return ((_squared_gradient(logits, images) + 1e-12).sqrt() - 1).square()
+
+
+def _squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
     with no_weight_gradients():
         (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    # The root has no derivative at zero: 1e-12 keeps the gradient of a dead critic finite and moves no other value.
-    return ((gradient.square().sum(dim=(1, 2, 3)) + 1e-12).sqrt() - 1).square()
+    return gradient.square().sum(dim=(1, 2, 3))
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Structural similarity of images, at one scale or several, as distances: 1 - SSIM and 1 - MS-SSIM.
 
-SSIM is Wang et al. 2004, MS-SSIM Wang, Simoncelli & Bovik 2003. torchmetrics has both and is what the tests compare
-with; as a loss its MS-SSIM knows no mask, has no finite gradient where a scale's similarity is negative, and counts
+SSIM is Wang et al. 2004, MS-SSIM Wang, Simoncelli & Bovik 2003. torchmetrics has both, which the tests compare with.
+They are not used here, because they know no mask; because their convolutions are inexact on a GPU (TF32), where the
+variances drown; and because its MS-SSIM has no finite gradient where a scale's similarity is negative, and counts
 windows that a reflected border fills at the coarsest scale.
 """
 
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import SMALLEST_AREA, ImageDistance, mean_over
 from wplus.losses.pixel import DATA_RANGE
 
@@ -34,11 +36,18 @@ class MSSSIM(ImageDistance):
     the share of it that the mask covers: what lies outside has no influence.
     """
 
-    is_one_minus_similarity = True
+    info = MetricInfo(
+        meaning="1 minus the structural similarity of two images, over several scales for MS-SSIM; 0 for equal images.",
+        direction="lower",
+    )
+    similarity = MetricInfo(
+        meaning="Structural similarity of two images, over several scales for MS-SSIM; 1 for equal images.",
+        direction="higher",
+    )
 
     def __init__(self, *, scales: int | None = None) -> None:
-        if scales is not None and not 1 <= scales <= len(SCALE_WEIGHTS):
-            raise UserError(f"MS-SSIM at {scales} scales is not defined: 1 to {len(SCALE_WEIGHTS)}.")
+        if scales is not None:
+            check_choice("scales", scales, range(1, len(SCALE_WEIGHTS) + 1))
         super().__init__()
         self.name = "ms_ssim" if scales is None else f"ms_ssim_{scales}scales"
         self.scales = scales
@@ -62,8 +71,7 @@ class MSSSIM(ImageDistance):
     def num_scales(self, size: int) -> int:
         """At how many scales images of `size` px are compared; UserError when they are too small."""
         if size < smallest_size(self.scales or 1):
-            smallest = smallest_size(self.scales or 1)
-            raise UserError(f"Images of {size} px are too small for {self.name}: {smallest} px or more.")
+            raise UserError(f"{self.name} needs images of at least {smallest_size(self.scales or 1)} px, got {size}")
         return self.scales or min(int(math.log2(size / WINDOW)) + 1, len(SCALE_WEIGHTS))
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:

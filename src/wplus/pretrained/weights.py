@@ -106,6 +106,16 @@ def read(path: Path) -> Any:
         raise UserError(f"'{path}' is damaged or not a file of weights alone: {reason}.") from error
 
 
+def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
+    """Names -> tensors of a weights file, or of this entry where it has one; UserError for another kind of file."""
+    content = read(path)
+    if isinstance(content, dict):
+        content = content.get(entry, content)
+    if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
+        raise UserError(f"'{path}' must map names to tensors, as a weights file of this net does")
+    return content
+
+
 def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     """Give `net` the weights of a file; UserError when they are those of another net."""
     try:

@@ -1,0 +1,99 @@
+"""What an image shows apart from what it is painted with: edges of blurred images, and Gram matrices of features."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.core.metric_result import MetricInfo
+from wplus.losses.image_pair import SMALLEST_AREA, ImageDistance, mean_over, resized_mask
+from wplus.losses.perceptual import PerceptualDistance
+
+SIZE = 64  # px; larger pictures are reduced to it, because shapes are coarse
+BLUR = 1 / 32  # standard deviation of the Gaussian, in picture widths
+
+
+class Shape(ImageDistance):
+    """`shape`: mean squared difference of the gradients of blurred pictures, in units of a step per blur width.
+
+    Of all channels: luminance alone does not see the edge between colours that are equally bright, such as an orange
+    cat on grey.
+    """
+
+    name = "shape"
+    info = MetricInfo(
+        meaning="Mean squared difference of the gradients of blurred images, where edges are; 0 for equal images.",
+        direction="lower",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.provenance = {"name": self.name, "blur": f"Gaussian, {BLUR} widths", "size": f"area to {SIZE} px at most"}
+        self.eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Gradients (N, 2 C, r, r), r at most 64: differences to the right, then downwards, 0 at the last pixel."""
+        if images.shape[-1] > SIZE:
+            images = F.interpolate(images, size=(SIZE, SIZE), mode="area")
+        width = BLUR * images.shape[-1]
+        smooth = _blurred(images, width)
+        right = F.pad(smooth.diff(dim=3), (0, 1))
+        down = F.pad(smooth.diff(dim=2), (0, 0, 0, 1))
+        return [torch.cat([right, down], dim=1) * width]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,); under a mask a gradient counts by the mask at its place."""
+        (a,), (b,) = features_a, features_b
+        return mean_over((a - b).square().mean(dim=1), mask)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur (N, C, H, W) of the same size; pictures go on beyond their border as they end there."""
+    reach = max(1, round(3 * sigma))
+    offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    window = torch.exp(-offsets.square() / (2 * sigma**2))
+    window = (window / window.sum()).expand(images.shape[1], 1, 1, -1)
+    padded = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+    rows = F.conv2d(padded, window, groups=images.shape[1])
+    return F.conv2d(rows, window.transpose(2, 3), groups=images.shape[1])
+
+
+class Style(ImageDistance):
+    """`style_` and the net's name: squared difference of Gram matrices, summed over layers (Gatys et al. 2016).
+
+    Features have unit length at every position, so that each Gram matrix has the trace 1 and the layers weigh alike.
+    Under a mask the statistics are those of the positions under it, each weighted by it.
+    """
+
+    info = MetricInfo(
+        meaning="Squared difference of the Gram matrices of a pretrained net's features, what the image is painted with "
+        "wherever it is; 0 for equal images.",
+        direction="lower",
+    )
+
+    def __init__(self, net: PerceptualDistance) -> None:
+        super().__init__()
+        self.net = net
+        self.name = f"style_{net.name}"
+        self.provenance = {**net.provenance, "name": self.name, "statistics": "Gram matrices of unit-length features"}
+        self.eval()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
+        return self.net.features(images)
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,), from 0 to 2 per layer."""
+        pairs = zip(features_a, features_b, strict=True)
+        return sum((_gram(a, mask) - _gram(b, mask)).square().sum(dim=(1, 2)) for a, b in pairs)
+
+
+def _gram(maps: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of f f^T over positions, weighted by the mask: (N, C, H, W) -> (N, C, C)."""
+    features = maps.flatten(2)
+    if mask is None:
+        return features @ features.transpose(1, 2) / features.shape[2]
+    weights = resized_mask(mask, maps.shape[2:]).flatten(1).to(maps.dtype)
+    weights = weights / weights.sum(dim=1, keepdim=True).clamp_min(SMALLEST_AREA)
+    return (features * weights[:, None]) @ features.transpose(1, 2)
