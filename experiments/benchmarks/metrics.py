@@ -36,7 +36,7 @@ from wplus.evaluation.kernel import KernelDistance
 from wplus.evaluation.manifold import PrecisionRecall
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "cats32.safetensors"
 SIDES = ("wplus", "torch-fidelity")

@@ -16,7 +16,7 @@ from wplus.evaluation.bench import EvalContext
 from wplus.evaluation.passes import FeatureRows
 from wplus.evaluation.sampler import generate
 from wplus.evaluation.statistics import GroupedStatistics
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 
 
 class Counting(torch.nn.Module):
