@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from wplus.core.images import to_float
 from wplus.data import ImageSet
+from wplus.evaluation.measure import measure
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Generator
@@ -221,3 +226,70 @@ class MeanDifference(nn.Module):
 
     def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
         return (a[0] - b[0]).abs()
+
+
+# --- evaluation: a random extractor, a set of real images, a progress bar that checks, and the results of one metric
+
+
+class RandomConv(nn.Module):
+    """An untrained convolution, in float64 so that what is tested is not the rounding of the extractor."""
+
+    name, dim = "random_conv", 6
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.conv = nn.Conv2d(3, self.dim, 3, stride=2).double().requires_grad_(False)
+
+    @property
+    def protocol(self):
+        return {"extractor": self.name, "extractor_sha256": f"{self.scale}"}
+
+    def forward(self, images):
+        return self.scale * self.conv(to_float(images).double()).relu().mean(dim=(2, 3))
+
+
+@dataclass
+class RealImages:
+    """Images that count how many of them were read."""
+
+    images: torch.Tensor
+    labels: torch.Tensor | None = None
+    fingerprint: str = "0123456789abcdef"
+    policies: dict = field(default_factory=dict)
+    num_read: int = 0
+
+    @property
+    def resolution(self):
+        return self.images.shape[3]
+
+    @property
+    def img_channels(self):
+        return self.images.shape[1]
+
+    @property
+    def digests(self):
+        content = b"".join(hashlib.sha256(image.numpy().tobytes()).digest() for image in self.images)
+        return np.frombuffer(content, dtype=np.uint8).reshape(len(self), 32)
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, indices):
+        self.num_read += len(indices)
+        labels = torch.empty(len(indices), 0) if self.labels is None else self.labels[indices]
+        return self.images[indices], labels
+
+
+def checking(items, description, *, total, advance=lambda _: 1):
+    """Shows nothing, but checks what a bar relies on: that the announced number is right."""
+    done = 0.0
+    for item in items:
+        done += advance(item)
+        yield item
+    assert done == total, description
+
+
+def measured(context, metric, **options):
+    """What a metric yields, by name."""
+    return {result.name: result for result in measure(context, {"metric": functools.partial(metric, **options)})}

@@ -1,4 +1,4 @@
-"""Cost of metrics: `python experiments/benchmarks/metrics.py`.
+"""Cost of metrics: `python experiments/contextmarks/metrics.py`.
 
 One pass: the Fréchet distance alone against Fréchet distance, kernel distance and precision/recall together, on images
 that a generator makes, what is known of the real images cached in both.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,17 @@ from timing import best, in_turns
 from torch import Tensor
 
 import wplus
+from wplus.checkpoint import Models
 from wplus.core.progress import silent
 from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, cat_images
-from wplus.evaluation.bench import EvalContext, NoModel
-from wplus.evaluation.frechet import FrechetDistance
-from wplus.evaluation.kernel import KernelDistance
-from wplus.evaluation.manifold import PrecisionRecall
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.frechet import fd
+from wplus.evaluation.kernel import kd
+from wplus.evaluation.manifold import pr
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
-from wplus.pretrained.effnet_lite0 import EffNetLite0Features
+from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "cats32.safetensors"
 SIDES = ("wplus", "torch-fidelity")
@@ -73,8 +75,8 @@ def one_pass(options: argparse.Namespace, device: torch.device) -> None:
     def task(names: str, cache_dir: str) -> Callable[[], object]:
         def run() -> None:
             began = time.process_time()
-            bench = EvalContext(models, real, None, options.batch, device, progress=silent, cache_dir=cache_dir)
-            list(measure(bench, {name: everything[name] for name in names.split(", ")}))
+            context = EvalContext(models, real, None, options.batch, device, progress=silent, cache_dir=cache_dir)
+            list(measure(context, {name: everything[name] for name in names.split(", ")}))
             processor[names].append(time.process_time() - began)
 
         return run
@@ -92,9 +94,9 @@ def one_pass(options: argparse.Namespace, device: torch.device) -> None:
 def metrics(extractor: Any, num: int) -> dict[str, Any]:
     """The three, as their configs have them, without the distance of two halves of the real images."""
     return {
-        "fd": FrechetDistance(extractor=extractor, num_generated=num, floor="none"),
-        "kd": KernelDistance(extractor=extractor, num_generated=num),
-        "pr": PrecisionRecall(extractor=extractor, num_generated=num),
+        "fd": partial(fd, extractor=extractor, num_generated=num, floor="none"),
+        "kd": partial(kd, extractor=extractor, num_generated=num),
+        "pr": partial(pr, extractor=extractor, num_generated=num),
     }
 
 
@@ -162,10 +164,10 @@ def with_wplus(
     generated: Tensor, real: Tensor, extractor: Any, options: argparse.Namespace, device: torch.device
 ) -> dict[str, float]:
     """This package, nothing cached."""
-    bench = EvalContext(
-        NoModel(), as_set(real), None, options.batch, device, progress=silent, samples=as_set(generated)
+    context = EvalContext(
+        Models(), as_set(real), None, options.batch, device, progress=silent, samples=as_set(generated)
     )
-    found = {m.name: m.value for m in measure(bench, metrics(extractor, options.num))}
+    found = {m.name: m.value for m in measure(context, metrics(extractor, options.num))}
     return {name: value for name, value in found.items() if "std" not in name}
 
 

@@ -29,16 +29,16 @@ from wplus.core.distributed import (
     total,
 )
 from wplus.core.progress import silent
-from wplus.evaluation.bench import EvalContext
-from wplus.evaluation.frechet import FrechetDistance
-from wplus.evaluation.gram import sweeps
-from wplus.evaluation.inception_score import InceptionScore
-from wplus.evaluation.kernel import KernelDistance
-from wplus.evaluation.manifold import DensityCoverage, NeighbourSquares, PrecisionRecall
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.feature_pass import FeatureRows
+from wplus.evaluation.frechet import fd
+from wplus.evaluation.inception_score import inception_score
+from wplus.evaluation.kernel import kd
+from wplus.evaluation.manifold import dc, pr
 from wplus.evaluation.measure import measure
-from wplus.evaluation.passes import FeatureRows
+from wplus.evaluation.pairwise import NeighbourSquares, pairs_of
 from wplus.evaluation.ppl import ppl
-from wplus.evaluation.separability import LinearSeparability
+from wplus.evaluation.separability import linear_separability
 from wplus.models.stylegan2 import Generator
 
 RANK, CACHE = int(os.environ["RANK"]), Path(sys.argv[1])
@@ -104,7 +104,7 @@ class RealImages:
         return self.images[indices], torch.empty(len(indices), 0)
 
 
-def bench(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
+def context(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
     """The same on every process, whatever is random in it."""
     torch.manual_seed(0)
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
@@ -115,27 +115,27 @@ def bench(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
 
 def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:
     """Values with intervals, and rows. A batch of 64 holds all images: the other process has none."""
-    ours = bench(cache_dir, batch_size)
+    ours = context(cache_dir, batch_size)
     metrics = {
-        "fd": FrechetDistance(extractor=Pixels(), num_generated=30, num_groups=3, mirror="x"),
-        "kd": KernelDistance(extractor=Pixels(), num_generated=30, num_groups=3),
-        "pr": PrecisionRecall(extractor=Pixels(), num_generated=30),
-        "dc": DensityCoverage(extractor=Pixels(), num_generated=30),
-        "is": InceptionScore(extractor=Pixels(), num_generated=30, num_splits=3),
-        "ls": LinearSeparability(classifier=Odd(), space="w", num_samples=30, num_groups=3, min_per_class=1),
+        "fd": partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x"),
+        "kd": partial(kd, extractor=Pixels(), num_generated=30, num_groups=3),
+        "pr": partial(pr, extractor=Pixels(), num_generated=30),
+        "dc": partial(dc, extractor=Pixels(), num_generated=30),
+        "is": partial(inception_score, extractor=Pixels(), num_generated=30, num_splits=3),
+        "ls": partial(linear_separability, classifier=Odd(), space="w", num_samples=30, num_groups=3, min_per_class=1),
         "ppl": partial(ppl, distance=Squares(), space="w+", sampling="full", num_samples=30),
     }
     found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, metrics)}
     passes = {"generated": ours.generated(30), "real": ours.real_images()}
-    return found | {name: p.collect(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
+    return found | {name: p.ask(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
 
 
 def neighbours(cache_dir: Path | None) -> dict[str, Any]:
     """Of the real images, then of the generated ones, each asked for alone."""
-    ours = bench(cache_dir)
-    pairs = sweeps(ours, Pixels(), ours.real_images(), ours.generated(30))
+    ours = context(cache_dir)
+    pairs = pairs_of(ours, Pixels(), ours.real_images(), ours.generated(30))
     sides = {"real neighbours": pairs.real, "generated neighbours": pairs.generated}
-    return {name: side.ask(NeighbourSquares(3)).value.numpy() for name, side in sides.items()}
+    return {name: side.ask(NeighbourSquares(3)).value.squares.numpy() for name, side in sides.items()}
 
 
 def together() -> dict[str, Any]:

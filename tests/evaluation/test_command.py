@@ -18,7 +18,7 @@ from wplus.commands.evaluate import measure_checkpoint
 from wplus.config import build, plain
 from wplus.core.images import save_png
 from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext
+from wplus.evaluation.context import EvalContext
 from wplus.evaluation.measure import measure
 
 FEW = {"num_generated": 10}
@@ -101,13 +101,13 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_every_metric_is_built_and_runs(repository: Path, bench: EvalContext, name: str) -> None:
+def test_every_metric_is_built_and_runs(repository: Path, context: EvalContext, name: str) -> None:
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         overrides = [f"metrics=[{name}]", "checkpoint=none", "run_dir=none"]
         cfg = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)
     assert set(cfg["metrics"]) == {name}
     small, names = METRICS[name]
-    found = list(measure(bench, {name: build(cfg["metrics"][name] | small)}))
+    found = list(measure(context, {name: build(cfg["metrics"][name] | small)}))
     assert [m.name for m in found] == names
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,43 +8,102 @@ import scipy.linalg
 import torch
 from scipy import stats
 
-from wplus.core.metric_result import MetricResult
+from tests.fakes import measured
 from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext
-from wplus.evaluation.frechet import FrechetDistance, FrechetEstimates, FrechetReference, frechet_distance
-from wplus.evaluation.measure import measure
+from wplus.evaluation import frechet
+from wplus.evaluation.frechet import (
+    FeatureStatistics,
+    FrechetEstimates,
+    FrechetReference,
+    GroupedStatistics,
+    fd,
+    frechet_distance,
+)
 from wplus.evaluation.sampler import generate
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics
 
 
-def statistics_of(features: torch.Tensor) -> FeatureStatistics:
-    statistics = FeatureStatistics.empty(features.shape[1])
-    statistics.add(features)
-    return statistics
-
-
-def dealt(features: torch.Tensor, num_groups: int) -> GroupedStatistics:
+def dealt(features, num_groups, batch_size=64):
+    """Features in groups, as a pass deals them, in batches of whatever order."""
     groups = GroupedStatistics(num_groups)
     groups.begin(features.shape[1], len(features), "cpu")
-    groups.add(features, torch.arange(len(features)))
+    for rows in torch.randperm(len(features)).split(batch_size):
+        groups.add(features[rows], rows)
     groups.merge()
     return groups
 
 
-def gaussian(mean: torch.Tensor, covariance: torch.Tensor) -> FeatureStatistics:
+def gaussian(mean, covariance):
     """Statistics that have exactly this mean and covariance."""
     num = 100
     return FeatureStatistics(num, num * mean, (num - 1) * covariance + num * torch.outer(mean, mean))
 
 
-def slow_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
+def slow_distance(a, b):
     """The formula as written, by scipy's matrix square root."""
     root = scipy.linalg.sqrtm(a.covariance.numpy() @ b.covariance.numpy())
     squared = ((a.mean - b.mean) ** 2).sum() + np.trace(a.covariance.numpy() + b.covariance.numpy() - 2 * root.real)
     return float(squared)
 
 
-def test_two_gaussians_whose_covariances_commute() -> None:
+# Mean and covariance
+
+
+def test_mean_and_covariance_equal_numpy():
+    features = torch.randn(50, 6) * torch.arange(1, 7) + 100
+    statistics = dealt(features, 1, batch_size=7).whole
+    np.testing.assert_allclose(statistics.mean, features.double().numpy().mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-8)
+
+
+def test_union_and_rest():
+    a, b = torch.randn(20, 6), torch.randn(30, 6)
+    union = FeatureStatistics.of(a) + FeatureStatistics.of(b)
+    torch.testing.assert_close(union.covariance, FeatureStatistics.of(torch.cat([a, b])).covariance)
+    rest = union - FeatureStatistics.of(b)
+    assert rest.num == 20
+    torch.testing.assert_close(rest.covariance, FeatureStatistics.of(a).covariance)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 62])
+@pytest.mark.parametrize("rows_at_once", [2, 512], ids=["summed on the way", "summed at the end"])
+def test_groups_are_dealt_by_row_and_survive_as_arrays(monkeypatch, batch_size, rows_at_once):
+    monkeypatch.setattr(frechet, "ROWS_AT_ONCE", rows_at_once)
+    features = torch.randn(62, 6)
+    grouped, copy = dealt(features, 4, batch_size), GroupedStatistics(4)
+    copy.restore(grouped.arrays())
+    for groups in (grouped, copy):
+        for index, group in enumerate(groups.groups):
+            assert group.num == len(features[index::4])
+            torch.testing.assert_close(group.total, features[index::4].double().sum(dim=0))
+            torch.testing.assert_close(group.outer, features[index::4].double().T @ features[index::4].double())
+        torch.testing.assert_close(groups.whole.covariance, FeatureStatistics.of(features).covariance)
+
+
+def test_a_block_of_rows_stays_together():
+    features, grouped = torch.randn(12, 6), GroupedStatistics(2, block=2)
+    grouped.begin(6, 12, "cpu")
+    grouped.add(features, torch.arange(12))
+    grouped.merge()
+    torch.testing.assert_close(next(grouped.groups).total, features[[0, 1, 4, 5, 8, 9]].double().sum(dim=0))
+    assert grouped.key != GroupedStatistics(2).key
+
+
+def test_many_small_batches_make_few_large_products_and_take_no_more_memory(monkeypatch):
+    sizes, of = [], FeatureStatistics.of
+    monkeypatch.setattr(FeatureStatistics, "of", lambda features: sizes.append(len(features)) or of(features))
+    grouped = GroupedStatistics(4)
+    grouped.begin(2, 6000, "cpu")
+    for rows in torch.arange(6000).split(16):
+        grouped.add(torch.zeros(len(rows), 2), rows)
+        assert len(grouped._rows) == 4 * 512
+    grouped.merge()
+    assert sizes == [512] * 8 + [476] * 4
+
+
+# The distance
+
+
+def test_two_gaussians_whose_covariances_commute():
     """|m1 - m2|^2 + sum (s1 - s2)^2 in the common eigenbasis."""
     basis = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64)).Q
     s1, s2 = torch.tensor([1.0, 2, 3, 0, 5]).double(), torch.tensor([2.0, 2, 0.5, 1, 4]).double()
@@ -56,26 +114,22 @@ def test_two_gaussians_whose_covariances_commute() -> None:
 
 
 @pytest.mark.parametrize("num", [400, 12], ids=["full rank", "fewer images than features"])
-def test_equals_scipy(num: int) -> None:
+def test_equals_scipy_and_is_symmetric(num):
     mix = torch.randn(20, 20)
-    a, b = statistics_of(torch.randn(num, 20) @ mix), statistics_of(torch.randn(num, 20).exp() + 0.3)
+    a, b = (FeatureStatistics.of(x) for x in (torch.randn(num, 20) @ mix, torch.randn(num, 20).exp() + 0.3))
     expected = slow_distance(a, b)
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
     assert frechet_distance(b, a) == pytest.approx(expected, rel=1e-6)
+    assert 0 <= frechet_distance(a, a) < 1e-6 * expected
 
 
-def test_a_set_of_one_point_repeated() -> None:
+def test_a_set_of_one_point_repeated():
     """No variance at all: the squared distance of the points."""
-    a, b = statistics_of(torch.ones(5, 3)), statistics_of(torch.full((5, 3), 3.0))
+    a, b = FeatureStatistics.of(torch.ones(5, 3)), FeatureStatistics.of(torch.full((5, 3), 3.0))
     assert frechet_distance(a, b) == pytest.approx(12.0)
     spread = gaussian(torch.ones(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     assert frechet_distance(a, spread) == pytest.approx(3.0)
     assert frechet_distance(spread, a) == pytest.approx(3.0)
-
-
-def test_a_set_has_no_distance_from_itself() -> None:
-    a = statistics_of(torch.randn(50, 20))
-    assert 0 <= frechet_distance(a, a) < 1e-6
 
 
 # Extrapolation
@@ -84,7 +138,7 @@ def test_a_set_has_no_distance_from_itself() -> None:
 SCALES = torch.arange(1, 25).double() ** -0.5  # standard deviations
 
 
-def truth_and_draw(rng: torch.Generator, num: int) -> tuple[float, FeatureStatistics, torch.Tensor]:
+def truth_and_draw(rng, num):
     """A distance known exactly, the one side as it is, and samples of the other."""
     mean = torch.full((24,), 0.05, dtype=torch.float64)
     truth = float(mean.square().sum() + (0.1 * SCALES).square().sum())
@@ -92,14 +146,14 @@ def truth_and_draw(rng: torch.Generator, num: int) -> tuple[float, FeatureStatis
     return truth, gaussian(torch.zeros(24, dtype=torch.float64), torch.diag(SCALES**2)), samples
 
 
-def line_through_subsets(reference: FrechetReference, samples: torch.Tensor, rng: torch.Generator) -> float:
+def line_through_subsets(reference, samples, rng):
     """As Chong & Forsyth do it: 15 random subsets from a tenth of the samples up, least squares in 1 / N."""
     nums = np.linspace(len(samples) / 10, len(samples), 15).astype(int)
     subsets = [samples[torch.randperm(len(samples), generator=rng)[:num]] for num in nums]
-    return float(np.polyfit(1 / nums, [reference.distance(statistics_of(subset)) for subset in subsets], 1)[1])
+    return np.polyfit(1 / nums, [reference.distance(FeatureStatistics.of(subset)) for subset in subsets], 1)[1]
 
 
-def test_infinity_is_near_the_truth_and_its_interval_holds_it() -> None:
+def test_infinity_is_near_the_truth_and_its_interval_holds_it():
     """For Gaussians: all but a tenth of the bias goes, more than a line through small subsets removes."""
     rng, plain, found, subsets, num_held = torch.Generator().manual_seed(0), [], [], [], 0
     for _ in range(25):
@@ -116,39 +170,31 @@ def test_infinity_is_near_the_truth_and_its_interval_holds_it() -> None:
     assert bias["inf"] < bias["15"]
     assert np.std(found) < np.std(subsets)
     assert 22 <= num_held <= 25
-
-
-def test_one_group_has_no_interval() -> None:
-    _, exact, samples = truth_and_draw(torch.Generator().manual_seed(0), 50)
-    assert FrechetEstimates(FrechetReference(exact), dealt(samples, 1)).interval is None
+    assert FrechetEstimates(reference, dealt(samples, 1)).interval is None
 
 
 # The metric
 
-
-def measured(bench: EvalContext, extractor: Any, **options: Any) -> dict[str, MetricResult]:
-    options = {"num_generated": 24, "num_groups": 3, **options}
-    metric = FrechetDistance(extractor=extractor, **options)
-    return {m.name: m for m in measure(bench, {"fd": metric})}
+FEW = {"num_generated": 24, "num_groups": 3}
 
 
-def test_names_and_protocol(bench: EvalContext, extractor: Any) -> None:
-    found = measured(bench, extractor, truncation_psi=0.7)
+def test_names_and_protocol(context, extractor):
+    found = measured(context, fd, extractor=extractor, truncation_psi=0.7, **FEW)
     assert list(found) == ["fd_random_conv_psi0.7", "fd_random_conv_psi0.7_real_halves"]
-    protocol = found["fd_random_conv_psi0.7"].protocol
+    distance, floor = found.values()
     expected = {
-        "extractor": "random_conv", "num_real": 40, "num_generated": 24, "data": bench.real.fingerprint, "seed": 0,
+        "extractor": "random_conv", "num_real": 40, "num_generated": 24, "data": context.real.fingerprint, "seed": 0,
         "truncation_psi": 0.7, "noise_mode": "const", "mirror": "none", "weights": "moving average",
-        "generator": bench.models.fingerprint,
+        "generator": context.models.fingerprint,
     }  # fmt: skip
-    assert expected.items() <= protocol.items()
-    low, high = found["fd_random_conv_psi0.7"].interval
-    assert low <= found["fd_random_conv_psi0.7"].value <= high
-    assert found["fd_random_conv_psi0.7_real_halves"].protocol["num_real"] == 20
+    assert expected.items() <= distance.protocol.items()
+    assert distance.interval[0] <= distance.value <= distance.interval[1]
+    assert floor.protocol["num_real"] == 20
+    assert (distance.direction, floor.direction) == ("lower", "neither")
 
 
-def test_infinity_where_it_is_asked_for(bench: EvalContext, extractor: Any) -> None:
-    found = measured(bench, extractor, extrapolate=True, floor="none")
+def test_infinity_where_it_is_asked_for(context, extractor):
+    found = measured(context, fd, extractor=extractor, extrapolate=True, floor="none", **FEW)
     assert list(found) == ["fd_random_conv", "fd_random_conv_infinity"]
     at_infinity = found["fd_random_conv_infinity"]
     assert at_infinity.value < found["fd_random_conv"].value
@@ -156,32 +202,34 @@ def test_infinity_where_it_is_asked_for(bench: EvalContext, extractor: Any) -> N
     assert "3 and 2 groups" in at_infinity.protocol["extrapolation"]
 
 
-def test_the_whole_metric_against_scipy(bench: EvalContext, extractor: Any) -> None:
-    images = generate(bench.models.generator, range(24), seed=0)
-    expected = slow_distance(statistics_of(extractor(bench.real.images)), statistics_of(extractor(images)))
-    value = measured(bench, extractor, num_groups=0)["fd_random_conv"].value
-    assert value == pytest.approx(expected, rel=1e-6)
+def test_the_whole_metric_against_scipy(context, extractor):
+    images = generate(context.generator, range(24), seed=0)
+    expected = slow_distance(*(FeatureStatistics.of(extractor(each)) for each in (context.real.images, images)))
+    found = measured(context, fd, extractor=extractor, num_generated=24, num_groups=0)["fd_random_conv"]
+    assert found.value == pytest.approx(expected, rel=1e-6)
+    assert found.interval is None
 
 
-def test_order_and_batch_size_change_nothing(bench: EvalContext, extractor: Any) -> None:
-    found = measured(bench, extractor, mirror="x", num_real=25)
-    bench.real.images = bench.real.images[torch.randperm(40)]
-    others = measured(replace(bench, batch_size=5), extractor, mirror="x", num_real=25)
-    for name, measurement in found.items():
-        assert others[name].value == pytest.approx(measurement.value, rel=1e-6)
-        assert (others[name].interval or (0,)) == pytest.approx(measurement.interval or (0,), rel=1e-6)
+def test_order_and_batch_size_change_nothing(context, extractor):
+    options = {"extractor": extractor, "mirror": "x", "num_real": 25, **FEW}
+    found = measured(context, fd, **options)
+    context.real.images = context.real.images[torch.randperm(40)]
+    others = measured(replace(context, batch_size=5), fd, **options)
+    for name, result in found.items():
+        assert others[name].value == pytest.approx(result.value, rel=1e-6)
+        assert (others[name].interval or (0,)) == pytest.approx(result.interval or (0,), rel=1e-6)
 
 
-def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: EvalContext, extractor: Any) -> None:
+def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(context, extractor):
     """Every other image in the order of their digests; with the jackknife over five groups of each."""
-    order = np.lexsort(bench.real.digests.T[::-1])
-    halves = [extractor(bench.real.images[torch.from_numpy(order)])[start::2] for start in range(2)]
+    order = np.lexsort(context.real.digests.T[::-1])
+    halves = [extractor(context.real.images[torch.from_numpy(order)])[start::2] for start in range(2)]
 
-    def distance(*left_out: int | None) -> float:
+    def distance(*left_out):
         kept = [torch.arange(20) % 5 != group if group is not None else slice(None) for group in left_out]
-        return slow_distance(*(statistics_of(half[rows]) for half, rows in zip(halves, kept, strict=True)))
+        return slow_distance(*(FeatureStatistics.of(half[rows]) for half, rows in zip(halves, kept, strict=True)))
 
-    found = measured(bench, extractor)["fd_random_conv_real_halves"]
+    found = measured(context, fd, extractor=extractor, **FEW)["fd_random_conv_real_halves"]
     assert found.value == pytest.approx(distance(None, None), rel=1e-6)
     assert found.value > 0
     without = [distance(group, None) for group in range(5)], [distance(None, group) for group in range(5)]
@@ -189,26 +237,24 @@ def test_the_floor_is_the_distance_of_two_halves_of_the_real_images(bench: EvalC
     assert found.interval == pytest.approx((max(found.value - reach, 0), found.value + reach), rel=1e-5)
     assert "5 groups of each half" in found.protocol["interval"]
     assert (found.protocol["num_real"], found.protocol["num_other_real"]) == (20, 20)
-
-
-def test_few_real_images_have_a_floor_without_an_interval(bench: EvalContext, extractor: Any) -> None:
-    for options in ({"num_real": 19}, {"num_groups": 0}):
-        floor = measured(replace(bench), extractor, **options)["fd_random_conv_real_halves"]
+    for few in ({"num_real": 19}, {"num_groups": 0}):
+        floor = measured(context, fd, extractor=extractor, **FEW | few)["fd_random_conv_real_halves"]
         assert floor.value > 0
         assert floor.interval is None
 
 
-def test_mirror_doubles_the_real_images(bench: EvalContext, extractor: Any) -> None:
-    found = measured(bench, extractor, mirror="x", num_groups=0)["fd_random_conv_mirror"]
-    bench.real.images = torch.cat([bench.real.images, bench.real.images.flip(3)])
-    both = measured(replace(bench), extractor, num_groups=0)["fd_random_conv"]
+def test_mirror_doubles_the_real_images(context, extractor):
+    options = {"extractor": extractor, "num_generated": 24, "num_groups": 0}
+    found = measured(context, fd, mirror="x", **options)["fd_random_conv_mirror"]
+    context.real.images = torch.cat([context.real.images, context.real.images.flip(3)])
+    both = measured(replace(context), fd, **options)["fd_random_conv"]
     assert found.value == pytest.approx(both.value, rel=1e-9)
     assert found.protocol["num_real"] == 80
 
 
-def test_the_jackknife_covers_the_spread_of_seeds(bench: EvalContext, extractor: Any) -> None:
-    options = {"num_generated": 200, "num_groups": 10, "floor": "none"}
-    runs = [measured(replace(bench, seed=seed, batch_size=100), extractor, **options) for seed in range(6)]
+def test_the_jackknife_covers_the_spread_of_seeds(context, extractor):
+    options = {"extractor": extractor, "num_generated": 200, "floor": "none"}
+    runs = [measured(replace(context, seed=seed, batch_size=100), fd, **options) for seed in range(6)]
     found = [run["fd_random_conv"] for run in runs]
     spread = np.std([m.value for m in found], ddof=1)
     reach = np.mean([(m.interval[1] - m.interval[0]) / 2 for m in found])
@@ -216,25 +262,23 @@ def test_the_jackknife_covers_the_spread_of_seeds(bench: EvalContext, extractor:
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
+    ("options", "words"),
     [
-        ({"num_generated": 5, "num_groups": 3}, "num_groups=3 does not fit 5 generated images"),
-        ({"num_groups": 1}, "num_groups=1"),
+        ({"num_generated": 5, "num_groups": 3}, "num_groups must be 0 .* got 3 for 5 generated images"),
+        ({"num_groups": 1}, "num_groups must be .* got 1"),
         ({"num_groups": 0, "extrapolate": True}, "extrapolate=true needs groups"),
-        ({"mirror": "y"}, "mirror=y .*none, x"),
-        ({"floor": "sea"}, "floor=sea .*none, halves"),
-        ({"num_real": 41}, "41 real images cannot be measured: at least 1, at most the 40 given"),
-        ({"num_real": 3}, "3 real images is not possible: at least 4"),
-        ({"noise_mode": "loud"}, "noise_mode=loud .*const, random, none"),
+        ({"mirror": "y"}, "mirror must be one of none, x, got 'y'"),
+        ({"floor": "sea"}, "floor must be one of none, halves, got 'sea'"),
+        ({"num_real": 41}, "num_real must be from 1 to the 40 real images that are given, got 41"),
+        ({"num_real": 3}, "num_real must be at least 4 .* got 3"),
+        ({"noise_mode": "loud"}, "noise_mode must be one of const, random, none, got 'loud'"),
     ],
 )
-def test_bad_options_are_refused_in_a_sentence(
-    bench: EvalContext, extractor: Any, options: dict[str, Any], word: str
-) -> None:
-    with pytest.raises(UserError, match=word):
-        measured(bench, extractor, **options)
+def test_bad_options_are_refused_before_anything_is_made(context, extractor, options, words):
+    with pytest.raises(UserError, match=words):
+        fd(context, extractor=extractor, **FEW | options)
 
 
-def test_no_data_is_refused(bench: EvalContext, extractor: Any) -> None:
-    with pytest.raises(UserError, match="0 real images"):
-        measured(replace(bench, real=None), extractor)
+def test_no_data_is_refused(context, extractor):
+    with pytest.raises(UserError, match="the 0 real images that are given"):
+        fd(replace(context, real=None), extractor=extractor, **FEW)

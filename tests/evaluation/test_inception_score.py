@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_isc import isc_features_to_metric
 
+from tests.fakes import measured
 from wplus.errors import UserError
-from wplus.evaluation.inception_score import InceptionScore, split_scores
+from wplus.evaluation.inception_score import inception_score, split_scores
 
 
 def random_logits(num: int, seed: int = 0) -> Tensor:
@@ -90,16 +91,10 @@ def classifier(extractor):
     return extractor
 
 
-def measured(bench, classifier, **options):
-    metric = InceptionScore(extractor=classifier, **{"num_generated": 50, **options})
-    metric.plan(bench)
-    return {m.name: m for m in metric(bench)}
-
-
-def test_what_the_metric_yields(bench, classifier):
-    found = measured(bench, classifier)
+def test_what_the_metric_yields(context, classifier):
+    found = measured(context, inception_score, extractor=classifier, num_generated=50)
     assert list(found) == ["class_score_random_conv", "class_score_random_conv_std"]
-    images = bench.generated(50).source.images(torch.arange(50))
+    images = context.generated(50).source.images(torch.arange(50))
     scores = slow(classifier.logits(classifier(images).float()).double().numpy(), 10)
     mean, std = found.values()
     assert mean.value == pytest.approx(np.mean(scores), rel=1e-5)
@@ -107,30 +102,26 @@ def test_what_the_metric_yields(bench, classifier):
     low, high = mean.interval
     assert (high - low) / 2 == pytest.approx(2.2621571628 * np.std(scores, ddof=1) / 10**0.5, rel=1e-4)
     assert "data" not in mean.protocol
-    assert mean.meaning
-    assert std.meaning
+    assert (mean.direction, std.direction) == ("higher", "neither")
+    others = measured(replace(context, batch_size=7), inception_score, extractor=classifier, num_generated=50)
+    for name in found:
+        assert others[name].value == pytest.approx(found[name].value, rel=1e-6)
 
 
-def test_the_batch_does_not_matter(bench, classifier):
-    first, other = measured(bench, classifier), measured(replace(bench, batch_size=7), classifier)
-    for name in first:
-        assert other[name].value == pytest.approx(first[name].value, rel=1e-6)
-
-
-def test_names(bench, classifier):
-    assert list(measured(bench, classifier, num_splits=1)) == ["class_score_random_conv_1splits"]
+def test_names(context, classifier):
+    options = {"extractor": classifier, "num_generated": 50}
+    assert list(measured(context, inception_score, num_splits=1, **options)) == ["class_score_random_conv_1splits"]
     classifier.name = "inception"
-    assert list(measured(bench, classifier)) == ["is_50", "is_50_std"]
-    assert InceptionScore(extractor=classifier)._name(bench.generated(50_000)) == "is50k"
-    assert InceptionScore(extractor=classifier, num_splits=5)._name(bench.generated(50_000)) == "is_50000_5splits"
+    assert list(measured(context, inception_score, **options)) == ["is_50", "is_50_std"]
+    assert next(iter(measured(context, inception_score, num_splits=5, **options))) == "is_50_5splits"
 
 
-def test_what_cannot_be_measured_is_refused(bench, extractor, classifier):
-    with pytest.raises(UserError, match="num_splits=0"):
-        InceptionScore(extractor=classifier, num_splits=0)
-    given = replace(bench, samples=type(bench.real)(bench.real.images[:9]))
-    with pytest.raises(UserError, match="num_splits=10 does not fit 9 generated images"):
-        InceptionScore(extractor=classifier).plan(given)
+def test_what_cannot_be_measured_is_refused(context, extractor, classifier):
+    with pytest.raises(UserError, match="num_splits must be .* got 0"):
+        inception_score(context, extractor=classifier, num_splits=0)
+    given = replace(context, samples=type(context.real)(context.real.images[:9]))
+    with pytest.raises(UserError, match="num_splits must be .* at most 9, got 10"):
+        inception_score(given, extractor=classifier)
     del classifier.logits
     with pytest.raises(UserError, match="random_conv tells no classes apart"):
-        InceptionScore(extractor=extractor)
+        inception_score(context, extractor=extractor)

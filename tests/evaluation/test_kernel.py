@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
+from tests.fakes import measured
 from wplus.errors import UserError
-from wplus.evaluation import gram, kernel
-from wplus.evaluation.kernel import KernelDistance, KernelSums, _subsets, kernel_distances
+from wplus.evaluation import pairwise
+from wplus.evaluation.kernel import in_subsets, kd, kernel_distances
 
 
 def gaussian(num: int, dim: int, *, mean: float = 0.0, std: float = 1.0, seed: int = 0) -> Tensor:
@@ -79,7 +80,7 @@ def test_equal_distributions_are_at_zero_on_average():
 def test_subsets_against_a_slow_loop():
     real, generated = gaussian(31, 4), gaussian(23, 4, mean=0.3, seed=1)
     found = kernel_distances(real, generated, num_subsets=3, subset_size=12, seed=5)
-    rows = [_subsets(3, 12, num, 5, side=side).bool() for side, num in ((0, 31), (1, 23))]
+    rows = [in_subsets(3, 12, num, 5, side=side).bool() for side, num in ((0, 31), (1, 23))]
     assert all((chosen.sum(dim=1) == 12).all() for chosen in rows)
     expected = [slow_mmd(real[rows[0][i]].numpy(), generated[rows[1][i]].numpy()) for i in range(3)]
     np.testing.assert_allclose(found.subsets, expected, rtol=1e-10)
@@ -117,7 +118,7 @@ def test_the_interval_holds_what_it_promises():
 
 def test_torchmetrics_on_equal_subsets(monkeypatch):
     real, generated = gaussian(50, 6), gaussian(40, 6, mean=0.3, seed=1)
-    sides = [_subsets(4, 15, num, 0, side=side) for side, num in ((0, 50), (1, 40))]
+    sides = [in_subsets(4, 15, num, 0, side=side) for side, num in ((0, 50), (1, 40))]
     drawn = iter([sides[side][i].nonzero()[:, 0] for i in range(4) for side in range(2)])
     monkeypatch.setattr(torch, "randperm", lambda num: next(drawn))
     found = kernel_distances(real, generated, num_subsets=4, subset_size=15)
@@ -157,128 +158,81 @@ def test_the_seed_draws_the_subsets_and_nothing_else():
 def test_blocks_change_nothing(monkeypatch):
     real, generated = gaussian(50, 6).float(), gaussian(40, 6, mean=0.3, seed=1).float()
     whole = kernel_distances(real, generated, num_subsets=5, subset_size=20)
-    monkeypatch.setattr(gram, "BLOCK", 7)
+    monkeypatch.setattr(pairwise, "BLOCK", 7)
     parts = kernel_distances(real, generated, num_subsets=5, subset_size=20)
     torch.testing.assert_close(parts.subsets, whole.subsets, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.without_group, whole.without_group, rtol=1e-12, atol=1e-12)
 
 
-# Float32
-
-
-@pytest.fixture
-def in_float32(monkeypatch):
-    """However few pairs there are."""
-    monkeypatch.setattr(kernel, "FEW", 0)
-
-
-def test_weighted_sums_in_float32_against_a_loop(monkeypatch, in_float32):
-    monkeypatch.setattr(gram, "BLOCK", 16)
-    x, y = gaussian(40, 8, mean=0.5).float(), gaussian(30, 8, seed=1).float()
-    (left, right), over_y = gaussian(6, 40, seed=2).split(3), gaussian(3, 30, seed=3)
-    for cols, weights in ((None, right), (y, over_y)):
-        base = (x.double() @ (x if cols is None else y).double().T / 8 + 1) ** 3
-        base = base.fill_diagonal_(0) if cols is None else base
-        sweep = gram.Sweep(lambda: x, None if cols is None else lambda: cols)  # noqa: B023 (asked in the same turn)
-        found = sweep.ask(KernelSums("any", left, weights)).value
-        size = (left.abs() @ base.abs() * weights.abs()).sum(dim=1)
-        assert ((found - (left @ base * weights).sum(dim=1)).abs() < 1e-8 * size).all()
-
-
-@pytest.mark.parametrize("mean", [0.0, 100.0])
-@pytest.mark.parametrize("shift", [0.0, 0.2])
-def test_float32_changes_the_distance_by_less_than_a_millionth(monkeypatch, mean, shift):
-    """Of what subsets differ by, of which the distance itself may be any part when the two sets are equal."""
-    real, generated = gaussian(300, 64, mean=mean).float(), gaussian(280, 64, mean=mean + shift, seed=1).float()
-    expected = kernel_distances(real, generated, subset_size=100)
-    monkeypatch.setattr(kernel, "FEW", 0)
-    found = kernel_distances(real, generated, subset_size=100)
-    assert not torch.equal(found.subsets, expected.subsets)
-    assert abs(found.mean - expected.mean) < 1e-6 * expected.std
-    assert found.std == pytest.approx(expected.std, rel=1e-6)
-    assert found.interval == pytest.approx(expected.interval, rel=1e-6, abs=1e-6 * expected.std)
-
-
-def test_uneven_vectors_are_summed_in_float64(monkeypatch):
-    """One of a thousand times the others' length moves the centre, and float32 would lose four digits."""
-    real, generated = gaussian(300, 64).float(), gaussian(280, 64, seed=1).float()
-    generated[7] *= 1000
-    expected = kernel_distances(real, generated, subset_size=100)
-    monkeypatch.setattr(kernel, "FEW", 0)
-    assert kernel_distances(real, generated, subset_size=100).mean == pytest.approx(expected.mean, rel=1e-10)
+def test_a_large_mean_and_one_long_vector_cost_no_digits():
+    """Nearly all of the kernel cancels in the distance."""
+    real, generated = gaussian(30, 16, mean=100.0), gaussian(30, 16, mean=100.1, seed=1)
+    generated[7] *= 10
+    found = kernel_distances(real, generated, num_subsets=1)
+    assert found.mean == pytest.approx(slow_mmd(real.numpy(), generated.numpy()), rel=1e-9)
 
 
 # The metric
 
-
-def measured(bench, extractor, **options):
-    metric = KernelDistance(extractor=extractor, **{"num_generated": 30, "subset_size": 20, **options})
-    metric.plan(bench)
-    return {m.name: m for m in metric(bench)}
+FEW = {"num_generated": 30, "subset_size": 20}
 
 
-def test_it_yields_mean_interval_and_deviation(bench, extractor):
-    found = measured(bench, extractor)
+def test_it_yields_mean_interval_and_deviation(context, extractor):
+    found = measured(context, kd, extractor=extractor, **FEW)
     assert list(found) == ["kd_random_conv_100x20", "kd_random_conv_100x20_std"]
     mean, std = found.values()
     features = {}
-    for side, one_pass in (("real", bench.real_images()), ("generated", bench.generated(30))):
-        images = one_pass.source.images(torch.arange(one_pass.source.num))
-        features[side] = extractor(images).float()
+    for side, one_pass in (("real", context.real_images()), ("generated", context.generated(30))):
+        features[side] = extractor(one_pass.source.images(torch.arange(one_pass.source.num))).float()
     expected = kernel_distances(**features, subset_size=20)
     assert mean.value == pytest.approx(expected.mean, rel=1e-6)
     assert std.value == pytest.approx(expected.std, rel=1e-6)
     assert mean.interval == pytest.approx(expected.interval, rel=1e-6)
     assert mean.protocol["subset_size"] == 20
-    assert mean.meaning
-    assert std.meaning
+    assert (mean.direction, std.direction) == ("lower", "neither")
 
 
-def test_the_order_and_the_batch_do_not_matter(bench, real, extractor):
+def test_the_order_and_the_batch_do_not_matter_and_the_seed_does(context, real, extractor):
     shuffled = replace(real, images=real.images[torch.randperm(len(real))])
-    first, other = measured(bench, extractor), measured(replace(bench, real=shuffled, batch_size=7), extractor)
-    assert first.keys() == other.keys()
+    first, same, other = (measured(each, kd, extractor=extractor, **FEW) for each in (
+        context, replace(context, real=shuffled, batch_size=7), replace(context, seed=1)))  # fmt: skip
+    assert first.keys() == same.keys()
     for name in first:
-        assert other[name].value == pytest.approx(first[name].value, rel=1e-6)
-
-
-def test_another_seed_is_another_draw(bench, extractor):
-    first, other = measured(bench, extractor), measured(replace(bench, seed=1), extractor)
-    assert first["kd_random_conv_100x20"].value != other["kd_random_conv_100x20"].value
-
-
-def test_names(bench, extractor):
-    options = {"subset_size": 1000}
-    assert next(iter(measured(bench, extractor, **options))) == "kd_random_conv"
-    extractor.name = "inception"
-    assert next(iter(measured(bench, extractor, **options))) == "kid_30"
-    assert next(iter(measured(bench, extractor, truncation_psi=0.5))) == "kid_30_psi0.5_100x20"
-    metric = KernelDistance(extractor=extractor, num_subsets=100)
-    assert metric._name(bench.real_images(), bench.generated(50_000)) == "kid50k_full"
-    metric = KernelDistance(extractor=extractor, num_subsets=50)
-    assert metric._name(bench.real_images(), bench.generated(50_000)) == "kid_50000_50x1000"
-
-
-def test_equal_subsets_have_no_deviation_to_tell(bench, extractor):
-    """30 of 40 differ, 40 of 40 do not."""
-    assert len(measured(bench, extractor, subset_size=1000)) == 2
-    assert len(measured(bench, extractor, subset_size=1000, num_generated=40)) == 1
+        assert same[name].value == pytest.approx(first[name].value, rel=1e-6)
+        assert other[name].value != pytest.approx(first[name].value, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    "options", [{"num_subsets": 0}, {"subset_size": 1}, {"num_groups": 1}, {"num_groups": 20}, {"num_generated": 1}]
+    ("net", "options", "names"),
+    [
+        ("random_conv", {"subset_size": 1000}, ["kd_random_conv", "kd_random_conv_std"]),
+        ("random_conv", {"subset_size": 1000, "num_generated": 40}, ["kd_random_conv"]),  # all subsets are the same
+        ("inception", {"subset_size": 1000}, ["kid_30", "kid_30_std"]),
+        ("inception", {"truncation_psi": 0.5}, ["kid_30_psi0.5_100x20", "kid_30_psi0.5_100x20_std"]),
+    ],
 )
-def test_impossible_options_are_refused_before_anything_runs(extractor, options):
-    with pytest.raises(UserError, match=str(next(iter(options.values())))):
-        KernelDistance(extractor=extractor, **{"num_generated": 30, **options})
+def test_names(context, extractor, net, options, names):
+    extractor.name = net
+    assert list(measured(context, kd, extractor=extractor, **FEW | options)) == names
 
 
-def test_one_real_image_is_too_few(bench, extractor):
-    with pytest.raises(UserError, match="1 real image"):
-        measured(bench, extractor, num_real=1)
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_subsets": 0}, "num_subsets=0"),
+        ({"subset_size": 1}, "subset_size=1"),
+        ({"num_groups": 1}, "num_groups must be .* got 1"),
+        ({"num_groups": 20}, "got 20 for 30 generated images"),
+        ({"num_generated": 1}, "got 10 for 1 generated images"),
+        ({"num_real": 1}, "num_real must be at least 2 .* got 1"),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_runs(context, extractor, options, words):
+    with pytest.raises(UserError, match=words):
+        kd(context, extractor=extractor, **FEW | options)
 
 
-def test_fewer_given_images_than_groups_need_are_refused_before_anything_runs(bench, extractor):
-    given = replace(bench, samples=type(bench.real)(bench.real.images[:5]))
-    with pytest.raises(UserError, match="num_groups=10 does not fit 5 generated images"):
-        KernelDistance(extractor=extractor).plan(given)
+def test_fewer_given_images_than_groups_need_are_refused_before_anything_runs(context, extractor):
+    given = replace(context, samples=type(context.real)(context.real.images[:5]))
+    with pytest.raises(UserError, match="got 10 for 5 generated images"):
+        kd(given, extractor=extractor)

@@ -10,17 +10,11 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
+from tests.fakes import measured
+from wplus.core.stats import proportion_interval
 from wplus.errors import UserError
-from wplus.evaluation import gram
-from wplus.evaluation.manifold import (
-    DensityCoverage,
-    NeighbourSquares,
-    PrecisionRecall,
-    density_coverage,
-    mean_count_interval,
-    precision_recall,
-    proportion_interval,
-)
+from wplus.evaluation import pairwise
+from wplus.evaluation.manifold import dc, density_coverage, mean_count_interval, pr, precision_recall
 
 
 def gaussian(num: int, dim: int = 8, *, mean: float = 0.0, seed: int = 0) -> Tensor:
@@ -49,13 +43,6 @@ def slow(real: np.ndarray, generated: np.ndarray, k_pr: int, k_dc: int) -> tuple
     density = sum(distance[i][j] < wide[i] for i in range(n) for j in range(m)) / (k_dc * m)
     coverage = sum(min(distance[i]) < wide[i] for i in range(n)) / n
     return precision, recall, density, coverage
-
-
-def test_neighbours_on_a_line():
-    points = line(0, 1, 3, 7, 15)
-    for k, expected in ((1, [1, 1, 2, 4, 8]), (3, [7, 6, 4, 7, 14])):
-        squares = gram.Sweep(lambda: points).ask(NeighbourSquares(k)).value
-        assert squares.sqrt().tolist() == pytest.approx(expected, rel=1e-6)
 
 
 def test_balls_on_a_line():
@@ -117,22 +104,9 @@ def test_against_a_slow_loop(monkeypatch, k_pr, k_dc):
     expected = slow(real.double().numpy(), generated.double().numpy(), k_pr, k_dc)
     assert min(expected) > 0
     for block in (1024, 13):
-        monkeypatch.setattr(gram, "BLOCK", block)
+        monkeypatch.setattr(pairwise, "BLOCK", block)
         found = (*precision_recall(real, generated, k=k_pr), *density_coverage(real, generated, k=k_dc))
         assert found == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("block", [1024, 13])
-@pytest.mark.parametrize(("offset", "spread"), [(0.0, 1.0), (1000.0, 1.0), (1.0, 1e-3)])
-def test_radii_are_those_of_float64_where_points_repeat_and_distances_tie(monkeypatch, block, offset, spread):
-    monkeypatch.setattr(gram, "BLOCK", block)
-    steps = torch.randint(-1, 2, (70, 5), generator=torch.Generator().manual_seed(0))
-    points = (offset + spread * torch.cat([steps, steps[:10], steps[:10]])).float()
-    squares = (points.double()[:, None] - points.double()).square().sum(dim=2)
-    squares.fill_diagonal_(torch.inf)
-    for k in (1, 2, 3, 12, 40):
-        found = gram.Sweep(lambda: points).ask(NeighbourSquares(k)).value
-        torch.testing.assert_close(found, squares.kthvalue(k, dim=1).values, rtol=1e-9, atol=0)
 
 
 def test_torch_fidelity():
@@ -174,77 +148,71 @@ def test_a_counts_interval_is_the_bootstraps():
 # The metrics
 
 
-def measured(bench, metric_class, extractor, **options):
-    metric = metric_class(extractor=extractor, **{"num_generated": 30, **options})
-    metric.plan(bench)
-    return {m.name: m for m in metric(bench)}
+def all_four(context, extractor, **options):
+    options = {"extractor": extractor, "num_generated": 30} | options
+    return measured(context, pr, **options) | measured(context, dc, **options)
 
 
-def all_four(bench, extractor, **options):
-    return {
-        **measured(bench, PrecisionRecall, extractor, **options),
-        **measured(bench, DensityCoverage, extractor, **options),
-    }
-
-
-def test_what_the_metrics_yield(bench, extractor):
-    found = all_four(bench, extractor)
+def test_what_the_metrics_yield(context, extractor):
+    found = all_four(context, extractor)
     features = []
-    for one_pass in (bench.real_images(), bench.generated(30)):
+    for one_pass in (context.real_images(), context.generated(30)):
         features.append(extractor(one_pass.source.images(torch.arange(one_pass.source.num))).float())
-    names = [f"{part}_random_conv" for part in ("precision", "recall", "density", "coverage")]
-    assert list(found) == names
-    values = [measurement.value for measurement in found.values()]
+    assert list(found) == [f"{part}_random_conv" for part in ("precision", "recall", "density", "coverage")]
+    values = [result.value for result in found.values()]
     assert values == pytest.approx([*precision_recall(*features), *density_coverage(*features)])
-    for measurement in found.values():
-        low, high = measurement.interval
-        assert low <= measurement.value <= high
-        assert measurement.meaning
-        assert measurement.protocol["num_real"] == 40
-    assert [measurement.protocol["neighbour"] for measurement in found.values()] == [3, 3, 5, 5]
+    for result in found.values():
+        low, high = result.interval
+        assert low <= result.value <= high
+        assert result.direction == "higher"
+        assert result.protocol["num_real"] == 40
+    assert [result.protocol["neighbour"] for result in found.values()] == [3, 3, 5, 5]
+    assert [result.meaning.split(" ")[0] for result in found.values()] == ["Part", "Part", "How", "Part"]
 
 
-def test_the_order_and_the_batch_do_not_matter(bench, real, extractor):
+def test_the_order_and_the_batch_do_not_matter(context, real, extractor):
     shuffled = replace(real, images=real.images[torch.randperm(len(real))])
-    first, other = all_four(bench, extractor), all_four(replace(bench, real=shuffled, batch_size=7), extractor)
+    first, other = all_four(context, extractor), all_four(replace(context, real=shuffled, batch_size=7), extractor)
     for name in first:
         assert other[name].value == pytest.approx(first[name].value, abs=1e-6)
         assert other[name].interval == pytest.approx(first[name].interval, abs=1e-6)
 
 
-def test_names(bench, extractor):
-    assert list(measured(bench, PrecisionRecall, extractor, k=4)) == [
-        "precision_random_conv_k4",
-        "recall_random_conv_k4",
-    ]
-    extractor.name = "vgg16"
-    names = list(measured(bench, PrecisionRecall, extractor, truncation_psi=0.5))
-    assert names == ["precision_vgg16_30_psi0.5", "recall_vgg16_30_psi0.5"]
-    assert list(measured(bench, DensityCoverage, extractor)) == ["density_vgg16", "coverage_vgg16"]
-    names = list(measured(bench, DensityCoverage, extractor, noise_mode="none", k=4))
-    assert names == ["density_vgg16_none_noise_k4", "coverage_vgg16_none_noise_k4"]
-    assert PrecisionRecall(extractor=extractor)._name("recall", bench) == "pr50k3_full_recall"
-    assert PrecisionRecall(extractor=extractor, k=5)._name("recall", bench) == "recall_vgg16_50000_k5"
+@pytest.mark.parametrize(
+    ("net", "options", "suffixes"),
+    [
+        ("random_conv", {"k": 4}, ["random_conv_k4"] * 4),
+        ("random_conv", {"k": 5}, ["random_conv_k5"] * 2 + ["random_conv"] * 2),
+        ("vgg16", {"truncation_psi": 0.5}, ["vgg16_30_psi0.5"] * 2 + ["vgg16_psi0.5"] * 2),
+        ("vgg16", {"noise_mode": "none", "k": 4}, ["vgg16_30_none_noise_k4"] * 2 + ["vgg16_none_noise_k4"] * 2),
+    ],
+)
+def test_names(context, extractor, net, options, suffixes):
+    extractor.name = net
+    parts = ("precision", "recall", "density", "coverage")
+    expected = [f"{part}_{suffix}" for part, suffix in zip(parts, suffixes, strict=True)]
+    assert list(all_four(context, extractor, **options)) == expected
 
 
-def test_mirror_images_are_no_new_images_to_an_interval(bench, extractor):
-    plain, mirrored = (measured(bench, PrecisionRecall, extractor, mirror=mirror) for mirror in ("none", "x"))
+def test_mirror_images_are_no_new_images_to_an_interval(context, extractor):
+    options = {"extractor": extractor, "num_generated": 30}
+    plain, mirrored = (measured(context, pr, mirror=mirror, **options) for mirror in ("none", "x"))
     recall = mirrored["recall_random_conv_mirror"]
     assert recall.protocol["num_real"] == 80
     assert recall.interval == proportion_interval(recall.value, 40)
     assert plain["recall_random_conv"].protocol["num_real"] == 40
 
 
-@pytest.mark.parametrize("metric_class", [PrecisionRecall, DensityCoverage])
-def test_impossible_options_are_refused_before_anything_runs(bench, extractor, metric_class):
+@pytest.mark.parametrize("metric", [pr, dc])
+def test_impossible_options_are_refused_before_anything_runs(context, extractor, metric):
     for k in (0, 30):
-        with pytest.raises(UserError, match=f"k={k} does not fit 30 generated images"):
-            metric_class(extractor=extractor, k=k, num_generated=30)
+        with pytest.raises(UserError, match=f"k must be from 1 to one less than the 30 generated images, got {k}"):
+            metric(context, extractor=extractor, k=k, num_generated=30)
     with pytest.raises(UserError, match="3 real images have no neighbour"):
-        metric_class(extractor=extractor, num_generated=30, num_real=3).plan(bench)
-    given = replace(bench, samples=type(bench.real)(bench.real.images[:3]))
-    with pytest.raises(UserError, match="does not fit 3 generated images"):
-        metric_class(extractor=extractor).plan(given)
+        metric(context, extractor=extractor, num_generated=30, num_real=3)
+    given = replace(context, samples=type(context.real)(context.real.images[:3]))
+    with pytest.raises(UserError, match="less than the 3 generated images"):
+        metric(given, extractor=extractor)
 
 
 def test_too_few_vectors_are_refused():

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +12,9 @@ from torch import Tensor, nn
 import wplus
 from wplus.checkpoint import Models
 from wplus.config import build
-from wplus.core.metric_result import MetricResult
 from wplus.errors import UserError
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import EvalContext
+from wplus.evaluation.context import EvalContext
 from wplus.evaluation.ppl import box_filtered, cropped, ppl, ppl_name
 from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.models.layers import set_bf16_resolutions
@@ -65,16 +62,9 @@ class LinearGenerator(nn.Module):
         return self.__dict__["_synthesis"]
 
 
-class ModelsOf:
-    fingerprint, metadata = "0" * 16, {}
-
-    def __init__(self, generator: nn.Module) -> None:
-        self.generator = generator
-
-
-def measured(models: Any, shared: dict[str, Any], distance: nn.Module | None = None, **options: Any) -> MetricResult:
-    (measurement,) = ppl(EvalContext(models, **shared), distance=distance or SquaredL2(), **options)
-    return measurement
+def result_of(models, shared, distance=None, **options):
+    (result,) = ppl(EvalContext(models, **shared), distance=distance or SquaredL2(), **options)
+    return result
 
 
 def draws(num: int, z_dim: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,48 +89,50 @@ def slow_mean(values: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("sampling", ["full", "end"])
-def test_w_of_a_linear_generator_is_the_squared_length(shared: dict[str, Any], sampling: str) -> None:
+def test_w_of_a_linear_generator_is_the_squared_length(shared, sampling):
     """g(t) = A (w0 + t (w1 - w0)): every pair gives |A (w1 - w0)|^2, wherever t is and however the noise falls."""
     matrix = torch.randn(64, 24).double()
     z0, z1, _ = draws(150, 24)
     expected = slow_mean(((z1 - z0) @ matrix.T).square().sum(dim=1).numpy())
-    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w", sampling=sampling, num_samples=150)
+    found = result_of(Models(generator=LinearGenerator(matrix)), shared, space="w", sampling=sampling, num_samples=150)
     # The step 1e-4 leaves 8 of float32's digits to the codes' rounding.
     assert found.value == pytest.approx(expected, rel=1e-3)
 
 
-def test_w_has_the_expectation_of_the_prior(shared: dict[str, Any]) -> None:
+def test_w_has_the_expectation_of_the_prior(shared):
     """E |A (w1 - w0)|^2 = 2 tr(A A^T) for normal codes; the tails that are cut are small for an isotropic A."""
     matrix = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
-    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w", sampling="end", num_samples=400)
+    found = result_of(Models(generator=LinearGenerator(matrix)), shared, space="w", sampling="end", num_samples=400)
     assert found.value == pytest.approx(2 * 24, rel=0.05)
     assert found.interval[0] < 2 * 24 < found.interval[1]
 
 
 @pytest.mark.parametrize("sampling", ["full", "end"])
-def test_z_of_an_isometry_is_the_squared_angle(shared: dict[str, Any], sampling: str) -> None:
+def test_z_of_an_isometry_is_the_squared_angle(shared, sampling):
     """On the unit sphere the speed is the angle between the codes: (2 sin(eps angle / 2) / eps)^2 = angle^2."""
     isometry = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
     z0, z1, _ = draws(150, 24)
     angles = torch.acos((z0 * z1).sum(dim=1) / z0.norm(dim=1) / z1.norm(dim=1))
-    found = measured(ModelsOf(LinearGenerator(isometry)), shared, space="z", sampling=sampling, num_samples=150)
+    found = result_of(
+        Models(generator=LinearGenerator(isometry)), shared, space="z", sampling=sampling, num_samples=150
+    )
     assert found.value == pytest.approx(slow_mean(angles.square().numpy()), rel=1e-3)
 
 
 @pytest.mark.parametrize("sampling", ["full", "end"])
-def test_wplus_of_a_linear_generator_is_the_squared_length(shared: dict[str, Any], sampling: str) -> None:
+def test_wplus_of_a_linear_generator_is_the_squared_length(shared, sampling):
     """As in w, but both layers of each end have a code of their own, whose mean the generator sees."""
     matrix = torch.randn(64, 24).double()
     z0, z1 = layer_draws(150, 2, 24)
     expected = slow_mean(((z1 - z0).mean(dim=1) @ matrix.T).square().sum(dim=1).numpy())
-    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w+", sampling=sampling, num_samples=150)
+    found = result_of(Models(generator=LinearGenerator(matrix)), shared, space="w+", sampling=sampling, num_samples=150)
     assert found.value == pytest.approx(expected, rel=1e-3)
 
 
-def test_wplus_has_the_expectation_of_independent_layers(shared: dict[str, Any]) -> None:
+def test_wplus_has_the_expectation_of_independent_layers(shared):
     """The mean of two independent layers has half the variance: E = tr(A A^T), where w has 2 tr(A A^T)."""
     matrix = torch.linalg.qr(torch.randn(64, 24, dtype=torch.float64)).Q
-    found = measured(ModelsOf(LinearGenerator(matrix)), shared, space="w+", sampling="full", num_samples=400)
+    found = result_of(Models(generator=LinearGenerator(matrix)), shared, space="w+", sampling="full", num_samples=400)
     assert found.value == pytest.approx(24, rel=0.05)
 
 
@@ -158,10 +150,13 @@ def without_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_rounding")
 @pytest.mark.parametrize("space", ["z", "w", "w+"])
 @pytest.mark.parametrize("sampling", ["full", "end"])
-def test_stylegan2_against_a_loop_over_pairs(shared: dict[str, Any], space: str, sampling: str) -> None:
+def test_stylegan2_against_a_loop_over_pairs(shared, space, sampling):
     """Of 200 samples the smallest and the largest value are cut off."""
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=32, channel_max=4, num_mapping_layers=2).double()
     net.eval().requires_grad_(False)
+    for module in net.modules():
+        if hasattr(module, "compute_dtype"):
+            module.compute_dtype = torch.float64
     for layer in net.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.3)
     num, eps, ws = 200, 1e-4, []
@@ -180,7 +175,7 @@ def test_stylegan2_against_a_loop_over_pairs(shared: dict[str, Any], space: str,
     noise = sampler.noise_maps(0, range(num), net.synthesis.noise_shapes)
     near, far = (net.synthesis(torch.cat(side), noise=noise).numpy() for side in (ws[0::2], ws[1::2]))
     expected = slow_mean(((far - near) ** 2).sum(axis=(1, 2, 3)) / eps**2)
-    found = measured(Models(generator=net), shared, space=space, sampling=sampling, num_samples=num)
+    found = result_of(Models(generator=net), shared, space=space, sampling=sampling, num_samples=num)
     assert found.value == pytest.approx(expected, rel=1e-6)
 
 
@@ -197,7 +192,7 @@ class Patterned(LinearGenerator):
 
 
 @pytest.mark.parametrize("crop", ["none", "face"])
-def test_images_are_cropped_then_brought_to_256_px(shared: dict[str, Any], crop: str) -> None:
+def test_images_are_cropped_then_brought_to_256_px(shared, crop):
     """512 px are averaged in blocks of 2 x 2; the crop of 256 px that is made of them is not averaged."""
     matrix = torch.randn(64, 24).double()
     z0, z1, _ = draws(3, 24)
@@ -207,50 +202,48 @@ def test_images_are_cropped_then_brought_to_256_px(shared: dict[str, Any], crop:
         blocks = (image[0::2, 0::2] + image[0::2, 1::2] + image[1::2, 0::2] + image[1::2, 1::2]) / 4
         expected.append(float(((image[192:448, 128:384] if crop == "face" else blocks) ** 2).sum()))
     way = {"space": "w", "sampling": "full", "noise_mode": "const", "crop": crop}
-    found = measured(ModelsOf(Patterned(matrix)), shared, num_samples=3, **way)
+    found = result_of(Models(generator=Patterned(matrix)), shared, num_samples=3, **way)
     assert found.value == pytest.approx(np.mean(expected), rel=1e-3)
     assert found.protocol["downsampling"] == "box, by a factor of what is left after the crop"
 
 
 @pytest.mark.parametrize("space", ["z", "w", "w+"])
-def test_batch_size_changes_nothing(shared: dict[str, Any], space: str) -> None:
-    models = ModelsOf(LinearGenerator(torch.randn(64, 24)))
+def test_batch_size_changes_nothing(shared, space):
+    models = Models(generator=LinearGenerator(torch.randn(64, 24)))
     options = {"space": space, "sampling": "full", "num_samples": 21}
-    values = [measured(models, shared | {"batch_size": size}, **options).value for size in (1, 4, 21)]
+    values = [result_of(models, shared | {"batch_size": size}, **options).value for size in (1, 4, 21)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("space", ["z", "w"])
-def test_batch_size_changes_nothing_of_real_nets(repository: Path, shared: dict[str, Any], space: str) -> None:
+def test_batch_size_changes_nothing_of_real_nets(repository, shared, space):
     """A step of 1e-4 sees how kernels for other batch sizes round."""
     models, distance = wplus.load(repository / "experiments/models/cats32.safetensors"), EffNetLite0Distance()
     options = {"distance": distance, "space": space, "sampling": "full", "num_samples": 18}
-    values = [measured(models, shared | {"batch_size": size}, **options).value for size in (64, 7, 1)]
+    values = [result_of(models, shared | {"batch_size": size}, **options).value for size in (64, 7, 1)]
     assert values == pytest.approx([values[0]] * 3, rel=1e-6)
 
 
-def test_low_precision_networks_are_measured_in_float32(models: Models, shared: dict[str, Any]) -> None:
+def test_low_precision_networks_are_measured_in_float32(models, shared):
     """A step of 1e-4 is far below what bfloat16 can tell."""
     options = {"space": "w", "sampling": "end", "num_samples": 8}
-    expected = measured(models, shared, **options).value
+    expected = result_of(models, shared, **options).value
     set_bf16_resolutions(models.generator, 2)
-    assert measured(models, shared, **options).value == pytest.approx(expected, rel=1e-6)
+    assert result_of(models, shared, **options).value == pytest.approx(expected, rel=1e-6)
     assert models.generator.synthesis.b16.compute_dtype == torch.bfloat16
 
 
-def test_seeds_differ(models: Models, shared: dict[str, Any]) -> None:
+def test_seeds_differ(models, shared):
     options = {"space": "w", "sampling": "end", "num_samples": 8}
-    assert measured(models, shared, **options).value != measured(models, shared | {"seed": 1}, **options).value
+    assert result_of(models, shared, **options).value != result_of(models, shared | {"seed": 1}, **options).value
 
 
-def test_conditional_generators_use_one_label_for_both_sides(
-    conditional: Models, real: Any, shared: dict[str, Any]
-) -> None:
+def test_conditional_generators_use_one_label_for_both_sides(conditional, real, shared):
     real.labels = torch.eye(3)[torch.arange(40) % 3]
     seen = []
     mapping = conditional.generator.mapping.forward
     conditional.generator.mapping.forward = lambda z, c, *rest: (seen.append(c), mapping(z, c, *rest))[1]
-    measured(conditional, shared | {"real": real}, space="w", sampling="end", num_samples=16)
+    result_of(conditional, shared | {"real": real}, space="w", sampling="end", num_samples=16)
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0].sum(dim=1), torch.ones(16))
 
@@ -258,7 +251,7 @@ def test_conditional_generators_use_one_label_for_both_sides(
 # Parts
 
 
-def test_box_filter_averages_blocks_only_of_larger_images() -> None:
+def test_box_filter_averages_blocks_only_of_larger_images():
     images = torch.rand(2, 3, 16, 16)
     small = box_filtered(images, max_px=8)
     assert small.shape == (2, 3, 8, 8)
@@ -267,7 +260,7 @@ def test_box_filter_averages_blocks_only_of_larger_images() -> None:
     assert box_filtered(images, max_px=32) is images
 
 
-def test_crop_is_the_face_of_ffhq() -> None:
+def test_crop_is_the_face_of_ffhq():
     images = torch.arange(16.0 * 16).view(1, 1, 16, 16)
     assert torch.equal(cropped(images, crop="face"), images[:, :, 6:14, 4:12])
     assert cropped(images, crop="none") is images
@@ -304,19 +297,19 @@ FAMOUS = {
         ("lpips_alex", {}, "ppl_wend_lpips_alex_face"),
     ],
 )
-def test_a_famous_name_stands_for_its_protocol_alone(distance: str, changes: dict[str, Any], name: str) -> None:
+def test_a_famous_name_stands_for_its_protocol_alone(distance, changes, name):
     assert ppl_name(distance, **(FAMOUS | changes)) == name
 
 
-def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: dict[str, Any]) -> None:
+def test_the_measurement_has_the_name_of_its_protocol(models, shared):
     options = {"space": "w", "sampling": "end", "num_samples": 4}
     stand_in, official = SquaredL2(), SquaredL2()
     official.name = "lpips_vgg"
-    assert measured(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
-    assert measured(models, shared, official, **options).name == "ppl2_wend_4"
+    assert result_of(models, shared, stand_in, **options).name == "ppl_wend_squared_l2"
+    assert result_of(models, shared, official, **options).name == "ppl2_wend_4"
     models.metadata = {"weights": "live"}
-    assert measured(models, shared, official, **options).name == "ppl2_wend_4_live"
-    assert "at the start of straight lines" in measured(models, shared, stand_in, **options).meaning
+    assert result_of(models, shared, official, **options).name == "ppl2_wend_4_live"
+    assert "at the start of straight lines" in result_of(models, shared, stand_in, **options).meaning
 
 
 @pytest.mark.parametrize(
@@ -324,7 +317,7 @@ def test_the_measurement_has_the_name_of_its_protocol(models: Models, shared: di
     [("ppl2_wend", "ppl_wend"), ("ppl_wplusfull", "ppl_wplusfull"), ("ppl_wplusend", "ppl_wplusend"),
      ("ppl_zfull", "ppl_zfull")],
 )  # fmt: skip
-def test_every_config_has_its_name(repository: Path, models: Models, shared: Any, config: str, name: str) -> None:
+def test_every_config_has_its_name(repository, models, shared, config, name):
     with initialize_config_dir(str(repository / "configs"), version_base="1.3"):
         overrides = [f"metrics=[{config}]", "checkpoint=none", "run_dir=none"]
         node = OmegaConf.to_container(compose("evaluate", overrides), resolve=True)["metrics"][config]
@@ -336,8 +329,8 @@ def test_every_config_has_its_name(repository: Path, models: Models, shared: Any
     assert ppl_name("lpips_vgg", **way) == famous
 
 
-def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:
-    found = measured(models, shared, space="w", sampling="full", num_samples=6, crop="face")
+def test_the_protocol_says_how(models, shared):
+    found = result_of(models, shared, space="w", sampling="full", num_samples=6, crop="face")
     expected = {
         "space": "w", "sampling": "full", "epsilon": 1e-4, "crop": "face", "num_samples": 6, "seed": 0,
         "noise_mode": "random", "distance": "squared_l2", "distance_provenance": {"weights": "none"},
@@ -348,10 +341,11 @@ def test_the_protocol_says_how(models: Models, shared: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "word"),
-    [({"space": "z+"}, r"space=z\+ .*z, w, w\+"), ({"sampling": "mid"}, "sampling=mid"), ({"crop": "ear"}, "crop=ear"),
-     ({"noise_mode": "none"}, "noise_mode=none"), ({"epsilon": 0}, "epsilon=0"), ({"num_samples": 0}, "0 images")],
+    ("options", "words"),
+    [({"space": "z+"}, r"space must be one of z, w, w\+, got 'z\+'"), ({"sampling": "mid"}, "sampling must be"),
+     ({"crop": "ear"}, "crop must be one of none, face"), ({"noise_mode": "none"}, "noise_mode must be one of random"),
+     ({"epsilon": 0}, "epsilon must be .* got 0"), ({"num_samples": 0}, "num_samples must be .* got 0")],
 )  # fmt: skip
-def test_bad_options_are_refused_in_a_sentence(models: Models, shared: dict[str, Any], options: Any, word: str) -> None:
-    with pytest.raises(UserError, match=word):
-        measured(models, shared, **({"space": "w", "sampling": "end", "num_samples": 4} | options))
+def test_bad_options_are_refused_before_anything_runs(context, options, words):
+    with pytest.raises(UserError, match=words):
+        ppl(context, distance=SquaredL2(), **{"space": "w", "sampling": "end", "num_samples": 4} | options)

@@ -28,12 +28,12 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     import wplus
     from wplus.core.distributed import is_first
     from wplus.core.files import ensure_folder
-    from wplus.evaluation.bench import EvalContext, NoModel
+    from wplus.evaluation.context import EvalContext
     from wplus.evaluation.measure import measured, report, table
     from wplus.tracking import Tracker
 
     check(cfg)
-    models = NoModel() if cfg["checkpoint"] is None else wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    models = wplus.load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else wplus.Models()
     folder = ensure_folder(cfg["run_dir"])
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
     record = record_fields(cfg)
@@ -43,8 +43,8 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
             tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
-        bench = EvalContext(models, **images(cfg, models), **computing, **places)
-        measurements = list(report(measured(bench, metrics), tracker))
+        context = EvalContext(models, **images(cfg, models), **computing, **places)
+        measurements = list(report(measured(context, metrics), tracker))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
@@ -53,7 +53,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
 def check(cfg: dict[str, Any]) -> None:
     """UserError when there is nothing to measure, nothing to measure it by, or a part of what a metric asks for."""
     from wplus.errors import UserError
-    from wplus.evaluation.bench import check_whole
+    from wplus.evaluation.context import check_whole
 
     if not cfg.get("metrics"):
         raise UserError("metrics=[] measures nothing: name at least one, as in metrics=[fd].")
@@ -65,8 +65,8 @@ def check(cfg: dict[str, Any]) -> None:
 
 
 def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
-    """The images of a bench, each set read when a metric first asks for it, at the generator's resolution."""
-    from wplus.evaluation.images import Deferred
+    """The images of a context, each set read when a metric first asks for it, at the generator's resolution."""
+    from wplus.evaluation.context import Deferred
 
     if cfg["checkpoint"] is not None:
         cfg["data"]["resolution"] = models.generator.resolution

@@ -1,4 +1,5 @@
-"""How sure a mean is, and whether two methods differ on the same items: bootstrap, signed ranks, Holm's correction.
+"""How sure a number is (bootstrap, jackknife, Wilson's score), and whether two methods differ on the same items
+(signed ranks, Holm's correction).
 
 A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
 """
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import bootstrap, rankdata, wilcoxon
 
 from wplus.errors import UserError
@@ -65,6 +67,33 @@ def kept_mean(distances: np.ndarray) -> np.ndarray:
     high = np.percentile(distances, 99, axis=-1, method="higher", keepdims=True)
     kept = (distances >= low) & (distances <= high)
     return np.where(kept, distances, 0).sum(axis=-1) / kept.sum(axis=-1)
+
+
+def jackknife_interval(value: float, *without_group: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of `value` from the values with one of G groups left out (delete-a-group jackknife).
+
+    Standard error sqrt((G-1)/G sum (v_g - mean)^2), Student's t with G-1 degrees of freedom (Efron & Tibshirani 1993,
+    chapter 11). A value of several independent samples has a list for each: squared errors and degrees of freedom add
+    up (Arvesen 1969, "Jackknifing U-statistics").
+    """
+    squared = sum((len(values) - 1) * np.var(values) for values in without_group)
+    reach = student_t(sum(len(values) - 1 for values in without_group)) * float(np.sqrt(squared))
+    return value - reach, value + reach
+
+
+def student_t(degrees: int) -> float:
+    """Half the length of a 95 % interval in standard errors: the 97.5 % quantile of Student's t."""
+    return float(stdtrit(degrees, 0.975))
+
+
+def proportion_interval(proportion: float, num: int) -> tuple[float, float]:
+    """95 % interval of a part of `num` independent images: Wilson's score interval (1927), not empty at 0 and 1."""
+    z = 1.959963984540054
+    centre = (proportion + z**2 / (2 * num)) / (1 + z**2 / num)
+    reach = z / (1 + z**2 / num) * np.sqrt(proportion * (1 - proportion) / num + z**2 / (4 * num**2))
+    # Of none and of all one end is exact; what rounding leaves there is nothing.
+    low, high = (0.0 if proportion == 0 else centre - reach), (1.0 if proportion == 1 else centre + reach)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,173 @@ other extractor's value carries that extractor's name, `fd_<extractor>`, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from wplus.core.metric_result import MetricResult
-from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext
-from wplus.evaluation.names import frechet_name
-from wplus.evaluation.passes import Accumulated, FeaturePass, Sampling
-from wplus.evaluation.statistics import FeatureStatistics, GroupedStatistics, jackknife_interval, union
+from wplus.core.distributed import rank_and_world, total
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import jackknife_interval
+from wplus.errors import UserError, check_choice
+from wplus.evaluation.context import EvalContext, check_groups
+from wplus.evaluation.feature_pass import Accumulator, FeaturePass
+from wplus.evaluation.names import distribution_name
+from wplus.evaluation.sampler import Sampling
+from wplus.models.network import NoiseMode
+from wplus.pretrained.extractor import Extractor
 
-MEANING = "How far the generated images are from the real ones, by mean and spread of their features; lower is better."
-AT_INFINITY = "The same distance extrapolated to infinitely many generated images, so that their number has no say."
 GROUPS_OF_A_HALF = 5  # of real images, for the floor's interval: their sums are kept, each as large as the covariance
-FLOOR_MEANING = "The same distance between two halves of the real images: what the data scores against itself."
+ROWS_AT_ONCE = 512  # of a group: what one matrix product takes in
+
+DISTANCE = MetricInfo(
+    meaning="How far the generated images are from the real ones, by mean and spread of their features; 0 is equal.",
+    direction="lower",
+)
+AT_INFINITY = MetricInfo(
+    meaning="Fréchet distance extrapolated to infinitely many generated images, so that their number has no say; 0 is "
+    "equal, and equal sets may come out slightly below.",
+    direction="lower",
+)
+FLOOR = MetricInfo(
+    meaning="Fréchet distance between two halves of the real images: what the data scores against itself, at half the "
+    "number; a generator can hardly get lower.",
+    direction="neither",
+)
+
+
+# Mean and covariance
+
+
+@dataclass
+class FeatureStatistics:
+    """Number, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64.
+
+    Enough for mean and covariance, whatever the number. Sums can be added and subtracted, so the statistics of a union
+    or of a rest cost nothing more.
+    """
+
+    num: int
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> FeatureStatistics:
+        """Of features (N, dim), on their device."""
+        x = features.detach().double()
+        return cls(len(x), x.sum(dim=0), x.T @ x)
+
+    def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
+        return FeatureStatistics(self.num + other.num, self.total + other.total, self.outer + other.outer)
+
+    def __iadd__(self, other: FeatureStatistics) -> FeatureStatistics:
+        self.num += other.num
+        self.total += other.total
+        self.outer += other.outer
+        return self
+
+    def __sub__(self, other: FeatureStatistics) -> FeatureStatistics:
+        return FeatureStatistics(self.num - other.num, self.total - other.total, self.outer - other.outer)
+
+    @property
+    def mean(self) -> Tensor:
+        """(dim,)."""
+        return self.total / self.num
+
+    @property
+    def covariance(self) -> Tensor:
+        """(dim, dim), unbiased: (sum x x^T - N m m^T) / (N - 1)."""
+        return torch.addr(self.outer, self.mean, self.mean, alpha=-self.num).div_(self.num - 1)
+
+
+def union(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
+    """All parts together; of many that are made one by one only one is held at a time."""
+    rest = iter(parts)
+    first = next(rest)
+    whole = FeatureStatistics(first.num, first.total.clone(), first.outer.clone())
+    for part in rest:
+        whole += part
+    return whole
+
+
+class GroupedStatistics(Accumulator):
+    """Statistics of features that are dealt to G groups: what a distance and its jackknife interval are made of.
+
+    Row i goes to group (i // block) mod G: a block of rows (an image and its mirror image) stays together. Rows wait
+    until they take half the memory of the sums of all groups: few images never make these sums, and many are summed by
+    few large products.
+    """
+
+    def __init__(self, num_groups: int = 1, *, block: int = 1) -> None:
+        self.num_groups, self.block = num_groups, block
+        self.key = f"statistics of {num_groups} groups, blocks of {block}"
+        self._sums: list[FeatureStatistics] = []
+
+    def begin(self, dim: int, num: int, device: torch.device | str) -> None:
+        self._num_waiting, room = 0, min(num, max(ROWS_AT_ONCE, dim) * self.num_groups)
+        # One block of memory: pieces all over it would keep the extractor from using the same memory again and again.
+        self._rows = torch.empty(room, dim, device=device)
+        self._group_of = torch.empty(room, dtype=torch.int64, device=device)
+
+    def add(self, features: Tensor, rows: Tensor) -> None:
+        groups = (rows // self.block % self.num_groups).to(self._rows.device)
+        self._rows = self._rows.to(features.dtype)
+        while len(features):
+            if self._num_waiting == len(self._rows):
+                self._sum_up()
+            place = slice(self._num_waiting, min(self._num_waiting + len(features), len(self._rows)))
+            num = place.stop - place.start
+            self._rows[place], self._group_of[place] = features[:num].detach(), groups[:num]
+            self._num_waiting, features, groups = place.stop, features[num:], groups[num:]
+
+    def merge(self) -> None:
+        """Add the sums of all processes and bring them to the CPU; a single process leaves rows that wait waiting."""
+        if self._sums or rank_and_world()[1] > 1:
+            self._sum_up()
+            self._rows = self._rows[:0].clone()
+            self._sums = [FeatureStatistics(int(total(torch.tensor(group.num))), total(group.total).cpu(),
+                                            total(group.outer).cpu()) for group in self._sums]  # fmt: skip
+
+    def _sum_up(self) -> None:
+        """The sums of all groups take in the rows that wait."""
+        if self._sums:
+            for number, group in enumerate(self._waiting()):
+                self._sums[number] += group
+        else:
+            self._sums = list(self._waiting())
+        self._num_waiting = 0
+
+    def _waiting(self) -> Iterator[FeatureStatistics]:
+        """Of the rows that wait, group after group."""
+        rows, group_of = self._rows[: self._num_waiting], self._group_of[: self._num_waiting]
+        return (FeatureStatistics.of(rows[group_of == number]) for number in range(self.num_groups))
+
+    @property
+    def groups(self) -> Iterator[FeatureStatistics]:
+        """The groups' statistics on the CPU, one after the other; made for each call where rows still wait."""
+        if self._sums:
+            return iter(self._sums)
+        return (FeatureStatistics(group.num, group.total.cpu(), group.outer.cpu()) for group in self._waiting())
+
+    @property
+    def whole(self) -> FeatureStatistics:
+        """All groups together."""
+        return union(self.groups)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Numbers, sums and sums of products, stacked over the groups."""
+        columns = zip(*((np.array(g.num), g.total.numpy(), g.outer.numpy()) for g in self.groups), strict=True)
+        return {name: np.stack(column) for name, column in zip(("nums", "totals", "outers"), columns, strict=True)}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        sums = zip(arrays["nums"], arrays["totals"], arrays["outers"], strict=True)
+        self._sums = [FeatureStatistics(int(num), torch.from_numpy(t), torch.from_numpy(o)) for num, t, o in sums]
+
+
+# The distance
 
 
 class FrechetReference:
@@ -46,7 +197,7 @@ class FrechetReference:
         trace, inner = covariance.trace(), self.root @ covariance
         del covariance  # these matrices are most of what the metric holds
         inner = inner @ self.root.T
-        trace_of_root = torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()  # looks at one triangle only
+        trace_of_root = torch.linalg.eigvalsh(inner).clamp_min(0).sqrt().sum()
         squared = (self.mean - mean).square().sum() + self.trace + trace - 2 * trace_of_root
         return max(float(squared), 0.0)
 
@@ -66,7 +217,7 @@ class FrechetEstimates:
         whole = groups.whole
         self.value = reference.distance(whole)
         several = groups.groups if groups.num_groups > 1 else ()
-        self._without = [reference.distance(rest) for rest in map(whole.__sub__, several)]
+        self._without = [reference.distance(whole - group) for group in several]
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -90,8 +241,7 @@ class FrechetEstimates:
         """
         num_groups = len(self._without)
         value = num_groups * self.value - (num_groups - 1) * sum(self._without) / num_groups
-        low, high = jackknife_interval(value, self._without)
-        return value, (low, high)
+        return value, jackknife_interval(value, self._without)
 
 
 def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, float] | None]:
@@ -111,11 +261,27 @@ def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, floa
     return value, (max(low, 0.0), high)
 
 
-class FrechetDistance:
-    """Metric: the Fréchet distance of the real images from `num_generated` images, and a yardstick for it.
+# The metric
+
+
+def fd(
+    context: EvalContext,
+    *,
+    extractor: Extractor,
+    num_generated: int = 10_000,
+    num_real: int | str | None = None,
+    mirror: str = "none",
+    floor: str = "halves",
+    num_groups: int = 10,
+    extrapolate: bool = False,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: NoiseMode = "const",
+) -> Iterator[MetricResult]:
+    """Yield the Fréchet distance of generated from real images, that at infinity where asked for, and a yardstick.
 
     Args:
-        extractor: see `wplus.pretrained.extractor`; its name is part of the result's, see `wplus.evaluation.names`.
+        extractor: its name is part of the results', see `wplus.evaluation.names`.
         num_generated: all Fréchet distances are biased upwards by small numbers; compare at equal ones only.
         num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
         mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
@@ -127,88 +293,44 @@ class FrechetDistance:
             generated images, not for that of the real ones.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
+    generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
+    _check(generated.num, num_groups=num_groups, floor=floor, extrapolate=extrapolate)
+    real = context.real_images(num=num_real, mirror=mirror)
+    if real.num < 4 * real.copies:
+        raise UserError(f"num_real must be at least 4 for a Fréchet distance, got {real.source.num}")
+    has_interval = floor == "halves" and num_groups and real.num >= 4 * GROUPS_OF_A_HALF * real.copies
+    num_real_groups = 2 * GROUPS_OF_A_HALF if has_interval else 2
+    of_real = real.ask(extractor, GroupedStatistics(num_real_groups, block=real.copies))
+    of_generated = generated.ask(extractor, GroupedStatistics(max(num_groups, 1)))
 
-    def __init__(
-        self,
-        *,
-        extractor: Any,
-        num_generated: int = 50_000,
-        num_real: int | str | None = None,
-        mirror: str = "none",
-        floor: str = "halves",
-        num_groups: int = 10,
-        extrapolate: bool = False,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: str = "const",
-    ) -> None:
-        _check(num_generated=num_generated, num_groups=num_groups, floor=floor, extrapolate=extrapolate)
-        self.extractor, self.num_generated, self.num_groups, self.floor = extractor, num_generated, num_groups, floor
-        self.extrapolate = extrapolate
-        self.real = {"num": num_real, "mirror": mirror}
-        self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
-
-    def plan(self, bench: EvalContext) -> None:
-        """Ask for the statistics of both sides."""
-        self._requests(*self._passes(bench))
-
-    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
-        """Yield the distance, that at infinity where asked for, and the floor."""
-        real, generated = self._passes(bench)
-        of_real, of_generated = (request.value for request in self._requests(real, generated))
-        name = frechet_name(self.extractor.name, real.protocol, generated.protocol)
-        found = FrechetEstimates(FrechetReference(of_real.whole), of_generated)
-        protocol = self.extractor.protocol | real.protocol | generated.protocol
-        method = f"95 %, jackknife over {self.num_groups} groups of generated images"
-        with_method = protocol | ({"interval": method} if self.num_groups else {})
-        yield MetricResult(name, found.value, with_method, found.interval, meaning=MEANING)
-        if self.extrapolate:
-            line = {"extrapolation": f"line in 1 / N through {self.num_groups} and {self.num_groups - 1} groups"}
+    def results() -> Iterator[MetricResult]:
+        protocol = extractor.protocol | real.protocol | generated.protocol
+        name = distribution_name("fid", "fd", protocol, famous="fid50k_full")
+        found = FrechetEstimates(FrechetReference(of_real.value.whole), of_generated.value)
+        if num_groups:
+            protocol["interval"] = f"95 %, jackknife over {num_groups} groups of generated images"
+        yield MetricResult.of(DISTANCE, name, found.value, protocol=protocol, interval=found.interval)
+        if extrapolate:
+            line = {"extrapolation": f"line in 1 / N through {num_groups} and {num_groups - 1} groups"}
             value, interval = found.at_infinity
-            yield MetricResult(f"{name}_infinity", value, with_method | line, interval, meaning=AT_INFINITY)
-        if self.floor == "halves":
-            yield self._floor(f"{name}_real_halves", real, of_real)
+            yield MetricResult.of(AT_INFINITY, f"{name}_infinity", value, protocol=protocol | line, interval=interval)
+        if floor == "halves":
+            value, floor_interval = halves_distance(of_real.value)
+            protocol = extractor.protocol | _halves_protocol(real, of_real.value)
+            yield MetricResult.of(FLOOR, f"{name}_real_halves", value, protocol=protocol, interval=floor_interval)
 
-    def _floor(self, name: str, real: FeaturePass, groups: GroupedStatistics) -> MetricResult:
-        num_images = real.num // real.copies
-        nums = {"num_real": (num_images + 1) // 2 * real.copies, "num_other_real": num_images // 2 * real.copies}
-        method = f"95 %, jackknife over {groups.num_groups // 2} groups of each half"
-        protocol = self.extractor.protocol | real.protocol | nums
-        protocol |= {"interval": method} if groups.num_groups > 2 else {}
-        value, interval = halves_distance(groups)
-        return MetricResult(name, value, protocol, interval, meaning=FLOOR_MEANING)
-
-    def _passes(self, bench: EvalContext) -> tuple[FeaturePass, FeaturePass]:
-        real = bench.real_images(**self.real)
-        if real.num < 4 * real.copies:
-            raise UserError(f"A Fréchet distance of {real.num} real images is not possible: at least 4 are needed.")
-        generated = bench.generated(self.num_generated, self.sampling)
-        _check_groups(self.num_groups, generated.num)
-        return real, generated
-
-    def _requests(self, real: FeaturePass, generated: FeaturePass) -> tuple[Accumulated, Accumulated]:
-        return (
-            real.collect(self.extractor, GroupedStatistics(self._num_real_groups(real), block=real.copies)),
-            generated.collect(self.extractor, GroupedStatistics(max(self.num_groups, 1))),
-        )
-
-    def _num_real_groups(self, real: FeaturePass) -> int:
-        """Two halves; in groups where there is an interval to make of them."""
-        has_interval = self.floor == "halves" and self.num_groups and real.num >= 4 * GROUPS_OF_A_HALF * real.copies
-        return 2 * GROUPS_OF_A_HALF if has_interval else 2
+    return results()
 
 
-def _check(*, num_generated: int, num_groups: int, floor: str, extrapolate: bool) -> None:
-    _check_groups(num_groups, num_generated)
+def _halves_protocol(real: FeaturePass, groups: GroupedStatistics) -> dict[str, Any]:
+    one, other = (real.source.num + 1) // 2, real.source.num // 2
+    halves = {"num_real": one * real.copies, "num_other_real": other * real.copies}
+    method = {"interval": f"95 %, jackknife over {groups.num_groups // 2} groups of each half"}
+    return real.protocol | halves | (method if groups.num_groups > 2 else {})
+
+
+def _check(num_generated: int, *, num_groups: int, floor: str, extrapolate: bool) -> None:
+    check_groups(num_groups, num_generated)
     if extrapolate and not num_groups:
         raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
-    if floor not in ("none", "halves"):
-        raise UserError(f"floor={floor} is not known; allowed are none, halves.")
-
-
-def _check_groups(num_groups: int, num_generated: int) -> None:
-    if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
-        raise UserError(
-            f"num_groups={num_groups} does not fit {num_generated} generated images: 0 groups (no interval), or from "
-            "2 groups with at least 2 images each."
-        )
+    check_choice("floor", floor, ("none", "halves"))

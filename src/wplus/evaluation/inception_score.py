@@ -14,15 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.core.metric_result import MetricResult
-from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import student_t
+from wplus.errors import UserError, check_number
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
-from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows, Sampling
+from wplus.evaluation.sampler import Sampling
+from wplus.models.network import NoiseMode
+from wplus.pretrained.extractor import Extractor
 
 NUM_SPLITS = 10  # of the definition
-MEANING = "Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards."
-STD_MEANING = "How much the score of one part of the generated images differs from that of another."
+SCORE = MetricInfo(
+    meaning="Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards.",
+    direction="higher",
+)
+DEVIATION = MetricInfo(
+    meaning="How much the score of one part of the generated images differs from that of another: a standard deviation."
+)
 
 
 def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
@@ -30,8 +39,7 @@ def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
 
     Parts follow the given order, from i N / splits to (i + 1) N / splits, as in the authors' code; p(y) is the part's.
     """
-    num = len(logits)
-    bounds = [index * num // num_splits for index in range(num_splits + 1)]
+    bounds = [index * len(logits) // num_splits for index in range(num_splits + 1)]
     return torch.stack([_score(logits[start:stop]) for start, stop in pairwise(bounds)])
 
 
@@ -43,8 +51,18 @@ def _score(logits: Tensor) -> Tensor:
     return divergence.sum(dim=1).mean().exp()
 
 
-class InceptionScore:
-    """Metric: the mean of the scores of ten parts of the generated images, and their standard deviation.
+def inception_score(
+    context: EvalContext,
+    *,
+    extractor: Extractor,
+    num_generated: int = 10_000,
+    num_splits: int = NUM_SPLITS,
+    truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None,
+    noise_mode: NoiseMode = "const",
+) -> Iterator[MetricResult]:
+    """Yield the mean of the scores of parts of the generated images with its interval (Student's t), then their
+    standard deviation.
 
     Args:
         extractor: one with `logits`, see `wplus.pretrained.extractor`; its name is part of the result's.
@@ -52,69 +70,27 @@ class InceptionScore:
         num_splits: parts.
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
+    if not hasattr(extractor, "logits"):
+        raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")
+    generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
+    check_number("num_splits", num_splits, lowest=1, highest=generated.num, whole=True)
+    features = generated.ask(extractor, FeatureRows())
 
-    def __init__(
-        self,
-        *,
-        extractor: Any,
-        num_generated: int = 50_000,
-        num_splits: int = NUM_SPLITS,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: str = "const",
-    ) -> None:
-        if not hasattr(extractor, "logits"):
-            raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")
-        _check(num_splits, num_generated)
-        self.extractor, self.num_generated, self.num_splits = extractor, num_generated, num_splits
-        self.sampling = Sampling(truncation_psi, truncation_cutoff, noise_mode)
-
-    def plan(self, bench: EvalContext) -> None:
-        """Ask for the features."""
-        self._features(bench)
-
-    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
-        """Yield the mean over parts with its interval (Student's t), then their standard deviation."""
-        scores = split_scores(self._logits(bench), self.num_splits)
-        name, value = self._name(self._pass(bench)), float(scores.mean())
-        protocol = self.extractor.protocol | self._pass(bench).protocol | {"num_splits": self.num_splits}
-        if self.num_splits == 1:
-            yield MetricResult(name, value, protocol, meaning=MEANING)
+    def results() -> Iterator[MetricResult]:
+        net: Any = extractor.to(context.device)
+        logits = [net.logits(part.to(context.device)).cpu() for part in features.value.rows.split(1024)]
+        scores = split_scores(torch.cat(logits), num_splits)
+        protocol = extractor.protocol | generated.protocol | {"num_splits": num_splits}
+        is_usual = num_splits == NUM_SPLITS
+        name = distribution_name("is", "class_score", protocol, famous="is50k" if is_usual else "is_50000")
+        name, value = name + f"_{num_splits}splits" * (not is_usual), float(scores.mean())
+        if num_splits == 1:
+            yield MetricResult.of(SCORE, name, value, protocol=protocol)
             return
-        method = {"interval": f"95 %, Student's t over {self.num_splits} parts of the generated images"}
-        reach = _t_factor(self.num_splits) * float(scores.std())
-        yield MetricResult(name, value, protocol | method, (value - reach, value + reach), meaning=MEANING)
+        reach = student_t(num_splits - 1) * float(scores.std()) / num_splits**0.5
+        method = {"interval": f"95 %, Student's t over {num_splits} parts of the generated images"}
+        yield MetricResult.of(SCORE, name, value, protocol=protocol | method, interval=(value - reach, value + reach))
         none = {"interval": "none: a spread over parts, which the score's own interval is made of"}
-        yield MetricResult(f"{name}_std", float(scores.std(correction=0)), protocol | none, meaning=STD_MEANING)
+        yield MetricResult.of(DEVIATION, f"{name}_std", float(scores.std(correction=0)), protocol=protocol | none)
 
-    def _pass(self, bench: EvalContext) -> FeaturePass:
-        generated = bench.generated(self.num_generated, self.sampling)
-        _check(self.num_splits, generated.num)  # of given images there may be fewer than were asked for
-        return generated
-
-    def _features(self, bench: EvalContext) -> Accumulated:
-        return self._pass(bench).collect(self.extractor, FeatureRows())
-
-    def _logits(self, bench: EvalContext) -> Tensor:
-        features, extractor = self._features(bench).value.rows, self.extractor.to(bench.device)
-        return torch.cat([extractor.logits(part.to(bench.device)).cpu() for part in features.split(1024)])
-
-    def _name(self, generated: FeaturePass) -> str:
-        is_usual = self.num_splits == NUM_SPLITS
-        words = {"family": "is", "stand_in": "class_score", "famous": "is50k" if is_usual else "is_50000"}
-        name = distribution_name(extractor=self.extractor.name, generated=generated.protocol, **words)
-        return name if is_usual else f"{name}_{self.num_splits}splits"
-
-
-def _check(num_splits: int, num_generated: int) -> None:
-    if not 1 <= num_splits <= num_generated:
-        raise UserError(
-            f"num_splits={num_splits} does not fit {num_generated} generated images: from 1 to all of them."
-        )
-
-
-def _t_factor(num: int) -> float:
-    """Half the length of a 95 % interval for the mean of `num` values, in standard deviations."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(num - 1, 0.975)) / num**0.5
+    return results()

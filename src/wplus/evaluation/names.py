@@ -17,58 +17,38 @@ LIVE = ("live", "G", "g")  # what files call a generator whose weights are not t
 
 
 def distribution_name(
-    family: str,
-    stand_in: str,
-    *,
-    extractor: str,
-    generated: Mapping[str, Any],
-    real: Mapping[str, Any] | None = None,
-    famous: str = "",
-    famous_extractor: str | None = INCEPTION,
+    family: str, stand_in: str, protocol: Mapping[str, Any], *, famous: str, famous_extractor: str | None = INCEPTION
 ) -> str:
-    """The name of a metric, from the protocols of its passes (`FeaturePass.protocol`).
+    """The name of a metric, from the protocol of its extractor and its images; no `num_real`: of generated ones alone.
 
     famous    the name under the famous protocol, as "fid50k_full"
     family    how the name begins under another protocol with the famous extractor: "fid" gives fid_10000, and what
               else differs is appended: fid_10000_psi0.7
     stand_in  how it begins with any other extractor: "fd" gives fd_<extractor>, fd_<extractor>_psi0.7
-    real      None for a metric that looks at generated images alone
     famous_extractor  None for a metric without a famous name
     """
-    if extractor != famous_extractor:
-        return "_".join([stand_in, extractor, *_sampling(generated), *_flips(real)])
-    differs = _differences(generated, real)
-    return famous if not differs else "_".join([family, *differs])
+    flips = ["mirror"] * (protocol.get("mirror", "none") != "none")
+    if protocol["extractor"] != famous_extractor:
+        return "_".join([stand_in, protocol["extractor"], *_sampling(protocol), *flips])
+    given = ["samples"] * ("samples" in protocol)
+    differs = [*given, *_sampling(protocol), *_part_of_the_data(protocol), *flips]
+    num = protocol["num_generated"]
+    return "_".join([family, str(num), *differs]) if differs or num != FAMOUS_NUM else famous
 
 
-def frechet_name(extractor: str, real: Mapping[str, Any], generated: Mapping[str, Any]) -> str:
-    """fid50k_full, fid_<num>, or fd_<extractor>, and what differs from the plain protocol."""
-    protocols = {"real": real, "generated": generated}
-    return distribution_name("fid", "fd", extractor=extractor, famous="fid50k_full", **protocols)
+def is_live(protocol: Mapping[str, Any]) -> bool:
+    """Whether the generator's weights are those of its last step, not their moving average."""
+    return protocol.get("weights") in LIVE
 
 
-def _differences(generated: Mapping[str, Any], real: Mapping[str, Any] | None) -> list[str]:
-    """What is not as in the famous protocol, in short words, after the number of generated images."""
-    given = ["samples"] if generated.get("samples") is not None else []
-    some = [] if real is None or real["all_real"] else [f"{real['num_real']}_real"]
-    some = ([] if real is None or real.get("split", "all") == "all" else [real["split"]]) + some
-    words = [*given, *_sampling(generated), *some, *_flips(real)]
-    num = generated["num_generated"]
-    return [str(num), *words] if words or num != FAMOUS_NUM else []
+def _sampling(protocol: Mapping[str, Any]) -> list[str]:
+    psi, cutoff = protocol.get("truncation_psi", 1.0), protocol.get("truncation_cutoff")
+    noise = protocol.get("noise_mode", "const")
+    words = {f"psi{psi:g}": psi != 1.0, f"cutoff{cutoff}": psi != 1.0 and cutoff is not None,
+             f"{noise}_noise": noise != "const", "live": is_live(protocol)}  # fmt: skip
+    return [word for word, differs in words.items() if differs]
 
 
-def _sampling(generated: Mapping[str, Any]) -> list[str]:
-    psi, cutoff = generated.get("truncation_psi", 1.0), generated.get("truncation_cutoff")
-    noise = generated.get("noise_mode", "const")
-    words = [(f"psi{psi:g}", psi != 1.0), (f"cutoff{cutoff}", psi != 1.0 and cutoff is not None),
-             (f"{noise}_noise", noise != "const"), ("live", is_live(generated))]  # fmt: skip
-    return [word for word, differs in words if differs]
-
-
-def is_live(generated: Mapping[str, Any]) -> bool:
-    """Whether the protocol says that the generator's weights are those of its last step, not their moving average."""
-    return generated.get("weights") in LIVE
-
-
-def _flips(real: Mapping[str, Any] | None) -> list[str]:
-    return [] if real is None or real["mirror"] == "none" else ["mirror"]
+def _part_of_the_data(protocol: Mapping[str, Any]) -> list[str]:
+    split, num = protocol.get("split", "all"), protocol.get("num_real")
+    return [split] * (split != "all") + [f"{num}_real"] * (num is not None and not protocol["all_real"])

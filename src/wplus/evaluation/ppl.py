@@ -20,17 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wplus.core.metric_result import MetricResult
+from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import bootstrap_interval, kept_mean
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import EvalContext, generator_protocol
+from wplus.evaluation.context import EvalContext, generator_protocol
 from wplus.evaluation.names import is_live
 from wplus.latents import interpolation as geometry
 from wplus.latents.latent import to_ws
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.network import GeneratorNetwork
 
 MAX_PX = 256
-AT_ONCE = 16  # pairs, whatever the bench's batch size: at a step of 1e-4 the rounding of another kernel is seen
+AT_ONCE = 16  # pairs, whatever the batch size: at a step of 1e-4 the rounding of another kernel is seen
 OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # of the papers' numbers
 SPACES = {"z": "z", "w": "w", "w+": "wplus"}  # and how names spell them: W&B and Hydra read a plus as something else
 _WAYS = {
@@ -59,32 +61,50 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
 
 
 def ppl(
-    bench: EvalContext,
+    context: EvalContext,
     *,
-    distance: Any,
+    distance: ImageDistance,
     space: str,
     sampling: str,
-    num_samples: int = FAMOUS_NUM,
+    num_samples: int = 10_000,
     epsilon: float = EPSILON,
     crop: str = "none",
     noise_mode: str = "random",
 ) -> Iterator[MetricResult]:
     """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
 
-    A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`.
-    `distance` is a perceptual distance (wplus.losses.perceptual) of images in [-1, 1]. NVlabs' network takes [0, 255]
-    and scales inside; lpips_vgg has the same weights behind another scaling. `space` is z, w or w+; `noise_mode`
-    "random" draws noise afresh for each pair (the definition); "const" uses the generator's own. The interval is a
-    bootstrap over pairs, the percentiles included.
+    A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`. NVlabs'
+    network takes [0, 255] and scales inside; lpips_vgg has the same weights behind another scaling.
+
+    Args:
+        distance: perceptual distance of images in [-1, 1]; its name is part of the result's.
+        space: z, w or w+.
+        sampling: "full" anywhere along the way between two latents, "end" at its start.
+        num_samples: pairs of latents; the interval is a bootstrap over them, the percentiles included.
+        epsilon: length of a step, of the whole way.
+        crop: "face" takes the middle of FFHQ's pictures, see `cropped`.
+        noise_mode: "random" draws noise afresh for each pair (the definition); "const" uses the generator's own.
     """
-    _check(space=space, sampling=sampling, crop=crop, noise_mode=noise_mode, epsilon=epsilon)
-    way = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
-    distances = path_distances(bench, distance.to(bench.device), num_samples=num_samples, crop=crop, **way)
-    protocol = _protocol(bench, distance, num_samples=num_samples, crop=crop, **way)
-    name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way) + "_live" * is_live(protocol)
-    interval = bootstrap_interval(distances, kept_mean, seed=bench.seed)
-    meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; lower is smoother."
-    yield MetricResult(name, float(kept_mean(distances)), protocol, interval, meaning=meaning)
+    check_choice("space", space, SPACES)
+    check_choice("sampling", sampling, ("full", "end"))
+    check_choice("crop", crop, ("none", "face"))
+    check_choice("noise_mode", noise_mode, ("random", "const"))
+    check_number("num_samples", num_samples, lowest=1, whole=True)
+    if not 0 < epsilon < 1:
+        raise UserError(f"epsilon must be between 0 and 1 (the definition has 1e-4), got {epsilon}")
+    way: Any = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
+
+    def results() -> Iterator[MetricResult]:
+        net = distance.to(context.device)
+        distances = path_distances(context, net, num_samples=num_samples, crop=crop, **way)
+        protocol = _protocol(context, distance, num_samples=num_samples, crop=crop, **way)
+        name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way) + "_live" * is_live(protocol)
+        interval = bootstrap_interval(distances, kept_mean, seed=context.seed)
+        meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; 0 is not at all."
+        info = MetricInfo(meaning=meaning, direction="lower")
+        yield MetricResult.of(info, name, float(kept_mean(distances)), protocol=protocol, interval=interval)
+
+    return results()
 
 
 def ppl_name(
@@ -113,23 +133,25 @@ def ppl_name(
     return "_".join([name, *words])
 
 
-def path_distances(bench: EvalContext, distance: Any, *, num_samples: int, crop: str, **way: Any) -> np.ndarray:
+def path_distances(
+    context: EvalContext, distance: ImageDistance, *, num_samples: int, crop: str, **way: Any
+) -> np.ndarray:
     """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes.
 
     The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does: 1024 px
     cropped to 512 are averaged to 256. A factor taken from the generator's size would leave 128 px of it.
     """
-    generator, epsilon = bench.models.generator, way["epsilon"]
-    ours, values = bench.share(sampler.index_batches(num_samples, AT_ONCE)), []
-    for batch in bench.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
+    generator, epsilon = context.generator, way["epsilon"]
+    ours, values = context.share(sampler.index_batches(num_samples, AT_ONCE)), []
+    for batch in context.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
         indices = [*batch, *[batch[-1]] * (AT_ONCE - len(batch))]
-        labels = bench.labels(indices)
+        labels = context.labels(indices)
         with in_float32(generator):
-            near, far = image_pairs(generator, indices, labels=labels, seed=bench.seed, device=bench.device, **way)
+            near, far = image_pairs(generator, indices, labels=labels, seed=context.seed, device=context.device, **way)
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
         values.append(distance(near, far)[: len(batch)].double().cpu() / epsilon**2)
     numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
-    return bench.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
+    return context.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
 
 
 @contextmanager
@@ -143,12 +165,13 @@ def in_float32(network: nn.Module) -> Iterator[None]:
         yield
     finally:
         for block, dtype in zip(blocks, dtypes, strict=True):
-            block.compute_dtype = dtype  # type: ignore[assignment]
+            block.compute_dtype = dtype
 
 
 @torch.no_grad()
-def image_pairs(generator: Any, indices: Sequence[int], *, space: str, sampling: str, labels: Tensor | None, seed: int,
-                device: Any, noise_mode: str, epsilon: float) -> tuple[Tensor, Tensor]:  # fmt: skip
+def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: str, sampling: str,
+                labels: Tensor | None, seed: int, device: torch.device | str, noise_mode: str,
+                epsilon: float) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Images (N, C, H, W) at t and at t + epsilon of the paths of samples `indices`, noise and labels shared."""
     size = generator.z_dim * (generator.num_ws if space == "w+" else 1)
     z0, z1 = (sampler.normal(seed, stream, indices, size).to(device)
@@ -165,40 +188,32 @@ def image_pairs(generator: Any, indices: Sequence[int], *, space: str, sampling:
     return images.chunk(2)  # type: ignore[return-value]
 
 
-def _along_z(generator: Any, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
+def _along_z(generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
     """Styles at each t of the great circles between the directions of z0 and z1."""
     a, b = (z / z.norm(dim=1, keepdim=True) for z in (z0, z1))
     return tuple(generator.mapping(geometry.slerp(a, b, t), c) for t in ts)
 
 
-def _along_w(generator: Any, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
+def _along_w(generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
     """Styles at each t of the straight lines between the mapped z0 and z1."""
     a, b = (generator.mapping(z, c) for z in (z0, z1))
     return tuple(geometry.lerp(a, b, t) for t in ts)
 
 
-def _along_wplus(generator: Any, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
+def _along_wplus(
+    generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
+) -> tuple[Tensor, ...]:
     """Styles at each t of the straight lines between codes (N, num_ws * z_dim), a z for each layer, once mapped."""
     shape = (len(z0), generator.num_ws, generator.z_dim)
     a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
     return tuple(geometry.lerp(a, b, t) for t in ts)
 
 
-def _check(*, space: str, sampling: str, crop: str, noise_mode: str, epsilon: float) -> None:
-    allowed = {"space": (space, tuple(SPACES)), "sampling": (sampling, ("full", "end")),
-               "crop": (crop, ("none", "face")), "noise_mode": (noise_mode, ("random", "const"))}  # fmt: skip
-    for name, (value, choices) in allowed.items():
-        if value not in choices:
-            raise UserError(f"{name}={value} is not known to PPL; allowed are {', '.join(choices)}.")
-    if not 0 < epsilon < 1:
-        raise UserError(f"epsilon={epsilon} is no step of PPL; it must be between 0 and 1 (the definition has 1e-4).")
-
-
-def _protocol(bench: EvalContext, distance: Any, *, num_samples: int, **options: Any) -> dict[str, Any]:
+def _protocol(context: EvalContext, distance: ImageDistance, *, num_samples: int, **options: Any) -> dict[str, Any]:
     """What the number was measured by; the device is left out, it changes nothing."""
     filtering = {"max_px": MAX_PX, "downsampling": "box, by a factor of what is left after the crop"}
     fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", **filtering}
     method = {"interval": "95 %, percentile bootstrap over pairs, 1000 resamples"}
-    ours = generator_protocol(bench.models) | bench.label_protocol | options | fixed
-    ours |= {"num_samples": num_samples, "seed": bench.seed}
+    ours = generator_protocol(context.models) | context.label_protocol | options | fixed
+    ours |= {"num_samples": num_samples, "seed": context.seed}
     return ours | {"distance": distance.name, "distance_provenance": dict(distance.provenance)} | method

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,12 +12,29 @@ from torch import Tensor
 from wplus.core.batching import MIN_MADE, at_least
 from wplus.core.images import to_uint8
 from wplus.core.random import sample_rng
-from wplus.errors import UserError
-from wplus.evaluation.passes import PLAIN, Sampling
+from wplus.errors import UserError, check_choice
+from wplus.models.network import NOISE_MODES, GeneratorNetwork, NoiseMode
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)
-NOISE_MODES = ("const", "random", "none")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the generator is sampled. noise_mode: "const" (as stored), "random" (afresh for each image), "none".
+
+    The default, no truncation and the noise that is stored, is what the famous metrics are measured on.
+    """
+
+    truncation_psi: float = 1.0
+    truncation_cutoff: int | None = None
+    noise_mode: NoiseMode = "const"
+
+    def __post_init__(self) -> None:
+        check_choice("noise_mode", self.noise_mode, NOISE_MODES)
+
+
+PLAIN = Sampling()
 
 
 def normal(seed: int, stream: int, indices: Sequence[int], size: int) -> Tensor:
@@ -43,7 +60,9 @@ def ordered_labels(labels: Tensor) -> Tensor:
     return labels[torch.from_numpy(order)]
 
 
-def random_labels(generator: Any, labels: Tensor | None, seed: int, indices: Sequence[int]) -> Tensor | None:
+def random_labels(
+    generator: GeneratorNetwork, labels: Tensor | None, seed: int, indices: Sequence[int]
+) -> Tensor | None:
     """Labels (B, c_dim) drawn from `labels` (N, c_dim), as often as they occur; None for an unconditional net."""
     if generator.c_dim == 0:
         return None
@@ -56,20 +75,14 @@ def random_labels(generator: Any, labels: Tensor | None, seed: int, indices: Seq
 
 def index_batches(num: int, batch_size: int) -> list[range]:
     """0 .. num-1 in ranges of at most `batch_size`."""
-    if batch_size < 1 or num < 1:
-        raise UserError(f"Cannot go through {num} images in batches of {batch_size}; both must be at least 1.")
+    if num < 1:
+        raise UserError(f"num_samples must be 1 or more, got {num}.")
     return [range(start, min(start + batch_size, num)) for start in range(0, num, batch_size)]
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """UserError for a noise mode that no generator has."""
-    if sampling.noise_mode not in NOISE_MODES:
-        raise UserError(f"noise_mode={sampling.noise_mode} is not known; allowed are {', '.join(NOISE_MODES)}.")
 
 
 @torch.no_grad()
 def generate(
-    generator: Any,
+    generator: GeneratorNetwork,
     indices: Sequence[int],
     *,
     sampling: Sampling = PLAIN,
@@ -84,10 +97,9 @@ def generate(
     """
     z = at_least(MIN_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
     c = None if labels is None else at_least(MIN_MADE, labels).to(device)
-    truncation = {"truncation_psi": sampling.truncation_psi, "truncation_cutoff": sampling.truncation_cutoff}
     noise = None
     if sampling.noise_mode == "random":
         maps = noise_maps(seed, indices, generator.synthesis.noise_shapes)
         noise = [at_least(MIN_MADE, layer).to(device) for layer in maps]
-    ws = generator.mapping(z, c, **truncation)
+    ws = generator.mapping(z, c, truncation_psi=sampling.truncation_psi, truncation_cutoff=sampling.truncation_cutoff)
     return to_uint8(generator.synthesis(ws, noise_mode=sampling.noise_mode, noise=noise))[: len(indices)]

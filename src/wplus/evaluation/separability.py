@@ -13,42 +13,40 @@ error, or is left out and named.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.core.batching import MIN_MADE, at_least
 from wplus.core.distributed import is_first
 from wplus.core.files import write_json
-from wplus.core.metric_result import MetricResult
-from wplus.errors import UserError
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import jackknife_interval
+from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation import sampler
-from wplus.evaluation.bench import EvalContext
-from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows, Sampling
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.ppl import MAX_PX, box_filtered
-from wplus.evaluation.statistics import jackknife_interval
+from wplus.models.network import NoiseMode
+from wplus.pretrained.attribute_classifier import AttributeClassifier
 
 MEANING = (
     "How mixed up attributes are in {space}: 2 to the bits that flat boundaries leave unknown of them; 1 is perfectly "
-    "separable, lower is better."
+    "separable."
 )
 COLUMNS = ("attribute", "share", "entropy_bits", "conditional_entropy_bits", "accuracy")
 
 
-class BoxFiltered(nn.Module):
+class BoxFiltered(torch.nn.Module):
     """A classifier behind the box filter of the definition: larger images are averaged down to 256 px."""
 
-    def __init__(self, classifier: Any) -> None:
+    def __init__(self, classifier: AttributeClassifier) -> None:
         super().__init__()
         self.classifier, self.name, self.dim = classifier, classifier.name, len(classifier.attributes)
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """The classifier's, and the filter."""
-        return {**self.classifier.protocol, "max_px": MAX_PX, "downsampling": "box, rounded to uint8"}
+        self.protocol = {**classifier.protocol, "max_px": MAX_PX, "downsampling": "box, rounded to uint8"}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> logits (N, attributes)."""
@@ -57,11 +55,25 @@ class BoxFiltered(nn.Module):
         return self.classifier(images)
 
 
-class LinearSeparability:
-    """Metric: how far flat boundaries in a latent space separate what a classifier sees in the images.
+def linear_separability(
+    context: EvalContext,
+    *,
+    classifier: AttributeClassifier,
+    space: str,
+    num_samples: int = 20_000,
+    rare: str = "leave_out",
+    min_per_class: int = 10,
+    regularisation: float = 1.0,
+    max_iterations: int = 10_000,
+    num_groups: int = 20,
+    noise_mode: NoiseMode = "random",
+) -> Iterator[MetricResult]:
+    """Yield `ls_<space>_<classifier>`: how far flat boundaries separate what a classifier sees in the images.
+
+    The table of attributes goes to the tracker and the output folder.
 
     Args:
-        classifier: see `wplus.pretrained.attribute_classifier`; its name is part of the result's.
+        classifier: its name is part of the result's.
         space: "z", or "w": the style of the last layer.
         num_samples: images, of which half is kept for each attribute (the paper has 200,000).
         rare: what becomes of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
@@ -72,108 +84,79 @@ class LinearSeparability:
         num_groups: of images, for the interval (jackknife in bits, boundaries and halves taken as given); 0: none.
         noise_mode: "random" is the definition; "const" shares the pass of metrics that keep the stored noise.
     """
+    check_choice("space", space, ("z", "w"))
+    check_choice("rare", rare, ("refuse", "leave_out"))
+    check_number("min_per_class", min_per_class, lowest=1, whole=True)
+    _check_num(num_samples, num_groups, _dim(context, space))
+    net = BoxFiltered(classifier)
+    images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
+    request = images.ask(net, FeatureRows())
+    machine: dict[str, Any] = {"regularisation": regularisation, "max_iterations": max_iterations}
 
-    def __init__(
-        self,
-        *,
-        classifier: Any,
-        space: str,
-        num_samples: int = 200_000,
-        rare: str = "refuse",
-        min_per_class: int = 10,
-        regularisation: float = 1.0,
-        max_iterations: int = 10_000,
-        num_groups: int = 20,
-        noise_mode: str = "random",
-    ) -> None:
-        _check(space=space, rare=rare, num_samples=num_samples, num_groups=num_groups, min_per_class=min_per_class)
-        self.classifier, self.space, self.num_samples = BoxFiltered(classifier), space, num_samples
-        self.rare, self.min_per_class, self.num_groups = rare, min_per_class, num_groups
-        self.machine = {"regularisation": regularisation, "max_iterations": max_iterations}
-        self.sampling = Sampling(noise_mode=noise_mode)
+    def results() -> Iterator[MetricResult]:
+        logits = dict(zip(classifier.attributes, request.value.rows.numpy().T, strict=True))
+        kept = {name: surest_half(column) for name, column in logits.items()}
+        labels = {name: logits[name][rows] > 0 for name, rows in kept.items()}
+        left_out = _left_out(labels, rare, min_per_class)
+        measured = [name for name in labels if name not in left_out]
+        codes, ours = latents(context, num_samples, space), context.share(range(len(measured)))
+        counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))
+        progress = context.progress(ours, f"Separating {space} (attributes)", total=len(ours))
+        for row, name in enumerate(measured[index] for index in progress):
+            predicted = separate(codes[kept[name]], labels[name], name=name, seed=context.seed, **machine)
+            counts[row] = joint_counts(predicted, labels[name], kept[name] % len(counts[row]), len(counts[row]))
+        counts = context.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
 
-    def plan(self, bench: EvalContext) -> None:
-        """Ask for the classifier's logits of all images."""
-        _check_num(self.num_samples, _dim(bench, self.space))
-        self._request(bench)
-
-    def __call__(self, bench: EvalContext) -> Iterator[MetricResult]:
-        """Yield `ls_<space>_<classifier>`; the table of attributes goes to the tracker and the output folder."""
-        images, request = self._request(bench)
-        logits = request.value.rows.numpy()
-        counts, left_out = self._counts(bench, logits, latents(bench, self.num_samples, self.space))
-        name = f"ls_{self.space}_{self.classifier.name}"
-        measured = [each for each in self.classifier.classifier.attributes if each not in left_out]
-        _show(bench, name, measured, counts.sum(axis=1), left_out)
+        name = f"ls_{space}_{classifier.name}"
+        _show(context, name, measured, counts.sum(axis=1), left_out)
         bits = float(conditional_entropy(counts.sum(axis=1)).sum())
         chance = float(entropy(counts.sum(axis=(1, 2))).sum())
-        protocol = self.classifier.protocol | images.protocol | self.machine
-        protocol |= {"space": self.space, "num_kept": self.num_samples // 2, "num_attributes": len(measured),
+        protocol = net.protocol | images.protocol | machine
+        protocol |= {"space": space, "num_kept": num_samples // 2, "num_attributes": len(measured),
                      "left_out": left_out, "bits": bits, "score_of_a_guess": 2**chance}  # fmt: skip
-        interval = None
-        if self.num_groups:
-            interval = _interval(bits, counts)
-            protocol["interval"] = f"95 %, jackknife over {self.num_groups} groups of images, boundaries as they are"
-        meaning = MEANING.format(space=self.space)
-        yield MetricResult(name, 2**bits, protocol, interval, meaning=meaning)
+        interval = _interval(bits, counts) if num_groups else None
+        if num_groups:
+            protocol["interval"] = f"95 %, jackknife over {num_groups} groups of images, boundaries as they are"
+        info = MetricInfo(meaning=MEANING.format(space=space), direction="lower")
+        yield MetricResult.of(info, name, 2**bits, protocol=protocol, interval=interval)
 
-    def _request(self, bench: EvalContext) -> tuple[FeaturePass, Accumulated]:
-        images = bench.generated(self.num_samples, self.sampling)
-        return images, images.collect(self.classifier, FeatureRows())
+    return results()
 
-    def _counts(self, bench: EvalContext, logits: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Joint counts (attributes, groups, prediction, label) of those measured, and the names of those left out."""
-        names = self.classifier.classifier.attributes
-        kept = [surest_half(logits[:, column]) for column in range(len(names))]
-        left_out = [name for name, rows, column in zip(names, kept, logits.T, strict=True)
-                    if self._is_rare(column[rows] > 0)]  # fmt: skip
-        self._check_rare(left_out, len(names))
-        columns = [column for column, name in enumerate(names) if name not in left_out]
-        ours, counts = bench.share(columns), []
-        for column in bench.progress(ours, f"Separating {self.space} (attributes)", total=len(ours)):
-            rows, labels = kept[column], logits[kept[column], column] > 0
-            predicted = separate(codes[rows], labels, name=names[column], seed=bench.seed, **self.machine)
-            counts.append(joint_counts(predicted, labels, rows % max(self.num_groups, 1), max(self.num_groups, 1)))
-        shape = (len(counts), max(self.num_groups, 1), 2, 2)
-        rows = torch.from_numpy(np.array(counts, dtype=np.float64).reshape(shape))
-        return bench.gathered(rows, torch.tensor(ours, dtype=torch.int64)).numpy(), left_out
 
-    def _is_rare(self, labels: np.ndarray) -> bool:
-        return min(labels.sum(), (~labels).sum()) < self.min_per_class
-
-    def _check_rare(self, names: Sequence[str], num: int) -> None:
-        if not names:
-            return
-        what = f"{len(names)} of {num} attributes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
-        if self.rare == "refuse" or len(names) == num:
+def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -> list[str]:
+    """Attributes that too few of the kept images have or lack; UserError where that is refused, or all are."""
+    names = [name for name, column in labels.items() if min(column.sum(), (~column).sum()) < min_per_class]
+    if names:
+        some = f"{len(names)} of {len(labels)} attributes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+        if rare == "refuse" or len(names) == len(labels):
             raise UserError(
-                f"Of {what} fewer than {self.min_per_class} of the kept images are on one side, so no boundary can be "
+                f"Of {some} fewer than {min_per_class} of the kept images are on one side, so no boundary can be "
                 "found: take more samples, or rare=leave_out."
             )
-        warnings.warn(f"{what} are left out: nearly all kept images are on one side.", stacklevel=3)
+        warnings.warn(f"{some} are left out: nearly all kept images are on one side.", stacklevel=3)
+    return names
 
 
-def latents(bench: EvalContext, num: int, space: str) -> np.ndarray:
-    """Latents (num, dim) float64 of the bench's generated images: z, or in w the style of the last layer."""
-    batches = bench.share(sampler.index_batches(num, bench.batch_size))
-    codes = [torch.empty(0, _dim(bench, space))]
+def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
+    """Latents (num, dim) float64 of the context's generated images: z, or in w the style of the last layer."""
+    batches = context.share(sampler.index_batches(num, context.batch_size))
+    codes = [torch.empty(0, _dim(context, space))]
     for indices in batches:
-        z = sampler.normal(bench.seed, sampler.LATENT, indices, bench.models.generator.z_dim)
-        codes.append(z if space == "z" else _last_style(bench, z, indices))
-    indices = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
-    return bench.gathered(torch.cat(codes), indices).double().numpy()
+        z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
+        codes.append(z if space == "z" else _last_style(context, z, indices))
+    numbers = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
+    return context.gathered(torch.cat(codes), numbers).double().numpy()
 
 
-def _dim(bench: EvalContext, space: str) -> int:
-    generator = bench.models.generator
-    return generator.z_dim if space == "z" else generator.w_dim
+def _dim(context: EvalContext, space: str) -> int:
+    return context.generator.z_dim if space == "z" else context.generator.w_dim
 
 
 @torch.no_grad()
-def _last_style(bench: EvalContext, z: Tensor, indices: Sequence[int]) -> Tensor:
-    labels = bench.labels(indices)
-    labels = None if labels is None else at_least(MIN_MADE, labels).to(bench.device)
-    ws = bench.models.generator.mapping(at_least(MIN_MADE, z).to(bench.device), labels)
+def _last_style(context: EvalContext, z: Tensor, indices: Sequence[int]) -> Tensor:
+    labels = context.labels(indices)
+    labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
+    ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
     return ws[: len(z), -1].cpu()
 
 
@@ -233,7 +216,7 @@ def _interval(bits: float, counts: np.ndarray) -> tuple[float, float]:
 
 
 def _show(
-    bench: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
+    context: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
 ) -> None:
     """A row for each attribute: how many of the kept images have it, H(Y), H(Y|X), and the machine's accuracy."""
     if not is_first():
@@ -242,27 +225,20 @@ def _show(
     right = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
     columns = [shares, entropy(counts.sum(axis=1)), conditional_entropy(counts), right]
     rows = [[attribute, *map(float, row)] for attribute, *row in zip(attributes, *columns, strict=True)]
-    bench.tracker.table(f"evaluation/{name}", list(COLUMNS), rows)
-    if bench.output_dir is not None:
+    context.tracker.table(f"evaluation/{name}", list(COLUMNS), rows)
+    if context.output_dir is not None:
         table = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
-        write_json(bench.output_dir / f"{name}.json", {"attributes": table, "left_out": list(left_out)})
+        write_json(context.output_dir / f"{name}.json", {"attributes": table, "left_out": list(left_out)})
 
 
-def _check(*, space: str, rare: str, num_samples: int, num_groups: int, min_per_class: int) -> None:
-    for name, value, allowed in (("space", space, ("z", "w")), ("rare", rare, ("refuse", "leave_out"))):
-        if value not in allowed:
-            raise UserError(f"{name}={value} is not known to linear separability; allowed are {', '.join(allowed)}.")
-    if min_per_class < 1:
-        raise UserError(f"min_per_class={min_per_class} is not allowed: a boundary needs one of each class at least.")
+def _check_num(num_samples: int, num_groups: int, dim: int) -> None:
+    """UserError for groups that cannot be, and where the score is 1 whatever the labels: dim + 1 points in general
+    position can be cut in any way."""
     if num_samples < 4 or num_groups == 1 or num_groups < 0 or num_groups * 2 > num_samples:
         raise UserError(
-            f"num_groups={num_groups} does not fit num_samples={num_samples}: 0 groups (no interval), or from 2 groups "
-            "with at least 2 samples each."
+            "num_groups must be 0 (no interval), or from 2 groups with at least 2 of num_samples each, got "
+            f"{num_groups} for num_samples={num_samples}"
         )
-
-
-def _check_num(num_samples: int, dim: int) -> None:
-    """UserError where the score is 1 whatever the labels: dim + 1 points in general position can be cut in any way."""
     if num_samples // 2 <= dim + 1:
         raise UserError(
             f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute, and a boundary in {dim} "

@@ -23,13 +23,12 @@ from wplus.core.images import to_float, to_uint8
 from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext
-from wplus.evaluation.frechet import frechet_distance
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.frechet import FeatureStatistics, frechet_distance
 from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.interpolation.pairs import read_pairs
 from wplus.evaluation.interpolation.walking import Walker
 from wplus.evaluation.measure import measure, table
-from wplus.evaluation.statistics import FeatureStatistics
 from wplus.interpolation.curve import in_spaces
 from wplus.interpolation.path_metrics.critic import logit
 from wplus.interpolation.path_metrics.drift import drift
@@ -273,9 +272,7 @@ def slow_precision(frames: np.ndarray, real: np.ndarray) -> float:
 
 
 def statistics_of(rows: np.ndarray) -> FeatureStatistics:
-    statistics = FeatureStatistics.empty(rows.shape[1])
-    statistics.add(torch.from_numpy(rows))
-    return statistics
+    return FeatureStatistics.of(torch.from_numpy(rows))
 
 
 def test_ends_that_fail_are_told(bench, make, latents, tmp_path):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wplus.evaluation import gram
-from wplus.evaluation.frechet import frechet_distance
+from wplus.evaluation import pairwise
+from wplus.evaluation.frechet import FeatureStatistics, frechet_distance
 from wplus.evaluation.interpolation import realism as realism_module
 from wplus.evaluation.interpolation.realism import (
     PairFrechet,
@@ -16,7 +16,6 @@ from wplus.evaluation.interpolation.realism import (
     resamples,
     shown_frames,
 )
-from wplus.evaluation.statistics import FeatureStatistics
 from wplus.interpolation.walk import even_positions
 
 
@@ -63,7 +62,7 @@ class Largest(TorchDispatchMode):
 
 def test_no_matrix_of_all_pairs_of_real_images_is_made(monkeypatch):
     """Of 50,000 it would have 20 GB."""
-    for module in (gram, realism_module):
+    for module in (pairwise, realism_module):
         monkeypatch.setattr(module, "BLOCK", 16)
     with Largest() as largest:
         real = RealFeatures(torch.randn(200, 5))
@@ -97,8 +96,7 @@ def test_frechet_distance_is_that_of_the_statistics(real):
     frames = torch.randn(12, 2, 5) + 0.3
     fast = PairFrechet(frames, real.statistics)
     for pairs in (torch.arange(12), torch.tensor([0, 2, 3, 5, 8, 9, 11])):
-        statistics = FeatureStatistics.empty(5)
-        statistics.add(frames[pairs].flatten(0, 1))
+        statistics = FeatureStatistics.of(frames[pairs].flatten(0, 1))
         assert fast.distance(pairs) == pytest.approx(frechet_distance(statistics, real.statistics), rel=1e-9)
     assert fast.with_interval().interval is None  # too few pairs for ten groups
     value = PairFrechet(torch.randn(40, 2, 5), real.statistics).with_interval()

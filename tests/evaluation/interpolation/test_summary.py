@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from wplus.core.stats import proportion_interval
 from wplus.evaluation.interpolation.pairs import STRATA, Pair, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, realism, resamples, shown_frames
 from wplus.evaluation.interpolation.report import markdown
 from wplus.evaluation.interpolation.summary import Summary, means, summarise
 from wplus.evaluation.interpolation.walking import PairResult
-from wplus.evaluation.manifold import proportion_interval
 from wplus.interpolation.walk import even_positions
 
 T = even_positions(17)

@@ -21,7 +21,7 @@ from wplus.checkpoint import Models
 from wplus.core.distributed import all_agree, is_first, only_first_speaks, process_group
 from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
-from wplus.evaluation.bench import EvalContext
+from wplus.evaluation.context import EvalContext
 from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.measure import measure
 from wplus.interpolation.path_metrics.fidelity import fidelity

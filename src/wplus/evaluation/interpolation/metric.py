@@ -19,7 +19,8 @@ from wplus.core.metric_result import MetricResult
 from wplus.core.progress import silent
 from wplus.core.tables import PAIRED_CELLS, paired_cells
 from wplus.errors import UserError
-from wplus.evaluation.bench import EvalContext, check_images, generator_protocol
+from wplus.evaluation.context import EvalContext, check_images, generator_protocol
+from wplus.evaluation.feature_pass import FeaturePass, FeatureRows, Request
 from wplus.evaluation.interpolation import ends as end_points
 from wplus.evaluation.interpolation import report
 from wplus.evaluation.interpolation.columns import meaning, shown
@@ -29,7 +30,6 @@ from wplus.evaluation.interpolation.pairs import PairList, draw_pairs, read_pair
 from wplus.evaluation.interpolation.realism import RealFeatures, check_num_real
 from wplus.evaluation.interpolation.summary import WORST, Summary, summarise
 from wplus.evaluation.interpolation.walking import PairResult, Walker
-from wplus.evaluation.passes import Accumulated, FeaturePass, FeatureRows
 from wplus.interpolation.curve import Path as LatentPath
 from wplus.interpolation.curve import PathContext
 from wplus.interpolation.path_metrics.critic import Critic, company_of
@@ -160,8 +160,8 @@ class Interpolation:
         num = None if self.num_real is None else min(self.num_real, len(bench.real))  # type: ignore[arg-type]
         return bench.real_images(num=num)
 
-    def _features(self, bench: EvalContext) -> Accumulated:
-        return self._real(bench).collect(self.extractor, FeatureRows())
+    def _features(self, bench: EvalContext) -> Request[FeatureRows]:
+        return self._real(bench).ask(self.extractor, FeatureRows())
 
     def _pairs(self, bench: EvalContext, folder: Path) -> PairList:
         if self.pairs != DRAW:

@@ -17,8 +17,8 @@ from wplus.core.images import to_float
 from wplus.core.progress import track
 from wplus.core.random import rng
 from wplus.errors import UserError
-from wplus.evaluation.images import Images
-from wplus.evaluation.passes import Progress
+from wplus.evaluation.context import Images
+from wplus.evaluation.feature_pass import Progress
 from wplus.losses.image_pair import ImageDistance
 
 STRATA = ("near", "mid", "far")

@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from wplus.core.progress import silent
-from wplus.core.stats import Mean
+from wplus.core.stats import Mean, jackknife_interval
 from wplus.errors import UserError
-from wplus.evaluation.gram import BLOCK, Sweep
-from wplus.evaluation.kernel import KernelSums
-from wplus.evaluation.manifold import NeighbourSquares
-from wplus.evaluation.passes import Progress
-from wplus.evaluation.statistics import FeatureStatistics, jackknife_interval
+from wplus.evaluation.feature_pass import Progress
+from wplus.evaluation.frechet import FeatureStatistics
+from wplus.evaluation.pairwise import BLOCK, KernelSums, NeighbourSquares, PairPass
 
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
@@ -70,14 +68,13 @@ class RealFeatures:
 
     def __init__(self, rows: Tensor, *, device: torch.device | str = "cpu", progress: Progress = silent) -> None:
         self.rows = rows.double()
-        self.statistics = FeatureStatistics.empty(rows.shape[1])
-        self.statistics.add(rows)
-        pairs, num = Sweep(lambda: rows, device=device, progress=progress), len(rows)
+        self.statistics = FeatureStatistics.of(rows)
+        pairs, num = PairPass(lambda: rows, device=device, progress=progress), len(rows)
         everything = torch.ones(1, num, dtype=torch.float64)
         similarity = pairs.ask(KernelSums("all once", everything, everything))
         radii = pairs.ask(NeighbourSquares(_NEIGHBOURS))
-        self.self_similarity = float(similarity.value) / (num * (num - 1))
-        self.squared_radii = radii.value
+        self.self_similarity = float(similarity.value.sums) / (num * (num - 1))
+        self.squared_radii = radii.value.squares
 
     def holds(self, features: Tensor) -> Tensor:
         """Which of the features (N, dim) lie in the ball of a real one to its third neighbour: (N,) bool.

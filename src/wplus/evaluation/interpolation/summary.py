@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired_tests
+from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired_tests, proportion_interval
 from wplus.evaluation.interpolation.columns import shown
 from wplus.evaluation.interpolation.gate import PASS, Gate, judged, passed
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
 from wplus.evaluation.interpolation.walking import PairResult
-from wplus.evaluation.manifold import proportion_interval
 
 Rows = Mapping[str, Mapping[str, float]]
 TRIMMED = ("pair_ppl", "relative_ppl")

@@ -1,0 +1,285 @@
+"""What the metrics of one command share: the networks, the images, and the passes over them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import Models
+from wplus.core import distributed
+from wplus.core.progress import track
+from wplus.errors import UserError, check_choice, check_number
+from wplus.evaluation.feature_pass import FeaturePass, Progress, Source
+from wplus.evaluation.sampler import PLAIN, Sampling, generate, ordered_labels, random_labels
+from wplus.models.network import GeneratorNetwork
+from wplus.tracking import Tracker
+
+T = TypeVar("T")
+
+
+class Images(Protocol):
+    """A set of images (`wplus.data.ImageSet`).
+
+    digests   (N, 32) uint8: the SHA-256 of the content of each image, wherever it stands in the set
+    policies  how the images came to be: `split`, `held_out_fraction`, `num_skipped`, `subset_of`, ... where known
+    """
+
+    fingerprint: str
+    resolution: int
+    img_channels: int
+    labels: Tensor | None
+    digests: np.ndarray
+    policies: Mapping[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
+
+
+class Deferred:
+    """Images that are read when a metric first asks for them: most path lengths need none."""
+
+    def __init__(self, read: Callable[[], Images]) -> None:
+        self._images = functools.cache(read)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._images(), name)
+
+    def __len__(self) -> int:
+        return len(self._images())
+
+
+@dataclass
+class EvalContext:
+    """What every metric is given.
+
+    models      the networks of a checkpoint; none of them where only `samples` are given
+    real        the real images; may be `Deferred`
+    held_out    real images that the generator has not seen; may be `Deferred`
+    samples     images that stand for the generator's, made by whomever; may be `Deferred`
+    progress    wraps long work, see `wplus.core.progress.track`
+    output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
+    cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
+    tracker     for pictures and tables; numbers are yielded
+    """
+
+    models: Models
+    real: Images | None = None
+    held_out: Images | None = None
+    batch_size: int = 64
+    device: torch.device | str = "cpu"
+    seed: int = 0
+    progress: Progress = track
+    output_dir: Path | None = None
+    cache_dir: str | Path | None = None
+    tracker: Tracker = field(default_factory=Tracker)
+    samples: Images | None = None
+
+    def __post_init__(self) -> None:
+        check_number("batch_size", self.batch_size, lowest=1, whole=True)
+        check_number("seed", self.seed, lowest=0, whole=True)
+        self._made: dict[Hashable, Any] = {}
+
+    @property
+    def generator(self) -> GeneratorNetwork:
+        """UserError where there is none."""
+        if "generator" not in self.models.networks:
+            raise UserError("One of these metrics needs the generator, not only its images: give checkpoint=FILE too.")
+        return self.models.generator
+
+    def share(self, batches: Sequence[T]) -> Sequence[T]:
+        """This process's part of `batches`: those numbered rank, rank + world, ..."""
+        return distributed.share(batches)
+
+    def gathered(self, rows: Tensor, indices: Tensor) -> Tensor:
+        """Rows (N_rank, ...) of all processes, in the order of their indices (N_rank,) int64."""
+        return distributed.gathered(rows, indices)
+
+    def generated(self, num: int, sampling: Sampling = PLAIN) -> FeaturePass:
+        """The pass over generated images 0 .. num-1; image i depends on the seed and i alone.
+
+        Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
+        """
+        check_number("num_generated", num, lowest=1, whole=True)
+        source: type[Generated | Samples] = Generated if self.samples is None else Samples
+        return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
+
+    def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> FeaturePass:
+        """The pass over the real images, in the order of their digests: no order of files changes anything.
+
+        `num` takes the images with the smallest digests. None: all that are given; "all": the same, and UserError
+        where those are not the whole data set. `mirror` "x" adds each image flipped left to right, beside its original.
+        """
+        if num == "all" and self.real is not None:
+            check_whole(split_of(self.real), is_part=is_part(self.real), num=len(self.real))
+        elif num is not None and not isinstance(num, int):
+            raise UserError(f"num_real must be a whole number, all, or null for those that are given, got {num!r}")
+        num = num if isinstance(num, int) else None
+        return self._pass(("real", num, mirror), lambda: Real(self, num, mirror))
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gave for `key`: made once, for what several metrics share."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def labels(self, indices: Sequence[int]) -> Tensor | None:
+        """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images.
+
+        They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
+        """
+        return random_labels(self.generator, self._labels if self.generator.c_dim else None, self.seed, indices)
+
+    @property
+    def label_protocol(self) -> dict[str, str]:
+        """Where the labels of a conditional generator come from; nothing of an unconditional one."""
+        if not self.generator.c_dim or self.real is None:
+            return {}
+        return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
+
+    @cached_property
+    def real_digests(self) -> np.ndarray:
+        """Those of all real images: a data set in memory hashes its images for every call."""
+        assert self.real is not None
+        return self.real.digests
+
+    @cached_property
+    def _labels(self) -> Tensor | None:
+        labels = None if self.real is None else self.real.labels
+        return None if labels is None else ordered_labels(labels)
+
+    def _pass(self, key: Hashable, source: Callable[[], Source]) -> FeaturePass:
+        computing: Any = {"batch_size": self.batch_size, "device": self.device, "progress": self.progress}
+        return self.once(key, lambda: FeaturePass(source(), cache_dir=self.cache_dir, **computing))
+
+
+# Where images come from, see `wplus.evaluation.feature_pass.Source`
+
+
+class Generated(Source):
+    """Images of the generator."""
+
+    copies, key, description = 1, None, "Generated images"
+
+    def __init__(self, context: EvalContext, num: int, sampling: Sampling) -> None:
+        self.num, self._context, self._sampling = num, context, sampling
+        counts = {"num_generated": num, "seed": context.seed}
+        self.protocol = generator_protocol(context.models) | asdict(sampling) | context.label_protocol | counts
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) on the context's device."""
+        context, indices = self._context, numbers.tolist()
+        return generate(context.generator, indices, sampling=self._sampling, seed=context.seed,
+                        labels=context.labels(indices), device=context.device)  # fmt: skip
+
+
+class Samples(Source):
+    """Given images in the place of generated ones, in the order of their digests."""
+
+    copies, key, description = 1, None, "Given images"
+
+    def __init__(self, context: EvalContext, num: int, sampling: Sampling) -> None:
+        assert context.samples is not None
+        if sampling != PLAIN:
+            options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
+            raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
+        self._images, self._device, self.num = context.samples, context.device, min(num, len(context.samples))
+        self._order, _ = by_digest(context.samples.digests, self.num)
+        self.protocol = {"samples": context.samples.fingerprint, "num_generated": self.num}
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) on the context's device."""
+        return self._images.batch(self._order[numbers])[0].to(self._device)
+
+
+class Real(Source):
+    """Real images in the order of their digests, each followed by its mirror image where these count."""
+
+    description = "Real images"
+
+    def __init__(self, context: EvalContext, num: int | None, mirror: str) -> None:
+        check_choice("mirror", mirror, ("none", "x"))
+        given = 0 if context.real is None else len(context.real)
+        self.num = given if num is None else num
+        if context.real is None or not 1 <= self.num <= given:
+            raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {self.num}")
+        check_images(context.generator if context.samples is None else context.samples, context.real)
+        self.copies = 2 if mirror == "x" else 1
+        self._images, self._device = context.real, context.device
+        self._order, ordered = by_digest(context.real_digests, self.num)
+        self.key = {"kind": "real", "mirror": mirror, "num": self.num, "size": context.real.resolution,
+                    "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
+        self.protocol = {"data": context.real.fingerprint, "mirror": mirror, "num_real": self.num * self.copies,
+                         "all_real": self.num == given and not is_part(context.real),
+                         "split": split_of(context.real)}  # fmt: skip
+
+    def images(self, numbers: Tensor) -> Tensor:
+        """uint8 (B * copies, C, H, W) on the context's device."""
+        images = self._images.batch(self._order[numbers])[0].to(self._device)
+        return images if self.copies == 1 else torch.stack([images, images.flip(3)], dim=1).flatten(0, 1)
+
+
+def by_digest(digests: np.ndarray, num: int) -> tuple[Tensor, np.ndarray]:
+    """Numbers of the `num` images with the smallest digests, in that order, and those digests."""
+    order = np.lexsort(digests.T[::-1])[:num]
+    return torch.from_numpy(order), digests[order]
+
+
+def generator_protocol(models: Models) -> dict[str, Any]:
+    """What a protocol says of the generator: its fingerprint, and whether its weights are a moving average."""
+    metadata = models.metadata or {}
+    # Our checkpoints say "weights"; what is read from NVlabs' pickles says which of the file's generators it is.
+    weights = metadata.get("weights") or metadata.get("generator") or "as stored in the file"
+    return {"generator": models.fingerprint, "weights": weights}
+
+
+def split_of(images: Images) -> str:
+    """train, held_out or all; a training set that leaves nothing out is all, as are images that say nothing of it."""
+    policies = getattr(images, "policies", {})
+    split = policies.get("split", "all")
+    return "all" if split == "train" and policies.get("held_out_fraction") == 0 else split
+
+
+def is_part(images: Images) -> bool:
+    """Whether images of the split are missing: chosen out, or skipped because they could not be read."""
+    policies = getattr(images, "policies", {})
+    return "subset_of" in policies or policies.get("num_skipped", 0) > 0
+
+
+def check_groups(num_groups: int, num_generated: int) -> None:
+    """UserError unless a jackknife can leave out groups of so many images."""
+    if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
+        raise UserError(
+            "num_groups must be 0 (no interval), or from 2 groups with at least 2 images each, got "
+            f"{num_groups} for {num_generated} generated images"
+        )
+
+
+def check_whole(split: str, *, is_part: bool = False, num: int | None = None) -> None:
+    """UserError unless images of this split are the whole data set, as num_real=all asks for."""
+    if split != "all" or is_part:
+        images = "images" if num is None else f"{num} images"
+        raise UserError(
+            f"num_real=all asks for the whole data set and {images} of split={split} are given, a part of it: set "
+            "split=all, or num_real=null to measure against these under a name that says so."
+        )
+
+
+def check_images(made: GeneratorNetwork | Images, real: Images) -> None:
+    """UserError unless real and generated images have the same size and channels."""
+    ours, theirs = (made.resolution, made.img_channels), (real.resolution, real.img_channels)
+    if ours != theirs:
+        raise UserError(
+            f"The generator makes images of {ours[0]} px with {ours[1]} channels and the data has {theirs[0]} px "
+            f"with {theirs[1]}; they must be equal."
+        )

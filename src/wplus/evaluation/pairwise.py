@@ -1,0 +1,214 @@
+"""Every vector of one set with every vector of another, once: kernel distance, precision, recall, density and coverage
+all need the same inner products. They are made block by block in float64; the matrix of all pairs is never held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.core.progress import silent
+from wplus.errors import UserError
+from wplus.evaluation.context import EvalContext
+from wplus.evaluation.feature_pass import A, Accumulator, FeaturePass, FeatureRows, Pass, Progress, Request
+from wplus.pretrained.extractor import Extractor
+
+BLOCK = 1024  # vectors of either set in a block, which is 8 MB
+SAME = 1e-11
+"""Two vectors are the same when their squared distance is below this part of the sum of their squared lengths: in
+float32 a net gives one image features that differ by a millionth from one batch to another."""
+TIE = 1e-9  # relative difference of squared distances that is rounding; the two are equal then
+
+
+@dataclass(frozen=True)
+class Block:
+    """All pairs of a part of one set, its rows (R), with a part of another, its columns (C), float64.
+
+    squares      |x - y|^2 (R, C), exactly 0 for vectors that are the same
+    products     x.y / dim (R, C)
+    on_diagonal  row i and column i are one and the same vector of one set
+    """
+
+    rows: slice
+    cols: slice
+    squares: Tensor
+    products: Tensor
+    on_diagonal: bool = False
+
+    @cached_property
+    def kernel(self) -> Tensor:
+        """(R, C): (x.y / dim + 1)^3, the kernel of KID; 0 where a vector meets itself."""
+        base = self.products + 1
+        kernel = base * base * base
+        return kernel.fill_diagonal_(0) if self.on_diagonal else kernel
+
+    @property
+    def transposed(self) -> Block:
+        """The same pairs, seen from the other side."""
+        return Block(self.cols, self.rows, self.squares.T, self.products.T, self.on_diagonal)
+
+
+def blocks(x: Tensor, y: Tensor | None = None, *, centre: Tensor, device: torch.device | str = "cpu",
+           progress: Progress = silent) -> Iterator[Block]:  # fmt: skip
+    """All pairs of vectors x (N, dim) with y (M, dim), or with each other (None), each pair in one block.
+
+    Vectors are centred, so that |x - y|^2 = |x|^2 + |y|^2 - 2 x.y loses nothing to a large mean.
+    """
+    c = centre.to(device, torch.float64)
+    places = [(i, j) for i in _places(x) for j in _places(x if y is None else y) if y is not None or i.start <= j.start]
+    for i, j in progress(places, "Pairs of images", total=len(places)):
+        a, b = (part.to(device, torch.float64) - c for part in (x[i], (x if y is None else y)[j]))
+        inner, lengths = a @ b.T, a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
+        squares = torch.sub(lengths, inner, alpha=2)
+        squares.masked_fill_(squares < SAME * lengths, 0.0)
+        products = (inner + (a @ c)[:, None] + (b @ c + c @ c)) / len(c)
+        block = Block(i, j, squares, products, on_diagonal=y is None and i == j)
+        yield block
+        if y is None and i != j:
+            yield block.transposed
+
+
+def _places(vectors: Tensor) -> list[slice]:
+    return [slice(start, min(start + BLOCK, len(vectors))) for start in range(0, len(vectors), BLOCK)]
+
+
+class PairPass(Pass):
+    """All pairs of two sets of features (N, dim), or of one set with itself (`cols` None), for all who ask.
+
+    An accumulator is told `begin(rows, cols, device)`, then `add(block)` for every block.
+    """
+
+    def __init__(self, rows: Callable[[], Tensor], cols: Callable[[], Tensor] | None = None, *,
+                 centre_of: Callable[[], Tensor] | None = None, device: torch.device | str = "cpu",
+                 progress: Progress = silent, **cache: Any) -> None:  # fmt: skip
+        super().__init__(**cache)
+        self._rows, self._cols, self._centre_of, self._progress = rows, cols, centre_of or rows, progress
+        self._device = "cpu" if torch.device(device).type == "mps" else device  # Apple's GPUs have no float64
+
+    def ask(self, accumulator: A) -> Request[A]:
+        """Have `accumulator` filled, together with all that is asked for before the first value is read."""
+        return self._request(accumulator)
+
+    def go_through(self, requests: Sequence[Request[Any]]) -> None:
+        x, y = self._rows(), None if self._cols is None else self._cols()
+        centre = self._centre_of().mean(dim=0, dtype=torch.float64)
+        for request in requests:
+            request.accumulator.begin(x, x if y is None else y, self._device)
+        for block in blocks(x, y, centre=centre, device=self._device, progress=self._progress):
+            for request in requests:
+                request.accumulator.add(block)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The three sets of pairs: `cross` has the real images in its rows, the generated ones in its columns."""
+
+    real: PairPass
+    generated: PairPass
+    cross: PairPass
+    num_real: int
+    num_generated: int
+
+    @classmethod
+    def of(cls, real: Tensor, generated: Tensor, device: torch.device | str = "cpu") -> Pairs:
+        """Of features (N, dim) and (M, dim)."""
+        x, y = (lambda: real), (lambda: generated)
+        of_generated = PairPass(y, centre_of=x, device=device)
+        return cls(PairPass(x, device=device), of_generated, PairPass(x, y, device=device), len(real), len(generated))
+
+
+def pairs_of(context: EvalContext, extractor: Extractor, real: FeaturePass, generated: FeaturePass) -> Pairs:
+    """Those of the images of two passes; equal requests of several metrics are one."""
+    x, y = (side.ask(extractor, FeatureRows()) for side in (real, generated))
+    shared: dict[str, Any] = {"device": context.device, "progress": context.progress, "centre_of": lambda: x.value.rows}
+    about = None if real.source.key is None else {"images": real.source.key, "extractor": extractor.protocol}
+    kept: dict[str, Any] = {"cache_dir": context.cache_dir, "about": about}
+    of_real = context.once(x, lambda: PairPass(lambda: x.value.rows, **shared, **kept))
+    of_generated = context.once((x, y, "self"), lambda: PairPass(lambda: y.value.rows, **shared))
+    cross = context.once((x, y), lambda: PairPass(lambda: x.value.rows, lambda: y.value.rows, **shared))
+    return Pairs(of_real, of_generated, cross, real.num, generated.num)
+
+
+# What is made of the blocks
+
+
+class NeighbourSquares(Accumulator):
+    """The squared distance of every vector of a set to its k-th nearest other one: `squares` (N,) float64."""
+
+    kept = ("squares",)
+    squares: Tensor
+
+    def __init__(self, k: int) -> None:
+        self.k, self.key = k, f"squared distance to neighbour {k}"
+
+    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+        if len(rows) <= self.k:
+            raise UserError(f"{len(rows)} images have no neighbour {self.k}: at least {self.k + 1} are needed.")
+        self._nearest = torch.full((len(rows), self.k), torch.inf, dtype=torch.float64, device=device)
+
+    def add(self, block: Block) -> None:
+        squares = block.squares.clone().fill_diagonal_(torch.inf) if block.on_diagonal else block.squares
+        seen = torch.cat([self._nearest[block.rows], squares], dim=1)
+        self._nearest[block.rows] = seen.topk(self.k, dim=1, largest=False).values
+
+    def merge(self) -> None:
+        self.squares = self._nearest[:, -1].cpu()
+
+
+class InBalls(Accumulator):
+    """Balls around the vectors of one set, those of the other in them: `counts`, how many balls each of these lies in,
+    and `met`, whether there is any in a ball.
+
+    around      whose balls: "rows" or "cols"; their radii are the square roots of `reach`
+    is_closed   the surface belongs to a ball
+    """
+
+    kept = ("counts", "met")
+
+    def __init__(self, reach: Request[NeighbourSquares], *, around: str, is_closed: bool) -> None:
+        self._reach_of, self._around, self._is_closed = reach, around, is_closed
+        self.key = f"in {'closed' if is_closed else 'open'} balls of neighbour {reach.accumulator.k} around {around}"
+
+    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+        balls, others = (rows, cols) if self._around == "rows" else (cols, rows)
+        tie = 1 + TIE if self._is_closed else 1 - TIE
+        self._reach = self._reach_of.value.squares.to(device) * tie
+        self.counts = torch.zeros(len(others), dtype=torch.int64, device=device)
+        self.met = torch.zeros(len(balls), dtype=torch.bool, device=device)
+
+    def add(self, block: Block) -> None:
+        block = block if self._around == "rows" else block.transposed
+        reach = self._reach[block.rows, None]
+        inside = block.squares <= reach if self._is_closed else block.squares < reach
+        self.counts[block.cols] += inside.sum(dim=0)
+        self.met[block.rows] |= inside.any(dim=1)
+
+    def merge(self) -> None:
+        self.counts, self.met = self.counts.cpu(), self.met.cpu()
+
+
+class KernelSums(Accumulator):
+    """Sums of the cubic kernel over weighted pairs, `sums` (P,): s_p = sum_ij left_pi k(x_i, y_j) right_pj.
+
+    A vector's pair with itself is left out. left (P, N) and right (P, M) in float64; `key` must say what they are.
+    """
+
+    kept = ("sums",)
+
+    def __init__(self, key: str, left: Tensor, right: Tensor) -> None:
+        self.key, self._left, self._right = f"sums of the cubic kernel, {key}", left, right
+
+    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+        self._left, self._right = self._left.to(device), self._right.to(device)
+        self.sums = self._left.new_zeros(len(self._left))
+
+    def add(self, block: Block) -> None:
+        self.sums += ((self._left[:, block.rows] @ block.kernel) * self._right[:, block.cols]).sum(dim=1)
+
+    def merge(self) -> None:
+        self.sums = self.sums.cpu()
