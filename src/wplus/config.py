@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins import file_config_source as hydra_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.errors import UserError
+from wplus.signatures import complete, takes_further_keys
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -31,6 +35,16 @@ RENAMED = {
     "generator": "checkpoint",
     "watch": "probes",
     "training.recipe": "training.hparams",
+}
+# What the program itself gives to the choices of a group; all else in their signatures are options of the config.
+GIVEN = {
+    "data": ("split", "boxes"),
+    "encoder": ("w_dim", "img_channels"),
+    "finder": ("seed", "labelled"),
+    "inverter": ("seed", "names", "labels", "callback", "encoder", "masks", "losses"),
+    "model": ("c_dim", "img_channels", "conv_clamp"),
+    "tracking": ("group", "tags", "notes", "config"),
+    "training": ("augment", "probes", "transfer"),
 }
 _TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
@@ -49,6 +63,33 @@ _BOOKKEEPING = (
     "experiment",
     "probes",
 )
+
+
+class FileConfigSource(hydra_source.FileConfigSource):
+    """Hydra's source of YAML files; what they name by `_target_` gets the defaults of its signature.
+
+    So every option of a choice can be seen and given, an unknown one is refused, and no file repeats a default.
+    """
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """As Hydra's own, completed."""
+        found = super().load_config(config_path)
+        group = config_path.partition("/")[0]
+        found.config = OmegaConf.create(complete(OmegaConf.to_container(found.config), GIVEN.get(group, ())))
+        _open(found.config)
+        return found
+
+
+def _open(node: Any) -> None:
+    """Let mappings from names to numbers, such as weights, take further names from the command line."""
+    if not isinstance(node, DictConfig):
+        return
+    target = node._get_node("_target_")
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and target is not None and takes_further_keys(str(target), str(key)):
+            OmegaConf.set_struct(child, False)
+        _open(child)
 
 
 def build(node: Any, **kwargs: Any) -> Any:
@@ -201,5 +242,6 @@ def _user_error(error: InstantiationException) -> Exception:
     return root if isinstance(root, Exception) else error
 
 
+SourcesRegistry.instance().types["file"] = FileConfigSource  # of the name of Hydra's own, or Hydra would refuse it
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("bundled_model", bundled_model, replace=True)

@@ -59,15 +59,13 @@ def networks() -> dict[str, object]:
 
 
 def test_the_discriminator_comes_from_the_generators_checkpoint(tmp_path):
-    """Whose key is `generator` where encoders are trained, and `model` where images are inverted."""
     path = str(wplus.save(tmp_path / "model.safetensors", **networks()))
-    for keys in ({"generator": path}, {"model": path}, {"generator": path, "model": {"_target_": "a.group"}}):
-        assert isinstance(terms("discriminator", **keys)["features"], DiscriminatorFeatures)
+    assert isinstance(terms("discriminator", checkpoint=path)["features"], DiscriminatorFeatures)
 
 
 def test_a_checkpoint_without_a_discriminator_is_refused(tmp_path):
     path = str(wplus.save(tmp_path / "model.safetensors", generator=networks()["generator"]))
     with pytest.raises(UserError, match="has no discriminator"):
-        terms("discriminator", model=path)
+        terms("discriminator", checkpoint=path)
     with pytest.raises(UserError, match="discriminator comes from a checkpoint"):
         terms("discriminator")

@@ -134,7 +134,7 @@ def _readable(override: str, is_sweep: bool) -> str:
         return override
     if not equals:
         raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
-    key = key if re.search(r"^\+*hydra|(weights|multipliers|strengths)\.\w+$", key) else key.lstrip("+")
+    key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
     for choice in filter(None, re.split(r"[\[\],\s]+", value)):
         _refuse_renamed(f"{key.partition('@')[0]}={choice}")
     parsed = _parsed(key, value)
@@ -207,7 +207,8 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
     if new is not None:
         return f"'{given}' is now '{new}={given.partition('=')[2]}'."
     meant = suggestions(key, list(dotted_keys(root)))
-    known = sorted(map(str, parent)) if parent is not None and "." in key else sorted(set(map(str, root)) - {"hydra"})
+    beside = parent if parent is not None and "." in key else root
+    known = sorted(str(name) for name in beside if str(name) != "hydra" and not str(name).startswith("_"))
     question = f"; did you mean {' or '.join(meant)}?" if meant else "."
     return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
 

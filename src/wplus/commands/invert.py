@@ -36,7 +36,7 @@ def invert(cfg: dict[str, Any]) -> float:
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
     print(f"{table}\nInversions, latents, table: {folder}")
-    return table.means()["l2"].value
+    return table.means["l2"].value
 
 
 def prepared(cfg: dict[str, Any], models: Any, device: Any, folder: Path) -> FolderInversion:
