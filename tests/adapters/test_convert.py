@@ -53,7 +53,7 @@ def test_pickle_becomes_ours(tiny: Generator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "layout", "message"), [
-    ("out.pkl", "nvlabs", r"ending must be \.safetensors.* or \.pt"),
+    ("out.pkl", "nvlabs", r"^OUT must end in \.safetensors .*, got .*out\.pkl"),
     ("out.pt", "rosinality", "2 classes"),
     ("out.pt", "tensorflow", "must be one of rosinality, nvlabs"),
 ])  # fmt: skip

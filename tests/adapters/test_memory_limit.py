@@ -9,7 +9,7 @@ import torch
 
 import wplus
 from tests.adapters.hostile import called, in_storage, numbers, old_torch, short, torch_bytes, torch_zip
-from wplus.adapters.restricted import read_pickle, read_torch
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 TEXT, BYTES = b"X" + (10**6).to_bytes(4, "little") + b"a" * 10**6, b"B" + (10**6).to_bytes(4, "little") + bytes(10**6)
@@ -30,12 +30,11 @@ FORMS = {"pickle": bytes, "zip": torch_zip, "old torch": old_torch}
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", REPEATED)
 def test_a_file_cannot_multiply_what_it_holds(kind: str, form: str, tmp_path: Path) -> None:
-    read = read_pickle if form == "pickle" else read_torch
     (tmp_path / "file").write_bytes(FORMS[form](called(*REPEATED[kind], times=1)))
-    read(tmp_path / "file")
+    read_restricted(tmp_path / "file")
     (tmp_path / "bomb").write_bytes(FORMS[form](called(*REPEATED[kind], times=100)))
     with pytest.raises(UserError, match=r"bomb' is refused.*more than 4 times what a file of \d+ bytes can say"):
-        read(tmp_path / "bomb")
+        read_restricted(tmp_path / "bomb")
 
 
 def test_options_are_counted_too(tmp_path: Path) -> None:
@@ -43,10 +42,10 @@ def test_options_are_counted_too(tmp_path: Path) -> None:
     state = b"}(" + b"".join(b"M" + i.to_bytes(2, "little") + b"N" for i in range(10**4)) + b"u\x94" + b"0("
     made = b"cargparse\nNamespace\n)\x81h\x00b"
     (tmp_path / "file").write_bytes(b"\x80\x04" + state + made + b"l.")
-    assert len(read_pickle(tmp_path / "file")[0]) == 10**4
+    assert len(read_restricted(tmp_path / "file")[0]) == 10**4
     (tmp_path / "file").write_bytes(b"\x80\x04" + state + made * 100 + b"l.")
     with pytest.raises(UserError, match="more than 4 times"):
-        read_pickle(tmp_path / "file")
+        read_restricted(tmp_path / "file")
 
 
 def test_an_array_or_a_tensor_that_is_made_again_and_again(tmp_path: Path) -> None:
@@ -58,10 +57,10 @@ def test_an_array_or_a_tensor_that_is_made_again_and_again(tmp_path: Path) -> No
     stored = short("torch.storage") + short("_load_from_bytes") + b"\x93" + REPEATED["storage"][1] + b"\x85R\x94" + b"0"
     for head, made in ((raw, array), (stored, whole)):
         (tmp_path / "file.pkl").write_bytes(b"\x80\x04" + head + b"(" + made * 2 + b"l.")
-        assert len(read_pickle(tmp_path / "file.pkl")) == 2
+        assert len(read_restricted(tmp_path / "file.pkl")) == 2
         (tmp_path / "bomb.pkl").write_bytes(b"\x80\x04" + head + b"(" + made * 100 + b"l.")
         with pytest.raises(UserError, match=r"more than 4 times what a file"):
-            read_pickle(tmp_path / "bomb.pkl")
+            read_restricted(tmp_path / "bomb.pkl")
 
 
 def test_what_is_nested_is_not_copied_at_every_level(tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_what_is_nested_is_not_copied_at_every_level(tmp_path: Path) -> None:
     (tmp_path / "file.pkl").write_bytes(content)
     tracemalloc.start()
     with pytest.raises(UserError, match=r"more than 4 times what a file of \d+ bytes can say"):
-        read_pickle(tmp_path / "file.pkl")
+        read_restricted(tmp_path / "file.pkl")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 10 * len(content)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 import wplus
 from tests.adapters.foreign import randomise
 from wplus.adapters import model_folder
 from wplus.adapters.convert import convert, main
-from wplus.adapters.model_card import model_card
+from wplus.adapters.model_folder import model_card
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Discriminator, Generator
 
@@ -113,7 +114,8 @@ def test_the_card(ours: Path, tmp_path: Path) -> None:
     arguments = [str(ours), f"{tmp_path}/f/", "--license", "cc-by-4.0", "--metrics", f"{tmp_path}/result.json"]
     assert main(arguments) == 0
     card = (tmp_path / "f" / "README.md").read_text()
-    assert card.startswith("---\nlicense: cc-by-4.0\nlibrary_name: wplus\n")
+    header = ModelCard(card).data
+    assert (header.license, header.library_name, header.tags[0]) == ("cc-by-4.0", "wplus", "wplus")
     assert "| fd_effnet_lite0 | 1.25 | 1 to 2 | num=50 |" in card
     assert "derived" not in card
     assert "cats \\<b\\>by\\</b\\> \\| David" in card

@@ -9,8 +9,8 @@ import pytest
 
 import wplus
 from tests.adapters.hostile import Call, in_storage, old_torch, torch_zip
-from wplus.adapters import opcode_check as instructions
-from wplus.adapters.restricted import read_pickle
+from wplus.adapters import guards
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 
@@ -65,10 +65,10 @@ def test_tuples_cannot_be_nested_without_end(way: str, tmp_path: Path) -> None:
     """As a dict's key, 200,000 of them overflow the stack of C when the hash is computed."""
     nested = [b"\x80\x04}N" + (b"\x85" + WAYS[way]) * num + b"K\x01s." for num in (20, 150)]
     (tmp_path / "file.pkl").write_bytes(nested[0])
-    assert type(next(iter(read_pickle(tmp_path / "file.pkl")))) is tuple
+    assert type(next(iter(read_restricted(tmp_path / "file.pkl")))) is tuple
     (tmp_path / "file.pkl").write_bytes(nested[1])
     with pytest.raises(UserError, match="tuples within tuples, more than 100 deep"):
-        read_pickle(tmp_path / "file.pkl")
+        read_restricted(tmp_path / "file.pkl")
 
 
 def test_a_size_is_no_way_to_nest_tuples(tmp_path: Path) -> None:
@@ -76,20 +76,20 @@ def test_a_size_is_no_way_to_nest_tuples(tmp_path: Path) -> None:
     grown = b"]q\x000h\x00N\x85a0" + b"ctorch\nSize\nh\x00\x85R"
     (tmp_path / "file.pkl").write_bytes(b"\x80\x04" + grown + b".")
     with pytest.raises(UserError, match="not of integers"):
-        read_pickle(tmp_path / "file.pkl")
+        read_restricted(tmp_path / "file.pkl")
 
 
 @pytest.mark.parametrize("opcode", [b"}", b"]", b"\x8f", b"K\x01", b"N0"])
 def test_objects_without_end_are_refused(opcode: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instructions, "MAX_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(guards, "MAX_INSTRUCTIONS", 1000)
     (tmp_path / "file.pkl").write_bytes(b"\x80\x04(" + opcode * 300 + b"l.")
-    assert type(read_pickle(tmp_path / "file.pkl")) is list
+    assert type(read_restricted(tmp_path / "file.pkl")) is list
     (tmp_path / "file.pkl").write_bytes(b"\x80\x04(" + opcode * 2000 + b"l.")
     with pytest.raises(UserError, match=r"more than \d+ instructions in a file of \d+ bytes"):
-        read_pickle(tmp_path / "file.pkl")
+        read_restricted(tmp_path / "file.pkl")
 
 
 def test_larger_files_may_have_more_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instructions, "MAX_INSTRUCTIONS", 1000)
+    monkeypatch.setattr(guards, "MAX_INSTRUCTIONS", 1000)
     (tmp_path / "file.pkl").write_bytes(pickle.dumps([*range(2000), bytes(100_000)]))
-    assert len(read_pickle(tmp_path / "file.pkl")) == 2001
+    assert len(read_restricted(tmp_path / "file.pkl")) == 2001

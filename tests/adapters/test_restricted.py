@@ -19,7 +19,7 @@ import wplus
 from tests.adapters.foreign import EasyDict, Persistent, dumps, nvlabs_modules
 from tests.adapters.hostile import Call, in_storage, short, stack_global, torch_bytes
 from wplus.adapters import restricted
-from wplus.adapters.restricted import read_pickle
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 # Kind -> the file's bytes for a shell command, and the name that the refusal must hold.
@@ -126,17 +126,17 @@ def test_these_files_are_dangerous_elsewhere(kind: str, marker: Path) -> None:
 def test_tricks_with_allowed_parts_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "trick.pkl").write_bytes(content)
     with pytest.raises(UserError, match=name):
-        read_pickle(tmp_path / "trick.pkl")
+        read_restricted(tmp_path / "trick.pkl")
 
 
 def test_a_file_cannot_alter_the_reader(tmp_path: Path) -> None:
-    before = dict(restricted._KNOWN)
+    before = dict(restricted.GLOBALS)
     state = b"N}" + short("DTYPE_CODES") + b"K\x05s\x86b."
-    for module, name in restricted._KNOWN:
+    for module, name in restricted.GLOBALS:
         (tmp_path / "file").write_bytes(b"\x80\x04" + short(module) + short(name) + b"\x93" + state)
         with pytest.raises(UserError):
-            read_pickle(tmp_path / "file")
-    assert before == restricted._KNOWN
+            read_restricted(tmp_path / "file")
+    assert before == restricted.GLOBALS
     assert not any(hasattr(thing, "DTYPE_CODES") for thing in before.values())
 
 
@@ -145,7 +145,7 @@ def test_shared_tuples_do_not_explode(tmp_path: Path) -> None:
     for _ in range(60):  # 2 ** 60 leaves when walked without memory
         bomb = (bomb, bomb)
     (tmp_path / "file").write_bytes(pickle.dumps(bomb))
-    read_pickle(tmp_path / "file")
+    read_restricted(tmp_path / "file")
 
 
 # --- what is read ---------------------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_plain_content_comes_back(protocol: int, tmp_path: Path) -> None:
     }
     with nvlabs_modules():
         (tmp_path / "file").write_bytes(pickle.dumps(content, protocol=protocol))
-    found = read_pickle(tmp_path / "file")
+    found = read_restricted(tmp_path / "file")
     for name in ("tensor", "parameter", "half", "empty"):
         assert type(found[name]) is torch.Tensor
         torch.testing.assert_close(found[name], content[name].detach(), rtol=0, atol=0)
@@ -183,7 +183,7 @@ def test_cycles_and_shared_parts_survive(tmp_path: Path) -> None:
     content = {"a": part, "b": part}
     content["self"] = content
     (tmp_path / "file").write_bytes(pickle.dumps(content))
-    found = read_pickle(tmp_path / "file")
+    found = read_restricted(tmp_path / "file")
     assert found["a"] is found["b"]
     assert found["self"] is found
 
@@ -191,13 +191,13 @@ def test_cycles_and_shared_parts_survive(tmp_path: Path) -> None:
 def test_state_dicts_lose_their_private_attribute_only(tmp_path: Path) -> None:
     state = torch.nn.Linear(2, 3).state_dict()
     (tmp_path / "file").write_bytes(pickle.dumps(state))
-    assert list(read_pickle(tmp_path / "file")) == ["weight", "bias"]
+    assert list(read_restricted(tmp_path / "file")) == ["weight", "bias"]
 
 
 def test_refusal_is_one_printable_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(stack_global("\x1b[2J\nevil", "x" * 250, "y"))
     with pytest.raises(UserError) as refusal:
-        read_pickle(tmp_path / "file")
+        read_restricted(tmp_path / "file")
     assert str(refusal.value).isprintable()
     assert len(str(refusal.value)) < 600
 
@@ -222,4 +222,4 @@ def test_damaged_and_other_files_are_refused(content: bytes, tmp_path: Path) -> 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pkl"):
-        read_pickle(tmp_path / "none.pkl")
+        read_restricted(tmp_path / "none.pkl")

@@ -11,7 +11,7 @@ import torch
 import wplus
 from tests.adapters.foreign import Persistent, dumps
 from tests.adapters.hostile import Call, old_torch, torch_zip
-from wplus.adapters.restricted import read_pickle, read_torch
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 
@@ -23,13 +23,13 @@ def test_forged_persistent_objects_are_refused(meta: object, tmp_path: Path) -> 
     forged.meta = meta
     (tmp_path / "file").write_bytes(dumps(forged))
     with pytest.raises(UserError, match="forged"):
-        read_pickle(tmp_path / "file")
+        read_restricted(tmp_path / "file")
 
 
 def test_source_text_of_a_persistent_object_never_runs(tmp_path: Path, marker: Path) -> None:
     source = f"open({str(marker)!r}, 'w')\nclass G: pass\n"
     (tmp_path / "file").write_bytes(dumps(Persistent("G", {"size": 4}, source=source)))
-    record = read_pickle(tmp_path / "file")
+    record = read_restricted(tmp_path / "file")
     assert (record.class_name, record.state) == ("G", {"size": 4})
     assert not marker.exists()
 
@@ -40,20 +40,20 @@ def test_tensors_cannot_exceed_their_storage(tmp_path: Path) -> None:
         forged = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
         (tmp_path / "file").write_bytes(pickle.dumps(forged))
         with pytest.raises(UserError):
-            read_pickle(tmp_path / "file")
+            read_restricted(tmp_path / "file")
 
 
 def test_a_tensor_that_is_conjugated_when_it_is_used_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(2, dtype=torch.complex64).conj()}, tmp_path / "file.pt")
     with pytest.raises(UserError, match="conjugated"):
-        read_torch(tmp_path / "file.pt")
+        read_restricted(tmp_path / "file.pt")
 
 
 def test_attributes_of_a_tensor_are_left_out(tmp_path: Path) -> None:
     value = torch.arange(3.0)
     value.note = "mine"
     torch.save({"w": value}, tmp_path / "file.pt")
-    found = read_torch(tmp_path / "file.pt")["w"]
+    found = read_restricted(tmp_path / "file.pt")["w"]
     assert torch.equal(found, value)
     assert not hasattr(found, "note")
 
@@ -82,17 +82,17 @@ MADE = {  # what a pickle makes, and what a BUILD instruction with that state do
 def test_nothing_that_a_file_makes_takes_attributes(thing: str, tmp_path: Path) -> None:
     made, problem = MADE[thing]
     (tmp_path / "file").write_bytes(b"\x80\x04" + made + b".")
-    read_pickle(tmp_path / "file")
+    read_restricted(tmp_path / "file")
     for state in (PARTS, b"N" + PARTS + b"\x86"):  # attributes, and those of slots
         (tmp_path / "file").write_bytes(b"\x80\x04" + made + state + b"b.")
         with pytest.raises(UserError, match=problem):
-            read_pickle(tmp_path / "file")
+            read_restricted(tmp_path / "file")
 
 
 @pytest.mark.parametrize("made", [b"ccollections\nOrderedDict\n)R", b"cdnnlib.util\nEasyDict\n)R"])
 def test_a_dict_has_no_attributes_either(made: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\x80\x04" + made + PARTS + b"b.")
-    found = read_pickle(tmp_path / "file")
+    found = read_restricted(tmp_path / "file")
     assert found == {}
     assert not hasattr(found, "checkpoint")
 

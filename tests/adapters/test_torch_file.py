@@ -16,7 +16,7 @@ import torch
 
 import wplus
 from tests.adapters.hostile import Call, compressed, in_storage, old_torch, stored, tensor, torch_bytes, torch_zip
-from wplus.adapters.restricted import read_torch
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 
@@ -56,7 +56,7 @@ def test_torch_files_may_hold_options_and_scores(as_zip: bool, tmp_path: Path) -
         "low": np.float32(2),
     }
     (tmp_path / "file.pt").write_bytes(torch_bytes(content, as_zip=as_zip))
-    found = read_torch(tmp_path / "file.pt")
+    found = read_restricted(tmp_path / "file.pt")
     assert found["args"] == {"size": 16, "lr": 0.1}
     assert (found["best"], found["low"]) == (0.5, 2.0)
 
@@ -87,7 +87,7 @@ def test_every_pickle_protocol(protocol: int, as_zip: bool, tmp_path: Path, mark
         with pytest.raises(UserError, match=offender):
             wplus.load(save(offence))
     assert not marker.exists()
-    found = read_torch(save({"g_ema": tensors, "more": ordered}))
+    found = read_restricted(save({"g_ema": tensors, "more": ordered}))
     assert torch.equal(found["g_ema"]["half"], tensors["half"])
     assert found["g_ema"]["set"] == {1}
     assert found["more"] == {"a": 1, "size": (1,), "text": b"b", "args": {"a": 1}, "best": 1.0}
@@ -119,7 +119,7 @@ def test_tensors_of_every_kind(as_zip: bool, tmp_path: Path) -> None:
     content |= {"twice": whole.expand(1, 4, 6), "parameter": torch.nn.Parameter(torch.randn(2))}
     content["last layer"] = torch.nn.Linear(2, 2).state_dict()["weight"]
     (tmp_path / "file.pt").write_bytes(torch_bytes(content, as_zip=as_zip))
-    found = read_torch(tmp_path / "file.pt")
+    found = read_restricted(tmp_path / "file.pt")
     expected = torch.load(tmp_path / "file.pt", weights_only=True)
     assert list(found) == list(expected)
     for name in content:
@@ -135,7 +135,7 @@ def test_numbers_of_a_machine_of_the_other_byte_order(name: str, tmp_path: Path)
     with zipfile.ZipFile(io.BytesIO(torch_bytes({"w": values}, as_zip=True))) as archive:
         pickled = archive.read("archive/data.pkl")
     (tmp_path / "file.pt").write_bytes(torch_zip(pickled, byteorder=b"big", _0=swapped))
-    assert_equal(read_torch(tmp_path / "file.pt")["w"], values)
+    assert_equal(read_restricted(tmp_path / "file.pt")["w"], values)
 
 
 def test_a_part_of_a_storage(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_part_of_a_storage(tmp_path: Path) -> None:
     content = b"\x80\x02" + tensor(stored(6, part=part), 3) + b"."
     numbers = (6).to_bytes(8, "little") + vector.numpy().tobytes()
     (tmp_path / "file.pt").write_bytes(old_torch(content, b"]X\x01\x00\x00\x000a.", numbers))
-    assert torch.equal(read_torch(tmp_path / "file.pt"), vector[2:5])
+    assert torch.equal(read_restricted(tmp_path / "file.pt"), vector[2:5])
 
 
 # --- claims and damage ------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_what_a_file_claims_of_its_storages_is_checked(kind: str, tmp_path: Path
 ])  # fmt: skip
 def test_the_same_files_without_a_false_claim_are_read(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "file.pt").write_bytes(content)
-    assert torch.equal(read_torch(tmp_path / "file.pt"), torch.arange(4.0))
+    assert torch.equal(read_restricted(tmp_path / "file.pt"), torch.arange(4.0))
     with pytest.raises(UserError, match=message):
         wplus.load(tmp_path / "file.pt")
 
@@ -208,7 +208,7 @@ def test_names_in_a_zip_are_no_paths(tmp_path: Path) -> None:
             archive.writestr(name, FOUR)
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "file.pt").write_bytes(target.getvalue())
-    assert torch.equal(read_torch(tmp_path / "inner" / "file.pt"), torch.arange(4.0))
+    assert torch.equal(read_restricted(tmp_path / "inner" / "file.pt"), torch.arange(4.0))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file.pt", "inner"]
 
 

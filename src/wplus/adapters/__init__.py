@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from wplus.adapters import e4e, nvlabs, restricted, rosinality, torch_file
-from wplus.adapters.refusal import printable
+from wplus.adapters import e4e, nvlabs, rosinality
+from wplus.adapters.guards import printable
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 
 __all__ = ["read_foreign"]
@@ -22,7 +23,7 @@ def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
     Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
     of e4e, pSp and ReStyle. Raises UserError with the reason for anything else.
     """
-    content = _content(path)
+    content = read_restricted(path)
     try:
         return _networks(content, path)
     except UserError as error:  # names in it are the file's; what refuses a size does not know of files
@@ -42,15 +43,6 @@ def _networks(content: Any, path: str | Path) -> tuple[dict[str, nn.Module], dic
         )
     networks, metadata = layout.read(content, f"'{path}'")
     return networks, {"source": Path(path).name, **metadata}
-
-
-def _content(path: str | Path) -> Any:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(32)
-    except OSError as error:
-        raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
-    return restricted.read_torch(path) if torch_file.is_torch(start) else restricted.read_pickle(path)
 
 
 def _summary(content: Any) -> str:

@@ -1,7 +1,7 @@
-"""A model as a folder in the style of Hugging Face's hub: config.json, model.safetensors, and a model card (README.md).
+"""A model as a folder for Hugging Face's hub: config.json, model.safetensors, and a model card (README.md).
 
-`wplus.load` reads it; nothing of the hub's libraries is needed. The weights are our ordinary file, which describes
-itself; config.json says the same for whoever looks without opening it.
+`wplus.load` reads it. The weights are our ordinary file, which describes itself; config.json says the same for whoever
+looks without opening it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from wplus import __version__, checkpoint
-from wplus.adapters.model_card import model_card
 from wplus.adapters.rebuild import plain
 from wplus.core.files import atomic_write, write_json
 from wplus.errors import UserError
+from wplus.models.network import GeneratorNetwork, Network
 
 CARD = "README.md"
+TEMPLATE = """\
+---
+{{ card_data }}
+---
+
+# {{ name }}
+
+{{ summary }} Written by wplus {{ version }}.
+
+## How to load it
+
+```python
+import torch
+import wplus
+
+models = wplus.load("{{ name }}")  # this folder
+{{ example }}
+```
+
+## Networks
+
+| | architecture | parameters | arguments |
+|---|---|---|---|
+{{ networks }}
+
+## Data
+
+{{ data }}
+
+## Training
+
+{{ training }}
+
+## Measured
+
+{{ metrics }}
+
+## Licence
+
+{{ licence }}
+"""
 
 
 def write(
@@ -31,16 +74,19 @@ def write(
     """Write the folder `target`; returns whether a model card that was there is kept.
 
     A new folder appears whole or not at all. In one that holds a model the files are replaced one by one, weights
-    first: what a reader finds in between is the old model or the new one. `licence` is an identifier as in "cc-by-4.0",
-    `metrics` the values of an evaluation's result.json by name. UserError for a folder with other things in it.
+    first: what a reader finds in between is the old model or the new one. UserError for a folder with other things.
+
+    Args:
+        licence: an identifier as in "cc-by-4.0", for the card.
+        metrics: the values of an evaluation's result.json by name, for the card.
     """
     folder = Path(target)
     _require_free(folder)
     if folder.is_dir():
-        return _fill(folder, folder, models, licence, metrics)
+        return _fill(folder, folder.resolve().name, models, licence, metrics or {})
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
-        _fill(temporary, folder, models, licence, metrics)
+        _fill(temporary, folder.resolve().name, models, licence, metrics or {})
         os.replace(temporary, folder)
     except OSError as error:
         raise UserError(f"Cannot write '{folder}': {error.strerror or error}.") from error
@@ -50,19 +96,14 @@ def write(
 
 
 def _fill(
-    folder: Path,
-    final: Path,
-    models: checkpoint.Models,
-    licence: str | None,
-    metrics: Mapping[str, Mapping[str, Any]] | None,
+    folder: Path, name: str, models: checkpoint.Models, licence: str | None, metrics: Mapping[str, Mapping[str, Any]]
 ) -> bool:
-    networks = models.networks
-    checkpoint.save(folder / checkpoint.WEIGHTS, **networks, metadata=models.metadata)
-    config = {"library_name": "wplus", "wplus_version": __version__, **checkpoint.describe(networks)}
+    checkpoint.save(folder / checkpoint.WEIGHTS, **models.networks, metadata=models.metadata)
+    config = {"library_name": "wplus", "wplus_version": __version__, **checkpoint.describe(models.networks)}
     write_json(folder / checkpoint.CONFIG, {**config, "metadata": plain(models.metadata)})
     if (folder / CARD).exists():
         return True
-    text = model_card(final.resolve().name, networks, models.metadata, licence=licence, metrics=metrics)
+    text = model_card(name, models.networks, models.metadata, licence=licence, metrics=metrics)
     atomic_write(folder / CARD, lambda file: file.write(text.encode()))
     return False
 
@@ -74,3 +115,119 @@ def _require_free(folder: Path) -> None:
     visible = [item.name for item in folder.iterdir() if not item.name.startswith(".")] if folder.is_dir() else []
     if visible and checkpoint.WEIGHTS not in visible:
         raise UserError(f"The folder '{folder}' holds other things ('{sorted(visible)[0]}'); give a new or empty one.")
+
+
+# --- the card ---------------------------------------------------------------------------------------------------------
+
+
+def model_card(
+    name: str,
+    networks: Mapping[str, Network],
+    metadata: Mapping[str, Any],
+    *,
+    licence: str | None = None,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """The card as Markdown with the header that the hub reads; what nobody has said is named as unknown.
+
+    `networks` by role; `metrics` by name, each with `value` and perhaps `interval` and `protocol`.
+    """
+    from huggingface_hub import ModelCard, ModelCardData  # slow to import, needed here only
+
+    stated = licence or metadata.get("license")
+    about = {key: value for key, value in plain(dict(metadata)).items() if key not in ("data", "training_set_kwargs")}
+    card = ModelCard.from_template(
+        ModelCardData(
+            license=_word(stated) if stated else "unknown",
+            library_name="wplus",
+            pipeline_tag="unconditional-image-generation",
+            tags=["wplus", "gan", "image-generation"],
+        ),
+        template_str=TEMPLATE,
+        name=_word(name),
+        version=__version__,
+        summary=_summary(networks),
+        example=_example(networks.get("generator")),
+        networks="\n".join(_network_row(role, network) for role, network in networks.items()),
+        data=_table(plain(metadata.get("data") or metadata.get("training_set_kwargs") or {})),
+        training=_table(about),
+        metrics=_metrics(metrics or {}),
+        licence=_licence(stated, metadata.get("data")),
+    )
+    return str(card)
+
+
+def _summary(networks: Mapping[str, Network]) -> str:
+    generator = networks.get("generator")
+    if not isinstance(generator, GeneratorNetwork):
+        return f"{' and '.join(networks).capitalize()} of a generator of images."
+    classes = f", of {generator.c_dim} classes" if generator.c_dim else ""
+    size = f"{generator.resolution} x {generator.resolution}"
+    return f"A generator ({_architecture(generator)}) of images of {size} px{classes}."
+
+
+def _architecture(network: nn.Module) -> str:
+    return f"{type(network).__module__.removeprefix('wplus.models.')}.{type(network).__qualname__}"
+
+
+def _example(generator: Network | None) -> str:
+    if not isinstance(generator, GeneratorNetwork):
+        return "print(models)"
+    labels = f"c = torch.eye({generator.c_dim})[[0, 0, 0, 0]]  # of the first class\n" if generator.c_dim else ""
+    argument, size = (", c" if generator.c_dim else ""), generator.resolution
+    return (
+        f"z = torch.randn(4, models.generator.z_dim)\n{labels}images = models.generator(z{argument}, truncation_psi=0.7)"
+        f"  # (4, {generator.img_channels}, {size}, {size}), about [-1, 1]"
+    )
+
+
+def _network_row(role: str, network: Network) -> str:
+    num = sum(parameter.numel() for parameter in network.parameters())
+    arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
+    return f"| {role} | {_architecture(network)} | {num:,} | {_cell(arguments)} |"
+
+
+def _table(content: Any) -> str:
+    """A row per entry, those of inner mappings by dotted names."""
+    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(content)]
+    return "\n".join(["| | |", "|---|---|", *rows]) if rows else "The checkpoint does not say."
+
+
+def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(content, dict):
+        return [(prefix.rstrip("."), content)]
+    return [row for name, value in content.items() for row in _flat(value, f"{prefix}{name}.")]
+
+
+def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    if not metrics:
+        return "Not measured yet: `wplus evaluate checkpoint=FOLDER` does."
+    rows = ["| metric | value | interval | protocol |", "|---|---|---|---|"]
+    for name, entry in metrics.items():
+        bounds = entry.get("interval")
+        interval = f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
+        protocol = ", ".join(f"{key}={value}" for key, value in (entry.get("protocol") or {}).items())
+        value = entry.get("value")
+        number = f"{value:.5g}" if isinstance(value, (int, float)) else str(value)
+        rows.append(f"| {_cell(name)} | {number} | {interval} | {_cell(protocol)} |")
+    return "\n".join(rows)
+
+
+def _licence(stated: Any, data: Any) -> str:
+    source = data.get("source") if isinstance(data, Mapping) else None
+    about_data = f" The data's terms hold besides: {_cell(source)}." if source else ""
+    if stated:
+        return f"{_word(stated)}.{about_data}"
+    return f"Not stated; ask whoever trained it before you share it.{about_data}"
+
+
+def _word(text: Any) -> str:
+    """A name for YAML and code: one line without quotes and brackets."""
+    kept = "".join(char for char in str(text) if char.isalnum() or char in " ._-+")
+    return kept.strip()[:100] or "unnamed"
+
+
+def _cell(text: Any) -> str:
+    """One line of a table, at most 500 characters, that begins no column, tag or link of its own."""
+    line = " ".join(str(text).split())[:500]
+    return "".join("\\" + char if char in "|<>[]`" else char for char in line if char.isprintable())

@@ -9,13 +9,14 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wplus.adapters.module_tree import clamp_of_layers, module_tensors, naming_classes
 from wplus.adapters.rebuild import (
     channel_budget,
     count,
@@ -29,14 +30,13 @@ from wplus.adapters.rebuild import (
 from wplus.adapters.restricted import as_tensors
 from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
-from wplus.models.layers import block_resolutions
 from wplus.models.network import meta_init
+from wplus.models.layers import block_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
 FILTER = "resample_filter"
 WHOLE_BATCH = 2**30  # images in a group, of which a batch never has more
-
 # Constructor arguments, at any depth, that change the function without showing in a name or shape.
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
 
@@ -56,9 +56,9 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     metadata: dict[str, Any] = {"format": "nvlabs"}
     name = next((name for name in GENERATORS if parts.get(name)), None)
     if name:
-        tensors, kwargs = _opened(parts, name, origin)
         with naming_classes(parts[name]):
-            networks["generator"], average = _generator(tensors, kwargs, f"{origin}, {name}")
+            generator, average = _generator(*_opened(parts, name, origin), f"{origin}, {name}")
+        networks["generator"] = generator
         metadata |= {"generator": name, "w_avg": average}
     if parts.get("D"):
         with naming_classes(parts["D"]):
@@ -81,7 +81,7 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
     return content
 
 
-# --- what a file holds ----------------------------------------------------------------------------------------------
+# --- what a file holds ------------------------------------------------------------------------------------------------
 
 
 def _split(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,18 +103,19 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
 
     Defaults are not among the arguments, and that of the clamp has changed: where layers say theirs, it is that.
     """
-    part = parts[name]
+    part, here = parts[name], f"{origin}, {name}"
     if isinstance(part, Persistent):
         tensors, kwargs = module_tensors(part, origin), _flat(part.state.get("_init_kwargs", {}))
-        kwargs |= clamp_of_layers(part, f"{origin}, {name}")
+        kwargs |= clamp_of_layers(part, here)
     else:
         tensors, kwargs = as_tensors(part), _flat(parts.get(f"{name[0]}_kwargs", {}))
     for argument, expected in FIXED_ARGUMENTS.items():
         if kwargs.get(argument, expected) != expected:
-            raise UserError(
-                f"{origin}, {name}: {argument} = {kwargs[argument]!r} cannot be rebuilt, only {expected!r}."
-            )
-    return _without_filters(tensors, f"{origin}, {name}"), kwargs
+            raise UserError(f"{here}: {argument} = {kwargs[argument]!r} cannot be rebuilt, only {expected!r}.")
+    for tensor_name, tensor in tensors.items():
+        if tensor_name.endswith(FILTER):
+            require_kernel(tensor_name, tensor, 1.0, here)
+    return {key: tensor for key, tensor in tensors.items() if not key.endswith(FILTER)}, kwargs
 
 
 def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
@@ -126,22 +127,89 @@ def _flat(kwargs: Any, depth: int = 2) -> dict[str, Any]:
     return flat
 
 
-def _without_filters(tensors: dict[str, Tensor], origin: str) -> dict[str, Tensor]:
-    for name, tensor in tensors.items():
-        if name.endswith(FILTER):
-            require_kernel(name, tensor, 1.0, origin)
-    return {name: tensor for name, tensor in tensors.items() if not name.endswith(FILTER)}
+# --- trees of persistent modules --------------------------------------------------------------------------------------
+
+MAX_DEPTH = 10  # of modules within modules; StyleGAN2 has 4
+MAX_NAME = 200  # characters, which every tensor in a module repeats; StyleGAN2 has 30
+MAX_MODULES = 500  # whose classes are named; StyleGAN2 at 1024 px has fewer than 100
+CLASSES = {
+    *("Generator", "MappingNetwork", "SynthesisNetwork", "SynthesisBlock", "SynthesisLayer", "ToRGBLayer"),
+    *("Discriminator", "DiscriminatorBlock", "DiscriminatorEpilogue", "MinibatchStdLayer"),
+    *("FullyConnectedLayer", "Conv2dLayer"),
+}
+UNCLAMPED = ("skip", "b4.fromrgb")  # layers that have no limit of their activations, in theirs and in ours
 
 
-# --- to ours --------------------------------------------------------------------------------------------------------
+def _walk(root: Any) -> Iterator[tuple[str, Persistent]]:
+    """Each module of a tree once, by its dotted name with a dot behind; not much deeper than StyleGAN2 is."""
+    seen: set[int] = set()
+    stack = [("", root)]
+    while stack:
+        prefix, module = stack.pop()
+        if not isinstance(module, Persistent) or id(module) in seen:
+            continue
+        seen.add(id(module))
+        yield prefix, module
+        inner = module.state.get("_modules")
+        if isinstance(inner, dict) and _within_limits(prefix):
+            stack += [(f"{prefix}{name}.", child) for name, child in reversed(inner.items())]
+
+
+def _within_limits(prefix: str) -> bool:
+    return prefix.count(".") <= MAX_DEPTH and len(prefix) <= MAX_NAME
+
+
+def module_tensors(root: Persistent, origin: str) -> dict[str, Tensor]:
+    """Parameters and buffers of a persistent module and all within it, each once, by their dotted names."""
+    tensors: dict[str, Tensor] = {}
+    for prefix, module in _walk(root):
+        if not _within_limits(prefix):
+            raise UserError(
+                f"{origin}: modules are nested more than {MAX_DEPTH} deep, or their names together longer than "
+                f"{MAX_NAME} characters, at '{prefix[:MAX_NAME]}'."
+            )
+        own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
+        tensors |= {f"{prefix}{name}": tensor for name, tensor in as_tensors(own).items()}
+    return tensors
+
+
+def clamp_of_layers(root: Persistent, origin: str) -> dict[str, Any]:
+    """{"conv_clamp": the limit of all layers}, or {} where they say none; UserError where they disagree."""
+    modules = ((prefix.removesuffix("."), module.state) for prefix, module in _walk(root))
+    clamps = {name: state["conv_clamp"] for name, state in modules if "conv_clamp" in state}
+    limits = {name: clamp for name, clamp in clamps.items() if not name.endswith(UNCLAMPED)}
+    if not limits:
+        return {}
+    common = next(iter(limits.values()))
+    for name, clamp in clamps.items():
+        expected = common if name in limits else None
+        if clamp != expected:
+            raise UserError(
+                f"{origin}: the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected; "
+                "only one limit for all layers can be rebuilt."
+            )
+    return {"conv_clamp": common}
+
+
+@contextmanager
+def naming_classes(root: Any) -> Iterator[None]:
+    """Inside, a refusal names the classes of the file that StyleGAN2 does not have: they say what it is instead."""
+    try:
+        yield
+    except UserError as error:
+        others = sorted({module.class_name[:60] for _, module in islice(_walk(root), MAX_MODULES)} - CLASSES)
+        raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
+
+
+# --- to ours ----------------------------------------------------------------------------------------------------------
 
 
 def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> tuple[Generator, str]:
-    _require_architecture(kwargs, "skip", origin)
+    if kwargs.get("architecture", "skip") != "skip":
+        raise UserError(f"{origin}: the architecture '{kwargs['architecture']}' cannot be rebuilt, only 'skip'.")
     generator = meta_init(Generator, _generator_arguments(tensors, kwargs, origin))
-    has_average = "mapping.w_avg" in tensors
     fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
-    return generator, "from the file" if has_average else estimate_average(generator)
+    return generator, "from the file" if "mapping.w_avg" in tensors else estimate_average(generator)
 
 
 def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -160,22 +228,6 @@ def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], ori
         "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
     }
-
-
-def _clamp(kwargs: Mapping[str, Any], origin: str) -> float | None:
-    """The limit of the activations, which tensors do not show."""
-    clamp = kwargs.get("conv_clamp")
-    if clamp is not None and not (type(clamp) in (int, float) and 0 < clamp < math.inf):
-        raise UserError(f"{origin}: conv_clamp = {clamp!r:.40} is no limit; it must be positive or None.")
-    return clamp
-
-
-def _group_size(kwargs: Mapping[str, Any], origin: str) -> int:
-    """Images per group of the minibatch deviation, which tensors do not show; None is theirs for the whole batch."""
-    size = kwargs.get("mbstd_group_size", 4)
-    if size is not None and not (type(size) is int and size > 0):
-        raise UserError(f"{origin}: mbstd_group_size = {size!r:.40} is no size; it must be a positive integer or None.")
-    return WHOLE_BATCH if size is None else size
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
@@ -208,6 +260,22 @@ def _architecture(tensors: Mapping[str, Tensor], resolutions: list[int]) -> str:
     return "skip" if "b4.fromrgb.weight" in tensors else "orig"
 
 
+def _clamp(kwargs: Mapping[str, Any], origin: str) -> float | None:
+    """The limit of the activations, which tensors do not show."""
+    clamp = kwargs.get("conv_clamp")
+    if clamp is not None and not (type(clamp) in (int, float) and 0 < clamp < math.inf):
+        raise UserError(f"{origin}: conv_clamp must be a positive number or None, got {clamp!r:.40}")
+    return clamp
+
+
+def _group_size(kwargs: Mapping[str, Any], origin: str) -> int:
+    """Images per group of the minibatch deviation, which tensors do not show; None is theirs for the whole batch."""
+    size = kwargs.get("mbstd_group_size", 4)
+    if size is not None and not (type(size) is int and size > 0):
+        raise UserError(f"{origin}: mbstd_group_size must be a positive integer or None, got {size!r:.40}")
+    return WHOLE_BATCH if size is None else size
+
+
 def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, first: int = 4) -> list[int]:
     found = [res for res in (2**i for i in range(2, 15)) if pattern.format(res) in tensors]
     if not found:
@@ -215,13 +283,7 @@ def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, fi
     return [res for res in block_resolutions(found[-1]) if res >= first]
 
 
-def _require_architecture(kwargs: Mapping[str, Any], expected: str, origin: str) -> None:
-    found = kwargs.get("architecture", expected)
-    if found != expected:
-        raise UserError(f"{origin}: the architecture '{found}' cannot be rebuilt, only '{expected}'.")
-
-
-# --- to theirs ------------------------------------------------------------------------------------------------------
+# --- to theirs --------------------------------------------------------------------------------------------------------
 
 
 def _with_filters(network: nn.Module) -> dict[str, Tensor]:
@@ -229,29 +291,30 @@ def _with_filters(network: nn.Module) -> dict[str, Tensor]:
     state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     names = [name for name in state if not name.startswith("mapping.")]
     owners = {name.rpartition(".")[0] for name in names if state[name].ndim == 4 and "torgb" not in name}
-    blocks = {".".join(part for part in owner.split(".")[:-1]) for owner in owners}
+    blocks = {owner.rpartition(".")[0] for owner in owners}
     has_filter = owners | (blocks - {"b4"})  # the discriminator's last block does not resample
     return state | {f"{owner}.{FILTER}": resampling_kernel() for owner in sorted(has_filter)}
 
 
 def _generator_kwargs(generator: Generator) -> dict[str, Any]:
     own = generator.arguments
-    sizes = {name: own[name] for name in ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max")}
-    fixed = {"architecture": "skip", "num_fp16_res": 0, "conv_clamp": own["conv_clamp"]}
+    same = ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max", "conv_clamp")
     return {
-        **sizes,
+        **{name: own[name] for name in same},
         "img_resolution": own["resolution"],
         "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
-        **fixed,
+        "architecture": "skip",
+        "num_fp16_res": 0,
     }
 
 
 def _discriminator_kwargs(discriminator: Discriminator) -> dict[str, Any]:
     own = discriminator.arguments
-    sizes = {name: own[name] for name in ("c_dim", "img_channels", "channel_base", "channel_max")}
-    inner = {
+    same = ("c_dim", "img_channels", "channel_base", "channel_max", "architecture", "conv_clamp")
+    return {
+        **{name: own[name] for name in same},
+        "img_resolution": own["resolution"],
         "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
         "epilogue_kwargs": {"mbstd_group_size": own["mbstd_group_size"]},
+        "num_fp16_res": 0,
     }
-    fixed = {"architecture": own["architecture"], "num_fp16_res": 0, "conv_clamp": own["conv_clamp"]}
-    return {**sizes, "img_resolution": own["resolution"], **inner, **fixed}

@@ -1,9 +1,9 @@
-"""Reading other projects' files without importing or running anything that they name or contain.
+"""Pickles and torch files of other projects, read without importing or running anything that they name or contain.
 
-A pickle is a program. Of the functions it may call, this reader knows a short list, each replaced by an inert one of
-our own (`inert`) that rebuilds numbers, tensors, arrays and plain containers. Any other name is refused, and its call
-with it. What these calls make is counted (`budget`), and so are the instructions, before any is run (`instructions`):
-a file fills no more memory than a few times its own size, and a hundred megabytes.
+A pickle is a program. Of the functions it may call, this reader knows a short list, each replaced by one of our own
+(`safe_globals`) that rebuilds numbers, tensors, arrays and plain containers. Any other name is refused, and its call
+with it. A file fills no more memory than a few times its own size, and a hundred megabytes (`guards`): no record of a
+zip is unpacked, and no storage has more numbers than the file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
+import struct
+import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,87 +23,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wplus.adapters import torch_file
-from wplus.adapters.memory_limit import budget_for, spend
-from wplus.adapters.opcode_check import require_harmless
-from wplus.adapters.refusal import Refused, printable, refusals
-from wplus.adapters.safe_globals import Inert, Leaf, Persistent, known_globals
+from wplus.adapters.guards import File, Refused, check_opcodes, memory_limit, printable, refusals, spend
+from wplus.adapters.safe_globals import DTYPES, Leaf, Persistent, SafeFunction, safe_globals
+
+Storages = Callable[[Any], Leaf]
+"""Persistent id -> the storage, a vector."""
 
 
-def read_pickle(path: str | Path) -> Any:
-    """Content of a pickle as plain containers, numbers, strings, tensors, numpy arrays and `Persistent` records.
+def read_restricted(path: str | Path) -> Any:
+    """Content of a pickle, or of a file that `torch.save` wrote.
 
-    UserError when the file cannot be read, is no pickle, or names a class or function other than the ones that such
-    content needs; the message holds the name.
+    Plain containers, numbers, strings, tensors on the CPU, numpy arrays and `Persistent` records. UserError when the
+    file cannot be read, is neither, or names a class or function other than the ones that such content needs; the
+    message holds the name.
     """
-    with refusals(path), open(path, "rb") as file, budget_for(os.fstat(file.fileno()).st_size):
-        return _unwrapped(_load(file), {})
-
-
-def read_torch(path: str | Path) -> Any:
-    """Content of a file that `torch.save` wrote, in the same form, tensors on the CPU.
-
-    UserError when the file is damaged or names anything but tensors, plain containers, options and numbers.
-    """
-    with refusals(path), open(path, "rb") as file, budget_for(os.fstat(file.fileno()).st_size):
-        return _unwrapped(torch_file.read(file, _load), {})
+    with refusals(path), open(path, "rb") as file, memory_limit(os.fstat(file.fileno()).st_size):
+        start = file.read(32)
+        file.seek(0)
+        return _unwrapped(_read_torch(file) if _is_torch(start) else _load(file), {})
 
 
 def as_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
     """The entries of `content` that are tensors or numeric arrays, as tensors."""
     return {name: torch.as_tensor(value) for name, value in content.items() if isinstance(value, (Tensor, np.ndarray))}
-
-
-# --- pickles --------------------------------------------------------------------------------------------------------
-
-
-class _Reader(pickle.Unpickler):
-    """Python's unpickler, which resolves every name by `find_class`; ours knows `_KNOWN` and nothing else."""
-
-    def __init__(self, file: torch_file.File, storages: torch_file.Storages | None) -> None:
-        super().__init__(file, encoding="latin1")
-        self._storages = storages
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _KNOWN[module, name]
-        except KeyError:
-            raise Refused(printable(f"{module}.{name}")) from None
-
-    def persistent_load(self, key: object) -> Any:
-        if self._storages is None:
-            raise Refused("a persistent id")
-        return self._storages(key)
-
-
-def _load(file: torch_file.File, storages: torch_file.Storages | None = None) -> Any:
-    """The pickle at the file's position; `storages` are those that its persistent ids stand for."""
-    require_harmless(file)
-    return _Reader(file, storages).load()
-
-
-def _storage(payload: bytes) -> Leaf:
-    """A storage within a pickle is a torch file of its own."""
-    spend(len(payload))
-    if not torch_file.is_torch(payload[:32]):
-        raise Refused(f"a storage of its own making ({_offence(payload)})")
-    storage = torch_file.read(io.BytesIO(payload), _load)
-    if not (isinstance(storage, Leaf) and isinstance(storage.value, Tensor) and storage.value.ndim == 1):
-        raise Refused(f"a storage that holds a {type(storage).__name__}")
-    return storage
-
-
-def _offence(payload: bytes) -> str:
-    """What another pickle in the place of a storage would have called, for the refusal."""
-    try:
-        return f"a {type(_load(io.BytesIO(payload))).__name__}"
-    except Refused as refused:
-        return str(refused)
-    except Exception:
-        return "no torch file"
-
-
-_KNOWN = known_globals() | {("torch.storage", "_load_from_bytes"): Inert(_storage)}
 
 
 def _unwrapped(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
@@ -119,3 +66,185 @@ def _unwrapped(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
     else:
         done[id(value)] = (value, tuple(_unwrapped(item, done) for item in value))
     return done[id(value)][1]
+
+
+# --- pickles ----------------------------------------------------------------------------------------------------------
+
+
+class _Unpickler(pickle.Unpickler):
+    """Python's unpickler, which resolves every name by `find_class`; ours knows `GLOBALS` and nothing else."""
+
+    def __init__(self, file: File, storages: Storages | None) -> None:
+        super().__init__(file, encoding="latin1")
+        self._storages = storages
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return GLOBALS[module, name]
+        except KeyError:
+            raise Refused(printable(f"{module}.{name}")) from None
+
+    def persistent_load(self, key: object) -> Any:
+        if self._storages is None:
+            raise Refused("a persistent id")
+        return self._storages(key)
+
+
+def _load(file: File, storages: Storages | None = None) -> Any:
+    """The pickle at the file's position; `storages` are those that its persistent ids stand for."""
+    check_opcodes(file)
+    return _Unpickler(file, storages).load()
+
+
+def _storage_within(payload: bytes) -> Leaf:
+    """A storage within a pickle is a torch file of its own."""
+    spend(len(payload))
+    if not _is_torch(payload[:32]):
+        raise Refused(f"a storage of its own making ({_offence(payload)})")
+    storage = _read_torch(io.BytesIO(payload))
+    if not (isinstance(storage, Leaf) and isinstance(storage.value, Tensor) and storage.value.ndim == 1):
+        raise Refused(f"a storage that holds a {type(storage).__name__}")
+    return storage
+
+
+def _offence(payload: bytes) -> str:
+    """What another pickle in the place of a storage would have called, for the refusal."""
+    try:
+        return f"a {type(_load(io.BytesIO(payload))).__name__}"
+    except Refused as refused:
+        return str(refused)
+    except Exception:
+        return "no torch file"
+
+
+GLOBALS = safe_globals() | {("torch.storage", "_load_from_bytes"): SafeFunction(_storage_within)}
+
+# --- torch files: a zip, or, before version 1.6, pickles and numbers in a row -----------------------------------------
+
+ZIP_MAGIC = b"PK\x03\x04"
+ROW_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled number
+FRAME = re.compile(rb"\x95.{8}", re.DOTALL)  # what pickle's protocols from 4 on begin with
+LOCAL_HEADER, NAME_LENGTHS = 30, slice(26, 30)  # bytes before a record in a zip; those with the lengths of what follows
+
+
+def _is_torch(start: bytes) -> bool:
+    """Whether a file that begins with these bytes (32 or more) is one that `torch.save` wrote."""
+    content = start[2:]
+    frame = FRAME.match(content)
+    return start.startswith(ZIP_MAGIC) or content[frame.end() if frame else 0 :].startswith(ROW_MAGIC)
+
+
+def _read_torch(file: File) -> Any:
+    """Content of a torch file, as `_load` returns that of a pickle; tensors are leaves."""
+    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    file.seek(0)
+    if is_zip:
+        records = _Zip(file)
+        return _load(records.pickle(), records)
+    for _ in ("magic number", "version", "system"):
+        _load(file)
+    storages = _Row(file)
+    content = _load(file, storages)
+    storages.fill(_load(file))
+    return content
+
+
+def _described(key: Any) -> tuple[str, torch.dtype, int]:
+    """Name, dtype and number of elements of the storage that a persistent id stands for."""
+    if not (isinstance(key, tuple) and len(key) >= 5 and key[0] == "storage" and key[1] in DTYPES):
+        raise Refused("a persistent id that is not of a storage")
+    _, dtype, name, _, num, *_ = key
+    if not (isinstance(name, str) and isinstance(num, int) and num >= 0):
+        raise Refused("a storage without name or number of elements")
+    return name, DTYPES[dtype], num
+
+
+def _filled(file: File, raw: Tensor) -> Tensor:
+    """`raw`, bytes, with the file's next ones in it."""
+    if file.readinto(memoryview(raw.numpy())) != len(raw):
+        raise ValueError(f"{len(raw)} bytes of a storage are not there")
+    return raw
+
+
+class _Zip:
+    """The storages of a zip, each a record of its own, read when they are first asked for."""
+
+    def __init__(self, file: File) -> None:
+        self._file, self._read = file, dict[str, Tensor]()
+        size = file.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+        total = sum(record.file_size for record in records)
+        if total > size or any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            raise Refused(f"compressed records, {total} bytes in a file of {size}")
+        self._records = {record.filename: record for record in records}
+        names = [name for name in self._records if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(names) != 1 or any(record.header_offset < 0 for record in records):
+            raise ValueError("a zip without the data.pkl of torch, or without its beginning")
+        self._folder = names[0].partition("/")[0]
+        order = self._bytes("byteorder") if f"{self._folder}/byteorder" in self._records else b""
+        self._is_swapped = order.decode() not in ("", sys.byteorder)
+
+    def pickle(self) -> io.BytesIO:
+        """The pickle that names the storages."""
+        return io.BytesIO(self._bytes("data.pkl"))
+
+    def __call__(self, key: Any) -> Leaf:
+        """The storage of a persistent id."""
+        name, dtype, num = _described(key)
+        if name not in self._read:
+            self._read[name] = self._storage(name, dtype)
+        raw = self._read[name]
+        if len(raw) != num * dtype.itemsize:
+            raise Refused(f"a storage of {num} elements of {dtype} in a record of {len(raw)} bytes")
+        return Leaf(raw.view(dtype))
+
+    def _storage(self, name: str, dtype: torch.dtype) -> Tensor:
+        raw = _filled(self._file, torch.empty(self._seek(f"data/{name}"), dtype=torch.uint8))
+        width = dtype.itemsize // (2 if dtype.is_complex else 1)
+        if self._is_swapped and width > 1:
+            raw.numpy().view(f"u{width}").byteswap(inplace=True)
+        return raw
+
+    def _bytes(self, name: str) -> bytes:
+        return self._file.read(self._seek(name))
+
+    def _seek(self, name: str) -> int:
+        """Go where a record begins, behind the lengths and the texts of its local header; its size in bytes."""
+        record = self._records[f"{self._folder}/{name}"]
+        self._file.seek(record.header_offset)
+        header = self._file.read(LOCAL_HEADER)
+        self._file.seek(sum(struct.unpack("<HH", header[NAME_LENGTHS])), io.SEEK_CUR)
+        return record.file_size
+
+
+class _Row:
+    """The storages that follow the pickles, one after the other: empty at first, filled when their order is known."""
+
+    def __init__(self, file: File) -> None:
+        start = file.tell()
+        self._file, self._left = file, file.seek(0, io.SEEK_END) - start
+        self._storages: dict[str, tuple[Tensor, int]] = {}
+        file.seek(start)
+
+    def __call__(self, key: Any) -> Leaf:
+        """The storage of a persistent id, or the part of it that a sixth entry says (torch before 0.4)."""
+        name, dtype, num = _described(key)
+        if name not in self._storages:
+            self._left -= num * dtype.itemsize
+            if self._left < 0:
+                raise Refused(f"a storage of {num} elements of {dtype}, for which the file is too short")
+            self._storages[name] = torch.empty(num * dtype.itemsize, dtype=torch.uint8), num
+        vector = self._storages[name][0].view(dtype)
+        part = key[5] if len(key) > 5 else None
+        return Leaf(vector if part is None else vector[part[1] : part[1] + part[2]])
+
+    def fill(self, names: list[str]) -> None:
+        """Read the storages in this order, each behind its number of elements; ValueError when one is not there."""
+        for name in names:
+            raw, num = self._storages.pop(name)
+            if self._file.read(8) != num.to_bytes(8, "little"):
+                raise ValueError(f"the storage '{printable(name, 20)}' is not where it should be")
+            _filled(self._file, raw)
+        if self._storages:
+            raise ValueError(f"{len(self._storages)} storages are not there")

@@ -33,24 +33,105 @@ from wplus.adapters.rebuild import (
     resampling_kernel,
 )
 from wplus.adapters.restricted import as_tensors
-from wplus.adapters.rosinality_names import (
-    FIRST,
-    discriminator_kernels,
-    discriminator_names,
-    generator_kernels,
-    generator_names,
-    in_their_shape,
-)
 from wplus.errors import UserError
 from wplus.models.layers import block_resolutions
 from wplus.models.network import meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("g_ema", "g")  # in the order of preference
+FIRST = "conv1.conv.weight"  # of a generator's tensors
 DECODER = "decoder."
 FIXED = {"conv_clamp": None, "mbstd_group_size": 4, "architecture": "resnet"}  # by their code, not by their files
 REMEDIES = {"conv_clamp": "; convert with --clamp drop writes it without one"}
 BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolution
+
+# --- names, ours and theirs -------------------------------------------------------------------------------------------
+
+COLOURS = (
+    ("weight", "conv.weight"),
+    ("affine.weight", "conv.modulation.weight"),
+    ("affine.bias", "conv.modulation.bias"),
+    ("bias", "bias"),
+)
+LAYER = (
+    *COLOURS[:3],
+    ("bias", "activate.bias"),
+    ("noise_strength", "noise.weight"),
+)
+BLOCK = (  # of the discriminator
+    ("conv0.weight", "conv1.0.weight"),
+    ("conv0.bias", "conv1.1.bias"),
+    ("conv1.weight", "conv2.1.weight"),
+    ("conv1.bias", "conv2.2.bias"),
+    ("skip.weight", "skip.1.weight"),
+)
+EPILOGUE = (
+    ("b4.conv.weight", "final_conv.0.weight"),
+    ("b4.conv.bias", "final_conv.1.bias"),
+    ("b4.fc.weight", "final_linear.0.weight"),
+    ("b4.fc.bias", "final_linear.0.bias"),
+    ("b4.out.weight", "final_linear.1.weight"),
+    ("b4.out.bias", "final_linear.1.bias"),
+)
+
+
+def generator_names(resolution: int, num_mapping_layers: int) -> dict[str, str]:
+    """Our names of a generator's tensors -> theirs."""
+    names = {"synthesis.b4.const": "input.input"}
+    for i in range(num_mapping_layers):  # theirs counts the normalisation of z as layer 0
+        names |= {f"mapping.fc{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
+    layers, colours = [("b4.conv1", "conv1")], [("b4.torgb", "to_rgb1")]
+    for i, res in enumerate(block_resolutions(resolution)[1:]):
+        layers += [(f"b{res}.conv0", f"convs.{2 * i}"), (f"b{res}.conv1", f"convs.{2 * i + 1}")]
+        colours += [(f"b{res}.torgb", f"to_rgbs.{i}")]
+    for index, (ours, theirs) in enumerate(layers):
+        names |= _within(f"synthesis.{ours}", theirs, LAYER)
+        names[f"synthesis.{ours}.noise_const"] = f"noises.noise_{index}"
+    for ours, theirs in colours:
+        names |= _within(f"synthesis.{ours}", theirs, COLOURS)
+    return names
+
+
+def discriminator_names(resolution: int) -> dict[str, str]:
+    """Our names of a discriminator's tensors -> theirs."""
+    names = {f"b{resolution}.fromrgb.weight": "convs.0.0.weight", f"b{resolution}.fromrgb.bias": "convs.0.1.bias"}
+    for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
+        names |= _within(f"b{res}", f"convs.{i}", BLOCK)
+    return names | dict(EPILOGUE)
+
+
+def _within(ours: str, theirs: str, table: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    return {f"{ours}.{name}": f"{theirs}.{other}" for name, other in table}
+
+
+def generator_kernels(resolution: int) -> dict[str, float]:
+    """Their stored filters in a generator, and the sum of each; all upsample."""
+    ups = range(len(block_resolutions(resolution)) - 1)
+    names = [f"convs.{2 * i}.conv.blur.kernel" for i in ups] + [f"to_rgbs.{i}.upsample.kernel" for i in ups]
+    return dict.fromkeys(names, 4.0)
+
+
+def discriminator_kernels(resolution: int) -> dict[str, float]:
+    """Their stored filters in a discriminator, and the sum of each; none upsamples."""
+    blocks = range(1, len(block_resolutions(resolution)))
+    return dict.fromkeys([f"convs.{i}.{part}.0.kernel" for i in blocks for part in ("conv2", "skip")], 1.0)
+
+
+def in_their_shape(name: str, tensor: Tensor) -> Tensor:
+    """A copy on the CPU of a generator's tensor, in the shape that theirs of this name has."""
+    tensor = tensor.detach().cpu().clone()
+    if name == "input.input" or name.endswith(".conv.weight"):
+        return tensor[None]  # (1, C, 4, 4), (1, O, I, k, k)
+    if name.startswith("noises."):
+        return tensor[None, None]  # (1, 1, r, r)
+    if name.endswith(".noise.weight"):
+        return tensor.reshape(1)
+    if name.startswith("to_rgb") and name.endswith(".bias") and ".conv." not in name:
+        return tensor.reshape(1, -1, 1, 1)
+    return tensor
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 def recognises(content: Any) -> bool:

@@ -1,7 +1,7 @@
-"""What stands for the classes and functions that a foreign pickle names: inert things of ours that rebuild data.
+"""What stands for the classes and functions that a foreign pickle names: things of ours that rebuild data.
 
 Everything that a pickle can put its hands on refuses a BUILD instruction (`__setstate__`), which could otherwise set
-attributes, so that a file can change nothing that outlives its reading. What is made is counted (`budget`).
+attributes, so that a file can change nothing that outlives its reading. What is made is counted (`guards.spend`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from wplus.adapters.memory_limit import spend, spend_entries
-from wplus.adapters.refusal import Refused, printable
+from wplus.adapters.guards import Refused, printable, spend, spend_entries
 
 DTYPE_CODES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 
@@ -31,7 +30,7 @@ class Persistent:
         raise Refused("a changed persistent object")
 
 
-class Inert:
+class SafeFunction:
     """A function of ours that stands for one that a file names."""
 
     __slots__ = ("_function",)
@@ -200,9 +199,9 @@ def _parameter(data: Leaf, *_: object) -> Leaf:
     return data
 
 
-def _with_attributes(rebuild: Inert, kind: object, arguments: tuple[Any, ...], *_: object) -> Any:
+def _with_attributes(rebuild: SafeFunction, kind: object, arguments: tuple[Any, ...], *_: object) -> Any:
     """A tensor that had attributes of its own, without them."""
-    if not isinstance(rebuild, Inert):
+    if not isinstance(rebuild, SafeFunction):
         raise Refused("a tensor that is rebuilt by something else")
     return rebuild(*arguments)
 
@@ -210,33 +209,33 @@ def _with_attributes(rebuild: Inert, kind: object, arguments: tuple[Any, ...], *
 # --- all names ------------------------------------------------------------------------------------------------------
 
 
-def known_globals() -> dict[tuple[str, str], Any]:
+def safe_globals() -> dict[tuple[str, str], Any]:
     """(module, name) as files have it -> what stands for it; types of torch are strings."""
-    known: dict[tuple[str, str], Any] = {
+    allowed: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): _Dict,
         ("collections", "Counter"): _Dict,
         ("dnnlib.util", "EasyDict"): _Dict,
         ("argparse", "Namespace"): _Namespace,
-        ("builtins", "set"): Inert(_set),
-        ("__builtin__", "set"): Inert(_set),
-        ("_codecs", "encode"): Inert(_encode),
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): Inert(_persistent),
+        ("builtins", "set"): SafeFunction(_set),
+        ("__builtin__", "set"): SafeFunction(_set),
+        ("_codecs", "encode"): SafeFunction(_encode),
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): SafeFunction(_persistent),
         ("numpy", "dtype"): _Dtype,
-        ("numpy", "ndarray"): Inert(_array),
-        ("torch", "Size"): Inert(_size),
-        ("torch", "device"): Inert(_device),
+        ("numpy", "ndarray"): SafeFunction(_array),
+        ("torch", "Size"): SafeFunction(_size),
+        ("torch", "device"): SafeFunction(_device),
         ("torch", "Tensor"): "torch.Tensor",
-        ("torch._tensor", "_rebuild_from_type_v2"): Inert(_with_attributes),
-        ("torch._utils", "_rebuild_tensor"): Inert(_tensor),
-        ("torch._utils", "_rebuild_tensor_v2"): Inert(_tensor),
-        ("torch._utils", "_rebuild_tensor_v3"): Inert(_tensor_v3),
-        ("torch._utils", "_rebuild_parameter"): Inert(_parameter),
-        ("torch._utils", "_rebuild_parameter_with_state"): Inert(_parameter),
+        ("torch._tensor", "_rebuild_from_type_v2"): SafeFunction(_with_attributes),
+        ("torch._utils", "_rebuild_tensor"): SafeFunction(_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): SafeFunction(_tensor),
+        ("torch._utils", "_rebuild_tensor_v3"): SafeFunction(_tensor_v3),
+        ("torch._utils", "_rebuild_parameter"): SafeFunction(_parameter),
+        ("torch._utils", "_rebuild_parameter_with_state"): SafeFunction(_parameter),
         ("torch.storage", "UntypedStorage"): str(torch.uint8),
     }
     for core in ("numpy.core", "numpy._core"):  # renamed in numpy 2
-        known[f"{core}.multiarray", "scalar"] = Inert(_scalar)
-        known[f"{core}.multiarray", "_reconstruct"] = Inert(lambda *_: _Array())
-        known[f"{core}.numeric", "_frombuffer"] = Inert(_array)
-    known |= {("torch", name): str(dtype) for name, dtype in STORAGES.items()}
-    return known | {("torch", name.partition(".")[2]): name for name in DTYPES}
+        allowed[f"{core}.multiarray", "scalar"] = SafeFunction(_scalar)
+        allowed[f"{core}.multiarray", "_reconstruct"] = SafeFunction(lambda *_: _Array())
+        allowed[f"{core}.numeric", "_frombuffer"] = SafeFunction(_array)
+    allowed |= {("torch", name): str(dtype) for name, dtype in STORAGES.items()}
+    return allowed | {("torch", name.partition(".")[2]): name for name in DTYPES}

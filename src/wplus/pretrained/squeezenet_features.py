@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
-from wplus.adapters.restricted import read_pickle
+from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.preprocessing import in_colour, resize_protocol, resized
@@ -64,7 +64,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     """The file's layers, name -> [kernel (H, W, in, out), bias], under torchvision's names and shapes."""
     names = {"conv1": "0"}
     names |= {f"fire{n}/{part}": f"{at}.{ours}" for n, at in FIRES.items() for part, ours in PARTS.items()}
-    layers = read_pickle(path)
+    layers = read_restricted(path)
     if not isinstance(layers, dict) or not names.keys() <= layers.keys():
         raise UserError(f"'{path}' is not the weights file of {PACKAGE}: it must hold {len(names)} named layers.")
     state = {}

@@ -1,0 +1,136 @@
+"""What a foreign file may not do to its reader: fill the memory, overflow the stack, write to the terminal.
+
+Every refusal becomes one printable sentence. What is made of a file is counted (`spend`), and the instructions of its
+pickles are looked through before any is run (`check_opcodes`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from wplus.errors import UserError
+
+File = BinaryIO | io.BytesIO
+
+
+class Refused(Exception):
+    """Something that a restricted file must not hold; the message names it."""
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """At most `limit` characters without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+
+
+@contextmanager
+def refusals(path: str | Path) -> Iterator[None]:
+    """Inside, whatever goes wrong with a file becomes a UserError that names the file and the offender."""
+    try:
+        yield
+    except Refused as refused:
+        raise UserError(
+            f"'{path}' is refused: it holds {refused}, and from foreign files only tensors, numbers, strings and "
+            "plain containers are read."
+        ) from refused
+    except OSError as error:
+        raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
+    except Exception as error:  # a damaged file can fail in any way
+        reason = printable(" ".join(str(error).split())) or type(error).__name__
+        raise UserError(f"Cannot read '{path}': the file is truncated, damaged or no checkpoint ({reason}).") from error
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+MAX_GROWTH = 4  # bytes that are made from a file, in multiples of its size; an honest one needs 2
+SMALL = 2**20  # bytes, which a file of any size may need
+ENTRY = 100  # bytes of an entry in a set or dict
+_memory: ContextVar[list[int]] = ContextVar("memory")  # size of the file, bytes that may still be made from it
+
+
+@contextmanager
+def memory_limit(size: int) -> Iterator[None]:
+    """Inside, all that is made counts for one file of `size` bytes."""
+    token = _memory.set([size, MAX_GROWTH * size + SMALL])
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def spend(num_bytes: int) -> None:
+    """Count bytes that are about to be made; Refused when the file cannot mean so many."""
+    memory = _memory.get()
+    memory[1] -= num_bytes
+    if memory[1] < 0:
+        raise Refused(f"more than {MAX_GROWTH} times what a file of {memory[0]} bytes can say")
+
+
+def spend_entries(num: int) -> None:
+    """Count the entries of a set, dict or tuple that are about to be made."""
+    spend(ENTRY * num)
+
+
+# --- instructions of pickles ------------------------------------------------------------------------------------------
+
+PUTS, GETS = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
+MAX_INSTRUCTIONS = 500_000  # beside one per BYTES_EACH of the file: every object takes memory, even an empty one
+BYTES_EACH = 50
+MAX_DEPTH = 100  # of tuples within tuples, whose hash is computed on C's stack: 200,000 crash Python
+
+
+def check_opcodes(file: File) -> None:
+    """Refused for what would fill the memory, overflow the stack, or get round the reader's list of names.
+
+    Looks at one pickle, from the file's position on, and goes back there. Nothing is run.
+    """
+    start, nesting = file.tell(), _Nesting()
+    size = file.seek(0, io.SEEK_END)
+    file.seek(start)
+    for num, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if num >= MAX_INSTRUCTIONS + size // BYTES_EACH:
+            raise Refused(f"more than {num} instructions in a file of {size} bytes")
+        if opcode.name in PUTS and argument > num:  # as many places are made at once
+            raise Refused(f"a memo of {argument} entries after {num} instructions")
+        if opcode.name.startswith("EXT"):  # what this process has once fetched by a number, no reader is asked for
+            raise Refused(f"the extension code {argument}")
+        nesting.follow(opcode, argument)
+    file.seek(start)
+
+
+class _Nesting:
+    """How many tuples there are, one within another, in each value on the unpickler's stack and in its memo.
+
+    Whatever is made of other values, by a call say, is taken to hold the deepest of them. A list that grows after it
+    went into the memo may hold a deeper one, but has no hash.
+    """
+
+    def __init__(self) -> None:
+        self._stack: list[int | None] = []  # None: a mark
+        self._memo: dict[int, int] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Do to the depths what an instruction does to the values."""
+        name, depth = opcode.name, max(self._popped(opcode), default=0)
+        if name in GETS:
+            depth = self._memo.get(argument, 0)
+        elif name.startswith("TUPLE"):
+            depth += 1
+        if depth > MAX_DEPTH:
+            raise Refused(f"tuples within tuples, more than {MAX_DEPTH} deep")
+        self._stack += [None if made is pickletools.markobject else depth for made in opcode.stack_after]
+        if name in (*PUTS, "MEMOIZE"):
+            self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._stack[-1] or 0
+
+    def _popped(self, opcode: pickletools.OpcodeInfo) -> list[int]:
+        taken, popped = opcode.stack_before, []
+        if pickletools.markobject in taken:  # all down to the last mark
+            while (depth := self._stack.pop()) is not None:
+                popped.append(depth)
+        num_below = taken.index(pickletools.markobject) if pickletools.markobject in taken else len(taken)
+        return popped + [self._stack.pop() or 0 for _ in range(num_below)]
