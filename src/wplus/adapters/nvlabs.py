@@ -30,8 +30,8 @@ from wplus.adapters.rebuild import (
 from wplus.adapters.restricted import as_tensors
 from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
-from wplus.models.network import meta_init
 from wplus.models.layers import block_resolutions
+from wplus.models.network import meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
