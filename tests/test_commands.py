@@ -13,7 +13,7 @@ from wplus.core.images import save_png
 from wplus.errors import UserError
 from wplus.inversion.optimize import optimize
 from wplus.latents.latent import Latent, load_latent
-from wplus.latents.weight_delta import WeightDelta, code_digest, save_delta
+from wplus.latents.weight_delta import WeightDelta, code_digest
 from wplus.models.stylegan2 import Generator
 
 FAST = {"steps": 2, "code_noise": 0.5, "weights": {"l2": 1.0, "perceptual": 0.0}}
@@ -51,13 +51,13 @@ def test_deltas_are_found_and_checked(models: Models, tmp_path: Path) -> None:
     noted = {"delta": "deltas/sub/a.safetensors"}
     tuned = Latent(torch.randn(4), "w", models.fingerprint, metadata=noted)
     delta = WeightDelta({"mapping.fc0.bias": (torch.ones(4),)}, models.fingerprint, code_digest(tuned.code))
-    save_delta(tmp_path / "sub" / "a.safetensors", delta)
+    delta.save(tmp_path / "sub" / "a.safetensors")
     plain = Latent(torch.randn(4), "w", models.fingerprint)
     nothing, found = weight_deltas([plain, tuned], ["p", "t"], tmp_path, fingerprint=models.fingerprint)
     assert nothing is None
     assert found.latent == delta.latent
     other = Latent(torch.randn(4), "w", models.fingerprint, metadata=noted)
-    with pytest.raises(UserError, match="tuned for the code"):
+    with pytest.raises(UserError, match="the latent of this weight delta must be"):
         weight_deltas([other], ["o"], tmp_path, fingerprint=models.fingerprint)
     with pytest.warns(UserWarning, match="'t' was tuned, but its weight delta is not in"):
         assert weight_deltas([tuned], ["t"], tmp_path / "none", fingerprint=models.fingerprint) == [None]

@@ -101,9 +101,9 @@ def test_a_latent_of_another_generator_is_refused_before_images_are_inverted(
     [
         (["seed:1"], r"at least 2 input\(s\), got 1: seed:1"),
         ([], "got 0: none"),
-        (["seed:1", "nowhere.png"], r"'nowhere.png' does not exist"),
-        (["seed:1", "seed:two"], "'seed:two' is no seed"),
-        (["seed:1", "empty"], "'.*empty' has no files"),
+        (["seed:1", "nowhere.png"], r"got 'nowhere.png', which does not exist"),
+        (["seed:1", "seed:two"], "as in seed:7, got 'seed:two'"),
+        (["seed:1", "empty"], "empty' must hold .*, and has no files"),
     ],
 )
 def test_bad_inputs_are_refused_in_a_sentence(
@@ -125,7 +125,7 @@ def test_labels_of_seeds() -> None:
     latents, _ = read_inputs(["seed:1", "seed:2"], models=models, label=2, **options)
     assert latents[0].label.tolist() == [0, 0, 1]
     for label in (None, 3):
-        with pytest.raises(UserError, match=r"does not fit the generator; allowed: 0 to 2"):
+        with pytest.raises(UserError, match="label must be 0 to 2, got"):
             read_inputs(["seed:1", "seed:2"], models=models, label=label, **options)
 
 

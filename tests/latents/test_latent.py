@@ -98,7 +98,7 @@ def test_incomplete_and_newer_files_are_refused(tmp_path):
 
 
 def test_a_code_must_look_like_its_space():
-    with pytest.raises(UserError, match=r"shape \(6, 12\) is no w"):
+    with pytest.raises(UserError, match=r"w must have 1 dimension\(s\), got the shape \(6, 12\)"):
         a_latent("w", code=torch.zeros(6, 12))
     with pytest.raises(UserError, match=r"'s'.*z, z\+, w, w\+"):
         Latent(code=torch.zeros(3), space="s", generator=FINGERPRINT)
@@ -139,7 +139,7 @@ def test_truncation_is_the_mappings_in_every_space(generator, cutoff):
 
 
 def test_codes_that_do_not_fit_the_generator(generator):
-    with pytest.raises(UserError, match=r"\(1, 4, 12\) do not fit.*\(N, 6, 12\)"):
+    with pytest.raises(UserError, match=r"must be \(N, 6, 12\), got \(1, 4, 12\)"):
         to_ws(torch.zeros(1, 4, 12), "w+", generator)
 
 

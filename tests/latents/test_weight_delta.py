@@ -17,7 +17,6 @@ from wplus.latents.weight_delta import (
     lerp_deltas,
     load_delta,
     no_change,
-    save_delta,
 )
 from wplus.models.stylegan2 import Generator
 
@@ -92,7 +91,7 @@ def test_a_file_of_a_large_generator_is_a_few_megabytes():
 
 def test_files_say_everything(stylegan, tmp_path):
     delta = a_delta(stylegan)
-    path = save_delta(tmp_path / "sub" / "a.safetensors", delta)
+    path = delta.save(tmp_path / "sub" / "a.safetensors")
     assert path.stat().st_size < delta.num_bytes + 10_000
     read = load_delta(path, fingerprint=fingerprint(stylegan))
     assert (read.generator, read.latent, read.metadata) == (delta.generator, delta.latent, delta.metadata)
@@ -108,9 +107,9 @@ def test_files_say_everything(stylegan, tmp_path):
 def test_another_generator_is_refused(stylegan, tmp_path):
     delta, other = a_delta(stylegan), tiny_generator()
     other.synthesis.b4.const.data += 1
-    with pytest.raises(UserError, match=f"tuned on generator {fingerprint(stylegan)}, not on {fingerprint(other)}"):
+    with pytest.raises(UserError, match=f"must be {fingerprint(stylegan)}, got {fingerprint(other)}"):
         delta.applied(other)
-    path = save_delta(tmp_path / "a.safetensors", delta)
+    path = delta.save(tmp_path / "a.safetensors")
     with pytest.raises(UserError, match="changes the generator"):
         load_delta(path, fingerprint=fingerprint(other))
     assert load_delta(path, fingerprint=None).generator == fingerprint(stylegan)
@@ -119,12 +118,12 @@ def test_another_generator_is_refused(stylegan, tmp_path):
 def test_another_latent_is_refused(stylegan):
     delta = a_delta(stylegan)
     delta.check_latent(Latent(CODE, "w", delta.generator))
-    with pytest.raises(UserError, match="tuned for the code"):
+    with pytest.raises(UserError, match="the latent of this weight delta must be"):
         delta.check_latent(Latent(CODE + 1, "w", delta.generator))
 
 
 def test_other_files_are_refused(stylegan, tmp_path):
-    path = save_delta(tmp_path / "a.safetensors", a_delta(stylegan))
+    path = a_delta(stylegan).save(tmp_path / "a.safetensors")
     (tmp_path / "half").write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="truncated"):
         load_delta(tmp_path / "half", fingerprint=None)
@@ -160,7 +159,7 @@ def test_an_end_without_a_delta_is_the_generator_itself(stylegan):
 
 def test_deltas_that_do_not_go_together(stylegan):
     a = a_delta(stylegan)
-    with pytest.raises(UserError, match="different generators"):
+    with pytest.raises(UserError, match="must belong to one generator"):
         lerp_deltas(a, WeightDelta({}, generator="f" * 16, latent=""), 0.5)
     with pytest.raises(UserError, match="nothing between"):
         lerp_deltas(None, None, 0.5)

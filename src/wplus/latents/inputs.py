@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
 
@@ -18,13 +18,13 @@ SEED, LATENT_SUFFIX = "seed:", ".safetensors"
 def read_inputs(
     inputs: str | Path | Sequence[str | Path],
     *,
-    models: Any,
+    models: Models,
     invert: Callable[[list[str], list[str]], Sequence[str | Path]],
     label: int | None = None,
     at_least: int = 1,
     truncation_psi: float = 1.0,
 ) -> tuple[list[Latent], list[str]]:
-    """Latents and names of `inputs`, in their order; an input may come twice, as in a film that returns to its start.
+    """Latents and names of `inputs`, in their order; an input may come twice, as in a video that returns to its start.
 
     An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
     which stands for its files by name. `invert` gets the image files, all at once, and a name for each, and returns
@@ -35,7 +35,7 @@ def read_inputs(
     sources = [source for item in items for source in _expanded(str(item))]
     if len(sources) < at_least:
         raise UserError(
-            f"This command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}."
+            f"this command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}"
         )
     # Latents first: a bad file is named before anything slow starts.
     seeds = {"label": label, "truncation_psi": truncation_psi}
@@ -51,10 +51,12 @@ def _expanded(item: str) -> list[str]:
     if item.startswith(SEED) or path.is_file():
         return [item]
     if not path.is_dir():
-        raise UserError(f"The input '{item}' does not exist; give images, latent files, folders of them, or seed:N.")
+        raise UserError(
+            f"inputs must be images, latent files, folders of them, or seed:N, got '{item}', which does not exist"
+        )
     files = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise UserError(f"The folder '{item}' has no files; it must hold images or latent files.")
+        raise UserError(f"the folder '{item}' must hold images or latent files, and has no files")
     return files
 
 
@@ -69,12 +71,12 @@ def _names(images: list[str]) -> list[str]:
     return [path.relative_to(shared).as_posix() for path in paths]
 
 
-def _read(source: str, models: Any, *, label: int | None, truncation_psi: float) -> Latent:
+def _read(source: str, models: Models, *, label: int | None, truncation_psi: float) -> Latent:
     if not source.startswith(SEED):
         return load_latent(source, fingerprint=models.fingerprint)
     number, generator = source.removeprefix(SEED), models.generator
     if not number.isdecimal():
-        raise UserError(f"The input '{source}' is no seed; write seed: and a whole number, as in seed:7.")
+        raise UserError(f"a seed must be seed: and a whole number, as in seed:7, got '{source}'")
     z = torch.randn(generator.z_dim, generator=torch.Generator().manual_seed(int(number)))
     return Latent(z, "z", models.fingerprint, truncation_psi=truncation_psi, label=_one_hot(label, generator.c_dim))
 
@@ -84,5 +86,5 @@ def _one_hot(label: int | None, c_dim: int) -> torch.Tensor | None:
         return None
     if label is None or not 0 <= label < c_dim:
         allowed = f"0 to {c_dim - 1}" if c_dim else "null, as the generator has no classes"
-        raise UserError(f"label={'null' if label is None else label} does not fit the generator; allowed: {allowed}.")
+        raise UserError(f"label must be {allowed}, got {'null' if label is None else label}")
     return torch.nn.functional.one_hot(torch.tensor(label), c_dim).float()

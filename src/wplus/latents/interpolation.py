@@ -1,4 +1,4 @@
-"""Straight lines and great circles between batches of codes; exact at both ends.
+"""Straight lines and great circles between batches of latents; exact at both ends.
 
 Computed in float64 (float32 on devices that have nothing else), because PPL steps by a ten-thousandth of the way.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Below this sine of the angle, two directions count as parallel or antipodal; float32 codes cannot say more.
+# Below this sine of the angle, two directions count as parallel or antipodal; float32 cannot say more.
 _SAME_LINE = 1e-7
 _TINY = 1e-30  # keeps 0 / 0 from becoming NaN
 
@@ -29,7 +29,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
     The direction turns at constant speed (Shoemake 1985, "Animating rotation with quaternion curves"), the length goes
     linearly from |a| to |b|; unit vectors stay unit vectors. Every vector along the last dimension turns on its own: a
-    (num_ws, w_dim) code is num_ws rotations, not one. Degenerate cases: parallel vectors (also equal ones, and where
+    (num_ws, w_dim) latent is num_ws rotations, not one. Degenerate cases: parallel vectors (also equal ones, and where
     one of them is zero) give the straight line, the limit of the formula; antipodal ones have no unique great circle
     and take the one through the coordinate axis that is most orthogonal to `a`.
     """

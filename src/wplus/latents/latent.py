@@ -1,12 +1,12 @@
-"""Latent codes that know where they belong: their space, their generator, their truncation and their noise.
+"""Latents that know where they belong: their space, their generator, their truncation and their noise.
 
-A saved latent is a safetensors file; what it means stands as JSON in the header. It reproduces its picture exactly,
+A saved latent is a safetensors file; what it means stands as JSON in the header. It reproduces its image exactly,
 or says in one sentence why it cannot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
+from wplus.models.network import GeneratorNetwork
 
 Space = Literal["z", "z+", "w", "w+"]
 SPACES: tuple[Space, ...] = ("z", "z+", "w", "w+")
-# Where a code of a space can go without loss: z through the mapping network, one code to a copy per layer.
+# Where a latent of a space can go without loss: z through the mapping network, one vector to a copy per layer.
 LIFTS: dict[Space, tuple[Space, ...]] = {
     "z": ("z", "z+", "w", "w+"),
     "z+": ("z+", "w+"),
@@ -37,14 +38,14 @@ _NUM_DIMS = {"z": 1, "z+": 2, "w": 1, "w+": 2}
 
 @dataclass(frozen=True)
 class Latent:
-    """One latent code and all that its picture depends on.
+    """One latent and all that its image depends on.
 
     Attributes
         code               z (z_dim,), z+ (num_ws, z_dim), w (w_dim,) or w+ (num_ws, w_dim)
         space              which of the four
         generator          fingerprint of the generator that it was made with (`wplus.checkpoint.fingerprint`)
         noise              one (1, r, r) per noise layer, or None for the generator's stored noise
-        truncation_psi     applied on decoding, as in `to_ws`; 1 leaves the code alone
+        truncation_psi     applied on decoding, as in `to_ws`; 1 leaves it alone
         truncation_cutoff  number of layers that are truncated, None for all
         label              (c_dim,) one-hot, needed to decode a z or z+ of a conditional generator
         metadata           free text by name, for people and tables
@@ -63,13 +64,12 @@ class Latent:
         check_space(self.space)
         if self.code.ndim != _NUM_DIMS[self.space]:
             shape = tuple(self.code.shape)
-            raise UserError(f"A code of shape {shape} is no {self.space}: it has {_NUM_DIMS[self.space]} dimension(s).")
+            raise UserError(f"{self.space} must have {_NUM_DIMS[self.space]} dimension(s), got the shape {shape}")
 
 
 def check_space(space: str) -> None:
     """UserError unless `space` is one of z, z+, w, w+."""
-    if space not in SPACES:
-        raise UserError(f"There is no latent space '{space}': choose one of {', '.join(SPACES)}.")
+    check_choice("space", space, SPACES)
 
 
 # Files
@@ -116,62 +116,62 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Latent:
 
 
 def to_ws(
-    codes: Tensor,
+    latents: Tensor,
     space: Space,
-    generator: Any,
+    generator: GeneratorNetwork,
     *,
     labels: Tensor | None = None,
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> Tensor:
-    """Codes of one space -> ws (N, num_ws, w_dim), differentiable in the codes.
+    """Latents of one space -> ws (N, num_ws, w_dim), differentiable in the latents.
 
-    codes: z (N, z_dim), z+ (N, num_ws, z_dim: a z of its own for every layer), w (N, w_dim) or w+ (N, num_ws, w_dim).
+    latents: z (N, z_dim), z+ (N, num_ws, z_dim: a z of its own for every layer), w (N, w_dim) or w+ (N, num_ws, w_dim).
     Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled to the mean,
     w_avg + psi (w - w_avg). `labels` (N, c_dim) are used in z and z+ alone, where w depends on them.
     """
-    check_space(space)
-    _check_codes(codes, space, generator)
+    _check_latents(latents, space, generator)
     if space == "z":
-        return generator.mapping(codes, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
+        return generator.mapping(latents, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
     if space == "z+":
-        codes = _map_layers(codes, generator, labels)
-    ws = codes[:, None].expand(-1, generator.num_ws, -1) if space == "w" else codes
-    if truncation_psi == 1:
-        return ws
-    truncated = generator.mapping.w_avg.lerp(ws[:, :truncation_cutoff], truncation_psi)
-    return truncated if truncation_cutoff is None else torch.cat([truncated, ws[:, truncation_cutoff:]], dim=1)
+        ws = _map_layers(latents, generator, labels)
+    else:
+        ws = latents[:, None].expand(-1, generator.num_ws, -1) if space == "w" else latents
+    return ws if truncation_psi == 1 else generator.mapping.truncate(ws, truncation_psi, truncation_cutoff)
 
 
-def _map_layers(codes: Tensor, generator: Any, labels: Tensor | None) -> Tensor:
-    """z+ (N, num_ws, z_dim) -> w+ (N, num_ws, w_dim): all layers of all codes in one pass of the mapping network."""
-    num, num_ws = codes.shape[:2]
+def _map_layers(z: Tensor, generator: GeneratorNetwork, labels: Tensor | None) -> Tensor:
+    """z+ (N, num_ws, z_dim) -> w+ (N, num_ws, w_dim): all layers of all latents in one pass of the mapping network."""
+    num, num_ws = z.shape[:2]
     repeated = None if labels is None else labels.repeat_interleave(num_ws, dim=0)
-    return generator.mapping(codes.flatten(0, 1), repeated)[:, 0].view(num, num_ws, -1)
+    return generator.mapping(z.flatten(0, 1), repeated)[:, 0].view(num, num_ws, -1)
 
 
-def _check_codes(codes: Tensor, space: Space, generator: Any) -> None:
+def _check_latents(latents: Tensor, space: Space, generator: GeneratorNetwork) -> None:
+    check_space(space)
     size = (generator.z_dim if space in ("z", "z+") else generator.w_dim,)
     allowed = (generator.num_ws, *size) if space in ("z+", "w+") else size
-    if tuple(codes.shape[1:]) != allowed:
+    if tuple(latents.shape[1:]) != allowed:
         wanted = ", ".join(map(str, allowed))
-        raise UserError(f"Codes of shape {tuple(codes.shape)} do not fit this generator: {space} is (N, {wanted}).")
+        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(latents.shape)}")
 
 
-def ws_of(latent: Latent, generator: Any) -> Tensor:
+def ws_of(latent: Latent, generator: GeneratorNetwork) -> Tensor:
     """The styles of one latent, its truncation applied: (num_ws, w_dim) on the generator's device."""
     device = generator.mapping.w_avg.device
-    label = None if latent.label is None else latent.label[None].to(device)
-    truncation: Mapping[str, Any] = {
-        "truncation_psi": latent.truncation_psi,
-        "truncation_cutoff": latent.truncation_cutoff,
-    }
-    return to_ws(latent.code[None].to(device), latent.space, generator, labels=label, **truncation)[0]
+    return to_ws(
+        latent.code[None].to(device),
+        latent.space,
+        generator,
+        labels=None if latent.label is None else latent.label[None].to(device),
+        truncation_psi=latent.truncation_psi,
+        truncation_cutoff=latent.truncation_cutoff,
+    )[0]
 
 
 @torch.no_grad()
-def synthesize(latents: Sequence[Latent], generator: Any) -> Tensor:
-    """The pictures of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
+def synthesize(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
+    """The images of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
     ws = torch.stack([ws_of(latent, generator) for latent in latents])
     if all(latent.noise is None for latent in latents):
         return generator.synthesis(ws, noise_mode="const")

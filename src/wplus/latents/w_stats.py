@@ -1,4 +1,4 @@
-"""The prior of w: samples of it, and coordinates that make it normal (P_N of Zhu et al. 2020, arXiv:2012.09036).
+"""The distribution of w: samples of it, and coordinates that make it normal (P_N of Zhu et al. 2020, arXiv:2012.09036).
 
 The mapping network ends in a leaky ReLU of slope 0.2; one of slope 5 takes it back, and what comes out is close to a
 normal distribution, which its principal components make white.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.random import rng
-from wplus.errors import UserError
+from wplus.errors import check_number
+from wplus.models.network import GeneratorNetwork
 
 _SLOPE, _INVERSE_SLOPE = 0.2, 5.0  # of the leaky ReLU at the end of the mapping network, and of what takes it back
 # Share of the average. What varies less is no distribution but a bend of the surface that w lies on: measured exactly,
@@ -25,7 +25,7 @@ _CHUNK = 1000  # samples mapped at once: mapping is cheap, but returns num_ws co
 NUM_SAMPLES = 20_000
 
 
-def map_samples(generator: Any, z: Tensor, labels: Tensor | None) -> Tensor:
+def map_samples(generator: GeneratorNetwork, z: Tensor, labels: Tensor | None) -> Tensor:
     """z (N, z_dim) and labels (N, c_dim), (c_dim,) or None -> w (N, w_dim) on the generator's device.
 
     A conditional generator without labels gets all of its classes in turn.
@@ -41,10 +41,9 @@ def map_samples(generator: Any, z: Tensor, labels: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def sample_w(generator: Any, num: int, *, seed: int) -> Tensor:
+def sample_w(generator: GeneratorNetwork, num: int, *, seed: int) -> Tensor:
     """Samples of w (num, w_dim), float64 on the CPU; those of a conditional generator are of all classes in turn."""
-    if num < 2:
-        raise UserError(f"num_samples={num} is not allowed: a spread needs at least 2.")
+    check_number("num_samples", num, lowest=2, whole=True)
     z = torch.randn(num, generator.z_dim, generator=torch.Generator().manual_seed(seed))
     return map_samples(generator, z, None).double().cpu()
 
@@ -64,7 +63,7 @@ class Whitened:
 
     @staticmethod
     @torch.no_grad()
-    def of(generator: Any, *, num_samples: int = NUM_SAMPLES) -> Whitened:
+    def of(generator: GeneratorNetwork, *, num_samples: int = NUM_SAMPLES) -> Whitened:
         """Of samples that are always the same; the classes of a conditional generator take part alike."""
         samples = torch.randn(num_samples, generator.z_dim, generator=rng(123, "whitening"))
         w = map_samples(generator, samples, None)

@@ -4,7 +4,7 @@ A large matrix changes by a product of two thin ones, so that a file of 1 to 2 M
 would need 100 MB for. The factors are what was optimised: nothing is lost by saving.
 
     latent, delta = load_latent("latents/a.safetensors", ...), load_delta("deltas/a.safetensors", ...)
-    picture = synthesize([latent], delta.applied(models.generator))
+    image = synthesize([latent], delta.applied(models.generator))
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from wplus.checkpoint import fingerprint
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.latents.latent import Latent
+from wplus.models.network import GeneratorNetwork
 
 FILE = SafetensorsFormat(
     noun="weight delta",
@@ -30,6 +31,7 @@ FILE = SafetensorsFormat(
     version=1,
     foreign="'{path}' changes the generator {maker}, not {fingerprint}",
 )
+AnyGenerator = TypeVar("AnyGenerator", bound=GeneratorNetwork)
 # Of one parameter: (U, V), whose product is the change of the parameter as a matrix, or the change itself alone.
 Parts = tuple[Tensor, ...]
 
@@ -41,7 +43,7 @@ class WeightDelta:
     Attributes
         changes    parameter -> (U (O, r), V (r, I ...)) or (the change itself,); parameters not named did not change
         generator  fingerprint of the generator that was tuned (`wplus.checkpoint.fingerprint`)
-        latent     digest of the code that it was tuned for (`code_digest`); after `lerp_deltas` both, and the place
+        latent     digest of what it was tuned for (`code_digest`); after `lerp_deltas` both ends, and t
         metadata   free text by name, for people and tables
     """
 
@@ -50,16 +52,14 @@ class WeightDelta:
     latent: str
     metadata: dict[str, str] = field(default_factory=dict)
 
-    def applied(self, generator: Any) -> Any:
+    def applied(self, generator: AnyGenerator) -> AnyGenerator:
         """A copy of the generator with the change added, frozen; the generator itself stays as it is.
 
         UserError for another generator than the one that was tuned.
         """
         found = fingerprint(generator)
         if found != self.generator:
-            raise UserError(
-                f"This weight delta was tuned on generator {self.generator}, not on {found}: load that one."
-            )
+            raise UserError(f"the generator of this weight delta must be {self.generator}, got {found}")
         tuned = copy.deepcopy(generator).eval().requires_grad_(False)
         parameters = dict(tuned.named_parameters())
         with torch.no_grad():
@@ -71,11 +71,13 @@ class WeightDelta:
         """UserError unless it was tuned for this latent."""
         found = code_digest(latent.code)
         if found != self.latent:
-            raise UserError(f"This weight delta was tuned for the code {self.latent}, not for {found}: take its own.")
+            raise UserError(f"the latent of this weight delta must be {self.latent}, got {found}")
 
     def save(self, path: str | Path) -> Path:
         """Write it to a safetensors file, whole or not at all; `load_delta` reads it."""
-        return save_delta(path, self)
+        header = {"generator": self.generator, "latent": self.latent, "metadata": self.metadata}
+        tensors = {f"{name}:{i}": part for name, parts in self.changes.items() for i, part in enumerate(parts)}
+        return FILE.write(path, header, tensors)
 
     @property
     def num_bytes(self) -> int:
@@ -84,7 +86,7 @@ class WeightDelta:
 
 
 def code_digest(code: Tensor) -> str:
-    """16 hex characters that identify the numbers of a code."""
+    """16 hex characters that identify the numbers of a latent."""
     return hashlib.sha256(code.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
@@ -108,14 +110,14 @@ def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
 
 
 def lerp_deltas(a: WeightDelta | None, b: WeightDelta | None, t: float) -> WeightDelta:
-    """The change on the straight way from `a` (t = 0) to `b` (t = 1), exactly: factors are joined, not averaged.
+    """The change on the straight line from `a` (t = 0) to `b` (t = 1), exactly: factors are joined, not averaged.
 
     None is no change, for an end that was not tuned. UserError when both belong to different generators.
     """
     if a is None and b is None:
-        raise UserError("There is nothing between two latents without a weight delta: at least one must have one.")
+        raise UserError("at least one of two latents must have a weight delta, or there is nothing between them")
     if a is not None and b is not None and a.generator != b.generator:
-        raise UserError(f"The weight deltas belong to different generators, {a.generator} and {b.generator}.")
+        raise UserError(f"weight deltas must belong to one generator, got {a.generator} and {b.generator}")
     if t == 0 and a is not None:
         return a
     if t == 1 and b is not None:
@@ -141,13 +143,6 @@ def _joined(first: Parts, second: Parts) -> Parts:
 
 
 # File
-
-
-def save_delta(path: str | Path, delta: WeightDelta) -> Path:
-    """Write `delta` to a safetensors file, whole or not at all."""
-    header = {"generator": delta.generator, "latent": delta.latent, "metadata": delta.metadata}
-    tensors = {f"{name}:{i}": part for name, parts in delta.changes.items() for i, part in enumerate(parts)}
-    return FILE.write(path, header, tensors)
 
 
 def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
