@@ -1,0 +1,149 @@
+"""The distribution metrics as `torchmetrics.Metric`, for anybody's own loop; the same numbers as those of commands.
+
+    >>> import torch
+    >>> from wplus.evaluation.torch_metrics import FrechetDistance
+    >>> metric = FrechetDistance()
+    >>> metric.update(torch.randint(0, 256, (20, 3, 32, 32), dtype=torch.uint8), real=True)
+    >>> metric.update(torch.rand(20, 3, 32, 32) * 2 - 1, real=False)
+    >>> bool(metric.compute() > 0)
+    True
+
+States are sums or rows of features: they add up over batches and processes, and `reset` forgets them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from wplus.core.batching import MIN_SHOWN, at_least
+from wplus.core.images import as_uint8
+from wplus.evaluation.frechet import FeatureStatistics, frechet_distance
+from wplus.evaluation.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distances
+from wplus.evaluation.manifold import DENSITY_K, PRECISION_K, density_coverage, precision_recall
+from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.extractor import Extractor
+
+
+class FrechetDistance(Metric):
+    """Fréchet distance of generated from real images (`wplus.evaluation.frechet`).
+
+    Args:
+        extractor: features to compare; None: `EffNetLite0Features`. With `InceptionFeatures` it is FID.
+    """
+
+    is_differentiable, higher_is_better, full_state_update = False, False, False
+
+    def __init__(self, extractor: Extractor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.extractor = extractor or EffNetLite0Features()
+        dim = self.extractor.dim
+        for side in ("real", "generated"):
+            self.add_state(f"{side}_num", torch.tensor(0), dist_reduce_fx="sum")
+            self.add_state(f"{side}_total", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(f"{side}_outer", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Take in images (N, C, H, W), uint8 or float in [-1, 1]."""
+        found, side = FeatureStatistics.of(features(self.extractor, images)), "real" if real else "generated"
+        for name in ("num", "total", "outer"):
+            state = f"{side}_{name}"
+            setattr(self, state, getattr(self, state) + getattr(found, name))
+
+    def compute(self) -> Tensor:
+        """The distance, float64; at least two images of either side are needed."""
+        sides = ("real", "generated")
+        statistics = (FeatureStatistics(int(getattr(self, f"{side}_num")), getattr(self, f"{side}_total"),
+                                        getattr(self, f"{side}_outer")) for side in sides)  # fmt: skip
+        return torch.tensor(frechet_distance(*statistics), dtype=torch.float64)
+
+
+class PairwiseMetric(Metric):
+    """Base of metrics that compare every image with every other: all features are kept, float32 (N, dim) a side."""
+
+    is_differentiable, full_state_update = False, False
+    real_rows: list[Tensor]
+    generated_rows: list[Tensor]
+
+    def __init__(self, extractor: Extractor | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.extractor = extractor or EffNetLite0Features()
+        self.add_state("real_rows", [], dist_reduce_fx="cat")
+        self.add_state("generated_rows", [], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Take in images (N, C, H, W), uint8 or float in [-1, 1]."""
+        rows = self.real_rows if real else self.generated_rows
+        rows.append(features(self.extractor, images).float())
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Features of the real and of the generated images."""
+        return dim_zero_cat(self.real_rows), dim_zero_cat(self.generated_rows)
+
+
+class KernelDistance(PairwiseMetric):
+    """`kernel_distance` and its deviation over subsets, `kernel_distance_std` (`wplus.evaluation.kernel`)."""
+
+    higher_is_better = False
+
+    def __init__(
+        self,
+        extractor: Extractor | None = None,
+        *,
+        num_subsets: int = NUM_SUBSETS,
+        subset_size: int = SUBSET_SIZE,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(extractor, **kwargs)
+        self.options: dict[str, Any] = {"num_subsets": num_subsets, "subset_size": subset_size, "seed": seed}
+
+    def compute(self) -> dict[str, Tensor]:
+        """Of subsets of all images in the order that they came in."""
+        found = kernel_distances(*self.sides(), num_groups=0, device=self.device, **self.options)
+        return as_tensors(kernel_distance=found.mean, kernel_distance_std=found.std)
+
+
+class PrecisionRecall(PairwiseMetric):
+    """Improved `precision` and `recall` (`wplus.evaluation.manifold`)."""
+
+    higher_is_better = True
+
+    def __init__(self, extractor: Extractor | None = None, *, k: int = PRECISION_K, **kwargs: Any) -> None:
+        super().__init__(extractor, **kwargs)
+        self.k = k
+
+    def compute(self) -> dict[str, Tensor]:
+        """Of all images; both sides need more than k."""
+        precision, recall = precision_recall(*self.sides(), k=self.k, device=self.device)
+        return as_tensors(precision=precision, recall=recall)
+
+
+class DensityCoverage(PairwiseMetric):
+    """`density` and `coverage` (`wplus.evaluation.manifold`)."""
+
+    higher_is_better = True
+
+    def __init__(self, extractor: Extractor | None = None, *, k: int = DENSITY_K, **kwargs: Any) -> None:
+        super().__init__(extractor, **kwargs)
+        self.k = k
+
+    def compute(self) -> dict[str, Tensor]:
+        """Of all images; there must be more than k real ones."""
+        density, coverage = density_coverage(*self.sides(), k=self.k, device=self.device)
+        return as_tensors(density=density, coverage=coverage)
+
+
+@torch.no_grad()
+def features(extractor: Extractor, images: Tensor) -> Tensor:
+    """Features (N, dim) of images (N, C, H, W), the same whatever the batch."""
+    return extractor(at_least(MIN_SHOWN, as_uint8(images)))[: len(images)]
+
+
+def as_tensors(**values: float) -> dict[str, Tensor]:
+    """Float64 scalars."""
+    return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
