@@ -38,7 +38,7 @@ from wplus.evaluation.kernel import kd
 from wplus.evaluation.manifold import pr
 from wplus.evaluation.measure import measure
 from wplus.evaluation.sampler import generate
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "cats32.safetensors"
 SIDES = ("wplus", "torch-fidelity")

@@ -14,7 +14,7 @@ from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.frechet import GroupedStatistics
 from wplus.evaluation.sampler import generate
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 
 
 class Counting(torch.nn.Module):

@@ -40,7 +40,7 @@ def test_two_seeds_to_a_film(repository: Path, model: Path, tmp_path: Path) -> N
 def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, model: Path, tmp_path: Path) -> None:
     done = run(repository, tmp_path, f"checkpoint={model.name}", "inputs=[seed:1]", "run_dir=out")
     assert done.returncode == 1
-    assert "This command needs at least 2 input(s), got 1: seed:1." in done.stderr.splitlines()
+    assert "this command needs at least 2 input(s), got 1: seed:1" in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
 
 

@@ -232,5 +232,5 @@ def test_a_delta_fits_its_own_generator_alone(stylegan):
     (delta,) = tune(stylegan, random_images(1), steps=1).deltas
     other = tiny_generator()
     other.mapping.w_avg += 1
-    with pytest.raises(UserError, match="tuned on generator"):
+    with pytest.raises(UserError, match="the generator of this weight delta must be"):
         delta.applied(other)

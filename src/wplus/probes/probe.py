@@ -19,7 +19,7 @@ from wplus.core.runtime import eval_mode
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.sampler import LATENT, normal, random_labels
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
 from wplus.training.gan import GanModule
 from wplus.training.snapshot import LogMessage, ProbeResult, SampleView

@@ -21,8 +21,7 @@ from wplus.core.files import atomic_write
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import bar
 from wplus.errors import UserError
-from wplus.pretrained.attribute_classifier import AttributeClassifier, check_name
-from wplus.pretrained.attribute_net import AttributeNet
+from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
 from wplus.pretrained.attributes import LabelledImages, binary_attributes, class_indices, known_factors
 from wplus.tracking import Tracker
 

@@ -11,8 +11,8 @@ import torchvision
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.pretrained import mobilenet_v2_features as mobilenet_v2
-from wplus.pretrained.mobilenet_v2_features import MobileNetV2Features
+from wplus.pretrained import mobilenet_v2
+from wplus.pretrained.mobilenet_v2 import MobileNetV2Features
 
 
 def their_name(name: str) -> str:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.preprocessing import in_colour, tensorflow_protocol
+from wplus.pretrained.extractor import Extractor, in_colour, tensorflow_protocol
 from wplus.pretrained.weights import find_or_download, read, sha256_by_name
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"

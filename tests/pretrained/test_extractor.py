@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from wplus.errors import UserError
-from wplus.pretrained.preprocessing import check_bounds, in_colour, resized, tensorflow_bilinear
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
+from wplus.pretrained.extractor import in_colour, resize_protocol, resized, tensorflow_bilinear
 
 
 def test_sizes_within_bounds_stay_and_others_are_brought_in() -> None:
@@ -43,5 +46,29 @@ def test_colours() -> None:
 
 @pytest.mark.parametrize("bounds", [(128, 64), (16, 64)])
 def test_impossible_sizes_are_refused(bounds: tuple[int, int]) -> None:
-    with pytest.raises(UserError, match=f"from {bounds[0]} to {bounds[1]} px"):
-        check_bounds(*bounds)
+    with pytest.raises(UserError, match=f"at least 32 and at most max_px, got {bounds[0]} and {bounds[1]}"):
+        resize_protocol(*bounds)
+
+
+# Whatever the net
+
+
+def test_features_of_any_images() -> None:
+    extractor = EffNetLite0Features()
+    for size, channels in ((16, 3), (64, 1), (300, 3)):
+        images = torch.randint(0, 256, (3, channels, size, size), dtype=torch.uint8)
+        features = extractor(images)
+        assert features.shape == (3, extractor.dim)
+        assert features.isfinite().all()
+        assert not torch.equal(features[0], features[1])
+        torch.testing.assert_close(
+            torch.cat([extractor(image[None]) for image in images]), features, atol=1e-5, rtol=1e-4
+        )
+        if channels == 1:
+            assert torch.equal(extractor(images.repeat(1, 3, 1, 1)), features)
+    protocol = json.loads(json.dumps(extractor.protocol))
+    assert protocol["extractor"] == extractor.name
+    assert len(protocol["extractor_sha256"]) == 64
+    assert "64..224 px" in protocol["extractor_input"]
+    with pytest.raises(UserError, match="got 128 and 64"):
+        EffNetLite0Features(min_px=128, max_px=64)

@@ -12,8 +12,7 @@ from torchvision.models import squeezenet1_1
 
 from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
-from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.preprocessing import in_colour, resize_protocol, resized
+from wplus.pretrained.extractor import Extractor, in_colour, resize_protocol, resized
 from wplus.pretrained.weights import from_package, load_into, sha256
 
 PACKAGE = "ndf"

@@ -8,8 +8,8 @@ import torchvision
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from wplus.errors import UserError
-from wplus.pretrained import vgg16_features as vgg16
-from wplus.pretrained.vgg16_features import VGG16Features
+from wplus.pretrained import vgg16
+from wplus.pretrained.vgg16 import VGG16Features
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 from torchvision.transforms.functional import normalize
 
-from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.preprocessing import (
+from wplus.pretrained.extractor import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Extractor,
     in_colour,
     tensorflow_bilinear,
     tensorflow_protocol,

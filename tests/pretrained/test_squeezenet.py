@@ -12,8 +12,8 @@ import torchvision
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.pretrained import squeezenet_features as squeezenet
-from wplus.pretrained.squeezenet_features import SqueezeNetFeatures
+from wplus.pretrained import squeezenet
+from wplus.pretrained.squeezenet import SqueezeNetFeatures
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
 from wplus.errors import UserError
-from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.preprocessing import (
+from wplus.pretrained.extractor import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    Extractor,
     in_colour,
     resize_protocol,
     resized,

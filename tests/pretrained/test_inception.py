@@ -10,8 +10,8 @@ import torch
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
 from wplus.errors import UserError
-from wplus.pretrained import inception_features as inception
-from wplus.pretrained.inception_features import InceptionFeatures
+from wplus.pretrained import inception
+from wplus.pretrained.inception import InceptionFeatures
 
 
 @pytest.fixture
