@@ -25,7 +25,7 @@ from wplus.core.images import as_uint8
 from wplus.evaluation.frechet import FeatureStatistics, frechet_distance
 from wplus.evaluation.kernel import NUM_SUBSETS, SUBSET_SIZE, kernel_distances
 from wplus.evaluation.manifold import DENSITY_K, PRECISION_K, density_coverage, precision_recall
-from wplus.pretrained.effnet_lite0_features import EffNetLite0Features
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
 
 
