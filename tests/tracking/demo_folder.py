@@ -9,11 +9,17 @@ from typing import Any
 import torch
 
 from wplus.core.images import save_png
-from wplus.core.metric_result import MetricResult
+from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
 from wplus.core.video import GifWriter, Mp4Writer
 from wplus.tracking import Tracker
 from wplus.tracking.local import open_tracker
+
+INFO = {
+    "psnr": MetricInfo(meaning="Peak signal-to-noise ratio of the pixels.", unit="dB", direction="higher"),
+    "psnr_db": MetricInfo(meaning="Peak signal-to-noise ratio of the pixels.", unit="dB", direction="higher"),
+    "step_cv": MetricInfo(meaning="How uneven the steps are; 0 is perfectly even.", direction="lower"),
+}
 
 
 def opened(folder: Path, job_type: str, **changes: Any) -> Tracker:
@@ -55,6 +61,7 @@ def write_train(folder: Path) -> None:
                 },
                 kimg=kimg,
             )
+        tracker.describe({"train/r1/penalty": MetricInfo(meaning="Slope of the discriminator at real images.")})
         tracker.image(
             "samples/real", picture(folder / "samples" / "real.png", hue=0.3), caption="real images", kimg=0.0
         )
@@ -75,16 +82,10 @@ def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None =
         tracker.image(f"inversion/{space}/convergence", picture(folder / "convergence.png", hue=0.9))
         protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
         values = {"l2": l2, "psnr": -10 * math.log10(l2 / 4), "effnet_lite0": l2 * 3, "seconds_per_image": 1.5}
-        tracker.summary(
-            {
-                f"inversion/{space}/{name}": {
-                    "value": value,
-                    "protocol": protocol,
-                    "interval": (value * 0.9, value * 1.1),
-                }
-                for name, value in values.items()
-            }
-        )
+        for name, value in values.items():
+            info, interval = INFO.get(name, MetricInfo(meaning="")), (value * 0.9, value * 1.1)
+            entry = MetricResult.of(info, name, value, protocol=protocol, interval=interval).entry()
+            tracker.summary({f"inversion/{space}/{name}": entry})
 
 
 def write_interpolation(folder: Path) -> None:
@@ -93,7 +94,8 @@ def write_interpolation(folder: Path) -> None:
         tracker.image("interpolation/animation", film(folder / "video.gif"))
         tracker.image("interpolation/strip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp")
         tracker.image("interpolation/distances", picture(folder / "distances.png", hue=0.7))
-        tracker.summary({"interpolation/step_cv": {"value": 0.81, "protocol": {"distance": "effnet_lite0"}}})
+        entry = MetricResult.of(INFO["step_cv"], "step_cv", 0.81, protocol={"distance": "effnet_lite0"}).entry()
+        tracker.summary({"interpolation/step_cv": entry})
 
 
 def write_evaluation(folder: Path) -> None:
@@ -112,15 +114,10 @@ def write_methods(folder: Path, group: str, job_type: str) -> None:
     base = {f"{index}": {"psnr_db": 20.0 + index, "step_cv": 0.5} for index in range(8)}
     rows = {"w_lerp": base, "z_slerp": {name: {**row, "psnr_db": row["psnr_db"] + 2} for name, row in base.items()}}
     rows["cross-dissolve <of pixels>"] = {name: {"step_cv": 0.1} for name in base}
-    methods = Comparison(rows, "w_lerp")
+    methods = Comparison(rows, "w_lerp", info=INFO)
     with opened(folder, job_type, notes=f"python experiments/{job_type}.py") as tracker:
-        for method, means in methods.means.items():
-            for column, mean in means.items():
-                sentence = "How even the steps are; 0 is perfectly even." if column == "step_cv" else ""
-                entry = MetricResult(
-                    column, mean.value, {"num_items": 8, "path": method}, mean.interval, sentence
-                ).entry()
-                tracker.summary({f"{group}/{method}/{column}": entry})
+        for method, table in methods.tables.items():
+            tracker.summary(table.entries(f"{group}/{method}/", {"num_items": 8, "path": method}))
         tracker.table(f"{group}/paired", PAIRED_CELLS, paired_cells(methods.paired))
         tracker.image(f"{group}/pair 1", picture(folder / "pair.png", hue=0.1), caption="a pair of images")
 

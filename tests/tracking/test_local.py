@@ -87,11 +87,11 @@ def test_rewind_drops_the_rows_that_will_come_again(tmp_path):
 
 def test_what_is_said_is_a_row_that_a_rewind_drops(tmp_path):
     tracker = opened(tmp_path)
-    tracker.say("All is well.", kimg=1)
-    tracker.say("Diversity fell.", level="warning", kimg=3)
+    tracker.log_message("All is well.", kimg=1)
+    tracker.log_message("Diversity fell.", level="warning", kimg=3)
     tracker.rewind(2)
     (row,) = read_records(tmp_path)
-    assert (row[KIMG], row["words"]) == (1, {"text": "All is well.", "level": "info"})
+    assert (row[KIMG], row["message"]) == (1, {"text": "All is well.", "level": "info"})
 
 
 def test_the_result_says_what_was_run_and_what_came_out(tmp_path):

@@ -12,7 +12,6 @@ import pytest
 
 from tests.tracking.demo_folder import opened, picture, write_demo, write_evaluation, write_inversion, write_train
 from wplus.errors import UserError
-from wplus.tracking.glossary import explain
 from wplus.tracking.report import context, inversion_names, write_report
 
 
@@ -77,7 +76,7 @@ def test_the_whole_story_is_told(demo):
         "generator/loss", "logits/real", "Speed (thousand images per second)",
         "gamma 0.02 0.0002 x 32 px squared / batch 32",
         "target, then z, w, w+", "target, inversion", "psnr", "11.71 to 14.31",
-        "a to b: slerp", "step_cv", "0 is an even walk", "0.81",
+        "a to b: slerp", "step_cv", "0 is perfectly even", "0.81",
         "fd_effnet_lite0", "812.3", "800 to 825", "num_real 2500", "effnet_lite0 <stages 1 & 2>",
         "python train.py experiment=cats32 run_dir=runs/demo/train", "python interpolate.py path=slerp",
         "torch", "processor", "dataset cats", "model model.safetensors",
@@ -103,16 +102,17 @@ def test_what_was_derived_stands_apart_from_what_was_given(demo):
 
 def test_curves_belong_together_and_none_is_lost(demo):
     train = context(demo)["train"]
-    assert train["curves"][0]["title"] == "Losses"
-    assert train["curves"][0]["svg"].count("<path") == 2
-    assert len(train["curves"]) == 3
-    assert [chart["title"] for chart in train["more_curves"]] == ["Gradient norms", "Penalties"]
+    assert train["charts"][0]["title"] == "Losses"
+    assert train["charts"][0]["svg"].count('class="line"') == 2
+    assert len(train["charts"]) == 3
+    assert [chart["title"] for chart in train["more_charts"]] == ["Gradient norms", "Penalties"]
+    assert train["more_charts"][1]["meanings"] == [("penalty", "Slope of the discriminator at real images.")]
 
 
 def test_inversion_compares_the_spaces(demo):
     inversion = context(demo)["inversion"]
-    assert inversion["spaces"] == ["z", "w", "w+"]
-    psnr = next(row for row in inversion["table"] if row["name"] == "psnr")
+    assert inversion["methods"] == ["z", "w", "w+"]
+    psnr = next(row for row in inversion["rows"] if row["name"] == "psnr")
     assert [cell["value"] for cell in psnr["cells"]] == ["13.01", "16.02", "23.01"]
     assert ("num_images", "8") in psnr["protocol"]
 
@@ -188,18 +188,17 @@ def test_what_was_seen_and_said_of_a_run_is_told(tmp_path):
             tracker.image("samples/style_mixing", mixed, caption="styles mixed", kimg=kimg)
             tracker.log({"probe/diversity_pixels": 0.9, "probe/logits/train_mean": 1.0}, kimg=kimg)
             tracker.histogram("probe/logits/train", [1, 2, 3], kimg=kimg)
-        tracker.say("Diversity <fell>.", level="warning", kimg=20.48)
-        tracker.say("Held-out images are missing.")
+        tracker.log_message("Diversity <fell>.", level="warning", kimg=20.48)
+        tracker.log_message("Held-out images are missing.")
     train = context(tmp_path)["train"]
-    assert [figure.caption for figure in train["looks"]] == ["styles mixed"]  # the last one
+    assert [figure.caption for figure in train["more_samples"]] == ["styles mixed"]  # the last one
     assert [figure.caption for figure in train["samples"]] == [
         "real images",
         "fixed latents, 0 kimg",
         "fixed latents, 20 kimg",
     ]
-    titles = [chart["title"] for chart in train["more_curves"]]
-    assert "Diversity, precision, recall, distance from the data" in titles
-    assert "Mean logit of training, held-out and generated images" in titles
+    titles = [chart["title"] for chart in train["more_charts"]]
+    assert titles[-2:] == ["probe", "probe/logits"]
     text = page(tmp_path).text
     assert "1 more pictures of the end styles mixed" in text
     assert "20.48 kimg Diversity <fell>. Held-out images are missing." in text
@@ -254,43 +253,21 @@ def test_names_and_captions_cannot_break_the_page(tmp_path):
 
 
 def test_wide_pictures_get_a_row_of_their_own(demo):
-    widths = {figure.caption: figure.width for figure in context(demo)["interpolation"]["figures"]}
-    assert widths["a to b: slerp"] == "wide"
-    assert widths["distances"] == "normal"
+    wide = [figure.caption for figure in context(demo)["interpolation"]["figures"] if figure.is_wide]
+    assert wide == ["a to b: slerp"]
 
 
 def test_protocols_that_differ_between_spaces_say_where(tmp_path):
     for space, steps in (("z", 10), ("w", 20)):
         with opened(tmp_path / "invert" / space, "invert") as tracker:
             tracker.summary({f"inversion/{space}/l2": {"value": 1.0, "protocol": {"steps": steps, "n": 8}}})
-    (row,) = context(tmp_path)["inversion"]["table"]
+    (row,) = context(tmp_path)["inversion"]["rows"]
     assert row["protocol"] == [("steps", "z: 10, w: 20"), ("n", "8")]
 
 
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="There is no folder"):
         write_report(tmp_path / "absent")
-
-
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        ("inversion/psnr", "decibels"),
-        ("inversion/l2", "pixels"),
-        ("fd_effnet_lite0", "Fréchet"),
-        ("fd_effnet_lite0_real_halves", "halves"),
-        ("inversion/effnet_lite0", "not LPIPS"),
-        ("inversion/stlpips_alex", "not LPIPS"),
-        ("ppl_wend_effnet_lite0", "Perceptual path length"),
-        ("interpolation/path_length", "neighbouring frames"),
-    ],
-)
-def test_newcomers_get_a_sentence(name, word):
-    assert word in explain(name)
-
-
-def test_an_unknown_number_gets_none():
-    assert explain("study/xyz") == ""
 
 
 def test_the_command_writes_the_page_and_prints_its_path(tmp_path, repository):

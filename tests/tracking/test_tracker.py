@@ -81,7 +81,7 @@ def test_without_sinks_every_call_is_accepted(tmp_path):
         tracker.video("v", tmp_path / "absent.mp4")
         tracker.table("t", ["a"], [[1]])
         tracker.histogram("h", [1, 2, 3])
-        tracker.say("All is well.")
+        tracker.log_message("All is well.")
         tracker.artifact(None, name="n", kind="dataset")
         tracker.use_artifact(None, name="n", kind="dataset")
         tracker.summary({"a": 1.0})

@@ -79,8 +79,8 @@ def test_offline_run_read_back(tmp_path, own_folders, picture):
         tracker.image("samples/fixed", picture, caption="a cat", kimg=1.0)
         tracker.table("pairs", ["name", "picture"], [["a", picture]])
         tracker.histogram("logits", [1.0, 2.0], kimg=1.0)
-        tracker.say("All is well.", kimg=1.0)
-        tracker.say("Diversity fell.", level="warning", kimg=1.0)
+        tracker.log_message("All is well.", kimg=1.0)
+        tracker.log_message("Diversity fell.", level="warning", kimg=1.0)
         tracker.artifact(picture, name="my model", kind="model", aliases=["latest"], metadata={"kimg": 1})
         tracker.summary({"val/fd": {"value": 3.0, "protocol": {}}})
     found = records(tmp_path)
@@ -264,6 +264,8 @@ def test_a_server_out_of_reach_makes_the_run_offline(tmp_path, server, caplog):
     opened(tmp_path).finish()
     assert server.modes == ["online", "offline"]
     assert "no route" in caplog.text
+    opened(tmp_path / "next").finish()  # of a sweep: does not wait for the server again
+    assert server.modes == ["online", "offline", "offline"]
 
 
 def test_a_data_set_is_known_by_its_fingerprint_and_stays_where_it_is(tmp_path):
@@ -289,16 +291,16 @@ def test_a_folder_of_latents_is_stored_with_its_files(tmp_path):
 def test_results_come_with_interval_meaning_and_protocol(tmp_path, own_folders):
     """W&B's summary holds bare numbers; the rest stands in a table."""
     with opened(tmp_path) as tracker:
-        measured = {"value": 3.0, "protocol": {"num": 5}, "interval": (2.0, 4.0), "meaning": "How far."}
+        info = {"meaning": "How far.", "unit": "px", "direction": "lower"}
+        measured = {"value": 3.0, "protocol": {"num": 5}, "interval": (2.0, 4.0), **info}
         tracker.summary({"fd_net": measured, "inversion/w/psnr_db": {"value": 20, "protocol": {"px": 32}}})
         tracker.summary({"derived/gamma": {"value": 1.0, "protocol": {"why": "given"}}, "kimg": 7.0, "status": "done"})
     (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/results*.json")
     content = json.loads(path.read_text())
-    assert content["columns"] == ["name", "value", "low", "high", "meaning", "protocol"]
+    assert content["columns"] == ["name", "value", "low", "high", "unit", "direction", "meaning", "protocol"]
     first, second = content["data"]
-    assert first == ["fd_net", 3.0, 2.0, 4.0, "How far.", '{"num": 5}']
-    assert second[:4] == ["inversion/w/psnr_db", 20.0, None, None]
-    assert "signal-to-noise" in second[4]  # from the glossary
+    assert first == ["fd_net", 3.0, 2.0, 4.0, "px", "lower", "How far.", '{"num": 5}']
+    assert second == ["inversion/w/psnr_db", 20.0, None, None, "", "", "", '{"px": 32}']
 
 
 def test_a_run_without_results_has_no_table_of_them(tmp_path, own_folders):

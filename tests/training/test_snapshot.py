@@ -37,11 +37,11 @@ def test_all_that_is_seen_is_recorded(make_tiny, tmp_path, capsys):
         Exporter(tmp_path, tracker, view, data={}, seed=0)(make_tiny())
     assert view.folder == tmp_path
     assert capsys.readouterr().out.splitlines() == ["At 0 kimg: All is well.", "At 0 kimg: Nothing is."]
-    rows = {key: value for row in read_records(tmp_path) for key, value in row.items() if key != "words"}
+    rows = {key: value for row in read_records(tmp_path) for key, value in row.items() if key != "message"}
     assert rows["probe/a"] == 0.5
     assert sum(rows["probe/h"]["counts"]) == 4
     assert rows["samples/x"] == {"file": "samples/kimg-x.png", "caption": "an x"}
-    said = [row["words"] for row in read_records(tmp_path) if "words" in row]
+    said = [row["message"] for row in read_records(tmp_path) if "message" in row]
     assert said == [{"text": "All is well.", "level": "info"}, {"text": "Nothing is.", "level": "warning"}]
     assert read_result(tmp_path)["values"]["health"] == {"value": "bad", "protocol": {}}
 

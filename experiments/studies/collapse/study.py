@@ -84,7 +84,9 @@ def told(folder: Path) -> str:
     """What the monitor said of a run, and its health at the end."""
     health = read_result(folder)["values"]["health"]["value"]
     said = [
-        f"  at {row['progress/kimg']:g} kimg: {row['words']['text']}" for row in read_records(folder) if "words" in row
+        f"  at {row['progress/kimg']:g} kimg: {row['message']['text']}"
+        for row in read_records(folder)
+        if "message" in row
     ]
     return "\n".join([f"{folder.name}, at the end: {health}", *(said or ["  nothing was said"])])
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured
@@ -21,7 +22,7 @@ from wplus.losses.perceptual import unit_length
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
-from wplus.pretrained.weights import find, load_into, read_tensors, sha256
+from wplus.pretrained.weights import find, load_into, read_tensors
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
 

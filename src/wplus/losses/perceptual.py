@@ -14,13 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
-from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256, sha256_by_name
+from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256_by_name
 
 MIN_SIZE, MAX_SIZE = 32, 256  # pixels that the nets see
 SIZE_POLICY = f"{MIN_SIZE} to {MAX_SIZE} px as they are; smaller: bilinear to {MIN_SIZE}; larger: area to {MAX_SIZE}"

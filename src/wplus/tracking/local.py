@@ -6,25 +6,26 @@ Both are valid JSON at any moment, also after a kill. JSON has no NaN or infinit
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wplus.core.files import atomic_write, ensure_folder, write_json
+from wplus.core.files import atomic_write, ensure_folder, sha256, write_json
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.tracking import environment
-from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker
+from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
 
 RECORDS = "records.jsonl"
 RESULT = "result.json"
-WORDS = "words"
-_KEPT = ("values", "files", "artifacts", "inputs")  # what a resumed run takes over from its earlier part
+MESSAGE = "message"
+_KEPT = ("values", "info", "files", "artifacts", "inputs")  # what a resumed run takes over from its earlier part
 
 
 def open_tracker(**run: Any) -> Tracker:
@@ -63,12 +64,19 @@ class LocalRecord(Sink):
         """Append one line: the axis where it is given, the time in seconds since 1970, the values."""
         self._append(values, kimg)
 
-    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
+    def describe(self, info: Mapping[str, MetricInfo]) -> None:
+        """The meanings go into the result, beside the values."""
+        new = {name: asdict(each) for name, each in info.items()}
+        if any(self.result["info"].get(name) != each for name, each in new.items()):
+            self.result["info"].update(new)
+            self._save()
+
+    def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
         """The row says which file was shown when; the result keeps the latest."""
         self._append({key: {"file": self._relative(path), "caption": caption}}, kimg)
         self._keep("files", key, self._relative(path))
 
-    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
+    def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
         self.image(key, path, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -83,27 +91,19 @@ class LocalRecord(Sink):
         counts, edges = np.histogram(values[np.isfinite(values)], bins=64)
         self._append({key: {"counts": counts, "edges": edges}}, kimg)
 
-    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        """A row `words` with `text` and `level`."""
-        self._append({WORDS: {"text": text, "level": level}}, kimg)
+    def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        """A row `message` with `text` and `level`."""
+        self._append({MESSAGE: {"text": text, "level": level}}, kimg)
 
     def artifact(
-        self,
-        path: str | Path | None,
-        *,
-        name: str,
-        kind: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
         self._keep("artifacts", name, {**self._origin(path, kind, metadata), "aliases": list(aliases)})
 
-    def use_artifact(
-        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         self._keep("inputs", name, self._origin(path, kind, metadata))
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, values: Plain) -> None:
         self.result["values"].update(values)
         self._save()
 
@@ -118,7 +118,7 @@ class LocalRecord(Sink):
         self.result["status"] = status
         self._save()
 
-    def _append(self, values: Mapping[str, Any], kimg: float | None) -> None:
+    def _append(self, values: Plain, kimg: float | None) -> None:
         axis = {} if kimg is None else {KIMG: kimg}
         line = json.dumps(to_json({**axis, "time": round(time.time(), 3), **values}), allow_nan=False)
         try:
@@ -135,22 +135,22 @@ class LocalRecord(Sink):
         self.result["seconds"] = round(self._earlier_seconds + time.time() - self._started, 1)
         write_json(self.folder / RESULT, to_json(self.result))
 
-    def _origin(self, path: str | Path | None, kind: str, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _origin(self, path: AnyPath | None, kind: str, metadata: Plain | None) -> dict[str, Any]:
         """What ties a file to the run that made it: its content's hash, wherever the file has moved to."""
         origin: dict[str, Any] = {"kind": kind, "metadata": dict(metadata or {})}
         if path is not None:
             origin["file"] = self._relative(path)
-        if path is not None and Path(path).is_file():
-            origin["sha256"] = _sha256(Path(path))
+            if Path(path).is_file():
+                origin["sha256"] = sha256(path)
         return origin
 
-    def _relative(self, path: str | Path) -> str:
+    def _relative(self, path: AnyPath) -> str:
         """Relative to the output folder where it lies below it, so that the folder can be moved."""
         absolute = Path(path).resolve()
         return str(absolute.relative_to(self.folder) if absolute.is_relative_to(self.folder) else absolute)
 
 
-def read_result(folder: str | Path) -> dict[str, Any]:
+def read_result(folder: AnyPath) -> dict[str, Any]:
     """The content of `folder`/result.json; empty where there is none, or none that can be read."""
     try:
         content = json.loads((Path(folder) / RESULT).read_text())
@@ -159,7 +159,7 @@ def read_result(folder: str | Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read_records(folder: str | Path) -> Iterator[dict[str, Any]]:
+def read_records(folder: AnyPath) -> Iterator[dict[str, Any]]:
     """The rows of `folder`/records.jsonl in order; a half-written last line is passed over."""
     path = Path(folder) / RECORDS
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -196,11 +196,3 @@ def _repair(path: Path) -> None:
 
 def _after(line: bytes, kimg: float) -> bool:
     return float(json.loads(line).get(KIMG, -math.inf)) > kimg
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The one object that entry points and callbacks log to; where it all goes is decided by the sinks it is made of."""
+"""The one object that commands and callbacks log to; where it all goes is decided by the sinks it is made of."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wplus.core.metric_result import MetricInfo
+
 KIMG = "progress/kimg"
 """The one axis of every curve: thousands of training images seen."""
 
 Status = Literal["finished", "failed"]
 Level = Literal["info", "warning"]
+AnyPath = str | Path
+Plain = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class Run:
     tags: Sequence[str] = ()
     notes: str = ""
     """The command that started the run."""
-    config: Mapping[str, Any] = field(default_factory=dict)
+    config: Plain = field(default_factory=dict)
     """The complete, resolved configuration as plain values."""
 
     def __post_init__(self) -> None:
@@ -44,10 +48,13 @@ class Sink:
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
         """One row of scalars, once per step; names are `train/<net>/<term>`, `val/<metric>`, `progress/<what>`."""
 
-    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
+    def describe(self, info: Mapping[str, MetricInfo]) -> None:
+        """What the scalars of `log` mean, by name; later calls add to it."""
+
+    def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
         """A picture file that has been written, best below the run's output folder."""
 
-    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
+    def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
         """A video file (mp4, gif) that has been written."""
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -56,28 +63,19 @@ class Sink:
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
         """The distribution of a flat float64 array."""
 
-    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+    def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
         """A sentence about the run for whoever follows it; a warning should reach them where they are."""
 
     def artifact(
-        self,
-        path: str | Path | None,
-        *,
-        name: str,
-        kind: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
-        """Something this run made and others use: kind is model, latents, dataset, ...; path None: metadata only."""
+        """Something this run made: its origin goes with it. Without a path the metadata are all there is."""
 
-    def use_artifact(
-        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         """Something this run was given: the other end of the line that `artifact` begins."""
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """Final values: each a mapping of `value`, `protocol` (a mapping) and perhaps `interval` (low, high) and
-        `meaning` (a sentence for a newcomer).
+    def summary(self, values: Plain) -> None:
+        """Final values: what `MetricResult.entry()` gives, or a mapping of some of that, of at least `value`.
 
         Names that start with `derived/` are what a preset chose; the entry `why` of their protocol says why.
         """
@@ -103,67 +101,52 @@ class Tracker(Sink):
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
         """Numbers of any kind that `float` takes, zero-dimensional tensors included."""
-        row = {key: float(_detached(value)) for key, value in values.items()}
-        for sink in self.sinks:
-            sink.log(row, kimg=kimg)
+        self._tell("log", {key: float(_detached(value)) for key, value in values.items()}, kimg=kimg)
 
-    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
-        for sink in self.sinks:
-            sink.image(key, path, caption=caption, kimg=kimg)
+    def describe(self, info: Mapping[str, MetricInfo]) -> None:
+        self._tell("describe", info)
 
-    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
-        for sink in self.sinks:
-            sink.video(key, path, kimg=kimg)
+    def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
+        self._tell("image", key, path, caption=caption, kimg=kimg)
+
+    def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
+        self._tell("video", key, path, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Zero-dimensional tensors and arrays in cells become plain numbers."""
-        cells = [[cell.item() if hasattr(cell, "item") else cell for cell in row] for row in rows]
-        for sink in self.sinks:
-            sink.table(key, columns, cells)
+        self._tell("table", key, columns, [[_plain(cell) for cell in row] for row in rows])
 
     def histogram(self, key: str, values: Any, *, kimg: float | None = None) -> None:
         """Numbers of any shape: a tensor on any device, an array, a list."""
-        numbers = np.asarray(_detached(values), dtype=np.float64).ravel()
-        for sink in self.sinks:
-            sink.histogram(key, numbers, kimg=kimg)
+        self._tell("histogram", key, np.asarray(_detached(values), dtype=np.float64).ravel(), kimg=kimg)
 
-    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        for sink in self.sinks:
-            sink.say(text, level=level, kimg=kimg)
+    def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+        self._tell("log_message", text, level=level, kimg=kimg)
 
     def artifact(
-        self,
-        path: str | Path | None,
-        *,
-        name: str,
-        kind: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
-        for sink in self.sinks:
-            sink.artifact(path, name=name, kind=kind, aliases=aliases, metadata=metadata)
+        self._tell("artifact", path, name=name, kind=kind, aliases=aliases, metadata=metadata)
 
-    def use_artifact(
-        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        for sink in self.sinks:
-            sink.use_artifact(path, name=name, kind=kind, metadata=metadata)
+    def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
+        self._tell("use_artifact", path, name=name, kind=kind, metadata=metadata)
 
-    def summary(self, values: Mapping[str, Any]) -> None:
+    def summary(self, values: Plain) -> None:
         """A bare number or word is a value without a protocol."""
-        entries = {key: _entry(value) for key, value in values.items()}
-        for sink in self.sinks:
-            sink.summary(entries)
+        self._tell("summary", {key: _entry(value) for key, value in values.items()})
 
     def rewind(self, kimg: float) -> None:
-        for sink in self.sinks:
-            sink.rewind(kimg)
+        self._tell("rewind", kimg)
 
     def finish(self, status: Status = "finished") -> None:
         """Close every sink once; later calls do nothing."""
         sinks, self.sinks = self.sinks, ()
         for sink in sinks:
             sink.finish(status)
+
+    def _tell(self, method: str, *values: Any, **options: Any) -> None:
+        for sink in self.sinks:
+            getattr(sink, method)(*values, **options)
 
     def __enter__(self) -> Tracker:
         return self
@@ -174,8 +157,11 @@ class Tracker(Sink):
 
 def _entry(value: Any) -> dict[str, Any]:
     entry = dict(value) if isinstance(value, Mapping) else {"value": value, "protocol": {}}
-    number = entry["value"]
-    return entry | {"value": number.item() if hasattr(number, "item") else number}
+    return entry | {"value": _plain(entry["value"])}
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
 
 
 def _detached(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Weights & Biases as a sink; the only file that knows it, and it is imported only when a run is opened.
+"""Weights & Biases as a sink; the only file that knows it, and which is imported only when a run is opened.
 
 Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
 (online, offline, disabled) decides where it is set. Offline runs lie in `<output_dir>/wandb/offline-run-*` and can
@@ -13,20 +13,17 @@ import netrc
 import os
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import numpy as np
+import wandb
 
 from wplus.core.files import ensure_folder
-from wplus.tracking.glossary import explain
 from wplus.tracking.local import LocalRecord, to_json
-from wplus.tracking.tracker import KIMG, Level, Run, Sink, Status, Tracker
-
-if TYPE_CHECKING:
-    import wandb
+from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ _FOLDERS = {
     "WANDB_CACHE_DIR": "wandb/cache",
     "WANDB_CONFIG_DIR": "wandb/config",
 }
-_RESULTS = ("name", "value", "low", "high", "meaning", "protocol")
+_RESULTS = ("name", "value", "low", "high", "unit", "direction", "meaning", "protocol")
 _MAX_TAG = 64  # characters; W&B refuses longer ones
 _MAX_TITLE = 63  # of an alert
 
@@ -54,56 +51,41 @@ class WeightsAndBiases(Sink):
     def __init__(self, run: Run, *, project: str, entity: str | None = None) -> None:
         self._borrowed = _set_folders(run.output_dir)
         self._axis_defined = False
-        self._measured: dict[str, Mapping[str, Any]] = {}
+        self._measured: dict[str, Plain] = {}
         self._run = _start(run, project=project, entity=entity)
 
-    def log(self, values: Mapping[str, Any], *, kimg: float | None = None) -> None:
+    def log(self, values: Plain, *, kimg: float | None = None) -> None:
         self._define_axis(kimg)
         self._run.log({**values, **({} if kimg is None else {KIMG: kimg})})
 
-    def image(self, key: str, path: str | Path, *, caption: str = "", kimg: float | None = None) -> None:
-        import wandb
-
+    def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
         self.log({key: wandb.Image(str(path), caption=caption or None)}, kimg=kimg)
 
-    def video(self, key: str, path: str | Path, *, kimg: float | None = None) -> None:
-        import wandb
-
-        self.log({key: wandb.Video(str(path), format=Path(path).suffix.lstrip("."))}, kimg=kimg)
+    def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
+        form = cast(Literal["gif", "mp4"], Path(path).suffix.lstrip("."))
+        self.log({key: wandb.Video(str(path), format=form)}, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        import wandb
-
-        cells = [[wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows]
+        cells: list[Iterable[Any]] = [
+            [wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows
+        ]
         self._run.log({key: wandb.Table(columns=list(columns), data=cells)})
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
-        import wandb
-
         self.log({key: wandb.Histogram(values[np.isfinite(values)])}, kimg=kimg)
 
-    def say(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
+    def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
         """A warning is an alert, which W&B sends by mail or Slack where the user wants that; the rest is local."""
-        import wandb
-
         if level == "warning":
             at = "" if kimg is None else f" at {kimg:g} kimg"
-            self._run.alert(f"{self._run.name}{at}"[-_MAX_TITLE:], text, level=wandb.AlertLevel.WARN)
+            self._run.alert(f"{self._run.name}{at}"[-_MAX_TITLE:], text, level="WARN")
 
     def artifact(
-        self,
-        path: str | Path | None,
-        *,
-        name: str,
-        kind: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
+        self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
         self._run.log_artifact(_artifact(path, name=name, kind=kind, metadata=metadata), aliases=list(aliases))
 
-    def use_artifact(
-        self, path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None = None
-    ) -> None:
+    def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         """The same content has the same digest: online this names the very version that another run logged.
 
         W&B cannot use artifacts offline; the config then says what was used.
@@ -112,8 +94,8 @@ class WeightsAndBiases(Sink):
         if not self._run.offline and not self._run.disabled:
             self._run.use_artifact(_artifact(path, name=name, kind=kind, metadata=metadata))
 
-    def summary(self, values: Mapping[str, Any]) -> None:
-        """W&B's summary has room for a number alone; its interval, meaning and protocol go into the table `results`."""
+    def summary(self, values: Plain) -> None:
+        """W&B's summary has room for a number alone; what else is known of it goes into the table `results`."""
         self._run.summary.update({key: to_json(entry["value"]) for key, entry in values.items()})
         self._measured |= {key: entry for key, entry in values.items() if _is_measured(key, entry)}
 
@@ -126,7 +108,7 @@ class WeightsAndBiases(Sink):
         finally:
             for variable in self._borrowed:
                 os.environ.pop(variable, None)
-        if self._run.offline:
+        if where and self._run.offline:
             logger.info("W&B run (offline; upload it with `wandb sync`): %s", Path(where).parent)
         elif where:
             logger.info("W&B run: %s", where)
@@ -141,10 +123,11 @@ class WeightsAndBiases(Sink):
 
 
 def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
-    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run."""
-    import wandb
+    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run.
 
-    arguments = {
+    So do all later runs of this process: in a sweep, the wait for a server out of reach comes once.
+    """
+    arguments: dict[str, Any] = {
         "project": project,
         "entity": entity,
         "id": _run_id(run.output_dir),
@@ -162,9 +145,10 @@ def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
     }
     mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
     try:
-        return wandb.init(mode=mode, **arguments)
+        return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
     except wandb.Error as error:
         logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
+        os.environ["WANDB_MODE"] = "offline"
         wandb.teardown()  # the failed attempt still holds the run id
         return wandb.init(mode="offline", **arguments)
 
@@ -199,24 +183,22 @@ def _set_folders(output_dir: Path) -> list[str]:
     return list(free)
 
 
-def _is_measured(key: str, entry: Mapping[str, Any]) -> bool:
+def _is_measured(key: str, entry: Plain) -> bool:
     """Numbers with a protocol; what a preset chose stands in the configuration."""
     value = entry["value"]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and bool(entry.get("protocol")) and not key.startswith("derived/")
 
 
-def _result_cells(key: str, entry: Mapping[str, Any]) -> list[Any]:
+def _result_cells(key: str, entry: Plain) -> list[Any]:
     low, high = entry.get("interval") or (None, None)
-    protocol = json.dumps(to_json(entry["protocol"]))
-    return [key, float(entry["value"]), low, high, entry.get("meaning") or explain(key), protocol]
+    info = [entry.get(name, "") for name in ("unit", "direction", "meaning")]
+    return [key, float(entry["value"]), low, high, *info, json.dumps(to_json(entry["protocol"]))]
 
 
-def _artifact(path: str | Path | None, *, name: str, kind: str, metadata: Mapping[str, Any] | None) -> wandb.Artifact:
+def _artifact(path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None) -> wandb.Artifact:
     """The file or folder with its metadata. Of a data set only the metadata, with its fingerprint, is uploaded: one
     content, one version, wherever it lies, and the images stay where they are."""
-    import wandb
-
     plain = to_json(metadata or {})
     origin = {} if path is None else {"path": str(path)}
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata={**origin, **plain})

@@ -87,12 +87,13 @@ class Exporter:
         for picture in seen.pictures:
             self._write(picture, kimg)
         if seen.values:
+            self.tracker.describe({name: info for name, (_, info) in seen.values.items()})
             self.tracker.log({name: value for name, (value, _) in seen.values.items()}, kimg=kimg)
         for name, numbers in seen.histograms.items():
             self.tracker.histogram(name, numbers, kimg=kimg)
         for message in seen.messages:
             print(f"At {kimg:g} kimg: {message.text}", flush=True)  # a progress bar passes it on to the terminal
-            self.tracker.say(message.text, level=message.level, kimg=kimg)
+            self.tracker.log_message(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
 

@@ -9,8 +9,8 @@ import pytest
 from tests.tracking.demo_folder import write_evaluation, write_methods
 from tests.tracking.test_report import page
 from wplus.tracking.local import read_result
-from wplus.tracking.method_report import method_tables
 from wplus.tracking.report import context, write_report
+from wplus.tracking.report_tables import method_tables
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def test_numbers_of_methods_stand_apart_from_others(folder):
 
 def test_the_page_shows_charts_tables_and_tests(folder):
     html = write_report(folder).read_text()
-    assert html.count('<circle class="dot"') == 2 + 3
+    assert html.count('<g class="dot"') == 2 + 3
     text = page(folder).text
     for words in (
         "Interpolation: 3 methods on the same pairs",
-        "How even the steps are; 0 is perfectly even.",
+        "How uneven the steps are; 0 is perfectly even.",
         "Peak signal-to-noise ratio",
-        "+2 to +2, p 0.02",
+        "+2 p 0.02",
         "a pair of images",
     ):
         assert words in text, words
@@ -74,5 +74,5 @@ def test_a_lost_table_of_tests_is_left_out(folder):
 
 def test_the_record_keeps_what_a_number_means(folder):
     entry = read_result(folder / "evaluate")["values"]["interpolation/w_lerp/step_cv"]
-    assert entry["meaning"].startswith("How even")
+    assert entry["meaning"].startswith("How uneven")
     assert json.dumps(entry)
