@@ -120,7 +120,7 @@ def test_inversion_compares_the_spaces(demo):
 def test_an_empty_folder_says_what_is_missing(tmp_path):
     text = page(tmp_path).text
     assert text.count("Missing:") == 5
-    for command in ("train.py", "invert.py", "interpolate.py", "wplus evaluate", "make demo"):
+    for command in ("wplus train", "wplus invert", "wplus interpolate", "wplus evaluate", "make demo"):
         assert command in text
 
 
@@ -154,7 +154,7 @@ def test_what_has_no_section_of_its_own_is_a_measurement(tmp_path):
 def test_a_missing_space_is_named(tmp_path):
     write_inversion(tmp_path / "invert" / "w", "w", l2=0.1)
     text = page(tmp_path).text
-    assert "invert/z/ has no result.json. To make it: python invert.py space=z" in text
+    assert "invert/z/ has no result.json. To make it: wplus invert space=z" in text
     assert "invert/w+/ has no result.json" in text
     assert "invert/w/ has" not in text
 
@@ -170,7 +170,7 @@ def test_inverters_stand_beside_spaces(tmp_path):
 
 def test_inverters_alone_miss_no_space(tmp_path):
     write_inversion(tmp_path / "invert" / "hybrid", "hybrid", l2=0.1)
-    assert "has no result.json. To make it: python invert.py" not in page(tmp_path).text
+    assert "has no result.json. To make it: wplus invert" not in page(tmp_path).text
 
 
 def test_a_picture_that_is_gone_is_named(tmp_path):
@@ -270,16 +270,14 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path):
         write_report(tmp_path / "absent")
 
 
-def test_the_command_writes_the_page_and_prints_its_path(tmp_path, repository):
+def test_the_command_writes_the_page_and_prints_its_path(tmp_path):
     write_evaluation(tmp_path / "evaluate")
-    script = repository / "experiments" / "report.py"
-    done = subprocess.run(
-        [sys.executable, str(script), f"folder={tmp_path}"], capture_output=True, text=True, cwd=tmp_path
-    )
+    command = [sys.executable, "-m", "wplus", "report"]
+    done = subprocess.run([*command, f"folder={tmp_path}"], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "report.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate", "report.html"]
-    bad = subprocess.run([sys.executable, str(script), "folder=nowhere"], capture_output=True, text=True, cwd=tmp_path)
+    bad = subprocess.run([*command, "folder=nowhere"], capture_output=True, text=True, cwd=tmp_path)
     assert bad.returncode == 1
     assert "There is no folder 'nowhere'" in bad.stderr
     assert "Traceback" not in bad.stderr
