@@ -10,20 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import squeezenet1_1
 
-<<<<<<< HEAD:src/wplus/pretrained/squeezenet.py
 from wplus.adapters.restricted import read_restricted
+from wplus.core.files import sha256
 from wplus.errors import UserError
 from wplus.pretrained.extractor import Extractor, in_colour, resize_protocol, resized
 from wplus.pretrained.weights import from_package, load_into
-from wplus.core.files import sha256
-=======
-from wplus.adapters.restricted import read_pickle
-from wplus.core.files import sha256
-from wplus.errors import UserError
-from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.preprocessing import in_colour, resize_protocol, resized
-from wplus.pretrained.weights import from_package, load_into
->>>>>>> 908a98c (Reports show what each result says of itself; charts by matplotlib; the glossary is gone):src/wplus/pretrained/squeezenet_features.py
 
 PACKAGE = "ndf"
 FILE = "squeezenet_weights.pkl"
