@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import sys
+from collections.abc import Iterator
+from typing import Any
 
+import hydra
 import pytest
+import yaml
 
-from wplus.signatures import complete, options, takes_further_keys
+from wplus.config import CONFIG_FOLDER
+from wplus.signatures import complete, options, signature, takes_further_keys
 
 SOURCE = '''
 from __future__ import annotations
@@ -64,6 +71,79 @@ class Base:
     def __init__(self, width=64, depth: int = 3):
         pass
 """
+
+
+# The configs
+
+
+def described(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(file, target, values) of every `_target_` in the files of a group, as they are written."""
+    for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")):
+        for node in nodes(yaml.safe_load(path.read_text())):
+            yield path.stem, node["_target_"], {key: value for key, value in node.items() if key[0] != "_"}
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for child in children:
+        yield from nodes(child)
+    if isinstance(tree, dict) and "_target_" in tree:
+        yield tree
+
+
+def says_otherwise(target: str, key: str, value: Any) -> bool:
+    """Whether a value differs from a default. None says nothing: in a signature, of a choice; in a config, of a number
+    that is derived from others."""
+    option = options(target).get(key)
+    is_reference = isinstance(value, dict) or (isinstance(value, str) and value.startswith("${"))
+    return option is not None and value is not None and not is_reference and option.default not in (None, value)
+
+
+GROUPS = sorted(
+    {path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()} - {"inverter", "path", "path_metrics", "metrics"}
+)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_config_repeats_a_default(group):
+    found = [f"{file}: {key}={value!r} of {target}" for file, target, values in described(group)
+             for key, value in values.items() if key in options(target) and options(target)[key].default == value]  # fmt: skip
+    assert found == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_no_config_contradicts_a_default_but_a_variant_beside_a_plain_one(group):
+    differing = [(file, target, key) for file, target, values in described(group)
+                 for key, value in values.items() if says_otherwise(target, key, value)]  # fmt: skip
+    plain = {target for file, target, _ in described(group) if (file, target) not in {item[:2] for item in differing}}
+    assert [item for item in differing if item[1] not in plain] == []
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_comments_of_options_name_options(group):
+    """`# num_steps: of Adam` stands for an option that has its default."""
+    targets: dict[str, set[str]] = {}
+    for file, target, _ in described(group):
+        targets.setdefault(file, set()).update(signature(target))
+    unknown = []
+    for file, known in targets.items():
+        text = (CONFIG_FOLDER / group / f"{file}.yaml").read_text()
+        said = re.findall(r"^ *# (\w+)(?:\.\w+)?: ", text, re.MULTILINE)
+        unknown += [f"{file}: {name}" for name in said if name not in known]
+    assert unknown == []
+
+
+def test_every_default_can_be_read_without_importing():
+    """Or has another choice in its place: functions and networks are named by the config."""
+    unread = []
+    for group in GROUPS:
+        for file, target, values in described(group):
+            if target.startswith("wplus."):
+                parameters = inspect.signature(hydra.utils.get_object(target)).parameters.values()
+                known = signature(target)
+                unread += [f"{group}/{file}: {each.name}" for each in parameters
+                           if each.default is not each.empty and known[each.name].default is ... and each.name not in values]  # fmt: skip
+    assert unread == []
 
 
 @pytest.fixture(scope="module", autouse=True)

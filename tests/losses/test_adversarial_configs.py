@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from wplus.config import CONFIG_FOLDER
+from wplus.signatures import complete
 from wplus.training.penalties import PENALTIES
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
@@ -41,4 +42,4 @@ def test_what_a_name_stands_for(name):
     assert chosen.get("numbers", {}) == numbers
     assert not options(chosen["generator_loss"])
     drift = {"drift": 0.001} if name == "wgan_gp" else {}  # ProGAN, appendix A.1
-    assert options(chosen["discriminator_loss"]) == drift
+    assert options(complete(chosen["discriminator_loss"])) == drift

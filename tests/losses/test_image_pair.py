@@ -33,7 +33,7 @@ LIGHT = {
     "ssim": SSIM,
     "ms_ssim": MSSSIM,
     "effnet_lite0": EffNetLite0Distance,
-    "lpips_squeeze": lambda: LPIPSDistance("squeeze"),
+    "lpips_squeeze": lambda: LPIPSDistance("squeeze", download=False),
     "stlpips_alex": lambda: STLPIPSDistance("alex"),
     "discriminator_features": lambda: DiscriminatorFeatures(small_discriminator()),
     "discriminator_features (l1)": lambda: DiscriminatorFeatures(small_discriminator(), compare="l1"),

@@ -141,7 +141,7 @@ def test_damaged_trunk_is_refused(monkeypatch, random_trunks, tmp_path):
 def test_missing_trunk_names_file_url_and_folder(monkeypatch, tmp_path, net, file):
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as error:
-        LPIPSDistance(net)
+        LPIPSDistance(net, download=False)
     for part in (file, f"https://download.pytorch.org/models/{file}", str(tmp_path / "checkpoints")):
         assert part in str(error.value)
 

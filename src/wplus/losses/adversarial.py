@@ -91,7 +91,7 @@ def critic_generator(fake: Tensor) -> Tensor:
 
 
 @unsigned("its critic is free up to a constant, which moves all logits together")
-def wasserstein_discriminator(real: Tensor, fake: Tensor, *, drift: float = 0.0) -> Tensor:
+def wasserstein_discriminator(real: Tensor, fake: Tensor, *, drift: float = 0.001) -> Tensor:
     """D(G(z)) - D(x) + drift D(x)^2 (Gulrajani et al. 2017, algorithm 1; the drift: ProGAN, appendix A.1)."""
     return fake - real + drift * real.square()
 

@@ -124,7 +124,7 @@ class LPIPSDistance(PerceptualDistance):
         direction="lower",
     )
 
-    def __init__(self, net: Literal["vgg", "alex", "squeeze"], *, download: bool = False) -> None:
+    def __init__(self, net: Literal["vgg", "alex", "squeeze"], *, download: bool = True) -> None:
         check_choice("net", net, TRUNK_FILES)
         super().__init__()
         self.name = f"lpips_{net}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from wplus.config import CONFIG_FOLDER
+from wplus.config import composed
 from wplus.errors import UserError
 from wplus.training.augment import Untouched
 from wplus.training.augment.scheduled import ScheduledAugment
@@ -80,7 +79,7 @@ def test_a_transform_that_does_not_follow_p_alone():
 
 def test_the_published_schedule():
     """R3GAN's on FFHQ: to 0.3 over 20 million images, colours half as often, and cutout."""
-    chosen = OmegaConf.to_container(OmegaConf.load(CONFIG_FOLDER / "augment" / "scheduled.yaml"))
+    chosen = composed("train", ["augment=scheduled"])["augment"]
     colours = dict.fromkeys(("brightness", "contrast", "lumaflip", "hue", "saturation"), 0.5)
     assert (chosen["p"], chosen["p_end"], chosen["decay_kimg"], chosen["transforms"]) == (0.0, 0.3, 20_000, "bgc")
     assert chosen["multipliers"] == {**colours, "cutout": 1.0}
