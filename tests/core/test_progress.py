@@ -7,7 +7,7 @@ import re
 import pytest
 
 from wplus.core import progress
-from wplus.core.progress import Bar, bar, track
+from wplus.core.progress import Bar, track
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_time_left_is_that_of_the_work_at_hand(clock, capsys):
 
 
 def test_many_small_parts_arrive(monkeypatch, capsys):
-    with bar("Inverting", 3) as moved:
+    with Bar("Inverting", 3) as moved:
         for _ in range(300):
             moved.update(1 / 100)
     assert re.search(r"Inverting: 3/3, \d+ s, 0 s left$", capsys.readouterr().err.strip())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
@@ -79,21 +78,7 @@ def silent(items: Iterable[T], description: str, **_: object) -> Iterator[T]:
     yield from items
 
 
-@contextmanager
-def bar(description: str, total: float, *, start: float = 0) -> Iterator[Bar]:
-    """A bar that the caller moves: `with bar("Training", 100) as b: b.update(1, "loss 0.3")`."""
-    with Bar(description, total, start=start) as opened:
-        yield opened
-
-
 def _rich_progress() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    numbers = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *numbers, TextColumn("{task.fields[note]}"))
     return Progress(*columns, console=Console(stderr=True))

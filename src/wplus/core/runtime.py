@@ -26,15 +26,11 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"Device '{name}' is not known; it must be auto, cpu, cuda, cuda:N or mps.") from None
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(
-        device.type, 0
-    )
-    if (device.index or 0) >= available:
-        raise UserError(
-            f"Device '{name}' was asked for, but this machine has {available} device(s) of type {device.type}; "
-            "use device=cpu or device=auto."
-        )
+        raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got '{name}'.") from None
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= here.get(device.type, 0):
+        num = f"{here.get(device.type, 0)} device(s) of type {device.type}"
+        raise UserError(f"device={name} needs more than this machine has, {num}; use device=cpu or device=auto.")
     return device
 
 

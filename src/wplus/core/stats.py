@@ -7,8 +7,7 @@ A difference is always a method minus the baseline. Whether higher is better, th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtrit
@@ -113,10 +112,6 @@ class Paired:
     """Wilcoxon's signed-rank test, two-sided; None with fewer than 6 items, which no test can tell apart at 5 %."""
     p_holm: float | None = None
     """p after Holm's correction for all comparisons that were made together."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON."""
-        return asdict(self)
 
 
 def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Paired:

@@ -179,19 +179,13 @@ def markdown_means(means: Mapping[str, Mapping[str, Mean]], headings: Headings) 
     return _markdown(["method", *(headings[column][0] for column in columns)], rows)
 
 
-def markdown_tests(
-    paired: Mapping[str, Mapping[str, Paired]], baseline: str, headings: Headings, *, corrected: bool = True
-) -> str:
-    """Differences from the baseline on the same items, with interval and p: `corrected` by Holm, or each by itself.
-
-    Empty where nothing was compared.
-    """
+def markdown_tests(paired: Mapping[str, Mapping[str, Paired]], baseline: str, headings: Headings) -> str:
+    """Differences from the baseline on the same items, with interval and p; empty where nothing was compared."""
     columns = [column for column in headings if any(column in each for each in paired.values())]
     if not columns:
         return ""
     rows = [
-        [method, *(difference_cell(each.get(c), headings[c][1], corrected=corrected) for c in columns)]
-        for method, each in paired.items()
+        [method, *(difference_cell(each.get(c), headings[c][1]) for c in columns)] for method, each in paired.items()
     ]
     return _markdown([f"minus '{baseline}', paired", *(headings[column][0] for column in columns)], rows)
 
@@ -201,12 +195,11 @@ def cell(mean: Mean | None, form: str) -> str:
     return "–" if mean is None else f"{mean.value:{form}}{_bounds(mean.interval, form)}"
 
 
-def difference_cell(found: Paired | None, form: str, *, corrected: bool = True) -> str:
+def difference_cell(found: Paired | None, form: str) -> str:
     """`+0.3 (+0.2 to +0.4), p = 4e-10`; with too few items for a test it says so."""
     if found is None:
         return "–"
-    p = found.p_holm if corrected else found.p
-    chance = f"no test below {MIN_ITEMS} items" if p is None else f"p = {p:.1g}"
+    chance = f"no test below {MIN_ITEMS} items" if found.p_holm is None else f"p = {found.p_holm:.1g}"
     return f"{found.difference:+{form}}{_bounds(found.interval, '+' + form)}, {chance}"
 
 

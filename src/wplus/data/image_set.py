@@ -86,24 +86,14 @@ class LazyImages:
     def subset(self, indices: Tensor) -> LazyImages:
         """The images at `indices`, as lazily decoded as before."""
         rows = indices.numpy()
-        return LazyImages(
-            self._decode,
-            numbers=self._numbers[rows],
-            image_shape=self.shape[1:],
-            digests=self.digests[rows],
-            num_threads=self._num_threads,
-        )
+        same: dict[str, Any] = {"image_shape": self.shape[1:], "num_threads": self._num_threads}
+        return LazyImages(self._decode, numbers=self._numbers[rows], digests=self.digests[rows], **same)
 
     def mapped(self, change: Callable[[np.ndarray], np.ndarray], num_channels: int) -> LazyImages:
         """What `change` makes of each image (C, H, W), as lazily; `num_channels` is how many channels that has."""
-        decode = self._decode
-        return LazyImages(
-            lambda number: change(decode(number)),
-            numbers=self._numbers,
-            image_shape=(num_channels, *self.shape[2:]),
-            digests=self.digests,
-            num_threads=self._num_threads,
-        )
+        decode, shape = self._decode, (num_channels, *self.shape[2:])
+        same: dict[str, Any] = {"numbers": self._numbers, "digests": self.digests, "num_threads": self._num_threads}
+        return LazyImages(lambda number: change(decode(number)), image_shape=shape, **same)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}  # threads do not travel to other processes

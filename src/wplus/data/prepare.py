@@ -14,7 +14,7 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -106,10 +106,14 @@ def prepare(
 
     def fill(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            stored = _store_images(archive, decoder, report)
+            stored = {}
+            for index, (number, png) in enumerate(_good_images(decoder, report)):
+                name = f"{index // 1000:05d}/img{index:08d}.png"
+                _store(archive, name, png)
+                stored[name] = number
             _check_result(report, reader.source, bad_files)
-            _store_json(archive, LABEL_FILE, _label_content(stored, *image_labels))
-            _store_json(archive, RECORD_FILE, _record(decoder, stored, report))
+            _store(archive, LABEL_FILE, json.dumps(_label_content(stored, *image_labels)))
+            _store(archive, RECORD_FILE, json.dumps(_record(decoder, stored, report)))
 
     atomic_write(target, fill)
     return report
@@ -130,8 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
@@ -181,7 +183,7 @@ def _has_no_labels(label_file: bytes) -> bool:
 def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]]:
     """Number and PNG of every image that can be used; fills the report on the way."""
     names = decoder.reader.names
-    report.bad.update(other_sizes(_sizes(decoder.reader)) if decoder.policies.fit == "refuse" else {})
+    report.bad.update(other_sizes(_square_sizes(decoder.reader)) if decoder.policies.fit == "refuse" else {})
     numbers = [number for number, name in enumerate(names) if name not in report.bad]
     results = ordered_map(lambda number: _encoded(decoder, number), numbers, num_threads=decoder.num_threads)
     for number, (result, png) in zip(numbers, track(results, "Preparing images", total=len(numbers)), strict=True):
@@ -194,8 +196,8 @@ def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]
         yield number, png
 
 
-def _sizes(reader: Reader) -> dict[str, tuple[int, int]]:
-    """The sizes of all square images, from their headers. Those that are not square are refused when decoded."""
+def _square_sizes(reader: Reader) -> dict[str, tuple[int, int]]:
+    """From the headers; images that are not square are refused when they are decoded."""
     sizes = {}
     for name in reader.names:
         with contextlib.suppress(Exception), Image.open(io.BytesIO(reader.read(name))) as image:
@@ -204,26 +206,14 @@ def _sizes(reader: Reader) -> dict[str, tuple[int, int]]:
 
 
 def _encoded(decoder: Decoder, number: int) -> tuple[Decoded | BadImage, bytes]:
-    result = decoder.attempt(number)
-    if isinstance(result, BadImage):
-        return result, b""
-    png = io.BytesIO()
-    to_pil(torch.from_numpy(result.pixels)).save(png, format="PNG", compress_level=0)
+    png, result = io.BytesIO(), decoder.attempt(number)
+    if isinstance(result, Decoded):
+        to_pil(torch.from_numpy(result.pixels)).save(png, format="PNG", compress_level=0)
     return result, png.getvalue()
 
 
-def _store_images(archive: zipfile.ZipFile, decoder: Decoder, report: Report) -> dict[str, int]:
-    """Write all good images; name in the zip -> number in the source."""
-    stored = {}
-    for index, (number, png) in enumerate(_good_images(decoder, report)):
-        name = f"{index // 1000:05d}/img{index:08d}.png"
-        archive.writestr(zipfile.ZipInfo(name, _DATE), png)
-        stored[name] = number
-    return stored
-
-
-def _store_json(archive: zipfile.ZipFile, name: str, content: Any) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _DATE), json.dumps(content))
+def _store(archive: zipfile.ZipFile, name: str, content: str | bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, _DATE), content)
 
 
 def _check_result(report: Report, source: str, bad_files: str) -> None:
@@ -239,22 +229,19 @@ def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: l
     if labels is None:
         return {"labels": None}
     kept = labels[list(stored.values())]
-    one_hot = bool(((kept == 0) | (kept == 1)).all() and (kept.sum(dim=1) == 1).all())
-    values = kept.argmax(dim=1).tolist() if one_hot else kept.tolist()
+    is_one_hot = bool(((kept == 0) | (kept == 1)).all() and (kept.sum(dim=1) == 1).all())
+    values = kept.argmax(dim=1).tolist() if is_one_hot else kept.tolist()
     names = {"label_names": label_names} if label_names else {}
     return {"labels": [[name, value] for name, value in zip(stored, values, strict=True)], **names}
 
 
 def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[str, Any]:
     """What `wplus.json` says."""
-    policies = decoder.policies
     kinds = Counter(word.split(" (")[0] for words in report.odd.values() for word in words)
+    policies = {key: value for key, value in asdict(decoder.policies).items() if key != "alpha"}
     return {
         "source": decoder.reader.source,
-        "resolution": policies.resolution,
-        "fit": policies.fit,
-        "resize": policies.resize,
-        "channels": policies.channels,
+        **policies,
         "pillow": PIL.__version__,
         "num_images": len(stored),
         "num_left_out": len(report.bad),
@@ -263,3 +250,7 @@ def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[st
         "odd": dict(kinds),
         "files": {name: decoder.reader.names[number] for name, number in stored.items()},
     }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from wplus.core.files import ensure_folder
-from wplus.core.progress import bar
+from wplus.core.progress import Bar
 from wplus.core.video import check_writing, video_writers
 from wplus.errors import UserError
 from wplus.interpolation.curve import Curve, PathContext, check_path, has_sense, timeline
@@ -171,7 +171,7 @@ def _film(
     num_transitions, num_shown = len(points) - 1, len(t) - points.closed
     distances = NeighbourDistances(scene.perceptual, steps_per_transition=scene.num_frames - 1)
     strip, done = Strip(t, num_transitions=num_transitions, num_columns=num_columns), 0
-    with video_writers(folder, **writing) as writers, bar(f"Filming {protocol['path']}", len(t)) as progress:
+    with video_writers(folder, **writing) as writers, Bar(f"Filming {protocol['path']}", len(t)) as progress:
         for images in render(scene.generator, points, curve, t, scene.batch_size):
             distances.add(images)
             strip.add(images)

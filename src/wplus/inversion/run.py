@@ -15,7 +15,7 @@ from torch import Tensor
 from wplus.checkpoint import fingerprint
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float, to_uint8
-from wplus.core.progress import Bar, bar
+from wplus.core.progress import Bar
 from wplus.core.tables import Table
 from wplus.errors import UserError
 from wplus.inversion.encoding import check_encoder
@@ -131,7 +131,7 @@ class FolderInversion:
         """
         missing = [index for index, is_done in enumerate(self.done) if not is_done]
         try:
-            with bar(f"Inverting into {self.space} (images)", len(self.names), start=sum(self.done)) as progress:
+            with Bar(f"Inverting into {self.space} (images)", len(self.names), start=sum(self.done)) as progress:
                 for first in range(0, len(missing), self.batch_size):
                     self._run_batch(self._batch(missing[first : first + self.batch_size]), progress)
         finally:  # also when interrupted, perhaps between the last file of an image and the note that it is done

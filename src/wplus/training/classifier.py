@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from wplus.core.files import atomic_write
 from wplus.core.metric_result import MetricResult
-from wplus.core.progress import bar
+from wplus.core.progress import Bar
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
 from wplus.pretrained.attributes import LabelledImages, binary_attributes, class_indices, known_factors
@@ -104,7 +104,7 @@ def _fit(net: AttributeNet, images: LabelledImages, targets: Tensor, schedule: S
     start, size = _resume(state, net, optimizer, run), schedule.batch_size
     snapshot = max(1, round(schedule.snapshot_kimg * 1000 / size))
     total = torch.zeros((), device=device, dtype=torch.float64)
-    with bar("Training the classifier (images)", schedule.num_steps * size, start=start * size) as shown:
+    with Bar("Training the classifier (images)", schedule.num_steps * size, start=start * size) as shown:
         for step, indices in _order(len(images), schedule, start):
             pixels = images.batch(indices)[0].to(device).float() / 127.5 - 1
             loss = _loss(net, pixels, targets[indices].to(device), schedule.label_smoothing)

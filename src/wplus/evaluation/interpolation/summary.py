@@ -64,7 +64,7 @@ class Summary:
             "where_ends_pass": _plain(self.passing),
             "means": _plain(self.means),
             "strata": {stratum: _plain(means) for stratum, means in self.strata.items()},
-            "paired": {method: {name: each.as_dict() for name, each in found.items()}
+            "paired": {method: {name: asdict(each) for name, each in found.items()}
                        for method, found in self.paired.items()},
             "differences_of_sets": _plain(self.sets),
             "t": self.t.tolist(),
