@@ -23,6 +23,7 @@ from hydra.errors import CompactHydraException, HydraException, MissingConfigExc
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from wplus.commands.help import help_text
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
 from wplus.errors import UserError
 
@@ -77,6 +78,9 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
     parser = get_args_parser()
     parser.prog = f"wplus {name}"
     options = parser.parse_args(arguments)
+    if options.help:
+        print(help_text(name, options.overrides))
+        return
     if "HYDRA_FULL_ERROR" in os.environ:
         return _run(task, name, parser, options, resolve)
     os.environ["HYDRA_FULL_ERROR"] = "1"

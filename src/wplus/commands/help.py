@@ -1,0 +1,157 @@
+"""What `--help` prints: the keys and choices that a command takes, with the comments of its configs; torch stays out."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wplus.config import CONFIG_FOLDER, GIVEN
+from wplus.signatures import complete, options
+
+WIDTH = 118
+FLAGS = """\
+--help CHOICE=OPTION ...  the options of a choice, as in --help {example}
+--cfg job                 the whole configuration, with every number that will be used; nothing is run
+-m KEY=A,B ...            every combination, one after the other; hydra/launcher=joblib or slurm: side by side"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key of a config, its value there, and what is said of it."""
+
+    key: str
+    value: str
+    comment: str
+
+
+def help_text(verb: str, chosen: Sequence[str] = ()) -> str:
+    """The help of a command; with choices such as "inverter=pti" that of their options instead."""
+    path = CONFIG_FOLDER / f"{verb}.yaml"
+    groups = list(choices(path))
+    if chosen:
+        return "\n\n".join(detail(*item.split("=", 1)) for item in chosen if "=" in item)
+    common = list(entries(CONFIG_FOLDER / "common.yaml"))
+    own = list(entries(path))
+    known = {entry.key for entry in own}
+    shared = [entry for entry in common if entry.key not in known] if "common" in path.read_text() else []
+    example = f"{groups[0].key}={groups[0].value.strip('[]').partition(',')[0]}" if groups else "data=folder"
+    parts = [header(path), "KEY=VALUE", _table([*own, *shared])]
+    if groups:
+        parts += ["CHOICE=OPTION; lists take several, as in [a,b]", _table([_with_options(entry) for entry in groups])]
+    return "\n\n".join([*parts, FLAGS.format(example=example)])
+
+
+def header(path: Path) -> str:
+    """The comment that a config begins with."""
+    lines = path.read_text().splitlines()
+    count = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "\n".join(line[2:] for line in lines[:count] if not line.startswith("# @package"))
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """The keys of a config file, those of its sections as SECTION.KEY, without what Hydra reads."""
+    section, skipped, last = "", False, None
+    for line in path.read_text().splitlines():
+        found = re.match(r"( *)([\w@./]+):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
+        more = re.match(r" +# *(.*)$", line)
+        if found is None:
+            if more is not None and last is not None:
+                last = Entry(last.key, last.value, f"{last.comment} {more[1]}")
+            continue
+        if last is not None and not skipped:
+            yield last
+        depth, key, value, comment = len(found[1]), found[2], found[3] or "", found[4] or ""
+        if depth == 0:
+            section, skipped = (key if not value else ""), key in ("defaults", "hydra")
+        last = Entry(key if depth == 0 else f"{section}.{key}", value, comment)
+    if last is not None and not skipped:
+        yield last
+
+
+def choices(path: Path) -> Iterator[Entry]:
+    """The groups in the defaults of a command, with what is chosen there."""
+    for line in path.read_text().splitlines():
+        found = re.match(r"  - ([a-z_]+): (\[.*?\]|\S+)(?: +# (.*))?$", line)
+        if found is not None:
+            yield Entry(found[1], found[2], found[3] or "")
+
+
+def detail(group: str, option: str) -> str:
+    """The options of a choice with their defaults, and what is said of them in its config or its source."""
+    blocks = [_one(group.partition("@")[0], name) for name in option.strip("[]").split(",")]
+    return "\n\n".join(blocks)
+
+
+def _one(group: str, name: str) -> str:
+    path = CONFIG_FOLDER / group / f"{name}.yaml"
+    if not path.is_file():
+        return f"{group} must be one of {', '.join(_options(group))}, got '{name}'."
+    said = dict(comments(path))
+    rows = [Entry(f"{group}.{key}", _shown(value), said.get(key) or said.get(key.partition(".")[2]) or from_source)
+            for key, value, from_source in leaves(_content(path), GIVEN.get(group, ()))]  # fmt: skip
+    return f"{group}={name}\n{textwrap.indent(header(path), '  ')}\n{_table(rows)}".rstrip()
+
+
+def comments(path: Path) -> Iterator[tuple[str, str]]:
+    """(option, what is said of it) in a config and those that it extends."""
+    for base in _bases(path):
+        yield from comments(base)
+    yield from ((entry.key, entry.comment) for entry in entries(path))
+    yield from re.findall(r"^ *# ([\w.]+): (.*)$", path.read_text(), re.MULTILINE)
+
+
+def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """(dotted key, value, comment in the source) of everything in a config that can be given."""
+    known = options(node["_target_"]) if "_target_" in node else {}
+    for key, value in complete(node, without).items():
+        comment = known[key].comment if key in known else ""
+        if isinstance(value, dict) and value:
+            yield from leaves(value, (), f"{prefix}{key}.")
+        elif not key.startswith("_"):
+            yield f"{prefix}{key}", value, comment
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a config says, with what it extends below it."""
+    content: dict[str, Any] = {}
+    for base in _bases(path):
+        content |= _content(base)
+    own = yaml.safe_load(path.read_text()) or {}
+    return content | {key: value for key, value in own.items() if key != "defaults"}
+
+
+def _bases(path: Path) -> list[Path]:
+    own = yaml.safe_load(path.read_text()) or {}
+    names = [entry for entry in own.get("defaults", ()) if isinstance(entry, str) and "@" not in entry]
+    return [base for name in names if (base := path.parent / f"{name}.yaml").is_file()]
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
+
+
+def _with_options(entry: Entry) -> Entry:
+    listed = " | ".join(_options(entry.key))
+    return Entry(entry.key, entry.value, f"{listed}. {entry.comment}" if entry.comment else listed)
+
+
+def _shown(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).partition("\n")[0]
+
+
+def _table(rows: Sequence[Entry]) -> str:
+    """KEY = VALUE and the comment, which is wrapped at the screen's width."""
+    left = [f"  {row.key} = {row.value}" if row.value else f"  {row.key}" for row in rows]
+    column = min(max(map(len, left), default=0) + 2, 40)
+    lines = []
+    for text, row in zip(left, rows, strict=True):
+        wrapped = textwrap.wrap(row.comment, WIDTH - column) or [""]
+        first = f"{text:<{column}}{wrapped[0]}" if len(text) < column or not row.comment else f"{text}  {wrapped[0]}"
+        lines += [first.rstrip(), *(" " * column + line for line in wrapped[1:])]
+    return "\n".join(lines)

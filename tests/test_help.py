@@ -1,0 +1,58 @@
+"""What the commands say of themselves, from the comments of their configs and from signatures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from wplus.__main__ import main, verbs
+from wplus.commands.help import choices, entries, help_text
+from wplus.config import CONFIG_FOLDER
+
+PRIMARIES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml") if path.stem != "common")
+
+
+@pytest.mark.parametrize("verb", PRIMARIES)
+def test_help_names_every_key_and_every_choice_and_nothing_else(verb):
+    config = yaml.safe_load((CONFIG_FOLDER / f"{verb}.yaml").read_text())
+    shown = help_text(verb)
+    keys = {key for key in config if key not in ("defaults", "hydra")}
+    assert keys == {entry.key.partition(".")[0] for entry in entries(CONFIG_FOLDER / f"{verb}.yaml")}
+    assert [key for key in keys if f"  {key}" not in shown] == []
+    groups = {key for entry in config["defaults"] if isinstance(entry, dict) for key in entry if " " not in key}
+    assert groups == {entry.key for entry in choices(CONFIG_FOLDER / f"{verb}.yaml")}
+    for group in {path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()} - {"hydra"}:
+        assert (f"\n  {group} = " in shown) == (group in groups | keys), group
+
+
+def test_comments_stand_beside_their_keys():
+    shown = help_text("train")
+    assert "transfer.freeze_discriminator = 0   layers of the discriminator, from the image on" in shown
+    assert "model = stylegan2" in shown
+    assert "dcgan | mlp_gan | progan" in shown
+
+
+def test_help_of_a_choice_shows_its_options_with_their_defaults():
+    shown = help_text("train", ["augment=ada"])
+    assert "augment.target = 0.6" in shown
+    assert "above it p rises" in shown
+    assert "data must be one of cats, folder, zip, got 'dogs'." in help_text("train", ["data=dogs"])
+
+
+def test_the_overview_lists_the_verbs(capsys):
+    assert main([]) == main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {verb} " in shown for verb in verbs())
+    assert all(summary for _, summary in verbs().values())
+    with pytest.raises(SystemExit, match="must be one of classifier, .* got 'fly'"):
+        main(["fly"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["train", "--help"]])
+def test_help_works_from_any_folder(arguments, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "wplus", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
