@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +18,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from wplus.core.images import to_float
+from wplus.core.progress import silent
 from wplus.data import ImageSet
 from wplus.evaluation.measure import measure
+from wplus.interpolation.keyframes import Keyframes
+from wplus.interpolation.path import PathContext, even_positions
+from wplus.interpolation.trajectory import Trajectory
+from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Generator
@@ -293,3 +298,112 @@ def checking(items, description, *, total, advance=lambda _: 1):
 def measured(context, metric, **options):
     """What a metric yields, by name."""
     return {result.name: result for result in measure(context, {"metric": functools.partial(metric, **options)})}
+
+
+# --- interpolation: distances, generators and ways whose lengths, angles and speeds are known
+
+
+class MeanColour(ImageDistance):
+    """|difference of the mean values|; on flat images a metric with closed forms."""
+
+    name, provenance = "mean_colour", MappingProxyType({"weights": "none"})
+
+    def features(self, images):
+        return [images.mean(dim=(1, 2, 3))]
+
+    def distance(self, features_a, features_b, mask=None):
+        return (features_a[0] - features_b[0]).abs()
+
+
+class SquaredPixels(ImageDistance):
+    """|x - y|^2 of the pixels, in float64: of the LPIPS family, with features that a test chooses."""
+
+    name, provenance = "squared", MappingProxyType({"weights": "none"})
+
+    def features(self, images):
+        return [images.double().flatten(1)]
+
+    def distance(self, features_a, features_b, mask=None):
+        return (features_a[0] - features_b[0]).square().sum(dim=1)
+
+
+class CosinePixels(SquaredPixels):
+    """1 - cosine of the pixels."""
+
+    name = "cosine"
+
+    def features(self, images):
+        return [nn.functional.normalize(images.double().flatten(1), dim=1)]
+
+    def distance(self, features_a, features_b, mask=None):
+        return super().distance(features_a, features_b) / 2
+
+
+class DrawnGenerator:
+    """Draws `picture` (N, w_dim) -> (N, D) of w, that of the first layer, as images (N, 1, 1, D)."""
+
+    num_ws = 2
+
+    def __init__(self, picture: Callable[[torch.Tensor], torch.Tensor], w_dim: int) -> None:
+        self.picture, self.w_dim = picture, w_dim
+
+    def synthesis(self, ws, noise_mode, noise):
+        return self.picture(ws[:, 0])[:, None, None]
+
+
+def context_of(picture: Callable[[torch.Tensor], torch.Tensor], w_dim: int, **options: object) -> PathContext:
+    """What a path sees of a `DrawnGenerator`."""
+    return PathContext(DrawnGenerator(picture, w_dim), SquaredPixels(), progress=silent, **options)
+
+
+def keyframes_at(*codes: list[float], closed: bool = False) -> Keyframes:
+    """Keyframes of w called a, b, c, ..."""
+    keys = torch.tensor(codes, dtype=torch.float32)
+    return Keyframes(keys, "w", tuple("abcdefgh"[: len(keys)]), closed=closed)
+
+
+def path_generator() -> Generator:
+    """A StyleGAN2 of 16 px with six styles, whose noise matters and whose mean is somewhere."""
+    net = Generator(resolution=16, z_dim=8, w_dim=8, channel_base=128, channel_max=8, num_mapping_layers=2)
+    for layer in net.synthesis.noise_layers:
+        layer.noise_strength.data.fill_(0.3)
+    net.mapping.w_avg.normal_()
+    return net.eval().requires_grad_(False)
+
+
+def trajectory_of(at: Callable[[torch.Tensor], torch.Tensor], num_frames: int = 33, **further: object) -> Trajectory:
+    """The trajectory of a function from positions to images."""
+    t = even_positions(num_frames)
+    images = at(t)
+    return Trajectory("a to b", t, images, SquaredPixels().features(images), at, **further)
+
+
+def plane(points: torch.Tensor) -> torch.Tensor:
+    """Points (N, 2) as images (N, 1, 4, 4), lengths kept."""
+    images = torch.zeros(len(points), 1, 4, 4, dtype=torch.float64)
+    images[:, 0, 1, 1], images[:, 0, 2, 2] = points[:, 0], points[:, 1]
+    return images
+
+
+def half_circle(t: torch.Tensor) -> torch.Tensor:
+    """Of radius 1, from the right to the left."""
+    return plane(torch.stack([torch.cos(torch.pi * t), torch.sin(torch.pi * t)], dim=1))
+
+
+def straight(t: torch.Tensor) -> torch.Tensor:
+    """Of length sqrt(5)."""
+    return plane(torch.stack([2 * t, t], dim=1))
+
+
+def dissolve(t: torch.Tensor) -> torch.Tensor:
+    """Between two unrelated pictures of noise."""
+    a, b = torch.randn(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
+    return a + t.view(-1, 1, 1, 1) * (b - a)
+
+
+def moving_square(t: torch.Tensor) -> torch.Tensor:
+    """A white square that moves from left to right over black: a true morph."""
+    images = -torch.ones(len(t), 1, 32, 32, dtype=torch.float64)
+    for image, position in zip(images, (2 + (t * 20).round()).long().tolist(), strict=True):
+        image[0, 12:20, position : position + 8] = 1
+    return images

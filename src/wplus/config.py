@@ -35,6 +35,17 @@ RENAMED = {
     "generator": "checkpoint",
     "watch": "probes",
     "training.recipe": "training.hparams",
+    "geodesic.steps": "geodesic.num_steps",
+    "path=slerp_mean": "path=slerp_centered",
+    "path=whitened": "path=pn",
+    **{
+        f"path={name}_even": f"path={name} retime=arc_length"
+        for name in ("lerp", "slerp", "spline", "coarse_first", "fine_first", "geodesic")
+    },
+    "path=slerp_mean_even": "path=slerp_centered retime=arc_length",
+    "path=whitened_even": "path=pn retime=arc_length",
+    "path_metrics=logit": "path_metrics=discriminator_score",
+    "interpolation.gate": "interpolation.endpoint_threshold",
 }
 # What the program itself gives to the choices of a group; all else in their signatures are options of the config.
 GIVEN = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
-from wplus.interpolation.keyframes import key_points
+from wplus.interpolation.keyframes import Keyframes, keyframes_of
 from wplus.latents.latent import Latent
 from wplus.models.stylegan2 import Generator
 
@@ -30,75 +31,87 @@ def own_noise(generator: Generator) -> tuple[torch.Tensor, ...]:
         ("z z+", "z+"), ("z+ z+", "z+"), ("z+ w", "w+"), ("z+ w+", "w+"),
     ],
 )  # fmt: skip
-def test_auto_is_the_first_space_that_holds_all(generator: Generator, spaces: str, common: str) -> None:
-    points = key_points(latents(generator, tuple(spaces.split())), generator, names=NAMES)
+def test_auto_is_the_first_space_that_holds_all(generator, spaces, common):
+    points = keyframes_of(latents(generator, tuple(spaces.split())), generator, names=NAMES)
     assert points.space == common
 
 
 @pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
-def test_codes_of_their_own_space_stay_as_they_are(generator: Generator, space: str) -> None:
+def test_codes_of_their_own_space_stay_as_they_are(generator, space):
     pair = latents(generator, (space, space))
-    points = key_points(pair, generator, names=NAMES, space=space)
+    points = keyframes_of(pair, generator, names=NAMES, space=space)
     assert torch.equal(points.codes, torch.stack([latent.code for latent in pair]))
 
 
-def test_z_goes_through_mapping_and_w_is_repeated(generator: Generator) -> None:
+def test_z_goes_through_mapping_and_w_is_repeated(generator):
     a, b = latents(generator, ("z", "w"))
     ws = generator.mapping(a.code[None])[0]
-    in_w = key_points([a, b], generator, names=NAMES, space="w")
+    in_w = keyframes_of([a, b], generator, names=NAMES, space="w")
     assert torch.equal(in_w.codes, torch.stack([ws[0], b.code]))
-    in_wplus = key_points([a, b], generator, names=NAMES, space="w+")
+    in_wplus = keyframes_of([a, b], generator, names=NAMES, space="w+")
     assert torch.equal(in_wplus.codes, torch.stack([ws, b.code.expand(generator.num_ws, -1)]))
 
 
 @pytest.mark.parametrize(("space", "target"), [("w", "z"), ("w+", "z"), ("w+", "w"), ("z+", "w"), ("w", "z+")])
-def test_the_way_back_is_refused(generator: Generator, space: str, target: str) -> None:
+def test_the_way_back_is_refused(generator, space, target):
     pair = latents(generator, (space, space))
-    with pytest.raises(UserError, match=f"'first' is a latent of {space[0]}.*cannot go to {target[0]}"):
-        key_points(pair, generator, names=NAMES, space=target)
+    with pytest.raises(
+        UserError,
+        match=f"space must be one of auto, .*for the {re.escape(space)} latent 'first', got {re.escape(target)}",
+    ):
+        keyframes_of(pair, generator, names=NAMES, space=target)
 
 
-def test_an_unknown_space_is_refused(generator: Generator) -> None:
-    with pytest.raises(UserError, match=r"space=x .*auto, z, z\+, w, w\+"):
-        key_points(latents(generator, ("z", "z")), generator, names=NAMES, space="x")
+def test_an_unknown_space_is_refused(generator):
+    with pytest.raises(UserError, match=r"space must be one of auto, z, z\+, w, w\+, got 'x'"):
+        keyframes_of(latents(generator, ("z", "z")), generator, names=NAMES, space="x")
 
 
-def test_truncation_is_applied_on_the_way_and_kept_in_z(generator: Generator) -> None:
+def test_truncation_is_applied_on_the_way_and_kept_in_z(generator):
     pair = [replace(latent, truncation_psi=0.5) for latent in latents(generator, ("z", "z"))]
     expected = generator.mapping(torch.stack([latent.code for latent in pair]), truncation_psi=0.5)
-    torch.testing.assert_close(key_points(pair, generator, names=NAMES, space="w").codes, expected[:, 0])
-    points = key_points(pair, generator, names=NAMES, space="z")
+    torch.testing.assert_close(keyframes_of(pair, generator, names=NAMES, space="w").codes, expected[:, 0])
+    points = keyframes_of(pair, generator, names=NAMES, space="z")
     assert (points.truncation_psi, points.truncation_cutoff) == (0.5, None)
 
 
-def test_a_cutoff_needs_wplus(generator: Generator) -> None:
+def test_a_cutoff_needs_wplus(generator):
     a, b = latents(generator, ("z", "w"))
     a = replace(a, truncation_psi=0.5, truncation_cutoff=2)
-    points = key_points([a, b], generator, names=NAMES)
+    points = keyframes_of([a, b], generator, names=NAMES)
     assert points.space == "w+"
     expected = generator.mapping(a.code[None], truncation_psi=0.5, truncation_cutoff=2)[0]
     torch.testing.assert_close(points.codes[0], expected)
-    with pytest.raises(UserError, match="'first' has a truncation cutoff"):
-        key_points([a, b], generator, names=NAMES, space="w")
+    with pytest.raises(UserError, match=r"space must be w\+ for 'first'.*cutoff"):
+        keyframes_of([a, b], generator, names=NAMES, space="w")
 
 
-def test_different_truncations_cannot_meet_in_z(generator: Generator) -> None:
+def test_different_truncations_cannot_meet_in_z(generator):
     a, b = latents(generator, ("z", "z"))
-    with pytest.raises(UserError, match=r"differ in truncation .*in w or w\+"):
-        key_points([replace(a, truncation_psi=0.7), b], generator, names=NAMES, space="z")
+    with pytest.raises(UserError, match=r"the same truncation, got .*in w or w\+"):
+        keyframes_of([replace(a, truncation_psi=0.7), b], generator, names=NAMES, space="z")
 
 
-def test_noise_policies(generator: Generator) -> None:
+def test_noise_policies(generator):
     a, b = (replace(latent, noise=own_noise(generator)) for latent in latents(generator, ("w", "w")))
-    points = key_points([a, b], generator, names=NAMES)
+    points = keyframes_of([a, b], generator, names=NAMES)
     assert [tuple(layer.shape) for layer in points.noise] == [
         (2, 1, *shape) for shape in generator.synthesis.noise_shapes
     ]
     assert torch.equal(points.noise[3][1], b.noise[3])
-    assert key_points([a, b], generator, names=NAMES, noise="const").noise is None
+    assert keyframes_of([a, b], generator, names=NAMES, noise="const").noise is None
     mixed = [a, replace(b, noise=None)]
-    assert key_points(mixed, generator, names=NAMES).noise is None
-    with pytest.raises(UserError, match="'second' has none"):
-        key_points(mixed, generator, names=NAMES, noise="own")
-    with pytest.raises(UserError, match="noise=loud"):
-        key_points(mixed, generator, names=NAMES, noise="loud")
+    assert keyframes_of(mixed, generator, names=NAMES).noise is None
+    with pytest.raises(UserError, match=r"noise must be auto or const .*'second'"):
+        keyframes_of(mixed, generator, names=NAMES, noise="own")
+    with pytest.raises(UserError, match="noise must be one of auto, const, own, got 'loud'"):
+        keyframes_of(mixed, generator, names=NAMES, noise="loud")
+
+
+def test_backwards_everything_goes_along():
+    noise, deltas = (torch.randn(3, 1, 4, 4),), (None, "second", "third")
+    keyframes = Keyframes(torch.randn(3, 8), "z", ("a", "b", "c"), noise=noise, labels=torch.eye(3), deltas=deltas)
+    back = keyframes.reversed()
+    assert (back.names, back.deltas) == (("c", "b", "a"), ("third", "second", None))
+    for there, turned in ((keyframes.codes, back.codes), (keyframes.labels, back.labels), (noise[0], back.noise[0])):
+        assert torch.equal(turned, there.flip(0))

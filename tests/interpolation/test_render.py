@@ -5,90 +5,138 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wplus.interpolation.curve import Curve, Path, PathContext, timeline
-from wplus.interpolation.keyframes import Keyframes
+from tests.fakes import MeanColour
+from wplus.checkpoint import fingerprint
+from wplus.errors import UserError
+from wplus.interpolation.keyframes import Keyframes, keyframes_of
+from wplus.interpolation.path import Curve, PathContext, timeline
 from wplus.interpolation.paths import lerp, slerp
-from wplus.interpolation.render import render, render_batch
-from wplus.latents import interpolation as geometry
+from wplus.interpolation.render import NeighbourDistances, render, render_batch
+from wplus.latents import interpolation
 from wplus.latents.latent import Latent, synthesize
+from wplus.latents.weight_delta import WeightDelta, lerp_deltas
 from wplus.models.stylegan2 import Generator
 
-SCENE = PathContext(generator=None, perceptual=None)  # these paths look at nothing
+CONTEXT = PathContext(generator=None, perceptual=None)  # these paths look at nothing
 SHAPES = {"z": (8,), "w": (8,), "w+": (6, 8)}
 
 
-def points(space: str, num: int = 3, **more: object) -> Keyframes:
+def keyframes(space, num=3, **more):
     return Keyframes(torch.randn(num, *SHAPES[space]), space, tuple(f"p{index}" for index in range(num)), **more)
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", SHAPES)
 @pytest.mark.parametrize("path", [lerp, slerp])
-def test_key_frames_are_the_pictures_of_the_latents(generator: Generator, space: str, path: Path) -> None:
-    keys = points(space)
-    keys = replace(keys, noise=tuple(generator.synthesis.random_noise(3)))
-    frames = torch.cat(list(render(generator, keys, path(keys, SCENE), timeline(3, 5), 4)))
+def test_frames_at_keyframes_are_the_images_of_the_latents(generator, space, path):
+    keys = keyframes(space, noise=tuple(generator.synthesis.random_noise(3)))
+    frames = torch.cat(list(render(generator, keys, path(keys, CONTEXT), timeline(3, 5), 4)))
     assert frames.shape == (9, 3, 16, 16)
-    latents = [
-        Latent(code, space, "", noise=tuple(layer[index] for layer in keys.noise))
-        for index, code in enumerate(keys.codes)
-    ]
+    latents = [Latent(code, space, "", noise=tuple(layer[index] for layer in keys.noise))
+               for index, code in enumerate(keys.codes)]  # fmt: skip
     torch.testing.assert_close(frames[::4], synthesize(latents, generator), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
-def test_batches_give_what_single_frames_give(generator: Generator, space: str) -> None:
-    keys, t = points(space), timeline(3, 6)
-    curve = slerp(keys, SCENE)
-    whole = render_batch(generator, keys, curve, t)
-    for batch_size in (1, 4):
-        frames = torch.cat(list(render(generator, keys, curve, t, batch_size)))
-        torch.testing.assert_close(frames, whole, atol=1e-5, rtol=0)
-
-
-def test_frames_come_one_batch_at_a_time(generator: Generator) -> None:
-    calls = []
-    keys = points("w", 2)
-    straight = lerp(keys, SCENE)
+def test_frames_come_one_batch_at_a_time(generator):
+    calls, keys = [], keyframes("w", 2)
+    straight = lerp(keys, CONTEXT)
     curve = Curve(lambda t: (calls.append(len(t)), straight.codes(t))[1])
-    frames = render(generator, keys, curve, timeline(2, 100), 8)
-    next(frames)
+    next(render(generator, keys, curve, timeline(2, 100), 8))
     assert calls == [8]
+    with pytest.raises(UserError, match="batch_size must .*got 0"):
+        next(render(generator, keys, curve, timeline(2, 100), 0))
 
 
-def test_noise_keeps_its_strength_half_way(generator: Generator) -> None:
+def test_noise_keeps_its_strength_half_way():
     """Seen through a generator that returns its noise: rms one at the ends stays one in the middle."""
 
     class Echo:
         num_ws, w_dim = 6, 8
 
-        def synthesis(self, ws: torch.Tensor, noise_mode: str, noise: list[torch.Tensor]) -> torch.Tensor:
+        def synthesis(self, ws, noise_mode, noise):
             return noise[-1]
 
     maps = torch.randn(2, 1, 64, 64)
     maps = maps / maps.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    keys = replace(points("w", 2), noise=(maps,))
-    frames = render_batch(Echo(), keys, lerp(keys, SCENE), timeline(2, 5))
+    keys = keyframes("w", 2, noise=(maps,))
+    frames = render_batch(Echo(), keys, lerp(keys, CONTEXT), timeline(2, 5))
     torch.testing.assert_close(frames.square().mean(dim=(1, 2, 3)), torch.ones(5), atol=1e-5, rtol=0)
     assert torch.equal(frames[[0, -1]], maps)
 
 
-def test_labels_and_truncation_reach_the_mapping_network() -> None:
+def test_labels_and_truncation_reach_the_mapping_network():
     net = Generator(resolution=8, z_dim=8, w_dim=8, c_dim=2, channel_base=64, channel_max=8, num_mapping_layers=2)
     net.mapping.w_avg.normal_()
     keys = Keyframes(torch.randn(2, 8), "z", ("a", "b"), labels=torch.eye(2), truncation_psi=0.6, truncation_cutoff=3)
     t = torch.tensor([0.25], dtype=torch.float64)
-    frame = render_batch(net, keys, slerp(keys, SCENE), t)
-    z, c = geometry.slerp(keys.codes[:1], keys.codes[1:], t), torch.tensor([[0.75, 0.25]])
+    frame = render_batch(net, keys, slerp(keys, CONTEXT), t)
+    z, c = interpolation.slerp(keys.codes[:1], keys.codes[1:], t), torch.tensor([[0.75, 0.25]])
     torch.testing.assert_close(frame, net(z, c, truncation_psi=0.6, truncation_cutoff=3), atol=1e-5, rtol=0)
 
 
-def test_labels_and_noise_follow_the_clock_of_the_curve(generator: Generator) -> None:
-    """A curve that stands still while its clock runs shows the noise of the second key point at the end."""
-    noise = tuple(generator.synthesis.random_noise(2))
-    keys = replace(points("w", 2), noise=noise)
-    still = Curve(lambda t: keys.codes[[0]].expand(len(t), -1), clock=lambda t: t * t)
+def test_labels_and_noise_follow_the_time_map_of_the_curve(generator):
+    """A curve that stands still while its time goes on shows the noise of the second keyframe at the end."""
+    keys = keyframes("w", 2, noise=tuple(generator.synthesis.random_noise(2)))
+    still = Curve(lambda t: keys.codes[[0]].expand(len(t), -1), time_map=lambda t: t * t)
     frames = render_batch(generator, keys, still, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
     turned = replace(keys, codes=keys.codes[[0, 0]])
-    expected = render_batch(generator, turned, lerp(turned, SCENE), torch.tensor([0, 0.25, 1], dtype=torch.float64))
+    expected = render_batch(generator, turned, lerp(turned, CONTEXT), torch.tensor([0, 0.25, 1], dtype=torch.float64))
     torch.testing.assert_close(frames, expected)
     assert not torch.allclose(frames[0], frames[2])
+
+
+# Weights that change along the way, against copies of the generator that were changed as inversion changes them
+
+
+def delta(generator, seed):
+    """Low-rank changes of matrices and kernels, whole changes of vectors."""
+    rng, changes = torch.Generator().manual_seed(seed), {}
+    for name, parameter in generator.synthesis.named_parameters(prefix="synthesis"):
+        if parameter.ndim == 1:
+            changes[name] = (0.3 * torch.randn(parameter.shape, generator=rng),)
+        elif parameter.ndim > 1:
+            rows, columns = len(parameter), parameter[0].numel()
+            changes[name] = torch.randn(rows, 2, generator=rng), 0.1 * torch.randn(2, columns, generator=rng)
+    assert {len(parts) for parts in changes.values()} == {1, 2}
+    return WeightDelta(changes, fingerprint(generator), "any")
+
+
+@pytest.mark.parametrize("own_noise", [False, True])
+def test_frames_are_those_of_generators_changed_by_the_share_of_each_end(generator, own_noise):
+    first, second = delta(generator, 0), delta(generator, 1)
+    plain = keyframes("w", noise=tuple(generator.synthesis.random_noise(3)) if own_noise else None)
+    keys, t = replace(plain, deltas=(first, second, None)), timeline(3, 4)
+    frames = render_batch(generator, keys, lerp(keys, CONTEXT), t)
+    for row, position in enumerate(t.tolist()):
+        a, b, share = (first, second, position) if position < 1 else (second, None, position - 1)
+        network = generator if position == 2 else lerp_deltas(a, b, share).applied(generator)
+        expected = render_batch(network, plain, lerp(plain, CONTEXT), t[[row]])
+        torch.testing.assert_close(frames[[row]], expected, atol=1e-4, rtol=1e-4)
+    assert (frames[0] - render_batch(generator, plain, lerp(plain, CONTEXT), t[:1])[0]).abs().max() > 0.1
+
+
+def test_a_tuned_keyframe_looks_as_its_inversion_did(generator):
+    change, latents = delta(generator, 0), [Latent(torch.randn(6, 8), "w+", fingerprint(generator)) for _ in range(2)]
+    keys = keyframes_of(latents, generator, names=["a", "b"], deltas=[None, change], closed=True)
+    assert keys.deltas == (None, change, None)
+    frames = render_batch(generator, keys, lerp(keys, CONTEXT), torch.arange(3).double())
+    torch.testing.assert_close(frames[1:2], synthesize(latents[1:], change.applied(generator)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(frames[::2], synthesize([latents[0]] * 2, generator), atol=1e-5, rtol=0)
+    assert keyframes_of(latents, generator, names=["a", "b"], deltas=[None, None]).deltas is None
+
+
+# Distances between neighbours
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 13])
+def test_known_steps_whatever_the_batch_and_each_frame_passes_the_net_once(batch_size, monkeypatch):
+    seen, perceptual = [], MeanColour()
+    features = perceptual.features
+    monkeypatch.setattr(perceptual, "features", lambda images: (seen.append(len(images)), features(images))[1])
+    levels = torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0, 0.9, 0.7, 0.4, 0.0])
+    distances = NeighbourDistances(perceptual, steps_per_transition=4)
+    for part in levels.view(-1, 1, 1, 1).expand(-1, 3, 16, 16).split(batch_size):
+        distances.add(part)
+    expected = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)
+    torch.testing.assert_close(distances.steps, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(distances.chords, torch.ones(2, dtype=torch.float64), atol=1e-6, rtol=0)
+    assert sum(seen) == 9

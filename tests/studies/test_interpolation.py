@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from experiments.studies.interpolation import study
 from wplus.__main__ import verbs
 from wplus.config import CONFIG_FOLDER, plain
-from wplus.evaluation.interpolation.methods import SPACES
+from wplus.latents.latent import SPACES
 
 
 @pytest.mark.parametrize("ends", study.ENDS)
@@ -21,11 +21,12 @@ def test_every_command_composes(ends, num_pairs, tmp_path):
     for method in config["methods"]:
         space, _, path = method.partition("_")
         assert space in SPACES
-        assert path in config["paths"]
+        assert path.removesuffix("+arc_length") in config["paths"]
     assert config["baseline"] in config["methods"]
     assert config["path_metrics"]["symmetry"]["share"] == 0.1
     assert config["pairs"] == (str(study.PAIRS) if num_pairs is None else "draw")
-    assert config["paths"]["geodesic_even"]["path"]["steps"] == config["paths"]["geodesic"]["steps"] == 50
+    assert list(config["retime"]) == ["none", "arc_length"]
+    assert config["paths"]["geodesic"]["num_steps"] == 50
 
 
 def test_the_encoder_finds_codes_of_w_plus_alone():

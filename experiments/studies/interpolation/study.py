@@ -2,7 +2,7 @@
 
     python -m experiments.studies.interpolation.study
 
-inverts both images of every pair into z, w and w+, makes every path in `METHODS` between them, judges them all
+inverts both images of every pair into z, w and w+, makes every path in `METHODS` between them, measures them all
 (README.md beside this file explains the numbers), and leaves tables, plots and a picture of every pair in the output
 folder. `--ends encoder` or `--ends hybrid` take the end points of w+ from the encoder instead. Every step is a command
 that works by itself and continues where it was; so does this one.
@@ -21,12 +21,10 @@ GENERATOR, E4E, DISCRIMINATOR = (MODELS / f"{name}.safetensors" for name in
                                  ("cats32", "cats32_e4e", "cats32_discriminator"))  # fmt: skip
 PAIRS = ROOT / "experiments" / "pairs" / "cats32_held_out.json"
 
-PATHS = ("lerp", "lerp_even", "slerp", "slerp_even", "slerp_mean", "whitened", "coarse_first", "fine_first",
-         "geodesic", "geodesic_even")  # fmt: skip
 METHODS = {
-    "z": ("slerp", "slerp_even"),
-    "w": ("lerp", "lerp_even", "slerp_mean", "whitened", "geodesic"),
-    "w+": ("lerp", "lerp_even", "whitened", "coarse_first", "fine_first", "geodesic", "geodesic_even"),
+    "z": ("slerp", "slerp+arc_length"),
+    "w": ("lerp", "lerp+arc_length", "slerp_centered", "pn", "geodesic"),
+    "w+": ("lerp", "lerp+arc_length", "pn", "coarse_first", "fine_first", "geodesic", "geodesic+arc_length"),
 }
 GEODESIC_STEPS = 50  # half of the default, which takes twice as long and shortens the way by 7 to 14 % more
 ENDS = ("fast", "encoder", "hybrid")
@@ -52,14 +50,14 @@ def methods(ends: str) -> list[str]:
 def command(output: Path, *, ends: str, num_pairs: int | None) -> list[str]:
     """The comparison with end points from one inverter."""
     metric = "metrics.interpolation"
-    used = [path for path in PATHS if any(name.endswith(f"_{path}") for name in methods(ends))]
-    geodesics = {"geodesic": "", "geodesic_even": ".path"}
+    used = list(dict.fromkeys(name.partition("_")[2].removesuffix("+arc_length") for name in methods(ends)))
     return [
         "evaluate",
         f"checkpoint={GENERATOR if ends == 'fast' else E4E}",
         "metrics=[interpolation]",
         f"path@{metric}.paths=[{','.join(used)}]",
-        *(f"{metric}.paths.{name}{inner}.steps={GEODESIC_STEPS}" for name, inner in geodesics.items() if name in used),
+        f"retime@{metric}.retime=[none,arc_length]",
+        f"{metric}.paths.geodesic.num_steps={GEODESIC_STEPS}",
         f"inverter@{metric}.inverter={ends}",
         f"{metric}.methods=[{','.join(methods(ends))}]",
         f"{metric}.baseline={'w' if ends == 'fast' else 'w+'}_lerp",

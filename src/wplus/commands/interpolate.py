@@ -13,13 +13,17 @@ OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps",
 
 @entry_point
 def interpolate(cfg: dict[str, Any]) -> float:
-    """Film the way between images or latents. Returns how uneven the steps of the first path are, for sweeps."""
+    """Make a video of the way between images or latents. Returns how uneven the steps of the first path are, for sweeps."""
     import wplus
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
-    from wplus.interpolation.run import check_options, interpolate, table
+    from wplus.interpolation.path_metrics.shape import STEP_CV
+    from wplus.interpolation.retime import retimed
+    from wplus.interpolation.run import check_options, interpolate
+    from wplus.interpolation.video import table
 
-    paths, chosen = build(cfg.get("path", {})), {key: cfg[key] for key in OPTIONS}
+    paths = retimed(build(cfg.get("path", {})), build(cfg.get("retime", {})))
+    chosen = {key: cfg[key] for key in OPTIONS}
     check_options(paths, **{key: value for key, value in chosen.items() if key not in ("noise", "loop")})
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
@@ -30,10 +34,10 @@ def interpolate(cfg: dict[str, Any]) -> float:
     chosen |= {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
     with build(cfg["tracking"], output_dir=folder, job_type="interpolate", **record_fields(cfg)) as tracker:
         tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
-        films = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
-    print(table(films))
-    print(f"Film, strip, plot: {folder}")
-    return next(iter(films.values())).values["step_cv"]
+        videos = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
+    print(table(videos))
+    print(f"Video, filmstrip, plot: {folder}")
+    return next(iter(videos.values())).means[STEP_CV]
 
 
 def codes(

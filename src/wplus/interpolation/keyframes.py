@@ -1,17 +1,17 @@
-"""Key points of a film: latents brought to one space, with their noise, labels and names."""
+"""Keyframes of a video: latents brought to one space, with their noise, labels and names."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.interpolation.tuned import Delta
 from wplus.latents.latent import LIFTS, SPACES, Latent, Space, ws_of
+from wplus.latents.weight_delta import WeightDelta
+from wplus.models.network import GeneratorNetwork
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Keyframes:
     """(K, c_dim), needed in z and z+ only: past the mapping network a code carries its label."""
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
-    deltas: tuple[Delta | None, ...] | None = None
+    deltas: tuple[WeightDelta | None, ...] | None = None
     """What pivotal tuning added to the generator for each, None where nothing; or None for all."""
     closed: bool = False
     """Whether they are a loop: the last is the first once more."""
@@ -37,51 +37,64 @@ class Keyframes:
         return len(self.codes)
 
     def to(self, device: torch.device | str) -> Keyframes:
-        """The same points on another device."""
+        """The same keyframes on another device."""
         noise = None if self.noise is None else tuple(layer.to(device) for layer in self.noise)
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, codes=self.codes.to(device), noise=noise, labels=labels)
 
+    def reversed(self) -> Keyframes:
+        """The same keyframes from the last to the first."""
+        return replace(
+            self,
+            codes=self.codes.flip(0),
+            names=self.names[::-1],
+            noise=None if self.noise is None else tuple(layer.flip(0) for layer in self.noise),
+            labels=None if self.labels is None else self.labels.flip(0),
+            deltas=None if self.deltas is None else self.deltas[::-1],
+        )
 
-def key_points(
+
+def keyframes_of(
     latents: Sequence[Latent],
-    generator: Any,
+    generator: GeneratorNetwork,
     *,
     names: Sequence[str],
     space: str = "auto",
     noise: str = "auto",
-    deltas: Sequence[Delta | None] | None = None,
+    deltas: Sequence[WeightDelta | None] | None = None,
     closed: bool = False,
-    wanted: Sequence[str] = SPACES,
+    preferred: Sequence[str] = SPACES,
 ) -> Keyframes:
     """Bring latents to one space.
 
-    `space`: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all and is `wanted`, or only holds
-    them where none is both. A code goes from z to w or z+ and on to w+ (its truncation and label applied on the way)
-    and never back.
-    `noise`: "const" uses the generator's stored noise everywhere, "own" the noise that was saved with the latents
-    (refused where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
-    some end points with other fine detail than their inversion had; a film between two kinds of noise would be worse.
-    `deltas`: for each latent the weight delta that it was tuned with, or None. `closed`: the first comes once more
-    after the last.
+    A latent goes from z to w or z+ and on to w+ (its truncation and label applied on the way) and never back.
+
+    Args:
+        space: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all and is `preferred`, or only holds
+            them where none is both.
+        noise: "const" uses the generator's stored noise everywhere, "own" the noise saved with the latents (refused
+            where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
+            some keyframes with other fine detail than their inversion had; a change of noise on the way would be worse.
+        deltas: for each latent the weight delta that it was tuned with, or None.
+        closed: the first comes once more after the last.
     """
     deltas = None if deltas is None or not any(deltas) else tuple(deltas)
     if closed:
         latents, names = [*latents, latents[0]], [*names, names[0]]
         deltas = None if deltas is None else (*deltas, deltas[0])
-    space = _common_space(latents, wanted) if space == "auto" else space
-    if space not in SPACES:
-        raise UserError(f"space={space} is no latent space; allowed are auto, {', '.join(SPACES)}.")
-    codes = torch.stack([_lift(latent, name, generator, space) for latent, name in zip(latents, names, strict=True)])
-    points = Keyframes(codes, space, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
-    return _with_mapping_inputs(points, latents) if space in ("z", "z+") else points
+    found = _common_space(latents, preferred) if space == "auto" else space
+    if found not in SPACES:
+        raise UserError(f"space must be one of auto, {', '.join(SPACES)}, got '{space}'.")
+    codes = torch.stack([_lift(latent, name, generator, found) for latent, name in zip(latents, names, strict=True)])
+    keyframes = Keyframes(codes, found, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
+    return _with_mapping_inputs(keyframes, latents) if found in ("z", "z+") else keyframes
 
 
-def _common_space(latents: Sequence[Latent], wanted: Sequence[str]) -> Space:
+def _common_space(latents: Sequence[Latent], preferred: Sequence[str]) -> Space:
     """The first that holds every latent; w+ where w would lose the difference that a cutoff makes."""
     order: tuple[Space, ...] = ("z", "w", "z+", "w+")
     holding = [space for space in order if all(space in LIFTS[latent.space] for latent in latents)]
-    space = next((space for space in holding if space in wanted), holding[0])
+    space = next((space for space in holding if space in preferred), holding[0])
     return "w+" if space == "w" and any(_has_cutoff(latent) for latent in latents) else space
 
 
@@ -91,17 +104,16 @@ def _has_cutoff(latent: Latent) -> bool:
 
 
 @torch.no_grad()
-def _lift(latent: Latent, name: str, generator: Any, space: str) -> Tensor:
+def _lift(latent: Latent, name: str, generator: GeneratorNetwork, space: str) -> Tensor:
     """The code of one latent in `space`; past the mapping network its truncation is applied."""
     if space not in LIFTS[latent.space]:
-        raise UserError(
-            f"'{name}' is a latent of {latent.space} and cannot go to {space}; choose space={latent.space} or auto."
-        )
+        raise UserError(f"space must be one of auto, {', '.join(LIFTS[latent.space])} for the {latent.space} latent "
+                        f"'{name}', got {space}.")  # fmt: skip
     if space in ("z", "z+"):
         return latent.code if space == latent.space else latent.code.expand(generator.num_ws, -1)
     if space == "w" and _has_cutoff(latent):
         raise UserError(
-            f"'{name}' has a truncation cutoff, so its layers differ and w cannot hold it; choose space=w+."
+            f"space must be w+ for '{name}', whose layers differ by its truncation cutoff; got w, which cannot hold it."
         )
     ws = ws_of(latent, generator)
     return ws if space == "w+" else ws[0]
@@ -109,28 +121,23 @@ def _lift(latent: Latent, name: str, generator: Any, space: str) -> Tensor:
 
 def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tuple[Tensor, ...] | None:
     if choice not in ("auto", "const", "own"):
-        raise UserError(f"noise={choice} is no policy; allowed are auto, const, own.")
+        raise UserError(f"noise must be one of auto, const, own, got '{choice}'.")
     without = [name for latent, name in zip(latents, names, strict=True) if latent.noise is None]
     if choice == "own" and without:
-        raise UserError(
-            f"noise=own needs noise in every latent, and '{without[0]}' has none; choose noise=auto or const."
-        )
+        raise UserError(f"noise must be auto or const where a latent has none of its own ('{without[0]}'), got own.")
     if choice == "const" or without:
         return None
     layers = zip(*(latent.noise or () for latent in latents), strict=True)
     return tuple(torch.stack([noise.reshape(1, *noise.shape[-2:]) for noise in layer]) for layer in layers)
 
 
-def _with_mapping_inputs(points: Keyframes, latents: Sequence[Latent]) -> Keyframes:
+def _with_mapping_inputs(keyframes: Keyframes, latents: Sequence[Latent]) -> Keyframes:
     """In z the mapping network runs on every frame: label and truncation of the latents go along."""
     truncations = {(latent.truncation_psi, latent.truncation_cutoff) for latent in latents}
     if len(truncations) > 1:
-        raise UserError(f"The z latents differ in truncation ({_listed(truncations)}); interpolate them in w or w+.")
+        listed = ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))
+        raise UserError(f"z latents must have the same truncation, got {listed}; interpolate them in w or w+.")
     psi, cutoff = truncations.pop()
-    labelled = all(latent.label is not None for latent in latents)
-    labels = torch.stack([latent.label for latent in latents]) if labelled else None
-    return replace(points, labels=labels, truncation_psi=psi, truncation_cutoff=cutoff)
-
-
-def _listed(truncations: set[tuple[float, int | None]]) -> str:
-    return ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))
+    labels = [latent.label for latent in latents if latent.label is not None]
+    labelled = torch.stack(labels) if len(labels) == len(latents) else None
+    return replace(keyframes, labels=labelled, truncation_psi=psi, truncation_cutoff=cutoff)

@@ -1,4 +1,4 @@
-"""Paths that need no search. A path is a function `path(points, scene) -> Curve`, exact at every key point.
+"""Paths that need no search. A path is a function `path(keyframes, context) -> Curve`, exact at every keyframe.
 
 A new path is one function here (or anywhere) and one file in configs/path/.
 """
@@ -6,88 +6,112 @@ A new path is one function here (or anywhere) and one file in configs/path/.
 from __future__ import annotations
 
 import torch
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from wplus.errors import UserError
-from wplus.interpolation.curve import Curve, PathContext, along, chain, in_spaces, through
 from wplus.interpolation.keyframes import Keyframes
-from wplus.latents import interpolation as geometry
+from wplus.interpolation.path import Curve, PathContext, along, chain, in_spaces, through
+from wplus.latents import interpolation
 
 
-def lerp(points: Keyframes, scene: PathContext) -> Curve:
-    """The straight line from each key point to the next."""
-    return chain(points, geometry.lerp)
+def lerp(keyframes: Keyframes, context: PathContext) -> Curve:
+    """The straight line from each keyframe to the next."""
+    return chain(keyframes, interpolation.lerp)
 
 
-def slerp(points: Keyframes, scene: PathContext) -> Curve:
+def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the origin, length interpolated linearly; over the last dimension.
 
     In z that is the natural path: the prior's mass lies on a sphere about the origin, and the mapping network sees
     directions only. In w and w+ the origin means nothing to the generator; there it is a curve like another (w+ turns
     each layer's code on its own). Parallel and antipodal codes: see `wplus.latents.interpolation.slerp`.
     """
-    return chain(points, geometry.slerp)
+    return chain(keyframes, interpolation.slerp)
 
 
 @in_spaces("w", "w+", otherwise="in z the mean is the origin, and path=slerp goes about that")
-def slerp_mean(points: Keyframes, scene: PathContext) -> Curve:
+def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the generator's mean latent w_avg, the distance from it interpolated linearly.
 
-    A straight line passes nearer to the mean than its ends, where pictures are more average than either, as truncation
+    A straight line passes nearer to the mean than its ends, where images are more average than either, as truncation
     makes them; this path keeps the distance. In w+ each layer turns on its own.
     """
-    mean = _precise(scene.generator.mapping.w_avg)
+    mean = _precise(context.generator.mapping.w_avg)
 
     def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        return mean + geometry.slerp(_precise(a) - mean, _precise(b) - mean, t)
+        return mean + interpolation.slerp(_precise(a) - mean, _precise(b) - mean, t)
 
-    return chain(points, between)
+    return chain(keyframes, between)
 
 
 @in_spaces("w", "w+", otherwise="z is normal as it is; choose space=w, or path=lerp")
-def whitened(points: Keyframes, scene: PathContext) -> Curve:
-    """The straight line in coordinates that make the prior of w normal, `wplus.latents.w_stats.Whitened`; in w+ layer by layer.
+def pn(keyframes: Keyframes, context: PathContext) -> Curve:
+    """The straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); in w+ layer by layer.
 
-    Zhu et al. 2020, arXiv:2012.09036, call the space P_N. Whitening as such bends nothing, being linear; what bends is
-    the leaky ReLU before it: numbers of w that change their sign on the way do so by a fifth of the speed below zero.
+    Whitening as such bends nothing, being linear; what bends is the leaky ReLU before it: numbers of w that change their
+    sign on the way do so by a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
     """
-    prior = scene.whitened.to(_precise(points.codes))
-    keys = prior.coordinates(_precise(points.codes))
-    return through(points, lambda t: prior.from_coordinates(along(keys, t, geometry.lerp)))
+    prior = context.whitened.to(_precise(keyframes.codes))
+    keys = prior.coordinates(_precise(keyframes.codes))
+    return through(keyframes, lambda t: prior.from_coordinates(along(keys, t, interpolation.lerp)))
 
 
-# A clock for each layer
+def spline(keyframes: Keyframes, context: PathContext) -> Curve:
+    """The natural cubic spline through the keyframes; a loop's is periodic, as smooth at its seam as elsewhere.
+
+    Of all curves through them that which bends least (the integral of the squared second derivative; Holladay 1957),
+    twice continuously differentiable, so that a video does not jolt where it passes an image. Two keyframes: the
+    straight line. Knots are whole positions, an equal time for each transition.
+    """
+    keys = keyframes.codes
+    ends = "periodic" if keyframes.closed else "natural"
+    cubic = CubicSpline(range(len(keys)), keys.cpu().double().numpy(), bc_type=ends)
+    return through(keyframes, lambda t: torch.from_numpy(cubic(t.cpu().numpy())).to(keys))
+
+
+# Layer by layer
 
 
 @in_spaces("w+", otherwise="layers can move one after another only where each has a code of its own, choose space=w+")
-def coarse_first(points: Keyframes, scene: PathContext, *, overlap: float = 0.5) -> Curve:
+def coarse_first(
+    keyframes: Keyframes,
+    context: PathContext,
+    *,
+    overlap: float = 0.5,  # 0: one layer at a time | 1: all together, which is lerp
+) -> Curve:
     """Straight lines, the layers one after another: coarse ones (pose, shape) first, fine ones (colour, detail) last.
 
     `overlap` in [0, 1]: 0 moves one layer at a time, 1 moves all together, which is `lerp`. Each layer moves at
     constant speed in a window of the share overlap + (1 - overlap) / num_ws of the way.
     """
-    return _layer_by_layer(points, overlap, torch.arange(points.codes.shape[1]))
+    return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]))
 
 
 @in_spaces("w+", otherwise="layers can move one after another only where each has a code of its own, choose space=w+")
-def fine_first(points: Keyframes, scene: PathContext, *, overlap: float = 0.5) -> Curve:
+def fine_first(
+    keyframes: Keyframes,
+    context: PathContext,
+    *,
+    overlap: float = 0.5,  # 0: one layer at a time | 1: all together, which is lerp
+) -> Curve:
     """As `coarse_first` in the other order; from b to a backwards it is that very path."""
-    return _layer_by_layer(points, overlap, torch.arange(points.codes.shape[1]).flip(0))
+    return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]).flip(0))
 
 
-def _layer_by_layer(points: Keyframes, overlap: float, order: Tensor) -> Curve:
+def _layer_by_layer(keyframes: Keyframes, overlap: float, order: Tensor) -> Curve:
     """`order` (num_ws,): the place in the queue of each layer, from 0."""
     if not 0 <= overlap <= 1:
-        raise UserError(f"overlap={overlap} is not allowed: it must be from 0 (one by one) to 1 (all together).")
+        raise UserError(f"overlap must be from 0 (one by one) to 1 (all together), got {overlap}.")
 
     def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        clocks = layer_clocks(t, order, overlap).to(a.device)[..., None]
-        return torch.lerp(_precise(a), _precise(b), clocks.to(_precise(a)))
+        times = layer_times(t, order, overlap).to(a.device)[..., None]
+        return torch.lerp(_precise(a), _precise(b), times.to(_precise(a)))
 
-    return chain(points, between)
+    return chain(keyframes, between)
 
 
-def layer_clocks(t: Tensor, order: Tensor, overlap: float) -> Tensor:
+def layer_times(t: Tensor, order: Tensor, overlap: float) -> Tensor:
     """How far each layer is (T, num_ws), 0 to 1, when the whole is at t (T,) in [0, 1]."""
     num = len(order)
     window = overlap + (1 - overlap) / num

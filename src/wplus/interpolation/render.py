@@ -1,63 +1,159 @@
-"""Positions along a curve -> images, in batches, so that a film of any length fits."""
+"""Positions along a curve -> images, in batches, so that a video of any length fits; and distances between neighbours."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from wplus.errors import UserError
-from wplus.interpolation.curve import Curve, along
 from wplus.interpolation.keyframes import Keyframes
-from wplus.interpolation.tuned import TunedSynthesis
-from wplus.latents import interpolation as geometry
+from wplus.interpolation.path import Curve, along
+from wplus.latents import interpolation
 from wplus.latents.latent import to_ws
+from wplus.latents.weight_delta import WeightDelta
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.network import GeneratorNetwork
 
 
-def render(generator: Any, points: Keyframes, curve: Curve, t: Tensor, batch_size: int) -> Iterator[Tensor]:
+def render(
+    generator: GeneratorNetwork, keyframes: Keyframes, curve: Curve, t: Tensor, batch_size: int
+) -> Iterator[Tensor]:
     """Yield the frames at positions t (T,) in [0, K-1] as batches (B, C, H, W), float, about [-1, 1].
 
     Codes and noise are computed batch by batch too: nothing grows with T.
     """
     check_batch_size(batch_size)
     for positions in t.split(batch_size):
-        yield render_batch(generator, points, curve, positions)
+        yield render_batch(generator, keyframes, curve, positions)
 
 
 def check_batch_size(batch_size: int) -> None:
     """UserError for a batch of nothing."""
     if batch_size < 1:
-        raise UserError(f"batch_size={batch_size} is not allowed: it must be 1 or more.")
+        raise UserError(f"batch_size must be at least 1, got {batch_size}.")
 
 
 @torch.no_grad()
-def render_batch(generator: Any, points: Keyframes, curve: Curve, t: Tensor) -> Tensor:
+def render_batch(generator: GeneratorNetwork, keyframes: Keyframes, curve: Curve, t: Tensor) -> Tensor:
     """Images (T, C, H, W) at positions t (T,)."""
-    return pictures(generator, points, curve.codes(t), curve.clock(t))
+    return synthesize(generator, keyframes, curve.codes(t), curve.time_map(t))
 
 
-def pictures(generator: Any, points: Keyframes, codes: Tensor, clock: Tensor) -> Tensor:
-    """Images (T, C, H, W) of codes (T, *shape) of the points' space, differentiable in the codes.
+def synthesize(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor:
+    """Images (T, C, H, W) of codes (T, *shape) of the keyframes' space, differentiable in the codes.
 
-    `clock` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
+    `times` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
     from one to the next. Noise maps go along the great circle: they have an rms of one, which a straight line would
-    shrink to 0.71 half way and so smooth the picture there.
+    shrink to 0.71 half way and so smooth the image there.
     """
-    noise = None if points.noise is None else [_noise_at(layer, clock) for layer in points.noise]
-    tuned = points.deltas is not None
-    synthesis = TunedSynthesis(generator, points.deltas, clock) if tuned else generator.synthesis
-    return synthesis(styles(generator, points, codes, clock), noise_mode="const", noise=noise)
+    noise = None if keyframes.noise is None else [_noise_at(layer, times) for layer in keyframes.noise]
+    synthesis: Callable[..., Tensor] = generator.synthesis
+    if keyframes.deltas is not None:
+        synthesis = TunedSynthesis(generator, keyframes.deltas, times)
+    return synthesis(styles(generator, keyframes, codes, times), noise_mode="const", noise=noise)
 
 
-def styles(generator: Any, points: Keyframes, codes: Tensor, clock: Tensor) -> Tensor:
-    """Codes of any space -> (T, num_ws, w_dim); key points of w and w+ had their truncation applied already."""
-    labels = None if points.labels is None else along(points.labels, clock, geometry.lerp)
-    truncation = {"truncation_psi": points.truncation_psi, "truncation_cutoff": points.truncation_cutoff}
-    return to_ws(codes, points.space, generator, labels=labels, **truncation)
+def styles(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor:
+    """Codes of any space -> (T, num_ws, w_dim); keyframes of w and w+ had their truncation applied already."""
+    return to_ws(
+        codes,
+        keyframes.space,
+        generator,
+        labels=None if keyframes.labels is None else along(keyframes.labels, times, interpolation.lerp),
+        truncation_psi=keyframes.truncation_psi,
+        truncation_cutoff=keyframes.truncation_cutoff,
+    )
 
 
-def _noise_at(layer: Tensor, clock: Tensor) -> Tensor:
+def _noise_at(layer: Tensor, times: Tensor) -> Tensor:
     """Noise (K, 1, H, W) at positions (T,): (T, 1, H, W), each map one vector of H * W numbers."""
-    return along(layer.flatten(1), clock, geometry.slerp).unflatten(1, layer.shape[1:])
+    return along(layer.flatten(1), times, interpolation.slerp).unflatten(1, layer.shape[1:])
+
+
+class TunedSynthesis:
+    """A generator's synthesis network whose weights go straight from those of one keyframe to those of the next.
+
+    Codes and weight changes both on straight lines are how HyperInverter (Dinh et al. 2022, arXiv:2112.00719) goes from
+    one image to another. Every frame has weights of its own and passes through the network alone.
+
+    Args:
+        deltas: for each keyframe its change, None for the generator as it is.
+        times: (T,) positions in [0, K-1] of the frames.
+    """
+
+    def __init__(self, generator: GeneratorNetwork, deltas: Sequence[WeightDelta | None], times: Tensor) -> None:
+        self._network, self._deltas, self._times = generator.synthesis, deltas, times.tolist()
+        self._names = {f"synthesis.{name}": name for name, _ in generator.synthesis.named_parameters()}
+
+    def __call__(self, ws: Tensor, *, noise: Sequence[Tensor] | None = None, **options: Any) -> Tensor:
+        """Images (T, C, H, W) of ws (T, num_ws, w_dim); noise and options are those of the network."""
+        frames = []
+        for row, position in enumerate(self._times):
+            own = None if noise is None else [layer[row : row + 1] for layer in noise]
+            call = (self._network, self._parameters(position), (ws[row : row + 1],), {"noise": own, **options})
+            frames.append(functional_call(*call))
+        return torch.cat(frames)
+
+    def _parameters(self, position: float) -> dict[str, Tensor]:
+        """The parameters that differ from the network's own at a position."""
+        left = min(int(position), len(self._deltas) - 2)
+        ends = ((self._deltas[left], 1 - (position - left)), (self._deltas[left + 1], position - left))
+        own, found = dict(self._network.named_parameters()), {}
+        for delta, weight in ends:
+            for name, parts in delta.changes.items() if delta is not None and weight else ():
+                short = self._names[name]
+                change = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
+                found[short] = found.get(short, own[short]) + weight * change.to(own[short]).view_as(own[short])
+        return found
+
+
+class NeighbourDistances:
+    """Takes frames in batches; keeps the distance of every frame to the one before, and of every keyframe to the next.
+
+    A frame passes through the net once, and only the features of the last frame and the last keyframe are held.
+    `steps_per_transition` tells which frames are keyframes: frames 0, s, 2 s, ...
+    """
+
+    def __init__(self, perceptual: ImageDistance, *, steps_per_transition: int) -> None:
+        self.perceptual, self.steps_per_transition, self.num_frames = perceptual, steps_per_transition, 0
+        self._steps: list[Tensor] = []
+        self._chords: list[Tensor] = []
+        self._last: list[Tensor] | None = None
+        self._last_key: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def add(self, images: Tensor) -> None:
+        """Images (B, C, H, W) float in [-1, 1], the next B frames."""
+        features = self.perceptual.features(images)
+        chain = features if self._last is None else [torch.cat(maps) for maps in zip(self._last, features, strict=True)]
+        if len(chain[0]) > 1:
+            self._steps.append(self.perceptual.distance([x[:-1] for x in chain], [x[1:] for x in chain]).cpu())
+        self._last = [x[-1:] for x in features]
+        first_key = -self.num_frames % self.steps_per_transition
+        for row in range(first_key, len(images), self.steps_per_transition):
+            self._add_key([x[row : row + 1] for x in features])
+        self.num_frames += len(images)
+
+    def _add_key(self, features: list[Tensor]) -> None:
+        if self._last_key is not None:
+            self._chords.append(self.perceptual.distance(self._last_key, features).cpu())
+        self._last_key = features
+
+    @property
+    def flat(self) -> Tensor:
+        """Distances of every frame to the next, float64 (frames - 1,)."""
+        return torch.cat(self._steps).double()
+
+    @property
+    def steps(self) -> Tensor:
+        """The same as (transitions, steps_per_transition)."""
+        return self.flat.reshape(-1, self.steps_per_transition)
+
+    @property
+    def chords(self) -> Tensor:
+        """Distances between neighbouring keyframes, float64 (transitions,)."""
+        return torch.cat(self._chords).double()

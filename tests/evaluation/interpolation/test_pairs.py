@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from types import MappingProxyType
+import subprocess
+import sys
+from types import MappingProxyType, SimpleNamespace
 
 import pytest
 import torch
@@ -59,7 +61,7 @@ def test_the_order_of_the_files_changes_nothing():
     by_files = [drawn(images, order="files") for images in (first, other)]
     assert by_files[0].pairs != by_files[1].pairs
     assert "order" not in by_files[0].protocol
-    with pytest.raises(UserError, match="order=names"):
+    with pytest.raises(UserError, match="order must be one of digests, files, got 'names'"):
         drawn(first, order="names")
 
 
@@ -72,12 +74,12 @@ def test_there_and_back_through_a_file(images, tmp_path):
 
 
 def test_refusals(images, tmp_path):
-    with pytest.raises(UserError, match="num_pairs=41.*at most 40 of 80"):
+    with pytest.raises(UserError, match="num_pairs must be from 3 to 40, .* of 80 images twice, got 41"):
         drawn(images, 41)
     path = drawn(images).save(tmp_path / "pairs.json")
     with pytest.raises(UserError, match="fingerprint"):
         read_pairs(path, images.subset(torch.arange(79)))
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="must be draw or a list that exists, got"):
         read_pairs(tmp_path / "none.json", images)
     content = json.loads(path.read_text())
     for change, message in (
@@ -92,3 +94,22 @@ def test_refusals(images, tmp_path):
     path.write_text("{")
     with pytest.raises(UserError, match="damaged"):
         read_pairs(path, images)
+
+
+def test_the_command_writes_a_list(repository, tmp_path):
+    command = [sys.executable, "-m", "wplus", "draw_pairs", "num_pairs=6", "resolution=16", "data.num_images=200",
+               f"data.cache_dir={tmp_path}", f"output={tmp_path / 'pairs.json'}"]  # fmt: skip
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 near, 2 mid, 2 far pairs" in done.stdout
+    assert len(json.loads((tmp_path / "pairs.json").read_text())["pairs"]) == 6
+
+
+def test_the_committed_list_of_the_cats_is_what_the_command_says_of_it(repository):
+    path = repository / "experiments" / "pairs" / "cats32_held_out.json"
+    content = json.loads(path.read_text())
+    names = [name for pair in content["pairs"] for name in (pair["a"], pair["b"])]
+    found = read_pairs(path, SimpleNamespace(fingerprint=content["data"], names=names))
+    assert [sum(pair.stratum == stratum for pair in found.pairs) for stratum in STRATA] == [67, 67, 66]
+    assert found.protocol["px"] == 32
+    assert found.protocol["distance"] == "effnet_lite0"

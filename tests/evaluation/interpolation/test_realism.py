@@ -16,7 +16,7 @@ from wplus.evaluation.interpolation.realism import (
     resamples,
     shown_frames,
 )
-from wplus.interpolation.walk import even_positions
+from wplus.interpolation.path import even_positions
 
 
 @pytest.fixture

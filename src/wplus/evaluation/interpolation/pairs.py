@@ -1,9 +1,9 @@
-"""A fixed list of pairs of real images, some near, some far apart: what interpolations are compared on."""
+"""Pairs of real images, some near, some far apart, that paths are compared on; and the latents of their endpoints."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.checkpoint import Models
+from wplus.core.distributed import all_agree, is_first
 from wplus.core.files import write_json
 from wplus.core.images import to_float
 from wplus.core.progress import track
 from wplus.core.random import rng
-from wplus.errors import UserError
-from wplus.evaluation.context import Images
+from wplus.data.image_set import ImageSet
+from wplus.errors import UserError, check_choice
 from wplus.evaluation.feature_pass import Progress
+from wplus.inversion.folder import DELTA, output_names
+from wplus.inversion.run import FolderInversion
+from wplus.latents.latent import LIFTS, Latent, Space, check_space, load_latent
+from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.losses.image_pair import ImageDistance
 
 STRATA = ("near", "mid", "far")
@@ -36,7 +42,7 @@ class Pair:
 
     @property
     def name(self) -> str:
-        """As walks are called."""
+        """As trajectories are called."""
         return f"{self.a} to {self.b}"
 
 
@@ -61,7 +67,7 @@ class PairList:
 
 
 def draw_pairs(
-    images: Images, *, num_pairs: int, distance: ImageDistance, seed: int = 0, batch_size: int = 64,
+    images: ImageSet, *, num_pairs: int, distance: ImageDistance, seed: int = 0, batch_size: int = 64,
     device: torch.device | str = "cpu", progress: Progress = track, order: str = "digests",
 ) -> PairList:  # fmt: skip
     """Draw `num_pairs` pairs, as many near as mid and far ones (one more or less), no image twice.
@@ -73,12 +79,12 @@ def draw_pairs(
     The draw is of the images in the `order` of their digests, so that names and order of the files change nothing;
     "files" takes them as they come. The protocol of a list without an order says that it was drawn so.
     """
-    if order not in ("digests", "files"):
-        raise UserError(f"order={order} is not known; allowed are digests, files.")
+    check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
     if not 3 <= num_pairs <= most:
-        raise UserError(f"num_pairs={num_pairs} is not possible: at least 3, and at most {most} of {len(images)} images"
-                        " without showing one twice.")  # fmt: skip
+        raise UserError(
+            f"num_pairs must be from 3 to {most}, to show none of {len(images)} images twice, got {num_pairs}."
+        )
     drawn = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
     by_digest = order == "digests"
     candidates = (torch.from_numpy(np.lexsort(images.digests.T[::-1]))[drawn] if by_digest else drawn).view(-1, 2)
@@ -102,7 +108,7 @@ def draw_pairs(
 
 
 @torch.no_grad()
-def _distances(images: Images, pairs: Tensor, distance: ImageDistance, device: torch.device | str) -> Tensor:
+def _distances(images: ImageSet, pairs: Tensor, distance: ImageDistance, device: torch.device | str) -> Tensor:
     """Distances (B,) within pairs (B, 2) of image numbers."""
     a, b = (to_float(images.batch(numbers)[0].to(device)) for numbers in pairs.unbind(dim=1))
     return distance(a, b).double().cpu()
@@ -115,14 +121,14 @@ def _strata(distances: Tensor, num_pairs: int) -> list[list[int]]:
     return [third.sort().values[:count].tolist() for third, count in zip(thirds, counts, strict=True)]
 
 
-def read_pairs(path: str | Path, images: Images) -> PairList:
+def read_pairs(path: str | Path, images: ImageSet) -> PairList:
     """A list from its file; UserError where it is damaged or of other images."""
     try:
         content = json.loads(Path(path).read_text())
         pairs = tuple(Pair(**entry) for entry in content["pairs"])
         found = PairList(pairs, content["data"], content["protocol"])
     except FileNotFoundError:
-        raise UserError(f"The list of pairs '{path}' does not exist; pairs=draw makes one for any data.") from None
+        raise UserError(f"pairs must be draw or a list that exists, got '{path}'.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is damaged or no list of pairs ({type(error).__name__}: {error}).") from error
     if found.data != images.fingerprint:
@@ -130,11 +136,11 @@ def read_pairs(path: str | Path, images: Images) -> PairList:
             f"The pairs in '{path}' are of the images with fingerprint {found.data}, these have {images.fingerprint}: "
             "pairs=draw makes a list for them."
         )
-    _check(found, path, images.names)
+    _check_pairs(found, path, images.names)
     return found
 
 
-def _check(found: PairList, path: str | Path, names: Sequence[str]) -> None:
+def _check_pairs(found: PairList, path: str | Path, names: Sequence[str]) -> None:
     lacking = sorted(set(found.names) - set(names))
     if lacking:
         raise UserError(f"The pairs in '{path}' name an image that is not there: {lacking[0]}.")
@@ -142,3 +148,95 @@ def _check(found: PairList, path: str | Path, names: Sequence[str]) -> None:
         raise UserError(f"The pairs in '{path}' use an image twice: intervals over pairs need different ones.")
     if not found.pairs:
         raise UserError(f"The list '{path}' has no pairs.")
+
+
+# Endpoints
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What an inverter found for one image: a latent, with its noise where that was sought, and maybe tuned weights."""
+
+    latent: Latent
+    delta_file: Path | None = None
+    """The weight delta that the generator was tuned with for it (`inverter=pti`)."""
+
+    def delta(self, *, fingerprint: str) -> WeightDelta | None:
+        """The weight delta, read anew: those of all images would be too much to hold."""
+        if self.delta_file is None:
+            return None
+        found = load_delta(self.delta_file, fingerprint=fingerprint)
+        found.check_latent(self.latent)
+        return found
+
+
+Endpoints = Mapping[Space, Mapping[str, Endpoint]]
+"""By space and image name; a space without its own takes those that can be lifted into it, see `source_space`."""
+
+
+def source_space(space: Space, given: Sequence[Space]) -> Space:
+    """The space whose latents serve a method in `space`: itself, else the first that goes there without loss."""
+    found = [space] if space in given else [each for each in given if space in LIFTS[each]]
+    if not found:
+        raise UserError(f"Nothing given as latents goes into {space}: give latents of {space} too, or leave it out.")
+    return found[0]
+
+
+def check_folders(folders: Mapping[Space, str | Path]) -> None:
+    """UserError for a folder of inversions that does not exist."""
+    for space, folder in folders.items():
+        if not Path(folder).is_dir():
+            raise UserError(f"The folder '{folder}' of latents in {space} does not exist: invert.py writes such ones.")
+
+
+def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *, fingerprint: str) -> Endpoints:
+    """Endpoints of the images called `names` from folders by space that `invert.py` wrote (or their latents/ within).
+
+    UserError where one is missing, was made with another generator, is of another space than it is said to be, or was
+    tuned and lacks its weight delta, without which it shows another picture.
+    """
+    return {space: _read(space, Path(folder), names, fingerprint) for space, folder in folders.items()}
+
+
+def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, Endpoint]:
+    check_space(space)
+    files = folder / "latents" if (folder / "latents").is_dir() else folder
+    found = {}
+    for name, file in zip(names, output_names(names), strict=True):
+        latent = load_latent(files / f"{file}.safetensors", fingerprint=fingerprint)
+        if latent.space != space:
+            raise UserError(f"'{files / file}.safetensors' is a latent of {latent.space}, not of {space}.")
+        found[name] = Endpoint(latent, _delta_file(latent, name, files.parent))
+    return found
+
+
+def _delta_file(latent: Latent, name: str, folder: Path) -> Path | None:
+    """Where the latent says that its weight delta is, in the folder of inversions; None where it has none."""
+    if DELTA not in latent.metadata:
+        return None
+    path = folder / latent.metadata[DELTA]
+    if not path.is_file():
+        raise UserError(f"'{name}' was tuned, but its weight delta '{path}' does not exist: bring it, or invert again.")
+    return path
+
+
+def invert_endpoints(images: ImageSet, spaces: Sequence[Space], *, folder: Path, models: Models,
+                     invert: Callable[..., Any], **inverting: Any) -> Endpoints:  # fmt: skip
+    """Invert the images into each space, into `folder`/<space>; what is there already is not done again.
+
+    Of several processes the first does it and the others wait. `inverting` are further arguments of `FolderInversion`.
+    """
+    shared = {"models": models, "invert": invert, **inverting}
+    folders = {space: folder / space for space in spaces}
+    if is_first():
+        made = [FolderInversion(images, space=space, output_dir=each, **shared) for space, each in folders.items()]
+        for inversion in made:  # all were checked before the first starts
+            inversion.run()
+    all_agree(True)
+    return read_endpoints(folders, images.names, fingerprint=models.fingerprint)
+
+
+def subset(images: ImageSet, names: Sequence[str]) -> ImageSet:
+    """The images with these names, as a set of its own."""
+    numbers = {name: index for index, name in enumerate(images.names)}
+    return images.subset(torch.tensor([numbers[name] for name in names]))

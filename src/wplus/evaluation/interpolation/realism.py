@@ -1,12 +1,12 @@
-"""Do the pictures along paths look like real ones? Distances of sets of frames in bins of t, with pairs as units.
+"""Do the images along paths look like real ones? Distances of sets of frames in bins of t, with pairs as units.
 
-Frames of one walk are not independent, so every interval here resamples or leaves out whole pairs.
+Frames of one trajectory are not independent, so every interval here resamples or leaves out whole pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,11 +14,14 @@ from torch import Tensor
 
 from wplus.core.progress import silent
 from wplus.core.stats import Mean, jackknife_interval
-from wplus.errors import UserError
+from wplus.errors import check_number
 from wplus.evaluation.feature_pass import Progress
 from wplus.evaluation.frechet import FeatureStatistics
 from wplus.evaluation.pairwise import BLOCK, KernelSums, NeighbourSquares, PairPass
+from wplus.interpolation.path import middle_of
+from wplus.interpolation.trajectory import PathNumber
 
+PLACES = {"ends": "at both ends", "middle": "half way"}  # and the bins
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
 _GROUPS = 10  # of the jackknife
@@ -36,8 +39,7 @@ def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
     Bins are open, so that they are mirror images of each other; half way (one frame, or two where T is even) is
     `middle`.
     """
-    away = (t - 0.5).abs()
-    found = {"ends": torch.tensor([0, len(t) - 1]), "middle": (away <= away.min() + 1e-9).nonzero()[:, 0]}
+    found = {"ends": torch.tensor([0, len(t) - 1]), "middle": middle_of(t)}
     for low, high in BINS:
         inside = ((t > low + 1e-9) & (t < high - 1e-9)).nonzero()[:, 0]
         found[bin_name(low, high)] = inside[_picks(len(inside), frames_per_bin, late=low >= 0.5)]
@@ -59,8 +61,7 @@ def _picks(num: int, wanted: int, *, late: bool) -> Tensor:
 
 def check_num_real(num: int) -> None:
     """UserError where there are too few real images to compare frames with."""
-    if num <= _NEIGHBOURS:
-        raise UserError(f"Frames cannot be compared with {num} real images: at least {_NEIGHBOURS + 1} are needed.")
+    check_number("num_real", num, lowest=_NEIGHBOURS + 1, whole=True)
 
 
 class RealFeatures:
@@ -178,42 +179,81 @@ class PairFrechet:
 
 # All of one method
 
+_AS_GIVEN = "95 %, percentile bootstrap over pairs, the real images as given"
+KERNEL = PathNumber(
+    name="kd",
+    meaning="Squared kernel distance (KID's kernel, unbiased) from real images of the frames {where}, as a set; 0 is no "
+    "difference.",
+    direction="lower", format=".3f", shown="file", interval=_AS_GIVEN, metric="realism",
+)  # fmt: skip
+MID_DIP = PathNumber(
+    name="mid_dip",
+    meaning="Kernel distance from real images of the frames half way minus that of the end frames: what the way costs in "
+    "realism beyond what the inverter cost; 0 is nothing.",
+    direction="lower", format=".3f", shown="short", interval=_AS_GIVEN, metric="realism",
+)  # fmt: skip
+PRECISION = PathNumber(
+    name="precision",
+    meaning="Share of the frames {where} that lie among real images, within the ball of one to its third neighbour "
+    "(arXiv:1904.06991).",
+    direction="higher", format=".3f", interval=_AS_GIVEN, metric="realism",
+)  # fmt: skip
+FRECHET = PathNumber(
+    name="fd",
+    meaning="Fréchet distance from real images of the frames {where}, as a set; biased upwards by their small number, so "
+    "only equal numbers of frames compare.",
+    direction="lower", format=".3f", shown="file", metric="realism",
+    interval="95 %, jackknife over 10 groups of pairs, the real images as given",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Realism:
-    """Set-level numbers of one method, and the resampled kernel distances, for differences between methods."""
+    """Numbers of one method's sets of frames, and the resampled ones, for differences between methods."""
 
     values: dict[str, Mean]
     draws: dict[str, np.ndarray]
+    numbers: dict[str, PathNumber]
 
 
 def realism(frames: Mapping[str, Tensor], real: RealFeatures, *, weights: np.ndarray, extractor: str) -> Realism:
     """Numbers of one method from the features of its frames by place: `shown_frames` name -> (P, F, dim).
 
-    - `kd_<extractor>_<bin>`: unbiased squared kernel distance (KID's kernel) of the frames in a bin from real images,
-      also of `ends` and `middle`. Bootstrap over pairs (rows of `weights`).
-    - `kd_<extractor>_mid_dip`: that of the middle minus that of the ends: what the way costs in realism, whatever the
-      inverter cost already. Differences of the same resamples.
-    - `precision_<extractor>_middle`, `..._ends`: share of the frames that lie in the manifold of the real images.
-      Bootstrap over pairs.
-    - `fd_<extractor>_<bin>`: Fréchet distance. Biased upwards by the small number of frames, alike for all methods.
+    `kd_<extractor>_<place>` of every place and its `mid_dip`, `precision_<extractor>_<place>` of the ends and the
+    middle: bootstrap over pairs (rows of `weights`). `fd_<extractor>_<bin>`: jackknife.
     """
-    everything = np.ones((1, weights.shape[1]))
+    found, everything = Realism({}, {}, {}), np.ones((1, weights.shape[1]))
+
+    def add(number: PathNumber, place: str, value: float, draws: np.ndarray) -> None:
+        number = _named(number, extractor, place)
+        found.numbers[number.name], found.draws[number.name] = number, draws
+        found.values[number.name] = Mean(value, interval(draws))
+
     kernels = {place: PairKernel(features, real) for place, features in frames.items()}
     points = {place: float(kernel.distance(everything)[0]) for place, kernel in kernels.items()}
-    draws = {f"kd_{extractor}_{place}": kernel.distance(weights) for place, kernel in kernels.items()}
-    values = {f"kd_{extractor}_{place}": value for place, value in points.items()}
-    dip, ends, middle = (f"kd_{extractor}_{name}" for name in ("mid_dip", "ends", "middle"))
-    values[dip], draws[dip] = values[middle] - values[ends], draws[middle] - draws[ends]
+    draws = {place: kernel.distance(weights) for place, kernel in kernels.items()}
+    for place in frames:
+        add(KERNEL, place, points[place], draws[place])
+    add(MID_DIP, "", points["middle"] - points["ends"], draws["middle"] - draws["ends"])
     for place in ("middle", "ends"):
-        name, num = f"precision_{extractor}_{place}", len(frames[place])
-        inside = real.holds(frames[place].flatten(0, 1)).view(num, -1).double().mean(dim=1).numpy()
-        values[name], draws[name] = float(inside.mean()), weights @ inside / num
-    means = {name: Mean(value, interval(draws[name])) for name, value in values.items()}
+        inside = real.holds(frames[place].flatten(0, 1)).view(len(frames[place]), -1).double().mean(dim=1).numpy()
+        number = PRECISION if place == "middle" else replace(PRECISION, shown="file")
+        add(number, place, float(inside.mean()), weights @ inside / len(inside))
     for low, high in BINS:
         place = bin_name(low, high)
-        means[f"fd_{extractor}_{place}"] = PairFrechet(frames[place], real.statistics).with_interval()
-    return Realism(means, draws)
+        number = _named(FRECHET, extractor, place)
+        found.numbers[number.name] = number
+        found.values[number.name] = PairFrechet(frames[place], real.statistics).with_interval()
+    return found
+
+
+def _named(number: PathNumber, extractor: str, place: str) -> PathNumber:
+    """`kd` as `kd_<extractor>_<place>`, its meaning with the place."""
+    if not place:
+        return replace(number, name=f"kd_{extractor}_{number.name}", label=number.name)
+    where = PLACES.get(place) or "from t = 0.{} to 0.{}".format(*(part.rstrip("0") for part in place.split("_")))
+    meaning = number.meaning.format(where=where)
+    return replace(number, name=f"{number.name}_{extractor}_{place}", label=f"{number.name}_{place}", meaning=meaning)
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -1,27 +1,54 @@
-"""From the rows of many pairs to one line per method: means, intervals, strata, paired tests, sets of frames."""
+"""From the rows of many pairs to one line per method: means, intervals, strata, paired tests, sets of frames.
+
+Before all numbers of a way: do its ends show the images that it is said to join? A bad inverter gives a smooth way,
+between two other images. An endpoint passes where it misses its image by at most `endpoint_threshold` of the distance
+between the two images, both as lengths in the perceptual distance's feature space (`endpoint_miss` of the path metric
+`fidelity`). That scales with the pair, whatever the net, the data and the resolution. Up to 0.5, the default, either end
+is nearer to its own image than to the other one by the triangle inequality; beyond, a way may begin at what looks more
+like its goal. The threshold is our own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired_tests, proportion_interval
-from wplus.evaluation.interpolation.columns import shown
-from wplus.evaluation.interpolation.gate import PASS, Gate, judged, passed
+from wplus.errors import UserError
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
-from wplus.evaluation.interpolation.walking import PairResult
+from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResult, with_options
+from wplus.interpolation.path_metrics.frames import ENDPOINT_MISS, fidelity
+from wplus.interpolation.trajectory import PathMetric, PathNumber
 
 Rows = Mapping[str, Mapping[str, float]]
-TRIMMED = ("pair_ppl", "relative_ppl")
-"""Beginnings of the names of numbers whose mean leaves out what is below the 1st and above the 99th percentile."""
-WORST = "step_cv_max"
-"""Largest `step_cv` of any pair: a path that was re-timed must be even on every one."""
+"""Pair -> name of a number -> value."""
+ENDPOINTS_PASS = PathNumber(
+    name="endpoints_pass",
+    meaning="Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
+    "between the images. Where it is low, the method's other numbers say nothing of these images.",
+    direction="higher", format=".2f", shown="short", interval="95 %, Wilson's score interval over pairs", metric="fidelity",
+)  # fmt: skip
 _FEWEST = 6  # pairs; of fewer, sets of frames and intervals say little
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Which endpoints pass.
+
+    Attributes
+        limit    largest `endpoint_miss` that passes
+        failing  methods that fail on most pairs: what the tables say of their smoothness says nothing of these images
+        pairs    those on which all other methods pass, by name; none where that is the cross-dissolve alone
+    """
+
+    limit: float
+    failing: tuple[str, ...]
+    pairs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -29,18 +56,20 @@ class Summary:
     """What a comparison found.
 
     Attributes
-        rows      method -> pair -> metric -> value
+        numbers   what each number is, by its name
+        rows      method -> pair -> number -> value
         means     method -> number -> mean over pairs, and numbers of sets of frames
-        strata    stratum -> method -> metric -> mean over its pairs
-        paired    method -> metric -> comparison with the baseline on the same pairs
+        strata    stratum -> method -> number -> mean over its pairs
+        paired    method -> number -> comparison with the baseline on the same pairs
         sets      method -> number of sets of frames -> difference from the baseline
         along     method -> name -> (T,) mean curve over t
         t         (T,)
-        gate      which ends passed; None without a gate
-        passing   method -> number -> mean, as `means`, over the pairs where the ends of all passed but of methods that
-                  fail on most, which are left out; empty where they are too few
+        passing   which endpoints pass; None without a threshold
+        where_passing  method -> number -> mean, as `means`, over the pairs where the endpoints of all pass but of methods
+                  that fail on most, which are left out; empty where they are too few
     """
 
+    numbers: Mapping[str, PathNumber]
     rows: Mapping[str, Rows]
     means: Mapping[str, Mapping[str, Mean]]
     strata: Mapping[str, Mapping[str, Mapping[str, Mean]]]
@@ -49,19 +78,24 @@ class Summary:
     along: Mapping[str, Mapping[str, np.ndarray]]
     t: np.ndarray
     baseline: str
-    gate: Gate | None = None
-    passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
+    passing: Passing | None = None
+    where_passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
     def caveat(self, method: str) -> str | None:
-        """What must be said wherever the method's numbers are shown: that its ends fail; None where it need not."""
-        return "ends fail" if self.gate is not None and method in self.gate.failing else None
+        """What must be said wherever the method's numbers are shown: that its endpoints fail; None where it need not."""
+        return "endpoints fail" if self.passing is not None and method in self.passing.failing else None
+
+    def shown(self, *kinds: str) -> list[PathNumber]:
+        """The numbers that tables of these kinds show ("short", "table"), in their order."""
+        return [number for number in self.numbers.values() if number.shown in kinds]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {
             "baseline": self.baseline,
-            "gate": None if self.gate is None else asdict(self.gate),
-            "where_ends_pass": _plain(self.passing),
+            "numbers": {name: asdict(number) for name, number in self.numbers.items()},
+            "passing": None if self.passing is None else asdict(self.passing),
+            "where_passing": _plain(self.where_passing),
             "means": _plain(self.means),
             "strata": {stratum: _plain(means) for stratum, means in self.strata.items()},
             "paired": {method: {name: asdict(each) for name, each in found.items()}
@@ -76,35 +110,140 @@ class Summary:
 
 def summarise(
     results: Mapping[str, PairResult], pairs: PairList, *, real: RealFeatures, extractor: str, t: torch.Tensor,
-    baseline: str, gate: float | None = None, seed: int = 0,
+    baseline: str, endpoint_threshold: float | None = None, seed: int = 0,
 ) -> Summary:  # fmt: skip
-    """The summary of the results by the name of their pair; `gate` is that of `judged`."""
+    """The summary of the results by the name of their pair."""
     methods = list(next(iter(results.values())).rows)
-    rows = {method: judged({name: result.rows[method] for name, result in results.items()}, gate) for method in methods}
+    rows = {method: judged({name: result.rows[method] for name, result in results.items()}, endpoint_threshold)
+            for method in methods}  # fmt: skip
+    numbers = {name: number for result in results.values() for name, number in result.numbers.items()}
     sets = _sets(results, methods, real=real, extractor=extractor, seed=seed)
-    found = passed(rows, gate)
-    where = _where_ends_pass(results, found, rows, sets, real=real, extractor=extractor, seed=seed)
+    passing = passed(rows, endpoint_threshold)
+    where = _where_passing(results, passing, rows, numbers, sets, real=real, extractor=extractor, seed=seed)
     strata = {stratum: {pair.name for pair in pairs.pairs if pair.stratum == stratum} for stratum in STRATA}
-    # A pair may lack a column that others have.
-    own = dict.fromkeys(name for row in rows[baseline].values() for name in row if name != PASS)
-    tested = [column for columns in shown(own).values() for column in columns]
     return Summary(
+        numbers=_with_derived(numbers, rows) | sets[baseline].numbers,
         rows=rows,
-        means={method: means(rows[method], seed=seed) | sets[method].values for method in methods},
-        strata={stratum: {method: means(_of(rows[method], names), seed=seed) for method in methods}
+        means={method: means(rows[method], numbers, seed=seed) | sets[method].values for method in methods},
+        strata={stratum: {method: means(_of(rows[method], names), numbers, seed=seed) for method in methods}
                 for stratum, names in strata.items()},
-        paired=paired_tests(rows, baseline, columns=tested, seed=seed),
+        # Not of the columns that are kept in files alone: each further one makes Holm's correction harder on all.
+        paired=paired_tests(rows, baseline, columns=[name for name, number in numbers.items()
+                                                     if number.shown != "file"], seed=seed),
         sets={method: _differences(sets[method], sets[baseline]) for method in methods if method != baseline},
         along={method: _mean_curves([result.along[method] for result in results.values()]) for method in methods},
         t=t.numpy(),
         baseline=baseline,
-        gate=found,
-        passing=where,
+        passing=passing,
+        where_passing=where,
     )  # fmt: skip
 
 
-def _of(rows: Rows, names: Container[str]) -> Rows:
+def _of(rows: Rows, names: Collection[str]) -> Rows:
     return {name: row for name, row in rows.items() if name in names}
+
+
+# Endpoints that pass
+
+
+def check_threshold(endpoint_threshold: float | None, metrics: Mapping[str, PathMetric]) -> None:
+    """UserError for a limit that is none, and where nothing measures what it limits; None is no limit."""
+    if endpoint_threshold is None:
+        return
+    if not endpoint_threshold > 0:
+        raise UserError(f"endpoint_threshold must be above 0, or null for none, got {endpoint_threshold}.")
+    if fidelity not in [with_options(metric)[0] for metric in metrics.values()]:
+        raise UserError(f"path_metrics must include fidelity for endpoint_threshold={endpoint_threshold}, got "
+                        f"{', '.join(metrics)}; or choose endpoint_threshold=null.")  # fmt: skip
+
+
+def judged(rows: Rows, endpoint_threshold: float | None) -> dict[str, dict[str, float]]:
+    """The rows of one method with `endpoints_pass` first: 1 where both endpoints pass, else 0.
+
+    A pair of equal images has none: no distance between them is there to compare with.
+    """
+    miss = ENDPOINT_MISS.name
+    if endpoint_threshold is None:
+        return {pair: dict(row) for pair, row in rows.items()}
+    return {pair: ({ENDPOINTS_PASS.name: float(row[miss] <= endpoint_threshold)} if miss in row else {}) | dict(row)
+            for pair, row in rows.items()}  # fmt: skip
+
+
+def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passing | None:
+    """From judged rows, method -> pair -> number -> value; None without a threshold."""
+    if endpoint_threshold is None:
+        return None
+    names = list(next(iter(rows.values())))
+    passing = {method: {name for name in names if each[name].get(ENDPOINTS_PASS.name) == 1}
+               for method, each in rows.items()}  # fmt: skip
+    failing = tuple(method for method, found in passing.items() if len(found) < len(names) / 2)
+    others = [method for method in rows if method not in failing]
+    together = [name for name in names if all(name in passing[method] for method in others)]
+    return Passing(endpoint_threshold, failing, tuple(together) if set(others) - {CROSS_DISSOLVE} else ())
+
+
+def _where_passing(
+    results: Mapping[str, PairResult], passing: Passing | None, rows: Mapping[str, Rows],
+    numbers: Mapping[str, PathNumber], sets: Mapping[str, Realism], *, seed: int, **judging: Any,
+) -> dict[str, dict[str, Mean]]:  # fmt: skip
+    """`Summary.where_passing`."""
+    if passing is None or len(passing.pairs) < _FEWEST:
+        return {}
+    methods = [method for method in rows if method not in passing.failing]
+    chosen = {name: result for name, result in results.items() if name in passing.pairs}
+    found = sets if len(chosen) == len(results) else _sets(chosen, methods, seed=seed, **judging)
+    return {method: means(_of(rows[method], chosen), numbers, seed=seed) | found[method].values for method in methods}
+
+
+# Means over pairs
+
+
+def worst_of(number: PathNumber) -> PathNumber:
+    """NAME_max, the largest value of all pairs."""
+    meaning = f"Of the pair where it is largest: {number.meaning}"
+    return replace(number, name=f"{number.name}_max", meaning=meaning, shown="table", worst=False,
+                   interval="none: the value of one pair")  # fmt: skip
+
+
+def _with_derived(numbers: Mapping[str, PathNumber], rows: Mapping[str, Rows]) -> dict[str, PathNumber]:
+    """With what a mean over pairs adds: `endpoints_pass` in front, NAME_max behind NAME."""
+    judges = any(ENDPOINTS_PASS.name in row for each in rows.values() for row in each.values())
+    found = {ENDPOINTS_PASS.name: ENDPOINTS_PASS} if judges else {}
+    for name, number in numbers.items():
+        found[name] = number
+        if number.worst:
+            found[worst_of(number).name] = worst_of(number)
+    return found
+
+
+def means(rows: Rows, numbers: Mapping[str, PathNumber], *, seed: int = 0) -> dict[str, Mean]:
+    """Mean of every number over the pairs that have it, with a bootstrap interval over pairs, and NAME_max.
+
+    Of the share of pairs whose endpoints pass it is Wilson's interval, which is not empty where all pass or none. The
+    mean of a trimmed number keeps the values from the 1st to the 99th percentile of the pairs.
+    """
+    found: dict[str, Mean] = {}
+    for name in dict.fromkeys(name for row in rows.values() for name in row):
+        values = np.asarray([row[name] for row in rows.values() if name in row])
+        if name == ENDPOINTS_PASS.name:
+            found[name] = Mean(float(values.mean()), proportion_interval(float(values.mean()), len(values)))
+            continue
+        found[name] = _mean(values, kept_mean if numbers[name].trimmed else _plain_mean, seed=seed)
+        if numbers[name].worst:
+            found[worst_of(numbers[name]).name] = Mean(float(values.max()), None)
+    return found
+
+
+def _mean(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Mean:
+    bounds = bootstrap_interval(values, statistic, seed=seed) if len(values) > 1 else None
+    return Mean(float(statistic(values)), bounds)
+
+
+def _plain_mean(samples: np.ndarray) -> np.ndarray:
+    return samples.mean(axis=-1)
+
+
+# Sets of frames
 
 
 def _sets(results: Mapping[str, PairResult], methods: Sequence[str], *, real: RealFeatures, extractor: str,
@@ -112,50 +251,6 @@ def _sets(results: Mapping[str, PairResult], methods: Sequence[str], *, real: Re
     weights = resamples(len(results), seed=seed)
     frames = {method: _frames(results, method) for method in methods}
     return {method: realism(each, real, weights=weights, extractor=extractor) for method, each in frames.items()}
-
-
-def _where_ends_pass(
-    results: Mapping[str, PairResult], gate: Gate | None, rows: Mapping[str, Rows], sets: Mapping[str, Realism],
-    *, seed: int, **judging: Any,
-) -> dict[str, dict[str, Mean]]:  # fmt: skip
-    """`Summary.passing`."""
-    if gate is None or len(gate.pairs) < _FEWEST:
-        return {}
-    methods = [method for method in rows if method not in gate.failing]
-    chosen = {name: result for name, result in results.items() if name in gate.pairs}
-    found = sets if len(chosen) == len(results) else _sets(chosen, methods, seed=seed, **judging)
-    return {method: means(_of(rows[method], chosen), seed=seed) | found[method].values for method in methods}
-
-
-def means(rows: Rows, *, seed: int = 0) -> dict[str, Mean]:
-    """Mean of every column over the pairs that have it, with a bootstrap interval over pairs, and `step_cv_max`.
-
-    Of the share of pairs whose ends pass it is Wilson's interval, which is not empty where all pass or none. The mean
-    of path lengths keeps the values from the 1st to the 99th percentile, as StyleGAN's does, here of the pairs' own
-    means.
-    """
-    columns = dict.fromkeys(name for row in rows.values() for name in row)
-    values = {name: [row[name] for row in rows.values() if name in row] for name in columns}
-    found = {name: _mean(each, kept_mean if name.startswith(TRIMMED) else _plain_mean, seed=seed)
-             for name, each in values.items()}  # fmt: skip
-    if PASS in found:
-        found[PASS] = _share(values[PASS])
-    return found | ({WORST: Mean(max(values["step_cv"]), None)} if "step_cv" in values else {})
-
-
-def _mean(values: Sequence[float], statistic: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Mean:
-    numbers = np.asarray(values)
-    bounds = bootstrap_interval(numbers, statistic, seed=seed) if len(numbers) > 1 else None
-    return Mean(float(statistic(numbers)), bounds)
-
-
-def _share(values: Sequence[float]) -> Mean:
-    share = float(np.mean(values))
-    return Mean(share, proportion_interval(share, len(values)))
-
-
-def _plain_mean(samples: np.ndarray) -> np.ndarray:
-    return samples.mean(axis=-1)
 
 
 def _frames(results: Mapping[str, PairResult], method: str) -> dict[str, torch.Tensor]:
@@ -177,5 +272,4 @@ def _mean_curves(curves: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, np.n
 
 
 def _plain(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, Any]:
-    return {method: {name: {"value": mean.value, "interval": mean.interval} for name, mean in each.items()}
-            for method, each in means.items()}  # fmt: skip
+    return {method: {name: asdict(mean) for name, mean in each.items()} for method, each in means.items()}

@@ -1,1 +1,1 @@
-"""How good a walk is: small functions `metric(walk, judges) -> dict[str, float]`, each one aspect."""
+"""What a path is measured by: functions `metric(trajectory, tools)` that yield numbers, each file one question."""

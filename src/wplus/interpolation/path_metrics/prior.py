@@ -1,28 +1,47 @@
-"""How far the latents of a walk are from what the mapping network makes."""
+"""How far are the latents of the way from what the mapping network makes?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 
-from wplus.interpolation.walk import MetricTools, Trajectory
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+
+PRIOR_MEAN = PathNumber(
+    name="prior_mean",
+    meaning="Distance of the latents from what the mapping network makes, mean over the way: about 1 for its own samples, "
+    "much more where the generator has learned nothing.",
+    format=".2f",
+)  # fmt: skip
+PRIOR_MAX = PathNumber(
+    name="prior_max",
+    meaning="Distance of the latents from what the mapping network makes, where the way is farthest: about 1 for its own "
+    "samples, much more where the generator has learned nothing.",
+    format=".2f", shown="short",
+)  # fmt: skip
+PRIOR_LAYER = PathNumber(
+    name="prior_layer",
+    meaning="Distance of one layer's latents from what the mapping network makes, mean over the way: about 1 for its own "
+    "samples.",
+    format=".2f", shown="file",
+)  # fmt: skip
 
 
-@torch.no_grad()
-def prior(walk: Trajectory, judges: MetricTools) -> dict[str, float]:
-    """Distance from the prior along the way: `wplus.latents.w_stats.Whitened.distance`, about 1 for samples of the prior.
+def prior(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
+    """Distance from the prior along the way: the squared Mahalanobis distance in whitened W, over w_dim.
 
-    The squared Mahalanobis distance in whitened W (Zhu et al. 2020, arXiv:2012.09036), over w_dim. Below 1 is nearer
-    to the mean picture than samples are, as the middle of a straight line is.
-
-    - `prior_mean`, `prior_max`: over the way.
-    - `prior_layer_<i>`: mean over the way of layer i alone, where the layers differ (w+, z+).
+    Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean image
+    than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ (w+, z+).
     """
-    if walk.ws is None or judges.whitened is None:
-        return {}
-    layers = judges.whitened.coordinates(walk.ws).double().square().mean(dim=2).cpu()  # (T, num_ws)
-    whole = layers.mean(dim=1)
-    walk.along["prior"] = whole
-    values = {"prior_mean": float(whole.mean()), "prior_max": float(whole.max())}
-    if bool((walk.ws == walk.ws[:, :1]).all()):
-        return values
-    return values | {f"prior_layer_{index}": float(value) for index, value in enumerate(layers.mean(dim=0))}
+    if trajectory.ws is None or tools.whitened is None:
+        return
+    with torch.no_grad():
+        layers = tools.whitened.coordinates(trajectory.ws).double().square().mean(dim=2).cpu()  # (T, num_ws)
+    trajectory.along["prior"] = whole = layers.mean(dim=1)
+    yield PRIOR_MEAN, float(whole.mean())
+    yield PRIOR_MAX, float(whole.max())
+    if not bool((trajectory.ws == trajectory.ws[:, :1]).all()):
+        for index, value in enumerate(layers.mean(dim=0)):
+            yield replace(PRIOR_LAYER, name=f"{PRIOR_LAYER.name}_{index}"), float(value)

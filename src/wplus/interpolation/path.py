@@ -1,0 +1,172 @@
+"""A path makes a curve of keyframes; the context is all that it may look at; a timeline is what a video shows of it.
+
+A path is a function `path(keyframes, context) -> Curve`. A position t counts keyframes: 0 is the first, 1 the second, and
+K - 1 the last of K; 0.5 is half way, at the path's own pace, between the first two.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.core.progress import track
+from wplus.errors import UserError
+from wplus.interpolation.keyframes import Keyframes
+from wplus.latents.latent import SPACES, Space
+from wplus.latents.w_stats import Whitened
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.network import GeneratorNetwork
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Where a path is at every position; exact at whole positions, which are the keyframes."""
+
+    codes: Callable[[Tensor], Tensor]
+    """Positions t (T,) float64 in [0, K-1] -> codes (T, *shape), on the keyframes' device."""
+    time_map: Callable[[Tensor], Tensor] = lambda t: t
+    """t (T,) -> where labels, noise and tuned weights are (T,): re-timing a path moves them along with its codes."""
+
+
+@dataclass(frozen=True)
+class PathContext:
+    """What a path may look at: the generator, and how different images look."""
+
+    generator: GeneratorNetwork
+    perceptual: ImageDistance
+    batch_size: int = 16
+    num_frames: int = 60
+    """Of one transition, both its ends included: the frames whose steps a re-timed path makes even."""
+    progress: Callable[..., Iterable[Any]] = track
+    """Shows how far a path's search is, as `wplus.core.progress.track` does."""
+
+    @functools.cached_property
+    def whitened(self) -> Whitened:
+        """The generator's prior, measured at the first use."""
+        return Whitened.of(self.generator)
+
+
+LatentPath = Callable[[Keyframes, PathContext], Curve]
+
+
+# Spaces that a path is for
+
+
+def in_spaces(*spaces: Space, otherwise: str) -> Callable[[Callable[..., Curve]], Callable[..., Curve]]:
+    """Make a path refuse all but these spaces, with a UserError that ends in `otherwise`: what to choose instead."""
+
+    def decorate(path: Callable[..., Curve]) -> Callable[..., Curve]:
+        @functools.wraps(path)
+        def checked(keyframes: Keyframes, context: PathContext, **options: Any) -> Curve:
+            check_path(checked, keyframes.space)
+            return path(keyframes, context, **options)
+
+        checked.__dict__.update(spaces=spaces, otherwise=otherwise)
+        return checked
+
+    return decorate
+
+
+def check_path(path: Any, space: str) -> None:
+    """UserError where `path`, or a path among its options, is not for `space`; costs nothing."""
+    if isinstance(path, functools.partial):
+        for part in (path.func, *path.args, *path.keywords.values()):
+            check_path(part, space)
+    elif space not in getattr(path, "spaces", SPACES):
+        raise UserError(
+            f"The space of path {path.__name__} must be {' or '.join(path.spaces)}, got {space}: {path.otherwise}."
+        )
+
+
+def is_for(path: Any, space: str) -> bool:
+    """Whether `check_path` lets it pass."""
+    try:
+        check_path(path, space)
+    except UserError:
+        return False
+    return True
+
+
+# Curves through keyframes
+
+
+def through(keyframes: Keyframes, codes: Callable[[Tensor], Tensor]) -> Curve:
+    """The curve of `codes`, as `Curve.codes` but rounded at the ends: at whole positions it is the keyframe itself."""
+    keys = keyframes.codes
+
+    def exact(t: Tensor) -> Tensor:
+        nearest = t.round().long()
+        is_key = (t == nearest).to(keys.device).view(-1, *[1] * (keys.ndim - 1))
+        return torch.where(is_key, keys[nearest.to(keys.device)], codes(t).to(keys.dtype))
+
+    return Curve(exact)
+
+
+def chain(keyframes: Keyframes, between: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Curve:
+    """The curve that goes from each keyframe to the next by itself.
+
+    `between(a, b, t)` with a and b (T, *shape) and t (T,) in [0, 1] gives the codes (T, *shape) from `a` at t = 0 to
+    `b` at t = 1.
+    """
+    return through(keyframes, lambda t: along(keyframes.codes, t, between))
+
+
+def along(keys: Tensor, t: Tensor, between: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    """`between` applied to keys (K, *shape) before and after each position t (T,) in [0, K-1]: (T, *shape)."""
+    before = transition_of(t, len(keys))
+    first = before.to(keys.device)
+    return between(keys[first], keys[first + 1], t - before)
+
+
+def piecewise(nodes: Tensor, t: Tensor) -> Tensor:
+    """Positions t (T,) in [0, K-1] along nodes (K-1, M+1, *shape), evenly spaced in each transition: (T, *shape)."""
+    row = transition_of(t, len(nodes) + 1)
+    place = (t - row) * (nodes.shape[1] - 1)
+    left = place.floor().long().clamp(0, nodes.shape[1] - 2)
+    share = (place - left).to(nodes).view(-1, *[1] * (nodes.ndim - 2))
+    row, left = row.to(nodes.device), left.to(nodes.device)
+    return torch.lerp(nodes[row, left], nodes[row, left + 1], share)
+
+
+def transition_of(t: Tensor, num_keys: int) -> Tensor:
+    """The transition (T,) that each position lies in; the last keyframe ends the last one."""
+    return t.floor().long().clamp(0, num_keys - 2)
+
+
+# Positions
+
+
+def timeline(num_keys: int, num_frames: int, *, alpha: str = "b_at_one") -> Tensor:
+    """Positions in [0, K-1] of the frames of a chain of K keyframes, float64, in the order in which they are shown.
+
+    `num_frames` counts the frames of one transition with both its ends, so every keyframe is shown once:
+    (K-1) * (num_frames-1) + 1 frames in all. `alpha` names the convention: "b_at_one" runs from the first keyframe
+    (t = 0) to the last (t = 1); "a_at_one" is the other habit, code = alpha * a + (1 - alpha) * b with alpha growing
+    from 0 to 1, so that the video starts at the last keyframe and ends at the first.
+    """
+    for name, count in (("the number of keyframes", num_keys), ("num_frames", num_frames)):
+        if count < 2:
+            raise UserError(f"{name} must be at least 2, got {count}.")
+    if alpha not in ("b_at_one", "a_at_one"):
+        raise UserError(f"alpha must be one of b_at_one, a_at_one, got '{alpha}'.")
+    steps = num_frames - 1
+    frames = torch.arange((num_keys - 1) * steps + 1)
+    # Whole part plus fraction, so that every keyframe is hit exactly whatever the number of frames.
+    positions = (frames // steps).double() + (frames % steps).double() / steps
+    return positions if alpha == "b_at_one" else positions.flip(0)
+
+
+def even_positions(num_frames: int) -> Tensor:
+    """(T,) float64 from 0 to 1, both exact."""
+    return torch.linspace(0, 1, num_frames, dtype=torch.float64)
+
+
+def middle_of(t: Tensor) -> Tensor:
+    """Which of the positions t (T,) lie half way: one, or two where T is even."""
+    away = (t - 0.5).abs()
+    return (away <= away.min() + 1e-9).nonzero()[:, 0]

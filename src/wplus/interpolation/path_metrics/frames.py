@@ -1,0 +1,181 @@
+"""What is in the images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wplus.core.images import to_float, to_uint8
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory, features_of
+from wplus.losses.pixel import psnr
+
+Scores = Iterator[tuple[PathNumber, float]]
+
+# Fidelity
+
+ENDPOINT_PSNR = PathNumber(
+    name="endpoint_psnr_db",
+    meaning="PSNR of the two end frames against the real images, pixels in [-1, 1], at most 100; where it is low, nothing "
+    "else means much.",
+    unit="dB", direction="higher", format=".1f", shown="short",
+)  # fmt: skip
+ENDPOINT_DISTANCE = PathNumber(
+    name="endpoint",
+    meaning="Perceptual distance of the two end frames from the real images; 0 where they are the images, and where it is "
+    "large, nothing else means much.",
+    direction="lower", format=".3f",
+)  # fmt: skip
+ENDPOINT_MISS = PathNumber(
+    name="endpoint_miss",
+    meaning="Larger error of the two end frames over the distance of the two real images, as lengths in feature space; "
+    "0 is none, 1 as far from the image as the other image is.",
+    direction="lower", format=".2f", shown="file",
+)  # fmt: skip
+
+
+def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
+    """The ends against the real images. Ask this before all other numbers: a bad inverter gives a smooth path.
+
+    The ends are taken as they are stored, clipped and rounded to 8 bits, as in the table of a folder of inversions.
+    `endpoint_<net>` (LPIPS: Zhang et al. 2018, arXiv:1801.03924) and `endpoint_psnr_db` are means over the two ends;
+    PSNR is 10 log10(2^2 / mse), the range being 2, that of [-1, 1] (GAN inversion papers that compute 2 / mse are 3 dB
+    lower). `endpoint_miss` is sqrt(max d(end, its image) / d(a, b)), the distances of the LPIPS family being squares:
+    our own, what a comparison's `endpoint_threshold` limits; left out where the images are equal. All are left out
+    where the ends stand for no real images.
+    """
+    if trajectory.targets is None:
+        return
+    targets = trajectory.targets.to(trajectory.images)
+    ends = to_float(to_uint8(trajectory.images[[0, -1]])).to(trajectory.images)
+    features = tools.features(targets)
+    distances = tools.distances(tools.features(ends), features).clamp_min(0)
+    yield ENDPOINT_PSNR, float(psnr(ends, targets).double().mean())
+    yield ENDPOINT_DISTANCE.by(tools.perceptual.name), float(distances.mean())
+    if apart := float(tools.distances([maps[:1] for maps in features], [maps[1:] for maps in features])):
+        yield ENDPOINT_MISS, math.sqrt(float(distances.max()) / apart)
+
+
+# Drift
+
+THIRD_PERSON = PathNumber(
+    name="third_person",
+    meaning="Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else "
+    "appears on the way.",
+    direction="higher", format=".3f", shown="short",
+)  # fmt: skip
+BACKWARDS = PathNumber(
+    name="backwards",
+    meaning="Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding "
+    "counts, so it depends on the number of frames.",
+    direction="lower", format=".3f", shown="file",
+)  # fmt: skip
+BACKTRACK = PathNumber(
+    name="backtrack",
+    meaning="How far the similarities to start and goal move the wrong way in all, over how far they must go; 0 is not at "
+    "all.",
+    direction="lower", format=".3f",
+)  # fmt: skip
+CROSSOVER = PathNumber(
+    name="crossover",
+    meaning="Where on the path the frames become more like the goal than like the start: 0.5 is half way, 0 at once, 1 "
+    "only at the end.",
+    format=".2f", shown="file",
+)  # fmt: skip
+
+
+def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
+    """Similarities s_a(t), s_b(t) of every frame to the first and to the last frame: cosine of descriptors, at most 1.
+
+    The descriptor's name ends every name here: a stand-in is no face net. Ideally s_a falls all the way, s_b rises, and
+    they cross half way. Papers on inversion and editing compare identities by this cosine (of ArcFace descriptors, Deng
+    et al. 2019, arXiv:1801.07698, where there are faces); the numbers made of it along a path are our own.
+
+    `third_person` is min over t of max(s_a, s_b). What the end frames have in common bounds it from below: two similar
+    ends cannot show a third person. `backwards` are the violations of monotonicity in 2 (T - 1) steps; `backtrack` is
+    their size, which depends much less on T. `crossover` is the first t at which s_b reaches s_a, straight between frames.
+    """
+    if tools.identity is None:
+        return
+    net, descriptors = tools.identity.name, features_of(tools.identity, trajectory.images, tools.batch_size)
+    with torch.no_grad():
+        to_a, to_b = (
+            1 - tools.identity.distance(descriptors, [maps[end] for maps in descriptors]).double().cpu()
+            for end in (slice(0, 1), slice(-1, None))
+        )
+    trajectory.along["similarity_a"], trajectory.along["similarity_b"] = to_a, to_b
+    wrong = torch.cat([to_a.diff().clamp_min(0), (-to_b.diff()).clamp_min(0)])
+    yield THIRD_PERSON.by(net), float(torch.maximum(to_a, to_b).min())
+    yield BACKWARDS.by(net), float((wrong > 0).double().mean())
+    yield CROSSOVER.by(net), crossover(trajectory.t, to_b - to_a)
+    needed = float(to_a[0] - to_a[-1] + to_b[-1] - to_b[0])
+    if needed > 0:
+        yield BACKTRACK.by(net), float(wrong.sum()) / needed
+
+
+def crossover(t: Tensor, lead: Tensor) -> float:
+    """The first t (T,) at which lead (T,) is 0 or more, straight between frames; 1 where it never is."""
+    reached = (lead >= 0).nonzero()[:, 0]
+    if not len(reached):
+        return 1.0
+    index = int(reached[0])
+    if index == 0:
+        return float(t[0])
+    before, after = float(lead[index - 1]), float(lead[index])
+    return float(t[index - 1] + (t[index] - t[index - 1]) * -before / (after - before))
+
+
+# Ghosting
+
+DISTINCTNESS = PathNumber(
+    name="distinctness",
+    meaning="Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of "
+    "the ends; 0 is a double exposure.",
+    direction="higher", format=".3f",
+)  # fmt: skip
+DETAIL_DIP = PathNumber(
+    name="detail_dip",
+    meaning="Share of the energy of fine detail that the frame half way lacks against the ends; 0 is none, 0.5 a double "
+    "exposure, below 0 more detail than at the ends.",
+    direction="lower", format=".3f",
+)  # fmt: skip
+
+
+@torch.no_grad()
+def ghosting(trajectory: Trajectory, tools: MetricTools) -> Scores:
+    """Two signs of a double exposure in the frame half way (the mean of two where T is even). Both are our own.
+
+    The nearest mixture (1 - m) a + m b, m in [0, 1], is that by squared pixel differences. A path that jumps shows an
+    end half way, which is a mixture too, m = 0 or 1: the steps tell the two apart. `distinctness` is left out where the
+    ends are equal. `detail_dip` is 1 - E(half way) / mean(E(ends)), E from `detail_energy`: the mixture of two unrelated
+    images has half the energy of its ends, a shape that moves keeps it.
+    """
+    middle, ends = trajectory.images[trajectory.middle], trajectory.images[[0, -1]]
+    mixtures = nearest_mixtures(middle, ends[0], ends[1])
+    found = tools.distances([maps[trajectory.middle] for maps in trajectory.features], tools.features(mixtures))
+    if chord := tools.chord(trajectory):
+        yield DISTINCTNESS, float(found.mean()) / chord
+    if energy := detail_energy(ends).mean():
+        yield DETAIL_DIP, float(1 - detail_energy(middle).mean() / energy)
+
+
+def nearest_mixtures(images: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """For images (N, C, H, W) the mixtures (1 - m) a + m b, m in [0, 1], with the least squared difference."""
+    way = b - a
+    m = ((images - a) * way).sum(dim=(1, 2, 3)) / way.square().sum().clamp_min(1e-12)
+    return a + m.clamp(0, 1).view(-1, 1, 1, 1) * way
+
+
+def detail_energy(images: Tensor) -> Tensor:
+    """Mean square of what a small blur takes away: images (N, C, H, W) -> (N,) float64.
+
+    The blur is the binomial [1, 2, 1] / 4 along rows and columns, its border mirrored: at whatever resolution, this is
+    the detail of single pixels.
+    """
+    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64, device=images.device)
+    x = images.double().flatten(0, 1)[:, None]  # (N * C, 1, H, W)
+    x = x - F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), (kernel[:, None] * kernel)[None, None])
+    return x.square().mean(dim=(1, 2, 3)).view(len(images), -1).mean(dim=1).cpu()

@@ -1,0 +1,193 @@
+"""How even, long, straight and symmetric is the way? All from perceptual distances between its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wplus.core.random import rng
+from wplus.errors import UserError
+from wplus.interpolation.path import even_positions
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+
+Scores = Iterator[tuple[PathNumber, float]]
+
+STEP_CV = PathNumber(
+    name="step_cv",
+    meaning="Unevenness of the steps from frame to frame: standard deviation over mean; 0 is perfectly even.",
+    direction="lower", format=".3f", shown="short", worst=True,
+)  # fmt: skip
+STEP_SMOOTHNESS = PathNumber(
+    name="step_smoothness",
+    meaning="1 minus the Gini coefficient of the steps from frame to frame (AID, arXiv:2403.17924); 1 is perfectly even.",
+    direction="higher", format=".3f", shown="file",
+)  # fmt: skip
+STEP_JUMP_RATIO = PathNumber(
+    name="step_jump_ratio",
+    meaning="Largest step from frame to frame over the mean step; 1 is perfectly even, the number of steps a single jump.",
+    direction="lower", format=".2f",
+)  # fmt: skip
+PATH_LENGTH = PathNumber(
+    name="path_length",
+    meaning="Length of the way through feature space; longer ways pass more different images.",
+    direction="lower", shown="file",
+)  # fmt: skip
+TORTUOSITY = PathNumber(
+    name="tortuosity",
+    meaning="Length of the way through feature space over the straight distance of its ends; 1 is the shortest there is.",
+    direction="lower", format=".2f", shown="short",
+)  # fmt: skip
+CHORD = PathNumber(
+    name="chord",
+    meaning="Perceptual distance of the two ends of the way: how far apart the images are that it joins.",
+    shown="file",
+)  # fmt: skip
+
+
+def evenness(steps: Tensor, chord: float) -> Scores:
+    """Numbers of one transition from its step distances (T,) and the distance of its ends.
+
+    `step_cv`, `step_smoothness` and `step_jump_ratio` are of the distances as they are, as in the literature
+    (DiffMorpher, arXiv:2312.07409, reports the variance, which depends on the scale). `path_length` sums their square
+    roots, because distances of the LPIPS family are squares of a Euclidean distance between features, and only that
+    adds up along a path (sums of the squares vanish as T grows); `tortuosity` is that over the root of the chord, and
+    is left out where the ends are equal.
+    """
+    total, length = float(steps.sum()), float(steps.clamp_min(0).sqrt().sum())
+    yield STEP_CV, step_cv(steps)
+    yield STEP_SMOOTHNESS, 1 - gini(steps)
+    yield STEP_JUMP_RATIO, float(steps.max()) / (total / len(steps)) if total else 1.0
+    yield PATH_LENGTH, length if total else 0.0
+    if total and chord:
+        yield TORTUOSITY, length / chord**0.5
+
+
+def step_cv(steps: Tensor) -> float:
+    """Standard deviation over mean of steps (T,); 0 where nothing moves, which is as even as can be."""
+    total = float(steps.sum())
+    return float(steps.std(correction=0)) / (total / len(steps)) if total else 0.0
+
+
+def gini(values: Tensor) -> float:
+    """Gini coefficient of non-negative values (T,): 0 where all are equal, near 1 where one has everything.
+
+    Mean absolute difference over twice the mean (Gini 1912), in its sorted form.
+    """
+    ordered, num = values.double().sort().values, len(values)
+    if not ordered.sum():
+        return 0.0
+    ranks = torch.arange(1, num + 1, dtype=torch.float64)
+    return float(((2 * ranks - num - 1) * ordered).sum() / (num * ordered.sum()))
+
+
+def steps(trajectory: Trajectory, tools: MetricTools) -> Scores:
+    """Evenness, length and tortuosity of the steps, see `evenness`, and the chord."""
+    distances, chord = tools.distances(trajectory.rows(0, -1), trajectory.rows(1, None)), tools.chord(trajectory)
+    trajectory.along["step"] = torch.cat([distances[:1], (distances[1:] + distances[:-1]) / 2, distances[-1:]])
+    yield from evenness(distances, chord)
+    yield CHORD, chord
+
+
+# Curvature
+
+TURNING = PathNumber(
+    name="turning_deg",
+    meaning="By how many degrees the way through feature space turns, cut into pieces of equal length; 0 is straight.",
+    unit="degrees", direction="lower", format=".0f",
+)  # fmt: skip
+TURNING_MEAN = PathNumber(
+    name="turning_mean_deg",
+    meaning="Mean angle between successive steps through feature space; it depends on the number of frames.",
+    unit="degrees", direction="lower", format=".0f", shown="file",
+)  # fmt: skip
+
+
+def curvature(
+    trajectory: Trajectory,
+    tools: MetricTools,
+    *,
+    num_pieces: int = 8,  # of equal length, whose chords are compared: no number of frames would be enough
+) -> Scores:
+    """How much the way through feature space turns, in degrees.
+
+    The angle between successive displacements u = f2 - f1, v = f3 - f2 follows from the distances of frames one and
+    two apart, because those of the LPIPS family are squared lengths: d13 = |u + v|^2 = d12 + d23 + 2 |u||v| cos(angle).
+    0 is straight on, 180 is back. (Henaff et al. 2019, Nature Neuroscience 22, measure the straightness of videos by
+    this angle.) Frames that do not move have no direction; angles there are left out.
+
+    `turning_mean_deg` is the mean angle from frame to frame, as it is usually reported. For `turning_deg` the way is
+    cut into `num_pieces` pieces of equal length at its frames, and the angles between their chords are added up: 157.5
+    for half a circle in 8 pieces, whatever T and whatever the speed. The sum over all frames would be the total curvature
+    (Milnor 1950), which converges on a smooth way as frames are added. Features of networks are not smooth: on straight
+    lines in w of the cats' generator (EfficientNet-Lite0) it is 884, 1393, 2107, 3078 and 4401 degrees with 17, 33, 65,
+    129 and 257 frames, so like the root of T. Hence pieces of a fixed size.
+    """
+    if num_pieces < 2:
+        raise UserError(f"num_pieces must be at least 2, got {num_pieces}.")
+    near = tools.distances(trajectory.rows(0, -1), trajectory.rows(1, None))
+    angles = _angles(trajectory, tools, torch.arange(len(trajectory.t)))
+    if len(angles):
+        pieces = _angles(trajectory, tools, equal_pieces(near, num_pieces))
+        yield TURNING, float(torch.rad2deg(pieces.sum()))
+        yield TURNING_MEAN, float(torch.rad2deg(angles.mean()))
+
+
+def equal_pieces(steps: Tensor, num_pieces: int) -> Tensor:
+    """The frames that cut a way with these steps (T-1,), squared lengths, most nearly into pieces of equal length."""
+    way = torch.nn.functional.pad(steps.clamp_min(0).sqrt().cumsum(dim=0), (1, 0))
+    wanted = torch.linspace(0, 1, num_pieces + 1, dtype=way.dtype) * way[-1]
+    return (way - wanted[:, None]).abs().argmin(dim=1).unique()
+
+
+def _angles(trajectory: Trajectory, tools: MetricTools, frames: Tensor) -> Tensor:
+    """Angles in radians between the chords through these frames (F,): at most F - 2."""
+    rows = [maps[frames.to(maps.device)] for maps in trajectory.features]
+    near = tools.distances([maps[:-1] for maps in rows], [maps[1:] for maps in rows])
+    far = tools.distances([maps[:-2] for maps in rows], [maps[2:] for maps in rows])
+    return turning_angles(near, far)
+
+
+def turning_angles(near: Tensor, far: Tensor) -> Tensor:
+    """Angles in radians from squared lengths: near (T-1,) of displacements, far (T-2,) over two of them."""
+    first, second = near[:-1], near[1:]
+    moving = (first > 0) & (second > 0)
+    first, second, both = first[moving], second[moving], far[moving]
+    # tan^2(angle / 2) = (1 - cos) / (1 + cos): acos would lose half of the digits near 0.
+    a, b = first.sqrt(), second.sqrt()
+    minus, plus = ((a + b).square() - both).clamp_min(0), (both - (a - b).square()).clamp_min(0)
+    return 2 * torch.atan2(minus.sqrt(), plus.sqrt())
+
+
+# Symmetry
+
+ASYMMETRY = PathNumber(
+    name="asymmetry",
+    meaning="Largest perceptual distance between the path from a to b and that from b to a; 0 is the same path.",
+    direction="lower", format=".4f",
+)  # fmt: skip
+
+
+def symmetry(
+    trajectory: Trajectory,
+    tools: MetricTools,
+    *,
+    num_frames: int = 9,  # that are compared
+    share: float = 1.0,  # of the trajectories; a path that searches searches once more for it
+) -> Scores:
+    """Distance between the path a to b at t and the path b to a at 1 - t, the largest of `num_frames` evenly spaced t.
+
+    The way back is made anew, so a path that has to be searched for is searched for twice. 0 where it does not matter
+    which keyframe comes first; straight lines and great circles give 0 up to rounding. `share` measures only this part
+    of the trajectories, chosen by their names, so the same for every method. The number is our own.
+    """
+    if num_frames < 2:
+        raise UserError(f"num_frames must be at least 2, got {num_frames}.")
+    if not 0 <= share <= 1:
+        raise UserError(f"share must be from 0 to 1, got {share}.")
+    if trajectory.back is None or float(torch.rand((), generator=rng(0, trajectory.name, "symmetry"))) >= share:
+        return
+    t = even_positions(num_frames)
+    there, back = tools.features(trajectory.at(t)), tools.features(trajectory.back(1 - t))
+    yield ASYMMETRY, float(tools.distances(there, back).max())

@@ -1,0 +1,174 @@
+"""One path between two keyframes, made into frames, and what is needed to measure it.
+
+A path metric is a function `metric(trajectory, tools)` that yields pairs of a `PathNumber` and its value; those of the
+project are in `path_metrics/`. A new one is one function there (or anywhere) and one file in configs/path_metrics/. What
+it cannot say of a trajectory (there is no discriminator, no latent, no real image) it leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from wplus.core.batching import in_batches
+from wplus.core.metric_result import MetricInfo
+from wplus.interpolation.path import even_positions, middle_of
+from wplus.latents import interpolation
+from wplus.latents.w_stats import Whitened
+from wplus.losses.image_pair import ImageDistance
+
+if TYPE_CHECKING:
+    from wplus.interpolation.path_metrics.cost import Cost
+    from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore
+
+At = Callable[[Tensor], Tensor]
+"""Positions (N,) float64 in [0, 1] -> images (N, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A way from one image (t = 0) to another (t = 1), rendered at evenly spaced positions, both ends included."""
+
+    name: str
+    """Of the pair: what a metric draws depends on it, so that every method meets the same draws."""
+    t: Tensor
+    """(T,) float64, from 0 to 1."""
+    images: Tensor
+    """(T, C, H, W) float, about [-1, 1]."""
+    features: list[Tensor]
+    """The perceptual distance's features of the images, each (T, ...)."""
+    at: At
+    """The same way at any position, made as `images` were."""
+    back: At | None = None
+    """The way that the same method makes from the second image (its 0) to the first (its 1)."""
+    ws: Tensor | None = None
+    """(T, num_ws, w_dim) styles; None where no generator made the images."""
+    targets: Tensor | None = None
+    """(2, C, H, W), the real images that the ends stand for; None where there are none."""
+    cost: Cost | None = None
+    """What making the path and rendering it took."""
+    along: dict[str, Tensor] = field(default_factory=dict)
+    """Name -> (T,): curves over t that metrics leave here to be plotted."""
+
+    def rows(self, start: int, stop: int | None) -> list[Tensor]:
+        """Features of frames start, ..., stop - 1; of one alone, they broadcast as a side of a distance."""
+        return [maps[start:stop] for maps in self.features]
+
+    @property
+    def middle(self) -> Tensor:
+        """Numbers of the frames in the middle of the way: one, or two where T is even."""
+        return middle_of(self.t)
+
+
+@dataclass(frozen=True)
+class MetricTools:
+    """The instruments of the metrics; where one is None, what needs it is left out."""
+
+    perceptual: ImageDistance
+    """A distance of the LPIPS family: the squared length of a difference of features."""
+    identity: ImageDistance | None = None
+    """1 - cosine of descriptors, see `wplus.losses.identity`."""
+    discriminator: DiscriminatorScore | None = None
+    whitened: Whitened | None = None
+    """The prior of the generator's w."""
+    batch_size: int = 64
+    """Images that pass through a net at once."""
+
+    @torch.no_grad()
+    def distances(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """Perceptual distances of pairs of images from their features: (N,) float64 on the CPU."""
+        return self.perceptual.distance(a, b).double().cpu()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """The perceptual distance's features of images (N, C, H, W)."""
+        return features_of(self.perceptual, images, self.batch_size)
+
+    def chord(self, trajectory: Trajectory) -> float:
+        """Perceptual distance of the two ends."""
+        return float(self.distances(trajectory.rows(0, 1), trajectory.rows(-1, None)))
+
+
+@torch.no_grad()
+def features_of(distance: ImageDistance, images: Tensor, batch_size: int) -> list[Tensor]:
+    """A distance's features of images (N, C, H, W), batch by batch: tensors (N, ...)."""
+    return in_batches(distance.features, images, batch_size)
+
+
+# Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathNumber(MetricInfo):
+    """A number that a path metric gives: what it is, and how tables show it. Declared once, beside its metric."""
+
+    name: str
+    format: str = ".3g"
+    shown: Literal["short", "table", "file"] = "table"
+    """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
+    trimmed: bool = False
+    """Whether a mean over pairs leaves out what is below their 1st and above their 99th percentile, as in StyleGAN's."""
+    worst: bool = False
+    """Whether the largest value of all pairs is told too, as NAME_max."""
+    interval: str = "95 %, percentile bootstrap over pairs"
+    """The kind of interval that a comparison gives it."""
+    label: str = ""
+    """The name without that of a net, for titles of pictures."""
+    metric: str = field(default="", compare=False)
+    """The path metric that gave it, by its name in the config."""
+
+    @property
+    def sentence(self) -> str:
+        """The meaning, and which values are better."""
+        return (
+            self.meaning if self.direction == "neither" else f"{self.meaning} {self.direction.capitalize()} is better."
+        )
+
+    def by(self, net: str) -> PathNumber:
+        """The same as a net sees it, with the net's name appended: a stand-in's score never goes under a plain name."""
+        return replace(self, name=f"{self.name}_{net}", label=self.name)
+
+
+PathMetric = Callable[[Trajectory, MetricTools], Iterable[tuple[PathNumber, float]]]
+
+
+def measure(trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools) -> dict[PathNumber, float]:
+    """What all metrics say of one trajectory."""
+    return dict(_measured(trajectory, metrics, tools))
+
+
+def _measured(
+    trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools
+) -> Iterator[tuple[PathNumber, float]]:
+    for name, metric in metrics.items():
+        for number, value in metric(trajectory, tools):
+            yield replace(number, metric=name), value
+
+
+def mean_scores(scores: Sequence[Mapping[PathNumber, float]]) -> dict[PathNumber, float]:
+    """The means of those numbers that all have."""
+    numbers = [number for number in scores[0] if all(number in each for each in scores)]
+    return {number: sum(each[number] for each in scores) / len(scores) for number in numbers}
+
+
+# The baseline
+
+
+def cross_dissolve(
+    name: str, ends: Tensor, *, perceptual: ImageDistance, num_frames: int, batch_size: int
+) -> Trajectory:
+    """The baseline that needs no generator: ends (2, C, H, W) mixed pixel by pixel, (1 - t) a + t b.
+
+    Its steps are almost perfectly even and its middle is a double exposure, which is why no single number suffices.
+    """
+
+    def at(t: Tensor) -> Tensor:
+        return interpolation.lerp(ends[:1], ends[1:], t)
+
+    t = even_positions(num_frames)
+    images = at(t)
+    features = features_of(perceptual, images, batch_size)
+    return Trajectory(name, t, images, features, at, back=lambda t: at(1 - t), targets=ends)

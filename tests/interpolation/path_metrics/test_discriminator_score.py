@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+
+import pytest
+import torch
+
+from tests.fakes import trajectory_of
+from wplus.errors import UserError
+from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore, company_of, discriminator_score
+
+
+def discriminator(family="stylegan2", **options):
+    size = {"width": 8} if family == "mlp_gan" else {"channel_base": 64, "channel_max": 8}
+    net = importlib.import_module(f"wplus.models.{family}").Discriminator(resolution=8, **size, **options)
+    return net.eval().requires_grad_(False)
+
+
+def test_a_logit_is_that_of_the_image_among_the_references():
+    net, images, references = discriminator(), torch.randn(5, 3, 8, 8), torch.randn(6, 3, 8, 8)
+    expected = [torch.stack([net(torch.cat([image[None], some]))[0, 0] for some in references.split(3)]).mean()
+                for image in images]  # fmt: skip
+    torch.testing.assert_close(DiscriminatorScore(net, references).logits(images), torch.stack(expected).double())
+
+
+def test_neighbours_change_nothing():
+    score, images = DiscriminatorScore(discriminator(), torch.randn(6, 3, 8, 8)), torch.randn(7, 3, 8, 8)
+    whole = score.logits(images)
+    torch.testing.assert_close(score.logits(images, batch_size=2), whole)
+    torch.testing.assert_close(score.logits(torch.cat([images[:1], 9 * images[3:]]))[0], whole[0])
+
+
+def test_dip_of_the_middle(tools, scores):
+    net = discriminator(mbstd_group_size=1)
+    found = trajectory_of(lambda t: (t.view(-1, 1, 1, 1) - 0.5).float().expand(-1, 3, 8, 8), 5)
+    score = DiscriminatorScore(net, torch.empty(0, 3, 8, 8))
+    values = scores(discriminator_score, found, dataclasses.replace(tools, discriminator=score))
+    logits = net(found.images)[:, 0].double()
+    torch.testing.assert_close(found.along["logit"], logits)
+    assert values["logit_dip"] == pytest.approx(float((logits[0] + logits[4]) / 2 - logits[2]), rel=1e-5)
+    assert values["logit_min"] == pytest.approx(float(logits.min()))
+    assert values["logit_mean"] == pytest.approx(float(logits.mean()))
+
+
+def test_what_cannot_be_asked(ways, scores):
+    assert scores(discriminator_score, ways["straight"]) == {}
+    with pytest.raises(UserError, match="must be unconditional.*discriminator=none"):
+        DiscriminatorScore(discriminator(c_dim=2), torch.randn(3, 3, 8, 8))
+    with pytest.raises(UserError, match="multiple of 3.*got 4"):
+        DiscriminatorScore(discriminator(), torch.randn(4, 3, 8, 8))
+
+
+@pytest.mark.parametrize("family", ["dcgan", "progan", "stylegan1", "r3gan", "mlp_gan"])
+def test_the_discriminators_of_all_families(family):
+    """An image's logit is the same alone and in a batch."""
+    net, images = discriminator(family), torch.randn(3, 3, 8, 8)
+    score = DiscriminatorScore(net, torch.randn(6, 3, 8, 8))
+    together = score.logits(images)
+    assert together.shape == (3,)
+    torch.testing.assert_close(torch.cat([score.logits(one[None]) for one in images]), together, rtol=1e-6, atol=0)
+    if company_of(net) == 0:
+        torch.testing.assert_close(net(images)[:, 0], together.float())
