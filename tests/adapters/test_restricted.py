@@ -202,24 +202,6 @@ def test_refusal_is_one_printable_sentence(tmp_path: Path) -> None:
     assert len(str(refusal.value)) < 600
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x80",
-        b"hello world, this is text",
-        b"\x89PNG\r\n\x1a\n" + bytes(50),
-        b"PK\x03\x04" + bytes(50),
-        pickle.dumps({"a": 1})[:-3],
-        b"\x80\x04\x8e" + b"\xff" * 8,
-    ],
-)
-def test_damaged_and_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "file.pkl").write_bytes(content)
-    with pytest.raises(UserError, match=r"file\.pkl"):
-        wplus.load(tmp_path / "file.pkl")
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.pkl"):
         read_restricted(tmp_path / "none.pkl")

@@ -219,12 +219,3 @@ def test_a_zip_of_something_else_is_refused(tmp_path: Path) -> None:
                 archive.writestr(name, b"\x80\x02N.")
         with pytest.raises(UserError, match=r"file\.pt.*\(a zip without the data\.pkl of torch, or"):
             wplus.load(tmp_path / "file.pt")
-
-
-@pytest.mark.parametrize("as_zip", [True, False])
-def test_a_file_that_was_cut_anywhere_is_refused(as_zip: bool, tmp_path: Path) -> None:
-    content = torch_bytes({"w": torch.randn(8), "x": [torch.ones(2), "text"]}, as_zip=as_zip)
-    for size in range(0, len(content), max(1, len(content) // 100)):
-        (tmp_path / "cut.pt").write_bytes(content[:size])
-        with pytest.raises(UserError, match=r"cut\.pt"):
-            wplus.load(tmp_path / "cut.pt")

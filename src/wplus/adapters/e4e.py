@@ -58,6 +58,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     state = as_tensors(content["state_dict"])
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
     generator = networks.get("generator")
+    assert generator is None or isinstance(generator, Generator)
     kind = _kind(tensors, options)
     problem = _unreadable(kind, tensors, generator)
     if problem:
@@ -154,7 +155,7 @@ def _encoder(
 ) -> Encoder:
     """The encoder with the file's weights; sizes are read off the tensors where these say them."""
     encoder_class, maps = TYPES[kind]
-    arguments = {
+    arguments: dict[str, Any] = {
         "num_ws": _num_ws(tensors, options, generator, origin),
         "w_dim": len(entry(tensors, "linear.weight" if maps is None else "styles.0.linear.weight", origin, kind=kind)),
         "img_channels": _colours(generator),
@@ -178,8 +179,10 @@ def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator
         raise UserError(
             f"{origin} has {num_heads} style heads, its decoder takes {generator.num_ws} styles; they must be as many."
         )
-    if num_heads or generator is not None:
-        return num_heads or generator.num_ws
+    if num_heads:
+        return num_heads
+    if generator is not None:
+        return generator.num_ws
     size = options.get("stylegan_size", options.get("output_size"))
     if not isinstance(size, int):
         raise UserError(f"{origin}: neither a decoder nor the options' stylegan_size says how many styles there are.")

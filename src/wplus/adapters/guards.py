@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from wplus.errors import UserError
 
-File = BinaryIO | io.BytesIO
+File = io.BufferedIOBase
 
 
 class Refused(Exception):
@@ -92,7 +92,8 @@ def check_opcodes(file: File) -> None:
     start, nesting = file.tell(), _Nesting()
     size = file.seek(0, io.SEEK_END)
     file.seek(start)
-    for num, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    instructions: Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]] = pickletools.genops(file)  # type: ignore[arg-type]
+    for num, (opcode, argument, _) in enumerate(instructions):
         if num >= MAX_INSTRUCTIONS + size // BYTES_EACH:
             raise Refused(f"more than {num} instructions in a file of {size} bytes")
         if opcode.name in PUTS and argument > num:  # as many places are made at once

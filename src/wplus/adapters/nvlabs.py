@@ -90,7 +90,7 @@ def _split(content: Mapping[str, Any]) -> dict[str, Any]:
         return {"G_ema": content}
     if "b4.fc.weight" in content:
         return {"D": content}
-    parts = {name: value for name, value in content.items() if isinstance(value, (Mapping, Persistent))}
+    parts: dict[str, Any] = {name: part for name, part in content.items() if isinstance(part, (Mapping, Persistent))}
     for name, value in content.items():
         network, _, rest = str(name).partition(".")
         if rest and network in (*GENERATORS, "D"):

@@ -30,11 +30,12 @@ def channel_budget(
     Several may do: those that the file states, the published ones, the smallest, in this order. UserError when none do.
     """
     named = stated or {}
-    candidates = [(named.get("channel_base"), named.get("channel_max")), *PUBLISHED_BUDGETS]
-    candidates.append((max(res * num for res, num in channels.items()), max(channels.values())))
+    smallest = max(res * num for res, num in channels.items()), max(channels.values())
+    candidates = [(named.get("channel_base"), named.get("channel_max")), *PUBLISHED_BUDGETS, smallest]
     for base, maximum in candidates:
-        is_given = isinstance(base, int) and isinstance(maximum, int)
-        if is_given and all(num_channels(res, base, maximum) == num for res, num in channels.items()):
+        if not (isinstance(base, int) and isinstance(maximum, int)):
+            continue
+        if all(num_channels(res, base, maximum) == num for res, num in channels.items()):
             return {"channel_base": base, "channel_max": maximum}
     table = ", ".join(f"{num} at {res} px" for res, num in sorted(channels.items()))
     raise UserError(f"{origin} has {table} channels; only min(base / resolution, maximum) can be rebuilt.")

@@ -15,7 +15,7 @@ import re
 import struct
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def read_restricted(path: str | Path) -> Any:
         return _unwrapped(_read_torch(file) if _is_torch(start) else _load(file), {})
 
 
-def as_tensors(content: dict[str, Any]) -> dict[str, Tensor]:
+def as_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The entries of `content` that are tensors or numeric arrays, as tensors."""
     return {name: torch.as_tensor(value) for name, value in content.items() if isinstance(value, (Tensor, np.ndarray))}
 
@@ -161,7 +161,8 @@ def _described(key: Any) -> tuple[str, torch.dtype, int]:
 
 def _filled(file: File, raw: Tensor) -> Tensor:
     """`raw`, bytes, with the file's next ones in it."""
-    if file.readinto(memoryview(raw.numpy())) != len(raw):
+    numbers: Any = raw.numpy()
+    if file.readinto(memoryview(numbers)) != len(raw):
         raise ValueError(f"{len(raw)} bytes of a storage are not there")
     return raw
 

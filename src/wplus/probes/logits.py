@@ -55,7 +55,7 @@ def histograms(found: Mapping[Which, Tensor]) -> Tensor:
     figure = Figure(figsize=(6.4, 3.6), dpi=100)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.1, right=0.98, bottom=0.15, top=0.97)
-    edges = np.histogram_bin_edges(np.concatenate([*values.values(), []]), bins=50)
+    edges = np.histogram_bin_edges(np.concatenate([*values.values(), []]), bins=50).tolist()
     for kind, each in values.items():
         label, colour = KINDS[kind]
         axes.hist(each, edges, density=True, histtype="stepfilled", color=colour, alpha=0.3)
