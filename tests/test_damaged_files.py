@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from wplus.pretrained.attribute_net import AttributeNet
 
 import wplus
 from tests.adapters.foreign import trainer_pickle
@@ -25,6 +24,7 @@ from wplus.editing import directions
 from wplus.errors import UserError
 from wplus.latents import latent, weight_delta
 from wplus.pretrained import attribute_classifier
+from wplus.pretrained.attribute_classifier import AttributeNet
 from wplus.probes.monitor import read_series
 
 MAKER = "0123456789abcdef"
