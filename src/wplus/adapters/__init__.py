@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from wplus.adapters import e4e, nvlabs, rosinality
 from wplus.adapters.guards import printable
 from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
+from wplus.models.network import Network
 
 __all__ = ["read_foreign"]
 
 LAYOUTS = (nvlabs, e4e, rosinality)  # the first that recognises a file reads it: e4e's hold rosinality's
 
 
-def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks of another project's checkpoint by role (generator, discriminator, encoder), and metadata for JSON.
 
     Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
@@ -34,7 +33,7 @@ def read_foreign(path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
 
 
-def _networks(content: Any, path: str | Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def _networks(content: Any, path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
     if layout is None:
         raise UserError(

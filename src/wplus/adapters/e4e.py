@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.adapters import rosinality
 from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
@@ -22,7 +22,7 @@ from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import STRIDES, Encoder4Editing, GradualStyleEncoder, WEncoder
 from wplus.models.encoders.ir_se import UNITS
 from wplus.models.layers import block_resolutions
-from wplus.models.network import meta_init
+from wplus.models.network import Network, meta_init
 from wplus.models.stylegan2 import Generator
 
 PREFIX = "encoder."
@@ -47,7 +47,7 @@ def recognises(content: Any) -> bool:
     return isinstance(state, Mapping) and any(str(name).startswith(PREFIX) for name in state)
 
 
-def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks by role ("encoder", and "generator" where there is a decoder), and metadata; `origin` names the file.
 
     An encoder of a kind that we do not build is left out, and metadata says so. UserError names the tensor that is
@@ -107,7 +107,7 @@ def export(
 # --- to ours --------------------------------------------------------------------------------------------------------
 
 
-def _decoder(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def _decoder(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
     """The generator, if the file has a decoder, and what the reader of rosinality's layout says about the file."""
     if rosinality.recognises(content):
         return rosinality.read(content, origin)

@@ -31,7 +31,7 @@ from wplus.adapters.restricted import as_tensors
 from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
 from wplus.models.layers import block_resolutions
-from wplus.models.network import meta_init
+from wplus.models.network import Network, meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("G_ema", "G")  # in the order of preference: the average of the weights is the one to use
@@ -46,13 +46,13 @@ def recognises(content: Any) -> bool:
     return isinstance(content, Mapping) and bool(_split(content).keys() & {*GENERATORS, "D"})
 
 
-def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks by role ("generator", "discriminator") and metadata; `origin` names the file in errors.
 
     UserError names the tensor, class or argument that StyleGAN2 does not have.
     """
     parts = _split(content)
-    networks: dict[str, nn.Module] = {}
+    networks: dict[str, Network] = {}
     metadata: dict[str, Any] = {"format": "nvlabs"}
     name = next((name for name in GENERATORS if parts.get(name)), None)
     if name:

@@ -35,7 +35,7 @@ from wplus.adapters.rebuild import (
 from wplus.adapters.restricted import as_tensors
 from wplus.errors import UserError
 from wplus.models.layers import block_resolutions
-from wplus.models.network import meta_init
+from wplus.models.network import Network, meta_init
 from wplus.models.stylegan2 import Discriminator, Generator
 
 GENERATORS = ("g_ema", "g")  # in the order of preference
@@ -139,7 +139,7 @@ def recognises(content: Any) -> bool:
     return isinstance(content, Mapping) and _source(content) is not None
 
 
-def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module], dict[str, Any]]:
+def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks by role ("generator", "discriminator") and metadata; `origin` names the file in errors.
 
     UserError names the tensor that is missing, unknown or of another shape.
@@ -147,7 +147,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, nn.Module],
     source = _source(content)
     assert source is not None, "ask `recognises` first"
     name, tensors = source
-    networks: dict[str, nn.Module] = {}
+    networks: dict[str, Network] = {}
     options = content.get("opts", content.get("args"))
     stated = options if isinstance(options, Mapping) else {}
     metadata: dict[str, Any] = {"format": "e4e" if name == "decoder" else "rosinality", "generator": name}

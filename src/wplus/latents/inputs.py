@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,11 +39,11 @@ def read_inputs(
             f"this command needs at least {at_least} input(s), got {len(sources)}: {', '.join(sources) or 'none'}"
         )
     # Latents first: a bad file is named before anything slow starts.
-    seeds = {"label": label, "truncation_psi": truncation_psi}
-    found = {source: _read(source, models, **seeds) for source in sources if not _is_image(source)}
+    read = functools.partial(_read, models=models, label=label, truncation_psi=truncation_psi)
+    found = {source: read(source) for source in sources if not _is_image(source)}
     images = list(dict.fromkeys(source for source in sources if _is_image(source)))
     files = invert(images, _names(images)) if images else []
-    found |= {source: _read(str(file), models, **seeds) for source, file in zip(images, files, strict=True)}
+    found |= {source: read(str(file)) for source, file in zip(images, files, strict=True)}
     return [found[source] for source in sources], [Path(source).stem for source in sources]
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
@@ -22,6 +23,7 @@ from wplus.losses.perceptual import unit_length
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD
 from wplus.pretrained.weights import find, load_into, read_tensors
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
@@ -100,7 +102,6 @@ MOCO_FILE = "moco_v2_800ep_pretrain.pth.tar"
 MOCO_URL = f"https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/{MOCO_FILE}"
 MOCO_SIZE = 224  # px
 MOCO_PREFIX = "module.encoder_q."
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class MoCoIdentity(IdentityDistance):
@@ -121,8 +122,6 @@ class MoCoIdentity(IdentityDistance):
         self.compat = compat
         file = find(MOCO_FILE, MOCO_URL, user=self.name, path=path, instead=INSTEAD)
         self.net = _moco_trunk(file)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         pixels = "in [-1, 1]" if compat == "published" else "normalised as ImageNet's"
         self.provenance = {
             "name": self.name,
@@ -136,7 +135,7 @@ class MoCoIdentity(IdentityDistance):
     def _descriptors(self, images: Tensor) -> Tensor:
         images = F.interpolate(images, size=(MOCO_SIZE, MOCO_SIZE), mode="nearest")
         if self.compat == "imagenet_normalised":
-            images = ((images + 1) / 2 - self.mean) / self.std
+            images = normalize((images + 1) / 2, IMAGENET_MEAN, IMAGENET_STD)
         return self.net(images)
 
 

@@ -6,7 +6,7 @@ much of the image the mask leaves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -70,9 +70,9 @@ def mean_over(maps: Tensor, mask: Tensor | None) -> Tensor:
     return (maps * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2)).clamp_min(SMALLEST_AREA)
 
 
-def resized_mask(mask: Tensor, size: tuple[int, ...]) -> Tensor:
+def resized_mask(mask: Tensor, size: Sequence[int]) -> Tensor:
     """A mask (N, 1, R, R) as (N, H, W): each position holds the share of its area that the mask covers."""
-    return F.adaptive_avg_pool2d(mask, size)[:, 0]
+    return F.adaptive_avg_pool2d(mask, (size[0], size[1]))[:, 0]
 
 
 def coloured(images: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ every position, squared differences averaged over space and summed over layers.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,8 @@ class PerceptualDistance(ImageDistance):
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,): per layer the mean over space, weighted by the mask at that layer's size; summed."""
         pairs = zip(features_a, features_b, strict=True)
-        return sum(mean_over(self._compare((a - b).square(), layer), mask) for layer, (a, b) in enumerate(pairs))
+        layers = [mean_over(self._compare((a - b).square(), layer), mask) for layer, (a, b) in enumerate(pairs)]
+        return functools.reduce(torch.add, layers)
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
         raise NotImplementedError
@@ -131,7 +133,7 @@ class LPIPSDistance(PerceptualDistance):
         file, url = TRUNK_FILES[net], TRUNK_URL + TRUNK_FILES[net]
         path = find_or_download(file, url, user=self.name, download=download, option="perceptual.download=true")
         sha256 = sha256_by_name(path)
-        self.lpips = _lpips_module(net, path)
+        self.lpips: Any = _lpips_module(net, path)
         self.provenance = {
             "name": self.name,
             "weights": path.name,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,7 +88,9 @@ class Style(ImageDistance):
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,), from 0 to 2 per layer."""
         pairs = zip(features_a, features_b, strict=True)
-        return sum((_gram(a, mask) - _gram(b, mask)).square().sum(dim=(1, 2)) for a, b in pairs)
+        return functools.reduce(
+            torch.add, [(_gram(a, mask) - _gram(b, mask)).square().sum(dim=(1, 2)) for a, b in pairs]
+        )
 
 
 def _gram(maps: Tensor, mask: Tensor | None) -> Tensor:

@@ -45,6 +45,8 @@ class MSSSIM(ImageDistance):
         direction="higher",
     )
 
+    window: Tensor
+
     def __init__(self, *, scales: int | None = None) -> None:
         if scales is not None:
             check_choice("scales", scales, range(1, len(SCALE_WEIGHTS) + 1))

@@ -85,6 +85,9 @@ class AttributeClassifier(nn.Module):
     trained     on what and how, plain values, for the protocol
     """
 
+    _inside: Tensor
+    _outside: Tensor
+
     def __init__(
         self,
         net: AttributeNet,

@@ -98,11 +98,12 @@ def binary_attributes(
 
 def mean_pictures(images: LabelledImages, targets: Tensor, num_classes: int, *, max_px: int = 32) -> np.ndarray:
     """Mean of the images of each class (num_classes, pixels), of at most `max_px`, float64."""
-    side, sums = min(max_px, images.resolution), 0
+    side = min(max_px, images.resolution)
+    sums = torch.zeros(())
     for some in torch.arange(len(images)).split(1000):
         pixels = F.adaptive_avg_pool2d(images.batch(some)[0].float(), side).flatten(1).double()
         sums = sums + F.one_hot(targets[some], num_classes).double().T @ pixels
-    return (sums / targets.bincount(minlength=num_classes)[:, None]).numpy()  # type: ignore[attr-defined]
+    return (sums / targets.bincount(minlength=num_classes)[:, None]).numpy()
 
 
 def contrasts(means: np.ndarray, shares: np.ndarray, num: int) -> list[list[int]]:

@@ -132,10 +132,10 @@ def _folded(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Ten
     return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
 
 
-def _sources(model: EffNetLite0) -> dict[str, tuple[str, str]]:
+def _sources() -> dict[str, tuple[str, str]]:
     """Our name of every convolution -> names of the convolution and the batch normalisation in the weights file."""
     sources = {"stem": ("_conv_stem", "_bn0"), "head": ("_conv_head", "_bn1")}
-    blocks = [f"stages.{i}.{j}" for i, stage in enumerate(model.stages) for j in range(len(stage))]
+    blocks = [f"stages.{i}.{j}" for i, (num_blocks, *_) in enumerate(STAGES) for j in range(num_blocks)]
     for index, block in enumerate(blocks):
         theirs = f"_blocks.{index}"
         if index > 0:  # the first block does not expand
@@ -150,7 +150,7 @@ def load_effnet_lite0() -> EffNetLite0:
     state = read_tensors(from_package(PACKAGE, "models", WEIGHTS_FILE))
     model = EffNetLite0()
     ours = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
-    for name, (conv, norm) in _sources(model).items():
+    for name, (conv, norm) in _sources().items():
         ours[f"{name}.weight"], ours[f"{name}.bias"] = _folded(state, conv, norm)
     model.load_state_dict(ours)
     return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)

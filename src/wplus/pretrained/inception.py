@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class InceptionFeatures(Extractor):
     def __init__(self, *, download: bool = True) -> None:
         path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
         super().__init__(weights=path.name, sha256=sha256_by_name(path), preparation=tensorflow_protocol(299))
-        self.net = _network(path)
+        self.net: Any = _network(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ class BlurPool(nn.Module):
     Two, where one would do for a kernel of 3: ST-LPIPS pads more, so that the border counts as the middle does.
     """
 
+    filt: Tensor
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         binomial = torch.tensor([1.0, 2.0, 1.0]) / 4
@@ -41,6 +43,9 @@ class BlurPool(nn.Module):
 
 class ShiftTolerantNet(nn.Module):
     """A trunk that gives five feature maps, and a head for each: a weight per channel for squared differences."""
+
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self, net: Literal["alex", "vgg"]) -> None:
         super().__init__()
@@ -86,7 +91,8 @@ def _alex() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:
 
 def _vgg() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:
     """VGG16's layers, the places of the last ReLU of each block, their channels. A pooling: maximum, then blur."""
-    layers, ends, width = [], [], 3
+    layers: list[nn.Module] = []
+    ends, width = [], 3
     for block in VGG_BLOCKS:
         if layers:
             layers += [nn.MaxPool2d(2, stride=1), BlurPool(width)]

@@ -67,7 +67,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     layers = read_restricted(path)
     if not isinstance(layers, dict) or not names.keys() <= layers.keys():
         raise UserError(f"'{path}' is not the weights file of {PACKAGE}: it must hold {len(names)} named layers.")
-    state = {}
+    state: dict[str, Tensor] = {}
     for theirs, ours in names.items():
         kernel, bias = (torch.from_numpy(np.array(part, dtype=np.float32)) for part in layers[theirs])
         state |= {f"{ours}.weight": kernel.permute(3, 2, 0, 1).contiguous(), f"{ours}.bias": bias}
