@@ -1,6 +1,6 @@
 """A path makes a curve of keyframes; the context is all that it may look at; a timeline is what a video shows of it.
 
-A path is a function `path(keyframes, context) -> Curve`. A position t counts keyframes: 0 is the first, 1 the second, and
+A path is a function `path(keyframes, context) -> Curve`. A position t counts keyframes: 0 is the first, 1 the second,
 K - 1 the last of K; 0.5 is half way, at the path's own pace, between the first two.
 """
 

@@ -47,10 +47,10 @@ def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
 
 @in_spaces("w", "w+", otherwise="z is normal as it is; choose space=w, or path=lerp")
 def pn(keyframes: Keyframes, context: PathContext) -> Curve:
-    """The straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); in w+ layer by layer.
+    """The straight line in P_N, where the prior of w is normal (Zhu et al. 2020, arXiv:2012.09036); in w+ by layer.
 
-    Whitening as such bends nothing, being linear; what bends is the leaky ReLU before it: numbers of w that change their
-    sign on the way do so by a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
+    Whitening as such bends nothing, being linear; what bends is the leaky ReLU before it: numbers of w that change
+    their sign on the way do so by a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
     """
     prior = context.whitened.to(_precise(keyframes.codes))
     keys = prior.coordinates(_precise(keyframes.codes))

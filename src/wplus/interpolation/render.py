@@ -1,4 +1,4 @@
-"""Positions along a curve -> images, in batches, so that a video of any length fits; and distances between neighbours."""
+"""Positions along a curve -> images, in batches, so that a video of any length fits; distances between neighbours."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ class TunedSynthesis:
         """The parameters that differ from the network's own at a position."""
         left = min(int(position), len(self._deltas) - 2)
         ends = ((self._deltas[left], 1 - (position - left)), (self._deltas[left + 1], position - left))
-        own, found = dict(self._network.named_parameters()), {}
+        own = dict(self._network.named_parameters())
+        found: dict[str, Tensor] = {}
         for delta, weight in ends:
             for name, parts in delta.changes.items() if delta is not None and weight else ():
                 short = self._names[name]

@@ -90,8 +90,8 @@ def even_times(
 def _steps(keyframes: Keyframes, context: PathContext, curve: Curve, positions: Tensor) -> Tensor:
     """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T).
 
-    In batches of one size, whatever the context's: a search that starts from an even path (`geodesic`) makes much of how
-    the kernels for another size round.
+    In batches of one size, whatever the context's: a search that starts from an even path (`geodesic`) makes much of
+    how the kernels for another size round.
     """
     distances = NeighbourDistances(context.perceptual, steps_per_transition=positions.shape[1])
     for images in render(context.generator, keyframes, curve, positions.flatten(), MIN_SHOWN):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,80 +50,54 @@ DRAW = "draw"
 _NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
 
 
+@dataclass(kw_only=True)
 class Interpolation:
     """Compare paths between held-out real images.
 
     Into the command's folder, under interpolation/: table.md, table.json, table.csv, rows.csv, along.png, a picture of
     every pair in pictures/, the pairs' own results in pairs/ (an interrupted command goes on with those that are
     missing), and the inversions in inversions/<space>.
-
-    Args:
-        paths: name -> path, see `wplus.interpolation.path`.
-        retime: name -> retiming, or None for a path's own pace; every path is compared by each of them.
-        spaces: those in which every path is tried, where it is for them.
-        methods: instead, an explicit choice such as [z_slerp, w_lerp]; None: every path in every space.
-        path_metrics: name -> metric, see `wplus.interpolation.trajectory`.
-        perceptual: of the LPIPS family; it measures, the inverter uses it, and a path may search by it.
-        identity: descriptor of `drift`; None leaves it out.
-        extractor: features that sets of frames are compared with real images by.
-        inverter: finds the endpoints, see `wplus.inversion.result`.
-        latents: space -> folder of inversions that exist, instead of the inverter.
-        pairs: file of a list of pairs; "draw" draws `num_pairs` and writes pairs.json.
-        num_frames: of a trajectory, ends included.
-        frames_per_bin: of each trajectory in each bin of t, for the distances between sets.
-        num_real: real images that the sets are compared with; None: all.
-        discriminator: "auto" takes the checkpoint's own where it has one, "none" none, else the file that holds one.
-        baseline: method that the others are tested against; None: the first.
-        endpoint_threshold: part of the distance between two images by which an endpoint may miss its own; None: any.
-        pictures: "all" draws every pair, "none" none.
-        inversion_batch_size: images that are inverted together; for speed alone.
     """
 
-    def __init__(
-        self,
-        *,
-        paths: Mapping[str, LatentPath],
-        path_metrics: Mapping[str, PathMetric],
-        perceptual: ImageDistance,
-        identity: ImageDistance | None,
-        extractor: Extractor,
-        inverter: Callable[..., Any],
-        retime: Mapping[str, Retiming | None] | None = None,
-        spaces: Sequence[Space] = ("z", "w", "w+"),
-        methods: Sequence[str] | None = None,
-        latents: Mapping[Space, str] | None = None,
-        pairs: str = DRAW,
-        num_pairs: int = 200,
-        num_frames: int = 33,
-        frames_per_bin: int = 3,
-        num_real: int | None = 5000,
-        discriminator: str = "auto",
-        baseline: str | None = None,
-        endpoint_threshold: float | None = 0.5,
-        pictures: str = "all",
-        inversion_batch_size: int = 50,
-    ) -> None:
-        paths = retimed(paths, retime)
-        self.methods = all_methods(spaces, paths) if methods is None else methods_called(methods, paths)
-        if not self.methods:
-            raise UserError(f"paths must have one that is for one of the spaces {', '.join(spaces)}, got "
+    paths: Mapping[str, LatentPath]
+    path_metrics: Mapping[str, PathMetric]
+    perceptual: ImageDistance  # of the LPIPS family; it measures, the inverter uses it, and a path may search by it
+    identity: ImageDistance | None  # descriptor of `drift`; null leaves it out
+    extractor: Extractor  # features that sets of frames are compared with real images by
+    inverter: Callable[..., Any]  # finds the endpoints, into each space
+    retime: Mapping[str, Retiming | None] | None = None
+    spaces: Sequence[Space] = ("z", "w", "w+")  # each path in each space that it is for
+    methods: Sequence[str] | None = None  # instead, a choice of SPACE_PATH such as [z_slerp, w_lerp+arc_length]
+    latents: Mapping[Space, str] | None = None  # instead, folders of inversions by space, such as {w: runs/invert-w}
+    pairs: str = DRAW  # draw: num_pairs of the held-out images, written to pairs.json | such a file
+    num_pairs: int = 200  # a third each of near, mid and far ones
+    num_frames: int = 33  # of a trajectory, both ends included
+    frames_per_bin: int = 3  # of a trajectory in each of four parts of the way, compared with real images as a set
+    num_real: int | None = 5000  # real images that they are compared with; null: all
+    discriminator: str = "auto"  # auto: the checkpoint's own, if it has one | none | a checkpoint with one
+    baseline: str | None = None  # method that the others are tested against; null: the first
+    endpoint_threshold: float | None = (
+        0.5  # part of two images' distance by which an endpoint may miss its own; null: any
+    )
+    pictures: str = "all"  # all: one of every pair | none
+    inversion_batch_size: int = 50
+
+    def __post_init__(self) -> None:
+        paths = retimed(self.paths, self.retime)
+        self._methods = all_methods(self.spaces, paths) if self.methods is None else methods_called(self.methods, paths)
+        if not self._methods:
+            raise UserError(f"paths must have one that is for one of the spaces {', '.join(self.spaces)}, got "
                             f"{', '.join(paths) or 'none'}.")  # fmt: skip
-        names = [method.name for method in self.methods]
-        self.baseline = names[0] if baseline is None else baseline
-        check_choice("baseline", self.baseline, [*names, CROSS_DISSOLVE])
-        check_number("num_frames", num_frames, lowest=17, whole=True)  # bins of t need so many
-        check_choice("pictures", pictures, ("all", "none"))
-        check_number("frames_per_bin", frames_per_bin, lowest=1, whole=True)
-        check_number("inversion_batch_size", inversion_batch_size, lowest=1, whole=True)
-        check_threshold(endpoint_threshold, path_metrics)
-        self.metrics, self.perceptual, self.identity, self.extractor = path_metrics, perceptual, identity, extractor
-        self.inverter, self.latents, self.pairs, self.num_pairs = inverter, dict(latents or {}), pairs, num_pairs
-        self.num_frames, self.frames_per_bin, self.num_real = num_frames, frames_per_bin, num_real
-        self.discriminator, self.pictures, self.inversion_batch_size = discriminator, pictures, inversion_batch_size
-        self.endpoint_threshold = endpoint_threshold
-        self.spaces = list(dict.fromkeys(method.space for method in self.methods))
-        for space in self.spaces if self.latents else ():
-            pair_lists.source_space(space, list(self.latents))
+        names = [method.name for method in self._methods]
+        check_choice("baseline", self.baseline or names[0], [*names, CROSS_DISSOLVE])
+        check_choice("pictures", self.pictures, ("all", "none"))
+        check_number("num_frames", self.num_frames, lowest=17, whole=True)  # bins of t need so many
+        check_number("frames_per_bin", self.frames_per_bin, lowest=1, whole=True)
+        check_number("inversion_batch_size", self.inversion_batch_size, lowest=1, whole=True)
+        check_threshold(self.endpoint_threshold, self.path_metrics)
+        self._spaces = list(dict.fromkeys(method.space for method in self._methods))
+        for space in self._spaces if self.latents else ():
+            pair_lists.source_space(space, list(self.latents or ()))
 
     def plan(self, context: EvalContext) -> None:
         """Ask for the real images' features, and refuse what cannot work before anything heavy."""
@@ -130,15 +105,15 @@ class Interpolation:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
         check_images(context.models.generator, context.held_out)
         if self.pairs != DRAW:
-            pair_lists.read_pairs(self.pairs, context.held_out)
-        pair_lists.check_folders(self.latents)
+            pair_lists.read_pairs(self.pairs, _held_out(context))
+        pair_lists.check_folders(self.latents or {})
         self._discriminator(context)
         check_num_real(self._real(context).num)
         self._features(context)
 
     def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
         """Yield the numbers that the tables show, of every method; every number there is goes into the folder."""
-        folder = ensure_folder(Path(context.output_dir) / "interpolation")  # type: ignore[arg-type]
+        folder = ensure_folder(cast(Path, context.output_dir) / "interpolation")
         pairs = self._pairs(context, folder)
         discriminator = self._discriminator(context)
         settings = self._settings(context, pairs, discriminator)
@@ -149,7 +124,7 @@ class Interpolation:
         endpoints = given or self._inverted_endpoints(context, pairs, folder)
         results = self._results(context, pairs, folder, self._runner(context, endpoints, discriminator))
         real = RealFeatures(self._features(context).value.rows, device=context.device, progress=context.progress)
-        summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline,
+        summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
                             t=even_positions(self.num_frames), endpoint_threshold=self.endpoint_threshold,
                             seed=context.seed)  # fmt: skip
         protocol = {**settings, "endpoint_threshold": self.endpoint_threshold}  # which no stored trajectory depends on
@@ -161,7 +136,7 @@ class Interpolation:
     # What a comparison needs
 
     def _real(self, context: EvalContext) -> FeaturePass:
-        num = None if self.num_real is None else min(self.num_real, len(context.real))  # type: ignore[arg-type]
+        num = None if self.num_real is None else min(self.num_real, len(cast(ImageSet, context.real)))
         return context.real_images(num=num)
 
     def _features(self, context: EvalContext) -> Request[FeatureRows]:
@@ -169,9 +144,9 @@ class Interpolation:
 
     def _pairs(self, context: EvalContext, folder: Path) -> PairList:
         if self.pairs != DRAW:
-            return pair_lists.read_pairs(self.pairs, context.held_out)
+            return pair_lists.read_pairs(self.pairs, _held_out(context))
         pairs = pair_lists.draw_pairs(
-            context.held_out, num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
+            _held_out(context), num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
             batch_size=context.batch_size, device=context.device, progress=context.progress,
         )  # fmt: skip
         if is_first():
@@ -185,12 +160,12 @@ class Interpolation:
         network = (
             context.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
         )
-        _check_size(network, context.held_out)
-        digests = context.held_out.digests
+        _check_size(network, _held_out(context))
+        digests = _held_out(context).digests
         company = company_of(network)
         num = 0 if company == 0 else _NUM_REFERENCES // company * company or company
         rows = torch.from_numpy(np.lexsort(digests.T[::-1])[:num].copy())
-        references = to_float(context.held_out.batch(rows)[0].to(context.device))
+        references = to_float(_held_out(context).batch(rows)[0].to(context.device))
         return DiscriminatorScore(network.to(context.device), references)
 
     def _settings(
@@ -198,7 +173,7 @@ class Interpolation:
     ) -> dict[str, Any]:
         """Everything that decides the numbers, as plain values: the protocol, and what a folder is continued by."""
         listed = json.dumps([pair.name for pair in pairs.pairs])
-        folders = {str(space): str(folder) for space, folder in self.latents.items()}
+        folders = {str(space): str(folder) for space, folder in (self.latents or {}).items()}
         return {
             **generator_protocol(context.models),
             "data": pairs.data,
@@ -211,8 +186,8 @@ class Interpolation:
             "num_real": self._real(context).num,
             "noise": "own of both latents, great circle; stored where one has none",
             "generator_weights": "tuned where the latents were, straight between them",
-            "methods": {method.name: described(method.path) for method in self.methods},
-            "path_metrics": {name: described(metric) for name, metric in self.metrics.items()},
+            "methods": {method.name: described(method.path) for method in self._methods},
+            "path_metrics": {name: described(metric) for name, metric in self.path_metrics.items()},
             "endpoints": folders or describe(self.inverter),
             "distance": self.perceptual.name,
             "distance_provenance": dict(self.perceptual.provenance),
@@ -229,7 +204,7 @@ class Interpolation:
 
     def _inverted_endpoints(self, context: EvalContext, pairs: PairList, folder: Path) -> Endpoints:
         return pair_lists.invert_endpoints(
-            subset(context.held_out, pairs.names), self.spaces, folder=folder / "inversions",
+            subset(_held_out(context), pairs.names), self._spaces, folder=folder / "inversions",
             models=context.models, invert=self.inverter, perceptual=self.perceptual.to(context.device),
             batch_size=self.inversion_batch_size, seed=context.seed,
         )  # fmt: skip
@@ -247,7 +222,7 @@ class Interpolation:
         identity = None if self.identity is None else self.identity.to(device)
         tools = MetricTools(path_context.perceptual, identity, discriminator, path_context.whitened, batch_size)
         return PairRunner(
-            self.methods, context=path_context, tools=tools, metrics=self.metrics, endpoints=endpoints,
+            methods=self._methods, context=path_context, tools=tools, metrics=self.path_metrics, endpoints=endpoints,
             fingerprint=context.models.fingerprint, extractor=self.extractor.to(device),
             frames_per_bin=self.frames_per_bin,
         )  # fmt: skip
@@ -260,8 +235,8 @@ class Interpolation:
         stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
         # The share of all pairs, not of the missing ones: while one process lists those, another may store one of them.
         mine = [pair for pair in context.share(pairs.pairs) if not stored[pair].is_file()]
-        for pair in context.progress(mine, f"Trajectories of {len(self.methods)} methods (pairs)", total=len(mine)):
-            targets = to_float(subset(context.held_out, [pair.a, pair.b]).batch(torch.arange(2))[0])
+        for pair in context.progress(mine, f"Trajectories of {len(self._methods)} methods (pairs)", total=len(mine)):
+            targets = to_float(subset(_held_out(context), [pair.a, pair.b]).batch(torch.arange(2))[0])
             picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
             result = runner.run((pair.a, pair.b), targets.to(context.device), picture)
             result.save(stored[pair], fingerprint=fingerprint)
@@ -289,6 +264,11 @@ class Interpolation:
         context.tracker.image("interpolation/along", folder / "along.png", caption="means over pairs along the path")
         for name, path in tables.pictures(folder / "pictures", _file_names(pairs)):
             context.tracker.image(f"interpolation/pair {name}", path, caption="a row per method, a to b")
+
+
+def _held_out(context: EvalContext) -> ImageSet:
+    """`plan` has refused to go on without."""
+    return cast(ImageSet, context.held_out)
 
 
 def _check_size(discriminator: DiscriminatorNetwork, images: ImageSet) -> None:

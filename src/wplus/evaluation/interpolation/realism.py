@@ -180,31 +180,22 @@ class PairFrechet:
 # All of one method
 
 _AS_GIVEN = "95 %, percentile bootstrap over pairs, the real images as given"
-KERNEL = PathNumber(
-    name="kd",
-    meaning="Squared kernel distance (KID's kernel, unbiased) from real images of the frames {where}, as a set; 0 is no "
-    "difference.",
-    direction="lower", format=".3f", shown="file", interval=_AS_GIVEN, metric="realism",
-)  # fmt: skip
-MID_DIP = PathNumber(
-    name="mid_dip",
-    meaning="Kernel distance from real images of the frames half way minus that of the end frames: what the way costs in "
-    "realism beyond what the inverter cost; 0 is nothing.",
-    direction="lower", format=".3f", shown="short", interval=_AS_GIVEN, metric="realism",
-)  # fmt: skip
-PRECISION = PathNumber(
-    name="precision",
-    meaning="Share of the frames {where} that lie among real images, within the ball of one to its third neighbour "
-    "(arXiv:1904.06991).",
-    direction="higher", format=".3f", interval=_AS_GIVEN, metric="realism",
-)  # fmt: skip
-FRECHET = PathNumber(
-    name="fd",
-    meaning="Fréchet distance from real images of the frames {where}, as a set; biased upwards by their small number, so "
-    "only equal numbers of frames compare.",
-    direction="lower", format=".3f", shown="file", metric="realism",
-    interval="95 %, jackknife over 10 groups of pairs, the real images as given",
-)  # fmt: skip
+KERNEL = PathNumber(name="kd", direction="lower", format=".3f", shown="file", interval=_AS_GIVEN,
+    metric="realism", meaning=(
+    "Squared kernel distance (KID's kernel, unbiased) from real images of the frames {where}, as a set; 0 is no "
+    "difference."))  # fmt: skip
+MID_DIP = PathNumber(name="mid_dip", direction="lower", format=".3f", shown="short", interval=_AS_GIVEN,
+    metric="realism", meaning=(
+    "Kernel distance from real images of the frames half way minus that of the end frames: what the way costs in "
+    "realism beyond what the inverter cost; 0 is nothing."))  # fmt: skip
+PRECISION = PathNumber(name="precision", direction="higher", format=".3f", interval=_AS_GIVEN,
+    metric="realism", meaning=(
+    "Share of the frames {where} that lie among real images, within the ball of one to its third neighbour "
+    "(arXiv:1904.06991)."))  # fmt: skip
+FRECHET = PathNumber(name="fd", direction="lower", format=".3f", shown="file", metric="realism",
+    interval="95 %, jackknife over 10 groups of pairs, the real images as given", meaning=(
+    "Fréchet distance from real images of the frames {where}, as a set; biased upwards by their small number, so only "
+    "equal numbers of frames compare."))  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 Before all numbers of a way: do its ends show the images that it is said to join? A bad inverter gives a smooth way,
 between two other images. An endpoint passes where it misses its image by at most `endpoint_threshold` of the distance
-between the two images, both as lengths in the perceptual distance's feature space (`endpoint_miss` of the path metric
-`fidelity`). That scales with the pair, whatever the net, the data and the resolution. Up to 0.5, the default, either end
-is nearer to its own image than to the other one by the triangle inequality; beyond, a way may begin at what looks more
-like its goal. The threshold is our own.
+between the two images, both as lengths in the perceptual distance's feature space (`endpoint_miss`): that scales with
+the pair, whatever the net, the data and the resolution. Up to 0.5, the default, either end is nearer to its own image
+than to the other one, by the triangle inequality. The threshold is our own.
 """
 
 from __future__ import annotations
@@ -27,58 +26,37 @@ from wplus.interpolation.trajectory import PathMetric, PathNumber
 
 Rows = Mapping[str, Mapping[str, float]]
 """Pair -> name of a number -> value."""
-ENDPOINTS_PASS = PathNumber(
-    name="endpoints_pass",
-    meaning="Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
-    "between the images. Where it is low, the method's other numbers say nothing of these images.",
-    direction="higher", format=".2f", shown="short", interval="95 %, Wilson's score interval over pairs", metric="fidelity",
-)  # fmt: skip
+ENDPOINTS_PASS = PathNumber(name="endpoints_pass", direction="higher", format=".2f", shown="short", metric="fidelity",
+    interval="95 %, Wilson's score interval over pairs", meaning=(
+    "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance between "
+    "the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
 _FEWEST = 6  # pairs; of fewer, sets of frames and intervals say little
 
 
 @dataclass(frozen=True)
 class Passing:
-    """Which endpoints pass.
+    """Which endpoints pass."""
 
-    Attributes
-        limit    largest `endpoint_miss` that passes
-        failing  methods that fail on most pairs: what the tables say of their smoothness says nothing of these images
-        pairs    those on which all other methods pass, by name; none where that is the cross-dissolve alone
-    """
-
-    limit: float
-    failing: tuple[str, ...]
-    pairs: tuple[str, ...]
+    limit: float  # largest `endpoint_miss` that passes
+    failing: tuple[str, ...]  # methods that fail on most pairs: how smooth they are says nothing of these images
+    pairs: tuple[str, ...]  # those on which all others pass, by name; none where that is the cross-dissolve alone
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a comparison found.
+    """What a comparison found, by method; `where_passing` is as `means`, over `passing.pairs`, without the methods that
+    fail, and empty where those are too few."""
 
-    Attributes
-        numbers   what each number is, by its name
-        rows      method -> pair -> number -> value
-        means     method -> number -> mean over pairs, and numbers of sets of frames
-        strata    stratum -> method -> number -> mean over its pairs
-        paired    method -> number -> comparison with the baseline on the same pairs
-        sets      method -> number of sets of frames -> difference from the baseline
-        along     method -> name -> (T,) mean curve over t
-        t         (T,)
-        passing   which endpoints pass; None without a threshold
-        where_passing  method -> number -> mean, as `means`, over the pairs where the endpoints of all pass but of methods
-                  that fail on most, which are left out; empty where they are too few
-    """
-
-    numbers: Mapping[str, PathNumber]
+    numbers: Mapping[str, PathNumber]  # what each number is, by its name
     rows: Mapping[str, Rows]
-    means: Mapping[str, Mapping[str, Mean]]
-    strata: Mapping[str, Mapping[str, Mapping[str, Mean]]]
-    paired: Mapping[str, Mapping[str, Paired]]
-    sets: Mapping[str, Mapping[str, Mean]]
-    along: Mapping[str, Mapping[str, np.ndarray]]
-    t: np.ndarray
+    means: Mapping[str, Mapping[str, Mean]]  # over pairs, and numbers of sets of frames
+    strata: Mapping[str, Mapping[str, Mapping[str, Mean]]]  # stratum -> method -> number -> mean over its pairs
+    paired: Mapping[str, Mapping[str, Paired]]  # comparisons with the baseline on the same pairs
+    sets: Mapping[str, Mapping[str, Mean]]  # differences of sets of frames from the baseline's
+    along: Mapping[str, Mapping[str, np.ndarray]]  # mean curves (T,) over t
+    t: np.ndarray  # (T,)
     baseline: str
-    passing: Passing | None = None
+    passing: Passing | None = None  # None without a threshold
     where_passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
     def caveat(self, method: str) -> str | None:

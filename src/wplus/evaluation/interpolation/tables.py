@@ -99,7 +99,7 @@ def _columns(numbers: Sequence[PathNumber]) -> Columns:
 def _of_the_endpoints(summary: Summary, passing: Passing) -> str:
     """What passes, who fails, and where to read on."""
     num = len(next(iter(summary.rows.values())))
-    rule = f"Endpoints pass where both miss their image by at most {passing.limit:g} of the distance between the two images."
+    rule = f"Endpoints pass that miss their image by at most {passing.limit:g} of the distance between the two images."
     failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such ways are says nothing of ways "
               "between these images."] if passing.failing else []  # fmt: skip
     others = "all other methods" if passing.failing else "all methods"

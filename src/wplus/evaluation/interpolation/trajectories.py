@@ -68,14 +68,14 @@ def methods_called(names: Sequence[str], paths: Mapping[str, LatentPath]) -> lis
     return [found[name] for name in names]
 
 
-def with_options(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+def with_options(function: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function behind partials, and the values of all its options, defaults included."""
     options: dict[str, Any] = {}
     while isinstance(function, functools.partial):
         function, options = function.func, {**function.keywords, **options}
-    optional = {name: each.default for name, each in inspect.signature(function).parameters.items()
-                if each.default is not inspect.Parameter.empty}  # fmt: skip
-    return function, {**optional, **options}
+    parameters = inspect.signature(function).parameters.items()
+    defaults = {name: each.default for name, each in parameters if each.default is not inspect.Parameter.empty}
+    return function, {**defaults, **options}
 
 
 def described(value: Any) -> Any:
@@ -144,19 +144,12 @@ class CurveMemory:
 
 @dataclass(frozen=True)
 class PairResult:
-    """What was found on one pair.
+    """What was found on one pair, by method."""
 
-    Attributes
-        rows      method -> name of a number -> value
-        numbers   what each number is, by its name
-        along     method -> name -> (T,) curve over t
-        features  method -> place (see `shown_frames`) -> (F, dim) features of frames
-    """
-
-    rows: Mapping[str, Mapping[str, float]]
-    numbers: Mapping[str, PathNumber]
-    along: Mapping[str, Mapping[str, Tensor]]
-    features: Mapping[str, Mapping[str, Tensor]]
+    rows: Mapping[str, Mapping[str, float]]  # values by the name of the number
+    numbers: Mapping[str, PathNumber]  # what each number is, by its name
+    along: Mapping[str, Mapping[str, Tensor]]  # curves (T,) over t
+    features: Mapping[str, Mapping[str, Tensor]]  # (F, dim) of frames, by place (see `shown_frames`)
 
     def save(self, path: Path, *, fingerprint: str) -> Path:
         """In one file, whole or not at all."""
@@ -183,24 +176,21 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PairResult:
     return PairResult(rows, {number.name: number for number in numbers}, **parts)
 
 
+@dataclass(kw_only=True)
 class PairRunner:
     """Makes and measures the trajectories of pairs, by all methods and the cross-dissolve of the real images."""
 
-    def __init__(
-        self,
-        methods: Sequence[Method],
-        *,
-        context: PathContext,
-        tools: MetricTools,
-        metrics: Mapping[str, PathMetric],
-        extractor: Extractor,
-        endpoints: Endpoints,
-        fingerprint: str,
-        frames_per_bin: int,
-    ) -> None:
-        self.methods, self.context, self.tools, self.metrics = methods, context, tools, metrics
-        self.extractor, self.endpoints, self.fingerprint = extractor, endpoints, fingerprint
-        self.frames = shown_frames(even_positions(context.num_frames), frames_per_bin=frames_per_bin)
+    methods: Sequence[Method]
+    context: PathContext
+    tools: MetricTools
+    metrics: Mapping[str, PathMetric]
+    extractor: Extractor
+    endpoints: Endpoints
+    fingerprint: str
+    frames_per_bin: int
+
+    def __post_init__(self) -> None:
+        self.frames = shown_frames(even_positions(self.context.num_frames), frames_per_bin=self.frames_per_bin)
 
     def run(self, names: tuple[str, str], targets: Tensor, picture: Path | None = None) -> PairResult:
         """The pair of images called `names`, targets (2, C, H, W) in [-1, 1]; drawn to `picture` where one is given."""

@@ -12,15 +12,11 @@ import torch
 
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
 
-SECONDS = PathNumber(
-    name="seconds", meaning="Seconds that making the path and rendering its frames takes.",
-    unit="s", direction="lower", format=".2f",
-)  # fmt: skip
-MEMORY = PathNumber(
-    name="memory_mib",
-    meaning="Peak memory of making the path and rendering its frames, above what was held before, so without the networks.",
-    unit="MiB", direction="lower", format=".0f",
-)  # fmt: skip
+SECONDS = PathNumber(name="seconds", unit="s", direction="lower", format=".2f", meaning=(
+    "Seconds that making the path and rendering its frames takes."))  # fmt: skip
+MEMORY = PathNumber(name="memory_mib", unit="MiB", direction="lower", format=".0f", meaning=(
+    "Peak memory of making the path and rendering its frames, above what was held before, so without the "
+    "networks."))  # fmt: skip
 MIB = 2**20
 _peaks: list[float] = []
 """Of the blocks that are being measured, the outermost first: their highest peak before the system's mark was reset."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,22 +14,14 @@ from wplus.errors import UserError
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
 from wplus.models.network import DiscriminatorNetwork
 
-LOGIT_MEAN = PathNumber(
-    name="logit_mean",
-    meaning="The discriminator's logit of the frames, mean over the way; compare paths of one generator alone.",
-    direction="higher", format=".2f", shown="file",
-)  # fmt: skip
-LOGIT_MIN = PathNumber(
-    name="logit_min",
-    meaning="The discriminator's logit of the frame that it takes for the least real; compare paths of one generator alone.",
-    direction="higher", format=".2f", shown="file",
-)  # fmt: skip
-LOGIT_DIP = PathNumber(
-    name="logit_dip",
-    meaning="The discriminator's logit of the ends minus that half way: by how much the middle looks less real; 0 is no "
-    "loss.",
-    direction="lower", format=".2f", shown="short",
-)  # fmt: skip
+LOGIT_MEAN = PathNumber(name="logit_mean", direction="higher", format=".2f", shown="file", meaning=(
+    "The discriminator's logit of the frames, mean over the way; compare paths of one generator alone."))  # fmt: skip
+LOGIT_MIN = PathNumber(name="logit_min", direction="higher", format=".2f", shown="file", meaning=(
+    "The discriminator's logit of the frame that it takes for the least real; compare paths of one "
+    "generator alone."))  # fmt: skip
+LOGIT_DIP = PathNumber(name="logit_dip", direction="lower", format=".2f", shown="short", meaning=(
+    "The discriminator's logit of the ends minus that half way: by how much the middle looks less real; "
+    "0 is no loss."))  # fmt: skip
 
 
 def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
@@ -69,7 +62,8 @@ class DiscriminatorScore:
                 "The discriminator must be unconditional, because frames between two images have no class, got one with "
                 "labels: leave it out (discriminator=none)."
             )
-        self.discriminator, self.fingerprint = discriminator, fingerprint(discriminator)
+        self.discriminator: Any = discriminator  # one that looks at groups has features and an epilogue
+        self.fingerprint = fingerprint(discriminator)
         self.company = company_of(discriminator)
         if self.company and (len(references) == 0 or len(references) % self.company):
             raise UserError(

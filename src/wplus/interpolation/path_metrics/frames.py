@@ -17,24 +17,16 @@ Scores = Iterator[tuple[PathNumber, float]]
 
 # Fidelity
 
-ENDPOINT_PSNR = PathNumber(
-    name="endpoint_psnr_db",
-    meaning="PSNR of the two end frames against the real images, pixels in [-1, 1], at most 100; where it is low, nothing "
-    "else means much.",
-    unit="dB", direction="higher", format=".1f", shown="short",
-)  # fmt: skip
-ENDPOINT_DISTANCE = PathNumber(
-    name="endpoint",
-    meaning="Perceptual distance of the two end frames from the real images; 0 where they are the images, and where it is "
-    "large, nothing else means much.",
-    direction="lower", format=".3f",
-)  # fmt: skip
-ENDPOINT_MISS = PathNumber(
-    name="endpoint_miss",
-    meaning="Larger error of the two end frames over the distance of the two real images, as lengths in feature space; "
-    "0 is none, 1 as far from the image as the other image is.",
-    direction="lower", format=".2f", shown="file",
-)  # fmt: skip
+ENDPOINT_PSNR = PathNumber(name="endpoint_psnr_db", unit="dB", direction="higher", format=".1f",
+    shown="short", meaning=(
+    "PSNR of the two end frames against the real images, pixels in [-1, 1], at most 100; where it is low, nothing else "
+    "means much."))  # fmt: skip
+ENDPOINT_DISTANCE = PathNumber(name="endpoint", direction="lower", format=".3f", meaning=(
+    "Perceptual distance of the two end frames from the real images; 0 where they are the images, and where it is "
+    "large, nothing else means much."))  # fmt: skip
+ENDPOINT_MISS = PathNumber(name="endpoint_miss", direction="lower", format=".2f", shown="file", meaning=(
+    "Larger error of the two end frames over the distance of the two real images, as lengths in feature space; 0 is "
+    "none, 1 as far from the image as the other image is."))  # fmt: skip
 
 
 def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
@@ -61,30 +53,18 @@ def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 # Drift
 
-THIRD_PERSON = PathNumber(
-    name="third_person",
-    meaning="Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else "
-    "appears on the way.",
-    direction="higher", format=".3f", shown="short",
-)  # fmt: skip
-BACKWARDS = PathNumber(
-    name="backwards",
-    meaning="Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding "
-    "counts, so it depends on the number of frames.",
-    direction="lower", format=".3f", shown="file",
-)  # fmt: skip
-BACKTRACK = PathNumber(
-    name="backtrack",
-    meaning="How far the similarities to start and goal move the wrong way in all, over how far they must go; 0 is not at "
-    "all.",
-    direction="lower", format=".3f",
-)  # fmt: skip
-CROSSOVER = PathNumber(
-    name="crossover",
-    meaning="Where on the path the frames become more like the goal than like the start: 0.5 is half way, 0 at once, 1 "
-    "only at the end.",
-    format=".2f", shown="file",
-)  # fmt: skip
+THIRD_PERSON = PathNumber(name="third_person", direction="higher", format=".3f", shown="short", meaning=(
+    "Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else appears "
+    "on the way."))  # fmt: skip
+BACKWARDS = PathNumber(name="backwards", direction="lower", format=".3f", shown="file", meaning=(
+    "Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding counts, "
+    "so it depends on the number of frames."))  # fmt: skip
+BACKTRACK = PathNumber(name="backtrack", direction="lower", format=".3f", meaning=(
+    "How far the similarities to start and goal move the wrong way in all, over how far they must go; 0 "
+    "is not at all."))  # fmt: skip
+CROSSOVER = PathNumber(name="crossover", format=".2f", shown="file", meaning=(
+    "Where on the path the frames become more like the goal than like the start: 0.5 is half way, 0 at once, 1 only at "
+    "the end."))  # fmt: skip
 
 
 def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
@@ -130,18 +110,12 @@ def crossover(t: Tensor, lead: Tensor) -> float:
 
 # Ghosting
 
-DISTINCTNESS = PathNumber(
-    name="distinctness",
-    meaning="Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of "
-    "the ends; 0 is a double exposure.",
-    direction="higher", format=".3f",
-)  # fmt: skip
-DETAIL_DIP = PathNumber(
-    name="detail_dip",
-    meaning="Share of the energy of fine detail that the frame half way lacks against the ends; 0 is none, 0.5 a double "
-    "exposure, below 0 more detail than at the ends.",
-    direction="lower", format=".3f",
-)  # fmt: skip
+DISTINCTNESS = PathNumber(name="distinctness", direction="higher", format=".3f", meaning=(
+    "Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of the "
+    "ends; 0 is a double exposure."))  # fmt: skip
+DETAIL_DIP = PathNumber(name="detail_dip", direction="lower", format=".3f", meaning=(
+    "Share of the energy of fine detail that the frame half way lacks against the ends; 0 is none, 0.5 a double "
+    "exposure, below 0 more detail than at the ends."))  # fmt: skip
 
 
 @torch.no_grad()

@@ -12,18 +12,12 @@ from wplus.core.random import rng
 from wplus.errors import UserError
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
 
-PAIR_PPL = PathNumber(
-    name="pair_ppl",
-    meaning="Perceptual path length between two images: how much the image moves for a small step; it also grows with how "
-    "different the two images are.",
-    direction="lower", shown="file", trimmed=True,
-)  # fmt: skip
-RELATIVE_PPL = PathNumber(
-    name="relative_ppl",
-    meaning="Mean squared speed of the image along the path over the squared way from end to end; 1 is the straightest, "
-    "most even path there is.",
-    direction="lower", format=".2f", shown="short", trimmed=True,
-)  # fmt: skip
+PAIR_PPL = PathNumber(name="pair_ppl", direction="lower", shown="file", trimmed=True, meaning=(
+    "Perceptual path length between two images: how much the image moves for a small step; it also grows with how "
+    "different the two images are."))  # fmt: skip
+RELATIVE_PPL = PathNumber(name="relative_ppl", direction="lower", format=".2f", shown="short", trimmed=True, meaning=(
+    "Mean squared speed of the image along the path over the squared way from end to end; 1 is the straightest, most "
+    "even path there is."))  # fmt: skip
 
 
 def pair_ppl(

@@ -9,24 +9,15 @@ import torch
 
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
 
-PRIOR_MEAN = PathNumber(
-    name="prior_mean",
-    meaning="Distance of the latents from what the mapping network makes, mean over the way: about 1 for its own samples, "
-    "much more where the generator has learned nothing.",
-    format=".2f",
-)  # fmt: skip
-PRIOR_MAX = PathNumber(
-    name="prior_max",
-    meaning="Distance of the latents from what the mapping network makes, where the way is farthest: about 1 for its own "
-    "samples, much more where the generator has learned nothing.",
-    format=".2f", shown="short",
-)  # fmt: skip
-PRIOR_LAYER = PathNumber(
-    name="prior_layer",
-    meaning="Distance of one layer's latents from what the mapping network makes, mean over the way: about 1 for its own "
-    "samples.",
-    format=".2f", shown="file",
-)  # fmt: skip
+PRIOR_MEAN = PathNumber(name="prior_mean", format=".2f", meaning=(
+    "Distance of the latents from what the mapping network makes, mean over the way: about 1 for its own samples, much "
+    "more where the generator has learned nothing."))  # fmt: skip
+PRIOR_MAX = PathNumber(name="prior_max", format=".2f", shown="short", meaning=(
+    "Distance of the latents from what the mapping network makes, where the way is farthest: about 1 for its own "
+    "samples, much more where the generator has learned nothing."))  # fmt: skip
+PRIOR_LAYER = PathNumber(name="prior_layer", format=".2f", shown="file", meaning=(
+    "Distance of one layer's latents from what the mapping network makes, mean over the way: about 1 for its own "
+    "samples."))  # fmt: skip
 
 
 def prior(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:

@@ -14,36 +14,21 @@ from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
 
 Scores = Iterator[tuple[PathNumber, float]]
 
-STEP_CV = PathNumber(
-    name="step_cv",
-    meaning="Unevenness of the steps from frame to frame: standard deviation over mean; 0 is perfectly even.",
-    direction="lower", format=".3f", shown="short", worst=True,
-)  # fmt: skip
-STEP_SMOOTHNESS = PathNumber(
-    name="step_smoothness",
-    meaning="1 minus the Gini coefficient of the steps from frame to frame (AID, arXiv:2403.17924); 1 is perfectly even.",
-    direction="higher", format=".3f", shown="file",
-)  # fmt: skip
-STEP_JUMP_RATIO = PathNumber(
-    name="step_jump_ratio",
-    meaning="Largest step from frame to frame over the mean step; 1 is perfectly even, the number of steps a single jump.",
-    direction="lower", format=".2f",
-)  # fmt: skip
-PATH_LENGTH = PathNumber(
-    name="path_length",
-    meaning="Length of the way through feature space; longer ways pass more different images.",
-    direction="lower", shown="file",
-)  # fmt: skip
-TORTUOSITY = PathNumber(
-    name="tortuosity",
-    meaning="Length of the way through feature space over the straight distance of its ends; 1 is the shortest there is.",
-    direction="lower", format=".2f", shown="short",
-)  # fmt: skip
-CHORD = PathNumber(
-    name="chord",
-    meaning="Perceptual distance of the two ends of the way: how far apart the images are that it joins.",
-    shown="file",
-)  # fmt: skip
+STEP_CV = PathNumber(name="step_cv", direction="lower", format=".3f", shown="short", worst=True, meaning=(
+    "Unevenness of the steps from frame to frame: standard deviation over mean; 0 is perfectly even."))  # fmt: skip
+STEP_SMOOTHNESS = PathNumber(name="step_smoothness", direction="higher", format=".3f", shown="file", meaning=(
+    "1 minus the Gini coefficient of the steps from frame to frame (AID, arXiv:2403.17924); 1 is "
+    "perfectly even."))  # fmt: skip
+STEP_JUMP_RATIO = PathNumber(name="step_jump_ratio", direction="lower", format=".2f", meaning=(
+    "Largest step from frame to frame over the mean step; 1 is perfectly even, the number of steps a "
+    "single jump."))  # fmt: skip
+PATH_LENGTH = PathNumber(name="path_length", direction="lower", shown="file", meaning=(
+    "Length of the way through feature space; longer ways pass more different images."))  # fmt: skip
+TORTUOSITY = PathNumber(name="tortuosity", direction="lower", format=".2f", shown="short", meaning=(
+    "Length of the way through feature space over the straight distance of its ends; 1 is the shortest "
+    "there is."))  # fmt: skip
+CHORD = PathNumber(name="chord", shown="file", meaning=(
+    "Perceptual distance of the two ends of the way: how far apart the images are that it joins."))  # fmt: skip
 
 
 def evenness(steps: Tensor, chord: float) -> Scores:
@@ -92,16 +77,12 @@ def steps(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 # Curvature
 
-TURNING = PathNumber(
-    name="turning_deg",
-    meaning="By how many degrees the way through feature space turns, cut into pieces of equal length; 0 is straight.",
-    unit="degrees", direction="lower", format=".0f",
-)  # fmt: skip
-TURNING_MEAN = PathNumber(
-    name="turning_mean_deg",
-    meaning="Mean angle between successive steps through feature space; it depends on the number of frames.",
-    unit="degrees", direction="lower", format=".0f", shown="file",
-)  # fmt: skip
+TURNING = PathNumber(name="turning_deg", unit="degrees", direction="lower", format=".0f", meaning=(
+    "By how many degrees the way through feature space turns, cut into pieces of equal length; 0 is "
+    "straight."))  # fmt: skip
+TURNING_MEAN = PathNumber(name="turning_mean_deg", unit="degrees", direction="lower", format=".0f",
+    shown="file", meaning=(
+    "Mean angle between successive steps through feature space; it depends on the number of frames."))  # fmt: skip
 
 
 def curvature(
@@ -162,11 +143,8 @@ def turning_angles(near: Tensor, far: Tensor) -> Tensor:
 
 # Symmetry
 
-ASYMMETRY = PathNumber(
-    name="asymmetry",
-    meaning="Largest perceptual distance between the path from a to b and that from b to a; 0 is the same path.",
-    direction="lower", format=".4f",
-)  # fmt: skip
+ASYMMETRY = PathNumber(name="asymmetry", direction="lower", format=".4f", meaning=(
+    "Largest perceptual distance between the path from a to b and that from b to a; 0 is the same path."))  # fmt: skip
 
 
 def symmetry(
