@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wplus.models import progan
-from wplus.models.layers import minibatch_stddev
+from wplus.models.ops import minibatch_stddev
 from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
 from wplus.models.progressive import downsample_mean, set_lod, upsample_nearest
 

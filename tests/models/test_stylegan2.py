@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.models.layers import block_resolutions, minibatch_stddev, num_channels
+from wplus.models.layers import block_resolutions, num_channels
+from wplus.models.ops import minibatch_stddev
 from wplus.models.stylegan2 import Discriminator, Generator
 
 SMALL = {"channel_base": 128, "channel_max": 8}

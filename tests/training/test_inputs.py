@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wplus.models.layers import minibatch_stddev
+from wplus.models.ops import minibatch_stddev
 from wplus.training.inputs import Draw, micro_batches, mixed_styles
 
 CASES = [(8, 1, 4), (8, 2, 4), (8, 2, 2), (8, 4, 2), (12, 3, 4), (6, 2, 3), (4, 4, 1), (4, 1, 8)]

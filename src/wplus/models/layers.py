@@ -148,18 +148,3 @@ def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
     resolutions = sorted({block.resolution for block in blocks}, reverse=True)[:num_resolutions]
     for block in blocks:
         block.compute_dtype = torch.bfloat16 if block.resolution in resolutions else torch.float32
-
-
-def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
-    """Append one map: the standard deviation over groups of images, mean over channels and pixels (ProGAN, section 3).
-
-    Image n belongs to group n mod (N / group size). (N, C, H, W) -> (N, C + 1, H, W).
-    """
-    num, _, height, width = x.shape
-    group = min(group_size, num)
-    if num % group:
-        raise UserError(f"the batch must be a multiple of mbstd_group_size={group_size}, got {num} images")
-    y = x.to(torch.float32).reshape(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
-    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
-    y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
-    return torch.cat([x, y], dim=1)

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wplus.errors import UserError
+
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
 
 
@@ -55,6 +57,21 @@ def downsample(x: Tensor) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Insert zeros and low-pass filter with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
+
+
+def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
+    """Append one map: the standard deviation over groups of images, mean over channels and pixels (ProGAN, section 3).
+
+    Image n belongs to group n mod (N / group size). (N, C, H, W) -> (N, C + 1, H, W).
+    """
+    num, _, height, width = x.shape
+    group = min(group_size, num)
+    if num % group:
+        raise UserError(f"the batch must be a multiple of mbstd_group_size={group_size}, got {num} images")
+    y = x.to(torch.float32).reshape(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
+    y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
+    y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)
+    return torch.cat([x, y], dim=1)
 
 
 # --- modulated convolution: two forms of the same numbers --------------------------------------------------------------

@@ -22,13 +22,12 @@ from wplus.models.layers import (
     EqualizedLinear,
     block_widths,
     leaky_relu,
-    minibatch_stddev,
     normalize_second_moment,
     num_channels,
 )
 from wplus.models.mapping import IdentityMappingGenerator
 from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
-from wplus.models.ops import constant, conv2d
+from wplus.models.ops import constant, conv2d, minibatch_stddev
 from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------

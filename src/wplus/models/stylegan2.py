@@ -1,7 +1,6 @@
 """StyleGAN2 (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020): both networks.
 
-Parameter names follow NVlabs' PyTorch release, so that its checkpoints map one to one. Shapes in comments: N batch,
-O and I output and input channels, H = W the resolution of the block.
+Parameter names are those of NVlabs' PyTorch release. Shapes: N batch, I and O input and output channels.
 """
 
 from __future__ import annotations
@@ -15,15 +14,7 @@ from torch import Tensor, nn
 
 from wplus.errors import check_choice
 from wplus.models import ops
-from wplus.models.layers import (
-    SQRT2,
-    EqualizedConv2d,
-    EqualizedLinear,
-    ResolutionBlock,
-    block_widths,
-    leaky_relu,
-    minibatch_stddev,
-)
+from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, ResolutionBlock, block_widths, leaky_relu
 from wplus.models.mapping import MappingMLP
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLayer, SynthesisNetwork
 
@@ -35,7 +26,7 @@ def modulated_conv2d(
 ) -> Tensor:
     """The modulated convolution: x (N, I, H, W), weight (O, I, k, k), styles (N, I) -> (N, O, up H, up W).
 
-    `gain` multiplies the result for free; `offset` (N or 1, 1, up H, up W) is added to it.
+    `gain` multiplies the result; `offset` (N or 1, 1, up H, up W) is added to it.
     """
     # Equation 3: the norm of the modulated weights, 1 / sqrt(sum over inputs and taps of (s w)^2).
     demodulation = (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt() * gain  # (N, O)
@@ -88,10 +79,7 @@ class ToRGB(nn.Module):
         self.weight_gain = 1 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (N, I, H, W), w (N, w_dim) -> rgb (N, img_channels, H, W) in float32.
-
-        With a few output channels a weight per sample is tiny: one batched matrix product instead of a pass over x.
-        """
+        """x (N, I, H, W), w (N, w_dim) -> rgb (N, img_channels, H, W) in float32, by one batched matrix product."""
         styles = self.affine(w) * self.weight_gain
         weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, I)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, I), a view of channels-last maps
@@ -143,8 +131,7 @@ class Synthesis(SynthesisNetwork):
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
-        styles, first = ws.unbind(dim=1), 0
-        x, img = None, None
+        styles, first, x, img = ws.unbind(dim=1), 0, None, None
         for block in self.blocks:
             # RGB takes the style of the next block's first layer: layers + 1 styles, advancing by layers.
             last = first + len(block.layers)
@@ -155,17 +142,13 @@ class Synthesis(SynthesisNetwork):
 
 
 class Generator(GeneratorNetwork):
-    """StyleGAN2's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image).
+    """StyleGAN2's generator.
 
-    Arguments
-        resolution          output size in pixels, a power of two from 8 to 1024
-        z_dim, w_dim        sizes of the two latent spaces
-        c_dim               number of classes (one-hot labels), 0 for an unconditional generator
-        img_channels        3 for RGB, 1 for grey
-        num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
-        channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
-        channel_max
-        conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
+    resolution          in pixels, a power of two from 8 to 1024
+    c_dim               number of classes (one-hot labels), 0 for an unconditional generator
+    num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
+    channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
+    conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
     """
 
     def __init__(
@@ -204,14 +187,7 @@ class DiscriminatorBlock(ResolutionBlock):
     """Residual block, or a plain one, that halves the resolution; one with `fromrgb` also reads the image."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        resolution: int,
-        img_channels: int,
-        is_residual: bool,
-        **conv: Any,
+        self, in_channels: int, out_channels: int, *, resolution: int, img_channels: int, is_residual: bool, **conv: Any
     ) -> None:
         super().__init__(resolution=resolution)
         gain = math.sqrt(0.5) if is_residual else 1.0
@@ -248,16 +224,16 @@ class DiscriminatorEpilogue(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, 4, 4) -> (N, out_features)."""
-        x = minibatch_stddev(x.to(torch.float32), self.mbstd_group_size)
+        x = ops.minibatch_stddev(x.to(torch.float32), self.mbstd_group_size)
         return self.out(self.fc(self.conv(x).flatten(1)))
 
 
 class Discriminator(DiscriminatorNetwork):
-    """StyleGAN2's residual discriminator; with labels, the projection of StyleGAN2-ADA.
+    """StyleGAN2's discriminator; with labels, the projection of StyleGAN2-ADA. Arguments as in `Generator`, and
 
-    Arguments as in `Generator`, and `mbstd_group_size`: images per group of the minibatch standard deviation, which
-    must divide the batch; `architecture`: resnet, orig for blocks without a residual branch, or skip for such blocks
-    that all read the image, at their resolution (StyleGAN2, figure 7b).
+    mbstd_group_size  images per group of the minibatch standard deviation, which must divide the batch
+    architecture      resnet, orig for blocks without a residual branch, or skip for such blocks that all read the image,
+                      at their resolution (figure 7b)
     """
 
     def __init__(
@@ -277,15 +253,15 @@ class Discriminator(DiscriminatorNetwork):
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         widths = block_widths(resolution, channel_base, channel_max)
         self.block_resolutions, self.reads_everywhere = [*widths][:0:-1], architecture == "skip"
+        is_residual, top = architecture == "resnet", widths[4]
         for res in self.block_resolutions:
             read = img_channels if res == resolution or self.reads_everywhere else 0
-            is_residual = architecture == "resnet"
             block = DiscriminatorBlock(
                 widths[res], widths[res // 2], resolution=res, img_channels=read, is_residual=is_residual,
                 conv_clamp=conv_clamp,
             )  # fmt: skip
             setattr(self, f"b{res}", block)
-        top, read = widths[4], img_channels if self.reads_everywhere else 0
+        read = img_channels if self.reads_everywhere else 0
         self.b4 = DiscriminatorEpilogue(
             top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size, img_channels=read,
             conv_clamp=conv_clamp,
@@ -296,7 +272,7 @@ class Discriminator(DiscriminatorNetwork):
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
-        x = self.epilogue(self.features(img))
+        x = self.b4(self.features(img))
         return x if c is None else (x * self.mapping.w(None, c)).sum(dim=1, keepdim=True) / math.sqrt(x.shape[1])
 
     def features(self, img: Tensor) -> Tensor:
