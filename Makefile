@@ -26,9 +26,10 @@ demo: $(READY)  ## the whole way in at most ten minutes on a CPU: train, invert,
 test: $(READY)  ## run the tests; ARGS="tests/models -k truncation" selects
 	@$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
-lint: $(READY)  ## style, formatting and the import contract
+lint: $(READY)  ## style, formatting, types and the import contract
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
 lock:  ## resolve pyproject.toml anew into requirements.lock; TORCH="torch==2.14.1 torchvision==0.29.1" pins torch

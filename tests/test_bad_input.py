@@ -109,7 +109,7 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.refinements=3"], ["encoder=refine"]),
     (["checkpoint={model}"], ["checkpoint has no effect", "training=e4e"]),
     (["encoder=small"], ["encoder has no effect", "training=e4e"]),
-    (["experiment=e4e_cats", "encoder=null"], ["A group cannot be null"]),
+    (["experiment=e4e_cats", "encoder=null"], ["A choice must be one of"]),
 ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import CompactHydraException
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from wplus import config
+from wplus.commands.entry import readable, sentence
 from wplus.config import build, plain
 from wplus.errors import UserError
 
@@ -194,6 +201,73 @@ def test_command_line_can_be_pasted(monkeypatch):
     assert config.command_line() == "python train.py seed=1 'inputs=[a b,c]'"
 
 
+# Overrides
+
+
+@given(st.text(st.sampled_from("ab1 .-_/ü猫#&=()~'\"$@!;"), min_size=1, max_size=20).map(str.strip))
+def test_every_name_of_a_file_arrives_as_it_is(name):
+    (override,) = readable([f"data.path=/in/{name}"])
+    assert OverridesParser.create().parse_override(override).value() == f"/in/{name}"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("input=2024", "input='2024'"),
+        ("seed=2024", "seed=2024"),
+        ("inputs=[a b.png,c (1).png,seed:1]", "inputs=[a b.png,'c (1).png',seed:1]"),
+        ("+inverter.weights.ssim=1", "inverter.weights.ssim=1"),
+        ("+hydra.foo=1", "+hydra.foo=1"),
+        ("~augment", "~augment"),
+        ("data.path=~/x", "data.path='~/x'"),
+    ],
+)
+def test_overrides_are_made_readable(given, expected):
+    assert readable([given]) == [expected]
+
+
+def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
+    (tmp_path / "a,b.png").touch()
+    assert readable([f"input={tmp_path}/a,b.png"]) == [f"input='{tmp_path}/a,b.png'"]
+    assert readable([f"input={tmp_path}/a,b.png"], is_sweep=True) == [f"input={tmp_path}/a,b.png"]
+    assert readable(["seed=1,2"]) == ["seed=1,2"]
+
+
+def test_home_folders(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    cfg = OmegaConf.create({"a": "~/x", "b": ["~", {"c": "x~y"}], "d": "~/.cache"})
+    assert plain(cfg) == {"a": "/home/me/x", "b": ["/home/me", {"c": "x~y"}], "d": "/home/me/.cache"}
+
+
+@pytest.mark.parametrize(("old", "new"), config.RENAMED.items())
+def test_old_names_are_refused_with_the_new_ones(old, new):
+    """A choice in any command; a key wherever there is none of that name, and the new one is taken somewhere."""
+    if "=" in old:
+        with pytest.raises(UserError, match=re.escape(new)):
+            readable([old])
+        assert any(composes(primary, new.split()) for primary in PRIMARIES), new
+        return
+    accepting = [primary for primary in PRIMARIES if any(composes(primary, [f"{new}={x}"]) for x in ("null", "[]"))]
+    refusals = []
+    for primary in accepting:
+        with contextlib.suppress(UserError), pytest.raises(CompactHydraException) as error:
+            config.composed(primary, [f"{old}=x"])
+        refusals.append(sentence(error.value, primary, [f"{old}=x"]))
+    assert f"'{old}=x' is now '{new}=x'." in refusals
+
+
+PRIMARIES = sorted(path.stem for path in config.CONFIG_FOLDER.glob("*.yaml") if path.stem != "common")
+
+
+def composes(primary: str, overrides: list[str]) -> bool:
+    try:
+        with initialize_config_dir(str(config.CONFIG_FOLDER), version_base="1.3"):
+            compose(primary, overrides)
+    except (CompactHydraException, ValueError):
+        return False
+    return True
+
+
 # Entry points
 
 
@@ -245,7 +319,8 @@ MISTAKES = [
     ("hydra/sweeper=optuna", "'hydra/sweeper/optuna' needs further packages: pip install 'wplus[sweep]'."),
     ("my/images", "An argument must be KEY=VALUE, got 'my/images'."),
     ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),
-    ("loss=null", "A group cannot be null"),
+    ("loss=null", "A choice must be one of the options that --help lists, got null."),
+    ("loss=1", "A choice must be one of the options that --help lists, got a number (int)."),
     ("seed=[1", "no viable alternative at input '[1'"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),

@@ -93,7 +93,9 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
     except ValueError as error:
         if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
             raise
-        raise SystemExit("A group cannot be null: choose one of its options, --help lists them.") from None
+        given = str(error).rpartition("Got ")[2]
+        what = "null" if given == "NoneType" else f"a number ({given})"
+        raise SystemExit(f"A choice must be one of the options that --help lists, got {what}.") from None
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
 

