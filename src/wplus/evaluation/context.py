@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
-from wplus.core import distributed
 from wplus.core.progress import track
+from wplus.data import ImageSet
 from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation.feature_pass import FeaturePass, Progress, Source
 from wplus.evaluation.sampler import PLAIN, Sampling, generate, ordered_labels, random_labels
@@ -26,30 +26,10 @@ from wplus.tracking import Tracker
 T = TypeVar("T")
 
 
-class Images(Protocol):
-    """A set of images (`wplus.data.ImageSet`).
-
-    digests   (N, 32) uint8: the SHA-256 of the content of each image, wherever it stands in the set
-    policies  how the images came to be: `split`, `held_out_fraction`, `num_skipped`, `subset_of`, ... where known
-    """
-
-    fingerprint: str
-    resolution: int
-    img_channels: int
-    labels: Tensor | None
-    digests: np.ndarray
-    policies: Mapping[str, Any]
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
-
-
 class Deferred:
     """Images that are read when a metric first asks for them: most path lengths need none."""
 
-    def __init__(self, read: Callable[[], Images]) -> None:
+    def __init__(self, read: Callable[[], ImageSet]) -> None:
         self._images = functools.cache(read)
 
     def __getattr__(self, name: str) -> Any:
@@ -57,6 +37,9 @@ class Deferred:
 
     def __len__(self) -> int:
         return len(self._images())
+
+
+Images: TypeAlias = ImageSet | Deferred
 
 
 @dataclass
@@ -96,14 +79,6 @@ class EvalContext:
         if "generator" not in self.models.networks:
             raise UserError("One of these metrics needs the generator, not only its images: give checkpoint=FILE too.")
         return self.models.generator
-
-    def share(self, batches: Sequence[T]) -> Sequence[T]:
-        """This process's part of `batches`: those numbered rank, rank + world, ..."""
-        return distributed.share(batches)
-
-    def gathered(self, rows: Tensor, indices: Tensor) -> Tensor:
-        """Rows (N_rank, ...) of all processes, in the order of their indices (N_rank,) int64."""
-        return distributed.gathered(rows, indices)
 
     def generated(self, num: int, sampling: Sampling = PLAIN) -> FeaturePass:
         """The pass over generated images 0 .. num-1; image i depends on the seed and i alone.

@@ -6,6 +6,8 @@ other extractor's value carries that extractor's name, `fd_<extractor>`, and is 
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,12 +70,6 @@ class FeatureStatistics:
     def __add__(self, other: FeatureStatistics) -> FeatureStatistics:
         return FeatureStatistics(self.num + other.num, self.total + other.total, self.outer + other.outer)
 
-    def __iadd__(self, other: FeatureStatistics) -> FeatureStatistics:
-        self.num += other.num
-        self.total += other.total
-        self.outer += other.outer
-        return self
-
     def __sub__(self, other: FeatureStatistics) -> FeatureStatistics:
         return FeatureStatistics(self.num - other.num, self.total - other.total, self.outer - other.outer)
 
@@ -89,13 +85,8 @@ class FeatureStatistics:
 
 
 def union(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
-    """All parts together; of many that are made one by one only one is held at a time."""
-    rest = iter(parts)
-    first = next(rest)
-    whole = FeatureStatistics(first.num, first.total.clone(), first.outer.clone())
-    for part in rest:
-        whole += part
-    return whole
+    """All parts together."""
+    return functools.reduce(operator.add, parts)
 
 
 class GroupedStatistics(Accumulator):
@@ -138,11 +129,8 @@ class GroupedStatistics(Accumulator):
 
     def _sum_up(self) -> None:
         """The sums of all groups take in the rows that wait."""
-        if self._sums:
-            for number, group in enumerate(self._waiting()):
-                self._sums[number] += group
-        else:
-            self._sums = list(self._waiting())
+        for number, group in enumerate(self._waiting()):
+            self._sums[number : number + 1] = [self._sums[number] + group if number < len(self._sums) else group]
         self._num_waiting = 0
 
     def _waiting(self) -> Iterator[FeatureStatistics]:

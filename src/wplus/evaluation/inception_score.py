@@ -65,10 +65,9 @@ def inception_score(
     standard deviation.
 
     Args:
-        extractor: one with `logits`, see `wplus.pretrained.extractor`; its name is part of the result's.
-        num_generated: scores grow with it; compare at equal ones only.
+        extractor: one with `logits`.
+        num_generated, ...: which images, as in `wplus.evaluation.frechet.fd`; scores grow with their number.
         num_splits: parts.
-        truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     if not hasattr(extractor, "logits"):
         raise UserError(f"The extractor {extractor.name} tells no classes apart: choose effnet_lite0 or inception.")

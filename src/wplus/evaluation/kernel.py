@@ -149,13 +149,9 @@ def kd(
     """Yield the kernel distance with an interval, then its standard deviation over subsets where these differ.
 
     Args:
-        extractor: its name is part of the results', see `wplus.evaluation.names`.
-        num_generated: generated images.
-        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
-        mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
         num_subsets, subset_size: the definition has 100 subsets of 1000 images, or of all where there are fewer.
         num_groups: of generated images, for the interval; 0: no interval.
-        truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
+        num_generated, num_real, mirror, ...: which images, as in `wplus.evaluation.frechet.fd`.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     _check(generated.num, num_subsets=num_subsets, subset_size=subset_size, num_groups=num_groups)

@@ -114,12 +114,9 @@ def pr(
     They are named pr50k3_full_precision and pr50k3_full_recall under the papers' protocol.
 
     Args:
-        extractor: its name is part of the results', see `wplus.evaluation.names`.
         k: the neighbour that a ball reaches to.
-        num_generated: values depend on the numbers of images; compare at equal ones only.
-        num_real: of the real images; None takes all that are given, "all" refuses a part of the data set.
-        mirror: "x" adds every real image flipped left to right, for generators that were trained with flips.
-        truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
+        num_generated, num_real, mirror, ...: which images, as in `wplus.evaluation.frechet.fd`; values depend on the
+            numbers of images, compare at equal ones only.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     real = _real_images(context, k, generated, num=num_real, mirror=mirror)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wplus.core import distributed
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import bootstrap_interval, kept_mean
 from wplus.errors import UserError, check_choice, check_number
@@ -142,7 +143,7 @@ def path_distances(
     cropped to 512 are averaged to 256. A factor taken from the generator's size would leave 128 px of it.
     """
     generator, epsilon = context.generator, way["epsilon"]
-    ours, values = context.share(sampler.index_batches(num_samples, AT_ONCE)), []
+    ours, values = distributed.share(sampler.index_batches(num_samples, AT_ONCE)), []
     for batch in context.progress(ours, f"PPL {way['space']} {way['sampling']} (batches)", total=len(ours)):
         indices = [*batch, *[batch[-1]] * (AT_ONCE - len(batch))]
         labels = context.labels(indices)
@@ -151,7 +152,7 @@ def path_distances(
         near, far = (box_filtered(cropped(images, crop=crop)) for images in (near, far))
         values.append(distance(near, far)[: len(batch)].double().cpu() / epsilon**2)
     numbers = torch.tensor([index for batch in ours for index in batch], dtype=torch.int64)
-    return context.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
+    return distributed.gathered(torch.cat([torch.empty(0, dtype=torch.float64), *values]), numbers).numpy()
 
 
 @contextmanager
@@ -178,35 +179,30 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
               for stream in (sampler.LATENT, sampler.SECOND_LATENT))  # fmt: skip
     t = sampler.uniform(seed, sampler.POSITION, indices) * (sampling == "full")
     c = None if labels is None else labels.to(device)
-    near, far = {"z": _along_z, "w": _along_w, "w+": _along_wplus}[space](generator, z0, z1, c, t, t + epsilon)
+    ws = _along(generator, space, z0, z1, c, t, t + epsilon)
     noise = None
     if noise_mode == "random":
         noise = [layer.to(device) for layer in sampler.noise_maps(seed, indices, generator.synthesis.noise_shapes)]
         noise = [torch.cat([layer, layer]) for layer in noise]
     # Both sides in one batch, so that the same kernels compute them: the difference of the pair is all that counts.
-    images = generator.synthesis(torch.cat([near, far]), noise_mode="const", noise=noise)
+    images = generator.synthesis(torch.cat(ws), noise_mode="const", noise=noise)
     return images.chunk(2)  # type: ignore[return-value]
 
 
-def _along_z(generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
-    """Styles at each t of the great circles between the directions of z0 and z1."""
-    a, b = (z / z.norm(dim=1, keepdim=True) for z in (z0, z1))
-    return tuple(generator.mapping(geometry.slerp(a, b, t), c) for t in ts)
-
-
-def _along_w(generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor) -> tuple[Tensor, ...]:
-    """Styles at each t of the straight lines between the mapped z0 and z1."""
-    a, b = (generator.mapping(z, c) for z in (z0, z1))
-    return tuple(geometry.lerp(a, b, t) for t in ts)
-
-
-def _along_wplus(
-    generator: GeneratorNetwork, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
-) -> tuple[Tensor, ...]:
-    """Styles at each t of the straight lines between codes (N, num_ws * z_dim), a z for each layer, once mapped."""
-    shape = (len(z0), generator.num_ws, generator.z_dim)
-    a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
-    return tuple(geometry.lerp(a, b, t) for t in ts)
+def _along(
+    generator: GeneratorNetwork, space: str, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
+) -> list[Tensor]:
+    """Styles at each t: great circles between the directions of z0 and z1; straight lines between what they are mapped
+    to; in w+ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
+    if space == "z":
+        a, b = (z / z.norm(dim=1, keepdim=True) for z in (z0, z1))
+        return [generator.mapping(geometry.slerp(a, b, t), c) for t in ts]
+    if space == "w":
+        a, b = (generator.mapping(z, c) for z in (z0, z1))
+    else:
+        shape = (len(z0), generator.num_ws, generator.z_dim)
+        a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
+    return [geometry.lerp(a, b, t) for t in ts]
 
 
 def _protocol(context: EvalContext, distance: ImageDistance, *, num_samples: int, **options: Any) -> dict[str, Any]:

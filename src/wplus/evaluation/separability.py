@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.core import distributed
 from wplus.core.batching import MIN_MADE, at_least
-from wplus.core.distributed import is_first
 from wplus.core.files import write_json
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval
@@ -99,13 +99,13 @@ def linear_separability(
         labels = {name: logits[name][rows] > 0 for name, rows in kept.items()}
         left_out = _left_out(labels, rare, min_per_class)
         measured = [name for name in labels if name not in left_out]
-        codes, ours = latents(context, num_samples, space), context.share(range(len(measured)))
+        codes, ours = latents(context, num_samples, space), distributed.share(range(len(measured)))
         counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))
         progress = context.progress(ours, f"Separating {space} (attributes)", total=len(ours))
         for row, name in enumerate(measured[index] for index in progress):
             predicted = separate(codes[kept[name]], labels[name], name=name, seed=context.seed, **machine)
             counts[row] = joint_counts(predicted, labels[name], kept[name] % len(counts[row]), len(counts[row]))
-        counts = context.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
+        counts = distributed.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
 
         name = f"ls_{space}_{classifier.name}"
         _show(context, name, measured, counts.sum(axis=1), left_out)
@@ -139,13 +139,13 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
 
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the context's generated images: z, or in w the style of the last layer."""
-    batches = context.share(sampler.index_batches(num, context.batch_size))
+    batches = distributed.share(sampler.index_batches(num, context.batch_size))
     codes = [torch.empty(0, _dim(context, space))]
     for indices in batches:
         z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
         codes.append(z if space == "z" else _last_style(context, z, indices))
     numbers = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
-    return context.gathered(torch.cat(codes), numbers).double().numpy()
+    return distributed.gathered(torch.cat(codes), numbers).double().numpy()
 
 
 def _dim(context: EvalContext, space: str) -> int:
@@ -219,7 +219,7 @@ def _show(
     context: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
 ) -> None:
     """A row for each attribute: how many of the kept images have it, H(Y), H(Y|X), and the machine's accuracy."""
-    if not is_first():
+    if not distributed.is_first():
         return
     shares = counts[:, :, 1].sum(axis=1) / counts.sum(axis=(1, 2))
     right = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
