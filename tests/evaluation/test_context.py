@@ -10,7 +10,7 @@ from wplus.checkpoint import Models
 from wplus.core.images import save_png, to_float
 from wplus.data.sources import folder_images
 from wplus.errors import UserError
-from wplus.evaluation.context import Deferred, check_images
+from wplus.evaluation.context import check_images, deferred
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling, generate
@@ -41,9 +41,9 @@ def test_data_of_another_size_is_refused(models, real):
 
 def test_deferred_images_are_read_once_and_only_when_needed(real):
     reads = []
-    deferred = Deferred(lambda: reads.append(1) or real)
+    images = deferred(lambda: reads.append(1) or real)
     assert not reads
-    assert (len(deferred), deferred.resolution, deferred.fingerprint) == (40, 16, real.fingerprint)
+    assert (len(images), images.resolution, images.fingerprint) == (40, 16, real.fingerprint)
     assert len(reads) == 1
 
 
@@ -103,7 +103,7 @@ def test_the_split_of_a_folder_is_seen_by_the_name(context, split, tmp_path):
     images = folder_images(str(tmp_path), resolution=16, split=split, held_out_fraction=0.3)
     names = {}
     for words, real in {"given": images, "part": images.subset(torch.arange(5))}.items():
-        ours = replace(context, real=Deferred(lambda real=real: real))
+        ours = replace(context, real=deferred(lambda real=real: real))
         names[words] = name_of(ours.real_images(), ours.generated(50_000))
     expected = {"train": ["fid_50000_train", "fid_50000_train_5_real"], "all": ["fid50k_full", "fid_50000_5_real"]}
     assert list(names.values()) == expected[split]

@@ -66,15 +66,15 @@ def check(cfg: dict[str, Any]) -> None:
 
 def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
     """The images of a context, each set read when a metric first asks for it, at the generator's resolution."""
-    from wplus.evaluation.context import Deferred
+    from wplus.evaluation.context import deferred
 
     if cfg["checkpoint"] is not None:
         cfg["data"]["resolution"] = models.generator.resolution
     real, held_out = (
-        Deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
+        deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
     )
     policies = {"held_out": lambda: held_out, "resolution": cfg["data"]["resolution"]}
-    samples = Deferred(lambda: given_images(cfg["generated"], channels=real.img_channels, **policies))
+    samples = deferred(lambda: given_images(cfg["generated"], channels=real.img_channels, **policies))
     return {"real": real, "held_out": held_out, "samples": samples if cfg["generated"] is not None else None}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,9 +26,7 @@ from wplus.tracking import Tracker
 T = TypeVar("T")
 
 
-class Deferred:
-    """Images that are read when a metric first asks for them: most path lengths need none."""
-
+class _Deferred:
     def __init__(self, read: Callable[[], ImageSet]) -> None:
         self._images = functools.cache(read)
 
@@ -39,7 +37,9 @@ class Deferred:
         return len(self._images())
 
 
-Images: TypeAlias = ImageSet | Deferred
+def deferred(read: Callable[[], ImageSet]) -> ImageSet:
+    """Images that are read when a metric first asks for them: most path lengths need none."""
+    return cast(ImageSet, _Deferred(read))
 
 
 @dataclass
@@ -47,9 +47,9 @@ class EvalContext:
     """What every metric is given.
 
     models      the networks of a checkpoint; none of them where only `samples` are given
-    real        the real images; may be `Deferred`
-    held_out    real images that the generator has not seen; may be `Deferred`
-    samples     images that stand for the generator's, made by whomever; may be `Deferred`
+    real        the real images; may be `deferred`
+    held_out    real images that the generator has not seen; may be `deferred`
+    samples     images that stand for the generator's, made by whomever; may be `deferred`
     progress    wraps long work, see `wplus.core.progress.track`
     output_dir  where a metric may write pictures, tables and what it needs to go on; None: nowhere
     cache_dir   keeps what is computed of real images from one command to the next; None: nowhere
@@ -57,8 +57,8 @@ class EvalContext:
     """
 
     models: Models
-    real: Images | None = None
-    held_out: Images | None = None
+    real: ImageSet | None = None
+    held_out: ImageSet | None = None
     batch_size: int = 64
     device: torch.device | str = "cpu"
     seed: int = 0
@@ -66,7 +66,7 @@ class EvalContext:
     output_dir: Path | None = None
     cache_dir: str | Path | None = None
     tracker: Tracker = field(default_factory=Tracker)
-    samples: Images | None = None
+    samples: ImageSet | None = None
 
     def __post_init__(self) -> None:
         check_number("batch_size", self.batch_size, lowest=1, whole=True)
@@ -218,14 +218,14 @@ def generator_protocol(models: Models) -> dict[str, Any]:
     return {"generator": models.fingerprint, "weights": weights}
 
 
-def split_of(images: Images) -> str:
+def split_of(images: ImageSet) -> str:
     """train, held_out or all; a training set that leaves nothing out is all, as are images that say nothing of it."""
     policies = getattr(images, "policies", {})
     split = policies.get("split", "all")
     return "all" if split == "train" and policies.get("held_out_fraction") == 0 else split
 
 
-def is_part(images: Images) -> bool:
+def is_part(images: ImageSet) -> bool:
     """Whether images of the split are missing: chosen out, or skipped because they could not be read."""
     policies = getattr(images, "policies", {})
     return "subset_of" in policies or policies.get("num_skipped", 0) > 0
@@ -250,7 +250,7 @@ def check_whole(split: str, *, is_part: bool = False, num: int | None = None) ->
         )
 
 
-def check_images(made: GeneratorNetwork | Images, real: Images) -> None:
+def check_images(made: GeneratorNetwork | ImageSet, real: ImageSet) -> None:
     """UserError unless real and generated images have the same size and channels."""
     ours, theirs = (made.resolution, made.img_channels), (real.resolution, real.img_channels)
     if ours != theirs:

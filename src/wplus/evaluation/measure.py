@@ -41,9 +41,6 @@ def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[It
     """
     if context.samples is None and "generator" not in context.models.networks:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
-    for metric in metrics.values():
-        if hasattr(metric, "plan"):
-            metric.plan(context)
     started = [metric(context) for metric in metrics.values()]
     yield from map(_timed, started)
 

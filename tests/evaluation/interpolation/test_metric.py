@@ -446,7 +446,7 @@ def test_refused_by_the_plan(bench, make, tmp_path):
         ({"num_real": 3}, "num_real must .* at least 4, got 3"),
     ]:
         with pytest.raises(UserError, match=words):
-            make(**options).plan(bench)
+            make(**options)(bench)
     bench.output_dir = None
     with pytest.raises(UserError, match="output folder"):
-        make().plan(bench)
+        make()(bench)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from wplus.checkpoint import load
-from wplus.core.distributed import all_agree, is_first
+from wplus.core.distributed import all_agree, is_first, share
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricResult
@@ -99,8 +99,9 @@ class Interpolation:
         for space in self._spaces if self.latents else ():
             pair_lists.source_space(space, list(self.latents or ()))
 
-    def plan(self, context: EvalContext) -> None:
-        """Ask for the real images' features, and refuse what cannot work before anything heavy."""
+    def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
+        """Ask for the real images' features, and refuse what cannot work before anything heavy; what is returned yields
+        the numbers that the tables show, of every method. Every number there is goes into the folder."""
         if context.real is None or context.held_out is None or context.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
         check_images(context.models.generator, context.held_out)
@@ -110,9 +111,9 @@ class Interpolation:
         self._discriminator(context)
         check_num_real(self._real(context).num)
         self._features(context)
+        return self._measured(context)
 
-    def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
-        """Yield the numbers that the tables show, of every method; every number there is goes into the folder."""
+    def _measured(self, context: EvalContext) -> Iterator[MetricResult]:
         folder = ensure_folder(cast(Path, context.output_dir) / "interpolation")
         pairs = self._pairs(context, folder)
         discriminator = self._discriminator(context)
@@ -234,7 +235,7 @@ class Interpolation:
         fingerprint = context.models.fingerprint
         stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
         # The share of all pairs, not of the missing ones: while one process lists those, another may store one of them.
-        mine = [pair for pair in context.share(pairs.pairs) if not stored[pair].is_file()]
+        mine = [pair for pair in share(pairs.pairs) if not stored[pair].is_file()]
         for pair in context.progress(mine, f"Trajectories of {len(self._methods)} methods (pairs)", total=len(mine)):
             targets = to_float(subset(_held_out(context), [pair.a, pair.b]).batch(torch.arange(2))[0])
             picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
