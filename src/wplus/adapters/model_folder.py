@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,6 @@ models = wplus.load("{{ name }}")  # this folder
 
 ## Networks
 
-| | architecture | parameters | arguments |
-|---|---|---|---|
 {{ networks }}
 
 ## Data
@@ -148,7 +146,9 @@ def model_card(
         version=__version__,
         summary=_summary(networks),
         example=_example(networks.get("generator")),
-        networks="\n".join(_network_row(role, network) for role, network in networks.items()),
+        networks=_markdown(
+            ["", "architecture", "parameters", "arguments"], map(_network_row, networks, networks.values())
+        ),
         data=_table(plain(metadata.get("data") or metadata.get("training_set_kwargs") or {})),
         training=_table(about),
         metrics=_metrics(metrics or {}),
@@ -181,16 +181,21 @@ def _example(generator: Network | None) -> str:
     )
 
 
-def _network_row(role: str, network: Network) -> str:
+def _markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _network_row(role: str, network: Network) -> list[str]:
     num = sum(parameter.numel() for parameter in network.parameters())
     arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
-    return f"| {role} | {_architecture(network)} | {num:,} | {_cell(arguments)} |"
+    return [role, _architecture(network), f"{num:,}", arguments]
 
 
 def _table(content: Any) -> str:
     """A row per entry, those of inner mappings by dotted names."""
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in _flat(content)]
-    return "\n".join(["| | |", "|---|---|", *rows]) if rows else "The checkpoint does not say."
+    rows = _flat(content)
+    return _markdown(["", ""], rows) if rows else "The checkpoint does not say."
 
 
 def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -202,15 +207,13 @@ def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     if not metrics:
         return "Not measured yet: `wplus evaluate checkpoint=FOLDER` does."
-    rows = ["| metric | value | interval | protocol |", "|---|---|---|---|"]
+    rows = []
     for name, entry in metrics.items():
-        bounds = entry.get("interval")
+        bounds, value = entry.get("interval"), entry.get("value")
         interval = f"{bounds[0]:.4g} to {bounds[1]:.4g}" if bounds else ""
-        protocol = ", ".join(f"{key}={value}" for key, value in (entry.get("protocol") or {}).items())
-        value = entry.get("value")
-        number = f"{value:.5g}" if isinstance(value, (int, float)) else str(value)
-        rows.append(f"| {_cell(name)} | {number} | {interval} | {_cell(protocol)} |")
-    return "\n".join(rows)
+        protocol = ", ".join(f"{key}={text}" for key, text in (entry.get("protocol") or {}).items())
+        rows.append([name, f"{value:.5g}" if isinstance(value, (int, float)) else value, interval, protocol])
+    return _markdown(["metric", "value", "interval", "protocol"], rows)
 
 
 def _licence(stated: Any, data: Any) -> str:

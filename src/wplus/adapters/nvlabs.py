@@ -207,18 +207,12 @@ def naming_classes(root: Any) -> Iterator[None]:
 def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> tuple[Generator, str]:
     if kwargs.get("architecture", "skip") != "skip":
         raise UserError(f"{origin}: the architecture '{kwargs['architecture']}' cannot be rebuilt, only 'skip'.")
-    generator = meta_init(Generator, _generator_arguments(tensors, kwargs, origin))
-    fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
-    return generator, "from the file" if "mapping.w_avg" in tensors else estimate_average(generator)
-
-
-def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> dict[str, Any]:
     affine, first = "synthesis.b4.conv1.affine.weight", entry(tensors, "mapping.fc0.weight", origin)
     resolutions = _resolutions(tensors, "synthesis.b{}.conv1.weight", origin)
     channels = {res: len(entry(tensors, f"synthesis.b{res}.conv1.weight", origin)) for res in resolutions}
     w_dim = entry(tensors, affine, origin).shape[1]
     c_dim = tensors["mapping.embed.weight"].shape[1] if "mapping.embed.weight" in tensors else 0
-    return {
+    arguments = {
         "resolution": resolutions[-1],
         "z_dim": first.shape[1] - (w_dim if c_dim else 0),
         "w_dim": w_dim,
@@ -228,20 +222,17 @@ def _generator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], ori
         "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
     }
+    generator = meta_init(Generator, arguments)
+    fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
+    return generator, "from the file" if "mapping.w_avg" in tensors else estimate_average(generator)
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
-    discriminator = meta_init(Discriminator, _discriminator_arguments(tensors, kwargs, origin))
-    fill(discriminator, tensors, origin)
-    return discriminator
-
-
-def _discriminator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> dict[str, Any]:
     resolutions = _resolutions(tensors, "b{}.conv1.weight", origin, first=8)
     channels = {res: entry(tensors, f"b{res}.conv1.weight", origin).shape[1] for res in resolutions}
     channels[4] = len(entry(tensors, "b4.fc.weight", origin))
     has_mapping = "mapping.embed.weight" in tensors
-    return {
+    arguments = {
         "resolution": resolutions[-1],
         "c_dim": tensors["mapping.embed.weight"].shape[1] if has_mapping else 0,
         "img_channels": entry(tensors, f"b{resolutions[-1]}.fromrgb.weight", origin).shape[1],
@@ -251,6 +242,9 @@ def _discriminator_arguments(tensors: dict[str, Tensor], kwargs: dict[str, Any],
         "conv_clamp": _clamp(kwargs, origin),
         **channel_budget(channels, origin, stated=kwargs),
     }
+    discriminator = meta_init(Discriminator, arguments)
+    fill(discriminator, tensors, origin)
+    return discriminator
 
 
 def _architecture(tensors: Mapping[str, Tensor], resolutions: list[int]) -> str:

@@ -205,28 +205,24 @@ def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
 
 
 def _generator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> Generator:
-    arguments = _generator_arguments(tensors, origin, stated)
-    resolution = arguments["resolution"]
-    names = generator_names(resolution, arguments["num_mapping_layers"])
-    generator = meta_init(Generator, arguments)
-    ours = _renamed(tensors, names, generator_kernels(resolution), generator, origin)
-    fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
-    return generator
-
-
-def _generator_arguments(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     resolution = 4 * 2 ** count(tensors, "to_rgbs.{}.bias")
     channels = {4: entry(tensors, FIRST, origin).shape[1]}
     for i, res in enumerate(block_resolutions(resolution)[1:]):
         channels[res] = entry(tensors, f"convs.{2 * i + 1}.conv.weight", origin).shape[1]
-    return {
+    num_layers = count(["style.0.weight", *tensors], "style.{}.weight") - 1
+    arguments = {
         "resolution": resolution,
         "z_dim": entry(tensors, "style.1.weight", origin).shape[1],
         "w_dim": entry(tensors, "conv1.conv.modulation.weight", origin).shape[1],
         "img_channels": entry(tensors, "to_rgb1.conv.weight", origin).shape[1],
-        "num_mapping_layers": count(["style.0.weight", *tensors], "style.{}.weight") - 1,
+        "num_mapping_layers": num_layers,
         **channel_budget(channels, origin, stated=stated),
     }
+    generator = meta_init(Generator, arguments)
+    names, kernels = generator_names(resolution, num_layers), generator_kernels(resolution)
+    ours = _renamed(tensors, names, kernels, generator, origin)
+    fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
+    return generator
 
 
 def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any]) -> Discriminator:
@@ -316,13 +312,16 @@ def _their_channels(resolution: int, multiplier: int) -> int:
 
 
 def _their_generator(generator: Generator) -> dict[str, Tensor]:
-    state, resolution = generator.state_dict(), generator.resolution
-    names = generator_names(resolution, generator.arguments["num_mapping_layers"])
-    content = {theirs: in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
-    return content | {name: resampling_kernel(gain) for name, gain in generator_kernels(resolution).items()}
+    names = generator_names(generator.resolution, generator.arguments["num_mapping_layers"])
+    return _their_state(generator, names, generator_kernels(generator.resolution))
 
 
 def _their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
-    state, resolution = discriminator.state_dict(), discriminator.resolution
-    content = {theirs: state[ours].detach().cpu().clone() for ours, theirs in discriminator_names(resolution).items()}
-    return content | {name: resampling_kernel(gain) for name, gain in discriminator_kernels(resolution).items()}
+    names = discriminator_names(discriminator.resolution)
+    return _their_state(discriminator, names, discriminator_kernels(discriminator.resolution))
+
+
+def _their_state(network: nn.Module, names: dict[str, str], kernels: dict[str, float]) -> dict[str, Tensor]:
+    state = network.state_dict()
+    content = {theirs: in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
+    return content | {name: resampling_kernel(gain) for name, gain in kernels.items()}

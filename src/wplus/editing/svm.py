@@ -71,56 +71,34 @@ def svm(
     held_out = held_out_mask(len(vectors), held_out_fraction, seed=seed)
     for spec in labels:
         _check_classes(spec, labels[spec], held_out, min_per_class)
-    boundaries = _Boundaries(vectors, labels, held_out, seed=seed, regularisation=regularisation)
+
+    def fitted(vectors: np.ndarray, spec: str) -> tuple[np.ndarray, float]:
+        return fit(vectors[~held_out], labels[spec][~held_out], seed=seed, regularisation=regularisation)
+
+    def scored(normal: np.ndarray, threshold: float, spec: str) -> dict[str, Any]:
+        return separation((vectors @ normal)[held_out], labels[spec][held_out], threshold)
+
+    fits = {spec: fitted(vectors, spec) for spec in labels}
     population = vectors if space == "w+" else sample_w(generator, num_samples, seed=seed).numpy()
     items = []
-    for spec in labels:
-        normal, origin, notes = boundaries.along(spec, _conditions(spec, list(labels), orthogonal_to))
+    for spec, (normal, origin) in fits.items():
+        notes = {"attribute": spec, "num_with": int(labels[spec].sum()), **scored(normal, origin, spec)}
+        others = _conditions(spec, list(labels), orthogonal_to)
+        if others:
+            rest = without(normal, np.stack([fits[other][0] for other in others]))
+            if rest is None:
+                raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
+            # The boundary along what is left: that of the one number that a latent has there.
+            sign, origin = fitted((vectors @ rest)[:, None], spec)
+            normal = sign[0] * rest
+            notes["accuracy_unconditional"] = notes["accuracy"]
+            notes |= {**scored(normal, origin, spec), "orthogonal_to": others}
         unit = float((population @ normal).std())
         vector = _per_layer(normal, selected, generator.num_ws, space)
         items.append(Direction(spec, vector, selected, generator.num_ws, unit=unit, origin=origin, notes=notes))
     settings = {"layers": layers, "space": space, "orthogonal_to": orthogonal_to, "regularisation": regularisation,
                 "held_out_fraction": held_out_fraction, "num_latents": len(vectors), "seed": seed}  # fmt: skip
     return Directions(tuple(items), models.fingerprint, {"finder": "svm", **settings, **given.source})
-
-
-class _Boundaries:
-    """The boundaries of all attributes between the same vectors (N, D), with the same ones held out."""
-
-    def __init__(
-        self,
-        vectors: np.ndarray,
-        labels: dict[str, np.ndarray],
-        held_out: np.ndarray,
-        *,
-        seed: int,
-        regularisation: float,
-    ) -> None:
-        self._vectors, self._labels, self._held_out = vectors, labels, held_out
-        self._seed, self._regularisation = seed, regularisation
-        self._fits = {spec: self._fit(vectors, spec) for spec in labels}
-
-    def along(self, spec: str, conditions: Sequence[str]) -> tuple[np.ndarray, float, dict[str, Any]]:
-        """Normal (D,), threshold, and how it separates what was held out; the normal orthogonal to those of others."""
-        normal, threshold = self._fits[spec]
-        notes = {"attribute": spec, "num_with": int(self._labels[spec].sum()), **self._score(spec, normal, threshold)}
-        if not conditions:
-            return normal, threshold, notes
-        rest = without(normal, np.stack([self._fits[other][0] for other in conditions]))
-        if rest is None:
-            raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(conditions)}: name fewer of them.")
-        # The boundary along what is left: that of the one number that a latent has there.
-        sign, threshold = self._fit((self._vectors @ rest)[:, None], spec)
-        normal = sign[0] * rest
-        notes["accuracy_unconditional"] = notes["accuracy"]
-        return normal, threshold, {**notes, **self._score(spec, normal, threshold), "orthogonal_to": list(conditions)}
-
-    def _fit(self, vectors: np.ndarray, spec: str) -> tuple[np.ndarray, float]:
-        known = ~self._held_out
-        return fit(vectors[known], self._labels[spec][known], seed=self._seed, regularisation=self._regularisation)
-
-    def _score(self, spec: str, normal: np.ndarray, threshold: float) -> dict[str, Any]:
-        return separation((self._vectors @ normal)[self._held_out], self._labels[spec][self._held_out], threshold)
 
 
 def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: float) -> tuple[np.ndarray, float]:
