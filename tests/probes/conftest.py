@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.fakes import random_images
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
@@ -65,11 +66,7 @@ def make_module(family: str = "stylegan2", *, resolution: int = 16, labels: Tens
 
 def make_images(num: int = 40, *, resolution: int = 16, c_dim: int = 0) -> ImageSet:
     """Random images; the first pixel of each tells its number."""
-    source = torch.Generator().manual_seed(num)
-    images = torch.randint(0, 256, (num, 3, resolution, resolution), generator=source, dtype=torch.uint8)
-    images[:, 0, 0, 0] = torch.arange(num)
-    labels = torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim else None
-    return ImageSet(images, labels, [f"{index}.png" for index in range(num)])
+    return random_images(num, resolution=resolution, c_dim=c_dim, numbered=True)
 
 
 class Pixels(nn.Module):

@@ -173,10 +173,10 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
             raise UserError(
                 f"rosinality's layout has one size for z and w, this generator {generator.z_dim} and {generator.w_dim}."
             )
-        content |= {"g_ema": _their_generator(generator), "latent_avg": generator.mapping.w_avg.detach().cpu().clone()}
+        content |= {"g_ema": their_generator(generator), "latent_avg": generator.mapping.w_avg.detach().cpu().clone()}
     if discriminator is not None:
         _require_theirs(discriminator, block_resolutions(discriminator.resolution))
-        content["d"] = _their_discriminator(discriminator)
+        content["d"] = their_discriminator(discriminator)
     network = generator if generator is not None else discriminator
     return content if network is None else content | {"args": budget(network)}
 
@@ -311,12 +311,14 @@ def _their_channels(resolution: int, multiplier: int) -> int:
     return BASE_CHANNELS if resolution <= 32 else multiplier * 16384 // resolution
 
 
-def _their_generator(generator: Generator) -> dict[str, Tensor]:
+def their_generator(generator: Generator) -> dict[str, Tensor]:
+    """Tensors of a generator under their names, filters included."""
     names = generator_names(generator.resolution, generator.arguments["num_mapping_layers"])
     return _their_state(generator, names, generator_kernels(generator.resolution))
 
 
-def _their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
+def their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
+    """Tensors of a discriminator under their names, filters included."""
     names = discriminator_names(discriminator.resolution)
     return _their_state(discriminator, names, discriminator_kernels(discriminator.resolution))
 
