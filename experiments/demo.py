@@ -59,7 +59,7 @@ def steps(output: Path, model: Path, kimg: float, num_steps: int) -> Iterator[tu
     for space in SPACES:
         yield f"Invert held-out cats into {space}", [
             "invert", *common, DATA, "input=held_out", "num_images=8", f"space={space}",
-            f"inverter.steps={num_steps}", f"run_dir={output}/invert/{space}",
+            f"inverter.num_steps={num_steps}", f"run_dir={output}/invert/{space}",
         ]  # fmt: skip
     first, second = sorted((ROOT / output / "invert" / "w" / "latents").glob("*.safetensors"))[:2]
     yield "Film the way between two of them", [

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
 from wplus.core.progress import silent
 from wplus.data import ImageSet
 from wplus.evaluation.measure import measure
@@ -407,3 +408,33 @@ def moving_square(t: torch.Tensor) -> torch.Tensor:
     for image, position in zip(images, (2 + (t * 20).round()).long().tolist(), strict=True):
         image[0, 12:20, position : position + 8] = 1
     return images
+
+
+# --- inversion: images of a generator and of nothing, weights without a perceptual net, a distance that takes no mask
+
+PIXELS_ONLY = {"l2": 1.0, "perceptual": 0.0}
+
+
+def generated(generator, num: int, **mapping) -> torch.Tensor:
+    """Images (num, C, R, R) that the generator makes of random z."""
+    z = torch.randn(num, generator.z_dim, generator=torch.Generator().manual_seed(9))
+    return generator.synthesis(generator.mapping(z, **mapping))
+
+
+def noise_images(num: int, channels: int = 3) -> torch.Tensor:
+    """Images of 8 px in [-1, 1] that no generator makes."""
+    return torch.rand(num, channels, 8, 8, generator=torch.Generator().manual_seed(4)) * 2 - 1
+
+
+class Brightness(ImageDistance):
+    """Difference of the mean brightness: of whole images only."""
+
+    name, provenance = "brightness", MappingProxyType({"name": "brightness"})
+    info = MetricInfo(meaning="Difference of the mean brightness of two images.", direction="lower")
+
+    def features(self, images):
+        return [images.mean(dim=(1, 2, 3))]
+
+    def distance(self, features_a, features_b, mask=None):
+        self._refuse(mask)
+        return (features_a[0] - features_b[0]).abs()

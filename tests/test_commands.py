@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from wplus.latents.latent import Latent, load_latent
 from wplus.latents.weight_delta import WeightDelta, code_digest
 from wplus.models.stylegan2 import Generator
 
-FAST = {"steps": 2, "code_noise": 0.5, "weights": {"l2": 1.0, "perceptual": 0.0}}
+FAST = {"num_steps": 2, "latent_noise": 0.5, "loss_weights": {"l2": 1.0, "perceptual": 0.0}}
 
 
 @pytest.fixture
@@ -25,8 +26,7 @@ def models() -> Models:
     return Models(generator=net.eval().requires_grad_(False))
 
 
-def invert(*arguments: object, **options: object) -> object:
-    return optimize(*arguments, **{**options, **FAST})
+invert = functools.partial(optimize, **FAST)
 
 
 def test_image_files_become_latent_files(models: Models, tmp_path: Path) -> None:

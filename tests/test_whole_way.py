@@ -35,7 +35,7 @@ def test_the_whole_way(tmp_path, capsys):
     for space in ("z", "w", "w+"):
         folder = tmp_path / "invert" / space
         run("invert", f"checkpoint={model}", "input=held_out", "num_images=2", f"space={space}", data,
-            "inverter.steps=3", "tracking=local", f"run_dir={folder}")  # fmt: skip
+            "inverter.num_steps=3", "tracking=local", f"run_dir={folder}")  # fmt: skip
     latents = sorted((tmp_path / "invert" / "w+" / "latents").glob("*.safetensors"))
     assert len(latents) == 2
     assert load_latent(latents[0], fingerprint=wplus.load(model).fingerprint).space == "w+"

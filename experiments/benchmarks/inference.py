@@ -14,6 +14,7 @@ from training import SIZES, make_game, peak_memory_gb
 
 from wplus.core.runtime import keep_freed_memory, resolve_device
 from wplus.inversion.optimize import optimize
+from wplus.inversion.task import InversionTask
 from wplus.losses.perceptual import EffNetLite0Distance
 
 STEPS = 10
@@ -44,7 +45,7 @@ def measure(size: str, device: torch.device, batches: list[int], turns: int) -> 
         tasks = {
             "generate": torch.no_grad()(lambda z=z: generator(z)),
             "invert": lambda target=target: optimize(
-                generator, target, space="w", perceptual=perceptual, seed=0, steps=STEPS
+                InversionTask(generator, target, "w", perceptual), num_steps=STEPS
             ),
         }
         taken = in_turns(tasks, device, turns)

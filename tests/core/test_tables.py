@@ -84,7 +84,9 @@ def test_files_of_one_method(tmp_path):
     assert content["rows"] == rows
     assert content["means"]["l2"]["value"] == 0.5
     assert content["protocol"] == {"space": "w"}
-    assert content["info"] == {"psnr_db": {"meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher"}}
+    assert content["info"] == {
+        "psnr_db": {"meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher", "per_item": True}
+    }
     assert str(table).splitlines()[1:] == ["  l2             0.5 (0.25 to 0.75)", "  psnr_db ↑      10 (7.5 to 12.5)"]
     assert table.entries("w/", {"space": "w"})["w/psnr_db"] == {
         "value": 10, "interval": (7.5, 12.5), "protocol": {"space": "w"},

@@ -71,7 +71,7 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
 def test_edits_of_seeds_and_images(run: Started, models: Models, here: Path) -> None:
     save_directions(here / "d.safetensors", pca(models, num_directions=4, num_samples=100))
     save_png(here / "a.png", torch.rand(3, 20, 20) * 2 - 1)
-    fast = ["inverter=lbfgs", "inverter.steps=2", "inverter.num_candidates=2", "space=w+"]
+    fast = ["inverter=lbfgs", "inverter.num_steps=2", "inverter.num_candidates=2", "space=w+"]
     chosen = ["directions=d.safetensors", "direction=[pca1,3]", "latents=[seed:1,a.png]", "strengths=[-1,2]"]
     shown, refusal = run("edit", *chosen, *fast, "layers=fine", "mode=set", "run_dir=out")
     assert refusal == ""
@@ -90,20 +90,20 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     save_directions(here / "d.safetensors", pca(models, num_directions=2, num_samples=100))
     for index in range(3):
         save_png(here / "in" / f"{index}.png", torch.rand(3, 16, 16) * 2 - 1)
-    chosen = ["directions=d.safetensors", "input=in", "inverter=lbfgs", "inverter.steps=2", "batch_size=2"]
+    chosen = ["directions=d.safetensors", "input=in", "inverter=lbfgs", "inverter.num_steps=2", "batch_size=2"]
     shown, refusal = run("consistency", *chosen, "run_dir=out")
     assert refusal == ""
     found = values(here / "out")
     assert {"editing/lec_pca0", "editing/lec_pca0_per_std", "editing/lec_no_edit", "editing/moved_pca0"} <= set(found)
     protocol = found["editing/lec_pca0"]["protocol"]
     assert (protocol["num_images"], protocol["space"]) == (3, "w")
-    assert protocol["inverter"]["steps"] == 2
+    assert protocol["inverter"]["num_steps"] == 2
     assert "lec_pca0 " in shown
     table = json.loads((here / "out" / "table.json").read_text())
     norms = [row["lec_pca0_all"] for row in table["rows"].values()]
     assert sum(norms) / 3 == pytest.approx(found["editing/lec_pca0_all"]["value"])
     assert list(table["targets"]) == ["0", "1", "2"]
-    run("consistency", *chosen, "inverter.steps=4", "run_dir=more")
+    run("consistency", *chosen, "inverter.num_steps=4", "run_dir=more")
     methods = compare({"2 steps": here / "out", "4 steps": here / "more"}, output_dir=here / "compared")
     assert list(methods.paired["4 steps"]) == ["lec_pca0_all", "lec_no_edit_all"]
     run("consistency", *chosen, "strength=3", "run_dir=farther")

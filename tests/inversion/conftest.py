@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes import LinearEncoder, LinearGenerator, PooledDistance, read_pixels, tiny_encoder, tiny_generator  # noqa: F401
+from tests.fakes import LinearGenerator, PooledDistance, tiny_generator
 
 
 @pytest.fixture

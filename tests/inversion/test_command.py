@@ -43,7 +43,7 @@ def here(stylegan, tmp_path: Path) -> Path:
 
 
 def test_a_folder_in_a_folder_out(repository: Path, here: Path) -> None:
-    done = run(repository, here, "input=in", "space=w+", "inverter=lbfgs", "inverter.steps=3", "run_dir=out")
+    done = run(repository, here, "input=in", "space=w+", "inverter=lbfgs", "inverter.num_steps=3", "run_dir=out")
     assert done.returncode == 0, done.stderr
     assert "3 of 3 image(s) are not square" in done.stderr
     assert "psnr_db" in done.stdout
@@ -75,11 +75,11 @@ def inverted(repository: Path, tmp_path: Path, stylegan, monkeypatch):
 
 @pytest.mark.parametrize(
     ("inverter", "model", "space", "steps"),
-    [("encoder", "encoder", "w+", 1), ("refine", "iterative", "w", 5), ("hybrid", "encoder", "w", 3)],
+    [("encoder", "encoder", "w+", 1), ("restyle", "iterative", "w", 5), ("hybrid", "encoder", "w", 3)],
 )
 def test_inverters_with_an_encoder(tmp_path, inverted, inverter, model, space, steps):
     noise(8, 8).save(tmp_path / "a.png")
-    few = [f"inverter.steps={steps}"] if inverter == "hybrid" else []
+    few = [f"inverter.num_steps={steps}"] if inverter == "hybrid" else []
     folder = inverted(f"checkpoint={tmp_path}/{model}.safetensors", f"input={tmp_path}/a.png", f"inverter={inverter}",
                       f"space={space}", "video=keep", *few)  # fmt: skip
     models = wplus.load(tmp_path / f"{model}.safetensors")
@@ -96,7 +96,7 @@ def test_a_sketch_counts_where_it_is_painted(tmp_path, inverted):
     Image.fromarray(pixels).save(tmp_path / "sketch.png")
     model, sketch = f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/sketch.png"
     folder = inverted(
-        model, sketch, "masks=alpha", "space=z+", "inverter.steps=3", "inverter=hybrid", "inverter.start=mean"
+        model, sketch, "masks=alpha", "space=z+", "inverter.num_steps=3", "inverter=hybrid", "inverter.init=mean"
     )
     assert read_pixels(folder / "masks" / "sketch.png").max() == 255
     assert load_latent(folder / "latents" / "sketch.safetensors", fingerprint=None).space == "z+"
@@ -104,8 +104,8 @@ def test_a_sketch_counts_where_it_is_painted(tmp_path, inverted):
 
 def test_further_losses(tmp_path, inverted):
     noise(8, 8).save(tmp_path / "a.png")
-    folder = inverted(f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", "inverter.steps=2",
-                      "image_loss=[identity_effnet_lite0]", "+inverter.weights.identity=0.1")  # fmt: skip
+    folder = inverted(f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/a.png", "inverter.num_steps=2",
+                      "image_loss=[identity_effnet_lite0]", "+inverter.loss_weights.identity=0.1")  # fmt: skip
     scores = list(json.loads((folder / "table.json").read_text())["means"])
     assert scores == [
         "l1",
@@ -122,7 +122,7 @@ def test_further_losses(tmp_path, inverted):
 def test_a_photo_is_cropped_with_a_warning_or_by_a_box(tmp_path, inverted):
     noise(24, 12).save(tmp_path / "photo.png")
     (tmp_path / "boxes.json").write_text('{"photo.png": [12, 0, 24, 12]}')
-    command = [f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/photo.png", "inverter.steps=2"]
+    command = [f"checkpoint={tmp_path}/encoder.safetensors", f"input={tmp_path}/photo.png", "inverter.num_steps=2"]
     with pytest.warns(UserWarning, match=r"photo\.png.*boxes=FILE\.json"):
         folder = inverted(*command)
     centre = read_pixels(folder / "targets" / "photo.png")
@@ -133,10 +133,10 @@ def test_a_photo_is_cropped_with_a_warning_or_by_a_box(tmp_path, inverted):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["inverter=refine", "space=w"], "encoder=refine"),
-        (["inverter=encoder", "space=z"], "An encoder has no code in z"),
-        (["inverter.weights.prior=1", "space=z"], "no effect in z"),
-        (["+inverter.weights.ssim=1"], "no term 'ssim'"),
+        (["inverter=restyle", "space=w"], "encoder.is_iterative=true"),
+        (["inverter=encoder", "space=z"], "where the encoder answers, got 'z'"),
+        (["inverter.loss_weights.prior=1", "space=z"], "must be 0 in z"),
+        (["+inverter.loss_weights.ssim=1"], "got 'ssim'"),
         (["masks=alpha"], "masks=alpha has no effect"),
     ],
 )
@@ -149,7 +149,7 @@ def test_what_does_not_fit_together(tmp_path, inverted, arguments, message):
 
 
 def test_ctrl_c_keeps_what_is_done(repository: Path, here: Path) -> None:
-    slow = command(repository, "input=in", "inverter.steps=200", "inverter.lanes=1", "batch_size=1", "run_dir=out")
+    slow = command(repository, "input=in", "inverter.num_steps=200", "chunk_size=1", "batch_size=1", "run_dir=out")
     # A shell's background job ignores Ctrl-C, and so would all that it starts.
     heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -169,5 +169,5 @@ def test_ctrl_c_keeps_what_is_done(repository: Path, here: Path) -> None:
 def test_a_mistake_is_a_sentence_without_a_trace(repository: Path, here: Path) -> None:
     done = run(repository, here, "run_dir=out", "input=in", "space=x")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "There is no latent space 'x': choose one of z, z+, w, w+."
+    assert done.stderr.splitlines()[-1] == "space must be one of z, z+, w, w+, got 'x'"
     assert "Traceback" not in done.stderr

@@ -10,11 +10,13 @@ import torch
 from tests.fakes import read_pixels
 from wplus.__main__ import main
 from wplus.core.images import save_png, to_float
+from wplus.core.metric_result import MetricInfo
 from wplus.core.tables import Table
 from wplus.errors import UserError
 from wplus.inversion.compare import compare
-from wplus.inversion.folder import InversionFolder, pixel_digest
-from wplus.inversion.report import SCORE, image_scores
+from wplus.inversion.folder import InversionFolder
+from wplus.inversion.report import image_scores, score_notes
+from wplus.inversion.result import Score
 from wplus.latents.latent import Latent
 from wplus.losses.pixel import L2
 from wplus.losses.ssim import SSIM
@@ -22,6 +24,10 @@ from wplus.tracking.local import open_tracker, read_result
 
 NAMES = [f"image{index}" for index in range(8)]
 NET = {"name": "net", "sha256": "0" * 64}
+INFO = {
+    "psnr_db": MetricInfo(meaning="An error.", unit="dB", direction="higher"),
+    "seconds": MetricInfo(meaning="A time.", unit="s", direction="lower", per_item=False),
+}
 
 
 def target_of(name: str) -> torch.Tensor:
@@ -29,16 +35,17 @@ def target_of(name: str) -> torch.Tensor:
     return torch.randint(0, 256, (3, 16, 16), generator=rng, dtype=torch.uint8)
 
 
-def a_folder(path, *, error: int, names=NAMES, net=NET, masked=False, other_pixels=(), scores=None):
+def a_folder(path, *, error: int, names=NAMES, net=NET, masked=False, other_pixels=()):
     """A folder of inversions whose pictures are `error` away from their targets."""
     store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = target_of(name + "!" if name in other_pixels else name)
         image = torch.where(target > 127, target - error, target + error)
-        values = {"psnr_db": 40.0 - error, "seconds": index + error / 10} if scores is None else scores
-        notes = {"settings": "s", "target": pixel_digest(target)}
-        notes |= {f"{SCORE}{key}": repr(value) for key, value in values.items()}
-        latent = Latent(code=torch.zeros(4), space="w", generator="f" * 16, metadata=notes)
+        values = {"psnr_db": 40.0 - error, "seconds": index + error / 10}
+        columns = {
+            name: Score(torch.tensor([value], dtype=torch.float64), INFO[name]) for name, value in values.items()
+        }
+        latent = Latent(code=torch.zeros(4), space="w", generator="f" * 16, metadata=score_notes(columns, 0))
         mask = torch.full((1, 16, 16), 255, dtype=torch.uint8) if masked else None
         if masked:
             mask[:, 8:] = 0
@@ -57,7 +64,7 @@ def test_one_table_of_what_the_folders_have_in_common(tmp_path):
     assert content["protocol"]["num_images"] == 7
     assert content["protocol"]["left_out"] == {"far": 1, "near": 0}
     assert content["protocol"]["methods"]["near"]["perceptual"] == NET
-    assert content["paired"]["near"]["psnr_db"]["p_holm"] == pytest.approx(2 * 2 / 2**7)  # and seconds were tested
+    assert content["paired"]["near"]["psnr_db"]["p_holm"] == pytest.approx(2 / 2**7)  # seconds were not tested
     result = read_result(tmp_path / "out")
     assert result["values"]["compare/near/psnr_db"]["value"] == 35
     assert {"compare/grid", "compare/convergence", "compare/paired"} <= set(result["files"])
@@ -69,24 +76,20 @@ def test_further_scores_come_from_the_stored_pictures(tmp_path):
     terms = {"l2": L2(), "ssim": SSIM()}
     methods = compare(folders, output_dir=tmp_path, terms=terms, tested=["similarity_ssim"], batch_size=3)
     assert methods.rows["a"]["image3"]["l2"] == pytest.approx((20 / 127.5) ** 2, rel=1e-5)
-    images = torch.stack(
-        [InversionFolder(tmp_path / "b", fingerprint="", settings_digest="").pictures(n)[1] for n in NAMES]
-    )
+    images = torch.stack([InversionFolder(tmp_path / "b").images(n)[1] for n in NAMES])
     targets = torch.stack([target_of(name) for name in NAMES])
-    expected = image_scores(to_float(images), to_float(targets), terms)["similarity_ssim"]
+    expected = image_scores(to_float(images), to_float(targets), terms)["similarity_ssim"].values
     assert [row["similarity_ssim"] for row in methods.rows["b"].values()] == pytest.approx(expected.tolist())
     assert list(methods.paired["b"]) == ["similarity_ssim"]
 
 
 def test_further_scores_are_those_under_the_mask(tmp_path):
     folders = {label: a_folder(tmp_path / label, error=10, masked=True) for label in "ab"}
-    for label, store in (
-        (label, InversionFolder(path, fingerprint="", settings_digest="")) for label, path in folders.items()
-    ):
+    for label, store in ((label, InversionFolder(path)) for label, path in folders.items()):
         for name in NAMES:  # wrong where nobody looks
-            image = store.pictures(name)[1]
+            image = store.images(name)[1]
             image[:, 8:] = 255 if label == "a" else 0
-            save_png(store.image(name), image)
+            save_png(store.path("images", name), image)
     methods = compare(folders, output_dir=tmp_path, terms={"l2": L2()})
     assert methods.rows["a"]["image0"]["l2"] == pytest.approx((10 / 127.5) ** 2, rel=1e-5)
     assert methods.paired["b"]["l2"].difference == 0
@@ -128,7 +131,7 @@ def test_tables_of_other_runs_are_compared_too(tmp_path):
     methods = compare(folders, output_dir=tmp_path / "out")
     assert methods.paired["b"]["lec_up_all"].difference == 1
     assert not (tmp_path / "out" / "grid.png").exists()
-    with pytest.raises(UserError, match="a table and no pictures: image_loss=\\[\\]"):
+    with pytest.raises(UserError, match="a table and no images: image_loss=\\[\\]"):
         compare(folders, output_dir=tmp_path / "out", terms={"l2": L2()})
     Table(rows, digests).write(tmp_path / "b", {"instruments": {"lec_up_all": {"edit": "down"}}})
     with pytest.raises(UserError, match="not measured alike"):
@@ -150,7 +153,7 @@ def test_the_command(tmp_path, command, capsys):
     a, b = a_folder(tmp_path / "first", error=20), a_folder(tmp_path / "second", error=5)
     command(f"folders=[{a},{b}]", "baseline=second", "image_loss=[ssim]")
     shown = capsys.readouterr().out
-    assert "| minus 'second', paired | psnr_db | seconds | similarity_ssim |" in shown
+    assert "| minus 'second', paired | psnr_db ↑ | similarity_ssim ↑ |" in shown
     assert "8 images in all folders" in shown
     command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]")
     assert "minus 'x', paired" in (tmp_path / "out" / "table.md").read_text()

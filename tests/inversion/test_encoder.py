@@ -1,4 +1,4 @@
-"""Inversion by one pass."""
+"""Inversion by an encoder: one pass, or several that correct each other."""
 
 from __future__ import annotations
 
@@ -7,67 +7,130 @@ import functools
 import pytest
 import torch
 
-from tests.fakes import LinearEncoder, tiny_encoder
+from tests.fakes import PIXELS_ONLY, LinearEncoder, tiny_encoder
 from wplus.errors import UserError
-from wplus.inversion.encoder import encode
+from wplus.inversion.encoder import NUM_PASSES, check_encoder, encode, encode_chunks, passes, restyle
+from wplus.inversion.task import InversionTask
 from wplus.losses.pixel import L1, l2
 from wplus.losses.ssim import SSIM
 
-encode_pixels = functools.partial(encode, perceptual=None, weights={"l2": 1.0, "perceptual": 0.0})
+encode_pixels = functools.partial(encode, loss_weights=PIXELS_ONLY)
+restyle_pixels = functools.partial(restyle, loss_weights=PIXELS_ONLY)
+w_spaces = pytest.mark.parametrize("space", ["w", "w+"])
+both_kinds = pytest.mark.parametrize("is_iterative", [False, True])
 
 
-@pytest.mark.parametrize("space", ["w", "w+"])
-def test_an_exact_encoder_gives_exact_codes(linear, space):
-    targets = torch.randn(3, 1, 4, 4)
-    found = encode_pixels(linear, targets, space=space, encoder=LinearEncoder(linear))
-    w = linear.w_of(targets)
-    torch.testing.assert_close(found.codes, w if space == "w" else w[:, None].expand(-1, 3, -1), atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.images, targets, atol=1e-5, rtol=0)
-    assert {name: tuple(values.shape) for name, values in found.history.items()} == dict.fromkeys(
-        ("loss", "l1", "l2"), (1, 3)
-    )
+def task_of(generator, encoder, num=3, space="w", **shared):
+    images = torch.randn(num, generator.img_channels, generator.resolution, generator.resolution)
+    return InversionTask(generator, images, space, encoder=encoder, **shared)
+
+
+@w_spaces
+def test_one_pass_is_the_encoders_answer(stylegan, space):
+    encoder = tiny_encoder(stylegan)
+    task = task_of(stylegan, encoder, space=space)
+    ((latents, images),) = passes(task, 1)
+    ws = encoder(task.images)
+    torch.testing.assert_close(latents, ws if space == "w+" else ws[:, 0])
+    torch.testing.assert_close(images, stylegan.synthesis(ws if space == "w+" else ws[:, :1].expand_as(ws)))
+    assert not torch.equal(ws[0], ws[1])
+
+
+@w_spaces
+def test_further_passes_are_the_loop_of_restyle(stylegan, space):
+    encoder = tiny_encoder(stylegan, is_iterative=True)
+    task, ws = task_of(stylegan, encoder, 2, space), encoder.latent_avg.expand(2, -1, -1)
+    for latents, image in passes(task, 3):
+        ws = ws + encoder.offsets(torch.cat([task.images, stylegan.synthesis(ws)], dim=1))
+        ws = ws[:, :1].expand_as(ws) if space == "w" else ws
+        torch.testing.assert_close(latents, ws[:, 0] if space == "w" else ws)
+        torch.testing.assert_close(image, stylegan.synthesis(ws))
+
+
+def test_an_iterative_encoder_comes_closer_with_every_pass(linear):
+    task = task_of(linear, LinearEncoder(linear, rate=0.5, is_iterative=True), 2)
+    away = linear.w_of(task.images) - encode_chunks(task)
+    torch.testing.assert_close(away, (linear.w_of(task.images) - 0.1) * 0.5**NUM_PASSES, atol=1e-5, rtol=0)
+
+
+@both_kinds
+def test_starts_do_not_depend_on_the_batch(stylegan, is_iterative):
+    task = task_of(stylegan, tiny_encoder(stylegan, is_iterative=is_iterative), 5, "w+", chunk_size=2)
+    alone = [encode_chunks(task.select(torch.tensor([i]))) for i in range(5)]
+    assert torch.equal(encode_chunks(task), torch.cat(alone))
+
+
+@both_kinds
+def test_nothing_outside_the_mask_matters(stylegan, is_iterative):
+    encoder, masks = tiny_encoder(stylegan, is_iterative=is_iterative), torch.rand(2, 1, 8, 8)
+    masks[:, :, 4:] = 0
+    images = torch.randn(2, 3, 8, 8)
+    other = torch.where(masks > 0, images, torch.randn_like(images))
+
+    def encoded(images, masks=None):
+        return encode_chunks(InversionTask(stylegan, images, "w+", encoder=encoder, masks=masks, chunk_size=2))
+
+    assert torch.equal(encoded(images, masks), encoded(other, masks))
+    whole = encoded(images, torch.ones(2, 1, 8, 8))
+    torch.testing.assert_close(whole, encoded(images))
+    assert not torch.equal(encoded(images, masks), whole)
+
+
+@w_spaces
+def test_an_exact_encoder_gives_exact_latents(linear, space):
+    task = task_of(linear, LinearEncoder(linear), space=space)
+    found, w = encode_pixels(task), linear.w_of(task.images)
+    torch.testing.assert_close(found.latents, w if space == "w" else w[:, None].expand(-1, 3, -1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.images, task.images, atol=1e-5, rtol=0)
+    shapes = {name: tuple(values.shape) for name, values in found.history.items()}
+    assert shapes == dict.fromkeys(("loss", "l1", "l2"), (1, 3))
     assert (found.history["loss"] < 1e-8).all()
     assert found.noise is None
     assert (found.seconds > 0).all()
 
 
 def test_the_history_measures_with_all_terms(stylegan, pooled):
-    targets = torch.randn(2, 3, 8, 8)
-    found = encode(
-        stylegan, targets, space="w+", perceptual=pooled, encoder=tiny_encoder(stylegan), losses={"again": L1()},
-        weights={"again": 2.0},
-    )  # fmt: skip
-    torch.testing.assert_close(found.history["l2"][0], l2(found.images, targets))
-    torch.testing.assert_close(found.history["perceptual"][0], pooled(found.images, targets))
+    task = task_of(stylegan, tiny_encoder(stylegan), 2, "w+", perceptual=pooled, losses={"again": L1()})
+    found = encode(task, loss_weights={"again": 2.0})
+    torch.testing.assert_close(found.history["l2"][0], l2(found.images, task.images))
+    torch.testing.assert_close(found.history["perceptual"][0], pooled(found.images, task.images))
     expected = 10 * found.history["l2"] + found.history["perceptual"] + 2 * found.history["again"]
     torch.testing.assert_close(found.history["loss"], expected)
 
 
-def test_a_batch_gives_what_single_runs_give(stylegan):
-    targets, encoder = torch.randn(5, 3, 8, 8), tiny_encoder(stylegan)
-    invert = functools.partial(encode_pixels, space="w+", encoder=encoder, lanes=2)
-    together = invert(stylegan, targets)
-    for index in range(5):
-        alone = invert(stylegan, targets[index : index + 1])
-        assert torch.equal(alone.codes[0], together.codes[index])
-        assert torch.equal(alone.images[0], together.images[index])
-        assert torch.equal(alone.history["loss"][:, 0], together.history["loss"][:, index])
+def test_errors_shrink_geometrically(linear):
+    task = task_of(linear, LinearEncoder(linear, rate=0.4, is_iterative=True))
+    found, w = restyle_pixels(task, num_passes=6), linear.w_of(task.images)
+    expected = torch.stack([(w - 0.1).square().mean(dim=1) * 0.6 ** (2 * step) for step in range(1, 7)])
+    torch.testing.assert_close(found.history["l2"], expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found.latents, w - (w - 0.1) * 0.6**6)
 
 
-def test_the_caller_hears_of_the_pass(stylegan):
-    heard = []
-    targets = torch.randn(3, 3, 8, 8)
-    found = encode_pixels(stylegan, targets, space="w", encoder=tiny_encoder(stylegan), callback=heard.append)
-    assert [(each.step, each.num_steps) for each in heard] == [(1, 1)]
-    assert torch.equal(heard[0].images, found.images)
+def test_the_best_pass_is_returned_and_the_last_where_asked(linear):
+    wild = LinearEncoder(linear, rate=2.5, is_iterative=True)  # overshoots: every pass is worse
+    task = task_of(linear, wild, 2, "w+")
+    best, last = (restyle_pixels(task, num_passes=3, return_best=choice) for choice in (True, False))
+    torch.testing.assert_close(l2(best.images, task.images), best.history["l2"][0])
+    torch.testing.assert_close(l2(last.images, task.images), last.history["l2"][-1])
+    assert (best.history["l2"][0] < best.history["l2"][-1]).all()
 
 
-def test_refusals(stylegan):
-    targets = torch.zeros(1, 3, 8, 8)
-    with pytest.raises(UserError, match="needs an encoder"):
-        encode_pixels(stylegan, targets, space="w", encoder=None)
-    with pytest.raises(UserError, match="no code in z"):
-        encode_pixels(stylegan, targets, space="z", encoder=tiny_encoder(stylegan))
-    with pytest.raises(UserError, match="no term 'ssim'"):
-        encode_pixels(stylegan, targets, space="w", encoder=tiny_encoder(stylegan), weights={"ssim": 1.0})
-    assert encode_pixels(stylegan, targets, space="w", encoder=tiny_encoder(stylegan), losses={"ssim": SSIM()})
+def test_refusals(stylegan, linear):
+    encoder = tiny_encoder(stylegan)
+    with pytest.raises(UserError, match="checkpoint has none: train one"):
+        check_encoder(None, stylegan, "w")
+    for space in ("z", "z+"):
+        with pytest.raises(
+            UserError, match=rf"space must be one of w, w\+, where the encoder answers, got '{space[0]}"
+        ):
+            check_encoder(encoder, stylegan, space)
+    encoder.spaces = ("w+",)
+    with pytest.raises(UserError, match=r"space must be one of w\+, where the encoder answers, got 'w'"):
+        check_encoder(encoder, stylegan, "w")
+    with pytest.raises(UserError, match=r"must be the generator's \(3, 16, 1\), got \(4, 12, 3\)"):
+        check_encoder(encoder, linear, "w+")
+    with pytest.raises(UserError, match="inverter=restyle needs an encoder that sees its own reconstruction"):
+        restyle_pixels(task_of(stylegan, tiny_encoder(stylegan)))
+    with pytest.raises(UserError, match="got 'ssim'"):
+        encode(task_of(stylegan, tiny_encoder(stylegan)), loss_weights={**PIXELS_ONLY, "ssim": 1.0})
+    assert encode_pixels(task_of(stylegan, tiny_encoder(stylegan), losses={"ssim": SSIM()}))

@@ -6,17 +6,19 @@ import pytest
 import torch
 
 from tests.fakes import LinearGenerator
-from wplus.errors import UserError
-from wplus.inversion.init import prior, start_codes
-from wplus.inversion.objective import Objective, weights_by_name
+from wplus.inversion.init import initial_latents, prior
+from wplus.inversion.objective import Objective, all_loss_weights, synthesize
+from wplus.inversion.task import InversionTask
+from wplus.latents.latent import SPACES
+
+every_space = pytest.mark.parametrize("space", SPACES)
 
 
-def start(generator, targets, space, *, labels=None, how="mean", names=None, seed=0, num_candidates=50):
-    weights = weights_by_name({"perceptual": 0.0})
-    objective = Objective(generator, targets, space=space, perceptual=None, weights=weights, labels=labels)
-    known = prior(generator, space, labels, len(targets), num_samples=2000)
-    names = names or [str(i) for i in range(len(targets))]
-    return start_codes(objective, known, start=how, seed=seed, names=names, num_candidates=num_candidates)
+def start(generator, targets, space, init="mean", *, num_candidates=50, **shared):
+    task = InversionTask(generator, targets, space, **shared)
+    known = prior(generator, space, task.labels, len(targets), num_samples=2000)
+    weights = all_loss_weights(task, {"perceptual": 0.0})
+    return initial_latents(task, known, init=init, num_candidates=num_candidates, weights=weights)
 
 
 def test_prior_of_a_rotated_normal(linear):
@@ -26,17 +28,12 @@ def test_prior_of_a_rotated_normal(linear):
     assert prior(linear, "w+", None, 2).mean.shape == (2, 3, 16)
 
 
-def test_prior_of_z_plus_is_that_of_z_for_every_layer(linear):
+def test_prior_of_z_is_the_sample_next_to_the_mean_w_in_z_plus_for_every_layer(linear):
     one, many = prior(linear, "z", None, 2), prior(linear, "z+", None, 2)
+    assert (linear.mapping(one.mean)[:, 0] - 0.1).norm(dim=1).max() < 2.0  # a random one is 4 away
+    torch.testing.assert_close(one.std, torch.tensor([4.0, 4.0]))
     assert torch.equal(many.mean, one.mean[:, None].expand(-1, 3, -1))
     assert torch.equal(many.std, one.std)
-
-
-def test_prior_of_z_is_the_sample_next_to_the_mean_w(linear):
-    known = prior(linear, "z", None, 1)
-    w = linear.mapping(known.mean)[:, 0]
-    assert (w - 0.1).norm() < 2.0  # a random one is 4 away
-    torch.testing.assert_close(known.std, torch.tensor([4.0]))
 
 
 def test_prior_of_a_conditional_generator_is_that_of_the_label():
@@ -47,51 +44,41 @@ def test_prior_of_a_conditional_generator_is_that_of_the_label():
     torch.testing.assert_close(without.mean(), torch.tensor(1.1), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
+@every_space
 def test_seeded_starts_belong_to_the_image(linear, space):
     targets = torch.zeros(2, 1, 4, 4)
-    both = start(linear, targets, space, how="seed", names=["a", "b"])
-    assert torch.equal(start(linear, targets[:1], space, how="seed", names=["b"])[0], both[1])
+    both = start(linear, targets, space, "seed", names=["a", "b"])
+    assert torch.equal(start(linear, targets[:1], space, "seed", names=["b"])[0], both[1])
     assert not torch.equal(both[0], both[1])
-    assert not torch.equal(start(linear, targets, space, how="seed", names=["a", "b"], seed=1), both)
+    assert not torch.equal(start(linear, targets, space, "seed", names=["a", "b"], seed=1), both)
 
 
-@pytest.mark.parametrize("space", ["z", "z+", "w", "w+"])
-def test_best_of_finds_the_best_candidate(linear, space):
+@every_space
+def test_best_of_n_finds_the_best_candidate(linear, space):
     targets = torch.randn(3, 1, 4, 4)
-    few, many = (start(linear, targets, space, how="best_of", num_candidates=num) for num in (1, 500))
-    codes = {"mean": start(linear, targets, space), "few": few, "many": many}
-    objective = Objective(linear, targets, space=space, perceptual=None, weights=weights_by_name({"perceptual": 0.0}))
-    losses = {how: objective.terms(objective.images([code]), [code])["loss"] for how, code in codes.items()}
+    task = InversionTask(linear, targets, space)
+    latents = {num: start(linear, targets, space, "best_of_n", num_candidates=num) for num in (1, 500)}
+    latents["mean"] = start(linear, targets, space)
+    objective = Objective(task, all_loss_weights(task, {"perceptual": 0.0}))
+    losses = {how: objective.terms(synthesize(task, [found]), [found])["loss"] for how, found in latents.items()}
     if space not in ("z", "z+"):  # z candidates are compared on their sphere
-        assert (losses["few"] <= losses["mean"]).all()
-    assert (losses["many"].mean() < losses["few"].mean()).all()
+        assert (losses[1] <= losses["mean"]).all()
+    assert (losses[500].mean() < losses[1].mean()).all()
 
 
-def test_best_of_does_not_depend_on_the_batch(linear):
+def test_best_of_n_does_not_depend_on_the_batch_and_respects_labels(linear):
     targets = torch.randn(3, 1, 4, 4)
-    together = start(linear, targets, "w", how="best_of")
-    alone = [start(linear, targets[i : i + 1], "w", how="best_of") for i in range(3)]
-    assert torch.equal(together, torch.cat(alone))
-
-
-def test_best_of_respects_labels():
+    alone = [start(linear, targets[i : i + 1], "w", "best_of_n") for i in range(3)]
+    assert torch.equal(start(linear, targets, "w", "best_of_n"), torch.cat(alone))
     generator, labels = LinearGenerator(c_dim=3), torch.eye(3)[[2, 0]]
     targets = generator.synthesis(generator.mapping(torch.zeros(2, 16), labels))
-    found = start(generator, targets, "w", how="best_of", labels=labels)
+    found = start(generator, targets, "w", "best_of_n", labels=labels)
     torch.testing.assert_close(found.mean(dim=1), torch.tensor([2.1, 0.1]), atol=0.4, rtol=0)
 
 
 def test_plus_starts_where_its_space_without_plus_starts(stylegan):
     targets = torch.randn(2, 3, 8, 8)
     for space in ("z", "w"):
-        for how in ("mean", "seed", "best_of"):
-            one, many = (start(stylegan, targets, each, how=how, num_candidates=5) for each in (space, space + "+"))
+        for init in ("mean", "seed", "best_of_n"):
+            one, many = (start(stylegan, targets, each, init, num_candidates=5) for each in (space, space + "+"))
             assert torch.equal(many, one[:, None].expand(-1, stylegan.num_ws, -1))
-
-
-def test_bad_choices(linear):
-    with pytest.raises(UserError, match=r"'middle'.*mean, seed, best_of, encoder"):
-        start(linear, torch.zeros(1, 1, 4, 4), "w", how="middle")
-    with pytest.raises(UserError, match="num_candidates=0"):
-        start(linear, torch.zeros(1, 1, 4, 4), "w", how="best_of", num_candidates=0)

@@ -1,16 +1,104 @@
-"""Folders of inversions side by side: several spaces, several inverters."""
+"""What a folder of inversions shows: scores, curves, images side by side, a video."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
-from tests.fakes import read_pixels
+from tests.core.test_video import decoded
+from tests.fakes import Brightness, noise_images, read_pixels
+from wplus.core.images import to_float, to_uint8
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.inversion import report
-from wplus.inversion.folder import InversionFolder, pixel_digest
-from wplus.inversion.report import compare_folders, plot_convergence, read_history
+from wplus.inversion.folder import InversionFolder
+from wplus.inversion.objective import image_terms
+from wplus.inversion.report import (
+    InversionVideo,
+    compare_folders,
+    draw_grid,
+    image_scores,
+    plot_convergence,
+    read_history,
+    read_table,
+    score_notes,
+    scores,
+)  # fmt: skip
+from wplus.inversion.result import Inversion, Score
+from wplus.inversion.task import InversionTask, Progress
 from wplus.latents.latent import Latent
+from wplus.latents.w_stats import Whitened
+from wplus.losses.pixel import MAX_PSNR_DB, l2, psnr
+from wplus.losses.ssim import MSSSIM, SSIM
+
+# Scores
+
+
+def scored(generator, images, targets, net=None, *, losses=None, masks=None, **more):
+    task = InversionTask(generator, targets, "w", net, losses or {}, masks=masks)
+    seconds = torch.arange(len(images)) + 0.5
+    found = Inversion(torch.randn(len(images), 12), images, None, {}, seconds, **more)
+    known = Whitened.of(generator, num_samples=500)
+    return scores(found, task, image_terms(task), known), known.distance(task.to_ws(found.latents))
+
+
+def test_a_column_for_everything_that_was_measured(stylegan, pooled):
+    images, targets = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    moved = Score(torch.tensor([1.0, 2.0]), MetricInfo(meaning="How far it moved.", unit="px"))
+    table, distances = scored(
+        stylegan, images, targets, pooled, losses={"light": Brightness()}, scores={"moved": moved}
+    )
+    assert list(table) == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "moved", "seconds"]
+    stored = to_float(to_uint8(images))
+    torch.testing.assert_close(table["psnr_db"].values, psnr(stored, targets))
+    torch.testing.assert_close(table["pooled"].values, pooled(stored, targets))
+    torch.testing.assert_close(table["prior_distance"].values, distances)
+    assert table["moved"] is moved
+    assert table["seconds"].values.tolist() == [0.5, 1.5]
+    units = {name: (score.info.unit, score.info.direction) for name, score in table.items()}
+    assert (units["psnr_db"], units["l2"], units["seconds"]) == (("dB", "higher"), ("", "lower"), ("s", "lower"))
+    assert all(score.info.meaning for score in table.values())
+
+
+def test_scores_come_back_from_notes_with_their_meaning(stylegan):
+    table, _ = scored(stylegan, noise_images(3), torch.rand(3, 3, 8, 8))
+    read = read_table({name: {**score_notes(table, row), "target": name} for row, name in enumerate("abc")})
+    assert read.rows["b"] == {name: score.values[1].item() for name, score in table.items()}
+    assert read.info == {name: score.info for name, score in table.items()}
+    assert read.targets == dict(zip("abc", "abc", strict=True))
+    assert read.means["l2"].interval is not None
+    assert read.means["seconds"].interval is None  # measured per batch
+
+
+def test_similarities_are_shown_as_such_and_named_so(stylegan):
+    images, targets = torch.rand(2, 3, 24, 24) * 2 - 1, to_float(to_uint8(torch.rand(2, 3, 24, 24) * 2 - 1))
+    nets = {"ssim": SSIM(), "ms_ssim": MSSSIM()}
+    table = image_scores(images, targets, nets)
+    assert [(name, score.info.direction) for name, score in table.items()] == [
+        ("similarity_ssim", "higher"), ("similarity_ms_ssim", "higher"),
+    ]  # fmt: skip
+    torch.testing.assert_close(table["similarity_ssim"].values, 1 - nets["ssim"](images, targets))
+    assert image_scores(targets, targets, nets)["similarity_ms_ssim"].values.tolist() == [1, 1]
+
+
+def test_under_a_mask_only_what_it_leaves_is_scored(stylegan, pooled):
+    targets, masks = to_float(torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)), torch.zeros(2, 1, 8, 8)
+    masks[:, :, :4] = 1
+    images = torch.where(masks > 0, targets, -targets)
+    table, _ = scored(stylegan, images, targets, pooled, masks=masks)
+    found = {name: table[name].values.tolist() for name in ("l2", "pooled", "psnr_db")}
+    assert found == {"l2": [0, 0], "pooled": [0, 0], "psnr_db": [MAX_PSNR_DB] * 2}
+    images[:, :, :4] = 0
+    table, _ = scored(stylegan, images, targets, masks=masks)
+    expected = l2(to_float(to_uint8(images))[:, :, :4], targets[:, :, :4])
+    torch.testing.assert_close(table["l2"].values, expected)
+    decibels = 10 * math.log10(4 / expected[0].item())
+    assert table["psnr_db"].values[0].item() == pytest.approx(decibels, rel=1e-5)
+
+
+# Folders
 
 
 def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven: bool = False) -> InversionFolder:
@@ -18,33 +106,29 @@ def a_folder(path, *, steps: int, names=("a", "b"), terms=("loss", "l2"), uneven
     store = InversionFolder(path, fingerprint="f" * 16, settings_digest="s")
     for index, name in enumerate(names):
         target = torch.full((3, 8, 8), index, dtype=torch.uint8)
-        notes = {"settings": "s", "target": pixel_digest(target)}
-        latent = Latent(code=torch.zeros(4), space="w", generator="f" * 16, metadata=notes)
         history = {term: torch.rand(steps + uneven * index) + 0.1 for term in terms}
-        store.save(name, latent, image=target, target=target, history=history)
+        latent = Latent(code=torch.zeros(4), space="w", generator="f" * 16)
+        store.save(name, latent, image=255 - target, target=target, history=history)
     return store
 
 
-def test_inverters_side_by_side(tmp_path, monkeypatch):
+def test_inverters_side_by_side(tmp_path):
     """An encoder has one evaluation, and not everything has a perceptual term."""
-    folders = {"encoder": tmp_path / "e", "refine": tmp_path / "r", "optimize in w+": tmp_path / "o"}
     a_folder(tmp_path / "e", steps=1)
     a_folder(tmp_path / "r", steps=5, names=("b", "c", "a"))
-    a_folder(tmp_path / "o", steps=30, terms=("loss", "l2", "perceptual"), uneven=True)
-    drawn = []
-
-    def noting(histories, path, *, terms):
-        drawn.extend(terms)
-        return plot_convergence(histories, path, terms=terms)
-
-    monkeypatch.setattr(report, "plot_convergence", noting)
+    folders = {"encoder": tmp_path / "e", "restyle": tmp_path / "r"}
     convergence, grid = compare_folders(folders, tmp_path)
-    assert drawn == ["loss", "l2", "perceptual"]
-    assert read_pixels(convergence).shape[1] > 1000
-    assert read_pixels(grid).shape[1] > 4 * 90
+    two_panels, narrow = read_pixels(convergence).shape[1], read_pixels(grid).shape[1]
+    a_folder(tmp_path / "o", steps=30, terms=("loss", "l2", "perceptual"), uneven=True)
+    convergence, grid = compare_folders({**folders, "optimize in w+": tmp_path / "o"}, tmp_path)
+    assert read_pixels(convergence).shape[1] > 1.4 * two_panels
+    assert read_pixels(grid).shape[1] > narrow + 90
+    a_folder(tmp_path / "x", steps=1, names=("x",))
+    with pytest.raises(UserError, match="must have an inverted image in common"):
+        compare_folders({"e": tmp_path / "e", "x": tmp_path / "x"}, tmp_path)
 
 
-def test_the_grid_says_which_folder_a_picture_is_from(tmp_path):
+def test_the_grid_says_which_folder_an_image_is_from(tmp_path):
     a_folder(tmp_path / "e", steps=1)
     a_folder(tmp_path / "o", steps=30)
     folders = {name: tmp_path / name for name in ("e", "o")}
@@ -52,6 +136,16 @@ def test_the_grid_says_which_folder_a_picture_is_from(tmp_path):
     other = read_pixels(compare_folders({"encoder": folders["e"], "o": folders["o"]}, tmp_path)[1])
     differs = torch.as_tensor(told != other).any(dim=0 if told.shape[0] == 3 else -1)
     assert 0 < int(differs.any(dim=0).sum()) < differs.shape[1] / 3
+
+
+def test_a_folder_shows_targets_beside_inversions_with_captions(tmp_path):
+    pixels = read_pixels(draw_grid(a_folder(tmp_path / "a", steps=1, names=tuple("abcde")), list("abcde")))
+    first = pixels[36:164, 12:]  # below the title: the target, black, then its inversion, white
+    assert first[:, :128].max() < 8
+    assert (first[:, 134:262] == 255).all()
+    assert pixels[164:190, 12:262].min() < 150  # what is written below them
+    assert pixels.shape[1] > 8 * 128  # four images in a row
+    assert pixels.shape[0] > 2 * 170
 
 
 def test_an_image_that_ended_sooner_repeats_its_last_value(tmp_path):
@@ -62,8 +156,55 @@ def test_an_image_that_ended_sooner_repeats_its_last_value(tmp_path):
     assert torch.equal(history[:, 1], store.history("b")["loss"])
 
 
-def test_folders_without_common_images_are_refused(tmp_path):
-    a_folder(tmp_path / "e", steps=1, names=("a",))
-    a_folder(tmp_path / "o", steps=1, names=("b",))
-    with pytest.raises(UserError, match="no inverted image in common"):
-        compare_folders({"e": tmp_path / "e", "o": tmp_path / "o"}, tmp_path)
+def test_curves_of_zeros_missing_values_and_missing_terms(tmp_path):
+    loss = torch.tensor([[1.0, 2.0], [0.0, float("nan")], [0.5, float("inf")]])
+    one = plot_convergence({"w": {"loss": loss}}, tmp_path / "one.png")
+    history = {"loss": torch.rand(20, 3) + 0.1, "l2": torch.rand(20, 3)}
+    two = plot_convergence({"w": history, "w+": history}, tmp_path / "two.png")
+    assert read_pixels(two).shape[1] > 1.8 * read_pixels(one).shape[1]
+    again = plot_convergence({"w": history}, tmp_path / "again.png", terms=["l2"])
+    assert read_pixels(again).shape == read_pixels(one).shape
+
+
+# Video
+
+
+def filmed(path, num_steps: int, *, num_images: int = 2, skipped: tuple[int, ...] = ()) -> np.ndarray:
+    """The frames (T, H, W, 3) of a run whose images go from black to white."""
+    targets = torch.zeros(num_images, 3, 8, 8)
+    with InversionVideo(path, targets) as video:
+        for step in range(1, num_steps + 1):
+            images = torch.full((num_images, 3, 8, 8), 2 * step / num_steps - 1)
+            if step not in skipped:
+                video(Progress(step, num_steps, torch.zeros(num_images), images))
+        video.finish(images)
+    return np.stack(decoded(path))
+
+
+@pytest.mark.parametrize("num_steps", [1, 5, InversionVideo.MAX_FRAMES, 1000])
+def test_frames_are_evenly_spaced_and_few(tmp_path, num_steps):
+    frames = filmed(tmp_path / "video.mp4", num_steps)
+    brightness = frames[:, 60, 190].mean(axis=1)  # inside the image, right of its target
+    num_moving = min(num_steps, InversionVideo.MAX_FRAMES)
+    assert num_moving < len(frames) <= num_moving + 30
+    assert np.abs(brightness[num_moving:] - 255).max() < 6
+    expected = 255 * np.arange(1, num_moving + 1) / num_moving
+    assert np.abs(brightness[:num_moving] - expected).max() < 6
+    assert np.abs(frames[:, 60, 60].mean(axis=1) - 128).max() < 6
+
+
+def test_a_big_batch_is_cut_and_steps_may_be_passed_over(tmp_path):
+    frames = filmed(tmp_path / "video.mp4", 10, num_images=InversionVideo.MAX_IMAGES + 3, skipped=(4, 5, 6))
+    assert frames.shape[1] == 4 * 128 + 3 * 8
+    assert 7 < len(frames) < 11
+
+
+def test_an_interrupted_video_is_no_video(tmp_path):
+    def interrupted():
+        with InversionVideo(tmp_path / "video.mp4", torch.zeros(1, 3, 8, 8)) as video:
+            video(Progress(1, 2, torch.zeros(1), torch.zeros(1, 3, 8, 8)))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []

@@ -26,12 +26,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/known-truth"), help="folder (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--inverter", default="search", help="as invert.py calls it (default: %(default)s)")
+    parser.add_argument("--inverter", default="preconditioned", help="as invert.py calls it (default: %(default)s)")
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
     command = [
-        "invert", f"checkpoint={options.model}", f"input={options.output}/images", f"truth={options.output}/latents",
-        "space=w", f"inverter={options.inverter}", f"inverter.steps={options.steps}",
+        "invert", f"checkpoint={options.model}", f"input={options.output}/images", f"ground_truth={options.output}/latents",
+        "space=w", f"inverter={options.inverter}", f"inverter.num_steps={options.steps}",
         f"run_dir={options.output}/inversion", "tracking=local", *overrides,
     ]  # fmt: skip
     run_command(command)

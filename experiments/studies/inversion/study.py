@@ -26,9 +26,9 @@ METHODS: dict[str, tuple[Path, list[str]]] = {
     "optimize, w": (GENERATOR, ["space=w"]),
     "optimize, w+": (GENERATOR, ["space=w+"]),
     "encoder": (E4E, ["space=w+", "inverter=encoder"]),
-    "refine": (REFINE, ["space=w+", "inverter=refine"]),
+    "refine": (REFINE, ["space=w+", "inverter=restyle"]),
     "hybrid": (E4E, ["space=w+", "inverter=hybrid"]),
-    "pivotal": (E4E, ["space=w", "inverter=pivotal", "inverter@inverter.pivot=encoder", "inverter.steps=200"]),
+    "pivotal": (E4E, ["space=w", "inverter=pti", "inverter@inverter.pivot=encoder", "inverter.num_steps=200"]),
 }
 SHARED = [
     "input=held_out", "image_loss=[identity_effnet_lite0,ms_ssim]", "tracking=local", "group=study-inversion",
@@ -75,7 +75,7 @@ def commands(output: Path, methods: list[str], num_images: int, steps: int) -> I
 def invert(method: str, steps: int) -> list[str]:
     """The command of a method without its input and its folder."""
     model, chosen = METHODS[method]
-    extra = [f"inverter.steps={steps}"] if method.startswith("optimize") else []
+    extra = [f"inverter.num_steps={steps}"] if method.startswith("optimize") else []
     return ["invert", f"checkpoint={model}", *chosen, *extra]
 
 

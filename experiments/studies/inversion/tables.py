@@ -86,9 +86,7 @@ def draw_convergence(output: Path, methods: Sequence[str]) -> None:
     from wplus.inversion.folder import InversionFolder
     from wplus.inversion.report import plot_convergence, read_history
 
-    stores = {
-        method: InversionFolder(output / folder_name(method), fingerprint="", settings_digest="") for method in methods
-    }
+    stores = {method: InversionFolder(output / folder_name(method)) for method in methods}
     histories = {method: read_history(store, store.names()) for method, store in stores.items()}
     if histories:
         plot_convergence(histories, output / "convergence.png", terms=["l2", "perceptual"])

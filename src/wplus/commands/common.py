@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wplus.checkpoint import Models
 from wplus.core.images import to_uint8
 from wplus.data import ImageSet, read_image
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import invert_folder
-from wplus.latents.latent import Latent, Space, to_ws
+from wplus.inversion.task import InversionTask, Inverter
+from wplus.latents.latent import Latent, Space
 from wplus.latents.weight_delta import load_delta
 
 
@@ -50,18 +52,18 @@ def _is_square(file: str) -> bool:
         return image.width == image.height
 
 
-def codes_of(models: Any, invert: Callable[..., Any], *, space: Space, **shared: Any) -> Callable[[Tensor], Tensor]:
+def codes_of(models: Models, invert: Inverter, *, space: Space, **shared: Any) -> Callable[[Tensor], Tensor]:
     """An inverter as a function from images (N, C, R, R), about [-1, 1], to codes (N, num_ws, w_dim).
 
     Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
-    arguments of every inverter (`wplus.inversion.result`): perceptual, seed, losses, labels.
+    fields of `InversionTask`: perceptual, seed, losses, labels.
     """
+    encoder = models.networks.get("encoder")
 
     def codes(images: Tensor) -> Tensor:
         names = [pixel_digest(image) for image in to_uint8(images)]
-        encoder = models.networks.get("encoder")
-        found = invert(models.generator, images, space=space, names=names, encoder=encoder, **shared)
-        return to_ws(found.codes, space, models.generator, labels=shared.get("labels"))
+        task = InversionTask(models.generator, images, space, names=names, encoder=encoder, **shared)
+        return task.to_ws(invert(task).latents)
 
     return codes
 

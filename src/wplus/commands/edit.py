@@ -111,7 +111,7 @@ def consistency(cfg: dict[str, Any]) -> float:
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.editing.directions import load_directions
-    from wplus.inversion.folder import describe
+    from wplus.inversion.task import describe
 
     device = resolve_device(cfg["device"])
     models = wplus.load(cfg["checkpoint"], device, needs=["generator"])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 READING = ("num_images", "labels", "fit", "resize", "boxes", "masks", "bad_files")
-INVERTING = ("space", "batch_size", "seed", "label", "truth", "video")
+INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size", "video")
 
 
 @entry_point

@@ -23,6 +23,8 @@ class MetricInfo:
     """dB, s, MiB, degrees, ...; empty for a pure number."""
     direction: Direction = "neither"
     """Which values are better; "neither" for numbers that describe and do not judge."""
+    per_item: bool = True
+    """Whether each item (an image, a pair) is measured by itself; what a batch shares has no interval and no test."""
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,12 @@ class Table:
 
     @cached_property
     def means(self) -> dict[str, Mean]:
-        """Mean of every column over the items that have it, with its interval."""
-        return {column: bootstrap_mean(self.frame[column].dropna().to_numpy()) for column in self.columns}
+        """Mean of every column over the items that have it, with its interval where items were measured one by one."""
+        found = {column: bootstrap_mean(self.frame[column].dropna().to_numpy()) for column in self.columns}
+        return {
+            column: mean if self.info.get(column, _UNKNOWN).per_item else Mean(mean.value, None)
+            for column, mean in found.items()
+        }
 
     def entries(self, prefix: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The means as a tracker's `summary` takes them, called `prefix` and the column."""
@@ -80,8 +84,8 @@ class Comparison:
 
     Attributes:
         baseline: the method that the others are compared with.
-        tested: the columns that are compared; None: all of the baseline's. Every further one makes Holm's correction
-            harder on all.
+        tested: the columns that are compared; None: all of the baseline's that are measured item by item. Every further
+            one makes Holm's correction harder on all.
         info: what the columns mean.
     """
 
@@ -115,7 +119,10 @@ class Comparison:
         """Method -> column -> comparison with the baseline; UserError for a tested column that nobody has."""
         for column in self.tested or ():
             check_choice("tested", column, self.columns)
-        return paired_tests(self.rows, self.baseline, columns=self.tested)
+        if self.tested is not None or self.baseline not in self.rows:
+            return paired_tests(self.rows, self.baseline, columns=self.tested)
+        own = [column for column in self.tables[self.baseline].columns if self.info.get(column, _UNKNOWN).per_item]
+        return paired_tests(self.rows, self.baseline, columns=own)
 
     def markdown(self, headings: Headings | None = None) -> str:
         """The means, and below them the differences from the baseline where there are any."""

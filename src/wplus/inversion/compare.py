@@ -1,9 +1,9 @@
-"""Folders of inversions of the same images side by side: one table, paired tests, pictures, convergence."""
+"""Folders of inversions of the same images side by side: one table, paired tests, images, convergence."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,32 @@ from torch import Tensor
 
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
 from wplus.core.progress import track
-from wplus.core.tables import PAIRED_CELLS, Comparison, paired_cells
+from wplus.core.tables import PAIRED_CELLS, Comparison, Table, paired_cells
 from wplus.errors import UserError
-from wplus.inversion.folder import MASK, SETTINGS_FILE, TARGET, InversionFolder
+from wplus.inversion.folder import MASK, TARGET, InversionFolder, read_settings
 from wplus.inversion.report import compare_folders, image_scores, read_table
-from wplus.latents.latent import load_latent
 from wplus.losses.image_pair import ImageDistance
 from wplus.tracking import Tracker
 
 
 @dataclass(frozen=True)
 class Source:
-    """What one folder says of its images."""
+    """What one folder says of its images.
+
+    Attributes:
+        table: the scores, by image.
+        items: image -> digests of its pixels and of its mask; no mask, no digest.
+        protocol: how it was measured.
+        store: the images and histories; None where there is a table only.
+    """
 
     folder: Path
-    rows: Mapping[str, Mapping[str, float]]
-    """Image -> score -> value."""
+    table: Table
     items: Mapping[str, tuple[str, str | None]]
-    """Image -> digests of its pixels and of its mask; no mask, no digest."""
     protocol: Mapping[str, Any]
-    """How it was measured."""
-    store: InversionFolder | None
-    """The pictures and histories; None where there is a table only."""
+    store: InversionFolder | None = None
 
     @property
     def instruments(self) -> dict[str, Any]:
@@ -78,11 +81,12 @@ def compare(
     names = common_names(sources)
     check_instruments(sources)
     output = ensure_folder(output_dir)
-    rows = {label: {name: dict(source.rows[name]) for name in names} for label, source in sources.items()}
+    rows = {label: {name: dict(source.table.rows[name]) for name in names} for label, source in sources.items()}
+    info = {column: each for source in sources.values() for column, each in source.table.info.items()}
     if terms:
         for label, source in sources.items():
-            _measure(rows[label], source, terms, device=device, batch_size=batch_size)
-    methods = Comparison(rows, baseline, tested=tested)
+            info |= _measure(rows[label], source, terms, device=device, batch_size=batch_size)
+    methods = Comparison(rows, baseline, tested=tested, info=info)
     methods.write(output, protocol := _protocol(sources, names, terms or {}))
     _report(methods, sources, output, protocol, tracker or Tracker())
     return methods
@@ -94,9 +98,10 @@ def read_source(folder: Path) -> Source:
         return _read_inversions(folder)
     try:
         content = json.loads((folder / "table.json").read_text())
+        info = {column: MetricInfo(**each) for column, each in content.get("info", {}).items()}
         items = {name: (digest, None) for name, digest in content["targets"].items()}
-        return Source(folder, content["rows"], items, content["protocol"], None)
-    except (OSError, ValueError, KeyError) as error:
+        return Source(folder, Table(content["rows"], info=info), items, content["protocol"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"'{folder}' cannot be compared: it has neither latents/ of inversions nor a table.json with the digests "
             "of its images."
@@ -104,19 +109,15 @@ def read_source(folder: Path) -> Source:
 
 
 def _read_inversions(folder: Path) -> Source:
-    store = InversionFolder(folder, fingerprint="", settings_digest="")
-    notes = {name: load_latent(store.latent(name), fingerprint=None).metadata for name in store.names()}
+    store = InversionFolder(folder)
+    notes = {name: store.metadata(name) for name in store.names()}
     items = {name: (note.get(TARGET, ""), note.get(MASK)) for name, note in notes.items()}
-    try:
-        settings = json.loads((folder / SETTINGS_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read '{folder / SETTINGS_FILE}' ({error}): is this a folder of invert.py?") from error
-    return Source(folder, read_table(notes).rows, items, settings, store)
+    return Source(folder, read_table(notes), items, read_settings(folder), store)
 
 
 def common_names(sources: Mapping[str, Source]) -> list[str]:
     """The images that every folder has, sorted; UserError for none, and where one name stands for different images."""
-    names = sorted(set.intersection(*[set(source.rows) for source in sources.values()]))
+    names = sorted(set.intersection(*[set(source.table.rows) for source in sources.values()]))
     if not names:
         folders = ", ".join(str(source.folder) for source in sources.values())
         raise UserError(f"These folders have no image in common: {folders}.")
@@ -145,34 +146,33 @@ def check_instruments(sources: Mapping[str, Source]) -> None:
 
 
 def _measure(
-    rows: dict[str, dict[str, float]],
-    source: Source,
-    terms: Mapping[str, ImageDistance],
-    *,
-    device: torch.device | str,
-    batch_size: int,
-) -> None:
-    """Add what the terms say of the stored pictures to the rows."""
+    rows: dict[str, dict[str, float]], source: Source, terms: Mapping[str, ImageDistance], *,
+    device: torch.device | str, batch_size: int,
+) -> dict[str, MetricInfo]:  # fmt: skip
+    """Add what the terms say of the stored images to the rows, and return what that means."""
     if source.store is None:
-        raise UserError(f"'{source.folder}' holds a table and no pictures: image_loss=[] compares what it has.")
-    names = list(rows)
+        raise UserError(f"'{source.folder}' holds a table and no images: image_loss=[] compares what it has.")
+    names, info = list(rows), {}
     batches = [names[first : first + batch_size] for first in range(0, len(names), batch_size)]
     for batch in track(batches, f"Measuring {source.folder.name} (batches)"):
-        targets, images, masks = _pictures(source, batch, device)
-        for column, values in image_scores(images, targets, terms, masks).items():
-            for name, value in zip(batch, values.tolist(), strict=True):
+        targets, images, masks = _images(source.store, source.items, batch, device)
+        for column, score in image_scores(images, targets, terms, masks).items():
+            info[column] = score.info
+            for name, value in zip(batch, score.values.tolist(), strict=True):
                 rows[name][column] = value
+    return info
 
 
-def _pictures(source: Source, names: Sequence[str], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor | None]:
+def _images(
+    store: InversionFolder, items: Mapping[str, tuple[str, str | None]], names: Sequence[str],
+    device: torch.device | str,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
     """Targets and images (N, C, R, R) in [-1, 1], and masks (N, 1, R, R) in [0, 1] where there are any."""
-    store = source.store
-    targets, images = (torch.stack(each) for each in zip(*map(store.pictures, names), strict=True))
-    whole = torch.full_like(targets[0, :1], 255)
+    targets, images = (torch.stack(each) for each in zip(*map(store.images, names), strict=True))
     masks = None
-    if any(source.items[name][1] for name in names):
-        each = [store.read_mask(name) if source.items[name][1] else whole for name in names]
-        masks = torch.stack(each).to(device) / 255
+    if any(items[name][1] for name in names):
+        whole = torch.full_like(targets[0, :1], 255)
+        masks = torch.stack([store.mask(name) if items[name][1] else whole for name in names]).to(device) / 255
     return to_float(targets.to(device)), to_float(images.to(device)), masks
 
 
@@ -181,7 +181,7 @@ def _protocol(
 ) -> dict[str, Any]:
     return {
         "num_images": len(names),
-        "left_out": {label: len(source.rows) - len(names) for label, source in sources.items()},
+        "left_out": {label: len(source.table.rows) - len(names) for label, source in sources.items()},
         "pixels": "8 bits, range [-1, 1]",
         "interval": "95 %, percentile bootstrap over images, 2000 resamples",
         "test": "Wilcoxon's signed-rank, two-sided, on the same images; p_holm: corrected by Holm for all of them",
@@ -199,13 +199,10 @@ def _report(
         convergence, grid = compare_folders({label: source.folder for label, source in sources.items()}, output)
         tracker.image("compare/grid", grid, caption=f"target, then {', '.join(sources)}")
         tracker.image("compare/convergence", convergence)
-    tracker.table("compare/means", ["method", *methods.columns], list(_mean_cells(methods)))
+    means = [[label, *(each[c].value if c in each else None for c in methods.columns)]
+             for label, each in methods.means.items()]  # fmt: skip
+    tracker.table("compare/means", ["method", *methods.columns], means)
     tracker.table("compare/paired", PAIRED_CELLS, paired_cells(methods.paired))
     shared = {key: value for key, value in protocol.items() if key != "methods"}
     for label, table in methods.tables.items():
         tracker.summary(table.entries(f"compare/{label}/", {**shared, "method": dict(sources[label].protocol)}))
-
-
-def _mean_cells(methods: Comparison) -> Iterator[list[Any]]:
-    for method, means in methods.means.items():
-        yield [method, *(means[column].value if column in means else None for column in methods.columns)]

@@ -1,105 +1,129 @@
-"""Inversion by an encoder: one forward pass."""
+"""Inversion by an encoder: in one pass, or in several that correct each other (ReStyle)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from wplus.core.batching import chunk_rows, resolve_chunk_size
 from wplus.core.runtime import now
-from wplus.inversion.encoding import check_encoder, passes
-from wplus.inversion.objective import Objective, weights_by_name
-from wplus.inversion.result import Callback, Inversion, Progress, Record
+from wplus.errors import UserError, check_number
+from wplus.inversion.objective import LOSS_WEIGHTS, all_loss_weights, objectives
+from wplus.inversion.result import Inversion, Record
+from wplus.inversion.task import InversionTask, Progress, needs_encoder
 from wplus.latents.latent import Space
-from wplus.losses.image_pair import ImageDistance
-from wplus.losses.perceptual import PerceptualDistance
+from wplus.models.encoders.base import Encoder
+from wplus.models.network import GeneratorNetwork
+
+NUM_PASSES = 5  # of an iterative encoder (ReStyle, Alaluf et al. 2021, section 4)
 
 
+@needs_encoder
 def encode(
-    generator: Any,
-    targets: Tensor,
+    task: InversionTask,
     *,
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    encoder: Any,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-    labels: Tensor | None = None,
-    callback: Callback | None = None,
-    masks: Tensor | None = None,
-    losses: Mapping[str, ImageDistance] | None = None,
-    weights: Mapping[str, float] | None = None,
-    lanes: int | None = None,
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms in the history; they measure, and change no latent
 ) -> Inversion:
-    """Images -> codes of w or w+, as the encoder says. Nothing is random: seed, names and labels have no effect.
+    """Images -> latents of w or w+ by one pass of the encoder. Nothing is random: seed, names and labels do not matter.
 
-    The first arguments are those of every inverter, see `wplus.inversion.result`. The others:
-
-    weights  of the terms in the history, see `objective.weights_by_name`; they measure, and change no code
-    lanes    images encoded at a time, always so many, so that the batch does not matter; None takes the default
-
-    An iterative encoder makes its first pass only, see `refine` for more. `seconds` are those of encoder and generator.
+    An iterative encoder makes its first pass only, see `restyle` for more. `seconds` are of encoder and generator.
     """
-    options = {"masks": masks, "losses": losses, "weights": weights, "callback": callback, "lanes": lanes}
-    return by_passes(generator, targets, encoder, space=space, perceptual=perceptual, num=1, keep="last", **options)
+    return _invert_by_passes(task, num_passes=1, return_best=False, loss_weights=loss_weights)
+
+
+@needs_encoder
+def restyle(
+    task: InversionTask,
+    *,
+    num_passes: int = NUM_PASSES,  # of the encoder
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss
+    return_best: bool = True,  # the pass with the lowest loss; false: the last one (ReStyle)
+) -> Inversion:
+    """Images -> latents of w or w+: w = w + E(target, G(w)), starting from the mean latent, `num_passes` times.
+
+    UserError for an encoder that does not see its own reconstruction.
+    """
+    check_number("num_passes", num_passes, lowest=1, whole=True)
+    if task.encoder is not None and not task.encoder.is_iterative:
+        raise UserError(
+            "inverter=restyle needs an encoder that sees its own reconstruction, got one that does not: train one with "
+            "encoder.is_iterative=true, or use inverter=encoder or inverter=hybrid."
+        )
+    return _invert_by_passes(task, num_passes=num_passes, return_best=return_best, loss_weights=loss_weights)
 
 
 @torch.no_grad()
-def by_passes(
-    generator: Any,
-    targets: Tensor,
-    encoder: Any,
-    *,
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    masks: Tensor | None,
-    losses: Mapping[str, ImageDistance] | None,
-    weights: Mapping[str, float] | None,
-    callback: Callback | None,
-    lanes: int | None,
-    num: int,
-    keep: str,
+def _invert_by_passes(
+    task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]
 ) -> Inversion:
-    """`num` passes of an encoder, all measured; `keep` is best (the lowest loss) or last.
+    """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
+    encoder, num, seconds = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0
+    chunks = [
+        (passes(objective.task, num_passes), objective)
+        for _, objective in objectives(task, all_loss_weights(task, loss_weights))
+    ]
+    mean = encoder.latent_avg.expand(num, -1, -1)
+    record = Record(num_passes, num, [mean[:, 0] if task.space == "w" else mean, task.images])
+    for step in range(1, num_passes + 1):
+        began = now(task.device)
+        found = [next(answers) for answers, _ in chunks]
+        passed = now(task.device)
+        latents, images = (task.join(parts) for parts in zip(*found, strict=True))
+        terms = [each.terms(image, [latent]) for (_, each), (latent, image) in zip(chunks, found, strict=True)]
+        joined = {name: task.join([each[name] for each in terms]) for name in terms[0]}
+        record.add(joined, [latents, images])
+        seconds += (now(task.device) if return_best else passed) - began
+        if task.callback is not None:
+            task.callback(Progress(step, num_passes, joined["loss"], images))
+    latents, images = record.best if return_best else (latents, images)
+    history = {name: rows.cpu() for name, rows in record.finished_history().items()}
+    return Inversion(latents, images, None, history, torch.full((num,), seconds / num))
 
-    Measuring counts as work where it decides, with keep=best, and does not where it only informs.
+
+@torch.no_grad()
+def passes(task: InversionTask, num_passes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Latents (N, ...) and their images (N, C, R, R) after each pass of the task's encoder.
+
+    An iterative encoder sees the target and its image so far, at first that of the mean latent, and corrects its latent
+    (ReStyle, Alaluf et al. 2021, https://arxiv.org/abs/2104.02699). Any other has its answer after one pass.
+
+    Under a mask a target counts as far as its mask says; elsewhere stands the image of the mean latent, so that what lies
+    outside does not matter.
     """
-    check_encoder(encoder, generator, space)
-    device, seconds = targets.device, 0.0
-    masks = None if masks is None else masks.to(device)
-    options = {"space": space, "perceptual": perceptual, "losses": losses}
-    options["weights"] = weights_by_name(weights, losses or ())
-    chunks = []
-    for rows in chunk_rows(len(targets), resolve_chunk_size(lanes, generator.resolution, device), device):
-        own_masks = None if masks is None else masks[rows]
-        answers = passes(generator, encoder, targets[rows], space=space, num=num, masks=own_masks)
-        chunks.append(_Chunk(answers, Objective(generator, targets[rows], masks=own_masks, **options)))
-    mean = encoder.latent_avg.expand(len(targets), -1, -1)
-    record = Record(num, [mean[:, 0] if space == "w" else mean, targets])
-    for step in range(1, num + 1):
-        began = now(device)
-        found = [next(each.answers) for each in chunks]
-        passed = now(device)
-        codes, images = (torch.cat(parts)[: len(targets)] for parts in zip(*found, strict=True))
-        terms = [each.objective.terms(picture, [code]) for each, (code, picture) in zip(chunks, found, strict=True)]
-        terms = {name: torch.cat([each[name] for each in terms])[: len(targets)] for name in terms[0]}
-        record.add(terms, [codes, images])
-        seconds += (now(device) if keep == "best" else passed) - began
-        if callback is not None:
-            callback(Progress(step, num, terms["loss"], images))
-    codes, images = record.best if keep == "best" else (codes, images)
-    each_second = torch.full((len(targets),), seconds / len(targets))
-    return Inversion(codes, images, None, record.finished_history(), each_second)
+    encoder, targets, masks = task.encoder, task.images, task.masks
+    assert encoder is not None
+    ws, image = encoder.latent_avg.expand(len(targets), -1, -1), targets
+    if encoder.is_iterative or masks is not None:
+        image = task.generator.synthesis(ws, noise_mode="const")
+    if masks is not None:
+        targets = targets * masks + image * (1 - masks)
+    for _ in range(num_passes):
+        ws = ws + encoder.offsets(torch.cat([targets, image], dim=1)) if encoder.is_iterative else encoder(targets)
+        latents = ws[:, 0] if task.space == "w" else ws
+        ws = task.to_ws(latents)
+        image = task.generator.synthesis(ws, noise_mode="const")
+        yield latents, image
 
 
-class _Chunk(NamedTuple):
-    """Images that are encoded together: what the encoder says pass by pass, and how it is measured.
+def encode_chunks(task: InversionTask) -> Tensor:
+    """Latents (N, ...) that the encoder finds; an iterative one makes `NUM_PASSES` passes."""
+    encoder = check_encoder(task.encoder, task.generator, task.space)
+    num_passes = NUM_PASSES if encoder.is_iterative else 1
+    return task.join([list(passes(part, num_passes))[-1][0] for _, part in task.chunks()])
 
-    The objective gets no labels: in w and w+ they change nothing.
-    """
 
-    answers: Iterator[tuple[Tensor, Tensor]]
-    objective: Objective
+def check_encoder(encoder: Encoder | None, generator: GeneratorNetwork, space: Space) -> Encoder:
+    """The encoder; UserError unless there is one, made for such a generator, that answers in this space."""
+    if encoder is None:
+        raise UserError(
+            "This inverter needs an encoder, and the checkpoint has none: train one for its generator "
+            "(train.py with checkpoint=...), or start without."
+        )
+    if space not in encoder.spaces:
+        raise UserError(f"space must be one of {', '.join(encoder.spaces)}, where the encoder answers, got '{space}'.")
+    theirs = (encoder.num_ws, encoder.w_dim, encoder.img_channels)
+    ours = (generator.num_ws, generator.w_dim, generator.img_channels)
+    if theirs != ours:
+        raise UserError(f"The encoder's (num_ws, w_dim, img_channels) must be the generator's {ours}, got {theirs}.")
+    return encoder

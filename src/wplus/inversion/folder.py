@@ -1,6 +1,7 @@
 """One folder of inversions: where each image's files are, whether they are complete, and how they are read back.
 
-images/NAME.png           the inversion       latents/NAME.safetensors   the code, written last
+settings.json             what decided the results
+images/NAME.png           the inversion       latents/NAME.safetensors   the latent, written last
 targets/NAME.png          what it aimed at    history/NAME.safetensors   every term at every step
 masks/NAME.png            where, if not everywhere                deltas/NAME.safetensors    what else belongs to it
 """
@@ -8,14 +9,12 @@ masks/NAME.png            where, if not everywhere                deltas/NAME.sa
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-import inspect
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,8 +30,10 @@ from wplus.errors import UserError
 from wplus.inversion.result import Delta
 from wplus.latents.latent import Latent, load_latent, save_latent
 
+SETTINGS_FILE = "settings.json"
 # Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
 TARGET, MASK, DELTA = "target", "mask", "delta"
+Kind = Literal["images", "targets", "masks", "latents", "history", "deltas"]
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -43,7 +44,7 @@ def output_names(names: Sequence[str]) -> list[str]:
     """
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise UserError(f"The image name '{name}' leads out of the output folder: no absolute names, no '..'.")
+            raise UserError(f"Image names must stay inside the output folder, without '..', got '{name}'.")
     stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
     times = Counter(stem.casefold() for stem in stems)  # some file systems do not tell a from A
     return [name if times[stem.casefold()] > 1 else stem for name, stem in zip(names, stems, strict=True)]
@@ -57,35 +58,15 @@ def pixel_digest(pixels: Tensor) -> str:
 class InversionFolder:
     """The files of inversions in `folder`, made with the settings of this digest for this generator."""
 
-    def __init__(self, folder: Path, *, fingerprint: str, settings_digest: str) -> None:
-        self.folder, self.fingerprint, self.settings_digest = folder, fingerprint, settings_digest
+    def __init__(self, folder: str | Path, *, fingerprint: str = "", settings_digest: str = "") -> None:
+        self.folder, self.fingerprint, self.settings_digest = Path(folder), fingerprint, settings_digest
 
-    def image(self, name: str) -> Path:
-        """The inversion's picture."""
-        return self.folder / "images" / f"{name}.png"
-
-    def target(self, name: str) -> Path:
-        """What the inversion aimed at, at the generator's resolution."""
-        return self.folder / "targets" / f"{name}.png"
-
-    def latent(self, name: str) -> Path:
-        """The latent file."""
-        return self.folder / "latents" / f"{name}.safetensors"
-
-    def history_file(self, name: str) -> Path:
-        """Terms of the loss over the steps."""
-        return self.folder / "history" / f"{name}.safetensors"
-
-    def mask(self, name: str) -> Path:
-        """Where the target counts, as a grey picture; only where not all of it does."""
-        return self.folder / "masks" / f"{name}.png"
-
-    def delta(self, name: str) -> Path:
-        """What the inverter made besides the code, see `result.Delta`; only where it makes that."""
-        return self.folder / "deltas" / f"{name}.safetensors"
+    def path(self, kind: Kind, name: str) -> Path:
+        """The file of one image, see the layout above."""
+        return self.folder / kind / f"{name}.{'png' if kind in ('images', 'targets', 'masks') else 'safetensors'}"
 
     @property
-    def film(self) -> Path:
+    def video(self) -> Path:
         """How the first batch got better, where it was filmed."""
         return self.folder / "inversion.mp4"
 
@@ -97,70 +78,65 @@ class InversionFolder:
     def is_done(self, name: str, target: Tensor, mask: Tensor | None = None) -> bool:
         """Whether all files of an image are here and belong to this target (C, H, W) and mask (1, H, W), both uint8.
 
-        UserError when they were made with other settings or another generator. Damaged files, and those of a picture
+        UserError when they were made with other settings or another generator. Damaged files, and those of an image
         that has changed since, count as missing.
         """
-        files = (self.image(name), self.target(name), self.history_file(name), self.latent(name))
-        if not all(path.is_file() for path in files):
+        kinds: tuple[Kind, ...] = ("images", "targets", "history", "latents")
+        if not all(self.path(kind, name).is_file() for kind in kinds):
             return False
+        latent = self.path("latents", name)
         try:
-            metadata = load_latent(self.latent(name), fingerprint=None).metadata
+            notes = load_latent(latent, fingerprint=None).metadata
         except UserError:
             return False
-        if metadata.get("settings") != self.settings_digest:
-            raise UserError(f"'{self.latent(name)}' was made with other settings: delete it or choose another run_dir.")
-        extra = [*([self.mask(name)] if MASK in metadata else []), *([self.delta(name)] if DELTA in metadata else [])]
-        theirs = None if mask is None else pixel_digest(mask)
-        same = metadata.get(TARGET) == pixel_digest(target) and metadata.get(MASK) == theirs
-        return same and all(path.is_file() for path in extra)
+        if notes.get("settings") != self.settings_digest:
+            raise UserError(f"'{latent}' was made with other settings: delete it or choose another run_dir.")
+        extra = [("masks", MASK), ("deltas", DELTA)]
+        complete = all(self.path(kind, name).is_file() for kind, note in extra if note in notes)  # type: ignore[arg-type]
+        digests = (pixel_digest(target), None if mask is None else pixel_digest(mask))
+        return complete and (notes.get(TARGET), notes.get(MASK)) == digests
 
     def save(
-        self,
-        name: str,
-        latent: Latent,
-        *,
-        image: Tensor,
-        target: Tensor,
-        history: Mapping[str, Tensor],
-        mask: Tensor | None = None,
-        delta: Delta | None = None,
-    ) -> None:
-        """Write all files of one image: uint8 pictures (C, H, W), terms (steps,); the latent comes last, as a seal.
+        self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],
+        mask: Tensor | None = None, delta: Delta | None = None,
+    ) -> None:  # fmt: skip
+        """Write all files of one image: uint8 images (C, H, W), terms (steps,); the latent comes last, as a seal.
 
-        It gets notes of the mask and of the delta, so that it is not taken for complete without their files.
+        It gets notes of the settings, of target and mask, and of the delta, so that it is not taken for complete
+        without their files.
         """
-        notes = {
-            **({} if mask is None else {MASK: pixel_digest(mask)}),
-            **({} if delta is None else {DELTA: self.delta(name).relative_to(self.folder).as_posix()}),
-        }
-        save_png(self.target(name), target)
-        save_png(self.image(name), image)
+        notes = {"settings": self.settings_digest, TARGET: pixel_digest(target)}
+        save_png(self.path("targets", name), target)
+        save_png(self.path("images", name), image)
         if mask is not None:
-            save_png(self.mask(name), mask)
+            notes[MASK] = pixel_digest(mask)
+            save_png(self.path("masks", name), mask)
         if delta is not None:
-            delta.save(self.delta(name))
+            notes[DELTA] = self.path("deltas", name).relative_to(self.folder).as_posix()
+            delta.save(self.path("deltas", name))
         terms = to_bytes({term: values.contiguous().clone() for term, values in history.items()})
-        atomic_write(self.history_file(name), lambda file: file.write(terms))
-        save_latent(self.latent(name), dataclasses.replace(latent, metadata={**latent.metadata, **notes}))
+        atomic_write(self.path("history", name), lambda file: file.write(terms))
+        save_latent(self.path("latents", name), dataclasses.replace(latent, metadata={**notes, **latent.metadata}))
 
     def metadata(self, name: str) -> dict[str, str]:
         """What was noted about an image."""
-        return load_latent(self.latent(name), fingerprint=self.fingerprint).metadata
+        return load_latent(self.path("latents", name), fingerprint=self.fingerprint or None).metadata
 
-    def pictures(self, name: str) -> tuple[Tensor, Tensor]:
+    def images(self, name: str) -> tuple[Tensor, Tensor]:
         """Target and inversion, uint8 (C, H, W)."""
-        return _read_png(self.target(name)), _read_png(self.image(name))
+        return _read_png(self.path("targets", name)), _read_png(self.path("images", name))
 
-    def read_mask(self, name: str) -> Tensor:
+    def mask(self, name: str) -> Tensor:
         """The mask, uint8 (1, H, W)."""
-        return _read_png(self.mask(name))
+        return _read_png(self.path("masks", name))
 
     def history(self, name: str) -> dict[str, Tensor]:
         """Term -> (steps,)."""
+        path = self.path("history", name)
         try:
-            return from_bytes(self.history_file(name).read_bytes())
+            return from_bytes(path.read_bytes())
         except (OSError, SafetensorError) as error:
-            raise UserError(f"Cannot read '{self.history_file(name)}' ({error}): delete it and run again.") from error
+            raise UserError(f"Cannot read '{path}' ({error}): delete it and run again.") from error
 
 
 def _read_png(path: Path) -> Tensor:
@@ -169,60 +145,18 @@ def _read_png(path: Path) -> Tensor:
     return torch.from_numpy(pixels[:, :, None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
 
 
-SETTINGS_FILE = "settings.json"
-_GIVEN_PER_CALL = (
-    "generator",
-    "targets",
-    "space",
-    "perceptual",
-    "seed",
-    "names",
-    "labels",
-    "callback",
-    "encoder",
-    "masks",
-    "losses",
-)
-
-
-def describe(invert: Callable[..., Any]) -> dict[str, Any]:
-    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one.
-
-    An option that is an inverter itself is described in turn.
-    """
-    invert, options = _unwrapped(invert)
-    name = f"{invert.__module__}.{getattr(invert, '__qualname__', type(invert).__qualname__)}"
-    parameters = inspect.signature(invert).parameters.values()
-    optional = [each for each in parameters if each.default is not inspect.Parameter.empty]
-    allowed = {each.name: each.default for each in optional if each.name not in _GIVEN_PER_CALL}
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise UserError(f"{name} has no option '{unknown[0]}': its options are {', '.join(allowed)}.")
-    values = {**allowed, **options}
-    return {"function": name, **{key: describe(each) if callable(each) else each for key, each in values.items()}}
-
-
-def uses_encoder(invert: Callable[..., Any]) -> bool:
-    """Whether an inverter, or one among its options, starts from an encoder or cannot do without."""
-    invert, options = _unwrapped(invert)
-    parameters = inspect.signature(invert).parameters
-    needs = "encoder" in parameters and parameters["encoder"].default is inspect.Parameter.empty
-    inner = [each for each in options.values() if callable(each)]
-    return needs or options.get("start") == "encoder" or any(map(uses_encoder, inner))
-
-
-def _unwrapped(invert: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function behind partials, and what they bind."""
-    options: dict[str, Any] = {}
-    while isinstance(invert, functools.partial):
-        options = {**invert.keywords, **options}
-        invert = invert.func
-    return invert, options
-
-
 def digest(settings: Mapping[str, Any]) -> str:
     """16 hex characters that identify settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What decided the results in a folder; UserError where its file is missing or damaged."""
+    path = folder / SETTINGS_FILE
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read '{path}' ({error}): delete the folder, or choose another.") from error
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
@@ -230,15 +164,10 @@ def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: st
 
     `noun` is what the folder holds.
     """
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        write_json(path, settings)
+    if not (folder / SETTINGS_FILE).is_file():
+        write_json(folder / SETTINGS_FILE, settings)
         return
-    try:
-        old = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"Cannot read '{path}' ({error}): delete the folder, or choose another run_dir.") from error
-    new = json.loads(json.dumps(settings, default=str))
+    old, new = read_settings(folder), json.loads(json.dumps(settings, default=str))
     if old != new:
         key, before, now = _first_difference(old, new)
         raise UserError(

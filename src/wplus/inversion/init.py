@@ -1,43 +1,42 @@
-"""Where an inversion starts: the mean latent, a seed, the best of many, or what an encoder says."""
+"""Where an inversion starts: the mean latent, a seed, the best of many samples, or what an encoder says."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wplus.core.batching import MIN_SHOWN
 from wplus.core.random import normal, rng
-from wplus.errors import UserError
-from wplus.inversion.encoding import encoded
-from wplus.inversion.objective import ON_SPHERE, Objective
+from wplus.errors import check_choice, check_number
+from wplus.inversion.encoder import encode_chunks
+from wplus.inversion.objective import Objective
+from wplus.inversion.task import ON_SPHERE, InversionTask
 from wplus.latents.latent import Space
 from wplus.latents.w_stats import map_samples
+from wplus.models.network import GeneratorNetwork
 
-STARTS = ("mean", "seed", "best_of", "encoder")
+INITS = ("mean", "seed", "best_of_n", "encoder")
+_CANDIDATES_AT_ONCE = 16
 
 
-@dataclass(frozen=True)
-class Prior:
-    """The latent prior as an inversion needs it.
-
-    Attributes
-        mean  (N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular,
-              the sample whose w is nearest to that mean
-        std   (N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w
-              and w+ (NVlabs' w_std), sqrt(z_dim) for z and z+
-    """
+class Prior(NamedTuple):
+    """The latent prior of N images as an inversion needs it."""
 
     mean: Tensor
+    """(N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular, the
+    sample whose w is nearest to that mean."""
     std: Tensor
+    """(N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w and w+
+    (NVlabs' w_std), sqrt(z_dim) for z and z+."""
 
 
 @torch.no_grad()
-def prior(generator: Any, space: Space, labels: Tensor | None, num: int, *, num_samples: int = 10_000) -> Prior:
+def prior(
+    generator: GeneratorNetwork, space: Space, labels: Tensor | None, num: int, *, num_samples: int = 10_000
+) -> Prior:
     """The prior of `num` images from samples of z that are always the same, one set per distinct label.
 
     A conditional generator without labels (possible in w and w+) is sampled over its classes evenly.
@@ -50,70 +49,60 @@ def prior(generator: Any, space: Space, labels: Tensor | None, num: int, *, num_
     return Prior(torch.stack(means), torch.stack(stds))
 
 
-def _prior_of(generator: Any, space: Space, samples: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    w = map_samples(generator, samples, label)
+def _prior_of(generator: GeneratorNetwork, space: Space, z: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    w = map_samples(generator, z, label)
     mean = w.mean(dim=0)
     distances = (w - mean).square().sum(dim=1)
     if space in ON_SPHERE:
-        nearest = samples[distances.argmin().cpu()].to(w)
+        nearest = z[distances.argmin().cpu()].to(w)
         return _in_space(nearest[None], space, generator.num_ws)[0], w.new_tensor(math.sqrt(generator.z_dim))
     return _in_space(mean[None], space, generator.num_ws)[0], distances.mean().sqrt()
 
 
 @torch.no_grad()
-def start_codes(
-    objective: Objective,
-    prior: Prior,
-    *,
-    start: str,
-    seed: int,
-    names: Sequence[str],
-    num_candidates: int,
-    lanes: int = 1,
-    encoder: Any = None,
+def initial_latents(
+    task: InversionTask, prior: Prior, *, init: str, num_candidates: int, weights: Mapping[str, float]
 ) -> Tensor:
-    """Codes (N, ...) to start from, for the N targets of `objective`.
+    """Latents (N, ...) to start from.
 
-    start
-        mean     the prior's mean
-        seed     a random sample per image, from the seed and the image's name
-        best_of  of the mean and `num_candidates` random samples, the one with the lowest loss for each image; the
-                 candidates are the same for all images, so that their pictures are made once per label
-        encoder  the answer of `encoder` to the targets, in batches of `lanes`; in w and w+ only
+    Args:
+        init: mean, the prior's mean; seed, a random sample per image, from the seed and the image's name; best_of_n, of
+            the mean and `num_candidates` samples the one with the lowest loss for each image (the samples are the same
+            for all images, so that their images are made once per label); encoder, what the task's encoder answers.
+        weights: of the loss, for best_of_n.
     """
-    if start not in STARTS:
-        raise UserError(f"There is no start '{start}': choose one of {', '.join(STARTS)}.")
-    if start == "encoder":
-        seen = {"space": objective.space, "lanes": lanes, "masks": objective.masks}
-        return encoded(objective.generator, encoder, objective.targets, **seen)
-    if start == "mean":
+    check_choice("init", init, INITS)
+    if init == "encoder":
+        return encode_chunks(task)
+    if init == "mean":
         return prior.mean.clone()
-    if start == "seed":
-        return _own_samples(objective, seed, names)
-    if num_candidates < 1:
-        raise UserError(f"num_candidates={num_candidates} is not allowed with start=best_of: it must be 1 or more.")
-    return _best_candidates(objective, prior.mean, seed, num_candidates)
+    if init == "seed":
+        return _own_samples(task)
+    check_number("num_candidates", num_candidates, lowest=1, whole=True)
+    return _best_candidates(Objective(task, weights), prior.mean, num_candidates)
 
 
-def _own_samples(objective: Objective, seed: int, names: Sequence[str]) -> Tensor:
-    generator, space = objective.generator, objective.space
-    z = normal(seed, names, "start", (generator.z_dim,), objective.targets.device)
-    if space in ON_SPHERE:
-        return _in_space(z, space, generator.num_ws)
-    labels = [None] * len(z) if objective.labels is None else objective.labels.split(1)
+def _own_samples(task: InversionTask) -> Tensor:
+    generator = task.generator
+    z = normal(task.seed, task.names, "start", (generator.z_dim,), task.device)
+    if task.space in ON_SPHERE:
+        return _in_space(z, task.space, generator.num_ws)
+    labels = [None] * len(z) if task.labels is None else task.labels.split(1)
     # One by one: the digits of a matrix product depend on the number of its rows.
     w = torch.cat([map_samples(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
-    return _in_space(w, space, generator.num_ws)
+    return _in_space(w, task.space, generator.num_ws)
 
 
-def _best_candidates(objective: Objective, mean: Tensor, seed: int, num_candidates: int) -> Tensor:
-    generator, space, best = objective.generator, objective.space, mean.clone()
-    z = torch.randn(num_candidates, generator.z_dim, generator=rng(seed, "candidates")).to(best)
-    for members, label in _by_label(objective.labels, len(best)):
+def _best_candidates(objective: Objective, mean: Tensor, num_candidates: int) -> Tensor:
+    task, best = objective.task, mean.clone()
+    generator, space = task.generator, task.space
+    z = torch.randn(num_candidates, generator.z_dim, generator=rng(task.seed, "candidates")).to(best)
+    for members, label in _by_label(task.labels, len(best)):
         samples = _in_space(z if space in ON_SPHERE else map_samples(generator, z, label), space, generator.num_ws)
-        codes = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
-        losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in codes.split(MIN_SHOWN)])
-        best[members] = codes[losses.argmin(dim=0)]
+        latents = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
+        some = latents.split(_CANDIDATES_AT_ONCE)
+        losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in some])
+        best[members] = latents[losses.argmin(dim=0)]
     return best
 
 
@@ -127,6 +116,6 @@ def _by_label(labels: Tensor | None, num: int) -> Iterator[tuple[Tensor, Tensor 
         yield (group == index).nonzero()[:, 0].cpu(), label
 
 
-def _in_space(codes: Tensor, space: Space, num_ws: int) -> Tensor:
-    """z or w (N, dim) as codes of the space: in z+ and w+ a copy for every layer."""
-    return codes[:, None].repeat(1, num_ws, 1) if space.endswith("+") else codes
+def _in_space(latents: Tensor, space: Space, num_ws: int) -> Tensor:
+    """z or w (N, dim) as latents of the space: in z+ and w+ a copy for every layer."""
+    return latents[:, None].repeat(1, num_ws, 1) if space.endswith("+") else latents

@@ -2,131 +2,190 @@
 
 from __future__ import annotations
 
+import math
+import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from wplus.core.random import NormalStream
-from wplus.errors import UserError
-from wplus.inversion.basis import BASES
+from wplus.core.random import NormalStream, rng
+from wplus.errors import UserError, check_choice
+from wplus.inversion.objective import LOSS_WEIGHTS, Objective, renormalize, synthesize
 from wplus.inversion.problem import Problem
-from wplus.inversion.result import Callback, Inversion
-from wplus.inversion.schedule import code_noise_multiplier, learning_rate_multiplier
-from wplus.latents.latent import Space
-from wplus.losses.image_pair import ImageDistance
-from wplus.losses.perceptual import PerceptualDistance
+from wplus.inversion.result import Inversion
+from wplus.inversion.task import ON_SPHERE, InversionTask
+from wplus.latents.w_stats import map_samples
 
-# NVlabs' projector has 0.1 for w and a thousand steps; with few steps a higher rate gets further in every space.
-LEARNING_RATES = {"z": 0.3, "z+": 0.3, "w": 0.3, "w+": 0.3}
+_NUM_PAIRS, _PAIRS_AT_ONCE = 128, 8  # of latent and target that the preconditioner is found on
+_APART = 0.5  # of latent and target, in deviations of single numbers: as far as a search is on its way
+_known_axes: weakref.WeakKeyDictionary[Any, dict[Any, Tensor]] = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
 def optimize(
-    generator: Any,
-    targets: Tensor,
+    task: InversionTask,
     *,
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-    labels: Tensor | None = None,
-    callback: Callback | None = None,
-    encoder: Any = None,
-    masks: Tensor | None = None,
-    losses: Mapping[str, ImageDistance] | None = None,
-    steps: int = 1000,
-    lr: float | None = None,
-    lr_rampup: float = 0.05,
-    lr_rampdown: float = 0.25,
-    code_noise: float = 0.05,
-    code_noise_length: float = 0.75,
-    weights: Mapping[str, float] | None = None,
-    start: Literal["mean", "seed", "best_of", "encoder"] = "mean",
-    num_candidates: int = 500,
-    restarts: int = 0,
-    early_stop: Mapping[str, float] | None = None,
-    basis: Literal["none", "gradients"] = "none",
-    noise: Literal["fixed", "optimize"] = "fixed",
-    keep: Literal["best", "last"] = "best",
-    lanes: int | None = None,
+    num_steps: int = 1000,  # updates; one evaluation of generator and loss each
+    lr: float = 0.3,  # peak of its schedule; NVlabs' 0.1 for w suits a thousand steps, with few a higher one gets further
+    lr_rampup: float = 0.05,  # share of the steps over which it rises from 0, linearly
+    lr_rampdown: float = 0.25,  # share of the steps over which it falls to 0 at the end, as a cosine
+    latent_noise: float = 0.05,  # on the latent at the first step, in total deviations of the prior; 0: none
+    latent_noise_length: float = 0.75,  # share of the steps after which that noise has faded, quadratically
+    loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms of the loss, and of further ones by name
+    init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
+    num_candidates: int = 500,  # samples that best_of_n chooses from
+    restarts: int = 0,  # further attempts from random samples; the one with the lowest loss is kept, image by image
+    early_stop: Mapping[str, float] | None = None,  # or {patience: 50, tolerance: 0.01}, see `EarlyStop`
+    preconditioner: Literal["none", "gradients"] = "none",  # coordinates for Adam: the latent's, or `gradient_axes`
+    noise: Literal["fixed", "optimize"] = "fixed",  # the generator's stored noise | noise maps per image
+    return_best: bool = True,  # the lowest loss of all evaluations; false: where the steps end (NVlabs)
 ) -> Inversion:
-    """Images -> codes with Adam, every image for itself: a batch of N gives what N single runs give.
+    """Images -> latents with Adam, every image for itself: a batch of N gives what N single runs give.
 
-    The first arguments are those of every inverter, see `wplus.inversion.result`. The others:
-
-    steps              updates; one evaluation of generator and loss each
-    lr                 learning rate at the height of its schedule; None takes `LEARNING_RATES` of the space
-    lr_rampup          share of the steps over which it rises from 0, linearly
-    lr_rampdown        share of the steps over which it falls to 0 at the end, as a cosine
-    code_noise         noise on the code at the first step, as a share of the prior's total deviation, per number
-    code_noise_length  share of the steps at which that noise has faded to 0, quadratically
-    weights            of the loss terms, by name: l1, l2, perceptual, those of `losses`, delta, noise, prior; see
-                       `objective.weights_by_name`
-    start              mean, seed, best_of or encoder, see `start.start_codes`
-    num_candidates     samples that best_of chooses from
-    restarts           further attempts, each from a random sample and with other code noise; the one that ends with
-                       the lowest loss is kept, image by image
-    early_stop         patience (evaluations) and tolerance (share): an image is left where it is when its best loss
-                       has not fallen by that share for so long; None: never. Its learning rate has then not come down
-                       yet, so that it suits a start that is near
-    basis              coordinates that Adam works in: none (those of the code, as NVlabs) or gradients (the principal
-                       axes of the loss' gradients, see `basis`; found once per generator, on its own pictures)
-    noise              fixed: the generator's stored noise; optimize: noise maps per image, from white noise
-    keep               best: of all codes evaluated, the one with the lowest loss; last: where the steps end (NVlabs)
-    lanes              images evaluated at a time, see `problem.Problem`; None: `core.batching.default_chunk_size`
-
-    In z+ and w+ the code noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
+    In z+ and w+ the latent noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
     it is put back there after every step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w
-    is nearest to the mean w.
+    is nearest to the mean w. With `early_stop` an image's learning rate has not come down yet when it ends, so that it
+    suits a start that is near. UserError for options that do not fit the task.
     """
-    if lr is not None and not lr > 0:
-        raise UserError(f"lr={lr} is not allowed: it must be positive, or null for the default of the space.")
+    check_choice("preconditioner", preconditioner, ("none", "gradients"))
+    if not lr > 0:
+        raise UserError(f"lr must be above 0, got {lr}.")
     problem = Problem(
-        generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
-        callback=callback, encoder=encoder, masks=masks, losses=losses, num_steps=steps, weights=weights, start=start,
-        num_candidates=num_candidates, restarts=restarts, early_stop=early_stop, noise=noise, keep=keep, lanes=lanes,
+        task, num_steps=num_steps, loss_weights=loss_weights, init=init, num_candidates=num_candidates,
+        restarts=restarts, early_stop=early_stop, noise=noise, return_best=return_best,
     )  # fmt: skip
-    if basis not in BASES:
-        raise UserError(f"basis={basis} is not allowed: choose one of {', '.join(BASES)}.")
-    peak = LEARNING_RATES[space] if lr is None else lr
+    axes = gradient_axes(problem.objective) if preconditioner == "gradients" else None
+    rotation = Rotation(axes, problem.rows)
 
     def descend(problem: Problem) -> list[Tensor]:
-        unknowns, early_stop = problem.unknowns, problem.early_stop
-        axes = problem.basis(basis)
-        turned = [axes.turn(unknowns[0]), *unknowns[1:]]
-        adam = torch.optim.Adam(turned, betas=(0.9, 0.999))
-        jitter = _CodeNoise(problem, strength=code_noise, length=code_noise_length)
-        for step in range(steps):
-            t = step / steps
-            adam.param_groups[0]["lr"] = peak * learning_rate_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
-            _, gradients = problem.evaluate([jitter(unknowns[0], t), *unknowns[1:]])
-            before = [unknown.clone() for unknown in unknowns]
-            for unknown, gradient in zip(turned, [axes.turn(gradients[0]), *gradients[1:]], strict=True):
-                unknown.grad = gradient
+        params, record = problem.params, problem.record
+        w, noise_maps = params[0], params[1:]  # w, or the latent of another space
+        w_noise = NormalStream(problem.task.seed, task.names, "code noise", w.shape[1:], task.device)
+        w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
+        w_rotated = rotation.rotate(w)
+        adam = torch.optim.Adam([w_rotated, *noise_maps], betas=(0.9, 0.999))
+
+        for step in range(num_steps):
+            # Learning rate: up linearly over the first 5 % of the steps, down as a cosine over the last 25 %.
+            t = step / num_steps
+            adam.param_groups[0]["lr"] = lr * lr_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
+
+            # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: keeps it out of the first hollow it meets.
+            strength = latent_noise * latent_noise_multiplier(t, length=latent_noise_length)
+            noisy = w + w_noise.next() * (w_std * strength) if strength > 0 else w
+
+            # Loss of G(w~) and its gradients, image by image.
+            _, (w_grad, *noise_grads) = problem.evaluate([noisy, *noise_maps])
+            w_rotated.grad = rotation.rotate(w_grad)
+            for noise_map, gradient in zip(noise_maps, noise_grads, strict=True):
+                noise_map.grad = gradient
+
+            # Step, then z back onto its sphere and noise to mean 0, mean square 1: no change to the loss, but to the
+            # size of the next step. Images that are done stay as they are.
+            before = [param.clone() for param in params]
             adam.step()
-            unknowns[0].copy_(axes.back(turned[0]))
-            # z back onto its sphere, noise back to mean 0, mean square 1: no change to the loss, but to the step size.
-            for unknown, old, settled in zip(unknowns, before, problem.settle(unknowns), strict=True):
-                unknown.copy_(early_stop.held(old, settled))
-            turned[0].copy_(axes.turn(unknowns[0]))
-            if early_stop.is_over():
+            w.copy_(rotation.unrotate(w_rotated))
+            for param, old, normalized in zip(params, before, problem.renormalize(params), strict=True):
+                param.copy_(record.unless_frozen(old, normalized))
+            w_rotated.copy_(rotation.rotate(w))
+            if record.is_over():
                 break
-        return unknowns
+        return params
 
     return problem.solve(descend)
 
 
-class _CodeNoise:
-    """Fading noise on the codes, which keeps the search from settling in the first hollow it meets."""
+def lr_multiplier(t: float, *, rampup: float, rampdown: float) -> float:
+    """Of the learning rate at the share t of the steps: linear ramp-up, cosine ramp-down."""
+    up = min(1.0, t / rampup) if rampup > 0 else 1.0
+    down = min(1.0, (1 - t) / rampdown) if rampdown > 0 else 1.0
+    return up * (0.5 - 0.5 * math.cos(math.pi * down))
 
-    def __init__(self, problem: Problem, *, strength: float, length: float) -> None:
-        codes = problem.unknowns[0]
-        self._strength, self._length = strength, length
-        self._std = problem.prior.std.view(-1, *[1] * (codes.ndim - 1))
-        self._stream = NormalStream(problem.seed, problem.names, "code noise", codes.shape[1:], codes.device)
 
-    def __call__(self, codes: Tensor, t: float) -> Tensor:
-        strength = self._strength * code_noise_multiplier(t, length=self._length)
-        return codes + self._stream.next() * (self._std * strength) if strength > 0 else codes
+def latent_noise_multiplier(t: float, *, length: float) -> float:
+    """Strength of the noise on the latent: falls with the square of the time, reaches 0 at `length`."""
+    return max(0.0, 1 - t / length) ** 2 if length > 0 else 0.0
+
+
+class Rotation:
+    """An orthogonal rotation of latents (N, D) or (N, L, D), chunk by chunk, so that a batch does not change their bits.
+
+    `axes` holds the new axes as columns, (D, D) or (L, D, D); None leaves latents as they are.
+    """
+
+    def __init__(self, axes: Tensor | None, chunks: Sequence[Tensor]) -> None:
+        self._axes, self._chunks = axes, chunks
+
+    def rotate(self, latents: Tensor) -> Tensor:
+        """Latents, or gradients, in the new coordinates."""
+        return latents if self._axes is None else self._times(latents, self._axes)
+
+    def unrotate(self, rotated: Tensor) -> Tensor:
+        """And in their own."""
+        return rotated if self._axes is None else self._times(rotated, self._axes.mT)
+
+    def _times(self, latents: Tensor, axes: Tensor) -> Tensor:
+        parts = [torch.einsum("n...d,...de->n...e", latents[rows], axes) for rows in self._chunks]
+        return torch.cat(parts)[: len(latents)]
+
+
+def gradient_axes(objective: Objective) -> Tensor:
+    """Principal axes of a loss' gradients by the latent, layer by layer: (D, D), in z+ and w+ (num_ws, D, D).
+
+    Adam divides every coordinate's gradient by its own size. That helps where coordinates are the directions in which
+    the loss is steep and flat, and those of w are not: an image depends on a few combinations of them strongly, and on
+    the others hardly. Rotated into the eigenvectors of the gradients' covariance (as Shampoo and SOAP do for weights,
+    Gupta et al. 2018, Vyas et al. 2024), 200 steps from an encoder's latent get closer to held-out cats than 1000 in the
+    coordinates that the latent happens to have.
+
+    The axes depend on generator and loss alone: they are found once, on images that the generator itself draws, at
+    latents half a deviation away from theirs, and kept as long as the generator lives.
+    """
+    task = objective.task
+    terms = (task.perceptual, *task.losses.values())
+    key = (task.space, tuple(sorted(objective.weights.items())), tuple(map(id, terms)))
+    known = _known_axes.setdefault(task.generator, {})
+    if key not in known:
+        known[key] = _gradient_axes(objective)
+    return known[key]
+
+
+def _gradient_axes(objective: Objective) -> Tensor:
+    latents, labels = _samples(objective.task)
+    near = latents + _APART * latents.std() * torch.randn(latents.shape, generator=rng(123, "basis, apart")).to(latents)
+    gradients = torch.cat(
+        [
+            _gradients(objective, latents[rows], near[rows], None if labels is None else labels[rows])
+            for rows in torch.arange(_NUM_PAIRS).split(_PAIRS_AT_ONCE)
+        ]
+    ).double()
+    covariance = torch.einsum("n...d,n...e->...de", gradients, gradients) / _NUM_PAIRS
+    return torch.linalg.eigh(covariance.cpu())[1].to(latents)
+
+
+@torch.no_grad()
+def _samples(task: InversionTask) -> tuple[Tensor, Tensor | None]:
+    """Random latents (_NUM_PAIRS, ...) of the space, and the classes that a conditional generator draws them from."""
+    generator, c_dim = task.generator, task.generator.c_dim
+    z = torch.randn(_NUM_PAIRS, generator.z_dim, generator=rng(123, "basis")).to(task.device)
+    labels = torch.eye(c_dim, device=task.device)[torch.arange(_NUM_PAIRS) % c_dim] if c_dim else None
+    latents = z if task.space in ON_SPHERE else map_samples(generator, z, labels)
+    return (latents[:, None].repeat(1, generator.num_ws, 1) if task.space in ("z+", "w+") else latents), labels
+
+
+def _gradients(objective: Objective, true: Tensor, near: Tensor, labels: Tensor | None) -> Tensor:
+    """Gradients of the loss at latents `near` for the images of `true`."""
+    task = objective.task
+    blank = torch.zeros(len(true), *task.images.shape[1:], device=true.device)
+    task = replace(task, images=blank, names=(), labels=labels, masks=None)
+    with torch.no_grad():
+        images = synthesize(task, renormalize([true], task.space))
+    objective = Objective(replace(task, images=images), objective.weights, objective.whitened)
+    with torch.enable_grad():
+        latents = near.detach().requires_grad_()
+        params = renormalize([latents], task.space)
+        loss = objective.terms(synthesize(task, params), params)["loss"].sum()
+    return torch.autograd.grad(loss, latents)[0]

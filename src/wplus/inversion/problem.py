@@ -1,187 +1,129 @@
-"""An inversion by optimisation without its minimiser: checked inputs, starting points, record, and the final result."""
+"""What an inverter by optimisation minimises: parameters of N images, the loss of each, and the best that was found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from wplus.core.batching import chunk_rows, resolve_chunk_size
 from wplus.core.random import normal, rng
 from wplus.core.runtime import now
-from wplus.errors import UserError
-from wplus.inversion.basis import Basis, gradient_axes
-from wplus.inversion.init import prior, start_codes
-from wplus.inversion.objective import ON_SPHERE, Objective, weights_by_name
-from wplus.inversion.result import Callback, EarlyStop, Inversion, Progress, Record
-from wplus.latents.latent import Space
-from wplus.latents.w_stats import Whitened
-from wplus.losses.image_pair import ImageDistance
-from wplus.losses.perceptual import PerceptualDistance
-
-NOISES = ("fixed", "optimize")
-KEEPS = ("best", "last")
+from wplus.errors import check_choice, check_number
+from wplus.inversion.init import initial_latents, prior
+from wplus.inversion.objective import Objective, all_loss_weights, objectives, renormalize, synthesize
+from wplus.inversion.result import EarlyStop, Inversion, Record, check_early_stop, where_rows
+from wplus.inversion.task import InversionTask, Progress
 
 
 class Problem:
-    """The unknowns of N images and the loss of each, as a minimiser needs them.
+    """The parameters of N images, [latents (N, ...), *noise maps (N, 1, r, r)], and the loss of each.
 
-    The images are evaluated in chunks of exactly `lanes`, the last one filled up with copies, so that an image's bits
-    do not depend on the batch (see `lanes`). Memory depends on `lanes`, not on N.
-
-    Arguments as in `wplus.inversion.optimize.optimize`. A minimiser is a function that takes the problem, evaluates
-    `unknowns`, or others like them, with `evaluate`, and returns where it ended; `solve` calls it for every start.
+    A minimiser is a function that takes the problem, evaluates `params`, or others like them, with `evaluate`, and
+    returns where it ended; `solve` calls it for every start. Arguments as in `wplus.inversion.optimize.optimize`.
     """
 
     def __init__(
-        self,
-        generator: Any,
-        targets: Tensor,
-        *,
-        space: Space,
-        perceptual: PerceptualDistance | None,
-        seed: int,
-        names: Sequence[str] | None,
-        labels: Tensor | None,
-        callback: Callback | None,
-        encoder: Any,
-        masks: Tensor | None,
-        losses: Mapping[str, ImageDistance] | None,
-        num_steps: int,
-        weights: Mapping[str, float] | None,
-        start: str,
-        num_candidates: int,
-        restarts: int,
-        early_stop: Mapping[str, float] | None,
-        noise: str,
-        keep: str,
-        lanes: int | None,
-    ) -> None:
-        self.device = targets.device
-        self._began = now(self.device)
-        _check_choices(num_steps, restarts, noise=(noise, NOISES), keep=(keep, KEEPS))
-        self.names = [str(index) for index in range(len(targets))] if names is None else list(names)
-        self.num_steps, self.restarts, self.keep, self.callback = num_steps, restarts, keep, callback
-        self.generator, self._seed, self._noise, self._early_stop = generator, seed, noise, early_stop
-        self._start = {"start": start, "num_candidates": num_candidates, "encoder": encoder}
-        self._lanes = resolve_chunk_size(lanes, generator.resolution, self.device)
-        labels, masks = _on(self.device, labels), _on(self.device, masks)
-        options = {"space": space, "perceptual": perceptual, "losses": losses}
-        options["weights"] = weights_by_name(weights, losses or ())
-        if options["weights"]["prior"] > 0 and space not in ON_SPHERE:
-            options["whitened"] = Whitened.of(generator)
-        self._options = options
-        self._whole = Objective(generator, targets, labels=labels, masks=masks, **options)
-        self.prior = prior(generator, space, labels, len(targets))
-        self._chunks = []
-        for rows in chunk_rows(len(targets), self._lanes, self.device):
-            own = {"labels": _rows(labels, rows), "masks": _rows(masks, rows)}
-            self._chunks.append(_Chunk(rows, Objective(generator, targets[rows], **own, **options)))
-        self._open(attempt=0)
+        self, task: InversionTask, *, num_steps: int, loss_weights: Mapping[str, float], init: str,
+        num_candidates: int, restarts: int, early_stop: Mapping[str, float] | None, noise: str, return_best: bool,
+    ) -> None:  # fmt: skip
+        check_number("num_steps", num_steps, lowest=1, whole=True)
+        check_number("restarts", restarts, lowest=0, whole=True)
+        check_choice("noise", noise, ("fixed", "optimize"))
+        check_early_stop(early_stop)
+        self._began, self._first_task = now(task.device), task
+        self.task, self.num_steps, self.restarts, self.return_best = task, num_steps, restarts, return_best
+        self._noise, self._early_stop_rule = noise, early_stop
+        self.weights = all_loss_weights(task, loss_weights)
+        self._chunks = objectives(task, self.weights)
+        self.rows, self.objective = [rows for rows, _ in self._chunks], self._chunks[0][1]
+        self.prior = prior(task.generator, task.space, task.labels, len(task.images))
+        self._init = {"init": init, "num_candidates": num_candidates}
+        self._start(attempt=0)
 
-    def _open(self, attempt: int) -> None:
-        """Begin from `start`, or for a further attempt from a random sample, with randomness of its own."""
-        self.seed = rng(self._seed, f"restart {attempt}").initial_seed() if attempt else self._seed
-        chosen = {**self._start, **({"start": "seed"} if attempt else {})}
-        codes = start_codes(
-            self._whole, self.prior, seed=self.seed, names=self.names, lanes=self._lanes, **chosen
-        )  # fmt: skip
-        self.unknowns = self.settle([codes, *self._start_noise()])
-        for each in self._chunks:
-            each.objective.anchor = self.unknowns[0][each.rows]
+    def _start(self, attempt: int) -> None:
+        """Begin from `init`, or for a further attempt from a random sample, with randomness of its own."""
+        if attempt:
+            seed = rng(self._first_task.seed, f"restart {attempt}").initial_seed()
+            self.task = replace(self._first_task, seed=seed)
+            self._init = {**self._init, "init": "seed"}
+        latents = initial_latents(self.task, self.prior, weights=self.weights, **self._init)
+        self.params = self.renormalize([latents, *self._initial_noise()])
+        for rows, objective in self._chunks:
+            objective.anchor = self.params[0][rows]
         self._steps_before = attempt * self.num_steps
-        self.record = Record(self.num_steps, self.unknowns)
-        self.early_stop = EarlyStop(self._early_stop, len(self.names), self.device)
+        self.record = Record(self.num_steps, len(latents), self.params)
+        rule = self._early_stop_rule
+        self._early_stop = None if rule is None else EarlyStop(**rule, like=self.record.lowest)
 
-    def _start_noise(self) -> list[Tensor]:
+    def _initial_noise(self) -> list[Tensor]:
         """White noise for every layer of every image, as NVlabs' projector starts, where it is to be optimised."""
         if self._noise == "fixed":
             return []
-        shapes = self.generator.synthesis.noise_shapes
-        return [normal(self.seed, self.names, f"noise {i}", (1, *shape), self.device) for i, shape in enumerate(shapes)]
+        task, shapes = self.task, self.task.generator.synthesis.noise_shapes
+        return [normal(task.seed, task.names, f"noise {i}", (1, *shape), task.device) for i, shape in enumerate(shapes)]
 
-    def basis(self, kind: str) -> Basis:
-        """Coordinates of the codes that suit a minimiser: none, or the principal axes of the loss' gradients."""
-        axes = gradient_axes(self.generator, **self._options) if kind == "gradients" else None
-        return Basis(axes, self._lanes)
-
-    def evaluate(self, unknowns: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Loss (N,) of unknowns and its gradient for each of them; recorded, and told to the callback."""
-        found = [each.evaluate(unknowns) for each in self._chunks]
-        terms = {name: self._join([one.terms[name] for one in found]) for name in found[0].terms}
-        gradients = [self._join(parts) for parts in zip(*[one.gradients for one in found], strict=True)]
-        self.record.add(terms, self.settle(unknowns), self.early_stop.frozen)
-        self.early_stop.add(terms["loss"])
-        if self.callback is not None:
-            images, num_steps = self._join([one.images for one in found]), self.num_steps * (1 + self.restarts)
-            self.callback(Progress(self._steps_before + self.record.step, num_steps, terms["loss"], images))
+    def evaluate(self, params: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Loss (N,) of params and its gradient for each of them; recorded, and told to the callback."""
+        found = [self._evaluate_chunk(*chunk, params) for chunk in self._chunks]
+        terms = {name: self.task.join([one.terms[name] for one in found]) for name in found[0].terms}
+        gradients = [self.task.join(parts) for parts in zip(*[one.gradients for one in found], strict=True)]
+        self.record.add(terms, self.renormalize(params))
+        if self._early_stop is not None:
+            self.record.freeze(self._early_stop.done(terms["loss"]))
+        if self.task.callback is not None:
+            images, num_steps = self.task.join([one.images for one in found]), self.num_steps * (1 + self.restarts)
+            self.task.callback(Progress(self._steps_before + self.record.step, num_steps, terms["loss"], images))
         return terms["loss"], gradients
 
+    def _evaluate_chunk(self, rows: Tensor, objective: Objective, params: Sequence[Tensor]) -> _Evaluation:
+        with torch.enable_grad():
+            mine = [param.detach()[rows].requires_grad_() for param in params]
+            normalized = renormalize(mine, self.task.space)
+            images = synthesize(objective.task, normalized)
+            terms = objective.terms(images, normalized)
+            gradients = torch.autograd.grad(terms["loss"].sum(), mine)
+        return _Evaluation({name: term.detach() for name, term in terms.items()}, gradients, images.detach())
+
     @torch.no_grad()
-    def settle(self, unknowns: Sequence[Tensor]) -> list[Tensor]:
-        """The unknowns as the generator sees them, see `Objective.settle`."""
-        settled = [each.objective.settle([unknown[each.rows] for unknown in unknowns]) for each in self._chunks]
-        return [self._join(parts) for parts in zip(*settled, strict=True)]
+    def renormalize(self, params: Sequence[Tensor]) -> list[Tensor]:
+        """The params as the generator sees them, see `objective.renormalize`."""
+        chunks = [renormalize([param[rows] for param in params], self.task.space) for rows in self.rows]
+        return [self.task.join(parts) for parts in zip(*chunks, strict=True)]
 
     def solve(self, minimise: Callable[[Problem], Sequence[Tensor]]) -> Inversion:
         """The inversion with the lowest loss of all attempts, image by image."""
         best = self._attempt(minimise)
         for attempt in range(1, 1 + self.restarts):
-            self._open(attempt)
+            self._start(attempt)
             other = self._attempt(minimise)
             best = other.where(other.loss < best.loss, best)
-        num = len(self.names)
-        seconds = torch.full((num,), (now(self.device) - self._began) / num)
+        num = len(self.task.images)
+        seconds = torch.full((num,), (now(self.task.device) - self._began) / num)
         history = {name: rows.cpu() for name, rows in best.history.items()}
-        return Inversion(best.unknowns[0], best.images, best.unknowns[1:] or None, history, seconds)
+        return Inversion(best.params[0], best.images, best.params[1:] or None, history, seconds)
 
     @torch.no_grad()
     def _attempt(self, minimise: Callable[[Problem], Sequence[Tensor]]) -> _Attempt:
-        """Where the minimiser ended, or the best that was ever evaluated, by `keep`."""
-        chosen = self.settle(minimise(self))
-        images, loss = self._look(chosen)
-        if self.keep == "best":
-            self.record.consider(loss, chosen)
-            chosen, loss = self.record.best, self.record.lowest
-            images, _ = self._look(chosen)
-        return _Attempt(loss, chosen, images, self.record.finished_history())
+        """Where the minimiser ended, or with `return_best` the best that was ever evaluated."""
+        params = self.renormalize(minimise(self))
+        images, loss = self._look(params)
+        if self.return_best:
+            self.record.consider(loss, params)
+            params, loss = self.record.best, self.record.lowest
+            images, _ = self._look(params)
+        return _Attempt(loss, params, images, self.record.finished_history())
 
-    def _look(self, settled: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Images and loss (N,) of settled unknowns."""
+    def _look(self, params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Images and loss (N,) of renormalized params."""
         images, losses = [], []
-        for each in self._chunks:
-            mine = [unknown[each.rows] for unknown in settled]
-            images.append(each.objective.images(mine))
-            losses.append(each.objective.terms(images[-1], mine)["loss"])
-        return self._join(images), self._join(losses)
-
-    def _join(self, parts: Sequence[Tensor]) -> Tensor:
-        """Chunks of `lanes` rows -> N rows, without the copies that fill the last one."""
-        return torch.cat(list(parts))[: len(self.names)]
-
-
-class _Attempt(NamedTuple):
-    """What one start led to, every entry by image."""
-
-    loss: Tensor  # (N,)
-    unknowns: list[Tensor]
-    images: Tensor
-    history: dict[str, Tensor]  # (steps, N)
-
-    def where(self, mask: Tensor, other: _Attempt) -> _Attempt:
-        """`self` where the mask (N,) is set, else `other`."""
-
-        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(mask.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
-
-        return _Attempt(
-            choose(self.loss, other.loss),
-            [choose(*pair) for pair in zip(self.unknowns, other.unknowns, strict=True)],
-            choose(self.images, other.images),
-            {name: torch.where(mask, rows, other.history[name]) for name, rows in self.history.items()},
-        )
+        for rows, objective in self._chunks:
+            mine = [param[rows] for param in params]
+            images.append(synthesize(objective.task, mine))
+            losses.append(objective.terms(images[-1], mine)["loss"])
+        return self.task.join(images), self.task.join(losses)
 
 
 class _Evaluation(NamedTuple):
@@ -190,35 +132,19 @@ class _Evaluation(NamedTuple):
     images: Tensor
 
 
-class _Chunk(NamedTuple):
-    """Images that are evaluated together: their row numbers and their objective."""
+class _Attempt(NamedTuple):
+    """What one start led to, every entry by image."""
 
-    rows: Tensor
-    objective: Objective
+    loss: Tensor  # (N,)
+    params: list[Tensor]
+    images: Tensor
+    history: dict[str, Tensor]  # (steps, N)
 
-    def evaluate(self, unknowns: Sequence[Tensor]) -> _Evaluation:
-        with torch.enable_grad():
-            mine = [unknown.detach()[self.rows].requires_grad_() for unknown in unknowns]
-            settled = self.objective.settle(mine)
-            images = self.objective.images(settled)
-            terms = self.objective.terms(images, settled)
-            gradients = torch.autograd.grad(terms["loss"].sum(), mine)
-        return _Evaluation({name: term.detach() for name, term in terms.items()}, gradients, images.detach())
-
-
-def _on(device: torch.device, tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.to(device)
-
-
-def _rows(tensor: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if tensor is None else tensor[rows]
-
-
-def _check_choices(num_steps: int, restarts: int, **choices: tuple[str, tuple[str, ...]]) -> None:
-    if num_steps < 1:
-        raise UserError(f"steps={num_steps} is not allowed: it must be 1 or more.")
-    if restarts < 0:
-        raise UserError(f"restarts={restarts} is not allowed: it must be 0 or more.")
-    for key, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise UserError(f"{key}={value} is not allowed: choose one of {', '.join(allowed)}.")
+    def where(self, mask: Tensor, other: _Attempt) -> _Attempt:
+        """`self` where the mask (N,) is set, else `other`."""
+        return _Attempt(
+            where_rows(mask, self.loss, other.loss),
+            [where_rows(mask, *pair) for pair in zip(self.params, other.params, strict=True)],
+            where_rows(mask, self.images, other.images),
+            {name: torch.where(mask, rows, other.history[name]) for name, rows in self.history.items()},
+        )

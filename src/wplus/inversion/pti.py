@@ -1,147 +1,195 @@
-"""Pivotal tuning: a code first, then the generator's weights, for one image alone (Roich et al. 2021, 2106.05744).
+"""Pivotal tuning: a latent first, then the generator's weights, for one image alone (Roich et al. 2021, 2106.05744).
 
-What is saved per image is its code and a low-rank change of the weights (`weight_delta`); the code alone shows what
-the generator makes of it untuned.
+What is saved per image is its latent and a low-rank change of the weights (`weight_delta`); the latent alone shows what
+the generator makes of it untuned. Only the synthesis network is tuned: the pivot stands after the mapping network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from wplus.checkpoint import fingerprint
+from wplus.core.random import rng
 from wplus.core.runtime import now
-from wplus.errors import UserError
-from wplus.inversion.objective import Objective, weights_by_name
+from wplus.errors import UserError, check_number
+from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pti_locality import WEIGHTS, Locality, Others
-from wplus.inversion.pti_tuning import Schedule, Tuned, Tuner
-from wplus.inversion.result import Callback, Inversion, Progress
-from wplus.latents.latent import Space, to_ws
-from wplus.latents.weight_delta import WeightDelta, code_digest
-from wplus.losses.image_pair import ImageDistance
-from wplus.losses.perceptual import PerceptualDistance
-from wplus.losses.pixel import L2
+from wplus.inversion.pti_locality import LOCALITY_WEIGHTS, Locality, locality_scores
+from wplus.inversion.result import Inversion, Record
+from wplus.inversion.task import InversionTask, Inverter, Progress
+from wplus.latents.weight_delta import Parts, WeightDelta, changed, code_digest, no_change
+
+_PREFIX = "synthesis."
 
 
-def pivotal(
-    generator: Any,
-    targets: Tensor,
+def pti(
+    task: InversionTask,
     *,
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-    labels: Tensor | None = None,
-    callback: Callback | None = None,
-    encoder: Any = None,
-    masks: Tensor | None = None,
-    losses: Mapping[str, ImageDistance] | None = None,
-    pivot: Callable[..., Inversion] = optimize,
-    steps: int = 350,
-    lr: float = 1e-3,
-    rank: int = 4,
-    weights: Mapping[str, float] | None = None,
-    stop_at: float | None = 0.06,
-    locality_interval: int | None = 4,
-    locality_weights: Mapping[str, float] | None = None,
-    locality_alpha: float = 30.0,
-    locality_psi: float = 0.5,
-    num_others: int = 16,
-    others_psi: float = 0.7,
+    pivot: Inverter = optimize,  # finds the latents, with its options bound
+    num_steps: int = 350,  # updates of the weights, at most
+    lr: float = 1e-3,  # of Adam; constant
+    rank: int = 4,  # of the change of each weight matrix, see `no_change`
+    loss_weights: Mapping[str, float] = IMAGE_WEIGHTS,  # of the image terms
+    stop_at: float | None = 0.06,  # perceptual distance that is good enough; null: all steps
+    locality_interval: int | None = 4,  # steps from one to the next that hold another image in its place; null: none
+    locality_weights: Mapping[str, float] = LOCALITY_WEIGHTS,  # of these images' terms
+    locality_alpha: float = 30.0,  # how far from the pivot these images are, over all layers together
+    locality_psi: float = 0.5,  # truncation of the samples in whose direction they are
+    num_others: int = 16,  # samples that say how far other images moved: locality_* in the table; 0: not measured
+    others_psi: float = 0.7,  # their truncation
 ) -> Inversion:
-    """Images -> codes and, in `deltas`, a `WeightDelta` each. The images are those of code and delta together.
+    """Images -> latents and, in `deltas`, a `WeightDelta` each. The images are those of latent and delta together.
 
-    Every image has a generator of its own, so that they are tuned one after the other. The generator that was given
-    stays as it is.
-
-    The first arguments are those of every inverter, see `wplus.inversion.result`. The others:
-
-    pivot              the inverter that finds the codes, with its options bound
-    steps, lr          at most so many updates, by Adam at this rate
-    rank               of the change of each weight matrix
-    weights            of the image terms, by name, see `objective.weights_by_name`
-    stop_at            perceptual distance at which an image is done; None: never, all steps are made
-    locality_interval  steps from one to the next that also hold another picture; None: no locality term
-    locality_weights   of its l2 and perceptual part; those not named are as published, 0.1
-    locality_alpha     how far from the pivot the held pictures are, over all layers together
-    locality_psi       truncation of the samples in whose direction they are
-    num_others         seeded samples that say how far other pictures moved: their mean distances are the scores
-                       `locality_l2` and `locality_` with the perceptual's name; 0: not measured
-    others_psi         truncation of these samples
+    Every image has a generator of its own, so that they are tuned one after the other. The mean distances that other
+    images moved are the scores `locality_l2` and `locality_` with the perceptual's name.
     """
-    schedule, named_weights = Schedule(steps, lr, rank, stop_at), weights_by_name(weights, losses or ())
-    if stop_at is not None and not named_weights["perceptual"]:
-        raise UserError(f"stop_at={stop_at} is a perceptual distance: give that term a weight, or set stop_at=null.")
+    check_number("num_steps", num_steps, lowest=1, whole=True)
+    check_number("rank", rank, lowest=1, whole=True)
+    if not lr > 0:
+        raise UserError(f"lr must be above 0, got {lr}.")
+    ws_task = replace(task, space="w+", labels=None)
+    weights = all_loss_weights(ws_task, loss_weights)
+    if stop_at is not None and not weights["perceptual"]:
+        raise UserError(f"stop_at must be null without a weight of the perceptual term, got {stop_at}.")
     locality = None
     if locality_interval is not None:
-        parts = {**WEIGHTS, **(locality_weights or {})}
-        locality = Locality(perceptual, parts, locality_alpha, locality_psi, locality_interval)
-    names = [str(index) for index in range(len(targets))] if names is None else list(names)
-    compared = {"perceptual": perceptual, "losses": losses, "weights": named_weights}
-    objectives = _objectives(generator, targets, masks, **compared)
-    watch = _Watch(callback, len(names), steps)
-    found = pivot(
-        generator, targets, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels,
-        callback=watch.pivot if callback else None, encoder=encoder, masks=masks, losses=losses,
-    )  # fmt: skip
-    watch.begin_tuning(found.images)
-    pivots, tuned, seconds = _pivots(found, space, generator, labels), [], []
-    for row, name in enumerate(names):
-        began = now(targets.device)
-        tuner = Tuner(objectives[row], **pivots[row], locality=locality, seed=seed, name=name)
-        tuned.append(tuner.run(schedule, watch.tuning(row)))
-        seconds.append(now(targets.device) - began)
-    deltas = _deltas(tuned, found.codes, names, generator)
-    return Inversion(
-        codes=found.codes,
+        locality = Locality(ws_task, locality_weights, locality_alpha, locality_psi, locality_interval)
+    objectives = [Objective(ws_task.select(torch.tensor([row])), weights) for row in range(len(task.images))]
+    watch = _Watch(task, num_steps)
+    found = pivot(replace(task, callback=watch.pivot if task.callback else None))
+    watch.images = found.images.clone()
+    pivots, tuned, seconds = _pivots(task, found), [], []
+    for row, objective in enumerate(objectives):
+        began = now(task.device)
+        tuner = Tuner(objective, *pivots[row], locality=locality)
+        tuned.append(tuner.run(num_steps, lr=lr, rank=rank, stop_at=stop_at, tell=watch.tuning(row)))
+        seconds.append(now(task.device) - began)
+    deltas = _deltas(task, tuned, found.latents)
+    return replace(
+        found,
         images=torch.cat([one.image for one in tuned]),
-        noise=found.noise,
         history=_joined(found.history, [one.history for one in tuned]),
         seconds=found.seconds + torch.tensor(seconds),
         deltas=deltas,
-        scores=_moved(generator, deltas, perceptual, num=num_others, psi=others_psi, seed=seed),
+        scores=locality_scores(ws_task, deltas, num=num_others, psi=others_psi),
     )
 
 
-def _objectives(generator: Any, targets: Tensor, masks: Tensor | None, **compared: Any) -> list[Objective]:
-    """The loss of each image alone; UserError for what does not fit."""
-    own_masks = [None] * len(targets) if masks is None else masks.to(targets.device).split(1)
-    pairs = zip(targets.split(1), own_masks, strict=True)
-    return [Objective(generator, target, space="w+", masks=mask, **compared) for target, mask in pairs]
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found for one image: changes by parameter, the image (1, C, R, R), terms (steps,) on the CPU."""
+
+    changes: dict[str, Parts]
+    image: Tensor
+    history: dict[str, Tensor]
+
+
+class Tuner:
+    """Tunes the generator for one image, its latent fixed.
+
+    Args:
+        objective: the generator and the loss of this one image; its task has seed and name.
+        ws: (1, num_ws, w_dim), the pivot.
+        noise: (1, 1, r, r) per noise layer, or None for the stored noise.
+        locality: what holds other images, or None.
+    """
+
+    def __init__(
+        self, objective: Objective, ws: Tensor, noise: Sequence[Tensor] | None, *, locality: Locality | None
+    ) -> None:
+        self._objective, self._task, self._ws, self._noise = objective, objective.task, ws, noise
+        self._network, self._locality = objective.task.generator.synthesis, locality
+        self._frozen = {key: parameter.detach() for key, parameter in self._network.named_parameters()}
+
+    @torch.enable_grad()
+    def run(
+        self, num_steps: int, *, lr: float, rank: int, stop_at: float | None,
+        tell: Callable[[int, Tensor, Tensor], object],
+    ) -> Tuned:  # fmt: skip
+        """Adam on the changes. Kept is what first reached the threshold, or else what had the lowest loss.
+
+        `tell` gets the number of each step, from 1, the loss (1,) and the image.
+        """
+        draws = rng(self._task.seed, self._task.names[0], "factors")
+        changes = {key: no_change(parameter, rank, draws) for key, parameter in self._frozen.items()}
+        params = [part.requires_grad_() for parts in changes.values() for part in parts]
+        adam, record, held = torch.optim.Adam(params, lr=lr), Record(num_steps, 1, params), self._held(num_steps)
+
+        def keep(terms: Mapping[str, Tensor]) -> None:
+            """The params if no loss was lower, or if they are the first to reach the threshold: the end."""
+            record.consider(terms["loss"].detach(), params)
+            if stop_at is not None:
+                reached = terms["perceptual"].detach() <= stop_at
+                record.consider(torch.where(reached, -torch.inf, torch.inf), params)  # whatever its loss
+                record.freeze(reached)
+
+        for step in range(num_steps):
+            terms, image = self._evaluate(changes, held.get(step))
+            record.add(terms, params)
+            keep(terms)
+            tell(step + 1, terms["loss"].detach(), image)
+            if record.is_over():
+                break
+            loss = terms["loss"]
+            if "locality" in terms:
+                loss = loss + self._locality.interval * terms["locality"]
+            adam.zero_grad()
+            loss.sum().backward()
+            adam.step()
+        else:
+            keep(self._evaluate(changes, None)[0])
+        best = iter(record.best)
+        changes = {key: tuple(next(best) for _ in parts) for key, parts in changes.items()}
+        with torch.no_grad():
+            image = self._synthesize(changes, self._ws)
+        named = {_PREFIX + key: parts for key, parts in changes.items()}
+        return Tuned(named, image, {name: rows[:, 0].cpu() for name, rows in record.finished_history().items()})
+
+    def _held(self, num_steps: int) -> dict[int, Tensor]:
+        """Step -> another latent (1, num_ws, w_dim) whose image is to stay."""
+        if self._locality is None:
+            return {}
+        steps = range(0, num_steps, self._locality.interval)
+        return dict(zip(steps, self._locality.points(self._task, self._ws, len(steps)).split(1), strict=True))
+
+    def _evaluate(self, changes: Mapping[str, Parts], other: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of the image, with "locality" where another latent is given, and the image."""
+        images = self._synthesize(changes, self._ws if other is None else torch.cat([self._ws, other]))
+        terms = self._objective.terms(images[:1], [self._ws])
+        if other is not None:
+            terms["locality"] = self._locality.distance(images[1:], other)
+        return terms, images[:1].detach()
+
+    def _synthesize(self, changes: Mapping[str, Parts], ws: Tensor) -> Tensor:
+        """Images of the tuned network: the first, of the pivot, with its own noise, others with the stored one."""
+        parameters = {key: changed(self._frozen[key], parts) for key, parts in changes.items()}
+        if self._noise is None:
+            return functional_call(self._network, parameters, (ws,), {"noise_mode": "const"})
+        others = [stored.expand(len(ws) - 1, -1, -1, -1) for stored in self._network.const_noise()]
+        noise = [torch.cat(pair) for pair in zip(self._noise, others, strict=True)]
+        return functional_call(self._network, parameters, (ws,), {"noise": noise})
 
 
 @torch.no_grad()
-def _pivots(found: Inversion, space: Space, generator: Any, labels: Tensor | None) -> list[dict[str, Any]]:
-    """Styles (1, num_ws, w_dim) and noise of each image."""
-    labels = None if labels is None else labels.to(found.codes.device)
-    ws = to_ws(found.codes, space, generator, labels=labels).split(1)
-    layers = [] if found.noise is None else [layer.split(1) for layer in found.noise]
-    noises = zip(*layers, strict=True) if layers else [None] * len(ws)
-    return [{"ws": own_ws, "noise": own_noise} for own_ws, own_noise in zip(ws, noises, strict=True)]
+def _pivots(task: InversionTask, found: Inversion) -> list[tuple[Tensor, Sequence[Tensor] | None]]:
+    """ws (1, num_ws, w_dim) and noise of each image, one by one: the mapping's digits depend on the batch."""
+    rows = torch.arange(len(found.latents)).split(1)
+    ws = [task.select(row).to_ws(found.latents[row]) for row in rows]
+    noise = [None if found.noise is None else [layer[row] for layer in found.noise] for row in rows]
+    return list(zip(ws, noise, strict=True))
 
 
-def _deltas(tuned: Sequence[Tuned], codes: Tensor, names: Sequence[str], generator: Any) -> list[WeightDelta]:
-    ours = fingerprint(generator)
+def _deltas(task: InversionTask, tuned: Sequence[Tuned], latents: Tensor) -> list[WeightDelta]:
+    ours = fingerprint(task.generator)
     return [
-        WeightDelta(one.changes, generator=ours, latent=code_digest(code), metadata={"image": name})
-        for one, code, name in zip(tuned, codes, names, strict=True)
+        WeightDelta(one.changes, generator=ours, latent=code_digest(latent), metadata={"image": name})
+        for one, latent, name in zip(tuned, latents, task.names, strict=True)
     ]
-
-
-def _moved(
-    generator: Any, deltas: Sequence[WeightDelta], perceptual: PerceptualDistance | None, *, num: int, **sampling: Any
-) -> dict[str, Tensor]:
-    """How far each delta moved the pictures of other codes: score -> (N,)."""
-    if num < 1:
-        return {}
-    terms: dict[str, ImageDistance] = {"l2": L2(), **({} if perceptual is None else {perceptual.name: perceptual})}
-    others = Others(generator, terms, num=num, **sampling)
-    moved = [others.distances(delta.applied(generator)) for delta in deltas]
-    return {f"locality_{name}": torch.stack([one[name] for one in moved]) for name in terms}
 
 
 def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -156,16 +204,14 @@ def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]])
 class _Watch:
     """Tells the caller of both phases as one: a step is an evaluation of one image, of which one of the pivot is N."""
 
-    def __init__(self, callback: Callback | None, num: int, steps: int) -> None:
-        self._callback, self._num, self._tuning_steps = callback, num, steps
-        self._pivot_steps, self._loss, self._images = 0, torch.zeros(num), torch.empty(0)
+    def __init__(self, task: InversionTask, tuning_steps: int) -> None:
+        self._callback, self._num, self._tuning_steps = task.callback, len(task.images), tuning_steps
+        self._pivot_steps, self._loss = 0, torch.zeros(self._num, device=task.device)
+        self.images = task.images
 
     def pivot(self, progress: Progress) -> None:
-        self._pivot_steps, self._loss = progress.num_steps, progress.loss
+        self._pivot_steps, self._loss = progress.num_steps, progress.loss.clone()
         self._tell(progress.step * self._num, progress.loss, progress.images)
-
-    def begin_tuning(self, images: Tensor) -> None:
-        self._images, self._loss = images.clone(), self._loss.clone().to(images.device)
 
     def tuning(self, row: int) -> Callable[[int, Tensor, Tensor], None]:
         """What hears of the steps of one image."""
@@ -173,9 +219,9 @@ class _Watch:
         def heard(step: int, loss: Tensor, image: Tensor) -> None:
             if self._callback is None:
                 return
-            self._loss[row], self._images[row] = loss[0], image[0]
+            self._loss[row], self.images[row] = loss[0], image[0]
             done = self._pivot_steps * self._num + row * self._tuning_steps + step
-            self._tell(done, self._loss.clone(), self._images.clone())
+            self._tell(done, self._loss.clone(), self.images.clone())
 
         return heard
 

@@ -1,87 +1,69 @@
-"""From a sketch to a picture: only what was drawn is asked for, and the generator makes the rest.
+"""From a sketch to an image: only what was drawn is asked for, and the generator makes the rest.
 
 The task of CMU 16-726 (learning-image-synthesis), with three things against what goes wrong there: terms are means over
 what was drawn, so that a small sketch counts as much as a large one; what was left open is held, weakly, to the average
-picture, which gives a coloured blob an outline; and the prior term keeps the code where the generator has learned
+image, which gives a coloured blob an outline; and the prior term keeps the latent where the generator has learned
 something.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wplus.core.random import rng
 from wplus.errors import UserError
-from wplus.inversion.objective import ON_SPHERE
 from wplus.inversion.optimize import optimize
-from wplus.inversion.result import Callback, Inversion
-from wplus.latents.latent import Space
+from wplus.inversion.result import Inversion
+from wplus.inversion.task import ON_SPHERE, InversionTask
 from wplus.latents.w_stats import map_samples
-from wplus.losses.image_pair import ImageDistance
-from wplus.losses.perceptual import PerceptualDistance
 from wplus.losses.shape_style import Shape
+from wplus.models.network import GeneratorNetwork
 
-WEIGHTS = {"l2": 10.0, "perceptual": 2.0, "shape": 30.0, "prior": 0.3}
-_NUM_SAMPLES, _PSI = 256, 0.7  # pictures that the average is taken of, and their truncation
+SKETCH_WEIGHTS = {"l1": 0.0, "l2": 10.0, "perceptual": 2.0, "shape": 30.0, "delta": 0.0, "prior": 0.3}
+_NUM_SAMPLES, _PSI = 256, 0.7  # images that the average is taken of, and their truncation
 _CHUNK = 16
 
 
-def scribble(
-    generator: Any,
-    targets: Tensor,
+def sketch(
+    task: InversionTask,
     *,
-    space: Space,
-    perceptual: PerceptualDistance | None,
-    masks: Tensor | None = None,
-    seed: int = 0,
-    names: Sequence[str] | None = None,
-    labels: Tensor | None = None,
-    callback: Callback | None = None,
-    encoder: Any = None,
-    losses: Mapping[str, ImageDistance] | None = None,
-    steps: int = 300,
-    lr: float | None = None,
-    weights: Mapping[str, float] | None = None,
-    open_share: float = 0.2,
-    start: Literal["mean", "seed", "best_of", "encoder"] = "mean",
-    num_candidates: int = 500,
-    restarts: int = 0,
-    lanes: int | None = None,
+    num_steps: int = 300,  # updates, by Adam
+    lr: float = 0.3,  # peak of its schedule
+    loss_weights: Mapping[
+        str, float
+    ] = SKETCH_WEIGHTS,  # `shape`: where edges are; `prior`: it remains a cat; in w and w+
+    open_share: float = 0.2,  # of all weight, for what was left open: it is held to the average image; below 1
+    init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
+    num_candidates: int = 500,  # samples that best_of_n chooses from
+    restarts: int = 0,  # further attempts: of several cats that fit the sketch, the one that fits it best
 ) -> Inversion:
-    """Sketches -> codes, by Adam. `masks` say how much each pixel was meant: the sketches' opacity.
+    """Sketches -> latents, by Adam. The task's masks say how much each pixel was meant: the sketches' opacity.
 
-    The arguments are those of `wplus.inversion.optimize.optimize`, but
-
-    weights     of the terms by name; those not named are `WEIGHTS`. `shape` compares where edges are, see
-                `wplus.losses.shape_style`. In z and z+ every code is one of the prior, and that term is left out
-    open_share  share of all weight that what was left open has together, from 0 to below 1; there the average picture
-                of the generator takes the place of the sketch
-    restarts    further attempts from random samples: of several cats that fit the sketch, the one that fits it best
-
-    UserError without masks.
+    In z and z+ every latent is one of the prior, and that term is left out. UserError without masks.
     """
-    if masks is None:
-        raise UserError("A sketch counts where it was drawn: add masks=alpha, and leave the rest of it transparent.")
+    if task.masks is None:
+        raise UserError("inverter=sketch needs masks, got none: add masks=alpha, and leave what is open transparent.")
     if not 0 <= open_share < 1:
-        raise UserError(f"open_share={open_share} is not allowed: it must be from 0 to below 1.")
-    average = average_pictures(generator, None if labels is None else labels.to(targets.device))
-    whole, importance = completed(targets, masks.to(targets.device), average, open_share)
-    chosen = {**WEIGHTS, **(weights or {})}
-    if space in ON_SPHERE:
-        chosen["prior"] = 0.0
+        raise UserError(f"open_share must be from 0 to below 1, got {open_share}.")
+    average = average_images(task.generator, task.labels)
+    images, masks = completed(task.images, task.masks, average, open_share)
+    weights = {**SKETCH_WEIGHTS, **loss_weights}
+    if task.space in ON_SPHERE:
+        weights["prior"] = 0.0
+    losses = {"shape": Shape().to(task.device), **task.losses}
     return optimize(
-        generator, whole, space=space, perceptual=perceptual, seed=seed, names=names, labels=labels, callback=callback,
-        encoder=encoder, masks=importance, losses={"shape": Shape().to(targets.device), **(losses or {})}, steps=steps,
-        lr=lr, weights=chosen, start=start, num_candidates=num_candidates, restarts=restarts, lanes=lanes,
+        replace(task, images=images, masks=masks, losses=losses), num_steps=num_steps, lr=lr, loss_weights=weights,
+        init=init, num_candidates=num_candidates, restarts=restarts,
     )  # fmt: skip
 
 
 def completed(targets: Tensor, masks: Tensor, average: Tensor, open_share: float) -> tuple[Tensor, Tensor]:
-    """Sketches (N, C, R, R) on the average picture, and how much each pixel of them counts, at most 1: (N, 1, R, R).
+    """Sketches (N, C, R, R) on the average image, and how much each pixel of them counts, at most 1: (N, 1, R, R).
 
     What was drawn weighs 1 - open_share in all, by its masks (N, 1, R, R), and what was left open weighs open_share,
     however large they are. A pixel of both aims at the mean by weight, which is what both squared differences together
@@ -96,18 +78,18 @@ def completed(targets: Tensor, masks: Tensor, average: Tensor, open_share: float
 
 
 @torch.no_grad()
-def average_pictures(generator: Any, labels: Tensor | None) -> Tensor:
-    """The average of pictures of samples that are always the same: (1, C, R, R), or (N, C, R, R) by labels (N, c_dim).
+def average_images(generator: GeneratorNetwork, labels: Tensor | None) -> Tensor:
+    """The average of images of samples that are always the same: (1, C, R, R), or (N, C, R, R) by labels (N, c_dim).
 
-    It has the colours that pictures have on average where they have them, and no edges of one picture.
+    It has the colours that images have on average where they have them, and no edges of one image.
     """
     if labels is None:
-        return _average_picture(generator, None)[None]
+        return _average_image(generator, None)[None]
     distinct, group = labels.unique(dim=0, return_inverse=True)
-    return torch.stack([_average_picture(generator, label) for label in distinct])[group]
+    return torch.stack([_average_image(generator, label) for label in distinct])[group]
 
 
-def _average_picture(generator: Any, label: Tensor | None) -> Tensor:
+def _average_image(generator: GeneratorNetwork, label: Tensor | None) -> Tensor:
     z = torch.randn(_NUM_SAMPLES, generator.z_dim, generator=rng(123, "average picture"))
     average = generator.mapping.w_avg
     w = average + _PSI * (map_samples(generator, z, label) - average)

@@ -41,7 +41,7 @@ from wplus.interpolation.paths import lerp, pn, slerp
 from wplus.interpolation.retime import arc_length
 from wplus.inversion.folder import output_names
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pti import pivotal
+from wplus.inversion.pti import pti
 from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
@@ -228,7 +228,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_tested_shown_and_explained(bench
 
 
 SEARCH = functools.partial(optimize, steps=5, num_candidates=4)
-TUNING = functools.partial(pivotal, pivot=SEARCH, steps=5, lr=3e-3, stop_at=None, locality_interval=None, num_others=0)
+TUNING = functools.partial(pti, pivot=SEARCH, steps=5, lr=3e-3, stop_at=None, locality_interval=None, num_others=0)
 
 
 @pytest.mark.parametrize(

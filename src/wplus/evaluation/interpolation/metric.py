@@ -40,7 +40,8 @@ from wplus.interpolation.path import LatentPath, PathContext, even_positions
 from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore, company_of
 from wplus.interpolation.retime import Retiming, retimed
 from wplus.interpolation.trajectory import MetricTools, PathMetric
-from wplus.inversion.folder import describe, require_same_settings
+from wplus.inversion.folder import require_same_settings
+from wplus.inversion.task import describe
 from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import DiscriminatorNetwork

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from wplus.inversion.quasi_newton import Curvature, minimise
+from wplus.inversion.lbfgs import Curvature, minimise
 
 
 class Rosenbrock:
@@ -91,3 +91,17 @@ def test_two_loop_recursion_is_the_inverse_hessian_on_its_memory():
     newest = hessian @ x[3]
     np.testing.assert_allclose(curvature.descend(newest[None])[0].numpy(), -x[3].numpy(), atol=1e-10)
     assert curvature.count.tolist() == [4]
+
+
+def test_what_is_given_up_stays_where_it_is():
+    given_up, seen = torch.tensor([False, True, False]), []
+    function = Rosenbrock()
+
+    def evaluate(x):
+        seen.append(x)
+        return function(x)
+
+    found = minimise(evaluate, STARTS, max_evaluations=20, given_up=lambda: given_up)
+    assert all(torch.equal(x[1], STARTS[1]) for x in seen)
+    assert torch.equal(found[1], STARTS[1])
+    assert not torch.equal(found[0], STARTS[0])

@@ -1,0 +1,168 @@
+"""What every inverter is given.
+
+An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion`, and a YAML in configs/inverter
+that names it. What all of them share is a field of the task: a further one is added here, and reaches them all.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wplus.core.batching import chunk_rows, resolve_chunk_size
+from wplus.errors import UserError
+from wplus.inversion.result import Inversion
+from wplus.latents.latent import Space, check_space, to_ws
+from wplus.losses.image_pair import ImageDistance
+from wplus.models.encoders.base import Encoder
+from wplus.models.network import GeneratorNetwork
+
+ON_SPHERE = ("z", "z+")  # spaces whose latents have mean square 1
+Inverter = Callable[..., Inversion]
+
+
+class Progress(NamedTuple):
+    """What a callback gets; tensors live on the device, reading their values waits for it."""
+
+    step: int  # from 1; steps that turn out not to be needed are skipped
+    num_steps: int
+    loss: Tensor  # (N,)
+    images: Tensor  # (N, C, R, R)
+
+
+Callback = Callable[[Progress], object]
+
+
+@dataclass(frozen=True)
+class InversionTask:
+    """Images to invert into one latent space, and all that an inverter may use for it.
+
+    Args:
+        generator: is not changed.
+        images: targets (N, C, R, R) in [-1, 1] at the generator's resolution.
+        space: z, z+, w or w+.
+        perceptual: term `perceptual` of the loss; None where its weight is 0.
+        losses: further image terms of the loss by name.
+        seed: with an image's name the source of all its randomness, so that the batch does not change its result.
+        names: N names; the images' numbers by default.
+        labels: (N, c_dim) one-hot, for a conditional generator.
+        masks: (N, 1, R, R) in [0, 1], how much each pixel counts; None: all alike.
+        encoder: one of this generator.
+        chunk_size: images computed at once, always so many, so that the batch does not change an image's bits; None:
+            by device and resolution. Memory depends on it, not on N.
+        callback: called with a `Progress` after every step.
+
+    Raises:
+        UserError: images, masks or labels do not fit the generator.
+    """
+
+    generator: GeneratorNetwork
+    images: Tensor
+    space: Space
+    perceptual: ImageDistance | None = None
+    losses: Mapping[str, ImageDistance] = field(default_factory=dict)
+    seed: int = 0
+    names: Sequence[str] = ()
+    labels: Tensor | None = None
+    masks: Tensor | None = None
+    encoder: Encoder | None = None
+    chunk_size: int | None = None
+    callback: Callback | None = None
+
+    def __post_init__(self) -> None:
+        check_space(self.space)
+        self._check_shapes()
+        names = list(self.names) or [str(index) for index in range(len(self.images))]
+        for name, value in (("names", names), ("labels", self.labels), ("masks", self.masks)):
+            object.__setattr__(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
+    def _check_shapes(self) -> None:
+        generator, size = self.generator, self.generator.resolution
+        image, mask = (generator.img_channels, size, size), (len(self.images), 1, size, size)
+        if tuple(self.images.shape[1:]) != image:
+            wanted = f"(N, {', '.join(map(str, image))})"
+            raise UserError(f"images must have the generator's shape {wanted}, got {tuple(self.images.shape)}.")
+        if self.masks is not None and tuple(self.masks.shape) != mask:
+            raise UserError(f"masks must have the shape {mask}, got {tuple(self.masks.shape)}.")
+        if self.labels is None and generator.c_dim and self.space in ON_SPHERE:
+            raise UserError(f"labels of {generator.c_dim} classes must be given in {self.space}, got none.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are, and all that is computed."""
+        return self.images.device
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the results of all images alike, as plain values."""
+        return {
+            "space": self.space,
+            "seed": self.seed,
+            "perceptual": None if self.perceptual is None else dict(self.perceptual.provenance),
+            "losses": {name: dict(loss.provenance) for name, loss in self.losses.items()},
+            "masked": self.masks is not None,
+            "chunk_size": self.chunk_size,
+        }
+
+    def select(self, rows: Tensor) -> InversionTask:
+        """The task of the images with these numbers."""
+        names = [self.names[row] for row in rows.tolist()]
+        labels, masks = (None if each is None else each[rows] for each in (self.labels, self.masks))
+        return replace(self, images=self.images[rows], names=names, labels=labels, masks=masks)
+
+    def chunks(self) -> list[tuple[Tensor, InversionTask]]:
+        """Row numbers and task of every `chunk_size` images; copies of the last image fill the last chunk."""
+        size = resolve_chunk_size(self.chunk_size, self.generator.resolution, self.device)
+        return [(rows, self.select(rows)) for rows in chunk_rows(len(self.images), size, self.device)]
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """What was computed of the chunks, as (N, ...)."""
+        return torch.cat(list(parts))[: len(self.images)]
+
+    def to_ws(self, latents: Tensor) -> Tensor:
+        """Latents (N, ...) of the space -> ws (N, num_ws, w_dim), differentiable."""
+        return to_ws(latents, self.space, self.generator, labels=self.labels)
+
+
+def needs_encoder(invert: Inverter) -> Inverter:
+    """Marks an inverter that cannot do without an encoder."""
+    invert.needs_encoder = True  # type: ignore[attr-defined]
+    return invert
+
+
+def uses_encoder(invert: Inverter) -> bool:
+    """Whether an inverter, or one among its options, starts from an encoder or cannot do without."""
+    function, options = unwrapped(invert)
+    inner = [each for each in options.values() if callable(each)]
+    marked = getattr(function, "needs_encoder", False) or options.get("init") == "encoder"
+    return marked or any(map(uses_encoder, inner))
+
+
+def describe(invert: Inverter) -> dict[str, Any]:
+    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one.
+
+    An option that is an inverter itself is described in turn.
+    """
+    function, options = unwrapped(invert)
+    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    parameters = inspect.signature(function).parameters.values()
+    allowed = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise UserError(f"Options of {name} must be of {', '.join(allowed)}, got '{unknown[0]}'.")
+    values = {**allowed, **options}
+    return {"function": name, **{key: describe(each) if callable(each) else each for key, each in values.items()}}
+
+
+def unwrapped(invert: Inverter) -> tuple[Inverter, dict[str, Any]]:
+    """The function behind partials, and what they bind."""
+    options: dict[str, Any] = {}
+    while isinstance(invert, functools.partial):
+        options = {**invert.keywords, **options}
+        invert = invert.func
+    return invert, options

@@ -1,0 +1,129 @@
+"""The files of a folder of inversions, and the settings that guard it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wplus.errors import UserError
+from wplus.inversion.folder import (
+    SETTINGS_FILE,
+    InversionFolder,
+    digest,
+    output_names,
+    read_settings,
+    require_same_settings,
+)  # fmt: skip
+from wplus.latents.latent import Latent
+
+TARGET = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
+
+
+def a_store(folder, **changes) -> InversionFolder:
+    return InversionFolder(folder, **{"fingerprint": "f" * 16, "settings_digest": "s", **changes})
+
+
+def save(store: InversionFolder, name: str, target: torch.Tensor = TARGET, **extra) -> None:
+    latent = Latent(code=torch.randn(5), space="w", generator=store.fingerprint, metadata={"own": "note"})
+    store.save(name, latent, image=target.flip(2), target=target, history={"loss": torch.tensor([2.0, 1.0])}, **extra)
+
+
+class Note:
+    """A delta that is a line of text."""
+
+    def save(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("changed")
+
+
+def test_what_is_saved_is_read_back_without_loss(tmp_path):
+    store = a_store(tmp_path)
+    save(store, "sub/a", mask=TARGET[:1])
+    target, image = store.images("sub/a")
+    assert torch.equal(target, TARGET)
+    assert torch.equal(image, TARGET.flip(2))
+    assert torch.equal(store.mask("sub/a"), TARGET[:1])
+    assert store.history("sub/a")["loss"].tolist() == [2.0, 1.0]
+    assert {"settings": "s", "own": "note"}.items() < store.metadata("sub/a").items()
+    save(store, "b", TARGET[:1])
+    assert store.images("b")[1].shape == (1, 4, 4)  # grey
+    assert store.names() == ["b", "sub/a"]
+
+
+def test_done_means_all_files_of_this_target_and_mask(tmp_path):
+    store, mask = a_store(tmp_path), TARGET[:1] * 2
+    assert not store.is_done("a", TARGET)
+    save(store, "a")
+    assert store.is_done("a", TARGET)
+    assert not store.is_done("a", TARGET, mask)
+    assert not store.is_done("a", TARGET.flip(1))  # the input has changed since
+    save(store, "masked", mask=mask)
+    assert store.is_done("masked", TARGET, mask)
+    assert not store.is_done("masked", TARGET)
+    assert not store.is_done("masked", TARGET, mask.flip(1))
+    save(store, "sub/tuned", delta=Note())
+    assert store.metadata("sub/tuned")["delta"] == "deltas/sub/tuned.safetensors"
+    assert store.path("deltas", "sub/tuned").read_text() == "changed"
+    assert store.is_done("sub/tuned", TARGET)
+
+
+@pytest.mark.parametrize("kind", ["images", "targets", "masks", "history", "deltas", "latents"])
+def test_without_one_of_its_files_an_image_is_not_done(tmp_path, kind):
+    store, mask = a_store(tmp_path), TARGET[:1]
+    save(store, "a", mask=mask, delta=Note())
+    assert store.is_done("a", TARGET, mask)
+    store.path(kind, "a").unlink()
+    assert not store.is_done("a", TARGET, mask)
+
+
+def test_damaged_files_are_not_done_or_named(tmp_path):
+    store = a_store(tmp_path)
+    save(store, "a")
+    for kind in ("latents", "history"):
+        store.path(kind, "a").write_bytes(store.path(kind, "a").read_bytes()[:20])
+    assert not store.is_done("a", TARGET)
+    with pytest.raises(UserError, match=r"Cannot read '.*history.*a\.safetensors'"):
+        store.history("a")
+
+
+def test_other_settings_and_other_generators_are_refused(tmp_path):
+    save(a_store(tmp_path), "a")
+    with pytest.raises(UserError, match="other settings"):
+        a_store(tmp_path, settings_digest="t").is_done("a", TARGET)
+    with pytest.raises(UserError, match="made with generator ffff"):
+        a_store(tmp_path, fingerprint="0" * 16).metadata("a")
+    assert InversionFolder(tmp_path).metadata("a")["settings"] == "s"  # whosever it is
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        (["a.jpg", "sub/b.png"], ["a", "sub/b"]),
+        (["a.jpg", "a.png", "b.png"], ["a.jpg", "a.png", "b"]),
+        (["A.png", "a.jpg"], ["A.png", "a.jpg"]),
+        (["cat000001"], ["cat000001"]),
+        (["v1.5.png"], ["v1.5"]),
+    ],
+)
+def test_outputs_are_named_as_their_inputs(inputs, outputs):
+    assert output_names(inputs) == outputs
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "sub/../../a.png"])
+def test_names_stay_inside_the_folder(name):
+    with pytest.raises(UserError, match="must stay inside the output folder"):
+        output_names([name])
+
+
+def test_a_folder_keeps_its_settings(tmp_path):
+    require_same_settings(tmp_path, {"space": "w", "inverter": {"lr": 0.1, "betas": (0.9, 0.99)}})
+    require_same_settings(tmp_path, {"inverter": {"lr": 0.1, "betas": [0.9, 0.99]}, "space": "w"})
+    with pytest.raises(UserError, match=r"inverter\.lr was 0\.1, now 0\.2"):
+        require_same_settings(tmp_path, {"space": "w", "inverter": {"lr": 0.2, "betas": (0.9, 0.99)}})
+    with pytest.raises(UserError, match="holds things with other settings .inverter was .* now absent"):
+        require_same_settings(tmp_path, {"space": "w"}, noun="things")
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+    (tmp_path / SETTINGS_FILE).write_text("{")
+    for read in (read_settings, lambda folder: require_same_settings(folder, {})):
+        with pytest.raises(UserError, match=r"Cannot read '.*settings\.json'"):
+            read(tmp_path)
