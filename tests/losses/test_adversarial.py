@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import functools
-import math
+from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
+from wplus.config import CONFIG_FOLDER
 from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
-
-
-def test_generator_loss_is_minus_log_probability():
-    fake = torch.linspace(-5, 5, 11, dtype=torch.float64).view(-1, 1)
-    loss = nonsaturating_generator(fake)
-    assert loss.shape == (11, 1)
-    torch.testing.assert_close(loss, -torch.log(1 / (1 + torch.exp(-fake))))
-
-
-def test_discriminator_loss_is_the_cross_entropy_of_both():
-    real, fake = torch.randn(2, 7, 1, dtype=torch.float64)
-    loss = logistic_discriminator(real, fake)
-    assert loss.shape == (7, 1)
-    torch.testing.assert_close(loss, -torch.log(torch.sigmoid(real)) - torch.log(1 - torch.sigmoid(fake)))
-
-
-def test_values_at_an_undecided_discriminator():
-    zero = torch.zeros(1, 1)
-    assert nonsaturating_generator(zero).item() == torch.tensor(math.log(2)).item()
-    assert logistic_discriminator(zero, zero).item() == torch.tensor(2 * math.log(2)).item()
+from wplus.signatures import complete
+from wplus.training.penalties import PENALTIES
 
 
 def test_gradients_do_not_vanish_for_the_loser_and_stay_finite():
@@ -125,3 +109,40 @@ def test_no_loss_overflows():
     for loss in (*GENERATOR, *DISCRIMINATOR, adversarial.relativistic_generator):
         arguments = (far,) if loss in GENERATOR else (far, -far)
         assert loss(*arguments).isfinite().all(), loss.__name__
+
+
+# The group loss: which functions a name stands for, with which penalties and numbers
+
+
+FILES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
+LOSSES: dict[str, tuple[str, str, list[str], dict[str, float]]] = {
+    # generator's, discriminator's, penalties, numbers of the hparams
+    "minimax": ("minimax_generator", "logistic_discriminator", ["r1"], {}),
+    "nonsaturating": ("nonsaturating_generator", "logistic_discriminator", ["r1"], {}),
+    "hinge": ("critic_generator", "hinge_discriminator", ["r1"], {}),
+    "lsgan": ("least_squares_generator", "least_squares_discriminator", ["r1"], {}),
+    "wgan_gp": (
+        "critic_generator", "wasserstein_discriminator", ["gradient_penalty"],
+        {"gp_weight": 10.0, "n_critic": 5, "r1_interval": 1},
+    ),
+    "relativistic": ("relativistic_generator", "relativistic_discriminator", ["r1", "r2"], {"r1_interval": 1}),
+}  # fmt: skip
+
+
+def options(part: dict[str, Any]) -> dict[str, Any]:
+    """What is chosen in a function, besides its name."""
+    return {name: value for name, value in part.items() if name not in ("_target_", "_partial_")}
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_what_a_name_stands_for(name):
+    chosen = OmegaConf.to_container(OmegaConf.load(FILES[name]))
+    generator, discriminator, penalties, numbers = LOSSES[name]
+    assert chosen["generator_loss"]["_target_"] == f"wplus.losses.adversarial.{generator}"
+    assert chosen["discriminator_loss"]["_target_"] == f"wplus.losses.adversarial.{discriminator}"
+    assert chosen["penalties"] == penalties
+    assert set(penalties) <= PENALTIES.keys()
+    assert chosen.get("numbers", {}) == numbers
+    assert not options(chosen["generator_loss"])
+    drift = {"drift": 0.001} if name == "wgan_gp" else {}  # ProGAN, appendix A.1
+    assert options(complete(chosen["discriminator_loss"])) == drift

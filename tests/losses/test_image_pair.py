@@ -138,6 +138,19 @@ def test_a_frozen_instrument_that_says_what_it_is(distance):
     assert json.loads(json.dumps(dict(distance.provenance)))
 
 
+@every
+def test_a_score_explains_itself(distance):
+    """Similarities are better when higher, distances when lower; equal images have the value that the meaning names."""
+    name, values, info = distance.score(torch.tensor([0.25]))
+    is_similarity = name == f"similarity_{distance.name}"
+    assert is_similarity == (distance.similarity is not None)
+    assert is_similarity or name == distance.name
+    assert values.item() == (0.75 if is_similarity else 0.25)
+    assert info.direction == ("higher" if is_similarity else "lower")
+    assert f"; {1 if is_similarity else 0} for equal images." in info.meaning
+    assert distance.info.direction == "lower"
+
+
 # Masks
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 
+from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses import perceptual
-from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, fit_size, unit_length
+from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, STLPIPSDistance, fit_size, unit_length
 from wplus.pretrained import weights
 
 
@@ -34,13 +41,6 @@ def test_shift_by_a_pixel_ranks_below_a_strong_blur(effnet, size, pictures):
     assert (a - shifted).square().mean() > (a - soft).square().mean()
 
 
-def test_equal_images_have_distance_zero_and_a_finite_gradient(effnet, pictures):
-    images = pictures(2, 32).requires_grad_()
-    distance = effnet(images, images.detach())
-    assert torch.equal(distance, torch.zeros(2))
-    assert torch.isfinite(torch.autograd.grad(distance.sum(), images)[0]).all()
-
-
 def test_is_a_slow_loop_over_positions(effnet):
     a, b = torch.rand(2, 1, 3, 32, 32) * 2 - 1
     expected = 0.0
@@ -49,29 +49,6 @@ def test_is_a_slow_loop_over_positions(effnet):
         squares = [(p / p.norm() - q / q.norm()).square().sum() for p, q in zip(positions_a, positions_b, strict=True)]
         expected += sum(squares) / len(squares)
     torch.testing.assert_close(effnet(a, b)[0], torch.as_tensor(expected))
-
-
-def test_features_once_compare_often(effnet, pictures):
-    target, others = pictures(3, 32)[:1], pictures(3, 32)[1:]
-    once = effnet.distance(effnet.features(target), effnet.features(others))
-    torch.testing.assert_close(once, effnet(target.expand(2, -1, -1, -1), others))
-
-
-def test_images_do_not_mix(effnet, pictures):
-    a, b = pictures(3, 32), pictures(3, 32).flip(0)
-    alone = torch.cat([effnet(a[i : i + 1], b[i : i + 1]) for i in range(3)])
-    torch.testing.assert_close(effnet(a, b), alone, atol=1e-5, rtol=1e-5)
-
-
-def test_grey_counts_as_grey_colour(effnet, pictures):
-    a, b = pictures(2, 32)[:, :1], pictures(2, 32)[:, 1:2]
-    torch.testing.assert_close(effnet(a, b), effnet(a.expand(-1, 3, -1, -1), b.expand(-1, 3, -1, -1)))
-
-
-def test_stays_in_eval_mode_and_frozen(effnet):
-    holder = torch.nn.ModuleList([effnet]).train()
-    assert not any(module.training for module in holder[0].modules())
-    assert not any(parameter.requires_grad for parameter in effnet.parameters())
 
 
 @pytest.mark.parametrize(("given", "seen"), [(16, 32), (32, 32), (48, 48), (256, 256), (512, 256)])
@@ -168,3 +145,94 @@ def test_failed_download_names_them_too(monkeypatch, tmp_path, capsys):
 def test_unknown_trunk():
     with pytest.raises(UserError, match="vgg, alex, squeeze, got .resnet"):
         LPIPSDistance("resnet")
+
+
+# ST-LPIPS
+
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+INSTALLED = importlib.util.find_spec("stlpips_pytorch") is not None
+
+both = pytest.mark.parametrize("net", ["alex", "vgg"])
+
+
+def golden(net: str) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    """Two images, two others, and the distances between them."""
+    arrays = {name: torch.from_numpy(array) for name, array in np.load(GOLDEN / f"stlpips_{net}.npz").items()}
+    images = arrays.pop("images").float() / 127.5 - 1
+    return images[:2], images[2:], arrays
+
+
+@both
+def test_distances_are_those_of_the_published_implementation(stlpips_package, net):
+    path = stlpips_package(net)
+    distance, (a, b, expected) = STLPIPSDistance(net), golden(net)
+    with torch.no_grad():
+        torch.testing.assert_close(distance(a, b), expected["distances"], atol=0, rtol=1e-5)
+    assert distance.name == distance.provenance["name"] == f"stlpips_{net}"
+    assert distance.provenance["weights"] == path.name
+    assert len(distance.provenance["sha256"]) == 64
+
+
+@both
+@pytest.mark.skipif(not INSTALLED, reason="the published weights: pip install --no-deps stlpips-pytorch")
+def test_with_the_published_weights_too(net):
+    distance, (a, b, expected) = STLPIPSDistance(net), golden(net)
+    with torch.no_grad():
+        torch.testing.assert_close(distance(a, b), expected["published"], atol=0, rtol=1e-5)
+
+
+@both
+def test_every_layer_counts(stlpips_package, net):
+    """So that the golden numbers tell a layer that is wrong: each map alone changes the distance by far more."""
+    stlpips_package(net)
+    distance, (a, b, _) = STLPIPSDistance(net), golden(net)
+    with torch.no_grad():
+        of_a, of_b = distance.features(a), distance.features(b)
+        whole = distance.distance(of_a, of_b)
+        for layer in range(5):
+            without = distance.distance(of_a, [*of_b[:layer], of_a[layer], *of_b[layer + 1 :]])
+            assert ((whole - without) / whole > 0.01).all()
+
+
+@both
+@pytest.mark.parametrize("group", ["perceptual", "image_loss"])
+def test_the_groups_build_it_by_its_name(stlpips_package, net, group):
+    stlpips_package(net)
+    config = plain(OmegaConf.load(CONFIG_FOLDER / group / f"stlpips_{net}.yaml"))
+    built = build(config)
+    distance = built if group == "perceptual" else built[f"stlpips_{net}"]
+    assert isinstance(distance, STLPIPSDistance)
+    assert distance.name == f"stlpips_{net}"
+
+
+# Refusals
+
+
+def test_without_the_package_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site-packages" not in path])
+    with pytest.raises(UserError, match=r"alex_shift_tolerant\.pth.*pip install --no-deps stlpips-pytorch"):
+        STLPIPSDistance("alex")
+
+
+def test_unknown_trunk_of_stlpips():
+    with pytest.raises(UserError, match=r"alex, vgg, got .squeeze"):
+        STLPIPSDistance("squeeze")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "must map names to tensors"),
+        ({"net.slice1.0.weight": torch.zeros(2)}, "weights of another net"),
+        ({"other": torch.zeros(2)}, "weights of another net"),
+    ],
+)
+def test_other_files_are_refused(monkeypatch, tmp_path, content, message):
+    path = tmp_path / "stlpips_pytorch" / "weights" / "vST0.0" / "alex_shift_tolerant.pth"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "stlpips_pytorch" / "__init__.py").touch()  # else an installed package comes first
+    torch.save(content, path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=message):
+        STLPIPSDistance("alex")

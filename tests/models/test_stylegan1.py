@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.errors import UserError
 from wplus.models import progan
 from wplus.models.progressive import set_lod
 from wplus.models.stylegan1 import Discriminator, Generator, StyledLayer
@@ -73,15 +72,6 @@ def test_the_start():
         assert layer.affine.weight.std().item() == pytest.approx(1, rel=0.05)
 
 
-def test_one_map_of_noise_per_layer():
-    synthesis = make().synthesis
-    ws, noise = torch.randn(2, synthesis.num_ws, synthesis.w_dim), synthesis.const_noise()
-    assert torch.equal(synthesis(ws, noise=noise), synthesis(ws))
-    for wrong in (noise[:1], noise * 2):
-        with pytest.raises(UserError, match=rf"^noise must have \d+ maps, one per layer, got {len(wrong)}$"):
-            synthesis(ws, noise=wrong)
-
-
 def test_the_mapping_is_its_formula():
     generator = make(c_dim=3)
     mapping, z, c = generator.mapping, torch.randn(4, 6), torch.eye(3)[[0, 1, 2, 0]]
@@ -132,10 +122,3 @@ def test_every_layer_takes_its_own_style_and_its_own_noise():
         assert torch.equal(style, ws[:, index])
         assert map_ is noise[index]
     assert len(seen) == 6
-
-
-def test_the_colours_have_no_gain():
-    torgb, features = make().synthesis.torgb[2], torch.randn(2, 4, 16, 16)
-    torgb.bias.data.normal_()
-    expected = F.conv2d(features, torgb.weight / math.sqrt(4), torgb.bias)
-    torch.testing.assert_close(torgb(features), expected, rtol=1e-4, atol=1e-5)
