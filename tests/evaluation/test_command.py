@@ -91,7 +91,7 @@ def test_a_part_of_the_data_is_refused_before_weights_are_looked_for(
         raise AssertionError("weights are looked for")
 
     for module in ("inception", "vgg16"):
-        monkeypatch.setattr(f"wplus.pretrained.{module}_features.find_or_download", looked_for)
+        monkeypatch.setattr(f"wplus.pretrained.{module}.find_or_download", looked_for)
     chosen = ["checkpoint=null", "generated=nothing", "run_dir=none", f"metrics=[{name}]"]
     with pytest.raises(UserError, match=r"split=train .* a part of it: set split=all"):
         in_process(repository, *chosen)
@@ -118,7 +118,7 @@ def test_the_papers_metrics_are_those_of_the_papers(repository: Path, name: str)
         cfg = OmegaConf.to_container(compose("evaluate", [f"metrics=[{name}]", "checkpoint=none"]), resolve=False)
     options = cfg["metrics"][name]
     network = "VGG16Features" if name.startswith("pr") else "InceptionFeatures"
-    assert options["extractor"]["_target_"].endswith(f"_features.{network}")
+    assert options["extractor"]["_target_"].endswith(f".{network}")
     assert options["num_generated"] == 50_000
     assert options.get("num_real", "all") == "all"
     assert options.get("mirror", "none") == "none"

@@ -219,8 +219,8 @@ def test_names(context, extractor, net, options, names):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_subsets": 0}, "num_subsets=0"),
-        ({"subset_size": 1}, "subset_size=1"),
+        ({"num_subsets": 0}, "num_subsets must be .* at least 1, got 0"),
+        ({"subset_size": 1}, "subset_size must be .* at least 2, got 1"),
         ({"num_groups": 1}, "num_groups must be .* got 1"),
         ({"num_groups": 20}, "got 20 for 30 generated images"),
         ({"num_generated": 1}, "got 10 for 1 generated images"),

@@ -86,8 +86,9 @@ class EvalContext:
         Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
         """
         check_number("num_generated", num, lowest=1, whole=True)
-        source: type[Generated | Samples] = Generated if self.samples is None else Samples
-        return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
+        given = self.samples
+        return self._pass(("generated", num, sampling), lambda: _generated(self, num, sampling) if given is None
+                          else _samples(self, given, num, sampling))  # fmt: skip
 
     def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> FeaturePass:
         """The pass over the real images, in the order of their digests: no order of files changes anything.
@@ -100,7 +101,7 @@ class EvalContext:
         elif num is not None and not isinstance(num, int):
             raise UserError(f"num_real must be a whole number, all, or null for those that are given, got {num!r}")
         num = num if isinstance(num, int) else None
-        return self._pass(("real", num, mirror), lambda: Real(self, num, mirror))
+        return self._pass(("real", num, mirror), lambda: _real(self, num, mirror))
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """What `make()` gave for `key`: made once, for what several metrics share."""
@@ -138,70 +139,52 @@ class EvalContext:
         return self.once(key, lambda: FeaturePass(source(), cache_dir=self.cache_dir, **computing))
 
 
-# Where images come from, see `wplus.evaluation.feature_pass.Source`
+# Where images come from
 
 
-class Generated(Source):
-    """Images of the generator."""
+def _generated(context: EvalContext, num: int, sampling: Sampling) -> Source:
+    protocol = generator_protocol(context.models) | asdict(sampling) | context.label_protocol
 
-    copies, key, description = 1, None, "Generated images"
-
-    def __init__(self, context: EvalContext, num: int, sampling: Sampling) -> None:
-        self.num, self._context, self._sampling = num, context, sampling
-        counts = {"num_generated": num, "seed": context.seed}
-        self.protocol = generator_protocol(context.models) | asdict(sampling) | context.label_protocol | counts
-
-    def images(self, numbers: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) on the context's device."""
-        context, indices = self._context, numbers.tolist()
-        return generate(context.generator, indices, sampling=self._sampling, seed=context.seed,
+    def images(numbers: Tensor) -> Tensor:
+        indices = numbers.tolist()
+        return generate(context.generator, indices, sampling=sampling, seed=context.seed,
                         labels=context.labels(indices), device=context.device)  # fmt: skip
 
+    return Source(num, "Generated images", protocol | {"num_generated": num, "seed": context.seed}, images)
 
-class Samples(Source):
+
+def _samples(context: EvalContext, given: ImageSet, num: int, sampling: Sampling) -> Source:
     """Given images in the place of generated ones, in the order of their digests."""
-
-    copies, key, description = 1, None, "Given images"
-
-    def __init__(self, context: EvalContext, num: int, sampling: Sampling) -> None:
-        assert context.samples is not None
-        if sampling != PLAIN:
-            options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
-            raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
-        self._images, self._device, self.num = context.samples, context.device, min(num, len(context.samples))
-        self._order, _ = by_digest(context.samples.digests, self.num)
-        self.protocol = {"samples": context.samples.fingerprint, "num_generated": self.num}
-
-    def images(self, numbers: Tensor) -> Tensor:
-        """uint8 (B, C, H, W) on the context's device."""
-        return self._images.batch(self._order[numbers])[0].to(self._device)
+    if sampling != PLAIN:
+        options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
+        raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
+    order, _ = by_digest(given.digests, min(num, len(given)))
+    protocol = {"samples": given.fingerprint, "num_generated": len(order)}
+    return Source(
+        len(order), "Given images", protocol, lambda numbers: given.batch(order[numbers])[0].to(context.device)
+    )
 
 
-class Real(Source):
+def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
     """Real images in the order of their digests, each followed by its mirror image where these count."""
+    check_choice("mirror", mirror, ("none", "x"))
+    real, given = context.real, 0 if context.real is None else len(context.real)
+    num = given if num is None else num
+    if real is None or not 1 <= num <= given:
+        raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {num}")
+    check_images(context.generator if context.samples is None else context.samples, real)
+    copies = 2 if mirror == "x" else 1
+    order, ordered = by_digest(context.real_digests, num)
+    key = {"kind": "real", "mirror": mirror, "num": num, "size": real.resolution,
+           "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
+    protocol = {"data": real.fingerprint, "mirror": mirror, "num_real": num * copies,
+                "all_real": num == given and not is_part(real), "split": split_of(real)}  # fmt: skip
 
-    description = "Real images"
+    def images(numbers: Tensor) -> Tensor:
+        found = real.batch(order[numbers])[0].to(context.device)
+        return found if copies == 1 else torch.stack([found, found.flip(3)], dim=1).flatten(0, 1)
 
-    def __init__(self, context: EvalContext, num: int | None, mirror: str) -> None:
-        check_choice("mirror", mirror, ("none", "x"))
-        given = 0 if context.real is None else len(context.real)
-        self.num = given if num is None else num
-        if context.real is None or not 1 <= self.num <= given:
-            raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {self.num}")
-        check_images(context.generator if context.samples is None else context.samples, context.real)
-        self.copies = 2 if mirror == "x" else 1
-        self._images, self._device = context.real, context.device
-        self._order, ordered = by_digest(context.real_digests, self.num)
-        self.key = {"kind": "real", "mirror": mirror, "num": self.num, "size": context.real.resolution,
-                    "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
-        self.protocol = {"data": context.real.fingerprint, "mirror": mirror, "num_real": self.num * self.copies,
-                         "all_real": self.num == given and not is_part(context.real),
-                         "split": split_of(context.real)}  # fmt: skip
-
-    def images(self, numbers: Tensor) -> Tensor:
-        """uint8 (B * copies, C, H, W) on the context's device."""
-        images = self._images.batch(self._order[numbers])[0].to(self._device)
-        return images if self.copies == 1 else torch.stack([images, images.flip(3)], dim=1).flatten(0, 1)
+    return Source(num, "Real images", protocol, images, copies, key)
 
 
 def by_digest(digests: np.ndarray, num: int) -> tuple[Tensor, np.ndarray]:

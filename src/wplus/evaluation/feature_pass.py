@@ -12,8 +12,9 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 from wplus.core.batching import MIN_SHOWN, at_least
 from wplus.core.distributed import all_agree, is_first, share, total
 from wplus.core.files import atomic_write, ensure_folder
+from wplus.pretrained.extractor import Extractor
 
 Progress = Callable[..., Iterator[Any]]
 """(items, description, *, total, advance) -> the same items, under a progress bar; see `wplus.core.progress.track`."""
@@ -141,37 +143,23 @@ class FeatureRows(Accumulator):
         self.rows = total(self.rows)
 
 
-class Source(Protocol):
+@dataclass(frozen=True)
+class Source:
     """Where the images of a pass come from, in canonical order.
 
     num          of images; each gives `copies` rows (itself, its mirror image) that stand side by side
     description  for the progress bar
     protocol     what a result says of them: where they come from, how many, how they were sampled
-    key          what they are, for the cache; None: they are not cached
     images       numbers (B,) of images -> uint8 (B * copies, C, H, W)
+    key          what they are, for the cache; None: they are not cached
     """
 
     num: int
-    copies: int
     description: str
     protocol: dict[str, Any]
-    key: dict[str, Any] | None
-
-    def images(self, numbers: Tensor) -> Tensor: ...
-
-
-class FeatureNet(Protocol):
-    """What images are shown to: `wplus.pretrained.extractor.Extractor`, or whatever has features of size `dim`."""
-
-    name: str
-    dim: int
-
-    @property
-    def protocol(self) -> dict[str, Any]: ...
-
-    def to(self, device: torch.device | str, /) -> Any: ...
-
-    def __call__(self, images: Tensor, /) -> Tensor: ...
+    images: Callable[[Tensor], Tensor]
+    copies: int = 1
+    key: dict[str, Any] | None = None
 
 
 class FeaturePass(Pass):
@@ -183,9 +171,9 @@ class FeaturePass(Pass):
         self.source, self._batch_size, self._device, self._progress = source, batch_size, device, progress
         self.protocol, self.copies = source.protocol, source.copies
         self.num = source.num * source.copies  # of rows
-        self._extractors: dict[str, FeatureNet] = {}
+        self._extractors: dict[str, Extractor] = {}
 
-    def ask(self, extractor: FeatureNet, accumulator: A) -> Request[A]:
+    def ask(self, extractor: Extractor, accumulator: A) -> Request[A]:
         """Have accumulated the features of all images: `begin(dim, number of rows, device)`, then `add(features (B,
         dim), rows (B,) int64 of the canonical order)` in any order, each row once."""
         self._extractors.setdefault(_text(extractor.protocol), extractor)

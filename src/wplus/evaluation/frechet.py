@@ -252,20 +252,10 @@ def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, floa
 # The metric
 
 
-def fd(
-    context: EvalContext,
-    *,
-    extractor: Extractor,
-    num_generated: int = 10_000,
-    num_real: int | str | None = None,
-    mirror: str = "none",
-    floor: str = "halves",
-    num_groups: int = 10,
-    extrapolate: bool = False,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: NoiseMode = "const",
-) -> Iterator[MetricResult]:
+def fd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000, num_real: int | str | None = None,
+       mirror: str = "none", floor: str = "halves", num_groups: int = 10, extrapolate: bool = False,
+       truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+       noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield the Fréchet distance of generated from real images, that at infinity where asked for, and a yardstick.
 
     Args:
@@ -282,7 +272,10 @@ def fd(
         truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
-    _check(generated.num, num_groups=num_groups, floor=floor, extrapolate=extrapolate)
+    check_groups(num_groups, generated.num)
+    check_choice("floor", floor, ("none", "halves"))
+    if extrapolate and not num_groups:
+        raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
     real = context.real_images(num=num_real, mirror=mirror)
     if real.num < 4 * real.copies:
         raise UserError(f"num_real must be at least 4 for a Fréchet distance, got {real.source.num}")
@@ -315,10 +308,3 @@ def _halves_protocol(real: FeaturePass, groups: GroupedStatistics) -> dict[str, 
     halves = {"num_real": one * real.copies, "num_other_real": other * real.copies}
     method = {"interval": f"95 %, jackknife over {groups.num_groups // 2} groups of each half"}
     return real.protocol | halves | (method if groups.num_groups > 2 else {})
-
-
-def _check(num_generated: int, *, num_groups: int, floor: str, extrapolate: bool) -> None:
-    check_groups(num_groups, num_generated)
-    if extrapolate and not num_groups:
-        raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
-    check_choice("floor", floor, ("none", "halves"))

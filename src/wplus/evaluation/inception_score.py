@@ -51,16 +51,9 @@ def _score(logits: Tensor) -> Tensor:
     return divergence.sum(dim=1).mean().exp()
 
 
-def inception_score(
-    context: EvalContext,
-    *,
-    extractor: Extractor,
-    num_generated: int = 10_000,
-    num_splits: int = NUM_SPLITS,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: NoiseMode = "const",
-) -> Iterator[MetricResult]:
+def inception_score(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000,
+                    num_splits: int = NUM_SPLITS, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+                    noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield the mean of the scores of parts of the generated images with its interval (Student's t), then their
     standard deviation.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import student_t
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.pairwise import KernelSums, Pairs, pairs_of
@@ -114,16 +114,9 @@ def in_subsets(num_subsets: int, size: int, num_images: int, seed: int, *, side:
     return chosen
 
 
-def kernel_distances(
-    real: Tensor,
-    generated: Tensor,
-    *,
-    num_subsets: int = NUM_SUBSETS,
-    subset_size: int = SUBSET_SIZE,
-    num_groups: int = 10,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-) -> KernelDistances:
+def kernel_distances(real: Tensor, generated: Tensor, *, num_subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE,
+                     num_groups: int = 10, seed: int = 0,
+                     device: torch.device | str = "cpu") -> KernelDistances:  # fmt: skip
     """Kernel distances of features (N, dim) and (M, dim); subsets are of min(N, M, subset_size) vectors."""
     options = {"num_subsets": num_subsets, "subset_size": subset_size, "num_groups": num_groups, "seed": seed}
     return ask_kernel_distances(Pairs.of(real, generated, device), **options)()
@@ -132,20 +125,10 @@ def kernel_distances(
 # The metric
 
 
-def kd(
-    context: EvalContext,
-    *,
-    extractor: Extractor,
-    num_generated: int = 10_000,
-    num_real: int | str | None = None,
-    mirror: str = "none",
-    num_subsets: int = NUM_SUBSETS,
-    subset_size: int = SUBSET_SIZE,
-    num_groups: int = 10,
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: NoiseMode = "const",
-) -> Iterator[MetricResult]:
+def kd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000, num_real: int | str | None = None,
+       mirror: str = "none", num_subsets: int = NUM_SUBSETS, subset_size: int = SUBSET_SIZE, num_groups: int = 10,
+       truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+       noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield the kernel distance with an interval, then its standard deviation over subsets where these differ.
 
     Args:
@@ -154,7 +137,9 @@ def kd(
         num_generated, num_real, mirror, ...: which images, as in `wplus.evaluation.frechet.fd`.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
-    _check(generated.num, num_subsets=num_subsets, subset_size=subset_size, num_groups=num_groups)
+    check_number("num_subsets", num_subsets, lowest=1, whole=True)
+    check_number("subset_size", subset_size, lowest=2, whole=True)
+    check_groups(num_groups, generated.num)
     real = context.real_images(num=num_real, mirror=mirror)
     if real.num < 2:
         raise UserError(f"num_real must be at least 2 for a kernel distance, got {real.num}")
@@ -176,12 +161,3 @@ def kd(
             yield MetricResult.of(DEVIATION, f"{name}_std", found.std, protocol=protocol | none)
 
     return results()
-
-
-def _check(num_generated: int, *, num_subsets: int, subset_size: int, num_groups: int) -> None:
-    if num_subsets < 1 or subset_size < 2:
-        raise UserError(
-            f"A kernel distance needs at least 1 subset of at least 2 images, got num_subsets={num_subsets} and "
-            f"subset_size={subset_size}."
-        )
-    check_groups(num_groups, num_generated)

@@ -30,17 +30,14 @@ PRECISION = MetricInfo(
     meaning="Part of the generated images that lie among the real ones: they look right; 1 is all.", direction="higher"
 )
 RECALL = MetricInfo(
-    meaning="Part of the real images that lie among the generated ones: nothing is missing; 1 is all.",
-    direction="higher",
+    meaning="Part of the real images that lie among the generated ones: none is missing; 1 is all.", direction="higher"
 )
 DENSITY = MetricInfo(
     meaning="How many real images a generated one is close to, of those it should be; about 1 for equal sets, above "
-    "where they crowd in the middle.",
-    direction="higher",
-)
+    "where they crowd in the middle.", direction="higher",
+)  # fmt: skip
 COVERAGE = MetricInfo(
-    meaning="Part of the real images that have a generated one close by: nothing is missing; 1 is all.",
-    direction="higher",
+    meaning="Part of the real images that have a generated one close by: none is missing; 1 is all.", direction="higher"
 )
 PRECISION_K, DENSITY_K = 3, 5  # of the papers
 
@@ -97,18 +94,9 @@ def mean_count_interval(counts: np.ndarray, *, seed: int, num_resamples: int = 1
 # The metrics
 
 
-def pr(
-    context: EvalContext,
-    *,
-    extractor: Extractor,
-    k: int = PRECISION_K,
-    num_generated: int = 10_000,
-    num_real: int | str | None = None,
-    mirror: str = "none",
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: NoiseMode = "const",
-) -> Iterator[MetricResult]:
+def pr(context: EvalContext, *, extractor: Extractor, k: int = PRECISION_K, num_generated: int = 10_000,
+       num_real: int | str | None = None, mirror: str = "none", truncation_psi: float = 1.0,
+       truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield improved precision, then recall, with intervals over the images that are counted, the balls as given.
 
     They are named pr50k3_full_precision and pr50k3_full_recall under the papers' protocol.
@@ -134,18 +122,9 @@ def pr(
     return results()
 
 
-def dc(
-    context: EvalContext,
-    *,
-    extractor: Extractor,
-    k: int = DENSITY_K,
-    num_generated: int = 10_000,
-    num_real: int | str | None = None,
-    mirror: str = "none",
-    truncation_psi: float = 1.0,
-    truncation_cutoff: int | None = None,
-    noise_mode: NoiseMode = "const",
-) -> Iterator[MetricResult]:
+def dc(context: EvalContext, *, extractor: Extractor, k: int = DENSITY_K, num_generated: int = 10_000,
+       num_real: int | str | None = None, mirror: str = "none", truncation_psi: float = 1.0,
+       truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield density, then coverage, which one outlier among the images cannot spoil; options as in `pr`."""
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     real = _real_images(context, k, generated, num=num_real, mirror=mirror)

@@ -61,17 +61,9 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
     return images.reshape(num, channels, height // factor, factor, width // factor, factor).mean(dim=(3, 5))
 
 
-def ppl(
-    context: EvalContext,
-    *,
-    distance: ImageDistance,
-    space: str,
-    sampling: str,
-    num_samples: int = 10_000,
-    epsilon: float = EPSILON,
-    crop: str = "none",
-    noise_mode: str = "random",
-) -> Iterator[MetricResult]:
+def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: str, num_samples: int = 10_000,
+        epsilon: float = EPSILON, crop: str = "none",
+        noise_mode: str = "random") -> Iterator[MetricResult]:  # fmt: skip
     """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
 
     A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`. NVlabs'

@@ -32,6 +32,7 @@ from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.models.network import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.extractor import Extractor
 
 MEANING = (
     "How mixed up attributes are in {space}: 2 to the bits that flat boundaries leave unknown of them; 1 is perfectly "
@@ -40,13 +41,17 @@ MEANING = (
 COLUMNS = ("attribute", "share", "entropy_bits", "conditional_entropy_bits", "accuracy")
 
 
-class BoxFiltered(torch.nn.Module):
+class BoxFiltered(Extractor):
     """A classifier behind the box filter of the definition: larger images are averaged down to 256 px."""
 
     def __init__(self, classifier: AttributeClassifier) -> None:
-        super().__init__()
+        super().__init__(weights=classifier.name, sha256="", preparation={})
         self.classifier, self.name, self.dim = classifier, classifier.name, len(classifier.attributes)
-        self.protocol = {**classifier.protocol, "max_px": MAX_PX, "downsampling": "box, rounded to uint8"}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The classifier's, and the filter."""
+        return {**self.classifier.protocol, "max_px": MAX_PX, "downsampling": "box, rounded to uint8"}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> logits (N, attributes)."""
@@ -55,19 +60,10 @@ class BoxFiltered(torch.nn.Module):
         return self.classifier(images)
 
 
-def linear_separability(
-    context: EvalContext,
-    *,
-    classifier: AttributeClassifier,
-    space: str,
-    num_samples: int = 20_000,
-    rare: str = "leave_out",
-    min_per_class: int = 10,
-    regularisation: float = 1.0,
-    max_iterations: int = 10_000,
-    num_groups: int = 20,
-    noise_mode: NoiseMode = "random",
-) -> Iterator[MetricResult]:
+def linear_separability(context: EvalContext, *, classifier: AttributeClassifier, space: str, num_samples: int = 20_000,
+                        rare: str = "leave_out", min_per_class: int = 10, regularisation: float = 1.0,
+                        max_iterations: int = 10_000, num_groups: int = 20,
+                        noise_mode: NoiseMode = "random") -> Iterator[MetricResult]:  # fmt: skip
     """Yield `ls_<space>_<classifier>`: how far flat boundaries separate what a classifier sees in the images.
 
     The table of attributes goes to the tracker and the output folder.

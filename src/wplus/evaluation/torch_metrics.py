@@ -90,15 +90,8 @@ class KernelDistance(PairwiseMetric):
 
     higher_is_better = False
 
-    def __init__(
-        self,
-        extractor: Extractor | None = None,
-        *,
-        num_subsets: int = NUM_SUBSETS,
-        subset_size: int = SUBSET_SIZE,
-        seed: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, extractor: Extractor | None = None, *, num_subsets: int = NUM_SUBSETS,
+                 subset_size: int = SUBSET_SIZE, seed: int = 0, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(extractor, **kwargs)
         self.options: dict[str, Any] = {"num_subsets": num_subsets, "subset_size": subset_size, "seed": seed}
 
@@ -109,7 +102,7 @@ class KernelDistance(PairwiseMetric):
 
 
 class PrecisionRecall(PairwiseMetric):
-    """Improved `precision` and `recall` (`wplus.evaluation.manifold`)."""
+    """Improved `precision` and `recall` (`wplus.evaluation.manifold`); both sides need more than k images."""
 
     higher_is_better = True
 
@@ -118,13 +111,13 @@ class PrecisionRecall(PairwiseMetric):
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
-        """Of all images; both sides need more than k."""
+        """Of all images."""
         precision, recall = precision_recall(*self.sides(), k=self.k, device=self.device)
         return as_tensors(precision=precision, recall=recall)
 
 
 class DensityCoverage(PairwiseMetric):
-    """`density` and `coverage` (`wplus.evaluation.manifold`)."""
+    """`density` and `coverage` (`wplus.evaluation.manifold`); there must be more than k real images."""
 
     higher_is_better = True
 
@@ -133,7 +126,7 @@ class DensityCoverage(PairwiseMetric):
         self.k = k
 
     def compute(self) -> dict[str, Tensor]:
-        """Of all images; there must be more than k real ones."""
+        """Of all images."""
         density, coverage = density_coverage(*self.sides(), k=self.k, device=self.device)
         return as_tensors(density=density, coverage=coverage)
 
