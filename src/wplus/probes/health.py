@@ -1,25 +1,18 @@
 """Is a run well? Verdicts over a series of readings, and the sentences when they change.
 
-Nothing is said on the strength of a number that its error could explain: a verdict needs `SURE` standard errors. It
-also needs to matter, and the limits of that are shares of something, so that they hold for all data and networks:
+A verdict needs `SURE` standard errors, and it needs to matter. The limits of that are shares of something, so that they
+hold for all data and networks:
 
-    diversity, pixels,   the share of the best that this run has had. Below 3/4 something is going on; below 1/2, half
-    distinct, recall     of what the generator could do is gone
-    r_v                  1 - r_v, the share of the discriminator's margin between training and generated images that is
-                         left for real images which it has not seen. At 1/2 these are as near to the generated ones, in
-                         its opinion, as to the training images
-    loss_slope           the slope of the generator's loss, over that where the discriminator could not tell. At 1/10
-                         the generator learns a tenth as fast, at 1/100 hardly
+    diversity, pixels,   the share of the best that this run has had. Four measures, because each is blind to something:
+    distinct, recall     features of broken images can differ as much as those of good ones, pixels of a few kinds that
+                         are far apart do, copies are exact, and recall cannot tell what was lost
+    r_v                  1 - r_v, the share of D's margin between training and generated images that is left for real
+                         images which it has not seen
+    loss_slope           the slope of G's loss, over that where D could not tell: at 1/10 G learns a tenth as fast
 
-Four measures ask for diversity because each is blind to something: features of broken images can differ as much as
-those of good ones, pixels of a few kinds that are far apart do, copies are exact, and recall cannot tell what was lost.
-
-Between two limits the verdict before stands until the number is surely on the other side: one that hovers about a limit
-is no news.
-
-A young run has no best to fall from, and none is taken from it: the noise of a StyleGAN2 that has learned nothing is as
-diverse as photographs, so that diversity falls when learning begins. The run has arrived once some of its images surely
-lie among the real ones (precision); before that nothing is said of its diversity, good or bad.
+Between two limits the verdict before stands: a number that hovers about a limit is no news. A young run has no best to
+fall from: the noise of a StyleGAN2 that has learned nothing is as diverse as photographs. The run has arrived once some
+of its images surely lie among the real ones (precision); before that nothing is said of its diversity.
 """
 
 from __future__ import annotations
@@ -139,7 +132,10 @@ def _diversity(history: Sequence[Reading], reading: Reading, is_better: bool) ->
     if is_better:
         last = history[-1]
         names = [name for name in FALLING if last.levels.get(name, "well") != "well" and name in reading.measures]
-        parts = [f"{_now(reading, name)} (from {_lowest(history, name):.2f})" for name in names]
+        parts = [
+            f"{FALLING[name]} at {reading.measures[name].value:.2f}{_of_real(name)} (from {_lowest(history, name):.2f})"
+            for name in names
+        ]
         return f"{'Back' if level == 'well' else 'Partly back'}: {', '.join(parts)}."
     fallen = [name for name in FALLING if reading.levels.get(name) == level]
     facts = ", ".join(_fall(history, reading, name) for name in fallen)
@@ -149,10 +145,6 @@ def _diversity(history: Sequence[Reading], reading: Reading, is_better: bool) ->
         meaning = "the images become fewer" if level == "watch" else "the generator has collapsed to few images"
     remedy = "Smaller learning rates, a larger gamma, another loss or another seed are what to try."
     return f"{facts[:1].upper()}{facts[1:]}: {meaning}. {remedy}"
-
-
-def _now(reading: Reading, name: str) -> str:
-    return f"{FALLING[name]} at {reading.measures[name].value:.2f}{_of_real(name)}"
 
 
 def _fall(history: Sequence[Reading], reading: Reading, name: str) -> str:

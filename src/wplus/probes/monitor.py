@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from wplus.core.files import write_json
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import Direction, MetricInfo
 from wplus.errors import UserError
 from wplus.probes.health import LEVELS, SURE, TOPICS, Reading, judged, state, verdicts
 from wplus.probes.logits import mean_sign_estimate, overfitting_estimate, slope_estimate
@@ -22,50 +23,25 @@ from wplus.training.snapshot import ProbeResult
 FILE = "health.json"
 LEAST = 16  # images without which nothing is measured: k-th neighbours and errors of means need some
 STATE = "Whether the generator has kept its diversity and the discriminator does not overfit: well, watch or alarm."
-INFO = {
-    "diversity": MetricInfo(
-        meaning="Mean distance of two generated images' features, over that of two real ones; 0 is a single image.",
-        direction="higher",
-    ),
-    "pixels": MetricInfo(
-        meaning="Mean distance of two generated thumbnails' pixels, over that of two real ones; 0 is a single image.",
-        direction="higher",
-    ),
-    "distinct": MetricInfo(
-        meaning="Generated images that are no copies of each other, over such real ones; 1 is as many as in the data.",
-        direction="higher",
-    ),
-    "precision": MetricInfo(
-        meaning="Share of the generated images that lie among the training images in feature space.", direction="higher"
-    ),
-    "recall": MetricInfo(
-        meaning="Share of the training images that lie among the generated images in feature space.", direction="higher"
-    ),
-    "r_v": MetricInfo(
-        meaning="Overfitting of the discriminator: 0, held-out images are to it what training images are; 1, what "
-        "generated ones are.",
-        direction="lower",
-    ),
-    "r_t": MetricInfo(
-        meaning="Mean sign of the discriminator's logits of training images: 1 when it takes all of them for "
-        "real, near 0 without overfitting.",
-        direction="lower",
-    ),
-    "loss_slope": MetricInfo(
-        meaning="Slope of the generator's loss where its images are, over that where the discriminator cannot tell; "
-        "near 0 the gradient has vanished."
-    ),
-} | {
-    f"{topic}_level": MetricInfo(meaning=f"Verdict on the {topic}: 0 is well, 1 watch, 2 alarm.", direction="lower")
-    for topic in TOPICS
+_MEANINGS: dict[str, tuple[Direction, str]] = {
+    "diversity": ("higher", "Mean distance of generated images' features, over that of real ones; 0 is one image."),
+    "pixels": ("higher", "Mean distance of generated thumbnails' pixels, over that of real ones; 0 is one image."),
+    "distinct": ("higher", "Generated images that are no copies of each other, over such real ones; 1 is the best."),
+    "precision": ("higher", "Share of the generated images that lie among the training images in feature space."),
+    "recall": ("higher", "Share of the training images that lie among the generated images in feature space."),
+    "r_v": ("lower", "Overfitting: 0, D takes held-out images for training images; 1, for generated ones."),
+    "r_t": ("lower", "Mean sign of D's logits of training images: 1, all are real to it; near 0, no overfitting."),
+    "loss_slope": ("neither", "Slope of G's loss at its images, over that where D cannot tell; 0 is no gradient."),
+    **{f"{topic}_level": ("lower", f"Verdict on the {topic}: 0 is well, 1 watch, 2 alarm.") for topic in TOPICS},
 }
+INFO = {name: MetricInfo(meaning=text, direction=direction) for name, (direction, text) in _MEANINGS.items()}
 
 
 def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
-    """The health of the run at this moment, from at most `num_images` images of each kind.
+    """The health of the run at this moment, from up to `num_images` images of each kind: probe/health/..., see `INFO`.
 
-    Values: probe/health/ with the names of `INFO`. The series is kept in the run's folder as health.json; what lies
-    after the run's clock there is of a run that was interrupted, and is dropped.
+    The series is kept in the run's folder as health.json; what lies after the run's clock there is of a run that was
+    interrupted, and is dropped.
     """
     num = min(num_images, len(context.data.train))
     if num < LEAST:
@@ -84,10 +60,7 @@ def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
 
 
 def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate]:
-    """Everything that can be measured of this moment; what needs held-out images is left out where there are none.
-
-    Features are compared at equal numbers of images, logits of as many as there are up to `num_logits`.
-    """
+    """Everything that can be measured of this moment, features at equal numbers of images."""
     generated, real = (context.features(which, num) for which in ("generated", "train"))
     thumbnails = [context.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
     fake_logits, train_logits = (context.logits(which, num_logits) for which in ("generated", "train"))
@@ -106,7 +79,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
         unseen = context.logits("held_out", num_logits)
         num_train = len(context.data.train)
         found["r_v"] = overfitting_estimate(train_logits, unseen, fake_logits, sure=SURE, num_train=num_train)
-    return {name: estimate for name, estimate in found.items() if estimate is not None and estimate.is_finite}
+    return {name: each for name, each in found.items() if each is not None and isfinite(each.value + each.error)}
 
 
 def read_series(path: Path, *, before_kimg: float) -> list[Reading]:

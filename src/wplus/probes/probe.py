@@ -80,7 +80,7 @@ class ProbeData:
         return self._features[which, number]
 
     def extract(self, images: Tensor, device: torch.device) -> Tensor:
-        """Features (B, dim) on the CPU of images, uint8 or float in [-1, 1]."""
+        """Features (B, dim) on the CPU, of images uint8 or float in [-1, 1]."""
         return self.extractor.to(device)(as_uint8(images.to(device))).float().cpu()
 
 
@@ -147,23 +147,17 @@ class ProbeContext:
     @torch.no_grad()
     def _logits_of(self, which: Which, number: int) -> Tensor:
         """Of a whole batch, or of as much of the last one as can be divided into groups."""
-        if (which, number) not in self._logits:
-            images, labels = self._batch(which, number)
-            num = len(images) - len(images) % self._group_size
-            images = images if which == "generated" else self._with_detail(to_float(images))
-            self._logits[which, number] = self._discriminate(images[:num], labels[:num])
-        return self._logits[which, number]
-
-    def _discriminate(self, images: Tensor, labels: Tensor) -> Tensor:
-        if not len(images):
-            return torch.empty(0)
-        c = labels.to(self.device) if labels.shape[1] else None
-        with eval_mode(self.module.discriminator):
-            return self.module.discriminator(images.to(self.device), c)[:, 0].float().cpu()
-
-    def _with_detail(self, real: Tensor) -> Tensor:
-        growth = self.module.growth
-        return real if growth is None else growth.shown(real, self.module.images_seen)
+        if (which, number) in self._logits:
+            return self._logits[which, number]
+        images, labels = self._batch(which, number)
+        num, growth = len(images) - len(images) % self._group_size, self.module.growth
+        if which != "generated":
+            images = to_float(images) if growth is None else growth.shown(to_float(images), self.module.images_seen)
+        c = labels[:num].to(self.device) if labels.shape[1] else None
+        with eval_mode(self.module.discriminator) as discriminator:
+            found = discriminator(images[:num].to(self.device), c)[:, 0].float().cpu() if num else torch.empty(0)
+        self._logits[which, number] = found
+        return found
 
     def _sizes(self, which: Which, num: int) -> list[int]:
         """How many images of each batch belong to the first `num`."""

@@ -16,54 +16,37 @@ from wplus.evaluation.manifold import precision_recall
 from wplus.probes.probe import ProbeContext
 from wplus.training.snapshot import ProbeResult
 
-DIVERSITY = MetricInfo(
-    meaning="Mean distance of two generated images' features, over that of two real ones: 1 is as diverse as the data, "
-    "0 a single image.",
-    direction="higher",
+_DISTANCE = (
+    "distance of two generated images' {}, over that of two real ones: 1 is as diverse as the data, 0 one image."
 )
-DIVERSITY_PIXELS = MetricInfo(
-    meaning="Root mean square distance of two generated images' pixels, over that of two real ones: 1 is as diverse as "
-    "the data, 0 a single image.",
-    direction="higher",
-)
-PRECISION = MetricInfo(
-    meaning="Share of the generated images that lie among the training images in feature space, by their nearest "
-    "neighbours; depends on the number of images in its name.",
-    direction="higher",
-)
-RECALL = MetricInfo(
-    meaning="Share of the training images that lie among the generated images in feature space, by their nearest "
-    "neighbours; depends on the number of images in its name.",
-    direction="higher",
-)
+_SHARE = "Share of the {} images that lie among the {} ones in feature space; depends on the number of images."
+DIVERSITY = MetricInfo(meaning="Mean " + _DISTANCE.format("features"), direction="higher")
+DIVERSITY_PIXELS = MetricInfo(meaning="Root mean square " + _DISTANCE.format("pixels"), direction="higher")
+PRECISION = MetricInfo(meaning=_SHARE.format("generated", "training"), direction="higher")
+RECALL = MetricInfo(meaning=_SHARE.format("training", "generated"), direction="higher")
 
 
 def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
-    """How much generated images differ from each other, over how much real ones do.
+    """How much generated images differ, over how much real ones do: probe/diversity_<extractor> and _pixels.
 
-    Values: probe/diversity_<extractor> of features; probe/diversity_pixels. Both sides have the same number of images,
-    at most `num_images`.
+    Both sides have the same number of images, at most `num_images`.
     """
     check_number("num_images", num_images, lowest=2, whole=True)
     num = min(num_images, len(context.data.train))
     if num < 2:
         return ProbeResult()
-    features = [context.features(which, num) for which in ("generated", "train")]
-    pixels = [context.images("generated", num).clamp(-1, 1), to_float(context.images("train", num))]
-    name = f"probe/diversity_{context.data.extractor.name}"
-    return ProbeResult(
-        values={
-            name: (ratio(*map(mean_distance, features)), DIVERSITY),
-            "probe/diversity_pixels": (ratio(*map(rms_distance, pixels)), DIVERSITY_PIXELS),
-        }
-    )
+    generated, real = (mean_distance(context.features(which, num)) for which in ("generated", "train"))
+    pixels = rms_distance(context.images("generated", num).clamp(-1, 1))
+    real_pixels = rms_distance(to_float(context.images("train", num)))
+    features = f"probe/diversity_{context.data.extractor.name}"
+    values = {features: (ratio(generated, real), DIVERSITY)}
+    return ProbeResult(values=values | {"probe/diversity_pixels": (ratio(pixels, real_pixels), DIVERSITY_PIXELS)})
 
 
 def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> ProbeResult:
     """Improved precision and recall (Kynkäänniemi et al. 2019) of as many generated as training images.
 
-    Values: probe/precision_<extractor>_<number> and probe/recall_<extractor>_<number>, with the number of images of
-    either side. Data sets with no more than k images are left out.
+    Values: probe/precision_<extractor>_<number of images>, probe/recall_...; not of data with no more than k images.
     """
     check_number("num_images", num_images, lowest=2, whole=True)
     check_number("k", k, lowest=1, highest=num_images - 1, whole=True)
@@ -104,11 +87,6 @@ class Estimate:
 
     value: float
     error: float
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether both are."""
-        return math.isfinite(self.value) and math.isfinite(self.error)
 
     def over(self, other: Estimate) -> Estimate:
         """This number divided by another one, to first order; as if the two were independent."""
