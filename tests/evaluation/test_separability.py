@@ -189,11 +189,6 @@ def test_against_a_slow_implementation(shown, space):
 # What must not matter
 
 
-def test_batches_change_nothing(shown):
-    values = [score(replace(shown, batch_size=size), Mixture(), "w", num_samples=900).value for size in (7, 900)]
-    assert values[0] == pytest.approx(values[1], rel=1e-9)
-
-
 def test_both_spaces_share_one_pass(shown):
     options = {"classifier": Mixture(), "num_samples": 600}
     metrics = {space: partial(linear_separability, space=space, **options) for space in "zw"}
@@ -201,19 +196,14 @@ def test_both_spaces_share_one_pass(shown):
     assert shown.models.generator.num_made == 600
 
 
-def test_latents_are_those_of_the_images(models, shared):
-    context = EvalContext(models, None, **shared)
+@pytest.mark.parametrize("network", ["models", "conditional"])
+def test_latents_are_those_of_the_images_also_of_a_conditional_generator(request, network, real, shared):
+    real.labels = torch.eye(3)[torch.arange(40) % 3]
+    context = EvalContext(request.getfixturevalue(network), real, **shared)
     z = torch.from_numpy(latents(context, 11, "z")).float()
     assert torch.equal(z, sampler.normal(0, sampler.LATENT, range(11), 8))
-    torch.testing.assert_close(torch.from_numpy(latents(context, 11, "w")).float(), models.generator.mapping(z)[:, -1])
-
-
-def test_latents_of_a_conditional_generator_have_the_labels_of_the_images(conditional, real, shared):
-    real.labels = torch.eye(3)[torch.arange(40) % 3]
-    context = EvalContext(conditional, real, **shared)
-    z = sampler.normal(0, sampler.LATENT, range(9), 8)
-    expected = conditional.generator.mapping(z, context.labels(range(9)))[:, -1]
-    torch.testing.assert_close(torch.from_numpy(latents(context, 9, "w")).float(), expected)
+    expected = context.generator.mapping(z, context.labels(range(11)))[:, -1]
+    torch.testing.assert_close(torch.from_numpy(latents(context, 11, "w")).float(), expected)
 
 
 def test_latents_of_a_real_net_do_not_depend_on_the_batch_size(repository):
@@ -304,11 +294,6 @@ def test_an_attribute_that_nothing_has_is_no_success(shown):
     assert (found.protocol["left_out"], found.protocol["num_attributes"]) == (["never"], 1)
 
 
-def test_nothing_to_measure_is_refused(shown):
-    with pytest.raises(UserError, match="2 of 2 attributes"):
-        score(shown, Lopsided(first=3, never=0), rare="leave_out", min_per_class=1500)
-
-
 @pytest.mark.parametrize(("space", "fewest"), [("z", 12), ("w", 14)])
 def test_images_that_any_boundary_separates_are_refused(shown, space, fewest):
     """In 4 dimensions 5 random labels are always separable, 6 are not."""
@@ -318,7 +303,9 @@ def test_images_that_any_boundary_separates_are_refused(shown, space, fewest):
         linear_separability(shown, num_samples=fewest - 1, **options)
 
 
-def test_a_machine_that_does_not_converge_is_an_error(shown):
+def test_what_cannot_be_measured_is_an_error(shown):
+    with pytest.raises(UserError, match="2 of 2 attributes"):
+        score(shown, Lopsided(first=3, never=0), min_per_class=1500)
     with pytest.raises(UserError, match="'both' is not found after max_iterations=1"):
         score(shown, Mixture(), max_iterations=1)
 
@@ -326,7 +313,7 @@ def test_a_machine_that_does_not_converge_is_an_error(shown):
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"space": "w+"}, r"space must be one of z, w, got 'w\+'"), ({"rare": "skip"}, "rare must be one of refuse"),
-     ({"num_groups": 1}, "got 1 for num_samples=20000"), ({"num_samples": 30}, "num_samples=30"),
+     ({"num_groups": 1}, "got 1 for 20000 generated images"), ({"num_samples": 30}, "got 20 for 30 generated images"),
      ({"min_per_class": 0}, "min_per_class must be .* got 0")],
 )  # fmt: skip
 def test_bad_options_are_refused_in_a_sentence(shown, options, word):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval
 from wplus.errors import UserError, check_choice
 from wplus.evaluation.context import EvalContext, check_groups
-from wplus.evaluation.feature_pass import Accumulator, FeaturePass
+from wplus.evaluation.feature_pass import Accumulator
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
 from wplus.models.network import NoiseMode
@@ -36,13 +35,10 @@ DISTANCE = MetricInfo(
 )
 AT_INFINITY = MetricInfo(
     meaning="Fréchet distance extrapolated to infinitely many generated images, so that their number has no say; 0 is "
-    "equal, and equal sets may come out slightly below.",
-    direction="lower",
-)
+    "equal, and equal sets may come out slightly below.", direction="lower",
+)  # fmt: skip
 FLOOR = MetricInfo(
-    meaning="Fréchet distance between two halves of the real images: what the data scores against itself, at half the "
-    "number; a generator can hardly get lower.",
-    direction="neither",
+    meaning="Fréchet distance between two halves of the real images, at half the number: what the data scores itself."
 )
 
 
@@ -51,11 +47,8 @@ FLOOR = MetricInfo(
 
 @dataclass
 class FeatureStatistics:
-    """Number, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64.
-
-    Enough for mean and covariance, whatever the number. Sums can be added and subtracted, so the statistics of a union
-    or of a rest cost nothing more.
-    """
+    """Number, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64: enough for mean and
+    covariance. Sums can be added and subtracted, so the statistics of a union or of a rest cost nothing more."""
 
     num: int
     total: Tensor
@@ -82,11 +75,6 @@ class FeatureStatistics:
     def covariance(self) -> Tensor:
         """(dim, dim), unbiased: (sum x x^T - N m m^T) / (N - 1)."""
         return torch.addr(self.outer, self.mean, self.mean, alpha=-self.num).div_(self.num - 1)
-
-
-def union(parts: Iterable[FeatureStatistics]) -> FeatureStatistics:
-    """All parts together."""
-    return functools.reduce(operator.add, parts)
 
 
 class GroupedStatistics(Accumulator):
@@ -148,7 +136,7 @@ class GroupedStatistics(Accumulator):
     @property
     def whole(self) -> FeatureStatistics:
         """All groups together."""
-        return union(self.groups)
+        return functools.reduce(operator.add, self.groups)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Numbers, sums and sums of products, stacked over the groups."""
@@ -238,7 +226,7 @@ def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, floa
     The interval is the jackknife's of two samples; two groups give none.
     """
     halves = [list(groups.groups)[start::2] for start in range(2)]
-    one, other = map(union, halves)
+    one, other = (functools.reduce(operator.add, half) for half in halves)
     of_one, of_other = FrechetReference(one), FrechetReference(other)
     value = of_one.distance(other)
     if groups.num_groups == 2:
@@ -297,14 +285,10 @@ def fd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
             yield MetricResult.of(AT_INFINITY, f"{name}_infinity", value, protocol=protocol | line, interval=interval)
         if floor == "halves":
             value, floor_interval = halves_distance(of_real.value)
-            protocol = extractor.protocol | _halves_protocol(real, of_real.value)
+            nums = [num * real.copies for num in ((real.source.num + 1) // 2, real.source.num // 2)]
+            protocol = extractor.protocol | real.protocol | {"num_real": nums[0], "num_other_real": nums[1]}
+            if has_interval:
+                protocol["interval"] = f"95 %, jackknife over {GROUPS_OF_A_HALF} groups of each half"
             yield MetricResult.of(FLOOR, f"{name}_real_halves", value, protocol=protocol, interval=floor_interval)
 
     return results()
-
-
-def _halves_protocol(real: FeaturePass, groups: GroupedStatistics) -> dict[str, Any]:
-    one, other = (real.source.num + 1) // 2, real.source.num // 2
-    halves = {"num_real": one * real.copies, "num_other_real": other * real.copies}
-    method = {"interval": f"95 %, jackknife over {groups.num_groups // 2} groups of each half"}
-    return real.protocol | halves | (method if groups.num_groups > 2 else {})

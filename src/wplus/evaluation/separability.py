@@ -27,7 +27,7 @@ from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval
 from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation import sampler
-from wplus.evaluation.context import EvalContext
+from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.models.network import NoiseMode
@@ -83,7 +83,8 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
     check_choice("space", space, ("z", "w"))
     check_choice("rare", rare, ("refuse", "leave_out"))
     check_number("min_per_class", min_per_class, lowest=1, whole=True)
-    _check_num(num_samples, num_groups, _dim(context, space))
+    check_groups(num_groups, num_samples)
+    _check_dim(num_samples, _dim(context, space))
     net = BoxFiltered(classifier)
     images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
     request = images.ask(net, FeatureRows())
@@ -104,7 +105,8 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         counts = distributed.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
 
         name = f"ls_{space}_{classifier.name}"
-        _show(context, name, measured, counts.sum(axis=1), left_out)
+        if distributed.is_first():
+            _show(context, name, measured, counts.sum(axis=1), left_out)
         bits = float(conditional_entropy(counts.sum(axis=1)).sum())
         chance = float(entropy(counts.sum(axis=(1, 2))).sum())
         protocol = net.protocol | images.protocol | machine
@@ -133,27 +135,25 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
     return names
 
 
+def _dim(context: EvalContext, space: str) -> int:
+    return context.generator.z_dim if space == "z" else context.generator.w_dim
+
+
+@torch.no_grad()
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the context's generated images: z, or in w the style of the last layer."""
     batches = distributed.share(sampler.index_batches(num, context.batch_size))
     codes = [torch.empty(0, _dim(context, space))]
     for indices in batches:
         z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
-        codes.append(z if space == "z" else _last_style(context, z, indices))
+        if space == "w":
+            labels = context.labels(indices)
+            labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
+            ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
+            z = ws[: len(z), -1].cpu()
+        codes.append(z)
     numbers = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
     return distributed.gathered(torch.cat(codes), numbers).double().numpy()
-
-
-def _dim(context: EvalContext, space: str) -> int:
-    return context.generator.z_dim if space == "z" else context.generator.w_dim
-
-
-@torch.no_grad()
-def _last_style(context: EvalContext, z: Tensor, indices: Sequence[int]) -> Tensor:
-    labels = context.labels(indices)
-    labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
-    ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
-    return ws[: len(z), -1].cpu()
 
 
 def surest_half(logits: np.ndarray) -> np.ndarray:
@@ -215,8 +215,6 @@ def _show(
     context: EvalContext, name: str, attributes: Sequence[str], counts: np.ndarray, left_out: Sequence[str]
 ) -> None:
     """A row for each attribute: how many of the kept images have it, H(Y), H(Y|X), and the machine's accuracy."""
-    if not distributed.is_first():
-        return
     shares = counts[:, :, 1].sum(axis=1) / counts.sum(axis=(1, 2))
     right = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
     columns = [shares, entropy(counts.sum(axis=1)), conditional_entropy(counts), right]
@@ -227,14 +225,8 @@ def _show(
         write_json(context.output_dir / f"{name}.json", {"attributes": table, "left_out": list(left_out)})
 
 
-def _check_num(num_samples: int, num_groups: int, dim: int) -> None:
-    """UserError for groups that cannot be, and where the score is 1 whatever the labels: dim + 1 points in general
-    position can be cut in any way."""
-    if num_samples < 4 or num_groups == 1 or num_groups < 0 or num_groups * 2 > num_samples:
-        raise UserError(
-            "num_groups must be 0 (no interval), or from 2 groups with at least 2 of num_samples each, got "
-            f"{num_groups} for num_samples={num_samples}"
-        )
+def _check_dim(num_samples: int, dim: int) -> None:
+    """The score is 1 whatever the labels where dim + 1 points in general position are all there are to be cut."""
     if num_samples // 2 <= dim + 1:
         raise UserError(
             f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute, and a boundary in {dim} "
