@@ -29,6 +29,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Generator
+from wplus.training.penalties import R1, R2, GradientPenalty, Penalty
 
 # --- models, losses: a generator whose inversion is known in closed form, tiny real networks, a cheap distance
 
@@ -438,3 +439,12 @@ class Brightness(ImageDistance):
     def distance(self, features_a, features_b, mask=None):
         self._refuse(mask)
         return (features_a[0] - features_b[0]).abs()
+
+
+# --- training
+
+
+def penalties(*names: str) -> list[Penalty]:
+    """Penalties by their names, weighed by the hyper-parameters that the losses weigh them with."""
+    known = (R1("gamma"), R2("gamma"), GradientPenalty("gp_weight"))
+    return [next(penalty for penalty in known if penalty.name == name) for name in names]

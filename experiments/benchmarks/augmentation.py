@@ -15,7 +15,7 @@ from training import SIZES
 
 from wplus.core.runtime import resolve_device
 from wplus.models.stylegan2 import Discriminator
-from wplus.training.augment.ada import FAMILIES, Pipeline
+from wplus.training.augment.pipeline import FAMILIES, Pipeline
 
 
 def main() -> None:
@@ -36,13 +36,13 @@ def measure(size: str, transforms: str, device: torch.device, turns: int) -> dic
     network = Discriminator(resolution=resolution, channel_base=base, channel_max=maximum).to(device)
     images = torch.randn(batch, 3, resolution, resolution, device=device, requires_grad=True)
     pipeline, strength = Pipeline(transforms), torch.tensor(0.6, device=device)
-    view = pipeline.draw(images, strength)
+    view = pipeline.sample(images, strength)
 
     def there_and_back(result: Tensor) -> None:
         result.sum().backward()
 
     tasks = {
-        "draw": lambda: pipeline.draw(images, strength),
+        "draw": lambda: pipeline.sample(images, strength),
         "apply": lambda: view(images.detach()),
         "apply and gradient": lambda: there_and_back(view(images)),
         "discriminator": lambda: network(images.detach()),

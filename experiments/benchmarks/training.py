@@ -22,6 +22,7 @@ from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.penalties import R1
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
 SIZES = {
@@ -116,7 +117,11 @@ def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, li
         pl_weight=pl_weight,
     )
     game = GanModule(
-        *networks, generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator, hparams=hparams
+        *networks,
+        generator_loss=nonsaturating_generator,
+        discriminator_loss=logistic_discriminator,
+        hparams=hparams,
+        penalties=[R1("gamma")],
     ).to(device)
     return game, game.configure_optimizers()
 

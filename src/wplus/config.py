@@ -63,6 +63,9 @@ RENAMED = {
     "inverter=pivotal": "inverter=pti",
     "inverter=scribble": "inverter=sketch",
     "inverter=refine": "inverter=restyle",
+    "training.weights": "training.loss_weights",
+    "training.hparams.refinements": "training.hparams.num_passes",
+    "loss.numbers": "loss.hparams",
 }
 # What the program itself gives to the choices of a group; all else in their signatures are options of the config.
 GIVEN = {

@@ -13,7 +13,6 @@ from wplus.config import CONFIG_FOLDER
 from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.signatures import complete
-from wplus.training.penalties import PENALTIES
 
 
 def test_gradients_do_not_vanish_for_the_loser_and_stay_finite():
@@ -115,17 +114,17 @@ def test_no_loss_overflows():
 
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
-LOSSES: dict[str, tuple[str, str, list[str], dict[str, float]]] = {
-    # generator's, discriminator's, penalties, numbers of the hparams
-    "minimax": ("minimax_generator", "logistic_discriminator", ["r1"], {}),
-    "nonsaturating": ("nonsaturating_generator", "logistic_discriminator", ["r1"], {}),
-    "hinge": ("critic_generator", "hinge_discriminator", ["r1"], {}),
-    "lsgan": ("least_squares_generator", "least_squares_discriminator", ["r1"], {}),
+LOSSES: dict[str, tuple[str, str, list[tuple[str, str]], dict[str, float]]] = {
+    # generator's, discriminator's, penalties, hyper-parameters
+    "minimax": ("minimax_generator", "logistic_discriminator", [("R1", "gamma")], {}),
+    "nonsaturating": ("nonsaturating_generator", "logistic_discriminator", [("R1", "gamma")], {}),
+    "hinge": ("critic_generator", "hinge_discriminator", [("R1", "gamma")], {}),
+    "lsgan": ("least_squares_generator", "least_squares_discriminator", [("R1", "gamma")], {}),
     "wgan_gp": (
-        "critic_generator", "wasserstein_discriminator", ["gradient_penalty"],
+        "critic_generator", "wasserstein_discriminator", [("GradientPenalty", "gp_weight")],
         {"gp_weight": 10.0, "n_critic": 5, "r1_interval": 1},
     ),
-    "relativistic": ("relativistic_generator", "relativistic_discriminator", ["r1", "r2"], {"r1_interval": 1}),
+    "relativistic": ("relativistic_generator", "relativistic_discriminator", [("R1", "gamma"), ("R2", "gamma")], {"r1_interval": 1}),
 }  # fmt: skip
 
 
@@ -140,9 +139,8 @@ def test_what_a_name_stands_for(name):
     generator, discriminator, penalties, numbers = LOSSES[name]
     assert chosen["generator_loss"]["_target_"] == f"wplus.losses.adversarial.{generator}"
     assert chosen["discriminator_loss"]["_target_"] == f"wplus.losses.adversarial.{discriminator}"
-    assert chosen["penalties"] == penalties
-    assert set(penalties) <= PENALTIES.keys()
-    assert chosen.get("numbers", {}) == numbers
+    assert [(part["_target_"].rpartition(".")[2], part["weight"]) for part in chosen["penalties"]] == penalties
+    assert chosen.get("hparams", {}) == numbers
     assert not options(chosen["generator_loss"])
     drift = {"drift": 0.001} if name == "wgan_gp" else {}  # ProGAN, appendix A.1
     assert options(complete(chosen["discriminator_loss"])) == drift

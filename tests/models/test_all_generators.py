@@ -23,9 +23,8 @@ from wplus.data import Batches, ImageSet
 from wplus.errors import UserError
 from wplus.losses.regularisers import path_lengths, r1_penalty
 from wplus.models.progressive import downsample_mean, set_lod, upsample_nearest
-from wplus.training.build import build_gan
+from wplus.training.build import GanSpec, build_gan
 from wplus.training.gan import GanModule
-from wplus.training.settings import GanSpec
 
 RESOLUTION, CLASSES = 16, 3
 CHANNELS = ["model.generator.channel_base=64", "model.generator.channel_max=8"]
@@ -75,7 +74,7 @@ def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = No
         generator=parts["generator"],
         discriminator=parts["discriminator"],
         presets=[parts["preset"]],
-        hparams={**chosen["training"]["hparams"], "batch_size": 4, **hparams},
+        given={**chosen["training"]["hparams"], "batch_size": 4, **hparams},
         **(parts["loss"] if loss is None else build(plain(OmegaConf.load(LOSSES[loss])))),
     )
     made, _ = build_gan(images(c_dim), settings, runtime=Runtime(device=torch.device("cpu")))

@@ -25,11 +25,13 @@ from wplus.tracking import Tracker
 from wplus.training.build import gan_training
 from wplus.training.build_encoder import build_encoder_module
 from wplus.training.encoder import EncoderModule
-from wplus.training.encoder_hparams import encoder_hparams_of
+from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.penalties import R1
 from wplus.training.transfer import Transfer
 
+R1_ALONE = (R1("gamma"),)
 RECIPE = {
     "batch_size": 4,
     "gamma": 1.0,
@@ -67,7 +69,7 @@ def make_tiny() -> Callable[..., GanModule]:
         seed: int = 0,
         mbstd_group_size: int = 2,
         losses: Any = None,
-        penalties: Any = ("r1",),
+        penalties: Any = R1_ALONE,
         **hparams: Any,
     ) -> GanModule:
         torch.manual_seed(seed)
@@ -168,7 +170,7 @@ class Blurred(ImageDistance):
 
 ENCODER = {
     "hparams": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
-    "weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
+    "loss_weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
     "progressive": {"start_kimg": 0.008, "every_kimg": 0.008},
     "latent_discriminator": {"lr": 0.01, "r1_interval": 2, "pool_size": 5},
 }
@@ -179,7 +181,7 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
     """tiny_encoder(c_dim=..., section={...}): equal arguments give equal games; sections replace ENCODER's keys."""
 
     def make(
-        *, c_dim: int = 0, seed: int = 0, terms: Any = None, encoder: Any = TinyEncoder, resolution: int = 8,
+        *, c_dim: int = 0, seed: int = 0, losses: Any = None, encoder: Any = TinyEncoder, resolution: int = 8,
         iterative: bool = False, **sections: Any,
     ) -> EncoderModule:  # fmt: skip
         torch.manual_seed(0)
@@ -195,8 +197,8 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
         return build_encoder_module(
             Models(generator=generator),
             functools.partial(encoder, is_iterative=iterative),
-            terms=terms or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
-            hparams=encoder_hparams_of(**settings),
+            losses=losses or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
+            hparams=make_encoder_hparams(**settings),
             runtime=Runtime(device=torch.device("cpu")),
             seed=seed,
         )

@@ -15,8 +15,7 @@ from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training.augment import AdaptiveAugment, FixedAugment
-from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.build import gan_training
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams, auto
@@ -37,6 +36,7 @@ def augmented(make_tiny):
             generator_loss=plain.generator_loss,
             discriminator_loss=plain.discriminator_loss,
             hparams=plain.hp,
+            penalties=plain.penalties,
             num_micro=plain.num_micro,
             labels=plain.labels,
             augment=augment,
@@ -70,7 +70,7 @@ def gradients(game: GanModule, phase_name: str, images: torch.Tensor, labels: to
 def test_without_augmentation_a_game_has_the_state_and_the_identity_of_before(make_tiny):
     game = make_tiny()
     assert not [name for name in game.state_dict() if "augment" in name]
-    assert game.identity["augment"] is None
+    assert game.run_fingerprint["augment"] is None
 
 
 def test_p_0_changes_nothing(make_tiny, augmented, play):
@@ -95,9 +95,9 @@ def test_the_discriminator_sees_augmented_images_only(augmented, make_images, ph
 def test_real_and_generated_images_are_augmented_each_in_its_own_way(augmented, make_images):
     """A transform that both had in common would be seen to be one."""
     images, labels = Batches(make_images(), 8).at(0)
-    (pairs,) = augmented(FixedAugment(1.0), batch_size=8)._pairs(to_float(images), labels)
-    assert not torch.equal(pairs.real_view.geometry, pairs.fake_view.geometry)
-    assert not torch.equal(pairs.real_view.colour, pairs.fake_view.colour)
+    (pairs,) = augmented(FixedAugment(1.0), batch_size=8).discriminator_batches(to_float(images), labels)
+    assert not torch.equal(pairs.augment_real.geometry, pairs.augment_fake.geometry)
+    assert not torch.equal(pairs.augment_real.color, pairs.augment_fake.color)
 
 
 def test_path_lengths_are_those_of_images_that_are_not_augmented(make_tiny, augmented, make_images):
@@ -122,7 +122,7 @@ def test_r1_is_the_gradient_by_the_image_before_it_is_augmented(augmented, make_
     game = augmented(FixedAugment(0.9), batch_size=8, gamma=3.0, r1_interval=5)
     real = to_float(images).requires_grad_()
     torch.manual_seed(step_seed(0, 0, 0, "r1"))
-    logits = game.discriminator(game.augment.draw(real)(real), labels)
+    logits = game.discriminator(game.augment.sample(real)(real), labels)
     (by_image,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     penalty = 3.0 / 2 * 5 * by_image.square().sum(dim=(1, 2, 3)).mean()
     parameters = dict(game.discriminator.named_parameters())
@@ -175,7 +175,7 @@ def test_a_discriminator_with_dropout_moves_p(make_tiny, play):
 
     def run() -> GanModule:
         torch.manual_seed(0)
-        numbers = {**make_tiny().identity["hparams"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
+        numbers = {**make_tiny().run_fingerprint["hparams"], "pl_weight": 0.0, "style_mixing_prob": 0.0}
         losses = {name: getattr(make_tiny(), name) for name in ("generator_loss", "discriminator_loss")}
         game = GanModule(
             mlp_gan.Generator(resolution=8, z_dim=6, width=16),
@@ -224,5 +224,5 @@ def test_a_training_hands_its_augmentation_to_the_game(make_images, make_tiny):
     known = {"data": lambda split: make_images(), "model": lambda: parts, "loss": None}
     training = gan_training(**known, augment=lambda: FixedAugment(0.3), **choices)
     assert training.module.augment.p.item() == pytest.approx(0.3)
-    assert training.module.identity["augment"] == {"p": 0.3}
-    assert gan_training(**known, augment=None, **choices).module.identity["augment"] is None
+    assert training.module.run_fingerprint["augment"] == {"p": 0.3}
+    assert gan_training(**known, augment=None, **choices).module.run_fingerprint["augment"] is None

@@ -14,8 +14,7 @@ from wplus.losses.adversarial import logistic_discriminator, nonsaturating_gener
 from wplus.models.dcgan import Discriminator, Generator
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
-from wplus.training.logits import both_logits
-from wplus.training.penalties import Pairs
+from wplus.training.penalties import DiscriminatorBatch, both_logits
 
 
 def build_gan(resolution: int) -> GanModule:
@@ -39,7 +38,7 @@ def test_real_and_generated_images_are_normalised_apart():
     discriminator = build_gan(16).discriminator
     assert len(discriminator.norms) == 1
     none = torch.zeros(4, 0)
-    pairs = Pairs(torch.randn(4, 3, 16, 16), none, torch.randn(4, 3, 16, 16) + 3, none, torch.ones(4))
+    pairs = DiscriminatorBatch(torch.randn(4, 3, 16, 16), none, torch.randn(4, 3, 16, 16) + 3, none, torch.ones(4))
     real, fake = both_logits(discriminator, pairs)
     assert torch.equal(real, discriminator(pairs.real))
     assert torch.equal(fake, discriminator(pairs.fake))
@@ -60,7 +59,7 @@ def test_the_average_has_the_statistics_of_the_generator(game, make_images):
 
 
 def test_without_a_half_life_the_average_is_the_generator(game, make_images):
-    game.now = dataclasses.replace(game.hp, ema_kimg=0.0)
+    game.hp_now = dataclasses.replace(game.hp, ema_kimg=0.0)
     game.run_step(*Batches(make_images(), 4).at(0), optimizers=game.configure_optimizers())
     for ours, theirs in zip(game.ema.parameters(), game.generator.parameters(), strict=True):
         assert torch.equal(ours, theirs)

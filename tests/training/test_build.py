@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from tests.fakes import penalties
 from wplus.core.runtime import Runtime
 from wplus.errors import UserError
 from wplus.losses.adversarial import critic_generator, nonsaturating_generator, wasserstein_discriminator
 from wplus.models import progan
 from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training.augment import AdaptiveAugment
+from wplus.training.augment.control import AdaptiveAugment
 from wplus.training.build import GanSpec, build_gan, gan_training, set_precision
 from wplus.training.hparams import auto
 
@@ -36,6 +37,7 @@ def settings(**changes: Any) -> GanSpec:
             "discriminator": partial(Discriminator, mbstd_group_size=None, **SMALL),
             "generator_loss": critic_generator,
             "discriminator_loss": wasserstein_discriminator,
+            "penalties": penalties("r1"),
             "presets": [auto],
             **changes,
         }
@@ -49,13 +51,13 @@ def calm(resolution: int, batch_size: int | None) -> dict[str, tuple[Any, str]]:
 
 def test_each_stands_over_the_one_before():
     assert settings().resolve(32)["n_critic"] == (1, "as published")
-    with_loss = settings(numbers={"n_critic": 5, "gamma": 9.0}).resolve(32)
+    with_loss = settings(hparams={"n_critic": 5, "gamma": 9.0}).resolve(32)
     assert with_loss["n_critic"] == (5, "the loss's")
     assert with_loss["gamma"][0] == pytest.approx(0.0064)  # the preset's
-    chosen = settings(numbers={"n_critic": 5}, presets=[auto, calm])
+    chosen = settings(hparams={"n_critic": 5}, presets=[auto, calm])
     assert chosen.resolve(32)["n_critic"] == (2, "calm")
     assert chosen.resolve(32)["lr_discriminator"][0] == 0.0025
-    given = settings(numbers={"n_critic": 5}, presets=[auto, calm], hparams={"n_critic": 3, "lr_generator": None})
+    given = settings(hparams={"n_critic": 5}, presets=[auto, calm], given={"n_critic": 3, "lr_generator": None})
     assert given.resolve(32)["n_critic"] == (3, "given")
     assert given.resolve(32)["lr_generator"] == (1e-5, "calm")
 
@@ -67,14 +69,14 @@ def test_the_models_numbers_follow_the_chosen_presets_batch():
 
 
 def test_weights_of_penalties_that_the_loss_does_not_bring():
-    numbers = settings(penalties=["gradient_penalty"], hparams={"gamma": 0.5}).resolve(32)
+    numbers = settings(penalties=penalties("gradient_penalty"), given={"gamma": 0.5}).resolve(32)
     assert numbers["gamma"] == (0.0, "given as 0.5, but this loss brings no penalty of this weight")
     assert numbers["gp_weight"] == (10.0, "as published")
     assert settings().resolve(32)["gp_weight"] == (0.0, "this loss brings no penalty of this weight")
 
 
 def test_a_game_of_them(make_images):
-    choices = settings(penalties=["gradient_penalty"], numbers={"r1_interval": 1}, hparams={"pl_weight": 0.0})
+    choices = settings(penalties=penalties("gradient_penalty"), hparams={"r1_interval": 1}, given={"pl_weight": 0.0})
     game, numbers = build_gan(make_images(), choices, runtime=CPU)
     assert [phase.name for phase in game.phases()] == ["generator", "discriminator"]
     assert [penalty.name for penalty in game.penalties] == ["gradient_penalty"]
@@ -87,12 +89,16 @@ def test_nonsense_is_refused_before_data_is_read():
         pytest.fail("data was read")
 
     model = {"generator": settings().generator, "discriminator": partial(Batched), "preset": auto, "loss": {}}
-    loss = {"generator_loss": critic_generator, "discriminator_loss": wasserstein_discriminator}
+    loss = {
+        "generator_loss": critic_generator,
+        "discriminator_loss": wasserstein_discriminator,
+        "penalties": penalties("r1"),
+    }
     choices = {"preset": None, "hparams": {}, "micro_batch_size": None, "runtime": CPU, "seed": 0, "num_samples": 4}
     with pytest.raises(UserError, match=r"^The penalty r1 \(gamma=.*\) is refused: the batched of test_build"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(loss), **choices)
     unbounded = {**choices, "hparams": {"gp_weight": 0.0}}
-    penalised = {**loss, "penalties": ["gradient_penalty"]}
+    penalised = {**loss, "penalties": penalties("gradient_penalty")}
     with pytest.raises(UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty"):
         gan_training(data=data, model=lambda: dict(model), loss=lambda: dict(penalised), **unbounded)
     model["discriminator"] = settings().discriminator

@@ -19,7 +19,7 @@ from wplus.training.build_encoder import encoder_training
 SIZE = {"resolution": 32, "channel_base": 128, "channel_max": 8}
 SECTIONS = {
     "hparams": {"batch_size": 4},
-    "weights": {"l1": 0.0, "l2": 1.0, "adversarial": 0.1},
+    "loss_weights": {"l1": 0.0, "l2": 1.0, "adversarial": 0.1},
     "progressive": {"start_kimg": 1},
     "latent_discriminator": {},
 }
@@ -65,7 +65,7 @@ def test_the_encoder_fits_its_generator(prepare, model):
     assert training.data.resolution == 32
     assert len(training.data) == 20
     assert len(training.view.images) == 4
-    assert training.module.identity["data"] == training.data.fingerprint
+    assert training.module.run_fingerprint["data"] == training.data.fingerprint
     assert training.resolved["last_delta_kimg"][0] == 7
     assert training.resolved["encoder_parameters"][0] == sum(p.numel() for p in encoder.parameters())
 
@@ -85,10 +85,10 @@ def test_the_same_seed_gives_the_same_start(prepare):
         ({"checkpoint": "nowhere.safetensors"}, "'nowhere.safetensors' does not exist"),
         ({"model": dict}, r"^model has no effect on an encoder's training, .*debug=quick_encoder"),
         ({"loss": dict}, r"^loss has no effect on an encoder's training"),
-        ({"weights": {"l1": 0, "l2": 1, "lpips": 0.8}}, r"^training\.weights\.lpips=0\.8 has no term; there are l1, "),
-        ({"weights": {"l1": 0, "l2": 1, "perceptual": 0.8}}, r"^training\.weights\.perceptual=0\.8 has no term"),
-        ({"weights": {"l1": 0}}, r"^The term 'l2' has no weight: give \+training\.weights\.l2="),
-        ({"hparams": {"batch_size": 4, "refinements": 5}}, r"refinements=5 needs an encoder that sees its last result"),
+        ({"loss_weights": {"l1": 0, "l2": 1, "lpips": 0.8}}, r"^training\.loss_weights\.lpips=0\.8 has no loss; there are l1, "),
+        ({"loss_weights": {"l1": 0, "l2": 1, "perceptual": 0.8}}, r"^training\.loss_weights\.perceptual=0\.8 has no loss"),
+        ({"loss_weights": {"l1": 0}}, r"^The loss 'l2' has no weight: give \+training\.loss_weights\.l2="),
+        ({"hparams": {"batch_size": 4, "num_passes": 5}}, r"num_passes=5 needs an encoder that sees its last result"),
         ({"encoder": choose(GradualStyleEncoder, input_size=32)}, r"^GradualStyleEncoder has no .*progressive=null"),
         ({"encoder": choose(SmallEncoder, width=7)}, "width must be .*, got 7"),
         ({"num_samples": 0}, "num_samples must be .*, got 0"),
@@ -123,7 +123,7 @@ def test_every_encoder_can_be_trained(prepare, make_images):
     """One step of each kind, at the size that its generator has."""
     for encoder, changes in [
         (choose(SmallEncoder, width=16), {}),
-        (choose(SmallEncoder, width=16, is_iterative=True), {"hparams": {"batch_size": 4, "refinements": 2}}),
+        (choose(SmallEncoder, width=16, is_iterative=True), {"hparams": {"batch_size": 4, "num_passes": 2}}),
         (choose(WEncoder, input_size=32), {"progressive": {"start_kimg": None}}),
     ]:
         game = prepare(encoder=encoder, **changes).module

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from wplus.training.ema import ema_decay, update_ema
+from wplus.training.module import ema_decay, update_ema
 
 
 @pytest.mark.parametrize(("batch", "half_life_kimg"), [(32, 10.0), (4, 0.5), (64, 20.0)])

@@ -14,9 +14,8 @@ from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.models.encoders.e4e import LatentDiscriminator
-from wplus.training.ema import ema_decay
-from wplus.training.inversions import InversionView, alternating
-from wplus.training.snapshot import Exporter
+from wplus.training.module import ema_decay
+from wplus.training.snapshot import Exporter, InversionView, alternating
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def changed(module, before) -> set[str]:
 @pytest.mark.parametrize("nimg", [0, 8, 16, 24, 800])
 def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
     """Total of e4e's coach: image terms, adversarial mean over the codes that take part, sum over the deltas."""
-    game = tiny_encoder(weights={"w_norm": 0.03, "l1": 0.5})
+    game = tiny_encoder(loss_weights={"w_norm": 0.03, "l1": 0.5})
     game.images_seen = nimg
     reference = copy.deepcopy(game)
     real, labels = batch(make_images)
@@ -106,7 +105,7 @@ def test_heads_above_the_stage_do_not_move(tiny_encoder, play_on):
 
 
 def test_large_images_are_compared_small(tiny_encoder, make_images):
-    game = tiny_encoder(hparams={"loss_px": 4}, weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
+    game = tiny_encoder(hparams={"loss_px": 4}, loss_weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
     real, labels = batch(make_images)
     reference = copy.deepcopy(game)
     game.update(real, labels, still(game))
@@ -170,7 +169,7 @@ def test_the_average_follows(tiny_encoder, play_on):
 
 def test_it_learns(tiny_encoder, play_on):
     """Images that the generator made: the pixel error falls."""
-    game = tiny_encoder(weights={"adversarial": 0.0, "perceptual": 0.0}, hparams={"noise": "const", "lr": 0.03})
+    game = tiny_encoder(loss_weights={"adversarial": 0.0, "perceptual": 0.0}, hparams={"noise": "const", "lr": 0.03})
     optimizers, errors = game.configure_optimizers(), []
     for _ in range(6):
         play_on(game, 10, optimizers)
@@ -186,13 +185,13 @@ def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer)
     real, labels = batch(make_images)
     game.update(real, labels, optimizers)
     before = {name: p.detach().clone() for name, p in game.encoder.named_parameters()}
-    game.terms["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
+    game.losses["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
     for count in (1, 2):
         game.update(real, labels, optimizers)
         assert game.skipped.tolist() == [count, count]
     assert all(torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
     assert game.state_summary()["progress/skipped_in_a_row"] == 2
-    del game.terms["l2"].distance
+    del game.losses["l2"].distance
     game.update(real, labels, optimizers)
     assert game.skipped.tolist() == [2, 0]
     assert any(not torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
@@ -212,7 +211,7 @@ def learned_from(game, make_images, monkeypatch, stage_at: int, c_dim: int = 0):
     real, labels = batch(make_images, c_dim)
     reference = copy.deepcopy(game)
     game.update(real, labels, still(game))
-    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.hp.stage(stage_at, 3))
+    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.hp.progressive_stage(stage_at, 3))
     return seen[0], ws.detach(), labels
 
 
@@ -233,7 +232,7 @@ def test_codes_above_the_stage_are_never_shown(tiny_encoder):
     adversary = tiny_encoder().adversary
     ws = torch.arange(4.0)[None, :, None].expand(200, 4, 6)
     for stage in range(4):
-        _, fake = adversary.choose(torch.zeros(200, 6), ws, stage)
+        fake = adversary.choose(ws, stage)
         assert set(fake[:, 0].tolist()) == set(range(stage + 1))
 
 
@@ -244,9 +243,9 @@ def test_the_pools_fill_with_the_clock(tiny_encoder, play_on):
     optimizers, filled = game.configure_optimizers(), []
     for _ in range(2):
         play_on(game, 1, optimizers)
-        filled.append([int((pool.codes != 0).any(dim=1).sum()) for pool in pools])
+        filled.append([int((pool.latents != 0).any(dim=1).sum()) for pool in pools])
     assert filled == [[4, 4], [5, 5]]
-    assert not torch.equal(pools[0].codes, pools[1].codes)
+    assert not torch.equal(pools[0].latents, pools[1].latents)
 
 
 def test_historic_variants(tiny_encoder, make_images, monkeypatch):
@@ -286,7 +285,7 @@ def test_the_penalty_is_lazy(tiny_encoder, play_on):
 
 
 def test_without_its_weight_there_is_no_discriminator(tiny_encoder, play_on):
-    game = play_on(tiny_encoder(weights={"adversarial": 0.0}), 2)
+    game = play_on(tiny_encoder(loss_weights={"adversarial": 0.0}), 2)
     assert game.adversary is None
     assert len(game.configure_optimizers()) == 1
     assert not [name for name in game.state_dict() if "adversary" in name]
@@ -302,10 +301,10 @@ def test_size_of_the_published_discriminator():
 # An encoder that looks at its own result
 
 
-def test_refinements_add_up_and_step_once(tiny_encoder, make_images):
+def test_num_passes_add_up_and_step_once(tiny_encoder, make_images):
     """ReStyle: N passes, each from what the last reached and through no other, one step on all their gradients."""
     game = tiny_encoder(
-        iterative=True, progressive=None, hparams={"refinements": 3, "noise": "const"}, weights={"adversarial": 0.0}
+        iterative=True, progressive=None, hparams={"num_passes": 3, "noise": "const"}, loss_weights={"adversarial": 0.0}
     )
     real, labels = batch(make_images)
     reference = copy.deepcopy(game)
@@ -326,7 +325,7 @@ def test_refinements_add_up_and_step_once(tiny_encoder, make_images):
 
 
 def test_inference_refines_as_often(tiny_encoder, make_images):
-    game = tiny_encoder(iterative=True, hparams={"refinements": 2})
+    game = tiny_encoder(iterative=True, hparams={"num_passes": 2})
     real, _ = batch(make_images)
     encoder = copy.deepcopy(game.average).eval()
     ws = encoder.latent_avg.expand(4, -1, -1)
@@ -358,7 +357,7 @@ def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path
     metadata = recorder.artifacts[0]["metadata"]
     assert metadata["encoder"]["generator"] == game.fingerprint
     assert metadata["encoder"]["stage"] == 1
-    assert metadata["encoder"]["hparams"]["weights"]["perceptual"] == 0.8
+    assert metadata["encoder"]["hparams"]["loss_weights"]["perceptual"] == 0.8
     assert (metadata["nimg"], metadata["seed"]) == (12, 5)
 
 
@@ -385,7 +384,7 @@ def test_rows_take_turns():
 def test_the_generator_is_not_in_every_checkpoint(tiny_encoder):
     game = tiny_encoder()
     names = game.state_dict().keys()
-    assert not [name for name in names if name.startswith(("generator", "terms"))]
+    assert not [name for name in names if name.startswith(("generator", "losses"))]
     assert {name.split(".")[0] for name in names} == {"nimg", "skipped", "encoder", "average", "adversary"}
     with pytest.raises(RuntimeError, match=r"encoder\.conv\.weight"):
         game.load_state_dict({name: value for name, value in game.state_dict().items() if "conv.weight" not in name})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from wplus.errors import UserError
-from wplus.training.encoder_hparams import LatentAdversary, Progressive, encoder_hparams_of
+from wplus.training.encoder_hparams import LatentDiscriminatorHparams, Progressive, make_encoder_hparams
 
-BASE = {"hparams": {"batch_size": 8}, "weights": {"l2": 1.0}, "progressive": None, "latent_discriminator": None}
+BASE = {"hparams": {"batch_size": 8}, "loss_weights": {"l2": 1.0}, "progressive": None, "latent_discriminator": None}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_the_published_stages(step, stage):
 
 
 def test_without_progress_all_deltas_take_part():
-    assert encoder_hparams_of(**BASE).stage(0, last=7) == 7
+    assert make_encoder_hparams(**BASE).progressive_stage(0, last=7) == 7
 
 
 def test_deltas_may_never_join():
@@ -29,30 +29,30 @@ def test_deltas_may_never_join():
 
 def test_a_weight_switches_the_discriminator():
     adversary = {"latent_discriminator": {"lr": 1e-3}}
-    assert encoder_hparams_of(**{**BASE, **adversary}).adversary is None
-    weights = {"weights": {"adversarial": 0.1}}
-    assert encoder_hparams_of(**{**BASE, **adversary, **weights}).adversary == LatentAdversary(lr=1e-3)
-    with pytest.raises(UserError, match=r"^training\.weights\.adversarial=0\.1 needs a latent discriminator"):
-        encoder_hparams_of(**{**BASE, **weights})
+    assert make_encoder_hparams(**{**BASE, **adversary}).adversary is None
+    weights = {"loss_weights": {"adversarial": 0.1}}
+    assert make_encoder_hparams(**{**BASE, **adversary, **weights}).adversary == LatentDiscriminatorHparams(lr=1e-3)
+    with pytest.raises(UserError, match=r"^training\.loss_weights\.adversarial=0\.1 needs a latent discriminator"):
+        make_encoder_hparams(**{**BASE, **weights})
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "message"),
     [
-        ("hparams", "optimizer", "sgd", r"training\.hparams\.optimizer=sgd is not allowed; it must be ranger or adamw"),
-        ("hparams", "start_from", "nothing", "mean or zero"),
-        ("hparams", "noise", "none", "random or const"),
+        ("hparams", "optimizer", "sgd", r"training\.hparams\.optimizer must be one of ranger, adamw, got 'sgd'"),
+        ("hparams", "start_from", "nothing", "mean, zero, got"),
+        ("hparams", "noise", "none", "random, const, got"),
         ("hparams", "lr", -1.0, r"training\.hparams\.lr must be .* at least 0, got -1\.0"),
         ("hparams", "lr", "fast", r"training\.hparams\.lr must be .*, got 'fast'"),
         ("hparams", "batch_size", 0, r"training\.hparams\.batch_size must be a whole number of at least 1, got 0"),
-        ("hparams", "refinements", 1.5, "whole number"),
+        ("hparams", "num_passes", 1.5, "whole number"),
         ("hparams", "ema_kimg", -2.0, r"training\.hparams\.ema_kimg"),
-        ("weights", "l2", -1.0, r"training\.weights\.l2"),
-        ("weights", "l2", float("nan"), r"training\.weights\.l2"),
+        ("loss_weights", "l2", -1.0, r"training\.loss_weights\.l2"),
+        ("loss_weights", "l2", float("nan"), r"training\.loss_weights\.l2"),
         ("progressive", "start_kimg", -1, r"training\.progressive\.start_kimg"),
         ("progressive", "every_kimg", 0, r"training\.progressive\.every_kimg"),
-        ("latent_discriminator", "styles", "all", "random or first"),
-        ("latent_discriminator", "fakes", "mean", "with_mean or without_mean"),
+        ("latent_discriminator", "styles", "all", "random, first, got"),
+        ("latent_discriminator", "fakes", "mean", "with_mean, without_mean, got"),
         ("latent_discriminator", "pool_size", -1, r"latent_discriminator\.pool_size"),
         ("latent_discriminator", "r1_interval", 0, r"latent_discriminator\.r1_interval"),
         ("latent_discriminator", "beta1", 1.0, "at most 0.9999"),
@@ -61,8 +61,8 @@ def test_a_weight_switches_the_discriminator():
 def test_what_cannot_be(section, key, value, message):
     sections = {**BASE, "progressive": {"start_kimg": 1, "every_kimg": 1}, "latent_discriminator": {}}
     with pytest.raises(UserError, match=message):
-        encoder_hparams_of(**{**sections, section: {**sections[section], key: value}})
+        make_encoder_hparams(**{**sections, section: {**sections[section], key: value}})
 
 
 def test_a_pool_may_be_empty():
-    assert LatentAdversary(pool_size=0).pool_size == 0
+    assert LatentDiscriminatorHparams(pool_size=0).pool_size == 0

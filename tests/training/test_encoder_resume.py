@@ -13,15 +13,14 @@ from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.training.checkpoints import latest_checkpoint
 from wplus.training.encoder import EncoderModule
-from wplus.training.inversions import InversionView
 from wplus.training.loop import Schedule, fit
-from wplus.training.snapshot import Exporter
+from wplus.training.snapshot import Exporter, InversionView
 
 VARIANTS = {
     "ranger": {},
     "adamw": {"hparams": {"optimizer": "adamw", "ema_kimg": None}},
-    "refining": {"iterative": True, "hparams": {"refinements": 2}},
-    "alone": {"weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
+    "refining": {"iterative": True, "hparams": {"num_passes": 2}},
+    "alone": {"loss_weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
 }
 
 
@@ -103,8 +102,8 @@ def test_a_run_killed_at_work_goes_on_from_its_checkpoint(train, tiny_encoder, t
 
 
 CHANGES = {
-    "pool of real codes": lambda c: c["state_dict"]["adversary.real_pool.codes"].mul_(-3),
-    "pool of fake codes": lambda c: c["state_dict"]["adversary.fake_pool.codes"].mul_(-3),
+    "pool of real codes": lambda c: c["state_dict"]["adversary.real_pool.latents"].mul_(-3),
+    "pool of fake codes": lambda c: c["state_dict"]["adversary.fake_pool.latents"].mul_(-3),
     "discriminator": lambda c: c["state_dict"]["adversary.discriminator.layers.0.weight"].add_(1),
     "average": lambda c: c["state_dict"]["average.conv.weight"].add_(1),
     "batch statistics": lambda c: c["state_dict"]["encoder.norm.running_mean"].add_(1),
@@ -136,7 +135,7 @@ def test_a_run_depends_on_every_part_of_its_state(train, tmp_path):
 def test_another_run_is_refused(train, tmp_path):
     train(tmp_path, 8)
     for changes, message in [
-        ({"weights": {"delta": 0.02}}, r"hparams\.weights\.delta was 0\.01 and is now 0\.02"),
+        ({"loss_weights": {"delta": 0.02}}, r"hparams\.loss_weights\.delta was 0\.01 and is now 0\.02"),
         ({"latent_discriminator": {"pool_size": 6}}, r"hparams\.latent_discriminator\.pool_size was 5 and is now 6"),
         ({"progressive": None}, r"hparams\.progressive"),
         ({"seed": 1}, "seed was 0 and is now 1"),

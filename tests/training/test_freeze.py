@@ -14,9 +14,9 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.models.network import Network
-from wplus.training.freeze import frozen_layers
-from wplus.training.gan import GanModule
+from wplus.training.gan import GanModule, frozen_layers
 from wplus.training.hparams import Hparams
+from wplus.training.penalties import R1
 
 SMALL = {"channel_base": 64, "channel_max": 8}
 
@@ -48,7 +48,9 @@ def test_layers_are_counted_as_stylegan2_ada_counts_them(architecture, expected)
     expected = expected.split()
     assert names(discriminator, len(expected)) == expected
     assert names(discriminator, 2) == expected[:2]
-    with pytest.raises(UserError, match=f"={len(expected) + 1} is too large: .* stylegan2 has {len(expected)} layers"):
+    with pytest.raises(
+        UserError, match=f"must be at most {len(expected)}, the layers of .* stylegan2 .*, got {len(expected) + 1}"
+    ):
         frozen_layers(discriminator, len(expected) + 1)
 
 
@@ -70,7 +72,9 @@ def test_the_layers_of_the_other_families(module, sizes, expected):
     """What makes the logit is not among them; a convolution and its normalisation are one layer."""
     discriminator = module.Discriminator(resolution=16, **sizes)
     assert names(discriminator, len(discriminator.layers_from_image())) == expected.split()
-    with pytest.raises(UserError, match=f"is too large: the discriminator of {module.__name__.rsplit('.', 1)[1]} has"):
+    with pytest.raises(
+        UserError, match=f"must be at most .*, the layers of the discriminator of {module.__name__.rsplit('.', 1)[1]}"
+    ):
         frozen_layers(discriminator, len(discriminator.layers_from_image()) + 1)
 
 
@@ -102,6 +106,7 @@ def game(module: Any, frozen: int | None = None) -> GanModule:
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         hparams=Hparams(**hparams),
+        penalties=[R1("gamma")],
         freeze_discriminator=num if frozen is None else frozen,
     )
 
@@ -184,8 +189,8 @@ def test_two_steps_and_two_are_four(module, make_images):
 
 
 def test_a_run_with_other_layers_frozen_is_another_run():
-    assert game(stylegan2, 0).identity["freeze_discriminator"] is None
-    assert game(stylegan2, 3).identity["freeze_discriminator"] == 3
+    assert game(stylegan2, 0).run_fingerprint["freeze_discriminator"] is None
+    assert game(stylegan2, 3).run_fingerprint["freeze_discriminator"] == 3
     assert game(stylegan2, 3).describe()["freeze_discriminator"] == 3
 
 
@@ -198,9 +203,12 @@ def test_only_what_was_loaded_can_stay_frozen(files, start):
         start(list(files), frozen=2)
     training = start(list(files), frozen=4, resolution=8)
     assert len(training.transfer.frozen) == 7
-    assert training.module.identity["freeze_discriminator"] == 4
+    assert training.module.run_fingerprint["freeze_discriminator"] == 4
 
 
 def test_too_many_frozen_layers(files, start):
-    with pytest.raises(UserError, match=r"^freeze_discriminator=5 is too large: the discriminator of stylegan2 has 4 "):
+    with pytest.raises(
+        UserError,
+        match=r"^freeze_discriminator must be at most 4, the layers of the discriminator of stylegan2 .*, got 5",
+    ):
         start(list(files), frozen=5, resolution=8)

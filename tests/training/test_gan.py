@@ -14,7 +14,7 @@ from tests.training.states import equal, snapshot
 from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
-from wplus.training.ema import ema_decay
+from wplus.training.module import ema_decay
 
 GOLDEN = Path(__file__).with_name("golden_curve.txt")
 
@@ -135,13 +135,13 @@ def test_the_clock_comes_with_the_state(make_tiny, play):
     assert equal(snapshot(other), snapshot(game))
 
 
-def test_w_avg_is_the_mean_of_unmixed_styles(make_tiny, batch):
+def test_w_avg_is_the_mean_of_unstyle_mixing(make_tiny, batch):
     images, labels = batch()
     for probability in (0.0, 1.0):
         game = make_tiny(batch_size=8, style_mixing_prob=probability)
         gradients(game, "generator", images, labels)
         torch.manual_seed(step_seed(0, 0, 0, "generator"))
-        draw = game._draw(8)
+        draw = game.sample_inputs(8)
         expected = 0.005 * game.generator.mapping(draw.z, draw.c)[:, 0].mean(dim=0)
         torch.testing.assert_close(game.generator.mapping.w_avg, expected.detach())
 
@@ -186,7 +186,7 @@ def test_path_length_is_the_published_penalty(make_tiny, batch):
     reference = copy.deepcopy(game)
     found = gradients(game, "path_length", images, labels)
     torch.manual_seed(step_seed(0, 0, 0, "path_length"))
-    lengths = reference._lengths(reference._draw(8, path_length=True))
+    lengths = reference.path_lengths(reference.sample_inputs(8, path_length=True))
     average = 2.0 + 0.25 * (lengths.mean() - 2.0)
     (3.0 * 5 * (lengths - average).square().mean()).backward()
     named = reference.generator.named_parameters()
@@ -196,8 +196,8 @@ def test_path_length_is_the_published_penalty(make_tiny, batch):
 
 def test_path_lengths_are_measured_on_half_of_the_batch(make_tiny, batch, monkeypatch):
     game, drawn = make_tiny(batch_size=8, pl_batch_shrink=2), []
-    draw = game._draw
-    monkeypatch.setattr(game, "_draw", lambda num, **choices: drawn.append(num) or draw(num, **choices))
+    draw = game.sample_inputs
+    monkeypatch.setattr(game, "sample_inputs", lambda num, **choices: drawn.append(num) or draw(num, **choices))
     gradients(game, "path_length", *batch())
     assert drawn == [4]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from wplus.errors import UserError, check_number
-from wplus.training.hparams import AS_PUBLISHED, Hparams, auto, explain, resolve
+from wplus.training.hparams import Hparams, auto, explain, override
 
 
 def values(resolution: int, batch_size: int | None = None) -> dict[str, float]:
@@ -37,19 +37,19 @@ def test_auto_follows_a_given_batch():
 
 
 def test_overrides_and_reasons():
-    numbers = resolve(auto(32, None), {"gamma": 0.5, "batch_size": None})
+    numbers = override(auto(32, None), {"gamma": 0.5, "batch_size": None})
     assert numbers["gamma"] == (0.5, "given")
     assert numbers["batch_size"] == (32, "4096 / resolution, at most 32")
     assert list(numbers) == list(auto(32, None))
 
 
 def test_zero_is_a_value():
-    assert resolve(auto(32, None), {"gamma": 0})["gamma"] == (0, "given")
+    assert override(auto(32, None), {"gamma": 0})["gamma"] == (0, "given")
 
 
 def test_explain():
     text = explain({"gamma": (0.5, "given"), "lr": (2.5e-3, "below 1024 px"), "ema_rampup": (None, "no ramp-up")})
-    assert explain({"gamma_end": (None, AS_PUBLISHED), "pl_decay": (0.01, AS_PUBLISHED)}) == (
+    assert explain({"gamma_end": (None, "as published"), "pl_decay": (0.01, "as published")}) == (
         "  pl_decay = 0.01  (as published)"
     )
     assert text == "  gamma = 0.5  (given)\n  lr = 0.0025  (below 1024 px)\n  ema_rampup = none  (no ramp-up)"
@@ -57,7 +57,7 @@ def test_explain():
 
 def test_an_unknown_name():
     with pytest.raises(UserError, match=r"^Unknown training key 'gama'; known are batch_size, channel_base"):
-        resolve(auto(32, None), {"gama": 1})
+        override(auto(32, None), {"gama": 1})
 
 
 IMPOSSIBLE = {
@@ -71,12 +71,12 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, bad in IMPOSSIBLE.items() for value in bad])
 def test_numbers_that_cannot_be(name, value):
     with pytest.raises(UserError, match=rf"^{name} must be a (whole )?number of at least [01], got .*$"):
-        resolve(auto(32, None), {name: value})
+        override(auto(32, None), {name: value})
 
 
 def test_a_share_is_at_most_one():
     with pytest.raises(UserError, match=r"^style_mixing_prob must be a number of at least 0 and at most 1, got 1\.5$"):
-        resolve({"style_mixing_prob": (0.9, "as published")}, {"style_mixing_prob": 1.5})
+        override({"style_mixing_prob": (0.9, "as published")}, {"style_mixing_prob": 1.5})
     check_number("style_mixing_prob", 1, lowest=0, highest=1)
 
 

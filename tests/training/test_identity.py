@@ -7,13 +7,13 @@ import copy
 import pytest
 
 from wplus.errors import UserError
-from wplus.training.identity import check_same_run
+from wplus.training.module import check_same_run
 
-IDENTITY = {"hparams": {"gamma": 1.0, "ema_rampup": None}, "generator": {"resolution": 8}, "seed": 0, "data": "abc"}
+FINGERPRINT = {"hparams": {"gamma": 1.0, "ema_rampup": None}, "generator": {"resolution": 8}, "seed": 0, "data": "abc"}
 
 
 def test_the_same_run():
-    check_same_run(IDENTITY, copy.deepcopy(IDENTITY), "file.ckpt")
+    check_same_run(FINGERPRINT, copy.deepcopy(FINGERPRINT), "file.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_the_same_run():
 )
 def test_another_run_is_refused(change, message):
     with pytest.raises(UserError, match=rf"^Cannot continue from 'file\.ckpt': {message}; .*another run_dir\.$"):
-        check_same_run(IDENTITY, {**IDENTITY, **change}, "file.ckpt")
+        check_same_run(FINGERPRINT, {**FINGERPRINT, **change}, "file.ckpt")
     with pytest.raises(UserError, match=r"^Cannot continue"):
-        check_same_run({**IDENTITY, **change}, IDENTITY, "file.ckpt")
+        check_same_run({**FINGERPRINT, **change}, FINGERPRINT, "file.ckpt")

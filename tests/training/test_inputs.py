@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from wplus.models.ops import minibatch_stddev
-from wplus.training.inputs import Draw, micro_batches, mixed_styles
+from wplus.training.inputs import GeneratorInputs, micro_batches, style_mixing
 
 CASES = [(8, 1, 4), (8, 2, 4), (8, 2, 2), (8, 4, 2), (12, 3, 4), (6, 2, 3), (4, 4, 1), (4, 1, 8)]
 
@@ -29,7 +29,7 @@ def test_micro_batches_keep_stddev_groups(batch, num_micro, group):
 
 
 def test_take():
-    draw = Draw(
+    draw = GeneratorInputs(
         z=torch.randn(5, 3),
         c=torch.randn(5, 2),
         noise=(torch.randn(5, 1, 4, 4), torch.randn(5, 1, 8, 8)),
@@ -51,8 +51,8 @@ def test_style_mixing(make_tiny, probability):
     seen = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        draw = game._draw(3)
-        ws, _ = mixed_styles(game.generator, draw)
+        draw = game.sample_inputs(3)
+        ws, _ = style_mixing(game.generator, draw)
         first, second = game.generator.mapping(draw.z), game.generator.mapping(draw.z_mix)
         seen.add(draw.mix_from)
         cut = game.generator.num_ws if draw.mix_from is None else draw.mix_from
@@ -63,7 +63,7 @@ def test_style_mixing(make_tiny, probability):
 
 def test_labels_of_generated_images_are_drawn_from_the_data(make_tiny):
     game = make_tiny(c_dim=3)
-    draw = game._draw(64)
+    draw = game.sample_inputs(64)
     assert draw.c.shape == (64, 3)
     assert (draw.c.sum(dim=1) == 1).all()
     assert draw.c.sum(dim=0).min() > 8

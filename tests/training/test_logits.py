@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wplus.training.logits import joined_logits
+from wplus.training.penalties import joined_logits
 
 
 def test_the_joined_pass_equals_two_passes(make_tiny):

@@ -71,8 +71,8 @@ def test_a_bad_path_length_leaves_its_running_mean(make_tiny, play, monkeypatch)
     optimizers = game.configure_optimizers()
     play(game, 1, optimizers)
     mean = game.pl_mean.clone()
-    lengths = game._lengths
-    monkeypatch.setattr(game, "_lengths", lambda sample: lengths(sample) * float("nan"))
+    lengths = game.path_lengths
+    monkeypatch.setattr(game, "path_lengths", lambda sample: lengths(sample) * float("nan"))
     play(game, 1, optimizers)
     assert torch.equal(game.pl_mean, mean)
     assert int(game.skipped[0]) == 1

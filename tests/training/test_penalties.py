@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 import torch
 
+from tests.fakes import penalties
 from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.training.hparams import Hparams
-from wplus.training.penalties import PENALTIES, Pairs, active_penalties
+from wplus.training.penalties import R1, R2, DiscriminatorBatch, active_penalties
 
 RELATIVISTIC = {
     "generator": adversarial.relativistic_generator,
     "discriminator": adversarial.relativistic_discriminator,
 }
 LOSSES = {  # generator's, discriminator's, penalties
-    "minimax": (adversarial.minimax_generator, logistic_discriminator, ("r1",)),
-    "nonsaturating": (nonsaturating_generator, logistic_discriminator, ("r1",)),
-    "hinge": (adversarial.critic_generator, adversarial.hinge_discriminator, ("r1",)),
-    "lsgan": (adversarial.least_squares_generator, adversarial.least_squares_discriminator, ("r1",)),
-    "wgan_gp": (adversarial.critic_generator, adversarial.wasserstein_discriminator, ("gradient_penalty",)),
-    "relativistic": (adversarial.relativistic_generator, adversarial.relativistic_discriminator, ("r1", "r2")),
+    "minimax": (adversarial.minimax_generator, logistic_discriminator, penalties("r1")),
+    "nonsaturating": (nonsaturating_generator, logistic_discriminator, penalties("r1")),
+    "hinge": (adversarial.critic_generator, adversarial.hinge_discriminator, penalties("r1")),
+    "lsgan": (adversarial.least_squares_generator, adversarial.least_squares_discriminator, penalties("r1")),
+    "wgan_gp": (adversarial.critic_generator, adversarial.wasserstein_discriminator, penalties("gradient_penalty")),
+    "relativistic": (adversarial.relativistic_generator, adversarial.relativistic_discriminator, penalties("r1", "r2")),
 }
 
 
@@ -41,14 +41,18 @@ def weights(**hparams: float) -> Hparams:
 
 
 def test_what_is_active():
-    assert [p.name for p in active_penalties(["r1", "r2"], weights())] == ["r1", "r2"]
-    assert active_penalties(["r1", "r2"], weights(gamma=0.0)) == []
+    assert [p.name for p in active_penalties(penalties("r1", "r2"), weights())] == ["r1", "r2"]
+    assert active_penalties(penalties("r1", "r2"), weights(gamma=0.0)) == []
     with pytest.raises(
         UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty: .* bounds; "
     ):
-        active_penalties(["gradient_penalty"], weights(gp_weight=0.0))
-    with pytest.raises(UserError, match=r"^Penalty 'r3' is not known; a loss can bring r1, r2, gradient_penalty\.$"):
-        active_penalties(["r3"], weights())
+        active_penalties(penalties("gradient_penalty"), weights(gp_weight=0.0))
+    with pytest.raises(
+        UserError, match=r"^The weight of the penalty r1 must be one of batch_size, gamma, .*, got 'gama'"
+    ):
+        R1("gama")
+    with pytest.raises(UserError, match=r"^The weight of the penalty r2 must be a number of at least 0, got -1"):
+        R2(-1)
 
 
 def test_each_looks_at_its_own_images():
@@ -60,11 +64,11 @@ def test_each_looks_at_its_own_images():
         return images.sum(dim=(1, 2, 3)).view(-1, 1) * labels
 
     real, fake = torch.ones(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
-    pairs = Pairs(real, torch.full((2, 1), 3.0), fake, torch.full((2, 1), 5.0), torch.tensor([0.25, 0.75]))
+    pairs = DiscriminatorBatch(real, torch.full((2, 1), 3.0), fake, torch.full((2, 1), 5.0), torch.tensor([0.25, 0.75]))
     for name, slope, shown in (("r1", 3, [1, 1]), ("r2", 5, [0, 0]), ("gradient_penalty", 3, [0.25, 0.75])):
         squared = 4 * slope**2
         expected = squared if name != "gradient_penalty" else (squared**0.5 - 1) ** 2
-        torch.testing.assert_close(PENALTIES[name].function(critic, pairs), torch.full((2,), float(expected)))
+        torch.testing.assert_close(penalties(name)[0](critic, pairs), torch.full((2,), float(expected)))
         assert seen[name][:, 0, 0, 0].tolist() == shown
 
 
@@ -77,17 +81,17 @@ def test_each_sees_its_images_as_augmentation_shows_them_to_the_discriminator():
         return images.sum(dim=(1, 2, 3)).view(-1, 1)
 
     real, none = torch.ones(2, 1, 2, 2), torch.zeros(2, 0)
-    views = {"real_view": lambda images: 2 * images, "fake_view": lambda images: 3 * images}
-    pairs = Pairs(real, none, 5 * real, none, torch.ones(2), **views)
+    views = {"augment_real": lambda images: 2 * images, "augment_fake": lambda images: 3 * images}
+    pairs = DiscriminatorBatch(real, none, 5 * real, none, torch.ones(2), **views)
     for name, penalty, shown in (("r1", 4 * 2**2, 2), ("r2", 4 * 3**2, 15), ("gradient_penalty", (2 * 2 - 1) ** 2, 2)):
-        torch.testing.assert_close(PENALTIES[name].function(critic, pairs), torch.full((2,), float(penalty)))
+        torch.testing.assert_close(penalties(name)[0](critic, pairs), torch.full((2,), float(penalty)))
         assert torch.equal(seen.pop(), shown * real)
 
 
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
     """Without a step of its own there is nothing to correct Adam for."""
-    game = make_tiny(losses=RELATIVISTIC, penalties=("r1", "r2"), r1_interval=interval, pl_weight=0.0)
+    game = make_tiny(losses=RELATIVISTIC, penalties=penalties("r1", "r2"), r1_interval=interval, pl_weight=0.0)
     names = [phase.name for phase in game.phases()]
     assert names == ["generator", "discriminator"] + ["r1_r2"] * (interval > 1)
     beta2 = game.configure_optimizers()[1].param_groups[0]["betas"][1]
@@ -97,9 +101,9 @@ def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
 @pytest.mark.parametrize("loss", ["relativistic", "wgan_gp"])
 def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, loss):
     """One step of the game against the sum written out: loss + gamma/2 (R1 + R2), or loss + lambda (|g| - 1)^2."""
-    generator_loss, discriminator_loss, penalties = LOSSES[loss]
+    generator_loss, discriminator_loss, brought = LOSSES[loss]
     game = make_tiny(
-        batch_size=8, c_dim=3, gamma=3.0, gp_weight=7.0, r1_interval=1, penalties=penalties,
+        batch_size=8, c_dim=3, gamma=3.0, gp_weight=7.0, r1_interval=1, penalties=brought,
         losses={"generator": generator_loss, "discriminator": discriminator_loss},
     )  # fmt: skip
     images, labels = Batches(make_images(c_dim=3), 8).at(0)
@@ -108,7 +112,7 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
     found = [p.grad.clone() for p in game.discriminator.parameters() if p.grad is not None]
 
     game.seed_phase("discriminator")
-    (pairs,) = game._pairs(to_float(images), labels)
+    (pairs,) = game.discriminator_batches(to_float(images), labels)
     assert torch.equal(pairs.fake_labels, labels)
     critic = lambda x: game.discriminator(x, labels)  # noqa: E731
     value = discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
@@ -120,7 +124,7 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
     if loss == "relativistic":
         value = value + 3.0 / 2 * sum(gradient(x).square().sum(dim=1).mean() for x in (pairs.real, pairs.fake))
     else:
-        share = pairs.share.view(-1, 1, 1, 1)
+        share = pairs.alpha.view(-1, 1, 1, 1)
         assert len(share.unique()) == 8
         mixed = share * pairs.real + (1 - share) * pairs.fake
         value = value + 7.0 * (gradient(mixed).norm(dim=1) - 1).square().mean()
@@ -131,12 +135,12 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
 
 
 def test_the_relativistic_generator_is_compared_with_the_real_images_of_its_batch(make_tiny, make_images):
-    game = make_tiny(batch_size=8, c_dim=3, losses=RELATIVISTIC, penalties=("r1", "r2"), style_mixing_prob=0.0)
+    game = make_tiny(batch_size=8, c_dim=3, losses=RELATIVISTIC, penalties=penalties("r1", "r2"), style_mixing_prob=0.0)
     images, labels = Batches(make_images(c_dim=3), 8).at(0)
     optimizer = torch.optim.SGD(game.generator.parameters(), lr=0.0, fused=True)
     game.run_phase(phase(game, "generator"), to_float(images), labels, optimizer)
     game.seed_phase("generator")
-    draw = game._draw(8, labels=labels)
+    draw = game.sample_inputs(8, labels=labels)
     assert torch.equal(draw.c, labels)
     fake = game.generator.synthesis(game.generator.mapping(draw.z, draw.c), noise=draw.noise)
     difference = game.discriminator(fake, labels) - game.discriminator(to_float(images), labels)
@@ -148,9 +152,9 @@ def test_the_relativistic_generator_is_compared_with_the_real_images_of_its_batc
 @pytest.mark.parametrize("num_micro", [1, 2])
 def test_every_loss_trains(make_tiny, make_images, loss, num_micro):
     """Three steps with labels, in one part and in two."""
-    generator_loss, discriminator_loss, penalties = LOSSES[loss]
+    generator_loss, discriminator_loss, brought = LOSSES[loss]
     game = make_tiny(
-        c_dim=3, num_micro=num_micro, r1_interval=1, penalties=penalties,
+        c_dim=3, num_micro=num_micro, r1_interval=1, penalties=brought,
         losses={"generator": generator_loss, "discriminator": discriminator_loss},
     )  # fmt: skip
     before = [p.detach().clone() for p in game.parameters()]
@@ -160,7 +164,7 @@ def test_every_loss_trains(make_tiny, make_images, loss, num_micro):
     assert game.skipped.tolist() == [0, 0]
     assert sum(not torch.equal(a, b) for a, b in zip(before, game.parameters(), strict=True)) > len(before) / 2
     assert all(tensor.isfinite().all() for tensor in game.state_dict().values())
-    assert {f"train/{name}/penalty" for name in penalties} <= game.means.collect().keys()
+    assert {f"train/{penalty.name}/penalty" for penalty in brought} <= game.means.collect().keys()
 
 
 def test_the_critic_steps_more_often_than_the_generator(make_tiny, play, monkeypatch):
@@ -172,7 +176,10 @@ def test_the_critic_steps_more_often_than_the_generator(make_tiny, play, monkeyp
 
 
 def test_a_run_is_not_continued_with_another_loss(make_tiny):
-    ours, other = make_tiny().identity, make_tiny(losses=RELATIVISTIC, penalties=("r1", "r2")).identity
+    ours, other = (
+        make_tiny().run_fingerprint,
+        make_tiny(losses=RELATIVISTIC, penalties=penalties("r1", "r2")).run_fingerprint,
+    )
     assert ours["loss"] == {"generator": "nonsaturating_generator", "discriminator": "logistic_discriminator"}
     assert (ours["penalties"], other["penalties"]) == ("r1", "r1, r2")
     assert ours["loss"] != other["loss"]
@@ -187,14 +194,14 @@ def test_the_optimizers_and_penalties_follow_the_clock(make_tiny, play):
     for optimizer in optimizers:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0015)
         assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.945))
-    assert game.now.gamma == pytest.approx(0.75)
+    assert game.hp_now.gamma == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("moving", "gamma"), [({"decay_kimg": 0.016, "gamma_end": 0.5}, 0.75), ({}, 1.0)])
-def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_images, play, moving, gamma):
+def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_images, play, monkeypatch, moving, gamma):
     game = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
-    game.penalties = [replace(game.penalties[0], function=lambda discriminator, pairs: torch.ones(4))]
+    monkeypatch.setattr(R1, "__call__", lambda self, discriminator, batch: torch.ones(4))
     play(game, 3)  # the third step begins at half of the way
     images, labels = Batches(make_images(), 4).at(0)
-    (pairs,) = game._pairs(to_float(images), labels)
-    assert game._penalty(pairs, 4).item() == pytest.approx(gamma / 2)
+    (pairs,) = game.discriminator_batches(to_float(images), labels)
+    assert game.penalty(pairs, 4).item() == pytest.approx(gamma / 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from wplus.training.pools import LatentPool
+from wplus.training.encoder import LatentPool
 
 
 def slow_rule(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[float], list[float]]:
@@ -33,7 +33,7 @@ def test_the_rule():
         answers += pool.query(batch, seen=4 * number).flatten().tolist()
     expected, kept = slow_rule(batches, 10, seed=3)
     assert answers == expected
-    assert pool.codes.flatten().tolist() == kept
+    assert pool.latents.flatten().tolist() == kept
     assert answers[:10] == list(range(10))
     exchanged = sum(answer != value for value, answer in zip(range(60), answers, strict=True))
     assert 15 <= exchanged <= 35
@@ -49,4 +49,4 @@ def test_codes_that_come_back_are_copies():
     pool, codes = LatentPool(4, 2), torch.zeros(4, 2)
     answers = pool.query(codes, seen=0)
     codes += 1
-    assert pool.codes.sum() == answers.sum() == 0
+    assert pool.latents.sum() == answers.sum() == 0

@@ -15,10 +15,11 @@ from wplus.models.progressive import at_lod
 from wplus.training import progressive as growth
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
-from wplus.training.progressive import Growth, growth_of
+from wplus.training.penalties import R1
+from wplus.training.progressive import GrowthSchedule, growth_of
 
 SIZE = {"resolution": 16, "channel_base": 64, "channel_max": 8}
-STYLEGAN = Growth(resolution=64, start_resolution=8, stable_kimg=600, fade_kimg=600)
+STYLEGAN = GrowthSchedule(resolution=64, start_resolution=8, stable_kimg=600, fade_kimg=600)
 
 
 def hparams(**changes: Any) -> Hparams:
@@ -35,6 +36,7 @@ def make(**changes: Any) -> GanModule:
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         hparams=hparams(**changes),
+        penalties=[R1("gamma")],
     )
 
 
@@ -47,20 +49,20 @@ def test_the_published_schedule(kimg, lod):
 
 
 def test_without_a_fade_or_without_any_time():
-    steps = Growth(resolution=16, start_resolution=4, stable_kimg=1, fade_kimg=0)
+    steps = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=1, fade_kimg=0)
     assert [steps.lod(nimg) for nimg in (0, 999, 1000, 1999, 2000, 5000)] == [2, 2, 1, 1, 0, 0]
-    assert Growth(resolution=16, start_resolution=4, stable_kimg=0, fade_kimg=0).lod(0) == 0
+    assert GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=0, fade_kimg=0).lod(0) == 0
 
 
 def test_optimizers_start_anew_where_a_fade_begins_or_ends():
-    small = Growth(resolution=16, start_resolution=4, stable_kimg=0.008, fade_kimg=0.008)
+    small = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=0.008, fade_kimg=0.008)
     assert [nimg for nimg in range(0, 60, 4) if small.begins(nimg, 4)] == [12, 16, 28, 32]
 
 
 def test_the_learning_rate_rises_with_the_resolution():
-    large = Growth(resolution=1024, start_resolution=32, stable_kimg=1, fade_kimg=0)
+    large = GrowthSchedule(resolution=1024, start_resolution=32, stable_kimg=1, fade_kimg=0)
     assert [large.lr_factor(kimg * 1000) for kimg in range(6)] == [1, 1, 1.5, 2, 3, 3]
-    fading = Growth(
+    fading = GrowthSchedule(
         resolution=256, start_resolution=64, stable_kimg=1, fade_kimg=2
     )  # 128 px are in use from their fade on
     assert [fading.lr_factor(kimg * 1000) for kimg in (0, 1, 2, 3, 4, 5, 6)] == [1, 1, 1.5, 1.5, 1.5, 2, 2]
@@ -80,7 +82,7 @@ def test_the_optimizers_of_both_networks_get_it(make_images, monkeypatch):
 
 
 def test_the_fade_follows_the_stable_time():
-    uneven = Growth(resolution=16, start_resolution=4, stable_kimg=3, fade_kimg=1)
+    uneven = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=3, fade_kimg=1)
     assert [uneven.lod(nimg) for nimg in (0, 2999, 3500, 4000, 7000, 7750, 8000)] == [2, 2, 1.5, 1, 1, 0.25, 0]
 
 
@@ -123,12 +125,12 @@ def test_styles_are_mixed_among_the_layers_in_use():
     found = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        found.add(game._draw(2).mix_from)
+        found.add(game.sample_inputs(2).mix_from)
     assert found == {1}
     game.growth.apply([game.generator], 16)
     for seed in range(40):
         torch.manual_seed(seed)
-        found.add(game._draw(2).mix_from)
+        found.add(game.sample_inputs(2).mix_from)
     assert found == {1, 2, 3}
 
 

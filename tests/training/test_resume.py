@@ -14,10 +14,9 @@ import torch
 from wplus.core.runtime import Runtime
 from wplus.data import Batches
 from wplus.errors import UserError
-from wplus.training.callbacks import Diverged
 from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
 from wplus.training.gan import GanModule
-from wplus.training.loop import Schedule, fit
+from wplus.training.loop import Diverged, Schedule, fit
 
 CPU = Runtime(device=torch.device("cpu"))
 
@@ -79,7 +78,7 @@ def assert_same(a: Any, b: Any, path: str = "") -> None:
 def state(folder: Path) -> dict[str, Any]:
     """What defines the rest of a run, from its newest checkpoint."""
     content = torch.load(latest_checkpoint(folder / "checkpoints"), weights_only=True)
-    return {key: content[key] for key in ("state_dict", "optimizer_states", "identity")}
+    return {key: content[key] for key in ("state_dict", "optimizer_states", "run_fingerprint")}
 
 
 @pytest.mark.parametrize("first", [4, 20])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wplus.training.statistics import RunningMeans
+from wplus.training.module import RunningMeans
 
 
 def test_means_since_the_last_collection():

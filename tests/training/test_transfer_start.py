@@ -14,13 +14,14 @@ import torch
 import wplus
 from tests.training.trained import CPU, EVEN, LOSS, SMALL, model, network
 from wplus.checkpoint import Models, fingerprint
+from wplus.config import composed
 from wplus.errors import UserError
 from wplus.models import progan, stylegan1, stylegan2
 from wplus.models.progressive import set_lod
-from wplus.training import presets
-from wplus.training.augment import AdaptiveAugment, FixedAugment
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment
 from wplus.training.build import gan_training
 from wplus.training.build_encoder import encoder_training
+from wplus.training.penalties import R1
 from wplus.training.transfer import Source, Transfer
 
 
@@ -37,8 +38,8 @@ def test_a_game_starts_from_it(files, start):
     assert training.resolved["ema_rampup"] == (None, "transfer: the average starts from trained weights")
     assert game.hp.ema_rampup is None
     assert not training.transfer.networks[0].mismatched
-    assert game.identity["transfer"]["generator"] == fingerprint(source)
-    assert game.describe()["transfer"] == game.identity["transfer"]
+    assert game.run_fingerprint["transfer"]["generator"] == fingerprint(source)
+    assert game.describe()["transfer"] == game.run_fingerprint["transfer"]
 
 
 def test_given_numbers_win(files, start):
@@ -52,13 +53,13 @@ def test_without_a_discriminator_all_of_it_is_new(files, start):
     training = start(files[0])
     assert not training.transfer.networks[1].loaded
     assert "discriminator: new, for no checkpoint holds one" in str(training.transfer)
-    assert training.module.identity["transfer"]["discriminator"] is None
+    assert training.module.run_fingerprint["transfer"]["discriminator"] is None
 
 
 def test_without_a_checkpoint_there_is_no_transfer(start):
     training = start(None, parts=model(**SMALL))
     assert training.transfer is None
-    assert "transfer" not in training.module.identity
+    assert "transfer" not in training.module.run_fingerprint
     assert training.module.hp.ema_rampup == 0.05
 
 
@@ -77,7 +78,7 @@ def test_adaptive_augmentation_moves_faster(files, start):
     training = start(files[0], augment=AdaptiveAugment)
     assert training.resolved["augment_speed_kimg"][0] == 100
     assert training.module.augment.speed == 100_000
-    assert training.module.identity["augment"]["speed_kimg"] == 100
+    assert training.module.run_fingerprint["augment"]["speed_kimg"] == 100
     assert start(files[0], augment=partial(AdaptiveAugment, speed_kimg=300)).module.augment.speed == 300_000
     assert start(None, parts=model(**SMALL), augment=AdaptiveAugment).module.augment.speed == 500_000
     assert "augment_speed_kimg" not in start(files[0], augment=partial(FixedAugment, 0.1)).resolved
@@ -95,8 +96,8 @@ def test_growth_goes_on_from_there(make_images, tmp_path):
     parts = {
         "generator": partial(progan.Generator, **EVEN),
         "discriminator": partial(progan.Discriminator, mbstd_group_size=None, **EVEN),
-        "preset": presets.progan,
-        "loss": {**LOSS, "penalties": ["r1"], "numbers": {"r1_interval": 1}},
+        "preset": composed("train", ["model=progan"])["model"]["preset"],
+        "loss": {**LOSS, "penalties": [R1("gamma")], "hparams": {"r1_interval": 1}},
     }
     training = gan_training(
         preset=None, hparams={"batch_size": 4, "gamma": 1.0}, micro_batch_size=None, model=lambda: parts, loss=None,
@@ -164,7 +165,7 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused(start, tmp_path):
 def test_an_encoders_training_refuses_it(files):
     with pytest.raises(UserError, match=r"^transfer.checkpoint has no effect on an encoder's training"):
         encoder_training(
-            hparams={}, weights={}, progressive=None, latent_discriminator=None, data=no_data, generator=str(files[0]),
+            hparams={}, loss_weights={}, progressive=None, latent_discriminator=None, data=no_data, checkpoint=str(files[0]),
             encoder=None, perceptual=None, image_loss=None, runtime=CPU, seed=0, num_samples=4,
             transfer=Transfer(checkpoint=files[0]),
         )  # fmt: skip

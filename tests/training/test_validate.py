@@ -1,4 +1,4 @@
-"""Pairs that make no sense are refused, each with its reason."""
+"""DiscriminatorBatch that make no sense are refused, each with its reason."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
+from tests.fakes import penalties
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses.adversarial import (
@@ -21,14 +22,14 @@ from wplus.losses.adversarial import (
 )
 from wplus.models import mlp_gan
 from wplus.models.network import Network
-from wplus.training.augment import AdaptiveAugment, FixedAugment, NoAugment
-from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment, NoAugment, ScheduledAugment
+from wplus.training.build import GanSpec
 from wplus.training.gan import GanModule
-from wplus.training.hparams import Hparams
-from wplus.training.penalties import active_penalties
-from wplus.training.settings import GanSpec
+from wplus.training.hparams import Hparams, hparams_of
+from wplus.training.penalties import R1, active_penalties
 from wplus.training.validate import check_augment, check_effect, check_fit, check_micro_batches, check_options
 
+R1_ALONE = (R1("gamma"),)
 NUMBERS = {
     "batch_size": 4, "gamma": 0.0, "lr_generator": 1e-3, "lr_discriminator": 1e-3, "ema_kimg": 1.0, "ema_rampup": None,
     "pl_weight": 0.0, "style_mixing_prob": 0.0,
@@ -59,9 +60,11 @@ class Mixing(Network):
     batch_norm = True
 
 
-def check(generator: Any = Generator, discriminator: Any = Network, penalties: Any = ("r1",), **numbers: float) -> None:
+def check(
+    generator: Any = Generator, discriminator: Any = Network, penalties_: Any = R1_ALONE, **numbers: float
+) -> None:
     hparams = Hparams(**{**NUMBERS, **numbers})
-    check_fit(generator, discriminator, hparams, active_penalties(penalties, hparams))
+    check_fit(generator, discriminator, hparams, active_penalties(penalties_, hparams))
 
 
 REFUSED = [
@@ -69,8 +72,12 @@ REFUSED = [
     ({"pl_weight": 2.0}, "pl_weight=2", "use training.hparams.pl_weight=0"),
     ({"generator": Once, "pl_weight": 2.0}, "pl_weight=2", "cannot be differentiated twice"),
     ({"discriminator": Mixing, "gamma": 0.5}, "gamma=0.5", "normalises over the batch"),
-    ({"discriminator": Mixing, "penalties": ["gradient_penalty"]}, "gp_weight=10", "loss=nonsaturating"),
-    ({"discriminator": Mixing, "penalties": ["r1", "r2"], "gamma": 1.0}, "gamma=1", "use training.hparams.gamma=0"),
+    ({"discriminator": Mixing, "penalties_": penalties("gradient_penalty")}, "gp_weight=10", "loss=nonsaturating"),
+    (
+        {"discriminator": Mixing, "penalties_": penalties("r1", "r2"), "gamma": 1.0},
+        "gamma=1",
+        "use training.hparams.gamma=0",
+    ),
     ({"discriminator": Once, "gamma": 0.5}, "gamma=0.5", "cannot be differentiated twice"),
 ]
 
@@ -84,9 +91,9 @@ def test_nonsense_is_refused(choices, value, reason):
 def test_what_makes_sense_is_not():
     check()
     check(discriminator=Mixing)
-    check(discriminator=Mixing, penalties=["r1", "r2"])
+    check(discriminator=Mixing, penalties_=penalties("r1", "r2"))
     check(generator=Network, gamma=1.0, pl_weight=2.0, style_mixing_prob=0.9)
-    check(penalties=["gradient_penalty"])
+    check(penalties_=penalties("gradient_penalty"))
     check_micro_batches([Generator, Network], 4)
     check_micro_batches([Mixing, Dropping], 1)
     check(decay_kimg=10.0, lr_end=1e-4)
@@ -139,12 +146,13 @@ def test_the_game_refuses_too(make_tiny, monkeypatch):
             generator_loss=nonsaturating_generator,
             discriminator_loss=logistic_discriminator,
             hparams=game.hp,
+            penalties=game.penalties,
         )
 
 
-def check_given(given: dict[str, Any], penalties: Any = ("r1",), **numbers: float) -> None:
+def check_given(given: dict[str, Any], penalties_: Any = R1_ALONE, **numbers: float) -> None:
     hparams = Hparams(**{**NUMBERS, **numbers, **{name: value for name, value in given.items() if value is not None}})
-    check_effect(given, hparams, active_penalties(penalties, hparams))
+    check_effect(given, hparams, active_penalties(penalties_, hparams))
 
 
 IDLE = [  # given, the other numbers, why
@@ -152,9 +160,9 @@ IDLE = [  # given, the other numbers, why
     ({"pl_decay": 0.1, "pl_weight": 0.0}, {}, "pl_decay=0.1 has no effect"),
     ({"pl_batch_shrink": 1}, {}, "pl_batch_shrink=1 has no effect"),
     ({"r1_interval": 16}, {}, "r1_interval=16 has no effect: there is no gradient penalty"),
-    ({"r1_interval": 1}, {"gamma": 1.0, "penalties": ()}, "r1_interval=1 has no effect"),
+    ({"r1_interval": 1}, {"gamma": 1.0, "penalties_": ()}, "r1_interval=1 has no effect"),
     ({"gamma_end": 0.5}, {"decay_kimg": 1.0}, "gamma_end=0.5 has no effect: .* gamma starts at 0"),
-    ({"gamma_end": 0.5, "gamma": 1.0}, {"penalties": ["gradient_penalty"]}, "gamma_end=0.5 has no effect"),
+    ({"gamma_end": 0.5, "gamma": 1.0}, {"penalties_": penalties("gradient_penalty")}, "gamma_end=0.5 has no effect"),
     ({"ema_rampup": 0.05}, {"ema_kimg": 0.0}, "ema_rampup=0.05 has no effect: with ema_kimg=0"),
 ]
 
@@ -169,10 +177,10 @@ def test_a_number_that_was_given_and_changes_nothing_is_refused(given, others, m
 def test_numbers_that_change_something_are_not():
     check_given({"pl_interval": 8, "pl_decay": 0.1, "pl_batch_shrink": 1, "pl_weight": 2.0})
     check_given({"r1_interval": 4, "gamma": 1.0, "gamma_end": 0.1, "decay_kimg": 1.0})
-    check_given({"r1_interval": 4}, penalties=["gradient_penalty"])
+    check_given({"r1_interval": 4}, penalties_=penalties("gradient_penalty"))
     check_given({"ema_rampup": 0.05})
     check_given({"ema_rampup": 0.05}, ema_kimg=0.0, ema_kimg_end=1.0)
-    check_given({"pl_interval": None, "gamma": 0.5}, penalties=["gradient_penalty"])
+    check_given({"pl_interval": None, "gamma": 0.5}, penalties_=penalties("gradient_penalty"))
 
 
 EXPERIMENTS = sorted(path.stem for path in (CONFIG_FOLDER / "experiment").glob("*.yaml"))
@@ -188,8 +196,8 @@ def test_no_experiment_gives_a_number_without_effect():
     assert len(generators) > 5
     for config in generators:
         parts, given = build(config["model"]), config["training"]["hparams"]
-        settings = GanSpec(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, hparams=given)
-        hparams = settings.hparams_of(settings.resolve(64))
+        settings = GanSpec(**{**parts.pop("loss"), "presets": [parts.pop("preset")], **parts}, given=given)
+        hparams = hparams_of(settings.resolve(64))
         check_effect(given, hparams, active_penalties(settings.penalties, hparams))
 
 

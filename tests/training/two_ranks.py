@@ -15,12 +15,13 @@ from wplus.models import dcgan
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training.augment import AdaptiveAugment
+from wplus.training.augment.control import AdaptiveAugment
 from wplus.training.encoder import EncoderModule
-from wplus.training.encoder_hparams import encoder_hparams_of
+from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
+from wplus.training.penalties import R1
 
 RANK = int(sys.argv[1])
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
@@ -35,6 +36,7 @@ def adversarial_game() -> GanModule:
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         hparams=Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
+        penalties=[R1("gamma")],
         augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
     )
 
@@ -76,7 +78,7 @@ class NormalisedEncoder(SmallEncoder):
 def encoder_game() -> EncoderModule:
     """An encoder, a discriminator of codes with pools that are full after two steps."""
     generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
-    hparams = encoder_hparams_of(
+    hparams = make_encoder_hparams(
         {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1},
         {"l2": 1.0, "adversarial": 0.1, "delta": 0.01},
         {"start_kimg": 0.008, "every_kimg": 0.008},
@@ -85,7 +87,7 @@ def encoder_game() -> EncoderModule:
     return EncoderModule(
         NormalisedEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
         generator,
-        terms={"l2": L2()},
+        losses={"l2": L2()},
         hparams=hparams,
         fingerprint="",
         discriminator=LatentDiscriminator(w_dim=4, width=8),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
 
 
-@entry_point
+@entry_point(resolve="wplus.training.hparams.resolve_config")
 def train(cfg: dict[str, Any]) -> float:
     """Train a generator or an encoder; the same command continues. Returns the thousands of images seen."""
     from wplus.core.files import ensure_folder
@@ -64,14 +64,15 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
 
 def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
     """The data, the networks that it starts from, and every number that was derived with the reason for it."""
+    from wplus.training.hparams import summary
+
     data = training.data
     tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
     if cfg["checkpoint"]:
         tracker.use_artifact(cfg["checkpoint"], name="generator", kind="model")
     if training.transfer is not None and runtime.rank == 0:
         training.transfer.record(folder, tracker)
-    resolved = training.resolved.items()
-    tracker.summary({f"derived/{name}": {"value": value, "protocol": {"why": why}} for name, (value, why) in resolved})
+    tracker.summary(summary(training.resolved, training.infos))
 
 
 def run_training(

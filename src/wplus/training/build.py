@@ -1,31 +1,42 @@
-"""From choices to a game that can start: the preset fills what is open, what cannot be is refused before all work."""
+"""From choices to a training that can start; what cannot be is refused before all work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
+from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
 from wplus.core.runtime import Runtime
-from wplus.errors import UserError
+from wplus.data import ImageSet
+from wplus.errors import UserError, check_number
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
-from wplus.training.augment import NoAugment
-from wplus.training.gan import GanModule
-from wplus.training.hparams import Resolved
+from wplus.training.augment.control import NoAugment
+from wplus.training.gan import DiscriminatorLoss, GanModule, GeneratorLoss
+from wplus.training.hparams import INFOS, Hparams, Preset, Resolved, hparams_of, resolve
 from wplus.training.module import TrainingModule
-from wplus.training.settings import GanSpec, Preset, num_micro
+from wplus.training.penalties import Penalty, active_penalties
+from wplus.training.progressive import growth_of
 from wplus.training.snapshot import SampleView, View
-from wplus.training.transfer import Transfer, start_from
-from wplus.training.transfer_report import Report
-from wplus.training.validate import check_augment, name_of
+from wplus.training.transfer import Report, Transfer, start_from
+from wplus.training.validate import (
+    check_augment,
+    check_effect,
+    check_fit,
+    check_micro_batches,
+    check_options,
+    check_preset,
+    name_of,
+)
 
 Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
 BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
+LARGEST = 1024  # resolution: what is refused there is refused everywhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +44,12 @@ class Training:
     """All that a run needs besides a folder: what configs/training decides, made ready."""
 
     module: TrainingModule
-    data: Any
-    """The wplus.data.ImageSet that it sees."""
+    data: ImageSet
     view: View
     resolved: Resolved
-    """Every hyper-parameter with the reason for its value, for the log."""
+    """Every number with the reason for its value."""
+    infos: Mapping[str, MetricInfo] = field(default_factory=lambda: INFOS)
+    """What these numbers are."""
     transfer: Report | None = None
     """What came from trained networks, where it starts from such."""
 
@@ -62,42 +74,92 @@ def gan_training(
 
     A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `probes`
     makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone. `transfer` says which trained
-    networks the game starts from.
+    networks it starts from.
     """
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
-    _refuse_idle(idle)
-    parts = model()
-    source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
-    presets = [part for part in (parts["preset"], preset, source and source.preset) if part is not None]
-    networks = {role: parts[role] for role in ("generator", "discriminator")}
-    settings = GanSpec(**networks, **(parts["loss"] if loss is None else loss()), presets=presets, hparams=hparams)
-    settings.check(runtime, micro_batch_size)
-    augmentation = augment() if augment is not None else NoAugment()
-    check_augment(augmentation, settings.discriminator_loss)
-    hurried = augmentation.start_from_trained() if source is not None else {}
-    images = data(split="train")
-    looking = {"data": images, "seed": seed, "num_samples": num_samples}
-    view = SampleView(**looking) if probes is None else probes(held_out=partial(data, split="held_out"), **looking)
-    playing = {"runtime": runtime, "seed": seed, "micro_batch_size": micro_batch_size, "augment": augmentation}
-    frozen = {"freeze_discriminator": source.freeze_discriminator} if source is not None else {}
-    module, numbers = build_gan(images, settings, **playing, **frozen)
-    report = start_from(module, source) if source is not None else None
-    return Training(module=module, data=images, view=view, resolved=numbers | hurried, transfer=report)
-
-
-def _refuse_idle(idle: Mapping[str, Any]) -> None:
     for name, choice in idle.items():
         if choice is not None:
             raise UserError(
                 f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
                 "training=e4e encoder=small checkpoint=model.safetensors."
             )
+    parts = model()
+    source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
+    presets = [part for part in (parts["preset"], preset, source and source.preset) if part is not None]
+    networks = {role: parts[role] for role in ("generator", "discriminator")}
+    spec = GanSpec(**networks, **(parts["loss"] if loss is None else loss()), presets=presets, given=hparams)
+    spec.check(runtime, micro_batch_size)
+    augmentation = augment() if augment is not None else NoAugment()
+    check_augment(augmentation, spec.discriminator_loss)
+    sooner = augmentation.start_from_trained() if source is not None else {}
+    images = data(split="train")
+    sampling = {"data": images, "seed": seed, "num_samples": num_samples}
+    view = SampleView(**sampling) if probes is None else probes(held_out=partial(data, split="held_out"), **sampling)
+    module, resolved = build_gan(
+        images,
+        spec,
+        runtime=runtime,
+        seed=seed,
+        micro_batch_size=micro_batch_size,
+        augment=augmentation,
+        freeze_discriminator=source.freeze_discriminator if source is not None else 0,
+    )
+    report = start_from(module, source) if source is not None else None
+    return Training(module=module, data=images, view=view, resolved=resolved | sooner, transfer=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanSpec:
+    """What defines a GAN's training: networks, loss and numbers.
+
+    Args:
+        generator, discriminator: partial constructors, whose None keywords the presets fill.
+        generator_loss, discriminator_loss, penalties: see `GanModule`.
+        hparams: numbers that the loss was published with; the presets stand over them.
+        presets: a later one stands over those before it.
+        given: numbers that were given, over all others; None: derive.
+    """
+
+    generator: partial
+    discriminator: partial
+    generator_loss: GeneratorLoss
+    discriminator_loss: DiscriminatorLoss
+    penalties: Sequence[Penalty] = ()
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    presets: Sequence[Preset]
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self, resolution: int) -> Resolved:
+        """Every number with the reason for it."""
+        return resolve(
+            resolution=resolution,
+            presets=self.presets,
+            given=self.given,
+            loss=self.hparams,
+            penalty_weights=[penalty.weight for penalty in self.penalties],
+            options={**self.generator.keywords, **self.discriminator.keywords},
+        )
+
+    def check(self, runtime: Runtime, micro_batch_size: int | None) -> None:
+        """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
+        check_options("generator", self.generator)
+        check_options("discriminator", self.discriminator)
+        for preset in self.presets:
+            check_preset(preset, self.generator.func)
+        resolved = self.resolve(resolution=64)
+        hparams: Hparams = hparams_of(resolved)
+        classes = [self.generator.func, self.discriminator.func]
+        penalties = active_penalties(self.penalties, hparams)
+        check_fit(*classes, hparams, penalties)
+        check_effect(self.given, hparams, penalties)
+        growth_of(classes[0], LARGEST, hparams)
+        check_micro_batches(classes, num_micro(resolved, runtime.world_size, micro_batch_size))
 
 
 def build_gan(
-    data: Any,
-    settings: GanSpec,
+    data: ImageSet,
+    spec: GanSpec,
     *,
     runtime: Runtime,
     seed: int = 0,
@@ -105,36 +167,58 @@ def build_gan(
     augment: NoAugment | None = None,
     freeze_discriminator: int = 0,
 ) -> tuple[GanModule, Resolved]:
-    """Build the networks for `data` (a wplus.data.ImageSet) and the game between them.
+    """Build the networks for `data` and the module that trains them; also its numbers, each with the reason for it.
 
-    `micro_batch_size` is the images per backward pass and process (None: all). Returns the game and its numbers, each
-    with the reason for it. UserError for a batch that cannot be divided.
+    `micro_batch_size` is the images per backward pass and process (None: all). UserError for a batch that cannot be
+    divided.
     """
-    numbers = settings.resolve(data.resolution)
-    parts = num_micro(numbers, runtime.world_size, micro_batch_size)
+    resolved = spec.resolve(data.resolution)
+    parts = num_micro(resolved, runtime.world_size, micro_batch_size)
     torch.manual_seed(step_seed(seed, "weights"))
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
-    networks = [_fill(part, numbers)(**shape) for part in (settings.generator, settings.discriminator)]
-    set_precision(networks, runtime)
+    generator, discriminator = (_fill(part, resolved)(**shape) for part in (spec.generator, spec.discriminator))
+    set_precision([generator, discriminator], runtime)
     module = GanModule(
-        *networks,
-        generator_loss=settings.generator_loss,
-        discriminator_loss=settings.discriminator_loss,
-        penalties=settings.penalties,
+        generator,
+        discriminator,
+        generator_loss=spec.generator_loss,
+        discriminator_loss=spec.discriminator_loss,
+        penalties=spec.penalties,
         seed=seed,
         num_micro=parts,
-        hparams=settings.hparams_of(numbers),
+        hparams=hparams_of(resolved),
         labels=data.labels,
         augment=augment,
         freeze_discriminator=freeze_discriminator,
     )
-    module.identity.update(data=data.fingerprint, world_size=runtime.world_size)
-    return module, numbers
+    module.run_fingerprint.update(data=data.fingerprint, world_size=runtime.world_size)
+    return module, resolved
 
 
-def _fill(part: partial, numbers: Resolved) -> partial:
-    filled = {name: numbers[name][0] for name, value in part.keywords.items() if value is None and name in numbers}
+def _fill(part: partial, resolved: Resolved) -> partial:
+    filled = {name: resolved[name][0] for name, value in part.keywords.items() if value is None and name in resolved}
     return partial(part, **filled)
+
+
+def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
+    """Micro-batches per step and process; every one holds whole minibatch-stddev groups, where the numbers have them.
+
+    UserError for a batch that cannot be divided so.
+    """
+    batch, group = resolved["batch_size"][0], resolved.get("mbstd_group_size", (1, ""))[0]
+    if batch % world:
+        raise UserError(f"batch_size must be a multiple of {world}, the number of processes, got {batch}.")
+    local = batch // world
+    if micro is not None:
+        check_number("micro_batch_size", micro, lowest=1, whole=True)
+    micro = micro or local
+    if local % micro:
+        raise UserError(f"micro_batch_size must divide the {local} images of each process, got {micro}.")
+    if micro % min(group, local):
+        raise UserError(
+            f"mbstd_group_size must divide the {micro} images that pass the discriminator together, got {group}."
+        )
+    return local // micro
 
 
 def set_precision(networks: Sequence[Network], runtime: Runtime) -> None:

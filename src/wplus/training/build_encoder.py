@@ -1,4 +1,4 @@
-"""From choices to an encoder's game that can start: what does not fit together is refused before all work."""
+"""From choices to an encoder's training that can start; what does not fit together is refused before all work."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.training.build import Builder, Training, set_precision
 from wplus.training.encoder import EncoderModule
-from wplus.training.encoder_hparams import CODE_TERMS, EncoderHparams, encoder_hparams_of
+from wplus.training.encoder_hparams import INFOS, LATENT_LOSSES, EncoderHparams, make_encoder_hparams
 from wplus.training.hparams import Resolved
-from wplus.training.inversions import InversionView
+from wplus.training.snapshot import InversionView
 from wplus.training.transfer import Transfer
 
 INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
@@ -29,7 +29,7 @@ INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generato
 def encoder_training(
     *,
     hparams: Mapping[str, Any],
-    weights: Mapping[str, float],
+    loss_weights: Mapping[str, float],
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
     data: Builder,
@@ -49,32 +49,32 @@ def encoder_training(
             "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
             "it out; the generator to invert is checkpoint=model.safetensors."
         )
-    settings = encoder_hparams_of(hparams, weights, progressive, latent_discriminator)
+    settings = make_encoder_hparams(hparams, loss_weights, progressive, latent_discriminator)
     _refuse_what_lacks_or_idles(encoder, checkpoint, idle)
     models = load(checkpoint, needs=["generator"])
-    terms = _terms(perceptual, image_loss, settings.weights)
-    module = build_encoder_module(models, encoder(), terms=terms, hparams=settings, runtime=runtime, seed=seed)
+    losses = _losses(perceptual, image_loss, settings.loss_weights)
+    module = build_encoder_module(models, encoder(), losses=losses, hparams=settings, runtime=runtime, seed=seed)
     images, held_out = (data(split=split, resolution=models.generator.resolution) for split in ("train", "held_out"))
     for part in (images, held_out):
         _refuse_other_images(part, models.generator)
-    module.identity.update(data=images.fingerprint, world_size=runtime.world_size)
+    module.run_fingerprint.update(data=images.fingerprint, world_size=runtime.world_size)
     view = InversionView(held_out, num_samples=num_samples)
-    return Training(module=module, data=images, view=view, resolved=_numbers(module))
+    return Training(module=module, data=images, view=view, resolved=_numbers(module), infos=INFOS)
 
 
 def build_encoder_module(
     models: Models,
     encoder: partial,
     *,
-    terms: Mapping[str, ImageDistance],
+    losses: Mapping[str, ImageDistance],
     hparams: EncoderHparams,
     runtime: Runtime,
     seed: int = 0,
 ) -> EncoderModule:
-    """An untrained encoder for `models.generator`, and the game in which it learns, rehearsed on a blank image.
+    """An untrained encoder for `models.generator`, and the module that trains it, rehearsed on a blank image.
 
     `encoder` is a partial constructor whose num_ws, w_dim and img_channels, and an input_size of None, are filled in.
-    UserError when encoder, terms, hparams and generator do not fit together.
+    UserError when encoder, losses, hparams and generator do not fit together.
     """
     generator = models.generator
     torch.manual_seed(step_seed(seed, "weights"))
@@ -85,7 +85,7 @@ def build_encoder_module(
     discriminator = LatentDiscriminator(w_dim=generator.w_dim) if hparams.adversary is not None else None
     set_precision([generator], runtime)
     module = EncoderModule(
-        network, generator, terms=terms, hparams=hparams, fingerprint=models.fingerprint, discriminator=discriminator,
+        network, generator, losses=losses, hparams=hparams, fingerprint=models.fingerprint, discriminator=discriminator,
         seed=seed,
     )  # fmt: skip
     blank = torch.zeros(1, generator.img_channels, generator.resolution, generator.resolution)
@@ -109,23 +109,24 @@ def _refuse_what_lacks_or_idles(encoder: Builder | None, checkpoint: str | None,
             )
 
 
-def _terms(
+def _losses(
     perceptual: Builder | None, image_loss: Builder | None, weights: Mapping[str, float]
 ) -> dict[str, ImageDistance]:
-    """The image terms by name; UserError when a weight has none, or one has no weight."""
-    terms: dict[str, ImageDistance] = {"l1": L1(), "l2": L2()}
+    """The image losses by name; UserError when a weight has none, or one has no weight."""
+    losses: dict[str, ImageDistance] = {"l1": L1(), "l2": L2()}
     if perceptual is not None:
-        terms["perceptual"] = perceptual()
-    terms |= image_loss() if image_loss is not None else {}
-    for name in sorted(set(terms) - set(weights)):
-        raise UserError(f"The term '{name}' has no weight: give +training.weights.{name}=, 0 to measure it only.")
+        losses["perceptual"] = perceptual()
+    losses |= image_loss() if image_loss is not None else {}
+    for name in sorted(set(losses) - set(weights)):
+        raise UserError(f"The loss '{name}' has no weight: give +training.loss_weights.{name}=, 0 to measure it only.")
+    known = [*losses, *LATENT_LOSSES]
     for name, weight in weights.items():
-        if weight and name not in {*terms, *CODE_TERMS}:
+        if weight and name not in known:
             raise UserError(
-                f"training.weights.{name}={weight:g} has no term; there are {', '.join([*terms, *CODE_TERMS])}, and "
+                f"training.loss_weights.{name}={weight:g} has no loss; there are {', '.join(known)}, and "
                 "image_loss=[...] adds others."
             )
-    return terms
+    return losses
 
 
 def _fitting(encoder: partial, generator: Any) -> Any:
@@ -139,9 +140,9 @@ def _fitting(encoder: partial, generator: Any) -> Any:
 
 
 def _refuse_passes(hparams: EncoderHparams, encoder: Any) -> None:
-    if hparams.refinements > 1 and not encoder.is_iterative:
+    if hparams.num_passes > 1 and not encoder.is_iterative:
         raise UserError(
-            f"training.hparams.refinements={hparams.refinements} needs an encoder that sees its last result "
+            f"training.hparams.num_passes={hparams.num_passes} needs an encoder that sees its last result "
             "(encoder.is_iterative=true, as encoder=refine); this one passes once."
         )
     if hparams.progressive is not None and not encoder.has_stages:

@@ -1,5 +1,5 @@
 """Training an encoder for a frozen generator (e4e, Tov et al. 2021; pSp, Richardson et al. 2021; ReStyle, Alaluf et al.
-2021): image terms, terms of the codes, and a discriminator that keeps the codes where the generator's own are."""
+2021): image losses, losses of the latents, and a discriminator that keeps latents where the generator's own are."""
 
 from __future__ import annotations
 
@@ -13,118 +13,135 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.distributed import gathered, rank_and_world
 from wplus.core.runtime import eval_mode
-from wplus.losses.adversarial import nonsaturating_generator
+from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import Network
-from wplus.training.batch_norm import running_statistics, shared_statistics
-from wplus.training.ema import ema_decay, update_ema
-from wplus.training.encoder_hparams import EncoderHparams
-from wplus.training.latent_adversary import Adversary
-from wplus.training.module import TrainingModule
+from wplus.losses.regularisers import r1_penalty
+from wplus.models.encoders.base import Encoder
+from wplus.models.encoders.e4e import LatentDiscriminator
+from wplus.models.network import GeneratorNetwork, Network
+from wplus.training.encoder_hparams import EncoderHparams, LatentDiscriminatorHparams
+from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 from wplus.training.optim import Ranger
 
-FROZEN = ("generator.", "terms.")  # comes from files, and is not repeated in every checkpoint
+FROZEN = ("generator.", "losses.")  # comes from files, and is not repeated in every checkpoint
 
 
 class EncoderModule(TrainingModule):
-    """An encoder learns to answer images with codes; the discriminator of codes learns beside it.
+    """An encoder learns to answer images with latents; the discriminator of latents learns beside it.
 
-    Arguments
-        encoder        a wplus.models.encoders.base.Encoder whose `latent_avg` is set
-        generator      frozen here
-        terms          of the loss, by the names that `hparams.weights` uses; also measured on held-out images
-        hparams         the numbers
-        fingerprint    of the generator
-        discriminator  of codes; needed where the adversarial term has a weight
+    Args:
+        encoder: one whose `latent_avg` is set.
+        generator: frozen here.
+        losses: of image pairs, by the names that `hparams.loss_weights` uses; also measured on held-out images.
+        hparams: the numbers.
+        fingerprint: of the generator.
+        discriminator: of latents; needed where the adversarial loss has a weight.
     """
 
     def __init__(
         self,
-        encoder: Any,
-        generator: Any,
+        encoder: Encoder,
+        generator: GeneratorNetwork,
         *,
-        terms: Mapping[str, ImageDistance],
+        losses: Mapping[str, ImageDistance],
         hparams: EncoderHparams,
         fingerprint: str,
-        discriminator: Network | None = None,
+        discriminator: LatentDiscriminator | None = None,
         seed: int = 0,
     ) -> None:
-        identity = {
+        run_fingerprint = {
             "hparams": asdict(hparams),
             "encoder": {"class": type(encoder).__name__, **encoder.arguments},
             "generator": fingerprint,
-            "terms": {name: term.name for name, term in terms.items()},
+            "losses": {name: loss.name for name, loss in losses.items()},
             "seed": seed,
         }
-        super().__init__(batch_size=hparams.batch_size, seed=seed, identity=identity)
+        super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=run_fingerprint)
         self.hp, self.fingerprint = hparams, fingerprint
         self.encoder, self.generator = encoder.train().requires_grad_(True), generator.eval().requires_grad_(False)
-        self.terms = nn.ModuleDict(terms)
+        self.losses = nn.ModuleDict(losses)
         self._set_stage()
         self.average = None if hparams.ema_kimg is None else copy.deepcopy(encoder).eval().requires_grad_(False)
-        self.adversary = None if discriminator is None else Adversary(discriminator, hparams.latent_discriminator)
+        settings = hparams.latent_discriminator
+        has_adversary = discriminator is not None and settings is not None
+        self.adversary = LatentAdversary(discriminator, settings) if has_adversary else None
         self.register_state_dict_post_hook(_leave_out_frozen)
         self.register_load_state_dict_post_hook(_expect_no_frozen)
 
     @property
     def exported(self) -> dict[str, Network]:
         """The encoder, or its moving average, and its generator."""
-        return {"generator": self.generator, "encoder": self.encoder if self.average is None else self.average}
+        return {"generator": self.generator, "encoder": self.exported_encoder}
+
+    @property
+    def exported_encoder(self) -> Encoder:
+        """The moving average where there is one, else the encoder."""
+        return self.encoder if self.average is None else self.average
 
     def describe(self) -> dict[str, Any]:
         """Which generator the encoder belongs to, and how it came to be."""
         return {
             "encoder": {
                 "generator": self.fingerprint,
-                "stage": int(self.exported["encoder"].stage),
+                "stage": int(self.exported_encoder.stage),
                 "hparams": asdict(self.hp),
-                "terms": {name: dict(term.provenance) for name, term in self.terms.items()},
+                "losses": {name: dict(loss.provenance) for name, loss in self.losses.items()},
                 "weights": "the encoder's" if self.average is None else "moving average of the encoder",
             }
         }
 
+    def state_summary(self) -> dict[str, Any]:
+        """Counters for logs: skipped steps, and the stage."""
+        return {**super().state_summary(), "progress/stage": int(self.encoder.stage)}
+
     # --- the step ---------------------------------------------------------------------------------------------------
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of the encoder; before it one of the discriminator, on the codes of the same forward pass."""
+        """One step of the encoder; before it one of the discriminator, on the latents of the same forward pass."""
         stage = self._set_stage()
         optimizers[0].zero_grad(set_to_none=True)
-        target = self._target(real)
-        ws, shown = self._start(real)
-        with shared_statistics(running_statistics([self.encoder])):
-            for number in range(self.hp.refinements):
-                ws = self._encode(self.encoder, real, ws, shown, stage)
+        target = self._target_features(real)
+        ws, images = self._start(real)
+        with shared_statistics([self.encoder]):
+            for number in range(self.hp.num_passes):
+                ws = self._encode(self.encoder, real, ws, images, stage)
                 if number == 0 and self.adversary is not None:
-                    self._teach_adversary(ws.detach(), labels, stage, optimizers[1])
+                    self._update_discriminator(self.adversary, ws.detach(), labels, stage, optimizers[1])
                 self.seed_phase(f"encoder/{number}")
-                shown = self.generator.synthesis(ws, noise_mode=self.hp.noise)
-                self._loss(ws, shown, target, stage).backward()
-                ws, shown = ws.detach(), shown.detach()
+                images = self.generator.synthesis(ws, noise_mode=self.hp.noise)
+                self._loss(ws, images, target, stage).backward()
+                ws, images = ws.detach(), images.detach()
         self.guarded_step("encoder", optimizers[0])
-        self._update_average()
+        if self.average is not None and self.hp.ema_kimg is not None:
+            half_life, rampup = self.hp.ema_kimg, self.hp.ema_rampup
+            decay = ema_decay(self.batch_size, self.images_seen, half_life_kimg=half_life, rampup=rampup)
+            update_ema(self.average, self.encoder, decay)
 
     def _set_stage(self) -> int:
         """The stage of this moment, also in the encoder, which is exported with it."""
-        stage = self.hp.stage(self.images_seen, self.encoder.num_ws - 1)
+        stage = self.hp.progressive_stage(self.images_seen, self.encoder.num_ws - 1)
         self.encoder.stage.fill_(stage)
         return stage
 
     def _start(self, real: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The mean code for each image, and its picture for an encoder that looks at one."""
+        """The mean latent for each image, and its image for an encoder that looks at one."""
         ws = self.encoder.latent_avg[None]
-        shown = self.generator.synthesis(ws) if self.encoder.is_iterative else None
+        images = self.generator.synthesis(ws) if self.encoder.is_iterative else None
         num = len(real)
-        return ws.expand(num, -1, -1), None if shown is None else shown.expand(num, -1, -1, -1)
+        return ws.expand(num, -1, -1), None if images is None else images.expand(num, -1, -1, -1)
 
-    def _encode(self, encoder: Any, real: Tensor, ws: Tensor, shown: Tensor | None, stage: int) -> Tensor:
-        return ws + encoder.offsets(real if shown is None else torch.cat([real, shown], dim=1), stage)
+    def _encode(self, encoder: Encoder, real: Tensor, ws: Tensor, images: Tensor | None, stage: int) -> Tensor:
+        """ws + E(x), or ws + E(x, G(ws)) (ReStyle, equation 1)."""
+        sees_result = encoder.is_iterative and images is not None
+        return ws + encoder.offsets(torch.cat([real, images], dim=1) if sees_result else real, stage)
 
-    def _target(self, real: Tensor) -> dict[str, list[Tensor]]:
-        """Features of the real images for every term that has a weight."""
+    def _target_features(self, real: Tensor) -> dict[str, list[Tensor]]:
+        """Features of the real images for every image loss that has a weight."""
         with torch.no_grad():
-            small = self._fit(real)
-            return {name: term.features(small) for name, term in self.terms.items() if self.hp.weights.get(name)}
+            small, weights = self._fit(real), self.hp.loss_weights
+            return {name: loss.features(small) for name, loss in self.losses.items() if weights.get(name)}
 
     def _fit(self, images: Tensor) -> Tensor:
         """The size at which images are compared: at most `loss_px`, averaged over areas."""
@@ -132,20 +149,21 @@ class EncoderModule(TrainingModule):
         return images if images.shape[-1] <= size else F.adaptive_avg_pool2d(images, size)
 
     def _loss(self, ws: Tensor, images: Tensor, target: dict[str, list[Tensor]], stage: int) -> Tensor:
+        """The weighted sum of the image losses and the losses of the latents."""
         small = self._fit(images)
         values = {
-            name: self.terms[name].distance(self.terms[name].features(small), target[name]).mean() for name in target
+            name: self.losses[name].distance(self.losses[name].features(small), features).mean()
+            for name, features in target.items()
         }
-        values |= self._code_terms(ws, stage)
-        total = sum(self.hp.weights[name] * value for name, value in values.items())
-        for name, value in values.items():
+        values |= self._latent_losses(ws, stage)
+        total = sum(self.hp.loss_weights[name] * value for name, value in values.items())
+        for name, value in {**values, "loss": total}.items():
             self.means.add(f"train/encoder/{name}", value)
-        self.means.add("train/encoder/loss", total)
         return total
 
-    def _code_terms(self, ws: Tensor, stage: int) -> dict[str, Tensor]:
-        """Those with a weight: `adversarial` is a mean over the codes that take part, `delta` a sum over the deltas."""
-        weights, values = self.hp.weights, {}
+    def _latent_losses(self, ws: Tensor, stage: int) -> dict[str, Tensor]:
+        """Those with a weight: `adversarial` is a mean over the latents that take part, `delta` a sum over the deltas."""
+        weights, values = self.hp.loss_weights, {}
         if self.adversary is not None:
             logits = self.adversary.discriminator(ws[:, : stage + 1].flatten(0, 1))
             values["adversarial"] = nonsaturating_generator(logits).mean()
@@ -156,15 +174,18 @@ class EncoderModule(TrainingModule):
             values["w_norm"] = torch.linalg.vector_norm(ws - self.encoder.latent_avg, dim=(1, 2)).mean()
         return values
 
-    def _teach_adversary(self, ws: Tensor, labels: Tensor, stage: int, optimizer: torch.optim.Optimizer) -> None:
+    def _update_discriminator(
+        self, adversary: LatentAdversary, ws: Tensor, labels: Tensor, stage: int, optimizer: torch.optim.Optimizer
+    ) -> None:
         """A step of the discriminator, and every few steps one of its R1 penalty, on what the pools give."""
-        adversary, step = self.adversary, self.images_seen // self.batch_size
+        settings, step = adversary.settings, self.images_seen // self.batch_size
         self.seed_phase("latent_discriminator")
-        real, fake = self.adversary.choose(self._own_codes(len(ws), labels), self._fakes(ws), stage)
+        real = self._sample_w(len(ws), labels)
+        fake = adversary.choose(ws - self.encoder.latent_avg if settings.fakes == "without_mean" else ws, stage)
         self.seed_phase("pools", common=True)
         real, fake = adversary.replay(real, fake, seen=self.images_seen)
         phases = {"latent_discriminator": lambda: adversary.loss(real, fake)}
-        if adversary.settings.r1 and step % adversary.settings.r1_interval == 0:
+        if settings.r1 and step % settings.r1_interval == 0:
             phases["latent_r1"] = lambda: adversary.penalty(real)
         with _learning(adversary.discriminator):
             for name, loss in phases.items():
@@ -174,57 +195,124 @@ class EncoderModule(TrainingModule):
         for name, value in adversary.observe(real, fake).items():
             self.means.add(f"train/latent_discriminator/{name}", value)
 
-    def _own_codes(self, num: int, labels: Tensor) -> Tensor:
+    def _sample_w(self, num: int, labels: Tensor) -> Tensor:
         """w (num, w_dim) of the generator's mapping, of the classes of the images."""
+        assert self.adversary is not None
         z = torch.randn(num, self.generator.z_dim, device=self.device)
         c = labels if self.generator.c_dim else None
-        return self.generator.mapping(z, c, truncation_psi=self.hp.adversary.psi)[:, 0]
-
-    def _fakes(self, ws: Tensor) -> Tensor:
-        return ws - self.encoder.latent_avg if self.hp.adversary.fakes == "without_mean" else ws
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        hparams = self.hp
-        if self.average is not None:
-            decay = ema_decay(
-                self.batch_size, self.images_seen, half_life_kimg=hparams.ema_kimg, rampup=hparams.ema_rampup
-            )
-            update_ema(self.average, self.encoder, decay)
+        return self.generator.mapping(z, c, truncation_psi=self.adversary.settings.psi)[:, 0]
 
     # --- beside the step --------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def reconstruct(self, real: Tensor) -> Tensor:
-        """Images (N, C, R, R) of the codes that the exported encoder answers `real` with; stored noise."""
-        encoder = self.exported["encoder"]
-        ws, shown = self._start(real)
-        with eval_mode(encoder):
-            for _ in range(self.hp.refinements):
-                ws = self._encode(encoder, real, ws, shown, int(encoder.stage))
+        """Images (N, C, R, R) of the latents that the exported encoder answers `real` with; stored noise."""
+        ws, images = self._start(real)
+        with eval_mode(self.exported_encoder) as encoder:
+            for _ in range(self.hp.num_passes):
+                ws = self._encode(encoder, real, ws, images, int(encoder.stage))
                 images = self.generator.synthesis(ws)
-                shown = None if shown is None else images
+        assert images is not None
         return images
 
     @torch.no_grad()
     def compare(self, images: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Every term (N,) of image pairs, those without a weight too."""
+        """Every loss (N,) of image pairs, those without a weight too."""
         a, b = self._fit(images), self._fit(real)
-        return {name: term(a, b) for name, term in self.terms.items()}
+        return {name: loss(a, b) for name, loss in self.losses.items()}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The encoder's, and the latent discriminator's where there is one."""
-        hparams, params = self.hp, self.encoder.parameters()
-        options = {"lr": hparams.lr, "weight_decay": hparams.weight_decay}
-        if hparams.optimizer == "ranger":
-            optimizers: list[torch.optim.Optimizer] = [Ranger(params, **options)]
-        else:
-            optimizers = [torch.optim.AdamW(params, **options, fused=True)]
-        return optimizers if self.adversary is None else [*optimizers, self.adversary.optimizer()]
+        params, options = self.encoder.parameters(), {"lr": self.hp.lr, "weight_decay": self.hp.weight_decay}
+        ranger = self.hp.optimizer == "ranger"
+        first = Ranger(params, **options) if ranger else torch.optim.AdamW(params, **options, fused=True)
+        return [first] if self.adversary is None else [first, self.adversary.optimizer()]
 
-    def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: skipped steps, and the stage."""
-        return {**super().state_summary(), "progress/stage": int(self.encoder.stage)}
+
+class LatentAdversary(nn.Module):
+    """The discriminator of latents: w of the mapping network (real) or of an encoder (fake)? Frozen but for its steps.
+
+    Two historic variants of what it learns from are `pool_size=50, styles=random` (e4e with --use_w_pool: for each
+    image a random one of its latents, half of them exchanged with earlier ones) and `pool_size=0, styles=first` (e4e
+    without: the first latent of each image, and no other ever).
+    """
+
+    def __init__(self, discriminator: LatentDiscriminator, settings: LatentDiscriminatorHparams) -> None:
+        super().__init__()
+        self.discriminator, self.settings = discriminator.requires_grad_(False), settings
+        w_dim = discriminator.arguments["w_dim"]
+        self.real_pool, self.fake_pool = (LatentPool(settings.pool_size, w_dim) for _ in range(2))
+
+    def choose(self, ws: Tensor, stage: int) -> Tensor:
+        """One of each image's latents 0..stage, of ws (N, num_ws, w_dim) -> (N, w_dim)."""
+        if self.settings.styles == "first":
+            return ws[:, 0]
+        style = torch.randint(stage + 1, (len(ws),), device=ws.device)
+        return ws[torch.arange(len(ws), device=ws.device), style]
+
+    def replay(self, real: Tensor, fake: Tensor, *, seen: int) -> tuple[Tensor, Tensor]:
+        """Both (N, w_dim) through their pools, which see the latents of all processes in the same order everywhere."""
+        rank = rank_and_world()[0]
+        pooled = [
+            pool.query(gathered(latents), seen=seen)[rank * len(latents) :][: len(latents)]
+            for pool, latents in ((self.real_pool, real), (self.fake_pool, fake))
+        ]
+        return pooled[0], pooled[1]
+
+    def loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The logistic loss."""
+        return logistic_discriminator(*self.discriminator(torch.cat([real, fake])).chunk(2)).mean()
+
+    def penalty(self, real: Tensor) -> Tensor:
+        """R1 for its lazy step: r1/2 |dD/dw|^2, times the steps between two of them."""
+        w = real[:, :, None, None].clone().requires_grad_()  # r1_penalty takes images
+        penalty = r1_penalty(self.discriminator(w.flatten(1)), w).mean()
+        return penalty * (0.5 * self.settings.r1 * self.settings.r1_interval)
+
+    @torch.no_grad()
+    def observe(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Means for the log: its loss and its logits after the step."""
+        logits = self.discriminator(torch.cat([real, fake])).chunk(2)
+        return {"loss": logistic_discriminator(*logits).mean(), "real": logits[0].mean(), "fake": logits[1].mean()}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam, as published."""
+        settings = self.settings
+        betas = (settings.beta1, settings.beta2)
+        return torch.optim.Adam(self.discriminator.parameters(), lr=settings.lr, betas=betas, fused=True)
+
+
+class LatentPool(nn.Module):
+    """Replay (Shrivastava et al. 2017, section 2.3): the last latents that passed, so that what D learns from is slow.
+
+    They are a buffer (size, w_dim); how many of them there are follows from the clock.
+    """
+
+    latents: Tensor
+
+    def __init__(self, size: int, w_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("latents", torch.zeros(size, w_dim))
+
+    @torch.no_grad()
+    def query(self, latents: Tensor, *, seen: int) -> Tensor:
+        """Latents (N, w_dim) -> as many, after `seen` earlier ones. Draws from torch's CPU generator.
+
+        While there is room a latent is stored and comes back; later it comes back in half of the cases, and in the
+        others is exchanged for a random stored one.
+        """
+        size = len(self.latents)
+        if size == 0:
+            return latents
+        coins, slots = torch.rand(len(latents)).tolist(), torch.randint(size, (len(latents),)).tolist()
+        answers = latents.clone()
+        for index, (coin, slot) in enumerate(zip(coins, slots, strict=True)):
+            if seen + index < size:
+                self.latents[seen + index] = latents[index]
+            elif coin > 0.5:
+                answers[index] = self.latents[slot]
+                self.latents[slot] = latents[index]
+        return answers
 
 
 @contextmanager

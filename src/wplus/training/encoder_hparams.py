@@ -1,21 +1,21 @@
-"""The numbers of an encoder's training. Everything periodic is counted in images, as elsewhere."""
+"""Hyper-parameters of an encoder's training. Everything periodic is counted in images, as elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_type_hints
 
-from wplus.errors import UserError, check_number
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import UserError, check_choice, check_number
 
-CODE_TERMS = ("adversarial", "delta", "w_norm")
-"""Terms of the codes; all others compare images."""
-_CHOICES = {
-    "optimizer": ("ranger", "adamw"),
-    "start_from": ("mean", "zero"),
-    "noise": ("random", "const"),
-    "fakes": ("with_mean", "without_mean"),
-    "styles": ("random", "first"),
+LATENT_LOSSES = ("adversarial", "delta", "w_norm")
+"""Losses of the latents; all others compare images."""
+INFOS = {
+    "encoder_parameters": MetricInfo(meaning="Weights and biases of the encoder."),
+    "input_px": MetricInfo(meaning="Side of what the encoder sees; images are resized to it.", unit="px"),
+    "loss_px": MetricInfo(meaning="Side at which images are compared.", unit="px"),
+    "last_delta_kimg": MetricInfo(meaning="When the last delta joins.", unit="kimg"),
 }
 
 
@@ -24,7 +24,7 @@ class Progressive:
     """Deltas join one after the other (e4e, section 3.3.1): the first at `start_kimg`, the next every `every_kimg`."""
 
     start_kimg: float | None
-    """None: never, the first code stands for all layers."""
+    """None: never, the first latent stands for all layers."""
     every_kimg: float = 1.0
 
     def __post_init__(self) -> None:
@@ -41,8 +41,8 @@ class Progressive:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentAdversary:
-    """The discriminator of codes (e4e, section 3.3.2)."""
+class LatentDiscriminatorHparams:
+    """The discriminator of latents (e4e, section 3.3.2)."""
 
     lr: float = 2e-5
     beta1: float = 0.9
@@ -51,13 +51,13 @@ class LatentAdversary:
     """R1 weight; the penalty is r1/2 |dD/dw|^2."""
     r1_interval: int = 16
     pool_size: int = 50
-    """Earlier codes that half of the discriminator's inputs are exchanged with; 0: none."""
-    styles: str = "random"
-    """Which of an image's codes the discriminator learns from: a random one of those that take part, or the first."""
-    fakes: str = "with_mean"
-    """with_mean: the encoder's codes; without_mean: their offsets from the mean, as in the paper's runs."""
+    """Earlier latents that half of the discriminator's inputs are exchanged with; 0: none."""
+    styles: Literal["random", "first"] = "random"
+    """Which of an image's latents the discriminator learns from: a random one of those that take part, or the first."""
+    fakes: Literal["with_mean", "without_mean"] = "with_mean"
+    """with_mean: the encoder's latents; without_mean: their offsets from the mean, as in the paper's runs."""
     psi: float = 1.0
-    """Truncation of the real codes."""
+    """Truncation of the real latents."""
 
     def __post_init__(self) -> None:
         _check(self, "training.latent_discriminator", highest={"beta1": 0.9999, "beta2": 0.9999}, zero=("pool_size",))
@@ -69,70 +69,71 @@ class EncoderHparams:
 
     batch_size: int
     """Images per step over all processes."""
-    weights: Mapping[str, float]
-    """Of the terms of the loss: l1, l2, perceptual, those of image_loss by their names, adversarial, delta, w_norm."""
-    optimizer: str = "ranger"
+    loss_weights: Mapping[str, float]
+    """Of l1, l2, perceptual, those of image_loss by their names, adversarial, delta, w_norm."""
+    optimizer: Literal["ranger", "adamw"] = "ranger"
     lr: float = 1e-4
     weight_decay: float = 0.0
     ema_kimg: float | None = None
     """Half-life of the moving average of the encoder that is exported; None: the encoder itself is."""
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images seen so far."""
-    start_from: str = "mean"
+    start_from: Literal["mean", "zero"] = "mean"
     """What the encoder's answers are relative to: the generator's mean w, or zero."""
-    noise: str = "random"
+    noise: Literal["random", "const"] = "random"
     """Noise of the generator during training: fresh (random) or stored (const)."""
-    refinements: int = 1
+    num_passes: int = 1
     """Passes per image of an iterative encoder, each of which sees what the last one reached (ReStyle)."""
     loss_px: int = 256
     """Images larger than this are compared at this size."""
     progressive: Progressive | None = None
     """None: all deltas from the start."""
-    latent_discriminator: LatentAdversary | None = field(default=None)
+    latent_discriminator: LatentDiscriminatorHparams | None = None
 
     def __post_init__(self) -> None:
         _check(self, "training.hparams", highest={"weight_decay": 1.0})
-        for name, value in self.weights.items():
-            check_number(f"training.weights.{name}", value, lowest=0)
-        if self.weights.get("adversarial") and self.latent_discriminator is None:
+        for name, value in self.loss_weights.items():
+            check_number(f"training.loss_weights.{name}", value, lowest=0)
+        if self.loss_weights.get("adversarial") and self.latent_discriminator is None:
             raise UserError(
-                f"training.weights.adversarial={self.weights['adversarial']:g} needs a latent discriminator, which "
-                "this training has not: choose training=e4e, or the weight 0."
+                f"training.loss_weights.adversarial={self.loss_weights['adversarial']:g} needs a latent discriminator, "
+                "which this training has not: choose training=e4e, or the weight 0."
             )
 
     @property
-    def adversary(self) -> LatentAdversary | None:
-        """The discriminator of codes, where its term has a weight."""
-        return self.latent_discriminator if self.weights.get("adversarial") else None
+    def adversary(self) -> LatentDiscriminatorHparams | None:
+        """The discriminator of latents, where its loss has a weight."""
+        return self.latent_discriminator if self.loss_weights.get("adversarial") else None
 
-    def stage(self, nimg: int, last: int) -> int:
+    def progressive_stage(self, nimg: int, last: int) -> int:
         """The number of the newest delta that takes part after `nimg` images, of `last` in all."""
         return last if self.progressive is None else self.progressive.stage(nimg, last)
 
 
-def encoder_hparams_of(
+def make_encoder_hparams(
     hparams: Mapping[str, Any],
-    weights: Mapping[str, float],
+    loss_weights: Mapping[str, float],
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
 ) -> EncoderHparams:
-    """The hparams from the plain values of a configuration; UserError for a number or a choice that cannot be."""
+    """From the plain values of a configuration; UserError for a number or a choice that cannot be."""
     return EncoderHparams(
         **hparams,
-        weights=dict(weights),
+        loss_weights=dict(loss_weights),
         progressive=None if progressive is None else Progressive(**progressive),
-        latent_discriminator=None if latent_discriminator is None else LatentAdversary(**latent_discriminator),
+        latent_discriminator=None
+        if latent_discriminator is None
+        else LatentDiscriminatorHparams(**latent_discriminator),
     )
 
 
 def _check(settings: Any, prefix: str, *, highest: Mapping[str, float], zero: tuple[str, ...] = ()) -> None:
-    """UserError for a number below its limit (1 for whole ones, except those that may be `zero`), or a wrong word."""
-    for field_ in fields(settings):
-        name, value = field_.name, getattr(settings, field_.name)
-        kind = str(field_.type)
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise UserError(f"{prefix}.{name}={value} is not allowed; it must be {' or '.join(_CHOICES[name])}.")
-        if kind in ("int", "float") or (kind == "float | None" and value is not None):
-            whole = kind == "int"
-            lowest = 1 if whole and name not in zero else 0
-            check_number(f"{prefix}.{name}", value, lowest=lowest, highest=highest.get(name), whole=whole)
+    """UserError for a number below its limit (1 for whole ones, except those that may be `zero`), or a wrong choice."""
+    kinds = get_type_hints(type(settings))
+    for name, value in ((item.name, getattr(settings, item.name)) for item in fields(settings)):
+        kind = kinds[name]
+        if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
+            check_choice(f"{prefix}.{name}", value, choices)
+        elif kind in (int, float) or (kind == float | None and value is not None):
+            lowest = 1 if kind is int and name not in zero else 0
+            check_number(f"{prefix}.{name}", value, lowest=lowest, highest=highest.get(name), whole=kind is int)

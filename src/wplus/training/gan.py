@@ -1,4 +1,4 @@
-"""The adversarial game: up to four phases, one moving average."""
+"""Training a generator against a discriminator: StyleGAN2's losses and regularisers, lazy or in every step."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wplus.core.distributed import mean_over_ranks
+from wplus.errors import UserError, check_number
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
-from wplus.models.network import Network
-from wplus.training.adam import adam_numbers, adams, set_numbers
-from wplus.training.augment import Drawn, NoAugment, Untouched
-from wplus.training.batch_norm import running_statistics, shared_statistics
-from wplus.training.ema import ema_decay, update_ema
-from wplus.training.freeze import frozen_layers, hold
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
+from wplus.training.augment.control import NoAugment
 from wplus.training.hparams import Hparams
-from wplus.training.inputs import Draw, micro_batches, mixed_styles, sample_inputs
-from wplus.training.logits import both_logits, group_size, logit_statistics
-from wplus.training.module import TrainingModule
-from wplus.training.penalties import Pairs, active_penalties
+from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
+from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
+from wplus.training.optim import adam_numbers, adams, set_numbers
+from wplus.training.penalties import (
+    DiscriminatorBatch,
+    Penalty,
+    active_penalties,
+    both_logits,
+    group_size,
+    logit_statistics,
+)
 from wplus.training.progressive import growth_of
-from wplus.training.validate import check_fit, check_micro_batches
+from wplus.training.validate import check_fit, check_micro_batches, name_of
 
 GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
@@ -34,7 +38,7 @@ DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer step of the game: `losses` yields a loss per micro-batch, every `interval` steps."""
+    """One optimizer step: `losses` yields a loss per micro-batch, every `interval` steps."""
 
     name: str
     network: Literal["generator", "discriminator"]
@@ -43,32 +47,36 @@ class Phase:
 
 
 class GanModule(TrainingModule):
-    """Generator against discriminator, with gradient penalties and path length regularisation, lazy as in StyleGAN2
-    (sections 2 and 3) or in every step. UserError for networks, losses and numbers that do not fit each other.
+    """Generator against discriminator (StyleGAN2, Karras et al. 2020, sections 2 and 3).
 
-    Arguments
-        generator, discriminator   networks; a copy of the generator is kept as the moving average `ema`
-        generator_loss             logits of generated images -> loss per image; one that compares
-                                   (`wplus.losses.adversarial.compares`) also gets those of real images
-        discriminator_loss         (real logits, generated logits) -> loss per pair
-        penalties                  of the discriminator, by name (`wplus.training.penalties`); the hparams weighs them
-        hparams                     the numbers; `hparams.batch_size` counts all processes and micro-batches
-        num_micro                  micro-batches per step and process (gradient accumulation)
-        labels                     (M, c_dim) labels of the training data, from which generated images draw theirs
-        augment                    what the discriminator sees of images, real and generated, in its phases and the
-                                   generator's; None: the images themselves
-        freeze_discriminator       layers of the discriminator, from the image on, that do not learn (Freeze-D)
+    Args:
+        generator, discriminator: networks; a copy of the generator is kept as the moving average `ema`.
+        generator_loss: logits of generated images -> loss per image; one that compares
+            (`wplus.losses.adversarial.compares`) also gets those of real images.
+        discriminator_loss: (real logits, generated logits) -> loss per pair.
+        hparams: the numbers; `hparams.batch_size` counts all processes and micro-batches.
+        penalties: of the discriminator.
+        num_micro: micro-batches per step and process (gradient accumulation).
+        labels: (M, c_dim) labels of the training data, from which generated images draw theirs.
+        augment: what the discriminator sees of images, real and generated; None: the images themselves.
+        freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
+
+    Raises:
+        UserError: networks, losses and numbers that do not fit each other.
     """
+
+    labels: Tensor
+    pl_mean: Tensor
 
     def __init__(
         self,
-        generator: Network,
-        discriminator: Network,
+        generator: GeneratorNetwork,
+        discriminator: DiscriminatorNetwork,
         *,
         generator_loss: GeneratorLoss,
         discriminator_loss: DiscriminatorLoss,
         hparams: Hparams,
-        penalties: Sequence[str] = ("r1",),
+        penalties: Sequence[Penalty] = (),
         seed: int = 0,
         num_micro: int = 1,
         labels: Tensor | None = None,
@@ -78,7 +86,7 @@ class GanModule(TrainingModule):
         active = active_penalties(penalties, hparams)
         check_fit(type(generator), type(discriminator), hparams, active)
         check_micro_batches([type(generator), type(discriminator)], num_micro)
-        identity = {
+        run_fingerprint = {
             "hparams": asdict(hparams),
             "loss": {"generator": _described(generator_loss), "discriminator": _described(discriminator_loss)},
             "penalties": ", ".join(penalty.name for penalty in active),
@@ -86,20 +94,19 @@ class GanModule(TrainingModule):
             "discriminator": discriminator.arguments,
             "seed": seed,
             "num_micro": num_micro,
-            "augment": augment.identity if augment else None,
+            "augment": augment.fingerprint if augment else None,
             "freeze_discriminator": freeze_discriminator or None,
         }
-        super().__init__(batch_size=hparams.batch_size, seed=seed, identity=identity)
+        super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=run_fingerprint)
         self.generator, self.discriminator = generator, discriminator
         self.frozen = frozen_layers(discriminator, freeze_discriminator)
-        hold(self.frozen)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)
         # Images that are compared or mixed with each other belong to one class.
-        self.same_labels = self.compares or any(penalty.name == "gradient_penalty" for penalty in active)
+        self.same_labels = self.compares or any(penalty.mixes for penalty in active)
         self.hp, self.num_micro = hparams, num_micro
-        self.now = hparams  # at the clock of this step
+        self.hp_now = hparams  # at the clock of this step
         self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
@@ -113,8 +120,9 @@ class GanModule(TrainingModule):
         return {"generator": self.ema, "discriminator": self.discriminator}
 
     def describe(self) -> dict[str, Any]:
-        """The hparams, which weights of the generator are exported, and what the run started from."""
-        origin = {name: self.identity[name] for name in ("transfer", "freeze_discriminator") if self.identity.get(name)}
+        """The hyper-parameters, which weights of the generator are exported, and what the run started from."""
+        known = self.run_fingerprint
+        origin = {name: known[name] for name in ("transfer", "freeze_discriminator") if known.get(name)}
         return {"hparams": asdict(self.hp), "weights": "moving average of the generator", **origin}
 
     def state_summary(self) -> dict[str, Any]:
@@ -128,26 +136,27 @@ class GanModule(TrainingModule):
         self._set_numbers(optimizers)
         real = self._grow(real, optimizers)
         step = self.images_seen // self.batch_size
-        with shared_statistics(running_statistics([self.generator, self.discriminator])):
+        with shared_statistics([self.generator, self.discriminator]):
             for phase in self.phases():
                 if step % phase.interval == 0:
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        self._update_average()
+        half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
+        decay = ema_decay(self.batch_size, self.images_seen, half_life_kimg=half_life, rampup=rampup)
+        update_ema(self.ema, self.generator, decay)
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
             self.means.add(name, value)
 
     def phases(self) -> list[Phase]:
-        """The phases in StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
-        hparams = self.hp
-        phases = [Phase("generator", "generator", hparams.n_critic, self._generator_losses)]
-        if hparams.pl_weight:
-            interval = hparams.pl_interval * hparams.n_critic  # it counts the generator's own steps
-            phases.append(Phase("path_length", "generator", interval, self._path_length_losses))
-        phases.append(Phase("discriminator", "discriminator", 1, self._discriminator_losses))
+        """In StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
+        hp = self.hp
+        phases = [Phase("generator", "generator", hp.n_critic, self.generator_losses)]
+        if hp.pl_weight:  # its interval counts the generator's own steps
+            phases.append(Phase("path_length", "generator", hp.pl_interval * hp.n_critic, self.path_length_losses))
+        phases.append(Phase("discriminator", "discriminator", 1, self.discriminator_losses))
         if self.lazy_penalties:
             name = "_".join(penalty.name for penalty in self.penalties)
-            phases.append(Phase(name, "discriminator", hparams.r1_interval, self._penalty_losses))
+            phases.append(Phase(name, "discriminator", hp.r1_interval, self.penalty_losses))
         return phases
 
     @property
@@ -160,11 +169,128 @@ class GanModule(TrainingModule):
         self.seed_phase(phase.name)
         self.generator.requires_grad_(phase.network == "generator")
         self.discriminator.requires_grad_(phase.network == "discriminator")
-        hold(self.frozen)
+        freeze(self.frozen)
         optimizer.zero_grad(set_to_none=True)
         for loss in phase.losses(real, labels):
             loss.backward()
         self.guarded_step(phase.name, optimizer)
+
+    # --- the losses: of each micro-batch its part of the mean over the batch ----------------------------------------
+
+    def generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """E f(D(G(z))), by default f(t) = -log sigmoid(t) (Goodfellow et al. 2014, section 3)."""
+        inputs = self.sample_inputs(len(real), labels=labels)
+        augment = self.augment.sample(real)
+        augment_real = self.augment.sample(real) if self.compares else augment
+        w_sum = torch.zeros((), device=real.device)
+        for part in self._parts(len(real)):
+            sample = inputs.take(part)
+            fake, _, w_part = self.generate(sample)
+            w_sum = w_sum + w_part
+            logits = [self.discriminator(augment.take(part)(fake), sample.c)]
+            if self.compares:
+                with torch.no_grad():
+                    logits.append(self.discriminator(augment_real.take(part)(real[part]), labels[part]))
+            loss = self.generator_loss(*logits).sum() / len(real)
+            self.means.add("train/generator/loss", loss.detach() * self.num_micro)
+            yield loss
+        self.generator.mapping.update_w_avg(mean_over_ranks(w_sum / len(real)))
+
+    def path_length_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """E (|J^T y| - a)^2, J = dG/dw, y ~ N(0, I), a the running mean of |J^T y| (StyleGAN2, equation 4)."""
+        hp = self.hp
+        num = max(len(real) // hp.pl_batch_shrink, 1)
+        inputs = self.sample_inputs(num, path_length=True)
+        parts = torch.arange(num, device=self.device).chunk(min(self.num_micro, num))
+        # The mean of all lengths is needed first; the graphs of several parts together would be that of the batch.
+        keep = torch.Tensor.detach if len(parts) > 1 else lambda lengths: lengths
+        known = [keep(self.path_lengths(inputs.take(part))) for part in parts]
+        mean = mean_over_ranks(torch.cat(known).detach().mean())
+        a = self.pl_mean.lerp(mean, hp.pl_decay)
+        for part, lengths in zip(parts, known, strict=True):
+            penalty = (lengths.detach() - a).square()  # (|J^T y| - a)^2
+            self.means.add("train/path_length/penalty", penalty.mean())
+            lengths = self.path_lengths(inputs.take(part)) if len(parts) > 1 else lengths
+            gradient = path_length_gradient(lengths, mean, a, hp.pl_decay)
+            yield gradient * (2 / num * hp.pl_weight * hp.pl_interval)
+        self.pl_mean.copy_(torch.where(a.isfinite(), a, self.pl_mean))
+        self.means.add("train/path_length/mean", a)
+
+    def discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties that are not lazy."""
+        for batch in self.discriminator_batches(real, labels):
+            real_logits, fake_logits = both_logits(self.discriminator, batch)
+            loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
+            self.means.add("train/discriminator/loss", loss.detach() * self.num_micro)
+            for name, value in logit_statistics(real_logits.detach(), fake_logits.detach()).items():
+                self.means.add(f"train/logits/{name}", value)
+            self.augment.observe(real_logits.detach())
+            yield loss if self.lazy_penalties else loss + self.penalty(batch, len(real))
+
+    def penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """The penalties alone, in a step of their own."""
+        uses_fake = any(penalty.uses_fake for penalty in self.penalties)
+        for batch in self.discriminator_batches(real, labels, with_fake=uses_fake):
+            yield self.penalty(batch, len(real))
+
+    def penalty(self, batch: DiscriminatorBatch, num: int) -> Tensor:
+        """The part of a micro-batch in the mean over `num` images of gamma/2 |dD/dx|^2 (R1), or of other penalties.
+
+        As much stronger as their steps are rarer.
+        """
+        total = torch.zeros((), device=batch.real.device)
+        for penalty in self.penalties:
+            value = penalty(self.discriminator, batch)  # (n,), |dD/dx|^2
+            self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
+            weight = penalty.weight_at(self.hp_now)  # gamma/2
+            total = total + value.sum() * (weight * self.hp.r1_interval / num)
+        return total
+
+    # --- what they are made of --------------------------------------------------------------------------------------
+
+    def sample_inputs(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> GeneratorInputs:
+        """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
+        return sample_inputs(
+            self.generator,
+            num,
+            labels=labels if self.same_labels else None,
+            all_labels=self.labels,
+            style_mixing_prob=self.hp.style_mixing_prob,
+            path_length=path_length,
+        )
+
+    def generate(self, inputs: GeneratorInputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (N, C, H, W), their ws (N, num_ws, w_dim), and the sum of w over the batch before mixing (w_dim,)."""
+        ws, w_sum = style_mixing(self.generator, inputs)
+        return self.generator.synthesis(ws, noise=inputs.noise), ws, w_sum
+
+    def path_lengths(self, inputs: GeneratorInputs) -> Tensor:
+        """|J^T y| (N,)."""
+        images, ws, _ = self.generate(inputs)
+        assert inputs.pl_noise is not None
+        return path_lengths(images, ws, inputs.pl_noise)
+
+    def discriminator_batches(
+        self, real: Tensor, labels: Tensor, *, with_fake: bool = True
+    ) -> Iterator[DiscriminatorBatch]:
+        """Micro-batches of real images beside generated ones; without them the real ones stand for both."""
+        inputs = self.sample_inputs(len(real), labels=labels) if with_fake else None
+        mixes = any(penalty.mixes for penalty in self.penalties)
+        alpha = (torch.rand if mixes else torch.zeros)(len(real), device=real.device)
+        augment_real = self.augment.sample(real)
+        augment_fake = self.augment.sample(real) if with_fake else augment_real
+        for part in self._parts(len(real)):
+            fake, fake_labels = real[part], labels[part]
+            if inputs is not None:
+                sample = inputs.take(part)
+                fake_labels = sample.c
+                with torch.no_grad():
+                    fake, _, _ = self.generate(sample)
+            augments = augment_real.take(part), augment_fake.take(part)
+            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments)
+
+    def _parts(self, batch_size: int) -> list[Tensor]:
+        return micro_batches(batch_size, self.num_micro, group_size(self.discriminator), self.device)
 
     def _grow(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
         """Set what is in use of networks that grow; the real images with as much detail."""
@@ -175,143 +301,55 @@ class GanModule(TrainingModule):
         self.means.add("train/lod", torch.full((), self.growth.lod(self.images_seen), device=real.device))
         return self.growth.shown(real, self.images_seen)
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = ema_decay(
-            self.hp.batch_size, self.images_seen, half_life_kimg=self.now.ema_kimg, rampup=self.hp.ema_rampup
-        )
-        update_ema(self.ema, self.generator, decay)
-
-    # --- the phases -------------------------------------------------------------------------------------------------
-
-    def _generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        draw = self._draw(len(real), labels=labels)
-        view, real_view = self._views(real, 2 if self.compares else 1)
-        ws_sum = torch.zeros((), device=real.device)
-        for part in self._parts(len(real)):
-            sample = draw.take(part)
-            ws, w_sum = mixed_styles(self.generator, sample)
-            ws_sum = ws_sum + w_sum
-            images = self.generator.synthesis(ws, noise=sample.noise)
-            logits = self.discriminator(view.take(part)(images), sample.c)
-            compared = []
-            if self.compares:
-                with torch.no_grad():
-                    compared = [self.discriminator(real_view.take(part)(real[part]), labels[part])]
-            loss = self.generator_loss(logits, *compared).sum() / len(real)
-            self.means.add("train/generator/loss", loss.detach() * self.num_micro)
-            yield loss
-        self.generator.mapping.update_w_avg(mean_over_ranks(ws_sum / len(real)))
-
-    def _path_length_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """(|J^T y| - a)^2 with a the running mean of the lengths (StyleGAN2, equation 4).
-
-        The running mean includes this batch, so its gradient reaches every image of the batch. Given the mean m of
-        the lengths, the gradient is that of sum_i k_i l_i with k_i = 2/N ((l_i - a) - decay (m - a)): a form that
-        micro-batches can add up.
-        """
-        hparams = self.hp
-        count = max(len(real) // hparams.pl_batch_shrink, 1)
-        draw = self._draw(count, path_length=True)
-        parts = list(torch.arange(count, device=self.device).chunk(min(self.num_micro, count)))
-        lengths_of = [self._lengths(draw.take(part)) for part in parts[:1]] if len(parts) == 1 else None
-        known = [lengths_of[0].detach()] if lengths_of else [self._lengths(draw.take(part)).detach() for part in parts]
-        batch_mean = mean_over_ranks(torch.cat(known).mean())
-        average = self.pl_mean.lerp(batch_mean, hparams.pl_decay)
-        for index, part in enumerate(parts):
-            lengths = lengths_of[0] if lengths_of else self._lengths(draw.take(part))
-            pull = (lengths.detach() - average) - hparams.pl_decay * (batch_mean - average)
-            yield (pull * lengths).sum() * (2 / count * hparams.pl_weight * hparams.pl_interval)
-            self.means.add("train/path_length/penalty", (known[index] - average).square().mean())
-        self.pl_mean.copy_(torch.where(average.isfinite(), average, self.pl_mean))
-        self.means.add("train/path_length/mean", average)
-
-    def _discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        for pairs in self._pairs(real, labels):
-            real_logits, fake_logits = both_logits(self.discriminator, pairs)
-            loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
-            self._observe(loss.detach() * self.num_micro, real_logits.detach(), fake_logits.detach())
-            self.augment.observe(real_logits.detach())
-            yield loss if self.lazy_penalties else loss + self._penalty(pairs, len(real))
-
-    def _penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """In a phase of their own, every `r1_interval` steps, and as much stronger."""
-        for pairs in self._pairs(real, labels, generated=any(penalty.sees_generated for penalty in self.penalties)):
-            yield self._penalty(pairs, len(real))
-
-    def _penalty(self, pairs: Pairs, num: int) -> Tensor:
-        """The sum of the weighted penalties over the images, divided by their number `num` in the whole batch."""
-        total = torch.zeros((), device=pairs.real.device)
-        for penalty in self.penalties:
-            value = penalty.function(self.discriminator, pairs)
-            self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
-            weight = penalty.factor * getattr(self.now, penalty.weight)
-            total = total + value.sum() * (weight * self.hp.r1_interval / num)
-        return total
-
-    # --- their parts ------------------------------------------------------------------------------------------------
-
-    def _parts(self, batch_size: int) -> list[Tensor]:
-        return micro_batches(batch_size, self.num_micro, group_size(self.discriminator), self.device)
-
-    def _pairs(self, real: Tensor, labels: Tensor, *, generated: bool = True) -> Iterator[Pairs]:
-        """Real images beside generated ones, in micro-batches; without `generated` the real ones stand for both."""
-        draw = self._draw(len(real), labels=labels) if generated else None
-        mixes = any(penalty.name == "gradient_penalty" for penalty in self.penalties)
-        share = torch.rand(len(real), device=real.device) if mixes else torch.zeros(len(real), device=real.device)
-        real_view, fake_view = self._views(real, 2 if generated else 1)
-        for part in self._parts(len(real)):
-            fake, fake_labels = real[part], labels[part]
-            if draw is not None:
-                sample = draw.take(part)
-                fake_labels = sample.c
-                with torch.no_grad():
-                    fake = self.generator.synthesis(mixed_styles(self.generator, sample)[0], noise=sample.noise)
-            views = real_view.take(part), fake_view.take(part)
-            yield Pairs(real[part], labels[part], fake, fake_labels, share[part], *views)
-
-    def _views(self, images: Tensor, num: int) -> tuple[Drawn | Untouched, Drawn | Untouched]:
-        """Augmentations for two batches like `images`, or for one, which stands for both; the last draws of a phase."""
-        first = self.augment.draw(images)
-        return first, self.augment.draw(images) if num == 2 else first
-
-    def _draw(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> Draw:
-        """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
-        return sample_inputs(
-            self.generator,
-            num,
-            labels=labels if self.same_labels and labels is not None else None,
-            all_labels=self.labels,
-            style_mixing_prob=self.hp.style_mixing_prob,
-            path_length=path_length,
-        )
-
-    def _lengths(self, sample: Draw) -> Tensor:
-        ws, _ = mixed_styles(self.generator, sample)
-        return path_lengths(self.generator.synthesis(ws, noise=sample.noise), ws, sample.pl_noise)
-
-    def _observe(self, loss: Tensor, real: Tensor, fake: Tensor) -> None:
-        self.means.add("train/discriminator/loss", loss)
-        for name, value in logit_statistics(real, fake).items():
-            self.means.add(f"train/logits/{name}", value)
-
     # --- optimizers -------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the generator and of the layers of the discriminator that are not frozen."""
-        held = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
-        learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in held]
+        frozen = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
+        learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in frozen]
         return adams((self.generator.parameters(), learning), self._adam_numbers(), self.hp.adam_eps)
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
-        return adam_numbers(self.now, lazy_penalties=self.lazy_penalties, factor=factor)
+        return adam_numbers(self.hp_now, lazy_penalties=self.lazy_penalties, factor=factor)
 
     def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """What the hparams says at this clock; where none of its numbers moves there is nothing to do."""
+        """Those of this moment; where none of them moves there is nothing to do."""
         if self.hp.decay_kimg is not None or self.growth is not None:
-            self.now = self.hp.at(self.images_seen)
+            self.hp_now = self.hp.at(self.images_seen)
             set_numbers(optimizers, self._adam_numbers())
+
+
+def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float) -> Tensor:
+    """A scalar whose gradient is N/2 times that of E (l - a)^2, the mean over N images, of which `lengths` are some.
+
+    As a = old + decay (m - old) moves with the mean m of all lengths, d/dl_i E (l - a)^2 = 2/N k_i with
+    k_i = (l_i - a) - decay (m - a). Unlike the square, the sum of k_i l_i over micro-batches is that of the batch.
+    """
+    k = (lengths.detach() - a) - decay * (mean - a)
+    return (k * lengths).sum()
+
+
+# --- Freeze-D (Mo et al. 2020, "Freeze the Discriminator: a Simple Baseline for Fine-Tuning GANs") ------------------
+
+
+def frozen_layers(discriminator: DiscriminatorNetwork, num: int) -> list[nn.Module]:
+    """The first `num` of its layers from the image on; UserError where it has fewer that can be frozen."""
+    check_number("freeze_discriminator", num, lowest=0, whole=True)
+    layers = discriminator.layers_from_image()
+    if num > len(layers):
+        raise UserError(
+            f"freeze_discriminator must be at most {len(layers)}, the layers of {name_of(type(discriminator))} at this "
+            f"resolution before those that make the logit, got {num}."
+        )
+    freeze(layers[:num])
+    return layers[:num]
+
+
+def freeze(layers: Sequence[nn.Module]) -> None:
+    """No gradient for their parameters, and statistics of batches as they are: used, not moved."""
+    for layer in layers:
+        layer.requires_grad_(False).eval()
 
 
 def _described(loss: Callable[..., Tensor]) -> str:

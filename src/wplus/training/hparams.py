@@ -1,82 +1,115 @@
-"""The numbers of a training run: presets derive them from resolution and batch, and every one can be overridden."""
+"""Hyper-parameters of a GAN's training, and how defaults, loss, presets and given values become the numbers in use.
+
+No torch here: `python train.py ... --cfg job` resolves the numbers without it.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
+from wplus.config import build
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
 
-_HIGHEST = {"beta1": 0.9999, "beta2": 0.9999, "beta2_end": 0.9999, "pl_decay": 1.0, "style_mixing_prob": 1.0}
-ENDS = {  # a number -> where it goes
+Resolved = dict[str, tuple[Any, str]]  # name -> (value, why)
+Preset = Mapping[str, Any] | Callable[[int, int | None], Resolved]
+"""Published numbers: a mapping, as YAML has it, or a function of (resolution, batch size or None).
+
+A mapping has a `name`, perhaps a `family` (of networks, the only ones that it fits), and numbers. One that is itself a
+mapping, resolution -> number, stands for its entry at the largest resolution up to the run's. `ema_decay` is that of
+each step, in place of `ema_kimg`.
+"""
+
+
+def _hparam(meaning: str, default: Any = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
+    return field(default=default, metadata={"info": MetricInfo(meaning=meaning, unit=unit), "highest": highest})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hparams:
+    """Hyper-parameters of `GanModule`, under StyleGAN2's names."""
+
+    batch_size: int = _hparam("Images per step over all processes and micro-batches.", unit="images")
+    gamma: float = _hparam("Weight of R1 and R2: the penalty is gamma/2 |dD/dx|^2.")
+    lr_generator: float = _hparam("Learning rate of the generator's Adam, before the correction for lazy steps.")
+    lr_discriminator: float = _hparam(
+        "Learning rate of the discriminator's Adam, before the correction for lazy steps."
+    )
+    ema_kimg: float = _hparam("Half-life of the moving average of the generator's weights.", unit="kimg")
+    ema_rampup: float | None = _hparam("The half-life is at most this share of the images seen; none: no ramp-up.")
+    beta1: float = _hparam("Decay of Adam's first moment.", 0.0, highest=0.9999)
+    beta2: float = _hparam("Decay of Adam's second moment.", 0.99, highest=0.9999)
+    adam_eps: float = _hparam("What Adam adds to the root of the second moment.", 1e-8)
+    r1_interval: int = _hparam(
+        "Steps between steps of the gradient penalties (lazy regularisation); 1: part of every loss.", 16, unit="steps"
+    )
+    gp_weight: float = _hparam("Weight lambda of WGAN-GP's penalty, lambda (|dD/dx| - 1)^2.", 10.0)
+    n_critic: int = _hparam("Steps of the discriminator for each of the generator.", 1, unit="steps")
+    pl_interval: int = _hparam("Steps of the generator between steps on its path lengths.", 4, unit="steps")
+    pl_weight: float = _hparam("Weight of path length regularisation; 0 switches it off.", 2.0)
+    pl_decay: float = _hparam("Share of the newest path lengths in their running mean.", 0.01, highest=1.0)
+    pl_batch_shrink: int = _hparam("Path lengths are measured on one image of so many.", 2)
+    style_mixing_prob: float = _hparam("Probability that the styles of a batch are mixed.", 0.9, highest=1.0)
+    start_resolution: int | None = _hparam("Resolution at which a growing network starts.", None, unit="px")
+    stable_kimg: float | None = _hparam("Time at each resolution before the next fades in.", None, unit="kimg")
+    fade_kimg: float | None = _hparam("Time in which a resolution fades in.", None, unit="kimg")
+    decay_kimg: float | None = _hparam(
+        "Time in which numbers that have an end go there, on a cosine; none: nothing moves.", None, unit="kimg"
+    )
+    gamma_end: float | None = _hparam("Where gamma goes.", None)
+    lr_end: float | None = _hparam("Where both learning rates go.", None)
+    beta2_end: float | None = _hparam("Where beta2 goes.", None, highest=0.9999)
+    ema_kimg_end: float | None = _hparam("Where the half-life of the moving average goes.", None, unit="kimg")
+
+    def at(self, nimg: int) -> Hparams:
+        """The numbers after `nimg` images: those with an end are on their way there."""
+        if self.decay_kimg is None:
+            return self
+        moved = {
+            name: on_cosine(getattr(self, name), getattr(self, end), nimg, decay_kimg=self.decay_kimg)
+            for name, end in ENDS.items()
+            if getattr(self, end) is not None
+        }
+        return replace(self, **moved)
+
+
+ENDS = {
     "gamma": "gamma_end",
     "lr_generator": "lr_end",
     "lr_discriminator": "lr_end",
     "beta2": "beta2_end",
     "ema_kimg": "ema_kimg_end",
 }
-Resolved = dict[str, tuple[Any, str]]  # name -> (value, why)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hparams:
-    """Hyper-parameters of the adversarial game (StyleGAN2's names in brackets)."""
-
-    batch_size: int
-    """Images per step over all processes and micro-batches."""
-    gamma: float
-    """Weight of R1 and R2; the penalty is gamma/2 |dD/dx|^2."""
-    lr_generator: float
-    lr_discriminator: float
-    ema_kimg: float
-    """Half-life of the moving average of G, in thousands of images."""
-    ema_rampup: float | None
-    """The half-life is at most this share of the images seen so far; None: no ramp-up."""
-    beta1: float = 0.0
-    beta2: float = 0.99
-    adam_eps: float = 1e-8
-    r1_interval: int = 16
-    """Steps between steps of the gradient penalties (lazy regularisation); 1: they are part of every step's loss."""
-    gp_weight: float = 10.0
-    """Weight (lambda) of WGAN-GP's penalty, for a loss that brings it."""
-    n_critic: int = 1
-    """Steps of the discriminator for each of the generator."""
-    pl_interval: int = 4
-    pl_weight: float = 2.0
-    """Path length weight; 0 switches the phase off."""
-    pl_decay: float = 0.01
-    pl_batch_shrink: int = 2
-    style_mixing_prob: float = 0.9
-    start_resolution: int | None = None
-    """Of networks that grow, as the two that follow."""
-    stable_kimg: float | None = None
-    """Thousands of images at each resolution before the next fades in."""
-    fade_kimg: float | None = None
-    decay_kimg: float | None = None
-    """Numbers that have an end below go there on a cosine over so many thousands of images; None: none moves."""
-    gamma_end: float | None = None
-    lr_end: float | None = None
-    """Of either network."""
-    beta2_end: float | None = None
-    ema_kimg_end: float | None = None
-
-    def at(self, nimg: int) -> Hparams:
-        """The hparams after `nimg` images."""
-        if self.decay_kimg is None:
-            return self
-        moved = {}
-        for name, end in ENDS.items():
-            if getattr(self, end) is not None:
-                moved[name] = on_cosine(getattr(self, name), getattr(self, end), nimg, decay_kimg=self.decay_kimg)
-        return replace(self, **moved)
+PENALTY_WEIGHTS = ("gamma", "gp_weight")  # what nothing but a penalty reads
+CHECKPOINT_SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # options that decide which tensors fit
+INFOS: dict[str, MetricInfo] = {
+    **{item.name: item.metadata["info"] for item in fields(Hparams)},
+    "channel_base": MetricInfo(meaning="Feature maps at resolution r: channel_base / r, at most channel_max."),
+    "channel_max": MetricInfo(meaning="The most feature maps at any resolution."),
+    "num_mapping_layers": MetricInfo(meaning="Layers of the mapping network.", unit="layers"),
+    "mbstd_group_size": MetricInfo(
+        meaning="Images that the discriminator compares in its minibatch standard deviation.", unit="images"
+    ),
+    "augment_speed_kimg": MetricInfo(
+        meaning="Time in which adaptive augmentation can go from p = 0 to 1.", unit="kimg"
+    ),
+}
+_DEFAULTS = {item.name: item.default for item in fields(Hparams) if item.default is not MISSING}
+_HIGHEST = {item.name: item.metadata["highest"] for item in fields(Hparams)}
+_AS_PUBLISHED = "as published"
 
 
 def on_cosine(base: float, end: float, nimg: int, *, decay_kimg: float) -> float:
     """base + (end - base) (1 - cos(pi t)) / 2 after `nimg` images, t the share of `decay_kimg` that is over."""
     t = min(nimg / (1000 * decay_kimg), 1.0) if decay_kimg else 1.0
     return base + (end - base) * ((1 - math.cos(math.pi * t)) / 2)
+
+
+# --- presets --------------------------------------------------------------------------------------------------------
 
 
 def auto(resolution: int, batch_size: int | None) -> Resolved:
@@ -99,31 +132,171 @@ def auto(resolution: int, batch_size: int | None) -> Resolved:
     }
 
 
-def resolve(derived: Resolved, given: Mapping[str, Any]) -> Resolved:
-    """The numbers after overriding, each with its reason; None in `given` means: derive.
+def preset_numbers(preset: Preset, resolution: int, batch_size: int | None) -> Resolved:
+    """What a preset says at this resolution; `batch_size` None: its own."""
+    if callable(preset):
+        return preset(resolution, batch_size)
+    numbers = {name: _at(value, resolution) for name, value in preset.items() if name not in ("name", "family")}
+    batch = batch_size or numbers.get("batch_size")
+    if batch is not None:
+        numbers["batch_size"] = batch
+        if "mbstd_group_size" in numbers:
+            numbers["mbstd_group_size"] = min(numbers["mbstd_group_size"], batch)
+        if "ema_decay" in numbers:
+            numbers["ema_kimg"] = batch * math.log(0.5) / math.log(numbers.pop("ema_decay")) / 1000
+    if numbers.get("start_resolution") is not None:
+        numbers["start_resolution"] = min(numbers["start_resolution"], resolution)
+    return {name: (value, f"{preset.get('name', 'preset')}, as published") for name, value in numbers.items()}
+
+
+def _at(value: Any, resolution: int) -> Any:
+    """A number that depends on the resolution: its entry at the largest one up to `resolution`, else the smallest."""
+    if not isinstance(value, Mapping):
+        return value
+    return value[max((size for size in value if size <= resolution), default=min(value))]
+
+
+# --- resolution of all of them ------------------------------------------------------------------------------------
+
+
+def resolve(
+    *,
+    resolution: int,
+    presets: Sequence[Preset],
+    given: Mapping[str, Any],
+    loss: Mapping[str, Any] | None = None,
+    penalty_weights: Iterable[str | float] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Every number with the reason for it. Later ones stand over earlier ones: `Hparams`' defaults, `loss`, `presets`.
+
+    Args:
+        given: stands over all of them; None: derive.
+        loss: numbers that the loss was published with.
+        penalty_weights: those of the loss's penalties (names of numbers here, or values); the others are set to 0.
+        options: keyword arguments of the networks; where a preset has the same name they count as given.
+
+    Raises:
+        UserError: an unknown name, or a number that cannot be.
+    """
+    if given.get("batch_size") is not None:
+        check_number("batch_size", given["batch_size"], lowest=1, whole=True)
+    batch = given.get("batch_size") or _presets_batch(presets, resolution)
+    resolved: Resolved = {name: (value, _AS_PUBLISHED) for name, value in _DEFAULTS.items()}
+    resolved |= {name: (value, "the loss's") for name, value in (loss or {}).items()}
+    for preset in presets:
+        resolved |= preset_numbers(preset, resolution, batch)
+    for item in fields(Hparams):
+        if item.name not in resolved and given.get(item.name) is None:
+            raise UserError(f"training.hparams.{item.name} must be given, for the model's preset has none.")
+        resolved.setdefault(item.name, (given.get(item.name), "given"))
+    chosen = {name: value for name, value in (options or {}).items() if name in resolved}
+    return _without_idle_weights(override(resolved, {**given, **chosen}), penalty_weights)
+
+
+def _presets_batch(presets: Sequence[Preset], resolution: int) -> int | None:
+    """Of the last preset that has one."""
+    batches = [preset_numbers(preset, resolution, None).get("batch_size") for preset in presets]
+    return next((batch[0] for batch in reversed(batches) if batch is not None), None)
+
+
+def override(resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
+    """The numbers with those that are given (not None) in place of the derived ones.
 
     UserError for an unknown name, or a number that cannot be: below 1 where it counts something, else negative.
     """
-    unknown = sorted(set(given) - set(derived))
+    unknown = sorted(set(given) - set(resolved))
     if unknown:
-        raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(derived))}.")
-    for name, value in given.items():
-        if value is not None:
-            whole = isinstance(derived[name][0], int)
-            check_number(name, value, lowest=1 if whole else 0, highest=_HIGHEST.get(name), whole=whole)
-    return {
-        name: (value, why) if given.get(name) is None else (given[name], "given")
-        for name, (value, why) in derived.items()
-    }
+        raise UserError(f"Unknown training key '{unknown[0]}'; known are {', '.join(sorted(resolved))}.")
+    chosen = {name: value for name, value in given.items() if value is not None}
+    for name, value in chosen.items():
+        whole = isinstance(resolved[name][0], int)
+        check_number(name, value, lowest=1 if whole else 0, highest=_HIGHEST.get(name), whole=whole)
+    return {**resolved, **{name: (value, "given") for name, value in chosen.items()}}
 
 
-AS_PUBLISHED = "as published"  # of the hparams's own defaults
+def _without_idle_weights(resolved: Resolved, used: Iterable[str | float]) -> Resolved:
+    """Weights of penalties that the loss does not bring are 0, and the reason says so."""
+    for name in sorted(set(PENALTY_WEIGHTS) - set(used)):
+        value, why = resolved[name]
+        ignored = f"given as {value:g}, but " if why == "given" and value else ""
+        resolved[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
+    return resolved
 
 
-def explain(numbers: Resolved) -> str:
+def hparams_of(resolved: Resolved) -> Hparams:
+    """The part of the numbers that belongs to the training, not to the networks."""
+    return Hparams(**{item.name: resolved[item.name][0] for item in fields(Hparams)})
+
+
+# --- of a configuration ---------------------------------------------------------------------------------------------
+
+
+def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The composed configuration of `train` with every hyper-parameter and derived option of the networks filled in.
+
+    What only a file decides stays None: sizes of the networks with `transfer.checkpoint`. The configuration of another
+    training, or of one without a resolution, comes back as it is. `explain_config` has the reasons.
+    """
+    filled = copy.deepcopy(dict(config))
+    resolved = explain_config(config)
+    if resolved:
+        for node in (filled["training"]["hparams"], filled["model"]["generator"], filled["model"]["discriminator"]):
+            node.update({name: resolved[name][0] for name in node if name in resolved})
+        augment = filled.get("augment") or {}
+        if "speed_kimg" in augment and augment["speed_kimg"] is None:
+            augment["speed_kimg"] = resolved["augment_speed_kimg"][0]
+    return filled
+
+
+def explain_config(config: Mapping[str, Any]) -> Resolved:
+    """Every number that a run of this configuration of `train` would use, with its reason; empty where none is derived."""
+    model, training = config.get("model"), config["training"]
+    resolution = config["data"].get("resolution")
+    if model is None or resolution is None or "preset" not in training:
+        return {}
+    transfer = bool(config["transfer"]["checkpoint"])
+    presets = [build(node) for node in (model["preset"], training["preset"]) if node is not None]
+    loss = config.get("loss") or model["loss"]
+    resolved = resolve(
+        resolution=resolution,
+        presets=[*presets, _unread_checkpoint] if transfer else presets,
+        given=training["hparams"],
+        loss=loss.get("hparams"),
+        penalty_weights=[penalty["weight"] for penalty in loss.get("penalties") or ()],
+        options={**model["generator"], **model["discriminator"]},
+    )
+    return resolved | {"augment_speed_kimg": augment_speed(transfer=transfer)}
+
+
+def _unread_checkpoint(resolution: int, batch_size: int | None) -> Resolved:
+    """What `wplus.training.transfer` takes from a checkpoint, before it is read."""
+    why = "transfer: the checkpoint's"
+    return {**transfer_rampup(), **dict.fromkeys((*CHECKPOINT_SIZES, "start_resolution"), (None, why))}
+
+
+def transfer_rampup() -> Resolved:
+    """StyleGAN2-ADA's code resumes without the ramp-up of the average."""
+    return {"ema_rampup": (None, "transfer: the average starts from trained weights")}
+
+
+def augment_speed(*, transfer: bool) -> tuple[float, str]:
+    """Kimg from p = 0 to 1 of adaptive augmentation (StyleGAN2-ADA, and its code with --resume), and why."""
+    return (100.0, "transfer: faster than from scratch, as StyleGAN2-ADA") if transfer else (500.0, "as published")
+
+
+def explain(resolved: Resolved) -> str:
     """One line per number: what it is and why; none for what neither a choice nor a preset has set."""
     return "\n".join(
         f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
-        for name, (value, why) in numbers.items()
-        if (value, why) != (None, AS_PUBLISHED)
+        for name, (value, why) in resolved.items()
+        if (value, why) != (None, _AS_PUBLISHED)
     )
+
+
+def summary(resolved: Resolved, infos: Mapping[str, MetricInfo]) -> dict[str, dict[str, Any]]:
+    """For a tracker: `derived/<name>` -> value, the reason for it, meaning and unit."""
+    return {
+        f"derived/{name}": {"value": value, "protocol": {"why": why}, **asdict(infos[name])}
+        for name, (value, why) in resolved.items()
+    }

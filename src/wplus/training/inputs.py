@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from wplus.models.network import Network
+from wplus.models.network import GeneratorNetwork
 
 
 @dataclass(frozen=True)
-class Draw:
+class GeneratorInputs:
     """All random inputs of a phase for one batch, drawn at once so that micro-batches use what the full batch would.
 
     z, z_mix (N, z_dim); c (N, c_dim); noise one (N, 1, H, W) per layer; pl_noise (N, C, H, W) or None; layers from
@@ -25,8 +25,8 @@ class Draw:
     z_mix: Tensor | None = None
     pl_noise: Tensor | None = None
 
-    def take(self, index: Tensor) -> Draw:
-        """The part of the draw that belongs to the images `index`."""
+    def take(self, index: Tensor) -> GeneratorInputs:
+        """The part that belongs to the images `index`."""
 
         def part(value: object) -> object:
             if isinstance(value, Tensor):
@@ -48,14 +48,14 @@ def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torc
 
 
 def sample_inputs(
-    generator: Network,
+    generator: GeneratorNetwork,
     num: int,
     *,
     all_labels: Tensor,
     labels: Tensor | None = None,
     style_mixing_prob: float = 0.0,
     path_length: bool = False,
-) -> Draw:
+) -> GeneratorInputs:
     """Inputs for `num` images from torch's generator as it is seeded, on the device of `all_labels`.
 
     Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Whether styles are mixed is one decision
@@ -66,7 +66,7 @@ def sample_inputs(
         mix_from = int(torch.randint(1, generator.num_active_ws, ()))
     index = torch.randint(len(all_labels), (num,), device=device)
     shape = (num, generator.img_channels, generator.resolution, generator.resolution)
-    return Draw(
+    return GeneratorInputs(
         z=torch.randn(num, generator.z_dim, device=device),
         c=all_labels[index] if labels is None else labels,
         noise=tuple(generator.synthesis.random_noise(num)),
@@ -76,7 +76,7 @@ def sample_inputs(
     )
 
 
-def mixed_styles(generator: Network, sample: Draw) -> tuple[Tensor, Tensor]:
+def style_mixing(generator: GeneratorNetwork, sample: GeneratorInputs) -> tuple[Tensor, Tensor]:
     """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
     ws = generator.mapping(sample.z, sample.c)
     total = ws.detach()[:, 0].sum(dim=0)

@@ -1,4 +1,4 @@
-"""What every training has in common: a clock, randomness that follows it, guarded steps, means, and what is exported.
+"""What every training has in common: a clock, randomness that follows it, guarded steps, means, a moving average.
 
 The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
 a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
@@ -6,33 +6,38 @@ a function of (seed, rank, nimg): the state of a run is its weights, its optimiz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from wplus.core.distributed import average_gradients, rank_and_world
+from wplus.core.distributed import average_gradients, mean_over_ranks, rank_and_world
 from wplus.core.images import to_float
 from wplus.core.random import step_seed
+from wplus.errors import UserError
 from wplus.models.network import Network
-from wplus.training.statistics import RunningMeans
 
 
 class TrainingModule(LightningModule):
-    """One step per batch, played by `update`; a subclass also has `configure_optimizers` and what it exports.
+    """One step per batch; a subclass has `update`, `configure_optimizers` and what it exports.
 
-    Arguments
-        batch_size   images per step over all processes: what the clock advances by
-        seed         of everything random in the run
-        identity     what must not change when the run is continued, as plain values
+    Args:
+        batch_size: images per step over all processes, by which the clock advances.
+        seed: of everything random in the run.
+        run_fingerprint: plain values that must not change when the run is continued.
     """
 
-    def __init__(self, *, batch_size: int, seed: int, identity: Mapping[str, Any]) -> None:
+    nimg: Tensor
+    skipped: Tensor
+
+    def __init__(self, *, batch_size: int, seed: int, run_fingerprint: Mapping[str, Any]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.batch_size, self.seed, self.identity = batch_size, seed, dict(identity)
+        self.batch_size, self.seed, self.run_fingerprint = batch_size, seed, dict(run_fingerprint)
         self.means = RunningMeans()
         self.register_buffer("nimg", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
@@ -40,12 +45,12 @@ class TrainingModule(LightningModule):
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step on real images (N, C, H, W) in [-1, 1] and labels (N, c_dim)."""
+        """One step of all networks on real images (N, C, H, W) in [-1, 1] and labels (N, c_dim)."""
         raise NotImplementedError
 
     @property
     def exported(self) -> dict[str, Network]:
-        """What others use of the game at this moment: role in a checkpoint file -> network."""
+        """What others use of this moment: role in a checkpoint file -> network."""
         raise NotImplementedError
 
     def describe(self) -> dict[str, Any]:
@@ -53,12 +58,12 @@ class TrainingModule(LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One step of the game on uint8 images (N, C, H, W) and labels (N, c_dim)."""
+        """One step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
         optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
         self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Play a step on uint8 images, then move the clock."""
+        """`update` on uint8 images, then move the clock."""
         self.update(to_float(images), labels, optimizers)
         self.nimg += self.batch_size
         self.images_seen += self.batch_size
@@ -86,9 +91,97 @@ class TrainingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the run is, so that another run does not continue it by mistake."""
-        checkpoint["identity"] = self.identity
+        checkpoint["run_fingerprint"] = self.run_fingerprint
 
     def state_summary(self) -> dict[str, Any]:
         """Counters for logs: optimizer steps skipped in all and in a row."""
         total, in_a_row = self.skipped.tolist()
         return {"progress/skipped_steps": total, "progress/skipped_in_a_row": in_a_row}
+
+
+def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], path: object) -> None:
+    """UserError naming the first value in which the fingerprint of a checkpoint's run differs from this run's."""
+    before, now = _flat(saved), _flat(current)
+    for key in sorted(set(before) | set(now)):
+        if before.get(key) != now.get(key):
+            raise UserError(
+                f"Cannot continue from '{path}': {key} was {before.get(key)!r} and is now {now.get(key)!r}; "
+                "repeat the old setting or choose another run_dir."
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+class RunningMeans:
+    """Means of named scalars since the last `collect`; adding never waits for the device.
+
+    (torchmetrics' MeanMetric needs a transfer per name to be read, and takes several times as long to be added to.)
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @torch.no_grad()
+    def add(self, name: str, value: Tensor) -> None:
+        """Count one more value of `name`, a scalar tensor."""
+        value = value.detach()
+        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._counts[name] = self._counts.get(name, 0) + 1
+
+    def collect(self) -> dict[str, float]:
+        """The means as floats (one transfer for all of them), and start over."""
+        if not self._sums:
+            return {}
+        names = list(self._sums)
+        values = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
+        self._sums, self._counts = {}, {}
+        return dict(zip(names, values, strict=True))
+
+
+# --- moving average -------------------------------------------------------------------------------------------------
+
+
+def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float | None) -> float:
+    """beta = 0.5^(batch / half-life), the half-life at most `rampup` times the images seen (StyleGAN2-ADA)."""
+    half_life = half_life_kimg * 1000
+    if rampup is not None:
+        half_life = min(half_life, nimg * rampup)
+    return 0.5 ** (batch_size / max(half_life, 1e-8))
+
+
+@torch.no_grad()
+def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * network for parameters; buffers are copied."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+    buffers = list(average.buffers())
+    if buffers:
+        torch._foreach_copy_(buffers, list(network.buffers()))
+
+
+# --- batch normalisation --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def shared_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """A step: batches are normalised within each process; the running statistics become the mean over the processes.
+
+    Where that is not finite they are what they were before: they would never recover from a lost batch.
+    """
+    buffers = running_statistics(networks)
+    before = [buffer.clone() for buffer in buffers]
+    yield
+    for buffer, last in zip(buffers, before, strict=True):
+        mean = mean_over_ranks(buffer)
+        buffer.copy_(torch.where(mean.isfinite(), mean, last))
+
+
+def running_statistics(networks: Iterable[nn.Module]) -> Sequence[Tensor]:
+    """Running means and variances (channels,) of the networks."""
+    norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
+    return [buffer for norm in norms if norm.track_running_stats for buffer in (norm.running_mean, norm.running_var)]

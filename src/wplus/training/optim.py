@@ -1,17 +1,55 @@
-"""Ranger: rectified Adam on centralised gradients, with a second, slow set of weights.
+"""Optimizers: Adam as GANs are trained with it, and Ranger for encoders.
 
-RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019,
-https://arxiv.org/abs/1907.08610) and gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
+Ranger is rectified Adam on centralised gradients, with a second, slow set of weights: RAdam (Liu et al. 2020,
+https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610) and
+gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from wplus.training.hparams import Hparams
+
+
+def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
+    """lr, times `factor`, and betas of the generator and of the discriminator.
+
+    With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1) (StyleGAN2,
+    appendix B).
+    """
+    lazy = (hparams.pl_interval if hparams.pl_weight else None, hparams.r1_interval if lazy_penalties else None)
+    shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
+    return [
+        {"lr": lr * share * factor, "betas": (hparams.beta1**share, hparams.beta2**share)}
+        for lr, share in zip((hparams.lr_generator, hparams.lr_discriminator), shares, strict=True)
+    ]
+
+
+def adams(
+    parameters: Sequence[Iterable[nn.Parameter]], numbers: Sequence[dict[str, Any]], eps: float
+) -> list[torch.optim.Optimizer]:
+    """One for each network's parameters, fused: those can skip a step (`TrainingModule.guarded_step`)."""
+    return [
+        torch.optim.Adam(learning, **chosen, eps=eps, fused=True)
+        for learning, chosen in zip(parameters, numbers, strict=True)
+    ]
+
+
+def set_numbers(optimizers: Sequence[torch.optim.Optimizer], numbers: Sequence[dict[str, Any]]) -> None:
+    """Replace lr and betas of optimizers at work."""
+    for optimizer, chosen in zip(optimizers, numbers, strict=True):
+        for group in optimizer.param_groups:
+            group.update(chosen)
+
+
+# --- Ranger ---------------------------------------------------------------------------------------------------------
 
 RECTIFIED_FROM = 5  # length of the averaged window above which the second moment is trusted
 
@@ -23,11 +61,11 @@ class Ranger(Optimizer):
     device; only the count of steps goes on, because the host keeps it. State per parameter: step, exp_avg, exp_avg_sq,
     slow.
 
-    Arguments
-        betas        decay of the two moments
-        eps          added to the root of the second moment
-        lookahead_k  steps between two moves of the slow weights
-        lookahead_alpha  how far they then go towards the fast ones, which go on from there
+    Args:
+        betas: decay of the two moments.
+        eps: added to the root of the second moment.
+        lookahead_k: steps between two moves of the slow weights.
+        lookahead_alpha: how far they then go towards the fast ones, which go on from there.
     """
 
     def __init__(

@@ -1,89 +1,168 @@
-"""Gradient penalties of the discriminator, by the names that a loss brings them with (configs/loss).
-
-r1                gamma/2 |dD/dx|^2 on real images (Mescheder et al. 2018)
-r2                gamma/2 |dD/dx|^2 on generated images; with R1 the penalty of R3GAN
-gradient_penalty  lambda (|dD/dx| - 1)^2 between real and generated images (WGAN-GP, Gulrajani et al. 2017)
-"""
+"""What a discriminator learns from, and its gradient penalties, which a loss lists by `_target_` (configs/loss)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice, check_number
 from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
-from wplus.training.augment import Drawn, Untouched
+from wplus.models.network import DiscriminatorNetwork
+from wplus.training.augment.pipeline import Identity, SampledAugment
 from wplus.training.hparams import Hparams
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What a discriminator learns from: images (N, C, H, W) and labels (N, c_dim), and `share` (N,) in [0, 1]."""
+class DiscriminatorBatch:
+    """Real images beside generated ones: images (N, C, H, W), labels (N, c_dim)."""
 
     real: Tensor
     labels: Tensor
     fake: Tensor
     fake_labels: Tensor
-    share: Tensor
-    real_view: Drawn | Untouched = field(default_factory=Untouched)
-    """What augmentation makes of the real images before the discriminator sees them."""
-    fake_view: Drawn | Untouched = field(default_factory=Untouched)
+    alpha: Tensor
+    """(N,) in [0, 1]: places between the images of a pair, for penalties that mix them."""
+    augment_real: SampledAugment | Identity = field(default_factory=Identity)
+    """What the discriminator sees of the real images."""
+    augment_fake: SampledAugment | Identity = field(default_factory=Identity)
 
 
-def _r1(discriminator: Discriminator, pairs: Pairs) -> Tensor:
-    images = pairs.real.detach().requires_grad_()
-    return r1_penalty(discriminator(pairs.real_view(images), pairs.labels), images)
-
-
-def _r2(discriminator: Discriminator, pairs: Pairs) -> Tensor:
-    images = pairs.fake.detach().requires_grad_()
-    return r1_penalty(discriminator(pairs.fake_view(images), pairs.fake_labels), images)
-
-
-def _gradient_penalty(discriminator: Discriminator, pairs: Pairs) -> Tensor:
-    images = interpolates(pairs.real, pairs.fake, pairs.share).detach().requires_grad_()
-    return unit_gradient_penalty(discriminator(pairs.real_view(images), pairs.labels), images)
+# --- penalties ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty per image (N,), times `factor`, times the number of the hparams that `weight` names."""
+    """A penalty of the discriminator; called on a batch it gives its value per image (N,), without its weight.
 
-    name: str
-    weight: str
-    factor: float
-    function: Callable[[Discriminator, Pairs], Tensor]
-    sees_generated: bool
-    why_needed: str = ""
+    A subclass, here or anywhere, with a `name` and `__call__` is all that another penalty needs.
+
+    Args:
+        weight: the hyper-parameter that weighs it, by name, or a number.
+    """
+
+    weight: str | float
+
+    name: ClassVar[str]
+    factor: ClassVar[float] = 1.0
+    uses_fake: ClassVar[bool] = True
+    """Whether it looks at generated images."""
+    mixes: ClassVar[bool] = False
+    """Whether it looks between the images of a pair, which then belong to one class."""
+    why_needed: ClassVar[str] = ""
     """Why a loss that brings it makes no sense without it; "" where it does."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weight, str):
+            check_choice(f"The weight of the penalty {self.name}", self.weight, [item.name for item in fields(Hparams)])
+        else:
+            check_number(f"The weight of the penalty {self.name}", self.weight, lowest=0)
 
-UNBOUNDED = "nothing else keeps the critic's slope, and with it the loss, within bounds"
+    def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
+        """The value (N,), without its weight."""
+        raise NotImplementedError
 
-PENALTIES = {
-    penalty.name: penalty
-    for penalty in (
-        Penalty("r1", "gamma", 0.5, _r1, sees_generated=False),
-        Penalty("r2", "gamma", 0.5, _r2, sees_generated=True),
-        Penalty("gradient_penalty", "gp_weight", 1.0, _gradient_penalty, sees_generated=True, why_needed=UNBOUNDED),
-    )
-}
+    def weight_at(self, hparams: Hparams) -> float:
+        """What its value is multiplied by, gamma/2 for R1."""
+        return self.factor * (getattr(hparams, self.weight) if isinstance(self.weight, str) else self.weight)
 
 
-def active_penalties(names: Sequence[str], hparams: Hparams) -> list[Penalty]:
-    """Those of the names whose weight is not 0; UserError for an unknown one, and for a weight of 0 that cannot be."""
-    unknown = [name for name in names if name not in PENALTIES]
-    if unknown:
-        raise UserError(f"Penalty '{unknown[0]}' is not known; a loss can bring {', '.join(PENALTIES)}.")
-    active = [PENALTIES[name] for name in names if getattr(hparams, PENALTIES[name].weight)]
-    for penalty in (PENALTIES[name] for name in names):
-        if penalty.why_needed and penalty not in active:
+@dataclass(frozen=True)
+class R1(Penalty):
+    """gamma/2 |dD/dx|^2 on real images (Mescheder et al. 2018, equation 9)."""
+
+    name = "r1"
+    factor = 1 / 2
+    uses_fake = False
+
+    def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
+        """|dD/dx|^2 (N,)."""
+        x = batch.real.detach().requires_grad_()
+        return r1_penalty(discriminator(batch.augment_real(x), batch.labels), x)
+
+
+@dataclass(frozen=True)
+class R2(Penalty):
+    """gamma/2 |dD/dx|^2 on generated images (Mescheder et al. 2018); with R1 the penalty of R3GAN."""
+
+    name = "r2"
+    factor = 1 / 2
+
+    def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
+        """|dD/dx|^2 (N,)."""
+        x = batch.fake.detach().requires_grad_()
+        return r1_penalty(discriminator(batch.augment_fake(x), batch.fake_labels), x)
+
+
+@dataclass(frozen=True)
+class GradientPenalty(Penalty):
+    """lambda (|dD/dx| - 1)^2 between real and generated images (WGAN-GP, Gulrajani et al. 2017, equation 3)."""
+
+    name = "gradient_penalty"
+    mixes = True
+    why_needed = "nothing else keeps the critic's slope, and with it the loss, within bounds"
+
+    def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
+        """(|dD/dx| - 1)^2 (N,)."""
+        x = interpolates(batch.real, batch.fake, batch.alpha).detach().requires_grad_()
+        return unit_gradient_penalty(discriminator(batch.augment_real(x), batch.labels), x)
+
+
+def active_penalties(penalties: Sequence[Penalty], hparams: Hparams) -> list[Penalty]:
+    """Those whose weight is not 0; UserError for a weight of 0 where the loss makes no sense without the penalty."""
+    for penalty in penalties:
+        if penalty.why_needed and not penalty.weight_at(hparams):
             raise UserError(
                 f"{penalty.weight}=0 is refused with a loss that brings {penalty.name}: {penalty.why_needed}; "
                 "use another weight or another loss, such as loss=nonsaturating."
             )
-    return active
+    return [penalty for penalty in penalties if penalty.weight_at(hparams)]
+
+
+# --- logits ---------------------------------------------------------------------------------------------------------
+
+
+def group_size(discriminator: DiscriminatorNetwork) -> int:
+    """Images that the discriminator looks at together (minibatch standard deviation)."""
+    return discriminator.arguments.get("mbstd_group_size", 1)
+
+
+def both_logits(discriminator: DiscriminatorNetwork, batch: DiscriminatorBatch) -> tuple[Tensor, Tensor]:
+    """Logits (N, 1) of real and of generated images.
+
+    In one pass over both; with batch norm in two, as published (Radford et al. 2016): each has its own statistics.
+    """
+    real, fake = batch.augment_real(batch.real), batch.augment_fake(batch.fake)
+    if discriminator.batch_norm:
+        return discriminator(real, batch.labels), discriminator(fake, batch.fake_labels)
+    return joined_logits(discriminator, real, batch.labels, fake, batch.fake_labels)
+
+
+def joined_logits(
+    discriminator: DiscriminatorNetwork, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One pass over real and generated images, interleaved so that no stddev group mixes the two."""
+    num = len(real)
+    group = min(group_size(discriminator), num)
+
+    def join(a: Tensor, b: Tensor) -> Tensor:
+        columns = [x.reshape(group, num // group, *x.shape[1:]) for x in (a, b)]
+        return torch.cat(columns, dim=1).flatten(0, 1)
+
+    logits = discriminator(join(real, fake), join(labels, fake_labels))
+    real_logits, fake_logits = logits.view(group, 2 * num // group, -1).chunk(2, dim=1)
+    return real_logits.reshape(num, -1), fake_logits.reshape(num, -1)
+
+
+def logit_statistics(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """Mean, standard deviation and mean sign of the logits of both kinds, by name."""
+    return {
+        f"{kind}{suffix}": value
+        for kind, logits in (("real", real), ("fake", fake))
+        for suffix, value in (("", logits.mean()), ("_std", logits.std(correction=0)), ("_sign", logits.sign().mean()))
+    }

@@ -22,7 +22,7 @@ _LR_FACTORS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Growth:
+class GrowthSchedule:
     """From `start_resolution` on, each is trained for `stable_kimg`, then the next fades in over `fade_kimg`."""
 
     resolution: int
@@ -79,7 +79,7 @@ class Growth:
 _NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
 
 
-def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> Growth | None:
+def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> GrowthSchedule | None:
     """The schedule of networks that grow, None of others; UserError for numbers that are missing or have no effect."""
     numbers = {name: getattr(hparams, name) for name in _NUMBERS}
     given = [name for name, value in numbers.items() if value is not None]
@@ -95,4 +95,4 @@ def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> Grow
         raise UserError(
             f"{family} grows with training and needs training.hparams.{missing[0]}; StyleGAN has 8, 600, 600."
         )
-    return Growth(resolution=resolution, **numbers)
+    return GrowthSchedule(resolution=resolution, **numbers)

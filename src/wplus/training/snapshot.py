@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import save
-from wplus.core.images import image_grid, save_png, watchable_scale
+from wplus.core.images import image_grid, save_png, to_float, watchable_scale
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
+from wplus.data import ImageSet
 from wplus.errors import check_number
+from wplus.tracking import Tracker
+from wplus.training.encoder import EncoderModule
 from wplus.training.gan import GanModule
 from wplus.training.module import TrainingModule
 
@@ -56,10 +59,10 @@ class ProbeResult:
 
 
 class View(Protocol):
-    """What can be seen of a game at a moment."""
+    """What a snapshot shows of a training."""
 
-    def look(self, module: TrainingModule, folder: Path) -> ProbeResult:
-        """Look at the game as it is now; `folder` is the run's."""
+    def look(self, module: Any, folder: Path) -> ProbeResult:
+        """What is to be seen of a `TrainingModule` as it is now; `folder` is the run's."""
         ...
 
 
@@ -70,7 +73,7 @@ class Exporter:
     whose name does not tell the clock (`kimg-...`) is left alone.
     """
 
-    def __init__(self, folder: Path, tracker: Any, view: View, *, data: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, folder: Path, tracker: Tracker, view: View, *, data: Mapping[str, Any], seed: int) -> None:
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
 
     def __call__(self, module: TrainingModule) -> None:
@@ -112,7 +115,7 @@ class SampleView:
     can be compared.
     """
 
-    def __init__(self, data: Any, *, seed: int, num_samples: int) -> None:
+    def __init__(self, data: ImageSet, *, seed: int, num_samples: int) -> None:
         check_number("num_samples", num_samples, lowest=1, whole=True)
         self.data, self.seed, self.num_samples = data, seed, num_samples
 
@@ -132,13 +135,41 @@ class SampleView:
         generator = module.ema
         source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
         z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(module.device)
-        c = (
-            torch.eye(generator.c_dim, device=module.device)[torch.arange(self.num_samples) % generator.c_dim]
-            if generator.c_dim
-            else None
-        )
-        parts = zip(z.split(BATCH), c.split(BATCH) if c is not None else [None] * len(z), strict=False)
-        return torch.cat([generator(*part).cpu() for part in parts])
+        labels = torch.eye(generator.c_dim, device=module.device)  # one image of each class after the other
+        c = labels[torch.arange(self.num_samples) % generator.c_dim] if generator.c_dim else labels.new_zeros(len(z), 0)
+        return torch.cat([generator(*part).cpu() for part in zip(z.split(BATCH), c.split(BATCH), strict=True)])
+
+
+class InversionView:
+    """The first `num_samples` held-out images, the same at every moment of every run."""
+
+    def __init__(self, held_out: ImageSet, *, num_samples: int) -> None:
+        check_number("num_samples", num_samples, lowest=1, whole=True)
+        count = min(num_samples, len(held_out))
+        self.images = to_float(held_out.batch(torch.arange(count))[0])
+
+    def look(self, module: EncoderModule, folder: Path) -> ProbeResult:
+        """A grid in which a row of images is followed by the row of their inversions; the mean of each loss."""
+        found = [module.reconstruct(part.to(module.device)) for part in self.images.split(BATCH)]
+        pairs = zip(found, self.images.split(BATCH), strict=True)
+        compared = [module.compare(images, part.to(module.device)) for images, part in pairs]
+        values = {}
+        for key in compared[0]:
+            # By the distance's own name: which net stands behind `perceptual` differs from run to run.
+            name, mean = module.losses[key].name, torch.cat([part[key] for part in compared]).mean().item()
+            about = f"Distance {name} of held-out images from their inversions, mean over images; 0 for equal ones."
+            values[f"val/{name}"] = (mean, MetricInfo(meaning=about, direction="lower"))
+        caption = "held-out images (odd rows) and their inversions (even rows)"
+        image = grid(alternating(self.images, torch.cat(found).cpu()))
+        return ProbeResult([Picture(at(module), "samples/inversions", caption, image)], values)
+
+
+def alternating(first: Tensor, second: Tensor) -> Tensor:
+    """Images (N, C, H, W) twice, ordered so that in a grid their rows take turns; a last short row is filled white."""
+    missing = -len(first) % GRID_COLUMNS
+    white = first.new_ones(missing, *first.shape[1:])
+    rows = [torch.cat([images, white]).unflatten(0, (-1, GRID_COLUMNS)) for images in (first, second)]
+    return torch.stack(rows, dim=1).flatten(0, 2)
 
 
 def at(module: TrainingModule) -> str:
@@ -149,8 +180,3 @@ def at(module: TrainingModule) -> str:
 def grid(images: Tensor) -> Tensor:
     """Images (N, C, H, W) in rows of eight, large enough to be looked at."""
     return image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64))
-
-
-def batches(num: int) -> Iterator[Tensor]:
-    """The numbers 0..num-1 in parts small enough for any device."""
-    yield from torch.arange(num).split(BATCH)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,36 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models, fingerprint, load
+from wplus.core.files import atomic_write, write_json
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
-from wplus.models.network import Network
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
 from wplus.models.progressive import Growth
+from wplus.tracking import Tracker
+from wplus.training.checkpoints import SUFFIX
 from wplus.training.gan import GanModule
-from wplus.training.hparams import Resolved
-from wplus.training.transfer_report import NetworkReport, Report
+from wplus.training.hparams import CHECKPOINT_SIZES, Resolved, transfer_rampup
 from wplus.training.validate import name_of
 
 ROLES = ("generator", "discriminator")
-SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # that presets choose, and that decide what fits
+KINDS = {
+    "loaded": MetricInfo(meaning="Numbers that the network started from as they were in the checkpoint."),
+    "mismatched": MetricInfo(
+        meaning="Numbers that the checkpoint has in another shape: they started as those of an untrained network."
+    ),
+    "skipped": MetricInfo(meaning="Numbers of the checkpoint that the network has no place for."),
+    "new": MetricInfo(meaning="Numbers that the checkpoint lacks: they started as those of an untrained network."),
+}
+NUM_SHOWN = 4  # modules that a printed line names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
     """What a run starts from.
 
-    checkpoint             a file that wplus.load reads, or several: a network is taken from the first that holds it
-    freeze_discriminator   so many layers of the discriminator, from the image on, stay as they were loaded
+    Args:
+        checkpoint: a file that wplus.load reads, or several: a network is taken from the first that holds it.
+        freeze_discriminator: so many layers of the discriminator, from the image on, stay as they were loaded.
     """
 
     checkpoint: str | Path | Sequence[str | Path] | None = None
@@ -54,7 +66,7 @@ class Transfer:
         given = [self.checkpoint] if isinstance(self.checkpoint, (str, Path)) else self.checkpoint or []
         return [Path(path) for path in given]
 
-    def read(self, generator: type[Network], discriminator: type[Network]) -> Source | None:
+    def read(self, generator: type[GeneratorNetwork], discriminator: type[DiscriminatorNetwork]) -> Source | None:
         """The networks, None without a transfer.
 
         UserError for networks of another family than those to be trained, files without a generator, or without a
@@ -95,7 +107,7 @@ class Source:
     freeze_discriminator: int = 0
 
     @property
-    def identity(self) -> dict[str, str | None]:
+    def fingerprints(self) -> dict[str, str | None]:
         """What a run that is continued must have started from."""
         found = self.models.networks
         return {role: fingerprint(found[role]) if role in found else None for role in ROLES}
@@ -103,14 +115,13 @@ class Source:
     def preset(self, resolution: int, batch_size: int | None) -> Resolved:
         """What the start changes; it stands over the other presets.
 
-        StyleGAN2-ADA's code resumes without the ramp-up of the average (and lets augmentation's p move faster, see
-        `wplus.training.augment`). A network that grows starts where the trained one ended: its lower colours are as
-        old as the time when they were the highest.
+        A network that grows starts where the trained one ended: its lower colors are as old as the time when they
+        were the highest.
         """
         generator = self.models.generator
         why = "transfer: the checkpoint's, so that its tensors fit"
-        sizes = {name: (generator.arguments[name], why) for name in SIZES if name in generator.arguments}
-        numbers: Resolved = {**sizes, "ema_rampup": (None, "transfer: the average starts from trained weights")}
+        known = generator.arguments
+        numbers = {**transfer_rampup(), **{name: (known[name], why) for name in CHECKPOINT_SIZES if name in known}}
         if generator.progressive:
             start = min(_resolution_in_use(generator), resolution)
             numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
@@ -127,7 +138,7 @@ def start_from(module: GanModule, source: Source) -> Report:
     module.ema.load_state_dict(module.generator.state_dict())
     frozen = _frozen_tensors(module)
     _refuse_what_has_learned_nothing(module, report, frozen)
-    module.identity["transfer"] = source.identity
+    module.run_fingerprint["transfer"] = source.fingerprints
     return replace(report, frozen=tuple(frozen))
 
 
@@ -204,3 +215,125 @@ def _refuse_what_has_learned_nothing(module: GanModule, report: Report, frozen: 
             f"transfer.freeze_discriminator={len(module.frozen)} would freeze {missing[0]}, which was not loaded from "
             f"'{discriminator.origin}': freeze fewer layers, or none."
         )
+
+
+# --- report ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkReport:
+    """Of one network; by name, loaded, skipped and new hold counts of numbers, mismatched the shape there and here."""
+
+    role: str
+    origin: Path | None
+    """The file; None where none holds such a network, and all is new."""
+    resolutions: tuple[int | None, int | None]
+    """Of the network in the file, and of that to be trained."""
+    loaded: Mapping[str, int]
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    skipped: Mapping[str, int]
+    new: Mapping[str, int]
+    arguments: Mapping[str, tuple[Any, Any]]
+    """Constructor arguments that differ: there, here."""
+
+    def numbers(self, kind: str) -> int:
+        """How many numbers there are of a kind; of mismatched ones, in the network to be trained."""
+        found = getattr(self, kind).values()
+        return sum(math.prod(here) for _, here in found) if kind == "mismatched" else sum(found)
+
+    def __str__(self) -> str:
+        if self.origin is None:
+            return f"{self.role}: new, for no checkpoint holds one"
+        there, here = self.resolutions
+        parts = [f"{kind} {self.numbers(kind):,} numbers in {len(getattr(self, kind))} tensors{self._modules(kind)}"
+                 for kind in KINDS if getattr(self, kind)]  # fmt: skip
+        parts += [f"{name} {there} -> {here}" for name, (there, here) in self.arguments.items()]
+        return f"{self.role}, {there} -> {here} px, from {self.origin}: {'; '.join(parts)}"
+
+    def _modules(self, kind: str) -> str:
+        """The first few modules of tensors that did not come along: their names' first two parts."""
+        modules = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in getattr(self, kind)))
+        more = f", and {len(modules) - NUM_SHOWN} more" if len(modules) > NUM_SHOWN else ""
+        return "" if kind == "loaded" else f" ({', '.join(modules[:NUM_SHOWN])}{more})"
+
+    def content(self) -> dict[str, Any]:
+        """For JSON."""
+        there, here = self.resolutions
+        return {
+            "checkpoint": self.origin and str(self.origin),
+            "resolution": {"there": there, "here": here},
+            "other_arguments": self.arguments,
+            **{
+                kind: {"tensors": len(names), "numbers": self.numbers(kind), "names": names}
+                for kind in KINDS
+                for names in (getattr(self, kind),)
+            },
+        }
+
+    def markdown(self) -> list[str]:
+        """A section for each kind with every name."""
+        lines = []
+        if self.arguments:
+            differing = [f"- {name}: {there} there, {here} here" for name, (there, here) in self.arguments.items()]
+            lines += ["", f"## {self.role}: other arguments", "", *differing]
+        for kind in KINDS:
+            if entries := getattr(self, kind):
+                shown = {
+                    name: f"{e:,}" if isinstance(e, int) else f"{e[0]} there, {e[1]} here"
+                    for name, e in entries.items()
+                }
+                lines += ["", f"## {self.role}: {kind}", "", *(f"- {name}: {text}" for name, text in shown.items())]
+        return lines
+
+
+@dataclass(frozen=True)
+class Report:
+    """Of every network of a training; `frozen` are the discriminator's tensors that stay as they were loaded."""
+
+    networks: tuple[NetworkReport, ...]
+    frozen: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        frozen = [f"frozen: {len(self.frozen)} tensors of the discriminator"] if self.frozen else []
+        return "\n".join(f"  {line}" for line in [*map(str, self.networks), *frozen])
+
+    def record(self, folder: Path, tracker: Tracker) -> None:
+        """transfer.json, transfer.md and the tracker's summary; a run that is continued keeps those of its start."""
+        for network in self.networks:
+            if network.origin is not None:
+                name = "transfer" if network.role == "generator" else f"transfer-{network.role}"
+                tracker.use_artifact(network.origin, name=name, kind="model")
+        if any((folder / "checkpoints").glob(f"*{SUFFIX}")):
+            print(f"The run goes on; what it started from is told by {folder / 'transfer.md'}.")
+            return
+        print(f"It starts from trained networks:\n{self}")
+        write_json(folder / "transfer.json", self.content())
+        atomic_write(folder / "transfer.md", lambda file: file.write(self.markdown().encode()))
+        tracker.summary(self._summary())
+
+    def content(self) -> dict[str, Any]:
+        """For JSON: network -> kind -> tensors, numbers, names."""
+        return {**{network.role: network.content() for network in self.networks}, "frozen": list(self.frozen)}
+
+    def markdown(self) -> str:
+        """A table of the counts, then every name."""
+        lines = ["# What the run started from", "", f"| network | {' | '.join(KINDS)} | checkpoint |", "|---" * 6 + "|"]
+        for network in self.networks:
+            cells = [f"{network.numbers(kind):,} ({len(getattr(network, kind))})" for kind in KINDS]
+            lines.append(f"| {network.role} | {' | '.join(cells)} | {network.origin or 'none'} |")
+        lines += ["", "Numbers (tensors).", *(f"{kind}: {info.meaning}" for kind, info in KINDS.items())]
+        lines += [line for network in self.networks for line in network.markdown()]
+        if self.frozen:
+            lines += ["", "## Frozen", "", *(f"- {name}" for name in self.frozen)]
+        return "\n".join(lines) + "\n"
+
+    def _summary(self) -> dict[str, Any]:
+        return {
+            f"transfer/{network.role}_{kind}": {
+                "value": network.numbers(kind),
+                "protocol": {"checkpoint": str(network.origin), "tensors": len(getattr(network, kind))},
+                **asdict(info),
+            }
+            for network in self.networks
+            for kind, info in KINDS.items()
+        }

@@ -10,8 +10,8 @@ from typing import Any
 from wplus.errors import UserError
 from wplus.losses.adversarial import why_unsigned
 from wplus.models.network import Network
-from wplus.training.augment import AdaptiveAugment, NoAugment
-from wplus.training.hparams import ENDS, Hparams
+from wplus.training.augment.control import AdaptiveAugment, NoAugment
+from wplus.training.hparams import ENDS, Hparams, Preset
 from wplus.training.penalties import Penalty
 
 OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks that nobody gives
@@ -20,11 +20,11 @@ OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks tha
 def check_fit(
     generator: type[Network], discriminator: type[Network], hparams: Hparams, penalties: Sequence[Penalty]
 ) -> None:
-    """UserError with the reason where a number of the hparams cannot be applied to networks of these classes."""
+    """UserError with the reason where a hyper-parameter cannot be applied to networks of these classes."""
     _check_ends(hparams)
     _check_styles(generator, hparams)
     for penalty in penalties:
-        _check_penalty(discriminator, penalty, getattr(hparams, penalty.weight))
+        _check_penalty(discriminator, penalty, hparams)
 
 
 def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence[Penalty]) -> None:
@@ -39,17 +39,15 @@ def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence
                 raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.hparams.{name}=null.")
 
 
-def check_preset(preset: Callable[..., Any], generator: type[Network]) -> None:
-    """UserError for a preset that says which family it is for (`family`), with networks of another.
+def check_preset(preset: Preset, generator: type[Network]) -> None:
+    """UserError for a preset that says which `family` it is for, with networks of another.
 
     One that says nothing, as DCGAN's, is for all.
     """
-    while isinstance(preset, partial):  # one that comes from a configuration is wrapped, twice
-        preset = preset.func
-    family, own = getattr(preset, "family", None), generator.__module__.rpartition(".")[2]
-    if family not in (None, own):
+    family, own = preset.get("family") if isinstance(preset, Mapping) else None, family_of(generator)
+    if isinstance(preset, Mapping) and family not in (None, own):
         raise UserError(
-            f"training={preset.__name__} is refused with {own}: its numbers are those of {family}'s networks; use "
+            f"training={preset.get('name')} is refused with {own}: its numbers are those of {family}'s networks; use "
             f"training=auto, which has {own}'s own, or model={family}."
         )
 
@@ -89,8 +87,13 @@ def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> No
 
 
 def name_of(network: type[Network]) -> str:
-    """The family and the role, as in 'the discriminator of dcgan'."""
-    return f"the {network.__name__.lower()} of {network.__module__.rpartition('.')[2]}"
+    """The role and the family, as in 'the discriminator of dcgan'."""
+    return f"the {network.__name__.lower()} of {family_of(network)}"
+
+
+def family_of(network: type[Network]) -> str:
+    """The name of the module that defines a network."""
+    return network.__module__.rpartition(".")[2]
 
 
 def _check_ends(hparams: Hparams) -> None:
@@ -134,18 +137,20 @@ def _check_styles(generator: type[Network], hparams: Hparams) -> None:
         )
 
 
-def _check_penalty(discriminator: type[Network], penalty: Penalty, weight: float) -> None:
-    remedy = f"use training.hparams.{penalty.weight}=0"
-    if penalty.name == "gradient_penalty":
+def _check_penalty(discriminator: type[Network], penalty: Penalty, hparams: Hparams) -> None:
+    shown, remedy = "", "choose a loss without it"
+    if isinstance(penalty.weight, str):
+        shown, remedy = (
+            f" ({penalty.weight}={getattr(hparams, penalty.weight):g})",
+            f"use training.hparams.{penalty.weight}=0",
+        )
+    if penalty.why_needed:
         remedy = "choose another loss, such as loss=nonsaturating, or another model"
+    refused = f"The penalty {penalty.name}{shown} is refused: {name_of(discriminator)}"
     if discriminator.batch_norm:
         raise UserError(
-            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} normalises "
-            "over the batch, so that an image's logit depends on the other images and its gradient is not its own "
-            f"(Gulrajani et al. 2017, section 4); {remedy}."
+            f"{refused} normalises over the batch, so that an image's logit depends on the other images and its "
+            f"gradient is not its own (Gulrajani et al. 2017, section 4); {remedy}."
         )
     if not discriminator.second_order:
-        raise UserError(
-            f"The penalty {penalty.name} ({penalty.weight}={weight:g}) is refused: {name_of(discriminator)} cannot be "
-            f"differentiated twice; {remedy}."
-        )
+        raise UserError(f"{refused} cannot be differentiated twice; {remedy}.")

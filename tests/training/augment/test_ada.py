@@ -10,19 +10,19 @@ import torch
 from scipy import stats
 
 from wplus.errors import UserError
-from wplus.training.augment import ada as pipeline
-from wplus.training.augment import matrices
-from wplus.training.augment.ada import FAMILIES, Drawn, Pipeline
+from wplus.training.augment import operations as matrices
+from wplus.training.augment import pipeline as pipeline
+from wplus.training.augment.pipeline import FAMILIES, Pipeline, SampledAugment
 
 NUM, SIZE = 4000, 64
 ONE = torch.tensor(1.0)
 
 
-def drawn(name: str, *, p: float = 1.0, num: int = NUM, **strengths: float) -> Drawn:
+def drawn(name: str, *, p: float = 1.0, num: int = NUM, **strengths: float) -> SampledAugment:
     """Draws for many images in which `name` alone can happen."""
     others = dict.fromkeys(FAMILIES["bgcfnc"], 0.0)
     chosen = Pipeline("bgcfnc", multipliers={**others, name: 1.0}, strengths=strengths)
-    return chosen.draw(torch.empty(num, 3, SIZE, SIZE // 2), torch.tensor(p))
+    return chosen.sample(torch.empty(num, 3, SIZE, SIZE // 2), torch.tensor(p))
 
 
 def shares(values: torch.Tensor) -> dict[float, float]:
@@ -99,26 +99,26 @@ def test_fractional_translation_is_normal():
 
 
 def test_brightness_and_contrast():
-    offset = drawn("brightness").colour[:, :3, 3]
+    offset = drawn("brightness").color[:, :3, 3]
     assert torch.equal(offset[:, 0], offset[:, 2])
     follows(offset[:, 0], stats.norm(0, 0.2))
-    follows(drawn("contrast").colour[:, 1, 1].log2(), stats.norm(0, 0.5))
+    follows(drawn("contrast").color[:, 1, 1].log2(), stats.norm(0, 0.5))
 
 
 def test_luma_flip_of_every_second_image():
-    traces = drawn("lumaflip").colour.diagonal(dim1=1, dim2=2).sum(dim=1)
+    traces = drawn("lumaflip").color.diagonal(dim1=1, dim2=2).sum(dim=1)
     assert shares(traces) == {2: pytest.approx(0.5, abs=0.03), 4: pytest.approx(0.5, abs=0.03)}
 
 
 def test_hue_is_uniform_over_the_whole_turn():
-    colour = drawn("hue").colour[:, :3, :3]
+    colour = drawn("hue").color[:, :3, :3]
     first = torch.tensor([1.0, -1.0, 0.0]) / math.sqrt(2)  # two directions across the grey axis
     second = torch.tensor([1.0, 1.0, -2.0]) / math.sqrt(6)
     follows(torch.atan2(colour @ first @ second, colour @ first @ first), stats.uniform(-math.pi, 2 * math.pi))
 
 
 def test_saturation_is_log_normal():
-    colour = drawn("saturation").colour
+    colour = drawn("saturation").color
     follows((colour[:, 0, 0] - colour[:, 0, 1]).log2(), stats.norm(0, 1))
 
 
@@ -161,19 +161,19 @@ def test_what_the_strengths_change():
 @pytest.mark.parametrize("name", ["scale", "aniso", "xfrac", "contrast", "hue", "saturation", "brightness"])
 def test_a_transform_happens_with_probability_p(name):
     result = drawn(name, p=0.3)
-    matrix = result.geometry if result.geometry is not None else result.colour
+    matrix = result.geometry if result.geometry is not None else result.color
     moved = (matrix != torch.eye(matrix.shape[1])).flatten(1).any(dim=1)
     assert moved.float().mean().item() == pytest.approx(0.3, abs=0.03)
 
 
 def test_multipliers_are_factors_of_p_and_end_at_1():
     half = Pipeline("color", multipliers={"hue": 0.5, "contrast": 0, "brightness": 0, "lumaflip": 0, "saturation": 0})
-    moved = (half.draw(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).colour[:, 0, 1] != 0).float().mean().item()
+    moved = (half.sample(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).color[:, 0, 1] != 0).float().mean().item()
     assert moved == pytest.approx(0.3, abs=0.03)
     half.multipliers["hue"] = 5.0
-    assert (half.draw(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).colour[:, 0, 1] != 0).all()
+    assert (half.sample(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).color[:, 0, 1] != 0).all()
     turned = Pipeline("geom", multipliers={"rotate": 5.0, "scale": 0, "aniso": 0, "xfrac": 0})
-    assert (turned.draw(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).geometry[:, 0, 1] != 0).all()
+    assert (turned.sample(torch.empty(NUM, 3, 8, 8), torch.tensor(0.6)).geometry[:, 0, 1] != 0).all()
 
 
 def test_the_families_are_the_published_ones():
@@ -188,13 +188,13 @@ def test_the_families_are_the_published_ones():
     used = {
         "blit": "geometry",
         "geom": "geometry",
-        "color": "colour",
+        "color": "color",
         "filter": "gains",
         "noise": "noise",
         "cutout": "cutout",
     }
     for family, field in used.items():
-        result = Pipeline(family).draw(torch.empty(2, 3, 8, 8), ONE)
+        result = Pipeline(family).sample(torch.empty(2, 3, 8, 8), ONE)
         present = {name for name in used.values() if getattr(result, name) is not None}
         assert present == {field}, family
 
@@ -204,32 +204,32 @@ def test_the_order_of_composition(monkeypatch):
     assert [name for name, _ in pipeline.GEOMETRIC] == [
         "xflip", "rotate90", "xint", "scale", "rotate", "aniso", "rotate", "xfrac",
     ]  # fmt: skip
-    assert [name for name, _ in pipeline.COLOUR] == ["brightness", "contrast", "lumaflip", "hue", "saturation"]
+    assert [name for name, _ in pipeline.COLOR] == ["brightness", "contrast", "lumaflip", "hue", "saturation"]
     fixed = torch.randn(8, 1, 3, 3)
-    steps = tuple((name, lambda dice, m=m: m) for (name, _), m in zip(pipeline.GEOMETRIC, fixed, strict=True))
+    steps = tuple((name, lambda rng, s, m=m: m) for (name, _), m in zip(pipeline.GEOMETRIC, fixed, strict=True))
     monkeypatch.setattr(pipeline, "GEOMETRIC", steps)
     expected = torch.eye(3)
     for matrix in fixed[:, 0]:
         expected = matrix @ expected
-    found = Pipeline("bg").draw(torch.empty(1, 3, 8, 8), ONE).geometry[0]
+    found = Pipeline("bg").sample(torch.empty(1, 3, 8, 8), ONE).geometry[0]
     torch.testing.assert_close(found, expected)
 
 
 def test_operations_come_in_the_published_order():
     images = torch.rand(2, 3, 16, 16)
-    whole = Pipeline("bgcfnc").draw(images, ONE)
+    whole = Pipeline("bgcfnc").sample(images, ONE)
     step = images
-    for field in ("geometry", "colour", "gains", "noise", "cutout"):
-        step = Drawn(strength=ONE, **{field: getattr(whole, field)})(step)
+    for field in ("geometry", "color", "gains", "noise", "cutout"):
+        step = SampledAugment(strength=ONE, **{field: getattr(whole, field)})(step)
     assert torch.equal(whole(images), step)
 
 
 def test_grey_images_have_no_hue():
-    result = Pipeline("color", multipliers={"brightness": 0, "contrast": 0, "lumaflip": 0}).draw(
+    result = Pipeline("color", multipliers={"brightness": 0, "contrast": 0, "lumaflip": 0}).sample(
         torch.empty(3, 1, 8, 8), ONE
     )
-    assert result.colour is None
-    assert Pipeline("bgcfnc").draw(torch.rand(3, 1, 8, 8), ONE)(torch.rand(3, 1, 8, 8)).shape == (3, 1, 8, 8)
+    assert result.color is None
+    assert Pipeline("bgcfnc").sample(torch.rand(3, 1, 8, 8), ONE)(torch.rand(3, 1, 8, 8)).shape == (3, 1, 8, 8)
 
 
 # As a whole
@@ -237,7 +237,7 @@ def test_grey_images_have_no_hue():
 
 def test_p_0_is_exactly_the_identity_and_has_its_gradient():
     images = torch.randn(4, 3, 16, 16, requires_grad=True)
-    result = Pipeline("bgcfnc").draw(images, torch.tensor(0.0))(images)
+    result = Pipeline("bgcfnc").sample(images, torch.tensor(0.0))(images)
     assert torch.equal(result, images)
     factor = torch.randn_like(images)
     assert torch.equal(torch.autograd.grad((result * factor).sum(), images)[0], factor)
@@ -245,7 +245,7 @@ def test_p_0_is_exactly_the_identity_and_has_its_gradient():
 
 def test_micro_batches_get_what_the_batch_would():
     images = torch.randn(8, 3, 16, 16)
-    whole = Pipeline("bgcfnc").draw(images, torch.tensor(0.8))
+    whole = Pipeline("bgcfnc").sample(images, torch.tensor(0.8))
     for part in (torch.tensor([0, 5]), torch.tensor([7, 1, 2, 3])):
         torch.testing.assert_close(whole.take(part)(images[part]), whole(images)[part])
 
@@ -253,7 +253,7 @@ def test_micro_batches_get_what_the_batch_would():
 def test_the_same_seed_draws_the_same():
     def result(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return Pipeline("bgcfnc").draw(torch.ones(4, 3, 16, 16), ONE)(torch.ones(4, 3, 16, 16))
+        return Pipeline("bgcfnc").sample(torch.ones(4, 3, 16, 16), ONE)(torch.ones(4, 3, 16, 16))
 
     assert torch.equal(result(1), result(1))
     assert not torch.equal(result(1), result(2))
@@ -262,24 +262,24 @@ def test_the_same_seed_draws_the_same():
 def test_a_later_change_of_p_does_not_reach_a_batch_that_was_drawn():
     strength = torch.tensor(1.0)
     images = torch.randn(2, 3, 16, 16)
-    result = Pipeline("bgc").draw(images, strength)
+    result = Pipeline("bgc").sample(images, strength)
     strength.zero_()
     assert not torch.equal(result(images), images)
 
 
 def test_the_whole_can_be_differentiated_twice():
     images = torch.randn(1, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    view = Pipeline("bgcfnc").draw(images, ONE)
+    view = Pipeline("bgcfnc").sample(images, ONE)
     assert torch.autograd.gradgradcheck(lambda x: view(x).tanh(), images, fast_mode=True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"transforms": "bcg"}, "transforms=bcg is not known; it must be one of blit, geom"),
-        ({"multipliers": {"colour": 1}}, "multipliers.colour is not known; known are xflip"),
+        ({"transforms": "bcg"}, "transforms must be one of blit, geom, .*, got 'bcg'"),
+        ({"multipliers": {"colour": 1}}, "A key of multipliers must be one of xflip, .*, got 'colour'"),
         ({"multipliers": {"hue": -1}}, "multipliers.hue must be .*, got -1"),
-        ({"strengths": {"hue": 1}}, "strengths.hue is not known; known are xint_max"),
+        ({"strengths": {"hue": 1}}, "A key of strengths must be one of xint_max, .*, got 'hue'"),
         ({"strengths": {"hue_max": "much"}}, "strengths.hue_max must be .*, got 'much'"),
     ],
 )
@@ -291,8 +291,8 @@ def test_what_cannot_be_is_refused(arguments, message):
 def test_no_constant_is_uploaded_for_a_second_batch(monkeypatch):
     """The host would wait for the device in every phase of every step."""
     images = torch.randn(4, 3, 16, 16)
-    Pipeline("bgcfnc").draw(images, ONE)(images)
+    Pipeline("bgcfnc").sample(images, ONE)(images)
     for name in ("tensor", "as_tensor", "from_numpy"):
         monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("a constant was uploaded"))
     monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *_, **__: pytest.fail("a constant was uploaded"))
-    assert Pipeline("bgcfnc").draw(images, ONE)(images).isfinite().all()
+    assert Pipeline("bgcfnc").sample(images, ONE)(images).isfinite().all()

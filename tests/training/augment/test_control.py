@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.training.augment import AdaptiveAugment, FixedAugment, NoAugment, Untouched, control
+from wplus.training.augment import control
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment, NoAugment
+from wplus.training.augment.pipeline import Identity
 
 
 def play(augment: AdaptiveAugment, logits: list[float], *, steps: int = 4, batch_size: int = 64) -> AdaptiveAugment:
@@ -122,17 +124,17 @@ def test_nothing_is_drawn_where_p_is_known_to_be_0():
     images = torch.randn(2, 3, 8, 8)
     for augment in (NoAugment(), FixedAugment(0.0), AdaptiveAugment()):
         before = torch.get_rng_state()
-        view = augment.draw(images)
-        assert isinstance(view, Untouched)
+        view = augment.sample(images)
+        assert isinstance(view, Identity)
         assert view.take(torch.tensor([0]))(images) is images
         assert torch.equal(torch.get_rng_state(), before)
-    assert not isinstance(play(AdaptiveAugment(), SURE).draw(images), Untouched)
+    assert not isinstance(play(AdaptiveAugment(), SURE).sample(images), Identity)
 
 
 def test_what_is_known_of_p_comes_with_the_state():
     augment = AdaptiveAugment()
     augment.load_state_dict(AdaptiveAugment(0.7).state_dict())
-    assert not isinstance(augment.draw(torch.randn(2, 3, 8, 8)), Untouched)
+    assert not isinstance(augment.sample(torch.randn(2, 3, 8, 8)), Identity)
 
 
 def test_a_fixed_p_stays():
@@ -141,8 +143,8 @@ def test_a_fixed_p_stays():
     augment.adapt(batch_size=4, step=4)
     assert augment.values() == {"train/augment/p": torch.tensor(0.25)}
     assert augment.summary() == {}
-    assert augment.identity == {"p": 0.25, "transforms": "color"}
-    assert augment.draw(torch.randn(2, 3, 8, 8)).geometry is None
+    assert augment.fingerprint == {"p": 0.25, "transforms": "color"}
+    assert augment.sample(torch.randn(2, 3, 8, 8)).geometry is None
 
 
 @pytest.mark.parametrize(

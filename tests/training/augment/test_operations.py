@@ -11,7 +11,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from wplus.training.augment import matrices, operations
+from wplus.training.augment import operations
+from wplus.training.augment import operations as matrices
 from wplus.training.augment.filters import SYM6, band_filters
 
 MARGIN = 60
@@ -145,16 +146,16 @@ def test_colour_matrices_do_to_a_pixel_what_they_say():
     }
     image = torch.from_numpy(pixel)[None, :, None, None].expand(1, 3, 4, 5)
     for name, (matrix, expected) in cases.items():
-        found = operations.recolour(image, matrix)
+        found = operations.recolor(image, matrix)
         assert found.shape == image.shape
         np.testing.assert_allclose(found[0, :, 2, 3], expected, atol=1e-6, err_msg=name)
 
 
-def test_grey_images_are_recoloured_as_their_colours_would_be():
+def test_grey_images_are_recolored_as_their_colours_would_be():
     grey = torch.randn(3, 1, 4, 4)
     some = torch.randn(3, 4, 4)
-    expected = operations.recolour(grey.expand(-1, 3, -1, -1), some).mean(dim=1, keepdim=True)
-    torch.testing.assert_close(operations.recolour(grey, some), expected)
+    expected = operations.recolor(grey.expand(-1, 3, -1, -1), some).mean(dim=1, keepdim=True)
+    torch.testing.assert_close(operations.recolor(grey, some), expected)
 
 
 # Filter and cutout
@@ -191,7 +192,7 @@ def test_every_operation_can_be_differentiated_twice():
     some[:, 2] = torch.tensor([0.0, 0.0, 1.0])
     steps = {
         "warp": lambda x: operations.warp(x, some),
-        "recolour": lambda x: operations.recolour(x, torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))),
+        "recolor": lambda x: operations.recolor(x, torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(0))),
         "bands": lambda x: operations.filter_bands(x, torch.tensor([[0.5, 2.0, 1.0, 1.5]]).expand(2, 4)),
         "cutout": lambda x: operations.cut_out(x, torch.tensor([[0.5, 0.25, 0.5]]).expand(2, 3)),
     }

@@ -7,8 +7,8 @@ import torch
 
 from wplus.config import composed
 from wplus.errors import UserError
-from wplus.training.augment import Untouched
-from wplus.training.augment.scheduled import ScheduledAugment
+from wplus.training.augment.control import ScheduledAugment
+from wplus.training.augment.pipeline import Identity
 from wplus.training.hparams import Hparams
 
 IMAGES = torch.zeros(2, 3, 8, 8)
@@ -48,20 +48,20 @@ def test_p_depends_on_the_images_seen_alone():
     resumed = ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1)
     resumed.load_state_dict(straight.state_dict())
     assert resumed.p == straight.p
-    assert not isinstance(resumed.draw(IMAGES), Untouched)
+    assert not isinstance(resumed.sample(IMAGES), Identity)
 
 
 def test_nothing_is_drawn_before_the_first_step():
     augment = ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1)
-    assert isinstance(augment.draw(IMAGES), Untouched)
+    assert isinstance(augment.sample(IMAGES), Identity)
     after(4, augment)
-    assert not isinstance(augment.draw(IMAGES), Untouched)
+    assert not isinstance(augment.sample(IMAGES), Identity)
     assert augment.values()["train/augment/p"] > 0
 
 
 def test_what_makes_it_another_run():
     augment = ScheduledAugment(0.1, p_end=0.5, decay_kimg=1, transforms="color")
-    assert augment.identity == {"p": 0.1, "p_end": 0.5, "decay_kimg": 1.0, "transforms": "color"}
+    assert augment.fingerprint == {"p": 0.1, "p_end": 0.5, "decay_kimg": 1.0, "transforms": "color"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("p", -0.1), ("p_end", 1.5), ("decay_kimg", -1)])
@@ -74,7 +74,7 @@ def test_a_transform_that_does_not_follow_p_alone():
     """R3GAN's colours happen half as often as the rest: the multipliers reach the pipeline."""
     augment = ScheduledAugment(0.0, p_end=1.0, decay_kimg=0, transforms="bgc", multipliers={"hue": 0.5, "cutout": 1.0})
     assert augment.pipeline.multipliers["hue"] == 0.5
-    assert augment.draw(IMAGES).cutout is not None
+    assert augment.sample(IMAGES).cutout is not None
 
 
 def test_the_published_schedule():

@@ -1,4 +1,4 @@
-"""How strongly a run augments: not at all, at a fixed p, or at one that follows the discriminator's overfitting."""
+"""How strongly a run augments: not at all, at a fixed p, by the clock, or as the discriminator overfits."""
 
 from __future__ import annotations
 
@@ -9,24 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.core.distributed import mean_over_ranks, rank_and_world
+from wplus.core.distributed import is_first, mean_over_ranks
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_number
-from wplus.training.augment.ada import Drawn, Pipeline, Untouched
-from wplus.training.hparams import Resolved
+from wplus.training.augment.pipeline import Identity, Pipeline, SampledAugment
+from wplus.training.hparams import Resolved, augment_speed, on_cosine
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
-SPEED_KIMG, TRANSFER_SPEED_KIMG = 500.0, 100.0  # StyleGAN2-ADA, and its code with --resume
+INFOS = {
+    "train/augment/p": MetricInfo(meaning="Probability of each transform of what the discriminator sees."),
+    "train/augment/rt": MetricInfo(
+        meaning="Mean sign of the discriminator's logits of real images; near 0 without overfitting, 1 when it "
+        "knows them all."
+    ),
+    "train/augment/saturated": MetricInfo(
+        meaning="Whether p has been near 1 for long: augmentation cannot hide the overfitting.", direction="lower"
+    ),
+}
 
 
 class NoAugment(nn.Module):
     """The discriminator sees images as they are."""
 
-    identity: Mapping[str, Any] | None = None
+    fingerprint: Mapping[str, Any] | None = None
     """What must not change when a run is continued."""
 
-    def draw(self, images: Tensor) -> Drawn | Untouched:
+    def sample(self, images: Tensor) -> SampledAugment | Identity:
         """What happens to a batch like `images` (N, C, H, W); called on the images, it gives what D sees of them."""
-        return Untouched()
+        return Identity()
 
     def observe(self, real_logits: Tensor) -> None:
         """Take note of the logits (n, 1) of augmented real images, of one micro-batch."""
@@ -48,27 +58,51 @@ class NoAugment(nn.Module):
 
 
 class FixedAugment(NoAugment):
-    """The same probability p throughout.
+    """The same probability p in [0, 1] throughout; the other arguments are those of `Pipeline`."""
 
-    Arguments as in wplus.training.augment.ada.Pipeline, and `p` in [0, 1].
-    """
+    p: Tensor
 
     def __init__(self, p: float, **pipeline: Any) -> None:
         super().__init__()
         check_number("augment.p", p, lowest=0, highest=1)
         self.pipeline = Pipeline(**pipeline)
-        self.identity = {"p": float(p), **pipeline}
+        self.fingerprint: dict[str, Any] = {"p": float(p), **pipeline}
         self.register_buffer("p", torch.tensor(float(p)))
-        self._known = Known(self.p)
-        self.register_load_state_dict_post_hook(lambda module, _: module._known.note(module.p))
+        self._on_host = HostScalar(self.p)
+        self.register_load_state_dict_post_hook(lambda module, _: module._on_host.note(module.p))
 
-    def draw(self, images: Tensor) -> Drawn | Untouched:
+    def sample(self, images: Tensor) -> SampledAugment | Identity:
         """Transforms from torch's generator, which the phase has seeded; none at all where p is known to be 0."""
-        return Untouched() if self._known.is_zero() else self.pipeline.draw(images, self.p)
+        return Identity() if self._on_host.is_zero() else self.pipeline.sample(images, self.p)
 
     def values(self) -> dict[str, Tensor]:
         """p."""
         return {"train/augment/p": self.p}
+
+
+class ScheduledAugment(FixedAugment):
+    """p goes to `p_end` on a cosine over the first `decay_kimg` (0: is there from the start), as R3GAN's does.
+
+    It depends on the images seen alone: hyper-parameters that move over the same time are at the same share of their
+    ways (Huang et al. 2024).
+    """
+
+    def __init__(self, p: float = 0.0, *, p_end: float, decay_kimg: float, **pipeline: Any) -> None:
+        super().__init__(p, **pipeline)
+        check_number("augment.p_end", p_end, lowest=0, highest=1)
+        check_number("augment.decay_kimg", decay_kimg, lowest=0)
+        self.start, self.end, self.decay_kimg = float(p), float(p_end), decay_kimg
+        self.fingerprint |= {"p_end": float(p_end), "decay_kimg": float(decay_kimg)}
+        self._set(0)
+
+    @torch.no_grad()
+    def adapt(self, *, batch_size: int, step: int) -> None:
+        """The next step's p."""
+        self._set(batch_size * step)
+
+    def _set(self, nimg: int) -> None:
+        self.p.fill_(on_cosine(self.start, self.end, nimg, decay_kimg=self.decay_kimg))
+        self._on_host.note(self.p)
 
 
 class AdaptiveAugment(FixedAugment):
@@ -77,14 +111,17 @@ class AdaptiveAugment(FixedAugment):
     Every `interval` steps p <- p + sign(r_t - target) batch interval / speed, held in [0, 1], with r_t = E[sign D(x)]
     over the real images of these steps: near 0 without overfitting, 1 with nothing but it.
 
-    Arguments
-        p             at the start
-        target        of r_t, in [-1, 1]
-        interval      steps between two updates
-        speed_kimg    thousands of images that p needs from 0 to 1; None: 500, and 100 where the run starts from trained
-                      networks (StyleGAN2-ADA's `--resume`)
-        alarm_kimg    warn once after p has been near 1 for so long
+    Args:
+        p: at the start.
+        target: of r_t, in [-1, 1].
+        interval: steps between two updates.
+        speed_kimg: time that p needs from 0 to 1; None: `wplus.training.hparams.augment_speed`.
+        alarm_kimg: warn once after p has been near 1 for so long.
     """
+
+    signs: Tensor
+    rt: Tensor
+    saturated_nimg: Tensor
 
     def __init__(
         self,
@@ -100,11 +137,11 @@ class AdaptiveAugment(FixedAugment):
         check_number("augment.target", target, lowest=-1, highest=1)
         check_number("augment.interval", interval, lowest=1, whole=True)
         self.speed_is_given = speed_kimg is not None
-        speed_kimg = SPEED_KIMG if speed_kimg is None else speed_kimg
+        speed_kimg = augment_speed(transfer=False)[0] if speed_kimg is None else speed_kimg
         check_number("augment.speed_kimg", speed_kimg, lowest=0.001)
         check_number("augment.alarm_kimg", alarm_kimg, lowest=0)
         self.target, self.interval, self.speed, self.alarm = target, interval, speed_kimg * 1000, alarm_kimg * 1000
-        self.identity |= {"target": target, "interval": interval, "speed_kimg": speed_kimg}
+        self.fingerprint |= {"target": target, "interval": interval, "speed_kimg": speed_kimg}
         self.register_buffer("signs", torch.zeros(2))  # since the last update: sum of signs, images; of all processes
         self.register_buffer("rt", torch.zeros(()))
         self.register_buffer("saturated_nimg", torch.zeros((), dtype=torch.int64))  # images since p has been near 1
@@ -115,9 +152,10 @@ class AdaptiveAugment(FixedAugment):
         """A discriminator that is good from the first step overfits sooner: p moves faster, unless told how fast."""
         if self.speed_is_given:
             return {}
-        self.speed = TRANSFER_SPEED_KIMG * 1000
-        self.identity |= {"speed_kimg": TRANSFER_SPEED_KIMG}
-        return {"augment_speed_kimg": (TRANSFER_SPEED_KIMG, "transfer: faster than from scratch, as StyleGAN2-ADA")}
+        speed_kimg, why = augment_speed(transfer=True)
+        self.speed = speed_kimg * 1000
+        self.fingerprint |= {"speed_kimg": speed_kimg}
+        return {"augment_speed_kimg": (speed_kimg, why)}
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
@@ -137,17 +175,17 @@ class AdaptiveAugment(FixedAugment):
         self.p.add_(torch.sign(self.rt - self.target) * (images / self.speed)).clamp_(0, 1)
         self.signs.zero_()
         self.saturated_nimg.copy_((self.saturated_nimg + images) * (self.p >= NEAR_ONE))
-        self._known.note(self.p)
+        self._on_host.note(self.p)
 
     def values(self) -> dict[str, Tensor]:
         """p, and the last r_t."""
         return {**super().values(), "train/augment/rt": self.rt}
 
     def summary(self) -> dict[str, float]:
-        """Whether p has been near 1 for long; says so once, in words."""
+        """Whether p has been near 1 for long, which also warns once."""
         near_one = int(self.saturated_nimg)
         saturated = near_one > 0 and near_one >= self.alarm
-        if saturated and not self._warned and rank_and_world()[0] == 0:
+        if saturated and not self._warned and is_first():
             warnings.warn(
                 f"The augmentation's p has been above {NEAR_ONE} for {near_one / 1000:g} kimg: the discriminator "
                 "overfits faster than augmentation can hide, and generated images may come out augmented. More images, "
@@ -158,7 +196,7 @@ class AdaptiveAugment(FixedAugment):
         return {"train/augment/saturated": float(saturated)}
 
 
-class Known:
+class HostScalar:
     """What the host knows of a scalar on the device without waiting for it: perhaps that it is 0.
 
     To know it late costs work and changes no number, for p = 0 is the identity either way.

@@ -1,7 +1,7 @@
-"""What is done to images (N, C, H, W): a resampling, a colour matrix, bands, noise, cutout. Differentiable twice.
+"""What is done to images (N, C, H, W): a resampling, a color matrix, bands, cutout; and the matrices of the first two.
 
-The convolutions and `grid_sample` here have constant second arguments, so that PyTorch's own derivatives of every order
-are cheap.
+Differentiable twice: the convolutions and `grid_sample` here have constant second arguments, so that PyTorch's own
+derivatives of every order are cheap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from wplus.training.augment.filters import DELAY, MARGIN, band_matrices, downsam
 
 
 def warp(images: Tensor, matrices: Tensor) -> Tensor:
-    """Move the pixels by `matrices` (N, 3, 3): what was at x is then at G x (see wplus.training.augment.matrices).
+    """Move the pixels by `matrices` (N, 3, 3): what was at x is then at G x.
 
     Up by two, looked up bilinearly at G^-1 x, down by two, with a wavelet that makes up and down the identity (ADA,
     appendix B). Beyond the border the image is reflected, as often as it takes: no margin has to be computed.
@@ -45,7 +45,7 @@ def _reflected(pixel: Tensor, size: int) -> Tensor:
     return torch.where(is_beyond, folded, pixel)
 
 
-def recolour(images: Tensor, matrices: Tensor) -> Tensor:
+def recolor(images: Tensor, matrices: Tensor) -> Tensor:
     """Apply `matrices` (N, 4, 4) to the colours of 3 channels; of grey images: to (y, y, y), and take the mean."""
     num, channels, height, width = images.shape
     matrices = matrices[:, :3].to(images.dtype)
@@ -74,3 +74,74 @@ def cut_out(images: Tensor, windows: Tensor) -> Tensor:
         outside.append((position - centre[:, None]).abs() >= windows[:, 2:] / 2)  # (N, size)
     keep = outside[0][:, None, None, :] | outside[1][:, None, :, None]
     return images * keep.to(images.dtype)
+
+
+# --- matrices for a batch of parameters (N,) ------------------------------------------------------------------------
+
+# Geometric ones are (N, 3, 3) in homogeneous coordinates (x, y, 1) in pixels from the centre of the image, x to the
+# right and y down. Color ones are (N, 4, 4) on (r, g, b, 1) with values in [-1, 1]; luma is the direction (1, 1, 1).
+
+
+def identity_matrices(num: int, size: int, device: torch.device) -> Tensor:
+    """(num, size, size)."""
+    return torch.eye(size, device=device).repeat(num, 1, 1)
+
+
+def translation(*offsets: Tensor) -> Tensor:
+    """Moves by one offset per axis; (N, axes + 1, axes + 1)."""
+    matrix = identity_matrices(len(offsets[0]), len(offsets) + 1, offsets[0].device)
+    matrix[:, :-1, -1] = torch.stack(offsets, dim=1)
+    return matrix
+
+
+def scaling(*factors: Tensor) -> Tensor:
+    """Multiplies by one factor per axis; (N, axes + 1, axes + 1)."""
+    return torch.diag_embed(torch.stack([*factors, torch.ones_like(factors[0])], dim=1))
+
+
+def stretching(exponent: Tensor) -> Tensor:
+    """x times 2^e and y times 2^-e; (N, 3, 3)."""
+    return scaling(exponent.exp2(), (-exponent).exp2())
+
+
+def rotation(angle: Tensor) -> Tensor:
+    """Turns x towards y by an angle in radians; (N, 3, 3)."""
+    matrix = identity_matrices(len(angle), 3, angle.device)
+    cos, sin = angle.cos(), angle.sin()
+    matrix[:, :2, :2] = torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))
+    return matrix
+
+
+def quarter_turns(num: Tensor) -> Tensor:
+    """Turns by `num` (whole, N) times 90 degrees, without rounding; (N, 3, 3)."""
+    matrix, turns = identity_matrices(len(num), 3, num.device), num % 4
+    cos, sin = (turns - 2).abs() - 1, 1 - (turns - 1).abs()  # 1, 0, -1, 0 and 0, 1, 0, -1: no table to be uploaded
+    matrix[:, :2, :2] = torch.stack([cos, -sin, sin, cos], dim=1).unflatten(1, (2, 2))
+    return matrix
+
+
+def _on_colors(matrix: Tensor) -> Tensor:
+    """(N, 3, 3) on (r, g, b) as (N, 4, 4)."""
+    whole = identity_matrices(len(matrix), 4, matrix.device)
+    whole[:, :3, :3] = matrix
+    return whole
+
+
+def luma_flip(flips: Tensor) -> Tensor:
+    """I - 2 v v^T where `flips` (N,) is 1, the identity where it is 0: light becomes dark, colours keep their hue."""
+    luma = torch.full((3, 3), 1 / 3, device=flips.device)  # v v^T with v = (1, 1, 1) / sqrt(3)
+    return _on_colors(torch.eye(3, device=flips.device) - 2 * flips[:, None, None] * luma)
+
+
+def hue_rotation(angle: Tensor) -> Tensor:
+    """Turns colours around the luma axis by an angle in radians (Rodrigues' formula)."""
+    eye, luma = torch.eye(3, device=angle.device), torch.full((3, 3), 1 / 3, device=angle.device)
+    cross = (eye.roll(1, dims=0) - eye.roll(-1, dims=0)) / 3**0.5  # x -> v x x
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    return _on_colors(cos * eye + sin * cross + (1 - cos) * luma)
+
+
+def saturation(factor: Tensor) -> Tensor:
+    """v v^T + s (I - v v^T): distances from the luma axis times s."""
+    eye, luma = torch.eye(3, device=factor.device), torch.full((3, 3), 1 / 3, device=factor.device)
+    return _on_colors(luma + factor[:, None, None] * (eye - luma))
