@@ -121,7 +121,7 @@ NETWORKS = {  # generator, discriminator (None: the preset's), loss of the gener
     ),
     "stylegan2": (
         "z_dim: 512, w_dim: 512, num_mapping_layers: None, channel_base: None, channel_max: None",
-        "channel_base: None, channel_max: None, mbstd_group_size: None, architecture: resnet", "nonsaturating",
+        "channel_base: None, channel_max: None, mbstd_group_size: None, architecture: resnet, num_mapping_layers: 8", "nonsaturating",
     ),
     "r3gan": (
         "z_dim: 64, channel_base: 24576, channel_max: 768", "channel_base: 24576, channel_max: 768", "relativistic",
@@ -134,7 +134,8 @@ def test_the_published_networks_and_loss_of_a_choice_of_model(family):
     chosen = composed("train", [f"model={family}"])["model"]
     generator, discriminator, loss = NETWORKS[family]
     for role, expected in (("generator", generator), ("discriminator", discriminator)):
-        assert ", ".join(f"{name}: {value}" for name, value in chosen[role].items() if name[0] != "_") == expected
+        found = {f"{name}: {value}" for name, value in chosen[role].items() if name[0] != "_"}
+        assert found == set(expected.split(", "))
         assert chosen[role]["_target_"] == f"wplus.models.{family}.{role.title()}"
     assert chosen["loss"]["generator_loss"]["_target_"] == f"wplus.losses.adversarial.{loss}_generator"
 

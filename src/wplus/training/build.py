@@ -138,7 +138,7 @@ class GanSpec:
             given=self.given,
             loss=self.hparams,
             penalty_weights=[penalty.weight for penalty in self.penalties],
-            options={**self.generator.keywords, **self.discriminator.keywords},
+            options={**self.discriminator.keywords, **self.generator.keywords},
         )
 
     def check(self, runtime: Runtime, micro_batch_size: int | None) -> None:

@@ -174,7 +174,7 @@ def resolve(
         given: stands over all of them; None: derive.
         loss: numbers that the loss was published with.
         penalty_weights: those of the loss's penalties (names of numbers here, or values); the others are set to 0.
-        options: keyword arguments of the networks; where a preset has the same name they count as given.
+        options: keyword arguments of the networks, the generator's last; where a preset has the same name they are given.
 
     Raises:
         UserError: an unknown name, or a number that cannot be.
@@ -264,7 +264,7 @@ def explain_config(config: Mapping[str, Any]) -> Resolved:
         given=training["hparams"],
         loss=loss.get("hparams"),
         penalty_weights=[penalty["weight"] for penalty in loss.get("penalties") or ()],
-        options={**model["generator"], **model["discriminator"]},
+        options={**model["discriminator"], **model["generator"]},
     )
     return resolved | {"augment_speed_kimg": augment_speed(transfer=transfer)}
 
