@@ -176,7 +176,7 @@ def test_an_output_folder_that_cannot_be_written(model, refused):
 def test_a_gpu_that_is_not_there(tmp_path, model, refused):
     for command in (["train"], ["evaluate", f"checkpoint={model}"]):
         message = refused(*command, "device=cuda", f"run_dir={tmp_path}/run")
-        assert "'cuda'" in message
+        assert "device=cuda" in message
         assert "device=cpu" in message
 
 

@@ -99,9 +99,7 @@ def says_otherwise(target: str, key: str, value: Any) -> bool:
     return option is not None and value is not None and not is_reference and option.default not in (None, value)
 
 
-GROUPS = sorted(
-    {path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()} - {"inverter", "path", "path_metrics", "metrics"}
-)
+GROUPS = sorted({path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()} - {"inverter"})
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -177,7 +177,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         )
     assert isinstance(container, dict)
     _check_seeds(container)
-    return _expand_home(container)  # type: ignore[no-any-return]
+    return _expand_home(container)
 
 
 def _expand_home(value: Any) -> Any:

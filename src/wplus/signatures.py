@@ -14,13 +14,13 @@ import operator
 import re
 import sys
 import tokenize
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Definition = ast.FunctionDef | ast.ClassDef
-OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
              ast.Pow: operator.pow, ast.USub: operator.neg}  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def _called(module: Module, node: ast.Call) -> Any:
         return _value(module, keywords["default"])
     if called == "field" and "default_factory" in keywords:
         factory = keywords["default_factory"]
-        empty = {"list": [], "tuple": [], "dict": {}}.get(ast.unparse(factory))
+        empty: Any = {"list": [], "tuple": [], "dict": {}}.get(ast.unparse(factory))
         if empty is None and isinstance(factory, ast.Lambda):
             return _value(module, factory.body)
         if empty is not None:

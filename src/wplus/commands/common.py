@@ -1,9 +1,11 @@
-"""What several commands do alike: the one place where data sets and tasks meet outside the entry points."""
+"""What several commands do alike: open a checkpoint and a folder, read inputs, invert images on the way."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,64 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.checkpoint import Models
+from wplus.checkpoint import Models, load
+from wplus.config import build, record_fields
+from wplus.core.files import ensure_folder
 from wplus.core.images import to_uint8
+from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, read_image
+from wplus.data.user_images import user_images_with_masks
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import invert_folder
 from wplus.inversion.task import InversionTask, Inverter
+from wplus.latents.inputs import read_inputs
 from wplus.latents.latent import Latent, Space
-from wplus.latents.weight_delta import load_delta
+from wplus.latents.weight_delta import WeightDelta, load_delta
+from wplus.tracking import Tracker
+
+
+def opened(cfg: Mapping[str, Any]) -> tuple[Models, torch.device, Path]:
+    """The checkpoint, which must have a generator, its device, and the run's folder."""
+    device = resolve_device(cfg["device"])
+    return load(cfg["checkpoint"], device, needs=["generator"]), device, ensure_folder(cfg["run_dir"])
+
+
+@contextmanager
+def tracking(cfg: Mapping[str, Any], job_type: str) -> Iterator[Tracker]:
+    """The record of a run, in which the files that it reads are noted."""
+    with build(cfg["tracking"], output_dir=Path(cfg["run_dir"]), job_type=job_type, **record_fields(cfg)) as tracker:
+        for key, name in (("checkpoint", "model"), ("directions", "directions")):
+            if cfg.get(key) is not None:
+                tracker.use_artifact(cfg[key], name=name, kind=name)
+        yield tracker
+
+
+def images_to_invert(cfg: Mapping[str, Any], models: Models, **reading: Any) -> tuple[ImageSet, Any]:
+    """`input` at the generator's size, and masks; `reading` as in `user_images_with_masks`."""
+    resolution, channels = models.generator.resolution, models.generator.img_channels
+    return user_images_with_masks(
+        cfg["input"], held_out=partial(build, cfg["data"], split="held_out", resolution=resolution),
+        num_images=cfg["num_images"], resolution=resolution, channels=channels, **reading,
+    )  # fmt: skip
+
+
+def read_latents(
+    cfg: Mapping[str, Any], inputs: Sequence[str], models: Models, *, space: str, perceptual: Any, **seeds: Any
+) -> tuple[list[Latent], list[str], list[WeightDelta | None]]:
+    """Latents of what a command is given (images are inverted), their names, and the generator's changes for them."""
+    folder = Path(cfg["run_dir"]) / "inversion"
+    invert = partial(
+        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, output_dir=folder,
+        space=space, **{key: cfg[key] for key in ("fit", "seed", "label")},
+    )  # fmt: skip
+    latents, names = read_inputs(listed(inputs), models=models, invert=invert, label=cfg["label"], **seeds)
+    deltas = weight_deltas(latents, names, Path(cfg["deltas"] or folder / "deltas"), fingerprint=models.fingerprint)
+    return latents, names, deltas
+
+
+def listed(value: Any) -> list[Any]:
+    """One thing given where several may be is a list of it."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def invert_files(
@@ -68,7 +120,9 @@ def codes_of(models: Models, invert: Inverter, *, space: Space, **shared: Any) -
     return codes
 
 
-def weight_deltas(latents: Sequence[Latent], names: Sequence[str], folder: Path, *, fingerprint: str) -> list[Any]:
+def weight_deltas(
+    latents: Sequence[Latent], names: Sequence[str], folder: Path, *, fingerprint: str
+) -> list[WeightDelta | None]:
     """For each latent that has one its weight delta, read from a folder of them; None for the others.
 
     A latent whose delta is not in the folder warns: its pictures will be those of the generator untuned.
@@ -76,7 +130,7 @@ def weight_deltas(latents: Sequence[Latent], names: Sequence[str], folder: Path,
     return [_delta(latent, name, folder, fingerprint) for latent, name in zip(latents, names, strict=True)]
 
 
-def _delta(latent: Latent, name: str, folder: Path, fingerprint: str) -> Any:
+def _delta(latent: Latent, name: str, folder: Path, fingerprint: str) -> WeightDelta | None:
     if DELTA not in latent.metadata:
         return None
     path = folder / Path(latent.metadata[DELTA]).relative_to("deltas")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
-from wplus.config import build, record_fields
+from wplus.config import build
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,57 +18,28 @@ if TYPE_CHECKING:
 @entry_point
 def edit(cfg: dict[str, Any]) -> float:
     """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
-    import wplus
-    from wplus.core.files import ensure_folder
-    from wplus.core.runtime import resolve_device
-    from wplus.editing.directions import load_directions
-    from wplus.editing.run import edit
+    import torch
 
-    device = resolve_device(cfg["device"])
-    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    from wplus.commands.common import opened, read_latents, tracking
+    from wplus.editing.consistency import editability
+    from wplus.editing.directions import load_directions
+    from wplus.editing.run import edit, report
+    from wplus.latents.latent import ws_of
+
+    models, device, folder = opened(cfg)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
     directions = directions if cfg["layers"] is None else [direction.on(cfg["layers"]) for direction in directions]
-    folder = ensure_folder(cfg["run_dir"])
     perceptual = build(cfg["perceptual"]).to(device)
-    latents, names, deltas = codes(cfg, models, perceptual, folder)
-    with build(cfg["tracking"], output_dir=folder, job_type="edit", **record_fields(cfg)) as tracker:
-        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
-        tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
+    reading = {"space": cfg["space"], "truncation_psi": cfg["truncation_psi"]}
+    latents, names, deltas = read_latents(cfg, cfg["latents"], models, perceptual=perceptual, **reading)
+    with tracking(cfg, "edit") as tracker:
         edit(models, latents, names=names, directions=directions, strengths=cfg["strengths"], mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
-        moved = distances(models, latents, directions, perceptual, tracker)
+        ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
+        moved = report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)
     print("\n".join(map(str, moved)))
     print(f"Strips, edited latents: {folder}")
     return sum(measurement.value for measurement in moved) / len(moved)
-
-
-def codes(cfg: dict[str, Any], models: Any, perceptual: Any, folder: Path) -> tuple[Any, Any, Any]:
-    """Latents of what is to be edited (images are inverted), their names, and the generator's changes for them."""
-    from functools import partial
-
-    from wplus.commands.common import invert_files, weight_deltas
-    from wplus.latents.inputs import read_inputs
-
-    invert = partial(
-        invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual,
-        output_dir=folder / "inversion", **{key: cfg[key] for key in ("fit", "space", "seed", "label")},
-    )  # fmt: skip
-    seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
-    latents, names = read_inputs(cfg["latents"], models=models, invert=invert, **seeds)
-    tuned = Path(cfg["deltas"] or folder / "inversion" / "deltas")
-    return latents, names, weight_deltas(latents, names, tuned, fingerprint=models.fingerprint)
-
-
-def distances(models: Any, latents: Any, directions: Any, perceptual: Any, tracker: Any) -> list[Any]:
-    """How far the pictures move along every direction, recorded."""
-    import torch
-
-    from wplus.editing.consistency import editability
-    from wplus.editing.run import report
-    from wplus.latents.latent import ws_of
-
-    ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
-    return report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)
 
 
 LABELLED = ("latents", "attributes", "num_images", "batch_size")
@@ -79,24 +50,19 @@ def directions(cfg: dict[str, Any]) -> None:
     """Find directions in latent space: directions.safetensors, and overview.png of what each does."""
     from functools import partial
 
-    import wplus
-    from wplus.core.files import ensure_folder
-    from wplus.core.runtime import resolve_device
+    from wplus.commands.common import opened, tracking
     from wplus.editing.directions import save_directions
     from wplus.editing.run import overview, report_directions
     from wplus.editing.samples import labelled_latents
     from wplus.latents.inputs import read_inputs
 
-    device = resolve_device(cfg["device"])
-    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
-    folder = ensure_folder(cfg["run_dir"])
+    models, _, folder = opened(cfg)
     images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
     labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
     seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
     (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
     directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
-    with build(cfg["tracking"], output_dir=folder, job_type="directions", **record_fields(cfg)) as tracker:
-        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+    with tracking(cfg, "directions") as tracker:
         file = save_directions(folder / "directions.safetensors", directions)
         picture = overview(models, latent, list(directions), folder / "overview.png", strengths=cfg["strengths"])
         report_directions(directions, file, picture, tracker)
@@ -107,36 +73,20 @@ def directions(cfg: dict[str, Any]) -> None:
 @entry_point
 def consistency(cfg: dict[str, Any]) -> float:
     """Measure an inverter by editing (LEC). Returns the value for the first direction, for sweeps."""
-    import wplus
-    from wplus.core.files import ensure_folder
-    from wplus.core.runtime import resolve_device
+    from wplus.commands.common import images_to_invert, opened, tracking
     from wplus.editing.directions import load_directions
     from wplus.inversion.task import describe
 
-    device = resolve_device(cfg["device"])
-    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
+    models, device, folder = opened(cfg)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
-    folder, images = ensure_folder(cfg["run_dir"]), held_out_images(cfg, models)
+    images, _ = images_to_invert(cfg, models)
     perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
     protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
-    with build(cfg["tracking"], output_dir=folder, job_type="consistency", **record_fields(cfg)) as tracker:
-        tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
-        tracker.use_artifact(cfg["directions"], name="directions", kind="directions")
+    with tracking(cfg, "consistency") as tracker:
         found = measure(cfg, models, images, directions, inverter, perceptual, protocol, folder=folder, tracker=tracker)
     print("\n".join(map(str, found)))
     print(f"Result: {folder / 'result.json'}")
     return found[0].value
-
-
-def held_out_images(cfg: dict[str, Any], models: Any) -> Any:
-    """The images to invert, of the generator's size."""
-    from functools import partial
-
-    from wplus.data.user_images import user_images
-
-    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
-    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    return user_images(cfg["input"], held_out=held_out, num_images=cfg["num_images"], **size)
 
 
 def measure(

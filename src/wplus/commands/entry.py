@@ -59,7 +59,7 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None) -> Any:
             raise SystemExit(str(error)) from None
 
     # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
-    del composed.__wrapped__  # type: ignore[attr-defined]
+    del composed.__wrapped__
 
     @functools.wraps(task)
     def command(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +116,8 @@ def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> di
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    container = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), resolve=True)
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    container = OmegaConf.to_container(own, resolve=True)
     if resolve is not None:
         module, _, function = resolve.rpartition(".")
         container = getattr(importlib.import_module(module), function)(container)
@@ -192,8 +193,8 @@ def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] =
         return _unknown_key(key[1], name, overrides, getattr(error.__cause__, "parent_node", None))
     ambiguous = re.search(r"Ambiguous value for argument '([^']*)'", str(error))
     if ambiguous is not None:
-        key, _, value = ambiguous[1].partition("=")
-        return f"'{ambiguous[1]}' has several values: write {key}=[{value}] for a list, \"{key}='{value}'\" for a name with a comma, or add -m to run each of them."
+        name, _, value = ambiguous[1].partition("=")
+        return f"'{ambiguous[1]}' has several values: write {name}=[{value}] for a list, \"{name}='{value}'\" for a name with a comma, or add -m to run each of them."
     lines = (line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines())
     return "; ".join(line for line in lines if line and not line.startswith("See https://hydra.cc")) + "."
 
@@ -219,7 +220,7 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
     return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
 
 
-def renamed(key: str, config: DictConfig) -> str | None:
+def renamed(key: str, config: Any) -> str | None:
     """The new name of a key that `config` lacks, wherever in the key the old name stands."""
     parts, known = key.split("."), set(dotted_keys(config))
     for start in range(len(parts)):
@@ -243,8 +244,10 @@ def suggestions(key: str, known: Sequence[str]) -> list[str]:
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key of a config, as it is given on the command line."""
-    for key in node if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() else ():
-        if str(key) != "hydra" and not str(key).startswith("_"):
+    for key in (
+        map(str, node) if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing() else ()
+    ):
+        if key != "hydra" and not key.startswith("_"):
             yield f"{prefix}{key}"
             yield from dotted_keys(node._get_node(key), f"{prefix}{key}.")
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build, record_fields
-
-HELD_OUT = "held_out"
 
 
 @entry_point
@@ -70,9 +69,7 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
 
     if cfg["checkpoint"] is not None:
         cfg["data"]["resolution"] = models.generator.resolution
-    real, held_out = (
-        deferred(lambda split=split: build(cfg["data"], split=split)) for split in (cfg["split"], HELD_OUT)
-    )
+    real, held_out = (deferred(partial(build, cfg["data"], split=split)) for split in (cfg["split"], "held_out"))
     policies = {"held_out": lambda: held_out, "resolution": cfg["data"]["resolution"]}
     samples = deferred(lambda: given_images(cfg["generated"], channels=real.img_channels, **policies))
     return {"real": real, "held_out": held_out, "samples": samples if cfg["generated"] is not None else None}

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wplus.commands.entry import entry_point
-from wplus.config import build, record_fields
+from wplus.config import build
 
-if TYPE_CHECKING:
-    from wplus.inversion.run import FolderInversion
-
-
-READING = ("num_images", "labels", "fit", "resize", "boxes", "masks", "bad_files")
+READING = ("labels", "fit", "resize", "boxes", "masks", "bad_files")
 INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size", "video")
 
 
 @entry_point
 def invert(cfg: dict[str, Any]) -> float:
     """Find the latents of images; the same command continues. Returns the mean squared error, for sweeps."""
-    import wplus
-    from wplus.core.files import ensure_folder
-    from wplus.core.runtime import resolve_device
+    from wplus.commands.common import images_to_invert, opened, tracking
+    from wplus.inversion.run import FolderInversion
 
-    device = resolve_device(cfg["device"])
-    models = wplus.load(cfg["checkpoint"], device, needs=["generator"])
-    folder = ensure_folder(cfg["run_dir"])
-    inversion = prepared(cfg, models, device, folder)
-    tracker = build(cfg["tracking"], output_dir=folder, job_type="invert", **record_fields(cfg))
+    models, device, folder = opened(cfg)
+    images, masks = images_to_invert(cfg, models, **{key: cfg[key] for key in READING})
+    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
+    inversion = FolderInversion(
+        images, models=models, invert=build(cfg["inverter"]), perceptual=build(cfg["perceptual"]).to(device),
+        losses=losses, masks=masks, output_dir=folder, **{key: cfg[key] for key in INVERTING},
+    )  # fmt: skip
     try:
-        with tracker:
-            tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+        with tracking(cfg, "invert") as tracker:
             table = inversion.run(tracker)
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
@@ -39,37 +35,18 @@ def invert(cfg: dict[str, Any]) -> float:
     return table.means["l2"].value
 
 
-def prepared(cfg: dict[str, Any], models: Any, device: Any, folder: Path) -> FolderInversion:
-    """The images, the inverter and what judges the result."""
-    from functools import partial
-
-    from wplus.data.user_images import user_images_with_masks
-    from wplus.inversion.run import FolderInversion
-
-    size = {"resolution": models.generator.resolution, "channels": models.generator.img_channels}
-    held_out = partial(build, cfg["data"], split="held_out", resolution=size["resolution"])
-    images, masks = user_images_with_masks(
-        cfg["input"], held_out=held_out, **size, **{key: cfg[key] for key in READING}
-    )
-    perceptual = build(cfg["perceptual"]).to(device)
-    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
-    return FolderInversion(
-        images, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, losses=losses, masks=masks,
-        output_dir=folder, **{key: cfg[key] for key in INVERTING},
-    )  # fmt: skip
-
-
 @entry_point
 def compare(cfg: dict[str, Any]) -> None:
     """Compare folders of inversions of the same images: table, tests, pictures."""
+    from wplus.commands.common import listed, tracking
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.inversion.compare import compare
 
-    folders = labelled(cfg["folders"], cfg["labels"])
+    folders = labelled(listed(cfg["folders"]), None if cfg["labels"] is None else listed(cfg["labels"]))
     device, output = resolve_device(cfg["device"]), ensure_folder(cfg["run_dir"])
     terms = {name: term.to(device) for name, term in build(cfg.get("image_loss", {})).items()}
-    with build(cfg["tracking"], output_dir=output, job_type="compare", **record_fields(cfg)) as tracker:
+    with tracking(cfg, "compare") as tracker:
         methods = compare(
             folders, output_dir=output, baseline=cfg["baseline"], tested=cfg["tested"], terms=terms, device=device,
             batch_size=cfg["batch_size"], tracker=tracker,

@@ -84,8 +84,10 @@ def run_training(
     from wplus.training.snapshot import Exporter
 
     module, data = training.module, training.data
-    sharing = {"world_size": runtime.world_size, "rank": runtime.rank, "start_nimg": lambda: module.images_seen}
-    batches = Batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], **sharing)
+    batches = Batches(
+        data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=runtime.world_size,
+        rank=runtime.rank, start_nimg=lambda: module.images_seen,
+    )  # fmt: skip
     export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
     return fit(module, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=tracker, export=export)
 
