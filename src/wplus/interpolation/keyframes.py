@@ -18,8 +18,7 @@ from wplus.models.network import GeneratorNetwork
 class Keyframes:
     """K points of one space, ready to be joined by a path."""
 
-    codes: Tensor
-    """(K, z_dim) in z, (K, num_ws, z_dim) in z+, (K, w_dim) in w, (K, num_ws, w_dim) in w+."""
+    codes: Tensor  # (K, z_dim) in z, (K, num_ws, z_dim) in z+, (K, w_dim) in w, (K, num_ws, w_dim) in w+
     space: Space
     names: tuple[str, ...]
     noise: tuple[Tensor, ...] | None = None
@@ -30,8 +29,7 @@ class Keyframes:
     truncation_cutoff: int | None = None
     deltas: tuple[WeightDelta | None, ...] | None = None
     """What pivotal tuning added to the generator for each, None where nothing; or None for all."""
-    closed: bool = False
-    """Whether they are a loop: the last is the first once more."""
+    closed: bool = False  # whether they are a loop: the last is the first once more
 
     def __len__(self) -> int:
         return len(self.codes)

@@ -40,8 +40,7 @@ class PathContext:
     generator: GeneratorNetwork
     perceptual: ImageDistance
     batch_size: int = 16
-    num_frames: int = 60
-    """Of one transition, both its ends included: the frames whose steps a re-timed path makes even."""
+    num_frames: int = 60  # of one transition, both its ends included: the frames whose steps a re-timed path makes even
     progress: Callable[..., Iterable[Any]] = track
     """Shows how far a path's search is, as `wplus.core.progress.track` does."""
 

@@ -78,9 +78,8 @@ def interpolate(
     for name, path in paths.items():
         curve = path(keyframes, context)
         own_folder = ensure_folder(folder / name) if len(paths) > 1 else folder
-        files, filmstrip, distances = _film(
-            context, keyframes, curve, t, own_folder, name=name, num_columns=num_columns, **writing
-        )
+        options = {"name": name, "num_columns": num_columns, **writing}
+        files, filmstrip, distances = _film(context, keyframes, curve, t, own_folder, **options)
         scores = [dict(evenness(*each)) for each in zip(distances.steps, distances.chords.tolist(), strict=True)]
         if path_metrics:
             tools = MetricTools(context.perceptual, identity, whitened=context.whitened, batch_size=batch_size)

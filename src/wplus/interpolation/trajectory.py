@@ -7,7 +7,7 @@ it cannot say of a trajectory (there is no discriminator, no latent, no real ima
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -33,24 +33,15 @@ At = Callable[[Tensor], Tensor]
 class Trajectory:
     """A way from one image (t = 0) to another (t = 1), rendered at evenly spaced positions, both ends included."""
 
-    name: str
-    """Of the pair: what a metric draws depends on it, so that every method meets the same draws."""
-    t: Tensor
-    """(T,) float64, from 0 to 1."""
-    images: Tensor
-    """(T, C, H, W) float, about [-1, 1]."""
-    features: list[Tensor]
-    """The perceptual distance's features of the images, each (T, ...)."""
-    at: At
-    """The same way at any position, made as `images` were."""
-    back: At | None = None
-    """The way that the same method makes from the second image (its 0) to the first (its 1)."""
-    ws: Tensor | None = None
-    """(T, num_ws, w_dim) styles; None where no generator made the images."""
-    targets: Tensor | None = None
-    """(2, C, H, W), the real images that the ends stand for; None where there are none."""
-    cost: Cost | None = None
-    """What making the path and rendering it took."""
+    name: str  # of the pair: what a metric draws depends on it, so that every method meets the same draws
+    t: Tensor  # (T,) float64, from 0 to 1
+    images: Tensor  # (T, C, H, W) float, about [-1, 1]
+    features: list[Tensor]  # the perceptual distance's features of the images, each (T, ...)
+    at: At  # the same way at any position, made as `images` were
+    back: At | None = None  # the way that the same method makes from the second image (its 0) to the first (its 1)
+    ws: Tensor | None = None  # (T, num_ws, w_dim) styles; None where no generator made the images
+    targets: Tensor | None = None  # (2, C, H, W), the real images that the ends stand for; None where there are none
+    cost: Cost | None = None  # what making the path and rendering it took
     along: dict[str, Tensor] = field(default_factory=dict)
     """Name -> (T,): curves over t that metrics leave here to be plotted."""
 
@@ -68,15 +59,11 @@ class Trajectory:
 class MetricTools:
     """The instruments of the metrics; where one is None, what needs it is left out."""
 
-    perceptual: ImageDistance
-    """A distance of the LPIPS family: the squared length of a difference of features."""
-    identity: ImageDistance | None = None
-    """1 - cosine of descriptors, see `wplus.losses.identity`."""
+    perceptual: ImageDistance  # A distance of the LPIPS family: the squared length of a difference of features
+    identity: ImageDistance | None = None  # 1 - cosine of descriptors, see `wplus.losses.identity`
     discriminator: DiscriminatorScore | None = None
-    whitened: Whitened | None = None
-    """The prior of the generator's w."""
-    batch_size: int = 64
-    """Images that pass through a net at once."""
+    whitened: Whitened | None = None  # the prior of the generator's w
+    batch_size: int = 64  # images that pass through a net at once
 
     @torch.no_grad()
     def distances(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
@@ -111,14 +98,10 @@ class PathNumber(MetricInfo):
     """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
     trimmed: bool = False
     """Whether a mean over pairs leaves out what is below their 1st and above their 99th percentile, as in StyleGAN's."""
-    worst: bool = False
-    """Whether the largest value of all pairs is told too, as NAME_max."""
-    interval: str = "95 %, percentile bootstrap over pairs"
-    """The kind of interval that a comparison gives it."""
-    label: str = ""
-    """The name without that of a net, for titles of pictures."""
-    metric: str = field(default="", compare=False)
-    """The path metric that gave it, by its name in the config."""
+    worst: bool = False  # whether the largest value of all pairs is told too, as NAME_max
+    interval: str = "95 %, percentile bootstrap over pairs"  # the kind of interval that a comparison gives it
+    label: str = ""  # the name without that of a net, for titles of pictures
+    metric: str = field(default="", compare=False)  # the path metric that gave it, by its name in the config
 
     @property
     def sentence(self) -> str:
@@ -137,15 +120,8 @@ PathMetric = Callable[[Trajectory, MetricTools], Iterable[tuple[PathNumber, floa
 
 def measure(trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools) -> dict[PathNumber, float]:
     """What all metrics say of one trajectory."""
-    return dict(_measured(trajectory, metrics, tools))
-
-
-def _measured(
-    trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools
-) -> Iterator[tuple[PathNumber, float]]:
-    for name, metric in metrics.items():
-        for number, value in metric(trajectory, tools):
-            yield replace(number, metric=name), value
+    each = ((name, score) for name, metric in metrics.items() for score in metric(trajectory, tools))
+    return {replace(number, metric=name): value for name, (number, value) in each}
 
 
 def mean_scores(scores: Sequence[Mapping[PathNumber, float]]) -> dict[PathNumber, float]:

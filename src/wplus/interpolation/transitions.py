@@ -36,8 +36,7 @@ def trajectories_along(
     keyframes: Keyframes, context: PathContext, *, path: LatentPath, curve: Curve | None = None
 ) -> list[Trajectory]:
     """One for each transition of a chain of keyframes; `curve` is what the path made of them, if it is known."""
-    curve = path(keyframes, context) if curve is None else curve
-    t = even_positions(context.num_frames)
+    curve, t = path(keyframes, context) if curve is None else curve, even_positions(context.num_frames)
     images = [_render(keyframes, context, curve, t + start) for start in range(len(keyframes) - 1)]
     return _trajectories(keyframes, context, path=path, curve=curve, images=images)
 

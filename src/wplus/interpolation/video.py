@@ -69,18 +69,13 @@ def save_rows(path: Path, rows: Sequence[Row], titles: Sequence[str], **options:
 class Video:
     """What one path gave; transitions are in the order in which the video shows them."""
 
-    files: dict[str, Path]
-    """filmstrip, distances, mp4, gif, and frames (a folder) where they were kept."""
-    titles: tuple[str, ...]
-    """One for each transition."""
-    filmstrip: Filmstrip
-    """A row of frames for each transition."""
-    steps: Tensor
-    """Perceptual distance of every frame to the next, (transitions, frames - 1)."""
+    files: dict[str, Path]  # filmstrip, distances, mp4, gif, and frames (a folder) where they were kept
+    titles: tuple[str, ...]  # one for each transition
+    filmstrip: Filmstrip  # A row of frames for each transition
+    steps: Tensor  # perceptual distance of every frame to the next, (transitions, frames - 1)
     scores: tuple[Mapping[PathNumber, float], ...]
     """What is measured of each transition: how even its frames are, and what the path metrics say."""
-    protocol: dict[str, Any]
-    """How that was measured."""
+    protocol: dict[str, Any]  # how that was measured
 
     @property
     def means(self) -> dict[PathNumber, float]:

@@ -26,7 +26,7 @@ from wplus.evaluation.feature_pass import FeaturePass, FeatureRows, Request
 from wplus.evaluation.interpolation import pairs as pair_lists
 from wplus.evaluation.interpolation import tables
 from wplus.evaluation.interpolation.pairs import Endpoints, PairList, subset
-from wplus.evaluation.interpolation.realism import RealFeatures, check_num_real
+from wplus.evaluation.interpolation.realism import NUM_NEIGHBOURS, RealFeatures
 from wplus.evaluation.interpolation.summary import Summary, check_threshold, summarise
 from wplus.evaluation.interpolation.trajectories import (
     CROSS_DISSOLVE,
@@ -109,26 +109,29 @@ class Interpolation:
         if self.pairs != DRAW:
             pair_lists.read_pairs(self.pairs, _held_out(context))
         pair_lists.check_folders(self.latents or {})
-        self._discriminator(context)
-        check_num_real(self._real(context).num)
-        self._features(context)
-        return self._measured(context)
+        discriminator, real = self._discriminator(context), self._real(context)
+        check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)
+        return self._measured(context, discriminator, real.ask(self.extractor, FeatureRows()))
 
-    def _measured(self, context: EvalContext) -> Iterator[MetricResult]:
+    def _measured(
+        self, context: EvalContext, discriminator: DiscriminatorScore | None, features: Request[FeatureRows]
+    ) -> Iterator[MetricResult]:
         folder = ensure_folder(cast(Path, context.output_dir) / "interpolation")
         pairs = self._pairs(context, folder)
-        discriminator = self._discriminator(context)
         settings = self._settings(context, pairs, discriminator)
-        given = self._given_endpoints(context, pairs)  # a missing one is told before the folder is anybody's
+        # Of given latents a missing one is told before the folder is anybody's.
+        fingerprint, latents = context.models.fingerprint, self.latents
+        given = pair_lists.read_endpoints(latents, pairs.names, fingerprint=fingerprint) if latents else None
         if is_first():
             require_same_settings(ensure_folder(folder / "pairs"), settings, noun="trajectories")
         all_agree(True)
         endpoints = given or self._inverted_endpoints(context, pairs, folder)
         results = self._results(context, pairs, folder, self._runner(context, endpoints, discriminator))
-        real = RealFeatures(self._features(context).value.rows, device=context.device, progress=context.progress)
-        summary = summarise(results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
-                            t=even_positions(self.num_frames), endpoint_threshold=self.endpoint_threshold,
-                            seed=context.seed)  # fmt: skip
+        real = RealFeatures(features.value.rows, device=context.device, progress=context.progress)
+        summary = summarise(
+            results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
+            t=even_positions(self.num_frames), endpoint_threshold=self.endpoint_threshold, seed=context.seed,
+        )  # fmt: skip
         protocol = {**settings, "endpoint_threshold": self.endpoint_threshold}  # which no stored trajectory depends on
         if is_first():
             tables.write(folder, summary, protocol)
@@ -140,9 +143,6 @@ class Interpolation:
     def _real(self, context: EvalContext) -> FeaturePass:
         num = None if self.num_real is None else min(self.num_real, len(cast(ImageSet, context.real)))
         return context.real_images(num=num)
-
-    def _features(self, context: EvalContext) -> Request[FeatureRows]:
-        return self._real(context).ask(self.extractor, FeatureRows())
 
     def _pairs(self, context: EvalContext, folder: Path) -> PairList:
         if self.pairs != DRAW:
@@ -198,11 +198,6 @@ class Interpolation:
             "discriminator": None if discriminator is None else discriminator.fingerprint,
             "seed": context.seed,
         }
-
-    def _given_endpoints(self, context: EvalContext, pairs: PairList) -> Endpoints | None:
-        if not self.latents:
-            return None
-        return pair_lists.read_endpoints(self.latents, pairs.names, fingerprint=context.models.fingerprint)
 
     def _inverted_endpoints(self, context: EvalContext, pairs: PairList, folder: Path) -> Endpoints:
         return pair_lists.invert_endpoints(
@@ -278,8 +273,8 @@ def _check_size(discriminator: DiscriminatorNetwork, images: ImageSet) -> None:
     own = discriminator.resolution, discriminator.img_channels
     if own != (images.resolution, images.img_channels):
         raise UserError(
-            f"The discriminator must be of images of {images.resolution} px with {images.img_channels} channels, got one "
-            f"of {own[0]} px with {own[1]}: give one that fits, or discriminator=none."
+            f"The discriminator must be of images of {images.resolution} px with {images.img_channels} channels, got "
+            f"one of {own[0]} px with {own[1]}: give one that fits, or discriminator=none."
         )
 
 

@@ -51,8 +51,7 @@ class PairList:
     """Pairs of the images with one fingerprint, and how they were drawn; no image is in two pairs."""
 
     pairs: tuple[Pair, ...]
-    data: str
-    """Fingerprint of the set of images."""
+    data: str  # fingerprint of the set of images
     protocol: Mapping[str, Any]
 
     @property
@@ -158,8 +157,7 @@ class Endpoint:
     """What an inverter found for one image: a latent, with its noise where that was sought, and maybe tuned weights."""
 
     latent: Latent
-    delta_file: Path | None = None
-    """The weight delta that the generator was tuned with for it (`inverter=pti`)."""
+    delta_file: Path | None = None  # the weight delta that the generator was tuned with for it (`inverter=pti`)
 
     def delta(self, *, fingerprint: str) -> WeightDelta | None:
         """The weight delta, read anew: those of all images would be too much to hold."""

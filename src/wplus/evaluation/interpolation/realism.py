@@ -14,7 +14,6 @@ from torch import Tensor
 
 from wplus.core.progress import silent
 from wplus.core.stats import Mean, jackknife_interval
-from wplus.errors import check_number
 from wplus.evaluation.feature_pass import Progress
 from wplus.evaluation.frechet import FeatureStatistics
 from wplus.evaluation.pairwise import BLOCK, KernelSums, NeighbourSquares, PairPass
@@ -25,7 +24,7 @@ PLACES = {"ends": "at both ends", "middle": "half way"}  # and the bins
 BINS = ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9))
 NUM_RESAMPLES = 1000
 _GROUPS = 10  # of the jackknife
-_NEIGHBOURS = 3  # k of precision, as published
+NUM_NEIGHBOURS = 3  # k of precision, as published; real images must be more
 
 
 def bin_name(low: float, high: float) -> str:
@@ -59,11 +58,6 @@ def _picks(num: int, wanted: int, *, late: bool) -> Tensor:
 # Kernel distance
 
 
-def check_num_real(num: int) -> None:
-    """UserError where there are too few real images to compare frames with."""
-    check_number("num_real", num, lowest=_NEIGHBOURS + 1, whole=True)
-
-
 class RealFeatures:
     """One side of the distances, prepared once: real features (R, dim). No matrix of all their pairs is held."""
 
@@ -73,7 +67,7 @@ class RealFeatures:
         pairs, num = PairPass(lambda: rows, device=device, progress=progress), len(rows)
         everything = torch.ones(1, num, dtype=torch.float64)
         similarity = pairs.ask(KernelSums("all once", everything, everything))
-        radii = pairs.ask(NeighbourSquares(_NEIGHBOURS))
+        radii = pairs.ask(NeighbourSquares(NUM_NEIGHBOURS))
         self.self_similarity = float(similarity.value.sums) / (num * (num - 1))
         self.squared_radii = radii.value.squares
 

@@ -69,21 +69,8 @@ class Summary:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {
-            "baseline": self.baseline,
-            "numbers": {name: asdict(number) for name, number in self.numbers.items()},
-            "passing": None if self.passing is None else asdict(self.passing),
-            "where_passing": _plain(self.where_passing),
-            "means": _plain(self.means),
-            "strata": {stratum: _plain(means) for stratum, means in self.strata.items()},
-            "paired": {method: {name: asdict(each) for name, each in found.items()}
-                       for method, found in self.paired.items()},
-            "differences_of_sets": _plain(self.sets),
-            "t": self.t.tolist(),
-            "along": {method: {name: curve.tolist() for name, curve in each.items()}
-                      for method, each in self.along.items()},
-            "rows": self.rows,
-        }  # fmt: skip
+        along = {method: {name: curve.tolist() for name, curve in each.items()} for method, each in self.along.items()}
+        return {**asdict(self), "t": self.t.tolist(), "along": along}
 
 
 def summarise(
@@ -247,7 +234,3 @@ def _differences(method: Realism, baseline: Realism) -> dict[str, Mean]:
 def _mean_curves(curves: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, np.ndarray]:
     names = [name for name in curves[0] if all(name in each for each in curves)]
     return {name: torch.stack([each[name] for each in curves]).double().mean(dim=0).numpy() for name in names}
-
-
-def _plain(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, Any]:
-    return {method: {name: asdict(mean) for name, mean in each.items()} for method, each in means.items()}
