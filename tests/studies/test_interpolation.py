@@ -31,4 +31,4 @@ def test_every_command_composes(ends, num_pairs, tmp_path):
 
 def test_the_encoder_finds_codes_of_w_plus_alone():
     assert all(name.startswith("w+_") for name in study.methods("encoder"))
-    assert {name.partition("_")[0] for name in study.methods("fast")} == {"z", "w", "w+"}
+    assert {name.partition("_")[0] for name in study.methods("quick")} == {"z", "w", "w+"}

@@ -27,14 +27,14 @@ METHODS = {
     "w+": ("lerp", "lerp+arc_length", "pn", "coarse_first", "fine_first", "geodesic", "geodesic+arc_length"),
 }
 GEODESIC_STEPS = 50  # half of the default, which takes twice as long and shortens the way by 7 to 14 % more
-ENDS = ("fast", "encoder", "hybrid")
+ENDS = ("quick", "encoder", "hybrid")
 
 
 def main() -> None:
     """Run the command, or say which it is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("runs/study-interpolation"), help="default: %(default)s")
-    parser.add_argument("--ends", choices=ENDS, default="fast", help="inverter of the end points (default: fast)")
+    parser.add_argument("--ends", choices=ENDS, default="quick", help="inverter of the end points (default: quick)")
     parser.add_argument("--num-pairs", type=int, help="draw so few pairs instead of the fixed list, for a look")
     options = parser.parse_args()
     run_command(command(options.output, ends=options.ends, num_pairs=options.num_pairs))
@@ -43,7 +43,7 @@ def main() -> None:
 
 def methods(ends: str) -> list[str]:
     """SPACE_PATH of all methods; the encoder and what starts from it find codes of w+ only."""
-    spaces = METHODS if ends == "fast" else {"w+": METHODS["w+"]}
+    spaces = METHODS if ends == "quick" else {"w+": METHODS["w+"]}
     return [f"{space}_{path}" for space, paths in spaces.items() for path in paths]
 
 

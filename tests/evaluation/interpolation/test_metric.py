@@ -227,8 +227,8 @@ def test_a_path_and_a_metric_from_elsewhere_are_tested_shown_and_explained(bench
     assert not any(secret in each for each in found)
 
 
-SEARCH = functools.partial(optimize, steps=5, num_candidates=4)
-TUNING = functools.partial(pti, pivot=SEARCH, steps=5, lr=3e-3, stop_at=None, locality_interval=None, num_others=0)
+SEARCH = functools.partial(optimize, num_steps=5, num_candidates=4)
+TUNING = functools.partial(pti, pivot=SEARCH, num_steps=5, lr=3e-3, stop_at=None, locality_interval=None, num_others=0)
 
 
 @pytest.mark.parametrize(
