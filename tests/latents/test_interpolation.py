@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import floats, integers
 
 from wplus.latents import interpolation as geometry
 
@@ -38,10 +40,18 @@ def test_quarter_circle_and_length() -> None:
     torch.testing.assert_close(halfway, torch.full((1, 2), 3 / math.sqrt(2)))
 
 
-def test_unit_vectors_stay_unit_vectors() -> None:
-    a, b = (torch.nn.functional.normalize(torch.randn(50, 512), dim=1) for _ in range(2))
-    lengths = geometry.slerp(a, b, torch.rand(50)).norm(dim=1)
-    torch.testing.assert_close(lengths, torch.ones(50), atol=1e-6, rtol=0)
+@given(seed=integers(0, 2**32), dim=integers(2, 40), t=floats(0, 1), scale=floats(1e-3, 1e3))
+def test_slerp_of_any_vectors(seed: int, dim: int, t: float, scale: float) -> None:
+    """Back is there reversed; the length goes linearly; the angle from `a` is the share t of the whole one."""
+    rng, at = torch.Generator().manual_seed(seed), torch.tensor([t], dtype=torch.float64)
+    a, b = (torch.randn(1, dim, generator=rng, dtype=torch.float64) for _ in range(2))
+    b = b * scale
+    point = geometry.slerp(a, b, at)
+    torch.testing.assert_close(point, geometry.slerp(b, a, 1 - at), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(point.norm(), (1 - t) * a.norm() + t * b.norm())
+    cosines = torch.cosine_similarity(a, torch.cat([point, b])).clamp(-1, 1)
+    part, whole = torch.acos(cosines).tolist()
+    assert part == pytest.approx(t * whole, abs=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
