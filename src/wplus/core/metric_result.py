@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from wplus.errors import UserError
@@ -33,10 +33,10 @@ class MetricResult:
 
     name: str
     value: float
-    protocol: dict[str, Any] = field(default_factory=dict)
-    interval: tuple[float, float] | None = None
+    protocol: dict[str, Any]
+    interval: tuple[float, float] | None
     """Lower and upper bound; `protocol["interval"]` says of what kind."""
-    meaning: str = ""
+    meaning: str
     unit: str = ""
     direction: Direction = "neither"
 

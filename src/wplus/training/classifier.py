@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.core.files import atomic_write
-from wplus.core.metric_result import MetricResult
+from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import Bar
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
@@ -192,4 +192,5 @@ def accuracies(
         protocol = {"classifier": classifier.name, "data": images.fingerprint, "num_images": len(images),
                     "num_classes": len(classes), "interval": "95 %, Wilson"}  # fmt: skip
         bounds = (float(interval.low), float(interval.high))
-        yield MetricResult(f"accuracy_{factor}", right / len(images), protocol, bounds)
+        info = MetricInfo(meaning=f"Share of images whose {factor} is named right; 1 is all.", direction="higher")
+        yield MetricResult.of(info, f"accuracy_{factor}", right / len(images), protocol=protocol, interval=bounds)
