@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,3 +149,47 @@ def test_the_check_for_unpickling_bites(code, expected):
 def test_no_config_object_below_the_entry_points(repository):
     users = {path for path, tree in python_files(repository) if imports(tree) & {"hydra", "omegaconf"}}
     assert users <= {"src/wplus/config.py", "src/wplus/commands/entry.py"}
+
+
+# The rooms
+
+
+def modules(repository: Path) -> list[Path]:
+    return sorted((repository / "src" / "wplus").rglob("*.py"))
+
+
+def test_a_name_of_a_module_says_where_it_is(repository):
+    counts = Counter(path.stem for path in modules(repository) if path.stem != "__init__")
+    assert [name for name, count in counts.items() if count > 2] == []
+
+
+def test_few_modules_stand_beside_the_packages(repository):
+    assert len(list((repository / "src" / "wplus").glob("*.py"))) <= 6
+
+
+def test_no_small_module_has_one_user_alone(repository):
+    """Both are read together: they are one file."""
+    names = {path: ".".join(path.relative_to(repository / "src").with_suffix("").parts) for path in modules(repository)}
+    users: dict[str, set[Path]] = {name: set() for name in names.values()}
+    for path in names:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for name in {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)} & users.keys():
+                    users[name].add(path)
+    small = [path for path in names if len(path.read_text().splitlines()) < 25 and path.stem != "__init__"]
+    assert [names[path] for path in small if len(users[names[path]] - {path}) == 1] == []
+
+
+def test_a_module_says_what_it_does(repository):
+    """Not what it is the room of: no questions in the first line."""
+    docs = {path: ast.get_docstring(ast.parse(path.read_text())) or "" for path in modules(repository)}
+    assert [str(path) for path, doc in docs.items() if not doc or re.match(r"(What|Where|How|Why)\b", doc)] == []
+
+
+def test_no_file_is_longer_than_a_sitting(repository):
+    assert [str(path) for path in modules(repository) if len(path.read_text().splitlines()) > 420] == []
+
+
+def test_mypy_has_nothing_to_say(repository):
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""What a foreign file may not do to its reader: fill the memory, overflow the stack, write to the terminal.
+"""Guards against foreign files, which may try to fill the memory, overflow the stack, write to the terminal.
 
 Every refusal becomes one printable sentence. What is made of a file is counted (`spend`), and the instructions of its
 pickles are looked through before any is run (`check_opcodes`).

@@ -1,4 +1,4 @@
-"""What stands for the classes and functions that a foreign pickle names: things of ours that rebuild data.
+"""Stand-ins for the classes and functions that a foreign pickle names: things of ours that rebuild data.
 
 Everything that a pickle can put its hands on refuses a BUILD instruction (`__setstate__`), which could otherwise set
 attributes, so that a file can change nothing that outlives its reading. What is made is counted (`guards.spend`).

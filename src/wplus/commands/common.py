@@ -1,4 +1,4 @@
-"""What several commands do alike: open a checkpoint and a folder, read inputs, invert images on the way."""
+"""Shared by several commands: open a checkpoint and a folder, read inputs, invert images on the way."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def edit(cfg: dict[str, Any]) -> float:
     from wplus.commands.common import opened, read_latents, tracking
     from wplus.editing.consistency import editability
     from wplus.editing.directions import load_directions
-    from wplus.editing.run import edit, report
+    from wplus.editing.edit import edit, report
     from wplus.latents.latent import ws_of
 
     models, device, folder = opened(cfg)
@@ -52,7 +52,7 @@ def directions(cfg: dict[str, Any]) -> None:
 
     from wplus.commands.common import opened, tracking
     from wplus.editing.directions import save_directions
-    from wplus.editing.run import overview, report_directions
+    from wplus.editing.edit import overview, report_directions
     from wplus.editing.samples import labelled_latents
     from wplus.latents.inputs import read_inputs
 
@@ -100,7 +100,7 @@ def measure(
     from wplus.core.images import to_float
     from wplus.core.progress import track
     from wplus.editing.consistency import consistency, edit_errors, editability
-    from wplus.editing.run import report
+    from wplus.editing.edit import report
 
     batch_size = cfg["batch_size"]
     invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])

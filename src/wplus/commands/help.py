@@ -1,4 +1,4 @@
-"""What `--help` prints: the keys and choices that a command takes, with the comments of its configs; torch stays out."""
+"""The text of `--help`: the keys and choices that a command takes, with the comments of its configs; torch stays out."""
 
 from __future__ import annotations
 

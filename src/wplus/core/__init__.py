@@ -1,1 +1,1 @@
-"""What everything stands on: files, images, videos, randomness, processes, statistics, results."""
+"""Base of everything else: files, images, videos, randomness, processes, statistics, results."""

@@ -1,4 +1,4 @@
-"""What a computation runs in: device, processes, precision; its clock, memory, a network's mode."""
+"""The runtime of a computation: device, processes, precision; its clock, memory, a network's mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure a number is (bootstrap, jackknife, Wilson's score), and whether two methods differ on the same items
+"""Intervals of numbers (bootstrap, jackknife, Wilson's score), and whether two methods differ on the same items
 (signed ranks, Holm's correction).
 
 A difference is always a method minus the baseline. Whether higher is better, the column's direction says.

@@ -1,4 +1,4 @@
-"""What a folder and a zip have in common: sorted names, the bytes behind them, their labels and their split."""
+"""Readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
 
 from __future__ import annotations
 

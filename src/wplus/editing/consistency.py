@@ -1,4 +1,4 @@
-"""What edits do: latent editing consistency of an inverter, how far images move, how often a class changes.
+"""Effects of edits: latent editing consistency of an inverter, how far images move, how often a class changes.
 
 Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) edits there and back: a
 latent w is edited, its image inverted anew, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose

@@ -1,4 +1,4 @@
-"""What the metrics of one command share: the networks, the images, and the passes over them."""
+"""Context that the metrics of one command share: the networks, the images, and the passes over them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an inversion starts: the mean latent, a seed, the best of many samples, or what an encoder says."""
+"""Initial latents of an inversion: the mean latent, a seed, the best of many samples, or what an encoder says."""
 
 from __future__ import annotations
 

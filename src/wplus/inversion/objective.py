@@ -1,4 +1,4 @@
-"""What an inversion minimises: a loss per image of parameters, a latent and perhaps noise maps, against fixed targets."""
+"""The objective of an inversion: a loss per image of parameters, a latent and perhaps noise maps, against fixed targets."""
 
 from __future__ import annotations
 

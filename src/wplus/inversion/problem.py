@@ -1,4 +1,4 @@
-"""What an inverter by optimisation minimises: parameters of N images, the loss of each, and the best that was found."""
+"""The problem of an inverter by optimisation: parameters of N images, the loss of each, and the best that was found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pivotal tuning does to other images: held where they were while it tunes, and measured when it is done."""
+"""Locality of pivotal tuning, its effect on other images: held where they were while it tunes, and measured when it is done."""
 
 from __future__ import annotations
 

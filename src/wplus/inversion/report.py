@@ -1,4 +1,4 @@
-"""What a folder of inversions shows: scores image by image, convergence, images side by side, a video."""
+"""Report on a folder of inversions: scores image by image, convergence, images side by side, a video."""
 
 from __future__ import annotations
 

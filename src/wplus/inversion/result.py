@@ -1,4 +1,4 @@
-"""What every inverter gives, and what is kept on the way there: history, best parameters, images that are done.
+"""Results of inverters, and the record of the way there: history, best parameters, images that are done.
 
 Nothing here waits for the device at every step.
 """

@@ -1,4 +1,4 @@
-"""What every inverter is given.
+"""The task that every inverter is given.
 
 An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion`, and a YAML in configs/inverter
 that names it. What all of them share is a field of the task: a further one is added here, and reaches them all.

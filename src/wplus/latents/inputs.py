@@ -1,4 +1,4 @@
-"""Where a command's latents come from: latent files, images (inverted first), seeds, folders of either."""
+"""Read a command's latents: latent files, images (inverted first), seeds, folders of either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image shows apart from what it is painted with: edges of blurred images, and Gram matrices of features."""
+"""Shape apart from style: edges of blurred images, and Gram matrices of features."""
 
 from __future__ import annotations
 

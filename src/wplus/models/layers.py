@@ -1,4 +1,4 @@
-"""What generators, discriminators and encoders are made of: widths, equalised layers, minibatch standard deviation."""
+"""Layers of generators, discriminators and encoders: widths, equalised layers, minibatch standard deviation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a classifier can learn of images: factors with their classes, and binary attributes made of these."""
+"""Attributes that a classifier can learn: factors with their classes, and binary attributes made of these."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every extractor says of itself, and what happens to images before a net sees them."""
+"""Protocol of extractors, and what happens to images before a net sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the discriminator makes of images that it trains on, of images that it does not, and of generated ones."""
+"""Logits of the discriminator for images that it trains on, of images that it does not, and of generated ones."""
 
 from __future__ import annotations
 

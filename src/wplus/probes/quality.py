@@ -1,4 +1,4 @@
-"""How diverse and how near to the data generated images are, of few images: to be followed, not published."""
+"""Diversity, precision and recall of few generated images: to be followed, not published."""
 
 from __future__ import annotations
 

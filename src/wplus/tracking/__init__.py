@@ -1,4 +1,4 @@
-"""What a run leaves behind: curves, pictures, files with their origin, one result, one report."""
+"""The record of a run: curves, pictures, files with their origin, one result, one report."""
 
 from wplus.tracking.tracker import Run, Sink, Tracker
 

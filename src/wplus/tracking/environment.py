@@ -1,4 +1,4 @@
-"""Where a run took place: versions, the state of the checkout, the machine."""
+"""The environment of a run: versions, the state of the checkout, the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes into the generator in a phase: latents, labels, noise, style mixing, drawn for the whole batch at once."""
+"""Inputs of the generator in a phase: latents, labels, noise, style mixing, drawn for the whole batch at once."""
 
 from __future__ import annotations
 

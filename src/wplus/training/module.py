@@ -1,4 +1,4 @@
-"""What every training has in common: a clock, randomness that follows it, guarded steps, means, a moving average.
+"""Base of every training: a clock, randomness that follows it, guarded steps, means, a moving average.
 
 The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
 a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.

@@ -1,4 +1,4 @@
-"""What a discriminator learns from, and its gradient penalties, which a loss lists by `_target_` (configs/loss)."""
+"""The batch that a discriminator learns from, and its gradient penalties, which a loss lists by `_target_` (configs/loss)."""
 
 from __future__ import annotations
 

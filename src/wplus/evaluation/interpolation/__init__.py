@@ -1,4 +1,4 @@
-"""How good paths between real images are: many pairs, many methods, one table, one picture per pair."""
+"""Comparison of paths between real images: many pairs, many methods, one table, one picture per pair."""
 
 from wplus.evaluation.interpolation.metric import Interpolation
 

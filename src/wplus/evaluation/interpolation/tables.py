@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: the table in three forms, the rows, plots over t."""
+"""Files of a comparison: the table in three forms, the rows, plots over t."""
 
 from __future__ import annotations
 

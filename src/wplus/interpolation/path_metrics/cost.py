@@ -1,4 +1,4 @@
-"""What does making the way take? Seconds and memory of a block of code."""
+"""Cost of making the way: seconds and memory of a block of code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How real does a discriminator take the frames of the way for?"""
+"""Logits of a discriminator for the frames of the way."""
 
 from __future__ import annotations
 

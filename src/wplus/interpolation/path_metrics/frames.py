@@ -1,4 +1,4 @@
-"""What is in the images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
+"""Images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
 
 from __future__ import annotations
 

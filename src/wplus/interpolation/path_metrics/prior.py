@@ -1,4 +1,4 @@
-"""How far are the latents of the way from what the mapping network makes?"""
+"""Distance of the latents of the way from what the mapping network makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How even, long, straight and symmetric is the way? All from perceptual distances between its frames."""
+"""Evenness, length, straightness and symmetry of the way, all from perceptual distances between its frames."""
 
 from __future__ import annotations
 

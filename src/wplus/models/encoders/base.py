@@ -1,4 +1,4 @@
-"""What every encoder is: images in, ws of its generator out, relative to the generator's mean latent."""
+"""Base of every encoder: images in, ws of its generator out, relative to the generator's mean latent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How strongly a run augments: not at all, at a fixed p, by the clock, or as the discriminator overfits."""
+"""Strength of a run's augmentation: not at all, at a fixed p, by the clock, or as the discriminator overfits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to images (N, C, H, W): a resampling, a color matrix, bands, cutout; and the matrices of the first two.
+"""Operations on images (N, C, H, W): a resampling, a color matrix, bands, cutout; and the matrices of the first two.
 
 Differentiable twice: the convolutions and `grid_sample` here have constant second arguments, so that PyTorch's own
 derivatives of every order are cheap.

@@ -9,8 +9,8 @@ from PIL import Image
 from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricResult
 from wplus.editing.directions import edit_latent, load_directions, save_directions
+from wplus.editing.edit import edit, file_name, overview, report, report_directions, unique_names
 from wplus.editing.finders import sefa
-from wplus.editing.run import edit, file_name, overview, report, report_directions, unique_names
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
 from wplus.tracking import Sink, Tracker
