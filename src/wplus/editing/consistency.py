@@ -57,15 +57,11 @@ def edit_errors(
     w_dim), as `Direction.shift` gives it.
     """
     device = generator.mapping.w_avg.device
-    return {
-        name: torch.cat(
-            [
-                _norms(generator, batch.to(device), invert, shift.to(device))
-                for batch in track(ws.split(batch_size), "Editing there and back (batches)")
-            ]
-        )
-        for name, shift in edits.items()
-    }
+    errors = {}
+    for name, shift in edits.items():
+        batches = track(ws.split(batch_size), "Editing there and back (batches)")
+        errors[name] = torch.cat([_norms(generator, each.to(device), invert, shift.to(device)) for each in batches])
+    return errors
 
 
 def _norms(generator: GeneratorNetwork, ws: Tensor, invert: Inverter, shift: Tensor) -> Tensor:
@@ -83,17 +79,15 @@ def consistency(
     seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:
-    """Latent editing consistency from the `edit_errors` of each edit:
+    """Latent editing consistency from the `edit_errors` of each edit, with bootstrap intervals over images:
 
         lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
                            batches; here every image counts for itself, so that the batch size changes nothing
         lec_EDIT_all       the mean of all
-        lec_EDIT_per_edit  lec over the norm of the edit; left out where the edit is zero, which measures the second
-                           inversion alone
+        lec_EDIT_per_edit  lec over the norm of the edit; left out where that is 0: the second inversion alone
         lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers
 
-    each with a 95 % bootstrap interval over images, the filter included. `protocol` is what the caller knows of the
-    inverter and the images.
+    `protocol` is what the caller knows of the inverter and the images.
     """
     deviation = math.sqrt(models.generator.num_ws) * prior_deviation(models.generator, seed=seed)
     for name, shift in edits.items():
@@ -139,13 +133,12 @@ def editability(
     batch_size: int = 16,
     protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:
-    """What edits of ws (N, num_ws, w_dim) do to their images, for each direction:
+    """What edits of ws (N, num_ws, w_dim) do to their images, with bootstrap intervals over images:
 
-        moved_DIRECTION    perceptual distance from the unedited image over |strength|, mean over images and
-                           strengths; the distance's name is in the protocol
+        moved_DIRECTION    perceptual distance from the unedited image over |strength|, mean over images and strengths
         flipped_DIRECTION  share of images whose class changes, mean over strengths; with `classify` only
 
-    each with a 95 % bootstrap interval over images. Strengths are units of the direction; 0 is left out.
+    Strengths are units of the direction; 0 is left out.
     """
     steps = [strength for strength in strengths if strength]
     if not steps:

@@ -54,21 +54,13 @@ def select_layers(layers: str | Sequence[int], num_ws: int) -> tuple[int, ...]:
 class Direction:
     """One direction of a generator's w or w+."""
 
-    name: str
-    """Unique in its file: sefa0, pca3, body=3."""
-    vector: Tensor
-    """(w_dim,), the same in every layer, or (num_ws, w_dim), of unit length."""
-    layers: tuple[int, ...]
-    """Of ws that it applies to."""
-    num_ws: int
-    """Layers that the generator has."""
-    unit: float
-    """Length of one unit of strength: the standard deviation along the direction of the latents that it was found with,
-    or of w's prior."""
-    origin: float
-    """Projection from which coordinates count: the mean of the latents, or where an attribute's boundary lies."""
-    notes: dict[str, Any] = field(default_factory=dict)
-    """How it came out, as plain values: explained variance, accuracy, ..."""
+    name: str  # unique in its file: sefa0, pca3, body=3
+    vector: Tensor  # (w_dim,), the same in every layer, or (num_ws, w_dim), of unit length
+    layers: tuple[int, ...]  # of ws that it applies to
+    num_ws: int  # layers that the generator has
+    unit: float  # length of one unit of strength: the standard deviation along it of w, or of the latents it is from
+    origin: float  # projection from which coordinates count: the mean of the latents, or an attribute's boundary
+    notes: dict[str, Any] = field(default_factory=dict)  # how it came out: explained variance, accuracy, ...
 
     def __post_init__(self) -> None:
         if not self.unit > 0:
@@ -111,14 +103,12 @@ class Directions:
     """What a finder returns: directions with different names, all of w or all of w+, the most important one first."""
 
     items: tuple[Direction, ...]
-    generator: str
-    """Fingerprint of their generator (`wplus.checkpoint.fingerprint`)."""
-    found: dict[str, Any] = field(default_factory=dict)
-    """How, as plain values: the finder's name, its settings, its seed and what it looked at."""
+    generator: str  # fingerprint of their generator (`wplus.checkpoint.fingerprint`)
+    found: dict[str, Any] = field(default_factory=dict)  # the finder's name, settings and seed, and what it looked at
 
     @property
     def names(self) -> list[str]:
-        """In order."""
+        """Of the directions, in order."""
         return [item.name for item in self.items]
 
     @property
@@ -174,15 +164,11 @@ def edit_latent(
     z and z+ go through the mapping network first, and truncation is applied: the result has none left.
     """
     ws = edit_ws(ws_of(latent, generator)[None], direction, strength, mode=mode)[0].cpu()
-    stays_in_w = bool((ws == ws[:1]).all())
-    return Latent(
-        ws[0] if stays_in_w else ws,
-        "w" if stays_in_w else "w+",
-        latent.generator,
-        noise=latent.noise,
-        label=latent.label,
-        metadata={"direction": direction.name, "strength": f"{strength:g}", "mode": mode},
-    )
+    notes = {"direction": direction.name, "strength": f"{strength:g}", "mode": mode}
+    kept: dict[str, Any] = {"noise": latent.noise, "label": latent.label, "metadata": notes}
+    if (ws == ws[:1]).all():
+        return Latent(ws[0], "w", latent.generator, **kept)
+    return Latent(ws, "w+", latent.generator, **kept)
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -190,24 +176,14 @@ def edit_latent(
 
 def save_directions(path: str | Path, directions: Directions) -> Path:
     """Write directions to a safetensors file, whole or not at all."""
-    described = [
-        {"name": item.name, "layers": item.layers, "unit": item.unit, "origin": item.origin, "notes": item.notes}
-        for item in directions
-    ]
-    header = {
-        "generator": directions.generator,
-        "num_ws": directions.items[0].num_ws,
-        "found": directions.found,
-        "directions": described,
-    }
-    return FILE.write(path, header, {"vectors": directions.vectors})
+    keys = ("name", "layers", "unit", "origin", "notes")
+    described = [{key: getattr(item, key) for key in keys} for item in directions]
+    header = {"generator": directions.generator, "num_ws": directions.items[0].num_ws, "found": directions.found}
+    return FILE.write(path, {**header, "directions": described}, {"vectors": directions.vectors})
 
 
 def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
-    """Read directions for the generator with this fingerprint; None reads them for any.
-
-    UserError for a missing, truncated or foreign file, and for one that was made with another generator.
-    """
+    """Read directions for the generator with this fingerprint, None for any; UserError for every other file."""
     return FILE.read(path, _assemble, fingerprint=fingerprint)
 
 

@@ -59,13 +59,9 @@ def labelled_latents(
     num_images: int | None = None,
     batch_size: int = 64,
 ) -> LabelledLatents:
-    """Latents with attributes: of `images` through the checkpoint's encoder, or of a folder of latent files.
+    """Latents with attributes: of the first `num_images` through the checkpoint's encoder, or of a folder of latents.
 
-    Args:
-        images: read when they, or their attributes, are needed.
-        latents: "encoder", or the folder.
-        attributes: a file, see `read_attributes`; None takes those that the images come with.
-        num_images: the first so many of the images; None for all.
+    `attributes` is a file, see `read_attributes`; None takes those of the images, which are read when needed.
     """
     encoder = one_pass_encoder(models) if latents == "encoder" else None
     pictures = images() if encoder is not None or attributes is None else None
@@ -108,10 +104,7 @@ def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]
 
 
 def join(names: Sequence[str], ws: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> LabelledLatents:
-    """The ws (N, num_ws, w_dim) whose names have attributes, by full name or by name without extension.
-
-    UserError when there are none; `source` gets the number of latents that had to be left out.
-    """
+    """The ws (N, num_ws, w_dim) whose names have attributes, by full name or without extension; UserError for none."""
     rows = {_stem(name): row for row, name in enumerate(attributes.names)}
     rows |= {name: row for row, name in enumerate(attributes.names)}
     found = [(index, rows.get(name, rows.get(_stem(name)))) for index, name in enumerate(names)]
@@ -140,10 +133,7 @@ def _own_attributes(images: ImageSet | None) -> Attributes:
 
 
 def read_attributes(path: str | Path) -> Attributes:
-    """Attributes from a CSV, whose first column holds the names, or a JSON object name -> {attribute: value}.
-
-    UserError for a file that is missing or of another form, and for a row that lacks a value.
-    """
+    """Attributes from a CSV, whose first column holds the names, or a JSON object name -> {attribute: value}."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         rows = _json_rows(text) if Path(path).suffix == ".json" else _csv_rows(text)

@@ -48,17 +48,13 @@ def svm(
     separates the latents that were held out, and on how many.
 
     Args:
-        seed: of the split, and of the samples of w that units come from; in w+ they come from the latents.
-        labelled: makes the latents; called once.
         attributes: what to separate, as `expand` reads it: body=3, accessory!=0, or body for all its values.
         layers: which are looked at, and which edits change.
         space: "w" takes the mean over the layers, one vector; "w+" a vector of its own for each layer.
         orthogonal_to: "none"; "others" makes normals orthogonal to those of all other attributes (of the same attribute
             never: its values exclude each other); or a list of comparisons, found on the way.
-        held_out_fraction: share of the latents that accuracy is measured on.
         regularisation: C of the support vector machine, for latents with a total deviation of 1.
-        min_per_class: an attribute with fewer latents than this on either side is refused.
-        num_samples: of w.
+        num_samples: of w, from which units come; in w+ they come from the latents.
     """
     check_choice("space", space, ("w", "w+"))
     if isinstance(orthogonal_to, str) and orthogonal_to not in ("none", "others"):
