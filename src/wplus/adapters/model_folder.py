@@ -73,10 +73,7 @@ def write(
 
     A new folder appears whole or not at all. In one that holds a model the files are replaced one by one, weights
     first: what a reader finds in between is the old model or the new one. UserError for a folder with other things.
-
-    Args:
-        licence: an identifier as in "cc-by-4.0", for the card.
-        metrics: the values of an evaluation's result.json by name, for the card.
+    `licence` and `metrics` are those of `model_card`.
     """
     folder = Path(target)
     _require_free(folder)
@@ -128,7 +125,7 @@ def model_card(
 ) -> str:
     """The card as Markdown with the header that the hub reads; what nobody has said is named as unknown.
 
-    `networks` by role; `metrics` by name, each with `value` and perhaps `interval` and `protocol`.
+    `licence` is an identifier as in "cc-by-4.0"; `metrics` are the values of an evaluation's result.json by name.
     """
     from huggingface_hub import ModelCard, ModelCardData  # slow to import, needed here only
 

@@ -17,29 +17,29 @@ from torch import Tensor, nn
 
 from wplus.checkpoint import fingerprint
 from wplus.core.files import atomic_write
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
+from wplus.models.network import GeneratorNetwork
 
 Part = Literal["generator", "synthesis"]
 PARTS: tuple[Part, ...] = ("generator", "synthesis")
 OPSET = 18  # of 2022; runtimes read older graphs, not newer ones
-BATCH = "batch"
 
 
 class _FromLatents(nn.Module):
     """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images."""
 
-    def __init__(self, generator: Any, truncation_psi: float) -> None:
+    def __init__(self, generator: GeneratorNetwork, psi: float) -> None:
         super().__init__()
-        self.generator, self.truncation_psi = generator, truncation_psi
+        self.generator, self.psi = generator, psi
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.generator(z, c, truncation_psi=self.truncation_psi, noise_mode="const")
+        return self.generator(z, c, truncation_psi=self.psi, noise_mode="const")
 
 
 class _FromStyles(nn.Module):
     """ws (N, num_ws, w_dim) -> images."""
 
-    def __init__(self, generator: Any) -> None:
+    def __init__(self, generator: GeneratorNetwork) -> None:
         super().__init__()
         self.synthesis = generator.synthesis
 
@@ -47,61 +47,45 @@ class _FromStyles(nn.Module):
         return self.synthesis(ws, noise_mode="const")
 
 
-def write(path: str | Path, generator: Any, *, part: Part = "generator", truncation_psi: float = 1.0) -> Path:
+def write(
+    path: str | Path, generator: GeneratorNetwork, *, part: Part = "generator", truncation_psi: float = 1.0
+) -> Path:
     """Write a generator (on the CPU, in evaluation mode) as an ONNX file, atomically.
 
     `part` "generator": inputs `z` (batch, z_dim) and, with classes, `c` (batch, c_dim), one-hot; w is truncated to
     w_avg + psi (w - w_avg). "synthesis": input `ws` (batch, num_ws, w_dim). Output of both: `images` (batch, C, H, W)
-    in about [-1, 1], not clamped. All are float32. UserError for another part, a psi that is no number, or a
-    missing package.
+    in about [-1, 1], not clamped. All are float32. UserError for another part or psi, or a missing package.
     """
-    _require_packages()
-    _check(part, truncation_psi)
-    module = _FromLatents(generator, truncation_psi) if part == "generator" else _FromStyles(generator)
-    program = _graph(module.eval(), _examples(generator, part))
-    said = {"part": part, "truncation_psi": truncation_psi, "noise": "const", "generator": fingerprint(generator)}
-    program.model.metadata_props["wplus"] = json.dumps(said)
-    return atomic_write(path, lambda file: file.write(program.model_proto.SerializeToString()))
-
-
-def _require_packages() -> None:
     lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]  # torch's exporter needs both
     if lacking:
-        raise UserError(
-            f"Writing ONNX needs the package {' and '.join(lacking)}; install it with: pip install 'wplus[export]'."
-        )
-
-
-def _check(part: str, truncation_psi: float) -> None:
-    if part not in PARTS:
-        raise UserError(f"There is no part '{part}' to write; it must be {' or '.join(PARTS)}.")
+        needed = " and ".join(lacking)
+        raise UserError(f"Writing ONNX needs the package {needed}; install it with: pip install 'wplus[export]'.")
+    check_choice("part", part, PARTS)
     if not math.isfinite(truncation_psi):
-        raise UserError(f"psi={truncation_psi} is not allowed; it must be a finite number.")
+        raise UserError(f"psi must be a finite number, got {truncation_psi}")
     if part == "synthesis" and truncation_psi != 1:
-        raise UserError(f"psi={truncation_psi} has no place in the synthesis, which takes ws; write the generator.")
-
-
-def _examples(generator: Any, part: Part) -> dict[str, Tensor]:
-    """Inputs of a batch of two: one would be taken for a size that never varies."""
+        raise UserError(f"psi must be 1 for the synthesis, which takes ws, got {truncation_psi}; write the generator.")
+    # Inputs of a batch of two: one would be taken for a size that never varies.
+    module: nn.Module
     if part == "synthesis":
-        return {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
-    labels = {"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {}
-    return {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0)), **labels}
-
-
-@torch.no_grad()
-def _graph(module: nn.Module, examples: dict[str, Tensor]) -> Any:
-    inputs = tuple(examples.values())
-    batch = torch.export.Dim(BATCH)
-    with warnings.catch_warnings():
+        module = _FromStyles(generator)
+        examples = {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
+    else:
+        module = _FromLatents(generator, truncation_psi)
+        examples = {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0))}
+        examples |= {"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {}
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about torch's own code
-        return torch.onnx.export(
-            module,
-            inputs,
+        program: Any = torch.onnx.export(
+            module.eval(),
+            tuple(examples.values()),
             dynamo=True,
             input_names=list(examples),
             output_names=["images"],
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
+            dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in examples),
             opset_version=OPSET,
             verbose=False,
         )
+    said = {"part": part, "truncation_psi": truncation_psi, "noise": "const", "generator": fingerprint(generator)}
+    program.model.metadata_props["wplus"] = json.dumps(said)
+    return atomic_write(path, lambda file: file.write(program.model_proto.SerializeToString()))

@@ -42,10 +42,9 @@ def channel_budget(
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind: str = "StyleGAN2") -> None:
-    """Copy `tensors` into `network`, all of them and nothing else.
+    """Give `network` the `tensors`, all of them and nothing else; UserError names the first that does not fit.
 
-    A network without memory of its own takes the tensors themselves. UserError names the
-    first that is unknown, missing or of another shape; `kind` is what it calls the network.
+    A network without memory of its own takes the tensors themselves. `kind` is what the error calls the network.
     """
     own = network.state_dict()
     _refuse(sorted(set(tensors) - set(own)), origin, f"is not part of {kind}")
@@ -53,8 +52,7 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str, *, kind
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             refuse_shape(name, tensors[name], tuple(tensor.shape), origin)
-    is_empty = any(tensor.is_meta for tensor in own.values())
-    if is_empty:
+    if any(tensor.is_meta for tensor in own.values()):
         assign(network, tensors)
     else:
         network.load_state_dict(tensors)
