@@ -58,19 +58,35 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, step):
     assert names(tmp_path) == ["file.bin"]
 
 
+SCRIPT = (
+    "import os, resource, signal, sys; from wplus.errors import UserError; from wplus.core.files import atomic_write\n"
+)
+
+
 def test_a_disk_that_is_full_for_the_kernel(tmp_path):
     """A limit on the file's size fails in the same calls as a full disk, without a monkeypatch in between."""
     path = atomic_write(tmp_path / "file.bin", lambda file: file.write(b"old"))
     code = (
-        "import resource, sys; from wplus.errors import UserError; from wplus.core.files import atomic_write\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: atomic_write(sys.argv[1], lambda file: file.write(b'x' * 5000))\n"
         "except UserError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT + code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout == f"Cannot write '{path}': File too large.\n"
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["file.bin"]
+
+
+def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
+    path = atomic_write(tmp_path / "file.bin", lambda file: file.write(b"old"))
+    code = (
+        "def write(file):\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "atomic_write(sys.argv[1], write)"
+    )
+    assert subprocess.run([sys.executable, "-c", SCRIPT + code, str(path)]).returncode == -9
+    assert path.read_bytes() == b"old"
+    atomic_write(path, lambda file: file.write(b"new"))
+    assert path.read_bytes() == b"new"
 
 
 def test_content_is_on_disk_before_the_name_is(tmp_path, monkeypatch):
@@ -106,19 +122,6 @@ def test_a_reader_sees_the_old_content_while_the_new_is_written(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path):
-    path = atomic_write(tmp_path / "file.bin", lambda file: file.write(b"old"))
-    code = (
-        "import os, signal, sys; from wplus.core.files import atomic_write\n"
-        "def write(file):\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "atomic_write(sys.argv[1], write)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(path)]).returncode == -9
-    assert path.read_bytes() == b"old"
-    atomic_write(path, lambda file: file.write(b"new"))
-    assert path.read_bytes() == b"new"
-
-
 @pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x"])
 def test_places_that_cannot_be_written_to(place):
     with pytest.raises(UserError, match=rf"^Cannot write '{place}/file': .*\.$"):
@@ -127,34 +130,28 @@ def test_places_that_cannot_be_written_to(place):
         ensure_folder(place)
 
 
-def test_a_folder_where_the_file_should_be(tmp_path):
+def test_things_in_the_way(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="Is a directory"):
         atomic_write(tmp_path, lambda file: file.write(b""))
     assert names(tmp_path.parent).count(tmp_path.name) == 1
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="File exists"):
+        ensure_folder(tmp_path / "file")
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)  # a folder that exists is not enough
+    with pytest.raises(UserError, match=r"Read-only file system\.$"):
+        ensure_folder(tmp_path)
 
 
 def test_ensure_folder_makes_parents_and_leaves_no_trace(tmp_path):
     folder = ensure_folder(tmp_path / "a" / "b")
     assert folder == tmp_path / "a" / "b"
-    assert folder.is_dir()
     (folder / "kept").touch()
     assert ensure_folder(str(folder)) == folder
     assert names(folder) == ["kept"]
-
-
-def test_ensure_folder_needs_more_than_existence(tmp_path, monkeypatch):
-    def refuse(**_: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(UserError, match=r"Read-only file system\.$"):
-        ensure_folder(tmp_path)
-
-
-def test_ensure_folder_where_a_file_lies(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="File exists"):
-        ensure_folder(tmp_path / "file")
 
 
 def test_write_json(tmp_path):

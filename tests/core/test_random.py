@@ -6,8 +6,10 @@ import numpy as np
 import torch
 
 from wplus.core.random import (
+    NormalStream,
     hashes,
     name_fraction,
+    normal,
     permutation,
     rng,
     sample_rng,
@@ -33,6 +35,21 @@ def test_seeds_are_far_apart():
     seeds += [step_seed(1, 23), step_seed(12, 3), rng(0, "ab", "c").initial_seed(), rng(0, "a", "bc").initial_seed()]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_rows_depend_on_seed_name_and_purpose_alone():
+    both = normal(1, ["a", "b"], "start", (3,), CPU)
+    assert torch.equal(normal(1, ["b"], "start", (3,), CPU)[0], both[1])
+    others = [normal(2, ["a"], "start", (3,), CPU), normal(1, ["a"], "noise", (3,), CPU), both[1:]]
+    assert not any(torch.equal(other[0], both[0]) for other in others)
+
+
+def test_a_stream_is_the_same_in_any_batch_and_never_repeats():
+    pair, single = NormalStream(0, ["a", "b"], "x", (2,), CPU), NormalStream(0, ["b"], "x", (2,), CPU)
+    draws = torch.stack([pair.next() for _ in range(100)])
+    assert torch.equal(draws[:, 1], torch.stack([single.next()[0] for _ in range(100)]))
+    assert len(draws.flatten().unique()) == draws.numel()
+    assert abs(draws.std().item() - 1) < 0.15
 
 
 def splitmix(state: int) -> int:

@@ -5,10 +5,8 @@ What two processes measure together must be what one measures alone: the second 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,7 @@ from wplus.core.distributed import (
     total,
 )
 from wplus.core.progress import silent
+from wplus.data import ImageSet
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.frechet import fd
@@ -81,34 +80,11 @@ class Squares(torch.nn.Module):
         return (a - b).square().sum(dim=(1, 2, 3))
 
 
-@dataclass
-class RealImages:
-    """As wplus.data.ImageSet."""
-
-    images: Tensor
-    fingerprint = "0" * 16
-    labels = None
-    resolution, img_channels = 8, 3
-
-    @property
-    def digests(self) -> np.ndarray:
-        """Of the pixels."""
-        content = b"".join(hashlib.sha256(image.numpy().tobytes()).digest() for image in self.images)
-        return np.frombuffer(content, dtype=np.uint8).reshape(len(self), 32)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images and no labels."""
-        return self.images[indices], torch.empty(len(indices), 0)
-
-
 def context(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
     """The same on every process, whatever is random in it."""
     torch.manual_seed(0)
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
-    real = RealImages(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8))
+    real = ImageSet(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8), None, [str(index) for index in range(21)])
     models = Models(generator=generator.eval().requires_grad_(False))
     return EvalContext(models, real, batch_size=batch_size, progress=silent, cache_dir=cache_dir)
 
