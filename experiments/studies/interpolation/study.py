@@ -53,14 +53,14 @@ def command(output: Path, *, ends: str, num_pairs: int | None) -> list[str]:
     used = list(dict.fromkeys(name.partition("_")[2].removesuffix("+arc_length") for name in methods(ends)))
     return [
         "evaluate",
-        f"checkpoint={GENERATOR if ends == 'fast' else E4E}",
+        f"checkpoint={GENERATOR if ends == 'quick' else E4E}",
         "metrics=[interpolation]",
         f"path@{metric}.paths=[{','.join(used)}]",
         f"retime@{metric}.retime=[none,arc_length]",
         f"{metric}.paths.geodesic.num_steps={GEODESIC_STEPS}",
         f"inverter@{metric}.inverter={ends}",
         f"{metric}.methods=[{','.join(methods(ends))}]",
-        f"{metric}.baseline={'w' if ends == 'fast' else 'w+'}_lerp",
+        f"{metric}.baseline={'w' if ends == 'quick' else 'w+'}_lerp",
         f"{metric}.path_metrics.symmetry.share=0.1",
         *([f"{metric}.discriminator={DISCRIMINATOR}"] if DISCRIMINATOR.is_file() else []),
         *([f"{metric}.pairs={PAIRS}"] if num_pairs is None else [f"{metric}.num_pairs={num_pairs}"]),
