@@ -10,7 +10,7 @@ from wplus.inversion.result import CHECK_EVERY, EarlyStop, Record, where_rows
 
 def done_after(losses: list[float], *, patience: int, tolerance: float) -> int | None:
     """The number of the evaluation after which an image is done."""
-    stop = EarlyStop(patience=patience, tolerance=tolerance, like=torch.zeros(1))
+    stop = EarlyStop({"patience": patience, "tolerance": tolerance}, torch.zeros(1))
     return next((number for number, loss in enumerate(losses, 1) if stop.done(torch.tensor([loss])).item()), None)
 
 
@@ -29,7 +29,7 @@ def test_done_when_the_best_has_not_fallen_by_a_tenth_for_three_evaluations(loss
 
 
 def test_images_are_decided_one_by_one_and_frozen_for_good():
-    stop, record = EarlyStop(patience=2, tolerance=0.0, like=torch.zeros(2)), Record(4, 2, [torch.zeros(2, 3)])
+    stop, record = EarlyStop({"patience": 2, "tolerance": 0.0}, torch.zeros(2)), Record(4, 2, [torch.zeros(2, 3)])
     for loss in ([1.0, 1.0], [1.0, 0.9], [1.0, 0.8], [0.1, 0.7]):
         record.freeze(stop.done(torch.tensor(loss)))
     assert record.frozen.tolist() == [True, False]

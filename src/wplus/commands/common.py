@@ -110,7 +110,7 @@ def codes_of(models: Models, invert: Inverter, *, space: Space, **shared: Any) -
     Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
     fields of `InversionTask`: perceptual, seed, losses, labels.
     """
-    encoder = models.networks.get("encoder")
+    encoder = models.encoder if "encoder" in models.networks else None
 
     def codes(images: Tensor) -> Tensor:
         names = [pixel_digest(image) for image in to_uint8(images)]

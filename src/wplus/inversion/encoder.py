@@ -88,8 +88,7 @@ def passes(task: InversionTask, num_passes: int) -> Iterator[tuple[Tensor, Tenso
     An iterative encoder sees the target and its image so far, at first that of the mean latent, and corrects its latent
     (ReStyle, Alaluf et al. 2021, https://arxiv.org/abs/2104.02699). Any other has its answer after one pass.
 
-    Under a mask a target counts as far as its mask says; elsewhere stands the image of the mean latent, so that what lies
-    outside does not matter.
+    Under a mask a target counts as far as its mask says; elsewhere stands the image of the mean latent.
     """
     encoder, targets, masks = task.encoder, task.images, task.masks
     assert encoder is not None

@@ -17,8 +17,8 @@ from wplus.latents.latent import load_latent, ws_of
 from wplus.models.network import GeneratorNetwork
 
 LATENT_ERROR = MetricInfo(
-    meaning="Distance of ws from the true ones, root mean square over layers, in deviations of w from its mean: 0 is the "
-    "true latent, two samples of the prior are 1.4 apart.",
+    meaning="Distance of ws from the true ones, root mean square over layers, in deviations of w from its mean; two "
+    "samples of the prior are 1.4 apart.",
     direction="lower",
 )
 

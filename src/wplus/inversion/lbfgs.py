@@ -146,7 +146,7 @@ class Bracket(NamedTuple):
         return _where(low_enough & (slope < 0), as_low, as_high)
 
     def next_step(self) -> Tensor:
-        """The next trial (N,): further out while the bracket is open, else the minimum of the cubic through its ends."""
+        """The next trial (N,): further out while the bracket is open, else the minimum of a cubic through its ends."""
         width = self.high - self.low
         share = (self._cubic_minimum(width) / width).clamp(_MARGIN, 1 - _MARGIN)
         inside = self.low + torch.where(torch.isfinite(share), share, 0.5) * width

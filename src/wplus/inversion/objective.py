@@ -1,4 +1,4 @@
-"""The objective of an inversion: a loss per image of parameters, a latent and perhaps noise maps, against fixed targets."""
+"""The objective of an inversion: a loss per image of its params, a latent and perhaps noise maps."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def optimize(
     task: InversionTask,
     *,
     num_steps: int = 1000,  # updates; one evaluation of generator and loss each
-    lr: float = 0.3,  # peak of its schedule; NVlabs' 0.1 for w suits a thousand steps, with few a higher one gets further
+    lr: float = 0.3,  # peak of its schedule; NVlabs have 0.1 for w, but with few steps more gets further
     lr_rampup: float = 0.05,  # share of the steps over which it rises from 0, linearly
     lr_rampdown: float = 0.25,  # share of the steps over which it falls to 0 at the end, as a cosine
     latent_noise: float = 0.05,  # on the latent at the first step, in total deviations of the prior; 0: none
@@ -45,10 +45,9 @@ def optimize(
 ) -> Inversion:
     """Images -> latents with Adam, every image for itself: a batch of N gives what N single runs give.
 
-    In z+ and w+ the latent noise is drawn per layer. z (in z+ that of every layer) lives on the sphere of mean square 1:
-    it is put back there after every step, its prior deviation is sqrt(z_dim), and its mean start is the sample whose w
-    is nearest to the mean w. With `early_stop` an image's learning rate has not come down yet when it ends, so that it
-    suits a start that is near. UserError for options that do not fit the task.
+    z (in z+ that of every layer) lives on the sphere of mean square 1 and is put back there after every step. With
+    `early_stop` an image's learning rate has not come down yet when it ends: for starts that are near. UserError for
+    options that do not fit the task.
     """
     check_choice("preconditioner", preconditioner, ("none", "gradients"))
     if not lr > 0:
@@ -73,7 +72,7 @@ def optimize(
             t = step / num_steps
             adam.param_groups[0]["lr"] = lr * lr_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
 
-            # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: keeps it out of the first hollow it meets.
+            # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: not to settle in the first hollow.
             strength = latent_noise * latent_noise_multiplier(t, length=latent_noise_length)
             noisy = w + w_noise.next() * (w_std * strength) if strength > 0 else w
 
@@ -111,7 +110,7 @@ def latent_noise_multiplier(t: float, *, length: float) -> float:
 
 
 class Rotation:
-    """An orthogonal rotation of latents (N, D) or (N, L, D), chunk by chunk, so that a batch does not change their bits.
+    """An orthogonal rotation of latents (N, D) or (N, L, D), in chunks, so that a batch does not change their bits.
 
     `axes` holds the new axes as columns, (D, D) or (L, D, D); None leaves latents as they are.
     """
@@ -138,8 +137,8 @@ def gradient_axes(objective: Objective) -> Tensor:
     Adam divides every coordinate's gradient by its own size. That helps where coordinates are the directions in which
     the loss is steep and flat, and those of w are not: an image depends on a few combinations of them strongly, and on
     the others hardly. Rotated into the eigenvectors of the gradients' covariance (as Shampoo and SOAP do for weights,
-    Gupta et al. 2018, Vyas et al. 2024), 200 steps from an encoder's latent get closer to held-out cats than 1000 in the
-    coordinates that the latent happens to have.
+    Gupta et al. 2018, Vyas et al. 2024), 200 steps from an encoder's latent get closer to held-out cats than
+    1000 in the coordinates that the latent happens to have.
 
     The axes depend on generator and loss alone: they are found once, on images that the generator itself draws, at
     latents half a deviation away from theirs, and kept as long as the generator lives.

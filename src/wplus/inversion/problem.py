@@ -40,7 +40,7 @@ class Problem:
         self._chunks = objectives(task, self.weights)
         self.rows, self.objective = [rows for rows, _ in self._chunks], self._chunks[0][1]
         self.prior = prior(task.generator, task.space, task.labels, len(task.images))
-        self._init = {"init": init, "num_candidates": num_candidates}
+        self._init, self._num_candidates = init, num_candidates
         self._start(attempt=0)
 
     def _start(self, attempt: int) -> None:
@@ -48,15 +48,17 @@ class Problem:
         if attempt:
             seed = rng(self._first_task.seed, f"restart {attempt}").initial_seed()
             self.task = replace(self._first_task, seed=seed)
-            self._init = {**self._init, "init": "seed"}
-        latents = initial_latents(self.task, self.prior, weights=self.weights, **self._init)
+            self._init = "seed"
+        latents = initial_latents(
+            self.task, self.prior, init=self._init, num_candidates=self._num_candidates, weights=self.weights
+        )
         self.params = self.renormalize([latents, *self._initial_noise()])
         for rows, objective in self._chunks:
             objective.anchor = self.params[0][rows]
         self._steps_before = attempt * self.num_steps
         self.record = Record(self.num_steps, len(latents), self.params)
         rule = self._early_stop_rule
-        self._early_stop = None if rule is None else EarlyStop(**rule, like=self.record.lowest)
+        self._early_stop = None if rule is None else EarlyStop(rule, self.record.lowest)
 
     def _initial_noise(self) -> list[Tensor]:
         """White noise for every layer of every image, as NVlabs' projector starts, where it is to be optimised."""

@@ -136,7 +136,7 @@ class Tuner:
             if record.is_over():
                 break
             loss = terms["loss"]
-            if "locality" in terms:
+            if self._locality is not None and "locality" in terms:
                 loss = loss + self._locality.interval * terms["locality"]
             adam.zero_grad()
             loss.sum().backward()
@@ -161,7 +161,7 @@ class Tuner:
         """Terms of the image, with "locality" where another latent is given, and the image."""
         images = self._synthesize(changes, self._ws if other is None else torch.cat([self._ws, other]))
         terms = self._objective.terms(images[:1], [self._ws])
-        if other is not None:
+        if self._locality is not None and other is not None:
             terms["locality"] = self._locality.distance(images[1:], other)
         return terms, images[:1].detach()
 
@@ -217,8 +217,6 @@ class _Watch:
         """What hears of the steps of one image."""
 
         def heard(step: int, loss: Tensor, image: Tensor) -> None:
-            if self._callback is None:
-                return
             self._loss[row], self.images[row] = loss[0], image[0]
             done = self._pivot_steps * self._num + row * self._tuning_steps + step
             self._tell(done, self._loss.clone(), self.images.clone())
@@ -226,5 +224,6 @@ class _Watch:
         return heard
 
     def _tell(self, done: int, loss: Tensor, images: Tensor) -> None:
-        num_steps = (self._pivot_steps + self._tuning_steps) * self._num
-        self._callback(Progress(done, num_steps, loss, images))
+        if self._callback is not None:
+            num_steps = (self._pivot_steps + self._tuning_steps) * self._num
+            self._callback(Progress(done, num_steps, loss, images))

@@ -28,7 +28,7 @@ class Locality:
 
     Args:
         task: with the generator and the perceptual distance.
-        weights: of "l2" and "perceptual" between an image of the tuned and of the original generator; default LOCALITY_WEIGHTS.
+        weights: of "l2" and "perceptual" between an image of the tuned and of the original generator.
         alpha: distance of the other latents from the pivot, over all layers together.
         psi: truncation of the samples in whose direction they lie.
         interval: steps from one to the next; the loss is multiplied by it, so that the strength stays.

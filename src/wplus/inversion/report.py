@@ -61,8 +61,7 @@ def image_scores(
 ) -> dict[str, Score]:
     """Column -> numbers (N,) of images and targets (N, C, R, R) in [-1, 1].
 
-    Columns are called as the distances' own scores are. With `l2` comes `psnr_db`. With masks (N, 1, R, R) the terms are
-    those of what the masks leave, as in `objective.Objective`.
+    With `l2` comes `psnr_db`. With masks (N, 1, R, R) the terms are those of what the masks leave.
     """
     if masks is not None:
         images, targets = images * (masks > 0), targets * (masks > 0)
@@ -138,9 +137,8 @@ def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
 def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
     """convergence.png and grid.png over several folders of inversions of the same images: label -> folder.
 
-    The folders may be of several spaces or of several inverters, whose histories may have any length. The grid has a row
-    for each image: the target, and the inversion of each folder under its label; images that a folder lacks are left
-    out, and UserError is raised when they have none in common.
+    Histories may have any length. The grid has a row for each image: the target, and the inversion of each folder under
+    its label; images that a folder lacks are left out. UserError when they have none in common.
     """
     stores = {label: InversionFolder(folder) for label, folder in folders.items()}
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))

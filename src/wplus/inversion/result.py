@@ -123,8 +123,8 @@ class Record:
 class EarlyStop:
     """An image is done when its best loss has not fallen by the share `tolerance` for `patience` evaluations."""
 
-    def __init__(self, *, patience: int, tolerance: float, like: Tensor) -> None:
-        self._patience, self._tolerance = patience, tolerance
+    def __init__(self, rule: Mapping[str, float], like: Tensor) -> None:
+        self._patience, self._tolerance = rule["patience"], rule["tolerance"]
         self._reference, self._waited = torch.full_like(like, float("inf")), torch.zeros_like(like, dtype=torch.int64)
 
     def done(self, loss: Tensor) -> Tensor:

@@ -45,8 +45,7 @@ class FolderInversion:
     inversions with other settings. `run` then goes on with the images that are missing; the batch size may change.
 
     Args:
-        models: its generator makes the images, its fingerprint is what latents are bound to; its encoder, where there is
-            one, is offered to the inverter.
+        models: latents are bound to its generator's fingerprint; its encoder, if any, is offered to the inverter.
         invert: an inverter with its options bound, see `wplus.inversion.task`.
         masks: where the images count; None: everywhere.
         label: class of all images for a conditional generator; None takes the labels of `images`.
@@ -70,14 +69,17 @@ class FolderInversion:
             generator, torch.zeros(0, generator.img_channels, generator.resolution, generator.resolution), space,
             labels=None if self.labels is None else self.labels[:0],
             masks=None if masks is None else torch.zeros(0, 1, generator.resolution, generator.resolution),
-            encoder=models.networks.get("encoder"), **shared,
+            encoder=models.encoder if "encoder" in models.networks else None, **shared,
         )  # fmt: skip
         self.terms = image_terms(self.task)
         if masks is not None:
             self._check_masks()
         encoder = check_encoder(self.task.encoder, generator, space) if uses_encoder(invert) else None
-        known = {"generator": generator, "fingerprint": models.fingerprint}
-        self.ground_truth = None if ground_truth is None else GroundTruth(ground_truth, self.names, **known)
+        self.ground_truth = None
+        if ground_truth is not None:
+            self.ground_truth = GroundTruth(
+                ground_truth, self.names, generator=generator, fingerprint=models.fingerprint
+            )
         self.settings = {
             **self.task.settings(),
             "generator": models.fingerprint,

@@ -1,7 +1,7 @@
 """The task that every inverter is given.
 
-An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion`, and a YAML in configs/inverter
-that names it. What all of them share is a field of the task: a further one is added here, and reaches them all.
+An inverter is a function `invert(task: InversionTask, *, <its own options>) -> Inversion` and a YAML in
+configs/inverter that names it. What all of them share is a field of the task: one added here reaches them all.
 """
 
 from __future__ import annotations
