@@ -63,7 +63,7 @@ def read_latents(
         invert_files, models=models, invert=build(cfg["inverter"]), perceptual=perceptual, output_dir=folder,
         space=space, **{key: cfg[key] for key in ("fit", "seed", "label")},
     )  # fmt: skip
-    latents, names = read_inputs(listed(inputs), models=models, invert=invert, label=cfg["label"], **seeds)
+    latents, names = read_inputs(inputs, models=models, invert=invert, label=cfg["label"], **seeds)
     deltas = weight_deltas(latents, names, Path(cfg["deltas"] or folder / "deltas"), fingerprint=models.fingerprint)
     return latents, names, deltas
 

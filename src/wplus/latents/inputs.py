@@ -20,7 +20,7 @@ def read_inputs(
     inputs: str | Path | Sequence[str | Path],
     *,
     models: Models,
-    invert: Callable[[list[str], list[str]], Sequence[str | Path]],
+    invert: Callable[[list[str], list[str]], Sequence[str | Path]] | None,
     label: int | None = None,
     at_least: int = 1,
     truncation_psi: float = 1.0,
@@ -28,8 +28,8 @@ def read_inputs(
     """Latents and names of `inputs`, in their order; an input may come twice, as in a video that returns to its start.
 
     An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
-    which stands for its files by name. `invert` gets the image files, all at once, and a name for each, and returns
-    their latent files. One input may stand without its list. `label` is the class of seeds for a conditional generator,
+    which stands for its files by name. `invert`, None where images are refused, gets the image files, all at once, and
+    a name for each, and returns their latent files. One input may stand without its list. `label` is the class of seeds for a conditional generator,
     `truncation_psi` their truncation.
     """
     items = [inputs] if isinstance(inputs, (str, Path)) else inputs
@@ -42,7 +42,9 @@ def read_inputs(
     read = functools.partial(_read, models=models, label=label, truncation_psi=truncation_psi)
     found = {source: read(source) for source in sources if not _is_image(source)}
     images = list(dict.fromkeys(source for source in sources if _is_image(source)))
-    files = invert(images, _names(images)) if images else []
+    if images and invert is None:
+        raise UserError(f"the input must be seed:N or a latent file, got the image '{images[0]}'")
+    files = invert(images, _names(images)) if images and invert is not None else []
     found |= {source: read(str(file)) for source, file in zip(images, files, strict=True)}
     return [found[source] for source in sources], [Path(source).stem for source in sources]
 
