@@ -120,7 +120,9 @@ def training(part: Part) -> dict[str, Any]:
     main = {key: shown for key, shown in samples.items() if last(key) in _MAIN_SAMPLES}
     settings = [_setting(name, entry) for name, entry in part.values.items() if name.startswith(DERIVED)]
     return {
-        "samples": [_figure(part.folder, *each) for shown in main.values() for each in _ends(shown)],
+        "samples": [
+            _figure(part.folder, *each) for shown in main.values() for each in dict.fromkeys((shown[0], shown[-1]))
+        ],
         "more_samples": [_figure(part.folder, *shown[-1]) for key, shown in samples.items() if key not in main],
         "messages": _messages(part.rows),
         "charts": charts[:_MAIN_CHARTS],
@@ -286,10 +288,6 @@ def figures(part: Part, *, only: str = "", without: Sequence[str] = ()) -> list[
         if not file.endswith(".json") and key.startswith(only) and not key.startswith(tuple(without))
     }
     return [_figure(part.folder, file, captions.get(file) or _short(key)) for key, file in files.items()]
-
-
-def _ends(shown: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((shown[0], shown[-1])))
 
 
 def _logged(part: Part, *, prefix: str) -> dict[str, list[tuple[str, str]]]:

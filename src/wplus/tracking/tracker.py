@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -103,15 +103,6 @@ class Tracker(Sink):
         """Numbers of any kind that `float` takes, zero-dimensional tensors included."""
         self._tell("log", {key: float(_detached(value)) for key, value in values.items()}, kimg=kimg)
 
-    def describe(self, info: Mapping[str, MetricInfo]) -> None:
-        self._tell("describe", info)
-
-    def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
-        self._tell("image", key, path, caption=caption, kimg=kimg)
-
-    def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
-        self._tell("video", key, path, kimg=kimg)
-
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Zero-dimensional tensors and arrays in cells become plain numbers."""
         self._tell("table", key, columns, [[_plain(cell) for cell in row] for row in rows])
@@ -120,23 +111,9 @@ class Tracker(Sink):
         """Numbers of any shape: a tensor on any device, an array, a list."""
         self._tell("histogram", key, np.asarray(_detached(values), dtype=np.float64).ravel(), kimg=kimg)
 
-    def log_message(self, text: str, *, level: Level = "info", kimg: float | None = None) -> None:
-        self._tell("log_message", text, level=level, kimg=kimg)
-
-    def artifact(
-        self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
-    ) -> None:
-        self._tell("artifact", path, name=name, kind=kind, aliases=aliases, metadata=metadata)
-
-    def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
-        self._tell("use_artifact", path, name=name, kind=kind, metadata=metadata)
-
     def summary(self, values: Plain) -> None:
         """A bare number or word is a value without a protocol."""
         self._tell("summary", {key: _entry(value) for key, value in values.items()})
-
-    def rewind(self, kimg: float) -> None:
-        self._tell("rewind", kimg)
 
     def finish(self, status: Status = "finished") -> None:
         """Close every sink once; later calls do nothing."""
@@ -153,6 +130,14 @@ class Tracker(Sink):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.finish("failed" if error else "finished")
+
+
+def _passed_on(method: str) -> Callable[..., None]:
+    return lambda tracker, *values, **options: tracker._tell(method, *values, **options)
+
+
+for _method in ("describe", "image", "video", "log_message", "artifact", "use_artifact", "rewind"):
+    setattr(Tracker, _method, _passed_on(_method))  # what a sink takes as it is
 
 
 def _entry(value: Any) -> dict[str, Any]:
