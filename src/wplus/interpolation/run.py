@@ -50,8 +50,9 @@ def interpolate(
 ) -> dict[str, Video]:
     """Go through `latents` once by each path; returns the videos by the paths' names.
 
-    Writes filmstrip.png, distances.png, video.mp4, video.gif (and frames/) into `output_dir`, or, where there are several
-    paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`, by default to none.
+    Writes filmstrip.png, distances.png, video.mp4, video.gif (and frames/) into `output_dir`, or, where there are
+    several paths, into a folder for each, and comparison.png, whose rows are paths. Logs them to `tracker`, by default
+    to none.
 
     Args:
         paths: by the names that they are shown under.

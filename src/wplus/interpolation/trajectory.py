@@ -1,8 +1,8 @@
 """One path between two keyframes, made into frames, and what is needed to measure it.
 
 A path metric is a function `metric(trajectory, tools)` that yields pairs of a `PathNumber` and its value; those of the
-project are in `path_metrics/`. A new one is one function there (or anywhere) and one file in configs/path_metrics/. What
-it cannot say of a trajectory (there is no discriminator, no latent, no real image) it leaves out.
+project are in `path_metrics/`. A new one is one function there (or anywhere) and one file in configs/path_metrics/.
+What it cannot say of a trajectory (there is no discriminator, no latent, no real image) it leaves out.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class PathNumber(MetricInfo):
     shown: Literal["short", "table", "file"] = "table"
     """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
     trimmed: bool = False
-    """Whether a mean over pairs leaves out what is below their 1st and above their 99th percentile, as in StyleGAN's."""
+    """Whether a mean over pairs leaves out what is below their 1st and above their 99th percentile."""
     worst: bool = False  # whether the largest value of all pairs is told too, as NAME_max
     interval: str = "95 %, percentile bootstrap over pairs"  # the kind of interval that a comparison gives it
     label: str = ""  # the name without that of a net, for titles of pictures

@@ -123,10 +123,8 @@ def report(video: Video, tracker: Tracker, *, suffix: str = "") -> None:
     numbers = list(dict.fromkeys(number for row in video.scores for number in row))
     rows = [[title, *map(row.get, numbers)] for title, row in zip(video.titles, video.scores, strict=True)]
     tracker.table(f"interpolation/transitions{suffix}", ["transition", *(number.name for number in numbers)], rows)
-    tracker.summary({
-        f"interpolation/{number.name}{suffix}": MetricResult.of(number, number.name, value, protocol=video.protocol).entry()
-        for number, value in video.means.items()
-    })  # fmt: skip
+    results = [MetricResult.of(each, each.name, value, protocol=video.protocol) for each, value in video.means.items()]
+    tracker.summary({f"interpolation/{result.name}{suffix}": result.entry() for result in results})
 
 
 def table(videos: Mapping[str, Video]) -> str:

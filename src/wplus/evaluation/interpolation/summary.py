@@ -28,8 +28,8 @@ Rows = Mapping[str, Mapping[str, float]]
 """Pair -> name of a number -> value."""
 ENDPOINTS_PASS = PathNumber(name="endpoints_pass", direction="higher", format=".2f", shown="short", metric="fidelity",
     interval="95 %, Wilson's score interval over pairs", meaning=(
-    "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance between "
-    "the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
+    "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
+    "between the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
 _FEWEST = 6  # pairs; of fewer, sets of frames and intervals say little
 
 
@@ -60,7 +60,7 @@ class Summary:
     where_passing: Mapping[str, Mapping[str, Mean]] = field(default_factory=dict)
 
     def caveat(self, method: str) -> str | None:
-        """What must be said wherever the method's numbers are shown: that its endpoints fail; None where it need not."""
+        """What must be said wherever the method's numbers are shown: that its endpoints fail, if they do."""
         return "endpoints fail" if self.passing is not None and method in self.passing.failing else None
 
     def shown(self, *kinds: str) -> list[PathNumber]:

@@ -100,8 +100,8 @@ def _of_the_endpoints(summary: Summary, passing: Passing) -> str:
     """What passes, who fails, and where to read on."""
     num = len(next(iter(summary.rows.values())))
     rule = f"Endpoints pass that miss their image by at most {passing.limit:g} of the distance between the two images."
-    failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such ways are says nothing of ways "
-              "between these images."] if passing.failing else []  # fmt: skip
+    failed = [f"On most pairs they fail with {', '.join(passing.failing)}: how smooth such ways are says nothing of "
+              "ways between these images."] if passing.failing else []  # fmt: skip
     others = "all other methods" if passing.failing else "all methods"
     further = "whose own numbers are below" if summary.where_passing else "too few for numbers of their own"
     some = [f"With {others} they pass on {len(passing.pairs)} of {num} pairs, {further}."] if passing.pairs else []

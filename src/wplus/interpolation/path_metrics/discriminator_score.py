@@ -25,7 +25,7 @@ LOGIT_DIP = PathNumber(name="logit_dip", direction="lower", format=".2f", shown=
 
 
 def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
-    """The discriminator's logit along the way, in the company of fixed real images (`DiscriminatorScore`); high is real.
+    """The discriminator's logit along the way, in the company of fixed real images; high is real.
 
     The logit is that of Goodfellow et al. 2014 (arXiv:1406.2661); the company and the numbers along a path are our own.
     Left out without a discriminator. A discriminator is no metric of realism in general: it was trained against this
@@ -59,16 +59,16 @@ class DiscriminatorScore:
         """`references`: real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (or none for 1)."""
         if discriminator.c_dim:
             raise UserError(
-                "The discriminator must be unconditional, because frames between two images have no class, got one with "
-                "labels: leave it out (discriminator=none)."
+                "The discriminator must be unconditional, because frames between two images have no class, got one "
+                "with labels: leave it out (discriminator=none)."
             )
         self.discriminator: Any = discriminator  # one that looks at groups has features and an epilogue
         self.fingerprint = fingerprint(discriminator)
         self.company = company_of(discriminator)
         if self.company and (len(references) == 0 or len(references) % self.company):
             raise UserError(
-                f"The number of reference images must be a multiple of {self.company}, the discriminator's group without "
-                f"one, got {len(references)}."
+                f"The number of reference images must be a multiple of {self.company}, the discriminator's group "
+                f"without one, got {len(references)}."
             )
         self.references = self._before_epilogue(references) if self.company else None
 

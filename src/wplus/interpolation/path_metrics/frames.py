@@ -57,8 +57,8 @@ THIRD_PERSON = PathNumber(name="third_person", direction="higher", format=".3f",
     "Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else appears "
     "on the way."))  # fmt: skip
 BACKWARDS = PathNumber(name="backwards", direction="lower", format=".3f", shown="file", meaning=(
-    "Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding counts, "
-    "so it depends on the number of frames."))  # fmt: skip
+    "Share of the steps on which a frame becomes less like the goal or more like the start; 0 is none. Rounding "
+    "counts, so it depends on the number of frames."))  # fmt: skip
 BACKTRACK = PathNumber(name="backtrack", direction="lower", format=".3f", meaning=(
     "How far the similarities to start and goal move the wrong way in all, over how far they must go; 0 "
     "is not at all."))  # fmt: skip
@@ -76,7 +76,8 @@ def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
     `third_person` is min over t of max(s_a, s_b). What the end frames have in common bounds it from below: two similar
     ends cannot show a third person. `backwards` are the violations of monotonicity in 2 (T - 1) steps; `backtrack` is
-    their size, which depends much less on T. `crossover` is the first t at which s_b reaches s_a, straight between frames.
+    their size, which depends much less on T. `crossover`: the first t at which s_b reaches s_a, straight between
+    frames.
     """
     if tools.identity is None:
         return
@@ -124,8 +125,8 @@ def ghosting(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
     The nearest mixture (1 - m) a + m b, m in [0, 1], is that by squared pixel differences. A path that jumps shows an
     end half way, which is a mixture too, m = 0 or 1: the steps tell the two apart. `distinctness` is left out where the
-    ends are equal. `detail_dip` is 1 - E(half way) / mean(E(ends)), E from `detail_energy`: the mixture of two unrelated
-    images has half the energy of its ends, a shape that moves keeps it.
+    ends are equal. `detail_dip` is 1 - E(half way) / mean(E(ends)), E from `detail_energy`: the mixture of two
+    unrelated images has half the energy of its ends, a shape that moves keeps it.
     """
     middle, ends = trajectory.images[trajectory.middle], trajectory.images[[0, -1]]
     mixtures = nearest_mixtures(middle, ends[0], ends[1])

@@ -23,8 +23,9 @@ PRIOR_LAYER = PathNumber(name="prior_layer", format=".2f", shown="file", meaning
 def prior(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
     """Distance from the prior along the way: the squared Mahalanobis distance in whitened W, over w_dim.
 
-    Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean image
-    than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ (w+, z+).
+    Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean
+    image than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ (w+,
+    z+).
     """
     if trajectory.ws is None or tools.whitened is None:
         return

@@ -100,10 +100,10 @@ def curvature(
 
     `turning_mean_deg` is the mean angle from frame to frame, as it is usually reported. For `turning_deg` the way is
     cut into `num_pieces` pieces of equal length at its frames, and the angles between their chords are added up: 157.5
-    for half a circle in 8 pieces, whatever T and whatever the speed. The sum over all frames would be the total curvature
-    (Milnor 1950), which converges on a smooth way as frames are added. Features of networks are not smooth: on straight
-    lines in w of the cats' generator (EfficientNet-Lite0) it is 884, 1393, 2107, 3078 and 4401 degrees with 17, 33, 65,
-    129 and 257 frames, so like the root of T. Hence pieces of a fixed size.
+    for half a circle in 8 pieces, whatever T and whatever the speed. The sum over all frames would be the total
+    curvature (Milnor 1950), which converges on a smooth way as frames are added. Features of networks are not smooth:
+    on straight lines in w of the cats' generator (EfficientNet-Lite0) it is 884, 1393, 2107, 3078 and 4401 degrees with
+    17, 33, 65, 129 and 257 frames, so like the root of T. Hence pieces of a fixed size.
     """
     if num_pieces < 2:
         raise UserError(f"num_pieces must be at least 2, got {num_pieces}.")
