@@ -39,7 +39,8 @@ def train(cfg: dict[str, Any]) -> float:
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
         status = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
         kimg = training.module.images_seen / 1000
-        tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}}})
+        meaning = "Images that the training has shown, in thousands."
+        tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning}})
     print(f"{status} at {kimg:g} kimg: {folder}")
     return kimg
 
@@ -126,9 +127,7 @@ def classifier(cfg: dict[str, Any]) -> float:
         classifier = train(images, name=cfg["classifier"], **training, **shared)
         file = save_classifier(folder / "classifier.safetensors", classifier)
         found = list(accuracies(classifier, held_out, device=device))
-        for m in found:
-            entry = {"value": m.value, "protocol": m.protocol, "interval": m.interval}
-            tracker.summary({f"classifier/{m.name}": entry})
+        tracker.summary({f"classifier/{each.name}": each.entry() for each in found})
         tracker.artifact(file, name=f"classifier-{classifier.name}", kind="model", metadata=classifier.protocol)
     print("\n".join(map(str, found)))
     print(f"Classifier: {file}, {len(classifier.attributes)} attributes")
