@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -105,24 +103,3 @@ def test_command_line_says_one_sentence(tiny: Generator, tmp_path: Path, capsys:
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "none.pkl" in captured.err
-
-
-def test_module_runs(tmp_path: Path, repository: Path) -> None:
-    (tmp_path / "bad.pkl").write_bytes(b"cos\nsystem\n(S'touch marker'\ntR.")
-    command = [
-        sys.executable,
-        "-W",
-        "error::RuntimeWarning",
-        "-m",
-        "wplus",
-        "convert",
-        "bad.pkl",
-        "out.safetensors",
-    ]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(repository / "src")}, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "os.system" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pkl"]
