@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from tests.fakes import PIXELS_ONLY, LinearEncoder, LinearGenerator, generated, tiny_encoder
+from tests.fakes import PIXELS_ONLY, LinearEncoder, LinearGenerator, generated
 from wplus.inversion import optimize as module
 from wplus.inversion.init import prior
 from wplus.inversion.lbfgs import lbfgs
@@ -95,13 +95,6 @@ def test_delta_keeps_the_latent_near_its_start(linear, invert):
     kept = invert(task, num_steps=200, loss_weights={**PIXELS_ONLY, "delta": 1.0 / 16})
     # The minimum of |w - t|^2 / 16 + |w - s|^2 / 16 lies half-way.
     torch.testing.assert_close(kept.latents - mean, (free.latents - mean) / 2, atol=0.05, rtol=0)
-
-
-@both
-def test_a_batch_that_starts_from_an_encoder(stylegan, invert):
-    task = InversionTask(stylegan, generated(stylegan, 3), "w+", encoder=tiny_encoder(stylegan), chunk_size=2)
-    run = functools.partial(invert, num_steps=4, init="encoder")
-    assert torch.equal(run(task).latents, torch.cat([run(task.select(torch.tensor([i]))).latents for i in range(3)]))
 
 
 @both
@@ -269,9 +262,3 @@ def test_axes_are_found_once_per_generator_and_loss(stylegan, monkeypatch):
     monkeypatch.setattr(module, "_gradient_axes", lambda *_: torch.eye(12))
     assert axes_of(stylegan) is first
     assert torch.equal(axes_of(stylegan, weights={**PIXELS_ONLY, "l1": 1.0}), torch.eye(12))
-
-
-def test_a_conditional_generator_has_axes_too(conditional):
-    task = InversionTask(conditional, torch.rand(2, 3, 8, 8), "z", labels=torch.eye(3)[:2])
-    found = pixels(task, num_steps=8, preconditioner="gradients")
-    assert (found.history["loss"][-1] < found.history["loss"][0]).all()

@@ -21,7 +21,7 @@ from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, read_image
 from wplus.data.user_images import user_images_with_masks
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
-from wplus.inversion.run import invert_folder
+from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask, Inverter
 from wplus.latents.inputs import read_inputs
 from wplus.latents.latent import Latent, Space
@@ -85,7 +85,7 @@ def invert_files(
     pixels = torch.stack([read_image(file, fit=fit, **size) for file in files])
     if fit == "crop":
         _warn_of_cropping(files)
-    invert_folder(ImageSet(pixels, None, list(names)), models=models, output_dir=output_dir, **inverting)
+    FolderInversion(ImageSet(pixels, None, list(names)), models=models, output_dir=output_dir, **inverting).run()
     return [output_dir / "latents" / f"{name}.safetensors" for name in output_names(names)]
 
 

@@ -27,8 +27,8 @@ from torch import Tensor
 from wplus.core.files import atomic_write, write_json
 from wplus.core.images import save_png
 from wplus.errors import UserError
-from wplus.inversion.result import Delta
 from wplus.latents.latent import Latent, load_latent, save_latent
+from wplus.latents.weight_delta import WeightDelta
 
 SETTINGS_FILE = "settings.json"
 # Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
@@ -98,7 +98,7 @@ class InversionFolder:
 
     def save(
         self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],
-        mask: Tensor | None = None, delta: Delta | None = None,
+        mask: Tensor | None = None, delta: WeightDelta | None = None,
     ) -> None:  # fmt: skip
         """Write all files of one image: uint8 images (C, H, W), terms (steps,); the latent comes last, as a seal.
 

@@ -70,24 +70,28 @@ class Problem:
     def evaluate(self, params: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Loss (N,) of params and its gradient for each of them; recorded, and told to the callback."""
         found = [self._evaluate_chunk(*chunk, params) for chunk in self._chunks]
-        terms = {name: self.task.join([one.terms[name] for one in found]) for name in found[0].terms}
-        gradients = [self.task.join(parts) for parts in zip(*[one.gradients for one in found], strict=True)]
+        all_terms, all_gradients, all_images = zip(*found, strict=True)
+        terms = {name: self.task.join([one[name] for one in all_terms]) for name in all_terms[0]}
+        gradients = [self.task.join(parts) for parts in zip(*all_gradients, strict=True)]
         self.record.add(terms, self.renormalize(params))
         if self._early_stop is not None:
             self.record.freeze(self._early_stop.done(terms["loss"]))
         if self.task.callback is not None:
-            images, num_steps = self.task.join([one.images for one in found]), self.num_steps * (1 + self.restarts)
+            images, num_steps = self.task.join(all_images), self.num_steps * (1 + self.restarts)
             self.task.callback(Progress(self._steps_before + self.record.step, num_steps, terms["loss"], images))
         return terms["loss"], gradients
 
-    def _evaluate_chunk(self, rows: Tensor, objective: Objective, params: Sequence[Tensor]) -> _Evaluation:
+    def _evaluate_chunk(
+        self, rows: Tensor, objective: Objective, params: Sequence[Tensor]
+    ) -> tuple[dict[str, Tensor], Sequence[Tensor], Tensor]:
+        """Terms, gradients and images of a chunk."""
         with torch.enable_grad():
             mine = [param.detach()[rows].requires_grad_() for param in params]
             normalized = renormalize(mine, self.task.space)
             images = synthesize(objective.task, normalized)
             terms = objective.terms(images, normalized)
             gradients = torch.autograd.grad(terms["loss"].sum(), mine)
-        return _Evaluation({name: term.detach() for name, term in terms.items()}, gradients, images.detach())
+        return {name: term.detach() for name, term in terms.items()}, gradients, images.detach()
 
     @torch.no_grad()
     def renormalize(self, params: Sequence[Tensor]) -> list[Tensor]:
@@ -126,12 +130,6 @@ class Problem:
             images.append(synthesize(objective.task, mine))
             losses.append(objective.terms(images[-1], mine)["loss"])
         return self.task.join(images), self.task.join(losses)
-
-
-class _Evaluation(NamedTuple):
-    terms: dict[str, Tensor]
-    gradients: tuple[Tensor, ...]
-    images: Tensor
 
 
 class _Attempt(NamedTuple):

@@ -69,7 +69,11 @@ def pti(
         tuner = Tuner(objective, *pivots[row], locality=locality)
         tuned.append(tuner.run(num_steps, lr=lr, rank=rank, stop_at=stop_at, tell=watch.tuning(row)))
         seconds.append(now(task.device) - began)
-    deltas = _deltas(task, tuned, found.latents)
+    ours = fingerprint(task.generator)
+    deltas = [
+        WeightDelta(one.changes, generator=ours, latent=code_digest(latent), metadata={"image": name})
+        for one, latent, name in zip(tuned, found.latents, task.names, strict=True)
+    ]
     return replace(
         found,
         images=torch.cat([one.image for one in tuned]),
@@ -182,14 +186,6 @@ def _pivots(task: InversionTask, found: Inversion) -> list[tuple[Tensor, Sequenc
     ws = [task.select(row).to_ws(found.latents[row]) for row in rows]
     noise = [None if found.noise is None else [layer[row] for layer in found.noise] for row in rows]
     return list(zip(ws, noise, strict=True))
-
-
-def _deltas(task: InversionTask, tuned: Sequence[Tuned], latents: Tensor) -> list[WeightDelta]:
-    ours = fingerprint(task.generator)
-    return [
-        WeightDelta(one.changes, generator=ours, latent=code_digest(latent), metadata={"image": name})
-        for one, latent, name in zip(tuned, latents, task.names, strict=True)
-    ]
 
 
 def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Locality of pivotal tuning, its effect on other images: held where they were while it tunes, and measured when it is done."""
+"""Locality of pivotal tuning: other images are held where they were, and how far they moved is measured."""
 
 from __future__ import annotations
 
@@ -92,9 +92,6 @@ def locality_scores(task: InversionTask, deltas: Sequence[WeightDelta], *, num: 
         for name, term in terms.items():
             distances = [term(*pair) for pair in zip(after, before, strict=True)]
             moved[name].append(torch.cat(distances)[:num].mean())
-    return {f"locality_{name}": Score(torch.stack(means), _info(name)) for name, means in moved.items()}
-
-
-def _info(name: str) -> MetricInfo:
-    meaning = f"How far the generator's images of other latents moved when it was tuned, by {name}; 0 is not at all."
-    return MetricInfo(meaning=meaning, direction="lower")
+    meaning = "How far the generator's images of other latents moved when it was tuned, by {}; 0 is not at all."
+    infos = {name: MetricInfo(meaning=meaning.format(name), direction="lower") for name in moved}
+    return {f"locality_{name}": Score(torch.stack(means), infos[name]) for name, means in moved.items()}

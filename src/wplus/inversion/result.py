@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
+from wplus.latents.weight_delta import WeightDelta
 
 CHECK_EVERY = 16  # evaluations after which the device is asked whether all images are done; changes no result
-
-
-class Delta(Protocol):
-    """What belongs to one image besides its latent, such as a change of the generator's weights."""
-
-    def save(self, path: Path) -> object:
-        """Write it to a file, whole or not at all."""
 
 
 class Score(NamedTuple):
@@ -43,7 +36,7 @@ class Inversion:
         noise: one (N, 1, r, r) per noise layer where noise was optimised; None: the generator's stored noise.
         history: term -> (steps, N) on the CPU: "loss" and each of its terms, unweighted, at every evaluation.
         seconds: (N,) wall time of the batch divided by N.
-        deltas: one per image where the inverter makes more than a latent.
+        deltas: changes of the generator's weights, one per image.
         scores: by name, what else the inverter measured.
     """
 
@@ -52,7 +45,7 @@ class Inversion:
     noise: list[Tensor] | None
     history: dict[str, Tensor]
     seconds: Tensor
-    deltas: Sequence[Delta] | None = None
+    deltas: Sequence[WeightDelta] | None = None
     scores: Mapping[str, Score] = field(default_factory=dict)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from wplus.core.files import ensure_folder
 from wplus.core.images import to_float, to_uint8
 from wplus.core.progress import Bar
 from wplus.core.tables import Table
-from wplus.data.image_set import ImageSet
+from wplus.data.image_set import ImageSet, LazyImages
 from wplus.errors import UserError, check_choice, check_number
 from wplus.inversion.encoder import check_encoder
 from wplus.inversion.folder import InversionFolder, digest, output_names, require_same_settings
@@ -31,13 +31,6 @@ from wplus.models.network import GeneratorNetwork
 from wplus.tracking import Tracker
 
 
-class Masks(Protocol):
-    """Where images count: a uint8 tensor (N, 1, R, R), or what is indexed like one; 255 is fully."""
-
-    def __getitem__(self, indices: Tensor) -> Tensor:
-        """Image numbers (B,) -> uint8 masks (B, 1, R, R)."""
-
-
 class FolderInversion:
     """The inversion of all images into `output_dir` (see `folder` for its layout).
 
@@ -47,7 +40,7 @@ class FolderInversion:
     Args:
         models: latents are bound to its generator's fingerprint; its encoder, if any, is offered to the inverter.
         invert: an inverter with its options bound, see `wplus.inversion.task`.
-        masks: where the images count; None: everywhere.
+        masks: where the images count, uint8 (N, 1, R, R), 255 is fully; None: everywhere.
         label: class of all images for a conditional generator; None takes the labels of `images`.
         ground_truth: folder of the images' true latents, where they are known: adds the score `latent_error`.
         video: keep: films the first batch that is inverted, see `InversionVideo`, if that was not done before.
@@ -56,7 +49,7 @@ class FolderInversion:
 
     def __init__(
         self, images: ImageSet, *, models: Models, invert: Inverter, space: Space, output_dir: str | Path,
-        masks: Masks | None = None, batch_size: int = 8, label: int | None = None,
+        masks: Tensor | LazyImages | None = None, batch_size: int = 8, label: int | None = None,
         ground_truth: str | Path | None = None, video: Literal["drop", "keep"] = "drop", **shared: Any,
     ) -> None:  # fmt: skip
         check_number("batch_size", batch_size, lowest=1, whole=True)
@@ -72,8 +65,10 @@ class FolderInversion:
             encoder=models.encoder if "encoder" in models.networks else None, **shared,
         )  # fmt: skip
         self.terms = image_terms(self.task)
-        if masks is not None:
-            self._check_masks()
+        if masks is not None:  # some terms take none: refused before any work
+            image = torch.zeros(1, *self.task.images.shape[1:], device=generator.mapping.w_avg.device)
+            for term in self.terms.values():
+                term(image, image, torch.ones_like(image[:, :1]))
         encoder = check_encoder(self.task.encoder, generator, space) if uses_encoder(invert) else None
         self.ground_truth = None
         if ground_truth is not None:
@@ -150,15 +145,6 @@ class FolderInversion:
         pixels, masks = self._pixels([index])
         return self.store.is_done(self.names[index], pixels[0], None if masks is None else masks[0])
 
-    def _check_masks(self) -> None:
-        """UserError of a term that takes no mask, before any work."""
-        generator = self.task.generator
-        size = (1, generator.img_channels, generator.resolution, generator.resolution)
-        image = torch.zeros(size, device=generator.mapping.w_avg.device)
-        for term in self.terms.values():
-            with torch.no_grad():
-                term(image, image, torch.ones_like(image[:, :1]))
-
     @cached_property
     def _prior(self) -> Whitened:
         return Whitened.of(self.task.generator)
@@ -186,11 +172,6 @@ class _Steps:
         if share > self._share:
             self._progress.update(self._num * (share - self._share))
             self._share = share
-
-
-def invert_folder(images: ImageSet, *, tracker: Tracker | None = None, **arguments: Any) -> Table:
-    """`FolderInversion(images, **arguments).run(tracker)` in one call."""
-    return FolderInversion(images, **arguments).run(tracker)
 
 
 def choose_labels(images: ImageSet, generator: GeneratorNetwork, label: int | None) -> Tensor | None:
