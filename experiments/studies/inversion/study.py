@@ -26,9 +26,9 @@ METHODS: dict[str, tuple[Path, list[str]]] = {
     "optimize, w": (GENERATOR, ["space=w"]),
     "optimize, w+": (GENERATOR, ["space=w+"]),
     "encoder": (E4E, ["space=w+", "inverter=encoder"]),
-    "refine": (REFINE, ["space=w+", "inverter=restyle"]),
+    "restyle": (REFINE, ["space=w+", "inverter=restyle"]),
     "hybrid": (E4E, ["space=w+", "inverter=hybrid"]),
-    "pivotal": (E4E, ["space=w", "inverter=pti", "inverter@inverter.pivot=encoder", "inverter.num_steps=200"]),
+    "pti": (E4E, ["space=w", "inverter=pti", "inverter@inverter.pivot=encoder", "inverter.num_steps=200"]),
 }
 SHARED = [
     "input=held_out", "image_loss=[identity_effnet_lite0,ms_ssim]", "tracking=local", "group=study-inversion",
