@@ -95,7 +95,10 @@ def compare(
 def read_source(folder: Path) -> Source:
     """A folder of inversions, or of another run with a table; UserError for any other."""
     if (folder / "latents").is_dir():
-        return _read_inversions(folder)
+        store = InversionFolder(folder)
+        notes = {name: store.metadata(name) for name in store.names()}
+        items = {name: (note.get(TARGET, ""), note.get(MASK)) for name, note in notes.items()}
+        return Source(folder, read_table(notes), items, read_settings(folder), store)
     try:
         content = json.loads((folder / "table.json").read_text())
         info = {column: MetricInfo(**each) for column, each in content.get("info", {}).items()}
@@ -106,13 +109,6 @@ def read_source(folder: Path) -> Source:
             f"'{folder}' cannot be compared: it has neither latents/ of inversions nor a table.json with the digests "
             "of its images."
         ) from error
-
-
-def _read_inversions(folder: Path) -> Source:
-    store = InversionFolder(folder)
-    notes = {name: store.metadata(name) for name in store.names()}
-    items = {name: (note.get(TARGET, ""), note.get(MASK)) for name, note in notes.items()}
-    return Source(folder, read_table(notes), items, read_settings(folder), store)
 
 
 def common_names(sources: Mapping[str, Source]) -> list[str]:
