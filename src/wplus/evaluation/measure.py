@@ -105,9 +105,9 @@ def _methods(group: str, results: Iterable[MetricResult]) -> RenderableType:
     shown = list(headings)[:_NUM_SHOWN]
     caption = f"{len(shown)} of {len(headings)} numbers; all with intervals: {group}/table.md in the output folder"
     rows = Table(box=None, header_style="bold", pad_edge=False)
-    rows.add_column(group, no_wrap=True)
+    rows.add_column(group, overflow="fold")  # rather this than the numbers
     for number in shown:
-        rows.add_column(headings[number], justify="right")
+        rows.add_column(headings[number], justify="right", no_wrap=True)
     for method, each in values.items():
         rows.add_row(method, *(f"{each[number]:.3g}" if number in each else "–" for number in shown))
     return Group(rows, caption)
