@@ -238,6 +238,19 @@ def test_a_step_depends_on_seed_and_clock_alone(make_tiny, play):
     assert not equal(snapshot(play(other, 2)), snapshot(a))
 
 
+# Numbers
+
+
+def test_every_number_that_is_logged_has_a_meaning(make_tiny, tiny_encoder, play, make_images):
+    module = play(make_tiny(), 2)
+    assert {*module.means.collect(), *module.state_summary()} <= module.log_infos().keys()
+    encoder = tiny_encoder(loss_weights={"w_norm": 0.1})
+    encoder.run_step(*Batches(make_images(), 4).at(0), optimizers=encoder.configure_optimizers())
+    assert {*encoder.means.collect(), *encoder.state_summary()} <= encoder.log_infos().keys()
+    for info in {**module.log_infos(), **encoder.log_infos()}.values():
+        assert info.meaning.endswith(".")
+
+
 # The golden curve
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from tests.fakes import penalties
+from wplus.config import build
 from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.losses import adversarial
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.training.hparams import Hparams
-from wplus.training.penalties import R1, R2, DiscriminatorBatch, active_penalties
+from wplus.training.penalties import R1, R2, DiscriminatorBatch, Penalty, active_penalties
 
 RELATIVISTIC = {
     "generator": adversarial.relativistic_generator,
@@ -205,3 +207,26 @@ def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_im
     images, labels = Batches(make_images(), 4).at(0)
     (pairs,) = game.discriminator_batches(to_float(images), labels)
     assert game.penalty(pairs, 4).item() == pytest.approx(gamma / 2)
+
+
+@dataclass(frozen=True)
+class Drift(Penalty):
+    """|D(x)|^2 on real images, as a penalty that is defined outside of the package."""
+
+    name = "drift"
+    uses_fake = False
+
+    def __call__(self, discriminator, batch) -> torch.Tensor:
+        return discriminator(batch.real, batch.labels).square().flatten()
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_another_penalty_needs_no_edit_elsewhere(make_tiny, play, interval):
+    """Chosen by a loss, weighed by a number of its own: it trains, and is logged and explained."""
+    brought = build([{"_target_": f"{__name__}.Drift", "weight": 0.25}])
+    module = make_tiny(penalties=brought, r1_interval=interval, pl_weight=0.0)
+    play(module, 2)
+    name = "train/drift/penalty"
+    assert module.means.collect()[name] > 0
+    assert module.log_infos()[name].meaning.startswith("|D(x)|^2 on real images")
+    assert module.run_fingerprint["penalties"] == "drift"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.training.augment.control import NoAugment
 from wplus.training.gan import DiscriminatorLoss, GanModule, GeneratorLoss
-from wplus.training.hparams import INFOS, Hparams, Preset, Resolved, hparams_of, resolve
+from wplus.training.hparams import INFOS, Preset, Resolved, hparams_of, resolve
 from wplus.training.module import TrainingModule
 from wplus.training.penalties import Penalty, active_penalties
 from wplus.training.progressive import growth_of
@@ -86,7 +86,8 @@ def gan_training(
             )
     parts = model()
     source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
-    presets = [part for part in (parts["preset"], preset, source and source.preset) if part is not None]
+    presets = [part for part in (parts["preset"], preset) if part is not None]
+    presets += [source.preset] if source is not None else []
     networks = {role: parts[role] for role in ("generator", "discriminator")}
     spec = GanSpec(**networks, **(parts["loss"] if loss is None else loss()), presets=presets, given=hparams)
     spec.check(runtime, micro_batch_size)
@@ -145,16 +146,19 @@ class GanSpec:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         check_options("generator", self.generator)
         check_options("discriminator", self.discriminator)
+        generator, discriminator = (
+            cast(type[Network], self.generator.func),
+            cast(type[Network], self.discriminator.func),
+        )
         for preset in self.presets:
-            check_preset(preset, self.generator.func)
+            check_preset(preset, generator)
         resolved = self.resolve(resolution=64)
-        hparams: Hparams = hparams_of(resolved)
-        classes = [self.generator.func, self.discriminator.func]
+        hparams = hparams_of(resolved)
         penalties = active_penalties(self.penalties, hparams)
-        check_fit(*classes, hparams, penalties)
+        check_fit(generator, discriminator, hparams, penalties)
         check_effect(self.given, hparams, penalties)
-        growth_of(classes[0], LARGEST, hparams)
-        check_micro_batches(classes, num_micro(resolved, runtime.world_size, micro_batch_size))
+        growth_of(generator, LARGEST, hparams)
+        check_micro_batches([generator, discriminator], num_micro(resolved, runtime.world_size, micro_batch_size))
 
 
 def build_gan(

@@ -50,7 +50,19 @@ def encoder_training(
             "it out; the generator to invert is checkpoint=model.safetensors."
         )
     settings = make_encoder_hparams(hparams, loss_weights, progressive, latent_discriminator)
-    _refuse_what_lacks_or_idles(encoder, checkpoint, idle)
+    if encoder is None:
+        raise UserError("An encoder's training needs a choice of encoder, such as encoder=small.")
+    if checkpoint is None:
+        raise UserError(
+            "An encoder is trained for a generator: give the generator's checkpoint, for example "
+            "checkpoint=model.safetensors."
+        )
+    for name, choice in idle.items():
+        if choice is not None:
+            raise UserError(
+                f"{name} has no effect on an encoder's training, whose generator comes from a checkpoint: leave it out "
+                "(debug=quick sets it; for encoders there is debug=quick_encoder)."
+            )
     models = load(checkpoint, needs=["generator"])
     losses = _losses(perceptual, image_loss, settings.loss_weights)
     module = build_encoder_module(models, encoder(), losses=losses, hparams=settings, runtime=runtime, seed=seed)
@@ -91,22 +103,6 @@ def build_encoder_module(
     blank = torch.zeros(1, generator.img_channels, generator.resolution, generator.resolution)
     module.compare(module.reconstruct(blank), blank)
     return module
-
-
-def _refuse_what_lacks_or_idles(encoder: Builder | None, checkpoint: str | None, idle: Mapping[str, Any]) -> None:
-    if encoder is None:
-        raise UserError("An encoder's training needs a choice of encoder, such as encoder=small.")
-    if checkpoint is None:
-        raise UserError(
-            "An encoder is trained for a generator: give the generator's checkpoint, for example "
-            "checkpoint=model.safetensors."
-        )
-    for name, choice in idle.items():
-        if choice is not None:
-            raise UserError(
-                f"{name} has no effect on an encoder's training, whose generator comes from a checkpoint: leave it out "
-                "(debug=quick sets it; for encoders there is debug=quick_encoder)."
-            )
 
 
 def _losses(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.core.distributed import gathered, rank_and_world
+from wplus.core.metric_result import MetricInfo
 from wplus.core.runtime import eval_mode
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
@@ -61,12 +62,13 @@ class EncoderModule(TrainingModule):
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=run_fingerprint)
         self.hp, self.fingerprint = hparams, fingerprint
         self.encoder, self.generator = encoder.train().requires_grad_(True), generator.eval().requires_grad_(False)
-        self.losses = nn.ModuleDict(losses)
+        self.losses: Mapping[str, ImageDistance] = nn.ModuleDict(losses)  # type: ignore[assignment]
         self._set_stage()
         self.average = None if hparams.ema_kimg is None else copy.deepcopy(encoder).eval().requires_grad_(False)
         settings = hparams.latent_discriminator
-        has_adversary = discriminator is not None and settings is not None
-        self.adversary = LatentAdversary(discriminator, settings) if has_adversary else None
+        self.adversary = None
+        if discriminator is not None and settings is not None:
+            self.adversary = LatentAdversary(discriminator, settings)
         self.register_state_dict_post_hook(_leave_out_frozen)
         self.register_load_state_dict_post_hook(_expect_no_frozen)
 
@@ -95,6 +97,26 @@ class EncoderModule(TrainingModule):
     def state_summary(self) -> dict[str, Any]:
         """Counters for logs: skipped steps, and the stage."""
         return {**super().state_summary(), "progress/stage": int(self.encoder.stage)}
+
+    def log_infos(self) -> dict[str, MetricInfo]:
+        """What the numbers are that a run logs."""
+        meanings = {
+            "train/encoder/loss": "Weighted sum of the encoder's losses.",
+            "train/encoder/adversarial": "How surely the discriminator takes the encoder's latents for fakes: "
+            "-log sigmoid of its logits.",
+            "train/encoder/delta": "Length of the deltas from the first latent, summed over those that take part.",
+            "train/encoder/w_norm": "Distance of all latents from the generator's mean.",
+            "train/encoder/grad_norm": "Norm of the encoder's gradient.",
+            "train/latent_discriminator/loss": "Logistic loss of the discriminator of latents.",
+            "train/latent_discriminator/real": "Mean logit of latents of the mapping network.",
+            "train/latent_discriminator/fake": "Mean logit of latents of the encoder.",
+            "train/latent_discriminator/grad_norm": "Norm of the latent discriminator's gradient.",
+            "train/latent_r1/grad_norm": "Norm of the latent discriminator's gradient in steps of its R1 penalty.",
+            "progress/stage": "Number of the newest delta that takes part; 0 for one latent in all layers.",
+            **{f"train/encoder/{name}": f"Distance {loss.name} of training images from their inversions, mean."
+               for name, loss in self.losses.items()},
+        }  # fmt: skip
+        return {**super().log_infos(), **{name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
@@ -134,8 +156,9 @@ class EncoderModule(TrainingModule):
 
     def _encode(self, encoder: Encoder, real: Tensor, ws: Tensor, images: Tensor | None, stage: int) -> Tensor:
         """ws + E(x), or ws + E(x, G(ws)) (ReStyle, equation 1)."""
-        sees_result = encoder.is_iterative and images is not None
-        return ws + encoder.offsets(torch.cat([real, images], dim=1) if sees_result else real, stage)
+        if encoder.is_iterative and images is not None:
+            real = torch.cat([real, images], dim=1)
+        return ws + encoder.offsets(real, stage)
 
     def _target_features(self, real: Tensor) -> dict[str, list[Tensor]]:
         """Features of the real images for every image loss that has a weight."""
@@ -156,7 +179,8 @@ class EncoderModule(TrainingModule):
             for name, features in target.items()
         }
         values |= self._latent_losses(ws, stage)
-        total = sum(self.hp.loss_weights[name] * value for name, value in values.items())
+        weighted = (self.hp.loss_weights[name] * value for name, value in values.items())
+        total = sum(weighted, start=torch.zeros((), device=ws.device))
         for name, value in {**values, "loss": total}.items():
             self.means.add(f"train/encoder/{name}", value)
         return total
@@ -223,9 +247,11 @@ class EncoderModule(TrainingModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """The encoder's, and the latent discriminator's where there is one."""
-        params, options = self.encoder.parameters(), {"lr": self.hp.lr, "weight_decay": self.hp.weight_decay}
-        ranger = self.hp.optimizer == "ranger"
-        first = Ranger(params, **options) if ranger else torch.optim.AdamW(params, **options, fused=True)
+        params, lr, decay = self.encoder.parameters(), self.hp.lr, self.hp.weight_decay
+        if self.hp.optimizer == "ranger":
+            first: torch.optim.Optimizer = Ranger(params, lr=lr, weight_decay=decay)
+        else:
+            first = torch.optim.AdamW(params, lr=lr, weight_decay=decay, fused=True)
         return [first] if self.adversary is None else [first, self.adversary.optimizer()]
 
 

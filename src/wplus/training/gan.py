@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from wplus.core.distributed import mean_over_ranks
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
+from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
 from wplus.training.hparams import Hparams
 from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
@@ -128,6 +130,25 @@ class GanModule(TrainingModule):
     def state_summary(self) -> dict[str, Any]:
         """Counters of skipped steps, and what is to be said of augmentation."""
         return {**super().state_summary(), **self.augment.summary()}
+
+    def log_infos(self) -> dict[str, MetricInfo]:
+        """What the numbers are that a run logs."""
+        logits = {"": "Mean", "_std": "Standard deviation", "_sign": "Mean sign"}
+        kinds = {"real": "real images, as augmentation shows them", "fake": "generated images"}
+        meanings = {
+            "train/generator/loss": "The generator's adversarial loss, mean over images.",
+            "train/discriminator/loss": "The discriminator's adversarial loss, mean over pairs, with no penalty.",
+            "train/path_length/penalty": "(|J^T y| - a)^2, mean over images: how unequal the lengths of paths are.",
+            "train/path_length/mean": "a, the running mean of the path lengths |J^T y|.",
+            "train/lod": "Level of detail of networks that grow: 0 is the whole resolution, each 1 more half of it.",
+            **{f"train/logits/{kind}{suffix}": f"{what} of the discriminator's logits of {images}."
+               for kind, images in kinds.items() for suffix, what in logits.items()},
+            **{f"train/{penalty.name}/penalty": f"{type(penalty).__doc__} Here without its weight, mean over images."
+               for penalty in self.penalties},
+            **{f"train/{phase.name}/grad_norm": f"Norm of the {phase.network}'s gradient in the phase {phase.name}."
+               for phase in self.phases()},
+        }  # fmt: skip
+        return {**super().log_infos(), **{n: MetricInfo(meaning=m) for n, m in meanings.items()}, **augment_infos}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 

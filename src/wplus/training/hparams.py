@@ -69,7 +69,7 @@ class Hparams:
         """The numbers after `nimg` images: those with an end are on their way there."""
         if self.decay_kimg is None:
             return self
-        moved = {
+        moved: dict[str, Any] = {
             name: on_cosine(getattr(self, name), getattr(self, end), nimg, decay_kimg=self.decay_kimg)
             for name, end in ENDS.items()
             if getattr(self, end) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class GeneratorInputs:
     def take(self, index: Tensor) -> GeneratorInputs:
         """The part that belongs to the images `index`."""
 
-        def part(value: object) -> object:
+        def part(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value[index]
             return tuple(item[index] for item in value) if isinstance(value, tuple) else value
@@ -80,7 +81,7 @@ def style_mixing(generator: GeneratorNetwork, sample: GeneratorInputs) -> tuple[
     """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
     ws = generator.mapping(sample.z, sample.c)
     total = ws.detach()[:, 0].sum(dim=0)
-    if sample.mix_from is not None:
+    if sample.mix_from is not None and sample.z_mix is not None:
         other = generator.mapping(sample.z_mix, sample.c)
         ws = torch.cat([ws[:, : sample.mix_from], other[:, sample.mix_from :]], dim=1)
     return ws, total

@@ -19,6 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from wplus.core.distributed import mean_over_ranks
 from wplus.core.files import ensure_folder
+from wplus.core.metric_result import MetricInfo
 from wplus.core.progress import Bar
 from wplus.core.runtime import Runtime
 from wplus.errors import UserError, check_number
@@ -142,6 +143,17 @@ class UnwrappedDDPStrategy(DDPStrategy):
 # --- callbacks ------------------------------------------------------------------------------------------------------
 
 
+INFOS = {
+    "progress/kimg_per_s": MetricInfo(
+        meaning="Thousands of images trained on per second.", unit="kimg/s", direction="higher"
+    ),
+    "progress/sec_per_kimg": MetricInfo(meaning="Seconds per thousand images.", unit="s", direction="lower"),
+    "progress/peak_memory_gb": MetricInfo(
+        meaning="Peak memory of the GPU, or of this process on a CPU.", unit="GiB", direction="lower"
+    ),
+}
+
+
 class Diverged(UserError):
     """Too many optimizer steps in a row had a gradient that was not finite."""
 
@@ -183,6 +195,7 @@ class Log(Callback):
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         self._since, self._nimg = time.monotonic(), module.images_seen
+        self.tracker.describe({**module.log_infos(), **INFOS})
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         if crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop:

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wplus.core.distributed import average_gradients, mean_over_ranks, rank_and_world
 from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
 from wplus.errors import UserError
 from wplus.models.network import Network
@@ -97,6 +98,17 @@ class TrainingModule(LightningModule):
         """Counters for logs: optimizer steps skipped in all and in a row."""
         total, in_a_row = self.skipped.tolist()
         return {"progress/skipped_steps": total, "progress/skipped_in_a_row": in_a_row}
+
+    def log_infos(self) -> dict[str, MetricInfo]:
+        """What the numbers are that a run logs."""
+        skipped = "Optimizer steps that were skipped because a gradient was not finite, {}; ideally 0."
+        return {
+            name: MetricInfo(meaning=skipped.format(which), unit="steps", direction="lower")
+            for name, which in (
+                ("progress/skipped_steps", "in all"),
+                ("progress/skipped_in_a_row", "the last in a row"),
+            )
+        }
 
 
 def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], path: object) -> None:
@@ -184,4 +196,5 @@ def shared_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
 def running_statistics(networks: Iterable[nn.Module]) -> Sequence[Tensor]:
     """Running means and variances (channels,) of the networks."""
     norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
-    return [buffer for norm in norms if norm.track_running_stats for buffer in (norm.running_mean, norm.running_var)]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    return [buffer for buffer in buffers if buffer is not None]

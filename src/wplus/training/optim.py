@@ -84,7 +84,7 @@ class Ranger(Optimizer):
         self.found_inf: Tensor | None = None
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient; gradients are overwritten on the way."""
         for group in self.param_groups:
             together: dict[int, list[Tensor]] = {}  # by the number of their step: some may have joined later
@@ -106,7 +106,7 @@ class Ranger(Optimizer):
         """A step that is bad adds exact zeros and multiplies by exact ones."""
         beta1, beta2 = group["betas"]
         keep = (~bad).to(torch.float32)
-        gradients = [centralised(p.grad.masked_fill_(bad, 0.0)) for p in params]
+        gradients = [centralised(p.grad.masked_fill_(bad, 0.0)) for p in params if p.grad is not None]
         first, second = ([self.state[p][name] for p in params] for name in ("exp_avg", "exp_avg_sq"))
         torch._foreach_mul_(first, torch.where(bad, 1.0, beta1))
         torch._foreach_add_(first, gradients, alpha=1 - beta1)

@@ -95,7 +95,13 @@ class Transfer:
                     f"'{origins[role]}' holds {name_of(type(networks[role]))}, which {name_of(expected)} cannot start "
                     "from: choose the model= of the checkpoint."
                 )
-        return Source(models=Models(**networks), origins=origins, freeze_discriminator=self.freeze_discriminator)
+        return Source(models=_models(networks), origins=origins, freeze_discriminator=self.freeze_discriminator)
+
+
+def _models(networks: Mapping[str, Network]) -> Models:
+    models = Models()
+    models.networks.update(networks)
+    return models
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,6 +64,7 @@ def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) ->
 
 def check_options(role: str, part: partial) -> None:
     """UserError for an option of a network that its class does not have, as in a preset made for another model."""
+    assert isinstance(part.func, type)
     known = inspect.signature(part.func).parameters
     for name in part.keywords:
         if name not in known:
@@ -86,12 +87,12 @@ def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> No
             )
 
 
-def name_of(network: type[Network]) -> str:
+def name_of(network: type) -> str:
     """The role and the family, as in 'the discriminator of dcgan'."""
     return f"the {network.__name__.lower()} of {family_of(network)}"
 
 
-def family_of(network: type[Network]) -> str:
+def family_of(network: type) -> str:
     """The name of the module that defines a network."""
     return network.__module__.rpartition(".")[2]
 

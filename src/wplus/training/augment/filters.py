@@ -102,7 +102,7 @@ def band_filters() -> np.ndarray:
     L(z) L(z^2) (1 - L(z^4)), L(z) (1 - L(z^2)) and 1 - L(z): an octave each (ADA, appendix B, "Image-space filtering").
     """
     low = np.convolve(SYM2, SYM2[::-1]) / 2
-    passed, bands = np.ones(1), []
+    passed, bands = np.ones(1), list[np.ndarray]()
     for octave in range(NUM_BANDS - 1):
         dilated = np.zeros((len(low) - 1) * 2**octave + 1)
         dilated[:: 2**octave] = low

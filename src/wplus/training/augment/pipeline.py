@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -153,8 +154,9 @@ class SampledAugment:
 
     def take(self, index: Tensor) -> SampledAugment:
         """The part that belongs to the images `index`."""
-        per_image = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "strength"}
-        return replace(self, **{name: value if value is None else value[index] for name, value in per_image.items()})
+        sampled: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "strength"}
+        part: dict[str, Any] = {name: value[index] for name, value in sampled.items() if value is not None}
+        return replace(self, **part)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) about [-1, 1] -> the same shape, not clamped."""
