@@ -73,6 +73,20 @@ class Base:
 """
 
 
+def test_what_a_group_chooses_has_no_default_over_it(tmp_path):
+    """Whatever the order: GROUP@KEY in the defaults of a file, and the file itself after it."""
+    for name, text in {
+        "thing/a": "_target_: of_signatures.Heir\nwidth: 3\n",
+        "main": "defaults: [{thing@node.weights: a}, _self_]\nnode: {_target_: of_signatures.plain}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
+        node = hydra.compose("main").node
+    assert dict(node.weights) == {"_target_": "of_signatures.Heir", "width": 3, "depth": 3}
+    assert node.rate == 1e-3
+
+
 # The configs
 
 

@@ -105,7 +105,17 @@ class FileConfigSource(hydra_source.FileConfigSource):
         """As Hydra's own, completed."""
         found = super().load_config(config_path)
         group = config_path.partition("/")[0]
-        found.config = OmegaConf.create(complete(OmegaConf.to_container(found.config), GIVEN.get(group, ())))
+        given = OmegaConf.to_container(found.config)
+        completed = complete(given, GIVEN.get(group, ()))
+        for entry in given.get("defaults") or () if isinstance(given, dict) else ():
+            for choice in (
+                entry if isinstance(entry, dict) else ()
+            ):  # GROUP@KEY: chosen there, so no default stands here
+                *parents, last = choice.partition("@")[2].split(".")
+                node = functools.reduce(lambda tree, key: tree.get(key, {}), parents, completed)
+                if last not in functools.reduce(lambda tree, key: tree.get(key, {}), parents, given):
+                    node.pop(last, None)
+        found.config = OmegaConf.create(completed)
         _open(found.config)
         return found
 
