@@ -1,4 +1,4 @@
-"""One of each kind as somebody else would write it, outside of the package: functions and classes, nothing registered."""
+"""One of each kind as somebody else would write it, outside of the package: nothing is registered."""
 
 from __future__ import annotations
 

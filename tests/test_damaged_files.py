@@ -164,7 +164,7 @@ def test_a_header_of_another_shape(kind: str, header: str, word: str, tmp_path: 
 
 @pytest.mark.parametrize("kind", HEADED)
 def test_each_part_is_missed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
-    """Every entry of the header but those that only describe, and a tensor; deltas and old checkpoints may lack some."""
+    """Every entry of the header but those that only describe, and a tensor; some kinds may lack some."""
     with safe_open(good[kind], framework="pt") as file:
         header = json.loads(file.metadata()[KINDS[kind].entry])
     tensors = load_file(good[kind])

@@ -118,8 +118,12 @@ GROUPS = sorted(path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir())
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_no_config_repeats_a_default(group):
-    found = [f"{file}: {key}={value!r} of {target}" for file, target, values in described(group)
-             for key, value in values.items() if key in options(target) and options(target)[key].default == value]  # fmt: skip
+    found = [
+        f"{file}: {key}={value!r} of {target}"
+        for file, target, values in described(group)
+        for key, value in values.items()
+        if key in options(target) and options(target)[key].default == value
+    ]
     assert found == []
 
 

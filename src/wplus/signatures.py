@@ -1,7 +1,7 @@
 """The options of what a config names, read from its source: a node with `_target_` gets the defaults of the signature.
 
-Nothing is imported: torch alone would take longer than a `--help` may. Options are the parameters with a default, of a
-dataclass the fields with one; where **kwargs are passed on, those of the function or class that they are passed to, too.
+Nothing is imported: torch alone would take longer than a `--help` may. Options are the parameters with a default, of
+a dataclass the fields with one; where **kwargs are passed on, those of the function or class they are passed to, too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 Definition = ast.FunctionDef | ast.ClassDef
-OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-             ast.Pow: operator.pow, ast.USub: operator.neg}  # fmt: skip
+OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: operator.pow, ast.USub: operator.neg,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,10 @@ def test_a_set_that_does_not_fit_is_drawn_when_asked_for() -> None:
     assert lazy.names == memory.names
 
 
-WRONG = {"resolution": [12], "num_images": [0, 2.5], "labels": ["colour"], "split": ["test"], "background": [2],
-         "shift": [-0.1], "scale": [0.9], "flip": [1.5], "held_out_factors": [["hat"]], "held_out_fraction": [3]}  # fmt: skip
+WRONG = {
+    "resolution": [12], "num_images": [0, 2.5], "labels": ["colour"], "split": ["test"], "background": [2],
+    "shift": [-0.1], "scale": [0.9], "flip": [1.5], "held_out_factors": [["hat"]], "held_out_fraction": [3],
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])

@@ -25,8 +25,8 @@ def run(repository, generator, tmp_path):
 
 
 def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(run, tmp_path):
-    done = run("inputs=[seed:1,seed:2]", "path=lerp", "retime=[none,arc_length]", "space=w", "num_frames=4", "frames=keep",
-               "path_metrics=[prior]")  # fmt: skip
+    retimed = ["path=lerp", "retime=[none,arc_length]"]
+    done = run("inputs=[seed:1,seed:2]", *retimed, "space=w", "num_frames=4", "frames=keep", "path_metrics=[prior]")
     assert done.returncode == 0, done.stderr
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"comparison.png", "lerp", "lerp+arc_length", "result.json"} <= made

@@ -197,8 +197,8 @@ def test_latents_and_images_go_to_where_the_paths_make_sense(run):
 def test_a_path_and_a_metric_from_elsewhere_are_shown_and_explained(run, tmp_path):
     """One function each, no edit anywhere: in the terminal's table, in the pictures' titles, in the result."""
     recorder = Recorder()
-    video = run(2, path=plugins.halting, num_frames=5, names=["a", "b"], path_metrics={"brightness": plugins.brightness},
-                tracker=Tracker([recorder]))  # fmt: skip
+    own = {"path": plugins.halting, "path_metrics": {"brightness": plugins.brightness}}
+    video = run(2, num_frames=5, names=["a", "b"], tracker=Tracker([recorder]), **own)
     assert video.titles == ("a to b: halting in z",)
     entry = recorder.seen["interpolation/brightness_half_way"]
     assert (entry["meaning"], entry["unit"], entry["direction"]) == (plugins.MEANING, "levels", "higher")

@@ -124,7 +124,9 @@ LOSSES: dict[str, tuple[str, str, list[tuple[str, str]], dict[str, float]]] = {
         "critic_generator", "wasserstein_discriminator", [("GradientPenalty", "gp_weight")],
         {"gp_weight": 10.0, "n_critic": 5, "r1_interval": 1},
     ),
-    "relativistic": ("relativistic_generator", "relativistic_discriminator", [("R1", "gamma"), ("R2", "gamma")], {"r1_interval": 1}),
+    "relativistic": (
+        "relativistic_generator", "relativistic_discriminator", [("R1", "gamma"), ("R2", "gamma")], {"r1_interval": 1},
+    ),
 }  # fmt: skip
 
 

@@ -121,7 +121,8 @@ NETWORKS = {  # generator, discriminator (None: the preset's), loss of the gener
     ),
     "stylegan2": (
         "z_dim: 512, w_dim: 512, num_mapping_layers: None, channel_base: None, channel_max: None",
-        "channel_base: None, channel_max: None, mbstd_group_size: None, architecture: resnet, num_mapping_layers: 8", "nonsaturating",
+        "channel_base: None, channel_max: None, mbstd_group_size: None, architecture: resnet, num_mapping_layers: 8",
+        "nonsaturating",
     ),
     "r3gan": (
         "z_dim: 64, channel_base: 24576, channel_max: 768", "channel_base: 24576, channel_max: 768", "relativistic",

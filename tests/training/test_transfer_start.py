@@ -165,9 +165,9 @@ def test_a_checkpoint_of_which_nothing_fits_is_refused(start, tmp_path):
 def test_an_encoders_training_refuses_it(files):
     with pytest.raises(UserError, match=r"^transfer.checkpoint has no effect on an encoder's training"):
         encoder_training(
-            hparams={}, loss_weights={}, progressive=None, latent_discriminator=None, data=no_data, checkpoint=str(files[0]),
-            encoder=None, perceptual=None, image_loss=None, runtime=CPU, seed=0, num_samples=4,
-            transfer=Transfer(checkpoint=files[0]),
+            hparams={}, loss_weights={}, progressive=None, latent_discriminator=None, data=no_data,
+            checkpoint=str(files[0]), encoder=None, perceptual=None, image_loss=None, runtime=CPU, seed=0,
+            num_samples=4, transfer=Transfer(checkpoint=files[0]),
         )  # fmt: skip
 
 

@@ -30,9 +30,9 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
     command = [
-        "invert", f"checkpoint={options.model}", f"input={options.output}/images", f"ground_truth={options.output}/latents",
-        "space=w", f"inverter={options.inverter}", f"inverter.num_steps={options.steps}",
-        f"run_dir={options.output}/inversion", "tracking=local", *overrides,
+        "invert", f"checkpoint={options.model}", f"input={options.output}/images",
+        f"ground_truth={options.output}/latents", "space=w", f"inverter={options.inverter}",
+        f"inverter.num_steps={options.steps}", f"run_dir={options.output}/inversion", "tracking=local", *overrides,
     ]  # fmt: skip
     run_command(command)
     print(summary(options.output / "inversion"))

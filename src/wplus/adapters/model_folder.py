@@ -173,7 +173,8 @@ def _example(generator: Network | None) -> str:
     labels = f"c = torch.eye({generator.c_dim})[[0, 0, 0, 0]]  # of the first class\n" if generator.c_dim else ""
     argument, size = (", c" if generator.c_dim else ""), generator.resolution
     return (
-        f"z = torch.randn(4, models.generator.z_dim)\n{labels}images = models.generator(z{argument}, truncation_psi=0.7)"
+        f"z = torch.randn(4, models.generator.z_dim)\n{labels}"
+        f"images = models.generator(z{argument}, truncation_psi=0.7)"
         f"  # (4, {generator.img_channels}, {size}, {size}), about [-1, 1]"
     )
 

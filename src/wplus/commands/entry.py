@@ -194,7 +194,10 @@ def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] =
     ambiguous = re.search(r"Ambiguous value for argument '([^']*)'", str(error))
     if ambiguous is not None:
         name, _, value = ambiguous[1].partition("=")
-        return f"'{ambiguous[1]}' has several values: write {name}=[{value}] for a list, \"{name}='{value}'\" for a name with a comma, or add -m to run each of them."
+        return (
+            f"'{ambiguous[1]}' has several values: write {name}=[{value}] for a list, \"{name}='{value}'\" for a name "
+            "with a comma, or add -m to run each of them."
+        )
     lines = (line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines())
     return "; ".join(line for line in lines if line and not line.startswith("See https://hydra.cc")) + "."
 

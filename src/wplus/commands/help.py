@@ -1,4 +1,4 @@
-"""The text of `--help`: the keys and choices that a command takes, with the comments of its configs; torch stays out."""
+"""The text of `--help`: the keys and choices that a command takes, with the comments of its configs; without torch."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def read_inputs(
 
     An input is a latent file (refused when another generator made it), `seed:N` (a random z), an image, or a folder,
     which stands for its files by name. `invert`, None where images are refused, gets the image files, all at once, and
-    a name for each, and returns their latent files. One input may stand without its list. `label` is the class of seeds for a conditional generator,
-    `truncation_psi` their truncation.
+    a name for each, and returns their latent files. One input may stand without its list. `label` is the class of
+    seeds for a conditional generator, `truncation_psi` their truncation.
     """
     items = [inputs] if isinstance(inputs, (str, Path)) else inputs
     sources = [source for item in items for source in _expanded(str(item))]

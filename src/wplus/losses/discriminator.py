@@ -28,7 +28,7 @@ class DiscriminatorFeatures(ImageDistance):
 
     name = "discriminator_features"
     info = MetricInfo(
-        meaning="Difference of two images' features in a discriminator's blocks (feature matching); 0 for equal images.",
+        meaning="Difference of two images' features in a discriminator's blocks (feature matching); 0 for equal ones.",
         direction="lower",
     )
 

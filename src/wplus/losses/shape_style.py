@@ -69,8 +69,8 @@ class Style(ImageDistance):
     """
 
     info = MetricInfo(
-        meaning="Squared difference of the Gram matrices of a pretrained net's features, what the image is painted with "
-        "wherever it is; 0 for equal images.",
+        meaning="Squared difference of the Gram matrices of a pretrained net's features, what the image is painted "
+        "with wherever it is; 0 for equal images.",
         direction="lower",
     )
 

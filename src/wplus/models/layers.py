@@ -53,7 +53,7 @@ def normalize_second_moment(x: Tensor) -> Tensor:
 
 
 class EqualizedLinear(nn.Module):
-    """Fully connected, equalised learning rate (ProGAN, section 4.1): y = x (w gain lr_mul / sqrt(in))^T + b gain lr_mul.
+    """Dense, equalised learning rate (ProGAN, section 4.1): y = x (w gain lr_mul / sqrt(in))^T + b gain lr_mul.
 
     gain       sqrt(2) where an activation follows, else 1
     bias_gain  the gain of the bias, if another: StyleGAN2 scales what the activation returns, ProGAN and StyleGAN the

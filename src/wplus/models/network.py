@@ -1,7 +1,7 @@
 """Base classes of all networks: what training, inversion and metrics may ask of a generator or a discriminator.
 
-Networks remember the plain values that they were built with, so that a checkpoint can rebuild them: of a description and
-tensors, without memory of their own.
+Networks remember the plain values that they were built with, so that a checkpoint can rebuild them: of a description
+and tensors, without memory of their own.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     return torch.cat([x, y], dim=1)
 
 
-# --- modulated convolution: two forms of the same numbers --------------------------------------------------------------
+# --- modulated convolution: two forms of the same numbers -----------------------------------------------------------
 
 
 def prefers_per_sample_weights(x: Tensor, weight: Tensor, up: int) -> bool:
@@ -115,7 +115,7 @@ def _resampled_conv2d(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Ten
     return blur(y, padding=1, gain=4.0)
 
 
-# --- derivatives -------------------------------------------------------------------------------------------------------
+# --- derivatives ----------------------------------------------------------------------------------------------------
 
 
 @contextmanager

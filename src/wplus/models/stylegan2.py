@@ -232,8 +232,8 @@ class Discriminator(DiscriminatorNetwork):
     """StyleGAN2's discriminator; with labels, the projection of StyleGAN2-ADA. Arguments as in `Generator`, and
 
     mbstd_group_size  images per group of the minibatch standard deviation, which must divide the batch
-    architecture      resnet, orig for blocks without a residual branch, or skip for such blocks that all read the image,
-                      at their resolution (figure 7b)
+    architecture      resnet, orig for blocks without a residual branch, or skip for such blocks that all read the
+                      image, at their resolution (figure 7b)
     """
 
     def __init__(

@@ -186,7 +186,7 @@ class EncoderModule(TrainingModule):
         return total
 
     def _latent_losses(self, ws: Tensor, stage: int) -> dict[str, Tensor]:
-        """Those with a weight: `adversarial` is a mean over the latents that take part, `delta` a sum over the deltas."""
+        """Those with a weight: `adversarial` is a mean over the latents that take part, `delta` a sum over deltas."""
         weights, values = self.hp.loss_weights, {}
         if self.adversary is not None:
             logits = self.adversary.discriminator(ws[:, : stage + 1].flatten(0, 1))

@@ -238,7 +238,7 @@ class GanModule(TrainingModule):
         self.means.add("train/path_length/mean", a)
 
     def discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties that are not lazy."""
+        """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties if not lazy."""
         for batch in self.discriminator_batches(real, labels):
             real_logits, fake_logits = both_logits(self.discriminator, batch)
             loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)

@@ -174,7 +174,7 @@ def resolve(
         given: stands over all of them; None: derive.
         loss: numbers that the loss was published with.
         penalty_weights: those of the loss's penalties (names of numbers here, or values); the others are set to 0.
-        options: keyword arguments of the networks, the generator's last; where a preset has the same name they are given.
+        options: keyword arguments of the networks, the generator's last; given where a preset has the same name.
 
     Raises:
         UserError: an unknown name, or a number that cannot be.
@@ -250,7 +250,7 @@ def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain_config(config: Mapping[str, Any]) -> Resolved:
-    """Every number that a run of this configuration of `train` would use, with its reason; empty where none is derived."""
+    """Every number that a run of this configuration of `train` would use, with its reason; empty if none is derived."""
     model, training = config.get("model"), config["training"]
     resolution = config["data"].get("resolution")
     if model is None or resolution is None or "preset" not in training:

@@ -60,8 +60,9 @@ def fit(
 ) -> str:
     """Train `module` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
 
-    `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)` writes
-    pictures and models at every snapshot. Returns "finished" or "interrupted" (by SIGTERM or Ctrl-C, after saving).
+    `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
+    writes pictures and models at every snapshot. Returns "finished" or "interrupted" (by SIGTERM or Ctrl-C, after
+    saving).
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
     resume = _resume(module, folder, tracker)

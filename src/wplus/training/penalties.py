@@ -1,4 +1,4 @@
-"""The batch that a discriminator learns from, and its gradient penalties, which a loss lists by `_target_` (configs/loss)."""
+"""The batch that a discriminator learns from, and its gradient penalties, which a loss lists by `_target_`."""
 
 from __future__ import annotations
 

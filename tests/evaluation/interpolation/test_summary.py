@@ -21,8 +21,8 @@ from wplus.interpolation.path_metrics.shape import CHORD, STEP_CV, TORTUOSITY, s
 
 T = even_positions(17)
 PLACES = shown_frames(T, frames_per_bin=1)
-NUMBERS = {number.name: number for number in
-           (CHORD, STEP_CV, TORTUOSITY, BACKTRACK.by("net"), ENDPOINT_MISS, PAIR_PPL.by("net"), RELATIVE_PPL)}  # fmt: skip
+KNOWN = (CHORD, STEP_CV, TORTUOSITY, BACKTRACK.by("net"), ENDPOINT_MISS, PAIR_PPL.by("net"), RELATIVE_PPL)
+NUMBERS = {number.name: number for number in KNOWN}
 
 
 def features(shift=0.0):

@@ -12,8 +12,8 @@ from wplus.interpolation.path_metrics.ppl import pair_ppl, squared_speeds
 
 
 def test_closed_forms(ways, scores):
-    """Constant speed v gives v^2: pi^2 on half a circle, the squared chord on the straight way. Speed 2 t along a line of
-    length c: E (2 t c)^2 = 4/3 c^2. The size of the images cancels in the relative value."""
+    """Constant speed v gives v^2: pi^2 on half a circle, the squared chord on the straight way. Speed 2 t along a line
+    of length c: E (2 t c)^2 = 4/3 c^2. The size of the images cancels in the relative value."""
     circle, line = scores(pair_ppl, ways["half circle"]), scores(pair_ppl, ways["straight"])
     assert circle == pytest.approx({"pair_ppl_squared": math.pi**2, "relative_ppl": math.pi**2 / 4}, rel=1e-6)
     assert line == pytest.approx({"pair_ppl_squared": 5, "relative_ppl": 1}, rel=1e-6)

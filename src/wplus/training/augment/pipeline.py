@@ -108,7 +108,8 @@ GEOMETRIC: tuple[tuple[str, Transform], ...] = (
     ("rotate", lambda rng, s: ops.rotation(rng.uniform(math.pi * s.rotate_max))),
     ("aniso", lambda rng, s: ops.stretching(rng.normal(s.aniso_std))),
     ("rotate", lambda rng, s: ops.rotation(rng.uniform(math.pi * s.rotate_max))),
-    ("xfrac", lambda rng, s: ops.translation(rng.normal(s.xfrac_std) * rng.width, rng.normal(s.xfrac_std) * rng.height)),
+    ("xfrac", lambda rng, s:
+     ops.translation(rng.normal(s.xfrac_std) * rng.width, rng.normal(s.xfrac_std) * rng.height)),
 )  # fmt: skip
 COLOR: tuple[tuple[str, Transform], ...] = (
     ("brightness", lambda rng, s: ops.translation(*[rng.normal(s.brightness_std)] * 3)),
