@@ -28,7 +28,7 @@ class DiscriminatorFeatures(ImageDistance):
 
     name = "discriminator_features"
     info = MetricInfo(
-        meaning="Difference of two images' features in a discriminator's blocks (feature matching); 0 for equal ones.",
+        meaning="Feature matching: difference of two images' features in a discriminator; 0 for equal images.",
         direction="lower",
     )
 
