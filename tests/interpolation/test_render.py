@@ -104,14 +104,14 @@ def delta(generator, seed):
 def test_frames_are_those_of_generators_changed_by_the_share_of_each_end(generator, own_noise):
     first, second = delta(generator, 0), delta(generator, 1)
     plain = keyframes("w", noise=tuple(generator.synthesis.random_noise(3)) if own_noise else None)
-    keys, t = replace(plain, deltas=(first, second, None)), timeline(3, 4)
+    keys, t = replace(plain, deltas=(None, first, second)), timeline(3, 4)
     frames = render_batch(generator, keys, lerp(keys, CONTEXT), t)
     for row, position in enumerate(t.tolist()):
-        a, b, share = (first, second, position) if position < 1 else (second, None, position - 1)
-        network = generator if position == 2 else lerp_deltas(a, b, share).applied(generator)
+        a, b, share = (None, first, position) if position < 1 else (first, second, position - 1)
+        network = lerp_deltas(a, b, share).applied(generator)
         expected = render_batch(network, plain, lerp(plain, CONTEXT), t[[row]])
         torch.testing.assert_close(frames[[row]], expected, atol=1e-4, rtol=1e-4)
-    assert (frames[0] - render_batch(generator, plain, lerp(plain, CONTEXT), t[:1])[0]).abs().max() > 0.1
+    assert (frames[-1] - render_batch(generator, plain, lerp(plain, CONTEXT), t[-1:])[0]).abs().max() > 0.1
 
 
 def test_a_tuned_keyframe_looks_as_its_inversion_did(generator):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize, rosen, rosen_der
 
-from wplus.inversion.lbfgs import Curvature, minimise
+from wplus.inversion.lbfgs import Curvature, Point, QuasiNewton, minimise
 
 
 class Rosenbrock:
@@ -81,16 +81,38 @@ def test_infinite_values_are_walked_around():
     assert found.item() == pytest.approx(0.5, abs=1e-4)
 
 
-def test_two_loop_recursion_is_the_inverse_hessian_on_its_memory():
+def test_two_loop_recursion_is_the_updated_inverse_hessian():
+    """Against the dense update H <- (I - rho s y^T) H (I - rho y s^T) + rho s s^T from s y / y y of the newest pair."""
     rng = torch.Generator().manual_seed(0)
     matrix = torch.randn(4, 4, generator=rng).double()
     hessian = matrix @ matrix.T + torch.eye(4)
-    curvature, x = Curvature(torch.zeros(1, 4, dtype=torch.float64), memory=6), torch.eye(4, dtype=torch.float64)
-    for step in x:  # BFGS satisfies the secant equation of its newest pair exactly
+    curvature = Curvature(torch.zeros(1, 4, dtype=torch.float64), memory=3)
+    steps = torch.randn(5, 4, generator=rng).double()  # the first two are forgotten
+    for step in steps:
         curvature.add(torch.tensor([True]), step[None], (hessian @ step)[None])
-    newest = hessian @ x[3]
-    np.testing.assert_allclose(curvature.descend(newest[None])[0].numpy(), -x[3].numpy(), atol=1e-10)
-    assert curvature.count.tolist() == [4]
+    newest = hessian @ steps[-1]
+    inverse = torch.eye(4).double() * (steps[-1] @ newest) / (newest @ newest)
+    for s, y in zip(steps[2:], steps[2:] @ hessian, strict=True):
+        rho, identity = 1 / (s @ y), torch.eye(4).double()
+        left = identity - rho * torch.outer(s, y)
+        inverse = left @ inverse @ left.T + rho * torch.outer(s, s)
+    gradient = torch.randn(1, 4, generator=rng).double()
+    np.testing.assert_allclose(curvature.descend(gradient)[0].numpy(), -(inverse @ gradient[0]).numpy(), atol=1e-10)
+    assert curvature.count.tolist() == [3]
+
+
+def test_a_step_after_which_it_is_as_steep_is_not_taken():
+    """Low enough is not all (strong Wolfe): a short step downhill is followed by a longer try from the same place."""
+
+    def bowl(x):
+        return (x - 100).square().sum(dim=1), 2 * (x - 100)
+
+    start = Point(torch.zeros(1, 1), *bowl(torch.zeros(1, 1)))
+    search = QuasiNewton(start, memory=3, first_step=0.01, max_tries=10, tolerance=1e-7)
+    first = search.ask()
+    search.tell(Point(first, *bowl(first)))
+    assert torch.equal(search.here.x, start.x)
+    assert search.ask() > first
 
 
 def test_what_is_given_up_stays_where_it_is():

@@ -18,7 +18,7 @@ from wplus.inversion import result
 from wplus.inversion.objective import Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
 from wplus.inversion.pti import Tuner, pti
-from wplus.inversion.pti_locality import Locality
+from wplus.inversion.pti_locality import Locality, sample_ws
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask
 from wplus.latents.latent import load_latent, synthesize
@@ -116,7 +116,9 @@ def test_held_points_lie_between_pivot_and_samples(stylegan):
         points = Locality(task, {"perceptual": 0.0}, alpha, psi, 1).points(task, pivot, 6)
         return (points - pivot).flatten(1).norm(dim=1)
 
-    whole = distances(1e6)  # the samples themselves
+    samples = sample_ws(stylegan, 6, 0.5, seed=task.seed, words=("a", "locality"))
+    whole = (samples - pivot).flatten(1).norm(dim=1)
+    torch.testing.assert_close(distances(1e6), whole)
     torch.testing.assert_close(distances(0.1), torch.full((6,), 0.1))
     middle = whole.median().item()
     torch.testing.assert_close(distances(middle), whole.clamp_max(middle))
