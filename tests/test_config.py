@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from wplus import config
-from wplus.commands.entry import dotted_keys, readable, renamed, sentence
+from wplus.commands.entry import dotted_keys, readable, renamed, sentence, suggestions
 from wplus.config import build, plain
 from wplus.errors import UserError
 
@@ -370,6 +370,17 @@ def test_a_mistake_is_one_sentence(attempts, override, sentence):
     assert sentence in found["code"]
     assert "\n" not in found["code"]
     assert (found["out"], found["err"], found["files"]) == ("", "", [])
+
+
+def test_the_likeliest_keys_are_suggested_first():
+    known = ["x.step", "y.num_steps", "z.lr", "z.lr_end"]
+    assert suggestions("steps", known) == ["y.num_steps", "x.step"]
+    assert suggestions("a.lr", known) == ["z.lr"]
+
+
+def test_a_key_that_is_there_has_no_new_name():
+    assert renamed("model", OmegaConf.create({"checkpoint": None})) == "checkpoint"
+    assert renamed("model.width", OmegaConf.create({"model": {"z_dim": 8}})) is None
 
 
 def test_our_own_mistakes_are_not_hidden(attempts):

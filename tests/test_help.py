@@ -42,6 +42,13 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
     assert "data must be one of cats, folder, zip, got 'dogs'." in help_text("train", ["data=dogs"])
 
 
+def test_every_command_is_a_verb():
+    assert list(verbs()) == [
+        "classifier", "compare", "consistency", "convert", "directions", "draw_pairs", "edit", "evaluate",
+        "interpolate", "invert", "prepare", "report", "train",
+    ]  # fmt: skip
+
+
 def test_the_overview_lists_the_verbs(capsys):
     assert main([]) == main(["--help"]) == 0
     shown = capsys.readouterr().out
