@@ -47,6 +47,7 @@ RENAMED = {
     "path_metrics=logit": "path_metrics=discriminator_score",
     "interpolation.gate": "interpolation.endpoint_threshold",
     "truth": "ground_truth",
+    "codes": "latents",  # of `directions`
     "inverter.steps": "inverter.num_steps",
     "inverter.weights": "inverter.loss_weights",
     "inverter.code_noise": "inverter.latent_noise",
