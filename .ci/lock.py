@@ -3,8 +3,6 @@
 Nothing is installed: pip reports what a fresh environment of this Python would get.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -7,8 +7,6 @@ inverting, so the inversion half uses a generator that the same code trained for
 command goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Long work that is made of this project's commands, each of which works by itself and continues where it was."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What every test gets: fixed seeds, one thread, no network, W&B offline in a temporary folder."""
 
-from __future__ import annotations
-
 import os
 import random
 import sys

@@ -1,7 +1,5 @@
 """A path, a retiming and a path metric as somebody else would write them, outside of the package."""
 
-from __future__ import annotations
-
 from wplus.interpolation.path import Curve
 from wplus.interpolation.paths import lerp
 from wplus.interpolation.trajectory import PathNumber

@@ -1,7 +1,5 @@
 """One of each kind as somebody else would write it, outside of the package: nothing is registered."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

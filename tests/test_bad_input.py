@@ -1,7 +1,5 @@
 """Each mistake of a user gets one sentence with the value and what is allowed; nothing already written is lost."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

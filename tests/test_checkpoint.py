@@ -1,7 +1,5 @@
 """The shared format: a file rebuilds exactly what was saved, and nothing that does not belong is believed."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

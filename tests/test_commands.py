@@ -1,7 +1,5 @@
 """What commands share: images inverted on the way, inverters as functions, weight deltas, labelled codes."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From command line to plain values: building, refusing in one sentence, naming runs."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import json

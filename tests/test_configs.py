@@ -1,7 +1,5 @@
 """Every option of every group composes, names things that exist, and passes them arguments that they take."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import subprocess

@@ -1,7 +1,5 @@
 """The rules of the house, each proved to bite: who may import whom, who builds, what is never opened."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import os

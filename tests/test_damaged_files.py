@@ -1,7 +1,5 @@
 """Every kind of file, damaged in every way: a refusal is one printable sentence that names the file, nothing else."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

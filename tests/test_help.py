@@ -1,7 +1,5 @@
 """What the commands say of themselves, from the comments of their configs and from signatures."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

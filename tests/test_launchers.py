@@ -1,7 +1,5 @@
 """Sweeps over processes and over a cluster: the launchers' configs compose, and jobs run through them."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

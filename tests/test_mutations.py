@@ -1,7 +1,5 @@
 """The list of mutations fits the source, and the runner tells faults that are noticed from faults that are not."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

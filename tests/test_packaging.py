@@ -1,7 +1,5 @@
 """The installed package is whole: commands, configs and data are in the wheel, and nothing is declared in vain."""
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import os

@@ -1,7 +1,5 @@
 """Whatever has a kind can be added from outside: one function or class, one YAML in a folder of one's own."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

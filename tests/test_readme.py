@@ -1,7 +1,5 @@
 """README says what is true: its tree exists, its commands compose, its targets and extras are there."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options read from source: defaults of functions, classes and dataclasses, and how configs are completed with them."""
 
-from __future__ import annotations
-
 import inspect
 import re
 import sys

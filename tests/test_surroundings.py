@@ -1,7 +1,5 @@
 """What conftest.py and pyproject.toml promise to every test."""
 
-from __future__ import annotations
-
 import os
 import random
 import socket

@@ -1,7 +1,5 @@
 """The whole way at 16 px through the real commands: train, invert, interpolate, evaluate, report."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

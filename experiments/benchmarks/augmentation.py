@@ -4,8 +4,6 @@ Prints, for every size, milliseconds of drawing the transforms (at p = 0.6) and 
 gradient by the images, and both as a share of the discriminator's pass over the same batch in the same turn.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch

@@ -4,8 +4,6 @@ Prints images per second of the generator at several batch sizes, and optimisati
 (w, Adam, L2 + the default perceptual distance) as image-steps per second, with the peak memory of the process.
 """
 
-from __future__ import annotations
-
 import argparse
 
 import torch

@@ -10,8 +10,6 @@ process's memory above what it held before (Linux only).
 Processor seconds tell more than the clock where the machine is shared; of a GPU they tell little.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import subprocess

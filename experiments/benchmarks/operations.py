@@ -3,8 +3,6 @@
 Left out, to the benchmark's disadvantage: resampling filters, demodulation, activations, statistics, optimizers.
 """
 
-from __future__ import annotations
-
 from wplus.models.layers import block_resolutions, num_channels
 
 

@@ -1,7 +1,5 @@
 """Timing on machines that are not quiet: everything is measured in turns, and compared within a turn."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Mapping

@@ -4,8 +4,6 @@ Prints, for every size, milliseconds and operations per second of each phase, im
 amortised over its interval, and the rate as a share of what a plain matrix product reaches in the same turn.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

@@ -14,8 +14,6 @@ The checkout is never touched: the tests run in copies of it. First the named te
 Ends with status 1 when a fault survives or an entry does not fit the source.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

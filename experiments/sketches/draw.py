@@ -1,7 +1,5 @@
 """Draw the example sketches: `python experiments/sketches/draw.py`. RGBA, 256 px; what is transparent is left open."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sketches above the pictures made of them: `python experiments/sketches/show.py runs/sketches`."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

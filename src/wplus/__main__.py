@@ -1,7 +1,5 @@
 """`wplus VERB ...`, or `python -m wplus VERB ...`: the commands under one name; `wplus` alone lists them."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import sys

@@ -1,7 +1,5 @@
 """From configs to plain values and objects; the only caller of `instantiate`."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import inspect

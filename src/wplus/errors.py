@@ -1,7 +1,5 @@
 """The one exception that stands for a mistake of the user, and the checks that most of them fail."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 

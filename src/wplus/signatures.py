@@ -4,8 +4,6 @@ Nothing is imported: torch alone would take longer than a `--help` may. Options 
 a dataclass the fields with one; where **kwargs are passed on, those of the function or class they are passed to, too.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib.util

@@ -1,7 +1,5 @@
 """Files in the layouts of other projects, written for tests: NVlabs' pickles, without NVlabs' code."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import sys

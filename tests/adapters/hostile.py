@@ -1,7 +1,5 @@
 """Hostile files for tests, and the parts that they are put together from."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zipfile

@@ -1,7 +1,5 @@
 """Files of e4e, pSp and ReStyle, with a backbone of one unit per stage and few numbers per code."""
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator

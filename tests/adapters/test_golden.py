@@ -1,7 +1,5 @@
 """Our networks against inputs and outputs of the published implementations; see the README beside the cases."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

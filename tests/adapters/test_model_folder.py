@@ -1,7 +1,5 @@
 """A folder that the hub could show: it loads without the hub's libraries, and is never half of anything."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Graphs compute what the networks compute, for every batch size, in a runtime that is not torch."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

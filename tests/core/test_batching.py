@@ -1,7 +1,5 @@
 """Batches of any size: what comes out is what went in, computed in batches of a least or of a fixed size."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """What two processes measure together is what one measures alone."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A file is written whole or not at all, whatever goes wrong on the way."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

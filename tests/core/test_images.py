@@ -1,7 +1,5 @@
 """The border between bytes and floats, and what is written as pictures."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Progress on outputs that are no terminal, and its estimates."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """What is drawn depends on seed, name, purpose and position alone."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """A device that was asked for exists, or the run does not start."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 

@@ -1,7 +1,5 @@
 """Files of a kind: what is written comes back, and everything else is told in a sentence."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Intervals, and comparisons on the same items: against enumeration of every sign, against scipy, and by hand."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

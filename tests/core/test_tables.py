@@ -1,7 +1,5 @@
 """Tables of methods: their numbers, their files, what is missing."""
 
-from __future__ import annotations
-
 import csv
 import json
 

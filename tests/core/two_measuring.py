@@ -3,8 +3,6 @@
 What two processes measure together must be what one measures alone: the second half runs after the group has ended.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from functools import partial

@@ -1,7 +1,5 @@
 """A cache that the tests of this folder share, folders and zips of pictures, and a set of numbered images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path

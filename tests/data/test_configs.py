@@ -1,7 +1,5 @@
 """Every configs/data/*.yaml builds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Labels of any source, and the split that a name decides."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a command can be pointed at."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

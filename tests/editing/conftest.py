@@ -1,7 +1,5 @@
 """A tiny StyleGAN2, an exactly invertible generator and a direction of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

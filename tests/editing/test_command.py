@@ -1,7 +1,5 @@
 """`wplus directions`, `edit` and `consistency` as a user starts them, from another folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tiny networks, and what metrics are given."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Images with known factors, small enough to learn in a second."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`wplus evaluate` as a user starts it, from another folder, and every metric's config."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

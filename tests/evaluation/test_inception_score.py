@@ -1,7 +1,5 @@
 """The inception score in closed form, against a slow loop, and where libraries differ."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """KID against its closed form, slow loops, and torchmetrics and torch-fidelity on equal subsets."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 

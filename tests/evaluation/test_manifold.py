@@ -1,7 +1,5 @@
 """Precision, recall, density, coverage: on a line by hand, against loops and torch-fidelity, with planted faults."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

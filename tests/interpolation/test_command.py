@@ -1,7 +1,5 @@
 """interpolate.py as a user starts it, from another folder."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import subprocess

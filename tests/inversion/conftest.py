@@ -1,7 +1,5 @@
 """Fixtures of the shared stand-ins."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.fakes import LinearGenerator, PooledDistance, tiny_generator

@@ -1,7 +1,5 @@
 """invert.py as a user starts it, from another folder."""
 
-from __future__ import annotations
-
 import functools
 import json
 import runpy

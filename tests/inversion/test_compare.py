@@ -1,7 +1,5 @@
 """Folders of inversions compared: on common images, of equal pixels, by equal instruments."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

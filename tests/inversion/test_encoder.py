@@ -1,7 +1,5 @@
 """Inversion by an encoder: one pass, or several that correct each other."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest

@@ -1,7 +1,5 @@
 """The files of a folder of inversions, and the settings that guard it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

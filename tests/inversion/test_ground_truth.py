@@ -1,7 +1,5 @@
 """Latents whose truth is known: the error in units of the prior, in every space, and what is refused."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

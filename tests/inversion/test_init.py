@@ -1,7 +1,5 @@
 """Where inversions start."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

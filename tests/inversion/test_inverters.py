@@ -1,7 +1,5 @@
 """What holds of every inverter in configs/inverter, in every space, whoever adds one."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

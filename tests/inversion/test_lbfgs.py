@@ -1,7 +1,5 @@
 """Batched L-BFGS against closed forms, SciPy's, and itself one problem at a time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The loss that an inversion minimises: its terms, its weights, its refusals, its noise maps."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

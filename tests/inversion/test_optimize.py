@@ -1,7 +1,5 @@
 """Both inverters by optimisation find known latents; Adam, its schedules and its coordinates."""
 
-from __future__ import annotations
-
 import functools
 import math
 

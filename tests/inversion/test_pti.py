@@ -1,7 +1,5 @@
 """Pivotal tuning: the image is reached by a small change of the weights, others stay."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What a folder of inversions shows: scores, curves, images side by side, a video."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What is kept on the way: history, the best parameters, images that are done."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """A folder in, a folder out; continued, refused, tracked."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import json

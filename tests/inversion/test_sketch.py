@@ -1,7 +1,5 @@
 """A sketch becomes an image: what was drawn counts, what was not does not."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest

@@ -1,7 +1,5 @@
 """Lines and great circles against closed forms and an independent formula in numpy."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Latent files: what goes in comes out, and nothing that does not belong comes in."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

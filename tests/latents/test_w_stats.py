@@ -1,7 +1,5 @@
 """W made normal: closed forms on a normal distribution, and on samples of a mapping network."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 

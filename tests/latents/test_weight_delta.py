@@ -1,7 +1,5 @@
 """Changes of weights: exact, small, and bound to their generator and latent."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Pictures, and weights files of published nets: right names and shapes, random numbers."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The game's losses against their definitions by probabilities, and where their gradients lead."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

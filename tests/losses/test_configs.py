@@ -1,7 +1,5 @@
 """The group image_loss: every file is a term by name, and builds."""
 
-from __future__ import annotations
-
 import pytest
 from omegaconf import OmegaConf
 

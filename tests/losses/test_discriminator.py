@@ -1,7 +1,5 @@
 """Feature matching against a loop over blocks and positions; the discriminator itself stays as it was."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Identity distances: the published protocols step by step, and what is said when their weights are missing."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

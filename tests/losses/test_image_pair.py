@@ -1,7 +1,5 @@
 """What every image-pair loss promises, asked of every class there is."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import pkgutil

@@ -1,7 +1,5 @@
 """Perceptual distances: what they rank, how they are bound to their weights, what they say when weights are missing."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

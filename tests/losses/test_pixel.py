@@ -1,7 +1,5 @@
 """Pixel distances against closed forms, one number per image."""
 
-from __future__ import annotations
-
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 

@@ -1,7 +1,5 @@
 """Penalties of a quadratic and path lengths of a linear map have closed forms, first and second order."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

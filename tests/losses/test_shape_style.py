@@ -1,7 +1,5 @@
 """Edges, whatever lies between them, and what things are painted with, wherever they are."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import numpy as np

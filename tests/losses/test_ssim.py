@@ -1,7 +1,5 @@
 """SSIM and MS-SSIM against torchmetrics where both are defined, and what is done where only one is."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -3,8 +3,6 @@
 A family is a file of configs/model; a new one needs its smallest sizes in SMALL and is tested as the others are.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import itertools

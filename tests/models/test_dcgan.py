@@ -1,7 +1,5 @@
 """DCGAN's published shape and start, and that a label reaches both networks."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import nn

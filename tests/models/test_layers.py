@@ -1,7 +1,5 @@
 """Equalised layers and the modulated convolution against the formulas written out."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

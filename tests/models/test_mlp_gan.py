@@ -1,7 +1,5 @@
 """The first GAN against its formulas: maxout, the sigmoid in our range, dropout in training only."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Networks without memory, and what they take over."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

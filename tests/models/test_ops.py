@@ -1,7 +1,5 @@
 """Convolutions of every derivative order against PyTorch's own; FIR filters against explicit loops."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

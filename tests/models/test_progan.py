@@ -1,7 +1,5 @@
 """ProGAN's published sizes, its layers against their formulas, and how a resolution fades in."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

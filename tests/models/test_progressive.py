@@ -1,7 +1,5 @@
 """The level of detail: what it says, that a state carries it, and what real images look like at it."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """R3GAN's published sizes and start."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

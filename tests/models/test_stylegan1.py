@@ -1,7 +1,5 @@
 """StyleGAN's published sizes, AdaIN, noise, mapping and blur against their formulas."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """StyleGAN2's networks: their parts against slow forms, and what every resolution must keep to."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

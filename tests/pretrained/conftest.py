@@ -1,7 +1,5 @@
 """Weights files of published nets: right names and shapes, random numbers."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The bundled ImageNet net equals the published implementation, and a slow one with batch normalisation spelled out."""
 
-from __future__ import annotations
-
 import importlib.machinery
 import importlib.util
 

@@ -1,7 +1,5 @@
 """Against torch-fidelity's network with the same (random) weights, and what is said when something is missing."""
 
-from __future__ import annotations
-
 import json
 import sys
 

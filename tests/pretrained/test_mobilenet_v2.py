@@ -1,7 +1,5 @@
 """Against torchvision's MobileNetV2 with the same (random) weights, saved as the package's file has them."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The blur of the nets of ST-LPIPS against a loop; tests/losses/test_stlpips.py checks the nets by their distances."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

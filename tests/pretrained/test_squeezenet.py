@@ -1,7 +1,5 @@
 """Against torchvision's SqueezeNet 1.1 with the same (random) weights, saved as the package's file has them."""
 
-from __future__ import annotations
-
 import pickle
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small moments to probe: modules of every family, images that tell their number, an extractor that takes pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images in their places with text beside them; what is drawn comes from generators whose images are known."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Verdicts over series: what is wrong is found, what the errors explain is not, and nothing is said twice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

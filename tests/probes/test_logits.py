@@ -1,7 +1,5 @@
 """Three kinds of images as the discriminator sees them; estimates against closed forms and repeated draws."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The monitor on small runs: what it keeps and what it says of a planted collapse."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A planted copy is found; distances are those of a loop."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

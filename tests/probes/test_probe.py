@@ -1,7 +1,5 @@
 """What probes share: the same images however many are asked for, made once, and a run that is left as it was."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import partial

@@ -1,7 +1,5 @@
 """Diversity, precision and recall of few images; estimates against loops, closed forms and repeated draws."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

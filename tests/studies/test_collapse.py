@@ -1,7 +1,5 @@
 """The study of the monitor: its commands compose, and it tells and draws what the folders hold."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The study of generators: its commands compose, its table is what the folders hold, its speed is of whole networks."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The study of paths: its commands compose, and build what they name."""
 
-from __future__ import annotations
-
 import pytest
 from hydra import compose, initialize_config_dir
 

@@ -1,7 +1,5 @@
 """The study of inverters: its table says what the folders say, its commands compose."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Commands as steps of long work."""
 
-from __future__ import annotations
-
 import pytest
 
 from experiments.run_command import run_command

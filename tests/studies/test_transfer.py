@@ -1,7 +1,5 @@
 """The study of transfer: its commands compose, and every arm differs from the others in its start alone."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

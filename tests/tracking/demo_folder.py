@@ -1,7 +1,5 @@
 """A folder as the demo writes it, made by trackers from drawn pictures."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

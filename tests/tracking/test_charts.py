@@ -1,7 +1,5 @@
 """Charts as SVG: honest gaps, bounded size, wellformed whatever the names are, nothing that leaks into a page."""
 
-from __future__ import annotations
-
 import math
 import re
 from xml.etree import ElementTree

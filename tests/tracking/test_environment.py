@@ -1,7 +1,5 @@
 """Where a run took place."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The local record: valid after a kill, continued by a resumed run, without the rows that will come again."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """The report: everything inside one page, what is missing said, nothing taken from elsewhere."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

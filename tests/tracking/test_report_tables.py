@@ -1,7 +1,5 @@
 """Methods side by side in the report: which numbers belong together, and what the page says of them."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The composed tracker: one call reaches every sink, numbers become plain, failures are marked."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Weights & Biases, offline and read back; the online path against a stand-in for the server's client."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

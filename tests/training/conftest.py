@@ -1,7 +1,5 @@
 """Games small enough to play many of: 8 px, a few channels, a handful of random images."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Iterator

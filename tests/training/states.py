@@ -1,7 +1,5 @@
 """What modules hold, to be compared before and after."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Adam's numbers under lazy regularisation, and that the fused optimizers are the plain ones."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

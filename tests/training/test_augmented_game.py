@@ -1,7 +1,5 @@
 """The game with augmentation: who sees what, micro-batches, exact resume, the controller in a run."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Networks with batch normalisation: what is normalised together, and what the moving average keeps."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 

@@ -1,7 +1,5 @@
 """Which number wins: the hparams's default, the loss, the model's preset, a chosen preset, what was given."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """What an encoder is made of, filled in from its generator; what does not fit is one sentence."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 

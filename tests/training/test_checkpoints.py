@@ -1,7 +1,5 @@
 """Checkpoints that resume a run: whole, checked, and never all thrown away."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import resource

@@ -1,7 +1,5 @@
 """Several processes: one update, the same on all of them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The moving average against its closed form."""
 
-from __future__ import annotations
-
 import copy
 import math
 

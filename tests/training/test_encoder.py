@@ -1,7 +1,5 @@
 """The encoder's game: its loss against the formulas written out, what moves and what does not, its variants."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 

@@ -1,7 +1,5 @@
 """The stages on the clock, and numbers that cannot be."""
 
-from __future__ import annotations
-
 import pytest
 
 from wplus.errors import UserError

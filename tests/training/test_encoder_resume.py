@@ -1,7 +1,5 @@
 """An encoder's run, cut in two or killed, is the uninterrupted one bit for bit: pools, stage, all optimizers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

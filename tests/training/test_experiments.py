@@ -1,7 +1,5 @@
 """The presets for the bundled cats: one for every family of generators, which trains as its file says."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

@@ -1,7 +1,5 @@
 """Freeze-D: which layers are counted, and that those which are frozen stay bit for bit while the others learn."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The game: its phases, that micro-batches add up, what is skipped, and a short run that no change may move."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The preset's numbers, where they came from, and how they are overridden."""
 
-from __future__ import annotations
-
 import pytest
 
 from wplus.errors import UserError, check_number

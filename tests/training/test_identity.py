@@ -1,7 +1,5 @@
 """A run continues a run of the same settings only."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

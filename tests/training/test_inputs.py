@@ -1,7 +1,5 @@
 """Inputs of a phase: micro-batches see what the full batch would; styles are mixed, labels those of the data."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The real command, killed without warning, asked to leave, and started again: as if nothing had happened."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """What the discriminator says of both kinds of images in one pass is what it says in two."""
 
-from __future__ import annotations
-
 import torch
 
 from wplus.training.penalties import joined_logits

@@ -1,7 +1,5 @@
 """Steps that are skipped: a gradient that is not finite changes nothing but the counters."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 

@@ -1,7 +1,5 @@
 """Ranger against the formulas of its three papers, one number at a time; what a bad step leaves alone."""
 
-from __future__ import annotations
-
 import copy
 import math
 

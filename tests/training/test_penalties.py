@@ -1,7 +1,5 @@
 """Gradient penalties in the game: what they weigh, when they run, and that they are those of the papers."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 

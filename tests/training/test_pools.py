@@ -1,7 +1,5 @@
 """Replay pools against the rule, told one code at a time."""
 
-from __future__ import annotations
-
 import torch
 
 from wplus.training.encoder import LatentPool

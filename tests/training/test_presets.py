@@ -1,7 +1,5 @@
 """The published numbers of every family and of StyleGAN2-ADA's presets, as composed from the configuration."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Growing by the clock: the published schedule, what it sets, and what starts anew."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

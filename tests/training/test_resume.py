@@ -1,7 +1,5 @@
 """N + M images straight are N, then M after a restart, bit for bit; in one process, through Lightning."""
 
-from __future__ import annotations
-
 import os
 import signal
 import warnings

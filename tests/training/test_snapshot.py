@@ -1,7 +1,5 @@
 """What a view has seen reaches the folder, the screen and the record."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Which tensor goes where, in every family, up and down in resolution."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

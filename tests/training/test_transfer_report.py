@@ -1,7 +1,5 @@
 """What is told of a transfer: in words, files and the tracker's summary."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

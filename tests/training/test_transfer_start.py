@@ -1,7 +1,5 @@
 """What a run does with the networks that it starts from, what it refuses, and the command."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """DiscriminatorBatch that make no sense are refused, each with its reason."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from typing import Any

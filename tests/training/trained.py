@@ -1,7 +1,5 @@
 """Networks that stand for trained ones, every number in them of its own, and choices for games that start from them."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One of two processes of test_distributed.py: python two_ranks.py RANK MEETING_FILE. Prints "same" at the end."""
 
-from __future__ import annotations
-
 import sys
 
 import torch

@@ -9,8 +9,6 @@ said and leaves a plot of its numbers beside the runs, in the output folder. Eve
 and continues where it was; so does this one.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

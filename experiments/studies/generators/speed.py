@@ -1,7 +1,5 @@
 """Training images per second of each model: all phases, each as often as it comes, measured in turns in one process."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 

@@ -8,8 +8,6 @@ Every step is a command that works by itself and continues where it was; so does
 them, for several machines or cores; the last of them, without `--models`, writes the table of all.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """From the folders of the study to its answer: a table with intervals, and a grid of each model."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ folder. `--ends encoder` or `--ends hybrid` take the end points of w+ from the e
 that works by itself and continues where it was; so does this one.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The edits of the study: every method's codes are moved along the same directions, and the pictures inverted again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ draws 64 pictures G(w) from seeded z, stores them as 8-bit PNGs as any picture w
 pictures have no true code; here every part of the chain can be held to it. Interrupted, the same command goes on.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

@@ -8,8 +8,6 @@ edited pictures again with the same method, and writes table.md, table.json and 
 it was; so does this one.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

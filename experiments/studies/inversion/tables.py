@@ -1,7 +1,5 @@
 """From the folders of a study to its answer: a table with intervals, paired tests, and pictures side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ distance to 3,389 other cats of that domain, and writes table.md into the output
 the answer). Every step is a command that works by itself and continues where it was; so does this one.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Sequence

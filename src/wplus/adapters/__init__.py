@@ -1,7 +1,5 @@
 """Checkpoints of other projects, read and written without running anything that a file contains."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -10,8 +10,6 @@ what is written:
 Pickles that need NVlabs' source code are not written.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -5,8 +5,6 @@ tensors cannot say stands in `opts`: which encoder it is ("encoder_type"), wheth
 latent ("start_from_latent_avg"), and in e4e's, together with "global_step", how many deltas have been trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Every refusal becomes one printable sentence. What is made of a file is counted 
 pickles are looked through before any is run (`check_opcodes`).
 """
 
-from __future__ import annotations
-
 import io
 import pickletools
 from collections.abc import Iterator

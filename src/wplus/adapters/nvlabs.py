@@ -6,8 +6,6 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 ("G_kwargs", "D_kwargs"); sizes come from the shapes. The second form is what `export` makes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Noise is the stored one, so that a graph is a function of its inputs; truncation is fixed when the graph is written.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

@@ -1,7 +1,5 @@
 """From tensors under known names to our networks: sizes are read off the shapes, and whatever does not fit is named."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice

@@ -6,8 +6,6 @@ with it. A file fills no more memory than a few times its own size, and a hundre
 zip is unpacked, and no storage has more numbers than the file.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

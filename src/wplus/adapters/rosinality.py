@@ -13,8 +13,6 @@ Both projects compute the same function with the same numbers; names and shapes 
   trainer's options, so that the network comes back under the same fingerprint.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Everything that a pickle can put its hands on refuses a BUILD instruction (`__se
 attributes, so that a file can change nothing that outlives its reading. What is made is counted (`guards.spend`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Shared by several commands: open a checkpoint and a folder, read inputs, invert images on the way."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """From a command line to a function: overrides, Hydra, and one sentence for whatever is refused."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import functools

@@ -1,7 +1,5 @@
 """Metrics of a checkpoint or of given images, and the pairs that paths are compared on."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import partial
 from typing import Any

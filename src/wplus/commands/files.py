@@ -1,7 +1,5 @@
 """From file to file: packed images, converted checkpoints, the report of a folder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The text of `--help`: the keys and choices that a command takes, with the comments of its configs; without torch."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterator, Sequence

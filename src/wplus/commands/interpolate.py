@@ -1,7 +1,5 @@
 """The way between images or latents."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from wplus.commands.entry import entry_point

@@ -1,7 +1,5 @@
 """Images to latents, and inverters side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ Kernels choose their order of summation by the size of the batch. Two ways keep 
     a fixed size  Hundreds of steps of a search amplify any difference: all its batches have `chunk_size` images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -5,8 +5,6 @@ in one flat exchange after a phase of a step: a step runs up to four backward pa
 and DistributedDataParallel's hooks were made for one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Files are written whole or not at all: a temporary name beside the target, flushed to disk, then renamed."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

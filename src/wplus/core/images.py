@@ -1,7 +1,5 @@
 """The border between images as people see them (uint8) and as networks see them (NCHW float in [-1, 1])."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@
 Each derives its seed in a way of its own that files and published numbers depend on: none may change.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

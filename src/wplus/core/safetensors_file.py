@@ -4,8 +4,6 @@ What a file can be instead, missing, truncated, foreign, newer, of another gener
 all kinds.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Scores of items (images, pairs of images), of one method or of several compared: CSV, JSON, Markdown, text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property

@@ -1,7 +1,5 @@
 """From a reader of files to an ImageSet: split, labels, decoding with a full report of what is bad, memory or lazy."""
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 import math

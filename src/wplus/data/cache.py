@@ -1,7 +1,5 @@
 """Arrays that are slow to make and cheap to keep: one file each, written whole or not at all, checked when read."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

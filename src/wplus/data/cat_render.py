@@ -4,8 +4,6 @@ The layers are set 4 of the `robohash` package, painted by David Revoy (CC-BY-4.
 factors and the resolution: integers in, uint8 pixels out.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The bundled cats as an ImageSet: rendered by index, some combinations of factors held out, true factors attached."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ composited on white, or kept; converted to RGB (or grey); made square by a box o
 Colour profiles have no effect.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

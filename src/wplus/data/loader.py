@@ -1,7 +1,5 @@
 """Endless batches that can start anywhere: what comes at `nimg` depends on (seed, rank, world size, nimg)."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 

@@ -4,8 +4,6 @@ The zip holds uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the
 how they were made. Every file that is unreadable or odd is reported by name, in one pass.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

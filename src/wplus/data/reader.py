@@ -1,7 +1,5 @@
 """Readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Folders of images and zips of images with an optional `dataset.json` (the format of NVlabs' tools) as ImageSets."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 import zlib

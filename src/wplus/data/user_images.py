@@ -1,7 +1,5 @@
 """The images that a command was pointed at (held-out ones, a file, a folder, a zip), and where in them pixels count."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Callable, Mapping

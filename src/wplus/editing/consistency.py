@@ -5,8 +5,6 @@ latent w is edited, its image inverted anew, and the edit undone, || w - undo(in
 latents follow edits comes back to where it started.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """From latents and directions to pictures: a filmstrip for each direction, edited latents, the overview of a finder."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Sequence

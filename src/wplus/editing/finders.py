@@ -4,8 +4,6 @@ A finder is a function (models, *, seed, labelled, and its own options) -> `Dire
 `labelled` makes latents with attributes for finders that look at such (`wplus.editing.svm`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

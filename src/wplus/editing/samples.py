@@ -1,7 +1,5 @@
 """Latents with attributes: where both come from, and how attributes become two classes."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -3,8 +3,6 @@
 https://arxiv.org/abs/1907.10786, section 3.1, and the conditional directions of its section 3.3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

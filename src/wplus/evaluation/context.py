@@ -1,7 +1,5 @@
 """Context that the metrics of one command share: the networks, the images, and the passes over them."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Callable, Hashable, Sequence

@@ -5,8 +5,6 @@ variety, and is of little use where the classifier knows none of the classes. It
 network that it was defined by, `class_score_<extractor>` with any other classifier.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any

@@ -4,8 +4,6 @@ Binkowski et al. 2018 (arXiv:1801.01401) call it KID when the features are those
 any other extractor's value is called `kd_<extractor>`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ own set, the image itself not counted, and ask which images of the other set are
 distances; NVlabs' code compares them in float16.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -6,8 +6,6 @@ called before the first is iterated, so that what they need alike is computed on
 and one file in configs/metrics/.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace

@@ -6,8 +6,6 @@ and with the stored noise, by the moving average of a generator, and all real im
 truncation, noise, a generator that is no average, and flips in the same words, but not which images and how many.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

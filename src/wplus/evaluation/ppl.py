@@ -10,8 +10,6 @@ In w+ there is neither a prior nor a published path length. Ours: every layer of
 (z+, lifted to w+), and the way is the straight line. It tells how smooth the space is that inversion into w+ uses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Seeded samples that depend on (seed, index) alone: never on the batch size, the order or the number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -10,8 +10,6 @@ classifiers of CelebA's attributes. And the original counts an attribute whose m
 error, or is left out and named.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

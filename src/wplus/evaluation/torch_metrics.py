@@ -11,8 +11,6 @@
 States are sums or rows of features: they add up over batches and processes, and `reset` forgets them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The path between keyframes that changes the image least: a discrete geodesic."""
 
-from __future__ import annotations
-
 import functools
 import math
 from dataclasses import replace

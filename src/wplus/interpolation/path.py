@@ -4,8 +4,6 @@ A path is a function `path(keyframes, context) -> Curve`. A position t counts ke
 K - 1 the last of K; 0.5 is half way, at the path's own pace, between the first two.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A new path is one function here (or anywhere) and one file in configs/path/.
 """
 
-from __future__ import annotations
-
 import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor

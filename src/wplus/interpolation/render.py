@@ -1,7 +1,5 @@
 """Positions along a curve -> images, in batches, so that a video of any length fits; distances between neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A retiming is a function `retiming(keyframes, context, *, path) -> Curve`. A new
 and one file in configs/retime/.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable, Mapping

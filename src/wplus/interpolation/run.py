@@ -1,7 +1,5 @@
 """The whole of interpolation: latents to keyframes, to a curve, to frames, to a video and what is measured of it."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path

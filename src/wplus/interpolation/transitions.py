@@ -1,7 +1,5 @@
 """Paths between keyframes, made into trajectories: rendered, timed, ready to be measured."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import replace

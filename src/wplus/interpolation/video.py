@@ -1,7 +1,5 @@
 """A video and what is left of it: a strip of frames, a plot of its steps, numbers of each transition."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Folders of inversions of the same images side by side: one table, paired tests, images, convergence."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

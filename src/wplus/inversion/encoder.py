@@ -1,7 +1,5 @@
 """Inversion by an encoder: in one pass, or in several that correct each other (ReStyle)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import torch

@@ -6,8 +6,6 @@ targets/NAME.png          what it aimed at    history/NAME.safetensors   every t
 masks/NAME.png            where, if not everywhere                deltas/NAME.safetensors    what else belongs to it
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

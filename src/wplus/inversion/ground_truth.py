@@ -1,7 +1,5 @@
 """True latents of images that the generator drew itself: only there can a latent be right or wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

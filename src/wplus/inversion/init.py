@@ -1,7 +1,5 @@
 """Initial latents of an inversion: the mean latent, a seed, the best of many samples, or what an encoder says."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple

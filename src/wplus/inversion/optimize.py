@@ -1,7 +1,5 @@
 """Inversion by gradient descent: NVlabs' projector (StyleGAN2, Karras et al. 2020, appendix D), in every space."""
 
-from __future__ import annotations
-
 import math
 import weakref
 from collections.abc import Mapping, Sequence

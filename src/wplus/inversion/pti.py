@@ -4,8 +4,6 @@ What is saved per image is its latent and a low-rank change of the weights (`wei
 the generator makes of it untuned. Only the synthesis network is tuned: the pivot stands after the mapping network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Locality of pivotal tuning: other images are held where they were, and how far they moved is measured."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

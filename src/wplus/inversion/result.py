@@ -3,8 +3,6 @@
 Nothing here waits for the device at every step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """A set of images in, a folder of inversions out: resumable, every image's files written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace

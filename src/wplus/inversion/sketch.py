@@ -6,8 +6,6 @@ image, which gives a coloured blob an outline; and the prior term keeps the late
 something.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal

@@ -1,7 +1,5 @@
 """Read a command's latents: latent files, images (inverted first), seeds, folders of either."""
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 Computed in float64 (float32 on devices that have nothing else), because PPL steps by a ten-thousandth of the way.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

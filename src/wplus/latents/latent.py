@@ -4,8 +4,6 @@ A saved latent is a safetensors file; what it means stands as JSON in the header
 or says in one sentence why it cannot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

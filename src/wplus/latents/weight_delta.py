@@ -7,8 +7,6 @@ would need 100 MB for. The factors are what was optimised: nothing is lost by sa
     image = synthesize([latent], delta.applied(models.generator))
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ default compares them with the logits of real images (see `compares`). A discrim
 part real from generated images at 0 says why (see `unsigned`).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Feature matching: two images by what a discriminator of the project's own sees in them, so in any domain."""
 
-from __future__ import annotations
-
 import copy
 from typing import Literal
 

@@ -5,8 +5,6 @@ large a weight pictures turn alike while the term looks well. Weights files of p
 found in torch's cache; nothing takes their place unless it was chosen by its own name.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -5,8 +5,6 @@ LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924): features of several
 every position, squared differences averaged over space and summed over layers.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from pathlib import Path

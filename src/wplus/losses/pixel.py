@@ -1,7 +1,5 @@
 """Distances between images, pixel by pixel: one number per image, for images (N, C, H, W) in [-1, 1]."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Gradient penalties and path lengths; all need a second derivative of a network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Shape apart from style: edges of blurred images, and Gram matrices of features."""
 
-from __future__ import annotations
-
 import functools
 
 import torch

@@ -6,8 +6,6 @@ variances drown; and because its MS-SSIM has no finite gradient where a scale's 
 windows that a reflected border fills at the coarsest scale.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -5,8 +5,6 @@ z is normal, as everywhere here, where the paper's is uniform (figure 1).
 A label, where there are any, is concatenated to z, and as constant maps to the image (Mirza and Osindero 2014).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

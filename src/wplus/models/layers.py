@@ -1,7 +1,5 @@
 """Layers of generators, discriminators and encoders: widths, equalised layers, minibatch standard deviation."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Mapping networks: StyleGAN's, and the identity of generators that have none (z and a label to w)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

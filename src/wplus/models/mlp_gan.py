@@ -5,8 +5,6 @@ authors' settings for MNIST). z is normal, as everywhere here, where the authors
 any, is a further input of both (Mirza and Osindero 2014).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -7,8 +7,6 @@ path length regularisation live in that second pass, so here each derivative of 
 routines: convolution, transposed convolution, weight gradient.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, wraps

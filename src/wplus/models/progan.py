@@ -4,8 +4,6 @@ Both networks, with the sizes of appendix A: table 2 at 1024 px. Where the paper
 one; its discriminator takes labels as StyleGAN's does (one logit per class, the label's is chosen) and not by AC-GAN.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Networks that grow with training (ProGAN, Karras et al. 2018, section 2): how far, and what that does to images."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

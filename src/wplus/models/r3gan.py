@@ -4,8 +4,6 @@ Residual networks without normalisation, grouped convolutions in inverted bottle
 so that every residual branch is zero (Fixup, Zhang et al. 2019). The networks mirror each other.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -4,8 +4,6 @@ A mapping network, a learned constant, adaptive instance normalisation and noise
 The discriminator is ProGAN's with a blur before every second convolution.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Parameter names are those of NVlabs' PyTorch release. Shapes: N batch, I and O input and output channels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Literal

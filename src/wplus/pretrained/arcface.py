@@ -3,8 +3,6 @@
 Parameter names are those of the public file `model_ir_se50.pth`.
 """
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -4,8 +4,6 @@ A classifier is a module with `.name`, `.attributes` (names), `.protocol` (plain
 (N, C, H, W)) -> logits (N, attributes)`; the probability of an attribute is softmax([l, -l]), as in Karras et al. 2019.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

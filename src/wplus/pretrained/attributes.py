@@ -1,7 +1,5 @@
 """Attributes that a classifier can learn: factors with their classes, and binary attributes made of these."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 

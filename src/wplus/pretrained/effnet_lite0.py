@@ -6,8 +6,6 @@ phones: no squeeze-and-excitation, ReLU6 for swish. Weights come with the packag
 frozen here.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The Inception network of FID, KID and the inception score, TensorFlow's weights as torch-fidelity carries them."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import Any

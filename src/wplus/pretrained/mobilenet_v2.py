@@ -1,7 +1,5 @@
 """MobileNetV2, a second net that comes with an installed package: for checks by a net of another making."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -4,8 +4,6 @@ The definition follows Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similar
 (https://arxiv.org/abs/2207.13686): no layer skips pixels without a blur before it, and blurs reach beyond the border.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """SqueezeNet 1.1, a small third net whose weights come with a package: quick, and of yet another making."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """VGG16, whose features precision and recall are measured in."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

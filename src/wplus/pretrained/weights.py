@@ -1,7 +1,5 @@
 """Weights files of published nets: looked for where torch keeps them, checked, and never replaced by something else."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import pickle

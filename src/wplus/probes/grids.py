@@ -1,7 +1,5 @@
 """Probes that draw: styles mixed, truncation, what the noise does; and the labelled grids that they are drawn as."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

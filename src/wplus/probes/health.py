@@ -15,8 +15,6 @@ fall from: the noise of a StyleGAN2 that has learned nothing is as diverse as ph
 of its images surely lie among the real ones (precision); before that nothing is said of its diversity.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,7 +1,5 @@
 """Logits of the discriminator for images that it trains on, of images that it does not, and of generated ones."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

@@ -3,8 +3,6 @@
 What its numbers mean is said at `INFO`, when it says something in `wplus.probes.health`.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from math import isfinite

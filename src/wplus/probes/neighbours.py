@@ -1,7 +1,5 @@
 """Are generated images copies of training images: the nearest ones beside them."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Probes look at a generator while it trains: what they are given, what they share, and the runner of all of them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property

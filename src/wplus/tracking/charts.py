@@ -1,7 +1,5 @@
 """Charts of a report: matplotlib's SVG, cut down to what stands inside a page, in the page's own colours and type."""
 
-from __future__ import annotations
-
 import io
 import math
 import re

@@ -1,7 +1,5 @@
 """The environment of a run: versions, the state of the checkout, the machine."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import platform
 import subprocess

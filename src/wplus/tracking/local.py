@@ -4,8 +4,6 @@ Both are valid JSON at any moment, also after a kill. JSON has no NaN or infinit
 "nan", "inf" and "-inf", which `float()` reads back.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import time

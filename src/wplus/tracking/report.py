@@ -7,8 +7,6 @@ about.json (`title`, `text`: a list of paragraphs, `command`) tells what the rep
 came from.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import mimetypes

@@ -1,7 +1,5 @@
 """Numbers as a report shows them: value, bounds, meaning, protocol line by line; methods side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

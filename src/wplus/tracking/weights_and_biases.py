@@ -5,8 +5,6 @@ Online with an account, offline without one or when the server cannot be reached
 be uploaded later with `wandb sync`, or read in the terminal with `wandb leet`.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import netrc

@@ -1,7 +1,5 @@
 """From choices to a training that can start; what cannot be is refused before all work."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """From choices to an encoder's training that can start; what does not fit together is refused before all work."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping
 from functools import partial

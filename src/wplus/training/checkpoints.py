@@ -1,7 +1,5 @@
 """Checkpoints that resume a run: written atomically, checked when read, the last good one always kept."""
 
-from __future__ import annotations
-
 import warnings
 import zipfile
 from pathlib import Path

@@ -4,8 +4,6 @@ Randomness at a step depends on (seed, step) alone, and the state is kept on the
 and an interrupted training gives the bits of an uninterrupted one (on a CPU).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass

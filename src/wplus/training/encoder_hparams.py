@@ -1,7 +1,5 @@
 """Hyper-parameters of an encoder's training. Everything periodic is counted in images, as elsewhere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints

@@ -1,7 +1,5 @@
 """Training a generator against a discriminator: StyleGAN2's losses and regularisers, lazy or in every step."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Fit a module into a folder: resume what is there, run, log, save, and leave when asked to."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import time

@@ -4,8 +4,6 @@ The clock is the number of real images seen (`nimg`). Everything periodic follow
 a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any

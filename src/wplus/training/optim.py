@@ -5,8 +5,6 @@ https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019, ht
 gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The batch that a discriminator learns from, and its gradient penalties, which a loss lists by `_target_`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """Progressive growing by the clock: how much of the networks is in use, and what follows from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

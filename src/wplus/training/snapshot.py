@@ -1,7 +1,5 @@
 """The pictures, numbers and models that a run leaves behind at every snapshot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pairs of networks, losses and numbers that make no sense together are refused, with the reason."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

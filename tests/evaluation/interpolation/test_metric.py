@@ -1,7 +1,5 @@
 """The whole metric with tiny networks: what it leaves, that it goes on, what it refuses."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import io

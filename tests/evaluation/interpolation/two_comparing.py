@@ -4,8 +4,6 @@ What two processes find together must be what one finds alone. One of them start
 already, as in a run that is continued, or whose processes are not equally fast.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Known ways through a feature space that is the images themselves, and what every metric must do."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.fakes import CosinePixels, SquaredPixels, dissolve, half_circle, moving_square, straight, trajectory_of

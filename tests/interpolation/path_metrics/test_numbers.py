@@ -1,7 +1,5 @@
 """Every number of every path metric says what it is, and options that make no sense are refused."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

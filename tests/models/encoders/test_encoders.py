@@ -1,7 +1,5 @@
 """What every encoder must keep to, whatever it is made of; the backbone is cut to one unit per stage here."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from collections.abc import Iterator

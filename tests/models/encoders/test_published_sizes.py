@@ -1,7 +1,5 @@
 """The encoders of e4e, pSp and ReStyle at their published sizes; what they compute is tested with the golden cases."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Which transforms happen, how often and how strongly, against the published distributions."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

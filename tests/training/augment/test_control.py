@@ -1,7 +1,5 @@
 """The strength p: fixed, or moved by the signs of the discriminator's logits."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """The wavelets against their definition, resampling against explicit sums, bands against their responses."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

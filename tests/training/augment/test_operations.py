@@ -1,7 +1,5 @@
 """Operations on images against slow references, image by image, in numpy and scipy; and their second derivatives."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A strength that follows the clock."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The metric `interpolation`: a fixed list of pairs of real images, every method on every pair, one table."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

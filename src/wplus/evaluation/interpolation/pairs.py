@@ -1,7 +1,5 @@
 """Pairs of real images, some near, some far apart, that paths are compared on; and the latents of their endpoints."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -3,8 +3,6 @@
 Frames of one trajectory are not independent, so every interval here resamples or leaves out whole pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 

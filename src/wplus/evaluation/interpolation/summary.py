@@ -7,8 +7,6 @@ the pair, whatever the net, the data and the resolution. Up to 0.5, the default,
 than to the other one, by the triangle inequality. The threshold is our own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Files of a comparison: the table in three forms, the rows, plots over t."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Cost of making the way: seconds and memory of a block of code."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import time

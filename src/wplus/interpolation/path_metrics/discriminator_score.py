@@ -1,7 +1,5 @@
 """Logits of a discriminator for the frames of the way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

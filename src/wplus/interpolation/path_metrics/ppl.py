@@ -1,7 +1,5 @@
 """Perceptual path length of one trajectory: how much the image moves for a small step, averaged over the way."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

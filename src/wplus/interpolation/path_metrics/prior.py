@@ -1,7 +1,5 @@
 """Distance of the latents of the way from what the mapping network makes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Evenness, length, straightness and symmetry of the way, all from perceptual distances between its frames."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -3,8 +3,6 @@
 Parameter names are those of the published checkpoints.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Literal

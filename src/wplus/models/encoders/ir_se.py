@@ -3,8 +3,6 @@
 Parameter names follow the published checkpoints of ArcFace, pSp and e4e, which map one to one.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

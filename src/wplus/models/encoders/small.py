@@ -4,8 +4,6 @@ Group normalisation takes the place of batch normalisation: images of a batch ne
 be wrong at inference. Heads read vectors instead of maps, so that all of them together are one matrix product.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import NamedTuple

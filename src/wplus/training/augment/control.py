@@ -1,7 +1,5 @@
 """Strength of a run's augmentation: not at all, at a fixed p, by the clock, or as the discriminator overfits."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any

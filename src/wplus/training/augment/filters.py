@@ -3,8 +3,6 @@
 Both are orthonormal, so that upsampling followed by downsampling is the identity, and the bands add up to it.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

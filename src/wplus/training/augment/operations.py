@@ -4,8 +4,6 @@ Differentiable twice: the convolutions and `grid_sample` here have constant seco
 derivatives of every order are cheap.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
