@@ -19,18 +19,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write `checkpoint` (tensors and plain containers) to `path`, whole or not at all."""
-        atomic_write(path, lambda file: _save(checkpoint, file))
+
+        def save(file: BinaryIO) -> None:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch fails once more while it closes an archive that cannot be written
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+        atomic_write(path, save)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote; always under torch's `weights_only`."""
         return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _save(checkpoint: dict[str, Any], file: BinaryIO) -> None:
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:  # torch fails once more while it closes an archive that could not be written
-        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def checkpoint_path(folder: Path, nimg: int) -> Path:
@@ -39,10 +39,9 @@ def checkpoint_path(folder: Path, nimg: int) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest intact checkpoint in `folder`, None without any.
+    """The newest intact checkpoint in `folder`; damaged ones are passed over with a warning. None without any.
 
-    A damaged one is passed over with a warning. When checkpoints exist and all are damaged: UserError, rather than
-    silently starting over.
+    UserError when all that exist are damaged, rather than silently starting over.
     """
     candidates = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)
     for path in candidates:

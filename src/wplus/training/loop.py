@@ -1,6 +1,7 @@
 """Fit a module into a folder: resume what is there, run, log, save, and leave when asked to."""
 
 import logging
+import math
 import signal
 import time
 import warnings
@@ -68,12 +69,7 @@ def fit(
         export(module)
         return "finished"
     leave = LeaveOnSignal()
-    callbacks = [
-        StopAtKimg(round(schedule.kimg * 1000)),
-        leave,
-        Log(tracker, interval=round(schedule.log_kimg * 1000), max_skipped_in_a_row=schedule.max_skipped_in_a_row),
-        Snapshot(folder, export, interval=round(schedule.snapshot_kimg * 1000), keep=schedule.keep_checkpoints),
-    ]
+    callbacks = [StopAtKimg(schedule), leave, Log(tracker, schedule), Snapshot(folder, export, schedule)]
     with _quiet_lightning():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     return "finished" if leave.received is None else "interrupted"
@@ -91,10 +87,9 @@ def _resume(module: TrainingModule, folder: Path, tracker: Tracker) -> Path | No
 
 def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
     """Lightning for devices, processes and checkpoints; progress, logs and the end of the run are ours (the clock)."""
-    index = [runtime.device.index] if runtime.device.index is not None else runtime.devices
     return Trainer(
         accelerator=runtime.device.type,
-        devices=index,
+        devices=[runtime.device.index] if runtime.device.index is not None else runtime.devices,
         num_nodes=runtime.num_nodes,
         strategy=UnwrappedDDPStrategy() if runtime.world_size > 1 else "auto",
         plugins=[AtomicCheckpointIO()],
@@ -119,7 +114,7 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            # That is the moving average.
+            # That is the moving average:
             warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
             yield
     finally:
@@ -135,17 +130,12 @@ class UnwrappedDDPStrategy(DDPStrategy):
         for tensor in self.model.state_dict().values():
             dist.broadcast(tensor, src=0)
 
-    def pre_backward(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to prepare: there is no reducer."""
-
 
 # --- callbacks ------------------------------------------------------------------------------------------------------
 
 
 INFOS = {
-    "progress/kimg_per_s": MetricInfo(
-        meaning="Thousands of images trained on per second.", unit="kimg/s", direction="higher"
-    ),
+    "progress/kimg_per_s": MetricInfo(meaning="Thousands of images per second.", unit="kimg/s", direction="higher"),
     "progress/sec_per_kimg": MetricInfo(meaning="Seconds per thousand images.", unit="s", direction="lower"),
     "progress/peak_memory_gb": MetricInfo(
         meaning="Peak memory of the GPU, or of this process on a CPU.", unit="GiB", direction="lower"
@@ -163,10 +153,10 @@ def crossed(nimg: int, batch_size: int, interval: int) -> bool:
 
 
 class StopAtKimg(Callback):
-    """Ends the run when the clock reaches `total_nimg`, and shows how far it is."""
+    """Ends the run when the clock reaches `schedule.kimg`, and shows how far it is."""
 
-    def __init__(self, total_nimg: int) -> None:
-        self.total_nimg = total_nimg
+    def __init__(self, schedule: Schedule) -> None:
+        self.total_nimg = round(schedule.kimg * 1000)
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -189,8 +179,9 @@ class StopAtKimg(Callback):
 class Log(Callback):
     """Every `interval` images: means of losses and statistics since the last time, speed, memory; stops a lost run."""
 
-    def __init__(self, tracker: Any, *, interval: int, max_skipped_in_a_row: int) -> None:
-        self.tracker, self.interval, self.max_skipped = tracker, interval, max_skipped_in_a_row
+    def __init__(self, tracker: Tracker, schedule: Schedule) -> None:
+        self.tracker, self.interval = tracker, round(schedule.log_kimg * 1000)
+        self.max_skipped = schedule.max_skipped_in_a_row
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         self._since, self._nimg = time.monotonic(), module.images_seen
@@ -199,9 +190,14 @@ class Log(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         if crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop:
             values = {**module.means.collect(), **module.state_summary(), **self._speed(module)}
-            finite = {name: value for name, value in values.items() if value == value and abs(value) != float("inf")}
-            self.tracker.log(finite, kimg=module.images_seen / 1000)
-            self._refuse_to_go_on(module, values["progress/skipped_in_a_row"])
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            kimg, skipped = module.images_seen / 1000, values["progress/skipped_in_a_row"]
+            self.tracker.log(finite, kimg=kimg)
+            if skipped >= self.max_skipped:
+                raise Diverged(
+                    f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite (allowed: "
+                    f"{self.max_skipped - 1}) at {kimg:g} kimg; the last good checkpoint is kept."
+                )
 
     def _speed(self, module: TrainingModule) -> dict[str, float]:
         now = time.monotonic()
@@ -213,14 +209,6 @@ class Log(Callback):
             "progress/peak_memory_gb": _peak_memory_gb(module.device),
         }
 
-    def _refuse_to_go_on(self, module: TrainingModule, skipped: float) -> None:
-        if skipped >= self.max_skipped:
-            raise Diverged(
-                f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite "
-                f"(allowed: {self.max_skipped - 1}) at {module.images_seen / 1000:g} kimg; "
-                "the last good checkpoint is kept."
-            )
-
 
 class Snapshot(Callback):
     """Every `interval` images, at the start and at the end: a checkpoint to resume from and whatever `export` writes.
@@ -228,9 +216,9 @@ class Snapshot(Callback):
     No checkpoint is taken while steps are being skipped: the last one stays the last good one.
     """
 
-    def __init__(self, folder: Path, export: Callable[[TrainingModule], None], *, interval: int, keep: int) -> None:
-        self.folder, self.export, self.interval, self.keep = folder, export, interval, keep
-        self._saved_at = -1
+    def __init__(self, folder: Path, export: Callable[[TrainingModule], None], schedule: Schedule) -> None:
+        self.folder, self.export, self.keep = folder, export, schedule.keep_checkpoints
+        self.interval, self._saved_at = round(schedule.snapshot_kimg * 1000), -1
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         self._saved_at = module.images_seen
@@ -238,11 +226,8 @@ class Snapshot(Callback):
             self.export(module)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        if crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop:
-            self.save(trainer, module)
-
-    def save(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Write the export and the checkpoint of this moment, once."""
+        if not (crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop):
+            return
         if self._saved_at == module.images_seen or int(module.skipped[1]):
             return
         self._saved_at = module.images_seen
@@ -273,16 +258,12 @@ class LeaveOnSignal(Callback):
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        trainer.should_stop = trainer.should_stop or self._anybody_asked(trainer, module)
-
-    def _anybody_asked(self, trainer: Trainer, module: TrainingModule) -> bool:
         """All processes must leave after the same step; the exchange waits for the device, so it is rare."""
         asked = self.received is not None
-        if trainer.world_size == 1:
-            return asked
-        if (module.images_seen // module.batch_size) % self.STEPS_BETWEEN_EXCHANGES:
-            return False
-        return float(mean_over_ranks(torch.tensor(float(asked), device=module.device))) > 0
+        if trainer.world_size > 1:
+            due = (module.images_seen // module.batch_size) % self.STEPS_BETWEEN_EXCHANGES == 0
+            asked = due and float(mean_over_ranks(torch.tensor(float(asked), device=module.device))) > 0
+        trainer.should_stop = trainer.should_stop or asked
 
     def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
         """Before Lightning takes its own handlers away: put back later, ours would bring one of those back for good."""

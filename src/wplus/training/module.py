@@ -4,7 +4,7 @@ The clock is the number of real images seen (`nimg`). Everything periodic follow
 a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,12 +100,10 @@ class TrainingModule(LightningModule):
     def log_infos(self) -> dict[str, MetricInfo]:
         """What the numbers are that a run logs."""
         skipped = "Optimizer steps that were skipped because a gradient was not finite, {}; ideally 0."
+        counts = {"progress/skipped_steps": "in all", "progress/skipped_in_a_row": "the last in a row"}
         return {
             name: MetricInfo(meaning=skipped.format(which), unit="steps", direction="lower")
-            for name, which in (
-                ("progress/skipped_steps", "in all"),
-                ("progress/skipped_in_a_row", "the last in a row"),
-            )
+            for name, which in counts.items()
         }
 
 
@@ -154,7 +152,7 @@ class RunningMeans:
         return dict(zip(names, values, strict=True))
 
 
-# --- moving average -------------------------------------------------------------------------------------------------
+# --- moving average and running statistics --------------------------------------------------------------------------
 
 
 def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float | None) -> float:
@@ -174,25 +172,16 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
         torch._foreach_copy_(buffers, list(network.buffers()))
 
 
-# --- batch normalisation --------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def shared_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
     """A step: batches are normalised within each process; the running statistics become the mean over the processes.
 
     Where that is not finite they are what they were before: they would never recover from a lost batch.
     """
-    buffers = running_statistics(networks)
+    norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
     before = [buffer.clone() for buffer in buffers]
     yield
     for buffer, last in zip(buffers, before, strict=True):
         mean = mean_over_ranks(buffer)
         buffer.copy_(torch.where(mean.isfinite(), mean, last))
-
-
-def running_statistics(networks: Iterable[nn.Module]) -> Sequence[Tensor]:
-    """Running means and variances (channels,) of the networks."""
-    norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
-    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
-    return [buffer for buffer in buffers if buffer is not None]

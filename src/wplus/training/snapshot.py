@@ -86,7 +86,10 @@ class Exporter:
 
     def _tell(self, seen: ProbeResult, kimg: float) -> None:
         for picture in seen.pictures:
-            self._write(picture, kimg)
+            path = self.folder / "samples" / f"{picture.name}.png"
+            if picture.name.startswith("kimg-") or not path.exists():
+                save_png(path, picture.image)
+                self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
         if seen.values:
             self.tracker.describe({name: info for name, (_, info) in seen.values.items()})
             self.tracker.log({name: value for name, (value, _) in seen.values.items()}, kimg=kimg)
@@ -97,13 +100,6 @@ class Exporter:
             self.tracker.log_message(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
-
-    def _write(self, picture: Picture, kimg: float) -> None:
-        path = self.folder / "samples" / f"{picture.name}.png"
-        if path.exists() and not picture.name.startswith("kimg-"):
-            return
-        save_png(path, picture.image)
-        self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
 
 
 class SampleView:
@@ -119,13 +115,9 @@ class SampleView:
 
     def look(self, module: GanModule, folder: Path) -> ProbeResult:
         """Two grids and no numbers."""
-        real = self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0]
-        return ProbeResult(
-            [
-                Picture("real", "samples/real", "real images", grid(real)),
-                Picture(at(module), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(module))),
-            ]
-        )
+        real = grid(self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0])
+        made = Picture(at(module), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(module)))
+        return ProbeResult([Picture("real", "samples/real", "real images", real), made])
 
     @torch.no_grad()
     def sample(self, module: GanModule) -> Tensor:
