@@ -7,7 +7,7 @@ import pytest
 
 from wplus.core.metric_result import MetricInfo
 from wplus.core.stats import paired
-from wplus.core.tables import Comparison, Table, difference_cell
+from wplus.core.tables import Comparison, Table, paired_cell
 from wplus.errors import UserError
 
 NAMES = [f"{index:02d}" for index in range(8)]
@@ -15,6 +15,7 @@ BASE = {name: {"l2": 0.1 * index, "psnr_db": 20.0} for index, name in enumerate(
 BETTER = {name: {"l2": row["l2"], "psnr_db": 22.0, "lec": 1.5} for name, row in BASE.items()}
 
 
+L2 = MetricInfo(meaning="Mean squared difference.", direction="lower")
 PSNR = MetricInfo(meaning="Peak signal to noise.", unit="dB", direction="higher")
 
 
@@ -63,7 +64,7 @@ def test_a_single_method_has_no_differences(tmp_path):
 
 
 def test_few_items_have_no_test():
-    assert difference_cell(paired([2, 3, 4], [1, 1, 1]), ".1f") == "+2.0 (+1.0 to +3.0), no test below 6 items"
+    assert paired_cell(paired([2, 3, 4], [1, 1, 1]), ".1f") == "+2.0 (+1.0 to +3.0), no test below 6 items"
 
 
 def test_an_unknown_score_is_refused():
@@ -86,7 +87,10 @@ def test_files_of_one_method(tmp_path):
         "psnr_db": {"meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher", "per_item": True}
     }
     assert str(table).splitlines()[1:] == ["  l2             0.5 (0.25 to 0.75)", "  psnr_db ↑      10 (7.5 to 12.5)"]
-    assert table.entries("w/", {"space": "w"})["w/psnr_db"] == {
+    with pytest.raises(UserError, match="no meaning of l2"):
+        table.entries("w/", {})
+    explained = Table(rows, info={"l2": L2, "psnr_db": PSNR})
+    assert explained.entries("w/", {"space": "w"})["w/psnr_db"] == {
         "value": 10, "interval": (7.5, 12.5), "protocol": {"space": "w"},
         "meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher",
     }  # fmt: skip

@@ -114,7 +114,7 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
 
 def test_measurements_are_logged_with_their_protocol() -> None:
     recorder = Recorder()
-    measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.")
+    measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.", "", "lower")
     (m,) = report(iter([measured]), Tracker([recorder]))
     assert recorder.seen == {"editing/lec_x": measured.entry()}
     assert m.value == 1.5

@@ -124,8 +124,10 @@ def test_a_checkpoint_without_generator_and_a_value_that_is_no_number_are_refuse
         next(measure(EvalContext(Models()), {"a": constant}))
     with pytest.raises(UserError, match="fd came out as nan"):
         result("fd", float("nan"))
-    with pytest.raises(TypeError, match="meaning"):
-        MetricResult("fd", 1.0, {}, None)
+    with pytest.raises(UserError, match="meaning of a number must be a sentence"):
+        MetricResult("fd", 1.0, {}, None, " ", "", "lower")
+    with pytest.raises(UserError, match="direction must be one of higher, lower, neither, got 'up'"):
+        MetricInfo(meaning="A number.", direction="up")
 
 
 def test_a_metric_from_outside_is_run_shown_and_recorded(context, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from wplus.__main__ import main
 from wplus.core.images import save_png, to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.tables import Table
+from wplus.editing.consistency import LEC_ALL
 from wplus.errors import UserError
 from wplus.inversion.compare import compare
 from wplus.inversion.folder import InversionFolder
@@ -121,17 +122,17 @@ def test_one_folder_or_an_unknown_baseline_is_refused(tmp_path):
 
 
 def test_tables_of_other_runs_are_compared_too(tmp_path):
-    digests = {name: name for name in NAMES}
+    digests, info = {name: name for name in NAMES}, {"lec_up_all": LEC_ALL}
     for label, shift in (("a", 0.0), ("b", 1.0)):
         rows = {name: {"lec_up_all": index + shift} for index, name in enumerate(NAMES)}
-        Table(rows, digests).write(tmp_path / label, {"instruments": {"lec_up_all": {"edit": "up"}}})
+        Table(rows, digests, info).write(tmp_path / label, {"instruments": {"lec_up_all": {"edit": "up"}}})
     folders = {"a": tmp_path / "a", "b": tmp_path / "b"}
     methods = compare(folders, output_dir=tmp_path / "out")
     assert methods.paired["b"]["lec_up_all"].difference == 1
     assert not (tmp_path / "out" / "grid.png").exists()
     with pytest.raises(UserError, match="a table and no images: image_loss=\\[\\]"):
         compare(folders, output_dir=tmp_path / "out", terms={"l2": L2()})
-    Table(rows, digests).write(tmp_path / "b", {"instruments": {"lec_up_all": {"edit": "down"}}})
+    Table(rows, digests, info).write(tmp_path / "b", {"instruments": {"lec_up_all": {"edit": "down"}}})
     with pytest.raises(UserError, match="not measured alike"):
         compare(folders, output_dir=tmp_path / "out")
 

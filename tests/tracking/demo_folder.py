@@ -81,7 +81,10 @@ def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None =
         protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
         values = {"l2": l2, "psnr": -10 * math.log10(l2 / 4), "effnet_lite0": l2 * 3, "seconds_per_image": 1.5}
         for name, value in values.items():
-            info, interval = INFO.get(name, MetricInfo(meaning="")), (value * 0.9, value * 1.1)
+            info, interval = (
+                INFO.get(name, MetricInfo(meaning=f"The {name} of an inversion.")),
+                (value * 0.9, value * 1.1),
+            )
             entry = MetricResult.of(info, name, value, protocol=protocol, interval=interval).entry()
             tracker.summary({f"inversion/{space}/{name}": entry})
 

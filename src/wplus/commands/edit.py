@@ -122,12 +122,14 @@ def measure(
 def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
     """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
     from wplus.core.tables import Table
+    from wplus.editing.consistency import LEC_ALL
     from wplus.inversion.folder import output_names, pixel_digest
 
     files = output_names(names)
     columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}
     rows = {file: {column: values[row] for column, values in columns.items()} for row, file in enumerate(files)}
-    return Table(rows, dict(zip(files, map(pixel_digest, pixels), strict=True)))
+    digests = dict(zip(files, map(pixel_digest, pixels), strict=True))
+    return Table(rows, digests, dict.fromkeys(columns, LEC_ALL))
 
 
 def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:

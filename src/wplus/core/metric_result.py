@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 
 Direction = Literal["higher", "lower", "neither"]
 ARROWS: dict[Direction, str] = {"higher": "↑", "lower": "↓", "neither": ""}
@@ -26,6 +26,11 @@ class MetricInfo:
     per_item: bool = True
     """Whether each item (an image, a pair) is measured by itself; what a batch shares has no interval and no test."""
 
+    def __post_init__(self) -> None:
+        if not self.meaning.strip():
+            raise UserError("The meaning of a number must be a sentence for a newcomer, got nothing.")
+        check_choice("direction", self.direction, ARROWS)
+
 
 @dataclass(frozen=True)
 class MetricResult:
@@ -37,10 +42,11 @@ class MetricResult:
     interval: tuple[float, float] | None
     """Lower and upper bound; `protocol["interval"]` says of what kind."""
     meaning: str
-    unit: str = ""
-    direction: Direction = "neither"
+    unit: str
+    direction: Direction
 
     def __post_init__(self) -> None:
+        MetricInfo(meaning=self.meaning, unit=self.unit, direction=self.direction)  # refuses what explains nothing
         if not math.isfinite(self.value):
             raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
 

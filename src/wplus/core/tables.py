@@ -1,22 +1,22 @@
 """Scores of items (images, pairs of images), of one method or of several compared: CSV, JSON, Markdown, text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
 from wplus.core.files import atomic_write, write_json
 from wplus.core.metric_result import ARROWS, MetricInfo, MetricResult
 from wplus.core.stats import MIN_ITEMS, Mean, Paired, Rows, bootstrap_mean, paired_tests
-from wplus.errors import check_choice
+from wplus.errors import UserError, check_choice
 
+T = TypeVar("T")
 Headings = Mapping[str, tuple[str, str]]
 """Column -> heading and number format of its cells; also which columns are shown, and in which order."""
 PAIRED_CELLS = ("method", "score", "difference", "low", "high", "p", "p_holm", "higher", "effect", "num_items")
-_UNKNOWN = MetricInfo(meaning="")
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,30 @@ class Table:
     def means(self) -> dict[str, Mean]:
         """Mean of every column over the items that have it, with its interval where items were measured one by one."""
         found = {column: bootstrap_mean(self.frame[column].dropna().to_numpy()) for column in self.columns}
-        return {
-            column: mean if self.info.get(column, _UNKNOWN).per_item else Mean(mean.value, None)
-            for column, mean in found.items()
-        }
+        return {name: mean if per_item(name, self.info) else Mean(mean.value, None) for name, mean in found.items()}
 
     def entries(self, prefix: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """The means as a tracker's `summary` takes them, called `prefix` and the column."""
+        """The means as a tracker's `summary` takes them, called `prefix` and the column; UserError without `info`."""
+        unknown = [column for column in self.columns if column not in self.info]
+        if unknown:
+            raise UserError(f"Scores must say what they mean, and there is no meaning of {', '.join(unknown)}.")
         return {
-            prefix + column: MetricResult.of(
-                self.info.get(column, _UNKNOWN),
-                prefix + column,
-                mean.value,
-                protocol=dict(protocol),
-                interval=mean.interval,
+            prefix + name: MetricResult.of(
+                self.info[name], prefix + name, mean.value, protocol=dict(protocol), interval=mean.interval
             ).entry()
-            for column, mean in self.means.items()
+            for name, mean in self.means.items()
         }
 
     def write(self, folder: Path, protocol: Mapping[str, Any]) -> None:
         """table.csv (the rows) and table.json (rows, means, intervals, and how it was measured)."""
         write_csv(folder / "table.csv", self.frame)
-        targets = {"targets": self.targets} if self.targets else {}
-        means = {column: asdict(mean) for column, mean in self.means.items()}
-        content = {"protocol": protocol, "info": info_as_dict(self.info), "means": means, "rows": self.rows, **targets}
-        write_json(folder / "table.json", content)
+        content = {"protocol": protocol, "info": as_dicts(self.info), "means": as_dicts(self.means), "rows": self.rows}
+        write_json(folder / "table.json", content | ({"targets": self.targets} if self.targets else {}))
 
     def __str__(self) -> str:
-        heads = {column: heading(column, self.info.get(column, _UNKNOWN)) for column in self.means}
+        heads = {column: heading(column, self.info) for column in self.means}
         width = max(map(len, [*heads.values(), " " * 14]))
-        lines = [f"  {heads[column]:<{width}} {cell(mean, '.4g')}" for column, mean in self.means.items()]
+        lines = [f"  {heads[column]:<{width}} {mean_cell(mean, '.4g')}" for column, mean in self.means.items()]
         return "\n".join([f"{len(self.rows)} image(s), mean and 95 % bootstrap interval", *lines])
 
 
@@ -115,28 +109,25 @@ class Comparison:
     @cached_property
     def paired(self) -> dict[str, dict[str, Paired]]:
         """Method -> column -> comparison with the baseline; UserError for a tested column that nobody has."""
-        for column in self.tested or ():
+        columns = self.tested
+        for column in columns or ():
             check_choice("tested", column, self.columns)
-        if self.tested is not None or self.baseline not in self.rows:
-            return paired_tests(self.rows, self.baseline, columns=self.tested)
-        own = [column for column in self.tables[self.baseline].columns if self.info.get(column, _UNKNOWN).per_item]
-        return paired_tests(self.rows, self.baseline, columns=own)
+        if columns is None and self.baseline in self.tables:
+            columns = [column for column in self.tables[self.baseline].columns if per_item(column, self.info)]
+        return paired_tests(self.rows, self.baseline, columns=columns)
 
     def markdown(self, headings: Headings | None = None) -> str:
         """The means, and below them the differences from the baseline where there are any."""
-        shown = headings or default_headings(self.columns, self.info)
-        text = markdown_means(self.means, shown)
-        tests = markdown_tests(self.paired, self.baseline, shown)
+        shown = headings or {column: (heading(column, self.info), ".4g") for column in self.columns}
+        text, tests = markdown_means(self.means, shown), markdown_tests(self.paired, self.baseline, shown)
         return f"{text}\n{tests}" if tests else text
 
     def as_dict(self) -> dict[str, Any]:
         """Means, comparisons and rows as plain values."""
-        means = {method: {column: asdict(mean) for column, mean in each.items()} for method, each in self.means.items()}
-        paired = {
-            method: {column: asdict(found) for column, found in each.items()} for method, each in self.paired.items()
-        }
-        info = info_as_dict(self.info)
-        return {"baseline": self.baseline, "info": info, "means": means, "paired": paired, "rows": self.rows}
+        means = {method: as_dicts(each) for method, each in self.means.items()}
+        paired = {method: as_dicts(each) for method, each in self.paired.items()}
+        return {"baseline": self.baseline, "info": as_dicts(self.info), "means": means, "paired": paired,
+                "rows": self.rows}  # fmt: skip
 
     def write(self, folder: Path, protocol: Mapping[str, Any], *, headings: Headings | None = None) -> None:
         """table.csv (every item of every method), table.json (all numbers and the protocol), table.md (to read)."""
@@ -161,49 +152,42 @@ def paired_cells(paired: Mapping[str, Mapping[str, Paired]]) -> list[list[Any]]:
     ]  # fmt: skip
 
 
-def info_as_dict(info: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:
-    """What columns mean, for JSON."""
-    return {column: asdict(each) for column, each in info.items()}
+def as_dicts(values: Mapping[str, MetricInfo | Mean | Paired]) -> dict[str, dict[str, Any]]:
+    """For JSON."""
+    return {name: asdict(value) for name, value in values.items()}
 
 
-def heading(column: str, info: MetricInfo) -> str:
-    """`psnr_db, dB ↑`: name, unit, and which values are better."""
-    name = column if not info.unit or column.endswith(f"_{info.unit.lower()}") else f"{column}, {info.unit}"
-    return f"{name} {ARROWS[info.direction]}".rstrip()
+def per_item(column: str, info: Mapping[str, MetricInfo]) -> bool:
+    """Whether a column's items are measured one by one, as those are that nothing is known of."""
+    return column not in info or info[column].per_item
 
 
-def default_headings(columns: Sequence[str], info: Mapping[str, MetricInfo]) -> dict[str, tuple[str, str]]:
-    """All columns, four significant digits."""
-    return {column: (heading(column, info.get(column, _UNKNOWN)), ".4g") for column in columns}
+def heading(column: str, info: Mapping[str, MetricInfo]) -> str:
+    """`psnr_db, dB ↑`: name, unit, and which values are better, where that is known."""
+    if column not in info:
+        return column
+    unit = info[column].unit
+    name = column if not unit or column.endswith(f"_{unit.lower()}") else f"{column}, {unit}"
+    return f"{name} {ARROWS[info[column].direction]}".rstrip()
 
 
 def markdown_means(means: Mapping[str, Mapping[str, Mean]], headings: Headings) -> str:
     """A row per method, a column per score that any of them has, the interval behind each value."""
-    columns = [column for column in headings if any(column in each for each in means.values())]
-    rows = [[method, *(cell(each.get(c), headings[c][1]) for c in columns)] for method, each in means.items()]
-    return _markdown(["method", *(headings[column][0] for column in columns)], rows)
+    return _markdown("method", means, headings, mean_cell)
 
 
 def markdown_tests(paired: Mapping[str, Mapping[str, Paired]], baseline: str, headings: Headings) -> str:
     """Differences from the baseline on the same items, with interval and p; empty where nothing was compared."""
-    columns = [column for column in headings if any(column in each for each in paired.values())]
-    if not columns:
-        return ""
-    rows = [
-        [method, *(difference_cell(each.get(c), headings[c][1]) for c in columns)] for method, each in paired.items()
-    ]
-    return _markdown([f"minus '{baseline}', paired", *(headings[column][0] for column in columns)], rows)
+    return _markdown(f"minus '{baseline}', paired", paired, headings, paired_cell)
 
 
-def cell(mean: Mean | None, form: str) -> str:
-    """`0.123 (0.110 to 0.135)`; a dash where there is nothing."""
-    return "–" if mean is None else f"{mean.value:{form}}{_bounds(mean.interval, form)}"
+def mean_cell(mean: Mean, form: str) -> str:
+    """`0.123 (0.110 to 0.135)`."""
+    return f"{mean.value:{form}}{_bounds(mean.interval, form)}"
 
 
-def difference_cell(found: Paired | None, form: str) -> str:
+def paired_cell(found: Paired, form: str) -> str:
     """`+0.3 (+0.2 to +0.4), p = 4e-10`; with too few items for a test it says so."""
-    if found is None:
-        return "–"
     chance = f"no test below {MIN_ITEMS} items" if found.p_holm is None else f"p = {found.p_holm:.1g}"
     return f"{found.difference:+{form}}{_bounds(found.interval, '+' + form)}, {chance}"
 
@@ -213,6 +197,15 @@ def _bounds(interval: tuple[float, float] | None, form: str) -> str:
     return "" if interval is None or interval[0] == interval[1] else f" ({interval[0]:{form}} to {interval[1]:{form}})"
 
 
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(cells)} |" for cells in (headings, *rows)]
-    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]]) + "\n"
+def _markdown(
+    corner: str, values: Mapping[str, Mapping[str, T]], headings: Headings, cell: Callable[[T, str], str]
+) -> str:
+    """The columns of `headings` that any row has, a dash where another row lacks it; empty where there are none."""
+    columns = [column for column in headings if any(column in row for row in values.values())]
+    if not columns:
+        return ""
+    rows = [[corner, *(headings[column][0] for column in columns)]]
+    for name, row in values.items():
+        rows.append([name, *(cell(row[c], headings[c][1]) if c in row else "–" for c in columns)])
+    first, *others = (f"| {' | '.join(cells)} |\n" for cells in rows)
+    return "".join([first, "|---" * len(rows[0]) + "|\n", *others])

@@ -99,7 +99,7 @@ def read_source(folder: Path) -> Source:
         return Source(folder, read_table(notes), items, read_settings(folder), store)
     try:
         content = json.loads((folder / "table.json").read_text())
-        info = {column: MetricInfo(**each) for column, each in content.get("info", {}).items()}
+        info = {column: MetricInfo(**each) for column, each in content["info"].items()}
         items = {name: (digest, None) for name, digest in content["targets"].items()}
         return Source(folder, Table(content["rows"], info=info), items, content["protocol"])
     except (OSError, ValueError, KeyError, TypeError) as error:
