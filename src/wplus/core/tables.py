@@ -64,7 +64,7 @@ class Table:
         write_json(folder / "table.json", content | ({"targets": self.targets} if self.targets else {}))
 
     def __str__(self) -> str:
-        heads = {column: heading(column, self.info) for column in self.means}
+        heads = {column: heading(column, self.info.get(column)) for column in self.means}
         width = max(map(len, [*heads.values(), " " * 14]))
         lines = [f"  {heads[column]:<{width}} {mean_cell(mean, '.4g')}" for column, mean in self.means.items()]
         return "\n".join([f"{len(self.rows)} image(s), mean and 95 % bootstrap interval", *lines])
@@ -118,7 +118,7 @@ class Comparison:
 
     def markdown(self, headings: Headings | None = None) -> str:
         """The means, and below them the differences from the baseline where there are any."""
-        shown = headings or {column: (heading(column, self.info), ".4g") for column in self.columns}
+        shown = headings or {column: (heading(column, self.info.get(column)), ".4g") for column in self.columns}
         text, tests = markdown_means(self.means, shown), markdown_tests(self.paired, self.baseline, shown)
         return f"{text}\n{tests}" if tests else text
 
@@ -162,13 +162,12 @@ def per_item(column: str, info: Mapping[str, MetricInfo]) -> bool:
     return column not in info or info[column].per_item
 
 
-def heading(column: str, info: Mapping[str, MetricInfo]) -> str:
+def heading(column: str, info: MetricInfo | None) -> str:
     """`psnr_db, dB ↑`: name, unit, and which values are better, where that is known."""
-    if column not in info:
+    if info is None:
         return column
-    unit = info[column].unit
-    name = column if not unit or column.endswith(f"_{unit.lower()}") else f"{column}, {unit}"
-    return f"{name} {ARROWS[info[column].direction]}".rstrip()
+    name = column if not info.unit or column.endswith(f"_{info.unit.lower()}") else f"{column}, {info.unit}"
+    return f"{name} {ARROWS[info.direction]}".rstrip()
 
 
 def markdown_means(means: Mapping[str, Mapping[str, Mean]], headings: Headings) -> str:
