@@ -15,10 +15,12 @@ from wplus.inversion.folder import (
 from wplus.latents.latent import Latent
 
 TARGET = torch.arange(48, dtype=torch.uint8).view(3, 4, 4)
+KINDS = ("images", "targets", "masks", "history", "deltas", "latents")
 
 
-def a_store(folder, **changes) -> InversionFolder:
-    return InversionFolder(folder, **{"fingerprint": "f" * 16, "settings_digest": "s", **changes})
+@pytest.fixture
+def store(tmp_path) -> InversionFolder:
+    return InversionFolder(tmp_path, fingerprint="f" * 16, settings_digest="s")
 
 
 def save(store: InversionFolder, name: str, target: torch.Tensor = TARGET, **extra) -> None:
@@ -34,48 +36,39 @@ class Note:
         path.write_text("changed")
 
 
-def test_what_is_saved_is_read_back_without_loss(tmp_path):
-    store = a_store(tmp_path)
-    save(store, "sub/a", mask=TARGET[:1])
-    target, image = store.images("sub/a")
-    assert torch.equal(target, TARGET)
-    assert torch.equal(image, TARGET.flip(2))
-    assert torch.equal(store.mask("sub/a"), TARGET[:1])
+def test_what_is_saved_is_read_back_without_loss(store):
+    save(store, "sub/a", mask=TARGET[:1], delta=Note())
+    expected = {"targets": TARGET, "images": TARGET.flip(2), "masks": TARGET[:1]}
+    assert all(torch.equal(store.image(kind, "sub/a"), pixels) for kind, pixels in expected.items())
     assert store.history("sub/a")["loss"].tolist() == [2.0, 1.0]
-    assert {"settings": "s", "own": "note"}.items() < store.metadata("sub/a").items()
+    notes = {"settings": "s", "own": "note", "delta": "deltas/sub/a.safetensors"}
+    assert notes.items() < store.metadata("sub/a").items()
+    assert store.path("deltas", "sub/a").read_text() == "changed"
     save(store, "b", TARGET[:1])
-    assert store.images("b")[1].shape == (1, 4, 4)  # grey
+    assert store.image("images", "b").shape == (1, 4, 4)  # grey
     assert store.names() == ["b", "sub/a"]
 
 
-def test_done_means_all_files_of_this_target_and_mask(tmp_path):
-    store, mask = a_store(tmp_path), TARGET[:1] * 2
+def test_done_means_all_files_of_this_target_and_mask(store):
+    mask = TARGET[:1] * 2
     assert not store.is_done("a", TARGET)
     save(store, "a")
-    assert store.is_done("a", TARGET)
-    assert not store.is_done("a", TARGET, mask)
-    assert not store.is_done("a", TARGET.flip(1))  # the input has changed since
     save(store, "masked", mask=mask)
-    assert store.is_done("masked", TARGET, mask)
-    assert not store.is_done("masked", TARGET)
+    for name, given, done in (("a", None, True), ("a", mask, False), ("masked", mask, True), ("masked", None, False)):
+        assert store.is_done(name, TARGET, given) is done
     assert not store.is_done("masked", TARGET, mask.flip(1))
-    save(store, "sub/tuned", delta=Note())
-    assert store.metadata("sub/tuned")["delta"] == "deltas/sub/tuned.safetensors"
-    assert store.path("deltas", "sub/tuned").read_text() == "changed"
-    assert store.is_done("sub/tuned", TARGET)
+    assert not store.is_done("a", TARGET.flip(1))  # the input has changed since
 
 
-@pytest.mark.parametrize("kind", ["images", "targets", "masks", "history", "deltas", "latents"])
-def test_without_one_of_its_files_an_image_is_not_done(tmp_path, kind):
-    store, mask = a_store(tmp_path), TARGET[:1]
-    save(store, "a", mask=mask, delta=Note())
-    assert store.is_done("a", TARGET, mask)
-    store.path(kind, "a").unlink()
-    assert not store.is_done("a", TARGET, mask)
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_one_of_its_files_an_image_is_not_done(store, kind):
+    save(store, "sub/a", mask=TARGET[:1], delta=Note())
+    assert store.is_done("sub/a", TARGET, TARGET[:1])
+    store.path(kind, "sub/a").unlink()
+    assert not store.is_done("sub/a", TARGET, TARGET[:1])
 
 
-def test_damaged_files_are_not_done_or_named(tmp_path):
-    store = a_store(tmp_path)
+def test_damaged_files_are_not_done_or_named(store):
     save(store, "a")
     for kind in ("latents", "history"):
         store.path(kind, "a").write_bytes(store.path(kind, "a").read_bytes()[:20])
@@ -84,12 +77,12 @@ def test_damaged_files_are_not_done_or_named(tmp_path):
         store.history("a")
 
 
-def test_other_settings_and_other_generators_are_refused(tmp_path):
-    save(a_store(tmp_path), "a")
+def test_other_settings_and_other_generators_are_refused(store, tmp_path):
+    save(store, "a")
     with pytest.raises(UserError, match="other settings"):
-        a_store(tmp_path, settings_digest="t").is_done("a", TARGET)
+        InversionFolder(tmp_path, settings_digest="t").is_done("a", TARGET)
     with pytest.raises(UserError, match="made with generator ffff"):
-        a_store(tmp_path, fingerprint="0" * 16).metadata("a")
+        InversionFolder(tmp_path, fingerprint="0" * 16).metadata("a")
     assert InversionFolder(tmp_path).metadata("a")["settings"] == "s"  # whosever it is
 
 

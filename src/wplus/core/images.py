@@ -40,9 +40,10 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
 
-def save_png(path: str | Path, image: Tensor) -> Path:
-    """Write one image (C, H, W) as a lossless PNG, atomically."""
-    return atomic_write(path, lambda file: to_pil(image).save(file, format="PNG"))
+def save_png(path: str | Path, image: Tensor | Image.Image) -> Path:
+    """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically."""
+    picture = to_pil(image) if isinstance(image, Tensor) else image
+    return atomic_write(path, lambda file: picture.save(file, format="PNG"))
 
 
 def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, gap: int = 0) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from wplus.checkpoint import Models
-from wplus.core.files import atomic_write, ensure_folder
-from wplus.core.images import captioned_rows
+from wplus.core.files import ensure_folder
+from wplus.core.images import captioned_rows, save_png
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import track
 from wplus.editing.directions import MODES, Direction, Directions, Mode, edit_latent
@@ -118,8 +118,7 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
 def save_rows(path: Path, rows: Sequence[Tensor], *, captions: Iterable[str], titles: Sequence[str]) -> Path:
     """Write rows of pictures (N, C, H, W), one title each, and the same captions under each row, as a PNG."""
     columns = list(captions)
-    canvas = captioned_rows([list(zip(row, columns, strict=True)) for row in rows], titles)
-    return atomic_write(path, lambda file: canvas.save(file, format="PNG"))
+    return save_png(path, captioned_rows([list(zip(row, columns, strict=True)) for row in rows], titles))
 
 
 def signed(strength: float) -> str:

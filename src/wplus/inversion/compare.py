@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float
@@ -23,13 +22,10 @@ from wplus.tracking import Tracker
 
 @dataclass(frozen=True)
 class Source:
-    """What one folder says of its images.
+    """What one folder says of its images: the scores, by image, and how they were measured.
 
-    Attributes:
-        table: the scores, by image.
-        items: image -> digests of its pixels and of its mask; no mask, no digest.
-        protocol: how it was measured.
-        store: the images and histories; None where there is a table only.
+    `items` are the digests of each image's pixels and of its mask, None without one; `store` has the images and
+    histories where there is more than a table.
     """
 
     folder: Path
@@ -47,16 +43,10 @@ class Source:
 
 
 def compare(
-    folders: Mapping[str, str | Path],
-    *,
-    output_dir: str | Path,
-    baseline: str | None = None,
-    tested: Sequence[str] | None = None,
-    terms: Mapping[str, ImageDistance] | None = None,
-    device: torch.device | str = "cpu",
-    batch_size: int = 64,
-    tracker: Tracker | None = None,
-) -> Comparison:
+    folders: Mapping[str, str | Path], *, output_dir: str | Path, baseline: str | None = None,
+    tested: Sequence[str] | None = None, terms: Mapping[str, ImageDistance] | None = None,
+    device: torch.device | str = "cpu", batch_size: int = 64, tracker: Tracker | None = None,
+) -> Comparison:  # fmt: skip
     """Compare what several folders, label -> folder, say of the images that all of them have.
 
     A folder is one of inversions, by any inverter into any space, or that of another run that wrote a table.json with
@@ -149,25 +139,18 @@ def _measure(
     names, info = list(rows), {}
     batches = [names[first : first + batch_size] for first in range(0, len(names), batch_size)]
     for batch in track(batches, f"Measuring {source.folder.name} (batches)"):
-        targets, images, masks = _images(source.store, source.items, batch, device)
+        read = {kind: [source.store.image(kind, name) for name in batch] for kind in ("images", "targets")}
+        images, targets = (to_float(torch.stack(pictures).to(device)) for pictures in read.values())
+        masks = None
+        if any(source.items[name][1] for name in batch):
+            whole = torch.full_like(read["targets"][0][:1], 255)
+            each = [source.store.image("masks", name) if source.items[name][1] else whole for name in batch]
+            masks = torch.stack(each).to(device) / 255
         for column, score in image_scores(images, targets, terms, masks).items():
             info[column] = score.info
             for name, value in zip(batch, score.values.tolist(), strict=True):
                 rows[name][column] = value
     return info
-
-
-def _images(
-    store: InversionFolder, items: Mapping[str, tuple[str, str | None]], names: Sequence[str],
-    device: torch.device | str,
-) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """Targets and images (N, C, R, R) in [-1, 1], and masks (N, 1, R, R) in [0, 1] where there are any."""
-    targets, images = (torch.stack(each) for each in zip(*map(store.images, names), strict=True))
-    masks = None
-    if any(items[name][1] for name in names):
-        whole = torch.full_like(targets[0, :1], 255)
-        masks = torch.stack([store.mask(name) if items[name][1] else whole for name in names]).to(device) / 255
-    return to_float(targets.to(device)), to_float(images.to(device)), masks
 
 
 def _protocol(

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from wplus.latents.weight_delta import WeightDelta
 SETTINGS_FILE = "settings.json"
 # Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
 TARGET, MASK, DELTA = "target", "mask", "delta"
-Kind = Literal["images", "targets", "masks", "latents", "history", "deltas"]
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -58,15 +57,11 @@ class InversionFolder:
 
     def __init__(self, folder: str | Path, *, fingerprint: str = "", settings_digest: str = "") -> None:
         self.folder, self.fingerprint, self.settings_digest = Path(folder), fingerprint, settings_digest
+        self.video = self.folder / "inversion.mp4"  # how the first batch got better, where it was filmed
 
-    def path(self, kind: Kind, name: str) -> Path:
+    def path(self, kind: str, name: str) -> Path:
         """The file of one image, see the layout above."""
         return self.folder / kind / f"{name}.{'png' if kind in ('images', 'targets', 'masks') else 'safetensors'}"
-
-    @property
-    def video(self) -> Path:
-        """How the first batch got better, where it was filmed."""
-        return self.folder / "inversion.mp4"
 
     def names(self) -> list[str]:
         """The images that are done, whatever their settings."""
@@ -76,12 +71,9 @@ class InversionFolder:
     def is_done(self, name: str, target: Tensor, mask: Tensor | None = None) -> bool:
         """Whether all files of an image are here and belong to this target (C, H, W) and mask (1, H, W), both uint8.
 
-        UserError when they were made with other settings or another generator. Damaged files, and those of an image
-        that has changed since, count as missing.
+        UserError when they were made with other settings. Damaged files, and those of an image that has changed since,
+        count as missing.
         """
-        kinds: tuple[Kind, ...] = ("images", "targets", "history", "latents")
-        if not all(self.path(kind, name).is_file() for kind in kinds):
-            return False
         latent = self.path("latents", name)
         try:
             notes = load_latent(latent, fingerprint=None).metadata
@@ -89,10 +81,10 @@ class InversionFolder:
             return False
         if notes.get("settings") != self.settings_digest:
             raise UserError(f"'{latent}' was made with other settings: delete it or choose another run_dir.")
-        extra = [("masks", MASK), ("deltas", DELTA)]
-        complete = all(self.path(kind, name).is_file() for kind, note in extra if note in notes)  # type: ignore[arg-type]
+        further = {"masks": MASK, "deltas": DELTA}
+        kinds = ["images", "targets", "history", *(kind for kind, note in further.items() if note in notes)]
         digests = (pixel_digest(target), None if mask is None else pixel_digest(mask))
-        return complete and (notes.get(TARGET), notes.get(MASK)) == digests
+        return (notes.get(TARGET), notes.get(MASK)) == digests and all(self.path(k, name).is_file() for k in kinds)
 
     def save(
         self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],
@@ -100,8 +92,7 @@ class InversionFolder:
     ) -> None:  # fmt: skip
         """Write all files of one image: uint8 images (C, H, W), terms (steps,); the latent comes last, as a seal.
 
-        It gets notes of the settings, of target and mask, and of the delta, so that it is not taken for complete
-        without their files.
+        Its notes name target, mask and delta, so that it is not taken for complete without their files.
         """
         notes = {"settings": self.settings_digest, TARGET: pixel_digest(target)}
         save_png(self.path("targets", name), target)
@@ -120,13 +111,11 @@ class InversionFolder:
         """What was noted about an image."""
         return load_latent(self.path("latents", name), fingerprint=self.fingerprint or None).metadata
 
-    def images(self, name: str) -> tuple[Tensor, Tensor]:
-        """Target and inversion, uint8 (C, H, W)."""
-        return _read_png(self.path("targets", name)), _read_png(self.path("images", name))
-
-    def mask(self, name: str) -> Tensor:
-        """The mask, uint8 (1, H, W)."""
-        return _read_png(self.path("masks", name))
+    def image(self, kind: str, name: str) -> Tensor:
+        """A picture of the images, targets or masks, uint8 (C, H, W)."""
+        with Image.open(self.path(kind, name)) as file:
+            pixels = torch.from_numpy(np.array(file))
+        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
     def history(self, name: str) -> dict[str, Tensor]:
         """Term -> (steps,)."""
@@ -135,12 +124,6 @@ class InversionFolder:
             return from_bytes(path.read_bytes())
         except (OSError, SafetensorError) as error:
             raise UserError(f"Cannot read '{path}' ({error}): delete it and run again.") from error
-
-
-def _read_png(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        pixels = np.array(image)
-    return torch.from_numpy(pixels[:, :, None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -158,10 +141,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: str = "inversions") -> None:
-    """Write the settings into a new folder, or check that an old one was made with the same; UserError if not.
-
-    `noun` is what the folder holds.
-    """
+    """Write the settings into a new folder; UserError where an old one has others. `noun` is what the folder holds."""
     if not (folder / SETTINGS_FILE).is_file():
         write_json(folder / SETTINGS_FILE, settings)
         return

@@ -1,9 +1,8 @@
 """Report on a folder of inversions: scores image by image, convergence, images side by side, a video."""
 
-from __future__ import annotations
-
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wplus.checkpoint import Models
 from wplus.core.files import atomic_write
-from wplus.core.images import as_uint8, captioned_rows, image_grid, to_float, to_uint8, watchable_scale
+from wplus.core.images import as_uint8, captioned_rows, image_grid, save_png, to_float, to_uint8, watchable_scale
 from wplus.core.metric_result import MetricInfo
 from wplus.core.tables import Table
 from wplus.core.video import Mp4Writer
 from wplus.errors import UserError
 from wplus.inversion.folder import TARGET, InversionFolder
+from wplus.inversion.init import prior as latent_prior
 from wplus.inversion.result import Inversion, Score
 from wplus.inversion.task import InversionTask, Progress
+from wplus.latents.latent import load_latent, ws_of
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
@@ -36,32 +38,44 @@ PRIOR_DISTANCE = MetricInfo(
 SECONDS = MetricInfo(
     meaning="Wall time of the batch divided by its images.", unit="s", direction="lower", per_item=False
 )
+LATENT_ERROR = MetricInfo(
+    meaning="Distance of ws from the true ones, root mean square over layers, in deviations of w from its mean; two "
+    "samples of the prior are 1.4 apart.",
+    direction="lower",
+)
 _SCORE = "score "  # begins the names of scores in a latent's metadata
 _TERMS = {"loss": "loss", "l2": "L2 (mean squared error)", "perceptual": "perceptual"}  # of which curves are drawn
 _MAX_CURVES, _MAX_ROWS, _IMAGES_PER_ROW = 64, 16, 4
 
-# Scores
-
 
 def scores(
-    found: Inversion, task: InversionTask, terms: Mapping[str, ImageDistance], prior: Whitened
-) -> dict[str, Score]:
-    """Column -> numbers (N,): the terms, distance from the prior, the inverter's own scores, seconds.
+    found: Inversion, task: InversionTask, terms: Mapping[str, ImageDistance], prior: Whitened,
+    true_ws: Tensor | None = None,
+) -> dict[str, Score]:  # fmt: skip
+    """Column -> numbers (N,): `image_scores` of the images as they are stored, rounded to 8 bits, and all else.
 
-    The terms are those of `image_scores`, of the images as they are stored, rounded to 8 bits.
+    With true ws (N, num_ws, w_dim) comes `latent_error`: a w and the same w in every layer of w+ have one.
     """
-    columns = image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks)
-    columns["prior_distance"] = Score(prior.distance(task.to_ws(found.latents)), PRIOR_DISTANCE)
-    return {**columns, **found.scores, "seconds": Score(found.seconds, SECONDS)}
+    columns, ws = (
+        image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks),
+        task.to_ws(found.latents),
+    )
+    columns["prior_distance"] = Score(prior.distance(ws), PRIOR_DISTANCE)
+    columns |= {**found.scores, "seconds": Score(found.seconds, SECONDS)}
+    if true_ws is not None:
+        deviation = float(latent_prior(task.generator, "w", None, 1).std)
+        errors = (ws - true_ws.to(ws)).flatten(1).norm(dim=1) / (math.sqrt(ws.shape[1]) * deviation)
+        columns["latent_error"] = Score(errors, LATENT_ERROR)
+    return columns
 
 
 @torch.no_grad()
 def image_scores(
     images: Tensor, targets: Tensor, terms: Mapping[str, ImageDistance], masks: Tensor | None = None
 ) -> dict[str, Score]:
-    """Column -> numbers (N,) of images and targets (N, C, R, R) in [-1, 1].
+    """Column -> numbers (N,) of images and targets (N, C, R, R) in [-1, 1], under masks (N, 1, R, R) where given.
 
-    With `l2` comes `psnr_db`. With masks (N, 1, R, R) the terms are those of what the masks leave.
+    With `l2` comes `psnr_db`.
     """
     if masks is not None:
         images, targets = images * (masks > 0), targets * (masks > 0)
@@ -75,7 +89,7 @@ def image_scores(
 
 
 def score_notes(columns: Mapping[str, Score], row: int) -> dict[str, str]:
-    """The scores of one image as a latent's metadata."""
+    """The scores of one image as a latent's metadata, which `read_table` reads."""
     return {
         f"{_SCORE}{name}": json.dumps({"value": score.values[row].item(), **asdict(score.info)})
         for name, score in columns.items()
@@ -85,18 +99,27 @@ def score_notes(columns: Mapping[str, Score], row: int) -> dict[str, str]:
 def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
     """The scores in the metadata of latents, by image."""
     info: dict[str, MetricInfo] = {}
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, float]] = {image: {} for image in notes}
     for image, note in notes.items():
-        rows[image] = {}
-        for name, text in note.items():
-            if name.startswith(_SCORE):
-                column, content = name.removeprefix(_SCORE), json.loads(text)
-                rows[image][column] = float(content.pop("value"))
-                info[column] = MetricInfo(**content)
+        for name in (name for name in note if name.startswith(_SCORE)):
+            column, content = name.removeprefix(_SCORE), json.loads(note[name])
+            rows[image][column] = float(content.pop("value"))
+            info[column] = MetricInfo(**content)
     return Table(rows, {name: note[TARGET] for name, note in notes.items() if TARGET in note}, info)
 
 
-# Files
+@torch.no_grad()
+def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) -> dict[str, Tensor]:
+    """True ws (num_ws, w_dim) from the latents in `folder`, of any space, that are called like the images.
+
+    UserError for one that is missing or belongs to another generator.
+    """
+    files = {name: Path(folder) / f"{name}.safetensors" for name in names}
+    for file in files.values():
+        if not file.is_file():
+            raise UserError(f"ground_truth must have a latent of every image, got none at '{file}'.")
+    latents = {name: load_latent(file, fingerprint=models.fingerprint) for name, file in files.items()}
+    return {name: ws_of(latent, models.generator).cpu() for name, latent in latents.items()}
 
 
 def report(store: InversionFolder, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
@@ -125,59 +148,48 @@ def read_history(store: InversionFolder, names: Sequence[str]) -> dict[str, Tens
     """Term -> (steps, N) of the first images; one that ended sooner repeats its last value."""
     histories = [store.history(name) for name in names[:_MAX_CURVES]]
     terms = [term for term in histories[0] if all(term in history for history in histories)]
-    return {term: _side_by_side([history[term] for history in histories]) for term in terms}
-
-
-def _side_by_side(columns: Sequence[Tensor]) -> Tensor:
-    """Values (steps,) of several images -> (steps, N)."""
-    longest = max(map(len, columns))
-    return torch.stack([torch.cat([values, values[-1:].expand(longest - len(values))]) for values in columns], dim=1)
+    found = {}
+    for term in terms:
+        columns = [history[term] for history in histories]
+        longest = max(map(len, columns))
+        filled = [torch.cat([values, values[-1:].expand(longest - len(values))]) for values in columns]
+        found[term] = torch.stack(filled, dim=1)
+    return found
 
 
 def compare_folders(folders: Mapping[str, Path], output_dir: Path) -> tuple[Path, Path]:
-    """convergence.png and grid.png over several folders of inversions of the same images: label -> folder.
+    """convergence.png and grid.png over several folders, label -> folder, of the images that all of them have.
 
-    Histories may have any length. The grid has a row for each image: the target, and the inversion of each folder under
-    its label; images that a folder lacks are left out. UserError when they have none in common.
+    Histories may have any length. The grid has a row for each image: the target, and each folder's inversion.
     """
     stores = {label: InversionFolder(folder) for label, folder in folders.items()}
     common = sorted(set.intersection(*[set(store.names()) for store in stores.values()]))
-    if not common:
-        raise UserError(f"Folders must have an inverted image in common, got {', '.join(map(str, folders.values()))}.")
     histories = {label: read_history(store, common) for label, store in stores.items()}
     convergence = plot_convergence(histories, output_dir / "convergence.png")
     shown, first = common[:_MAX_ROWS], next(iter(stores.values()))
     rows = [
-        [(first.images(name)[0], "target"), *((store.images(name)[1], label) for label, store in stores.items())]
+        [(first.image("targets", name), "target"), *((each.image("images", name), key) for key, each in stores.items())]
         for name in shown
     ]
-    return convergence, _save_rows(rows, shown, output_dir / "grid.png")
+    return convergence, save_png(output_dir / "grid.png", captioned_rows(rows, shown))
 
 
 def draw_grid(store: InversionFolder, names: Sequence[str]) -> Path:
     """grid.png: the first images, each target beside its inversion, four of them in a row under their names."""
     shown = names[:_MAX_ROWS]
     groups = [shown[first : first + _IMAGES_PER_ROW] for first in range(0, len(shown), _IMAGES_PER_ROW)]
-    rows = [
-        [pair for name in group for pair in zip(store.images(name), ("target", "inversion"), strict=True)]
-        for group in groups
-    ]
-    return _save_rows(rows, [", ".join(group) for group in groups], store.folder / "grid.png")
-
-
-def _save_rows(rows: Sequence[Sequence[tuple[Tensor, str]]], titles: Sequence[str], path: Path) -> Path:
-    image = captioned_rows(rows, titles)
-    return atomic_write(path, lambda file: image.save(file, format="PNG"))
+    kinds = {"targets": "target", "images": "inversion"}
+    rows = [[(store.image(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
+    return save_png(store.folder / "grid.png", captioned_rows(rows, [", ".join(group) for group in groups]))
 
 
 def plot_convergence(
     histories: Mapping[str, Mapping[str, Tensor]], path: Path, *, terms: Sequence[str] = tuple(_TERMS)
 ) -> Path:
-    """Terms over the steps: a panel per term, a colour per entry of `histories` (a space, a method).
+    """Terms over the steps: a panel per term that any entry has, a colour per entry of `histories` (a space, a method).
 
     histories: label -> term -> (steps, N), with any number of steps each. Thin lines are images, thick ones their
-    geometric mean, on a logarithmic axis; where there is a single evaluation (an encoder) the mean is a line across. A
-    term that no entry has gets no panel.
+    geometric mean, on a logarithmic axis; where there is a single evaluation (an encoder) the mean is a line across.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -206,19 +218,20 @@ def plot_convergence(
 def _draw(axes: Any, values: np.ndarray, colour: str, label: str) -> None:
     """values (steps, N); zeros cannot be drawn on a logarithmic axis and are lifted to the smallest float32."""
     positive = np.maximum(np.where(np.isfinite(values), values, np.nan), np.finfo(np.float32).tiny)
+    mean = np.exp(np.log(positive).mean(axis=1))
     if len(values) == 1:
-        axes.axhline(np.exp(np.log(positive).mean()), color=colour, linewidth=2, linestyle="--", label=label)
+        axes.axhline(mean[0], color=colour, linewidth=2, linestyle="--", label=label)
         return
     steps = np.arange(1, len(values) + 1)
     axes.plot(steps, positive[:, :_MAX_CURVES], color=colour, linewidth=0.6, alpha=0.35)
-    axes.plot(steps, np.exp(np.log(positive).mean(axis=1)), color=colour, linewidth=2, label=label)
+    axes.plot(steps, mean, color=colour, linewidth=2, label=label)
 
 
-class InversionVideo:
+class InversionVideo(Mp4Writer):
     """A callback that writes an mp4, frame by frame: a tile for each image, target on the left, image on the right.
 
-    A context manager, as its writer is. Steps between the frames cost nothing; a frame waits for the device. With
-    restarts one attempt follows the other; the result comes last and stays for a second.
+    Steps between the frames cost nothing; a frame waits for the device. With restarts one attempt follows the other;
+    the result comes last and stays for a second.
     """
 
     MAX_IMAGES = 8  # of the batch
@@ -226,30 +239,23 @@ class InversionVideo:
     _FPS, _SECONDS = 30.0, 4.0  # few steps are stretched to, and many steps squeezed into, so many seconds
 
     def __init__(self, path: str | Path, targets: Tensor) -> None:
+        super().__init__(path, upscale=1)
         self._targets = as_uint8(targets[: self.MAX_IMAGES]).cpu()
-        self._writer = Mp4Writer(path, upscale=1)
 
     def __call__(self, progress: Progress) -> None:
         """Add a frame when this step is one of the evenly spaced ones."""
         num_frames = min(self.MAX_FRAMES, progress.num_steps)
-        self._writer.fps = min(self._FPS, max(1.0, num_frames / self._SECONDS))
+        self.fps = min(self._FPS, max(1.0, num_frames / self._SECONDS))
         before, now = ((step * num_frames) // progress.num_steps for step in (progress.step - 1, progress.step))
         if now > before:
-            self._add(progress.images)
+            self._add_pairs(progress.images)
 
     def finish(self, images: Tensor) -> None:
         """Add the result (N, C, R, R)."""
-        for _ in range(round(self._writer.fps)):
-            self._add(images)
+        for _ in range(round(self.fps)):
+            self._add_pairs(images)
 
-    def __enter__(self) -> InversionVideo:
-        self._writer.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._writer.__exit__(*error)
-
-    def _add(self, images: Tensor) -> None:
+    def _add_pairs(self, images: Tensor) -> None:
         pairs = torch.cat([self._targets, as_uint8(images[: self.MAX_IMAGES]).cpu()], dim=3)
         scale = watchable_scale(pairs.shape[2])
-        self._writer.add(image_grid(pairs, num_cols=min(2, len(pairs)), scale=scale, gap=8)[None])
+        self.add(image_grid(pairs, num_cols=min(2, len(pairs)), scale=scale, gap=8)[None])

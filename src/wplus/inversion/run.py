@@ -19,9 +19,8 @@ from wplus.data.image_set import ImageSet, LazyImages
 from wplus.errors import UserError, check_choice, check_number
 from wplus.inversion.encoder import check_encoder
 from wplus.inversion.folder import InversionFolder, digest, output_names, require_same_settings
-from wplus.inversion.ground_truth import GroundTruth
 from wplus.inversion.objective import image_terms
-from wplus.inversion.report import InversionVideo, report, score_notes, scores
+from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores
 from wplus.inversion.task import InversionTask, Inverter, Progress, describe, uses_encoder
 from wplus.latents.latent import Latent, Space
 from wplus.latents.w_stats import Whitened
@@ -68,11 +67,9 @@ class FolderInversion:
             for term in self.terms.values():
                 term(image, image, torch.ones_like(image[:, :1]))
         encoder = check_encoder(self.task.encoder, generator, space) if uses_encoder(invert) else None
-        self.ground_truth = None
+        self.true_ws = None
         if ground_truth is not None:
-            self.ground_truth = GroundTruth(
-                ground_truth, self.names, generator=generator, fingerprint=models.fingerprint
-            )
+            self.true_ws = read_ground_truth(ground_truth, self.names, models)
         self.settings = {
             **self.task.settings(),
             "generator": models.fingerprint,
@@ -102,32 +99,31 @@ class FolderInversion:
 
     def _run_batch(self, indices: Sequence[int], progress: Bar) -> None:
         pixels, masks = self._pixels(indices)
-        device = self.task.generator.mapping.w_avg.device
-        steps = _Steps(progress, len(indices))
+        device, names = self.task.generator.mapping.w_avg.device, [self.names[index] for index in indices]
         task = replace(
-            self.task, images=to_float(pixels.to(device)), names=[self.names[index] for index in indices],
+            self.task, images=to_float(pixels.to(device)), names=names,
             labels=None if self.labels is None else self.labels[list(indices)],
-            masks=None if masks is None else masks.to(device) / 255, callback=steps,
+            masks=None if masks is None else masks.to(device) / 255,
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
+            video = None
             if self.video == "keep" and not self.store.video.is_file():
-                steps.video = stack.enter_context(InversionVideo(self.store.video, task.images))
-            found = self.invert(task)
-            steps.finish(found.images)
-        columns = scores(found, task, self.terms, self._prior)
-        if self.ground_truth is not None:
-            columns["latent_error"] = self.ground_truth.errors(task.names, task.to_ws(found.latents))
+                video = stack.enter_context(InversionVideo(self.store.video, task.images))
+            steps = _Steps(progress, len(indices), video)
+            found = self.invert(replace(task, callback=steps))
+            steps.reach(1.0)  # steps that were not needed are done too
+            if video is not None:
+                video.finish(found.images)
+        true_ws = None if self.true_ws is None else torch.stack([self.true_ws[name] for name in names])
+        columns = scores(found, task, self.terms, self._prior, true_ws)
         for row, index in enumerate(indices):
             latent = Latent(
-                code=found.latents[row],
-                space=task.space,
-                generator=self.store.fingerprint,
+                found.latents[row], task.space, self.store.fingerprint,
                 noise=None if found.noise is None else tuple(layer[row] for layer in found.noise),
-                label=None if task.labels is None else task.labels[row],
-                metadata=score_notes(columns, row),
-            )
+                label=None if task.labels is None else task.labels[row], metadata=score_notes(columns, row),
+            )  # fmt: skip
             self.store.save(
-                task.names[row], latent, image=to_uint8(found.images[row]), target=pixels[row],
+                names[row], latent, image=to_uint8(found.images[row]), target=pixels[row],
                 mask=None if masks is None else masks[row],
                 history={term: values[:, row] for term, values in found.history.items()},
                 delta=None if found.deltas is None else found.deltas[row],
@@ -151,22 +147,16 @@ class FolderInversion:
 class _Steps:
     """A callback: moves a bar of images by the share of a batch's steps that are done, and feeds a video."""
 
-    def __init__(self, progress: Bar, num: int) -> None:
-        self._progress, self._num, self._share = progress, num, 0.0
-        self.video: InversionVideo | None = None
+    def __init__(self, progress: Bar, num: int, video: InversionVideo | None) -> None:
+        self._progress, self._num, self._video, self._share = progress, num, video, 0.0
 
     def __call__(self, step: Progress) -> None:
-        self._reach(step.step / step.num_steps)
-        if self.video is not None:
-            self.video(step)
+        self.reach(step.step / step.num_steps)
+        if self._video is not None:
+            self._video(step)
 
-    def finish(self, images: Tensor) -> None:
-        """Steps that were not needed are done too."""
-        self._reach(1.0)
-        if self.video is not None:
-            self.video.finish(images)
-
-    def _reach(self, share: float) -> None:
+    def reach(self, share: float) -> None:
+        """Move the bar, forwards alone."""
         if share > self._share:
             self._progress.update(self._num * (share - self._share))
             self._share = share
