@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -28,57 +29,52 @@ from wplus.interpolation.trajectory import Trajectory
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
+from wplus.models.network import GeneratorNetwork, MappingNetwork, NoiseLayer, SynthesisNetwork
 from wplus.models.stylegan2 import Generator
 from wplus.training.penalties import R1, R2, GradientPenalty, Penalty
 
-# --- models, losses: a generator whose inversion is known in closed form, tiny real networks, a cheap distance
+# --- models, losses: a generator whose inversion is known in closed form, tiny real networks, cheap distances
 
 
-class LinearGenerator(nn.Module):
-    """Images are a linear function of the mean of ws; w is an orthogonal rotation of z (and a shift per class).
+class LinearMapping(MappingNetwork):
+    """w is an orthogonal rotation of z, shifted by 0.1 and by the number of the class."""
 
-    With as many pixels as numbers in w, and an orthonormal matrix, the squared error of a picture is that of its w
-    (times 1 / pixels): the inverse of every picture in w is known.
-    """
+    def __init__(self, rotation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("rotation", rotation)
+        self.register_buffer("w_avg", torch.full((16,), 0.1))
 
-    resolution, img_channels, num_ws = 4, 1, 3
+    def forward(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
+        w = z @ self.rotation + 0.1
+        w = w if c is None else w + c.argmax(dim=1, keepdim=True)
+        return self.truncate(w[:, None].repeat(1, 3, 1), truncation_psi, truncation_cutoff)
+
+
+class LinearSynthesis(SynthesisNetwork):
+    """Pixels are a linear function of the mean of ws, and of the noise."""
+
+    def __init__(self, to_pixels: Tensor) -> None:
+        super().__init__(num_ws=3, w_dim=16)
+        self.register_buffer("to_pixels", to_pixels)
+        self.noise_layers = [NoiseLayer()]
+        self.noise_layers[0].resolution, self.noise_layers[0].noise_const = 4, torch.zeros(4, 4)
+
+    def synthesize(self, ws, noise):
+        images = (ws.mean(dim=1) @ self.to_pixels).view(-1, 1, 4, 4)
+        return images if noise[0] is None else images + 0.1 * noise[0]
+
+
+class LinearGenerator(GeneratorNetwork):
+    """With as many pixels as numbers in w, and an orthonormal matrix, the squared error of a picture is that of its w
+    (times 1 / pixels): the inverse of every picture in w is known."""
 
     def __init__(self, c_dim: int = 0) -> None:
-        super().__init__()
-        self.z_dim = self.w_dim = 16
-        self.c_dim = c_dim
+        super().__init__(resolution=4, z_dim=16, w_dim=16, c_dim=c_dim, img_channels=1, num_ws=3)
         rng = torch.Generator().manual_seed(5)
-        self.register_buffer("rotation", torch.linalg.qr(torch.randn(16, 16, generator=rng))[0])
-        self.register_buffer("to_pixels", torch.linalg.qr(torch.randn(16, 16, generator=rng))[0])
-        self.mapping, self.synthesis = self._Mapping(self), self._Synthesis(self)
+        rotation, self.to_pixels = (torch.linalg.qr(torch.randn(16, 16, generator=rng))[0] for _ in range(2))
+        self.mapping, self.synthesis = LinearMapping(rotation), LinearSynthesis(self.to_pixels)
 
-    class _Mapping(nn.Module):
-        def __init__(self, owner: LinearGenerator) -> None:
-            super().__init__()
-            self.owner = [owner]
-            self.register_buffer("w_avg", torch.full((16,), 0.1))
-
-        def forward(self, z, c=None, truncation_psi=1.0, truncation_cutoff=None):
-            assert truncation_psi == 1.0
-            w = z @ self.owner[0].rotation + 0.1
-            w = w if c is None else w + c.argmax(dim=1, keepdim=True)
-            return w[:, None].repeat(1, 3, 1)
-
-    class _Synthesis(nn.Module):
-        noise_shapes = ((4, 4),)
-
-        def __init__(self, owner: LinearGenerator) -> None:
-            super().__init__()
-            self.owner = [owner]
-
-        def const_noise(self):
-            return [torch.zeros(1, 1, 4, 4)]
-
-        def forward(self, ws, noise_mode="const", noise=None):
-            images = (ws.mean(dim=1) @ self.owner[0].to_pixels).view(-1, 1, 4, 4)
-            return images if noise is None else images + 0.1 * noise[0]
-
-    def w_of(self, images: torch.Tensor) -> torch.Tensor:
+    def w_of(self, images: Tensor) -> Tensor:
         """The one w (N, 16) whose picture is `images`."""
         return images.flatten(1) @ self.to_pixels.T
 
@@ -109,8 +105,22 @@ class PooledDistance(PerceptualDistance):
     provenance = MappingProxyType({"name": "pooled"})
 
     def _feature_maps(self, images):
-        patches = torch.nn.functional.pixel_unshuffle(images, 2) + 0.5
-        return [patches, torch.nn.functional.avg_pool2d(patches, 2)]
+        patches = F.pixel_unshuffle(images, 2) + 0.5
+        return [patches, F.avg_pool2d(patches, 2)]
+
+
+class Brightness(ImageDistance):
+    """Difference of the mean brightness: of whole images only."""
+
+    name, provenance = "brightness", MappingProxyType({"name": "brightness"})
+    info = MetricInfo(meaning="Difference of the mean brightness of two images.", direction="lower")
+
+    def features(self, images):
+        return [images.mean(dim=(1, 2, 3))]
+
+    def distance(self, features_a, features_b, mask=None):
+        self._refuse(mask)
+        return (features_a[0] - features_b[0]).abs()
 
 
 def tiny_generator(c_dim: int = 0) -> Generator:
@@ -194,7 +204,7 @@ def random_images(num: int = 10, *, resolution: int = 8, c_dim: int = 0, numbere
     return ImageSet(images, labels, [f"{index}.png" for index in range(num)])
 
 
-# --- editing: a generator whose images can be inverted exactly, and a distance that is known
+# --- editing: a generator whose images can be inverted exactly
 
 
 class ExactGenerator:
@@ -222,19 +232,6 @@ class ExactGenerator:
         return images[:, 0]
 
 
-class MeanDifference(nn.Module):
-    """|difference of the means|: for a shift of all numbers its size, for ever larger ones ever larger."""
-
-    name = "mean_difference"
-    provenance = MappingProxyType({"weights": "none"})
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        return [images.flatten(1).mean(dim=1)]
-
-    def distance(self, a: list[Tensor], b: list[Tensor]) -> Tensor:
-        return (a[0] - b[0]).abs()
-
-
 # --- evaluation: a random extractor, a set of real images, a progress bar that checks, and the results of one metric
 
 
@@ -260,8 +257,8 @@ class RandomConv(nn.Module):
 class RealImages:
     """Images that count how many of them were read."""
 
-    images: torch.Tensor
-    labels: torch.Tensor | None = None
+    images: Tensor
+    labels: Tensor | None = None
     fingerprint: str = "0123456789abcdef"
     policies: dict = field(default_factory=dict)
     num_read: int = 0
@@ -302,19 +299,7 @@ def measured(context, metric, **options):
     return {result.name: result for result in measure(context, {"metric": functools.partial(metric, **options)})}
 
 
-# --- interpolation: distances, generators and ways whose lengths, angles and speeds are known
-
-
-class MeanColour(ImageDistance):
-    """|difference of the mean values|; on flat images a metric with closed forms."""
-
-    name, provenance = "mean_colour", MappingProxyType({"weights": "none"})
-
-    def features(self, images):
-        return [images.mean(dim=(1, 2, 3))]
-
-    def distance(self, features_a, features_b, mask=None):
-        return (features_a[0] - features_b[0]).abs()
+# --- interpolation: distances, and ways whose lengths, angles and speeds are known
 
 
 class SquaredPixels(ImageDistance):
@@ -335,7 +320,7 @@ class CosinePixels(SquaredPixels):
     name = "cosine"
 
     def features(self, images):
-        return [nn.functional.normalize(images.double().flatten(1), dim=1)]
+        return [F.normalize(images.double().flatten(1), dim=1)]
 
     def distance(self, features_a, features_b, mask=None):
         return super().distance(features_a, features_b) / 2
@@ -346,14 +331,14 @@ class DrawnGenerator:
 
     num_ws = 2
 
-    def __init__(self, picture: Callable[[torch.Tensor], torch.Tensor], w_dim: int) -> None:
+    def __init__(self, picture: Callable[[Tensor], Tensor], w_dim: int) -> None:
         self.picture, self.w_dim = picture, w_dim
 
     def synthesis(self, ws, noise_mode, noise):
         return self.picture(ws[:, 0])[:, None, None]
 
 
-def context_of(picture: Callable[[torch.Tensor], torch.Tensor], w_dim: int, **options: object) -> PathContext:
+def context_of(picture: Callable[[Tensor], Tensor], w_dim: int, **options: object) -> PathContext:
     """What a path sees of a `DrawnGenerator`."""
     return PathContext(DrawnGenerator(picture, w_dim), SquaredPixels(), progress=silent, **options)
 
@@ -364,46 +349,37 @@ def keyframes_at(*codes: list[float], closed: bool = False) -> Keyframes:
     return Keyframes(keys, "w", tuple("abcdefgh"[: len(keys)]), closed=closed)
 
 
-def path_generator() -> Generator:
-    """A StyleGAN2 of 16 px with six styles, whose noise matters and whose mean is somewhere."""
-    net = Generator(resolution=16, z_dim=8, w_dim=8, channel_base=128, channel_max=8, num_mapping_layers=2)
-    for layer in net.synthesis.noise_layers:
-        layer.noise_strength.data.fill_(0.3)
-    net.mapping.w_avg.normal_()
-    return net.eval().requires_grad_(False)
-
-
-def trajectory_of(at: Callable[[torch.Tensor], torch.Tensor], num_frames: int = 33, **further: object) -> Trajectory:
+def trajectory_of(at: Callable[[Tensor], Tensor], num_frames: int = 33, **further: object) -> Trajectory:
     """The trajectory of a function from positions to images."""
     t = even_positions(num_frames)
     images = at(t)
     return Trajectory("a to b", t, images, SquaredPixels().features(images), at, **further)
 
 
-def plane(points: torch.Tensor) -> torch.Tensor:
+def plane(points: Tensor) -> Tensor:
     """Points (N, 2) as images (N, 1, 4, 4), lengths kept."""
     images = torch.zeros(len(points), 1, 4, 4, dtype=torch.float64)
     images[:, 0, 1, 1], images[:, 0, 2, 2] = points[:, 0], points[:, 1]
     return images
 
 
-def half_circle(t: torch.Tensor) -> torch.Tensor:
+def half_circle(t: Tensor) -> Tensor:
     """Of radius 1, from the right to the left."""
     return plane(torch.stack([torch.cos(torch.pi * t), torch.sin(torch.pi * t)], dim=1))
 
 
-def straight(t: torch.Tensor) -> torch.Tensor:
+def straight(t: Tensor) -> Tensor:
     """Of length sqrt(5)."""
     return plane(torch.stack([2 * t, t], dim=1))
 
 
-def dissolve(t: torch.Tensor) -> torch.Tensor:
+def dissolve(t: Tensor) -> Tensor:
     """Between two unrelated pictures of noise."""
     a, b = torch.randn(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).double()
     return a + t.view(-1, 1, 1, 1) * (b - a)
 
 
-def moving_square(t: torch.Tensor) -> torch.Tensor:
+def moving_square(t: Tensor) -> Tensor:
     """A white square that moves from left to right over black: a true morph."""
     images = -torch.ones(len(t), 1, 32, 32, dtype=torch.float64)
     for image, position in zip(images, (2 + (t * 20).round()).long().tolist(), strict=True):
@@ -411,34 +387,20 @@ def moving_square(t: torch.Tensor) -> torch.Tensor:
     return images
 
 
-# --- inversion: images of a generator and of nothing, weights without a perceptual net, a distance that takes no mask
+# --- inversion: images of a generator and of nothing, weights without a perceptual net
 
 PIXELS_ONLY = {"l2": 1.0, "perceptual": 0.0}
 
 
-def generated(generator, num: int, **mapping) -> torch.Tensor:
+def generated(generator, num: int, **mapping) -> Tensor:
     """Images (num, C, R, R) that the generator makes of random z."""
     z = torch.randn(num, generator.z_dim, generator=torch.Generator().manual_seed(9))
     return generator.synthesis(generator.mapping(z, **mapping))
 
 
-def noise_images(num: int, channels: int = 3) -> torch.Tensor:
+def noise_images(num: int, channels: int = 3) -> Tensor:
     """Images of 8 px in [-1, 1] that no generator makes."""
     return torch.rand(num, channels, 8, 8, generator=torch.Generator().manual_seed(4)) * 2 - 1
-
-
-class Brightness(ImageDistance):
-    """Difference of the mean brightness: of whole images only."""
-
-    name, provenance = "brightness", MappingProxyType({"name": "brightness"})
-    info = MetricInfo(meaning="Difference of the mean brightness of two images.", direction="lower")
-
-    def features(self, images):
-        return [images.mean(dim=(1, 2, 3))]
-
-    def distance(self, features_a, features_b, mask=None):
-        self._refuse(mask)
-        return (features_a[0] - features_b[0]).abs()
 
 
 # --- training

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.fakes import MeanDifference
+from tests.fakes import Brightness
 from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricResult
 from wplus.core.stats import bootstrap_interval, kept_mean
@@ -105,11 +105,11 @@ def test_one_image_has_no_interval(exact: Models) -> None:
 
 def test_pictures_move_in_proportion(exact: Models, a_direction: Callable[..., Direction]) -> None:
     """A unit adds 2 to two of twelve numbers: their mean moves by a third."""
-    options = {"perceptual": MeanDifference(), "strengths": [-3, 0, 1], "batch_size": 4}
+    options = {"perceptual": Brightness(), "strengths": [-3, 0, 1], "batch_size": 4}
     (moved,) = editability(exact, torch.randn(9, 3, 4), directions=[a_direction()], **options)
     assert moved.name == "moved_d"
     assert moved.value == pytest.approx(1 / 3, rel=1e-5)
-    assert (moved.protocol["strengths"], moved.protocol["distance"]) == ([-3, 1], "mean_difference")
+    assert (moved.protocol["strengths"], moved.protocol["distance"]) == ([-3, 1], "brightness")
 
 
 def test_flips_are_counted(exact: Models, a_direction: Callable[..., Direction]) -> None:
@@ -117,7 +117,7 @@ def test_flips_are_counted(exact: Models, a_direction: Callable[..., Direction])
     ws = torch.zeros(8, 3, 4)
     ws[:, 0, 1] = torch.tensor([-5.0, -3, -1.5, -1, -0.5, 1, 2, 3])
     options = {
-        "perceptual": MeanDifference(),
+        "perceptual": Brightness(),
         "strengths": [1.0],
         "classify": lambda x: x[:, 0, 0, 1] > 0,
         "batch_size": 3,
@@ -130,6 +130,6 @@ def test_flips_are_counted(exact: Models, a_direction: Callable[..., Direction])
 
 
 def test_no_strength_no_measure(exact: Models, a_direction: Callable[..., Direction]) -> None:
-    options = {"perceptual": MeanDifference(), "strengths": [0]}
+    options = {"perceptual": Brightness(), "strengths": [0]}
     with pytest.raises(UserError, match="^strengths must have one other than 0, got"):
         next(editability(exact, torch.zeros(1, 3, 4), directions=[a_direction()], **options))

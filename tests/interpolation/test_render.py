@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.fakes import MeanColour
+from tests.fakes import Brightness
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.interpolation.keyframes import Keyframes, keyframes_of
@@ -127,7 +127,7 @@ def test_a_tuned_keyframe_looks_as_its_inversion_did(generator):
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 13])
 def test_known_steps_whatever_the_batch_and_each_frame_passes_the_net_once(batch_size, monkeypatch):
-    seen, perceptual = [], MeanColour()
+    seen, perceptual = [], Brightness()
     features = perceptual.features
     monkeypatch.setattr(perceptual, "features", lambda images: (seen.append(len(images)), features(images))[1])
     levels = torch.tensor([0.0, 0.1, 0.3, 0.6, 1.0, 0.9, 0.7, 0.4, 0.0])

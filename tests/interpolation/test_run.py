@@ -83,7 +83,7 @@ def test_everything_is_written_and_logged(run, tmp_path):
     assert [row["transition"] for row in recorder.seen["interpolation/transitions"]] == list(video.titles)
     entry = recorder.seen["interpolation/step_cv"]
     assert entry["value"] == named(video.means)["step_cv"]
-    assert (entry["protocol"]["distance"], entry["protocol"]["path"]) == ("mean_colour", "slerp")
+    assert (entry["protocol"]["distance"], entry["protocol"]["path"]) == ("brightness", "slerp")
     assert "standard deviation over mean" in entry["meaning"]
     assert entry["direction"] == "lower"
 
