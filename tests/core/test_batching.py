@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wplus.core.batching import MIN_SHOWN, at_least, chunk_rows, default_chunk_size, in_batches, resolve_chunk_size
+from wplus.core.batching import MIN_SHOWN, at_least, chunk_rows, in_batches, resolve_chunk_size
 from wplus.errors import UserError
 
 CPU = torch.device("cpu")
@@ -40,8 +40,7 @@ def test_every_chunk_is_full(num, rows):
 
 
 def test_the_default_falls_with_the_resolution():
-    assert [default_chunk_size(size, CPU) for size in (8, 32, 64, 1024)] == [8, 4, 2, 1]
-    assert resolve_chunk_size(None, 32, CPU) == 4
+    assert [resolve_chunk_size(None, size, CPU) for size in (8, 32, 64, 1024)] == [8, 4, 2, 1]
     assert resolve_chunk_size(3, 32, CPU) == 3
     with pytest.raises(UserError, match="chunk_size must be 1 or more, or null, got 0"):
         resolve_chunk_size(0, 32, CPU)

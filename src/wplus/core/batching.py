@@ -27,22 +27,18 @@ def at_least(num: int, rows: Tensor) -> Tensor:
 
 def in_batches(function: Callable[[Tensor], list[Tensor]], rows: Tensor, batch_size: int) -> list[Tensor]:
     """The tensors (N, ...) that `function` makes of rows (N, ...), in batches of `batch_size`, `MIN_SHOWN` or more."""
-    parts = []
-    for batch in rows.split(max(batch_size, MIN_SHOWN)):
-        parts.append([found[: len(batch)] for found in function(at_least(MIN_SHOWN, batch))])
+    batches = rows.split(max(batch_size, MIN_SHOWN))
+    parts = [[found[: len(batch)] for found in function(at_least(MIN_SHOWN, batch))] for batch in batches]
     return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
 
-def default_chunk_size(resolution: int, device: torch.device) -> int:
-    """Images of a search at once: as many as it takes to fill the machine at this resolution, no more."""
-    return min(MIN_MADE, max(1, (128 if device.type == "cpu" else 2048) // resolution))
-
-
 def resolve_chunk_size(chunk_size: int | None, resolution: int, device: torch.device) -> int:
-    """`chunk_size`, or the default where it is None; UserError when it is below 1."""
-    if chunk_size is not None and chunk_size < 1:
+    """`chunk_size` of a search; None: as many images as it takes to fill the machine at this resolution, no more."""
+    if chunk_size is None:
+        return min(MIN_MADE, max(1, (128 if device.type == "cpu" else 2048) // resolution))
+    if chunk_size < 1:
         raise UserError(f"chunk_size must be 1 or more, or null, got {chunk_size}.")
-    return chunk_size or default_chunk_size(resolution, device)
+    return chunk_size
 
 
 def chunk_rows(num: int, chunk_size: int, device: torch.device) -> list[Tensor]:

@@ -112,7 +112,7 @@ def gathered(rows: Tensor, indices: Tensor | None = None) -> Tensor:
         return rows if world == 1 else torch.cat(_all(rows))
     if world > 1:
         counts = [int(count) for count in _all(torch.tensor([len(rows)]))]
-        rows, indices = (_exchanged(part, counts) for part in (rows, indices.to(rows.device)))
+        rows, indices = (_all_rows(part, counts) for part in (rows, indices.to(rows.device)))
     return rows[indices.argsort()]
 
 
@@ -122,7 +122,7 @@ def _all(part: Tensor) -> list[Tensor]:
     return parts
 
 
-def _exchanged(part: Tensor, counts: list[int]) -> Tensor:
+def _all_rows(part: Tensor, counts: list[int]) -> Tensor:
     """Processes exchange equal shapes only: rows of zeros come after the rows, and go again."""
     filled = torch.cat([part, part.new_zeros(max(counts) - len(part), *part.shape[1:])])
     return torch.cat([each[:count] for each, count in zip(_all(filled), counts, strict=True)])

@@ -39,7 +39,12 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-        _sync_folder(target.parent)
+        if os.name == "posix":  # the others cannot open a folder, which makes the new name durable
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         raise UserError(f"Cannot write '{target}': {error.strerror or error}.") from error
     finally:
@@ -56,19 +61,5 @@ def write_json(path: str | Path, content: Any) -> Path:
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; only POSIX can open a folder for that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from wplus.errors import UserError
 
 GAP, MARGIN, TITLE, CAPTION = 6, 12, 24, 20
 Row = Sequence[tuple[Tensor, str]]
+"""Pictures with their captions."""
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -73,31 +74,22 @@ def captioned_rows(rows: Sequence[Row], titles: Sequence[str], *, min_px: int = 
 
     A picture is (C, H, W), uint8 or float in [-1, 1], all of one size; it is enlarged by a whole factor to `min_px` or
     more. Rows may have different lengths; the canvas is as wide as the longest of them, or as the longest title.
-    UserError when there is nothing to show.
     """
     if not rows or not all(rows):
         raise UserError("There are no pictures to arrange in rows: every row needs at least one.")
-    tile = to_pil(rows[0][0][0]).size
-    scale = watchable_scale(max(tile), min_px=min_px)
-    tile = (tile[0] * scale, tile[1] * scale)
-    row_height = TITLE + tile[1] + CAPTION + GAP
-    of_titles = math.ceil(max(map(_title_font().getlength, titles)))
-    width = max(max(map(len, rows)) * (tile[0] + GAP) - GAP, of_titles)
-    canvas = Image.new("RGB", (width + 2 * MARGIN, len(rows) * row_height - GAP + 2 * MARGIN), "white")
-    for index, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        _draw_row(canvas, row, title, top=MARGIN + index * row_height, tile=tile)
-    return canvas
-
-
-def _title_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(14)
-
-
-def _draw_row(canvas: Image.Image, row: Row, title: str, *, top: int, tile: tuple[int, int]) -> None:
+    height, width = rows[0][0][0].shape[1:]
+    scale = watchable_scale(max(height, width), min_px=min_px)
+    height, width, row_height = height * scale, width * scale, TITLE + height * scale + CAPTION + GAP
+    title_font, font = ImageFont.load_default(14), ImageFont.load_default(12)
+    longest = max(max(map(len, rows)) * (width + GAP) - GAP, math.ceil(max(map(title_font.getlength, titles))))
+    canvas = Image.new("RGB", (longest + 2 * MARGIN, len(rows) * row_height - GAP + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, top), title, fill="black", font=_title_font())
-    for column, (image, caption) in enumerate(row):
-        left = MARGIN + column * (tile[0] + GAP)
-        canvas.paste(to_pil(image).convert("RGB").resize(tile, Image.Resampling.NEAREST), (left, top + TITLE))
-        place = (left + tile[0] / 2, top + TITLE + tile[1] + 3)
-        draw.text(place, caption, fill="#555555", font=ImageFont.load_default(12), anchor="ma")
+    tops = range(MARGIN, MARGIN + len(rows) * row_height, row_height)
+    for top, row, title in zip(tops, rows, titles, strict=True):
+        draw.text((MARGIN, top), title, fill="black", font=title_font)
+        for left, (image, caption) in zip(range(MARGIN, canvas.width, width + GAP), row, strict=False):
+            tile = to_pil(image).convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+            canvas.paste(tile, (left, top + TITLE))
+            below = (left + width / 2, top + TITLE + height + 3)
+            draw.text(below, caption, fill="#555555", font=font, anchor="ma")
+    return canvas

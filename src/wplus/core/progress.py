@@ -26,8 +26,11 @@ class Bar:
         self.description, self.total, self.done, self.note = description, total, start, ""
         self._began, self._last_line = time.monotonic(), float("-inf")
         self._going: tuple[float, float] | None = None  # what was done at the first update, and when that was
-        self._rich = _rich_progress() if sys.stderr.isatty() else None
-        if self._rich is not None:
+        self._rich: Progress | None = None
+        if sys.stderr.isatty():
+            numbers = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (TextColumn("{task.description}"), BarColumn(), *numbers, TextColumn("{task.fields[note]}"))
+            self._rich = Progress(*columns, console=Console(stderr=True))
             self._task = self._rich.add_task(description, total=total, note="")
             self._rich.update(self._task, completed=start)
 
@@ -76,9 +79,3 @@ def track(
 def silent(items: Iterable[T], description: str, **_: object) -> Iterator[T]:
     """As `track`, but shows nothing."""
     yield from items
-
-
-def _rich_progress() -> Progress:
-    numbers = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), *numbers, TextColumn("{task.fields[note]}"))
-    return Progress(*columns, console=Console(stderr=True))

@@ -28,9 +28,10 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError:
         raise UserError(f"device must be auto, cpu, cuda, cuda:N or mps, got '{name}'.") from None
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= here.get(device.type, 0):
-        num = f"{here.get(device.type, 0)} device(s) of type {device.type}"
-        raise UserError(f"device={name} needs more than this machine has, {num}; use device=cpu or device=auto.")
+    num = here.get(device.type, 0)
+    if (device.index or 0) >= num:
+        raise UserError(f"device={name} needs more than this machine has, {num} device(s) of type {device.type}; "
+                        "use device=cpu or device=auto.")  # fmt: skip
     return device
 
 
@@ -63,8 +64,8 @@ def eval_mode(network: M) -> Iterator[M]:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory for the next tensor instead of returning it to the system at once.
 
-    A training step frees and allocates the same large tensors over and over; by default each allocation is mapped
-    anew and every page of it faults, which costs about a seventh of a step on a CPU. No effect elsewhere than glibc.
+    A training step frees and allocates the same large tensors over and over; to map each anew, page by page, costs
+    about a seventh of a step on a CPU. No effect elsewhere than glibc.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -91,9 +92,7 @@ class Runtime:
             check_number(name, getattr(self, name), lowest=1, whole=True)
         check_choice("precision", self.precision, ("auto", "bf16", "float32"))
         if self.precision == "bf16" and self.device.type == "cpu":
-            raise UserError(
-                "precision=bf16 is refused on a CPU, where it is many times slower than float32; use precision=float32."
-            )
+            raise UserError("precision=bf16 is many times slower than float32 on a CPU; use precision=float32 there.")
 
     @classmethod
     def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Runtime:

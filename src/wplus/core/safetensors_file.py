@@ -24,12 +24,11 @@ Content = TypeVar("Content")
 class SafetensorsFormat:
     """One kind of file, and the words in which its errors speak of it.
 
-    Attributes
-        noun     what a file holds, as in "holds no latent"
-        entry    name of the JSON entry in the header
-        version  of the format: the one that is written and read
-        foreign  says that a file belongs to another generator, with {path}, {maker} and {fingerprint} in it
-        source   where such files come from, said when one is missing; "" says nothing
+    noun     what a file holds, as in "holds no latent"
+    entry    name of the JSON entry in the header
+    version  of the format: the one that is written and read
+    foreign  says that a file belongs to another generator, with {path}, {maker} and {fingerprint} in it
+    source   where such files come from, said when one is missing; "" says nothing
     """
 
     noun: str
@@ -45,16 +44,12 @@ class SafetensorsFormat:
         return atomic_write(path, lambda file: file.write(content))
 
     def read(
-        self,
-        path: str | Path,
-        assemble: Callable[[dict[str, Any], dict[str, Tensor]], Content],
-        *,
+        self, path: str | Path, assemble: Callable[[dict[str, Any], dict[str, Tensor]], Content], *,
         fingerprint: str | None,
-    ) -> Content:
+    ) -> Content:  # fmt: skip
         """What `assemble` makes of header and tensors, for the generator with this fingerprint; None reads it for any.
 
-        UserError for a missing, truncated or foreign file, one of another version or generator, and for one that
-        lacks what `assemble` looks for.
+        UserError for what the file can be instead, and where it lacks what `assemble` looks for.
         """
         header, tensors = self._open(Path(path))
         version, maker = header.get("version"), header.get("generator")
@@ -78,11 +73,9 @@ class SafetensorsFormat:
                 header = json.loads((file.metadata() or {}).get(self.entry, "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (SafetensorError, OSError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"Cannot read the {self.noun} file '{path}': it is truncated or of another format ({error})."
-            ) from error
+            what = f"the {self.noun} file '{path}': it is truncated or of another format"
+            raise UserError(f"Cannot read {what} ({error}).") from error
         if not isinstance(header, dict):
-            raise UserError(
-                f"'{path}' is a safetensors file but holds no {self.noun}: its header has no '{self.entry}' entry."
-            )
+            lack = f"holds no {self.noun}: its header has no '{self.entry}' entry"
+            raise UserError(f"'{path}' is a safetensors file but {lack}.")
         return header, tensors

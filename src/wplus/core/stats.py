@@ -4,6 +4,7 @@
 A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -43,15 +44,9 @@ def bootstrap_interval(
     samples: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int, num_resamples: int = 1000
 ) -> tuple[float, float]:
     """95 % percentile bootstrap interval (Efron 1979) of `statistic`, which maps rows (R, N) to values (R,)."""
-    found = bootstrap(
-        (samples,),
-        lambda rows, axis: statistic(rows),
-        n_resamples=num_resamples,
-        batch=max(1, _MAX_HELD // len(samples)),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
+    found = bootstrap((samples,), lambda rows, axis: statistic(rows), n_resamples=num_resamples, vectorized=True,
+                      batch=max(1, _MAX_HELD // len(samples)), method="percentile",
+                      rng=np.random.default_rng(seed)).confidence_interval  # fmt: skip
     return float(found.low), float(found.high)
 
 
@@ -119,9 +114,8 @@ def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0)
     """
     first, second = (np.asarray(each, dtype=np.float64) for each in (values, baseline))
     if first.shape != second.shape or first.ndim != 1 or not len(first):
-        raise UserError(
-            f"Values that are compared in pairs must both be (N,) with N >= 1, got {first.shape} and {second.shape}."
-        )
+        sizes = f"{first.shape} and {second.shape}"
+        raise UserError(f"Values that are compared in pairs must both be (N,) with N >= 1, got {sizes}.")
     difference = first - second
     if not np.isfinite(difference).all():
         raise UserError("Values that are compared in pairs must be finite.")
@@ -149,21 +143,18 @@ def paired_tests(
         raise UserError(f"baseline must be one of {', '.join(methods)}, got '{baseline}'.")
     own = methods[baseline]
     wanted = list(dict.fromkeys(column for row in own.values() for column in row)) if columns is None else columns
-    found: dict[str, dict[str, Paired]] = {}
-    for method, rows in methods.items():
-        if method != baseline:
-            pairs = {column: _common(rows, own, column) for column in wanted}
-            found[method] = {column: paired(*pair, seed=seed) for column, pair in pairs.items() if pair[0]}
+    found: dict[str, dict[str, Paired]] = {method: {} for method in methods if method != baseline}
+    for method, column in itertools.product(found, wanted):
+        rows = methods[method]
+        names = sorted(name for name in rows.keys() & own.keys() if column in rows[name] and column in own[name])
+        if names:
+            sides = ([each[name][column] for name in names] for each in (rows, own))
+            found[method][column] = paired(*sides, seed=seed)
     corrected = iter(holm([each.p for each_of in found.values() for each in each_of.values()]))
     return {
         method: {column: replace(each, p_holm=next(corrected)) for column, each in each_of.items()}
         for method, each_of in found.items()
     }
-
-
-def _common(rows: Rows, baseline: Rows, column: str) -> tuple[list[float], list[float]]:
-    names = sorted(name for name in rows.keys() & baseline.keys() if column in rows[name] and column in baseline[name])
-    return [rows[name][column] for name in names], [baseline[name][column] for name in names]
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -180,33 +171,32 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
+def signed_ranks(differences: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Ranks of the sizes of differences (N,), with their signs; zeros are left out, equal sizes share a mean rank."""
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0]
+    return rankdata(np.abs(d)) * np.sign(d)
+
+
 def signed_rank_p(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test (1945) of differences (N,); 1 where every difference is zero.
 
-    How likely signs drawn by a coin are at least as uneven as these. Zeros are left out, as Wilcoxon did; equal
-    sizes share their mean rank. Up to 50 differences the p is exact, ties included (scipy's is not); with more it is
-    that of the normal approximation.
+    How likely signs drawn by a coin are at least as uneven as these. Up to 50 differences the p is exact, ties
+    included (scipy's is not); with more it is that of the normal approximation.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    d = d[d != 0]
-    if not len(d):
+    ranks = signed_ranks(differences)
+    if not len(ranks):
         return 1.0
-    if len(d) > _MAX_EXACT:
-        return float(wilcoxon(d, method="asymptotic").pvalue)
-    doubled = np.rint(2 * rankdata(np.abs(d))).astype(int)  # ranks that ties share may be halves
-    chances = _rank_sum_chances(doubled)
-    lower = min(int(doubled[d > 0].sum()), int(doubled[d < 0].sum()))
-    return min(1.0, 2 * float(chances[: lower + 1].sum()))
-
-
-def _rank_sum_chances(ranks: np.ndarray) -> np.ndarray:
-    """Chance of every sum 0, 1, ... of those ranks that a coin makes positive: (sum of ranks + 1,)."""
-    chances = np.zeros(int(ranks.sum()) + 1)
+    if len(ranks) > _MAX_EXACT:
+        return float(wilcoxon(ranks, method="asymptotic").pvalue)
+    doubled = np.rint(2 * ranks).astype(int)  # ranks that ties share may be halves
+    chances = np.zeros(int(np.abs(doubled).sum()) + 1)  # of every sum of the ranks that a coin makes positive
     chances[0] = 1
-    for rank in ranks:
+    for rank in np.abs(doubled):
         chances[rank:] += chances[:-rank].copy()  # with this rank, or without it
         chances /= 2
-    return chances
+    lower = min(int(doubled[doubled > 0].sum()), -int(doubled[doubled < 0].sum()))
+    return min(1.0, 2 * float(chances[: lower + 1].sum()))
 
 
 def rank_biserial(differences: Sequence[float] | np.ndarray) -> float:
@@ -214,9 +204,5 @@ def rank_biserial(differences: Sequence[float] | np.ndarray) -> float:
 
     The matched-pairs rank-biserial correlation: Kerby 2014, https://doi.org/10.2466/11.IT.3.1.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    d = d[d != 0]
-    if not len(d):
-        return 0.0
-    ranks = rankdata(np.abs(d))
-    return float((ranks * np.sign(d)).sum() / ranks.sum())
+    ranks = signed_ranks(differences)
+    return float(ranks.sum() / np.abs(ranks).sum()) if len(ranks) else 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 import tempfile
 import warnings
@@ -33,11 +34,8 @@ WATCHABLE_PX = 256
 
 
 def upscale_factor(upscale: int | str, size: int) -> int:
-    """The whole factor that images of `size` pixels (longer side) are enlarged by.
-
-    "auto": the largest factor that keeps the longer side at 256 pixels or less, so a 32 px cat is shown at 256 and a
-    512 px one as it is. A number is taken as it is.
-    """
+    """The whole factor that images of `size` pixels (longer side) are enlarged by: a number as it is, "auto" up to
+    256 pixels."""
     if upscale == "auto":
         return max(1, WATCHABLE_PX // size)
     if not isinstance(upscale, int) or upscale < 1:
@@ -72,7 +70,6 @@ class VideoWriter:
     """A context manager with `add(images)`; the file appears at `path` when the block ends without an error."""
 
     def __init__(self, path: str | Path, *, fps: float = 30.0, upscale: int | str = "auto") -> None:
-        check_writing(fps=fps, upscale=upscale)
         self.path, self.fps, self.upscale, self.num_frames = Path(path), fps, upscale, 0
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
 
@@ -133,18 +130,16 @@ class Mp4Writer(VideoWriter):
 
     def _append(self, frame: np.ndarray) -> None:
         if self._process is None:
+            size = ["-s", f"{frame.shape[1]}x{frame.shape[0]}", "-r", f"{self.fps:g}"]
+            command = [self._ffmpeg, "-y", "-nostdin", "-loglevel", "error",
+                       "-f", "rawvideo", "-pix_fmt", "rgb24", *size, "-i", "-",
+                       "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(self.CRF), *self._COLOURS,
+                       "-movflags", "+faststart", "-f", "mp4", str(self._temporary)]  # fmt: skip
             # Not a pipe: nobody reads it while frames are written, and a full pipe would stop both sides.
             self._messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in _finish)
-            command = self._command(width=frame.shape[1], height=frame.shape[0])
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=self._messages)
         assert self._process.stdin is not None
         self._process.stdin.write(frame.data)
-
-    def _command(self, *, width: int, height: int) -> list[str]:
-        source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{self.fps:g}", "-i", "-"]
-        codec = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", str(self.CRF), *self._COLOURS]
-        target = ["-movflags", "+faststart", "-f", "mp4", str(self._temporary)]
-        return [self._ffmpeg, "-y", "-nostdin", "-loglevel", "error", *source, *codec, *target]
 
     def _finish(self) -> None:
         if self._process is None:
@@ -161,11 +156,10 @@ class Mp4Writer(VideoWriter):
 
 
 class GifWriter(VideoWriter):
-    """An endless GIF with a palette of its own for every frame.
+    """An endless GIF with a palette of its own for every frame, compressed one by one.
 
-    Pillow compresses one frame at a time; its own writer would keep all of them in memory until the end. A GIF counts
-    hundredths of a second and players slow down below two of them: the rounding is spread over the frames, and more
-    than 50 frames a second play at 50.
+    It counts hundredths of a second and players slow down below two of them: the rounding is spread over the frames,
+    and more than 50 frames a second play at 50.
     """
 
     _file: BinaryIO | None = None
@@ -173,17 +167,14 @@ class GifWriter(VideoWriter):
     def _append(self, frame: np.ndarray) -> None:
         if self._file is None:
             self._file = open(self._temporary, "wb")  # noqa: SIM115 (closed in _finish)
-            size = b"".join(side.to_bytes(2, "little") for side in (frame.shape[1], frame.shape[0]))
+            size = struct.pack("<HH", frame.shape[1], frame.shape[0])
             # Version, size, no global palette; then the extension that makes players repeat it for ever.
             self._file.write(b"GIF89a" + size + b"\x70\x00\x00" + b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
         # Pillow's default, median cut, gives rare colours away (the eyes of a cat); this one bounds the largest error.
         indexed = Image.fromarray(frame).quantize(256, method=Image.Quantize.MAXCOVERAGE)
-        milliseconds = 10 * self._delay(self.num_frames)
+        begin, end = (round(index * 100 / self.fps) for index in (self.num_frames, self.num_frames + 1))
+        milliseconds = 10 * max(2, end - begin)
         self._file.writelines(getdata(indexed, duration=milliseconds, disposal=1, include_color_table=True))
-
-    def _delay(self, index: int) -> int:
-        """Hundredths of a second that frame `index` stays; they add up to the video's length."""
-        return max(2, round((index + 1) * 100 / self.fps) - round(index * 100 / self.fps))
 
     def _finish(self) -> None:
         if self._file is not None:
