@@ -53,7 +53,7 @@ def test_a_training_of_parts_from_outside(run, tmp_path):
     values = run("train", "data=noise", "model=mine", "loss=shifted", "loss.generator_loss.shift=2", "num_samples=4",
                  "probes=[brightness]", "probes.brightness.num_images=2", "schedule.kimg=0.016",
                  "schedule.log_kimg=0.008", "schedule.snapshot_kimg=0.016")  # fmt: skip
-    assert values["kimg"]["value"] == 0.016
+    assert values["train/kimg"]["value"] == 0.016
     rows = [json.loads(line) for line in (tmp_path / "train" / "records.jsonl").read_text().splitlines()]
     assert any("probe/brightness" in row for row in rows)
     assert "brightness" in (tmp_path / "train" / "report.html").read_text()
@@ -67,8 +67,8 @@ def test_a_metric_and_an_extractor_from_outside(run, tmp_path):
         save_png(images / f"{index}.png", image)
     values = run("evaluate", "checkpoint=null", "generated=images", "extractor=colour", "metrics=[fd,brightness]",
                  "cache_dir=null", *small)  # fmt: skip
-    assert values["fd_mean_colour"]["value"] >= 0
-    assert (values["brightness"]["value"], values["brightness"]["meaning"]) == (7, MEANING)
+    assert values["evaluate/fd_mean_colour"]["value"] >= 0
+    assert (values["evaluate/brightness"]["value"], values["evaluate/brightness"]["meaning"]) == (7, MEANING)
     assert MEANING in (tmp_path / "evaluate" / "report.html").read_text()
 
 

@@ -28,7 +28,7 @@ def test_the_whole_way(tmp_path, capsys):
     model = tmp_path / "train" / "model.safetensors"
     run("train", "debug=quick", "tracking=wandb", "schedule.kimg=0.064", f"run_dir={tmp_path}/train")
     assert wplus.load(model).generator.resolution == 16
-    assert result(tmp_path / "train")["values"]["kimg"]["value"] == 0.064
+    assert result(tmp_path / "train")["values"]["train/kimg"]["value"] == 0.064
 
     for space in ("z", "w", "w+"):
         folder = tmp_path / "invert" / space
@@ -53,8 +53,8 @@ def test_the_whole_way(tmp_path, capsys):
         "metrics.fd.num_generated=64", "metrics.fd.num_real=64", "metrics.ppl_wend.num_samples=16",
         "cache_dir=null", f"run_dir={tmp_path}/evaluate")  # fmt: skip
     values = result(tmp_path / "evaluate")["values"]
-    assert values["fd_effnet_lite0"]["value"] > 0
-    assert values["ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16
+    assert values["evaluate/fd_effnet_lite0"]["value"] > 0
+    assert values["evaluate/ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16
 
     run("report", f"folder={tmp_path}")
     page = (tmp_path / "report.html").read_text()

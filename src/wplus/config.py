@@ -215,12 +215,14 @@ def command_line() -> str:
 
 def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    choices = hydra.runtime.choices if hydra else {}
     chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
     chosen += [str(name) for group in _KEYED for name in cfg.get(group) or ()]
     return {
         "name": Path(cfg["run_dir"]).name,
         "group": cfg["group"] or cfg["name"],
+        "sweep_dir": Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else None,
         "tags": [*chosen, *cfg["tags"]],
         "config": dict(cfg),
         "notes": command_line(),

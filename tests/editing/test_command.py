@@ -60,7 +60,7 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
     directions = load_directions(here / "out" / "directions.safetensors", fingerprint=models.fingerprint)
     assert directions.vectors[0].argmax() == 2
     assert directions.vectors[0, 2] > 0.95
-    entry = values(here / "out")["editing/balanced_accuracy_third=1"]
+    entry = values(here / "out")["directions/balanced_accuracy_third=1"]
     assert entry["value"] > 0.9
     assert (entry["protocol"]["num_held_out"], entry["protocol"]["latents"]) == (36, "latents")
     assert "third=1: num with" in shown
@@ -78,8 +78,8 @@ def test_edits_of_seeds_and_images(run: Started, models: Models, here: Path) -> 
     inverted = load_latent(here / "out" / "inversion" / "latents" / "a.safetensors", fingerprint=models.fingerprint)
     assert (edited.code != inverted.code).any(dim=1).tolist() == [False] * 4 + [True] * 2
     found = values(here / "out")
-    assert list(found) == ["editing/moved_pca1", "editing/moved_pca3"]
-    assert found["editing/moved_pca3"]["protocol"]["layers"] == [4, 5]
+    assert list(found) == ["edit/moved_pca1", "edit/moved_pca3"]
+    assert found["edit/moved_pca3"]["protocol"]["layers"] == [4, 5]
     inputs = json.loads((here / "out" / "result.json").read_text())["inputs"]
     assert {name: entry["kind"] for name, entry in inputs.items()} == {"model": "model", "directions": "directions"}
 
@@ -92,14 +92,15 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     shown, refusal = run("consistency", *chosen, "run_dir=out")
     assert refusal == ""
     found = values(here / "out")
-    assert {"editing/lec_pca0", "editing/lec_pca0_per_std", "editing/lec_no_edit", "editing/moved_pca0"} <= set(found)
-    protocol = found["editing/lec_pca0"]["protocol"]
+    names = ("lec_pca0", "lec_pca0_per_std", "lec_no_edit", "moved_pca0")
+    assert {f"consistency/{name}" for name in names} <= set(found)
+    protocol = found["consistency/lec_pca0"]["protocol"]
     assert (protocol["num_images"], protocol["space"]) == (3, "w")
     assert protocol["inverter"]["num_steps"] == 2
     assert "lec_pca0 " in shown
     table = json.loads((here / "out" / "table.json").read_text())
     norms = [row["lec_pca0_all"] for row in table["rows"].values()]
-    assert sum(norms) / 3 == pytest.approx(found["editing/lec_pca0_all"]["value"])
+    assert sum(norms) / 3 == pytest.approx(found["consistency/lec_pca0_all"]["value"])
     assert list(table["targets"]) == ["0", "1", "2"]
     run("consistency", *chosen, "inverter.num_steps=4", "run_dir=more")
     methods = compare({"2 steps": here / "out", "4 steps": here / "more"}, output_dir=here / "compared")

@@ -40,7 +40,7 @@ def test_a_strip_for_each_direction_and_every_latent(models: Models, tmp_path: P
     given, options = latents(models, 3), {"strengths": [-1.5, 0, 2], "tracker": Tracker([recorder])}
     strips = edit(models, given, names=["a", "seed:1", "a"], directions=directions, output_dir=tmp_path, **options)
     assert strips == {f"sefa{k}": tmp_path / "filmstrips" / f"sefa{k}.png" for k in range(2)}
-    assert recorder.seen == {f"editing/{name}": path for name, path in strips.items()}
+    assert recorder.seen == {"edit/filmstrip": strips["sefa1"]}
     with Image.open(strips["sefa1"]) as image:
         assert image.size == (3 * 128 + 2 * 6 + 24, 3 * (24 + 128 + 20) + 2 * 6 + 24)
     files = sorted(path.relative_to(tmp_path / "latents").as_posix() for path in tmp_path.rglob("*.safetensors"))
@@ -104,19 +104,19 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
     picture = overview(models, latent, list(directions), tmp_path / "o.png", strengths=[-1, 1])
     with Image.open(picture) as image:
         assert image.size == (2 * 128 + 6 + 24, 3 * (24 + 128 + 20) + 2 * 6 + 24)
-    report_directions(directions, file, picture, Tracker([recorder]))
+    report_directions(directions, file, picture, Tracker([recorder], job_type="directions"))
     assert recorder.seen["directions-sefa"] == (file, "directions")
-    assert recorder.seen["editing/overview"] == picture
-    row = recorder.seen["editing/directions"][0]
+    assert recorder.seen["directions/overview"] == picture
+    row = recorder.seen["directions/table"][0]
     assert (row["name"], row["layers"], row["orthogonal_to"]) == ("sefa0", "layers 0 to 5", "['x']")
-    assert recorder.seen["editing/balanced_accuracy_sefa0"]["value"] == 0.8
+    assert recorder.seen["directions/balanced_accuracy_sefa0"]["value"] == 0.8
 
 
 def test_measurements_are_logged_with_their_protocol() -> None:
     recorder = Recorder()
     measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.", "", "lower")
-    (m,) = report(iter([measured]), Tracker([recorder]))
-    assert recorder.seen == {"editing/lec_x": measured.entry()}
+    (m,) = report(iter([measured]), Tracker([recorder], job_type="consistency"))
+    assert recorder.seen == {"consistency/lec_x": measured.entry()}
     assert m.value == 1.5
 
 

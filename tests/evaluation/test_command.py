@@ -44,10 +44,12 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
-    assert list(values) == ["fd_effnet_lite0", "fd_effnet_lite0_real_halves", "ppl_wend_effnet_lite0"]
-    protocol = values["fd_effnet_lite0"]["protocol"]
+    assert list(values) == [f"evaluate/{name}" for name in (
+        "fd_effnet_lite0", "fd_effnet_lite0_real_halves", "ppl_wend_effnet_lite0"
+    )]  # fmt: skip
+    protocol = values["evaluate/fd_effnet_lite0"]["protocol"]
     assert (protocol["num_real"], protocol["num_generated"], protocol["weights"]) == (9, 10, "moving average")
-    assert len(values["ppl_wend_effnet_lite0"]["interval"]) == 2
+    assert len(values["evaluate/ppl_wend_effnet_lite0"]["interval"]) == 2
     assert "fd_effnet_lite0" in done.stdout
 
 
@@ -66,7 +68,7 @@ def test_images_of_somebody_else(repository: Path, tmp_path: Path) -> None:
     chosen = ["checkpoint=null", f"generated={tmp_path}/images", f"run_dir={tmp_path}/out", "metrics.fd.num_groups=0"]
     assert in_process(repository, *data, *chosen) < 1e-4
     values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
-    assert values["fd_effnet_lite0"]["protocol"]["num_generated"] == 6
+    assert values["evaluate/fd_effnet_lite0"]["protocol"]["num_generated"] == 6
     with pytest.raises(UserError, match="needs the generator"):
         in_process(repository, *data, *chosen[:-1], "metrics=[ppl_wend]")
     save_png(tmp_path / "wide" / "0.png", torch.rand(3, 16, 20) * 2 - 1)

@@ -79,14 +79,14 @@ def test_all_metrics_ask_before_the_first_one_measures(context, extractor):
 def test_report_logs_each_metric_when_it_ends_and_a_table():
     recorder = Recorder()
     made = [result("fd", 1.5, {"seed": 0}, (1.0, 2.0), unit="px", direction="lower"), result("ppl", 2.5)]
-    stream = report([made[:1], made[1:]], Tracker([recorder]))
+    stream = report([made[:1], made[1:]], Tracker([recorder], job_type="evaluate"))
     assert next(stream) is made[0]
     assert next(stream) is made[1]
-    assert recorder.summaries == [{"fd": made[0].entry()}]
+    assert recorder.summaries == [{"evaluate/fd": made[0].entry()}]
     assert made[0].entry() == {"value": 1.5, "protocol": {"seed": 0}, "interval": (1.0, 2.0), "meaning": "A number.",
                                "unit": "px", "direction": "lower"}  # fmt: skip
     assert list(stream) == []
-    fd, ppl = recorder.tables["evaluation/metrics"]
+    fd, ppl = recorder.tables["evaluate/metrics"]
     assert fd == {"metric": "fd", "value": 1.5, "unit": "px", "low": 1.0, "high": 2.0, "better": "lower",
                   "meaning": "A number.", "protocol": "seed 0"}  # fmt: skip
     assert (ppl["low"], ppl["high"], ppl["better"]) == (None, None, "neither")
@@ -99,7 +99,7 @@ def test_the_numbers_of_a_metric_are_written_together_also_before_an_error(conte
     recorder = Recorder()
     metrics = {group: functools.partial(many, group=group) for group in "ab"} | {"c": broken}
     with pytest.raises(RuntimeError, match="stop"):
-        list(report(measured(context, metrics), Tracker([recorder])))
+        list(report(measured(context, metrics), Tracker([recorder], job_type="evaluate")))
     assert [list(each) for each in recorder.summaries] == [["a0", "a1", "a2"], ["b0", "b1", "b2"], ["first"]]
 
 

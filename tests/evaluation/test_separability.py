@@ -234,7 +234,7 @@ def test_the_table_has_a_row_for_each_attribute(shown, tmp_path):
     context = replace(shown, tracker=Tracker([Kept()]), output_dir=tmp_path)
     found = score(context, Reader(first=0, noise=5))
     ((key, columns, rows),) = tables
-    assert key == "evaluation/ls_z_reader"
+    assert key == "evaluate/ls_z_reader"
     assert [row[0] for row in rows] == ["first", "noise"]
     content = json.loads((tmp_path / "ls_z_reader.json").read_text())
     assert content["left_out"] == []

@@ -31,13 +31,13 @@ def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(run, tmp_path):
     written = {path.name for path in (tmp_path / "out" / "lerp+arc_length").iterdir()}
     assert written == {"video.mp4", "video.gif", "filmstrip.png", "distances.png", "frames"}
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    plain, even = (result["values"][f"interpolation/step_cv_{name}"] for name in ("lerp", "lerp+arc_length"))
+    plain, even = (result["methods"]["interpolate/paths"][name]["step_cv"] for name in ("lerp", "lerp+arc_length"))
     assert plain["value"] > even["value"] >= 0
     protocol = even["protocol"]
     assert (protocol["path"], protocol["space"], protocol["num_frames"]) == ("lerp+arc_length", "w", 4)
     assert result["config"]["inputs"] == ["seed:1", "seed:2"]
     assert done.stdout.splitlines()[0].split() == ["lerp", "lerp+arc_length"]
-    assert f"prior_max: {result['values']['interpolation/prior_max_lerp']['meaning']}" in done.stdout
+    assert f"prior_max: {result['values']['interpolate/prior_max']['meaning']}" in done.stdout
 
 
 def test_a_mistake_is_a_sentence_without_a_trace(run):

@@ -35,6 +35,9 @@ class Recorder(Sink):
     def summary(self, values):
         self.seen |= values
 
+    def methods(self, key, values):
+        self.seen[key] = values
+
 
 @pytest.fixture
 def models(generator):
@@ -70,7 +73,7 @@ def test_everything_is_written_and_logged(run, tmp_path):
         "num_columns": 4,
         "names": ["a", "b", "c"],
     }
-    video = run(3, path=slerp, tracker=Tracker([recorder]), **options)
+    video = run(3, path=slerp, tracker=Tracker([recorder], job_type="interpolate"), **options)
     written = {"distances.png", "video.gif", "video.mp4", "frames", "filmstrip.png"}
     assert {path.name for path in tmp_path.iterdir()} == written
     frames = sorted((tmp_path / "frames").iterdir())
@@ -79,9 +82,9 @@ def test_everything_is_written_and_logged(run, tmp_path):
         assert (gif.n_frames, gif.size) == (13, (256, 256))
     assert video.titles == ("a to b: slerp in z", "b to c: slerp in z")
     assert video.steps.shape == (2, 6)
-    assert recorder.seen["interpolation/video"] == tmp_path / "video.mp4"
-    assert [row["transition"] for row in recorder.seen["interpolation/transitions"]] == list(video.titles)
-    entry = recorder.seen["interpolation/step_cv"]
+    assert recorder.seen["interpolate/video"] == tmp_path / "video.mp4"
+    assert [row["transition"] for row in recorder.seen["interpolate/transitions"]] == list(video.titles)
+    entry = recorder.seen["interpolate/step_cv"]
     assert entry["value"] == named(video.means)["step_cv"]
     assert (entry["protocol"]["distance"], entry["protocol"]["path"]) == ("brightness", "slerp")
     assert "standard deviation over mean" in entry["meaning"]
@@ -151,7 +154,7 @@ def test_bad_options_are_refused_in_a_sentence(run, options, word):
 def test_several_paths_have_a_folder_each_and_a_picture_together(run, tmp_path):
     recorder = Recorder()
     videos = run(3, paths={"straight": lerp, "round": slerp}, num_frames=5, num_columns=3, names=["a", "b", "c"],
-                 tracker=Tracker([recorder]))  # fmt: skip
+                 tracker=Tracker([recorder], job_type="interpolate"))  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.png", "round", "straight"]
     assert videos["round"].files["mp4"] == tmp_path / "round" / "video.mp4"
     with Image.open(tmp_path / "comparison.png") as picture:  # four rows
@@ -160,9 +163,9 @@ def test_several_paths_have_a_folder_each_and_a_picture_together(run, tmp_path):
     assert [title.split(", step")[0] for title in titles] == [
         "a to b: straight in z", "a to b: round in z", "b to c: straight in z", "b to c: round in z"
     ]  # fmt: skip
-    assert recorder.seen["interpolation/step_cv_round"]["value"] == named(videos["round"].means)["step_cv"]
-    assert recorder.seen["interpolation/video_straight"] == tmp_path / "straight" / "video.mp4"
-    assert recorder.seen["interpolation/comparison"] == tmp_path / "comparison.png"
+    assert recorder.seen["interpolate/paths"]["round"]["step_cv"]["value"] == named(videos["round"].means)["step_cv"]
+    assert recorder.seen["interpolate/video"] == tmp_path / "round" / "video.mp4"
+    assert recorder.seen["interpolate/comparison"] == tmp_path / "comparison.png"
     first, second, *_ = table(videos).splitlines()
     assert first.split() == ["straight", "round"]
     assert second.split() == ["step_cv", *(f"{named(video.means)['step_cv']:.4g}" for video in videos.values())]
@@ -196,7 +199,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_shown_and_explained(run, tmp_pat
     """One function each, no edit anywhere: in the terminal's table, in the pictures' titles, in the result."""
     recorder = Recorder()
     own = {"path": plugins.halting, "path_metrics": {"brightness": plugins.brightness}}
-    video = run(2, num_frames=5, names=["a", "b"], tracker=Tracker([recorder]), **own)
+    video = run(2, num_frames=5, names=["a", "b"], tracker=Tracker([recorder], job_type="interpolate"), **own)
     assert video.titles == ("a to b: halting in z",)
     entry = recorder.seen["interpolation/brightness_half_way"]
     assert (entry["meaning"], entry["unit"], entry["direction"]) == (plugins.MEANING, "levels", "higher")
@@ -205,7 +208,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_shown_and_explained(run, tmp_pat
     assert f"brightness_half_way  {entry['value']:.4g}" in text
     assert f"brightness_half_way: {plugins.MEANING} Higher is better." in text
     assert "brightness_secret" not in text  # for files alone
-    (row,) = recorder.seen["interpolation/transitions"]
+    (row,) = recorder.seen["interpolate/transitions"]
     assert {"brightness_half_way", "brightness_secret"} <= set(row)
 
 

@@ -51,7 +51,7 @@ def test_a_folder_in_a_folder_out(repository: Path, here: Path) -> None:
         latent = load_latent(here / "out" / "latents" / f"{name}.safetensors", fingerprint=fingerprint)
         assert latent.space == "w+"
     result = json.loads((here / "out" / "result.json").read_text())
-    assert result["values"]["inversion/w+/effnet_lite0"]["protocol"]["perceptual"]["name"] == "effnet_lite0"
+    assert result["values"]["invert/effnet_lite0"]["protocol"]["perceptual"]["name"] == "effnet_lite0"
     assert result["status"] == "finished"
 
 

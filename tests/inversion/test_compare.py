@@ -65,8 +65,8 @@ def test_one_table_of_what_the_folders_have_in_common(tmp_path):
     assert content["protocol"]["methods"]["near"]["perceptual"] == NET
     assert content["paired"]["near"]["psnr_db"]["p_holm"] == pytest.approx(2 / 2**7)  # seconds were not tested
     result = read_result(tmp_path / "out")
-    assert result["values"]["compare/near/psnr_db"]["value"] == 35
-    assert {"compare/grid", "compare/convergence", "compare/paired"} <= set(result["files"])
+    assert result["methods"]["compare/methods"]["near"]["psnr_db"]["value"] == 35
+    assert {"compare/grid", "compare/convergence", "compare/methods_paired"} <= set(result["files"])
     assert read_pixels(tmp_path / "out" / "grid.png").ndim == 3
 
 

@@ -109,13 +109,13 @@ def test_everything_is_there(run, models, tmp_path, monkeypatch):
     assert content["info"]["psnr_db"]["unit"] == "dB"
     for picture in ("grid.png", "convergence.png"):
         assert read_pixels(out / picture).shape[1] > 60
-    entry = memory.heard["inversion/w/l2"]
+    entry = memory.heard["invert/l2"]
     assert entry["value"] == pytest.approx(table.means["l2"].value)
     assert entry["direction"] == "lower"
     assert "squared difference" in entry["meaning"]
-    assert memory.heard["inversion/w/seconds"]["interval"] is None
+    assert memory.heard["invert/seconds"]["interval"] is None
     assert memory.heard["latents"] == out / "latents"
-    assert memory.heard["inversion/w/table"][0][:3] == ["name", "target", "inversion"]
+    assert memory.heard["invert/images"][0][:3] == ["name", "target", "inversion"]
 
 
 def test_interrupted_it_goes_on_with_what_is_missing(run, tmp_path):
@@ -252,7 +252,7 @@ def test_further_losses_are_terms_scores_and_settings(run, tmp_path):
 def test_the_first_batch_is_filmed_once(run, tmp_path):
     memory, video = Memory(), tmp_path / "out" / "inversion.mp4"
     run(some_images(3), tracker=Tracker([memory]), video="keep")
-    assert memory.heard["inversion/w/video"] == video
+    assert memory.heard["invert/video"] == video
     before = video.stat().st_mtime_ns
     run(some_images(4), video="keep")
     assert video.stat().st_mtime_ns == before

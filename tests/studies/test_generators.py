@@ -46,7 +46,7 @@ def folder_of(output: Path, values: dict[str, float]) -> Path:
         Image.new("RGB", (64, 64), (grey,) * 3).save(output / "samples" / f"kimg-{clock}.png")
     entries = {name: {"value": value, "interval": [value - 1, value + 1]} for name, value in values.items()}
     (output / "measured" / "result.json").write_text(json.dumps({"values": entries}))
-    (output / "result.json").write_text(json.dumps({"values": {"kimg": {"value": 40.0}}}))
+    (output / "result.json").write_text(json.dumps({"values": {"train/kimg": {"value": 40.0}}}))
     shape = {"resolution": 8, "width": 4}
     save(
         output / "model.safetensors",

@@ -76,8 +76,8 @@ def write_train(folder: Path) -> None:
 def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None = None) -> None:
     with opened(folder, "invert", notes=f"python invert.py space={space}") as tracker:
         tracker.use_artifact(model, name="model", kind="model")
-        tracker.image(f"inversion/{space}/grid", picture(folder / "grid.png", hue=0.2), caption="target, inversion")
-        tracker.image(f"inversion/{space}/convergence", picture(folder / "convergence.png", hue=0.9))
+        tracker.image("invert/grid", picture(folder / "grid.png", hue=0.2), caption="target, inversion")
+        tracker.image("invert/convergence", picture(folder / "convergence.png", hue=0.9))
         protocol = {"num_images": 8, "distance": {"name": "effnet_lite0", "sha256": "ab" * 32}}
         values = {"l2": l2, "psnr": -10 * math.log10(l2 / 4), "effnet_lite0": l2 * 3, "seconds_per_image": 1.5}
         for name, value in values.items():
@@ -86,17 +86,19 @@ def write_inversion(folder: Path, space: str, *, l2: float, model: Path | None =
                 (value * 0.9, value * 1.1),
             )
             entry = MetricResult.of(info, name, value, protocol=protocol, interval=interval).entry()
-            tracker.summary({f"inversion/{space}/{name}": entry})
+            tracker.summary({f"invert/{name}": entry})
 
 
 def write_interpolation(folder: Path) -> None:
     with opened(folder, "interpolate", notes="python interpolate.py path=slerp") as tracker:
-        tracker.video("interpolation/film", film(folder / "video.mp4"))
-        tracker.image("interpolation/animation", film(folder / "video.gif"))
-        tracker.image("interpolation/strip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp")
-        tracker.image("interpolation/distances", picture(folder / "distances.png", hue=0.7))
+        tracker.video("interpolate/video", film(folder / "video.mp4"))
+        tracker.image("interpolate/animation", film(folder / "video.gif"))
+        tracker.image(
+            "interpolate/filmstrip", picture(folder / "strip.png", hue=0.5, width=600), caption="a to b: slerp"
+        )
+        tracker.image("interpolate/distances", picture(folder / "distances.png", hue=0.7))
         entry = MetricResult.of(INFO["step_cv"], "step_cv", 0.81, protocol={"distance": "effnet_lite0"}).entry()
-        tracker.summary({"interpolation/step_cv": entry})
+        tracker.summary({"interpolate/step_cv": entry})
 
 
 def write_evaluation(folder: Path) -> None:
@@ -104,23 +106,23 @@ def write_evaluation(folder: Path) -> None:
         protocol = {"extractor": "effnet_lite0 <stages 1 & 2>", "num_real": 2500, "num_fake": 2500}
         tracker.summary(
             {
-                "fd_effnet_lite0": {"value": 812.3456, "protocol": protocol, "interval": (800.0, 825.0)},
-                "ppl_w_end": {"value": 55.5, "protocol": {"epsilon": 1e-4}},
+                "evaluate/fd_effnet_lite0": {"value": 812.3456, "protocol": protocol, "interval": (800.0, 825.0)},
+                "evaluate/ppl_w_end": {"value": 55.5, "protocol": {"epsilon": 1e-4}},
             }
         )
 
 
-def write_methods(folder: Path, group: str, job_type: str) -> None:
+def write_methods(folder: Path, key: str, job_type: str) -> None:
     """Three methods on eight items, as `compare.py` and the metric `interpolation` track them."""
     base = {f"{index}": {"psnr_db": 20.0 + index, "step_cv": 0.5} for index in range(8)}
     rows = {"w_lerp": base, "z_slerp": {name: {**row, "psnr_db": row["psnr_db"] + 2} for name, row in base.items()}}
     rows["cross-dissolve <of pixels>"] = {name: {"step_cv": 0.1} for name in base}
     methods = Comparison(rows, "w_lerp", info=INFO)
     with opened(folder, job_type, notes=f"python experiments/{job_type}.py") as tracker:
-        for method, table in methods.tables.items():
-            tracker.summary(table.entries(f"{group}/{method}/", {"num_items": 8, "path": method}))
-        tracker.table(f"{group}/paired", PAIRED_CELLS, paired_cells(methods.paired))
-        tracker.image(f"{group}/pair 1", picture(folder / "pair.png", hue=0.1), caption="a pair of images")
+        entries = {name: table.entries("", {"num_items": 8, "path": name}) for name, table in methods.tables.items()}
+        tracker.methods(key, entries)
+        tracker.table(f"{key}_paired", PAIRED_CELLS, paired_cells(methods.paired))
+        tracker.image(f"{key}_pair", picture(folder / "pair.png", hue=0.1), caption="a pair of images")
 
 
 def write_demo(root: Path) -> Path:

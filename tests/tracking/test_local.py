@@ -109,7 +109,7 @@ def test_the_result_says_what_was_run_and_what_came_out(tmp_path):
         "val/plain": {"value": 1.0, "protocol": {}},
         "val/fd": {"value": 2.0, "protocol": {"n": 10}, "interval": [1.0, 3.0]},
     }
-    assert result["files"] == {"samples": "a.png"}
+    assert result["files"] == {"samples": ["a.png"]}
     assert {"python", "torch", "numpy"} <= result["versions"].keys()
     assert result["device"]["processor"]
 
@@ -123,7 +123,7 @@ def test_pictures_tables_histograms_are_found_again(tmp_path):
     assert rows[0]["samples/fixed"] == {"file": "samples/0.png", "caption": "start"}
     assert sum(rows[1]["logits"]["counts"]) == 2
     assert len(rows[1]["logits"]["edges"]) == 65
-    table = json.loads((tmp_path / read_result(tmp_path)["files"]["invert/table"]).read_text())
+    table = json.loads((tmp_path / read_result(tmp_path)["files"]["invert/table"][0]).read_text())
     assert table == {"columns": ["image", "psnr"], "rows": [[{"file": "x.png"}, 20.0]]}
 
 

@@ -8,7 +8,6 @@ from tests.tracking.demo_folder import write_evaluation, write_methods
 from tests.tracking.test_report import page
 from wplus.tracking.local import read_result
 from wplus.tracking.report import context, write_report
-from wplus.tracking.report_tables import method_tables
 
 
 @pytest.fixture
@@ -53,24 +52,19 @@ def test_what_is_equal_in_all_methods_is_said_once(folder):
 
 
 def test_inversions_compared_stand_with_the_inversions(tmp_path):
-    write_methods(tmp_path / "compare", "compare", "compare")
+    write_methods(tmp_path / "compare", "compare/methods", "compare")
     text = page(tmp_path).text
     assert "Inversions compared on the same images" in text
     assert text.index("Inversions compared") < text.index("Missing: interpolate/")
 
 
-def test_a_single_method_and_names_of_two_parts_are_plain_numbers():
-    values = {"compare/a/l2": {"value": 1.0}, "editing/lec": {"value": 2.0}}
-    assert method_tables(None, values, {}) == (values, [])
-
-
 def test_a_lost_table_of_tests_is_left_out(folder):
-    (folder / "evaluate" / "tables" / "interpolation_paired.json").unlink()
+    (folder / "evaluate" / "tables" / "evaluate_interpolation_paired.json").unlink()
     (table,) = context(folder)["evaluation"]["methods"]
     assert table["paired"] is None
 
 
 def test_the_record_keeps_what_a_number_means(folder):
-    entry = read_result(folder / "evaluate")["values"]["interpolation/w_lerp/step_cv"]
+    entry = read_result(folder / "evaluate")["methods"]["evaluate/interpolation"]["w_lerp"]["step_cv"]
     assert entry["meaning"].startswith("How uneven")
     assert json.dumps(entry)

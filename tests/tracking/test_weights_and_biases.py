@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import wandb
 from PIL import Image
 
 from wplus.config import build
+from wplus.errors import UserError
 from wplus.tracking import Tracker, weights_and_biases
 from wplus.tracking.local import read_result
 from wplus.tracking.tracker import KIMG
@@ -80,7 +82,7 @@ def test_offline_run_read_back(tmp_path, own_folders, picture):
         tracker.log_message("All is well.", kimg=1.0)
         tracker.log_message("Diversity fell.", level="warning", kimg=1.0)
         tracker.artifact(picture, name="my model", kind="model", aliases=["latest"], metadata={"kimg": 1})
-        tracker.summary({"val/fd": {"value": 3.0, "protocol": {}}})
+        tracker.summary({"val/fd": {"value": 3.0, "protocol": {}}, "derived/gamma": {"value": 1.0}})
     found = records(tmp_path)
 
     (run,) = of_type(found, "run")
@@ -103,6 +105,7 @@ def test_offline_run_read_back(tmp_path, own_folders, picture):
     assert {"inputs": {"cats": {"fingerprint": "f", "kind": "dataset"}}} in [
         config["update"] for config in of_type(found, "config")
     ]
+    assert {"derived": {"gamma": 1}} in [config["update"] for config in of_type(found, "config")]
     assert {"val/fd": 3} in [summary["update"] for summary in of_type(found, "summary")]
     (alert,) = of_type(found, "alert")
     assert (alert["title"], alert["text"], alert["level"]) == ("n at 1 kimg", "Diversity fell.", "WARN")
@@ -127,13 +130,82 @@ def test_a_folder_that_the_user_chose_stays(tmp_path, monkeypatch):
     assert os.environ["WANDB_DIR"] == str(tmp_path / "elsewhere")
 
 
-def test_the_same_command_again_continues_the_same_run(tmp_path, own_folders):
+def logged(tracker: Tracker, kimgs: Sequence[int], picture: Path, *, salt: int = 0) -> None:
+    """A row, a picture and a histogram at each clock."""
+    for kimg in kimgs:
+        tracker.log({"train/loss": kimg + salt / 10}, kimg=kimg)
+        tracker.image("samples/fixed", picture, caption=f"{kimg}", kimg=kimg)
+        tracker.histogram("probe/logits", [0.0, kimg], kimg=kimg)
+
+
+def history(folder: Path) -> list[tuple[int, float, float]]:
+    """Step, kimg and loss of every row that a synchronisation would upload, in that order."""
+    rows = [row["item"] for row in of_type(records(folder), "history")]
+    return [(row["_step"], row[KIMG], row["train/loss"]) for row in rows if "train/loss" in row]
+
+
+def test_a_continued_run_is_one_true_history(tmp_path, own_folders, picture):
+    """Killed at 3 kimg with a checkpoint of 2: what was logged after that was taken back."""
+    tracker = opened(tmp_path, artifacts="all")
+    logged(tracker, [0, 1, 2], picture)
+    tracker.log_message("Diversity fell.", level="warning", kimg=2)
+    tracker.artifact(picture, name="model", kind="model", metadata={"nimg": 2000})
+    logged(tracker, [3], picture, salt=9)
+    tracker.artifact(picture, name="model", kind="model", metadata={"nimg": 3000})
+    tracker.finish("failed")
+    with opened(tmp_path, artifacts="all") as tracker:
+        tracker.rewind(2)
+        logged(tracker, [3, 4], picture)
+    assert history(tmp_path) == [(1000 * kimg, kimg, kimg) for kimg in range(5)]
+    found = records(tmp_path)
+    (run,) = of_type(found, "run")
+    assert run["run_id"] == (tmp_path / "wandb" / "run-id.txt").read_text().strip()
+    rows = [row["item"] for row in of_type(found, "history")]
+    assert [row["samples/fixed.caption"] for row in rows] == list("01234")
+    assert all(row["probe/logits._type"] == "histogram" for row in rows)
+    assert len(of_type(found, "alert")) == 1
+    assert [json.loads(item["metadata"]) for item in of_type(found, "artifact")] == [{"nimg": 2000}]
+
+
+def test_what_was_uploaded_is_not_logged_again(tmp_path, own_folders, picture):
+    with opened(tmp_path) as tracker:
+        logged(tracker, [0, 1], picture)
+    (part,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    part.with_suffix(".wandb.synced").touch()
+    with opened(tmp_path) as tracker:
+        tracker.rewind(1)
+        logged(tracker, [2], picture)
+    assert history(tmp_path) == [(0, 0, 0), (1000, 1, 1), (2000, 2, 2)]
+    assert len(of_type(records(tmp_path), "run")) == 2
+
+
+def test_without_a_rewind_the_earlier_rows_come_first(tmp_path, own_folders, picture):
     for kimg in (1, 2):
         with opened(tmp_path) as tracker:
-            tracker.log({"a": kimg}, kimg=kimg)
-    runs = of_type(records(tmp_path), "run")
-    assert len(runs) == 2
-    assert runs[0]["run_id"] == runs[1]["run_id"] == (tmp_path / "wandb" / "run-id.txt").read_text().strip()
+            logged(tracker, [kimg], picture)
+    assert history(tmp_path) == [(1000, 1, 1), (2000, 2, 2)]
+
+
+@pytest.mark.parametrize(("artifacts", "versions"), [("none", []), ("last", [2]), ("all", [1, 2])])
+def test_versions_of_what_a_run_makes_are_a_choice(tmp_path, own_folders, picture, artifacts, versions):
+    with opened(tmp_path, artifacts=artifacts) as tracker:
+        for version in (1, 2):
+            picture.write_bytes(bytes([version]))
+            tracker.artifact(picture, name="model", kind="model", metadata={"version": version})
+    found = of_type(records(tmp_path), "artifact")
+    assert [json.loads(item["metadata"])["version"] for item in found] == versions
+
+
+def test_an_unknown_choice_of_artifacts_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match=r"tracking.artifacts must be one of none, last, all, got 'best'"):
+        opened(tmp_path / "run", artifacts="best")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_console_is_kept(tmp_path, own_folders):
+    with opened(tmp_path):
+        print("Training on 9 cats")
+    assert "Training on 9 cats" in "".join(line["line"] for line in of_type(records(tmp_path), "output_raw"))
 
 
 def test_runs_in_one_process_stay_apart(tmp_path, own_folders):
@@ -151,11 +223,16 @@ def test_a_sweep_agents_id_wins(tmp_path, own_folders, monkeypatch):
     assert of_type(records(tmp_path), "run")[0]["run_id"] == "fromagent"
 
 
-def test_a_failed_run_is_marked_failed(tmp_path, own_folders):
-    with pytest.raises(RuntimeError), opened(tmp_path):
-        raise RuntimeError
-    assert of_type(records(tmp_path), "exit")[0]["exit_code"] == 1
-    assert read_result(tmp_path)["status"] == "failed"
+@pytest.mark.parametrize(
+    ("error", "status", "code"), [(RuntimeError, "failed", 1), (KeyboardInterrupt, "interrupted", 130)]
+)
+def test_a_run_that_ends_early_says_so(tmp_path, own_folders, error, status, code):
+    with pytest.raises(error), opened(tmp_path):
+        raise error
+    found = records(tmp_path)
+    assert of_type(found, "exit")[0]["exit_code"] == code
+    assert {"status": status} in [summary["update"] for summary in of_type(found, "summary")]
+    assert read_result(tmp_path)["status"] == status
 
 
 def test_a_run_without_kimg_keeps_wandbs_own_axis(tmp_path, own_folders):
@@ -207,7 +284,7 @@ def test_an_account_is_a_key_or_a_line_in_netrc(tmp_path, monkeypatch, netrc, en
 class FakeRun:
     """The part of wandb.Run that is used online."""
 
-    offline, disabled, dir, url = False, False, "files", "https://server/run"
+    offline, disabled, dir, url, step, summary = False, False, "run-1/files", "https://server/run", 0, {}
 
     def __init__(self) -> None:
         self.used: list[wandb.Artifact] = []
@@ -254,7 +331,12 @@ def test_online_uses_the_artifact_by_content(tmp_path, server, picture):
     assert server.modes == ["online"]
     (used,) = server.runs[0].used
     assert list(used.manifest.entries) == ["a.png"]
-    assert used.digest == weights_and_biases._artifact(picture, name="m", kind="model", metadata=None).digest
+    assert used.digest == artifact_of(picture, "model").digest
+
+
+def artifact_of(path: Path, kind: str, metadata: Any = None) -> wandb.Artifact:
+    files = weights_and_biases._files(path, kind)
+    return weights_and_biases._artifact(files, name=kind, kind=kind, metadata=metadata)
 
 
 def test_a_server_out_of_reach_makes_the_run_offline(tmp_path, server, caplog):
@@ -262,27 +344,35 @@ def test_a_server_out_of_reach_makes_the_run_offline(tmp_path, server, caplog):
     opened(tmp_path).finish()
     assert server.modes == ["online", "offline"]
     assert "no route" in caplog.text
-    opened(tmp_path / "next").finish()  # of a sweep: does not wait for the server again
+    opened(tmp_path / "next").finish()  # another run: the server may be back
+    assert server.modes == ["online", "offline"] * 2
+
+
+def test_a_sweep_waits_once_for_a_server_out_of_reach(tmp_path, server):
+    server.down = True
+    for name in ("a", "b"):
+        opened(tmp_path / name, sweep_dir=tmp_path / "sweep").finish()
     assert server.modes == ["online", "offline", "offline"]
+    os.utime(tmp_path / "sweep" / ".wandb-unreachable", (0, 0))  # long ago
+    opened(tmp_path / "c", sweep_dir=tmp_path / "sweep").finish()
+    assert server.modes[3:] == ["online", "offline"]
 
 
 def test_a_data_set_is_known_by_its_fingerprint_and_stays_where_it_is(tmp_path):
     def artifact(folder, fingerprint):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / "image.png").write_bytes(b"image")
-        return weights_and_biases._artifact(
-            tmp_path / folder, name="cats", kind="dataset", metadata={"fingerprint": fingerprint}
-        )
+        return artifact_of(tmp_path / folder, "dataset", {"fingerprint": fingerprint})
 
     assert artifact("here", "a").digest == artifact("there", "a").digest != artifact("here", "b").digest
     assert list(artifact("here", "a").manifest.entries) == ["metadata.json"]
-    assert artifact("here", "a").metadata == {"path": str(tmp_path / "here"), "fingerprint": "a"}
+    assert artifact("here", "a").metadata == {"fingerprint": "a"}
 
 
 def test_a_folder_of_latents_is_stored_with_its_files(tmp_path):
     (tmp_path / "latents").mkdir()
     (tmp_path / "latents" / "a.safetensors").write_bytes(b"a")
-    artifact = weights_and_biases._artifact(tmp_path / "latents", name="l", kind="latents", metadata=None)
+    artifact = artifact_of(tmp_path / "latents", "latents")
     assert list(artifact.manifest.entries) == ["a.safetensors"]
 
 
@@ -291,14 +381,18 @@ def test_results_come_with_interval_meaning_and_protocol(tmp_path, own_folders):
     with opened(tmp_path) as tracker:
         info = {"meaning": "How far.", "unit": "px", "direction": "lower"}
         measured = {"value": 3.0, "protocol": {"num": 5}, "interval": (2.0, 4.0), **info}
-        tracker.summary({"fd_net": measured, "inversion/w/psnr_db": {"value": 20, "protocol": {"px": 32}}})
-        tracker.summary({"derived/gamma": {"value": 1.0, "protocol": {"why": "given"}}, "kimg": 7.0, "status": "done"})
+        tracker.summary({"fd_net": measured, "invert/psnr_db": {"value": 20, "protocol": {"px": 32}}})
+        tracker.summary({"derived/gamma": {"value": 1.0, "protocol": {"why": "given"}}, "train/kimg": 7.0})
+        tracker.methods("compare/methods", {"w": {"l2": measured}, "z": {"l2": measured}})
     (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/results*.json")
     content = json.loads(path.read_text())
     assert content["columns"] == ["name", "value", "low", "high", "unit", "direction", "meaning", "protocol"]
     first, second = content["data"]
     assert first == ["fd_net", 3.0, 2.0, 4.0, "px", "lower", "How far.", '{"num": 5}']
-    assert second == ["inversion/w/psnr_db", 20.0, None, None, "", "", "", '{"px": 32}']
+    assert second == ["invert/psnr_db", 20.0, None, None, "", "", "", '{"px": 32}']
+    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/compare/methods*.json")
+    content = json.loads(path.read_text())
+    assert [row[:3] for row in content["data"]] == [["w", "l2", 3.0], ["z", "l2", 3.0]]
 
 
 def test_a_run_without_results_has_no_table_of_them(tmp_path, own_folders):

@@ -192,7 +192,7 @@ def test_the_command(tmp_path, monkeypatch, repository, capsys):
 
     train(first, 0.016)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["values"]["transfer/generator_loaded"]["value"] > 10_000
+    assert result["values"]["train/transfer_generator_loaded"]["value"] > 10_000
     assert result["inputs"]["transfer"]["file"].endswith("first.safetensors")
     assert wplus.load(tmp_path / "run" / "model.safetensors").metadata["transfer"]["generator"]
     kept = (tmp_path / "run" / "transfer.json").read_bytes()

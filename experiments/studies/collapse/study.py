@@ -80,7 +80,7 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
 
 def told(folder: Path) -> str:
     """What the monitor said of a run, and its health at the end."""
-    health = read_result(folder)["values"]["health"]["value"]
+    health = read_result(folder)["values"]["probe/health"]["value"]
     said = [
         f"  at {row['progress/kimg']:g} kimg: {row['message']['text']}"
         for row in read_records(folder)

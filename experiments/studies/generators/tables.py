@@ -38,12 +38,13 @@ def write_tables(output: Path, speed: Mapping[str, float]) -> None:
 def row(folder: Path) -> dict[str, Any]:
     """What was measured of a run, and how large its networks are."""
     measured = read_result(folder / "measured")["values"]
+    measured = {name.removeprefix("evaluate/"): entry for name, entry in measured.items()}
     found = {column: entry_of(measured, column) for column in COLUMNS}
     models = wplus.load(folder / WEIGHTS)
     count = {
         role: sum(p.numel() for p in getattr(models, role).parameters()) for role in ("generator", "discriminator")
     }
-    return {**found, "parameters": count, "kimg": read_result(folder)["values"]["kimg"]["value"]}
+    return {**found, "parameters": count, "kimg": read_result(folder)["values"]["train/kimg"]["value"]}
 
 
 def entry_of(measured: Mapping[str, Any], column: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def write_table(output: Path, names: Sequence[str]) -> Path:
     """The kernel distance of each, times 1000 as papers have it, with its interval."""
     lines = ["| start | kernel distance x 1000 (effnet_lite0) | 95 % interval |", "|---|---|---|"]
     for name in names:
-        value = json.loads((folder(output, name) / "result.json").read_text())["values"]["kd_effnet_lite0"]
+        value = json.loads((folder(output, name) / "result.json").read_text())["values"]["evaluate/kd_effnet_lite0"]
         low, high = value["interval"]
         lines.append(f"| {name} | {1000 * value['value']:.1f} | {1000 * low:.1f} to {1000 * high:.1f} |")
     path = output / "table.md"

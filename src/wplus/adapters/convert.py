@@ -141,7 +141,7 @@ def _measured(path: str | Path) -> dict[str, Mapping[str, Any]]:
         values = {name: entry for name, entry in content["values"].items() if isinstance(entry, dict)}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read the metrics in '{path}'; it must be the result.json of an evaluation.") from error
-    return {name: entry for name, entry in values.items() if not name.startswith("derived/")}
+    return {name.rpartition("/")[2]: entry for name, entry in values.items() if not name.startswith("derived/")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,6 +37,7 @@ def opened(cfg: Mapping[str, Any]) -> tuple[Models, torch.device, Path]:
 def tracking(cfg: Mapping[str, Any], job_type: str) -> Iterator[Tracker]:
     """The record of a run, in which the files that it reads are noted."""
     with build(cfg["tracking"], output_dir=Path(cfg["run_dir"]), job_type=job_type, **record_fields(cfg)) as tracker:
+        tracker.rewind(None)
         for key, name in (("checkpoint", "model"), ("directions", "directions")):
             if cfg.get(key) is not None:
                 tracker.use_artifact(cfg[key], name=name, kind=name)

@@ -36,6 +36,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     record = record_fields(cfg)
     tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
     with tracking as tracker:
+        tracker.rewind(None)
         if cfg["checkpoint"] is not None:
             tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}

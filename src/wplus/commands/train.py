@@ -40,7 +40,7 @@ def train(cfg: dict[str, Any]) -> float:
         status = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
         kimg = training.module.images_seen / 1000
         meaning = "Images that the training has shown, in thousands."
-        tracker.summary({"kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning}})
+        tracker.summary({"train/kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning}})
     print(f"{status} at {kimg:g} kimg: {folder}")
     return kimg
 
@@ -123,11 +123,12 @@ def classifier(cfg: dict[str, Any]) -> float:
     images, held_out = (build(cfg["data"], split=split) for split in ("train", "held_out"))
     training = {key: cfg[key] for key in ("factors", "min_share", "num_contrasts", "width")}
     with build(cfg["tracking"], output_dir=folder, job_type="classifier", **record_fields(cfg)) as tracker:
+        tracker.rewind(None)
         shared = {"folder": folder, "schedule": schedule, "device": device, "tracker": tracker}
         classifier = train(images, name=cfg["classifier"], **training, **shared)
         file = save_classifier(folder / "classifier.safetensors", classifier)
         found = list(accuracies(classifier, held_out, device=device))
-        tracker.summary({f"classifier/{each.name}": each.entry() for each in found})
+        tracker.results(found)
         tracker.artifact(file, name=f"classifier-{classifier.name}", kind="model", metadata=classifier.protocol)
     print("\n".join(map(str, found)))
     print(f"Classifier: {file}, {len(classifier.attributes)} attributes")

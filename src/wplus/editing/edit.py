@@ -66,7 +66,7 @@ def edit(
         filmstrips[direction.name] = save_rows(
             path, rows[direction.name], titles=titles, captions=map(signed, strengths)
         )
-        tracker.image(f"editing/{direction.name}", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
+        tracker.image("edit/filmstrip", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
     return filmstrips
 
 
@@ -74,7 +74,7 @@ def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResu
     """Log results as they come, and return them."""
     found = []
     for result in results:
-        tracker.summary({f"editing/{result.name}": result.entry()})
+        tracker.results([result])
         found.append(result)
     return found
 
@@ -104,8 +104,8 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
         [item.name, _layers(item), item.unit, item.origin, *(_cell(item.notes.get(name)) for name in names)]
         for item in directions
     ]
-    tracker.table("editing/directions", columns, rows)
-    tracker.image("editing/overview", picture, caption=f"{len(directions)} directions of one latent, a row each")
+    tracker.table("directions/table", columns, rows)
+    tracker.image("directions/overview", picture, caption=f"{len(directions)} directions of one latent, a row each")
     for item in directions:
         if "accuracy" in item.notes:
             name, protocol = f"balanced_accuracy_{item.name}", {**directions.found, **item.notes}

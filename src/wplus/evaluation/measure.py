@@ -58,18 +58,25 @@ def report(metrics: Iterable[Iterable[MetricResult]], tracker: Tracker) -> Itera
     """
     rows = []
     for results in metrics:
-        entries = {}
+        alone: list[MetricResult] = []
+        methods: dict[str, dict[str, dict[str, Any]]] = {}
         try:
             for result in results:
                 low, high = result.interval or (None, None)
-                entries[result.name] = result.entry()
+                if _is_of_method(result):
+                    group, method, name = result.name.split("/")
+                    methods.setdefault(group, {}).setdefault(method, {})[name] = result.entry()
+                else:
+                    alone.append(result)
                 rows.append([result.name, result.value, result.unit, low, high, result.direction, result.meaning,
                              in_words(result.protocol)])  # fmt: skip
                 yield result
         finally:
-            tracker.summary(entries)
+            tracker.results(alone)
+            for group, values in methods.items():
+                tracker.methods(f"evaluate/{group}", values)
     columns = ["metric", "value", "unit", "low", "high", "better", "meaning", "protocol"]
-    tracker.table("evaluation/metrics", columns, rows)
+    tracker.table("evaluate/metrics", columns, rows)
 
 
 # In a terminal

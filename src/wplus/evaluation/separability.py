@@ -217,7 +217,7 @@ def _show(
     right = np.trace(counts, axis1=1, axis2=2) / counts.sum(axis=(1, 2))
     columns = [shares, entropy(counts.sum(axis=1)), conditional_entropy(counts), right]
     rows = [[attribute, *map(float, row)] for attribute, *row in zip(attributes, *columns, strict=True)]
-    context.tracker.table(f"evaluation/{name}", list(COLUMNS), rows)
+    context.tracker.table(f"evaluate/{name}", list(COLUMNS), rows)
     if context.output_dir is not None:
         table = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         write_json(context.output_dir / f"{name}.json", {"attributes": table, "left_out": list(left_out)})

@@ -90,10 +90,10 @@ def interpolate(
         video = Video(files, _titles(keyframes, protocol), filmstrip, distances.steps, tuple(scores), protocol)
         videos[name] = video
         draw(video)
-        report(video, tracker, suffix=f"_{name}" if len(paths) > 1 else "")
+    report(videos, tracker)
     if len(videos) > 1:
         picture = save_rows(folder / "comparison.png", *compared(videos))
-        tracker.image("interpolation/comparison", picture, caption=f"the same way by {', '.join(videos)}")
+        tracker.image("interpolate/comparison", picture, caption=f"the same way by {', '.join(videos)}")
     return videos
 
 

@@ -112,17 +112,23 @@ def compared(videos: Mapping[str, Video]) -> tuple[list[Any], list[str]]:
     return [list(itertools.chain(*zip(*each, strict=True))) for each in (rows, titles)]  # type: ignore[return-value]
 
 
-def report(video: Video, tracker: Tracker, *, suffix: str = "") -> None:
-    """Log a video: its pictures, its numbers, and a row for each transition; `suffix` tells it from others."""
-    tracker.video(f"interpolation/video{suffix}", video.files.get("mp4", video.files["gif"]))
-    tracker.image(f"interpolation/filmstrip{suffix}", video.files["filmstrip"], caption="; ".join(video.titles))
-    caption = f"perceptual distance between frames, {video.protocol['path']}"
-    tracker.image(f"interpolation/distances{suffix}", video.files["distances"], caption=caption)
-    numbers = list(dict.fromkeys(number for row in video.scores for number in row))
-    rows = [[title, *map(row.get, numbers)] for title, row in zip(video.titles, video.scores, strict=True)]
-    tracker.table(f"interpolation/transitions{suffix}", ["transition", *(number.name for number in numbers)], rows)
-    results = [MetricResult.of(each, each.name, value, protocol=video.protocol) for each, value in video.means.items()]
-    tracker.summary({f"interpolation/{result.name}{suffix}": result.entry() for result in results})
+def report(videos: Mapping[str, Video], tracker: Tracker) -> None:
+    """Log videos: pictures, a row for each transition, numbers: those of the first alone, those of several together."""
+    numbers = list(dict.fromkeys(number for each in videos.values() for row in each.scores for number in row))
+    rows: list[list[Any]] = []
+    for path, video in videos.items():
+        tracker.video("interpolate/video", video.files.get("mp4", video.files["gif"]))
+        tracker.image("interpolate/filmstrip", video.files["filmstrip"], caption="; ".join(video.titles))
+        caption = f"perceptual distance between frames, {video.protocol['path']}"
+        tracker.image("interpolate/distances", video.files["distances"], caption=caption)
+        rows += [[path, title, *map(row.get, numbers)] for title, row in zip(video.titles, video.scores, strict=True)]
+    tracker.table("interpolate/transitions", ["path", "transition", *(number.name for number in numbers)], rows)
+    results = {path: [MetricResult.of(number, number.name, value, protocol=video.protocol)
+                      for number, value in video.means.items()] for path, video in videos.items()}  # fmt: skip
+    tracker.results(next(iter(results.values())))
+    if len(videos) > 1:
+        entries = {path: {each.name: each.entry() for each in found} for path, found in results.items()}
+        tracker.methods("interpolate/paths", entries)
 
 
 def table(videos: Mapping[str, Video]) -> str:

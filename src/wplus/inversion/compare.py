@@ -176,10 +176,9 @@ def _report(
         convergence, grid = compare_folders({label: source.folder for label, source in sources.items()}, output)
         tracker.image("compare/grid", grid, caption=f"target, then {', '.join(sources)}")
         tracker.image("compare/convergence", convergence)
-    means = [[label, *(each[c].value if c in each else None for c in methods.columns)]
-             for label, each in methods.means.items()]  # fmt: skip
-    tracker.table("compare/means", ["method", *methods.columns], means)
-    tracker.table("compare/paired", PAIRED_CELLS, paired_cells(methods.paired))
+    tracker.table("compare/methods_paired", PAIRED_CELLS, paired_cells(methods.paired))
     shared = {key: value for key, value in protocol.items() if key != "methods"}
-    for label, table in methods.tables.items():
-        tracker.summary(table.entries(f"compare/{label}/", {**shared, "method": dict(sources[label].protocol)}))
+    tracker.methods("compare/methods", {
+        label: table.entries("", {**shared, "method": dict(sources[label].protocol)})
+        for label, table in methods.tables.items()
+    })  # fmt: skip

@@ -127,18 +127,17 @@ def report(store: InversionFolder, names: Sequence[str], *, settings: Mapping[st
     table = read_table({name: store.metadata(name) for name in names})
     if not names:
         return table
-    prefix = f"inversion/{settings['space']}"
     protocol = {**settings, "num_images": len(names), "pixels": "8 bits, range [-1, 1]", "interval": "95 % bootstrap"}
     table.write(store.folder, protocol)
     histories = {settings["space"]: read_history(store, names)}
-    tracker.image(f"{prefix}/convergence", plot_convergence(histories, store.folder / "convergence.png"))
-    tracker.image(f"{prefix}/grid", draw_grid(store, names), caption="target, inversion")
+    tracker.image("invert/convergence", plot_convergence(histories, store.folder / "convergence.png"))
+    tracker.image("invert/grid", draw_grid(store, names), caption="target, inversion")
     if store.video.is_file():
-        tracker.video(f"{prefix}/video", store.video)
+        tracker.video("invert/video", store.video)
     files = [[name, store.path("targets", name), store.path("images", name)] for name in names]
     cells = [[*paths, *row.values()] for paths, row in zip(files, table.rows.values(), strict=True)]
-    tracker.table(f"{prefix}/table", ["name", "target", "inversion", *table.columns], cells)
-    tracker.summary(table.entries(f"{prefix}/", protocol))
+    tracker.table("invert/images", ["name", "target", "inversion", *table.columns], cells)
+    tracker.summary(table.entries("invert/", protocol))
     name = f"latents-{store.settings_digest}"
     tracker.artifact(store.folder / "latents", name=name, kind="latents", metadata=settings)
     return table

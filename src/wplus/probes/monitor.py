@@ -53,7 +53,7 @@ def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
     return ProbeResult(
         values={f"probe/health/{name}": (value, INFO[name]) for name, value in values.items()},
         messages=verdicts(history, reading),
-        summary={"health": {"value": state([*history, reading]), "protocol": protocol, "meaning": STATE}},
+        summary={"probe/health": {"value": state([*history, reading]), "protocol": protocol, "meaning": STATE}},
     )
 
 

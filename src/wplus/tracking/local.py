@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,12 +23,14 @@ from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Statu
 RECORDS = "records.jsonl"
 RESULT = "result.json"
 MESSAGE = "message"
-_KEPT = ("values", "info", "files", "artifacts", "inputs")  # what a resumed run takes over from its earlier part
+# What a run that is continued takes over from its earlier part.
+_KEPT = ("values", "methods", "info", "files", "artifacts", "inputs")
 
 
 def open_tracker(**run: Any) -> Tracker:
     """A tracker that writes the local record only; `run` are the fields of `Run`."""
-    return Tracker([LocalRecord(Run(**run))])
+    described = Run(**run)
+    return Tracker([LocalRecord(described)], job_type=described.job_type)
 
 
 class LocalRecord(Sink):
@@ -41,6 +43,7 @@ class LocalRecord(Sink):
         earlier = read_result(self.folder)
         self._earlier_seconds = float(earlier.get("seconds", 0))
         self._started = time.time()
+        self._shown_at: dict[str, float | None] = {}
         self.result: dict[str, Any] = {
             "job_type": run.job_type,
             "name": run.name,
@@ -70,9 +73,12 @@ class LocalRecord(Sink):
             self._save()
 
     def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
-        """The row says which file was shown when; the result keeps the latest."""
-        self._append({key: {"file": self._relative(path), "caption": caption}}, kimg)
-        self._keep("files", key, self._relative(path))
+        """The row says which file was shown when; the result keeps all that were shown last, at one kimg."""
+        file = self._relative(path)
+        self._append({key: {"file": file, "caption": caption}}, kimg)
+        shown = self.result["files"].get(key, []) if self._shown_at.get(key) == kimg else []
+        self._shown_at[key] = kimg
+        self._keep("files", key, [*(each for each in shown if each != file), file])
 
     def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
         self.image(key, path, kimg=kimg)
@@ -82,7 +88,10 @@ class LocalRecord(Sink):
         cells = [[{"file": self._relative(cell)} if isinstance(cell, Path) else cell for cell in row] for row in rows]
         path = self.folder / "tables" / f"{key.replace('/', '_')}.json"
         write_json(path, to_json({"columns": list(columns), "rows": cells}))
-        self._keep("files", key, self._relative(path))
+        self._keep("files", key, [self._relative(path)])
+
+    def methods(self, key: str, values: Mapping[str, Plain]) -> None:
+        self._keep("methods", key, values)
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
         """A row with 64 counts and their 65 edges; values that are not finite are left out."""
@@ -105,11 +114,12 @@ class LocalRecord(Sink):
         self.result["values"].update(values)
         self._save()
 
-    def rewind(self, kimg: float) -> None:
-        """Rows after `kimg` go, those without an axis stay."""
+    def rewind(self, kimg: float | None) -> None:
+        """Rows after `kimg` go, those without an axis stay; all of them go for None."""
         if not self.records.exists():
             return
-        kept = [line for line in self.records.read_bytes().splitlines(keepends=True) if not _after(line, kimg)]
+        lines = [] if kimg is None else self.records.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if not _after(line, cast(float, kimg))]
         atomic_write(self.records, lambda file: file.writelines(kept))
 
     def finish(self, status: Status = "finished") -> None:

@@ -24,14 +24,13 @@ from wplus.core.files import atomic_write
 from wplus.errors import UserError
 from wplus.tracking.charts import Point, line_chart
 from wplus.tracking.local import MESSAGE, read_records, read_result
-from wplus.tracking.report_tables import comparison_rows, last, method_tables, number_rows, plain_text
-from wplus.tracking.tracker import KIMG
+from wplus.tracking.report_tables import comparison_rows, last, method_table, number_rows, plain_text
+from wplus.tracking.tracker import DERIVED, KIMG
 
 SPACES = ("z", "w", "w+")
 MAX_INLINE_MB = 32
 WIDE_ASPECT = 2.5
 INVERT = "invert/"  # before the name of a space or inverter
-DERIVED = "derived/"
 NOT_DERIVED = ("given", "as published")  # reasons of settings that no preset chose
 
 # Curves of a training that share a chart of their own title; others are grouped by the name before the last slash.
@@ -101,7 +100,7 @@ def context(root: Path) -> dict[str, Any]:
         "other_model": _other_model(train, [part for part in present.values() if part is not train]),
         "train": train and training(train),
         "inversion": inversions and inversion(inversions, root / "invert", whole=own is None),
-        "interpolation": video and {"figures": figures(video), "values": number_rows(video.values)},
+        "interpolation": video and by_methods(video),
         "comparison": compared and by_methods(compared),
         "evaluation": measured and by_methods(measured),
         "environment": environment(present.values()),
@@ -174,12 +173,14 @@ def inversion(parts: Mapping[str, Part], folder: Path, *, whole: bool) -> dict[s
 
 def by_methods(part: Part) -> dict[str, Any]:
     """Numbers that stand alone, and a section for each comparison of methods, with the pictures that belong to it."""
-    values, tables = method_tables(part.folder, part.values, part.result.get("files", {}))
-    own = [f"{table['group']}/" for table in tables]
+    files, groups = part.result.get("files", {}), part.result.get("methods", {})
     return {
-        "values": number_rows(values),
-        "figures": figures(part, without=own),
-        "methods": [{**table, "figures": figures(part, only=f"{table['group']}/")} for table in tables],
+        "values": number_rows(part.values),
+        "figures": figures(part, without=[f"{key}_" for key in groups]),
+        "methods": [
+            {**method_table(part.folder, key, methods, files), "figures": figures(part, only=f"{key}_")}
+            for key, methods in groups.items()
+        ],
     }
 
 
@@ -280,12 +281,13 @@ def figures(part: Part, *, only: str = "", without: Sequence[str] = ()) -> list[
     `only` and `without` are beginnings of the names they were logged by.
     """
     captions = {entry["file"]: entry.get("caption") for row in part.rows for entry in row.values() if _is_file(entry)}
-    files = {
-        key: file
-        for key, file in part.result.get("files", {}).items()
-        if not file.endswith(".json") and key.startswith(only) and not key.startswith(tuple(without))
-    }
-    return [_figure(part.folder, file, captions.get(file) or _short(key)) for key, file in files.items()]
+    return [
+        _figure(part.folder, file, captions.get(file) or _short(key))
+        for key, files in part.result.get("files", {}).items()
+        if key.startswith(only) and not key.startswith(tuple(without))
+        for file in files
+        if not file.endswith(".json")
+    ]
 
 
 def _logged(part: Part, *, prefix: str) -> dict[str, list[tuple[str, str]]]:

@@ -28,24 +28,29 @@ def comparison_rows(methods: Mapping[str, Values]) -> list[dict[str, Any]]:
     return [_row(name, {m: values[name] for m, values in methods.items() if name in values}, methods) for name in names]
 
 
-def method_tables(folder: Path, values: Values, files: Mapping[str, str]) -> tuple[Values, list[dict[str, Any]]]:
-    """The values that stand alone, and what the page shows of every group of methods.
-
-    A number belongs to a group when its name has three parts, GROUP/METHOD/NUMBER, the middle one as long as it likes,
-    and the group has several methods. Where the table GROUP/paired was tracked (`wplus.core.tables.PAIRED_CELLS`), the
-    differences from the baseline are shown as well.
-    """
-    groups: dict[str, dict[str, dict[str, Entry]]] = {}
-    for name, entry in values.items():
-        group, _, rest = name.partition("/")
-        method, _, number = rest.rpartition("/")
-        if method:
-            groups.setdefault(group, {}).setdefault(method, {})[number] = entry
-    groups = {group: methods for group, methods in groups.items() if len(methods) > 1}
-    alone = {
-        name: entry for name, entry in values.items() if name.partition("/")[0] not in groups or name.count("/") < 2
+def method_table(
+    folder: Path, key: str, methods: Mapping[str, Values], files: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """What the page shows of methods that were tracked as `key`: their numbers, charts of them, and the differences
+    from the baseline, where the table `<key>_paired` was tracked (`wplus.core.tables.PAIRED_CELLS`)."""
+    rows = comparison_rows(methods)
+    for row in rows:
+        bars = {
+            method: (float(values[row["name"]]["value"]), values[row["name"]].get("interval"))
+            for method, values in methods.items()
+            if row["name"] in values
+        }
+        unit = f", {row['unit']}" if row["unit"] else ""
+        row["svg"] = interval_chart(bars, x_label=row["name"].replace("_", " ") + unit)
+    return {
+        "group": last(key),
+        "methods": list(methods),
+        "rows": rows,
+        "charts": rows[:_OPEN_CHARTS],
+        "more_charts": rows[_OPEN_CHARTS:],
+        "is_narrow": len(methods) <= _OPEN_METHODS,
+        "paired": _paired(folder, next(iter(files.get(f"{key}_paired", ())), None)),
     }
-    return alone, [_table(group, each, _paired(folder, files.get(f"{group}/paired"))) for group, each in groups.items()]
 
 
 def plain_text(value: Any) -> str:
@@ -100,27 +105,6 @@ def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", plain_text(value)
-
-
-def _table(group: str, methods: Mapping[str, Values], paired: dict[str, Any] | None) -> dict[str, Any]:
-    rows = comparison_rows(methods)
-    for row in rows:
-        bars = {
-            method: (float(values[row["name"]]["value"]), values[row["name"]].get("interval"))
-            for method, values in methods.items()
-            if row["name"] in values
-        }
-        unit = f", {row['unit']}" if row["unit"] else ""
-        row["svg"] = interval_chart(bars, x_label=row["name"].replace("_", " ") + unit)
-    return {
-        "group": group,
-        "methods": list(methods),
-        "rows": rows,
-        "charts": rows[:_OPEN_CHARTS],
-        "more_charts": rows[_OPEN_CHARTS:],
-        "is_narrow": len(methods) <= _OPEN_METHODS,
-        "paired": paired,
-    }
 
 
 def _paired(folder: Path, file: str | None) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, MetricResult
 
 KIMG = "progress/kimg"
 """The one axis of every curve: thousands of training images seen."""
 
-Status = Literal["finished", "failed"]
+DERIVED = "derived/"
+"""Before the names of settings that were derived from others."""
+
+Status = Literal["finished", "interrupted", "failed"]
 Level = Literal["info", "warning"]
 AnyPath = str | Path
 Plain = Mapping[str, Any]
@@ -32,6 +35,8 @@ class Run:
     """Short, for people."""
     group: str | None = None
     """The sweep or study that the run belongs to."""
+    sweep_dir: Path | None = None
+    """A folder that all runs of a sweep share; None for a run that stands alone."""
     tags: Sequence[str] = ()
     notes: str = ""
     """The command that started the run."""
@@ -46,7 +51,7 @@ class Sink:
     """A place that a run is recorded in. Every method does nothing: a sink overrides what it can show."""
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
-        """One row of scalars, once per step; names are `train/<net>/<term>`, `val/<metric>`, `progress/<what>`."""
+        """One row of scalars, once per step; names begin as `KEYS` says."""
 
     def describe(self, info: Mapping[str, MetricInfo]) -> None:
         """What the scalars of `log` mean, by name; later calls add to it."""
@@ -59,6 +64,12 @@ class Sink:
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """A finished table; a cell that is a Path to a picture shows the picture."""
+
+    def methods(self, key: str, values: Mapping[str, Plain]) -> None:
+        """Numbers of several methods side by side: method (a path, an inverter) -> name -> what `summary` takes.
+
+        A table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`) and pictures `<key>_<what>` belong to it.
+        """
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
         """The distribution of a flat float64 array."""
@@ -77,11 +88,15 @@ class Sink:
     def summary(self, values: Plain) -> None:
         """Final values: what `MetricResult.entry()` gives, or a mapping of some of that, of at least `value`.
 
-        Names that start with `derived/` are what a preset chose; the entry `why` of their protocol says why.
+        Names are `<command>/<number>`: space, path and model stand in the configuration. Those that start with
+        `derived/` are what a preset chose; the entry `why` of their protocol says why.
         """
 
-    def rewind(self, kimg: float) -> None:
-        """Forget the rows after `kimg`: a resumed run writes them again."""
+    def rewind(self, kimg: float | None) -> None:
+        """Forget the rows after `kimg`, or all for None: a run that is continued writes them again.
+
+        Called once, before anything is logged.
+        """
 
     def finish(self, status: Status = "finished") -> None:
         """Close the record; called once, also after a failure."""
@@ -96,8 +111,8 @@ class Tracker(Sink):
             tracker.log({"train/generator/loss": 0.7}, kimg=1.5)
     """
 
-    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
-        self.sinks = tuple(sinks)
+    def __init__(self, sinks: Sequence[Sink] = (), *, job_type: str = "run") -> None:
+        self.sinks, self.job_type = tuple(sinks), job_type
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
         """Numbers of any kind that `float` takes, zero-dimensional tensors included."""
@@ -115,6 +130,10 @@ class Tracker(Sink):
         """A bare number or word is a value without a protocol."""
         self._tell("summary", {key: _entry(value) for key, value in values.items()})
 
+    def results(self, results: Iterable[MetricResult]) -> None:
+        """The summary of results, each called `<job_type>/<its name>`."""
+        self.summary({f"{self.job_type}/{result.name}": result.entry() for result in results})
+
     def finish(self, status: Status = "finished") -> None:
         """Close every sink once; later calls do nothing."""
         sinks, self.sinks = self.sinks, ()
@@ -129,14 +148,14 @@ class Tracker(Sink):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.finish("failed" if error else "finished")
+        self.finish("finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed")
 
 
 def _passed_on(method: str) -> Callable[..., None]:
     return lambda tracker, *values, **options: tracker._tell(method, *values, **options)
 
 
-for _method in ("describe", "image", "video", "log_message", "artifact", "use_artifact", "rewind"):
+for _method in ("describe", "image", "video", "log_message", "methods", "artifact", "use_artifact", "rewind"):
     setattr(Tracker, _method, _passed_on(_method))  # what a sink takes as it is
 
 

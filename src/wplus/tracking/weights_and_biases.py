@@ -3,15 +3,20 @@
 Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
 (online, offline, disabled) decides where it is set. Offline runs lie in `<output_dir>/wandb/offline-run-*` and can
 be uploaded later with `wandb sync`, or read in the terminal with `wandb leet`.
+
+The local record is the truth: a run that is continued logs its rows anew from there, as far as the server cannot have
+them, and takes the place of its earlier offline parts. Steps are images seen, so every row has one place.
 """
 
+import itertools
 import json
 import logging
 import netrc
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -20,8 +25,10 @@ import numpy as np
 import wandb
 
 from wplus.core.files import ensure_folder
-from wplus.tracking.local import LocalRecord, to_json
-from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
+from wplus.errors import UserError
+from wplus.tracking.local import MESSAGE, LocalRecord, read_records, to_json
+from wplus.tracking.tracker import DERIVED, KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
+from wplus.tracking.wandb_parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -35,39 +42,75 @@ _FOLDERS = {
 _RESULTS = ("name", "value", "low", "high", "unit", "direction", "meaning", "protocol")
 _MAX_TAG = 64  # characters; W&B refuses longer ones
 _MAX_TITLE = 63  # of an alert
+_RECENT_S = 3600
+ARTIFACTS = ("none", "last", "all")
+EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
-def open_tracker(*, project: str, entity: str | None = None, **run: Any) -> Tracker:
-    """A tracker that writes the local record and W&B; `run` are the fields of `Run`."""
+def open_tracker(*, project: str, entity: str | None = None, artifacts: str = "last", **run: Any) -> Tracker:
+    """A tracker that writes the local record and W&B; `run` are the fields of `Run`.
+
+    Args:
+        project: of W&B.
+        entity: user or team; None: the default of the account.
+        artifacts: which versions of the models, latents and directions that the run makes are stored in W&B: `none`,
+            `last` (the one that stands when the run ends), or `all`.
+    """
+    if artifacts not in ARTIFACTS:
+        raise UserError(f"tracking.artifacts must be one of {', '.join(ARTIFACTS)}, got '{artifacts}'.")
     described = Run(**run)
-    return Tracker([LocalRecord(described), WeightsAndBiases(described, project=project, entity=entity)])
+    local = LocalRecord(described)
+    wandb_sink = WeightsAndBiases(described, project=project, entity=entity, artifacts=artifacts)
+    return Tracker([local, wandb_sink], job_type=described.job_type)
 
 
 class WeightsAndBiases(Sink):
     """One W&B run. Its id is kept in the output folder: the same command again continues the same run."""
 
-    def __init__(self, run: Run, *, project: str, entity: str | None = None) -> None:
-        self._borrowed = _set_folders(run.output_dir)
+    def __init__(self, run: Run, *, project: str, entity: str | None = None, artifacts: str = "last") -> None:
+        self.folder, self.artifacts = run.output_dir, artifacts
+        self._earlier = _num_rows(self.folder)  # of the local record, to be logged anew before the next row
+        self._borrowed = _set_folders(self.folder)
         self._axis_defined = False
         self._measured: dict[str, Plain] = {}
+        self._made: dict[str, tuple[AnyPath | None, dict[str, Any]]] = {}
         self._run = _start(run, project=project, entity=entity)
+        own = None if self._run.disabled else Path(self._run.dir).parent
+        self._parts = Parts(self.folder, own, online=not self._run.offline, next_step=self._run.step)
+        self._step, self._keys = 0, set[str]()
 
     def log(self, values: Plain, *, kimg: float | None = None) -> None:
+        if self._earlier:
+            self._replay(self._earlier)
         self._define_axis(kimg)
-        self._run.log({**values, **({} if kimg is None else {KIMG: kimg})})
+        step = self._step if kimg is None else max(self._step, round(1000 * kimg))
+        if step == self._step and self._keys & values.keys():  # one step has one value for a key
+            step += 1
+        self._keys = {*values, *(self._keys if step == self._step else ())}
+        self._step = step
+        if step >= self._parts.first_step:
+            self._run.log({**values, **({} if kimg is None else {KIMG: kimg})}, step=step)
+            self._parts.note_step(step)
+
+    def rewind(self, kimg: float | None) -> None:
+        """The local record has been shortened before: what is left of it is the run's history."""
+        self._replay(_num_rows(self.folder))
 
     def image(self, key: str, path: AnyPath, *, caption: str = "", kimg: float | None = None) -> None:
-        self.log({key: wandb.Image(str(path), caption=caption or None)}, kimg=kimg)
+        self.log({key: _media(path, caption or None)}, kimg=kimg)
 
     def video(self, key: str, path: AnyPath, *, kimg: float | None = None) -> None:
-        form = cast(Literal["gif", "mp4"], Path(path).suffix.lstrip("."))
-        self.log({key: wandb.Video(str(path), format=form)}, kimg=kimg)
+        self.image(key, path, kimg=kimg)
 
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         cells: list[Iterable[Any]] = [
             [wandb.Image(str(cell)) if isinstance(cell, Path) else cell for cell in row] for row in rows
         ]
-        self._run.log({key: wandb.Table(columns=list(columns), data=cells)})
+        self.log({key: wandb.Table(columns=list(columns), data=cells)})
+
+    def methods(self, key: str, values: Mapping[str, Plain]) -> None:
+        rows = [[method, *_result_cells(*each)] for method, numbers in values.items() for each in numbers.items()]
+        self.table(key, ["method", *_RESULTS], rows)
 
     def histogram(self, key: str, values: np.ndarray, *, kimg: float | None = None) -> None:
         self.log({key: wandb.Histogram(values[np.isfinite(values)])}, kimg=kimg)
@@ -81,7 +124,9 @@ class WeightsAndBiases(Sink):
     def artifact(
         self, path: AnyPath | None, *, name: str, kind: str, aliases: Sequence[str] = (), metadata: Plain | None = None
     ) -> None:
-        self._run.log_artifact(_artifact(path, name=name, kind=kind, metadata=metadata), aliases=list(aliases))
+        self._made[name] = (path, {"name": name, "kind": kind, "aliases": list(aliases), "metadata": metadata})
+        if self.artifacts == "all":
+            self._store_artifacts()
 
     def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         """The same content has the same digest: online this names the very version that another run logged.
@@ -90,19 +135,31 @@ class WeightsAndBiases(Sink):
         """
         self._run.config.update({"inputs": {name: {"kind": kind, **to_json(metadata or {})}}}, allow_val_change=True)
         if not self._run.offline and not self._run.disabled:
-            self._run.use_artifact(_artifact(path, name=name, kind=kind, metadata=metadata))
+            self._run.use_artifact(_artifact(_files(path, kind), name=name, kind=kind, metadata=metadata))
 
     def summary(self, values: Plain) -> None:
-        """W&B's summary has room for a number alone; what else is known of it goes into the table `results`."""
-        self._run.summary.update({key: to_json(entry["value"]) for key, entry in values.items()})
+        """W&B's summary has room for a number alone; what else is known of it goes into the table `results`.
+
+        What was derived from other settings belongs to the configuration.
+        """
+        plain = {key: to_json(entry["value"]) for key, entry in values.items()}
+        derived = {key.removeprefix(DERIVED): value for key, value in plain.items() if key.startswith(DERIVED)}
+        if derived:
+            self._run.config.update({"derived": derived}, allow_val_change=True)
+        self._run.summary.update({key: value for key, value in plain.items() if not key.startswith(DERIVED)})
         self._measured |= {key: entry for key, entry in values.items() if _is_measured(key, entry)}
 
     def finish(self, status: Status = "finished") -> None:
         if self._measured:
             self.table("results", _RESULTS, [_result_cells(*each) for each in self._measured.items()])
+        if self._earlier:
+            self._replay(self._earlier)
+        if self.artifacts == "last":
+            self._store_artifacts()
+        self._run.summary.update({"status": status})
         where = self._run.dir if self._run.offline else self._run.url
         try:
-            self._run.finish(exit_code=0 if status == "finished" else 1)
+            self._run.finish(exit_code=EXIT_CODES[status])
         finally:
             for variable in self._borrowed:
                 os.environ.pop(variable, None)
@@ -110,6 +167,33 @@ class WeightsAndBiases(Sink):
             logger.info("W&B run (offline; upload it with `wandb sync`): %s", Path(where).parent)
         elif where:
             logger.info("W&B run: %s", where)
+
+    def _replay(self, num_rows: int) -> None:
+        """Log the first rows of the local record, those that the server has passed over, and what belongs to them."""
+        self._earlier = 0
+        for row in itertools.islice(read_records(self.folder), num_rows):
+            kimg = row.pop(KIMG, None)
+            if MESSAGE in row:
+                self.log_message(**row.pop(MESSAGE), kimg=kimg)
+            if values := dict(_logged(self.folder, row)):
+                self.log(values, kimg=kimg)
+        for entry in self._parts.artifacts():
+            if entry.pop("step") <= self._step:
+                self._store(dict(entry.pop("files")), **entry)
+        self._parts.drop_replaced()
+
+    def _store_artifacts(self) -> None:
+        """Those that were made since the last time."""
+        for path, entry in self._made.values():
+            self._store(_files(path, entry["kind"]), **entry)
+        self._made = {}
+
+    def _store(self, files: Mapping[str, str], *, aliases: Sequence[str], **entry: Any) -> None:
+        """Log an artifact of `files` (name -> path), and note where W&B keeps its copies."""
+        artifact = _artifact(files, **entry)
+        self._run.log_artifact(artifact, aliases=list(aliases))
+        copies = {name: each.local_path for name, each in artifact.manifest.entries.items() if each.local_path}
+        self._parts.note_artifact(step=self._step, files=copies, aliases=list(aliases), **to_json(entry))
 
     def _define_axis(self, kimg: float | None) -> None:
         """Every curve is drawn over kimg; a run that never gives one keeps W&B's own step."""
@@ -123,7 +207,7 @@ class WeightsAndBiases(Sink):
 def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
     """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run.
 
-    So do all later runs of this process: in a sweep, the wait for a server out of reach comes once.
+    So do the other runs of a sweep that start within an hour of one of them: the wait for the server comes once.
     """
     arguments: dict[str, Any] = {
         "project": project,
@@ -136,16 +220,26 @@ def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
         "allow_val_change": True,
         "dir": os.environ["WANDB_DIR"],
         "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
-        "settings": wandb.Settings(console="off", silent=True, init_timeout=20),
+        "settings": wandb.Settings(console="wrap", silent=True, init_timeout=20),
     }
     mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    unreachable = None if run.sweep_dir is None or "WANDB_MODE" in os.environ else run.sweep_dir / ".wandb-unreachable"
+    if unreachable is not None and _is_recent(unreachable):
+        unreachable.touch()
+        mode = "offline"
     try:
         return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
     except wandb.Error as error:
         logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
-        os.environ["WANDB_MODE"] = "offline"
+        if unreachable is not None:
+            ensure_folder(unreachable.parent)
+            unreachable.touch()
         wandb.teardown()  # the failed attempt still holds the run id
         return wandb.init(mode="offline", **arguments)
+
+
+def _is_recent(marker: Path) -> bool:
+    return marker.is_file() and time.time() - marker.stat().st_mtime < _RECENT_S
 
 
 def has_account() -> bool:
@@ -182,7 +276,7 @@ def _is_measured(key: str, entry: Plain) -> bool:
     """Numbers with a protocol; what a preset chose stands in the configuration."""
     value = entry["value"]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and bool(entry.get("protocol")) and not key.startswith("derived/")
+    return is_number and bool(entry.get("protocol")) and not key.startswith(DERIVED)
 
 
 def _result_cells(key: str, entry: Plain) -> list[Any]:
@@ -192,17 +286,46 @@ def _result_cells(key: str, entry: Plain) -> list[Any]:
     return [key, float(entry["value"]), low, high, *info, json.dumps(to_json(entry["protocol"]))]
 
 
-def _artifact(path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None) -> wandb.Artifact:
-    """The file or folder with its metadata. Of a data set only the metadata, with its fingerprint, is uploaded: one
-    content, one version, wherever it lies, and the images stay where they are."""
-    plain = to_json(metadata or {})
-    origin = {} if path is None else {"path": str(path)}
-    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata={**origin, **plain})
+def _files(path: AnyPath | None, kind: str) -> dict[str, str]:
+    """Name in the artifact -> file. The images of a data set stay where they are."""
     if path is None or kind == "dataset":
-        with artifact.new_file("metadata.json") as file:
-            json.dump(plain, file, indent=2, sort_keys=True)
-    elif Path(path).is_dir():
-        artifact.add_dir(str(path))
-    else:
-        artifact.add_file(str(path))
+        return {}
+    root = Path(path)
+    if not root.is_dir():
+        return {root.name: str(root)}
+    return {file.relative_to(root).as_posix(): str(file) for file in sorted(root.rglob("*")) if file.is_file()}
+
+
+def _artifact(files: Mapping[str, str], *, name: str, kind: str, metadata: Plain | None) -> wandb.Artifact:
+    """The files with their metadata, which stand in a file where there is no other: one content, one version."""
+    plain = to_json(metadata or {})
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type=kind, metadata=plain)
+    for inside, file in files.items():
+        artifact.add_file(file, name=inside)
+    if not files:
+        with artifact.new_file("metadata.json") as content:
+            json.dump(plain, content, indent=2, sort_keys=True)
     return artifact
+
+
+def _num_rows(folder: Path) -> int:
+    return sum(1 for _ in read_records(folder))
+
+
+def _logged(folder: Path, row: Plain) -> Iterator[tuple[str, Any]]:
+    """The values of a row of the local record as W&B logs them; files that are gone are left out."""
+    for key, value in row.items():
+        if not isinstance(value, Mapping):
+            if key != "time":
+                yield key, float(value)
+        elif "counts" in value:
+            yield key, wandb.Histogram(np_histogram=(np.array(value["counts"]), np.array(value["edges"])))
+        elif "file" in value and (folder / value["file"]).is_file():
+            yield key, _media(folder / value["file"], value.get("caption") or None)
+
+
+def _media(path: AnyPath, caption: str | None = None) -> wandb.Image | wandb.Video:
+    form = Path(path).suffix.lstrip(".")
+    if form in ("gif", "mp4"):
+        return wandb.Video(str(path), format=cast(Literal["gif", "mp4"], form), caption=caption)
+    return wandb.Image(str(path), caption=caption)

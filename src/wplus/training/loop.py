@@ -81,7 +81,7 @@ def _resume(module: TrainingModule, folder: Path, tracker: Tracker) -> Path | No
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         check_same_run(checkpoint.get("run_fingerprint", {}), module.run_fingerprint, path)
         module.load_state_dict(checkpoint["state_dict"])
-        tracker.rewind(module.images_seen / 1000)
+    tracker.rewind(None if path is None else module.images_seen / 1000)
     return path
 
 

@@ -335,7 +335,7 @@ class Report:
 
     def _summary(self) -> dict[str, Any]:
         return {
-            f"transfer/{network.role}_{kind}": {
+            f"train/transfer_{network.role}_{kind}": {
                 "value": network.numbers(kind),
                 "protocol": {"checkpoint": str(network.origin), "tensors": len(getattr(network, kind))},
                 **asdict(info),

@@ -216,7 +216,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_tested_shown_and_explained(bench
         if line["metric"] == name and line["pairs"] == "all" and line["method"] == "w_halting"
     ]
     assert (line["meaning"], line["unit"], line["direction"]) == (plugins.MEANING, "levels", "higher")
-    entry = read_result(tmp_path)["values"][f"interpolation/w_halting+arc_length/{name}"]
+    entry = read_result(tmp_path)["methods"]["evaluate/interpolation"]["w_halting+arc_length"][name]
     assert (entry["value"], entry["meaning"], entry["direction"]) == (one.value, plugins.MEANING, "higher")
     assert plugins.MEANING in write_report(tmp_path).read_text().replace("&#39;", "'")
     secret = "brightness_secret"

@@ -252,13 +252,12 @@ class Interpolation:
                     yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
 
     def _track(self, context: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:
-        rows = [[method, *(each[name].value if name in each else None for name in summary.numbers)]
-                for method, each in summary.means.items()]  # fmt: skip
-        context.tracker.table("interpolation/methods", ["method", *summary.numbers], rows)
-        context.tracker.table("interpolation/paired", PAIRED_CELLS, paired_cells(summary.paired))
-        context.tracker.image("interpolation/along", folder / "along.png", caption="means over pairs along the path")
+        context.tracker.table("evaluate/interpolation_paired", PAIRED_CELLS, paired_cells(summary.paired))
+        context.tracker.image(
+            "evaluate/interpolation_along", folder / "along.png", caption="means over pairs along the path"
+        )
         for name, path in tables.pictures(folder / "pictures", _file_names(pairs)):
-            context.tracker.image(f"interpolation/pair {name}", path, caption="a row per method, a to b")
+            context.tracker.image("evaluate/interpolation_pair", path, caption=f"{name}: a row per method, a to b")
 
 
 def _held_out(context: EvalContext) -> ImageSet:
