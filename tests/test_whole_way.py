@@ -1,6 +1,7 @@
 """The whole way at 16 px through the real commands: train, invert, interpolate, evaluate, report."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import wplus
 from wplus.__main__ import main
 from wplus.core.images import to_uint8
 from wplus.latents.latent import load_latent
+from wplus.tracking.local import read_records
 
 
 def run(*arguments: object) -> None:
@@ -18,8 +20,25 @@ def run(*arguments: object) -> None:
     assert main(list(map(str, arguments))) == 0
 
 
+# Folder -> what the keys of its command begin with. Space, path and model stand in the configuration, never in a key.
+AREAS = {
+    "train": "train|val|probe|progress|samples|derived",
+    **{f"invert/{space}": "invert" for space in ("z", "w", "w+")},
+    "interpolate": "interpolate",
+    "evaluate": "evaluate",
+}
+
+
 def result(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
+
+
+def keys(folder: Path) -> set[str]:
+    """Everything that a run has logged, by name."""
+    rows = list(read_records(folder))
+    found = result(folder)
+    names = {key for part in (found["values"], found["files"], found["info"], *rows) for key in part}
+    return names - {"time", "message"}
 
 
 def test_the_whole_way(tmp_path, capsys):
@@ -55,6 +74,11 @@ def test_the_whole_way(tmp_path, capsys):
     values = result(tmp_path / "evaluate")["values"]
     assert values["evaluate/fd_effnet_lite0"]["value"] > 0
     assert values["evaluate/ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16
+
+    for folder, areas in AREAS.items():
+        assert not {
+            key for key in keys(tmp_path / folder) if not re.fullmatch(rf"({areas})/[a-z0-9_]+(/[a-z0-9_]+)?", key)
+        }
 
     run("report", f"folder={tmp_path}")
     page = (tmp_path / "report.html").read_text()

@@ -100,7 +100,8 @@ def test_the_numbers_of_a_metric_are_written_together_also_before_an_error(conte
     metrics = {group: functools.partial(many, group=group) for group in "ab"} | {"c": broken}
     with pytest.raises(RuntimeError, match="stop"):
         list(report(measured(context, metrics), Tracker([recorder], job_type="evaluate")))
-    assert [list(each) for each in recorder.summaries] == [["a0", "a1", "a2"], ["b0", "b1", "b2"], ["first"]]
+    names = [[name.removeprefix("evaluate/") for name in each] for each in recorder.summaries]
+    assert names == [["a0", "a1", "a2"], ["b0", "b1", "b2"], ["first"]]
 
 
 def test_seconds_are_those_of_the_metric_alone(context, monkeypatch):
@@ -145,7 +146,7 @@ def test_a_metric_from_outside_is_run_shown_and_recorded(context, tmp_path, monk
         found = list(report(measured(context, metrics), tracker))
     text = shown(found, 120)
     assert all(part in text for part in ("sharpness", "6 px ↑", "1 .. 9", "num generated 3"))
-    entry = json.loads((tmp_path / "result.json").read_text())["values"]["sharpness"]
+    entry = json.loads((tmp_path / "result.json").read_text())["values"]["evaluate/sharpness"]
     assert entry == found[0].entry() | {"interval": [1.0, 9.0]}
     page = write_report(tmp_path).read_text()
     assert all(part in page for part in ("sharpness", "How sharp edges are."))

@@ -201,7 +201,7 @@ def test_a_path_and_a_metric_from_elsewhere_are_shown_and_explained(run, tmp_pat
     own = {"path": plugins.halting, "path_metrics": {"brightness": plugins.brightness}}
     video = run(2, num_frames=5, names=["a", "b"], tracker=Tracker([recorder], job_type="interpolate"), **own)
     assert video.titles == ("a to b: halting in z",)
-    entry = recorder.seen["interpolation/brightness_half_way"]
+    entry = recorder.seen["interpolate/brightness_half_way"]
     assert (entry["meaning"], entry["unit"], entry["direction"]) == (plugins.MEANING, "levels", "higher")
     assert json.dumps(entry)
     text = table({"halting": video})

@@ -208,7 +208,7 @@ def test_a_run_that_did_not_finish_says_so(tmp_path):
         raise KeyboardInterrupt
     text = page(tmp_path).text
     assert "train running" in text
-    assert "evaluate failed" in text
+    assert "evaluate interrupted" in text
     assert "no sample pictures were logged" in text
     assert "evaluate/ has no measurements" in text
 

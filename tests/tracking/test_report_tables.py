@@ -12,7 +12,7 @@ from wplus.tracking.report import context, write_report
 
 @pytest.fixture
 def folder(tmp_path):
-    write_methods(tmp_path / "evaluate", "interpolation", "evaluate")
+    write_methods(tmp_path / "evaluate", "evaluate/interpolation", "evaluate")
     return tmp_path
 
 

@@ -64,12 +64,12 @@ def test_leaving_normally_finishes_once():
     assert sink.told == [("finish", "finished")]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_exception_marks_the_run_failed(error):
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")])
+def test_an_exception_marks_the_run(error, status):
     sink = Recorder()
     with pytest.raises(error), Tracker([sink]):
         raise error
-    assert sink.told == [("finish", "failed")]
+    assert sink.told == [("finish", status)]
 
 
 def test_without_sinks_every_call_is_accepted(tmp_path):
