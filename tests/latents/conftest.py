@@ -1,5 +1,15 @@
-"""The generator that latents belong to."""
+"""The generator that latents belong to, and what a latent or a weight delta holds."""
 
-from tests.inversion.conftest import conditional, stylegan
+import dataclasses
+import json
 
-__all__ = ["conditional", "stylegan"]
+import torch
+
+from tests.inversion.conftest import stylegan
+
+__all__ = ["content", "stylegan"]
+
+
+def content(of: object) -> str:
+    """All fields of a dataclass, to the last bit."""
+    return json.dumps(dataclasses.asdict(of), default=torch.Tensor.tolist, sort_keys=True)

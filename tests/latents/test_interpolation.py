@@ -63,27 +63,14 @@ def test_ends_are_exact_bit_for_bit(curve: object, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("curve", [geometry.lerp, geometry.slerp])
 def test_equal_ends_give_a_constant(curve: object) -> None:
     a = torch.randn(1, 64)
-    path = curve(a, a, torch.linspace(0, 1, 9))
-    torch.testing.assert_close(path, a.expand(9, -1), rtol=1e-6, atol=0)
+    torch.testing.assert_close(curve(a, a, torch.linspace(0, 1, 9)), a.expand(9, -1), rtol=1e-6, atol=0)
 
 
-def test_parallel_vectors_give_the_straight_line() -> None:
-    a, t = torch.randn(1, 16, dtype=torch.float64), torch.linspace(0, 1, 7)
-    torch.testing.assert_close(geometry.slerp(a, 5 * a, t), geometry.lerp(a, 5 * a, t))
-
-
-def test_nearly_parallel_vectors_turn_towards_each_other() -> None:
-    a = torch.nn.functional.normalize(torch.randn(1, 16, dtype=torch.float64), dim=1)
-    b = torch.nn.functional.normalize(a + 1e-5 * torch.randn(1, 16, dtype=torch.float64), dim=1)
-    t = torch.linspace(0, 1, 7)
-    torch.testing.assert_close(geometry.slerp(a, b, t), geometry.lerp(a, b, t), atol=1e-9, rtol=0)
-
-
-def test_a_zero_vector_gives_the_straight_line() -> None:
-    a, zero, t = torch.randn(1, 16), torch.zeros(1, 16), torch.linspace(0, 1, 7)
-    torch.testing.assert_close(geometry.slerp(zero, a, t), geometry.lerp(zero, a, t))
-    torch.testing.assert_close(geometry.slerp(a, zero, t), geometry.lerp(a, zero, t))
-    assert torch.equal(geometry.slerp(zero, zero, t), torch.zeros(7, 16))
+def test_vectors_without_an_angle_give_the_straight_line() -> None:
+    a, t = torch.nn.functional.normalize(torch.randn(1, 16, dtype=torch.float64), dim=1), torch.linspace(0, 1, 7)
+    near = torch.nn.functional.normalize(a + 1e-5 * torch.randn(1, 16, dtype=torch.float64), dim=1)
+    for start, end in ((a, 5 * a), (a, near), (0 * a, a), (a, 0 * a), (0 * a, 0 * a)):
+        torch.testing.assert_close(geometry.slerp(start, end, t), geometry.lerp(start, end, t), atol=1e-9, rtol=0)
 
 
 def test_antipodal_vectors_take_a_half_circle_of_constant_speed() -> None:
@@ -92,7 +79,6 @@ def test_antipodal_vectors_take_a_half_circle_of_constant_speed() -> None:
     torch.testing.assert_close(path.norm(dim=1), torch.ones(9, dtype=torch.float64))
     angles = torch.acos((path @ a[0]).clamp(-1, 1))
     torch.testing.assert_close(angles, torch.linspace(0, math.pi, 9, dtype=torch.float64))
-    assert torch.equal(path, geometry.slerp(a, -a, t))
 
 
 def test_small_steps_keep_their_length_in_float32() -> None:

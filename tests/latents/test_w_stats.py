@@ -64,9 +64,8 @@ def test_samples_are_those_of_the_mapping_network_for_all_classes_in_turn():
     z = torch.randn(1500, 8)
     labels = torch.eye(3)[torch.arange(1500) % 3]
     torch.testing.assert_close(map_samples(generator, z, None), generator.mapping(z, labels)[:, 0])
-    torch.testing.assert_close(
-        map_samples(generator, z, labels[1]), generator.mapping(z, labels[[1]].expand(1500, -1))[:, 0]
-    )
+    of_one_class = generator.mapping(z, labels[[1]].expand(1500, -1))[:, 0]
+    torch.testing.assert_close(map_samples(generator, z, labels[1]), of_one_class)
 
 
 def test_a_generators_own_w_are_near_and_the_same_every_time():

@@ -5,17 +5,11 @@ import torch
 from torch import nn
 
 from tests.fakes import tiny_generator
+from tests.latents.conftest import content
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
 from wplus.latents.latent import Latent
-from wplus.latents.weight_delta import (
-    WeightDelta,
-    changed,
-    code_digest,
-    lerp_deltas,
-    load_delta,
-    no_change,
-)
+from wplus.latents.weight_delta import WeightDelta, changed, code_digest, lerp_deltas, load_delta, no_change
 from wplus.models.stylegan2 import Generator
 
 CODE = torch.arange(12.0)
@@ -32,12 +26,11 @@ def a_delta(generator: nn.Module, *, seed: int = 0, rank: int = 2, code: torch.T
 
 def dense(delta: WeightDelta, generator: nn.Module) -> dict[str, torch.Tensor]:
     """The change of every parameter in full, by the definition."""
-    shapes = {name: parameter.shape for name, parameter in generator.named_parameters()}
-    full = {}
-    for name, parts in delta.changes.items():
-        product = parts[0] if len(parts) == 1 else torch.einsum("or,ri->oi", *parts)
-        full[name] = product.reshape(shapes[name])
-    return full
+    full = {
+        name: parts[0] if len(parts) == 1 else torch.einsum("or,ri->oi", *parts)
+        for name, parts in delta.changes.items()
+    }
+    return {name: change.reshape(generator.get_parameter(name).shape) for name, change in full.items()}
 
 
 def test_applied_adds_the_full_change_and_leaves_the_original(stylegan):
@@ -80,26 +73,16 @@ def test_a_file_of_a_large_generator_is_a_few_megabytes():
     with torch.device("meta"):  # shapes only
         large = Generator(resolution=1024)
         rng = torch.Generator("cpu")
-        changes = {name: no_change(each, 4, rng) for name, each in large.synthesis.named_parameters()}
-    delta = WeightDelta(changes, generator="", latent="")
-    whole = sum(parameter.numel() * 4 for parameter in large.parameters())
-    assert whole > 100e6
-    assert delta.num_bytes < 2e6
+        changes = [no_change(each, 4, rng) for each in large.synthesis.parameters()]
+    assert 4 * sum(part.numel() for parts in changes for part in parts) < 2e6
 
 
 def test_files_say_everything(stylegan, tmp_path):
     delta = a_delta(stylegan)
     path = delta.save(tmp_path / "sub" / "a.safetensors")
-    assert path.stat().st_size < delta.num_bytes + 10_000
     read = load_delta(path, fingerprint=fingerprint(stylegan))
-    assert (read.generator, read.latent, read.metadata) == (delta.generator, delta.latent, delta.metadata)
-    assert set(read.changes) == set(delta.changes)
-    for name, parts in delta.changes.items():
-        assert all(torch.equal(*pair) for pair in zip(parts, read.changes[name], strict=True))
-    ws = torch.randn(1, stylegan.num_ws, stylegan.w_dim)
-    assert torch.equal(read.applied(stylegan).synthesis(ws), delta.applied(stylegan).synthesis(ws))
-    again = delta.save(tmp_path / "again.safetensors")
-    assert again.read_bytes() == path.read_bytes()
+    assert content(read) == content(delta)
+    assert delta.save(tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
 def test_another_generator_is_refused(stylegan, tmp_path):

@@ -16,10 +16,8 @@ def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
     `a` itself at t = 0 and `b` itself at t = 1, bit for bit; a constant where a equals b.
     """
-    weight = _along_first(t, a)
-    start, end = _precise(a), _precise(b)
-    between = start + weight * (end - start)
-    return _with_exact_ends(between, a, b, weight)
+    weight, start, end = _along_first(t, a), _precise(a), _precise(b)
+    return _with_exact_ends(start + weight * (end - start), a, b, weight)
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -34,9 +32,11 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     weight = _along_first(t, a)
     start, end = torch.broadcast_tensors(_precise(a), _precise(b))
     length_a, length_b = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
-    direction_a, direction_b = _directions(start, end, length_a, length_b)
-    angle, tangent = _angle_and_tangent(direction_a, direction_b)
-    direction = direction_a * torch.cos(weight * angle) + tangent * torch.sin(weight * angle)
+    unit_a, unit_b = start / length_a.clamp_min(_TINY), end / length_b.clamp_min(_TINY)
+    # A zero vector borrows the direction of the other, which makes its path the straight line.
+    unit_a, unit_b = torch.where(length_a == 0, unit_b, unit_a), torch.where(length_b == 0, unit_a, unit_b)
+    angle, tangent = _angle_and_tangent(unit_a, unit_b)
+    direction = unit_a * torch.cos(weight * angle) + tangent * torch.sin(weight * angle)
     between = direction * (length_a + weight * (length_b - length_a))
     return _with_exact_ends(between, a, b, weight)
 
@@ -51,27 +51,19 @@ def _along_first(t: Tensor, like: Tensor) -> Tensor:
 
 
 def _with_exact_ends(between: Tensor, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-    rounded = between.to(a.dtype)
-    return torch.where(weight == 0, a, torch.where(weight == 1, b.to(a.dtype), rounded))
-
-
-def _directions(a: Tensor, b: Tensor, length_a: Tensor, length_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors; a zero vector borrows the direction of the other, which makes its path the straight line."""
-    unit_a, unit_b = a / length_a.clamp_min(_TINY), b / length_b.clamp_min(_TINY)
-    return torch.where(length_a == 0, unit_b, unit_a), torch.where(length_b == 0, unit_a, unit_b)
+    return torch.where(weight == 0, a, torch.where(weight == 1, b.to(a.dtype), between.to(a.dtype)))
 
 
 def _angle_and_tangent(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Angle between unit vectors (accurate also near 0 and pi, Kahan 2006) and the unit tangent at `a` towards `b`."""
     angle = 2 * torch.atan2((a - b).norm(dim=-1, keepdim=True), (a + b).norm(dim=-1, keepdim=True))
+    most_orthogonal = torch.zeros_like(a).scatter_(-1, a.abs().argmin(dim=-1, keepdim=True), 1.0)
+    tangent, sine = _tangent(a, b)
+    return angle, torch.where(sine > _SAME_LINE, tangent, _tangent(a, most_orthogonal)[0])
+
+
+def _tangent(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit vector orthogonal to the unit vector `a` on the side of `b`, and the sine of the angle between them."""
     sideways = b - (a * b).sum(dim=-1, keepdim=True) * a
     sine = sideways.norm(dim=-1, keepdim=True)
-    tangent = torch.where(sine > _SAME_LINE, sideways / sine.clamp_min(_SAME_LINE), _any_tangent(a))
-    return angle, tangent
-
-
-def _any_tangent(a: Tensor) -> Tensor:
-    """A unit vector orthogonal to `a`: the coordinate axis where |a| is smallest, made orthogonal."""
-    axis = torch.zeros_like(a).scatter_(-1, a.abs().argmin(dim=-1, keepdim=True), 1.0)
-    sideways = axis - (a * axis).sum(dim=-1, keepdim=True) * a
-    return sideways / sideways.norm(dim=-1, keepdim=True).clamp_min(_SAME_LINE)
+    return sideways / sine.clamp_min(_SAME_LINE), sine

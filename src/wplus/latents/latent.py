@@ -32,6 +32,7 @@ FILE = SafetensorsFormat(
     foreign="The latent '{path}' was made with generator {maker}, not with {fingerprint}",
 )
 _NUM_DIMS = {"z": 1, "z+": 2, "w": 1, "w+": 2}
+_IN_HEADER = ("space", "generator", "truncation_psi", "truncation_cutoff")
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,7 @@ def check_space(space: str) -> None:
 
 def save_latent(path: str | Path, latent: Latent) -> Path:
     """Write `latent` to a safetensors file, whole or not at all."""
-    header = {
-        "space": latent.space,
-        "generator": latent.generator,
-        "truncation_psi": latent.truncation_psi,
-        "truncation_cutoff": latent.truncation_cutoff,
-        "metadata": latent.metadata,
-    }
+    header = {name: getattr(latent, name) for name in _IN_HEADER} | {"metadata": latent.metadata}
     tensors = {"code": latent.code, **{f"noise.{i}": layer for i, layer in enumerate(latent.noise or ())}}
     if latent.label is not None:
         tensors["label"] = latent.label
@@ -100,13 +95,10 @@ def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Latent:
     num_noise = sum(name.startswith("noise.") for name in tensors)
     return Latent(
         code=tensors["code"],
-        space=header["space"],
-        generator=header["generator"],
         noise=tuple(tensors[f"noise.{i}"] for i in range(num_noise)) or None,
-        truncation_psi=header["truncation_psi"],
-        truncation_cutoff=header["truncation_cutoff"],
         label=tensors.get("label"),
         metadata=dict(header["metadata"]),
+        **{name: header[name] for name in _IN_HEADER},
     )
 
 
@@ -128,30 +120,20 @@ def to_ws(
     Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled to the mean,
     w_avg + psi (w - w_avg). `labels` (N, c_dim) are used in z and z+ alone, where w depends on them.
     """
-    _check_latents(latents, space, generator)
+    check_space(space)
+    size = (generator.z_dim if space in ("z", "z+") else generator.w_dim,)
+    allowed = size if _NUM_DIMS[space] == 1 else (generator.num_ws, *size)
+    if latents.shape[1:] != allowed:
+        wanted = ", ".join(map(str, allowed))
+        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(latents.shape)}")
     if space == "z":
         return generator.mapping(latents, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-    if space == "z+":
-        ws = _map_layers(latents, generator, labels)
+    if space == "z+":  # all layers of all latents in one pass of the mapping network
+        repeated = None if labels is None else labels.repeat_interleave(generator.num_ws, dim=0)
+        ws = generator.mapping(latents.flatten(0, 1), repeated)[:, 0].unflatten(0, latents.shape[:2])
     else:
         ws = latents[:, None].expand(-1, generator.num_ws, -1) if space == "w" else latents
     return ws if truncation_psi == 1 else generator.mapping.truncate(ws, truncation_psi, truncation_cutoff)
-
-
-def _map_layers(z: Tensor, generator: GeneratorNetwork, labels: Tensor | None) -> Tensor:
-    """z+ (N, num_ws, z_dim) -> w+ (N, num_ws, w_dim): all layers of all latents in one pass of the mapping network."""
-    num, num_ws = z.shape[:2]
-    repeated = None if labels is None else labels.repeat_interleave(num_ws, dim=0)
-    return generator.mapping(z.flatten(0, 1), repeated)[:, 0].view(num, num_ws, -1)
-
-
-def _check_latents(latents: Tensor, space: Space, generator: GeneratorNetwork) -> None:
-    check_space(space)
-    size = (generator.z_dim if space in ("z", "z+") else generator.w_dim,)
-    allowed = (generator.num_ws, *size) if space in ("z+", "w+") else size
-    if tuple(latents.shape[1:]) != allowed:
-        wanted = ", ".join(map(str, allowed))
-        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(latents.shape)}")
 
 
 def ws_of(latent: Latent, generator: GeneratorNetwork) -> Tensor:

@@ -33,11 +33,9 @@ def map_samples(generator: GeneratorNetwork, z: Tensor, labels: Tensor | None) -
     device = generator.mapping.w_avg.device
     if labels is None and generator.c_dim:
         labels = torch.eye(generator.c_dim).repeat(-(-len(z) // generator.c_dim), 1)[: len(z)]
-    if labels is not None:
-        labels = labels.expand(len(z), -1).to(device)
-    chunks = range(0, len(z), _CHUNK)
-    some = [(z[i : i + _CHUNK].to(device), None if labels is None else labels[i : i + _CHUNK]) for i in chunks]
-    return torch.cat([generator.mapping(some_z, some_labels)[:, 0] for some_z, some_labels in some])
+    chunks = z.to(device).split(_CHUNK)
+    of_chunks = [None] * len(chunks) if labels is None else labels.expand(len(z), -1).to(device).split(_CHUNK)
+    return torch.cat([generator.mapping(*chunk)[:, 0] for chunk in zip(chunks, of_chunks, strict=True)])
 
 
 @torch.no_grad()
@@ -66,8 +64,7 @@ class Whitened:
     def of(generator: GeneratorNetwork, *, num_samples: int = NUM_SAMPLES) -> Whitened:
         """Of samples that are always the same; the classes of a conditional generator take part alike."""
         samples = torch.randn(num_samples, generator.z_dim, generator=rng(123, "whitening"))
-        w = map_samples(generator, samples, None)
-        return Whitened.from_samples(w)
+        return Whitened.from_samples(map_samples(generator, samples, None))
 
     @staticmethod
     def from_samples(w: Tensor) -> Whitened:
@@ -87,11 +84,7 @@ class Whitened:
         return (F.leaky_relu(w, _INVERSE_SLOPE) - self.mean) @ self.basis
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        """The w (..., w_dim) with these coordinates (..., w_dim): takes `coordinates` back, up to rounding.
-
-        Directions whose variance was raised are divided by what they were multiplied by, like all others, so nothing is
-        lost in them.
-        """
+        """The w (..., w_dim) with these coordinates (..., w_dim): takes `coordinates` back, up to rounding."""
         return F.leaky_relu(coordinates @ self._inverse + self.mean, _SLOPE)
 
     @cached_property

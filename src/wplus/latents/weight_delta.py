@@ -77,11 +77,6 @@ class WeightDelta:
         tensors = {f"{name}:{i}": part for name, parts in self.changes.items() for i, part in enumerate(parts)}
         return FILE.write(path, header, tensors)
 
-    @property
-    def num_bytes(self) -> int:
-        """What its numbers take in memory, and in a file nearly."""
-        return sum(part.numel() * part.element_size() for parts in self.changes.values() for part in parts)
-
 
 def code_digest(code: Tensor) -> str:
     """16 hex characters that identify the numbers of a latent."""
@@ -120,8 +115,8 @@ def lerp_deltas(a: WeightDelta | None, b: WeightDelta | None, t: float) -> Weigh
         return a
     if t == 1 and b is not None:
         return b
-    ends = [(end, weight) for end, weight in ((a, 1 - t), (b, t)) if end is not None]
     changes: dict[str, Parts] = {}
+    ends = [(end, weight) for end, weight in ((a, 1 - t), (b, t)) if end is not None]
     for end, weight in ends:
         for name, parts in end.changes.items():
             scaled = (parts[0] * weight, *parts[1:])
