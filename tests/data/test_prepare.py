@@ -52,10 +52,8 @@ def test_training_from_the_zip_is_training_from_the_folder(make_folder: Callable
 def test_vector_labels_and_none(make_folder: Callable, tmp_path: Path) -> None:
     root = make_folder({"1.png": (8, 8), "2.png": (8, 8)}, labels=[["1.png", [0.5, 2]], ["2.png", [1, 0]]])
     prepare(root, tmp_path / "out.zip", resolution=8)
-    assert zip_images(tmp_path / "out.zip", resolution=8, split="all", labels="json").labels.tolist() == [
-        [0.5, 2],
-        [1, 0],
-    ]
+    packed = zip_images(tmp_path / "out.zip", resolution=8, split="all", labels="json")
+    assert packed.labels.tolist() == [[0.5, 2], [1, 0]]
     prepare(tmp_path / "out.zip", tmp_path / "again.zip", resolution=8, labels="none")
     prepare(tmp_path / "again.zip", tmp_path / "third.zip", resolution=8)
     with zipfile.ZipFile(tmp_path / "third.zip") as archive:
@@ -78,27 +76,35 @@ def test_everything_bad_or_odd_is_reported_in_one_pass(
         "tiny.png": (4, 4),
         "ink.jpg": encoded(noise(16, 16, mode="CMYK"), "JPEG"),
     }
-    root = make_folder({**GOOD, **BAD, **odd, "notes.txt": b"x"})
+    wide = {f"wide{width}.png": (width, 16) for width in range(20, 23)}
+    root = make_folder({**GOOD, **BAD, **odd, **wide, "notes.txt": b"x"})
     assert main([str(root), str(tmp_path / "out.zip"), "--resolution", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for start in (
         "left out  cut.png: it cannot be decoded",
         "left out  no.jpg: it is not an image",
-        "odd       a/2.jpg: not square (20x16)",
+        "odd       a/2.jpg: not square (20x16); 3 more of this kind",
         "odd       grey.png: grey",
         "odd       ink.jpg: colour mode CMYK",
         "odd       tiny.png: smaller than 8 px",
         "no image  notes.txt",
-        "6 good (4 of them odd), 2 left out, 1 no images",
+        "9 good (7 of them odd), 2 left out, 1 no images",
     ):
         assert any(line.startswith(start) for line in lines), start
-    assert len(zip_images(tmp_path / "out.zip", resolution=8, split="all")) == 6
+    assert len(lines) == 9
+    assert "odd       wide21.png: not square (21x16)\n" in (tmp_path / "out.zip.txt").read_text()
+    assert len(zip_images(tmp_path / "out.zip", resolution=8, split="all")) == 9
 
 
-def test_refuse_writes_nothing(make_folder: Callable, tmp_path: Path) -> None:
+def test_refuse_and_a_dry_run_write_nothing(
+    make_folder: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "out.zip").write_text("from before")
+    root = make_folder({**GOOD, **BAD})
     with pytest.raises(UserError, match=r"2 image\(s\).*cut\.png.*no\.jpg"):
-        prepare(make_folder({**GOOD, **BAD}), tmp_path / "out.zip", resolution=8, bad_files="refuse")
+        prepare(root, tmp_path / "out.zip", resolution=8, bad_files="refuse")
+    assert main([str(root), "--resolution", "8", "--dry-run"]) == 0
+    assert "left out  no.jpg" in capsys.readouterr().out
     assert (tmp_path / "out.zip").read_text() == "from before"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out.zip"]
 
@@ -107,12 +113,6 @@ def test_fit_refuse_leaves_out_other_shapes_and_sizes(make_folder: Callable, tmp
     report = prepare(make_folder({**GOOD, "large.png": (64, 64)}), tmp_path / "out.zip", resolution=8, fit="refuse")
     assert sorted(report.bad) == ["a/2.jpg", "large.png"]
     assert report.num_good == 2
-
-
-def test_a_dry_run_writes_nothing(make_folder: Callable, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main([str(make_folder({**GOOD, **BAD})), "--resolution", "8", "--dry-run"]) == 0
-    assert "left out  no.jpg" in capsys.readouterr().out
-    assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +17,7 @@ from wplus.core.progress import track
 from wplus.data.cache import cached_array
 from wplus.data.decode import BadImage, Box, Decoded, Policies, decode
 from wplus.data.image_set import ImageSet, LazyImages, image_digest, ordered_map
-from wplus.data.reader import (
-    LABEL_MODES,
-    LABELS_FROM_FILE,
-    Reader,
-    check_resolution,
-    check_split,
-    read_labels,
-    select,
-)
+from wplus.data.reader import Reader, check_resolution, check_split, read_labels, select
 from wplus.errors import UserError, check_choice, check_number
 
 BAD_FILES = ("refuse", "skip")
@@ -71,11 +64,9 @@ def build_dataset(
     """
     policies = Policies(resolution=check_resolution(resolution), fit=fit, resize=resize, channels=channels, alpha=alpha)
     check_split(split, held_out_fraction)
-    check_choice("labels", labels, LABEL_MODES)
     check_choice("bad_files", bad_files, BAD_FILES)
     check_number("memory_limit_gb", memory_limit_gb, lowest=0, highest=1e6)
-    label_file = reader.label_file() if labels == LABELS_FROM_FILE else None
-    all_labels, label_names = read_labels(reader.names, labels, label_file, reader.source)
+    all_labels, label_names = read_labels(reader, labels)
     decoder = Decoder(reader, policies, boxes=dict(boxes or {}), num_threads=num_threads)
     wanted = select(reader.names, split, held_out_fraction)
     checked = wanted if split == "held_out" else np.arange(len(reader.names))
@@ -84,7 +75,13 @@ def build_dataset(
         images, bad = load_images(decoder, checked, wanted)
     else:
         images, bad = digest_images(decoder, checked, wanted, cache_dir)
-    _report_bad(bad, len(checked), reader.source, bad_files)
+    if bad:
+        listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
+        found = f"{len(bad)} of {len(checked)} image(s) in '{reader.source}'"
+        if bad_files == "refuse":
+            cure = "repair or delete them, or leave them out with bad_files=skip"
+            raise UserError(f"{found} cannot be used; {cure}: {listing}.")
+        warnings.warn(f"{found} are left out: {listing}.", stacklevel=3)
     is_good = np.array([reader.names[number] not in bad for number in wanted], dtype=bool)
     kept = wanted[is_good]
     if not len(kept):
@@ -92,9 +89,11 @@ def build_dataset(
             f"The {split} split of '{reader.source}' is empty: {len(reader.names)} image(s) and "
             f"held_out_fraction={held_out_fraction} leave nothing for it; change held_out_fraction or add images."
         )
-    described = {key: value for key, value in asdict(policies).items() if key != "resolution"}
+    if not is_good.all():
+        rows = torch.from_numpy(np.flatnonzero(is_good))
+        images = images.subset(rows) if isinstance(images, LazyImages) else images[rows]
     return ImageSet(
-        images if is_good.all() else _rows(images, is_good),
+        images,
         None if all_labels is None else all_labels[torch.from_numpy(kept)],
         [reader.names[number] for number in kept],
         label_names=label_names,
@@ -103,7 +102,7 @@ def build_dataset(
             "split": split,
             "held_out_fraction": held_out_fraction,
             "labels": labels,
-            **described,
+            **{key: value for key, value in asdict(policies).items() if key != "resolution"},
             "num_boxes": len(boxes or {}),
             "num_skipped": len(wanted) - len(kept),
         },
@@ -116,23 +115,6 @@ def with_dataset_options(source: Callable[..., ImageSet]) -> Callable[..., Image
     options = [each for each in inspect.signature(build_dataset).parameters.values() if each.kind is each.KEYWORD_ONLY]
     source.__signature__ = inspect.Signature([path, *options], return_annotation=ImageSet)  # type: ignore[attr-defined]
     return source
-
-
-def _report_bad(bad: dict[str, str], num_checked: int, source: str, bad_files: str) -> None:
-    if not bad:
-        return
-    listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
-    if bad_files == "refuse":
-        raise UserError(
-            f"{len(bad)} of {num_checked} image(s) in '{source}' cannot be used; repair or delete them, or leave them "
-            f"out with bad_files=skip: {listing}."
-        )
-    warnings.warn(f"{len(bad)} of {num_checked} image(s) in '{source}' are left out: {listing}.", stacklevel=3)
-
-
-def _rows(images: Tensor | LazyImages, mask: np.ndarray) -> Tensor | LazyImages:
-    indices = torch.from_numpy(np.flatnonzero(mask))
-    return images.subset(indices) if isinstance(images, LazyImages) else images[indices]
 
 
 # One pass over all files
@@ -152,6 +134,10 @@ class Decoder:
         """(C, H, W) of what comes out."""
         assert self.policies.resolution is not None
         return len(self.policies.mode), self.policies.resolution, self.policies.resolution
+
+    def __post_init__(self) -> None:
+        if self.num_threads is not None:
+            check_number("num_threads", self.num_threads, lowest=1, highest=1024, whole=True)
 
     def pixels(self, number: int) -> np.ndarray:
         """uint8 (C, H, W); BadImage when the image cannot be used."""
@@ -179,26 +165,21 @@ def decode_all(decoder: Decoder, numbers: np.ndarray, keep: Callable[[int, Decod
     bad: dict[str, str] = {}
     sizes: dict[str, tuple[int, int]] = {}
     results = ordered_map(decoder.attempt, numbers.tolist(), num_threads=decoder.num_threads)
-    for number, result in zip(numbers.tolist(), track(results, "Reading images", total=len(numbers)), strict=True):
+    for number, result in zip(numbers, track(results, "Reading images", total=len(numbers)), strict=True):
         name = decoder.reader.names[number]
         if isinstance(result, BadImage):
             bad[name] = result.reason
         else:
             sizes[name] = result.size
-            keep(number, result)
+            keep(int(number), result)
     return {**bad, **other_sizes(sizes)} if decoder.policies.fit == "refuse" else bad
 
 
 def other_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     """The names whose size is not the most frequent one, with the reason in words."""
-    if not sizes:
-        return {}
-    common = Counter(sizes.values()).most_common(1)[0][0]
-    return {
-        name: f"it is {size[0]}x{size[1]} where most images are {common[0]}x{common[1]} (fit=refuse)"
-        for name, size in sizes.items()
-        if size != common
-    }
+    common = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
+    most = f"where most images are {common[0]}x{common[1]} (fit=refuse)"
+    return {name: f"it is {size[0]}x{size[1]} {most}" for name, size in sizes.items() if size != common}
 
 
 def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tuple[Tensor, dict[str, str]]:
@@ -210,8 +191,7 @@ def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tu
         if number in row_of:
             images[row_of[number]] = decoded.pixels
 
-    bad = decode_all(decoder, checked, keep)
-    return torch.from_numpy(images), bad
+    return torch.from_numpy(images), decode_all(decoder, checked, keep)
 
 
 def digest_images(
@@ -231,8 +211,11 @@ def digest_images(
         digests[[number for number in checked if names[number] in bad]] = 0
         return digests
 
+    listing = hashlib.sha256(decoder.reader.source.encode("utf-8", "surrogateescape"))
+    for name in names:
+        listing.update(f"{name}\0{decoder.reader.signature(name)}\n".encode("utf-8", "surrogateescape"))
     key = {
-        "listing": _listing_digest(decoder.reader),
+        "listing": listing.hexdigest(),
         "checked": hashlib.sha256(checked.tobytes()).hexdigest(),
         "policies": asdict(decoder.policies),
         "boxes": dict(decoder.boxes),
@@ -242,18 +225,5 @@ def digest_images(
         if names[number] not in bad:  # known from an earlier run, which also said why
             result = decoder.attempt(number)
             bad[names[number]] = result.reason if isinstance(result, BadImage) else "its size differs (fit=refuse)"
-    images = LazyImages(
-        decoder.pixels,
-        numbers=wanted,
-        image_shape=decoder.image_shape,
-        digests=digests[wanted],
-        num_threads=decoder.num_threads,
-    )
-    return images, bad
-
-
-def _listing_digest(reader: Reader) -> str:
-    listing = hashlib.sha256(reader.source.encode("utf-8", "surrogateescape"))
-    for name in reader.names:
-        listing.update(f"{name}\0{reader.signature(name)}\n".encode("utf-8", "surrogateescape"))
-    return listing.hexdigest()
+    given: dict[str, Any] = {"image_shape": decoder.image_shape, "num_threads": decoder.num_threads}
+    return LazyImages(decoder.pixels, numbers=wanted, digests=digests[wanted], **given), bad

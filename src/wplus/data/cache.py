@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -32,20 +32,23 @@ def cached_array(
 ) -> np.ndarray:
     """The uint8 array of `shape` that `build()` makes, from the cache when a whole copy is there.
 
-    `key` must hold everything that the content depends on. A file that is damaged (its SHA-256 closes it) is made
-    anew with a warning.
+    `key` must hold everything that the content depends on. A damaged file (its SHA-256 closes it) is made anew.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = cache_folder(cache_dir) / f"{name}-{digest}.bin"
     if path.exists():
-        content = _read(path, shape)
-        if content is not None:
-            return content
+        kept = _read(path, shape)
+        if kept is not None:
+            return kept
         warnings.warn(f"The cache file '{path}' is damaged and is made again.", stacklevel=2)
-    _check_writable(path.parent)
+    try:
+        ensure_folder(path.parent)
+    except UserError as error:
+        raise UserError(f"{error} It is for the cache; set WPLUS_CACHE or data.cache_dir to another one.") from error
     content = np.ascontiguousarray(build(), dtype=np.uint8)
     assert content.shape == shape, f"{name}: built {content.shape}, announced {shape}"
-    _write(path, content)
+    closing = hashlib.sha256(content.data).digest()
+    atomic_write(path, lambda file: file.writelines([content.reshape(-1).data, closing]))
     return content
 
 
@@ -58,20 +61,3 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
         return None
     content, digest = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:].tobytes()
     return content.reshape(shape) if hashlib.sha256(content.data).digest() == digest else None
-
-
-def _write(path: Path, content: np.ndarray) -> None:
-    def write(file: BinaryIO) -> None:
-        file.write(content.data.cast("B") if content.size else b"")
-        file.write(hashlib.sha256(content.data).digest())
-
-    atomic_write(path, write)
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        ensure_folder(folder)
-    except UserError as error:
-        raise UserError(
-            f"The cache folder '{folder}' cannot be written to; set WPLUS_CACHE or data.cache_dir to one that can."
-        ) from error

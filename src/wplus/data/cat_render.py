@@ -5,6 +5,7 @@ factors and the resolution: integers in, uint8 pixels out.
 """
 
 import importlib.util
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from PIL import Image, ImageChops
 
 from wplus.core.random import uniforms
 from wplus.data.cache import cached_array
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 
 RENDER_VERSION = 1  # part of every cache key: raise it when the same factors give other pixels
 FACTORS = ("body", "fur", "eyes", "mouth", "accessory")
@@ -49,6 +50,10 @@ class Strengths:
     scale: float
     flip: float
 
+    def __post_init__(self) -> None:
+        for name, largest in {"background": 1, "shift": 0.25, "scale": 0.5, "flip": 1}.items():
+            check_number(name, getattr(self, name), lowest=0, highest=largest)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -66,8 +71,7 @@ def draw_factors(
     streams = {name: uniforms(indices, seed, stream) for stream, name in enumerate((*FACTORS, *NUISANCES))}
     drawn = {name: np.floor(streams[name] * num_choices[name]) for name in FACTORS}
     for name in NUISANCES[:3]:
-        colour = _BACKGROUND * (1 - strengths.background) + 255 * strengths.background * streams[name]
-        drawn[name] = np.rint(colour)
+        drawn[name] = np.rint(_BACKGROUND * (1 - strengths.background) + 255 * strengths.background * streams[name])
     drawn["shift_x"] = np.rint(1000 * strengths.shift * (2 * streams["shift_x"] - 1))
     drawn["shift_y"] = np.rint(1000 * strengths.shift * streams["shift_y"])
     drawn["size"] = np.rint(1000 * _MEAN_SIZE * (1 + strengths.scale * (2 * streams["size"] - 1)))
@@ -89,6 +93,7 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
     for factor in FACTORS:
         layer = layers[factor][cat[factor]]
         if layer is not None:
+            assert body is not None, "every body is visible"
             mask = _inside(body, layer) if factor == "fur" else layer.image
             canvas.paste(layer.image, (margin + layer.left, margin + layer.top), mask)
     # Mirroring comes last, so a shift to the right of a mirrored cat is one to the left before.
@@ -101,9 +106,8 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
     return np.ascontiguousarray(pixels[:, :, ::-1] if cat["flip"] else pixels)
 
 
-def _inside(body: Layer | None, fur: Layer) -> Image.Image:
+def _inside(body: Layer, fur: Layer) -> Image.Image:
     """The fur's alpha where there is a body under it: painted for one tail, a pattern would float beside another."""
-    assert body is not None, "every body is visible"
     shape = Image.new("L", fur.image.size)
     shape.paste(body.image.getchannel("A"), (body.left - fur.left, body.top - fur.top))
     return ImageChops.multiply(fur.image.getchannel("A"), shape)
@@ -121,31 +125,24 @@ def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list
     Two of the fur paintings are equal (both empty); only the first is kept, so that every choice can be seen.
     """
     files, px = _layer_files(), painted_px(resolution)
-    all_files = [file for factor in FACTORS for file in files[factor]]
-    if px <= _MAX_CACHED_PX:
-        key = {"version": RENDER_VERSION, "pillow": Image.__version__, "px": px}
-        stack = cached_array(
-            "cat-layers", key, lambda: _shrink(all_files, px), shape=(_NUM_FILES, px, px, 4), cache_dir=cache_dir
-        )
-    else:
-        stack = _shrink(all_files, px)
+
+    def shrink() -> np.ndarray:  # Pillow multiplies with alpha before it averages, so edges do not darken
+        paintings = (Image.open(file).convert("RGBA") for factor in FACTORS for file in files[factor])
+        return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
+
+    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "px": px}
+    shape, is_cached = (_NUM_FILES, px, px, 4), px <= _MAX_CACHED_PX
+    stack = cached_array("cat-layers", key, shrink, shape=shape, cache_dir=cache_dir) if is_cached else shrink()
     paintings, layers = iter(stack), {}
     for factor in FACTORS:
-        unique = {next(paintings).tobytes(): None for _ in files[factor]}
-        layers[factor] = [_cut(np.frombuffer(content, dtype=np.uint8).reshape(px, px, 4)) for content in unique]
+        unique = {content.tobytes(): content for content in itertools.islice(paintings, len(files[factor]))}
+        layers[factor] = [_cut(Image.fromarray(content)) for content in unique.values()]
     return layers
 
 
-def _shrink(files: list[Path], px: int) -> np.ndarray:
-    """uint8 (files, px, px, 4); Pillow multiplies with alpha before it averages, so edges do not darken."""
-    paintings = (Image.open(file).convert("RGBA") for file in files)
-    return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
-
-
-def _cut(painting: np.ndarray) -> Layer | None:
-    image = Image.fromarray(painting)
-    box = image.getchannel("A").getbbox()
-    return Layer(image.crop(box), box[0], box[1]) if box else None
+def _cut(painting: Image.Image) -> Layer | None:
+    box = painting.getchannel("A").getbbox()
+    return Layer(painting.crop(box), box[0], box[1]) if box else None
 
 
 def _layer_files() -> dict[str, list[Path]]:
@@ -155,7 +152,5 @@ def _layer_files() -> dict[str, list[Path]]:
     root = Path(package.origin).parent / "sets" / "set4"
     files = {factor: sorted((root / folder).glob("*.png")) for factor, folder in zip(FACTORS, _FOLDERS, strict=True)}
     if sum(map(len, files.values())) != _NUM_FILES:
-        raise UserError(
-            f"The installed package robohash does not have the expected {_NUM_FILES} paintings in '{root}'."
-        )
+        raise UserError(f"The package robohash does not have the expected {_NUM_FILES} paintings in '{root}'.")
     return files

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,9 +57,11 @@ def cat_images(
     Raises:
         UserError: an option that is not allowed, or a split that comes out empty.
     """
-    strengths = Strengths(background, shift, scale, flip)
-    _check_options(resolution, num_images, held_out_factors, labels, strengths)
+    check_resolution(resolution)
+    check_number("num_images", num_images, lowest=1, whole=True)
+    check_choice("labels", labels, LABELS)
     check_split(split, held_out_fraction)
+    strengths = Strengths(background, shift, scale, flip)
     layers = load_layers(resolution, cache_dir)
     num_choices = {factor: len(layers[factor]) for factor in FACTORS}
     attributes = draw_factors(np.arange(num_images), seed, num_choices, strengths)
@@ -71,14 +74,11 @@ def cat_images(
         "seed": seed,
         **asdict(strengths),
     }
-    images: torch.Tensor | LazyImages
-    if num_images * 3 * resolution**2 <= memory_limit_gb * 2**30:
-        images = _rendered(attributes, resolution, key, cache_dir)[kept]
-    else:
-        images = _lazily_rendered(attributes, resolution, key, kept, cache_dir)
     drawn = {name: torch.from_numpy(values[kept]) for name, values in attributes.items()}
+    make: Callable[..., torch.Tensor | LazyImages]
+    make = _in_memory if num_images * 3 * resolution**2 <= memory_limit_gb * 2**30 else _lazily
     return ImageSet(
-        images,
+        make(partial(_draw, attributes, resolution, cache_dir), key, kept, cache_dir),
         None if labels == "none" else one_hot(drawn[labels], num_choices[labels]),
         [f"cat{index:06d}" for index in kept],
         attributes=drawn,
@@ -95,28 +95,14 @@ def cat_images(
     )
 
 
-def _check_options(
-    resolution: Any, num_images: Any, held_out_factors: Sequence[str], labels: Any, strengths: Strengths
-) -> None:
-    check_resolution(resolution)
-    check_number("num_images", num_images, lowest=1, whole=True)
-    if not held_out_factors:
-        raise UserError(f"held_out_factors must name one or more of {', '.join(FACTORS)}, got none.")
-    for factor in held_out_factors:
-        check_choice("held_out_factors", factor, FACTORS)
-    check_choice("labels", labels, LABELS)
-    for name, largest in {"background": 1, "shift": 0.25, "scale": 0.5, "flip": 1}.items():
-        check_number(name, getattr(strengths, name), lowest=0, highest=largest)
-
-
 def _select(
-    attributes: dict[str, np.ndarray],
-    num_choices: dict[str, int],
-    split: str,
-    fraction: float,
-    factors: Sequence[str],
+    attributes: dict[str, np.ndarray], num_choices: dict[str, int], split: str, fraction: float, factors: Sequence[str]
 ) -> np.ndarray:
     """The numbers of the cats in `split`, int64, ascending."""
+    if not factors:
+        raise UserError(f"held_out_factors must name one or more of {', '.join(FACTORS)}, got none.")
+    for factor in factors:
+        check_choice("held_out_factors", factor, FACTORS)
     if split == "all":
         return np.arange(len(attributes["body"]))
     # A combination's number, whatever the order in which the factors are named; the same for every seed of the set.
@@ -126,48 +112,36 @@ def _select(
     kept = np.flatnonzero(held_out == (split == "held_out"))
     if len(kept) == 0:
         raise UserError(
-            f"The {split} split of the cats is empty; change num_images={len(held_out)} "
-            f"or held_out_fraction={fraction}."
+            f"The {split} split of the cats is empty; change num_images={len(held_out)} or "
+            f"held_out_fraction={fraction}."
         )
     return kept
 
 
-def _rendered(
-    attributes: dict[str, np.ndarray], resolution: int, key: dict[str, Any], cache_dir: str | None
-) -> torch.Tensor:
-    """All cats, uint8 (N, 3, resolution, resolution), from the cache or drawn now."""
-    shape = (key["num_images"], 3, resolution, resolution)
+def _draw(attributes: dict[str, np.ndarray], resolution: int, cache_dir: str | None, index: int) -> np.ndarray:
+    """The pixels of cat number `index`."""
+    cat = {name: int(values[index]) for name, values in attributes.items()}
+    return render(cat, resolution, load_layers(resolution, cache_dir))
+
+
+def _in_memory(draw: partial[np.ndarray], key: dict[str, Any], kept: np.ndarray, cache_dir: str | None) -> torch.Tensor:
+    """The cats `kept` of all, which come from the cache or are drawn now."""
+    resolution, num_images = key["resolution"], key["num_images"]
+
+    shape = (num_images, 3, resolution, resolution)
 
     def build() -> np.ndarray:
-        draw = _Painter(attributes, resolution, cache_dir)
         images = np.empty(shape, dtype=np.uint8)
-        for index in track(range(shape[0]), f"Drawing cats at {resolution} px"):
+        for index in track(range(num_images), f"Drawing cats at {resolution} px"):
             images[index] = draw(index)
         return images
 
-    return torch.from_numpy(cached_array(f"cats-{resolution}px", key, build, shape=shape, cache_dir=cache_dir))
+    return torch.from_numpy(cached_array(f"cats-{resolution}px", key, build, shape=shape, cache_dir=cache_dir))[kept]
 
 
-def _lazily_rendered(
-    attributes: dict[str, np.ndarray], resolution: int, key: dict[str, Any], kept: np.ndarray, cache_dir: str | None
-) -> LazyImages:
+def _lazily(draw: partial[np.ndarray], key: dict[str, Any], kept: np.ndarray, cache_dir: str | None) -> LazyImages:
     """Cats that are drawn when asked for. The parameters say all about the pixels, so they stand in for a digest."""
-    text = json.dumps(key, sort_keys=True)
-    digests = [hashlib.sha256(f"{text} {index}".encode()).digest() for index in kept]
-    return LazyImages(
-        _Painter(attributes, resolution, cache_dir),
-        numbers=kept,
-        image_shape=(3, resolution, resolution),
-        digests=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(kept), 32),
-    )
-
-
-class _Painter:
-    """Number of a cat -> its pixels; a class, so that it can be sent to another process."""
-
-    def __init__(self, attributes: dict[str, np.ndarray], resolution: int, cache_dir: str | None) -> None:
-        self.attributes, self.resolution, self.cache_dir = attributes, resolution, cache_dir
-
-    def __call__(self, index: int) -> np.ndarray:
-        cat = {name: int(values[index]) for name, values in self.attributes.items()}
-        return render(cat, self.resolution, load_layers(self.resolution, self.cache_dir))
+    text, shape = json.dumps(key, sort_keys=True), (3, key["resolution"], key["resolution"])
+    content = b"".join(hashlib.sha256(f"{text} {index}".encode()).digest() for index in kept)
+    digests = np.frombuffer(content, dtype=np.uint8).reshape(len(kept), 32)
+    return LazyImages(draw, numbers=kept, image_shape=shape, digests=digests)

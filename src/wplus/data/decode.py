@@ -22,8 +22,7 @@ from wplus.errors import UserError, check_choice
 
 FITS = ("crop", "pad", "refuse")
 RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
-CHANNELS = (1, 3)
-ALPHAS = ("white", "keep")
+CHANNELS, ALPHAS = (1, 3), ("white", "keep")
 _WHITE: dict[str, Any] = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}
 _EXIF_ORIENTATION = 0x0112
 
@@ -73,40 +72,35 @@ class Policies:
 
 @dataclass(frozen=True)
 class Decoded:
-    """One image after the policies, and what it was before."""
+    """One image after the policies, uint8 (C, H, W), and what it was before.
+
+    `size` is width and height in the file, after EXIF rotation; `oddities` say in words what about the file needed a
+    policy: "16-bit", "CMYK", "not square (40x30)", ...
+    """
 
     pixels: np.ndarray
-    """uint8 (C, H, W)."""
     size: tuple[int, int]
-    """Width and height in the file, after EXIF rotation."""
     oddities: tuple[str, ...]
-    """In words, what about the file needed a policy: "16-bit", "CMYK", "not square (40x30)", ..."""
 
 
-def read_image(
-    source: str | Path | bytes, *, box: Box | None = None, name: str | None = None, **policies: Any
-) -> Tensor:
+def read_image(source: str | Path | bytes, *, box: Box | None = None, **policies: Any) -> Tensor:
     """Read one image as uint8 (C, H, W), values 0..255; H = W = `resolution` when that is given, else the file's size.
 
     Args:
         source: a path, or the bytes of a file. 16-bit values are divided by 257.
         box: what to take of the image instead of what `fit` would choose: the square around the box, as wide as its
             longer side, about its centre; white beyond the image.
-        name: what errors call the image; the path by default.
         policies: fields of `Policies`.
 
     Raises:
         UserError: names the image, when it is missing, damaged, or refused by `fit`.
     """
-    chosen = Policies(**policies)
-    if isinstance(source, bytes):
-        return torch.from_numpy(decode(source, name or "<bytes>", chosen, box=box).pixels)
-    name = name or str(source)
+    name = "<bytes>" if isinstance(source, bytes) else str(source)
     try:
-        content = Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise BadImage(name, (error.strerror or str(error)).lower()) from error
-    return read_image(content, box=box, name=name, **policies)
+    return torch.from_numpy(decode(content, name, Policies(**policies), box=box).pixels)
 
 
 def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = None) -> Decoded:
@@ -118,8 +112,11 @@ def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = N
             image = _to_8_bit(ImageOps.exif_transpose(opened), name)
     except BadImage:
         raise
+    except Image.UnidentifiedImageError as error:
+        raise BadImage(name, "it is not an image in a format that Pillow reads") from error
     except Exception as error:  # Pillow's readers raise whatever their format's parser trips over
-        raise BadImage(name, _reason(error)) from error
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        raise BadImage(name, f"it cannot be decoded ({words[0]})") from error
     size = image.size
     image = _to_mode(image, policies.mode)
     if box is not None:
@@ -155,6 +152,14 @@ def _to_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert("RGB").convert(mode)
 
 
+def _square(image: Image.Image, left: int, top: int, side: int) -> Image.Image:
+    """A square of the image, white beyond it."""
+    inside = (max(left, 0), max(top, 0), min(left + side, image.width), min(top + side, image.height))
+    canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
+    canvas.paste(image.crop(inside), (inside[0] - left, inside[1] - top))
+    return canvas
+
+
 def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     width, height = image.size
     if width == height:
@@ -162,13 +167,8 @@ def _fit(image: Image.Image, name: str, fit: str) -> Image.Image:
     if fit == "refuse":
         raise BadImage(name, f"it is {width}x{height}, not square (fit=refuse; fit=crop and fit=pad would make it so)")
     side = min(width, height) if fit == "crop" else max(width, height)
-    # Floor division puts the odd pixel on the right and bottom both when cutting and when adding.
-    left, top = (width - side) // 2, (height - side) // 2
-    if fit == "crop":
-        return image.crop((left, top, left + side, top + side))
-    canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
-    canvas.paste(image, ((side - width) // 2, (side - height) // 2))
-    return canvas
+    # Rounded to zero: the odd pixel is on the right and bottom both when cutting and when adding.
+    return _square(image, int((width - side) / 2), int((height - side) / 2), side)
 
 
 def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tuple[str, ...]:
@@ -190,13 +190,6 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
     return tuple(words for words, present in found.items() if present)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "it is not an image in a format that Pillow reads"
-    words = str(error).strip().splitlines()
-    return f"it cannot be decoded ({words[0] if words else type(error).__name__})"
-
-
 # Boxes that a user draws around what matters: alignment without a detector
 
 
@@ -212,7 +205,7 @@ def read_boxes(path: str | Path) -> dict[str, Box]:
         numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(each, (int, float)) for each in box)
         if not numbers or box[0] >= box[2] or box[1] >= box[3]:
             raise UserError(f"The box {box} of '{name}' in '{path}' is not [left, top, right, bottom] in pixels.")
-    return {name: (box[0], box[1], box[2], box[3]) for name, box in content.items()}
+    return {name: tuple(box) for name, box in content.items()}
 
 
 def boxes_of(names: Iterable[str], boxes: Mapping[str, Box]) -> dict[str, Box]:
@@ -236,9 +229,6 @@ def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top)))
     x, y = math.floor((left + right - side + 1) / 2), math.floor((top + bottom - side + 1) / 2)
-    inside = (max(x, 0), max(y, 0), min(x + side, image.width), min(y + side, image.height))
-    if inside[0] >= inside[2] or inside[1] >= inside[3]:
+    if not (-side < x < image.width and -side < y < image.height):
         raise BadImage(name, f"the box {list(box)} lies outside of its {image.width}x{image.height} pixels")
-    canvas = Image.new(image.mode, (side, side), _WHITE[image.mode])
-    canvas.paste(image.crop(inside), (inside[0] - x, inside[1] - y))
-    return canvas
+    return _square(image, x, y, side)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -57,8 +57,8 @@ class LazyImages:
         digests: np.ndarray,
         num_threads: int | None = None,
     ) -> None:
-        self._decode, self._numbers, self.digests = decode, np.asarray(numbers), digests
-        self.shape = torch.Size((len(self._numbers), *image_shape))
+        self._decode, self._numbers, self.digests = decode, numbers, digests
+        self.shape = torch.Size((len(numbers), *image_shape))
         self._num_threads = num_threads or usable_cores()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -86,14 +86,16 @@ class LazyImages:
     def subset(self, indices: Tensor) -> LazyImages:
         """The images at `indices`, as lazily decoded as before."""
         rows = indices.numpy()
-        same: dict[str, Any] = {"image_shape": self.shape[1:], "num_threads": self._num_threads}
-        return LazyImages(self._decode, numbers=self._numbers[rows], digests=self.digests[rows], **same)
+        return self._changed(numbers=self._numbers[rows], digests=self.digests[rows])
 
     def mapped(self, change: Callable[[np.ndarray], np.ndarray], num_channels: int) -> LazyImages:
         """What `change` makes of each image (C, H, W), as lazily; `num_channels` is how many channels that has."""
-        decode, shape = self._decode, (num_channels, *self.shape[2:])
-        same: dict[str, Any] = {"numbers": self._numbers, "digests": self.digests, "num_threads": self._num_threads}
-        return LazyImages(lambda number: change(decode(number)), image_shape=shape, **same)
+        decode = self._decode
+        return self._changed(decode=lambda number: change(decode(number)), image_shape=(num_channels, *self.shape[2:]))
+
+    def _changed(self, **changes: Any) -> LazyImages:
+        same = {"decode": self._decode, "numbers": self._numbers, "digests": self.digests}
+        return LazyImages(**{**same, "image_shape": self.shape[1:], "num_threads": self._num_threads, **changes})
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pool": None}  # threads do not travel to other processes
@@ -101,22 +103,25 @@ class LazyImages:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images with their labels, names and known factors. Nothing here is random; see `loader.Batches` for that."""
+    """Images with their labels, names and known factors. Nothing here is random; see `loader.Batches` for that.
+
+    Attributes:
+        images: uint8 (N, C, H, W), in memory or decoded when asked for; H = W = a power of two.
+        labels: float32 (N, c_dim), one-hot for classes; None without labels.
+        names: one per image, unique: relative paths with `/`, or made-up names for rendered images.
+        fingerprint: 16 hex characters of a SHA-256 over pixels, labels and names; computed when not given.
+        attributes: true factors of variation where they are known: name -> int64 (N,).
+        label_names: one per column of `labels`; None where the columns have no names.
+        policies: how the images came to be (source, split, resize filter, ...), for logs.
+    """
 
     images: Tensor | LazyImages
-    """uint8 (N, C, H, W), in memory or decoded when asked for; H = W = a power of two."""
     labels: Tensor | None
-    """float32 (N, c_dim), one-hot for classes; None without labels."""
     names: list[str]
-    """One per image, unique: relative paths with `/`, or made-up names for rendered images."""
     fingerprint: str = ""
-    """16 hex characters of a SHA-256 over pixels, labels and names; computed when not given."""
     attributes: dict[str, Tensor] | None = None
-    """True factors of variation where they are known: name -> int64 (N,)."""
     label_names: list[str] | None = None
-    """One per column of `labels`; None where the columns have no names."""
     policies: dict[str, Any] = field(default_factory=dict)
-    """How the images came to be (source, split, resize filter, ...), for logs."""
 
     def __post_init__(self) -> None:
         assert self.images.dtype == torch.uint8, "images must be uint8"
@@ -164,15 +169,13 @@ class ImageSet:
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at `indices` int64 (M,), in that order, as a set of its own (with its own fingerprint)."""
-        images = self.images.subset(indices) if isinstance(self.images, LazyImages) else self.images[indices]
-        attributes = self.attributes and {name: values[indices] for name, values in self.attributes.items()}
-        labels = None if self.labels is None else self.labels[indices]
-        return ImageSet(
-            images,
-            labels,
-            [self.names[index] for index in indices.tolist()],
-            attributes=attributes,
-            label_names=self.label_names,
+        return replace(
+            self,
+            images=self.images.subset(indices) if isinstance(self.images, LazyImages) else self.images[indices],
+            labels=None if self.labels is None else self.labels[indices],
+            names=[self.names[index] for index in indices.tolist()],
+            fingerprint="",
+            attributes=self.attributes and {name: values[indices] for name, values in self.attributes.items()},
             policies={**self.policies, **({"subset_of": len(self)} if len(indices) < len(self) else {})},
         )
 
@@ -190,11 +193,11 @@ class ImageSet:
         }
 
     def _class_counts(self) -> dict[str, int] | None:
-        if self.labels is None or not torch.equal(self.labels.sum(dim=1), (self.labels == 1).sum(dim=1).float()):
+        """How many images have each label; None where labels are no marks of classes (of one each, or of several)."""
+        if self.labels is None or not bool(((self.labels == 0) | (self.labels == 1)).all()):
             return None
         names = self.label_names or [str(index) for index in range(self.c_dim)]
-        counts = Counter(self.labels.argmax(dim=1).tolist())
-        return {name: counts[index] for index, name in enumerate(names)}
+        return dict(zip(names, self.labels.sum(dim=0, dtype=torch.int64).tolist(), strict=True))
 
 
 def image_digest(pixels: np.ndarray) -> bytes:

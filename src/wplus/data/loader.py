@@ -72,16 +72,13 @@ class Batches:
         """Which image of the set is seen at each of `positions` (int64, any order)."""
         epochs, offsets = np.divmod(positions, len(self.image_set))
         indices = np.empty_like(positions)
-        for epoch in np.unique(epochs):
+        for epoch in np.unique(epochs).tolist():
+            if epoch not in self._orders:
+                self._orders = {old: order for old, order in self._orders.items() if abs(old - epoch) <= 1}
+                self._orders[epoch] = permutation(len(self.image_set), self.seed, _ORDER, epoch)
             here = epochs == epoch
-            indices[here] = self._order(int(epoch))[offsets[here]]
+            indices[here] = self._orders[epoch][offsets[here]]
         return indices
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if epoch not in self._orders:
-            self._orders = {old: order for old, order in self._orders.items() if abs(old - epoch) <= 1}
-            self._orders[epoch] = permutation(len(self.image_set), self.seed, _ORDER, epoch)
-        return self._orders[epoch]
 
     def flips(self, positions: np.ndarray) -> np.ndarray:
         """Boolean per position: whether the image is mirrored there."""

@@ -1,18 +1,20 @@
 """`wplus prepare SOURCE OUT.zip`: any images -> the zip that the field's tools read.
 
 The zip holds uncompressed PNGs `00000/img00000000.png`, `dataset.json` with the labels, and `wplus.json`, which says
-how they were made. Every file that is unreadable or odd is reported by name, in one pass.
+how they were made. What is unreadable or odd is reported in one pass: a line a kind, and each name in OUT.zip.txt.
 """
 
 import argparse
 import contextlib
 import io
 import json
+import re
 import sys
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -27,15 +29,7 @@ from wplus.core.progress import track
 from wplus.data.build import BAD_FILES, Decoder, other_sizes
 from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, Policies
 from wplus.data.image_set import ordered_map
-from wplus.data.reader import (
-    LABEL_FILE,
-    LABEL_MODES,
-    LABELS_FROM_FILE,
-    RECORD_FILE,
-    Reader,
-    check_resolution,
-    read_labels,
-)
+from wplus.data.reader import LABEL_FILE, LABEL_MODES, RECORD_FILE, Reader, check_resolution, is_one_hot, read_labels
 from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import UserError, check_choice
 
@@ -45,23 +39,37 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images 
 
 @dataclass
 class Report:
-    """What was found in the source, file by file."""
+    """What was found in the source, by name: why a file cannot be used, what a policy had to put right in others.
 
+    `ignored` are those without an image's extension.
+    """
+
+    ignored: list[str]
     bad: dict[str, str] = field(default_factory=dict)
-    """Name -> why it cannot be used."""
     odd: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name -> what a policy had to put right."""
-    ignored: list[str] = field(default_factory=list)
-    """Names without an image's extension."""
     num_good: int = 0
 
+    def entries(self) -> list[tuple[str, str]]:
+        """(kind, line) for everything about a file that is not plain."""
+        found = [(f"bad {_kind(reason)}", f"left out  {name}: {reason}") for name, reason in sorted(self.bad.items())]
+        for name, words in sorted(self.odd.items()):
+            found += [(f"odd {_kind(word)}", f"odd       {name}: {word}") for word in words]
+        return [*found, *(("ignored", f"no image  {name}") for name in self.ignored)]
+
     def lines(self) -> Iterator[str]:
-        """One line per file that is not plain, then the counts."""
-        yield from (f"left out  {name}: {reason}" for name, reason in sorted(self.bad.items()))
-        yield from (f"odd       {name}: {', '.join(words)}" for name, words in sorted(self.odd.items()))
-        yield from (f"no image  {name}" for name in self.ignored)
+        """One line per kind of file that is not plain, then the counts."""
+        lines_of: dict[str, list[str]] = {}
+        for kind, line in self.entries():
+            lines_of.setdefault(kind, []).append(line)
+        for first, *others in lines_of.values():
+            yield first + (f"; {len(others):,} more of this kind" if others else "")
         good = f"{self.num_good} good ({len(self.odd)} of them odd)"
         yield f"{good}, {len(self.bad)} left out, {len(self.ignored)} no images"
+
+
+def _kind(words: str) -> str:
+    """What files have in common: the words without numbers and details."""
+    return re.sub(r"\d+", "", words.split(" (")[0])
 
 
 def prepare(
@@ -95,25 +103,27 @@ def prepare(
     reader = ZipReader(source) if Path(source).is_file() else FolderReader(source)
     decoder = Decoder(reader, policies, num_threads=num_threads)
     image_labels = _labels(reader, labels)
-    report = Report(ignored=reader.other_names)
+    report = Report(reader.other_names)
     if write == "nothing":
-        for _ in _good_images(decoder, report):
-            pass
+        deque(_good_images(decoder, report), maxlen=0)
         return report
     target = _checked_target(source, out)
 
     def fill(file: BinaryIO) -> None:
+        stored: dict[str, int] = {}
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            stored = {}
-            for index, (number, png) in enumerate(_good_images(decoder, report)):
-                name = f"{index // 1000:05d}/img{index:08d}.png"
-                _store(archive, name, png)
+            for number, png in _good_images(decoder, report):
+                name = f"{len(stored) // 1000:05d}/img{len(stored):08d}.png"
+                archive.writestr(zipfile.ZipInfo(name, _DATE), png)
                 stored[name] = number
             _check_result(report, reader.source, bad_files)
-            _store(archive, LABEL_FILE, json.dumps(_label_content(stored, *image_labels)))
-            _store(archive, RECORD_FILE, json.dumps(_record(decoder, stored, report)))
+            about = {LABEL_FILE: _label_content(stored, *image_labels), RECORD_FILE: _record(decoder, stored, report)}
+            for name, content in about.items():
+                archive.writestr(zipfile.ZipInfo(name, _DATE), json.dumps(content))
 
     atomic_write(target, fill)
+    listing = "".join(f"{line}\n" for _, line in report.entries())
+    atomic_write(f"{target}.txt", lambda file: file.write(listing.encode("utf-8", "surrogateescape")))
     return report
 
 
@@ -126,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(*report.lines(), sep="\n")
-    written = options["write"] == "zip"
-    print(f"Wrote {report.num_good} images to {options['out']}." if written else "Nothing was written (--dry-run).")
+    written = f"Wrote {report.num_good} images to {options['out']}, and what is said above by name to OUT.zip.txt."
+    print(written if options["write"] == "zip" else "Nothing was written (--dry-run).")
     return 0
 
 
@@ -164,18 +174,14 @@ def _checked_target(source: str | Path, out: str | Path | None) -> Path:
 
 def _labels(reader: Reader, labels: str) -> tuple[Tensor | None, list[str] | None]:
     check_choice("labels", labels, _LABELS)
-    label_file = reader.label_file() if labels in ("auto", LABELS_FROM_FILE) else None
-    if labels == "auto":
-        labels = "none" if label_file is None or _has_no_labels(label_file) else LABELS_FROM_FILE
-    return read_labels(reader.names, labels, label_file, reader.source)
-
-
-def _has_no_labels(label_file: bytes) -> bool:
-    """NVlabs' tools write {"labels": null} for a set without labels."""
-    try:
-        return json.loads(label_file).get("labels") is None
-    except (ValueError, AttributeError):
-        return False  # read_labels says what is wrong with it
+    if labels != "auto":
+        return read_labels(reader, labels)
+    label_file = reader.label_file()
+    with contextlib.suppress(ValueError, AttributeError):  # read_labels says what is wrong with it
+        # NVlabs' tools write {"labels": null} for a set without labels.
+        if label_file is None or json.loads(label_file).get("labels") is None:
+            return None, None
+    return read_labels(reader, "json")
 
 
 def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]]:
@@ -183,13 +189,12 @@ def _good_images(decoder: Decoder, report: Report) -> Iterator[tuple[int, bytes]
     names = decoder.reader.names
     report.bad.update(other_sizes(_square_sizes(decoder.reader)) if decoder.policies.fit == "refuse" else {})
     numbers = [number for number, name in enumerate(names) if name not in report.bad]
-    results = ordered_map(lambda number: _encoded(decoder, number), numbers, num_threads=decoder.num_threads)
+    results = ordered_map(partial(_encoded, decoder), numbers, num_threads=decoder.num_threads)
     for number, (result, png) in zip(numbers, track(results, "Preparing images", total=len(numbers)), strict=True):
         if isinstance(result, BadImage):
             report.bad[names[number]] = result.reason
             continue
-        if result.oddities:
-            report.odd[names[number]] = result.oddities
+        report.odd.update({names[number]: result.oddities} if result.oddities else {})
         report.num_good += 1
         yield number, png
 
@@ -210,10 +215,6 @@ def _encoded(decoder: Decoder, number: int) -> tuple[Decoded | BadImage, bytes]:
     return result, png.getvalue()
 
 
-def _store(archive: zipfile.ZipFile, name: str, content: str | bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _DATE), content)
-
-
 def _check_result(report: Report, source: str, bad_files: str) -> None:
     listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(report.bad.items()))
     if report.num_good == 0:
@@ -227,8 +228,7 @@ def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: l
     if labels is None:
         return {"labels": None}
     kept = labels[list(stored.values())]
-    is_one_hot = bool(((kept == 0) | (kept == 1)).all() and (kept.sum(dim=1) == 1).all())
-    values = kept.argmax(dim=1).tolist() if is_one_hot else kept.tolist()
+    values = kept.argmax(dim=1).tolist() if is_one_hot(kept) else kept.tolist()
     names = {"label_names": label_names} if label_names else {}
     return {"labels": [[name, value] for name, value in zip(stored, values, strict=True)], **names}
 
@@ -236,10 +236,9 @@ def _label_content(stored: dict[str, int], labels: Tensor | None, label_names: l
 def _record(decoder: Decoder, stored: dict[str, int], report: Report) -> dict[str, Any]:
     """What `wplus.json` says."""
     kinds = Counter(word.split(" (")[0] for words in report.odd.values() for word in words)
-    policies = {key: value for key, value in asdict(decoder.policies).items() if key != "alpha"}
     return {
         "source": decoder.reader.source,
-        **policies,
+        **{key: value for key, value in asdict(decoder.policies).items() if key != "alpha"},
         "pillow": PIL.__version__,
         "num_images": len(stored),
         "num_left_out": len(report.bad),

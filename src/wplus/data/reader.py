@@ -1,9 +1,10 @@
-"""Readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
+"""The common base of readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
 
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,50 +17,52 @@ from wplus.errors import UserError, check_choice, check_number
 LABEL_FILE = "dataset.json"
 RECORD_FILE = "wplus.json"
 """What `prepare` writes about how a zip was made."""
-LABELS_FROM_FILE = "json"
-LABEL_MODES = ("none", "folder", LABELS_FROM_FILE)
+LABEL_MODES = ("none", "folder", "json")
 SPLITS = ("train", "held_out", "all")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 
 
-class Reader(Protocol):
-    """A container of image files; names are relative, use `/`, and are sorted; threads may call `read` at once."""
+class Reader:
+    """A container of image files; names are relative, use `/`, and are sorted; threads may call `read` at once.
 
-    source: str
-    """The path that the user gave, for messages."""
-    names: list[str]
-    """The files with an image's extension."""
-    other_names: list[str]
-    """The other files, hidden ones and those that belong to the format left out."""
+    Attributes:
+        source: the path that the user gave, for messages.
+        names: the files with an image's extension.
+        other_names: the other files, hidden ones and those that belong to the format left out.
+    """
+
+    def __init__(self, source: str | Path, kind: str, files: Iterable[str]) -> None:
+        self.source, self._has_labels = str(source), LABEL_FILE in files
+        visible = sorted(name for name in files if not _is_hidden(name) and name not in (LABEL_FILE, RECORD_FILE))
+        self.names = [name for name in visible if _has_image_extension(name)]
+        self.other_names = [name for name in visible if not _has_image_extension(name)]
+        if not self.names:
+            raise UserError(f"The image {kind} '{source}' has no file with an image's extension (.png, .jpg, ...).")
 
     def read(self, name: str) -> bytes:
-        """The file's bytes; OSError, or UserError, when they cannot be had."""
-        ...
-
-    def label_file(self) -> bytes | None:
-        """The content of `dataset.json` at the top, None where there is none."""
-        ...
+        """The file's bytes; OSError when they cannot be had."""
+        raise NotImplementedError
 
     def signature(self, name: str) -> tuple[int, ...]:
         """Numbers that change when the file's content does (size and time, or a checksum), without reading it."""
-        ...
+        raise NotImplementedError
 
-
-def sort_names(files: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Relative names of all files -> the sorted names of the images, and of the other files that someone may miss."""
-    visible = sorted(name for name in files if not _is_hidden(name) and name not in (LABEL_FILE, RECORD_FILE))
-    images = [name for name in visible if _has_image_extension(name)]
-    return images, [name for name in visible if not _has_image_extension(name)]
+    def label_file(self) -> bytes | None:
+        """The content of `dataset.json` at the top, None where there is none."""
+        try:
+            return self.read(LABEL_FILE) if self._has_labels else None
+        except OSError as error:
+            raise UserError(f"{LABEL_FILE} of '{self.source}' cannot be read ({error}).") from error
 
 
 @lru_cache(maxsize=1)
-def image_extensions() -> frozenset[str]:
+def _image_extensions() -> frozenset[str]:
     """All extensions, lower case with the dot, that Pillow can read here."""
     return frozenset(extension for extension, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
 def _has_image_extension(name: str) -> bool:
-    return "." in name and "." + name.rsplit(".", 1)[1].lower() in image_extensions()
+    return "." in name and "." + name.rsplit(".", 1)[1].lower() in _image_extensions()
 
 
 def _is_hidden(name: str) -> bool:
@@ -95,22 +98,15 @@ def select(names: Sequence[str], split: str, fraction: float) -> np.ndarray:
 # Labels
 
 
-def read_labels(
-    names: Sequence[str], mode: str, label_file: bytes | None, source: str
-) -> tuple[Tensor | None, list[str] | None]:
-    """Labels float32 (N, c_dim) and the names of their columns, both None without labels.
+def read_labels(reader: Reader, mode: str) -> tuple[Tensor | None, list[str] | None]:
+    """Labels float32 (N, c_dim) of all images and the names of their columns, both None without labels.
 
-    Args:
-        names: relative names with `/`, all of the source's images, so that both splits get the same columns.
-        mode: "none"; "folder": one class per first folder of the names, sorted; "json": from `label_file`.
-        label_file: the content of `dataset.json`, None where the source has none.
-        source: what errors call the folder or zip.
+    `mode` is "none"; "folder": one class per first folder of the names, sorted; or "json": from `dataset.json`.
     """
+    check_choice("labels", mode, LABEL_MODES)
     if mode == "folder":
-        return _folder_labels(names, source)
-    if mode == LABELS_FROM_FILE:
-        return _json_labels(names, label_file, source)
-    return None, None
+        return _folder_labels(reader)
+    return _json_labels(reader) if mode == "json" else (None, None)
 
 
 def one_hot(classes: Sequence[int] | Tensor, num_classes: int) -> Tensor:
@@ -118,46 +114,51 @@ def one_hot(classes: Sequence[int] | Tensor, num_classes: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.as_tensor(classes, dtype=torch.int64), num_classes).to(torch.float32)
 
 
-def _folder_labels(names: Sequence[str], source: str) -> tuple[Tensor, list[str]]:
-    loose = [name for name in names if "/" not in name]
+def is_one_hot(labels: Tensor) -> bool:
+    """Whether each row of `labels` (N, c_dim) marks one class."""
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(dim=1) == 1).all())
+
+
+def _folder_labels(reader: Reader) -> tuple[Tensor, list[str]]:
+    loose = [name for name in reader.names if "/" not in name]
     if loose:
-        raise UserError(f"labels=folder needs every image of '{source}' in a sub-folder, but '{loose[0]}' is in none.")
-    folders = [name.split("/")[0] for name in names]
-    classes = sorted(set(folders))
-    return one_hot([classes.index(folder) for folder in folders], len(classes)), classes
-
-
-def _json_labels(names: Sequence[str], label_file: bytes | None, source: str) -> tuple[Tensor, list[str] | None]:
-    """NVlabs' format, {"labels": [[name, class number or list of numbers], ...]}; ours adds a key "label_names"."""
-    entries, label_names = _parse(label_file, source)
-    missing = [name for name in names if name not in entries]
-    if missing:
         raise UserError(
-            f"{LABEL_FILE} of '{source}' has no label for {len(missing)} image(s), the first is '{missing[0]}'."
+            f"labels=folder needs every image of '{reader.source}' in a sub-folder, but '{loose[0]}' is in none."
         )
-    values = list(entries.values())
+    classes, indices = np.unique([name.split("/")[0] for name in reader.names], return_inverse=True)
+    return one_hot(torch.from_numpy(indices), len(classes)), classes.tolist()
+
+
+def _json_labels(reader: Reader) -> tuple[Tensor, list[str] | None]:
+    """NVlabs' format, {"labels": [[name, class number or list of numbers], ...]}; ours adds a key "label_names"."""
+    place = f"{LABEL_FILE} of '{reader.source}'"
+    entries, label_names = _parse(reader, place)
+    missing = [name for name in reader.names if name not in entries]
+    if missing:
+        raise UserError(f"{place} has no label for {len(missing)} image(s), the first is '{missing[0]}'.")
+    values, wanted = list(entries.values()), [entries[name] for name in reader.names]
     if all(_is_class(value) for value in values):
         num_classes = max(max(values) + 1, len(label_names or ()))
-        return one_hot([entries[name] for name in names], num_classes), label_names
+        return one_hot(wanted, num_classes), label_names
     if all(_is_vector(value) and len(value) == len(values[0]) for value in values):
-        return torch.tensor([entries[name] for name in names], dtype=torch.float32), label_names
+        return torch.tensor(wanted, dtype=torch.float32), label_names
     raise UserError(
-        f"{LABEL_FILE} of '{source}' must label every image with a class number from 0 up, or every image with "
-        "a list of numbers of one length."
+        f"{place} must label every image with a class number from 0 up, or every image with a list of numbers of one "
+        "length."
     )
 
 
-def _parse(label_file: bytes | None, source: str) -> tuple[dict[str, Any], list[str] | None]:
+def _parse(reader: Reader, place: str) -> tuple[dict[str, Any], list[str] | None]:
+    label_file = reader.label_file()
     if label_file is None:
-        raise UserError(f"labels=json needs a file {LABEL_FILE} in '{source}', and there is none.")
+        raise UserError(f"labels=json needs a file {LABEL_FILE} in '{reader.source}', and there is none.")
     try:
         content = json.loads(label_file)
         # Both slashes: a file that was written on Windows.
         entries = {str(name).replace("\\", "/"): label for name, label in content["labels"]}
     except (ValueError, KeyError, TypeError) as error:
-        form = '{"labels": [["name.png", 3], ...]}'
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{LABEL_FILE} of '{source}' is not of the form {form} ({reason}).") from error
+        raise UserError(f'{place} is not of the form {{"labels": [["name.png", 3], ...]}} ({reason}).') from error
     label_names = content.get("label_names")
     return entries, label_names if isinstance(label_names, list) else None
 

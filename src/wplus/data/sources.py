@@ -3,12 +3,13 @@
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wplus.data.build import build_dataset, with_dataset_options
 from wplus.data.image_set import ImageSet
-from wplus.data.reader import LABEL_FILE, sort_names
+from wplus.data.reader import Reader
 from wplus.errors import UserError
 
 
@@ -24,25 +25,19 @@ def zip_images(path: str, **options: Any) -> ImageSet:
     return build_dataset(ZipReader(path), **options)
 
 
-class FolderReader:
-    """The image files below a folder; see `reader.Reader`. Links to folders are followed, but not in circles."""
+class FolderReader(Reader):
+    """The image files below a folder. Links to folders are followed, but not in circles."""
 
     def __init__(self, path: str | Path) -> None:
-        self.source, self._root = str(path), Path(path).expanduser()
+        self._root = Path(path).expanduser()
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"The image folder '{path}' {what}.")
-        self.names, self.other_names = sort_names(_files_below(self._root))
-        _check_names(self.names, f"folder '{path}'")
+        super().__init__(path, "folder", list(_files_below(self._root)))
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""
         return (self._root / name).read_bytes()
-
-    def label_file(self) -> bytes | None:
-        """The content of `dataset.json`, None where there is none."""
-        path = self._root / LABEL_FILE
-        return path.read_bytes() if path.is_file() else None
 
     def signature(self, name: str) -> tuple[int, ...]:
         """Size in bytes and time of the last change in nanoseconds."""
@@ -50,19 +45,18 @@ class FolderReader:
         return status.st_size, status.st_mtime_ns
 
 
-class ZipReader:
-    """The image files in a zip, compressed or not; see `reader.Reader`."""
+class ZipReader(Reader):
+    """The image files in a zip, compressed or not."""
 
     def __init__(self, path: str | Path) -> None:
-        self.source, self._path = str(path), Path(path).expanduser()
+        self._path = Path(path).expanduser()
         self._opened: zipfile.ZipFile | None = None
         if not self._path.is_file():
             what = "is a folder, not a zip" if self._path.is_dir() else "does not exist"
             raise UserError(f"The image zip '{path}' {what}.")
         members = [info for info in self._zip().infolist() if not info.is_dir()]
         self._checksums = {info.filename: (info.file_size, info.CRC) for info in members}
-        self.names, self.other_names = sort_names(self._checksums)
-        _check_names(self.names, f"zip '{path}'")
+        super().__init__(path, "zip", self._checksums)
 
     def read(self, name: str) -> bytes:
         """The member's bytes, its checksum verified; OSError when it is damaged or encrypted."""
@@ -70,13 +64,6 @@ class ZipReader:
             return self._zip().read(name)
         except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
             raise OSError(f"damaged in the zip: {error}") from error
-
-    def label_file(self) -> bytes | None:
-        """The content of `dataset.json`, None where there is none."""
-        try:
-            return self.read(LABEL_FILE) if LABEL_FILE in self._checksums else None
-        except OSError as error:
-            raise UserError(f"{LABEL_FILE} of '{self.source}' cannot be read ({error}).") from error
 
     def signature(self, name: str) -> tuple[int, ...]:
         """Size in bytes and CRC-32, from the zip's directory."""
@@ -94,23 +81,11 @@ class ZipReader:
         return {**self.__dict__, "_opened": None}  # the handle is opened anew in another process
 
 
-def _check_names(names: list[str], place: str) -> None:
-    if not names:
-        raise UserError(f"The image {place} has no file with an image's extension (.png, .jpg, ...) in it.")
-
-
-def _files_below(root: Path) -> list[str]:
-    names: list[str] = []
+def _files_below(root: Path) -> Iterator[str]:
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        here = Path(folder).relative_to(root)
-        if _leads_back(root, here):
+        here, real = Path(folder).relative_to(root), os.path.realpath(folder)
+        # A link to one of the folders that it lies in would go on for ever.
+        if here != Path() and any(os.path.realpath(root / parent) == real for parent in here.parents):
             subfolders.clear()
-            continue
-        names += [(here / file).as_posix() for file in files]
-    return names
-
-
-def _leads_back(root: Path, here: Path) -> bool:
-    """Whether the folder is a link to one of the folders that it lies in, which would go on for ever."""
-    real = os.path.realpath(root / here)
-    return here != Path() and any(os.path.realpath(root / parent) == real for parent in here.parents)
+        else:
+            yield from ((here / file).as_posix() for file in files)

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.data.decode import Box, boxes_of, read_boxes, read_image, without_extension
+from wplus.data.build import build_dataset
+from wplus.data.decode import boxes_of, read_boxes, read_image, without_extension
 from wplus.data.image_set import ImageSet, LazyImages
-from wplus.data.sources import FolderReader, ZipReader, folder_images, zip_images
+from wplus.data.reader import Reader
+from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import UserError
 
 HELD_OUT = "held_out"
@@ -98,22 +101,18 @@ def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, *
     if reader is None:
         images = ImageSet(read_image(path, box=cuts.get(path.name), **policies)[None], None, names)
     else:
-        read = folder_images if path.is_dir() else zip_images
-        images = read(str(path), split="all", boxes=cuts, **policies, **options)
+        images = build_dataset(reader, split="all", boxes=cuts, **policies, **options)
     if policies["fit"] == "crop":
-        fitted = [name for name in images.names if name not in cuts]
-        _warn_of_cropping([name for name in fitted if not _is_square(path, reader, name)], len(images))
+        _warn_of_cropping([name for name in images.names if name not in cuts], reader or path, len(images))
     return images
 
 
-def _is_square(path: Path, reader: FolderReader | ZipReader | None, name: str) -> bool:
-    """Of a file no more than the beginning is read."""
-    file = path if reader is None else io.BytesIO(reader.read(name)) if isinstance(reader, ZipReader) else path / name
-    with Image.open(file) as image:
-        return image.width == image.height
-
-
-def _warn_of_cropping(cropped: list[str], num_images: int) -> None:
+def _warn_of_cropping(names: list[str], source: Reader | Path, num_images: int) -> None:
+    cropped = []
+    for name in names:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source.read(name))) as image:
+            if image.width != image.height:
+                cropped.append(name)
     if cropped:
         listing = ", ".join([*cropped[:_NUM_NAMED], *(["..."] if len(cropped) > _NUM_NAMED else [])])
         warnings.warn(
@@ -127,33 +126,24 @@ def _split_opacity(with_opacity: ImageSet) -> tuple[ImageSet, Tensor | LazyImage
     """Images with opacity as their last channel -> images, masks."""
     colours = _mapped(with_opacity.images, lambda pixels: pixels[..., :-1, :, :], with_opacity.img_channels - 1)
     opacity = _mapped(with_opacity.images, lambda pixels: pixels[..., -1:, :, :], 1)
-    images = ImageSet(
-        colours,
-        with_opacity.labels,
-        with_opacity.names,
-        label_names=with_opacity.label_names,
-        policies=with_opacity.policies,
-    )
-    return images, opacity
+    return replace(with_opacity, images=colours, fingerprint=""), opacity
 
 
 def _masks_from_folder(folder: Path, names: list[str], options: Mapping[str, Any]) -> Tensor | LazyImages:
     if not folder.is_dir():
         raise UserError(f"masks must be none, alpha, or a folder of grey pictures, got '{folder}'.")
+    reader, boxes = FolderReader(folder), {}
+    if options.get("boxes") is not None:
+        given = read_boxes(options["boxes"])
+        boxes = boxes_of(reader.names, {**given, **{without_extension(name): box for name, box in given.items()}})
     policies = {key: options[key] for key in ("resolution", "fit", "resize") if key in options}
-    boxes = None if options.get("boxes") is None else _boxes_by_stem(folder, read_boxes(options["boxes"]))
-    pictures = folder_images(str(folder), split="all", channels=1, alpha="keep", boxes=boxes, **policies)
+    pictures = build_dataset(reader, split="all", channels=1, alpha="keep", boxes=boxes, **policies)
     rows = {without_extension(name): row for row, name in enumerate(pictures.names)}
     missing = [name for name in names if without_extension(name) not in rows]
     if missing:
         raise UserError(f"{len(missing)} image(s) have no mask in '{folder}', the first is '{missing[0]}'.")
     own = pictures.subset(torch.tensor([rows[without_extension(name)] for name in names])).images
     return _mapped(own, _grey_times_opacity, 1)
-
-
-def _boxes_by_stem(folder: Path, boxes: Mapping[str, Box]) -> dict[str, Box]:
-    stems = {without_extension(name): box for name, box in boxes.items()}
-    return boxes_of(FolderReader(folder).names, {**boxes, **stems})
 
 
 def _grey_times_opacity(pixels: np.ndarray) -> np.ndarray:
