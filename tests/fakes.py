@@ -31,6 +31,7 @@ from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.network import GeneratorNetwork, MappingNetwork, NoiseLayer, SynthesisNetwork
 from wplus.models.stylegan2 import Generator
+from wplus.tracking import Sink
 from wplus.training.penalties import R1, R2, GradientPenalty, Penalty
 
 # --- models, losses: a generator whose inversion is known in closed form, tiny real networks, cheap distances
@@ -141,6 +142,28 @@ def tiny_encoder(generator: Generator, *, is_iterative: bool = False) -> SmallEn
         parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
     net.latent_avg.copy_(generator.mapping.w_avg.expand(generator.num_ws, -1))
     return net.eval().requires_grad_(False)
+
+
+class Recorder(Sink):
+    """What a tracker was told, by its name: paths of pictures and artifacts, rows of tables, entries of a summary."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def image(self, key, path, *, caption="", kimg=None):
+        self.seen[key] = path
+
+    def video(self, key, path, *, kimg=None):
+        self.seen[key] = path
+
+    def table(self, key, columns, rows):
+        self.seen[key] = [dict(zip(columns, row, strict=True)) for row in rows]
+
+    def summary(self, values):
+        self.seen |= values
+
+    def artifact(self, path, *, name, kind, aliases=(), metadata=None):
+        self.seen[name] = (path, kind)
 
 
 def read_pixels(path) -> np.ndarray:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.errors import UserError
-from wplus.signatures import complete, takes_further_keys
+from wplus.signatures import complete, takes_further_keys, takes_several
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -186,7 +186,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
         )
     assert isinstance(container, dict)
     _check_seeds(container)
-    return _expand_home(container)
+    return _expand_home(_listed(container))
 
 
 def _expand_home(value: Any) -> Any:
@@ -204,6 +204,18 @@ def _check_seeds(node: Any, place: str = "") -> None:
         if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise UserError(f"{place}seed={value} is not allowed; it must be a whole number of at least 0.")
         _check_seeds(value, f"{place}{key}.")
+
+
+def _listed(node: Any) -> Any:
+    """One thing given where the signature of a `_target_` wants several is a list of it, not read letter by letter."""
+    if isinstance(node, list):
+        return [_listed(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    target = node.get("_target_")
+    found = {key: _listed(value) for key, value in node.items()}
+    wrapped = [key for key, value in found.items() if isinstance(target, str) and takes_several(target, key, value)]
+    return {key: [value] if key in wrapped else value for key, value in found.items()}
 
 
 def command_line() -> str:

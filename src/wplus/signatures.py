@@ -86,6 +86,13 @@ def takes_further_keys(target: str, name: str) -> bool:
     return found is not None and re.search(r"(Mapping|dict)\[str, float\]", found.annotation) is not None
 
 
+def takes_several(target: str, name: str, value: Any) -> bool:
+    """Whether a parameter takes no such word or number, but a sequence of them."""
+    found = signature(target).get(name)
+    kinds = set() if found is None else set(re.sub(r"\[.*?\]", "", found.annotation).split(" | "))
+    return isinstance(value, str | int | float) and "Sequence" in kinds and type(value).__name__ not in kinds
+
+
 def options(target: str) -> dict[str, Option]:
     """The options of a function or class, by name, in order; {} for a target that has no source here."""
     return {name: option for name, option in signature(target).items() if option.default is not ...}

@@ -53,11 +53,19 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
         save_latent(here / "latents" / f"{index}.safetensors", Latent(code, "w", models.fingerprint))
     lines = [f"{index}.png,{int(code[2] > 0)}" for index, code in enumerate(ws)]
     (here / "table.csv").write_text("\n".join(["name,third", *lines]))
-    chosen = ["finder=svm", 'finder.attributes=["third=1"]', "finder.regularisation=100", "latents=latents"]
+    # One thing stands where several may.
+    chosen = [
+        "finder=svm",
+        'finder.attributes="third=1"',
+        "finder.layers=2",
+        "finder.regularisation=100",
+        "latents=latents",
+    ]
     shown, refusal = run("directions", *chosen, "attributes=table.csv", "run_dir=out")
     assert refusal == ""
     assert {"directions.safetensors", "overview.png"} <= {path.name for path in (here / "out").iterdir()}
     directions = load_directions(here / "out" / "directions.safetensors", fingerprint=models.fingerprint)
+    assert directions.items[0].layers == (2,)
     assert directions.vectors[0].argmax() == 2
     assert directions.vectors[0, 2] > 0.95
     entry = values(here / "out")["directions/balanced_accuracy_third=1"]

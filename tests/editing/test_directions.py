@@ -28,26 +28,18 @@ def two(a_direction: Make, **changes: object) -> Directions:
     return Directions((first, second), MAKER, {"finder": "svm", "seed": 3, "layers": [0, 2]})
 
 
-def assert_equal(a: Directions, b: Directions) -> None:
-    assert (a.generator, a.found, a.names) == (b.generator, b.found, b.names)
-    for mine, theirs in zip(a, b, strict=True):
-        for field in dataclasses.fields(mine):
-            x, y = getattr(mine, field.name), getattr(theirs, field.name)
-            assert torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y, field.name
-
-
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_round_trip(a_direction: Make, tmp_path: Path, per_layer: bool) -> None:
     changes = {"vector": torch.randn(4, 3).T} if per_layer else {}
     directions = two(a_direction, **changes)
     path = save_directions(tmp_path / "sub" / "d.safetensors", directions)
-    assert_equal(directions, load_directions(path, fingerprint=MAKER))
+    read = load_directions(path, fingerprint=MAKER)
+    assert (read.generator, read.found) == (directions.generator, directions.found)
+    for mine, theirs in zip(read, directions, strict=True):
+        assert torch.equal(mine.vector, theirs.vector)
+        assert dataclasses.replace(mine, vector=None) == dataclasses.replace(theirs, vector=None)
     assert load_directions(path, fingerprint=None).vectors.shape == ((2, 3, 4) if per_layer else (2, 4))
     assert [item.name for item in path.parent.iterdir()] == ["d.safetensors"]
-
-
-def test_another_generator_is_refused(a_direction: Make, tmp_path: Path) -> None:
-    path = save_directions(tmp_path / "d.safetensors", two(a_direction))
     with pytest.raises(UserError, match="d.safetensors' are those of generator 0123456789abcdef, not of ffff"):
         load_directions(path, fingerprint="ffff")
 
@@ -82,24 +74,13 @@ def test_coordinates_count_units_from_the_origin(a_direction: Make) -> None:
     torch.testing.assert_close(a_direction(vector=vector, layers=(0, 1, 2)).coordinates(ws), expected)
 
 
-def test_no_spread_no_direction(a_direction: Make) -> None:
-    with pytest.raises(UserError, match="do not differ along 'd'"):
-        a_direction(unit=0.0)
-
-
-# --- layers ---
-
-
 @pytest.mark.parametrize("num_ws", range(4, 19))
 def test_thirds_share_the_layers(num_ws: int) -> None:
     thirds = [select_layers(name, num_ws) for name in ("coarse", "middle", "fine")]
     assert sum(thirds, ()) == tuple(range(num_ws)) == select_layers("all", num_ws)
     assert max(map(len, thirds)) - min(map(len, thirds)) <= 1
     assert len(thirds[0]) >= len(thirds[2])
-
-
-def test_a_list_is_sorted_and_unique() -> None:
-    assert select_layers([3, 0, 3], 8) == (0, 3)
+    assert select_layers([3, 0, 3], num_ws) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +158,8 @@ def test_truncation_and_noise_go_along(models: Models, a_direction: Make) -> Non
     torch.testing.assert_close(*(synthesize([one], models.generator) for one in (given, unedited)))
 
 
-def test_an_unknown_mode_is_refused(a_direction: Make) -> None:
+def test_an_unknown_mode_and_a_direction_without_spread_are_refused(a_direction: Make) -> None:
     with pytest.raises(UserError, match="^mode must be one of add, set, got 'move'$"):
         edit_ws(torch.zeros(1, 3, 4), a_direction(), 1.0, mode="move")
+    with pytest.raises(UserError, match="do not differ along 'd'"):
+        a_direction(unit=0.0)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.fakes import Recorder
 from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricResult
 from wplus.editing.directions import edit_latent, load_directions, save_directions
@@ -11,24 +12,7 @@ from wplus.editing.edit import edit, file_name, overview, report, report_directi
 from wplus.editing.finders import sefa
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
-from wplus.tracking import Sink, Tracker
-
-
-class Recorder(Sink):
-    def __init__(self) -> None:
-        self.seen: dict[str, object] = {}
-
-    def image(self, key: str, path: Path, *, caption: str = "", kimg: float | None = None) -> None:
-        self.seen[key] = path
-
-    def table(self, key: str, columns: list[str], rows: list[list[object]]) -> None:
-        self.seen[key] = [dict(zip(columns, row, strict=True)) for row in rows]
-
-    def artifact(self, path: Path, *, name: str, kind: str, aliases: object = (), metadata: object = None) -> None:
-        self.seen[name] = (path, kind)
-
-    def summary(self, values: dict[str, object]) -> None:
-        self.seen |= values
+from wplus.tracking import Tracker
 
 
 def latents(models: Models, num: int) -> list[Latent]:

@@ -145,7 +145,7 @@ def test_the_command(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "| minus 'second', paired | psnr_db ↑ | similarity_ssim ↑ |" in shown
     assert "8 images in all folders" in shown
-    command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]")
+    command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]", "tested=psnr_db")
     assert "minus 'x', paired" in (tmp_path / "out" / "table.md").read_text()
     for arguments, message in (
         (["folders=[x/w,y/w]"], "Two folders are called 'w': give each a label of its own"),

@@ -51,29 +51,6 @@ def test_an_iterative_encoder_comes_closer_with_every_pass(linear):
     torch.testing.assert_close(away, (linear.w_of(task.images) - 0.1) * 0.5**NUM_PASSES, atol=1e-5, rtol=0)
 
 
-@both_kinds
-def test_starts_do_not_depend_on_the_batch(stylegan, is_iterative):
-    task = task_of(stylegan, tiny_encoder(stylegan, is_iterative=is_iterative), 5, "w+", chunk_size=2)
-    alone = [encode_chunks(task.select(torch.tensor([i]))) for i in range(5)]
-    assert torch.equal(encode_chunks(task), torch.cat(alone))
-
-
-@both_kinds
-def test_nothing_outside_the_mask_matters(stylegan, is_iterative):
-    encoder, masks = tiny_encoder(stylegan, is_iterative=is_iterative), torch.rand(2, 1, 8, 8)
-    masks[:, :, 4:] = 0
-    images = torch.randn(2, 3, 8, 8)
-    other = torch.where(masks > 0, images, torch.randn_like(images))
-
-    def encoded(images, masks=None):
-        return encode_chunks(InversionTask(stylegan, images, "w+", encoder=encoder, masks=masks, chunk_size=2))
-
-    assert torch.equal(encoded(images, masks), encoded(other, masks))
-    whole = encoded(images, torch.ones(2, 1, 8, 8))
-    torch.testing.assert_close(whole, encoded(images))
-    assert not torch.equal(encoded(images, masks), whole)
-
-
 @w_spaces
 def test_an_exact_encoder_gives_exact_latents(linear, space):
     task = task_of(linear, LinearEncoder(linear), space=space)

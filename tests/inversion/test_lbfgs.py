@@ -36,12 +36,6 @@ def test_finds_minima_about_as_fast_as_scipy():
     assert function.calls < 1.5 * max(result.nfev for result in theirs) + 16
 
 
-def test_a_batch_gives_what_single_runs_give():
-    together = minimise(Rosenbrock(), STARTS, max_evaluations=60)
-    alone = [minimise(Rosenbrock(), STARTS[i : i + 1], max_evaluations=60) for i in range(3)]
-    assert torch.equal(together, torch.cat(alone))
-
-
 def test_never_returns_a_worse_point_and_keeps_to_its_evaluations():
     function = Rosenbrock()
     found = minimise(function, STARTS, max_evaluations=20)

@@ -104,19 +104,6 @@ def test_a_mask_of_ones_and_a_fainter_one_change_nothing(linear, pooled):
             torch.testing.assert_close(masked[name], values)
 
 
-def test_a_loss_of_whole_images_refuses_masks(linear):
-    losses = {"brightness": Brightness()}
-    objective = objective_of(linear, torch.randn(2, 1, 4, 4), masks=half_masks(), losses=losses, brightness=1.0)
-    with pytest.raises(UserError, match="takes no mask"):
-        terms_of(objective, torch.randn(2, 16))
-
-
-def test_terms_with_weight_zero_do_not_touch_the_loss(linear):
-    _, terms = terms_of(objective_of(linear, torch.randn(2, 1, 4, 4), l1=0.0, l2=1.0), torch.randn(2, 16))
-    torch.testing.assert_close(terms["loss"], terms["l2"])
-    assert list(terms) == ["loss", "l1", "l2"]
-
-
 def test_every_latent_against_every_target(linear, pooled):
     targets, latents = torch.randn(4, 1, 4, 4), torch.randn(3, 16)
     objective = objective_of(linear, targets, pooled, l2=1.0, perceptual=1.0)
@@ -195,12 +182,3 @@ def test_autocorrelation_is_the_sum_over_pixels_and_sizes():
     noise = [torch.randn(2, 1, 4, 4), torch.randn(2, 1, 16, 16)]
     expected = [sum(slow_autocorrelation(layer[i, 0]) for layer in noise) for i in range(2)]
     torch.testing.assert_close(autocorrelation(noise), torch.stack(expected))
-
-
-def test_noise_of_images_does_not_mix():
-    # Averaged over the batch before squaring, two opposite maps would hide each other's structure.
-    stripes = torch.tensor([1.0, -1.0]).repeat(8).expand(16, 16)
-    noise = [torch.stack([stripes, torch.ones(16, 16)])[:, None]]
-    together = autocorrelation(noise)
-    torch.testing.assert_close(together, torch.cat([autocorrelation([noise[0][i : i + 1]]) for i in range(2)]))
-    assert (together > 0.5).all()

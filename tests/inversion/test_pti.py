@@ -1,22 +1,20 @@
 """Pivotal tuning: the image is reached by a small change of the weights, others stay."""
 
 import functools
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from tests.fakes import noise_images, tiny_generator
+from tests.fakes import noise_images
 from wplus.checkpoint import Models, fingerprint
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 from wplus.inversion import result
 from wplus.inversion.objective import Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pti import Tuner, pti
-from wplus.inversion.pti_locality import Locality, sample_ws
+from wplus.inversion.pti import Locality, Tuner, pti, sample_ws
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask
 from wplus.latents.latent import load_latent, synthesize
@@ -72,9 +70,13 @@ def test_the_latent_with_its_delta_makes_the_image(stylegan):
         assert torch.equal(delta.applied(stylegan).synthesis(ws)[0], found.images[row])
         assert delta.metadata["image"] == "ab"[row]
         assert not any("mapping" in name for name in delta.changes)
+        assert delta.generator == fingerprint(stylegan)
     assert found.history["loss"].shape == (8 + 15, 2)
     torch.testing.assert_close(found.history["l2"][8], l2(pivots.images, task.images))
     assert (found.seconds > pivots.seconds).all()
+    stylegan.mapping.w_avg += 1
+    with pytest.raises(UserError, match="the generator of this weight delta must be"):
+        found.deltas[0].applied(stylegan)
 
 
 def test_other_images_stay_where_they_are_held(stylegan):
@@ -194,20 +196,3 @@ def test_in_a_folder(stylegan, pooled, tmp_path):
         )
     (tmp_path / "deltas" / "a.safetensors").unlink()
     assert FolderInversion(images, **options).done == [False, True]
-
-
-def test_a_delta_fits_its_own_generator_alone(stylegan):
-    (delta,) = tune(task_of(stylegan), num_steps=1).deltas
-    other = tiny_generator()
-    other.mapping.w_avg += 1
-    with pytest.raises(UserError, match="the generator of this weight delta must be"):
-        delta.applied(other)
-    assert fingerprint(stylegan) == delta.generator
-
-
-def test_the_latent_that_is_tuned_is_that_of_the_task(stylegan):
-    """Another pivot, another image: what was found first is where tuning starts."""
-    task = task_of(stylegan)
-    near = functools.partial(short, num_steps=60)
-    first, second = (tune(replace(task), pivot=pivot, num_steps=1) for pivot in (short, near))
-    assert second.history["l2"][-1] < first.history["l2"][-1]

@@ -217,14 +217,3 @@ def test_a_big_batch_is_cut_and_steps_may_be_passed_over(tmp_path):
     frames = filmed(tmp_path / "video.mp4", 10, num_images=InversionVideo.MAX_IMAGES + 3, skipped=(4, 5, 6))
     assert frames.shape[1] == 4 * 128 + 3 * 8
     assert 7 < len(frames) < 11
-
-
-def test_an_interrupted_video_is_no_video(tmp_path):
-    def interrupted():
-        with InversionVideo(tmp_path / "video.mp4", torch.zeros(1, 3, 8, 8)) as video:
-            video(Progress(1, 2, torch.zeros(1), torch.zeros(1, 3, 8, 8)))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []

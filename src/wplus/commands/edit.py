@@ -20,7 +20,7 @@ def edit(cfg: dict[str, Any]) -> float:
     """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
     import torch
 
-    from wplus.commands.common import opened, read_latents, tracking
+    from wplus.commands.common import listed, opened, read_latents, tracking
     from wplus.editing.consistency import editability
     from wplus.editing.directions import load_directions
     from wplus.editing.edit import edit, report
@@ -28,12 +28,13 @@ def edit(cfg: dict[str, Any]) -> float:
 
     models, device, folder = opened(cfg)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
-    directions = directions if cfg["layers"] is None else [direction.on(cfg["layers"]) for direction in directions]
+    layers = [cfg["layers"]] if isinstance(cfg["layers"], int) else cfg["layers"]
+    directions = directions if layers is None else [direction.on(layers) for direction in directions]
     perceptual = build(cfg["perceptual"]).to(device)
     reading = {"space": cfg["space"], "truncation_psi": cfg["truncation_psi"]}
     latents, names, deltas = read_latents(cfg, cfg["latents"], models, perceptual=perceptual, **reading)
     with tracking(cfg, "edit") as tracker:
-        edit(models, latents, names=names, directions=directions, strengths=cfg["strengths"], mode=cfg["mode"],
+        edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
         ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
         moved = report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)
@@ -50,7 +51,7 @@ def directions(cfg: dict[str, Any]) -> None:
     """Find directions in latent space: directions.safetensors, and overview.png of what each does."""
     from functools import partial
 
-    from wplus.commands.common import opened, tracking
+    from wplus.commands.common import listed, opened, tracking
     from wplus.editing.directions import save_directions
     from wplus.editing.edit import overview, report_directions
     from wplus.editing.samples import labelled_latents
@@ -59,12 +60,12 @@ def directions(cfg: dict[str, Any]) -> None:
     models, _, folder = opened(cfg)
     images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
     labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
-    seeds = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}
+    seeds, strengths = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}, listed(cfg["strengths"])
     (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
     directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
     with tracking(cfg, "directions") as tracker:
         file = save_directions(folder / "directions.safetensors", directions)
-        picture = overview(models, latent, list(directions), folder / "overview.png", strengths=cfg["strengths"])
+        picture = overview(models, latent, list(directions), folder / "overview.png", strengths=strengths)
         report_directions(directions, file, picture, tracker)
     print("\n".join(map(str, directions)))
     print(f"Directions: {file}, what they do: {picture}")

@@ -43,10 +43,11 @@ def compare(cfg: dict[str, Any]) -> None:
 
     folders = labelled(listed(cfg["folders"]), None if cfg["labels"] is None else listed(cfg["labels"]))
     device, output = resolve_device(cfg["device"]), ensure_folder(cfg["run_dir"])
+    tested = None if cfg["tested"] is None else listed(cfg["tested"])
     terms = {name: term.to(device) for name, term in build(cfg.get("image_loss", {})).items()}
     with tracking(cfg, "compare") as tracker:
         methods = compare(
-            folders, output_dir=output, baseline=cfg["baseline"], tested=cfg["tested"], terms=terms, device=device,
+            folders, output_dir=output, baseline=cfg["baseline"], tested=tested, terms=terms, device=device,
             batch_size=cfg["batch_size"], tracker=tracker,
         )  # fmt: skip
     num_images = len(methods.rows[methods.baseline])

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,14 +28,17 @@ Inverter = Callable[[Tensor], Tensor]
 Classifier = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> class numbers or booleans (N,)."""
 
-LEC_MEANING = (
+_LEC = (
     "Latent editing consistency: how far a latent is from itself after an edit, a new inversion of its image and the "
     "edit undone{}; 0 for an inverter that follows the edit."
 )
-LEC = MetricInfo(meaning=LEC_MEANING.format(", mean from the 1st to the 99th percentile of images"), direction="lower")
-LEC_ALL = MetricInfo(meaning=LEC_MEANING.format(", mean over all images"), direction="lower")
-LEC_PER_STD = MetricInfo(
-    meaning=LEC_MEANING.format(", over the deviation of w from its mean, to compare generators"), direction="lower"
+LEC, LEC_ALL, LEC_PER_STD = (
+    MetricInfo(meaning=_LEC.format(words), direction="lower")
+    for words in (
+        ", mean from the 1st to the 99th percentile of images",
+        ", mean over all images",
+        ", over the deviation of w from its mean, to compare generators",
+    )
 )
 LEC_PER_EDIT = MetricInfo(
     meaning="Latent editing consistency over the length of the edit: 0 for an inverter that follows the edit, 1 for "
@@ -54,29 +58,22 @@ def edit_errors(
     ws (N, num_ws, w_dim) are what `invert` found for images; `edits` says what is added to them, name -> (num_ws,
     w_dim), as `Direction.shift` gives it.
     """
-    device = generator.mapping.w_avg.device
-    errors = {}
+    errors, device = {}, generator.mapping.w_avg.device
     for name, shift in edits.items():
-        batches = track(ws.split(batch_size), "Editing there and back (batches)")
-        errors[name] = torch.cat([_norms(generator, each.to(device), invert, shift.to(device)) for each in batches])
+        norms, shift = [], shift.to(device)
+        for some in track(ws.to(device).split(batch_size), "Editing there and back (batches)"):
+            images = generator.synthesis(some + shift, noise_mode="const")
+            with torch.enable_grad():  # an inverter may optimise
+                again = invert(images).detach().to(device)
+            norms.append((some - (again - shift)).double().flatten(1).norm(dim=1).cpu())
+        errors[name] = torch.cat(norms)
     return errors
 
 
-def _norms(generator: GeneratorNetwork, ws: Tensor, invert: Inverter, shift: Tensor) -> Tensor:
-    images = generator.synthesis(ws + shift, noise_mode="const")
-    with torch.enable_grad():  # an inverter may optimise
-        again = invert(images)
-    return (ws - (again.detach().to(ws.device) - shift)).double().flatten(1).norm(dim=1).cpu()
-
-
 def consistency(
-    models: Models,
-    errors: Mapping[str, Tensor],
-    *,
-    edits: Mapping[str, Tensor],
-    seed: int = 0,
+    models: Models, errors: Mapping[str, Tensor], *, edits: Mapping[str, Tensor], seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
-) -> Iterator[MetricResult]:
+) -> Iterator[MetricResult]:  # fmt: skip
     """Latent editing consistency from the `edit_errors` of each edit, with bootstrap intervals over images:
 
         lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
@@ -100,18 +97,17 @@ def consistency(
             **(protocol or {}),
         }
         filtered = known | {"kept": "1st to 99th percentile of images"}
-        numbers = [
-            (LEC, "", norms, filtered),
-            (LEC_ALL, "_all", norms, known),
-            (LEC_PER_EDIT, "_per_edit", norms / length if length else None, filtered),
-            (LEC_PER_STD, "_per_std", norms / deviation, filtered),
-        ]
-        for info, suffix, values, its_protocol in numbers:
-            if values is not None:
-                mean = (lambda rows: rows.mean(axis=-1)) if info is LEC_ALL else kept_mean
-                interval = bootstrap_interval(values, mean, seed=seed) if len(values) > 1 else None
-                value, full = float(mean(values)), f"lec_{name}{suffix}"
-                yield MetricResult.of(info, full, value, protocol=its_protocol, interval=interval)
+        numbers = [("", LEC, norms), ("_all", LEC_ALL, norms), ("_per_std", LEC_PER_STD, norms / deviation)]
+        if length:
+            numbers.insert(2, ("_per_edit", LEC_PER_EDIT, norms / length))
+        for suffix, info, values in numbers:
+            mean, how = (_mean, known) if info is LEC_ALL else (kept_mean, filtered)
+            interval = bootstrap_interval(values, mean, seed=seed) if len(values) > 1 else None
+            yield MetricResult.of(info, f"lec_{name}{suffix}", float(mean(values)), protocol=how, interval=interval)
+
+
+def _mean(rows: np.ndarray) -> np.ndarray:
+    return rows.mean(axis=-1)
 
 
 def prior_deviation(generator: GeneratorNetwork, *, seed: int = 0, num_samples: int = 10_000) -> float:
@@ -121,16 +117,10 @@ def prior_deviation(generator: GeneratorNetwork, *, seed: int = 0, num_samples: 
 
 
 def editability(
-    models: Models,
-    ws: Tensor,
-    *,
-    directions: Sequence[Direction],
-    perceptual: ImageDistance,
-    strengths: Sequence[float] = (-1.0, 1.0),
-    classify: Classifier | None = None,
-    batch_size: int = 16,
+    models: Models, ws: Tensor, *, directions: Sequence[Direction], perceptual: ImageDistance,
+    strengths: Sequence[float] = (-1.0, 1.0), classify: Classifier | None = None, batch_size: int = 16,
     protocol: Mapping[str, Any] | None = None,
-) -> Iterator[MetricResult]:
+) -> Iterator[MetricResult]:  # fmt: skip
     """What edits of ws (N, num_ws, w_dim) do to their images, with bootstrap intervals over images:
 
         moved_DIRECTION    perceptual distance from the unedited image over |strength|, mean over images and strengths
@@ -152,35 +142,31 @@ def editability(
             **(protocol or {}),
         }
         distance = {"distance": perceptual.name, "distance_provenance": dict(perceptual.provenance)}
-        yield _mean_result(MOVED, f"moved_{direction.name}", moved, known | distance)
-        if classify is not None:
-            yield _mean_result(FLIPPED, f"flipped_{direction.name}", flipped, known)
+        for name, info, values, how in (
+            ("moved", MOVED, moved, known | distance),
+            ("flipped", FLIPPED, flipped, known),
+        ):
+            if values:
+                mean = bootstrap_mean(torch.cat(values).tolist())
+                result = f"{name}_{direction.name}", mean.value
+                yield MetricResult.of(info, *result, protocol=how, interval=mean.interval)
 
 
 @torch.no_grad()
 def _effects(
-    generator: GeneratorNetwork,
-    ws: Tensor,
-    direction: Direction,
-    strengths: Sequence[float],
-    perceptual: ImageDistance,
-    classify: Classifier | None,
-    batch_size: int,
-) -> tuple[Tensor, Tensor]:
-    """Of every image, means over strengths: distance per unit (N,), and share of changed classes (N,)."""
+    generator: GeneratorNetwork, ws: Tensor, direction: Direction, strengths: Sequence[float],
+    perceptual: ImageDistance, classify: Classifier | None, batch_size: int,
+) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+    """By batch, of every image means over strengths: distance per unit, and share of changed classes, if asked for."""
     moved, flipped = [], []
     for some in ws.to(generator.mapping.w_avg.device).split(batch_size):
         before = generator.synthesis(some, noise_mode="const")
         after = [generator.synthesis(edit_ws(some, direction, value), noise_mode="const") for value in strengths]
         features = perceptual.features(before)
         distances = [perceptual.distance(perceptual.features(images), features) for images in after]
-        moved.append(torch.stack([d / abs(value) for d, value in zip(distances, strengths, strict=True)]).mean(dim=0))
+        per_unit = [d / abs(value) for d, value in zip(distances, strengths, strict=True)]
+        moved.append(torch.stack(per_unit).mean(dim=0))
         if classify is not None:
             old = classify(before)
             flipped.append(torch.stack([classify(images) != old for images in after]).double().mean(dim=0))
-    return torch.cat(moved).cpu(), torch.cat(flipped).cpu() if flipped else torch.empty(0)
-
-
-def _mean_result(info: MetricInfo, name: str, values: Tensor, protocol: dict[str, Any]) -> MetricResult:
-    mean = bootstrap_mean(values.tolist())
-    return MetricResult.of(info, name, mean.value, protocol=protocol, interval=mean.interval)
+    return moved, flipped

@@ -34,8 +34,8 @@ MODES: tuple[Mode, ...] = ("add", "set")
 def select_layers(layers: str | Sequence[int], num_ws: int) -> tuple[int, ...]:
     """The chosen ones of the layers 0 to num_ws - 1, ascending.
 
-    `layers` is "all", one of "coarse", "middle", "fine" (thirds of the layers, the coarser ones larger where it does
-    not come out even: pose and shape, then features, then colours), or the numbers themselves.
+    `layers` is "all", the numbers themselves, or "coarse", "middle" or "fine": thirds, for pose and shape, features,
+    and colours, the coarser ones larger where it does not come out even.
     """
     if layers == "all":
         return tuple(range(num_ws))
@@ -138,9 +138,6 @@ class Directions:
         return [self[one] for one in ([choice] if isinstance(choice, (str, int)) else choice)]
 
 
-# --- edits ------------------------------------------------------------------------------------------------------------
-
-
 def edit_ws(ws: Tensor, direction: Direction, strength: float, *, mode: Mode = "add") -> Tensor:
     """Edited ws, (N, num_ws, w_dim) -> the same shape.
 
@@ -165,13 +162,8 @@ def edit_latent(
     """
     ws = edit_ws(ws_of(latent, generator)[None], direction, strength, mode=mode)[0].cpu()
     notes = {"direction": direction.name, "strength": f"{strength:g}", "mode": mode}
-    kept: dict[str, Any] = {"noise": latent.noise, "label": latent.label, "metadata": notes}
-    if (ws == ws[:1]).all():
-        return Latent(ws[0], "w", latent.generator, **kept)
-    return Latent(ws, "w+", latent.generator, **kept)
-
-
-# --- the file ---------------------------------------------------------------------------------------------------------
+    edited = replace(latent, code=ws, space="w+", truncation_psi=1.0, truncation_cutoff=None, metadata=notes)
+    return replace(edited, code=ws[0], space="w") if (ws == ws[:1]).all() else edited
 
 
 def save_directions(path: str | Path, directions: Directions) -> Path:
@@ -184,12 +176,12 @@ def save_directions(path: str | Path, directions: Directions) -> Path:
 
 def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
     """Read directions for the generator with this fingerprint, None for any; UserError for every other file."""
-    return FILE.read(path, _assemble, fingerprint=fingerprint)
 
+    def assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Directions:
+        items = [
+            Direction(vector=vector, num_ws=header["num_ws"], **{**entry, "layers": tuple(entry["layers"])})
+            for vector, entry in zip(tensors["vectors"], header["directions"], strict=True)
+        ]
+        return Directions(tuple(items), header["generator"], header["found"])
 
-def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Directions:
-    items = [
-        Direction(vector=vector, num_ws=header["num_ws"], **{**entry, "layers": tuple(entry["layers"])})
-        for vector, entry in zip(tensors["vectors"], header["directions"], strict=True)
-    ]
-    return Directions(tuple(items), header["generator"], header["found"])
+    return FILE.read(path, assemble, fingerprint=fingerprint)

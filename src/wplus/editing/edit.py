@@ -4,7 +4,6 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -24,17 +23,10 @@ STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def edit(
-    models: Models,
-    latents: Sequence[Latent],
-    *,
-    names: Sequence[str],
-    directions: Sequence[Direction],
-    output_dir: str | Path,
-    strengths: Sequence[float] = STRENGTHS,
-    mode: Mode = "add",
-    deltas: Sequence[WeightDelta | None] | None = None,
-    tracker: Tracker | None = None,
-) -> dict[str, Path]:
+    models: Models, latents: Sequence[Latent], *, names: Sequence[str], directions: Sequence[Direction],
+    output_dir: str | Path, strengths: Sequence[float] = STRENGTHS, mode: Mode = "add",
+    deltas: Sequence[WeightDelta | None] | None = None, tracker: Tracker | None = None,
+) -> dict[str, Path]:  # fmt: skip
     """Edit every latent along every direction at every strength; returns the filmstrip of each direction.
 
     Writes filmstrips/DIRECTION.png, whose rows are latents and whose columns are strengths, and
@@ -63,9 +55,7 @@ def edit(
     for direction in directions:
         path = folder / "filmstrips" / f"{file_name(direction.name)}.png"
         titles = [f"{name}: {direction.name} on {_layers(direction)}, {mode}" for name in names]
-        filmstrips[direction.name] = save_rows(
-            path, rows[direction.name], titles=titles, captions=map(signed, strengths)
-        )
+        filmstrips[direction.name] = save_rows(path, rows[direction.name], strengths, titles)
         tracker.image("edit/filmstrip", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
     return filmstrips
 
@@ -80,30 +70,27 @@ def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResu
 
 
 def overview(
-    models: Models,
-    latent: Latent,
-    directions: Sequence[Direction],
-    path: Path,
-    *,
+    models: Models, latent: Latent, directions: Sequence[Direction], path: Path, *,
     strengths: Sequence[float] = STRENGTHS,
-) -> Path:
+) -> Path:  # fmt: skip
     """One picture of all directions, a row each, for one latent: to see what they do, and choose."""
     rows = [
         synthesize([edit_latent(latent, models.generator, direction, value) for value in strengths], models.generator)
         for direction in directions
     ]
     titles = [f"{index}  {direction.name}, {_layers(direction)}" for index, direction in enumerate(directions)]
-    return save_rows(path, rows, captions=map(signed, strengths), titles=titles)
+    return save_rows(path, rows, strengths, titles)
 
 
 def report_directions(directions: Directions, file: Path, picture: Path, tracker: Tracker) -> None:
     """Log directions: their file, the picture of what they do, their numbers; accuracies count as results."""
-    names = list(dict.fromkeys(key for item in directions for key in item.notes))
-    columns = ["name", "layers", "unit", "origin", *names]
-    rows = [
-        [item.name, _layers(item), item.unit, item.origin, *(_cell(item.notes.get(name)) for name in names)]
-        for item in directions
-    ]
+    notes = list(dict.fromkeys(key for item in directions for key in item.notes))
+    columns = ["name", "layers", "unit", "origin", *notes]
+    rows = []
+    for item in directions:
+        found = [item.notes.get(name) for name in notes]
+        cells = [note if note is None or isinstance(note, (int, float)) else str(note) for note in found]
+        rows.append([item.name, _layers(item), item.unit, item.origin, *cells])
     tracker.table("directions/table", columns, rows)
     tracker.image("directions/overview", picture, caption=f"{len(directions)} directions of one latent, a row each")
     for item in directions:
@@ -111,14 +98,14 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
             name, protocol = f"balanced_accuracy_{item.name}", {**directions.found, **item.notes}
             value = item.notes["balanced_accuracy"]
             report([MetricResult.of(BALANCED_ACCURACY, name, value, protocol=protocol)], tracker)
-    finder = directions.found["finder"]
-    tracker.artifact(file, name=f"directions-{finder}", kind="directions", metadata=directions.found)
+    name = f"directions-{directions.found['finder']}"
+    tracker.artifact(file, name=name, kind="directions", metadata=directions.found)
 
 
-def save_rows(path: Path, rows: Sequence[Tensor], *, captions: Iterable[str], titles: Sequence[str]) -> Path:
-    """Write rows of pictures (N, C, H, W), one title each, and the same captions under each row, as a PNG."""
-    columns = list(captions)
-    return save_png(path, captioned_rows([list(zip(row, columns, strict=True)) for row in rows], titles))
+def save_rows(path: Path, rows: Sequence[Tensor], strengths: Sequence[float], titles: Sequence[str]) -> Path:
+    """Write rows of pictures (N, C, H, W), one title each, the strengths under each row, as a PNG."""
+    captions = list(map(signed, strengths))
+    return save_png(path, captioned_rows([list(zip(row, captions, strict=True)) for row in rows], titles))
 
 
 def signed(strength: float) -> str:
@@ -136,17 +123,12 @@ def unique_names(names: Sequence[str]) -> list[str]:
     """File names for latents; those that come twice are numbered."""
     result: list[str] = []
     for name in map(file_name, names):
-        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        numbered = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
         result.append(next(candidate for candidate in numbered if candidate not in result))
     return result
-
-
-def _cell(note: Any) -> Any:
-    return note if note is None or isinstance(note, (int, float)) else str(note)
 
 
 def _layers(direction: Direction) -> str:
     first, last = direction.layers[0], direction.layers[-1]
     whole = len(direction.layers) == last - first + 1
-    listed = f"{first} to {last}" if whole else ", ".join(map(str, direction.layers))
-    return f"layers {listed}"
+    return f"layers {f'{first} to {last}' if whole else ', '.join(map(str, direction.layers))}"

@@ -17,15 +17,9 @@ from wplus.latents.w_stats import sample_w
 
 
 def sefa(
-    models: Models,
-    *,
-    seed: int = 0,
-    labelled: object = None,
-    layers: str | Sequence[int] = "all",
-    num_directions: int = 10,
-    to_rgb: Literal["last", "all"] = "last",
-    num_samples: int = 10_000,
-) -> Directions:
+    models: Models, *, seed: int = 0, labelled: object = None, layers: str | Sequence[int] = "all",
+    num_directions: int = 10, to_rgb: Literal["last", "all"] = "last", num_samples: int = 10_000,
+) -> Directions:  # fmt: skip
     """The unit vectors of w that change the styles of the chosen layers most (Shen & Zhou 2021, arXiv:2007.06600).
 
     With A the modulation weights of these layers, stacked and every channel's row of unit length, they are the
@@ -78,14 +72,9 @@ def modulation_weights(synthesis: Any, *, to_rgb: str) -> list[list[Tensor]]:
 
 
 def pca(
-    models: Models,
-    *,
-    seed: int = 0,
-    labelled: object = None,
-    layers: str | Sequence[int] = "all",
-    num_directions: int = 10,
-    num_samples: int = 50_000,
-) -> Directions:
+    models: Models, *, seed: int = 0, labelled: object = None, layers: str | Sequence[int] = "all",
+    num_directions: int = 10, num_samples: int = 50_000,
+) -> Directions:  # fmt: skip
     """GANSpace: the principal components of w (Härkönen et al. 2020, arXiv:2004.02546).
 
     A unit is one standard deviation, the origin the mean of w. `seed` and `num_samples` are those of the random w;

@@ -1,12 +1,13 @@
 """Latents with attributes: where both come from, and how attributes become two classes."""
 
+import contextlib
 import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,8 +32,7 @@ COMPARISONS: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
 }
 
 
-@dataclass(frozen=True)
-class Attributes:
+class Attributes(NamedTuple):
     """Attributes of named things: `values` holds for each attribute one number or word per name, (N,)."""
 
     names: Sequence[str]
@@ -49,21 +49,21 @@ class LabelledLatents:
 
 
 def labelled_latents(
-    models: Models,
-    images: Callable[[], ImageSet],
-    *,
-    latents: str = "encoder",
-    attributes: str | None = None,
-    num_images: int | None = None,
-    batch_size: int = 64,
-) -> LabelledLatents:
+    models: Models, images: Callable[[], ImageSet], *, latents: str = "encoder", attributes: str | None = None,
+    num_images: int | None = None, batch_size: int = 64,
+) -> LabelledLatents:  # fmt: skip
     """Latents with attributes: of the first `num_images` through the checkpoint's encoder, or of a folder of latents.
 
     `attributes` is a file, see `read_attributes`; None takes those of the images, which are read when needed.
     """
     encoder = one_pass_encoder(models) if latents == "encoder" else None
     pictures = images() if encoder is not None or attributes is None else None
-    known = _own_attributes(pictures) if attributes is None else read_attributes(attributes)
+    if attributes is not None:
+        known = read_attributes(attributes)
+    elif pictures is not None and pictures.attributes is not None:
+        known = Attributes(pictures.names, {name: each.numpy() for name, each in pictures.attributes.items()})
+    else:
+        raise UserError("These images come without attributes: give a CSV or JSON file as attributes=FILE.")
     source = {"latents": latents, "attributes": attributes or "of the data"}
     if encoder is None or pictures is None:
         return join(*read_latents(latents, models), known, source)
@@ -89,6 +89,7 @@ def encode(encoder: Encoder, images: ImageSet, *, batch_size: int) -> Tensor:
     return torch.cat([encoder(batch).cpu() for batch in track(pictures, "Encoding (batches)", total=len(batches))])
 
 
+@torch.no_grad()
 def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]:
     """Names and ws (N, num_ws, w_dim) of all latent files below a folder, a folder of inversions for example."""
     root, suffix = Path(folder), ".safetensors"
@@ -97,16 +98,15 @@ def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]
         raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none")
     latents = [load_latent(file, fingerprint=models.fingerprint) for file in files]
     names = [file.relative_to(root).as_posix().removesuffix(suffix) for file in files]
-    with torch.no_grad():
-        return names, torch.stack([ws_of(latent, models.generator).cpu() for latent in latents])
+    return names, torch.stack([ws_of(latent, models.generator).cpu() for latent in latents])
 
 
 def join(names: Sequence[str], ws: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> LabelledLatents:
     """The ws (N, num_ws, w_dim) whose names have attributes, by full name or without extension; UserError for none."""
     rows = {_stem(name): row for row, name in enumerate(attributes.names)}
     rows |= {name: row for row, name in enumerate(attributes.names)}
-    found = [(index, rows.get(name, rows.get(_stem(name)))) for index, name in enumerate(names)]
-    kept = [(index, row) for index, row in found if row is not None]
+    found = [rows.get(name, rows.get(_stem(name))) for name in names]
+    kept = [(index, row) for index, row in enumerate(found) if row is not None]
     if not kept:
         raise UserError(
             f"None of {len(names)} latents has attributes: the latents have names like '{names[0]}', "
@@ -121,54 +121,38 @@ def _stem(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-# --- attributes -------------------------------------------------------------------------------------------------------
-
-
-def _own_attributes(images: ImageSet | None) -> Attributes:
-    if images is None or images.attributes is None:
-        raise UserError("These images come without attributes: give a CSV or JSON file as attributes=FILE.")
-    return Attributes(images.names, {name: values.numpy() for name, values in images.attributes.items()})
-
-
 def read_attributes(path: str | Path) -> Attributes:
     """Attributes from a CSV, whose first column holds the names, or a JSON object name -> {attribute: value}."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        rows = _json_rows(text) if Path(path).suffix == ".json" else _csv_rows(text)
+        rows = json.loads(text) if Path(path).suffix == ".json" else _csv_rows(text)
+        columns = list(next(iter(rows.values())).keys())
+        lacking = next((name for name, row in rows.items() if set(row.keys()) != set(columns)), None)
     except OSError as error:
         raise UserError(f"Cannot read the attributes '{path}': {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UserError(f"'{path}' holds no attributes by name: {error}; see configs/directions.yaml.") from error
-    columns = list(next(iter(rows.values()), {}))
-    lacking = next((name for name, row in rows.items() if set(row) != set(columns)), None)
+    except (ValueError, TypeError, AttributeError, StopIteration) as error:
+        reason = str(error) or "none at all"
+        raise UserError(
+            f"'{path}' holds no attributes by name ({reason}): a CSV has a line of column names, then a line for each "
+            "name; JSON is an object of objects, name -> attribute -> value."
+        ) from error
     if lacking is not None or not columns:
-        raise UserError(f"In '{path}' every name needs the same attributes, one or more; look at '{lacking}'.")
+        name = next(iter(rows)) if lacking is None else lacking
+        raise UserError(f"In '{path}' every name needs the same attributes, one or more; look at '{name}'.")
     return Attributes(list(rows), {column: as_array([row[column] for row in rows.values()]) for column in columns})
 
 
 def _csv_rows(text: str) -> dict[str, dict[str, str]]:
-    lines = [line for line in csv.reader(text.splitlines()) if line]
-    if len(lines) < 2 or len(lines[0]) < 2:
-        raise ValueError("a CSV has a line of column names, then a line for each name")
-    columns = lines[0][1:]
-    return {line[0]: dict(zip(columns, line[1:], strict=True)) for line in lines[1:]}
-
-
-def _json_rows(text: str) -> dict[str, dict[str, Any]]:
-    content = json.loads(text)
-    if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
-        raise ValueError("JSON is an object of objects, name -> attribute -> value")
-    return content
+    head, *lines = [line for line in csv.reader(text.splitlines()) if line]
+    return {line[0]: dict(zip(head[1:], line[1:], strict=True)) for line in lines}
 
 
 def as_array(values: Sequence[Any]) -> np.ndarray:
     """Whole numbers where all are (true and false are 1 and 0), else numbers where all are, else words."""
     words = [str(int(value)) if isinstance(value, bool) else str(value) for value in values]
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return np.array([kind(word) for word in words])
-        except ValueError:
-            continue
     return np.array(words)
 
 

@@ -45,7 +45,7 @@ def restyle(
     check_number("num_passes", num_passes, lowest=1, whole=True)
     if task.encoder is not None and not task.encoder.is_iterative:
         raise UserError(
-            "inverter=restyle needs an encoder that sees its own reconstruction, got one that does not: train one with "
+            "inverter=restyle needs an encoder that sees its own reconstruction, got one that does not: train with "
             "encoder.is_iterative=true, or use inverter=encoder or inverter=hybrid."
         )
     return _invert_by_passes(task, num_passes=num_passes, return_best=return_best, loss_weights=loss_weights)
@@ -57,10 +57,8 @@ def _invert_by_passes(
 ) -> Inversion:
     """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
     encoder, num, seconds = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0
-    chunks = [
-        (passes(objective.task, num_passes), objective)
-        for _, objective in objectives(task, all_loss_weights(task, loss_weights))
-    ]
+    weighted = objectives(task, all_loss_weights(task, loss_weights))
+    chunks = [(passes(objective.task, num_passes), objective) for _, objective in weighted]
     mean = encoder.latent_avg.expand(num, -1, -1)
     record = Record(num_passes, num, [mean[:, 0] if task.space == "w" else mean, task.images])
     for step in range(1, num_passes + 1):
@@ -113,10 +111,7 @@ def encode_chunks(task: InversionTask) -> Tensor:
 def check_encoder(encoder: Encoder | None, generator: GeneratorNetwork, space: Space) -> Encoder:
     """The encoder; UserError unless there is one, made for such a generator, that answers in this space."""
     if encoder is None:
-        raise UserError(
-            "This inverter needs an encoder, and the checkpoint has none: train one for its generator "
-            "(train.py with checkpoint=...), or start without."
-        )
+        raise UserError("This inverter needs an encoder, and the checkpoint has none: train one for its generator.")
     if space not in encoder.spaces:
         raise UserError(f"space must be one of {', '.join(encoder.spaces)}, where the encoder answers, got '{space}'.")
     theirs = (encoder.num_ws, encoder.w_dim, encoder.img_channels)

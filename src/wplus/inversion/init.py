@@ -21,14 +21,17 @@ _CANDIDATES_AT_ONCE = 16
 
 
 class Prior(NamedTuple):
-    """The latent prior of N images as an inversion needs it."""
+    """The latent prior of N images as an inversion needs it.
+
+    Args:
+        mean: (N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular,
+            the sample whose w is nearest to that mean.
+        std: (N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w and
+            w+ (NVlabs' w_std), sqrt(z_dim) for z and z+.
+    """
 
     mean: Tensor
-    """(N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular, the
-    sample whose w is nearest to that mean."""
     std: Tensor
-    """(N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w and w+
-    (NVlabs' w_std), sqrt(z_dim) for z and z+."""
 
 
 @torch.no_grad()
@@ -39,22 +42,17 @@ def prior(
 
     A conditional generator without labels (possible in w and w+) is sampled over its classes evenly.
     """
-    samples = torch.randn(num_samples, generator.z_dim, generator=rng(123, "prior"))
-    found = {}
+    z, found = torch.randn(num_samples, generator.z_dim, generator=rng(123, "prior")), {}
     for members, label in _by_label(labels, num):
-        found.update(dict.fromkeys(members.tolist(), _prior_of(generator, space, samples, label)))
+        w = map_samples(generator, z, label)
+        mean = w.mean(dim=0)
+        distances = (w - mean).square().sum(dim=1)
+        std = distances.mean().sqrt()
+        if space in ON_SPHERE:
+            mean, std = z[distances.argmin().cpu()].to(w), w.new_tensor(math.sqrt(generator.z_dim))
+        found.update(dict.fromkeys(members.tolist(), (mean, std)))
     means, stds = zip(*[found[index] for index in range(num)], strict=True)
-    return Prior(torch.stack(means), torch.stack(stds))
-
-
-def _prior_of(generator: GeneratorNetwork, space: Space, z: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    w = map_samples(generator, z, label)
-    mean = w.mean(dim=0)
-    distances = (w - mean).square().sum(dim=1)
-    if space in ON_SPHERE:
-        nearest = z[distances.argmin().cpu()].to(w)
-        return _in_space(nearest[None], space, generator.num_ws)[0], w.new_tensor(math.sqrt(generator.z_dim))
-    return _in_space(mean[None], space, generator.num_ws)[0], distances.mean().sqrt()
+    return Prior(_in_space(torch.stack(means), space, generator.num_ws), torch.stack(stds))
 
 
 @torch.no_grad()
@@ -74,21 +72,16 @@ def initial_latents(
         return encode_chunks(task)
     if init == "mean":
         return prior.mean.clone()
-    if init == "seed":
-        return _own_samples(task)
-    check_number("num_candidates", num_candidates, lowest=1, whole=True)
-    return _best_candidates(Objective(task, weights), prior.mean, num_candidates)
-
-
-def _own_samples(task: InversionTask) -> Tensor:
-    generator = task.generator
-    z = normal(task.seed, task.names, "start", (generator.z_dim,), task.device)
-    if task.space in ON_SPHERE:
-        return _in_space(z, task.space, generator.num_ws)
-    labels = [None] * len(z) if task.labels is None else task.labels.split(1)
-    # One by one: the digits of a matrix product depend on the number of its rows.
-    w = torch.cat([map_samples(generator, row, label) for row, label in zip(z.split(1), labels, strict=True)])
-    return _in_space(w, task.space, generator.num_ws)
+    if init == "best_of_n":
+        check_number("num_candidates", num_candidates, lowest=1, whole=True)
+        return _best_candidates(Objective(task, weights), prior.mean, num_candidates)
+    samples = normal(task.seed, task.names, "start", (task.generator.z_dim,), task.device)
+    if task.space not in ON_SPHERE:
+        labels = [None] * len(samples) if task.labels is None else task.labels.split(1)
+        # One by one: the digits of a matrix product depend on the number of its rows.
+        rows = zip(samples.split(1), labels, strict=True)
+        samples = torch.cat([map_samples(task.generator, z, label) for z, label in rows])
+    return _in_space(samples, task.space, task.generator.num_ws)
 
 
 def _best_candidates(objective: Objective, mean: Tensor, num_candidates: int) -> Tensor:

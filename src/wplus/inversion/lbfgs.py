@@ -1,9 +1,9 @@
 """Inversion by L-BFGS (Liu & Nocedal 1989) with a strong-Wolfe line search, for many independent problems at once.
 
-The usual implementations build one curvature model for a whole batch, which ties its members together. Here each
-problem has its own memory, step length and stopping rule. A round evaluates all of them once, each at the point that
-its own line search asks for; whoever finds a step starts the next search while others still look. No value is read back
-from the device. Algorithms and sections are those of Nocedal & Wright, Numerical Optimization.
+Each problem has its own memory, step length and stopping rule: one curvature model for a whole batch, as is usual, ties
+its members together. A round evaluates all of them once, each where its own line search asks; whoever finds a step
+starts the next search while others still look. No value is read back from the device. Algorithms and sections are those
+of Nocedal & Wright, Numerical Optimization.
 """
 
 from __future__ import annotations
@@ -81,16 +81,10 @@ def _split(points: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def minimise(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
-    x: Tensor,
-    *,
-    max_evaluations: int,
-    memory: int = 10,
-    first_step: float = 0.1,
-    max_tries: int = 10,
-    tolerance: float = 1e-7,
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor, *, max_evaluations: int, memory: int = 10,
+    first_step: float = 0.1, max_tries: int = 10, tolerance: float = 1e-7,
     given_up: Callable[[], Tensor] | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Minimise N functions of D numbers each, independently: start x (N, D) -> the best points found (N, D).
 
     Args:
@@ -111,11 +105,11 @@ def minimise(
 
 
 class Point(NamedTuple):
-    """Points of N problems with their values and gradients."""
+    """Points (N, D) of N problems with their values (N,) and gradients (N, D)."""
 
-    x: Tensor  # (N, D)
-    value: Tensor  # (N,)
-    gradient: Tensor  # (N, D)
+    x: Tensor
+    value: Tensor
+    gradient: Tensor
 
 
 class Bracket(NamedTuple):
@@ -148,15 +142,13 @@ class Bracket(NamedTuple):
     def next_step(self) -> Tensor:
         """The next trial (N,): further out while the bracket is open, else the minimum of a cubic through its ends."""
         width = self.high - self.low
-        share = (self._cubic_minimum(width) / width).clamp(_MARGIN, 1 - _MARGIN)
-        inside = self.low + torch.where(torch.isfinite(share), share, 0.5) * width
-        return torch.where(torch.isinf(self.high), self.low * _GROW, inside)
-
-    def _cubic_minimum(self, width: Tensor) -> Tensor:
-        """Distance from `low` to the minimum of the cubic with both ends' values and slopes (equation 3.59)."""
+        # The cubic with both ends' values and slopes (equation 3.59).
         d1 = self.low_slope + self.high_slope - 3 * (self.high_value - self.low_value) / width
         d2 = (d1.square() - self.low_slope * self.high_slope).clamp_min(0).sqrt()
-        return width - width * (self.high_slope + d2 - d1) / (self.high_slope - self.low_slope + 2 * d2)
+        minimum = width - width * (self.high_slope + d2 - d1) / (self.high_slope - self.low_slope + 2 * d2)
+        share = (minimum / width).clamp(_MARGIN, 1 - _MARGIN)
+        inside = self.low + torch.where(torch.isfinite(share), share, 0.5) * width
+        return torch.where(torch.isinf(self.high), self.low * _GROW, inside)
 
 
 def _where(mask: Tensor, a: Fields, b: Fields) -> Fields:
@@ -179,12 +171,9 @@ class Curvature:
         """Remember a step (N, D) and what it did to the gradient, for the problems in `mask` (N,)."""
         product = (step * difference).sum(dim=1)
         valid = mask & (product > 1e-10 * step.norm(dim=1) * difference.norm(dim=1))
-        for memory, new in (
-            (self._steps, step),
-            (self._differences, difference),
-            (self._inverse_product, 1 / product),
-        ):
-            memory[self._rows, self._cursor] = where_rows(valid, new, memory[self._rows, self._cursor])
+        new = {self._steps: step, self._differences: difference, self._inverse_product: 1 / product}
+        for memory, row in new.items():
+            memory[self._rows, self._cursor] = where_rows(valid, row, memory[self._rows, self._cursor])
         self._scale = torch.where(valid, product / difference.square().sum(dim=1), self._scale)
         self._cursor = (self._cursor + valid) % self.memory
         self.count = (self.count + valid).clamp_max(self.memory)
@@ -236,10 +225,7 @@ class QuasiNewton:
         self.bracket = self.bracket.narrow(self.step, trial.value, slope, low_enough)
         # A search ends with a step that is accepted, or with the best one it saw when its tries are spent.
         ended = (accepted | (self.bracket.tries >= self.max_tries)) & ~self.done
-        self._arrive(ended, _where(accepted, trial, self.best))
-        self._restart_search(ended)
-
-    def _arrive(self, ended: Tensor, arrived: Point) -> None:
+        arrived = _where(accepted, trial, self.best)
         stuck = ended & (arrived.value >= self.here.value)
         moved = ended & ~stuck
         self.done = self.done | (stuck & (self.curvature.count == 0))  # not even the steepest way leads down
@@ -247,8 +233,7 @@ class QuasiNewton:
         self.curvature.add(moved, arrived.x - self.here.x, arrived.gradient - self.here.gradient)
         self.here = _where(moved, arrived, self.here)
         self.done = self.done | self._is_flat(self.here.gradient)
-
-    def _restart_search(self, ended: Tensor) -> None:
+        # The next search begins where the last one ended.
         direction, slope, step = self._aim(self.here.gradient)
         self.direction = where_rows(ended, direction, self.direction)
         self.slope = torch.where(ended, slope, self.slope)

@@ -1,5 +1,6 @@
 """Inversion by gradient descent: NVlabs' projector (StyleGAN2, Karras et al. 2020, appendix D), in every space."""
 
+import functools
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from wplus.core.random import NormalStream, rng
 from wplus.errors import UserError, check_choice
 from wplus.inversion.objective import LOSS_WEIGHTS, Objective, renormalize, synthesize
 from wplus.inversion.problem import Problem
-from wplus.inversion.result import Inversion
+from wplus.inversion.result import Inversion, where_rows
 from wplus.inversion.task import ON_SPHERE, InversionTask
 from wplus.latents.w_stats import map_samples
 
@@ -55,14 +56,15 @@ def optimize(
         restarts=restarts, early_stop=early_stop, noise=noise, return_best=return_best,
     )  # fmt: skip
     axes = gradient_axes(problem.objective) if preconditioner == "gradients" else None
-    rotation = Rotation(axes, problem.rows)
+    rotated = functools.partial(rotate, axes=axes, chunks=problem.rows)
+    unrotated = functools.partial(rotate, axes=None if axes is None else axes.mT, chunks=problem.rows)
 
     def descend(problem: Problem) -> list[Tensor]:
         params, record = problem.params, problem.record
         w, noise_maps = params[0], params[1:]  # w, or the latent of another space
         w_noise = NormalStream(problem.task.seed, task.names, "code noise", w.shape[1:], task.device)
         w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
-        w_rotated = rotation.rotate(w)
+        w_rotated = rotated(w)
         adam = torch.optim.Adam([w_rotated, *noise_maps], betas=(0.9, 0.999))
 
         for step in range(num_steps):
@@ -76,7 +78,7 @@ def optimize(
 
             # Loss of G(w~) and its gradients, image by image.
             _, (w_grad, *noise_grads) = problem.evaluate([noisy, *noise_maps])
-            w_rotated.grad = rotation.rotate(w_grad)
+            w_rotated.grad = rotated(w_grad)
             for noise_map, gradient in zip(noise_maps, noise_grads, strict=True):
                 noise_map.grad = gradient
 
@@ -84,10 +86,10 @@ def optimize(
             # size of the next step. Images that are done stay as they are.
             before = [param.clone() for param in params]
             adam.step()
-            w.copy_(rotation.unrotate(w_rotated))
+            w.copy_(unrotated(w_rotated))
             for param, old, normalized in zip(params, before, problem.renormalize(params), strict=True):
-                param.copy_(record.unless_frozen(old, normalized))
-            w_rotated.copy_(rotation.rotate(w))
+                param.copy_(where_rows(record.frozen, old, normalized))
+            w_rotated.copy_(rotated(w))
             if record.is_over():
                 break
         return params
@@ -107,39 +109,26 @@ def latent_noise_multiplier(t: float, *, length: float) -> float:
     return max(0.0, 1 - t / length) ** 2 if length > 0 else 0.0
 
 
-class Rotation:
-    """An orthogonal rotation of latents (N, D) or (N, L, D), in chunks, so that a batch does not change their bits.
+def rotate(latents: Tensor, axes: Tensor | None, chunks: Sequence[Tensor]) -> Tensor:
+    """Latents (N, D) or (N, L, D) in coordinates along `axes`, columns of (D, D) or (L, D, D); None: as they are.
 
-    `axes` holds the new axes as columns, (D, D) or (L, D, D); None leaves latents as they are.
+    In chunks of rows, so that a batch does not change their bits. The transposed axes rotate back.
     """
-
-    def __init__(self, axes: Tensor | None, chunks: Sequence[Tensor]) -> None:
-        self._axes, self._chunks = axes, chunks
-
-    def rotate(self, latents: Tensor) -> Tensor:
-        """Latents, or gradients, in the new coordinates."""
-        return latents if self._axes is None else self._times(latents, self._axes)
-
-    def unrotate(self, rotated: Tensor) -> Tensor:
-        """And in their own."""
-        return rotated if self._axes is None else self._times(rotated, self._axes.mT)
-
-    def _times(self, latents: Tensor, axes: Tensor) -> Tensor:
-        parts = [torch.einsum("n...d,...de->n...e", latents[rows], axes) for rows in self._chunks]
-        return torch.cat(parts)[: len(latents)]
+    if axes is None:
+        return latents
+    return torch.cat([torch.einsum("n...d,...de->n...e", latents[rows], axes) for rows in chunks])[: len(latents)]
 
 
 def gradient_axes(objective: Objective) -> Tensor:
     """Principal axes of a loss' gradients by the latent, layer by layer: (D, D), in z+ and w+ (num_ws, D, D).
 
-    Adam divides every coordinate's gradient by its own size. That helps where coordinates are the directions in which
-    the loss is steep and flat, and those of w are not: an image depends on a few combinations of them strongly, and on
-    the others hardly. Rotated into the eigenvectors of the gradients' covariance (as Shampoo and SOAP do for weights,
-    Gupta et al. 2018, Vyas et al. 2024), 200 steps from an encoder's latent get closer to held-out cats than
-    1000 in the coordinates that the latent happens to have.
+    Adam divides every coordinate's gradient by its own size, which helps where coordinates are the directions in which
+    the loss is steep and flat. Those of w are not: an image depends on a few combinations of them strongly, on others
+    hardly. The eigenvectors of the gradients' covariance are (as in Shampoo and SOAP for weights, Gupta et al. 2018,
+    Vyas et al. 2024): 200 steps from an encoder's latent get closer to held-out cats than 1000 in w's coordinates.
 
-    The axes depend on generator and loss alone: they are found once, on images that the generator itself draws, at
-    latents half a deviation away from theirs, and kept as long as the generator lives.
+    They depend on generator and loss alone: found once, on images that the generator itself draws, at latents half a
+    deviation away from theirs, and kept as long as the generator lives.
     """
     task = objective.task
     terms = (task.perceptual, *task.losses.values())
@@ -153,12 +142,9 @@ def gradient_axes(objective: Objective) -> Tensor:
 def _gradient_axes(objective: Objective) -> Tensor:
     latents, labels = _samples(objective.task)
     near = latents + _APART * latents.std() * torch.randn(latents.shape, generator=rng(123, "basis, apart")).to(latents)
-    gradients = torch.cat(
-        [
-            _gradients(objective, latents[rows], near[rows], None if labels is None else labels[rows])
-            for rows in torch.arange(_NUM_PAIRS).split(_PAIRS_AT_ONCE)
-        ]
-    ).double()
+    chunks = torch.arange(_NUM_PAIRS).split(_PAIRS_AT_ONCE)
+    parts = [_gradients(objective, latents[i], near[i], None if labels is None else labels[i]) for i in chunks]
+    gradients = torch.cat(parts).double()
     covariance = torch.einsum("n...d,n...e->...de", gradients, gradients) / _NUM_PAIRS
     return torch.linalg.eigh(covariance.cpu())[1].to(latents)
 

@@ -14,7 +14,7 @@ from wplus.core.runtime import now
 from wplus.errors import check_choice, check_number
 from wplus.inversion.init import initial_latents, prior
 from wplus.inversion.objective import Objective, all_loss_weights, objectives, renormalize, synthesize
-from wplus.inversion.result import EarlyStop, Inversion, Record, check_early_stop, where_rows
+from wplus.inversion.result import EarlyStop, Inversion, Record, where_rows
 from wplus.inversion.task import InversionTask, Progress
 
 
@@ -32,7 +32,6 @@ class Problem:
         check_number("num_steps", num_steps, lowest=1, whole=True)
         check_number("restarts", restarts, lowest=0, whole=True)
         check_choice("noise", noise, ("fixed", "optimize"))
-        check_early_stop(early_stop)
         self._began, self._first_task = now(task.device), task
         self.task, self.num_steps, self.restarts, self.return_best = task, num_steps, restarts, return_best
         self._noise, self._early_stop_rule = noise, early_stop
@@ -49,23 +48,21 @@ class Problem:
             seed = rng(self._first_task.seed, f"restart {attempt}").initial_seed()
             self.task = replace(self._first_task, seed=seed)
             self._init = "seed"
+        task, rule = self.task, self._early_stop_rule
+        self._early_stop = None if rule is None else EarlyStop(rule, task.images[:, 0, 0, 0])
         latents = initial_latents(
-            self.task, self.prior, init=self._init, num_candidates=self._num_candidates, weights=self.weights
+            task, self.prior, init=self._init, num_candidates=self._num_candidates, weights=self.weights
         )
-        self.params = self.renormalize([latents, *self._initial_noise()])
+        # White noise for every layer of every image, as NVlabs' projector starts.
+        shapes = [] if self._noise == "fixed" else task.generator.synthesis.noise_shapes
+        noise = [
+            normal(task.seed, task.names, f"noise {i}", (1, *shape), task.device) for i, shape in enumerate(shapes)
+        ]
+        self.params = self.renormalize([latents, *noise])
         for rows, objective in self._chunks:
             objective.anchor = self.params[0][rows]
         self._steps_before = attempt * self.num_steps
         self.record = Record(self.num_steps, len(latents), self.params)
-        rule = self._early_stop_rule
-        self._early_stop = None if rule is None else EarlyStop(rule, self.record.lowest)
-
-    def _initial_noise(self) -> list[Tensor]:
-        """White noise for every layer of every image, as NVlabs' projector starts, where it is to be optimised."""
-        if self._noise == "fixed":
-            return []
-        task, shapes = self.task, self.task.generator.synthesis.noise_shapes
-        return [normal(task.seed, task.names, f"noise {i}", (1, *shape), task.device) for i, shape in enumerate(shapes)]
 
     def evaluate(self, params: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Loss (N,) of params and its gradient for each of them; recorded, and told to the callback."""
@@ -81,16 +78,16 @@ class Problem:
             self.task.callback(Progress(self._steps_before + self.record.step, num_steps, terms["loss"], images))
         return terms["loss"], gradients
 
+    @torch.enable_grad()
     def _evaluate_chunk(
         self, rows: Tensor, objective: Objective, params: Sequence[Tensor]
     ) -> tuple[dict[str, Tensor], Sequence[Tensor], Tensor]:
         """Terms, gradients and images of a chunk."""
-        with torch.enable_grad():
-            mine = [param.detach()[rows].requires_grad_() for param in params]
-            normalized = renormalize(mine, self.task.space)
-            images = synthesize(objective.task, normalized)
-            terms = objective.terms(images, normalized)
-            gradients = torch.autograd.grad(terms["loss"].sum(), mine)
+        mine = [param.detach()[rows].requires_grad_() for param in params]
+        normalized = renormalize(mine, self.task.space)
+        images = synthesize(objective.task, normalized)
+        terms = objective.terms(images, normalized)
+        gradients = torch.autograd.grad(terms["loss"].sum(), mine)
         return {name: term.detach() for name, term in terms.items()}, gradients, images.detach()
 
     @torch.no_grad()

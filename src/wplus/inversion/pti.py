@@ -2,27 +2,36 @@
 
 What is saved per image is its latent and a low-rank change of the weights (`weight_delta`); the latent alone shows what
 the generator makes of it untuned. Only the synthesis network is tuned: the pivot stands after the mapping network.
+Images of other latents are held where they were (locality), and how far they moved is measured.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from wplus.checkpoint import fingerprint
+from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
 from wplus.core.runtime import now
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pti_locality import LOCALITY_WEIGHTS, Locality, locality_scores
-from wplus.inversion.result import Inversion, Record
+from wplus.inversion.result import Inversion, Record, Score
 from wplus.inversion.task import InversionTask, Inverter, Progress
 from wplus.latents.weight_delta import Parts, WeightDelta, changed, code_digest, no_change
+from wplus.losses.image_pair import ImageDistance
+from wplus.losses.pixel import L2
+from wplus.models.network import GeneratorNetwork
 
+LOCALITY_WEIGHTS = {"l2": 0.1, "perceptual": 0.1}  # as published
 _PREFIX = "synthesis."
+_AT_ONCE = 8  # images made together, always so many: their digits depend on the size of a batch
 
 
 def pti(
@@ -61,10 +70,13 @@ def pti(
     watch = _Watch(task, num_steps)
     found = pivot(replace(task, callback=watch.pivot if task.callback else None))
     watch.images = found.images.clone()
-    pivots, tuned, seconds = _pivots(task, found), [], []
+    tuned, seconds = [], []
     for row, objective in enumerate(objectives):
-        began = now(task.device)
-        tuner = Tuner(objective, *pivots[row], locality=locality)
+        began, mine = now(task.device), torch.tensor([row])
+        with torch.no_grad():  # one by one: the mapping's digits depend on the batch
+            ws = task.select(mine).to_ws(found.latents[mine])
+        noise = None if found.noise is None else [layer[mine] for layer in found.noise]
+        tuner = Tuner(objective, ws, noise, locality=locality)
         tuned.append(tuner.run(num_steps, lr=lr, rank=rank, stop_at=stop_at, tell=watch.tuning(row)))
         seconds.append(now(task.device) - began)
     ours = fingerprint(task.generator)
@@ -82,8 +94,7 @@ def pti(
     )
 
 
-@dataclass(frozen=True)
-class Tuned:
+class Tuned(NamedTuple):
     """What tuning found for one image: changes by parameter, the image (1, C, R, R), terms (steps,) on the CPU."""
 
     changes: dict[str, Parts]
@@ -92,13 +103,9 @@ class Tuned:
 
 
 class Tuner:
-    """Tunes the generator for one image, its latent fixed.
+    """Tunes the generator for the one image of `objective`, its latent ws (1, num_ws, w_dim) and noise maps fixed.
 
-    Args:
-        objective: the generator and the loss of this one image; its task has seed and name.
-        ws: (1, num_ws, w_dim), the pivot.
-        noise: (1, 1, r, r) per noise layer, or None for the stored noise.
-        locality: what holds other images, or None.
+    Without noise maps the stored noise is used; `locality` holds other images.
     """
 
     def __init__(
@@ -120,7 +127,11 @@ class Tuner:
         draws = rng(self._task.seed, self._task.names[0], "factors")
         changes = {key: no_change(parameter, rank, draws) for key, parameter in self._frozen.items()}
         params = [part.requires_grad_() for parts in changes.values() for part in parts]
-        adam, record, held = torch.optim.Adam(params, lr=lr), Record(num_steps, 1, params), self._held(num_steps)
+        adam, record = torch.optim.Adam(params, lr=lr), Record(num_steps, 1, params)
+        # Step -> another latent (1, num_ws, w_dim) whose image is to stay.
+        steps = [] if self._locality is None else range(0, num_steps, self._locality.interval)
+        points = [] if self._locality is None else self._locality.points(self._task, self._ws, len(steps)).split(1)
+        held = dict(zip(steps, points, strict=True))
 
         def keep(terms: Mapping[str, Tensor]) -> None:
             """The params if no loss was lower, or if they are the first to reach the threshold: the end."""
@@ -152,13 +163,6 @@ class Tuner:
         named = {_PREFIX + key: parts for key, parts in changes.items()}
         return Tuned(named, image, {name: rows[:, 0].cpu() for name, rows in record.finished_history().items()})
 
-    def _held(self, num_steps: int) -> dict[int, Tensor]:
-        """Step -> another latent (1, num_ws, w_dim) whose image is to stay."""
-        if self._locality is None:
-            return {}
-        steps = range(0, num_steps, self._locality.interval)
-        return dict(zip(steps, self._locality.points(self._task, self._ws, len(steps)).split(1), strict=True))
-
     def _evaluate(self, changes: Mapping[str, Parts], other: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the image, with "locality" where another latent is given, and the image."""
         images = self._synthesize(changes, self._ws if other is None else torch.cat([self._ws, other]))
@@ -175,15 +179,6 @@ class Tuner:
         others = [stored.expand(len(ws) - 1, -1, -1, -1) for stored in self._network.const_noise()]
         noise = [torch.cat(pair) for pair in zip(self._noise, others, strict=True)]
         return functional_call(self._network, parameters, (ws,), {"noise": noise})
-
-
-@torch.no_grad()
-def _pivots(task: InversionTask, found: Inversion) -> list[tuple[Tensor, Sequence[Tensor] | None]]:
-    """ws (1, num_ws, w_dim) and noise of each image, one by one: the mapping's digits depend on the batch."""
-    rows = torch.arange(len(found.latents)).split(1)
-    ws = [task.select(row).to_ws(found.latents[row]) for row in rows]
-    noise = [None if found.noise is None else [layer[row] for layer in found.noise] for row in rows]
-    return list(zip(ws, noise, strict=True))
 
 
 def _joined(pivot: Mapping[str, Tensor], tuning: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -221,3 +216,76 @@ class _Watch:
         if self._callback is not None:
             num_steps = (self._pivot_steps + self._tuning_steps) * self._num
             self._callback(Progress(done, num_steps, loss, images))
+
+
+class Locality:
+    """The images of other latents are to stay (Roich et al. 2021, section 3.3): one random one every `interval` steps.
+
+    Arguments as of `pti`, locality_*. The loss is multiplied by the interval, so that the strength stays.
+    """
+
+    def __init__(
+        self, task: InversionTask, weights: Mapping[str, float], alpha: float, psi: float, interval: int
+    ) -> None:
+        unknown = sorted(set(weights) - set(LOCALITY_WEIGHTS))
+        if unknown:
+            raise UserError(f"locality_weights must be of {' and '.join(LOCALITY_WEIGHTS)}, got '{unknown[0]}'.")
+        check_number("locality_interval", interval, lowest=1, whole=True)
+        if not alpha > 0:
+            raise UserError(f"locality_alpha must be above 0, got {alpha}.")
+        self.alpha, self.psi, self.interval = alpha, psi, interval
+        self._task = replace(task, labels=None, masks=None, losses={}, names=())
+        self._weights = all_loss_weights(self._task, {**LOCALITY_WEIGHTS, **weights})
+
+    def distance(self, images: Tensor, ws: Tensor) -> Tensor:
+        """How far images (N, C, R, R) of `ws` are from those that the generator makes of it: (N,)."""
+        with torch.no_grad():
+            before = self._task.generator.synthesis(ws, noise_mode="const")
+        return Objective(replace(self._task, images=before), self._weights).terms(images, [ws])["loss"]
+
+    @torch.no_grad()
+    def points(self, task: InversionTask, ws: Tensor, num: int) -> Tensor:
+        """ws (num, num_ws, w_dim) on the way from the pivot `ws` (1, num_ws, w_dim) to random samples, `alpha` away.
+
+        Random by the seed and the name of the task's one image. A sample that is nearer than `alpha` is taken itself:
+        beyond it nothing is known to be an image.
+        """
+        words = (task.names[0], "locality")
+        ways = sample_ws(task.generator, num, self.psi, seed=task.seed, words=words) - ws
+        lengths = ways.flatten(1).norm(dim=1).clamp_min(1e-8)
+        return ws + ways * (self.alpha / lengths).clamp_max(1.0)[:, None, None]
+
+
+def sample_ws(generator: GeneratorNetwork, num: int, psi: float, *, seed: int, words: tuple[str, ...]) -> Tensor:
+    """ws (num, num_ws, w_dim) of random z, of all classes in turn, truncated by psi; random by seed and words."""
+    average = generator.mapping.w_avg
+    z = torch.randn(num, generator.z_dim, generator=rng(seed, *words)).to(average)
+    classes = torch.arange(num, device=z.device) % generator.c_dim if generator.c_dim else None
+    labels = None if classes is None else torch.eye(generator.c_dim, device=z.device)[classes]
+    return average + psi * (generator.mapping(z, labels) - average)
+
+
+@torch.no_grad()
+def locality_scores(task: InversionTask, deltas: Sequence[WeightDelta], *, num: int, psi: float) -> dict[str, Score]:
+    """How far each delta moved the images of `num` seeded samples, on average: by term, each (N,); none for num=0."""
+    if num < 1:
+        return {}
+    generator, perceptual = task.generator, task.perceptual
+    terms: dict[str, ImageDistance] = {"l2": L2(), **({} if perceptual is None else {perceptual.name: perceptual})}
+    filled = -(-num // _AT_ONCE) * _AT_ONCE
+    ws = sample_ws(generator, filled, psi, seed=task.seed, words=("other pictures",)).split(_AT_ONCE)
+    before = [generator.synthesis(part, noise_mode="const") for part in ws]
+    moved: dict[str, list[Tensor]] = {name: [] for name in terms}
+    for delta in deltas:
+        tuned = delta.applied(generator)
+        after = [tuned.synthesis(part, noise_mode="const") for part in ws]
+        for name, term in terms.items():
+            distances = [term(*pair) for pair in zip(after, before, strict=True)]
+            moved[name].append(torch.cat(distances)[:num].mean())
+    scores = {}
+    for name, means in moved.items():
+        meaning = (
+            f"How far the generator's images of other latents moved when it was tuned, by {name}; 0 is not at all."
+        )
+        scores[f"locality_{name}"] = Score(torch.stack(means), MetricInfo(meaning=meaning, direction="lower"))
+    return scores

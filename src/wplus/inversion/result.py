@@ -96,10 +96,6 @@ class Record:
         """Freeze the images in the mask (N,)."""
         self.frozen = self.frozen | done
 
-    def unless_frozen(self, old: Tensor, new: Tensor) -> Tensor:
-        """`new` (N, ...), but `old` where an image is frozen."""
-        return where_rows(self.frozen, old, new)
-
     def is_over(self) -> bool:
         """Whether all images are frozen; asked of the device every `CHECK_EVERY` evaluations, else False."""
         return self.step % CHECK_EVERY == 0 and bool(self.frozen.all())
@@ -112,9 +108,15 @@ class Record:
 
 
 class EarlyStop:
-    """An image is done when its best loss has not fallen by the share `tolerance` for `patience` evaluations."""
+    """An image is done when its best loss has not fallen by the share `tolerance` for `patience` evaluations.
+
+    `like` is a tensor (N,); UserError for a rule that lacks one of both, or for one out of its range.
+    """
 
     def __init__(self, rule: Mapping[str, float], like: Tensor) -> None:
+        if set(rule) != {"patience", "tolerance"} or rule["patience"] < 1 or not 0 <= rule["tolerance"] < 1:
+            allowed = "a patience of 1 or more and a tolerance from 0 to below 1"
+            raise UserError(f"early_stop must be null, or have {allowed}, got {dict(rule)}.")
         self._patience, self._tolerance = rule["patience"], rule["tolerance"]
         self._reference, self._waited = torch.full_like(like, float("inf")), torch.zeros_like(like, dtype=torch.int64)
 
@@ -124,15 +126,3 @@ class EarlyStop:
         self._reference = torch.where(improved, loss, self._reference)
         self._waited = torch.where(improved, 0, self._waited + 1)
         return self._waited >= self._patience
-
-
-def check_early_stop(rule: Mapping[str, float] | None) -> None:
-    """UserError unless it is None, or a patience of 1 or more and a tolerance from 0 to below 1, and no more."""
-    if rule is None:
-        return
-    fits = set(rule) == {"patience", "tolerance"} and rule["patience"] >= 1 and 0 <= rule["tolerance"] < 1
-    if not fits:
-        raise UserError(
-            "early_stop must be null, or have a patience of 1 or more and a tolerance from 0 to below 1, "
-            f"got {dict(rule)}."
-        )

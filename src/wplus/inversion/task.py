@@ -46,7 +46,6 @@ class InversionTask:
     Args:
         generator: is not changed.
         images: targets (N, C, R, R) in [-1, 1] at the generator's resolution.
-        space: z, z+, w or w+.
         perceptual: term `perceptual` of the loss; None where its weight is 0.
         losses: further image terms of the loss by name.
         seed: with an image's name the source of all its randomness, so that the batch does not change its result.
@@ -58,8 +57,7 @@ class InversionTask:
             by device and resolution. Memory depends on it, not on N.
         callback: called with a `Progress` after every step.
 
-    Raises:
-        UserError: images, masks or labels do not fit the generator.
+    UserError where images, masks or labels do not fit the generator.
     """
 
     generator: GeneratorNetwork
@@ -77,12 +75,9 @@ class InversionTask:
 
     def __post_init__(self) -> None:
         check_space(self.space)
-        self._check_shapes()
         names = list(self.names) or [str(index) for index in range(len(self.images))]
         for name, value in (("names", names), ("labels", self.labels), ("masks", self.masks)):
             object.__setattr__(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
-
-    def _check_shapes(self) -> None:
         generator, size = self.generator, self.generator.resolution
         image, mask = (generator.img_channels, size, size), (len(self.images), 1, size, size)
         if tuple(self.images.shape[1:]) != image:
