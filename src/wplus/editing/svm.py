@@ -27,19 +27,10 @@ BALANCED_ACCURACY = MetricInfo(
 
 
 def svm(
-    models: Models,
-    *,
-    seed: int = 0,
-    labelled: Callable[[], LabelledLatents],
-    attributes: Sequence[str],
-    layers: str | Sequence[int] = "all",
-    space: Literal["w", "w+"] = "w",
-    orthogonal_to: str | Sequence[str] = "none",
-    held_out_fraction: float = 0.3,
-    regularisation: float = 1.0,
-    min_per_class: int = 10,
-    num_samples: int = 10_000,
-) -> Directions:
+    models: Models, *, seed: int = 0, labelled: Callable[[], LabelledLatents], attributes: Sequence[str],
+    layers: str | Sequence[int] = "all", space: Literal["w", "w+"] = "w", orthogonal_to: str | Sequence[str] = "none",
+    held_out_fraction: float = 0.3, regularisation: float = 1.0, min_per_class: int = 10, num_samples: int = 10_000,
+) -> Directions:  # fmt: skip
     """One direction per attribute: the normal of the boundary that a linear support vector machine finds.
 
     The origin is the boundary: coordinates are positive where the attribute is there. The notes tell how well it
@@ -55,6 +46,8 @@ def svm(
         num_samples: of w, from which units come; in w+ they come from the latents.
     """
     check_choice("space", space, ("w", "w+"))
+    if not 0 < held_out_fraction < 1:
+        raise UserError(f"held_out_fraction must be above 0 and below 1, got {held_out_fraction}")
     if isinstance(orthogonal_to, str) and orthogonal_to not in ("none", "others"):
         raise UserError(f"orthogonal_to must be none, others or a list of comparisons, got {orthogonal_to!r}")
     given, generator = labelled(), models.generator
@@ -62,7 +55,7 @@ def svm(
     vectors = _vectors(given.ws, selected, space)
     conditions = [] if isinstance(orthogonal_to, str) else list(orthogonal_to)
     labels = {spec: members(spec, given.attributes) for spec in expand([*attributes, *conditions], given.attributes)}
-    held_out = held_out_mask(len(vectors), held_out_fraction, seed=seed)
+    held_out = np.random.default_rng(seed).permutation(len(vectors)) < round(len(vectors) * held_out_fraction)
     for spec in labels:
         _check_classes(spec, labels[spec], held_out, min_per_class)
 
@@ -105,10 +98,8 @@ def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: f
 
     centre = vectors.mean(axis=0)
     scale = float(np.sqrt(((vectors - centre) ** 2).sum(axis=1).mean()))
-    machine = LinearSVC(
-        C=regularisation, class_weight="balanced", dual="auto", max_iter=MAX_ITERATIONS, random_state=seed
-    )
-    machine.fit((vectors - centre) / scale, labels)
+    options = {"class_weight": "balanced", "dual": "auto", "max_iter": MAX_ITERATIONS, "random_state": seed}
+    machine = LinearSVC(C=regularisation, **options).fit((vectors - centre) / scale, labels)
     length = float(np.linalg.norm(machine.coef_))
     normal = machine.coef_[0] / length
     return normal, float(normal @ centre - scale * machine.intercept_[0] / length)
@@ -120,13 +111,6 @@ def without(normal: np.ndarray, others: np.ndarray) -> np.ndarray | None:
     rest = normal - basis @ (basis.T @ normal)
     length = float(np.linalg.norm(rest))
     return None if length < MIN_LEFT else rest / length
-
-
-def held_out_mask(num: int, fraction: float, *, seed: int) -> np.ndarray:
-    """Which of `num` samples accuracy is measured on, (num,): a share of them, drawn by the seed."""
-    if not 0 < fraction < 1:
-        raise UserError(f"held_out_fraction must be above 0 and below 1, got {fraction}")
-    return np.random.default_rng(seed).permutation(num) < round(num * fraction)
 
 
 def separation(projections: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str, Any]:
@@ -145,10 +129,8 @@ def _check_classes(spec: str, labels: np.ndarray, held_out: np.ndarray, min_per_
     for part, name, least in ((~held_out, "to learn from", min_per_class), (held_out, "held out", 1)):
         counts = int(labels[part].sum()), int((~labels[part]).sum())
         if min(counts) < least:
-            raise UserError(
-                f"'{spec}' holds for {counts[0]} and fails for {counts[1]} of the latents {name}; "
-                f"both must be at least {least}: take more images, or lower min_per_class."
-            )
+            found = f"'{spec}' holds for {counts[0]} and fails for {counts[1]} of the latents {name}"
+            raise UserError(f"{found}; both must be at least {least}: take more images, or lower min_per_class.")
 
 
 def _conditions(spec: str, specs: Sequence[str], orthogonal_to: str | Sequence[str]) -> list[str]:

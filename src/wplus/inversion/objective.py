@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.inversion.task import ON_SPHERE, InversionTask
 from wplus.latents.latent import Space, to_ws
 from wplus.latents.w_stats import Whitened
@@ -32,11 +32,11 @@ _SMALLEST_MAP = 8  # px; the pyramid of the noise regulariser ends there
 
 def image_terms(task: InversionTask) -> dict[str, ImageDistance]:
     """What compares two images, by name: l1, l2, perceptual where there is one, and the further losses."""
-    for name in task.losses:
-        if name in LOSS_WEIGHTS:
-            raise UserError(f"The name of a further loss must be a new one, got '{name}'.")
-    own = {"l1": L1(), "l2": L2(), **({} if task.perceptual is None else {"perceptual": task.perceptual})}
-    return {**own, **task.losses}
+    taken = next((name for name in task.losses if name in LOSS_WEIGHTS), None)
+    if taken is not None:
+        raise UserError(f"The name of a further loss must be a new one, got '{taken}'.")
+    perceptual = {} if task.perceptual is None else {"perceptual": task.perceptual}
+    return {"l1": L1(), "l2": L2(), **perceptual, **task.losses}
 
 
 def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[str, float]:
@@ -48,19 +48,17 @@ def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[st
     for name, value in given.items():
         if name not in weights:
             raise UserError(f"loss_weights must be of {', '.join(weights)}, got '{name}'.")
-        if not 0 <= value < float("inf"):
-            raise UserError(f"loss_weights.{name} must be a number of at least 0, got {value}.")
+        check_number(f"loss_weights.{name}", value, lowest=0)
     weights |= given
-    if weights["perceptual"] > 0 and task.perceptual is None:
-        raise UserError(f"loss_weights.perceptual must be 0 without a perceptual net, got {weights['perceptual']}.")
+    for name, useless, why in (
+        ("perceptual", task.perceptual is None, "without a perceptual net"),
+        ("prior", task.space in ON_SPHERE, f"in {task.space}, where all latents are equally likely"),
+    ):
+        if weights[name] and useless:
+            raise UserError(f"loss_weights.{name} must be 0 {why}, got {weights[name]}.")
     terms = image_terms(task)
     if not any(weights[name] for name in terms):
         raise UserError(f"loss_weights of {', '.join(terms)} must have one above 0, got 0 for all.")
-    if weights["prior"] and task.space in ON_SPHERE:
-        raise UserError(
-            f"loss_weights.prior must be 0 in {task.space}, where all latents are equally likely, got "
-            f"{weights['prior']}."
-        )
     return weights
 
 
@@ -75,11 +73,7 @@ class Objective:
 
     Without noise maps the generator's stored noise is used, so that the loss is a deterministic function. With masks
     every image term is a mean over the mask. Where a mask is 0, target and image are both made grey: nets look further
-    than a pixel, and what lies outside must not matter.
-
-    Args:
-        weights: as `all_loss_weights` makes them.
-        whitened: coordinates of w for the prior term; None leaves it out.
+    than a pixel, and what lies outside must not matter. Weights are those of `all_loss_weights`.
     """
 
     def __init__(self, task: InversionTask, weights: Mapping[str, float], whitened: Whitened | None = None) -> None:
@@ -104,9 +98,9 @@ class Objective:
     def losses_of_each(self, latents: Tensor, members: Tensor, label: Tensor | None) -> Tensor:
         """Image loss of every latent (B, ...) for every target in `members` (M,), which share a label: (B, M)."""
         labels = None if label is None else label.expand(len(latents), -1)
-        (latents,) = renormalize([latents], self.task.space)
-        ws = to_ws(latents, self.task.space, self.task.generator, labels=labels)
-        images, masks, losses = self.task.generator.synthesis(ws, noise_mode="const"), self.task.masks, []
+        space, generator = self.task.space, self.task.generator
+        ws = to_ws(renormalize([latents], space)[0], space, generator, labels=labels)
+        images, masks, losses = generator.synthesis(ws, noise_mode="const"), self.task.masks, []
         features = self._features(images, None)
         for index in members.tolist():
             rows = slice(index, index + 1)
@@ -137,10 +131,7 @@ def synthesize(task: InversionTask, params: Sequence[Tensor]) -> Tensor:
 
 
 def renormalize(params: Sequence[Tensor], space: Space) -> list[Tensor]:
-    """Params as the generator sees them, differentiable: z (in z+ that of every layer) on its sphere, noise white.
-
-    Minimisers may therefore move in all directions.
-    """
+    """Params as the generator sees them, differentiable: z (in z+ that of every layer) on its sphere, noise white."""
     latents = on_sphere(params[0]) if space in ON_SPHERE else params[0]
     return [latents, *map(white, params[1:])]
 

@@ -1,9 +1,8 @@
 """From a sketch to an image: only what was drawn is asked for, and the generator makes the rest.
 
 The task of CMU 16-726 (learning-image-synthesis), with three things against what goes wrong there: terms are means over
-what was drawn, so that a small sketch counts as much as a large one; what was left open is held, weakly, to the average
-image, which gives a coloured blob an outline; and the prior term keeps the latent where the generator has learned
-something.
+what was drawn, so that a small sketch counts as much as a large one; what was left open is held weakly to the average
+image, which gives a blob an outline; the prior term keeps the latent where the generator has learned something.
 """
 
 from collections.abc import Mapping
@@ -32,9 +31,7 @@ def sketch(
     *,
     num_steps: int = 300,  # updates, by Adam
     lr: float = 0.3,  # peak of its schedule
-    loss_weights: Mapping[
-        str, float
-    ] = SKETCH_WEIGHTS,  # `shape`: where edges are; `prior`: it remains a cat; in w and w+
+    loss_weights: Mapping[str, float] = SKETCH_WEIGHTS,  # `shape`: where edges are; `prior`, in w: it remains a cat
     open_share: float = 0.2,  # of all weight, for what was left open: it is held to the average image; below 1
     init: Literal["mean", "seed", "best_of_n", "encoder"] = "mean",  # mean | seed (random) | best_of_n | encoder
     num_candidates: int = 500,  # samples that best_of_n chooses from
@@ -81,16 +78,12 @@ def average_images(generator: GeneratorNetwork, labels: Tensor | None) -> Tensor
 
     It has the colours that images have on average where they have them, and no edges of one image.
     """
-    if labels is None:
-        return _average_image(generator, None)[None]
-    distinct, group = labels.unique(dim=0, return_inverse=True)
-    return torch.stack([_average_image(generator, label) for label in distinct])[group]
-
-
-def _average_image(generator: GeneratorNetwork, label: Tensor | None) -> Tensor:
-    z = torch.randn(_NUM_SAMPLES, generator.z_dim, generator=rng(123, "average picture"))
-    average = generator.mapping.w_avg
-    w = average + _PSI * (map_samples(generator, z, label) - average)
-    chunks = w[:, None].expand(-1, generator.num_ws, -1).split(_CHUNK)
-    sums = [generator.synthesis(ws, noise_mode="const").sum(dim=0) for ws in chunks]
-    return torch.stack(sums).sum(dim=0) / len(w)
+    z, mean = torch.randn(_NUM_SAMPLES, generator.z_dim, generator=rng(123, "average picture")), generator.mapping.w_avg
+    distinct, group = ([None], None) if labels is None else labels.unique(dim=0, return_inverse=True)
+    averages = []
+    for label in distinct:
+        w = mean + _PSI * (map_samples(generator, z, label) - mean)
+        chunks = w[:, None].expand(-1, generator.num_ws, -1).split(_CHUNK)
+        sums = [generator.synthesis(ws, noise_mode="const").sum(dim=0) for ws in chunks]
+        averages.append(torch.stack(sums).sum(dim=0) / len(w))
+    return torch.stack(averages) if group is None else torch.stack(averages)[group]
