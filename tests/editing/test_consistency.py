@@ -108,23 +108,6 @@ def test_pictures_move_in_proportion(exact: Models, a_direction: Callable[..., D
     assert (moved.protocol["strengths"], moved.protocol["distance"]) == ([-3, 1], "brightness")
 
 
-def test_flips_are_counted(exact: Models, a_direction: Callable[..., Direction]) -> None:
-    """Classes by the sign of one number, which an edit of 1 raises by 2: those between -2 and 0 change."""
-    ws = torch.zeros(8, 3, 4)
-    ws[:, 0, 1] = torch.tensor([-5.0, -3, -1.5, -1, -0.5, 1, 2, 3])
-    options = {
-        "perceptual": Brightness(),
-        "strengths": [1.0],
-        "classify": lambda x: x[:, 0, 0, 1] > 0,
-        "batch_size": 3,
-    }
-    *_, flipped = editability(exact, ws, directions=[a_direction()], **options)
-    assert flipped.name == "flipped_d"
-    assert flipped.value == 3 / 8
-    low, high = flipped.interval
-    assert 0 <= low < 3 / 8 < high <= 1
-
-
 def test_no_strength_no_measure(exact: Models, a_direction: Callable[..., Direction]) -> None:
     options = {"perceptual": Brightness(), "strengths": [0]}
     with pytest.raises(UserError, match="^strengths must have one other than 0, got"):

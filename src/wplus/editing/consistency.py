@@ -1,4 +1,4 @@
-"""Effects of edits: latent editing consistency of an inverter, how far images move, how often a class changes.
+"""Effects of edits: latent editing consistency of an inverter, and how far images move.
 
 Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) edits there and back: a
 latent w is edited, its image inverted anew, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose
@@ -25,8 +25,6 @@ from wplus.models.network import GeneratorNetwork
 
 Inverter = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> their ws (N, num_ws, w_dim)."""
-Classifier = Callable[[Tensor], Tensor]
-"""Images (N, C, R, R), about [-1, 1] -> class numbers or booleans (N,)."""
 
 _LEC = (
     "Latent editing consistency: how far a latent is from itself after an edit, a new inversion of its image and the "
@@ -46,7 +44,6 @@ LEC_PER_EDIT = MetricInfo(
     direction="lower",
 )
 MOVED = MetricInfo(meaning="Perceptual distance that one unit of an edit's strength moves an image, mean over images.")
-FLIPPED = MetricInfo(meaning="Share of images whose class changes when they are edited.")
 
 
 @torch.no_grad()
@@ -116,23 +113,24 @@ def prior_deviation(generator: GeneratorNetwork, *, seed: int = 0, num_samples: 
     return float((w - w.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
 
+@torch.no_grad()
 def editability(
     models: Models, ws: Tensor, *, directions: Sequence[Direction], perceptual: ImageDistance,
-    strengths: Sequence[float] = (-1.0, 1.0), classify: Classifier | None = None, batch_size: int = 16,
-    protocol: Mapping[str, Any] | None = None,
+    strengths: Sequence[float] = (-1.0, 1.0), batch_size: int = 16, protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """What edits of ws (N, num_ws, w_dim) do to their images, with bootstrap intervals over images:
+    """moved_DIRECTION: perceptual distance that edits of ws (N, num_ws, w_dim) move an image, over |strength|.
 
-        moved_DIRECTION    perceptual distance from the unedited image over |strength|, mean over images and strengths
-        flipped_DIRECTION  share of images whose class changes, mean over strengths; with `classify` only
-
-    Strengths are units of the direction; 0 is left out.
+    The mean over images and strengths, with a bootstrap interval over images. Strengths are units of the direction; 0
+    is left out.
     """
     steps = [strength for strength in strengths if strength]
     if not steps:
         raise UserError(f"strengths must have one other than 0, got {list(strengths)}")
     for direction in directions:
-        moved, flipped = _effects(models.generator, ws, direction, steps, perceptual, classify, batch_size)
+        moved = torch.cat([
+            _moved(models.generator, some, direction, steps, perceptual)
+            for some in ws.to(models.generator.mapping.w_avg.device).split(batch_size)
+        ])  # fmt: skip
         known = {
             "generator": models.fingerprint,
             "strengths": steps,
@@ -140,33 +138,20 @@ def editability(
             "num_images": len(ws),
             "interval": "95 %, percentile bootstrap over images, 2000 resamples",
             **(protocol or {}),
+            "distance": perceptual.name,
+            "distance_provenance": dict(perceptual.provenance),
         }
-        distance = {"distance": perceptual.name, "distance_provenance": dict(perceptual.provenance)}
-        for name, info, values, how in (
-            ("moved", MOVED, moved, known | distance),
-            ("flipped", FLIPPED, flipped, known),
-        ):
-            if values:
-                mean = bootstrap_mean(torch.cat(values).tolist())
-                result = f"{name}_{direction.name}", mean.value
-                yield MetricResult.of(info, *result, protocol=how, interval=mean.interval)
+        mean, name = bootstrap_mean(moved.tolist()), f"moved_{direction.name}"
+        yield MetricResult.of(MOVED, name, mean.value, protocol=known, interval=mean.interval)
 
 
-@torch.no_grad()
-def _effects(
-    generator: GeneratorNetwork, ws: Tensor, direction: Direction, strengths: Sequence[float],
-    perceptual: ImageDistance, classify: Classifier | None, batch_size: int,
-) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
-    """By batch, of every image means over strengths: distance per unit, and share of changed classes, if asked for."""
-    moved, flipped = [], []
-    for some in ws.to(generator.mapping.w_avg.device).split(batch_size):
-        before = generator.synthesis(some, noise_mode="const")
-        after = [generator.synthesis(edit_ws(some, direction, value), noise_mode="const") for value in strengths]
-        features = perceptual.features(before)
-        distances = [perceptual.distance(perceptual.features(images), features) for images in after]
-        per_unit = [d / abs(value) for d, value in zip(distances, strengths, strict=True)]
-        moved.append(torch.stack(per_unit).mean(dim=0))
-        if classify is not None:
-            old = classify(before)
-            flipped.append(torch.stack([classify(images) != old for images in after]).double().mean(dim=0))
-    return moved, flipped
+def _moved(
+    generator: GeneratorNetwork, ws: Tensor, direction: Direction, strengths: Sequence[float], distance: ImageDistance
+) -> Tensor:
+    """Distance of each image from itself unedited, over |strength|, mean over strengths: (N,)."""
+    before = distance.features(generator.synthesis(ws, noise_mode="const"))
+    moved = []
+    for strength in strengths:
+        images = generator.synthesis(edit_ws(ws, direction, strength), noise_mode="const")
+        moved.append(distance.distance(distance.features(images), before) / abs(strength))
+    return torch.stack(moved).mean(dim=0)
