@@ -123,13 +123,6 @@ def test_set_moves_every_code_to_the_strength(a_direction: Make, per_layer: bool
         torch.testing.assert_close(*rest)
 
 
-def test_set_in_closed_form(a_direction: Make) -> None:
-    """GANSpace: w + (target - <w, n>) n, with origin 0.5 and units of 2, in the mean over layers."""
-    ws = torch.tensor([[[0.0, 1, 0, 0], [0, 9, 0, 0], [0, 3, 0, 0]]])  # mean of layers 0 and 2: 2
-    edited = edit_ws(ws, a_direction(), 1.0, mode="set")  # coordinate 1 is 0.5 + 2 = 2.5: half a step up
-    assert edited[0, :, 1].tolist() == [1.5, 9, 3.5]
-
-
 def a_latent(models: Models, space: str, **more: object) -> Latent:
     shape = {"z": (8,), "z+": (6, 8), "w": (8,), "w+": (6, 8)}[space]
     return Latent(torch.randn(shape), space, models.fingerprint, **more)

@@ -6,9 +6,8 @@ from PIL import Image
 
 from tests.fakes import Recorder
 from wplus.checkpoint import Models
-from wplus.core.metric_result import MetricResult
 from wplus.editing.directions import edit_latent, load_directions, save_directions
-from wplus.editing.edit import edit, file_name, overview, report, report_directions, unique_names
+from wplus.editing.edit import edit, file_name, overview, report_directions, unique_names
 from wplus.editing.finders import sefa
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
@@ -94,14 +93,6 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
     row = recorder.seen["directions/table"][0]
     assert (row["name"], row["layers"], row["orthogonal_to"]) == ("sefa0", "layers 0 to 5", "['x']")
     assert recorder.seen["directions/balanced_accuracy_sefa0"]["value"] == 0.8
-
-
-def test_measurements_are_logged_with_their_protocol() -> None:
-    recorder = Recorder()
-    measured = MetricResult("lec_x", 1.5, {"seed": 0}, (1.0, 2.0), "How far.", "", "lower")
-    (m,) = report(iter([measured]), Tracker([recorder], job_type="consistency"))
-    assert recorder.seen == {"consistency/lec_x": measured.entry()}
-    assert m.value == 1.5
 
 
 def test_names_become_files() -> None:

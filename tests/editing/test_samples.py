@@ -36,13 +36,8 @@ def test_csv_and_json_say_the_same(tmp_path: Path) -> None:
             "mood": ["glad", "sad"],
             "size": [0.5, 2.0],
         }
-
-
-def test_whole_numbers_stay_whole() -> None:
+        assert read.values["age"].dtype.kind == "i"
     assert as_array([True, False]).tolist() == [1, 0]
-    assert as_array(["1", "2"]).dtype.kind == "i"
-    assert as_array([1, 2.5]).tolist() == [1, 2.5]
-    assert as_array(["1", "x"]).tolist() == ["1", "x"]
 
 
 @pytest.mark.parametrize(

@@ -148,16 +148,6 @@ def test_inverters_side_by_side(tmp_path):
     assert read_pixels(grid).shape[1] > narrow + 90
 
 
-def test_the_grid_says_which_folder_an_image_is_from(tmp_path):
-    a_folder(tmp_path / "e", steps=1)
-    a_folder(tmp_path / "o", steps=30)
-    folders = {name: tmp_path / name for name in ("e", "o")}
-    told = read_pixels(compare_folders(folders, tmp_path)[1])
-    other = read_pixels(compare_folders({"encoder": folders["e"], "o": folders["o"]}, tmp_path)[1])
-    differs = torch.as_tensor(told != other).any(dim=0 if told.shape[0] == 3 else -1)
-    assert 0 < int(differs.any(dim=0).sum()) < differs.shape[1] / 3
-
-
 def test_a_folder_shows_targets_beside_inversions_with_captions(tmp_path):
     pixels = read_pixels(draw_grid(a_folder(tmp_path / "a", steps=1, names=tuple("abcde")), list("abcde")))
     first = pixels[36:164, 12:]  # below the title: the target, black, then its inversion, white

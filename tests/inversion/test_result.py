@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wplus.inversion.result import CHECK_EVERY, EarlyStop, Record, where_rows
+from wplus.inversion.result import CHECK_EVERY, EarlyStop, Record
 
 
 def done_after(losses: list[float], *, patience: int, tolerance: float) -> int | None:
@@ -58,9 +58,3 @@ def test_best_and_history_image_by_image():
     history = record.finished_history()
     assert history["loss"].tolist() == [[3, 1], [2, 2], [1, 2], [1, 2], [1, 2]]
     assert history["once"].tolist() == [[1, 1]] * 5
-
-
-def test_rows_of_two_tensors_of_any_shape():
-    mask = torch.tensor([True, False])
-    assert where_rows(mask, torch.ones(2, 2, 1), torch.zeros(2, 2, 1)).flatten().tolist() == [1, 1, 0, 0]
-    assert where_rows(mask[:1], torch.tensor(3.0), torch.tensor(0.0)).item() == 3

@@ -107,14 +107,6 @@ def test_interrupted_it_goes_on_with_what_is_missing(run, tmp_path):
     assert names == []
 
 
-def test_a_changed_input_is_inverted_again(run):
-    images, names = some_images(), []
-    run(images, invert=counted([]))
-    images.images[1] += 1
-    run(images, invert=counted(names))
-    assert names == ["sub/1"]
-
-
 def test_other_settings_are_refused(run, models):
     run()
     for options, message in (

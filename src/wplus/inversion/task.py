@@ -155,5 +155,8 @@ def describe(invert: Inverter) -> dict[str, Any]:
 
 
 def unwrapped(invert: Inverter) -> tuple[Inverter, dict[str, Any]]:
-    """The function behind a partial, and what it binds."""
-    return (invert.func, invert.keywords) if isinstance(invert, functools.partial) else (invert, {})
+    """The function behind partials, and what they bind."""
+    options: dict[str, Any] = {}
+    while isinstance(invert, functools.partial):
+        invert, options = invert.func, {**invert.keywords, **options}
+    return invert, options
