@@ -158,5 +158,6 @@ def unwrapped(invert: Inverter) -> tuple[Inverter, dict[str, Any]]:
     """The function behind partials, and what they bind."""
     options: dict[str, Any] = {}
     while isinstance(invert, functools.partial):
-        invert, options = invert.func, {**invert.keywords, **options}
+        options = {**invert.keywords, **options}
+        invert = invert.func
     return invert, options
