@@ -12,8 +12,9 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.models.network import Network
-from wplus.training.gan import GanModule, frozen_layers
+from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.optim import frozen_layers
 from wplus.training.penalties import R1
 
 SMALL = {"channel_base": 64, "channel_max": 8}

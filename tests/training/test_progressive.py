@@ -102,7 +102,7 @@ def test_real_images_networks_and_average_are_at_the_same_level(make_images, mon
 def test_what_is_logged_of_growth_stands_on_the_games_device():
     """The means of a step are fetched together, which takes tensors of one device."""
     game = make()
-    game._grow(torch.empty(4, 3, 16, 16, device="meta"), [])
+    game._follow_clock(torch.empty(4, 3, 16, 16, device="meta"), game.configure_optimizers())
     assert game.means._sums["train/lod"].device.type == "meta"
 
 

@@ -71,8 +71,7 @@ def gan_training(
     """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
 
     A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `probes`
-    makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone. `transfer` says which trained
-    networks it starts from.
+    makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone.
     """
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
@@ -83,11 +82,11 @@ def gan_training(
                 "training=e4e encoder=small checkpoint=model.safetensors."
             )
     parts = model()
-    source = transfer.read(parts["generator"].func, parts["discriminator"].func) if transfer is not None else None
-    presets = [part for part in (parts["preset"], preset) if part is not None]
-    presets += [source.preset] if source is not None else []
     networks = {role: parts[role] for role in ("generator", "discriminator")}
-    spec = GanSpec(**networks, **(parts["loss"] if loss is None else loss()), presets=presets, given=hparams)
+    source = None if transfer is None else transfer.read(*(part.func for part in networks.values()))
+    presets = [parts["preset"], preset, None if source is None else source.preset]
+    losses = parts["loss"] if loss is None else loss()
+    spec = GanSpec(**networks, **losses, presets=[part for part in presets if part is not None], given=hparams)
     spec.check(runtime, micro_batch_size)
     augmentation = augment() if augment is not None else NoAugment()
     check_augment(augmentation, spec.discriminator_loss)
@@ -96,14 +95,9 @@ def gan_training(
     sampling = {"data": images, "seed": seed, "num_samples": num_samples}
     view = SampleView(**sampling) if probes is None else probes(held_out=partial(data, split="held_out"), **sampling)
     module, resolved = build_gan(
-        images,
-        spec,
-        runtime=runtime,
-        seed=seed,
-        micro_batch_size=micro_batch_size,
-        augment=augmentation,
+        images, spec, runtime=runtime, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation,
         freeze_discriminator=source.freeze_discriminator if source is not None else 0,
-    )
+    )  # fmt: skip
     report = start_from(module, source) if source is not None else None
     return Training(module=module, data=images, view=view, resolved=resolved | sooner, transfer=report)
 
@@ -144,10 +138,7 @@ class GanSpec:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         check_options("generator", self.generator)
         check_options("discriminator", self.discriminator)
-        generator, discriminator = (
-            cast(type[Network], self.generator.func),
-            cast(type[Network], self.discriminator.func),
-        )
+        generator, discriminator = (cast(type[Network], part.func) for part in (self.generator, self.discriminator))
         for preset in self.presets:
             check_preset(preset, generator)
         resolved = self.resolve(resolution=64)
@@ -178,11 +169,13 @@ def build_gan(
     parts = num_micro(resolved, runtime.world_size, micro_batch_size)
     torch.manual_seed(step_seed(seed, "weights"))
     shape = {"resolution": data.resolution, "c_dim": data.c_dim, "img_channels": data.img_channels}
-    generator, discriminator = (_fill(part, resolved)(**shape) for part in (spec.generator, spec.discriminator))
-    set_precision([generator, discriminator], runtime)
+    networks = []
+    for part in (spec.generator, spec.discriminator):
+        derived = [name for name, value in part.keywords.items() if value is None and name in resolved]
+        networks.append(part(**shape, **{name: resolved[name][0] for name in derived}))
+    set_precision(networks, runtime)
     module = GanModule(
-        generator,
-        discriminator,
+        *networks,
         generator_loss=spec.generator_loss,
         discriminator_loss=spec.discriminator_loss,
         penalties=spec.penalties,
@@ -197,11 +190,6 @@ def build_gan(
     return module, resolved
 
 
-def _fill(part: partial, resolved: Resolved) -> partial:
-    filled = {name: resolved[name][0] for name, value in part.keywords.items() if value is None and name in resolved}
-    return partial(part, **filled)
-
-
 def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
     """Micro-batches per step and process; every one holds whole minibatch-stddev groups, where the numbers have them.
 
@@ -211,12 +199,11 @@ def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
     if batch % world:
         raise UserError(f"batch_size must be a multiple of {world}, the number of processes, got {batch}.")
     local = batch // world
-    if micro is not None:
-        check_number("micro_batch_size", micro, lowest=1, whole=True)
-    micro = micro or local
+    micro = local if micro is None else micro
+    check_number("micro_batch_size", micro, lowest=1, whole=True)
     if local % micro:
         raise UserError(f"micro_batch_size must divide the {local} images of each process, got {micro}.")
-    if micro % min(group, local):
+    if micro % group:
         raise UserError(
             f"mbstd_group_size must divide the {micro} images that pass the discriminator together, got {group}."
         )
@@ -224,13 +211,9 @@ def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
 
 
 def set_precision(networks: Sequence[Network], runtime: Runtime) -> None:
-    """bfloat16 in the highest resolutions, where `runtime` says so and the networks have blocks for it.
-
-    UserError where it was asked for and none of them has.
-    """
-    if runtime.precision == "bf16" and not any(
-        hasattr(part, "compute_dtype") for n in networks for part in n.modules()
-    ):
+    """bfloat16 in the highest resolutions, where `runtime` says so; UserError where no network has blocks for it."""
+    modules = [part for network in networks for part in network.modules()]
+    if runtime.precision == "bf16" and not any(hasattr(part, "compute_dtype") for part in modules):
         raise UserError(
             f"precision=bf16 is refused with {name_of(type(networks[0]))}: it computes in float32 only; "
             "use trainer.precision=auto."

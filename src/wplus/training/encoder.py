@@ -137,8 +137,7 @@ class EncoderModule(TrainingModule):
                 ws, images = ws.detach(), images.detach()
         self.guarded_step("encoder", optimizers[0])
         if self.average is not None and self.hp.ema_kimg is not None:
-            half_life, rampup = self.hp.ema_kimg, self.hp.ema_rampup
-            decay = ema_decay(self.batch_size, self.images_seen, half_life_kimg=half_life, rampup=rampup)
+            decay = ema_decay(self.batch_size, self.images_seen, self.hp.ema_kimg, self.hp.ema_rampup)
             update_ema(self.average, self.encoder, decay)
 
     def _set_stage(self) -> int:

@@ -7,11 +7,10 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wplus.core.distributed import mean_over_ranks
 from wplus.core.metric_result import MetricInfo
-from wplus.errors import UserError, check_number
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
@@ -20,17 +19,10 @@ from wplus.training.augment.control import NoAugment
 from wplus.training.hparams import Hparams
 from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
-from wplus.training.optim import adam_numbers, adams, set_numbers
-from wplus.training.penalties import (
-    DiscriminatorBatch,
-    Penalty,
-    active_penalties,
-    both_logits,
-    group_size,
-    logit_statistics,
-)
+from wplus.training.optim import adam_numbers, freeze, frozen_layers
+from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits, group_size
 from wplus.training.progressive import growth_of
-from wplus.training.validate import check_fit, check_micro_batches, name_of
+from wplus.training.validate import check_fit, check_micro_batches
 
 GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
@@ -86,7 +78,7 @@ class GanModule(TrainingModule):
         active = active_penalties(penalties, hparams)
         check_fit(type(generator), type(discriminator), hparams, active)
         check_micro_batches([type(generator), type(discriminator)], num_micro)
-        run_fingerprint = {
+        fingerprint = {
             "hparams": asdict(hparams),
             "loss": {"generator": _described(generator_loss), "discriminator": _described(discriminator_loss)},
             "penalties": ", ".join(penalty.name for penalty in active),
@@ -97,14 +89,16 @@ class GanModule(TrainingModule):
             "augment": augment.fingerprint if augment else None,
             "freeze_discriminator": freeze_discriminator or None,
         }
-        super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=run_fingerprint)
+        super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=fingerprint)
         self.generator, self.discriminator = generator, discriminator
-        self.frozen = frozen_layers(discriminator, freeze_discriminator)
+        self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), group_size(discriminator)
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)
         # Images that are compared or mixed with each other belong to one class.
         self.same_labels = self.compares or any(penalty.mixes for penalty in active)
+        # Whether they have optimizer steps of their own; else they are part of the discriminator's loss.
+        self.lazy_penalties = bool(active) and hparams.r1_interval > 1
         self.hp, self.num_micro = hparams, num_micro
         self.hp_now = hparams  # at the clock of this step
         self.growth = growth_of(type(generator), generator.resolution, hparams)
@@ -152,16 +146,14 @@ class GanModule(TrainingModule):
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
-        self._set_numbers(optimizers)
-        real = self._grow(real, optimizers)
+        real = self._follow_clock(real, optimizers)
         step = self.images_seen // self.batch_size
         with shared_statistics([self.generator, self.discriminator]):
             for phase in self.phases():
                 if step % phase.interval == 0:
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
-        decay = ema_decay(self.batch_size, self.images_seen, half_life_kimg=half_life, rampup=rampup)
-        update_ema(self.ema, self.generator, decay)
+        update_ema(self.ema, self.generator, ema_decay(self.batch_size, self.images_seen, half_life, rampup))
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
             self.means.add(name, value)
@@ -177,11 +169,6 @@ class GanModule(TrainingModule):
             name = "_".join(penalty.name for penalty in self.penalties)
             phases.append(Phase(name, "discriminator", hp.r1_interval, self.penalty_losses))
         return phases
-
-    @property
-    def lazy_penalties(self) -> bool:
-        """Whether the penalties have optimizer steps of their own; else they are part of the discriminator's loss."""
-        return bool(self.penalties) and self.hp.r1_interval > 1
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
@@ -202,7 +189,7 @@ class GanModule(TrainingModule):
         augment = self.augment.sample(real)
         augment_real = self.augment.sample(real) if self.compares else augment
         w_sum = torch.zeros((), device=real.device)
-        for part in self._parts(len(real)):
+        for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             sample = inputs.take(part)
             fake, _, w_part = self.generate(sample)
             w_sum = w_sum + w_part
@@ -241,8 +228,10 @@ class GanModule(TrainingModule):
             real_logits, fake_logits = both_logits(self.discriminator, batch)
             loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
             self.means.add("train/discriminator/loss", loss.detach() * self.num_micro)
-            for name, value in logit_statistics(real_logits.detach(), fake_logits.detach()).items():
-                self.means.add(f"train/logits/{name}", value)
+            for kind, logits in (("real", real_logits.detach()), ("fake", fake_logits.detach())):
+                self.means.add(f"train/logits/{kind}", logits.mean())
+                self.means.add(f"train/logits/{kind}_std", logits.std(correction=0))
+                self.means.add(f"train/logits/{kind}_sign", logits.sign().mean())
             self.augment.observe(real_logits.detach())
             yield loss if self.lazy_penalties else loss + self.penalty(batch, len(real))
 
@@ -270,13 +259,9 @@ class GanModule(TrainingModule):
     def sample_inputs(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> GeneratorInputs:
         """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
         return sample_inputs(
-            self.generator,
-            num,
-            labels=labels if self.same_labels else None,
-            all_labels=self.labels,
-            style_mixing_prob=self.hp.style_mixing_prob,
-            path_length=path_length,
-        )
+            self.generator, num, labels=labels if self.same_labels else None, all_labels=self.labels,
+            style_mixing_prob=self.hp.style_mixing_prob, path_length=path_length,
+        )  # fmt: skip
 
     def generate(self, inputs: GeneratorInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, C, H, W), their ws (N, num_ws, w_dim), and the sum of w over the batch before mixing (w_dim,)."""
@@ -298,7 +283,7 @@ class GanModule(TrainingModule):
         alpha = (torch.rand if mixes else torch.zeros)(len(real), device=real.device)
         augment_real = self.augment.sample(real)
         augment_fake = self.augment.sample(real) if with_fake else augment_real
-        for part in self._parts(len(real)):
+        for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             fake, fake_labels = real[part], labels[part]
             if inputs is not None:
                 sample = inputs.take(part)
@@ -308,11 +293,13 @@ class GanModule(TrainingModule):
             augments = augment_real.take(part), augment_fake.take(part)
             yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments)
 
-    def _parts(self, batch_size: int) -> list[Tensor]:
-        return micro_batches(batch_size, self.num_micro, group_size(self.discriminator), self.device)
-
-    def _grow(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
-        """Set what is in use of networks that grow; the real images with as much detail."""
+    def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
+        """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""
+        if self.hp.decay_kimg is not None or self.growth is not None:
+            self.hp_now = self.hp.at(self.images_seen)
+            for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):
+                for group in optimizer.param_groups:
+                    group.update(numbers)
         if self.growth is None:
             return real
         self.growth.apply([self.generator, self.discriminator, self.ema], self.images_seen)
@@ -320,23 +307,17 @@ class GanModule(TrainingModule):
         self.means.add("train/lod", torch.full((), self.growth.lod(self.images_seen), device=real.device))
         return self.growth.shown(real, self.images_seen)
 
-    # --- optimizers -------------------------------------------------------------------------------------------------
-
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the generator and of the layers of the discriminator that are not frozen."""
         frozen = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
         learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in frozen]
-        return adams((self.generator.parameters(), learning), self._adam_numbers(), self.hp.adam_eps)
+        both = zip((self.generator.parameters(), learning), self._adam_numbers(), strict=True)
+        # Fused ones can skip a step (`guarded_step`).
+        return [torch.optim.Adam(part, **numbers, eps=self.hp.adam_eps, fused=True) for part, numbers in both]
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
         return adam_numbers(self.hp_now, lazy_penalties=self.lazy_penalties, factor=factor)
-
-    def _set_numbers(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Those of this moment; where none of them moves there is nothing to do."""
-        if self.hp.decay_kimg is not None or self.growth is not None:
-            self.hp_now = self.hp.at(self.images_seen)
-            set_numbers(optimizers, self._adam_numbers())
 
 
 def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float) -> Tensor:
@@ -347,28 +328,6 @@ def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float)
     """
     k = (lengths.detach() - a) - decay * (mean - a)
     return (k * lengths).sum()
-
-
-# --- Freeze-D (Mo et al. 2020, "Freeze the Discriminator: a Simple Baseline for Fine-Tuning GANs") ------------------
-
-
-def frozen_layers(discriminator: DiscriminatorNetwork, num: int) -> list[nn.Module]:
-    """The first `num` of its layers from the image on; UserError where it has fewer that can be frozen."""
-    check_number("freeze_discriminator", num, lowest=0, whole=True)
-    layers = discriminator.layers_from_image()
-    if num > len(layers):
-        raise UserError(
-            f"freeze_discriminator must be at most {len(layers)}, the layers of {name_of(type(discriminator))} at this "
-            f"resolution before those that make the logit, got {num}."
-        )
-    freeze(layers[:num])
-    return layers[:num]
-
-
-def freeze(layers: Sequence[nn.Module]) -> None:
-    """No gradient for their parameters, and statistics of batches as they are: used, not moved."""
-    for layer in layers:
-        layer.requires_grad_(False).eval()
 
 
 def _described(loss: Callable[..., Tensor]) -> str:

@@ -43,8 +43,7 @@ def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torc
     Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the
     same grouping rule, makes the accumulated gradient equal to that of the full batch.
     """
-    group = min(group_size, batch_size)
-    columns = torch.arange(batch_size, device=device).view(group, batch_size // group)
+    columns = torch.arange(batch_size, device=device).view(group_size, -1)
     return [part.reshape(-1) for part in columns.chunk(num_micro, dim=1)]
 
 

@@ -155,7 +155,7 @@ class RunningMeans:
 # --- moving average and running statistics --------------------------------------------------------------------------
 
 
-def ema_decay(batch_size: int, nimg: int, *, half_life_kimg: float, rampup: float | None) -> float:
+def ema_decay(batch_size: int, nimg: int, half_life_kimg: float, rampup: float | None) -> float:
     """beta = 0.5^(batch / half-life), the half-life at most `rampup` times the images seen (StyleGAN2-ADA)."""
     half_life = half_life_kimg * 1000
     if rampup is not None:

@@ -1,4 +1,4 @@
-"""Optimizers: Adam as GANs are trained with it, and Ranger for encoders.
+"""Optimizers: Adam as GANs are trained with it, layers that it leaves alone, and Ranger for encoders.
 
 Ranger is rectified Adam on centralised gradients, with a second, slow set of weights: RAdam (Liu et al. 2020,
 https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610) and
@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from wplus.errors import UserError, check_number
+from wplus.models.network import DiscriminatorNetwork
 from wplus.training.hparams import Hparams
+from wplus.training.validate import name_of
 
 
 def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
@@ -30,21 +33,26 @@ def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0)
     ]
 
 
-def adams(
-    parameters: Sequence[Iterable[nn.Parameter]], numbers: Sequence[dict[str, Any]], eps: float
-) -> list[torch.optim.Optimizer]:
-    """One for each network's parameters, fused: those can skip a step (`TrainingModule.guarded_step`)."""
-    return [
-        torch.optim.Adam(learning, **chosen, eps=eps, fused=True)
-        for learning, chosen in zip(parameters, numbers, strict=True)
-    ]
+# --- Freeze-D (Mo et al. 2020, "Freeze the Discriminator: a Simple Baseline for Fine-Tuning GANs") ------------------
 
 
-def set_numbers(optimizers: Sequence[torch.optim.Optimizer], numbers: Sequence[dict[str, Any]]) -> None:
-    """Replace lr and betas of optimizers at work."""
-    for optimizer, chosen in zip(optimizers, numbers, strict=True):
-        for group in optimizer.param_groups:
-            group.update(chosen)
+def frozen_layers(discriminator: DiscriminatorNetwork, num: int) -> list[nn.Module]:
+    """The first `num` of its layers from the image on; UserError where it has fewer that can be frozen."""
+    check_number("freeze_discriminator", num, lowest=0, whole=True)
+    layers = discriminator.layers_from_image()
+    if num > len(layers):
+        raise UserError(
+            f"freeze_discriminator must be at most {len(layers)}, the layers of {name_of(type(discriminator))} at this "
+            f"resolution before those that make the logit, got {num}."
+        )
+    freeze(layers[:num])
+    return layers[:num]
+
+
+def freeze(layers: Sequence[nn.Module]) -> None:
+    """No gradient for their parameters, and statistics of batches as they are: used, not moved."""
+    for layer in layers:
+        layer.requires_grad_(False).eval()
 
 
 # --- Ranger ---------------------------------------------------------------------------------------------------------
@@ -91,14 +99,21 @@ class Ranger(Optimizer):
                 state["step"] += 1
                 together.setdefault(state["step"], []).append(p)
             for step, params in together.items():
-                bad = self._bad(params[0].device)
+                found = torch.zeros(()) if self.found_inf is None else self.found_inf
+                bad = found.to(params[0].device) > 0
                 self._move(group, step, params, bad)
                 if step % group["lookahead_k"] == 0:
-                    self._look_ahead(group, params, bad)
+                    for p in params:
+                        slow = self.state[p]["slow"]
+                        slow.copy_(torch.where(bad, slow, slow.lerp(p, group["lookahead_alpha"])))
+                        p.copy_(torch.where(bad, p, slow))
 
-    def _bad(self, device: torch.device) -> Tensor:
-        found = self.found_inf
-        return torch.zeros((), dtype=torch.bool, device=device) if found is None else found.to(device) > 0
+    def _state(self, p: Tensor) -> dict:
+        state = self.state[p]
+        if not state:
+            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            state.update(step=0, **moments, slow=p.detach().clone())
+        return state
 
     def _move(self, group: dict, step: int, params: list[Tensor], bad: Tensor) -> None:
         """A step that is bad adds exact zeros and multiplies by exact ones."""
@@ -119,19 +134,6 @@ class Ranger(Optimizer):
             torch._foreach_addcdiv_(params, first, divisors, value=-group["lr"] * size)
         else:
             torch._foreach_add_(params, torch._foreach_mul(first, keep), alpha=-group["lr"] * size)
-
-    def _look_ahead(self, group: dict, params: list[Tensor], bad: Tensor) -> None:
-        for p in params:
-            slow = self.state[p]["slow"]
-            slow.copy_(torch.where(bad, slow, slow.lerp(p, group["lookahead_alpha"])))
-            p.copy_(torch.where(bad, p, slow))
-
-    def _state(self, p: Tensor) -> dict:
-        state = self.state[p]
-        if not state:
-            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-            state.update(step=0, **moments, slow=p.detach().clone())
-        return state
 
 
 def centralised(gradient: Tensor) -> Tensor:

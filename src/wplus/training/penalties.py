@@ -14,6 +14,7 @@ from wplus.training.augment.pipeline import Identity, SampledAugment
 from wplus.training.hparams import Hparams
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
+Augment = SampledAugment | Identity
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,9 @@ class DiscriminatorBatch:
     fake_labels: Tensor
     alpha: Tensor
     """(N,) in [0, 1]: places between the images of a pair, for penalties that mix them."""
-    augment_real: SampledAugment | Identity = field(default_factory=Identity)
+    augment_real: Augment = field(default_factory=Identity)
     """What the discriminator sees of the real images."""
-    augment_fake: SampledAugment | Identity = field(default_factory=Identity)
-
-
-# --- penalties ------------------------------------------------------------------------------------------------------
+    augment_fake: Augment = field(default_factory=Identity)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,6 @@ class Penalty:
     """
 
     weight: str | float
-
     name: ClassVar[str]
     factor: ClassVar[float] = 1.0
     uses_fake: ClassVar[bool] = True
@@ -56,10 +53,11 @@ class Penalty:
     """Why a loss that brings it makes no sense without it; "" where it does."""
 
     def __post_init__(self) -> None:
+        what = f"The weight of the penalty {self.name}"
         if isinstance(self.weight, str):
-            check_choice(f"The weight of the penalty {self.name}", self.weight, [item.name for item in fields(Hparams)])
+            check_choice(what, self.weight, [item.name for item in fields(Hparams)])
         else:
-            check_number(f"The weight of the penalty {self.name}", self.weight, lowest=0)
+            check_number(what, self.weight, lowest=0)
 
     def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
         """The value (N,), without its weight."""
@@ -80,8 +78,7 @@ class R1(Penalty):
 
     def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
         """|dD/dx|^2 (N,)."""
-        x = batch.real.detach().requires_grad_()
-        return r1_penalty(discriminator(batch.augment_real(x), batch.labels), x)
+        return _squared_slope(discriminator, batch.real, batch.labels, batch.augment_real)
 
 
 @dataclass(frozen=True)
@@ -93,8 +90,12 @@ class R2(Penalty):
 
     def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
         """|dD/dx|^2 (N,)."""
-        x = batch.fake.detach().requires_grad_()
-        return r1_penalty(discriminator(batch.augment_fake(x), batch.fake_labels), x)
+        return _squared_slope(discriminator, batch.fake, batch.fake_labels, batch.augment_fake)
+
+
+def _squared_slope(discriminator: Discriminator, images: Tensor, labels: Tensor, augment: Augment) -> Tensor:
+    x = images.detach().requires_grad_()
+    return r1_penalty(discriminator(augment(x), labels), x)
 
 
 @dataclass(frozen=True)
@@ -131,36 +132,19 @@ def group_size(discriminator: DiscriminatorNetwork) -> int:
 
 
 def both_logits(discriminator: DiscriminatorNetwork, batch: DiscriminatorBatch) -> tuple[Tensor, Tensor]:
-    """Logits (N, 1) of real and of generated images.
+    """Logits (N, 1) of real and of generated images; N is a multiple of the group size.
 
-    In one pass over both; with batch norm in two, as published (Radford et al. 2016): each has its own statistics.
+    In one pass over both, interleaved so that no stddev group mixes the two; with batch norm in two, as published
+    (Radford et al. 2016): each has its own statistics.
     """
     real, fake = batch.augment_real(batch.real), batch.augment_fake(batch.fake)
     if discriminator.batch_norm:
         return discriminator(real, batch.labels), discriminator(fake, batch.fake_labels)
-    return joined_logits(discriminator, real, batch.labels, fake, batch.fake_labels)
-
-
-def joined_logits(
-    discriminator: DiscriminatorNetwork, real: Tensor, labels: Tensor, fake: Tensor, fake_labels: Tensor
-) -> tuple[Tensor, Tensor]:
-    """One pass over real and generated images, interleaved so that no stddev group mixes the two."""
-    num = len(real)
-    group = min(group_size(discriminator), num)
+    groups = (group_size(discriminator), -1)
 
     def join(a: Tensor, b: Tensor) -> Tensor:
-        columns = [x.reshape(group, num // group, *x.shape[1:]) for x in (a, b)]
-        return torch.cat(columns, dim=1).flatten(0, 1)
+        return torch.cat([x.unflatten(0, groups) for x in (a, b)], dim=1).flatten(0, 1)
 
-    logits = discriminator(join(real, fake), join(labels, fake_labels))
-    real_logits, fake_logits = logits.view(group, 2 * num // group, -1).chunk(2, dim=1)
-    return real_logits.reshape(num, -1), fake_logits.reshape(num, -1)
-
-
-def logit_statistics(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """Mean, standard deviation and mean sign of the logits of both kinds, by name."""
-    return {
-        f"{kind}{suffix}": value
-        for kind, logits in (("real", real), ("fake", fake))
-        for suffix, value in (("", logits.mean()), ("_std", logits.std(correction=0)), ("_sign", logits.sign().mean()))
-    }
+    logits = discriminator(join(real, fake), join(batch.labels, batch.fake_labels))
+    real_logits, fake_logits = logits.unflatten(0, groups).chunk(2, dim=1)
+    return real_logits.flatten(0, 1), fake_logits.flatten(0, 1)

@@ -11,12 +11,11 @@ from wplus.errors import UserError
 from wplus.models.network import Network
 from wplus.models.progressive import at_lod, set_lod
 from wplus.training.hparams import Hparams
+from wplus.training.validate import family_of
 
-_LR_FACTORS = (
-    (512, 3.0),
-    (256, 2.0),
-    (128, 1.5),
-)  # from this resolution on, times 0.001 (ProGAN's and StyleGAN's code)
+# From this resolution on, times 0.001 (ProGAN's and StyleGAN's code).
+_LR_FACTORS = ((512, 3.0), (256, 2.0), (128, 1.5))
+_NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,23 +73,15 @@ class GrowthSchedule:
         return at_lod(real, self.lod(nimg))
 
 
-_NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
-
-
 def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> GrowthSchedule | None:
     """The schedule of networks that grow, None of others; UserError for numbers that are missing or have no effect."""
     numbers = {name: getattr(hparams, name) for name in _NUMBERS}
-    given = [name for name, value in numbers.items() if value is not None]
-    family = network.__module__.rpartition(".")[2]
-    if not network.progressive:
-        if given:
+    family = family_of(network)
+    for name, value in numbers.items():
+        if value is not None and not network.progressive:
+            raise UserError(f"{name}={value:g} has no effect: {family} does not grow with training; leave it out.")
+        if value is None and network.progressive:
             raise UserError(
-                f"{given[0]}={numbers[given[0]]:g} has no effect: {family} does not grow with training; leave it out."
+                f"{family} grows with training and needs training.hparams.{name}; StyleGAN has 8, 600, 600."
             )
-        return None
-    missing = [name for name in _NUMBERS if name not in given]
-    if missing:
-        raise UserError(
-            f"{family} grows with training and needs training.hparams.{missing[0]}; StyleGAN has 8, 600, 600."
-        )
-    return GrowthSchedule(resolution=resolution, **numbers)
+    return GrowthSchedule(resolution=resolution, **numbers) if network.progressive else None

@@ -30,12 +30,13 @@ from wplus.training.validate import name_of
 
 ROLES = ("generator", "discriminator")
 KINDS = {
-    "loaded": MetricInfo(meaning="Numbers that the network started from as they were in the checkpoint."),
-    "mismatched": MetricInfo(
-        meaning="Numbers that the checkpoint has in another shape: they started as those of an untrained network."
-    ),
-    "skipped": MetricInfo(meaning="Numbers of the checkpoint that the network has no place for."),
-    "new": MetricInfo(meaning="Numbers that the checkpoint lacks: they started as those of an untrained network."),
+    kind: MetricInfo(meaning=meaning)
+    for kind, meaning in (
+        ("loaded", "Numbers that the network started from as they were in the checkpoint."),
+        ("mismatched", "Numbers that the checkpoint has in another shape: they started as in an untrained network."),
+        ("skipped", "Numbers of the checkpoint that the network has no place for."),
+        ("new", "Numbers that the checkpoint lacks: they started as in an untrained network."),
+    )
 }
 NUM_SHOWN = 4  # modules that a printed line names
 
@@ -74,34 +75,26 @@ class Transfer:
         """
         if not self.files:
             return None
-        networks: dict[str, Network] = {}
-        origins: dict[str, Path] = {}
+        found, origins = Models(), dict[str, Path]()
         for path in self.files:
-            models = load(path)
-            for role in ROLES:
-                if role not in networks and role in models.networks:
-                    networks[role], origins[role] = models.networks[role], path
+            for role, network in load(path).networks.items():
+                if role in ROLES and role not in origins:
+                    found.networks[role], origins[role] = network, path
         names = ", ".join(f"'{path}'" for path in self.files)
-        if "generator" not in networks:
+        if "generator" not in origins:
             raise UserError(f"There is no generator to start from in {names}; give a checkpoint that holds one.")
-        if self.freeze_discriminator and "discriminator" not in networks:
+        if self.freeze_discriminator and "discriminator" not in origins:
             raise UserError(
                 f"There is no discriminator in {names}, so transfer.freeze_discriminator={self.freeze_discriminator} "
                 "has nothing to freeze: add a checkpoint with one, transfer.checkpoint=[G_FILE,D_FILE]."
             )
         for role, expected in zip(ROLES, (generator, discriminator), strict=True):
-            if role in networks and type(networks[role]) is not expected:
+            if role in origins and type(found.networks[role]) is not expected:
                 raise UserError(
-                    f"'{origins[role]}' holds {name_of(type(networks[role]))}, which {name_of(expected)} cannot start "
-                    "from: choose the model= of the checkpoint."
+                    f"'{origins[role]}' holds {name_of(type(found.networks[role]))}, which {name_of(expected)} cannot "
+                    "start from: choose the model= of the checkpoint."
                 )
-        return Source(models=_models(networks), origins=origins, freeze_discriminator=self.freeze_discriminator)
-
-
-def _models(networks: Mapping[str, Network]) -> Models:
-    models = Models()
-    models.networks.update(networks)
-    return models
+        return Source(models=found, origins=origins, freeze_discriminator=self.freeze_discriminator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +105,6 @@ class Source:
     origins: Mapping[str, Path] = field(default_factory=dict)
     freeze_discriminator: int = 0
 
-    @property
-    def fingerprints(self) -> dict[str, str | None]:
-        """What a run that is continued must have started from."""
-        found = self.models.networks
-        return {role: fingerprint(found[role]) if role in found else None for role in ROLES}
-
     def preset(self, resolution: int, batch_size: int | None) -> Resolved:
         """What the start changes; it stands over the other presets.
 
@@ -125,55 +112,69 @@ class Source:
         were the highest.
         """
         generator = self.models.generator
-        why = "transfer: the checkpoint's, so that its tensors fit"
-        known = generator.arguments
+        known, why = generator.arguments, "transfer: the checkpoint's, so that its tensors fit"
         numbers = {**transfer_rampup(), **{name: (known[name], why) for name in CHECKPOINT_SIZES if name in known}}
         if generator.progressive:
-            start = min(_resolution_in_use(generator), resolution)
+            lods = [module.value for module in generator.modules() if isinstance(module, Growth)]
+            start = min(generator.resolution >> math.ceil(max(lods, default=0.0)), resolution)
             numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
         return numbers
 
 
 def start_from(module: GanModule, source: Source) -> Report:
-    """Copy what fits into the networks of an untrained game and its moving average.
+    """Copy what fits into the networks of an untrained module and its moving average.
 
     UserError where no weights of the generator fit, or a layer that shall be frozen was not loaded.
     """
-    networks = {role: getattr(module, role) for role in ROLES}
-    report = transfer(networks, source.models, source.origins)
+    report = transfer({role: getattr(module, role) for role in ROLES}, source.models, source.origins)
     module.ema.load_state_dict(module.generator.state_dict())
-    frozen = _frozen_tensors(module)
-    _refuse_what_has_learned_nothing(module, report, frozen)
-    module.run_fingerprint["transfer"] = source.fingerprints
-    return replace(report, frozen=tuple(frozen))
-
-
-def transfer(networks: Mapping[str, Network], models: Models, origins: Mapping[str, Path] | None = None) -> Report:
-    """Copy from `models` into the networks (role -> network) what does the same there and has the same shape."""
-    found = {role: (models.networks.get(role), (origins or {}).get(role)) for role in networks}
-    return Report(tuple(_copy(role, network, *found[role]) for role, network in networks.items()))
+    generator, discriminator = report.networks
+    weights = {name for name, parameter in module.generator.named_parameters() if parameter.dim() >= 2}
+    if not weights & generator.loaded.keys():
+        differing = "; ".join(f"{name} is {a} there and {b} here" for name, (a, b) in generator.arguments.items())
+        raise UserError(
+            f"No weights of the generator in '{generator.origin}' fit this one ({differing or 'its sizes'})."
+        )
+    held = {id(tensor) for layer in module.frozen for tensor in layer.state_dict(keep_vars=True).values()}
+    tensors = module.discriminator.state_dict(keep_vars=True)
+    frozen = tuple(name for name, tensor in tensors.items() if id(tensor) in held)
+    if missing := [name for name in frozen if name not in discriminator.loaded]:
+        raise UserError(
+            f"transfer.freeze_discriminator={len(module.frozen)} would freeze {missing[0]}, which was not loaded from "
+            f"'{discriminator.origin}': freeze fewer layers, or none."
+        )
+    found = source.models.networks  # what a run that is continued must have started from
+    module.run_fingerprint["transfer"] = {role: fingerprint(found[role]) if role in found else None for role in ROLES}
+    return replace(report, frozen=frozen)
 
 
 @torch.no_grad()
+def transfer(networks: Mapping[str, Network], models: Models, origins: Mapping[str, Path] | None = None) -> Report:
+    """Copy from `models` into the networks (role -> network) what does the same there and has the same shape."""
+    pairs = [(role, network, models.networks.get(role)) for role, network in networks.items()]
+    return Report(tuple(_copy(role, ours, theirs, (origins or {}).get(role)) for role, ours, theirs in pairs))
+
+
 def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None) -> NetworkReport:
     here, there = _by_place(ours), {} if theirs is None else _by_place(theirs)
-    fits = {place for place in here.keys() & there.keys() if here[place][1].shape == there[place][1].shape}
-    for place in fits:
-        here[place][1].copy_(there[place][1])
+    loaded, mismatched, new = dict[str, int](), dict[str, tuple[tuple[int, ...], tuple[int, ...]]](), dict[str, int]()
+    for place, (name, tensor) in here.items():
+        if place not in there:
+            new[name] = tensor.numel()
+        elif there[place][1].shape == tensor.shape:
+            tensor.copy_(there[place][1])
+            loaded[name] = tensor.numel()
+        else:
+            mismatched[name] = (tuple(there[place][1].shape), tuple(tensor.shape))
+    skipped = {name: tensor.numel() for place, (name, tensor) in there.items() if place not in here}
+    known = dict.fromkeys(ours.arguments) if theirs is None else theirs.arguments
+    arguments = {name: (known.get(name), value) for name, value in ours.arguments.items()}
+    resolutions = arguments.pop("resolution")
+    differing = {name: pair for name, pair in arguments.items() if theirs is not None and pair[0] != pair[1]}
     return NetworkReport(
-        role=role,
-        origin=origin,
-        resolutions=(None if theirs is None else theirs.arguments.get("resolution"), ours.arguments.get("resolution")),
-        loaded={name: tensor.numel() for place, (name, tensor) in here.items() if place in fits},
-        mismatched={
-            name: (tuple(there[place][1].shape), tuple(tensor.shape))
-            for place, (name, tensor) in here.items()
-            if place in there and place not in fits
-        },
-        skipped={name: tensor.numel() for place, (name, tensor) in there.items() if place not in here},
-        new={name: tensor.numel() for place, (name, tensor) in here.items() if place not in there},
-        arguments={} if theirs is None else _other_arguments(ours, theirs),
-    )
+        role=role, origin=origin, resolutions=resolutions, arguments=differing,
+        loaded=loaded, mismatched=mismatched, skipped=skipped, new=new,
+    )  # fmt: skip
 
 
 def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
@@ -188,41 +189,6 @@ def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
     return found
 
 
-def _other_arguments(ours: Network, theirs: Network) -> dict[str, tuple[Any, Any]]:
-    """Constructor arguments besides the resolution that differ: the reason for a mismatch."""
-    names = [name for name in ours.arguments if name != "resolution"]
-    pairs = {name: (theirs.arguments.get(name), ours.arguments[name]) for name in names}
-    return {name: (there, here) for name, (there, here) in pairs.items() if there != here}
-
-
-def _resolution_in_use(generator: Any) -> int:
-    lods = [module.value for module in generator.modules() if isinstance(module, Growth)]
-    return generator.resolution >> math.ceil(max(lods, default=0.0))
-
-
-def _frozen_tensors(module: GanModule) -> list[str]:
-    """Their names in the discriminator."""
-    held = {id(tensor) for layer in module.frozen for tensor in layer.state_dict(keep_vars=True).values()}
-    tensors = module.discriminator.state_dict(keep_vars=True)
-    return [name for name, tensor in tensors.items() if id(tensor) in held]
-
-
-def _refuse_what_has_learned_nothing(module: GanModule, report: Report, frozen: Sequence[str]) -> None:
-    generator, discriminator = report.networks
-    weights = {name for name, parameter in module.generator.named_parameters() if parameter.dim() >= 2}
-    if not weights & generator.loaded.keys():
-        differing = "; ".join(f"{name} is {a} there and {b} here" for name, (a, b) in generator.arguments.items())
-        raise UserError(
-            f"No weights of the generator in '{generator.origin}' fit this one ({differing or 'its sizes'})."
-        )
-    missing = [name for name in frozen if name not in discriminator.loaded]
-    if missing:
-        raise UserError(
-            f"transfer.freeze_discriminator={len(module.frozen)} would freeze {missing[0]}, which was not loaded from "
-            f"'{discriminator.origin}': freeze fewer layers, or none."
-        )
-
-
 # --- report ---------------------------------------------------------------------------------------------------------
 
 
@@ -233,14 +199,14 @@ class NetworkReport:
     role: str
     origin: Path | None
     """The file; None where none holds such a network, and all is new."""
-    resolutions: tuple[int | None, int | None]
+    resolutions: tuple[int | None, int]
     """Of the network in the file, and of that to be trained."""
+    arguments: Mapping[str, tuple[Any, Any]]
+    """Constructor arguments that differ: there, here."""
     loaded: Mapping[str, int]
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     skipped: Mapping[str, int]
     new: Mapping[str, int]
-    arguments: Mapping[str, tuple[Any, Any]]
-    """Constructor arguments that differ: there, here."""
 
     def numbers(self, kind: str) -> int:
         """How many numbers there are of a kind; of mismatched ones, in the network to be trained."""
@@ -251,44 +217,39 @@ class NetworkReport:
         if self.origin is None:
             return f"{self.role}: new, for no checkpoint holds one"
         there, here = self.resolutions
-        parts = [f"{kind} {self.numbers(kind):,} numbers in {len(getattr(self, kind))} tensors{self._modules(kind)}"
-                 for kind in KINDS if getattr(self, kind)]  # fmt: skip
-        parts += [f"{name} {there} -> {here}" for name, (there, here) in self.arguments.items()]
+        parts = []
+        for kind in (kind for kind in KINDS if getattr(self, kind)):
+            names = getattr(self, kind)
+            modules = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
+            more = [f"and {len(modules) - NUM_SHOWN} more"] if len(modules) > NUM_SHOWN else []
+            listed = "" if kind == "loaded" else f" ({', '.join(modules[:NUM_SHOWN] + more)})"
+            parts.append(f"{kind} {self.numbers(kind):,} numbers in {len(names)} tensors{listed}")
+        parts += [f"{name} {a} -> {b}" for name, (a, b) in self.arguments.items()]
         return f"{self.role}, {there} -> {here} px, from {self.origin}: {'; '.join(parts)}"
-
-    def _modules(self, kind: str) -> str:
-        """The first few modules of tensors that did not come along: their names' first two parts."""
-        modules = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in getattr(self, kind)))
-        more = f", and {len(modules) - NUM_SHOWN} more" if len(modules) > NUM_SHOWN else ""
-        return "" if kind == "loaded" else f" ({', '.join(modules[:NUM_SHOWN])}{more})"
 
     def content(self) -> dict[str, Any]:
         """For JSON."""
-        there, here = self.resolutions
-        return {
-            "checkpoint": self.origin and str(self.origin),
-            "resolution": {"there": there, "here": here},
-            "other_arguments": self.arguments,
-            **{
-                kind: {"tensors": len(names), "numbers": self.numbers(kind), "names": names}
-                for kind in KINDS
-                for names in (getattr(self, kind),)
-            },
-        }
+        entries = {kind: getattr(self, kind) for kind in KINDS}
+        kinds = {kind: {"tensors": len(names), "numbers": self.numbers(kind), "names": names}
+                 for kind, names in entries.items()}  # fmt: skip
+        resolution = dict(zip(("there", "here"), self.resolutions, strict=True))
+        origin = self.origin and str(self.origin)
+        return {"checkpoint": origin, "resolution": resolution, "other_arguments": self.arguments, **kinds}
 
     def markdown(self) -> list[str]:
         """A section for each kind with every name."""
         lines = []
-        if self.arguments:
-            differing = [f"- {name}: {there} there, {here} here" for name, (there, here) in self.arguments.items()]
-            lines += ["", f"## {self.role}: other arguments", "", *differing]
-        for kind in KINDS:
-            if entries := getattr(self, kind):
-                shown = {
-                    name: f"{e:,}" if isinstance(e, int) else f"{e[0]} there, {e[1]} here"
-                    for name, e in entries.items()
-                }
-                lines += ["", f"## {self.role}: {kind}", "", *(f"- {name}: {text}" for name, text in shown.items())]
+        for kind in ("arguments", *KINDS):
+            heading = "other arguments" if kind == "arguments" else kind
+            entries = {name: f"{entry:,}" if isinstance(entry, int) else "{} there, {} here".format(*entry)
+                       for name, entry in getattr(self, kind).items()}  # fmt: skip
+            if entries:
+                lines += [
+                    "",
+                    f"## {self.role}: {heading}",
+                    "",
+                    *(f"- {name}: {text}" for name, text in entries.items()),
+                ]
         return lines
 
 
@@ -313,13 +274,16 @@ class Report:
             print(f"The run goes on; what it started from is told by {folder / 'transfer.md'}.")
             return
         print(f"It starts from trained networks:\n{self}")
-        write_json(folder / "transfer.json", self.content())
+        content = {network.role: network.content() for network in self.networks}
+        write_json(folder / "transfer.json", {**content, "frozen": list(self.frozen)})
         atomic_write(folder / "transfer.md", lambda file: file.write(self.markdown().encode()))
-        tracker.summary(self._summary())
-
-    def content(self) -> dict[str, Any]:
-        """For JSON: network -> kind -> tensors, numbers, names."""
-        return {**{network.role: network.content() for network in self.networks}, "frozen": list(self.frozen)}
+        entries = {}
+        for network in self.networks:
+            for kind, info in KINDS.items():
+                protocol = {"checkpoint": str(network.origin), "tensors": len(getattr(network, kind))}
+                entry = {"value": network.numbers(kind), "protocol": protocol, **asdict(info)}
+                entries[f"train/transfer_{network.role}_{kind}"] = entry
+        tracker.summary(entries)
 
     def markdown(self) -> str:
         """A table of the counts, then every name."""
@@ -332,14 +296,3 @@ class Report:
         if self.frozen:
             lines += ["", "## Frozen", "", *(f"- {name}" for name in self.frozen)]
         return "\n".join(lines) + "\n"
-
-    def _summary(self) -> dict[str, Any]:
-        return {
-            f"train/transfer_{network.role}_{kind}": {
-                "value": network.numbers(kind),
-                "protocol": {"checkpoint": str(network.origin), "tensors": len(getattr(network, kind))},
-                **asdict(info),
-            }
-            for network in self.networks
-            for kind, info in KINDS.items()
-        }

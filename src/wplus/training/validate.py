@@ -1,7 +1,7 @@
 """Pairs of networks, losses and numbers that make no sense together are refused, with the reason."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,18 @@ def check_fit(
     generator: type[Network], discriminator: type[Network], hparams: Hparams, penalties: Sequence[Penalty]
 ) -> None:
     """UserError with the reason where a hyper-parameter cannot be applied to networks of these classes."""
-    _check_ends(hparams)
+    ends = list(dict.fromkeys(ENDS.values()))
+    given = [end for end in ends if getattr(hparams, end) is not None]
+    if given and hparams.decay_kimg is None:
+        raise UserError(
+            f"{given[0]}={getattr(hparams, given[0]):g} has no effect without training.hparams.decay_kimg, the time to "
+            "get there; give both or neither."
+        )
+    if hparams.decay_kimg is not None and not given:
+        options = ", ".join(f"training.hparams.{end}" for end in ends)
+        raise UserError(
+            f"decay_kimg={hparams.decay_kimg:g} has no effect, for no number has an end; give one of {options}."
+        )
     _check_styles(generator, hparams)
     for penalty in penalties:
         _check_penalty(discriminator, penalty, hparams)
@@ -31,19 +42,25 @@ def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence
     Numbers of presets and losses may be idle. A weight of a penalty that the loss does not bring is not refused: an
     experiment's gamma shall not stand in the way of another loss, and the log says that it is not used.
     """
-    for names, reason in _idle(hparams, penalties):
-        for name in names:
-            if given.get(name) is not None:
-                raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.hparams.{name}=null.")
+    idle: dict[str, str] = {}
+    if not hparams.pl_weight:
+        measured = ("pl_interval", "pl_decay", "pl_batch_shrink")
+        idle |= dict.fromkeys(measured, "with pl_weight=0 no path lengths are measured")
+    if not penalties:
+        idle["r1_interval"] = "there is no gradient penalty, for the loss brings none or its weight is 0"
+    if all(penalty.weight != "gamma" for penalty in penalties):
+        idle["gamma_end"] = "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
+    if not hparams.ema_kimg and hparams.ema_kimg_end is None:
+        idle["ema_rampup"] = "with ema_kimg=0 there is no moving average, and nothing to ramp up"
+    for name, reason in idle.items():
+        if given.get(name) is not None:
+            raise UserError(f"{name}={given[name]:g} has no effect: {reason}; use training.hparams.{name}=null.")
 
 
 def check_preset(preset: Preset, generator: type[Network]) -> None:
-    """UserError for a preset that says which `family` it is for, with networks of another.
-
-    One that says nothing, as DCGAN's, is for all.
-    """
-    family, own = preset.get("family") if isinstance(preset, Mapping) else None, family_of(generator)
-    if isinstance(preset, Mapping) and family not in (None, own):
+    """UserError for a preset that says which `family` it is for, as DCGAN's does not, with networks of another."""
+    own = family_of(generator)
+    if isinstance(preset, Mapping) and (family := preset.get("family")) not in (None, own):
         raise UserError(
             f"training={preset.get('name')} is refused with {own}: its numbers are those of {family}'s networks; use "
             f"training=auto, which has {own}'s own, or model={family}."
@@ -72,13 +89,11 @@ def check_options(role: str, part: partial) -> None:
 
 def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
     """UserError where the gradients of parts of a batch do not add up to that of the batch."""
-    for network in networks:
-        reason = None
-        if network.batch_norm:
+    for network in networks if num_micro > 1 else ():
+        if network.batch_norm or network.drops_units:
             reason = "it normalises over the batch, and its parts have statistics of their own"
-        elif network.drops_units:
-            reason = "it drops units at random, in the parts of a batch other ones than in the whole"
-        if num_micro > 1 and reason is not None:
+            if not network.batch_norm:
+                reason = "it drops units at random, in the parts of a batch other ones than in the whole"
             raise UserError(
                 f"micro_batch_size is refused with {name_of(network)}: {reason}; "
                 "choose a smaller training.hparams.batch_size."
@@ -93,32 +108,6 @@ def name_of(network: type) -> str:
 def family_of(network: type) -> str:
     """The name of the module that defines a network."""
     return network.__module__.rpartition(".")[2]
-
-
-def _check_ends(hparams: Hparams) -> None:
-    given = [end for end in dict.fromkeys(ENDS.values()) if getattr(hparams, end) is not None]
-    if given and hparams.decay_kimg is None:
-        raise UserError(
-            f"{given[0]}={getattr(hparams, given[0]):g} has no effect without training.hparams.decay_kimg, the time to "
-            "get there; give both or neither."
-        )
-    if hparams.decay_kimg is not None and not given:
-        raise UserError(
-            f"decay_kimg={hparams.decay_kimg:g} has no effect, for no number has an end; "
-            f"give one of {', '.join(f'training.hparams.{end}' for end in dict.fromkeys(ENDS.values()))}."
-        )
-
-
-def _idle(hparams: Hparams, penalties: Sequence[Penalty]) -> Iterator[tuple[Sequence[str], str]]:
-    """Numbers that nothing reads, and why."""
-    if not hparams.pl_weight:
-        yield ("pl_interval", "pl_decay", "pl_batch_shrink"), "with pl_weight=0 no path lengths are measured"
-    if not penalties:
-        yield ("r1_interval",), "there is no gradient penalty, for the loss brings none or its weight is 0"
-    if all(penalty.weight != "gamma" for penalty in penalties):
-        yield ("gamma_end",), "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
-    if not hparams.ema_kimg and hparams.ema_kimg_end is None:
-        yield ("ema_rampup",), "with ema_kimg=0 there is no moving average, and nothing to ramp up"
 
 
 def _check_styles(generator: type[Network], hparams: Hparams) -> None:
@@ -139,10 +128,8 @@ def _check_styles(generator: type[Network], hparams: Hparams) -> None:
 def _check_penalty(discriminator: type[Network], penalty: Penalty, hparams: Hparams) -> None:
     shown, remedy = "", "choose a loss without it"
     if isinstance(penalty.weight, str):
-        shown, remedy = (
-            f" ({penalty.weight}={getattr(hparams, penalty.weight):g})",
-            f"use training.hparams.{penalty.weight}=0",
-        )
+        shown = f" ({penalty.weight}={getattr(hparams, penalty.weight):g})"
+        remedy = f"use training.hparams.{penalty.weight}=0"
     if penalty.why_needed:
         remedy = "choose another loss, such as loss=nonsaturating, or another model"
     refused = f"The penalty {penalty.name}{shown} is refused: {name_of(discriminator)}"
