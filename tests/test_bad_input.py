@@ -107,7 +107,7 @@ ENCODERS = [  # of an encoder's training: arguments, words of the sentence
     ),
     (["experiment=psp_cats", "checkpoint={model}", "training.loss_weights.adversarial=1"], ["training=e4e"]),
     (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.optimizer=sgd"], ["sgd", "ranger, adamw"]),
-    (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.num_passes=3"], ["encoder=refine"]),
+    (["experiment=e4e_cats", "checkpoint={model}", "training.hparams.num_passes=3"], ["encoder=restyle"]),
     (["checkpoint={model}"], ["checkpoint has no effect", "training=e4e"]),
     (["encoder=small"], ["encoder has no effect", "training=e4e"]),
     (["experiment=e4e_cats", "encoder=null"], ["A choice must be one of"]),

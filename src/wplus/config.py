@@ -62,6 +62,7 @@ RENAMED = {
     "inverter=pivotal": "inverter=pti",
     "inverter=scribble": "inverter=sketch",
     "inverter=refine": "inverter=restyle",
+    "encoder=refine": "encoder=restyle",
     "training.weights": "training.loss_weights",
     "training.hparams.refinements": "training.hparams.num_passes",
     "loss.numbers": "loss.hparams",

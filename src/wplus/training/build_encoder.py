@@ -10,10 +10,13 @@ import torch
 from wplus.checkpoint import Models, load
 from wplus.core.random import step_seed
 from wplus.core.runtime import Runtime
+from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
+from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import LatentDiscriminator
+from wplus.models.network import GeneratorNetwork
 from wplus.training.build import Builder, Training, set_precision
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import INFOS, LATENT_LOSSES, EncoderHparams, make_encoder_hparams
@@ -65,8 +68,7 @@ def encoder_training(
     losses = _losses(perceptual, image_loss, settings.loss_weights)
     module = build_encoder_module(models, encoder(), losses=losses, hparams=settings, runtime=runtime, seed=seed)
     images, held_out = (data(split=split, resolution=models.generator.resolution) for split in ("train", "held_out"))
-    for part in (images, held_out):
-        _refuse_other_images(part, models.generator)
+    _check_images(images, models.generator)
     module.run_fingerprint.update(data=images.fingerprint, world_size=runtime.world_size)
     view = InversionView(held_out, num_samples=num_samples)
     return Training(module=module, data=images, view=view, resolved=_numbers(module), infos=INFOS)
@@ -91,7 +93,15 @@ def build_encoder_module(
     network = _fitting(encoder, generator)
     if hparams.start_from == "mean":
         network.latent_avg.copy_(generator.mapping.w_avg.expand_as(network.latent_avg))
-    _refuse_passes(hparams, network)
+    if hparams.num_passes > 1 and not network.is_iterative:
+        raise UserError(
+            f"training.hparams.num_passes={hparams.num_passes} needs an encoder that sees its last result "
+            "(encoder.is_iterative=true, as encoder=restyle); this one passes once."
+        )
+    if hparams.progressive is not None and not network.has_stages:
+        raise UserError(
+            f"{type(network).__name__} has no deltas that could join one by one: give training.progressive=null."
+        )
     discriminator = LatentDiscriminator(w_dim=generator.w_dim) if hparams.adversary is not None else None
     set_precision([generator], runtime)
     module = EncoderModule(
@@ -123,30 +133,15 @@ def _losses(
     return losses
 
 
-def _fitting(encoder: partial, generator: Any) -> Any:
+def _fitting(encoder: partial, generator: GeneratorNetwork) -> Encoder:
     size = {"num_ws": generator.num_ws, "w_dim": generator.w_dim, "img_channels": generator.img_channels}
-    open_size = (
-        "input_size" in inspect.signature(encoder.func).parameters and encoder.keywords.get("input_size") is None
-    )
-    if open_size:
+    if "input_size" in inspect.signature(encoder.func).parameters and encoder.keywords.get("input_size") is None:
         size["input_size"] = min(max(generator.resolution, INPUT_PX[0]), INPUT_PX[1])
     return encoder(**size)
 
 
-def _refuse_passes(hparams: EncoderHparams, encoder: Any) -> None:
-    if hparams.num_passes > 1 and not encoder.is_iterative:
-        raise UserError(
-            f"training.hparams.num_passes={hparams.num_passes} needs an encoder that sees its last result "
-            "(encoder.is_iterative=true, as encoder=refine); this one passes once."
-        )
-    if hparams.progressive is not None and not encoder.has_stages:
-        raise UserError(
-            f"{type(encoder).__name__} has no deltas that could join one by one: give training.progressive=null."
-        )
-
-
-def _refuse_other_images(images: Any, generator: Any) -> None:
-    """The generator's channels; and classes, where it has them."""
+def _check_images(images: ImageSet, generator: GeneratorNetwork) -> None:
+    """UserError for images of other channels; or of other classes, where the generator has them."""
     if images.img_channels != generator.img_channels:
         raise UserError(
             f"The images have {images.img_channels} channel(s), the generator makes {generator.img_channels}; "

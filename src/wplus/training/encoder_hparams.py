@@ -1,7 +1,7 @@
 """Hyper-parameters of an encoder's training. Everything periodic is counted in images, as elsewhere."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
 from wplus.core.metric_result import MetricInfo
@@ -92,10 +92,10 @@ class EncoderHparams:
         _check(self, "training.hparams", highest={"weight_decay": 1.0})
         for name, value in self.loss_weights.items():
             check_number(f"training.loss_weights.{name}", value, lowest=0)
-        if self.loss_weights.get("adversarial") and self.latent_discriminator is None:
+        if (weight := self.loss_weights.get("adversarial")) and self.latent_discriminator is None:
             raise UserError(
-                f"training.loss_weights.adversarial={self.loss_weights['adversarial']:g} needs a latent discriminator, "
-                "which this training has not: choose training=e4e, or the weight 0."
+                f"training.loss_weights.adversarial={weight:g} needs a latent discriminator, which this training has "
+                "not: choose training=e4e, or the weight 0."
             )
 
     @property
@@ -115,21 +115,17 @@ def make_encoder_hparams(
     latent_discriminator: Mapping[str, Any] | None,
 ) -> EncoderHparams:
     """From the plain values of a configuration; UserError for a number or a choice that cannot be."""
+    stages = None if progressive is None else Progressive(**progressive)
+    adversary = None if latent_discriminator is None else LatentDiscriminatorHparams(**latent_discriminator)
     return EncoderHparams(
-        **hparams,
-        loss_weights=dict(loss_weights),
-        progressive=None if progressive is None else Progressive(**progressive),
-        latent_discriminator=None
-        if latent_discriminator is None
-        else LatentDiscriminatorHparams(**latent_discriminator),
+        **hparams, loss_weights=dict(loss_weights), progressive=stages, latent_discriminator=adversary
     )
 
 
 def _check(settings: Any, prefix: str, *, highest: Mapping[str, float], zero: tuple[str, ...] = ()) -> None:
     """UserError for a number below its limit (1 for whole ones, except those that may be `zero`), or a wrong choice."""
-    kinds = get_type_hints(type(settings))
-    for name, value in ((item.name, getattr(settings, item.name)) for item in fields(settings)):
-        kind = kinds[name]
+    for name, kind in get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
         if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:
             check_choice(f"{prefix}.{name}", value, choices)
         elif kind in (int, float) or (kind == float | None and value is not None):
