@@ -34,8 +34,8 @@ def test_the_report(files, start, tmp_path, capsys):
     assert content["discriminator"]["skipped"]["names"] == {"b8.fromrgb.weight": 24, "b8.fromrgb.bias": 8}
     assert content["discriminator"]["resolution"] == {"there": 8, "here": 16}
     assert tracker.inputs == {"transfer": files[0], "transfer-discriminator": files[1]}
-    assert tracker.values["transfer/discriminator_skipped"]["value"] == 32
-    assert tracker.values["transfer/discriminator_skipped"]["protocol"]["tensors"] == 2
+    assert tracker.values["train/transfer_discriminator_skipped"]["value"] == 32
+    assert tracker.values["train/transfer_discriminator_skipped"]["protocol"]["tensors"] == 2
     printed = capsys.readouterr().out
     assert f"generator, 8 -> 16 px, from {files[0]}: loaded {loaded['numbers']:,} numbers" in printed
     assert "skipped 32 numbers in 2 tensors (b8.fromrgb); new" in printed
