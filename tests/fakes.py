@@ -329,6 +329,7 @@ class SquaredPixels(ImageDistance):
     """|x - y|^2 of the pixels, in float64: of the LPIPS family, with features that a test chooses."""
 
     name, provenance = "squared", MappingProxyType({"weights": "none"})
+    info = MetricInfo(meaning="Sum of the squared differences of the pixels.", direction="lower")
 
     def features(self, images):
         return [images.double().flatten(1)]

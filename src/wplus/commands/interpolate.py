@@ -5,7 +5,8 @@ from typing import Any
 from wplus.commands.entry import entry_point
 from wplus.config import build
 
-OPTIONS = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "fps", "upscale", "frames", "num_columns")
+FILMING = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "num_columns")
+WRITING = ("fps", "upscale", "frames")
 
 
 @entry_point
@@ -14,21 +15,19 @@ def interpolate(cfg: dict[str, Any]) -> float:
     from wplus.commands.common import opened, read_latents, tracking
     from wplus.interpolation.path_metrics.shape import STEP_CV
     from wplus.interpolation.retime import retimed
-    from wplus.interpolation.run import check_options, interpolate, space_for_images
+    from wplus.interpolation.run import Filming
     from wplus.interpolation.video import table
 
-    paths = retimed(build(cfg.get("path", {})), build(cfg.get("retime", {})))
-    chosen = {key: cfg[key] for key in OPTIONS}
-    check_options(paths, **{key: value for key, value in chosen.items() if key not in ("noise", "loop")})
+    filming = Filming(
+        paths=retimed(build(cfg.get("path", {})), build(cfg.get("retime", {}))), perceptual=build(cfg["perceptual"]),
+        path_metrics=build(cfg.get("path_metrics", {})), identity=build(cfg["identity"]),
+        writing={key: cfg[key] for key in WRITING}, **{key: cfg[key] for key in FILMING},
+    )  # fmt: skip
     models, device, folder = opened(cfg)
-    perceptual = build(cfg["perceptual"]).to(device)
-    space = space_for_images(paths, cfg["space"])
-    inputs = cfg["inputs"]
-    latents, names, deltas = read_latents(cfg, inputs, models, space=space, perceptual=perceptual, at_least=2)
-    judging = {"path_metrics": build(cfg.get("path_metrics", {})), "identity": build(cfg["identity"])}
-    chosen |= {"paths": paths, "perceptual": perceptual, "deltas": deltas, **judging}
+    latents, names, deltas = read_latents(cfg, cfg["inputs"], models, space=filming.space_for_images,
+                                          perceptual=filming.perceptual.to(device), at_least=2)  # fmt: skip
     with tracking(cfg, "interpolate") as tracker:
-        videos = interpolate(models, latents, names=names, output_dir=folder, tracker=tracker, **chosen)
+        videos = filming.run(models, latents, names=names, output_dir=folder, tracker=tracker, deltas=deltas)
     print(table(videos))
     print(f"Video, filmstrip, plot: {folder}")
     return next(iter(videos.values())).means[STEP_CV]

@@ -18,7 +18,7 @@ from wplus.data import ImageSet
 from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation.feature_pass import FeaturePass, Progress, Source
 from wplus.evaluation.sampler import PLAIN, Sampling, generate, ordered_labels, random_labels
-from wplus.models.network import GeneratorNetwork
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork
 from wplus.tracking import Tracker
 
 T = TypeVar("T")
@@ -231,11 +231,13 @@ def check_whole(split: str, *, is_part: bool = False, num: int | None = None) ->
         )
 
 
-def check_images(made: GeneratorNetwork | ImageSet, real: ImageSet) -> None:
+def check_images(
+    made: GeneratorNetwork | DiscriminatorNetwork | ImageSet, real: ImageSet, *, maker: str = "The generator makes"
+) -> None:
     """UserError unless real and generated images have the same size and channels."""
     ours, theirs = (made.resolution, made.img_channels), (real.resolution, real.img_channels)
     if ours != theirs:
         raise UserError(
-            f"The generator makes images of {ours[0]} px with {ours[1]} channels and the data has {theirs[0]} px "
+            f"{maker} images of {ours[0]} px with {ours[1]} channels and the data has {theirs[0]} px "
             f"with {theirs[1]}; they must be equal."
         )

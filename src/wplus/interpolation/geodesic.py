@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, LatentPath, PathContext, piecewise, through
 from wplus.interpolation.paths import lerp
@@ -34,17 +34,19 @@ def geodesic(
     minimum is a geodesic of the metric that features of images induce on codes (Shao et al. 2017, arXiv:1711.08014,
     algorithm 1; Arvanitidis et al. 2018, arXiv:1710.11379). A least-energy path has even steps, too.
 
-    Adam moves the `num_points` points of all transitions, `learning_rate` in units of the rms distance per number
-    between the keyframes, falling to 0 along a cosine. It moves them by waves, of which the wave with j half periods
-    counts 1 / j: the energy resists it j times as much, so that all find their place at the same pace, where points
-    moved one by one would follow their neighbours slowly. `prior` weighs the mean distance of the points from the
-    latent distribution (`wplus.latents.w_stats.Whitened`; 1 for its own samples).
+    Adam moves the points of all transitions, `learning_rate` falling to 0 along a cosine. It moves them by waves, of
+    which the wave with j half periods counts 1 / j: the energy resists it j times as much, so that all find their place
+    at the same pace, where points moved one by one would follow their neighbours slowly. `prior` weighs the mean
+    distance of the points from the latent distribution (`wplus.latents.w_stats.Whitened`; 1 for its own samples).
 
-    Every transition ends with the points of the least loss (energy + prior) that it met, so never above that of its
-    start. Between points the path is straight. The same input gives the same path, on a CPU bit for bit; the batch size
-    says nothing but how many transitions of a chain are searched together.
+    Every transition ends with the points of the least loss (energy + prior) that it met. Between points the path is
+    straight. The batch size says nothing but how many transitions of a chain are searched together.
     """
-    _check(num_points, num_steps, learning_rate, prior)
+    check_number("num_points", num_points, lowest=1, whole=True)
+    check_number("num_steps", num_steps, lowest=1, whole=True)
+    check_number("prior", prior, lowest=0)
+    if not learning_rate > 0:
+        raise UserError(f"learning_rate must be above 0, got {learning_rate}")
     curve, num = init(keyframes, context), len(keyframes) - 1
     t = torch.arange(num)[:, None] + torch.linspace(0, 1, num_points + 2, dtype=torch.float64)
     times = curve.time_map(t.flatten()).view_as(t)
@@ -62,13 +64,15 @@ class _Search:
         self.keyframes, self.context, self.nodes, self.prior = keyframes, context, nodes, prior
         with torch.no_grad():
             self.first, self.last = (self._features(nodes[:, [end]], times[:, [end]]) for end in (0, -1))
-        self.inside = times[:, 1:-1]
+        self.times = times[:, 1:-1]
 
     def run(self, num_steps: int, learning_rate: float) -> Tensor:
         """The nodes of the least loss."""
-        inside, waves = self.nodes[:, 1:-1], _waves(self.nodes.shape[1] - 2).to(self.nodes)
-        scale = (self.nodes[:, -1] - self.nodes[:, 0]).flatten(1).square().mean(dim=1).sqrt()
-        scale = scale.view(-1, *[1] * (self.nodes.ndim - 1))
+        inside, ones = self.nodes[:, 1:-1], (1,) * (self.nodes.ndim - 1)
+        places = torch.arange(1, inside.shape[1] + 1)
+        # (points, waves): sines with j half periods between the ends, of the height 1 / j.
+        waves = (torch.sin(math.pi * places[:, None] * places / (len(places) + 1)) / places).to(inside)
+        scale = (self.nodes[:, -1] - self.nodes[:, 0]).flatten(1).square().mean(dim=1).sqrt().view(-1, *ones)
         height = torch.zeros_like(inside, requires_grad=True)
         optimizer = torch.optim.Adam([height], lr=learning_rate, betas=(0.9, 0.99))
         best, least = inside, torch.full((len(inside),), math.inf, device=inside.device)
@@ -77,7 +81,7 @@ class _Search:
             loss = self.loss(moved)
             better = (loss < least).detach()
             least = torch.where(better, loss, least).detach()
-            best = torch.where(better.view(-1, *[1] * (inside.ndim - 1)), moved, best).detach()
+            best = torch.where(better.view(-1, *ones), moved, best).detach()
             optimizer.param_groups[0]["lr"] = learning_rate * 0.5 * (1 + math.cos(math.pi * step / (num_steps + 1)))
             (height.grad,) = torch.autograd.grad(loss.sum(), [height])
             optimizer.step()
@@ -86,33 +90,16 @@ class _Search:
     def loss(self, inside: Tensor) -> Tensor:
         """M sum_k d(x_k, x_{k+1}) plus the prior's part (R,) of points (R, M-1, *shape)."""
         num = inside.shape[1]
-        maps = self._features(inside, self.inside)
+        maps = self._features(inside, self.times)
         chain = [torch.cat(parts, dim=1) for parts in zip(self.first, maps, self.last, strict=True)]
         before, after = [x[:, :-1].flatten(0, 1) for x in chain], [x[:, 1:].flatten(0, 1) for x in chain]
         energy = (num + 1) * self.context.perceptual.distance(before, after).view(-1, num + 1).sum(dim=1)
-        return energy if self.prior == 0 else energy + self.prior * self._prior(inside)
-
-    def _prior(self, inside: Tensor) -> Tensor:
-        ws = styles(self.context.generator, self.keyframes, inside.flatten(0, 1), self.inside.flatten())
-        return self.context.whitened.distance(ws).view(inside.shape[:2]).mean(dim=1)
+        if self.prior == 0:
+            return energy
+        ws = styles(self.context.generator, self.keyframes, inside.flatten(0, 1), self.times.flatten())
+        return energy + self.prior * self.context.whitened.distance(ws).view(inside.shape[:2]).mean(dim=1)
 
     def _features(self, codes: Tensor, times: Tensor) -> list[Tensor]:
         """Of codes (R, M, *shape) at times (R, M): tensors (R, M, ...)."""
         images = synthesize(self.context.generator, self.keyframes, codes.flatten(0, 1), times.flatten())
         return [layer.unflatten(0, times.shape) for layer in self.context.perceptual.features(images)]
-
-
-def _waves(num: int) -> Tensor:
-    """Sines (num points, num waves): the wave with j half periods between the ends, of the height 1 / j."""
-    places, waves = torch.arange(1, num + 1)[:, None], torch.arange(1, num + 1)
-    return torch.sin(math.pi * places * waves / (num + 1)) / waves
-
-
-def _check(num_points: int, num_steps: int, learning_rate: float, prior: float) -> None:
-    for name, value in (("num_points", num_points), ("num_steps", num_steps)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}.")
-    if learning_rate <= 0:
-        raise UserError(f"learning_rate must be above 0, got {learning_rate}.")
-    if prior < 0:
-        raise UserError(f"prior must be at least 0, got {prior}.")

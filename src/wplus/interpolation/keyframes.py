@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 from wplus.latents.latent import LIFTS, SPACES, Latent, Space, ws_of
 from wplus.latents.weight_delta import WeightDelta
 from wplus.models.network import GeneratorNetwork
@@ -21,14 +22,11 @@ class Keyframes:
     codes: Tensor  # (K, z_dim) in z, (K, num_ws, z_dim) in z+, (K, w_dim) in w, (K, num_ws, w_dim) in w+
     space: Space
     names: tuple[str, ...]
-    noise: tuple[Tensor, ...] | None = None
-    """One (K, 1, H, W) per noise layer, or None for the generator's stored noise."""
-    labels: Tensor | None = None
-    """(K, c_dim), needed in z and z+ only: past the mapping network a code carries its label."""
+    noise: tuple[Tensor, ...] | None = None  # one (K, 1, H, W) per noise layer; None: the generator's stored noise
+    labels: Tensor | None = None  # (K, c_dim), in z and z+ only: past the mapping network a code carries its label
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
-    deltas: tuple[WeightDelta | None, ...] | None = None
-    """What pivotal tuning added to the generator for each, None where nothing; or None for all."""
+    deltas: tuple[WeightDelta | None, ...] | None = None  # what pivotal tuning added to the generator for each, if so
     closed: bool = False  # whether they are a loop: the last is the first once more
 
     def __len__(self) -> int:
@@ -36,43 +34,32 @@ class Keyframes:
 
     def to(self, device: torch.device | str) -> Keyframes:
         """The same keyframes on another device."""
-        noise = None if self.noise is None else tuple(layer.to(device) for layer in self.noise)
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, codes=self.codes.to(device), noise=noise, labels=labels)
+        return self._with(lambda x: x.to(device))
 
     def reversed(self) -> Keyframes:
         """The same keyframes from the last to the first."""
-        return replace(
-            self,
-            codes=self.codes.flip(0),
-            names=self.names[::-1],
-            noise=None if self.noise is None else tuple(layer.flip(0) for layer in self.noise),
-            labels=None if self.labels is None else self.labels.flip(0),
-            deltas=None if self.deltas is None else self.deltas[::-1],
-        )
+        deltas = None if self.deltas is None else self.deltas[::-1]
+        return replace(self._with(lambda x: x.flip(0)), names=self.names[::-1], deltas=deltas)
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Keyframes:
+        noise = None if self.noise is None else tuple(map(change, self.noise))
+        labels = None if self.labels is None else change(self.labels)
+        return replace(self, codes=change(self.codes), noise=noise, labels=labels)
 
 
 def keyframes_of(
-    latents: Sequence[Latent],
-    generator: GeneratorNetwork,
-    *,
-    names: Sequence[str],
-    space: str = "auto",
-    noise: str = "auto",
-    deltas: Sequence[WeightDelta | None] | None = None,
-    closed: bool = False,
+    latents: Sequence[Latent], generator: GeneratorNetwork, *, names: Sequence[str], space: str = "auto",
+    noise: str = "auto", deltas: Sequence[WeightDelta | None] | None = None, closed: bool = False,
     preferred: Sequence[str] = SPACES,
-) -> Keyframes:
-    """Bring latents to one space.
-
-    A latent goes from z to w or z+ and on to w+ (its truncation and label applied on the way) and never back.
+) -> Keyframes:  # fmt: skip
+    """Bring latents to one space: from z to w or z+ and on to w+, truncation and label applied on the way; never back.
 
     Args:
         space: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all and is `preferred`, or only holds
             them where none is both.
         noise: "const" uses the generator's stored noise everywhere, "own" the noise saved with the latents (refused
-            where one has none), "auto" means own where every latent has noise, else const. With a mixture, const shows
-            some keyframes with other fine detail than their inversion had; a change of noise on the way would be worse.
+            where one has none), "auto" means own where every latent has noise, else const: a change on the way between
+            stored and own noise would be worse than keyframes with other fine detail.
         deltas: for each latent the weight delta that it was tuned with, or None.
         closed: the first comes once more after the last.
     """
@@ -80,12 +67,20 @@ def keyframes_of(
     if closed:
         latents, names = [*latents, latents[0]], [*names, names[0]]
         deltas = None if deltas is None else (*deltas, deltas[0])
-    found = _common_space(latents, preferred) if space == "auto" else space
-    if found not in SPACES:
-        raise UserError(f"space must be one of auto, {', '.join(SPACES)}, got '{space}'.")
+    found = _common_space(latents, preferred) if space == "auto" else cast(Space, space)
     codes = torch.stack([_lift(latent, name, generator, found) for latent, name in zip(latents, names, strict=True)])
     keyframes = Keyframes(codes, found, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
-    return _with_mapping_inputs(keyframes, latents) if found in ("z", "z+") else keyframes
+    if found not in ("z", "z+"):
+        return keyframes
+    truncations = {(latent.truncation_psi, latent.truncation_cutoff) for latent in latents}
+    if len(truncations) > 1:
+        listed = ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))
+        raise UserError(f"z latents must have the same truncation, got {listed}; interpolate them in w or w+.")
+    # There the mapping network runs on every frame: label and truncation of the latents go along.
+    ((psi, cutoff),) = truncations
+    labels = [latent.label for latent in latents if latent.label is not None]
+    labelled = torch.stack(labels) if len(labels) == len(latents) else None
+    return replace(keyframes, labels=labelled, truncation_psi=psi, truncation_cutoff=cutoff)
 
 
 def _common_space(latents: Sequence[Latent], preferred: Sequence[str]) -> Space:
@@ -93,7 +88,7 @@ def _common_space(latents: Sequence[Latent], preferred: Sequence[str]) -> Space:
     order: tuple[Space, ...] = ("z", "w", "z+", "w+")
     holding = [space for space in order if all(space in LIFTS[latent.space] for latent in latents)]
     space = next((space for space in holding if space in preferred), holding[0])
-    return "w+" if space == "w" and any(_has_cutoff(latent) for latent in latents) else space
+    return "w+" if space == "w" and any(map(_has_cutoff, latents)) else space
 
 
 def _has_cutoff(latent: Latent) -> bool:
@@ -104,22 +99,17 @@ def _has_cutoff(latent: Latent) -> bool:
 @torch.no_grad()
 def _lift(latent: Latent, name: str, generator: GeneratorNetwork, space: str) -> Tensor:
     """The code of one latent in `space`; past the mapping network its truncation is applied."""
-    if space not in LIFTS[latent.space]:
-        raise UserError(f"space must be one of auto, {', '.join(LIFTS[latent.space])} for the {latent.space} latent "
-                        f"'{name}', got {space}.")  # fmt: skip
+    check_choice(f"space of the {latent.space} latent '{name}'", space, ("auto", *LIFTS[latent.space]))
     if space in ("z", "z+"):
         return latent.code if space == latent.space else latent.code.expand(generator.num_ws, -1)
     if space == "w" and _has_cutoff(latent):
-        raise UserError(
-            f"space must be w+ for '{name}', whose layers differ by its truncation cutoff; got w, which cannot hold it."
-        )
+        raise UserError(f"space must be w+ for '{name}', whose layers differ by its truncation cutoff, got w.")
     ws = ws_of(latent, generator)
     return ws if space == "w+" else ws[0]
 
 
 def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tuple[Tensor, ...] | None:
-    if choice not in ("auto", "const", "own"):
-        raise UserError(f"noise must be one of auto, const, own, got '{choice}'.")
+    check_choice("noise", choice, ("auto", "const", "own"))
     without = [name for latent, name in zip(latents, names, strict=True) if latent.noise is None]
     if choice == "own" and without:
         raise UserError(f"noise must be auto or const where a latent has none of its own ('{without[0]}'), got own.")
@@ -127,15 +117,3 @@ def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tupl
         return None
     layers = zip(*(latent.noise or () for latent in latents), strict=True)
     return tuple(torch.stack([noise.reshape(1, *noise.shape[-2:]) for noise in layer]) for layer in layers)
-
-
-def _with_mapping_inputs(keyframes: Keyframes, latents: Sequence[Latent]) -> Keyframes:
-    """In z the mapping network runs on every frame: label and truncation of the latents go along."""
-    truncations = {(latent.truncation_psi, latent.truncation_cutoff) for latent in latents}
-    if len(truncations) > 1:
-        listed = ", ".join(f"psi {psi} cutoff {cutoff}" for psi, cutoff in sorted(truncations, key=str))
-        raise UserError(f"z latents must have the same truncation, got {listed}; interpolate them in w or w+.")
-    psi, cutoff = truncations.pop()
-    labels = [latent.label for latent in latents if latent.label is not None]
-    labelled = torch.stack(labels) if len(labels) == len(latents) else None
-    return replace(keyframes, labels=labelled, truncation_psi=psi, truncation_cutoff=cutoff)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.progress import track
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice, check_number
 from wplus.interpolation.keyframes import Keyframes
 from wplus.latents.latent import SPACES, Space
 from wplus.latents.w_stats import Whitened
@@ -39,8 +39,7 @@ class PathContext:
     perceptual: ImageDistance
     batch_size: int = 16
     num_frames: int = 60  # of one transition, both its ends included: the frames whose steps a re-timed path makes even
-    progress: Callable[..., Iterable[Any]] = track
-    """Shows how far a path's search is, as `wplus.core.progress.track` does."""
+    progress: Callable[..., Iterable[Any]] = track  # shows how far a path's search is
 
     @functools.cached_property
     def whitened(self) -> Whitened:
@@ -49,9 +48,6 @@ class PathContext:
 
 
 LatentPath = Callable[[Keyframes, PathContext], Curve]
-
-
-# Spaces that a path is for
 
 
 def in_spaces(*spaces: Space, otherwise: str) -> Callable[[Callable[..., Curve]], Callable[..., Curve]]:
@@ -75,9 +71,8 @@ def check_path(path: Any, space: str) -> None:
         for part in (path.func, *path.args, *path.keywords.values()):
             check_path(part, space)
     elif space not in getattr(path, "spaces", SPACES):
-        raise UserError(
-            f"The space of path {path.__name__} must be {' or '.join(path.spaces)}, got {space}: {path.otherwise}."
-        )
+        allowed = " or ".join(path.spaces)
+        raise UserError(f"The space of path {path.__name__} must be {allowed}, got {space}: {path.otherwise}.")
 
 
 def is_for(path: Any, space: str) -> bool:
@@ -87,9 +82,6 @@ def is_for(path: Any, space: str) -> bool:
     except UserError:
         return False
     return True
-
-
-# Curves through keyframes
 
 
 def through(keyframes: Keyframes, codes: Callable[[Tensor], Tensor]) -> Curve:
@@ -105,11 +97,8 @@ def through(keyframes: Keyframes, codes: Callable[[Tensor], Tensor]) -> Curve:
 
 
 def chain(keyframes: Keyframes, between: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Curve:
-    """The curve that goes from each keyframe to the next by itself.
-
-    `between(a, b, t)` with a and b (T, *shape) and t (T,) in [0, 1] gives the codes (T, *shape) from `a` at t = 0 to
-    `b` at t = 1.
-    """
+    """The curve that goes from each keyframe to the next by itself: `between(a, b, t)` gives the codes (T, *shape) at t
+    (T,) in [0, 1] of the way from a to b, both (T, *shape)."""
     return through(keyframes, lambda t: along(keyframes.codes, t, between))
 
 
@@ -135,22 +124,16 @@ def transition_of(t: Tensor, num_keys: int) -> Tensor:
     return t.floor().long().clamp(0, num_keys - 2)
 
 
-# Positions
-
-
 def timeline(num_keys: int, num_frames: int, *, alpha: str = "b_at_one") -> Tensor:
     """Positions in [0, K-1] of the frames of a chain of K keyframes, float64, in the order in which they are shown.
 
-    `num_frames` counts the frames of one transition with both its ends, so every keyframe is shown once:
-    (K-1) * (num_frames-1) + 1 frames in all. `alpha` names the convention: "b_at_one" runs from the first keyframe
-    (t = 0) to the last (t = 1); "a_at_one" is the other habit, code = alpha * a + (1 - alpha) * b with alpha growing
-    from 0 to 1, so that the video starts at the last keyframe and ends at the first.
+    `num_frames` counts those of one transition, both its ends included: (K-1) * (num_frames-1) + 1 frames in all.
+    `alpha` names the convention: "b_at_one" runs from the first keyframe (t = 0) to the last (t = 1); "a_at_one" is the
+    other habit, code = alpha * a + (1 - alpha) * b with alpha growing from 0 to 1, so the video backwards.
     """
-    for name, count in (("the number of keyframes", num_keys), ("num_frames", num_frames)):
-        if count < 2:
-            raise UserError(f"{name} must be at least 2, got {count}.")
-    if alpha not in ("b_at_one", "a_at_one"):
-        raise UserError(f"alpha must be one of b_at_one, a_at_one, got '{alpha}'.")
+    check_number("the number of keyframes", num_keys, lowest=2, whole=True)
+    check_number("num_frames", num_frames, lowest=2, whole=True)
+    check_choice("alpha", alpha, ("b_at_one", "a_at_one"))
     steps = num_frames - 1
     frames = torch.arange((num_keys - 1) * steps + 1)
     # Whole part plus fraction, so that every keyframe is hit exactly whatever the number of frames.

@@ -7,7 +7,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from wplus.errors import UserError
+from wplus.errors import check_number
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, PathContext, along, chain, in_spaces, through
 from wplus.latents import interpolation
@@ -22,8 +22,7 @@ def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the origin, length interpolated linearly; over the last dimension.
 
     In z that is the natural path: the prior's mass lies on a sphere about the origin, and the mapping network sees
-    directions only. In w and w+ the origin means nothing to the generator; there it is a curve like another (w+ turns
-    each layer's code on its own). Parallel and antipodal codes: see `wplus.latents.interpolation.slerp`.
+    directions only. In w and w+ the origin means nothing to the generator (w+ turns each layer on its own).
     """
     return chain(keyframes, interpolation.slerp)
 
@@ -35,12 +34,8 @@ def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
     A straight line passes nearer to the mean than its ends, where images are more average than either, as truncation
     makes them; this path keeps the distance. In w+ each layer turns on its own.
     """
-    mean = _precise(context.generator.mapping.w_avg)
-
-    def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        return mean + interpolation.slerp(_precise(a) - mean, _precise(b) - mean, t)
-
-    return chain(keyframes, between)
+    mean = interpolation.precise(context.generator.mapping.w_avg)
+    return through(keyframes, lambda t: mean + along(keyframes.codes - mean, t, interpolation.slerp))
 
 
 @in_spaces("w", "w+", otherwise="z is normal as it is; choose space=w, or path=lerp")
@@ -50,8 +45,9 @@ def pn(keyframes: Keyframes, context: PathContext) -> Curve:
     Whitening as such bends nothing, being linear; what bends is the leaky ReLU before it: numbers of w that change
     their sign on the way do so by a fifth of the speed below zero. See `wplus.latents.w_stats.Whitened`.
     """
-    prior = context.whitened.to(_precise(keyframes.codes))
-    keys = prior.coordinates(_precise(keyframes.codes))
+    codes = interpolation.precise(keyframes.codes)
+    prior = context.whitened.to(codes)
+    keys = prior.coordinates(codes)
     return through(keyframes, lambda t: prior.from_coordinates(along(keys, t, interpolation.lerp)))
 
 
@@ -59,8 +55,7 @@ def spline(keyframes: Keyframes, context: PathContext) -> Curve:
     """The natural cubic spline through the keyframes; a loop's is periodic, as smooth at its seam as elsewhere.
 
     Of all curves through them that which bends least (the integral of the squared second derivative; Holladay 1957),
-    twice continuously differentiable, so that a video does not jolt where it passes an image. Two keyframes: the
-    straight line. Knots are whole positions, an equal time for each transition.
+    twice continuously differentiable, so that a video does not jolt where it passes an image.
     """
     keys = keyframes.codes
     ends = "periodic" if keyframes.closed else "natural"
@@ -80,8 +75,7 @@ def coarse_first(
 ) -> Curve:
     """Straight lines, the layers one after another: coarse ones (pose, shape) first, fine ones (colour, detail) last.
 
-    `overlap` in [0, 1]: 0 moves one layer at a time, 1 moves all together, which is `lerp`. Each layer moves at
-    constant speed in a window of the share overlap + (1 - overlap) / num_ws of the way.
+    Each layer moves at constant speed in a window of the share overlap + (1 - overlap) / num_ws of the way.
     """
     return _layer_by_layer(keyframes, overlap, torch.arange(keyframes.codes.shape[1]))
 
@@ -99,23 +93,14 @@ def fine_first(
 
 def _layer_by_layer(keyframes: Keyframes, overlap: float, order: Tensor) -> Curve:
     """`order` (num_ws,): the place in the queue of each layer, from 0."""
-    if not 0 <= overlap <= 1:
-        raise UserError(f"overlap must be from 0 (one by one) to 1 (all together), got {overlap}.")
-
-    def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        times = layer_times(t, order, overlap).to(a.device)[..., None]
-        return torch.lerp(_precise(a), _precise(b), times.to(_precise(a)))
-
-    return chain(keyframes, between)
-
-
-def layer_times(t: Tensor, order: Tensor, overlap: float) -> Tensor:
-    """How far each layer is (T, num_ws), 0 to 1, when the whole is at t (T,) in [0, 1]."""
+    check_number("overlap", overlap, lowest=0, highest=1)
     num = len(order)
     window = overlap + (1 - overlap) / num
     starts = order.double() * (1 - window) / max(num - 1, 1)
-    return ((t[:, None] - starts) / window).clamp(0, 1)
 
+    def between(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        start, end = interpolation.precise(a), interpolation.precise(b)
+        times = ((t[:, None] - starts) / window).clamp(0, 1)  # (T, num_ws): how far each layer is
+        return torch.lerp(start, end, times[..., None].to(start))
 
-def _precise(x: Tensor) -> Tensor:
-    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    return chain(keyframes, between)

@@ -1,13 +1,11 @@
 """Positions along a curve -> images, in batches, so that a video of any length fits; distances between neighbours."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from wplus.errors import UserError
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, along
 from wplus.latents import interpolation
@@ -24,15 +22,8 @@ def render(
 
     Codes and noise are computed batch by batch too: nothing grows with T.
     """
-    check_batch_size(batch_size)
     for positions in t.split(batch_size):
         yield render_batch(generator, keyframes, curve, positions)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """UserError for a batch of nothing."""
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}.")
 
 
 @torch.no_grad()
@@ -45,69 +36,52 @@ def synthesize(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor,
     """Images (T, C, H, W) of codes (T, *shape) of the keyframes' space, differentiable in the codes.
 
     `times` (T,) in [0, K-1] is where labels (in z and z+), noise and tuned weights are. Labels and weights go straight
-    from one to the next. Noise maps go along the great circle: they have an rms of one, which a straight line would
-    shrink to 0.71 half way and so smooth the image there.
+    from one to the next. Noise maps, each one vector of H * W numbers, go along the great circle: they have an rms of
+    one, which a straight line would shrink to 0.71 half way and so smooth the image there.
     """
-    noise = None if keyframes.noise is None else [_noise_at(layer, times) for layer in keyframes.noise]
-    synthesis: Callable[..., Tensor] = generator.synthesis
-    if keyframes.deltas is not None:
-        synthesis = TunedSynthesis(generator, keyframes.deltas, times)
-    return synthesis(styles(generator, keyframes, codes, times), noise_mode="const", noise=noise)
+    noise = None
+    if keyframes.noise is not None:
+        flat = [along(layer.flatten(1), times, interpolation.slerp) for layer in keyframes.noise]
+        noise = [x.unflatten(1, layer.shape[1:]) for x, layer in zip(flat, keyframes.noise, strict=True)]
+    ws = styles(generator, keyframes, codes, times)
+    if keyframes.deltas is None:
+        return generator.synthesis(ws, noise_mode="const", noise=noise)
+    return _tuned_synthesis(generator.synthesis, keyframes.deltas, times, ws, noise)
 
 
 def styles(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor:
     """Codes of any space -> (T, num_ws, w_dim); keyframes of w and w+ had their truncation applied already."""
-    return to_ws(
-        codes,
-        keyframes.space,
-        generator,
-        labels=None if keyframes.labels is None else along(keyframes.labels, times, interpolation.lerp),
-        truncation_psi=keyframes.truncation_psi,
-        truncation_cutoff=keyframes.truncation_cutoff,
-    )
+    labels = None if keyframes.labels is None else along(keyframes.labels, times, interpolation.lerp)
+    return to_ws(codes, keyframes.space, generator, labels=labels, truncation_psi=keyframes.truncation_psi,
+                 truncation_cutoff=keyframes.truncation_cutoff)  # fmt: skip
 
 
-def _noise_at(layer: Tensor, times: Tensor) -> Tensor:
-    """Noise (K, 1, H, W) at positions (T,): (T, 1, H, W), each map one vector of H * W numbers."""
-    return along(layer.flatten(1), times, interpolation.slerp).unflatten(1, layer.shape[1:])
-
-
-class TunedSynthesis:
-    """A generator's synthesis network whose weights go straight from those of one keyframe to those of the next.
+def _tuned_synthesis(
+    network: nn.Module, deltas: Sequence[WeightDelta | None], times: Tensor, ws: Tensor, noise: list[Tensor] | None
+) -> Tensor:
+    """Images (T, C, H, W) by weights that go straight from those of one keyframe to those of the next.
 
     Codes and weight changes both on straight lines are how HyperInverter (Dinh et al. 2022, arXiv:2112.00719) goes from
     one image to another. Every frame has weights of its own and passes through the network alone.
-
-    Args:
-        deltas: for each keyframe its change, None for the generator as it is.
-        times: (T,) positions in [0, K-1] of the frames.
     """
+    frames = []
+    for row, position in enumerate(times.tolist()):
+        own = None if noise is None else [layer[row : row + 1] for layer in noise]
+        options = {"noise_mode": "const", "noise": own}
+        frames.append(functional_call(network, _weights_at(network, deltas, position), (ws[row : row + 1],), options))
+    return torch.cat(frames)
 
-    def __init__(self, generator: GeneratorNetwork, deltas: Sequence[WeightDelta | None], times: Tensor) -> None:
-        self._network, self._deltas, self._times = generator.synthesis, deltas, times.tolist()
-        self._names = {f"synthesis.{name}": name for name, _ in generator.synthesis.named_parameters()}
 
-    def __call__(self, ws: Tensor, *, noise: Sequence[Tensor] | None = None, **options: Any) -> Tensor:
-        """Images (T, C, H, W) of ws (T, num_ws, w_dim); noise and options are those of the network."""
-        frames = []
-        for row, position in enumerate(self._times):
-            own = None if noise is None else [layer[row : row + 1] for layer in noise]
-            call = (self._network, self._parameters(position), (ws[row : row + 1],), {"noise": own, **options})
-            frames.append(functional_call(*call))
-        return torch.cat(frames)
-
-    def _parameters(self, position: float) -> dict[str, Tensor]:
-        """The parameters that differ from the network's own at a position."""
-        left = min(int(position), len(self._deltas) - 2)
-        ends = ((self._deltas[left], 1 - (position - left)), (self._deltas[left + 1], position - left))
-        own = dict(self._network.named_parameters())
-        found: dict[str, Tensor] = {}
-        for delta, weight in ends:
-            for name, parts in delta.changes.items() if delta is not None and weight else ():
-                short = self._names[name]
-                change = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
-                found[short] = found.get(short, own[short]) + weight * change.to(own[short]).view_as(own[short])
-        return found
+def _weights_at(network: nn.Module, deltas: Sequence[WeightDelta | None], position: float) -> dict[str, Tensor]:
+    """The parameters that differ from the network's own at a position."""
+    left = min(int(position), len(deltas) - 2)
+    own, found = dict(network.named_parameters()), dict[str, Tensor]()
+    for delta, weight in ((deltas[left], 1 - (position - left)), (deltas[left + 1], position - left)):
+        for name, parts in delta.changes.items() if delta is not None and weight else ():
+            short = name.removeprefix("synthesis.")
+            change = parts[0] if len(parts) == 1 else parts[0] @ parts[1]
+            found[short] = found.get(short, own[short]) + weight * change.to(own[short]).view_as(own[short])
+    return found
 
 
 class NeighbourDistances:
@@ -121,26 +95,23 @@ class NeighbourDistances:
         self.perceptual, self.steps_per_transition, self.num_frames = perceptual, steps_per_transition, 0
         self._steps: list[Tensor] = []
         self._chords: list[Tensor] = []
-        self._last: list[Tensor] | None = None
-        self._last_key: list[Tensor] | None = None
+        self._last: list[Tensor] = []
+        self._last_key: list[Tensor] = []
 
     @torch.no_grad()
     def add(self, images: Tensor) -> None:
         """Images (B, C, H, W) float in [-1, 1], the next B frames."""
         features = self.perceptual.features(images)
-        chain = features if self._last is None else [torch.cat(maps) for maps in zip(self._last, features, strict=True)]
+        chain = [torch.cat(maps) for maps in zip(self._last, features, strict=True)] if self._last else features
         if len(chain[0]) > 1:
             self._steps.append(self.perceptual.distance([x[:-1] for x in chain], [x[1:] for x in chain]).cpu())
         self._last = [x[-1:] for x in features]
-        first_key = -self.num_frames % self.steps_per_transition
-        for row in range(first_key, len(images), self.steps_per_transition):
-            self._add_key([x[row : row + 1] for x in features])
+        for row in range(-self.num_frames % self.steps_per_transition, len(images), self.steps_per_transition):
+            key = [x[row : row + 1] for x in features]
+            if self._last_key:
+                self._chords.append(self.perceptual.distance(self._last_key, key).cpu())
+            self._last_key = key
         self.num_frames += len(images)
-
-    def _add_key(self, features: list[Tensor]) -> None:
-        if self._last_key is not None:
-            self._chords.append(self.perceptual.distance(self._last_key, features).cpu())
-        self._last_key = features
 
     @property
     def flat(self) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.batching import MIN_SHOWN
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, LatentPath, PathContext, even_positions, piecewise, transition_of
 from wplus.interpolation.path_metrics.shape import step_cv
@@ -23,13 +23,12 @@ Retiming = Callable[..., Curve]
 
 def retimed(paths: Mapping[str, LatentPath], retime: Mapping[str, Retiming | None] | None) -> dict[str, LatentPath]:
     """Each path by each retiming, under the name PATH+RETIMING; None is the path's own pace, under its own name."""
-    return {
-        path_name if retiming is None else f"{path_name}+{name}": path
-        if retiming is None
-        else functools.partial(retiming, path=path)
-        for path_name, path in paths.items()
-        for name, retiming in (retime or {"none": None}).items()
-    }
+    found: dict[str, LatentPath] = {}
+    for path_name, path in paths.items():
+        for name, retiming in (retime or {"none": None}).items():
+            key = path_name if retiming is None else f"{path_name}+{name}"
+            found[key] = path if retiming is None else functools.partial(retiming, path=path)
+    return found
 
 
 def arc_length(
@@ -43,8 +42,7 @@ def arc_length(
 ) -> Curve:
     """`path`, re-timed between its keyframes so that every step between neighbouring frames looks equally large.
 
-    A curve keeps its way and gets another pace: that of its length in the feature space of the perceptual distance,
-    whose numbers are squares of lengths. The frames of the video are rendered, the roots of their distances summed up,
+    The frames of the video are rendered, the roots of their perceptual distances (lengths in feature space) summed up,
     and the frames moved to where equal shares of the sum are; again, because the length of a step is known only where
     frames are, until the coefficient of variation of the distances (`step_cv`) of each transition is `aim` or less.
     Keyframes keep their places; labels and noise move along (`Curve.time_map`).
@@ -54,11 +52,16 @@ def arc_length(
     """
     if not 0 < aim <= limit:
         raise UserError(f"aim must be above 0 and at most limit, got aim={aim} with limit={limit}.")
-    if max_rounds < 1:
-        raise UserError(f"max_rounds must be at least 1, got {max_rounds}.")
+    check_number("max_rounds", max_rounds, lowest=1, whole=True)
     curve = path(keyframes, context)
     times, cv = even_times(keyframes, context, curve, aim=aim, max_rounds=max_rounds)
-    _warn(keyframes, cv, limit, context.num_frames)
+    for transition in (cv > limit).nonzero()[:, 0].tolist():
+        first, second = keyframes.names[transition : transition + 2]
+        warnings.warn(
+            f"The steps from '{first}' to '{second}' could not be made even in {context.num_frames} frames: their "
+            f"coefficient of variation is {float(cv[transition]):.2f}, above {limit:g}; more frames may help.",
+            stacklevel=2,
+        )
 
     def time_map(t: Tensor) -> Tensor:
         return transition_of(t, len(keyframes)) + piecewise(times, t)
@@ -86,11 +89,8 @@ def even_times(
 
 
 def _steps(keyframes: Keyframes, context: PathContext, curve: Curve, positions: Tensor) -> Tensor:
-    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T).
-
-    In batches of one size, whatever the context's: a search that starts from an even path (`geodesic`) makes much of
-    how the kernels for another size round.
-    """
+    """Perceptual distances (R, T-1), float64, between neighbours in each row of positions (R, T): in batches of one
+    size, because a search that starts from an even path makes much of how the kernels for another size round."""
     distances = NeighbourDistances(context.perceptual, steps_per_transition=positions.shape[1])
     for images in render(context.generator, keyframes, curve, positions.flatten(), MIN_SHOWN):
         distances.add(images)
@@ -111,13 +111,3 @@ def _moved(times: Tensor, steps: Tensor) -> Tensor:
     moved = torch.lerp(times.gather(1, after - 1), times.gather(1, after), share)
     moved[:, 0], moved[:, -1] = 0, 1
     return torch.where(total > 0, moved, times)
-
-
-def _warn(keyframes: Keyframes, cv: Tensor, limit: float, num_frames: int) -> None:
-    for transition in (cv > limit).nonzero()[:, 0].tolist():
-        first, second = keyframes.names[transition : transition + 2]
-        warnings.warn(
-            f"The steps from '{first}' to '{second}' could not be made even in {num_frames} frames: their coefficient "
-            f"of variation is {float(cv[transition]):.2f}, above {limit:g}; more frames may help.",
-            stacklevel=3,
-        )

@@ -7,7 +7,8 @@ What it cannot say of a trajectory (there is no discriminator, no latent, no rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from wplus.interpolation.path_metrics.cost import Cost
     from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore
 
-At = Callable[[Tensor], Tensor]
-"""Positions (N,) float64 in [0, 1] -> images (N, C, H, W)."""
+At = Callable[[Tensor], Tensor]  # positions (N,) float64 in [0, 1] -> images (N, C, H, W)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Trajectory:
     ws: Tensor | None = None  # (T, num_ws, w_dim) styles; None where no generator made the images
     targets: Tensor | None = None  # (2, C, H, W), the real images that the ends stand for; None where there are none
     cost: Cost | None = None  # what making the path and rendering it took
-    along: dict[str, Tensor] = field(default_factory=dict)
-    """Name -> (T,): curves over t that metrics leave here to be plotted."""
+    along: dict[str, Tensor] = field(default_factory=dict)  # name -> (T,): curves that metrics leave to be plotted
 
     def rows(self, start: int, stop: int | None) -> list[Tensor]:
         """Features of frames start, ..., stop - 1; of one alone, they broadcast as a side of a distance."""
@@ -85,9 +84,6 @@ def features_of(distance: ImageDistance, images: Tensor, batch_size: int) -> lis
     return in_batches(distance.features, images, batch_size)
 
 
-# Numbers
-
-
 @dataclass(frozen=True, kw_only=True)
 class PathNumber(MetricInfo):
     """A number that a path metric gives: what it is, and how tables show it. Declared once, beside its metric."""
@@ -96,41 +92,25 @@ class PathNumber(MetricInfo):
     format: str = ".3g"
     shown: Literal["short", "table", "file"] = "table"
     """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
-    trimmed: bool = False
-    """Whether a mean over pairs leaves out what is below their 1st and above their 99th percentile."""
+    trimmed: bool = False  # whether a mean over pairs leaves out what is beyond their 1st and 99th percentile
     worst: bool = False  # whether the largest value of all pairs is told too, as NAME_max
     interval: str = "95 %, percentile bootstrap over pairs"  # the kind of interval that a comparison gives it
     label: str = ""  # the name without that of a net, for titles of pictures
     metric: str = field(default="", compare=False)  # the path metric that gave it, by its name in the config
-
-    @property
-    def sentence(self) -> str:
-        """The meaning, and which values are better."""
-        return (
-            self.meaning if self.direction == "neither" else f"{self.meaning} {self.direction.capitalize()} is better."
-        )
 
     def by(self, net: str) -> PathNumber:
         """The same as a net sees it, with the net's name appended: a stand-in's score never goes under a plain name."""
         return replace(self, name=f"{self.name}_{net}", label=self.name)
 
 
-PathMetric = Callable[[Trajectory, MetricTools], Iterable[tuple[PathNumber, float]]]
+Scores = Iterator[tuple[PathNumber, float]]
+PathMetric = Callable[[Trajectory, MetricTools], Scores]
 
 
 def measure(trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: MetricTools) -> dict[PathNumber, float]:
     """What all metrics say of one trajectory."""
     each = ((name, score) for name, metric in metrics.items() for score in metric(trajectory, tools))
     return {replace(number, metric=name): value for name, (number, value) in each}
-
-
-def mean_scores(scores: Sequence[Mapping[PathNumber, float]]) -> dict[PathNumber, float]:
-    """The means of those numbers that all have."""
-    numbers = [number for number in scores[0] if all(number in each for each in scores)]
-    return {number: sum(each[number] for each in scores) / len(scores) for number in numbers}
-
-
-# The baseline
 
 
 def cross_dissolve(
@@ -140,11 +120,7 @@ def cross_dissolve(
 
     Its steps are almost perfectly even and its middle is a double exposure, which is why no single number suffices.
     """
-
-    def at(t: Tensor) -> Tensor:
-        return interpolation.lerp(ends[:1], ends[1:], t)
-
-    t = even_positions(num_frames)
+    at, t = functools.partial(interpolation.lerp, ends[:1], ends[1:]), even_positions(num_frames)
     images = at(t)
     features = features_of(perceptual, images, batch_size)
     return Trajectory(name, t, images, features, at, back=lambda t: at(1 - t), targets=ends)

@@ -22,60 +22,47 @@ def trajectory_between(
 
     `targets` (2, C, H, W): the real images that the keyframes stand for.
     """
-    device = context.generator.mapping.w_avg.device
-    with measured(device) as cost:
+    with measured(context.generator.mapping.w_avg.device) as cost:
         curve = path(keyframes, context)
-        images = _render(keyframes, context, curve, even_positions(context.num_frames))
-    (trajectory,) = _trajectories(keyframes, context, path=path, curve=curve, images=[images])
+        images = [_render(keyframes, context, curve, even_positions(context.num_frames))]
+    (trajectory,) = trajectories_along(keyframes, context, path=path, curve=curve, images=images)
     return replace(trajectory, cost=cost, targets=targets)
 
 
+@torch.no_grad()
 def trajectories_along(
-    keyframes: Keyframes, context: PathContext, *, path: LatentPath, curve: Curve | None = None
+    keyframes: Keyframes, context: PathContext, *, path: LatentPath, curve: Curve, images: Sequence[Tensor] = ()
 ) -> list[Trajectory]:
-    """One for each transition of a chain of keyframes; `curve` is what the path made of them, if it is known."""
-    curve, t = path(keyframes, context) if curve is None else curve, even_positions(context.num_frames)
-    images = [_render(keyframes, context, curve, t + start) for start in range(len(keyframes) - 1)]
-    return _trajectories(keyframes, context, path=path, curve=curve, images=images)
-
-
-def _trajectories(
-    keyframes: Keyframes, context: PathContext, *, path: LatentPath, curve: Curve, images: Sequence[Tensor]
-) -> list[Trajectory]:
-    t, last = even_positions(context.num_frames), len(keyframes) - 2
+    """One for each transition of the curve that `path` made of a chain of keyframes; `images` where these are known."""
+    last = len(keyframes) - 2
 
     @functools.cache
     def reversed_curve() -> tuple[Keyframes, Curve]:
         backwards = keyframes.reversed()
         return backwards, path(backwards, context)
 
-    def at(t: Tensor, *, start: int) -> Tensor:
-        return _render(keyframes, context, curve, t + start)
-
-    def back(t: Tensor, *, start: int) -> Tensor:
+    def back(t: Tensor, start: int) -> Tensor:
         backwards, found = reversed_curve()
         return _render(backwards, context, found, t + last - start)
 
-    return [
-        Trajectory(
-            name=f"{keyframes.names[start]} to {keyframes.names[start + 1]}",
-            t=t,
-            images=frames,
-            features=features_of(context.perceptual, frames, context.batch_size),
-            at=functools.partial(at, start=start),
-            back=functools.partial(back, start=start),
-            ws=_styles(keyframes, context, curve, t + start),
-        )
-        for start, frames in enumerate(images)
-    ]
+    def at(t: Tensor, start: int) -> Tensor:
+        return _render(keyframes, context, curve, t + start)
+
+    def trajectory(start: int) -> Trajectory:
+        t = even_positions(context.num_frames)
+        frames = images[start] if images else at(t, start)
+        features = features_of(context.perceptual, frames, context.batch_size)
+        places = t + start
+        return Trajectory(
+            name=f"{keyframes.names[start]} to {keyframes.names[start + 1]}", t=t, images=frames, features=features,
+            at=functools.partial(at, start=start), back=functools.partial(back, start=start),
+            ws=styles(context.generator, keyframes, curve.codes(places), curve.time_map(places)),
+        )  # fmt: skip
+
+    return [trajectory(start) for start in range(len(keyframes) - 1)]
 
 
 def _render(keyframes: Keyframes, context: PathContext, curve: Curve, t: Tensor) -> Tensor:
     # Path length sees the rounding of the kernels that smaller batches take.
     (images,) = in_batches(lambda t: [render_batch(context.generator, keyframes, curve, t)], t, context.batch_size)
     return images
-
-
-@torch.no_grad()
-def _styles(keyframes: Keyframes, context: PathContext, curve: Curve, t: Tensor) -> Tensor:
-    return styles(context.generator, keyframes, curve.codes(t), curve.time_map(t))

@@ -12,49 +12,38 @@ from torch import Tensor
 from wplus.core.files import atomic_write
 from wplus.core.images import Row, captioned_rows
 from wplus.core.metric_result import MetricResult
-from wplus.errors import UserError
 from wplus.interpolation.path_metrics.shape import step_cv
-from wplus.interpolation.trajectory import PathNumber, mean_scores
+from wplus.interpolation.trajectory import PathNumber
 from wplus.tracking import Tracker
 
 
+def shown_columns(num_frames: int, num_columns: int) -> list[int]:
+    """The frames of a way that a row of pictures shows, ends included: those nearest to even places, none twice."""
+    return torch.linspace(0, num_frames - 1, min(num_columns, num_frames)).round().long().tolist()
+
+
 class Filmstrip:
-    """Takes the frames of a video in batches and keeps the few that a row shows, ends included.
+    """Takes the frames of a video in batches and keeps the few that the rows show, one row for each transition."""
 
-    `t` (T,) are the positions of all frames, in the order in which they come.
-    """
-
-    def __init__(self, t: Tensor, *, num_transitions: int, num_columns: int = 9) -> None:
-        if num_columns < 2:
-            raise UserError(f"num_columns must be at least 2, to show both ends, got {num_columns}.")
-        steps = (len(t) - 1) // num_transitions
-        columns = torch.linspace(0, steps, min(num_columns, steps + 1)).round().long()
-        self.rows = (torch.arange(num_transitions)[:, None] * steps + columns).tolist()
-        self.positions = t.tolist()
-        self.num_frames = 0
-        self._wanted = {frame for row in self.rows for frame in row}
+    def __init__(self, num_transitions: int, num_steps: int, *, num_columns: int = 9, parameter: str = "t") -> None:
+        """`parameter`: what counts the way from one keyframe to the next, t, or alpha where that is the convention."""
+        columns = shown_columns(num_steps + 1, num_columns)
+        self.rows = [[start * num_steps + column for column in columns] for start in range(num_transitions)]
+        self.captions = [f"{parameter} = {column / num_steps:.2f}" for column in columns]
+        self._wanted, self._num_frames = set(itertools.chain(*self.rows)), 0
         self._frames: dict[int, Tensor] = {}
 
     def add(self, images: Tensor) -> None:
         """Images (B, C, H, W), the next B frames."""
-        for offset, image in enumerate(images):
-            if self.num_frames + offset in self._wanted:
-                self._frames[self.num_frames + offset] = image.cpu()
-        self.num_frames += len(images)
+        for frame, image in enumerate(images, start=self._num_frames):
+            if frame in self._wanted:
+                self._frames[frame] = image.cpu()
+        self._num_frames += len(images)
 
-    def captioned(self, parameter: str = "t") -> list[list[tuple[Tensor, str]]]:
-        """Each row's frames with their places in the transition.
-
-        `parameter` "t" counts from the transition's first keyframe to its second, "alpha" the other way round.
-        """
-        return [
-            [(self._frames[frame], f"{parameter} = {self._place(row, frame, parameter):.2f}") for frame in row]
-            for row in self.rows
-        ]
-
-    def _place(self, row: list[int], frame: int, parameter: str) -> float:
-        t = self.positions[frame] - min(self.positions[row[0]], self.positions[row[-1]])
-        return t if parameter == "t" else 1 - t
+    @property
+    def captioned(self) -> list[Row]:
+        """Each row's frames with their places in the transition."""
+        return [list(zip(map(self._frames.__getitem__, row), self.captions, strict=True)) for row in self.rows]
 
 
 def save_rows(path: Path, rows: Sequence[Row], titles: Sequence[str], **options: int) -> Path:
@@ -71,29 +60,19 @@ class Video:
     titles: tuple[str, ...]  # one for each transition
     filmstrip: Filmstrip  # A row of frames for each transition
     steps: Tensor  # perceptual distance of every frame to the next, (transitions, frames - 1)
-    scores: tuple[Mapping[PathNumber, float], ...]
-    """What is measured of each transition: how even its frames are, and what the path metrics say."""
+    scores: tuple[Mapping[PathNumber, float], ...]  # of each transition: how even it is, and what path metrics say
     protocol: dict[str, Any]  # how that was measured
 
     @property
     def means(self) -> dict[PathNumber, float]:
         """The means over transitions of those scores that all have."""
-        return mean_scores(self.scores)
-
-    @property
-    def parameter(self) -> str:
-        """What counts the way from one keyframe to the next: t, or alpha where that is the convention."""
-        return "t" if self.protocol["alpha"] == "b_at_one" else "alpha"
-
-    @property
-    def rows(self) -> list[list[tuple[Tensor, str]]]:
-        """The filmstrip's frames with captions."""
-        return self.filmstrip.captioned(self.parameter)
+        numbers = [number for number in self.scores[0] if all(number in each for each in self.scores)]
+        return {number: sum(each[number] for each in self.scores) / len(self.scores) for number in numbers}
 
 
 def draw(video: Video) -> None:
     """Write the two pictures; what the transitions are called stands in both."""
-    save_rows(video.files["filmstrip"], video.rows, video.titles)
+    save_rows(video.files["filmstrip"], video.filmstrip.captioned, video.titles)
     num, how = len(video.titles), f"{video.protocol['path']} in {video.protocol['space']}"
     heading = video.titles[0] if num == 1 else f"{num} transitions, {how}; means over transitions:"
     words = ", ".join(f"{number.name.replace('_', ' ')} {value:{number.format}}"
@@ -102,14 +81,12 @@ def draw(video: Video) -> None:
     plot_distances(video.files["distances"], video.steps, title=title, distance_name=net)
 
 
-def compared(videos: Mapping[str, Video]) -> tuple[list[Any], list[str]]:
+def compared(videos: Mapping[str, Video]) -> tuple[list[Row], list[str]]:
     """Rows and titles of all videos, those of one transition one below the other."""
-    titles = [
-        [f"{title}, step cv {step_cv(steps):.2f}" for title, steps in zip(video.titles, video.steps, strict=True)]
-        for video in videos.values()
-    ]
-    rows = [video.rows for video in videos.values()]
-    return [list(itertools.chain(*zip(*each, strict=True))) for each in (rows, titles)]  # type: ignore[return-value]
+    num = len(next(iter(videos.values())).titles)
+    each = [(video, transition) for transition in range(num) for video in videos.values()]
+    rows = [video.filmstrip.captioned[transition] for video, transition in each]
+    return rows, [f"{video.titles[index]}, step cv {step_cv(video.steps[index]):.2f}" for video, index in each]
 
 
 def report(videos: Mapping[str, Video], tracker: Tracker) -> None:
@@ -139,7 +116,8 @@ def table(videos: Mapping[str, Video]) -> str:
     rows += [[number.name, *(f"{each[number]:.4g}" if number in each else "–" for each in means)] for number in numbers]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *(f"{number.name}: {number.sentence}" for number in numbers)])
+    better = {"neither": "", "higher": " Higher is better.", "lower": " Lower is better."}
+    return "\n".join([*lines, "", *(f"{each.name}: {each.meaning}{better[each.direction]}" for each in numbers)])
 
 
 def plot_distances(path: Path, steps: Tensor, *, title: str, distance_name: str) -> Path:
@@ -154,8 +132,8 @@ def plot_distances(path: Path, steps: Tensor, *, title: str, distance_name: str)
     axes.axhline(flat.mean(), color="#444444", linewidth=1, linestyle="--", label="mean (perfectly even steps)")
     for key in range(1, len(steps)):
         axes.axvline(key, color="#bbbbbb", linewidth=1)
-    axes.set(xlabel="position along the video (whole numbers are keyframes)", xlim=(0, len(steps)))
-    axes.set(ylabel=f"{distance_name} to the next frame", ylim=(0, None))
+    axes.set(xlabel="position along the video (whole numbers are keyframes)", xlim=(0, len(steps)),
+             ylabel=f"{distance_name} to the next frame", ylim=(0, None))  # fmt: skip
     axes.set_title(title, fontsize=10, loc="left")
     axes.legend(fontsize=8, frameon=False, loc="best")
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=120))

@@ -138,23 +138,21 @@ def uses_encoder(invert: Inverter) -> bool:
     return marked or any(map(uses_encoder, inner))
 
 
-def describe(invert: Inverter) -> dict[str, Any]:
-    """The function behind an inverter and the values of its options, defaults included; UserError for a wrong one.
-
-    An option that is an inverter itself is described in turn.
-    """
+def describe(invert: Callable[..., Any]) -> dict[str, Any]:
+    """The function behind an inverter, path or metric and the values of its options, defaults included; UserError for a
+    wrong one. An option that is a function itself is described in turn."""
     function, options = unwrapped(invert)
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    parameters = inspect.signature(function).parameters.values()
-    allowed = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
-    unknown = sorted(set(options) - set(allowed))
+    parameters = inspect.signature(function).parameters
+    allowed = {each.name: each.default for each in parameters.values() if each.default is not inspect.Parameter.empty}
+    unknown = sorted(set(options) - set(parameters))
     if unknown:
         raise UserError(f"Options of {name} must be of {', '.join(allowed)}, got '{unknown[0]}'.")
     values = {**allowed, **options}
     return {"function": name, **{key: describe(each) if callable(each) else each for key, each in values.items()}}
 
 
-def unwrapped(invert: Inverter) -> tuple[Inverter, dict[str, Any]]:
+def unwrapped(invert: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
     """The function behind partials, and what they bind."""
     options: dict[str, Any] = {}
     while isinstance(invert, functools.partial):

@@ -16,7 +16,7 @@ def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
 
     `a` itself at t = 0 and `b` itself at t = 1, bit for bit; a constant where a equals b.
     """
-    weight, start, end = _along_first(t, a), _precise(a), _precise(b)
+    weight, start, end = _along_first(t, a), precise(a), precise(b)
     return _with_exact_ends(start + weight * (end - start), a, b, weight)
 
 
@@ -30,7 +30,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     and take the one through the coordinate axis that is most orthogonal to `a`.
     """
     weight = _along_first(t, a)
-    start, end = torch.broadcast_tensors(_precise(a), _precise(b))
+    start, end = torch.broadcast_tensors(precise(a), precise(b))
     length_a, length_b = start.norm(dim=-1, keepdim=True), end.norm(dim=-1, keepdim=True)
     unit_a, unit_b = start / length_a.clamp_min(_TINY), end / length_b.clamp_min(_TINY)
     # A zero vector borrows the direction of the other, which makes its path the straight line.
@@ -41,13 +41,14 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return _with_exact_ends(between, a, b, weight)
 
 
-def _precise(x: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
+    """In float64, or float32 on devices that have nothing else."""
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
 def _along_first(t: Tensor, like: Tensor) -> Tensor:
     """t (N,) -> (N, 1, ..., 1) with as many dimensions as `like`, on its device."""
-    return _precise(t.to(like.device)).reshape(-1, *[1] * (like.ndim - 1))
+    return precise(t.to(like.device)).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def _with_exact_ends(between: Tensor, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:

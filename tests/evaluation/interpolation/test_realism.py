@@ -26,24 +26,18 @@ def ones(num: int) -> np.ndarray:
     return np.ones((1, num))
 
 
-def kernel(x: np.ndarray, y: np.ndarray) -> float:
-    return float((x @ y / len(x) + 1) ** 3)
-
-
-def slow_distance(frames: np.ndarray, real: np.ndarray) -> float:
-    """Over pairs of pairs, pair by pair and frame by frame."""
-    num = len(frames)
-    within = [np.mean([kernel(x, y) for x in frames[i] for y in frames[j]])
-              for i in range(num) for j in range(num) if i != j]  # fmt: skip
-    reals = [kernel(x, y) for i, x in enumerate(real) for j, y in enumerate(real) if i != j]
-    across = [kernel(x, y) for pair in frames for x in pair for y in real]
-    return float(np.mean(within) + np.mean(reals) - 2 * np.mean(across))
-
-
 def test_kernel_distance_against_loops(real):
-    frames = torch.randn(7, 3, 5)
-    found = PairKernel(frames, real).distance(ones(7))
-    assert found[0] == pytest.approx(slow_distance(frames.double().numpy(), real.rows.numpy()))
+    """Over pairs of pairs, pair by pair and frame by frame."""
+
+    def kernel(x, y):
+        return float((x @ y / len(x) + 1) ** 3)
+
+    frames, rows = torch.randn(7, 3, 5).double(), real.rows
+    within = [kernel(x, y) for i, p in enumerate(frames) for j, q in enumerate(frames) if i != j for x in p for y in q]
+    reals = [kernel(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j]
+    across = [kernel(x, y) for x in frames.flatten(0, 1) for y in rows]
+    expected = np.mean(within) + np.mean(reals) - 2 * np.mean(across)
+    assert PairKernel(frames, real).distance(ones(7))[0] == pytest.approx(expected)
 
 
 class Largest(TorchDispatchMode):
@@ -63,8 +57,7 @@ def test_no_matrix_of_all_pairs_of_real_images_is_made(monkeypatch):
     for module in (pairwise, realism_module):
         monkeypatch.setattr(module, "BLOCK", 16)
     with Largest() as largest:
-        real = RealFeatures(torch.randn(200, 5))
-        frames = torch.randn(40, 3, 5)
+        real, frames = RealFeatures(torch.randn(200, 5)), torch.randn(40, 3, 5)
         PairKernel(frames, real)
         real.holds(frames.flatten(0, 1))
     assert 1000 <= largest.num <= 120 * 120
@@ -102,15 +95,12 @@ def test_frechet_distance_is_that_of_the_statistics(real):
 
 
 def test_frames_of_every_place():
-    t = even_positions(33)
-    places = shown_frames(t, frames_per_bin=3)
-    assert places["ends"].tolist() == [0, 32]
-    assert places["middle"].tolist() == [16]
-    assert t[places["10_30"]].tolist() == [4 / 32, 6 / 32, 9 / 32]
-    for low, high in (("10_30", "70_90"), ("30_50", "50_70")):
-        assert len(places[low]) == len(places[high]) == 3
-        assert set(places[low].tolist()) & {0, 16, 32} == set()
+    places = {name: rows.tolist() for name, rows in shown_frames(even_positions(33), frames_per_bin=3).items()}
+    assert [places[name] for name in ("ends", "middle", "10_30")] == [[0, 32], [16], [4, 6, 9]]
+    assert not {0, 16, 32} & {*places["10_30"], *places["30_50"], *places["50_70"], *places["70_90"]}
     assert shown_frames(even_positions(34), frames_per_bin=2)["middle"].tolist() == [16, 17]
+    one = shown_frames(even_positions(33), frames_per_bin=1)  # that in the middle of a bin
+    assert [one[name].tolist() for name in ("10_30", "30_50")] == [[6], [12]]
 
 
 @pytest.mark.parametrize("frames_per_bin", [1, 2])
@@ -120,12 +110,6 @@ def test_bins_show_the_same_frames_from_both_sides(num_frames, frames_per_bin):
     for low, high in (("10_30", "70_90"), ("30_50", "50_70")):
         assert len(places[low]) == frames_per_bin
         assert sorted(num_frames - 1 - places[high]) == places[low].tolist()
-
-
-def test_one_frame_of_a_bin_is_that_in_its_middle():
-    t = even_positions(33)
-    places = shown_frames(t, frames_per_bin=1)
-    assert [float(t[places[name]]) for name in ("10_30", "30_50")] == [6 / 32, 12 / 32]
 
 
 def test_a_middle_that_leaves_the_data_shows(real):
@@ -142,9 +126,8 @@ def test_a_middle_that_leaves_the_data_shows(real):
     assert good.values["precision_net_middle"].value > 0.5
     expected = bad.values["kd_net_middle"].value - bad.values["kd_net_ends"].value
     assert bad.values["kd_net_mid_dip"].value == pytest.approx(expected)
-    assert {name for name in bad.values if name.startswith("fd_")} == {
-        "fd_net_10_30", "fd_net_30_50", "fd_net_50_70", "fd_net_70_90"
-    }  # fmt: skip
+    names = [f"fd_net_{place}" for place in ("10_30", "30_50", "50_70", "70_90")]
+    assert [name for name in bad.values if name.startswith("fd_")] == names
 
 
 def test_precision_is_the_published_one(real):
@@ -156,13 +139,9 @@ def test_precision_is_the_published_one(real):
     assert 0 < expected.mean() < 1
 
 
-def test_resamples_are_whole_pairs():
-    weights = resamples(10, seed=1, num=50)
-    assert (weights.sum(axis=1) == 10).all()
-    assert np.array_equal(weights, resamples(10, seed=1, num=50))
-
-
-def test_few_pairs_still_give_numbers(real):
+def test_resamples_are_whole_pairs_and_few_pairs_still_give_numbers(real):
     weights = resamples(3, seed=0, num=300)
+    assert (weights.sum(axis=1) == 3).all()
+    assert np.array_equal(weights, resamples(3, seed=0, num=300))
     assert 200 < len(weights) < 300  # one in nine has one pair alone
     assert np.isfinite(PairKernel(torch.randn(3, 1, 5), real).distance(weights)).all()

@@ -6,14 +6,7 @@ import pytest
 import torch
 
 from wplus.errors import UserError
-from wplus.evaluation.interpolation.trajectories import (
-    CurveMemory,
-    PairResult,
-    all_methods,
-    described,
-    in_words,
-    methods_called,
-)
+from wplus.evaluation.interpolation.trajectories import CurveMemory, PairResult, in_words, methods_of
 from wplus.interpolation.geodesic import geodesic
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve
@@ -21,6 +14,7 @@ from wplus.interpolation.path_metrics.cost import Cost
 from wplus.interpolation.path_metrics.frames import THIRD_PERSON
 from wplus.interpolation.path_metrics.shape import CHORD, STEP_CV
 from wplus.interpolation.paths import coarse_first, lerp
+from wplus.inversion.task import describe
 
 CALLS: list[str] = []
 
@@ -46,64 +40,49 @@ def keyframes():
     return Keyframes(torch.randn(2, 4), "w", ("a", "b"))
 
 
-@pytest.mark.parametrize("options", [{"path": functools.partial(search, strength=2.0)}, {}], ids=["given", "default"])
-def test_a_search_is_made_once_and_charged_twice(keyframes, options):
-    memory, strong = CurveMemory(), functools.partial(search, strength=2.0)
-    plain = memory.path(strong)(keyframes, None)
-    even = memory.path(functools.partial(paced, **options))(keyframes, None)
+@pytest.mark.parametrize("even", [functools.partial(paced, path=functools.partial(search, strength=2.0)), paced])
+def test_a_search_is_made_once_and_charged_wherever_it_is_used(keyframes, even):
+    """Given as an option, or by default; a curve costs what its parts cost."""
+    memory, t = CurveMemory(), torch.tensor([0.5]).double()
+    plain, first, _ = (memory.path(path)(keyframes, None) for path in (STRONG, even, even))
     assert CALLS == ["search 2.0 in w", "paced"]
-    (saved,) = memory.reused
-    assert saved.seconds >= 0.02
-    t = torch.tensor([0.5]).double()
-    torch.testing.assert_close(even.codes(t), plain.codes(t**2))
+    torch.testing.assert_close(first.codes(t), plain.codes(t**2))
+    alone, whole = memory.reused
+    assert whole.seconds > alone.seconds >= 0.02
+    assert whole.memory_mib == max(whole.memory_mib, alone.memory_mib or 0)
 
 
 def test_other_options_spaces_and_directions_are_other_searches(keyframes):
     memory = CurveMemory()
-    for path in (search, functools.partial(search, strength=2.0)):
-        memory.path(path)(keyframes, None)
-    for other in (keyframes.reversed(), Keyframes(keyframes.codes, "z", ("a", "b"))):
-        memory.path(search)(other, None)
+    others = (keyframes.reversed(), Keyframes(keyframes.codes, "z", ("a", "b")))
+    for path, each in ((search, keyframes), (STRONG, keyframes), *((search, other) for other in others)):
+        memory.path(path)(each, None)
     assert CALLS == ["search 1.0 in w", "search 2.0 in w", "search 1.0 in w", "search 1.0 in z"]
     assert memory.reused == []
 
 
 def test_what_is_charged_is_the_price_without_memory():
     """In seconds and MiB: the second trajectory alone, with what it found made, with what that had found made."""
-    memory = CurveMemory()
+    memory, cost = CurveMemory(), Cost(0.5, 20.0)
     memory.reused += [Cost(5.0, 500.0), Cost(1.0, 30.0), Cost(2.0, None)]
-    cost = Cost(0.5, 20.0)
-    memory.charge(cost, since=1)
-    assert cost == Cost(3.5, 30.0)
-    memory.charge(cost, since=3)
-    assert cost == Cost(3.5, 30.0)
-
-
-def test_a_curve_costs_what_its_parts_cost(keyframes):
-    memory, strong = CurveMemory(), functools.partial(search, strength=2.0)
-    for path in (strong, paced, paced):
-        memory.path(path)(keyframes, None)
-    assert CALLS == ["search 2.0 in w", "paced"]
-    search_alone, whole = memory.reused
-    assert whole.seconds > search_alone.seconds
-    assert whole.memory_mib == max(whole.memory_mib, search_alone.memory_mib or 0)
+    for since in (1, 3):
+        memory.charge(cost, since=since)
+        assert cost == Cost(3.5, 30.0)
 
 
 def test_methods_are_every_path_in_every_space_that_it_is_for_or_a_choice():
     paths = {"lerp": lerp, "late": coarse_first, "lerp+arc_length": lerp}
-    names = [method.name for method in all_methods(["w", "w+"], paths)]
+    names = [method.name for method in methods_of(paths, ["w", "w+"])]
     assert names == ["w_lerp", "w_lerp+arc_length", "w+_lerp", "w+_late", "w+_lerp+arc_length"]
-    assert [method.name for method in methods_called(["w+_late", "z_lerp+arc_length"], paths)] == [
-        "w+_late",
-        "z_lerp+arc_length",
-    ]
+    chosen = ["w+_late", "z_lerp+arc_length"]
+    assert [method.name for method in methods_of(paths, ["w"], chosen)] == chosen
     for wrong, words in (("w_late", r"coarse_first must be w\+, got w"), ("w_spiral", "SPACE_PATH.* got 'w_spiral'")):
         with pytest.raises(UserError, match=words):
-            methods_called([wrong], paths)
+            methods_of(paths, ["w"], [wrong])
 
 
 def test_a_protocol_says_every_option_also_those_that_nobody_set():
-    found = described(functools.partial(functools.partial(geodesic, num_steps=50), prior=2.0))
+    found = describe(functools.partial(functools.partial(geodesic, num_steps=50), prior=2.0))
     assert found["function"] == "wplus.interpolation.geodesic.geodesic"
     assert (found["num_steps"], found["prior"], found["num_points"]) == (50, 2.0, 12)
     assert found["init"]["path"] == {"function": "wplus.interpolation.paths.lerp"}
@@ -115,8 +94,7 @@ def test_a_result_comes_back_from_its_file(tmp_path):
     some = {"w_lerp": {"step": torch.rand(3)}, "cross_dissolve": {}}
     result = PairResult(rows, numbers, some, {"w_lerp": {"10_30": torch.rand(2, 4)}, "cross_dissolve": {}})
     found = PairResult.load(result.save(tmp_path / "pair.safetensors", fingerprint="0" * 16), fingerprint="0" * 16)
-    assert (found.rows, found.numbers) == (rows, numbers)
-    assert asdict(found.numbers["step_cv"]) == asdict(STEP_CV)
+    assert (found.rows, asdict(found.numbers["step_cv"])) == (rows, asdict(STEP_CV))
     assert torch.equal(found.along["w_lerp"]["step"], some["w_lerp"]["step"])
     assert found.features["w_lerp"]["10_30"].shape == (2, 4)
     with pytest.raises(UserError, match="are of generator 0000"):

@@ -7,16 +7,13 @@ already, as in a run that is continued, or whose processes are not equally fast.
 import sys
 import time
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
-from torch import nn
 
 from wplus.checkpoint import Models
 from wplus.core.distributed import all_agree, is_first, only_first_speaks, process_group
 from wplus.core.progress import silent
-from wplus.data.image_set import ImageSet
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.interpolation import Interpolation
 from wplus.evaluation.measure import measure
@@ -24,53 +21,27 @@ from wplus.interpolation.path_metrics.frames import fidelity
 from wplus.interpolation.path_metrics.shape import steps
 from wplus.interpolation.paths import lerp
 from wplus.latents.latent import Latent, save_latent
-from wplus.losses.image_pair import ImageDistance
 from wplus.models.stylegan2 import Generator
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from fakes import RandomConv, SquaredPixels, random_images
+
 FOLDER = Path(sys.argv[1])
-
-
-class Squares(ImageDistance):
-    """|x - y|^2."""
-
-    name, provenance = "squares", MappingProxyType({"weights": "none"})
-
-    def features(self, images):
-        return [images.flatten(1)]
-
-    def distance(self, features_a, features_b, mask=None):
-        return (features_a[0] - features_b[0]).square().sum(dim=1)
-
-
-class Pixels(nn.Module):
-    """Features that are a few pixels."""
-
-    name, dim = "pixels", 5
-    protocol = {"extractor": name}
-
-    def forward(self, images):
-        return images.double().flatten(1)[:, : self.dim] / 255
-
-
-def images(num, seed):
-    """The same on every process."""
-    source = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (num, 3, 8, 8), generator=source, dtype=torch.uint8)
-    return ImageSet(pixels, None, [f"{seed}-{index:02d}.png" for index in range(num)])
 
 
 def found(folder):
     """Every number of a small comparison."""
     torch.manual_seed(0)
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
-    models = Models(generator=net.eval().requires_grad_(False))
-    context = EvalContext(models, images(21, 0), images(14, 1), batch_size=4, progress=silent, output_dir=folder)
+    models, extractor = Models(generator=net.eval().requires_grad_(False)), RandomConv()
+    context = EvalContext(models, random_images(21), random_images(14), batch_size=4, progress=silent,
+                          output_dir=folder)  # fmt: skip
     for index, code in enumerate(torch.randn(14, 4) if is_first() else ()):
-        save_latent(folder / "ends" / f"1-{index:02d}.safetensors", Latent(code, "w", models.fingerprint))
+        save_latent(folder / "ends" / f"{index}.safetensors", Latent(code, "w", models.fingerprint))
     all_agree(True)
     metric = Interpolation(
         paths={"lerp": lerp}, spaces=["w"], path_metrics={"fidelity": fidelity, "steps": steps}, identity=None,
-        perceptual=Squares(), extractor=Pixels(), inverter=None, latents={"w": str(folder / "ends")},
+        perceptual=SquaredPixels(), extractor=extractor, inverter=None, latents={"w": str(folder / "ends")},
         num_pairs=7, num_frames=17, frames_per_bin=1, num_real=None, pictures="none",
     )  # fmt: skip
     return {each.name: each.value for each in measure(context, {"interpolation": metric})}
@@ -88,8 +59,7 @@ def late(compare):
     return compared
 
 
-def main():
-    """An assertion that fails ends the process with an error."""
+if __name__ == "__main__":  # an assertion that fails ends the process with an error
     torch.set_num_threads(1)
     original = Interpolation._results
     with process_group(torch.device("cpu")), only_first_speaks():
@@ -102,7 +72,3 @@ def main():
     np.testing.assert_allclose(list(both.values()), list(alone.values()), rtol=1e-9)
     if first:
         print("same")
-
-
-if __name__ == "__main__":
-    main()

@@ -35,13 +35,11 @@ def test_the_peak_is_that_of_the_block_above_what_was_held_before():
 @linux
 def test_the_same_work_again_takes_the_same():
     """Small pieces, which the allocator keeps when they are freed."""
-    peaks = []
     for _ in range(3):
         with measured(CPU) as found:
             pieces = [torch.ones(10_000) for _ in range(1000)]
         del pieces
-        peaks.append(found.memory_mib)
-    assert peaks == pytest.approx([38] * 3, abs=8)
+        assert found.memory_mib == pytest.approx(38, abs=8)
 
 
 @linux

@@ -19,7 +19,9 @@ def test_a_logit_is_that_of_the_image_among_the_references():
     net, images, references = discriminator(), torch.randn(5, 3, 8, 8), torch.randn(6, 3, 8, 8)
     expected = [torch.stack([net(torch.cat([image[None], some]))[0, 0] for some in references.split(3)]).mean()
                 for image in images]  # fmt: skip
-    torch.testing.assert_close(DiscriminatorScore(net, references).logits(images), torch.stack(expected).double())
+    found = DiscriminatorScore(net, references).logits(images)
+    # The sums of float32 over another batch differ in the last bits, of logits about 1.
+    torch.testing.assert_close(found, torch.stack(expected).double(), rtol=1e-5, atol=1e-6)
 
 
 def test_neighbours_change_nothing():
@@ -36,9 +38,9 @@ def test_dip_of_the_middle(tools, scores):
     values = scores(discriminator_score, found, dataclasses.replace(tools, discriminator=score))
     logits = net(found.images)[:, 0].double()
     torch.testing.assert_close(found.along["logit"], logits)
-    assert values["logit_dip"] == pytest.approx(float((logits[0] + logits[4]) / 2 - logits[2]), rel=1e-5)
-    assert values["logit_min"] == pytest.approx(float(logits.min()))
-    assert values["logit_mean"] == pytest.approx(float(logits.mean()))
+    dip = float((logits[0] + logits[4]) / 2 - logits[2])
+    expected = {"logit_mean": float(logits.mean()), "logit_min": float(logits.min()), "logit_dip": dip}
+    assert values == pytest.approx(expected, rel=1e-5)
 
 
 def test_what_cannot_be_asked(ways, scores):

@@ -33,13 +33,11 @@ ENDS = noise(torch.tensor([0.0, 1.0]).double())
 def test_ends_against_the_images(scores):
     assert scores(fidelity, trajectory_of(noise, targets=ENDS)) == FAITHFUL
     targets = ENDS + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
-    off = scores(fidelity, trajectory_of(noise, targets=targets))
-    assert off["endpoint_squared"] == pytest.approx(16 * (0.2**2 + 0.02**2) / 2, rel=1e-5)
     apart = float((ENDS[0] - ENDS[1] + 0.18).square().sum())
-    assert off["endpoint_miss"] == pytest.approx((16 * 0.2**2 / apart) ** 0.5, rel=1e-5)  # the larger of the two
-    assert off["endpoint_psnr_db"] == pytest.approx(
-        (20 + 40) / 2, rel=1e-5
-    )  # a tenth and a hundredth of the range of 2
+    # PSNR: a tenth and a hundredth of the range of 2; the miss: the larger of the two.
+    expected = {"endpoint_squared": 16 * (0.2**2 + 0.02**2) / 2, "endpoint_psnr_db": (20 + 40) / 2,
+                "endpoint_miss": (16 * 0.2**2 / apart) ** 0.5}  # fmt: skip
+    assert scores(fidelity, trajectory_of(noise, targets=targets)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_ends_are_taken_as_they_are_stored(scores):
@@ -49,7 +47,6 @@ def test_ends_are_taken_as_they_are_stored(scores):
         return 1.5 * torch.sin(9 * noise(t))
 
     stored = to_float(to_uint8(loud(torch.tensor([0.0, 1.0]).double()))).double()
-    assert (loud(torch.ones(1)).abs() > 1).any()
     assert scores(fidelity, trajectory_of(loud, targets=stored)) == FAITHFUL
 
 
@@ -59,25 +56,11 @@ def test_each_end_has_its_own_image(scores):
     assert swapped["endpoint_miss"] == pytest.approx(1)  # as far from its image as the other image is
 
 
-@pytest.mark.parametrize(("share", "nearer"), [(0.49, True), (0.51, False)])
-def test_up_to_a_half_an_end_is_nearer_to_its_own_image(scores, share, nearer):
-    """Whatever the direction in which it misses; just beyond it may be nearer to the other."""
-    a, b = ENDS
-    targets = torch.stack([a, a + (b - a) * 100 / 255])
-    moved = trajectory_of(lambda t: (targets[:1] + share * (targets[1:] - targets[:1])).expand(len(t), -1, -1, -1),
-                          targets=targets)  # fmt: skip
-    end = to_float(to_uint8(moved.images[:1])).double()
-    assert (float((end - a).square().sum()) < float((end - targets[1]).square().sum())) == nearer
-    assert scores(fidelity, moved)["endpoint_miss"] == pytest.approx(max(share, 1 - share), abs=0.02)
-
-
-def test_equal_images_have_no_distance_to_compare_with_and_without_images_nothing_is_said(ways, scores):
+def test_equal_images_have_no_distance_to_compare_with_and_without_images_nothing_is_said(ways, tools, scores):
     equal = scores(fidelity, trajectory_of(noise, targets=ENDS[[0, 0]]))
     assert set(equal) == {"endpoint_squared", "endpoint_psnr_db"}
     assert scores(fidelity, ways["straight"]) == {}
-
-
-# Drift
+    assert scores(drift, ways["straight"], dataclasses.replace(tools, identity=None)) == {}
 
 
 def turned(angles):
@@ -104,10 +87,7 @@ def test_a_detour_shows_somebody_else(scores):
         images[:, 0, 1, 1] = out.flatten()
         return images
 
-    values = scores(drift, trajectory_of(at))
-    assert values["third_person_cosine"] == pytest.approx(0, abs=1e-9)
-    assert values["backwards_cosine"] > 0.3
-    assert values["backtrack_cosine"] > 0.1
+    assert scores(drift, trajectory_of(at))["third_person_cosine"] == pytest.approx(0, abs=1e-9)
 
 
 def test_going_back_half_the_way(scores):
@@ -119,19 +99,11 @@ def test_going_back_half_the_way(scores):
     assert found["backtrack_cosine"] == pytest.approx(wrong / 2)
 
 
-def test_crossover_between_frames():
-    t = torch.linspace(0, 1, 5)
-    assert crossover(t, torch.tensor([-1.0, -1, -1, 3, 4])) == pytest.approx(0.5 + 0.25 / 4)
-    assert crossover(t, torch.tensor([-1.0, -1, 0, 3, 4])) == 0.5
-    assert crossover(t, -torch.ones(5)) == 1
-    assert crossover(t, torch.ones(5)) == 0
-
-
-def test_left_out_without_a_descriptor(ways, tools, scores):
-    assert scores(drift, ways["straight"], dataclasses.replace(tools, identity=None)) == {}
-
-
-# Ghosting
+@pytest.mark.parametrize(
+    ("lead", "expected"), [([-1, -1, -1, 3, 4], 0.5 + 0.25 / 4), ([-1, -1, 0, 3, 4], 0.5), ([-1] * 5, 1), ([1] * 5, 0)]
+)
+def test_crossover_between_frames(lead, expected):
+    assert crossover(torch.linspace(0, 1, 5), torch.tensor(lead)) == pytest.approx(expected)
 
 
 def test_a_dissolve_is_the_worst_and_a_morph_is_none(ways, tools, scores):
@@ -141,8 +113,7 @@ def test_a_dissolve_is_the_worst_and_a_morph_is_none(ways, tools, scores):
     # Three squares apart: the middle one is 1 + 1/4 + 1/4 from the mixture of the others, and these are 1 + 1 apart.
     assert morph["distinctness"] == pytest.approx(0.75)
     assert morph["detail_dip"] == pytest.approx(0, abs=1e-9)
-    ends = torch.rand(2, 3, 16, 16) * 2 - 1
-    mixed = cross_dissolve("a to b", ends, perceptual=tools.perceptual, num_frames=10, batch_size=4)
+    mixed = cross_dissolve("a to b", torch.rand(2, 3, 16, 16), perceptual=tools.perceptual, num_frames=10, batch_size=4)
     assert len(mixed.middle) == 2  # an even number of frames: two are nearest to the middle
     assert scores(ghosting, mixed)["distinctness"] == pytest.approx(0, abs=1e-6)
 
@@ -151,9 +122,8 @@ def test_the_nearest_mixture_is_the_nearest():
     a, b, x = torch.randn(3, 3, 8, 8).double()
     (found,) = nearest_mixtures(x[None], a, b)
     candidates = a + torch.linspace(0, 1, 2001).view(-1, 1, 1, 1) * (b - a)
-    best = (candidates - x).square().sum(dim=(1, 2, 3)).min()
-    assert float((found - x).square().sum()) <= float(best)
-    assert float((found - x).square().sum()) == pytest.approx(float(best), rel=1e-5)
+    best = float((candidates - x).square().sum(dim=(1, 2, 3)).min())
+    assert best * (1 - 1e-5) <= float((found - x).square().sum()) <= best
     beyond = nearest_mixtures((b + 2 * (b - a))[None], a, b)
     assert torch.allclose(beyond[0], b)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from wplus.checkpoint import load
@@ -19,21 +18,14 @@ from wplus.core.progress import silent
 from wplus.core.tables import PAIRED_CELLS, paired_cells
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError, check_choice, check_number
-from wplus.evaluation.context import EvalContext, check_images, generator_protocol
+from wplus.evaluation.context import EvalContext, by_digest, check_images, generator_protocol
 from wplus.evaluation.feature_pass import FeaturePass, FeatureRows, Request
 from wplus.evaluation.interpolation import pairs as pair_lists
 from wplus.evaluation.interpolation import tables
 from wplus.evaluation.interpolation.pairs import Endpoints, PairList, subset
 from wplus.evaluation.interpolation.realism import NUM_NEIGHBOURS, RealFeatures
 from wplus.evaluation.interpolation.summary import Summary, check_threshold, summarise
-from wplus.evaluation.interpolation.trajectories import (
-    CROSS_DISSOLVE,
-    PairResult,
-    PairRunner,
-    all_methods,
-    described,
-    methods_called,
-)
+from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResult, PairRunner, methods_of
 from wplus.interpolation.path import LatentPath, PathContext, even_positions
 from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore, company_of
 from wplus.interpolation.retime import Retiming, retimed
@@ -42,10 +34,8 @@ from wplus.inversion.folder import require_same_settings
 from wplus.inversion.task import describe
 from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import DiscriminatorNetwork
 from wplus.pretrained.extractor import Extractor
 
-DRAW = "draw"
 _NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
 
 
@@ -68,22 +58,20 @@ class Interpolation:
     spaces: Sequence[Space] = ("z", "w", "w+")  # each path in each space that it is for
     methods: Sequence[str] | None = None  # instead, a choice of SPACE_PATH such as [z_slerp, w_lerp+arc_length]
     latents: Mapping[Space, str] | None = None  # instead, folders of inversions by space, such as {w: runs/invert-w}
-    pairs: str = DRAW  # draw: num_pairs of the held-out images, written to pairs.json | such a file
+    pairs: str = "draw"  # draw: num_pairs of the held-out images, written to pairs.json | such a file
     num_pairs: int = 200  # a third each of near, mid and far ones
     num_frames: int = 33  # of a trajectory, both ends included
     frames_per_bin: int = 3  # of a trajectory in each of four parts of the way, compared with real images as a set
     num_real: int | None = 5000  # real images that they are compared with; null: all
     discriminator: str = "auto"  # auto: the checkpoint's own, if it has one | none | a checkpoint with one
     baseline: str | None = None  # method that the others are tested against; null: the first
-    endpoint_threshold: float | None = (
-        0.5  # part of two images' distance by which an endpoint may miss its own; null: any
-    )
+    endpoint_threshold: float | None = 0.5  # part of two images' distance by which an end may miss its own; null: any
     pictures: str = "all"  # all: one of every pair | none
     inversion_batch_size: int = 50
 
     def __post_init__(self) -> None:
         paths = retimed(self.paths, self.retime)
-        self._methods = all_methods(self.spaces, paths) if self.methods is None else methods_called(self.methods, paths)
+        self._methods = methods_of(paths, self.spaces, self.methods)
         if not self._methods:
             raise UserError(f"paths must have one that is for one of the spaces {', '.join(self.spaces)}, got "
                             f"{', '.join(paths) or 'none'}.")  # fmt: skip
@@ -101,21 +89,24 @@ class Interpolation:
     def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
         """Ask for the real images' features, and refuse what cannot work before anything heavy; what is returned yields
         the numbers that the tables show, of every method. Every number there is goes into the folder."""
-        if context.real is None or context.held_out is None or context.output_dir is None:
+        held_out = context.held_out
+        if context.real is None or held_out is None or context.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
-        check_images(context.models.generator, context.held_out)
-        if self.pairs != DRAW:
-            pair_lists.read_pairs(self.pairs, _held_out(context))
-        pair_lists.check_folders(self.latents or {})
-        discriminator, real = self._discriminator(context), self._real(context)
+        check_images(context.models.generator, held_out)
+        listed = None if self.pairs == "draw" else pair_lists.read_pairs(self.pairs, held_out)
+        for space, given in (self.latents or {}).items():
+            if not Path(given).is_dir():
+                raise UserError(f"The folder '{given}' of latents in {space} does not exist: invert writes such ones.")
+        discriminator, real = self._discriminator(context, held_out), self._real(context)
         check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)
-        return self._measured(context, discriminator, real.ask(self.extractor, FeatureRows()))
+        folder, features = context.output_dir / "interpolation", real.ask(self.extractor, FeatureRows())
+        return self._measured(context, held_out, listed, discriminator, features, folder)
 
     def _measured(
-        self, context: EvalContext, discriminator: DiscriminatorScore | None, features: Request[FeatureRows]
-    ) -> Iterator[MetricResult]:
-        folder = ensure_folder(cast(Path, context.output_dir) / "interpolation")
-        pairs = self._pairs(context, folder)
+        self, context: EvalContext, held_out: ImageSet, listed: PairList | None,
+        discriminator: DiscriminatorScore | None, features: Request[FeatureRows], folder: Path,
+    ) -> Iterator[MetricResult]:  # fmt: skip
+        pairs = listed or self._drawn(context, held_out, ensure_folder(folder))
         settings = self._settings(context, pairs, discriminator)
         # Of given latents a missing one is told before the folder is anybody's.
         fingerprint, latents = context.models.fingerprint, self.latents
@@ -123,8 +114,13 @@ class Interpolation:
         if is_first():
             require_same_settings(ensure_folder(folder / "pairs"), settings, noun="trajectories")
         all_agree(True)
-        endpoints = given or self._inverted_endpoints(context, pairs, folder)
-        results = self._results(context, pairs, folder, self._runner(context, endpoints, discriminator))
+        endpoints = given or pair_lists.invert_endpoints(
+            subset(held_out, pairs.names), self._spaces, folder=folder / "inversions",
+            models=context.models, invert=self.inverter, perceptual=self.perceptual.to(context.device),
+            batch_size=self.inversion_batch_size, seed=context.seed,
+        )  # fmt: skip
+        runner = self._runner(context, endpoints, discriminator)
+        results = self._results(context, held_out, pairs, folder, runner)
         real = RealFeatures(features.value.rows, device=context.device, progress=context.progress)
         summary = summarise(
             results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
@@ -133,39 +129,32 @@ class Interpolation:
         protocol = {**settings, "endpoint_threshold": self.endpoint_threshold}  # which no stored trajectory depends on
         if is_first():
             tables.write(folder, summary, protocol)
-            self._track(context, folder, summary, pairs)
-        yield from self._measurements(summary, protocol)
-
-    # What a comparison needs
+            _track(context, folder, summary, pairs)
+        yield from _measurements(summary, protocol)
 
     def _real(self, context: EvalContext) -> FeaturePass:
         num = None if self.num_real is None else min(self.num_real, len(cast(ImageSet, context.real)))
         return context.real_images(num=num)
 
-    def _pairs(self, context: EvalContext, folder: Path) -> PairList:
-        if self.pairs != DRAW:
-            return pair_lists.read_pairs(self.pairs, _held_out(context))
+    def _drawn(self, context: EvalContext, held_out: ImageSet, folder: Path) -> PairList:
         pairs = pair_lists.draw_pairs(
-            _held_out(context), num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
+            held_out, num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
             batch_size=context.batch_size, device=context.device, progress=context.progress,
         )  # fmt: skip
         if is_first():
             pairs.save(folder / "pairs.json")
         return pairs
 
-    def _discriminator(self, context: EvalContext) -> DiscriminatorScore | None:
+    def _discriminator(self, context: EvalContext, held_out: ImageSet) -> DiscriminatorScore | None:
         own = self.discriminator == "auto"
         if self.discriminator == "none" or (own and "discriminator" not in context.models.networks):
             return None
-        network = (
-            context.models.discriminator if own else load(self.discriminator, needs=["discriminator"]).discriminator
-        )
-        _check_size(network, _held_out(context))
-        digests = _held_out(context).digests
+        models = context.models if own else load(self.discriminator, needs=["discriminator"])
+        network = models.discriminator
+        check_images(network, held_out, maker="The discriminator takes")
         company = company_of(network)
-        num = 0 if company == 0 else _NUM_REFERENCES // company * company or company
-        rows = torch.from_numpy(np.lexsort(digests.T[::-1])[:num].copy())
-        references = to_float(_held_out(context).batch(rows)[0].to(context.device))
+        num = min(_NUM_REFERENCES, len(held_out)) // company * company or company if company else 0
+        references = to_float(held_out.batch(by_digest(held_out.digests, num)[0])[0].to(context.device))
         return DiscriminatorScore(network.to(context.device), references)
 
     def _settings(
@@ -186,8 +175,8 @@ class Interpolation:
             "num_real": self._real(context).num,
             "noise": "own of both latents, great circle; stored where one has none",
             "generator_weights": "tuned where the latents were, straight between them",
-            "methods": {method.name: described(method.path) for method in self._methods},
-            "path_metrics": {name: described(metric) for name, metric in self.path_metrics.items()},
+            "methods": {method.name: describe(method.path) for method in self._methods},
+            "path_metrics": {name: describe(metric) for name, metric in self.path_metrics.items()},
             "endpoints": folders or describe(self.inverter),
             "distance": self.perceptual.name,
             "distance_provenance": dict(self.perceptual.provenance),
@@ -196,15 +185,6 @@ class Interpolation:
             "discriminator": None if discriminator is None else discriminator.fingerprint,
             "seed": context.seed,
         }
-
-    def _inverted_endpoints(self, context: EvalContext, pairs: PairList, folder: Path) -> Endpoints:
-        return pair_lists.invert_endpoints(
-            subset(_held_out(context), pairs.names), self._spaces, folder=folder / "inversions",
-            models=context.models, invert=self.inverter, perceptual=self.perceptual.to(context.device),
-            batch_size=self.inversion_batch_size, seed=context.seed,
-        )  # fmt: skip
-
-    # Trajectories
 
     def _runner(
         self, context: EvalContext, endpoints: Endpoints, discriminator: DiscriminatorScore | None
@@ -223,56 +203,40 @@ class Interpolation:
         )  # fmt: skip
 
     def _results(
-        self, context: EvalContext, pairs: PairList, folder: Path, runner: PairRunner
+        self, context: EvalContext, held_out: ImageSet, pairs: PairList, folder: Path, runner: PairRunner
     ) -> dict[str, PairResult]:
-        files = dict(zip(pairs.pairs, _file_names(pairs), strict=True))
-        fingerprint = context.models.fingerprint
+        files, fingerprint = dict(zip(pairs.pairs, _file_names(pairs), strict=True)), context.models.fingerprint
         stored = {pair: folder / "pairs" / f"{name}.safetensors" for pair, name in files.items()}
         # The share of all pairs, not of the missing ones: while one process lists those, another may store one of them.
         mine = [pair for pair in share(pairs.pairs) if not stored[pair].is_file()]
         for pair in context.progress(mine, f"Trajectories of {len(self._methods)} methods (pairs)", total=len(mine)):
-            targets = to_float(subset(_held_out(context), [pair.a, pair.b]).batch(torch.arange(2))[0])
+            targets = to_float(subset(held_out, [pair.a, pair.b]).batch(torch.arange(2))[0])
             picture = folder / "pictures" / f"{files[pair]}.png" if self.pictures == "all" else None
             result = runner.run((pair.a, pair.b), targets.to(context.device), picture)
             result.save(stored[pair], fingerprint=fingerprint)
         all_agree(True)  # until every process has stored its part
         return {pair.name: PairResult.load(path, fingerprint=fingerprint) for pair, path in stored.items()}
 
-    # Results
 
-    def _measurements(self, summary: Summary, settings: Mapping[str, Any]) -> Iterator[MetricResult]:
-        shared = {key: value for key, value in settings.items() if key not in ("methods", "path_metrics")}
-        main_first = [*summary.shown("short"), *summary.shown("table")]
-        for method, means in summary.means.items():
-            caveat = {"caveat": summary.caveat(method)} if summary.caveat(method) else {}
-            protocol = {**shared, "path": settings["methods"].get(method, "pixels"), **caveat}
-            for number in main_first:
-                if mean := means.get(number.name):
-                    name, how = f"interpolation/{method}/{number.name}", protocol | {"interval": number.interval}
-                    yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
+def _measurements(summary: Summary, settings: Mapping[str, Any]) -> Iterator[MetricResult]:
+    shared = {key: value for key, value in settings.items() if key not in ("methods", "path_metrics")}
+    for method, means in summary.means.items():
+        caveat = {"caveat": summary.caveat(method)} if summary.caveat(method) else {}
+        protocol = {**shared, "path": settings["methods"].get(method, "pixels"), **caveat}
+        for number in [*summary.shown("short"), *summary.shown("table")]:
+            if mean := means.get(number.name):
+                name, how = f"interpolation/{method}/{number.name}", protocol | {"interval": number.interval}
+                yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
 
-    def _track(self, context: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:
-        context.tracker.table("evaluate/interpolation_paired", PAIRED_CELLS, paired_cells(summary.paired))
-        context.tracker.image(
-            "evaluate/interpolation_along", folder / "along.png", caption="means over pairs along the path"
-        )
-        for name, path in tables.pictures(folder / "pictures", _file_names(pairs)):
+
+def _track(context: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:
+    context.tracker.table("evaluate/interpolation_paired", PAIRED_CELLS, paired_cells(summary.paired))
+    along = folder / "along.png"
+    context.tracker.image("evaluate/interpolation_along", along, caption="means over pairs along the path")
+    names = _file_names(pairs)
+    for name in names[:: max(1, len(names) // 3)][:3]:
+        if (path := folder / "pictures" / f"{name}.png").is_file():
             context.tracker.image("evaluate/interpolation_pair", path, caption=f"{name}: a row per method, a to b")
-
-
-def _held_out(context: EvalContext) -> ImageSet:
-    """`plan` has refused to go on without."""
-    return cast(ImageSet, context.held_out)
-
-
-def _check_size(discriminator: DiscriminatorNetwork, images: ImageSet) -> None:
-    """UserError for a discriminator of images of another size."""
-    own = discriminator.resolution, discriminator.img_channels
-    if own != (images.resolution, images.img_channels):
-        raise UserError(
-            f"The discriminator must be of images of {images.resolution} px with {images.img_channels} channels, got "
-            f"one of {own[0]} px with {own[1]}: give one that fits, or discriminator=none."
-        )
 
 
 def _file_names(pairs: PairList) -> list[str]:

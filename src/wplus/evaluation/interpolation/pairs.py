@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from wplus.core.progress import track
 from wplus.core.random import rng
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError, check_choice
+from wplus.evaluation.context import by_digest
 from wplus.evaluation.feature_pass import Progress
 from wplus.inversion.folder import DELTA, output_names
 from wplus.inversion.run import FolderInversion
@@ -71,37 +71,30 @@ def draw_pairs(
 
     Images are paired off at random and the distance within each pair is measured; its thirds over all these pairs are
     the strata, and the first pairs of each, in the order of the draw, are taken. No image is in two pairs, so that
-    pairs are independent and intervals over pairs are honest.
-
-    The draw is of the images in the `order` of their digests, so that names and order of the files change nothing;
-    "files" takes them as they come. The protocol of a list without an order says that it was drawn so.
+    pairs are independent and intervals over pairs are honest. The draw is of the images in the `order` of their
+    digests, or of their "files"; the protocol of a list without an order says that it was drawn so.
     """
     check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
     if not 3 <= num_pairs <= most:
-        raise UserError(
-            f"num_pairs must be from 3 to {most}, to show none of {len(images)} images twice, got {num_pairs}."
-        )
-    drawn = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
-    by_digest = order == "digests"
-    candidates = (torch.from_numpy(np.lexsort(images.digests.T[::-1]))[drawn] if by_digest else drawn).view(-1, 2)
-    distance = distance.to(device)
-    batches = candidates.split(batch_size)
-    distances = torch.cat([
-        _distances(images, batch, distance, device)
-        for batch in progress(batches, "Distances within pairs", total=len(batches))
-    ])  # fmt: skip
-    strata = _strata(distances, num_pairs)
-    chosen = sorted((row, stratum) for stratum, rows in zip(STRATA, strata, strict=True) for row in rows)
-    names = images.names
-    pairs = tuple(
-        Pair(names[candidates[row, 0]], names[candidates[row, 1]], stratum, float(distances[row]))
-        for row, stratum in chosen
-    )
-    protocol = {"seed": seed, "num_candidates": len(candidates), "distance": distance.name, "px": images.resolution,
+        raise UserError(f"num_pairs must be from 3 to {most}, none of {len(images)} images twice, got {num_pairs}")
+    candidates = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
+    if order == "digests":
+        candidates = by_digest(images.digests, len(images))[0][candidates]
+    batches, distance = candidates.view(-1, 2).split(batch_size), distance.to(device)
+    shown = progress(batches, "Distances within pairs", total=len(batches))
+    distances = torch.cat([_distances(images, batch, distance, device) for batch in shown])
+    thirds = distances.argsort(stable=True).tensor_split(len(STRATA))
+    counts = [len(part) for part in torch.arange(num_pairs).tensor_split(len(STRATA))]
+    chosen = sorted((row, stratum) for stratum, third, count in zip(STRATA, thirds, counts, strict=True)
+                    for row in third.sort().values[:count].tolist())  # fmt: skip
+    every = images.names
+    names = [every[number] for number in candidates]
+    pairs = [Pair(names[2 * row], names[2 * row + 1], stratum, float(distances[row])) for row, stratum in chosen]
+    protocol = {"seed": seed, "num_candidates": len(distances), "distance": distance.name, "px": images.resolution,
                 "distance_provenance": dict(distance.provenance),
-                **({"order": order} if by_digest else {})}  # fmt: skip
-    return PairList(pairs, images.fingerprint, protocol)
+                **({"order": order} if order == "digests" else {})}  # fmt: skip
+    return PairList(tuple(pairs), images.fingerprint, protocol)
 
 
 @torch.no_grad()
@@ -109,13 +102,6 @@ def _distances(images: ImageSet, pairs: Tensor, distance: ImageDistance, device:
     """Distances (B,) within pairs (B, 2) of image numbers."""
     a, b = (to_float(images.batch(numbers)[0].to(device)) for numbers in pairs.unbind(dim=1))
     return distance(a, b).double().cpu()
-
-
-def _strata(distances: Tensor, num_pairs: int) -> list[list[int]]:
-    """Rows of the first pairs of each third of the distances, num_pairs in all."""
-    thirds = distances.argsort(stable=True).tensor_split(len(STRATA))
-    counts = [len(part) for part in torch.arange(num_pairs).tensor_split(len(STRATA))]
-    return [third.sort().values[:count].tolist() for third, count in zip(thirds, counts, strict=True)]
 
 
 def read_pairs(path: str | Path, images: ImageSet) -> PairList:
@@ -129,25 +115,15 @@ def read_pairs(path: str | Path, images: ImageSet) -> PairList:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"'{path}' is damaged or no list of pairs ({type(error).__name__}: {error}).") from error
     if found.data != images.fingerprint:
-        raise UserError(
-            f"The pairs in '{path}' are of the images with fingerprint {found.data}, these have {images.fingerprint}: "
-            "pairs=draw makes a list for them."
-        )
-    _check_pairs(found, path, images.names)
-    return found
-
-
-def _check_pairs(found: PairList, path: str | Path, names: Sequence[str]) -> None:
-    lacking = sorted(set(found.names) - set(names))
-    if lacking:
+        raise UserError(f"The pairs in '{path}' are of the images with fingerprint {found.data}, these have "
+                        f"{images.fingerprint}: pairs=draw makes a list for them.")  # fmt: skip
+    if lacking := sorted(set(found.names) - set(images.names)):
         raise UserError(f"The pairs in '{path}' name an image that is not there: {lacking[0]}.")
     if len(set(found.names)) < len(found.names):
         raise UserError(f"The pairs in '{path}' use an image twice: intervals over pairs need different ones.")
     if not found.pairs:
         raise UserError(f"The list '{path}' has no pairs.")
-
-
-# Endpoints
+    return found
 
 
 @dataclass(frozen=True)
@@ -178,13 +154,6 @@ def source_space(space: Space, given: Sequence[Space]) -> Space:
     return found[0]
 
 
-def check_folders(folders: Mapping[Space, str | Path]) -> None:
-    """UserError for a folder of inversions that does not exist."""
-    for space, folder in folders.items():
-        if not Path(folder).is_dir():
-            raise UserError(f"The folder '{folder}' of latents in {space} does not exist: invert.py writes such ones.")
-
-
 def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *, fingerprint: str) -> Endpoints:
     """Endpoints of the images called `names` from folders by space that `invert.py` wrote (or their latents/ within).
 
@@ -196,24 +165,17 @@ def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *,
 
 def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, Endpoint]:
     check_space(space)
-    files = folder / "latents" if (folder / "latents").is_dir() else folder
-    found = {}
+    found, files = {}, folder / "latents" if (folder / "latents").is_dir() else folder
     for name, file in zip(names, output_names(names), strict=True):
         latent = load_latent(files / f"{file}.safetensors", fingerprint=fingerprint)
         if latent.space != space:
             raise UserError(f"'{files / file}.safetensors' is a latent of {latent.space}, not of {space}.")
-        found[name] = Endpoint(latent, _delta_file(latent, name, files.parent))
+        delta = files.parent / latent.metadata[DELTA] if DELTA in latent.metadata else None
+        if delta is not None and not delta.is_file():
+            raise UserError(f"'{name}' was tuned, but its weight delta '{delta}' does not exist: bring it, or invert "
+                            "again.")  # fmt: skip
+        found[name] = Endpoint(latent, delta)
     return found
-
-
-def _delta_file(latent: Latent, name: str, folder: Path) -> Path | None:
-    """Where the latent says that its weight delta is, in the folder of inversions; None where it has none."""
-    if DELTA not in latent.metadata:
-        return None
-    path = folder / latent.metadata[DELTA]
-    if not path.is_file():
-        raise UserError(f"'{name}' was tuned, but its weight delta '{path}' does not exist: bring it, or invert again.")
-    return path
 
 
 def invert_endpoints(images: ImageSet, spaces: Sequence[Space], *, folder: Path, models: Models,

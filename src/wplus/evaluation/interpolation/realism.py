@@ -14,7 +14,7 @@ from wplus.core.progress import silent
 from wplus.core.stats import Mean, jackknife_interval
 from wplus.evaluation.feature_pass import Progress
 from wplus.evaluation.frechet import FeatureStatistics
-from wplus.evaluation.pairwise import BLOCK, KernelSums, NeighbourSquares, PairPass
+from wplus.evaluation.pairwise import BLOCK, InBalls, KernelSums, NeighbourSquares, PairPass
 from wplus.interpolation.path import middle_of
 from wplus.interpolation.trajectory import PathNumber
 
@@ -34,55 +34,36 @@ def shown_frames(t: Tensor, *, frames_per_bin: int) -> dict[str, Tensor]:
     """Which of the frames at positions t (T,) are looked at: `ends`, `middle`, and some of each bin, evenly spaced.
 
     Bins are open, so that they are mirror images of each other; half way (one frame, or two where T is even) is
-    `middle`.
+    `middle`. One frame of a bin is that in its middle; of two there, in the late bins the mirror image of the early.
     """
     found = {"ends": torch.tensor([0, len(t) - 1]), "middle": middle_of(t)}
     for low, high in BINS:
         inside = ((t > low + 1e-9) & (t < high - 1e-9)).nonzero()[:, 0]
-        found[bin_name(low, high)] = inside[_picks(len(inside), frames_per_bin, late=low >= 0.5)]
+        num = len(inside)
+        picks = torch.linspace(0, num - 1, min(frames_per_bin, num)).round().long()
+        one = torch.tensor([num // 2 if low >= 0.5 else (num - 1) // 2])
+        found[bin_name(low, high)] = inside[one if frames_per_bin == 1 else picks]
     return found
-
-
-def _picks(num: int, wanted: int, *, late: bool) -> Tensor:
-    """Up to `wanted` of 0 .. num-1, evenly spaced; of one, the middle: in the late bins the mirror image of the early.
-
-    Of three and more in an even number, the middle one lies on the same side in all bins.
-    """
-    if wanted == 1:
-        return torch.tensor([num // 2 if late else (num - 1) // 2])
-    return torch.linspace(0, num - 1, min(wanted, num)).round().long()
-
-
-# Kernel distance
 
 
 class RealFeatures:
     """One side of the distances, prepared once: real features (R, dim). No matrix of all their pairs is held."""
 
     def __init__(self, rows: Tensor, *, device: torch.device | str = "cpu", progress: Progress = silent) -> None:
-        self.rows = rows.double()
-        self.statistics = FeatureStatistics.of(rows)
+        self.rows, self.statistics = rows.double(), FeatureStatistics.of(rows)
         pairs, num = PairPass(lambda: rows, device=device, progress=progress), len(rows)
         everything = torch.ones(1, num, dtype=torch.float64)
         similarity = pairs.ask(KernelSums("all once", everything, everything))
-        radii = pairs.ask(NeighbourSquares(NUM_NEIGHBOURS))
+        self._radii, self._device = pairs.ask(NeighbourSquares(NUM_NEIGHBOURS)), device
         self.self_similarity = float(similarity.value.sums) / (num * (num - 1))
-        self.squared_radii = radii.value.squares
 
     def holds(self, features: Tensor) -> Tensor:
         """Which of the features (N, dim) lie in the ball of a real one to its third neighbour: (N,) bool.
 
         That share is the precision of Kynkäänniemi et al. 2019 (arXiv:1904.06991).
         """
-        centre = self.rows.mean(dim=0)  # what is common to all would cost digits
-        y = self.rows - centre
-        lengths = y.square().sum(dim=1)
-
-        def inside(x: Tensor) -> Tensor:
-            squares = x.square().sum(dim=1, keepdim=True) + lengths - 2 * x @ y.T
-            return (squares <= self.squared_radii).any(dim=1)
-
-        return torch.cat([inside(part.double() - centre) for part in features.split(BLOCK)])
+        pairs = PairPass(lambda: self.rows, lambda: features, device=self._device)
+        return pairs.ask(InBalls(self._radii, around="rows", is_closed=True)).value.counts > 0
 
     def similarity(self, features: Tensor) -> Tensor:
         """Mean kernel of each of the features (N, dim) with all real ones: (N,) float64."""
@@ -97,8 +78,8 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 class PairKernel:
     """Squared kernel distance between real images and the frames of P pairs, for any weights of the pairs.
 
-    Binkowski's unbiased estimator compares all frames with each other but themselves. Frames of one pair are as good as
-    themselves, so here a pair is compared with the other pairs only: unbiased for what a new pair would show.
+    Binkowski's unbiased estimator, but for frames of one pair, which are as good as themselves: a pair is compared with
+    the other pairs only, unbiased for what a new pair would show.
     """
 
     def __init__(self, features: Tensor, real: RealFeatures) -> None:
@@ -118,24 +99,17 @@ class PairKernel:
 
 
 def resamples(num_pairs: int, *, seed: int, num: int = NUM_RESAMPLES) -> np.ndarray:
-    """(num, P): how often each pair is drawn in each bootstrap resample of the pairs; the same for every method.
-
-    Of very few pairs a resample may hold one alone, which has no other to be compared with; such ones are left out, so
-    that there may be fewer than `num`.
-    """
+    """(num, P): how often each pair is drawn in each bootstrap resample of the pairs, the same for every method; those
+    that hold one pair alone, which has no other to be compared with, are left out."""
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(num_pairs, np.full(num_pairs, 1 / num_pairs), size=num)
     return drawn[(drawn > 0).sum(axis=1) > 1].astype(np.float64)
 
 
-# Fréchet distance
-
-
 class PairFrechet:
     """Fréchet distance between real images and the frames of P pairs, any pairs left out, at the cost of few frames.
 
-    tr sqrt(S1 S2) needs the eigenvalues of X S1 X^T only, X (n, dim) being the centred frames, because those of
-    S1 X^T X are the same: n x n instead of dim x dim where frames are few.
+    tr sqrt(S1 S2) needs the eigenvalues of X S1 X^T only, X (n, dim) the centred frames: S1 X^T X has the same.
     """
 
     def __init__(self, features: Tensor, real: FeatureStatistics) -> None:
@@ -160,16 +134,13 @@ class PairFrechet:
     def with_interval(self) -> Mean:
         """Of all pairs, with a delete-a-group jackknife over pairs. A bootstrap would be biased: what it draws twice
         adds nothing to the rank of the covariance, and fewer different frames mean a larger distance."""
-        num = len(self.rows) // self.frames
-        everything = torch.arange(num)
+        everything = torch.arange(len(self.rows) // self.frames)
         value = self.distance(everything)
-        if num < 2 * _GROUPS:
+        if len(everything) < 2 * _GROUPS:
             return Mean(value, None)
         without = [self.distance(everything[everything % _GROUPS != group]) for group in range(_GROUPS)]
         return Mean(value, jackknife_interval(value, without))
 
-
-# All of one method
 
 _AS_GIVEN = "95 %, percentile bootstrap over pairs, the real images as given"
 KERNEL = PathNumber(name="kd", direction="lower", format=".3f", shown="file", interval=_AS_GIVEN,
@@ -205,38 +176,33 @@ def realism(frames: Mapping[str, Tensor], real: RealFeatures, *, weights: np.nda
     `kd_<extractor>_<place>` of every place and its `mid_dip`, `precision_<extractor>_<place>` of the ends and the
     middle: bootstrap over pairs (rows of `weights`). `fd_<extractor>_<bin>`: jackknife.
     """
-    found, everything = Realism({}, {}, {}), np.ones((1, weights.shape[1]))
+    found = Realism({}, {}, {})
 
-    def add(number: PathNumber, place: str, value: float, draws: np.ndarray) -> None:
-        number = _named(number, extractor, place)
-        found.numbers[number.name], found.draws[number.name] = number, draws
-        found.values[number.name] = Mean(value, interval(draws))
+    def add(number: PathNumber, value: Mean, draws: np.ndarray | None = None) -> None:
+        found.numbers[number.name], found.values[number.name] = number, value
+        if draws is not None:
+            found.values[number.name], found.draws[number.name] = replace(value, interval=interval(draws)), draws
 
     kernels = {place: PairKernel(features, real) for place, features in frames.items()}
-    points = {place: float(kernel.distance(everything)[0]) for place, kernel in kernels.items()}
+    points = {place: float(kernel.distance(np.ones((1, weights.shape[1])))[0]) for place, kernel in kernels.items()}
     draws = {place: kernel.distance(weights) for place, kernel in kernels.items()}
     for place in frames:
-        add(KERNEL, place, points[place], draws[place])
-    add(MID_DIP, "", points["middle"] - points["ends"], draws["middle"] - draws["ends"])
-    for place in ("middle", "ends"):
+        add(_named(KERNEL, extractor, place), Mean(points[place], None), draws[place])
+    dip = replace(MID_DIP, name=f"kd_{extractor}_{MID_DIP.name}", label=MID_DIP.name)
+    add(dip, Mean(points["middle"] - points["ends"], None), draws["middle"] - draws["ends"])
+    for place, shown in (("middle", PRECISION), ("ends", replace(PRECISION, shown="file"))):
         inside = real.holds(frames[place].flatten(0, 1)).view(len(frames[place]), -1).double().mean(dim=1).numpy()
-        number = PRECISION if place == "middle" else replace(PRECISION, shown="file")
-        add(number, place, float(inside.mean()), weights @ inside / len(inside))
-    for low, high in BINS:
-        place = bin_name(low, high)
-        number = _named(FRECHET, extractor, place)
-        found.numbers[number.name] = number
-        found.values[number.name] = PairFrechet(frames[place], real.statistics).with_interval()
+        add(_named(shown, extractor, place), Mean(float(inside.mean()), None), weights @ inside / len(inside))
+    for place in (bin_name(*each) for each in BINS):
+        add(_named(FRECHET, extractor, place), PairFrechet(frames[place], real.statistics).with_interval())
     return found
 
 
 def _named(number: PathNumber, extractor: str, place: str) -> PathNumber:
     """`kd` as `kd_<extractor>_<place>`, its meaning with the place."""
-    if not place:
-        return replace(number, name=f"kd_{extractor}_{number.name}", label=number.name)
     where = PLACES.get(place) or "from t = 0.{} to 0.{}".format(*(part.rstrip("0") for part in place.split("_")))
-    meaning = number.meaning.format(where=where)
-    return replace(number, name=f"{number.name}_{extractor}_{place}", label=f"{number.name}_{place}", meaning=meaning)
+    name, label = f"{number.name}_{extractor}_{place}", f"{number.name}_{place}"
+    return replace(number, name=name, label=label, meaning=number.meaning.format(where=where))
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:

@@ -7,6 +7,7 @@ the pair, whatever the net, the data and the resolution. Up to 0.5, the default,
 than to the other one, by the triangle inequality. The threshold is our own.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -18,9 +19,10 @@ from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples
-from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResult, with_options
+from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResult
 from wplus.interpolation.path_metrics.frames import ENDPOINT_MISS, fidelity
 from wplus.interpolation.trajectory import PathMetric, PathNumber
+from wplus.inversion.task import unwrapped
 
 Rows = Mapping[str, Mapping[str, float]]
 """Pair -> name of a number -> value."""
@@ -28,6 +30,7 @@ ENDPOINTS_PASS = PathNumber(name="endpoints_pass", direction="higher", format=".
     interval="95 %, Wilson's score interval over pairs", meaning=(
     "Share of the pairs whose two ends pass: each misses its image by at most endpoint_threshold of the distance "
     "between the images. Where it is low, the method's other numbers say nothing of these images."))  # fmt: skip
+_MEAN = functools.partial(np.mean, axis=-1)
 _FEWEST = 6  # pairs; of fewer, sets of frames and intervals say little
 
 
@@ -80,16 +83,25 @@ def summarise(
     rows = {method: judged({name: result.rows[method] for name, result in results.items()}, endpoint_threshold)
             for method in methods}  # fmt: skip
     numbers = {name: number for result in results.values() for name, number in result.numbers.items()}
-    sets = _sets(results, methods, real=real, extractor=extractor, seed=seed)
-    passing = passed(rows, endpoint_threshold)
-    where = _where_passing(results, passing, rows, numbers, sets, real=real, extractor=extractor, seed=seed)
-    strata = {stratum: {pair.name for pair in pairs.pairs if pair.stratum == stratum} for stratum in STRATA}
+    judging: dict[str, Any] = {"real": real, "extractor": extractor, "seed": seed}
+    sets, passing = _sets(results, methods, **judging), passed(rows, endpoint_threshold)
+
+    def means_over(names: Collection[str], methods: Sequence[str] = methods) -> dict[str, dict[str, Mean]]:
+        return {method: means({name: row for name, row in rows[method].items() if name in names}, numbers, seed=seed)
+                for method in methods}  # fmt: skip
+
+    where: dict[str, dict[str, Mean]] = {}
+    if passing is not None and len(passing.pairs) >= _FEWEST:
+        chosen = {name: results[name] for name in passing.pairs}
+        others = [method for method in methods if method not in passing.failing]
+        found = sets if len(chosen) == len(results) else _sets(chosen, others, **judging)
+        where = {method: each | found[method].values for method, each in means_over(chosen, others).items()}
     return Summary(
         numbers=_with_derived(numbers, rows) | sets[baseline].numbers,
         rows=rows,
-        means={method: means(rows[method], numbers, seed=seed) | sets[method].values for method in methods},
-        strata={stratum: {method: means(_of(rows[method], names), numbers, seed=seed) for method in methods}
-                for stratum, names in strata.items()},
+        means={method: each | sets[method].values for method, each in means_over(results).items()},
+        strata={stratum: means_over([pair.name for pair in pairs.pairs if pair.stratum == stratum])
+                for stratum in STRATA},
         # Not of the columns that are kept in files alone: each further one makes Holm's correction harder on all.
         paired=paired_tests(rows, baseline, columns=[name for name, number in numbers.items()
                                                      if number.shown != "file"], seed=seed),
@@ -102,20 +114,13 @@ def summarise(
     )  # fmt: skip
 
 
-def _of(rows: Rows, names: Collection[str]) -> Rows:
-    return {name: row for name, row in rows.items() if name in names}
-
-
-# Endpoints that pass
-
-
 def check_threshold(endpoint_threshold: float | None, metrics: Mapping[str, PathMetric]) -> None:
     """UserError for a limit that is none, and where nothing measures what it limits; None is no limit."""
     if endpoint_threshold is None:
         return
     if not endpoint_threshold > 0:
         raise UserError(f"endpoint_threshold must be above 0, or null for none, got {endpoint_threshold}.")
-    if fidelity not in [with_options(metric)[0] for metric in metrics.values()]:
+    if fidelity not in [unwrapped(metric)[0] for metric in metrics.values()]:
         raise UserError(f"path_metrics must include fidelity for endpoint_threshold={endpoint_threshold}, got "
                         f"{', '.join(metrics)}; or choose endpoint_threshold=null.")  # fmt: skip
 
@@ -125,11 +130,11 @@ def judged(rows: Rows, endpoint_threshold: float | None) -> dict[str, dict[str, 
 
     A pair of equal images has none: no distance between them is there to compare with.
     """
-    miss = ENDPOINT_MISS.name
-    if endpoint_threshold is None:
-        return {pair: dict(row) for pair, row in rows.items()}
-    return {pair: ({ENDPOINTS_PASS.name: float(row[miss] <= endpoint_threshold)} if miss in row else {}) | dict(row)
-            for pair, row in rows.items()}  # fmt: skip
+    miss, found = ENDPOINT_MISS.name, {pair: dict(row) for pair, row in rows.items()}
+    for pair, row in rows.items():
+        if endpoint_threshold is not None and miss in row:
+            found[pair] = {ENDPOINTS_PASS.name: float(row[miss] <= endpoint_threshold), **row}
+    return found
 
 
 def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passing | None:
@@ -143,22 +148,6 @@ def passed(rows: Mapping[str, Rows], endpoint_threshold: float | None) -> Passin
     others = [method for method in rows if method not in failing]
     together = [name for name in names if all(name in passing[method] for method in others)]
     return Passing(endpoint_threshold, failing, tuple(together) if set(others) - {CROSS_DISSOLVE} else ())
-
-
-def _where_passing(
-    results: Mapping[str, PairResult], passing: Passing | None, rows: Mapping[str, Rows],
-    numbers: Mapping[str, PathNumber], sets: Mapping[str, Realism], *, seed: int, **judging: Any,
-) -> dict[str, dict[str, Mean]]:  # fmt: skip
-    """`Summary.where_passing`."""
-    if passing is None or len(passing.pairs) < _FEWEST:
-        return {}
-    methods = [method for method in rows if method not in passing.failing]
-    chosen = {name: result for name, result in results.items() if name in passing.pairs}
-    found = sets if len(chosen) == len(results) else _sets(chosen, methods, seed=seed, **judging)
-    return {method: means(_of(rows[method], chosen), numbers, seed=seed) | found[method].values for method in methods}
-
-
-# Means over pairs
 
 
 def worst_of(number: PathNumber) -> PathNumber:
@@ -182,8 +171,7 @@ def _with_derived(numbers: Mapping[str, PathNumber], rows: Mapping[str, Rows]) -
 def means(rows: Rows, numbers: Mapping[str, PathNumber], *, seed: int = 0) -> dict[str, Mean]:
     """Mean of every number over the pairs that have it, with a bootstrap interval over pairs, and NAME_max.
 
-    Of the share of pairs whose endpoints pass it is Wilson's interval, which is not empty where all pass or none. The
-    mean of a trimmed number keeps the values from the 1st to the 99th percentile of the pairs.
+    Of the share of pairs whose endpoints pass it is Wilson's interval, which is not empty where all pass or none.
     """
     found: dict[str, Mean] = {}
     for name in dict.fromkeys(name for row in rows.values() for name in row):
@@ -191,34 +179,22 @@ def means(rows: Rows, numbers: Mapping[str, PathNumber], *, seed: int = 0) -> di
         if name == ENDPOINTS_PASS.name:
             found[name] = Mean(float(values.mean()), proportion_interval(float(values.mean()), len(values)))
             continue
-        found[name] = _mean(values, kept_mean if numbers[name].trimmed else _plain_mean, seed=seed)
+        statistic: Callable[[np.ndarray], Any] = kept_mean if numbers[name].trimmed else _MEAN
+        bounds = bootstrap_interval(values, statistic, seed=seed) if len(values) > 1 else None
+        found[name] = Mean(float(statistic(values)), bounds)
         if numbers[name].worst:
             found[worst_of(numbers[name]).name] = Mean(float(values.max()), None)
     return found
 
 
-def _mean(values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int) -> Mean:
-    bounds = bootstrap_interval(values, statistic, seed=seed) if len(values) > 1 else None
-    return Mean(float(statistic(values)), bounds)
-
-
-def _plain_mean(samples: np.ndarray) -> np.ndarray:
-    return samples.mean(axis=-1)
-
-
-# Sets of frames
-
-
 def _sets(results: Mapping[str, PairResult], methods: Sequence[str], *, real: RealFeatures, extractor: str,
           seed: int) -> dict[str, Realism]:  # fmt: skip
-    weights = resamples(len(results), seed=seed)
-    frames = {method: _frames(results, method) for method in methods}
-    return {method: realism(each, real, weights=weights, extractor=extractor) for method, each in frames.items()}
-
-
-def _frames(results: Mapping[str, PairResult], method: str) -> dict[str, torch.Tensor]:
-    places = next(iter(results.values())).features[method]
-    return {place: torch.stack([result.features[method][place] for result in results.values()]) for place in places}
+    weights, found = resamples(len(results), seed=seed), {}
+    for method in methods:
+        each = [result.features[method] for result in results.values()]
+        frames = {place: torch.stack([features[place] for features in each]) for place in each[0]}
+        found[method] = realism(frames, real, weights=weights, extractor=extractor)
+    return found
 
 
 def _differences(method: Realism, baseline: Realism) -> dict[str, Mean]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from wplus.core.files import atomic_write, write_json
 from wplus.core.stats import Mean
-from wplus.core.tables import heading, markdown_means, markdown_tests, write_csv
+from wplus.core.tables import Headings, heading, markdown_means, markdown_tests, write_csv
 from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
 from wplus.evaluation.interpolation.summary import Passing, Summary
@@ -17,15 +17,14 @@ from wplus.evaluation.measure import with_caveat
 from wplus.interpolation.trajectory import PathNumber
 
 Each = TypeVar("Each")
-Columns = dict[str, tuple[str, str]]
-"""Name of a number -> heading and format of its cells."""
 
 
 def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
     """table.json (everything), table.csv (means by stratum), rows.csv (every pair), table.md (to read), along.png."""
     write_json(folder / "table.json", {"protocol": dict(protocol), **summary.as_dict()})
     write_csv(folder / "table.csv", _mean_frame(summary))
-    write_csv(folder / "rows.csv", _row_frame(summary))
+    rows = {method: pd.DataFrame.from_dict(dict(each), orient="index") for method, each in summary.rows.items()}
+    write_csv(folder / "rows.csv", pd.concat(rows, names=["method", "pair"]))
     atomic_write(folder / "table.md", lambda file: file.write(markdown(summary).encode()))
     plot(folder / "along.png", summary)
 
@@ -33,31 +32,14 @@ def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
 def _mean_frame(summary: Summary) -> pd.DataFrame:
     parts = {"all": summary.means, **summary.strata, "endpoints pass": summary.where_passing}
     lines = [
-        (
-            method,
-            part,
-            name,
-            mean.value,
-            *(mean.interval or (None, None)),
-            number.unit,
-            number.direction,
-            number.meaning,
-        )
+        (method, part, name, mean.value, *(mean.interval or (None, None)), each.unit, each.direction, each.meaning)
         for part, means in parts.items()
-        for method, each in means.items()
-        for name, mean in each.items()
-        for number in [summary.numbers[name]]
+        for method, found in means.items()
+        for name, mean in found.items()
+        for each in [summary.numbers[name]]
     ]
     columns = ["method", "pairs", "metric", "value", "low", "high", "unit", "direction", "meaning"]
     return pd.DataFrame(lines, columns=columns).set_index("method")
-
-
-def _row_frame(summary: Summary) -> pd.DataFrame:
-    frames = {method: pd.DataFrame.from_dict(dict(each), orient="index") for method, each in summary.rows.items()}
-    return pd.concat(frames, names=["method", "pair"])
-
-
-# To read
 
 
 def markdown(summary: Summary) -> str:
@@ -90,7 +72,7 @@ def _of_metric(summary: Summary, numbers: Sequence[PathNumber]) -> list[str]:
     ]
 
 
-def _columns(numbers: Sequence[PathNumber]) -> Columns:
+def _columns(numbers: Sequence[PathNumber]) -> Headings:
     return {number.name: (heading(number.name, number), number.format) for number in numbers}
 
 
@@ -111,7 +93,7 @@ def _marked(summary: Summary, methods: Mapping[str, Each]) -> dict[str, Each]:
     return {with_caveat(name, summary.caveat(name)): each for name, each in methods.items()}
 
 
-def _by_stratum(summary: Summary, columns: Columns) -> str:
+def _by_stratum(summary: Summary, columns: Headings) -> str:
     """The main numbers of near, mid and far pairs, without intervals: those stand in table.csv."""
     means = {
         f"{method}, {stratum}": {name: Mean(mean.value, None) for name, mean in summary.strata[stratum][method].items()}
@@ -122,8 +104,6 @@ def _by_stratum(summary: Summary, columns: Columns) -> str:
     return "### By distance of the endpoints\n\n" + markdown_means(means, columns)
 
 
-# Plots
-
 _PANELS = {
     "prior": "distance from the prior",
     "logit": "discriminator logit",
@@ -132,17 +112,18 @@ _PANELS = {
 }
 
 
-def plot(path: Path, summary: Summary) -> Path:
+def plot(path: Path, summary: Summary) -> None:
     """Means over pairs along t, a line per method; writes a PNG. A curve that no panel is made for has its own."""
     from matplotlib.figure import Figure  # slow to import, needed here only
 
-    known = list(
-        dict.fromkeys(name.removesuffix("_a").removesuffix("_b") for each in summary.along.values() for name in each)
-    )
+    known = {name.removesuffix("_a").removesuffix("_b"): None for each in summary.along.values() for name in each}
     panels = ["kd", *(name for name in _PANELS if name in known), *(name for name in known if name not in _PANELS)]
-    figure = Figure(figsize=(12, 3.6 * -(-len(panels) // 2) + 1), layout="constrained")
-    axes = figure.subplots(-(-len(panels) // 2), 2, squeeze=False).flatten()
-    styles = {method: _style(index, method) for index, method in enumerate(summary.means)}
+    num_rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(12, 3.6 * num_rows + 1), layout="constrained")
+    axes = figure.subplots(num_rows, 2, squeeze=False).flatten()
+    styles = {method: {"color": f"C{index % 10}", "linewidth": 1.4 if index < 10 else 0.8}
+              for index, method in enumerate(summary.means)}  # fmt: skip
+    styles[CROSS_DISSOLVE] = {"color": "black", "linewidth": 1, "linestyle": ":"}
     for axis, panel in zip(axes, panels, strict=False):
         draw = _draw_kernel if panel == "kd" else _draw_curves
         draw(axis, summary, panel, styles)
@@ -151,13 +132,7 @@ def plot(path: Path, summary: Summary) -> Path:
         axis.remove()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
-
-
-def _style(index: int, method: str) -> dict[str, Any]:
-    if method == CROSS_DISSOLVE:
-        return {"color": "black", "linewidth": 1, "linestyle": ":"}
-    return {"color": f"C{index % 10}", "linewidth": 1.4 if index < 10 else 0.8}
+    atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
 def _draw_curves(axis: Any, summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
@@ -176,10 +151,3 @@ def _draw_kernel(axis: Any, summary: Summary, panel: str, styles: Mapping[str, d
                         for name in means if name.startswith("kd_") and name.endswith(f"_{place}"))  # fmt: skip
         axis.plot([t for t, _ in points], [value for _, value in points], label=method, marker=".", **styles[method])
     axis.set(ylabel="kernel distance from real images")
-
-
-def pictures(folder: Path, names: Sequence[str], num: int = 3) -> list[tuple[str, Path]]:
-    """A few of the pairs' pictures, for a tracker: evenly spread over the pairs."""
-    step = max(1, len(names) // num)
-    found = [(name, folder / f"{name}.png") for name in names[::step][:num]]
-    return [(name, path) for name, path in found if path.is_file()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,16 @@ from wplus.interpolation.path import Curve, LatentPath, PathContext, check_path,
 from wplus.interpolation.path_metrics.cost import Cost, measured
 from wplus.interpolation.trajectory import MetricTools, PathMetric, PathNumber, Trajectory, cross_dissolve, measure
 from wplus.interpolation.transitions import trajectory_between
-from wplus.interpolation.video import save_rows
+from wplus.interpolation.video import save_rows, shown_columns
+from wplus.inversion.task import describe
 from wplus.latents.latent import SPACES, Space, check_space
 from wplus.pretrained.extractor import Extractor
 
-CROSS_DISSOLVE = "cross_dissolve"
-"""The baseline that mixes the real images pixel by pixel."""
+CROSS_DISSOLVE = "cross_dissolve"  # the baseline that mixes the real images pixel by pixel
 FILE = SafetensorsFormat(
-    noun="trajectories of a pair",
-    entry="wplus_trajectories",
-    version=1,
+    noun="trajectories of a pair", entry="wplus_trajectories", version=1,
     foreign="The trajectories in '{path}' are of generator {maker}, not of {fingerprint}",
-)
-NUM_COLUMNS = 9  # of a picture
-TILE_PX = 96
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,45 +45,23 @@ class Method:
     name: str
 
 
-def all_methods(spaces: Sequence[Space], paths: Mapping[str, LatentPath]) -> list[Method]:
-    """Every path in every space that it is for."""
-    for space in spaces:
-        check_space(space)
-    found = [Method(space, path, f"{space}_{name}") for space in spaces for name, path in paths.items()]
-    return [method for method in found if is_for(method.path, method.space)]
-
-
-def methods_called(names: Sequence[str], paths: Mapping[str, LatentPath]) -> list[Method]:
-    """Methods by name; UserError for an unknown one and for a path in a space that it is not for."""
-    found = {f"{space}_{path}": Method(space, paths[path], f"{space}_{path}") for space in SPACES for path in paths}
+def methods_of(
+    paths: Mapping[str, LatentPath], spaces: Sequence[Space], names: Sequence[str] | None = None
+) -> list[Method]:
+    """Every path in every one of the spaces that it is for; or instead those called `names`, UserError for an unknown
+    one and for a path in a space that it is not for."""
+    each = [Method(space, path, f"{space}_{name}") for space in SPACES for name, path in paths.items()]
+    found = {method.name: method for method in each}
+    if names is None:
+        for space in spaces:
+            check_space(space)
+        return [method for space in spaces for method in each if method.space == space and is_for(method.path, space)]
     for name in names:
         if name not in found:
             raise UserError(f"methods must be called SPACE_PATH, SPACE one of {', '.join(SPACES)}, PATH one of "
                             f"{', '.join(paths)}, got '{name}'.")  # fmt: skip
         check_path(found[name].path, found[name].space)
     return [found[name] for name in names]
-
-
-def with_options(function: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The function behind partials, and the values of all its options, defaults included."""
-    options: dict[str, Any] = {}
-    while isinstance(function, functools.partial):
-        function, options = function.func, {**function.keywords, **options}
-    parameters = inspect.signature(function).parameters.items()
-    defaults = {name: each.default for name, each in parameters if each.default is not inspect.Parameter.empty}
-    return function, {**defaults, **options}
-
-
-def described(value: Any) -> Any:
-    """A function with its options as plain values, for protocols and comparisons; other values as they are."""
-    if not callable(value):
-        return value
-    function, options = with_options(value)
-    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    return {"function": name, **{key: described(each) for key, each in options.items()}}
-
-
-# Searches that several methods share
 
 
 class CurveMemory:
@@ -98,48 +72,35 @@ class CurveMemory:
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Curve, Cost]] = {}
-        self.reused: list[Cost] = []
-        """What curves that were met again took when they were made."""
+        self.reused: list[Cost] = []  # what curves that were met again took when they were made
 
     def path(self, path: LatentPath) -> LatentPath:
-        """`path`, and the paths among its options, with this memory; the parts of a path are remembered, too."""
-        function, options = with_options(path)
-        inner = functools.partial(function, **{key: self._option(each) for key, each in options.items()})
-        name = json.dumps(described(path), sort_keys=True, default=str)
+        """`path`, and the paths among its options, with this memory: what is callable there is a path."""
+        options = [each for each in inspect.signature(path).parameters.values() if each.default is not each.empty]
+        parts = {each.name: self.path(each.default) for each in options if callable(each.default)}
+        inner = functools.partial(path, **parts)
+        name = json.dumps(describe(path), sort_keys=True, default=str)
 
         def remembered(keyframes: Keyframes, context: PathContext) -> Curve:
-            return self._curve(f"{name} {keyframes.space} {keyframes.names}", inner, keyframes, context)
+            key = f"{name} {keyframes.space} {keyframes.names}"
+            if key in self._made:
+                self.reused.append(self._made[key][1])
+                return self._made[key][0]
+            since = len(self.reused)
+            with measured(keyframes.codes.device) as cost:
+                curve = inner(keyframes, context)
+            self.charge(cost, since=since)  # what was saved inside belongs to this curve's price, too
+            self._made[key] = curve, cost
+            return curve
 
         return remembered
 
-    def _option(self, value: Any) -> Any:
-        """Paths are the options that are functions or partials of such."""
-        return self.path(value) if callable(value) else value
-
     def charge(self, cost: Cost, *, since: int) -> None:
-        """Make `cost` what it would have been without memory: add the curves in `reused` from number `since` on.
-
-        Their seconds are added; the peak is theirs where that is higher.
-        """
+        """Make `cost` what it would have been without memory: that of the curves in `reused` from `since` on, too."""
         reused = self.reused[since:]
         cost.seconds += sum(each.seconds for each in reused)
         if cost.memory_mib is not None:
             cost.memory_mib = max([cost.memory_mib, *(each.memory_mib or 0.0 for each in reused)])
-
-    def _curve(self, key: str, path: LatentPath, keyframes: Keyframes, context: PathContext) -> Curve:
-        if key in self._made:
-            curve, cost = self._made[key]
-            self.reused.append(cost)
-            return curve
-        since = len(self.reused)
-        with measured(keyframes.codes.device) as cost:
-            curve = path(keyframes, context)
-        self.charge(cost, since=since)  # what was saved inside belongs to this curve's price, too
-        self._made[key] = curve, cost
-        return curve
-
-
-# One pair
 
 
 @dataclass(frozen=True)
@@ -162,18 +123,16 @@ class PairResult:
     @staticmethod
     def load(path: Path, *, fingerprint: str) -> PairResult:
         """From its file."""
-        return FILE.read(path, _assemble, fingerprint=fingerprint)
 
+        def assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PairResult:
+            numbers = {each["name"]: PathNumber(**each) for each in header["numbers"]}
+            parts: dict[str, Any] = {kind: {method: {} for method in header["rows"]} for kind in ("along", "features")}
+            for name, tensor in tensors.items():
+                kind, method, key = name.split(" ", 2)
+                parts[kind][method][key] = tensor
+            return PairResult(header["rows"], numbers, **parts)
 
-def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> PairResult:
-    rows, numbers = header["rows"], [PathNumber(**each) for each in header["numbers"]]
-    parts: dict[str, dict[str, dict[str, Tensor]]] = {
-        kind: {method: {} for method in rows} for kind in ("along", "features")
-    }
-    for name, tensor in tensors.items():
-        kind, method, key = name.split(" ", 2)
-        parts[kind][method][key] = tensor
-    return PairResult(rows, {number.name: number for number in numbers}, **parts)
+        return FILE.read(path, assemble, fingerprint=fingerprint)
 
 
 @dataclass(kw_only=True)
@@ -188,9 +147,6 @@ class PairRunner:
     endpoints: Endpoints
     fingerprint: str
     frames_per_bin: int
-
-    def __post_init__(self) -> None:
-        self.frames = shown_frames(even_positions(self.context.num_frames), frames_per_bin=self.frames_per_bin)
 
     def run(self, names: tuple[str, str], targets: Tensor, picture: Path | None = None) -> PairResult:
         """The pair of images called `names`, targets (2, C, H, W) in [-1, 1]; drawn to `picture` where one is given."""
@@ -213,12 +169,11 @@ class PairRunner:
 
     def _trajectory(self, method: Method, names: tuple[str, str], targets: Tensor, memory: CurveMemory) -> Trajectory:
         given = self.endpoints[source_space(method.space, list(self.endpoints))]
-        ends = [given[name] for name in names]
+        ends, since = [given[name] for name in names], len(memory.reused)
         keyframes = keyframes_of(
             [end.latent for end in ends], self.context.generator, names=names, space=method.space,
             deltas=[end.delta(fingerprint=self.fingerprint) for end in ends],
         ).to(targets.device)  # fmt: skip
-        since = len(memory.reused)
         found = trajectory_between(keyframes, self.context, path=memory.path(method.path), targets=targets)
         if found.cost is not None:
             memory.charge(found.cost, since=since)
@@ -227,28 +182,22 @@ class PairRunner:
     @torch.no_grad()
     def _features(self, trajectories: Mapping[str, Trajectory]) -> dict[str, dict[str, Tensor]]:
         """Each frame that is looked at goes through the extractor once, those of all methods in the same batches."""
-        numbers = torch.cat(list(self.frames.values()))
-        chosen = [each.images[numbers.to(each.images.device)] for each in trajectories.values()]
-        images = to_uint8(torch.cat(chosen))
+        places = shown_frames(even_positions(self.context.num_frames), frames_per_bin=self.frames_per_bin)
+        numbers, counts = torch.cat(list(places.values())), list(map(len, places.values()))
+        images = to_uint8(torch.cat([each.images[numbers.to(each.images.device)] for each in trajectories.values()]))
         (features,) = in_batches(lambda batch: [self.extractor(batch).float().cpu()], images, self.tools.batch_size)
-        counts = [len(each) for each in self.frames.values()]
-        return {name: dict(zip(self.frames, rows.split(counts), strict=True))
+        return {name: dict(zip(places, rows.split(counts), strict=True))
                 for name, rows in zip(trajectories, features.split(len(numbers)), strict=True)}  # fmt: skip
 
 
-def draw(
-    path: Path,
-    trajectories: Mapping[str, Trajectory],
-    scores: Mapping[str, Mapping[PathNumber, float]],
-    targets: Tensor,
-) -> Path:
+def draw(path: Path, trajectories: Mapping[str, Trajectory], scores: Mapping[str, Mapping[PathNumber, float]],
+         targets: Tensor) -> None:  # fmt: skip
     """The real images, and a row of frames per method with its main numbers; writes a PNG."""
     rows = [[(targets[0].cpu(), "a, real"), (targets[1].cpu(), "b, real")]]
     for each in trajectories.values():
-        columns = torch.linspace(0, len(each.t) - 1, min(NUM_COLUMNS, len(each.t))).round().long().tolist()
+        columns = shown_columns(len(each.t), 9)
         rows.append([(each.images[column].float().cpu(), f"{float(each.t[column]):.2f}") for column in columns])
-    titles = ["real images", *(f"{name}: {in_words(row)}" for name, row in scores.items())]
-    return save_rows(path, rows, titles, min_px=TILE_PX)
+    save_rows(path, rows, ["real images", *(f"{name}: {in_words(row)}" for name, row in scores.items())], min_px=96)
 
 
 def in_words(row: Mapping[PathNumber, float]) -> str:

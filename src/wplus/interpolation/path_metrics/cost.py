@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 SECONDS = PathNumber(name="seconds", unit="s", direction="lower", format=".2f", meaning=(
     "Seconds that making the path and rendering its frames takes."))  # fmt: skip
@@ -16,8 +16,7 @@ MEMORY = PathNumber(name="memory_mib", unit="MiB", direction="lower", format=".0
     "Peak memory of making the path and rendering its frames, above what was held before, so without the "
     "networks."))  # fmt: skip
 MIB = 2**20
-_peaks: list[float] = []
-"""Of the blocks that are being measured, the outermost first: their highest peak before the system's mark was reset."""
+_peaks: list[float] = []  # of the blocks that are open, the outermost first, before the system's mark was reset
 
 
 @dataclass
@@ -25,12 +24,10 @@ class Cost:
     """What a block of code took; filled in when it is left."""
 
     seconds: float = 0.0
-    memory_mib: float | None = None
-    """Peak of what it held at once above what was held before it: of allocations on a CUDA device, or of the process's
-    resident memory (Linux); None elsewhere."""
+    memory_mib: float | None = None  # peak of what it held at once above what was held before it; None: nobody tells
 
 
-def cost(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
+def cost(trajectory: Trajectory, tools: MetricTools) -> Scores:
     """Of making the path and rendering all its frames, without the measuring. Our own; papers give the time at most."""
     if trajectory.cost is not None:
         yield SECONDS, trajectory.cost.seconds
@@ -45,30 +42,25 @@ def measured(device: torch.device) -> Iterator[Cost]:
     Blocks may lie within each other; what an inner one takes, the outer ones take too.
     """
     cost = Cost()
-    _synchronize(device)
-    _note_peak(device)
+    _catch_up(device)
     _forget_peak(device)
-    held = _held(device)
+    held = _memory(device)
     _peaks.append(0.0)
     start = time.perf_counter()
     try:
         yield cost
-        _synchronize(device)
+        _catch_up(device)
         cost.seconds = time.perf_counter() - start
-        _note_peak(device)
     finally:
         peak = _peaks.pop()
     cost.memory_mib = None if held is None else max(peak - held, 0.0)
 
 
-def _synchronize(device: torch.device) -> None:
+def _catch_up(device: torch.device) -> None:
+    """Wait for the device; the peak so far is one of all blocks that are open."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _note_peak(device: torch.device) -> None:
-    """The peak so far is one of all blocks that are open."""
-    peak = _peak(device) or 0.0
+    peak = _memory(device, peak=True) or 0.0
     _peaks[:] = [max(before, peak) for before in _peaks]
 
 
@@ -83,17 +75,11 @@ def _forget_peak(device: torch.device) -> None:
         file.write("5")  # 5: VmHWM starts anew (man 5 proc)
 
 
-def _held(device: torch.device) -> float | None:
-    return torch.cuda.memory_allocated(device) / MIB if device.type == "cuda" else _resident("VmRSS")
-
-
-def _peak(device: torch.device) -> float | None:
-    return torch.cuda.max_memory_allocated(device) / MIB if device.type == "cuda" else _resident("VmHWM")
-
-
-def _resident(entry: str) -> float | None:
-    """VmRSS, resident memory now, or VmHWM, its peak, of this process in MiB; None where the system does not tell."""
+def _memory(device: torch.device, *, peak: bool = False) -> float | None:
+    """Held now, or at most, in MiB: allocations of CUDA, or resident memory; None where the system does not tell."""
+    if device.type == "cuda":
+        return (torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated)(device) / MIB
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        lines = [line.split() for line in file if line.startswith(entry)]
-        return int(lines[0][1]) / 1024 if lines else None  # in kB
+        sizes = (line.split()[1] for line in file if line.startswith("VmHWM" if peak else "VmRSS"))
+        return next((int(size) / 1024 for size in sizes), None)  # in kB
     return None

@@ -1,6 +1,5 @@
 """Logits of a discriminator for the frames of the way."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,25 +8,22 @@ from torch import Tensor
 from wplus.checkpoint import fingerprint
 from wplus.core.batching import in_batches
 from wplus.errors import UserError
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 from wplus.models.network import DiscriminatorNetwork
 
 LOGIT_MEAN = PathNumber(name="logit_mean", direction="higher", format=".2f", shown="file", meaning=(
     "The discriminator's logit of the frames, mean over the way; compare paths of one generator alone."))  # fmt: skip
 LOGIT_MIN = PathNumber(name="logit_min", direction="higher", format=".2f", shown="file", meaning=(
-    "The discriminator's logit of the frame that it takes for the least real; compare paths of one "
-    "generator alone."))  # fmt: skip
+    "The discriminator's logit of the least real frame; compare paths of one generator alone."))  # fmt: skip
 LOGIT_DIP = PathNumber(name="logit_dip", direction="lower", format=".2f", shown="short", meaning=(
-    "The discriminator's logit of the ends minus that half way: by how much the middle looks less real; "
-    "0 is no loss."))  # fmt: skip
+    "The discriminator's logit of the ends minus that half way; 0 is no loss."))  # fmt: skip
 
 
-def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
+def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Scores:
     """The discriminator's logit along the way, in the company of fixed real images; high is real.
 
     The logit is that of Goodfellow et al. 2014 (arXiv:1406.2661); the company and the numbers along a path are our own.
-    Left out without a discriminator. A discriminator is no metric of realism in general: it was trained against this
-    generator, so compare paths of the same generator by it, nothing else.
+    It was trained against this generator, so it is no metric of realism in general.
     """
     if tools.discriminator is None:
         return
@@ -47,28 +43,25 @@ class DiscriminatorScore:
     """Logits of a discriminator that do not depend on the batch.
 
     One of ProGAN or StyleGAN looks at groups: its last block appends the standard deviation over a group's images
-    (minibatch standard deviation, Karras et al. 2018, section 3), so an image's logit depends on its neighbours, and a
-    batch of nearly equal frames looks like a collapsed generator. Here every image gets the same company, real images
-    that stay the same: each image forms a group with `mbstd_group_size` - 1 of them, in turn with every such set of
-    `references`, and its logit is the mean over the sets. Only the statistic is published; the company is our own.
+    (minibatch standard deviation, Karras et al. 2018, section 3), and a batch of nearly equal frames looks like a
+    collapsed generator. Here every image forms a group with `mbstd_group_size` - 1 real images, in turn with every such
+    set of `references`, and its logit is the mean over the sets. Only the statistic is published.
     """
 
     def __init__(self, discriminator: DiscriminatorNetwork, references: Tensor) -> None:
         """`references`: real images (R, C, H, W) in [-1, 1], R a multiple of mbstd_group_size - 1 (or none for 1)."""
         if discriminator.c_dim:
-            raise UserError(
-                "The discriminator must be unconditional, because frames between two images have no class, got one "
-                "with labels: leave it out (discriminator=none)."
-            )
-        self.discriminator: Any = discriminator  # one that looks at groups has features and an epilogue
+            raise UserError("The discriminator must be unconditional, for frames between images have no class, got one "
+                            "with labels: leave it out (discriminator=none).")  # fmt: skip
+        network: Any = discriminator  # one that looks at groups has features and an epilogue
+        self.discriminator = network
         self.fingerprint = fingerprint(discriminator)
         self.company = company_of(discriminator)
         if self.company and (len(references) == 0 or len(references) % self.company):
-            raise UserError(
-                f"The number of reference images must be a multiple of {self.company}, the discriminator's group "
-                f"without one, got {len(references)}."
-            )
-        self.references = self._before_epilogue(references) if self.company else None
+            raise UserError(f"The number of reference images must be a multiple of {self.company}, got "
+                            f"{len(references)}.")  # fmt: skip
+        with torch.no_grad():
+            self.references = network.features(references).float() if self.company else None
 
     @torch.no_grad()
     def logits(self, images: Tensor, *, batch_size: int = 64) -> Tensor:
@@ -76,19 +69,13 @@ class DiscriminatorScore:
         (logits,) = in_batches(lambda batch: [self._logits(batch)], images, batch_size)
         return logits.double().cpu()
 
-    @torch.no_grad()
-    def _before_epilogue(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) -> features (N, channels, 4, 4)."""
-        return self.discriminator.features(images).float()
-
     def _logits(self, images: Tensor) -> Tensor:
         if self.references is None:
             return self.discriminator(images)[:, 0]
-        x, epilogue = self._before_epilogue(images), self.discriminator.epilogue
-        total = x.new_zeros(len(x))
-        sets = self.references.split(self.company)
+        x = self.discriminator.features(images).float()
+        total, sets = x.new_zeros(len(x)), self.references.split(self.company)
         for company in sets:
             # Image n is in group n mod N: the first N rows are the images, then come N copies of each reference.
             group = torch.cat([x, company.repeat_interleave(len(x), dim=0)])
-            total += epilogue(group)[: len(x), 0]
+            total += self.discriminator.epilogue(group)[: len(x), 0]
         return total / len(sets)

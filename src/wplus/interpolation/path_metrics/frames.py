@@ -1,19 +1,14 @@
 """Images of the way: are its ends the real images, who is on it, is its middle a double exposure?"""
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.images import to_float, to_uint8
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory, features_of
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory, features_of
 from wplus.losses.pixel import psnr
-
-Scores = Iterator[tuple[PathNumber, float]]
-
-# Fidelity
 
 ENDPOINT_PSNR = PathNumber(name="endpoint_psnr_db", unit="dB", direction="higher", format=".1f",
     shown="short", meaning=(
@@ -32,10 +27,9 @@ def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
     The ends are taken as they are stored, clipped and rounded to 8 bits, as in the table of a folder of inversions.
     `endpoint_<net>` (LPIPS: Zhang et al. 2018, arXiv:1801.03924) and `endpoint_psnr_db` are means over the two ends;
-    PSNR is 10 log10(2^2 / mse), the range being 2, that of [-1, 1] (GAN inversion papers that compute 2 / mse are 3 dB
-    lower). `endpoint_miss` is sqrt(max d(end, its image) / d(a, b)), the distances of the LPIPS family being squares:
-    our own, what a comparison's `endpoint_threshold` limits; left out where the images are equal. All are left out
-    where the ends stand for no real images.
+    PSNR is 10 log10(2^2 / mse), the range being that of [-1, 1] (papers that compute 2 / mse are 3 dB lower).
+    `endpoint_miss` is sqrt(max d(end, its image) / d(a, b)), the distances of the LPIPS family being squares: our own,
+    what a comparison's `endpoint_threshold` limits; left out where the images are equal.
     """
     if trajectory.targets is None:
         return
@@ -48,8 +42,6 @@ def fidelity(trajectory: Trajectory, tools: MetricTools) -> Scores:
     if apart := float(tools.distances([maps[:1] for maps in features], [maps[1:] for maps in features])):
         yield ENDPOINT_MISS, math.sqrt(float(distances.max()) / apart)
 
-
-# Drift
 
 THIRD_PERSON = PathNumber(name="third_person", direction="higher", format=".3f", shown="short", meaning=(
     "Least similarity of any frame to the end that it is more like, 1 at most; where it is low, somebody else appears "
@@ -68,14 +60,11 @@ CROSSOVER = PathNumber(name="crossover", format=".2f", shown="file", meaning=(
 def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
     """Similarities s_a(t), s_b(t) of every frame to the first and to the last frame: cosine of descriptors, at most 1.
 
-    The descriptor's name ends every name here: a stand-in is no face net. Ideally s_a falls all the way, s_b rises, and
-    they cross half way. Papers on inversion and editing compare identities by this cosine (of ArcFace descriptors, Deng
-    et al. 2019, arXiv:1801.07698, where there are faces); the numbers made of it along a path are our own.
+    Ideally s_a falls all the way, s_b rises, and they cross half way. Papers compare identities by this cosine (of
+    ArcFace descriptors, Deng et al. 2019, arXiv:1801.07698); the numbers made of it along a path are our own.
 
-    `third_person` is min over t of max(s_a, s_b). What the end frames have in common bounds it from below: two similar
-    ends cannot show a third person. `backwards` are the violations of monotonicity in 2 (T - 1) steps; `backtrack` is
-    their size, which depends much less on T. `crossover`: the first t at which s_b reaches s_a, straight between
-    frames.
+    `third_person` is min over t of max(s_a, s_b); what the end frames have in common bounds it from below. `backwards`
+    are the violations of monotonicity in 2 (T - 1) steps; `backtrack` is their size, which depends much less on T.
     """
     if tools.identity is None:
         return
@@ -96,18 +85,14 @@ def drift(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 
 def crossover(t: Tensor, lead: Tensor) -> float:
-    """The first t (T,) at which lead (T,) is 0 or more, straight between frames; 1 where it never is."""
+    """The first t (T,) at which lead (T,) is 0 or more, straight between frames; the last where it never is."""
     reached = (lead >= 0).nonzero()[:, 0]
-    if not len(reached):
-        return 1.0
-    index = int(reached[0])
-    if index == 0:
-        return float(t[0])
+    index = int(reached[0]) if len(reached) else -1
+    if index <= 0:
+        return float(t[index])
     before, after = float(lead[index - 1]), float(lead[index])
     return float(t[index - 1] + (t[index] - t[index - 1]) * -before / (after - before))
 
-
-# Ghosting
 
 DISTINCTNESS = PathNumber(name="distinctness", direction="higher", format=".3f", meaning=(
     "Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of the "
@@ -122,9 +107,8 @@ def ghosting(trajectory: Trajectory, tools: MetricTools) -> Scores:
     """Two signs of a double exposure in the frame half way (the mean of two where T is even). Both are our own.
 
     The nearest mixture (1 - m) a + m b, m in [0, 1], is that by squared pixel differences. A path that jumps shows an
-    end half way, which is a mixture too, m = 0 or 1: the steps tell the two apart. `distinctness` is left out where the
-    ends are equal. `detail_dip` is 1 - E(half way) / mean(E(ends)), E from `detail_energy`: the mixture of two
-    unrelated images has half the energy of its ends, a shape that moves keeps it.
+    end half way, which is a mixture too: the steps tell the two apart. `detail_dip` is 1 - E(half way) / mean(E(ends)),
+    E from `detail_energy`: the mixture of two unrelated images has half the energy of its ends, a morph keeps it.
     """
     middle, ends = trajectory.images[trajectory.middle], trajectory.images[[0, -1]]
     mixtures = nearest_mixtures(middle, ends[0], ends[1])

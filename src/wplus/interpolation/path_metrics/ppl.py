@@ -1,14 +1,12 @@
 """Perceptual path length of one trajectory: how much the image moves for a small step, averaged over the way."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from wplus.core.batching import MIN_SHOWN
 from wplus.core.random import rng
-from wplus.errors import UserError
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+from wplus.errors import UserError, check_number
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 PAIR_PPL = PathNumber(name="pair_ppl", direction="lower", shown="file", trimmed=True, meaning=(
     "Perceptual path length between two images: how much the image moves for a small step; it also grows with how "
@@ -25,24 +23,21 @@ def pair_ppl(
     num_samples: int = 8,  # positions t
     epsilon: float = 1e-4,  # as published
     seed: int = 0,
-) -> Iterator[tuple[PathNumber, float]]:
+) -> Scores:
     """E over t ~ U(0, 1) of d(g(t), g(t + epsilon)) / epsilon^2: StyleGAN's estimator, on the path between two images.
 
     Karras et al. 2019 (arXiv:1812.04948, section 4.1) sample both ends from the prior; here they are given. One t is
     drawn in each of `num_samples` equal parts of [0, 1 - epsilon], which keeps the mean and lowers the variance; the
-    same draws for every method on this pair. Noise is the same in both images. The trimming of StyleGAN's code (1st to
-    99th percentile) is over pairs, so it belongs to the mean over them. The net's name is appended where it is not
-    LPIPS-VGG, the net of the papers.
+    same draws for every method on this pair. The trimming of StyleGAN's code (1st to 99th percentile) is over pairs, so
+    it belongs to the mean over them. The net's name is appended where it is not LPIPS-VGG, the net of the papers.
 
     `relative_ppl` is that over d(ends). The distances of the LPIPS family are squares: d = |f(x) - f(y)|^2. On the
     straight way at constant speed through feature space d(g(t), g(t + e)) = e^2 d(ends), so the ratio is 1 there,
-    whatever the pair; by Cauchy-Schwarz and the triangle inequality no way has less. Dividing by d^2, as is sometimes
-    written, would suit a distance that is not squared. Left out where the ends are equal.
+    whatever the pair; by Cauchy-Schwarz and the triangle inequality no way has less. Left out where the ends are equal.
     """
     if not 0 < epsilon < 1:
-        raise UserError(f"epsilon must be between 0 and 1, got {epsilon}.")
-    if num_samples < 1:
-        raise UserError(f"num_samples must be at least 1, got {num_samples}.")
+        raise UserError(f"epsilon must be between 0 and 1, got {epsilon}")
+    check_number("num_samples", num_samples, lowest=1, whole=True)
     draws = torch.rand(num_samples, generator=rng(seed, trajectory.name, "path length"), dtype=torch.float64)
     t = (torch.arange(num_samples) + draws) / num_samples * (1 - epsilon)
     value, net = float(squared_speeds(trajectory, tools, t, epsilon=epsilon).mean()), tools.perceptual.name

@@ -1,11 +1,10 @@
 """Distance of the latents of the way from what the mapping network makes."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 PRIOR_MEAN = PathNumber(name="prior_mean", format=".2f", meaning=(
     "Distance of the latents from what the mapping network makes, mean over the way: about 1 for its own samples, much "
@@ -18,12 +17,11 @@ PRIOR_LAYER = PathNumber(name="prior_layer", format=".2f", shown="file", meaning
     "samples."))  # fmt: skip
 
 
-def prior(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumber, float]]:
+def prior(trajectory: Trajectory, tools: MetricTools) -> Scores:
     """Distance from the prior along the way: the squared Mahalanobis distance in whitened W, over w_dim.
 
     Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean
-    image than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ (w+,
-    z+).
+    image than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ.
     """
     if trajectory.ws is None or tools.whitened is None:
         return
@@ -32,6 +30,6 @@ def prior(trajectory: Trajectory, tools: MetricTools) -> Iterator[tuple[PathNumb
     trajectory.along["prior"] = whole = layers.mean(dim=1)
     yield PRIOR_MEAN, float(whole.mean())
     yield PRIOR_MAX, float(whole.max())
-    if not bool((trajectory.ws == trajectory.ws[:, :1]).all()):
-        for index, value in enumerate(layers.mean(dim=0)):
-            yield replace(PRIOR_LAYER, name=f"{PRIOR_LAYER.name}_{index}"), float(value)
+    differ = bool((trajectory.ws != trajectory.ws[:, :1]).any())
+    for index, value in enumerate(layers.mean(dim=0) if differ else ()):
+        yield replace(PRIOR_LAYER, name=f"{PRIOR_LAYER.name}_{index}"), float(value)

@@ -1,16 +1,12 @@
 """Evenness, length, straightness and symmetry of the way, all from perceptual distances between its frames."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from wplus.core.random import rng
-from wplus.errors import UserError
+from wplus.errors import check_number
 from wplus.interpolation.path import even_positions
-from wplus.interpolation.trajectory import MetricTools, PathNumber, Trajectory
-
-Scores = Iterator[tuple[PathNumber, float]]
+from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
 STEP_CV = PathNumber(name="step_cv", direction="lower", format=".3f", shown="short", worst=True, meaning=(
     "Unevenness of the steps from frame to frame: standard deviation over mean; 0 is perfectly even."))  # fmt: skip
@@ -34,9 +30,8 @@ def evenness(steps: Tensor, chord: float) -> Scores:
 
     `step_cv`, `step_smoothness` and `step_jump_ratio` are of the distances as they are, as in the literature
     (DiffMorpher, arXiv:2312.07409, reports the variance, which depends on the scale). `path_length` sums their square
-    roots, because distances of the LPIPS family are squares of a Euclidean distance between features, and only that
-    adds up along a path (sums of the squares vanish as T grows); `tortuosity` is that over the root of the chord, and
-    is left out where the ends are equal.
+    roots, because distances of the LPIPS family are squares of lengths between features, and only lengths add up along
+    a path; `tortuosity` is that over the root of the chord, and is left out where the ends are equal.
     """
     total, length = float(steps.sum()), float(steps.clamp_min(0).sqrt().sum())
     yield STEP_CV, step_cv(steps)
@@ -73,8 +68,6 @@ def steps(trajectory: Trajectory, tools: MetricTools) -> Scores:
     yield CHORD, chord
 
 
-# Curvature
-
 TURNING = PathNumber(name="turning_deg", unit="degrees", direction="lower", format=".0f", meaning=(
     "By how many degrees the way through feature space turns, cut into pieces of equal length; 0 is "
     "straight."))  # fmt: skip
@@ -87,44 +80,35 @@ def curvature(
     trajectory: Trajectory,
     tools: MetricTools,
     *,
-    num_pieces: int = 8,  # of equal length, whose chords are compared: no number of frames would be enough
+    num_pieces: int = 8,  # of equal length, whose chords are compared
 ) -> Scores:
     """How much the way through feature space turns, in degrees.
 
     The angle between successive displacements u = f2 - f1, v = f3 - f2 follows from the distances of frames one and
     two apart, because those of the LPIPS family are squared lengths: d13 = |u + v|^2 = d12 + d23 + 2 |u||v| cos(angle).
-    0 is straight on, 180 is back. (Henaff et al. 2019, Nature Neuroscience 22, measure the straightness of videos by
-    this angle.) Frames that do not move have no direction; angles there are left out.
+    0 is straight on, 180 is back (Henaff et al. 2019, Nature Neuroscience 22). Frames that do not move have no angle.
 
     `turning_mean_deg` is the mean angle from frame to frame, as it is usually reported. For `turning_deg` the way is
     cut into `num_pieces` pieces of equal length at its frames, and the angles between their chords are added up: 157.5
     for half a circle in 8 pieces, whatever T and whatever the speed. The sum over all frames would be the total
     curvature (Milnor 1950), which converges on a smooth way as frames are added. Features of networks are not smooth:
-    on straight lines in w of the cats' generator (EfficientNet-Lite0) it is 884, 1393, 2107, 3078 and 4401 degrees with
-    17, 33, 65, 129 and 257 frames, so like the root of T. Hence pieces of a fixed size.
+    on straight lines in w it grows like the root of T (cats, EfficientNet-Lite0), hence pieces of a fixed size.
     """
-    if num_pieces < 2:
-        raise UserError(f"num_pieces must be at least 2, got {num_pieces}.")
-    near = tools.distances(trajectory.rows(0, -1), trajectory.rows(1, None))
-    angles = _angles(trajectory, tools, torch.arange(len(trajectory.t)))
-    if len(angles):
-        pieces = _angles(trajectory, tools, equal_pieces(near, num_pieces))
-        yield TURNING, float(torch.rad2deg(pieces.sum()))
-        yield TURNING_MEAN, float(torch.rad2deg(angles.mean()))
-
-
-def equal_pieces(steps: Tensor, num_pieces: int) -> Tensor:
-    """The frames that cut a way with these steps (T-1,), squared lengths, most nearly into pieces of equal length."""
+    check_number("num_pieces", num_pieces, lowest=2, whole=True)
+    steps = tools.distances(trajectory.rows(0, -1), trajectory.rows(1, None))
     way = torch.nn.functional.pad(steps.clamp_min(0).sqrt().cumsum(dim=0), (1, 0))
     wanted = torch.linspace(0, 1, num_pieces + 1, dtype=way.dtype) * way[-1]
-    return (way - wanted[:, None]).abs().argmin(dim=1).unique()
+    pieces = (way - wanted[:, None]).abs().argmin(dim=1).unique()  # the frames that cut it most nearly so
+    angles = _angles(trajectory, tools, torch.arange(len(trajectory.t)))
+    if len(angles):
+        yield TURNING, float(torch.rad2deg(_angles(trajectory, tools, pieces).sum()))
+        yield TURNING_MEAN, float(torch.rad2deg(angles.mean()))
 
 
 def _angles(trajectory: Trajectory, tools: MetricTools, frames: Tensor) -> Tensor:
     """Angles in radians between the chords through these frames (F,): at most F - 2."""
     rows = [maps[frames.to(maps.device)] for maps in trajectory.features]
-    near = tools.distances([maps[:-1] for maps in rows], [maps[1:] for maps in rows])
-    far = tools.distances([maps[:-2] for maps in rows], [maps[2:] for maps in rows])
+    near, far = (tools.distances([x[:-apart] for x in rows], [x[apart:] for x in rows]) for apart in (1, 2))
     return turning_angles(near, far)
 
 
@@ -139,8 +123,6 @@ def turning_angles(near: Tensor, far: Tensor) -> Tensor:
     return 2 * torch.atan2(minus.sqrt(), plus.sqrt())
 
 
-# Symmetry
-
 ASYMMETRY = PathNumber(name="asymmetry", direction="lower", format=".4f", meaning=(
     "Largest perceptual distance between the path from a to b and that from b to a; 0 is the same path."))  # fmt: skip
 
@@ -154,14 +136,11 @@ def symmetry(
 ) -> Scores:
     """Distance between the path a to b at t and the path b to a at 1 - t, the largest of `num_frames` evenly spaced t.
 
-    The way back is made anew, so a path that has to be searched for is searched for twice. 0 where it does not matter
-    which keyframe comes first; straight lines and great circles give 0 up to rounding. `share` measures only this part
-    of the trajectories, chosen by their names, so the same for every method. The number is our own.
+    0 where it does not matter which keyframe comes first; straight lines and great circles give 0 up to rounding.
+    `share` measures only this part of the trajectories, chosen by their names, so the same for every method.
     """
-    if num_frames < 2:
-        raise UserError(f"num_frames must be at least 2, got {num_frames}.")
-    if not 0 <= share <= 1:
-        raise UserError(f"share must be from 0 to 1, got {share}.")
+    check_number("num_frames", num_frames, lowest=2, whole=True)
+    check_number("share", share, lowest=0, highest=1)
     if trajectory.back is None or float(torch.rand((), generator=rng(0, trajectory.name, "symmetry"))) >= share:
         return
     t = even_positions(num_frames)
