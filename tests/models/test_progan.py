@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.models import progan
+from wplus.models import ops
 from wplus.models.ops import minibatch_stddev
 from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
 from wplus.models.progressive import downsample_mean, set_lod, upsample_nearest
@@ -71,7 +71,7 @@ def test_blur():
 
 def test_the_filter_of_the_blur_is_made_once(monkeypatch):
     """Also where inference comes first: a tensor of it could not be saved for a backward pass."""
-    progan._low_pass.cache_clear()
+    ops._fir.cache_clear()
     x = torch.randn(2, 3, 5, 5, requires_grad=True)
     with torch.inference_mode():
         expected = blur(x)

@@ -13,14 +13,13 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor
 
+Loss = TypeVar("Loss", bound=Callable[..., Tensor])
+
 
 def compares(generator_loss: Callable[..., Tensor]) -> bool:
     """Whether a generator's loss needs the logits of real images beside those of generated ones."""
     real = inspect.signature(generator_loss).parameters.get("real")
     return real is not None and real.default is inspect.Parameter.empty
-
-
-Loss = TypeVar("Loss", bound=Callable[..., Tensor])
 
 
 def unsigned(reason: str) -> Callable[[Loss], Loss]:
@@ -40,9 +39,6 @@ def why_unsigned(discriminator_loss: Callable[..., Tensor]) -> str | None:
     return getattr(discriminator_loss, "unsigned", None)
 
 
-# --- Goodfellow et al. 2014 -----------------------------------------------------------------------------------------
-
-
 def minimax_generator(fake: Tensor) -> Tensor:
     """log(1 - sigmoid(D(G(z)))), what equation 1 gives the generator to minimise (Goodfellow et al. 2014)."""
     return -F.softplus(fake)
@@ -58,9 +54,6 @@ def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real) + F.softplus(fake)
 
 
-# --- Mao et al. 2017 ------------------------------------------------------------------------------------------------
-
-
 def least_squares_generator(fake: Tensor) -> Tensor:
     """(D(G(z)) - 1)^2 / 2 (LSGAN, Mao et al. 2017, equation 9)."""
     return 0.5 * (fake - 1).square()
@@ -72,15 +65,9 @@ def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * ((real - 1).square() + fake.square())
 
 
-# --- Lim and Ye 2017 ------------------------------------------------------------------------------------------------
-
-
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim and Ye 2017; SNGAN, Miyato et al. 2018, equation 16)."""
     return F.relu(1 - real) + F.relu(1 + fake)
-
-
-# --- Arjovsky et al. 2017 -------------------------------------------------------------------------------------------
 
 
 def critic_generator(fake: Tensor) -> Tensor:
@@ -92,9 +79,6 @@ def critic_generator(fake: Tensor) -> Tensor:
 def wasserstein_discriminator(real: Tensor, fake: Tensor, *, drift: float = 0.001) -> Tensor:
     """D(G(z)) - D(x) + drift D(x)^2 (Gulrajani et al. 2017, algorithm 1; the drift: ProGAN, appendix A.1)."""
     return fake - real + drift * real.square()
-
-
-# --- Jolicoeur-Martineau 2019, Huang et al. 2024 --------------------------------------------------------------------
 
 
 def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:

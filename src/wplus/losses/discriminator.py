@@ -41,15 +41,9 @@ class DiscriminatorFeatures(ImageDistance):
             raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}")
         self.shape = (discriminator.img_channels, discriminator.resolution, discriminator.resolution)
         self.discriminator = copy.deepcopy(discriminator)
-        self.provenance = {
-            "name": self.name,
-            "weights": "blocks of a discriminator",
-            "sha256": sha256_of(self.discriminator),
-            "layers": [f"block at {res} px" for res in discriminator.block_resolutions],
-            "compare": compare,
-            "input": f"{discriminator.resolution} px",
-        }
-        self.eval().requires_grad_(False)
+        weights = {"weights": "blocks of a discriminator", "sha256": sha256_of(self.discriminator)}
+        layers = [f"block at {res} px" for res in discriminator.block_resolutions]
+        self.freeze(**weights, layers=layers, compare=compare, input=f"{discriminator.resolution} px")
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of another shape."""
@@ -60,9 +54,9 @@ class DiscriminatorFeatures(ImageDistance):
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,): per block the mean over space, weighted by the mask at that block's size; summed."""
-        pairs = zip(features_a, features_b, strict=True)
-        return torch.stack([mean_over(self._differences(a, b), mask) for a, b in pairs]).sum(dim=0)
-
-    def _differences(self, a: Tensor, b: Tensor) -> Tensor:
-        """Features (N, C, H, W) of both images -> a map (N, H, W)."""
-        return (a - b).square().sum(dim=1) if self.compare == "normalised" else (a - b).abs().mean(dim=1)
+        differences = [a - b for a, b in zip(features_a, features_b, strict=True)]  # (N, C, H, W)
+        if self.compare == "normalised":
+            maps = [x.square().sum(dim=1) for x in differences]
+        else:
+            maps = [x.abs().mean(dim=1) for x in differences]
+        return torch.stack([mean_over(x, mask) for x in maps]).sum(dim=0)

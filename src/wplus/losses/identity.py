@@ -1,8 +1,8 @@
 """Identity distances: 1 - cosine of one descriptor per image, from a face net, a self-supervised net, or a stand-in.
 
-They say what an image is of and ignore much of how it looks, so none of them can be the only term of a loss: with too
-large a weight pictures turn alike while the term looks well. Weights files of published nets are given by path or
-found in torch's cache; nothing takes their place unless it was chosen by its own name.
+They ignore much of how an image looks, so none can be the only term of a loss: with too large a weight pictures turn
+alike while the term looks well. Weights of published nets are given by path or found in torch's cache; nothing takes
+their place unless it was chosen by its own name.
 """
 
 from pathlib import Path
@@ -28,10 +28,7 @@ INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[iden
 
 
 class IdentityDistance(ImageDistance):
-    """Images of 1 or 3 channels by the angle between their descriptors; a subclass implements `_descriptors`.
-
-    Descriptors stay (N, D) for a single image too: the reference squeezes that axis away and fails.
-    """
+    """Images of 1 or 3 channels by the angle between their descriptors; a subclass implements `_descriptors`."""
 
     info = MetricInfo(
         meaning="1 minus the cosine similarity of two images' descriptors by the net named; 0 for equal images.",
@@ -52,10 +49,9 @@ class IdentityDistance(ImageDistance):
         return (a - b).square().sum(dim=1) / 2  # for unit vectors 1 - a.b, and exactly 0 for equal ones
 
     def _descriptors(self, images: Tensor) -> Tensor:
+        """Images (N, 3, R, R) -> (N, D)."""
         raise NotImplementedError
 
-
-# ArcFace
 
 ARCFACE_FILE = "model_ir_se50.pth"  # as pSp and e4e use it
 ARCFACE_URL = "https://drive.google.com/file/d/1KW7bjndL3QG3sxBbZxreGHigcCCpsDgn/view (TreB1eN/InsightFace_Pytorch)"
@@ -78,23 +74,15 @@ class ArcFaceIdentity(IdentityDistance):
         file = find(ARCFACE_FILE, ARCFACE_URL, user=self.name, path=path, instead=INSTEAD)
         self.net = ArcFaceNet()
         load_into(self.net, read_tensors(file), file)
-        self.provenance = {
-            "name": self.name,
-            "weights": file.name,
-            "sha256": sha256(file),
-            "layers": "embedding",
-            "crop": f"rows {FACE_ROWS}, columns {FACE_COLUMNS} of {ALIGNED_SIZE} px" if crop == "face" else "none",
-            "input": f"{INPUT_SIZE} px; area when reduced, bilinear when enlarged",
-        }
-        self.eval().requires_grad_(False)
+        cut = f"rows {FACE_ROWS}, columns {FACE_COLUMNS} of {ALIGNED_SIZE} px" if crop == "face" else "none"
+        seen = f"{INPUT_SIZE} px; area when reduced, bilinear when enlarged"
+        self.freeze(weights=file.name, sha256=sha256(file), layers="embedding", crop=cut, input=seen)
 
     def _descriptors(self, images: Tensor) -> Tensor:
         if self.crop == "face":
             images = resized(images, ALIGNED_SIZE)[..., slice(*FACE_ROWS), slice(*FACE_COLUMNS)]
         return self.net(resized(images, INPUT_SIZE))
 
-
-# MoCo
 
 MOCO_FILE = "moco_v2_800ep_pretrain.pth.tar"
 MOCO_URL = f"https://dl.fbaipublicfiles.com/moco/moco_checkpoints/moco_v2_800ep/{MOCO_FILE}"
@@ -121,14 +109,8 @@ class MoCoIdentity(IdentityDistance):
         file = find(MOCO_FILE, MOCO_URL, user=self.name, path=path, instead=INSTEAD)
         self.net = _moco_trunk(file)
         pixels = "in [-1, 1]" if compat == "published" else "normalised as ImageNet's"
-        self.provenance = {
-            "name": self.name,
-            "weights": file.name,
-            "sha256": sha256(file),
-            "layers": "pooled features before the head",
-            "input": f"{MOCO_SIZE} px, nearest neighbour, pixels {pixels}",
-        }
-        self.eval().requires_grad_(False)
+        seen = f"{MOCO_SIZE} px, nearest neighbour, pixels {pixels}"
+        self.freeze(weights=file.name, sha256=sha256(file), layers="pooled features before the head", input=seen)
 
     def _descriptors(self, images: Tensor) -> Tensor:
         images = F.interpolate(images, size=(MOCO_SIZE, MOCO_SIZE), mode="nearest")
@@ -142,14 +124,12 @@ def _moco_trunk(file: Path) -> nn.Module:
     from torchvision.models import resnet50
 
     state = read_tensors(file, entry="state_dict")
-    query = {name.removeprefix(MOCO_PREFIX): tensor for name, tensor in state.items() if name.startswith(MOCO_PREFIX)}
     net = resnet50(weights=None)
     net.fc = nn.Identity()
+    query = {name.removeprefix(MOCO_PREFIX): tensor for name, tensor in state.items() if name.startswith(MOCO_PREFIX)}
     load_into(net, {name: tensor for name, tensor in query.items() if not name.startswith("fc.")}, file)
     return net
 
-
-# EfficientNet-Lite0
 
 MIN_SIZE, MAX_SIZE = 64, 224  # px
 
@@ -167,13 +147,9 @@ class EffNetLite0Identity(IdentityDistance):
     def __init__(self) -> None:
         super().__init__()
         self.net = effnet_lite0.load_effnet_lite0()
-        self.provenance = {
-            "name": self.name,
-            **effnet_lite0.weights_provenance(),
-            "layers": "pooled features before the classifier",
-            "input": f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged",
-        }
-        self.eval()
+        seen = f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged"
+        layers = "pooled features before the classifier"
+        self.freeze(**effnet_lite0.weights_provenance(), layers=layers, input=seen)
 
     def _descriptors(self, images: Tensor) -> Tensor:
         images = resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))

@@ -22,7 +22,7 @@ class ImageDistance(nn.Module):
     """How far apart two images are: (N, C, R, R) in [-1, 1], 0 for equal ones, differentiable in both.
 
     A subclass implements `features` and `distance`. The features of a fixed target can be computed once and compared
-    many times. Images of a batch never mix. Parameters, where there are any, are frozen.
+    many times. Images of a batch never mix.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ImageDistance(nn.Module):
         """Distances (N,) of images whose features are given; either side may hold a single image.
 
         `mask` (N or 1, 1, R, R) in [0, 1], soft, is the weight of each position; ones, and None, weigh all the same.
-        An image whose mask is empty has the distance 0. UserError where a distance has no positions to weigh.
+        Under an empty mask it is 0. UserError where a distance has no positions to weigh.
         """
         raise NotImplementedError
 
@@ -51,6 +51,11 @@ class ImageDistance(nn.Module):
         if self.similarity is None:
             return self.name, distances, self.info
         return f"similarity_{self.name}", 1 - distances, self.similarity
+
+    def freeze(self, **provenance: Any) -> None:
+        """For the end of a constructor: nothing here learns, and `provenance` is kept beside the name."""
+        self.provenance = {"name": self.name, **provenance}
+        self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> ImageDistance:
         """Stays in eval mode whatever the module that holds it does: this is a measuring instrument."""

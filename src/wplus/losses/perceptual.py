@@ -48,9 +48,8 @@ class PerceptualDistance(ImageDistance):
 
     info = MetricInfo(
         meaning="Perceptual distance of two images, between features of the net named, which is not LPIPS; 0 for equal "
-        "images.",
-        direction="lower",
-    )
+        "images.", direction="lower",
+    )  # fmt: skip
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
@@ -70,9 +69,6 @@ class PerceptualDistance(ImageDistance):
         return squares.sum(dim=1)
 
 
-# EfficientNet-Lite0
-
-
 class EffNetLite0Distance(PerceptualDistance):
     """`effnet_lite0`: the bundled ImageNet net, features at strides 4, 8, 16 and 32, no learned heads. Not LPIPS.
 
@@ -86,21 +82,14 @@ class EffNetLite0Distance(PerceptualDistance):
     def __init__(self) -> None:
         super().__init__()
         self.net = effnet_lite0.load_effnet_lite0()
-        self.provenance = {
-            "name": self.name,
-            **effnet_lite0.weights_provenance(),
-            "layers": [f"stage {layer}" for layer in self.layers],
-            "input": SIZE_POLICY,
-        }
-        self.eval()
+        stages = [f"stage {layer}" for layer in self.layers]
+        self.freeze(**effnet_lite0.weights_provenance(), layers=stages, input=SIZE_POLICY)
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)  # half the time of NCHW at 32 px on a CPU
         outputs = self.net.stage_outputs(images)
         return [outputs[layer] for layer in self.layers]
 
-
-# LPIPS
 
 # Trunk -> torchvision's weights file; the eight letters before .pth begin the file's SHA-256.
 TRUNK_FILES = {
@@ -114,9 +103,8 @@ TRUNK_URL = "https://download.pytorch.org/models/"
 class LPIPSDistance(PerceptualDistance):
     """`lpips_vgg`, `lpips_alex`, `lpips_squeeze`: official LPIPS v0.1, learned heads from the `lpips` package.
 
-    The weights of the trunk, torchvision's, are looked for in torch's cache (`$TORCH_HOME/hub/checkpoints`). When they
-    are not there they are downloaded if `download` is set; otherwise, or when that fails, UserError names file, URL
-    and folder.
+    The trunk's weights, torchvision's, come from torch's cache (`$TORCH_HOME/hub/checkpoints`), or are downloaded if
+    `download` is set; otherwise, or when that fails, UserError names file, URL and folder.
     """
 
     info = MetricInfo(
@@ -130,16 +118,9 @@ class LPIPSDistance(PerceptualDistance):
         self.name = f"lpips_{net}"
         file, url = TRUNK_FILES[net], TRUNK_URL + TRUNK_FILES[net]
         path = find_or_download(file, url, user=self.name, download=download, option="perceptual.download=true")
-        sha256 = sha256_by_name(path)
+        digest, layers = sha256_by_name(path), "as published, heads v0.1 of the lpips package"
         self.lpips: Any = _lpips_module(net, path)
-        self.provenance = {
-            "name": self.name,
-            "weights": path.name,
-            "sha256": sha256,
-            "layers": "as published, heads v0.1 of the lpips package",
-            "input": SIZE_POLICY,
-        }
-        self.eval().requires_grad_(False)
+        self.freeze(weights=path.name, sha256=digest, layers=layers, input=SIZE_POLICY)
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
         return list(self.lpips.net(self.lpips.scaling_layer(images)))
@@ -163,8 +144,6 @@ def _lpips_module(net: str, trunk: Path) -> nn.Module:
     return module
 
 
-# ST-LPIPS
-
 STLPIPS_PACKAGE = "stlpips-pytorch"
 
 
@@ -186,14 +165,8 @@ class STLPIPSDistance(PerceptualDistance):
         path = from_package(STLPIPS_PACKAGE, "weights", "vST0.0", f"{net}_shift_tolerant.pth")
         self.net = ShiftTolerantNet(net)
         load_into(self.net, renamed(read_tensors(path)), path)
-        self.provenance = {
-            "name": self.name,
-            "weights": path.name,
-            "sha256": sha256(path),
-            "layers": f"as published, heads vST0.0 of {STLPIPS_PACKAGE}",
-            "input": SIZE_POLICY,
-        }
-        self.eval().requires_grad_(False)
+        layers = f"as published, heads vST0.0 of {STLPIPS_PACKAGE}"
+        self.freeze(weights=path.name, sha256=sha256(path), layers=layers, input=SIZE_POLICY)
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
         return self.net.feature_maps(images)

@@ -1,5 +1,7 @@
 """Distances between images, pixel by pixel: one number per image, for images (N, C, H, W) in [-1, 1]."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -42,41 +44,37 @@ def psnr_of(mse: Tensor) -> Tensor:
 
 
 class PixelDistance(ImageDistance):
-    """Distances whose features are the images themselves."""
+    """The mean over pixels and channels of a function of the differences, over the mask where there is one."""
+
+    measure: Callable[[Tensor], Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.provenance = {"name": self.name, "range": "pixels in [-1, 1]"}
-        self.eval()
+        self.freeze(range="pixels in [-1, 1]")
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """The images (N, C, R, R)."""
+        """The images (N, C, R, R) themselves."""
         return [images]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,), of `l1` from 0 to 2, of `l2` from 0 to 4."""
+        differences = self.measure(features_a[0] - features_b[0])
+        return differences.mean(dim=(1, 2, 3)) if mask is None else mean_over(differences.mean(dim=1), mask)
 
 
 class L1(PixelDistance):
-    """`l1`: mean absolute difference, over the mask where there is one."""
+    """`l1`: mean absolute difference."""
 
-    name = "l1"
+    name, measure = "l1", staticmethod(torch.abs)
     info = MetricInfo(
         meaning="Mean absolute difference of the pixels, values in [-1, 1]; 0 for equal images.", direction="lower"
     )
 
-    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,) from 0 to 2."""
-        (a,), (b,) = features_a, features_b
-        return l1(a, b) if mask is None else mean_over((a - b).abs().mean(dim=1), mask)
-
 
 class L2(PixelDistance):
-    """`l2`: mean squared difference, over the mask where there is one."""
+    """`l2`: mean squared difference."""
 
-    name = "l2"
+    name, measure = "l2", staticmethod(torch.square)
     info = MetricInfo(
         meaning="Mean squared difference of the pixels, values in [-1, 1]; 0 for equal images.", direction="lower"
     )
-
-    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
-        """Distances (N,) from 0 to 4."""
-        (a,), (b,) = features_a, features_b
-        return l2(a, b) if mask is None else mean_over((a - b).square().mean(dim=1), mask)

@@ -29,8 +29,7 @@ class Shape(ImageDistance):
 
     def __init__(self) -> None:
         super().__init__()
-        self.provenance = {"name": self.name, "blur": f"Gaussian, {BLUR} widths", "size": f"area to {SIZE} px at most"}
-        self.eval()
+        self.freeze(blur=f"Gaussian, {BLUR} widths", size=f"area to {SIZE} px at most")
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Gradients (N, 2 C, r, r), r at most 64: differences to the right, then downwards, 0 at the last pixel."""
@@ -68,16 +67,14 @@ class Style(ImageDistance):
 
     info = MetricInfo(
         meaning="Squared difference of the Gram matrices of a pretrained net's features, what the image is painted "
-        "with wherever it is; 0 for equal images.",
-        direction="lower",
-    )
+        "with wherever it is; 0 for equal images.", direction="lower",
+    )  # fmt: skip
 
     def __init__(self, net: PerceptualDistance) -> None:
         super().__init__()
         self.net = net
         self.name = f"style_{net.name}"
-        self.provenance = {**net.provenance, "name": self.name, "statistics": "Gram matrices of unit-length features"}
-        self.eval()
+        self.freeze(**{**net.provenance, "name": self.name, "statistics": "Gram matrices of unit-length features"})
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Unit-length feature maps, one per layer: (N, C_l, H_l, W_l)."""
@@ -86,9 +83,8 @@ class Style(ImageDistance):
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
         """Distances (N,), from 0 to 2 per layer."""
         pairs = zip(features_a, features_b, strict=True)
-        return functools.reduce(
-            torch.add, [(_gram(a, mask) - _gram(b, mask)).square().sum(dim=(1, 2)) for a, b in pairs]
-        )
+        layers = [(_gram(a, mask) - _gram(b, mask)).square().sum(dim=(1, 2)) for a, b in pairs]
+        return functools.reduce(torch.add, layers)
 
 
 def _gram(maps: Tensor, mask: Tensor | None) -> Tensor:

@@ -52,16 +52,16 @@ class MSSSIM(ImageDistance):
         self.name = "ms_ssim" if scales is None else f"ms_ssim_{scales}scales"
         self.scales = scales
         steps = ", ".join(f"{num} from {smallest_size(num)} px" for num in range(len(SCALE_WEIGHTS), 0, -1))
-        self.provenance = {
-            "name": self.name,
-            "scales": scales or steps,
-            "weights": f"{SCALE_WEIGHTS}, those of the scales used divided by their sum",
-            "window": f"Gaussian, {WINDOW} px, sigma {SIGMA}, inside the image",
-            "range": "pixels in [-1, 1], K 0.01 and 0.03",
-            "floor": f"of several scales, a similarity s below {FLOOR} counts as {FLOOR}^2 / ({2 * FLOOR} - s)",
-        }
-        self.register_buffer("window", _gaussian(), persistent=False)
-        self.eval()
+        offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+        window = torch.exp(-offsets.square() / (2 * SIGMA**2))
+        self.register_buffer("window", (window / window.sum()).float(), persistent=False)  # along one axis, of sum 1
+        self.freeze(
+            scales=scales or steps,
+            weights=f"{SCALE_WEIGHTS}, those of the scales used divided by their sum",
+            window=f"Gaussian, {WINDOW} px, sigma {SIGMA}, inside the image",
+            range="pixels in [-1, 1], K 0.01 and 0.03",
+            floor=f"of several scales, a similarity s below {FLOOR} counts as {FLOOR}^2 / ({2 * FLOOR} - s)",
+        )
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The images (N, C, R, R); UserError when they are too small."""
@@ -136,13 +136,6 @@ def _power(similarity: Tensor, exponent: float) -> Tensor:
         return similarity
     kept = FLOOR**2 / (2 * FLOOR - similarity.clamp_max(FLOOR))
     return torch.where(similarity < FLOOR, kept, similarity) ** exponent
-
-
-def _gaussian() -> Tensor:
-    """The window along one axis (11,), of sum 1."""
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    return (window / window.sum()).float()
 
 
 def _banded(window: Tensor, size: int) -> Tensor:

@@ -6,6 +6,7 @@ A label, where there are any, is concatenated to z, and as constant maps to the 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,14 +31,10 @@ def initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1.0, DEVIATION)
 
 
-def up(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.ConvTranspose2d:
-    """Fractionally strided 5x5 convolution that doubles the resolution (figure 1)."""
-    return nn.ConvTranspose2d(in_channels, out_channels, 5, stride=2, padding=2, output_padding=1, bias=bias)
-
-
-def down(in_channels: int, out_channels: int, *, bias: bool = False) -> nn.Conv2d:
-    """Strided 5x5 convolution that halves the resolution."""
-    return nn.Conv2d(in_channels, out_channels, 5, stride=2, padding=2, bias=bias)
+# 5x5 convolutions, fractionally strided ones that double the resolution (figure 1) and strided ones that halve it; a
+# bias only where no normalisation follows.
+up = partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=2, output_padding=1, bias=False)
+down = partial(nn.Conv2d, kernel_size=5, stride=2, padding=2, bias=False)
 
 
 class Synthesis(SynthesisNetwork):
@@ -66,15 +63,9 @@ class Generator(IdentityMappingGenerator):
     batch_norm = True
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 100,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 4096,
-        channel_max: int = 1024,
-    ) -> None:
+        self, *, resolution: int, z_dim: int = 100, c_dim: int = 0, img_channels: int = 3,
+        channel_base: int = 4096, channel_max: int = 1024,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
         size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
         self.synthesis = Synthesis(w_dim=self.w_dim, img_channels=img_channels, **size)
@@ -91,14 +82,9 @@ class Discriminator(DiscriminatorNetwork):
     batch_norm = True
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 4096,
+        self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 4096,
         channel_max: int = 1024,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         widths = [*block_widths(resolution, channel_base, channel_max).values()][-2::-1]
         self.read = down(img_channels + c_dim, widths[0], bias=True)

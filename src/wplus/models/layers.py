@@ -23,10 +23,8 @@ def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     """Feature maps at a resolution: min(channel_base / resolution, channel_max); UserError when none are left."""
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
-        raise UserError(
-            f"channel_base must be at least {resolution} and channel_max at least 1, or {resolution} px have no "
-            f"feature maps, got {channel_base} and {channel_max}"
-        )
+        allowed = f"channel_base must be at least {resolution} and channel_max at least 1"
+        raise UserError(f"{allowed}, or {resolution} px have no feature maps, got {channel_base} and {channel_max}")
     return channels
 
 
@@ -59,15 +57,9 @@ class EqualizedLinear(nn.Module):
     """
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        *,
-        activate: bool = False,
-        lr_mul: float = 1.0,
-        bias_init: float = 0.0,
-        bias_gain: float | None = None,
-    ) -> None:
+        self, in_features: int, out_features: int, *, activate: bool = False, lr_mul: float = 1.0,
+        bias_init: float = 0.0, bias_gain: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_mul)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
@@ -90,18 +82,9 @@ class EqualizedConv2d(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        bias: bool = True,
-        activate: bool = False,
-        down: int = 1,
-        gain: float = 1.0,
-        bias_gain: float | None = None,
-        conv_clamp: float | None = None,
-    ) -> None:
+        self, in_channels: int, out_channels: int, kernel_size: int, *, bias: bool = True, activate: bool = False,
+        down: int = 1, gain: float = 1.0, bias_gain: float | None = None, conv_clamp: float | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None

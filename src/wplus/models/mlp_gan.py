@@ -38,19 +38,12 @@ class Generator(IdentityMappingGenerator):
     """z -> image by `num_layers` hidden layers of `width` units."""
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 100,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        width: int = 1200,
-        num_layers: int = 2,
-    ) -> None:
+        self, *, resolution: int, z_dim: int = 100, c_dim: int = 0, img_channels: int = 3,
+        width: int = 1200, num_layers: int = 2,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
-        self.synthesis = Synthesis(
-            w_dim=self.w_dim, resolution=resolution, img_channels=img_channels, width=width, num_layers=num_layers
-        )
+        size = {"resolution": resolution, "img_channels": img_channels, "width": width, "num_layers": num_layers}
+        self.synthesis = Synthesis(w_dim=self.w_dim, **size)
 
 
 class Maxout(nn.Module):
@@ -72,16 +65,9 @@ class Discriminator(DiscriminatorNetwork):
     drops_units = True
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        width: int = 240,
-        num_pieces: int = 5,
-        dropout_input: float = 0.2,
-        dropout: float = 0.5,
-    ) -> None:
+        self, *, resolution: int, c_dim: int = 0, img_channels: int = 3,
+        width: int = 240, num_pieces: int = 5, dropout_input: float = 0.2, dropout: float = 0.5,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         self.layers = nn.Sequential(
             nn.Dropout(dropout_input),

@@ -28,14 +28,10 @@ class Network(nn.Module):
 
     arguments: dict[str, Any]
 
-    second_order: ClassVar[bool] = True
-    """Whether it can be differentiated twice, as gradient penalties and path lengths need."""
-    batch_norm: ClassVar[bool] = False
-    """Whether it normalises over the batch while it trains, so that the images of a batch depend on each other."""
-    drops_units: ClassVar[bool] = False
-    """Whether it drops units at random while it trains (dropout), from torch's generator."""
-    progressive: ClassVar[bool] = False
-    """Whether training begins with a part of it (`wplus.models.progressive`)."""
+    second_order: ClassVar[bool] = True  # can be differentiated twice, as gradient penalties and path lengths need
+    batch_norm: ClassVar[bool] = False  # normalises over the batch in training: its images depend on each other
+    drops_units: ClassVar[bool] = False  # drops units at random in training, from torch's generator
+    progressive: ClassVar[bool] = False  # training begins with a part of it (`wplus.models.progressive`)
 
     def canonical_names(self) -> dict[str, str]:
         """Submodules whose name says nothing of the resolution that they work at -> a name that does.
@@ -86,20 +82,15 @@ def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Make `tensors` those of a network of `meta_init`; RuntimeError, torch's, names the ones that do not fit."""
     own = network.state_dict()
     cast = {name: tensor.to(own[name].dtype) if name in own else tensor for name, tensor in tensors.items()}
-    network.load_state_dict(owned(cast), assign=True)
-    assert not any(tensor.is_meta for tensor in [*network.parameters(), *network.buffers()])
-
-
-def owned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, contiguous, and cloned where they share memory: a file may say so, a network must not."""
     seen: set[int] = set()
-    for name, tensor in tensors.items():
-        tensors[name] = tensor = tensor.contiguous()
+    for name, tensor in cast.items():  # contiguous, and cloned where a file lets them share memory: a network must not
+        cast[name] = tensor = tensor.contiguous()
         storage = tensor.untyped_storage()
         if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensors[name] = tensor.clone()
+            cast[name] = tensor.clone()
         seen.add(storage.data_ptr())
-    return tensors
+    network.load_state_dict(cast, assign=True)
+    assert not any(tensor.is_meta for tensor in [*network.parameters(), *network.buffers()])
 
 
 # --- generators -----------------------------------------------------------------------------------------------------
@@ -111,11 +102,7 @@ class MappingNetwork(nn.Module):
     w_avg: Tensor
 
     def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
+        self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> Tensor:
         """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, num_ws, w_dim).
 
@@ -147,8 +134,7 @@ class NoiseLayer(nn.Module):
 class SynthesisNetwork(nn.Module):
     """ws -> images; a subclass implements `synthesize`, and sets `noise_layers` if it takes noise."""
 
-    noise_layers: Sequence[NoiseLayer] = ()
-    """The layers that take noise, coarse to fine."""
+    noise_layers: Sequence[NoiseLayer] = ()  # coarse to fine
 
     def __init__(self, *, num_ws: int, w_dim: int) -> None:
         super().__init__()
@@ -174,16 +160,15 @@ class SynthesisNetwork(nn.Module):
         """
         if ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
-        chosen = self._noise(noise_mode, ws.shape[0]) if noise is None else noise
+        check_choice("noise_mode", noise_mode, NOISE_MODES)
+        chosen: Sequence[Tensor | None] = [None] * len(self.noise_layers)
+        if noise is not None:
+            chosen = noise
+        elif noise_mode != "none":
+            chosen = self.const_noise() if noise_mode == "const" else self.random_noise(len(ws))
         if len(chosen) != len(self.noise_layers):
             raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}")
         return self.synthesize(ws.to(torch.float32), chosen)
-
-    def _noise(self, mode: NoiseMode, num: int) -> Sequence[Tensor | None]:
-        check_choice("noise_mode", mode, NOISE_MODES)
-        if mode == "none":
-            return [None] * len(self.noise_layers)
-        return self.const_noise() if mode == "const" else self.random_noise(num)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) and one noise map or None per noise layer -> images."""
@@ -210,14 +195,9 @@ class GeneratorNetwork(Network):
         return self.num_ws
 
     def forward(
-        self,
-        z: Tensor,
-        c: Tensor | None = None,
-        truncation_psi: float = 1.0,
-        truncation_cutoff: int | None = None,
-        noise_mode: NoiseMode = "const",
-        noise: Sequence[Tensor] | None = None,
-    ) -> Tensor:
+        self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+        noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
         """z (N, z_dim), c (N, c_dim) -> images (N, img_channels, resolution, resolution)."""
         return self.synthesis(self.mapping(z, c, truncation_psi, truncation_cutoff), noise_mode=noise_mode, noise=noise)
 
@@ -247,8 +227,7 @@ class DiscriminatorNetwork(Network):
         raise NotImplementedError
 
     def layers_from_image(self) -> list[nn.Module]:
-        """The layers that can be frozen, the one nearest to the image first (Freeze-D, Mo et al. 2020); what turns the
-        last features into a logit is not among them."""
+        """The layers up to the last features, the one nearest to the image first: what can be frozen (Freeze-D)."""
         return []
 
     if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wplus.errors import UserError
 
+Taps = tuple[float, ...]
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
 
 
@@ -42,9 +43,9 @@ def conv_transpose2d(
     return _Convolution.apply(x, weight, (stride, padding, 0, groups, True), is_parameter)
 
 
-def blur(x: Tensor, *, padding: int, gain: float = 1.0) -> Tensor:
-    """Low-pass filter [1,3,3,1] x [1,3,3,1] on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...)."""
-    return conv2d(x, _fir(x.shape[1], gain, x.dtype, x.device), padding=padding, groups=x.shape[1])
+def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -> Tensor:
+    """Low-pass filter, [1,3,3,1] x [1,3,3,1], on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...)."""
+    return conv2d(x, _fir(x.shape[1], gain, x.dtype, x.device, taps), padding=padding, groups=x.shape[1])
 
 
 def downsample(x: Tensor) -> Tensor:
@@ -55,6 +56,30 @@ def downsample(x: Tensor) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Insert zeros and low-pass filter with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
+
+
+def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Remember what `make` makes of its arguments.
+
+    Not while torch exports a graph: what is made then is no tensor of numbers, and would come back in a later call.
+    """
+    remembered = lru_cache(maxsize=256)(make)
+
+    @wraps(make)
+    def found(*args: Any) -> Tensor:
+        return make(*args) if torch.compiler.is_exporting() else remembered(*args)
+
+    found.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]
+    return found
+
+
+@constant
+def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device, taps: Taps = FIR_TAPS) -> Tensor:
+    # inference_mode tensors must not be remembered: they cannot be saved for a later backward pass.
+    with torch.inference_mode(False):
+        row = torch.tensor(taps, dtype=torch.float64)
+        kernel = torch.outer(row, row) / row.sum() ** 2 * gain
+        return kernel.to(dtype=dtype, device=device).expand(channels, 1, -1, -1).contiguous()
 
 
 def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
@@ -130,39 +155,8 @@ def no_weight_gradients() -> Iterator[None]:
         _Convolution.weight_gradients = True
 
 
-def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Remember what `make` makes of its arguments.
-
-    Not while torch exports a graph: what is made then is no tensor of numbers, and would come back in a later call.
-    """
-    remembered = lru_cache(maxsize=256)(make)
-
-    @wraps(make)
-    def found(*args: Any) -> Tensor:
-        return make(*args) if torch.compiler.is_exporting() else remembered(*args)
-
-    found.cache_clear = remembered.cache_clear  # type: ignore[attr-defined]
-    return found
-
-
-@constant
-def _fir(channels: int, gain: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # inference_mode tensors must not be remembered: they cannot be saved for a later backward pass.
-    with torch.inference_mode(False):
-        taps = torch.tensor(FIR_TAPS, dtype=torch.float64)
-        kernel = torch.outer(taps, taps) / taps.sum() ** 2 * gain
-        return kernel.to(dtype=dtype, device=device).expand(channels, 1, 4, 4).contiguous()
-
-
 # (stride, padding, output_padding, groups, transposed)
 _Geometry = tuple[int, int, int, int, bool]
-
-
-def _aten(x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
-    stride, padding, extra, groups, transposed = geometry
-    return torch.ops.aten.convolution(
-        x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups
-    )
 
 
 def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int) -> _Geometry:
@@ -182,7 +176,9 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry, is_parameter: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.geometry, ctx.is_parameter = geometry, is_parameter
-        return _aten(x, weight, geometry)
+        stride, padding, extra, groups, transposed = geometry
+        args = ([stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups)
+        return torch.ops.aten.convolution(x, weight, None, *args)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

@@ -14,18 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.models.layers import (
-    SQRT2,
-    EqualizedConv2d,
-    EqualizedLinear,
-    block_widths,
-    leaky_relu,
-    normalize_second_moment,
-    num_channels,
-)
+from wplus.models import ops
+from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, block_widths, leaky_relu, num_channels
+from wplus.models.layers import normalize_second_moment as pixel_norm
 from wplus.models.mapping import IdentityMappingGenerator
 from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
-from wplus.models.ops import constant, conv2d, minibatch_stddev
+from wplus.models.ops import conv2d, minibatch_stddev
 from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------
@@ -41,18 +35,8 @@ class Conv(EqualizedConv2d):
     128 px on the authors' code merges them with the convolution into one of the same result.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        up: int = 1,
-        down: int = 1,
-        activate: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, activate=activate, bias_gain=1.0, **options)
+    def __init__(self, *sizes: int, up: int = 1, down: int = 1, activate: bool = True, **options: Any) -> None:
+        super().__init__(*sizes, activate=activate, bias_gain=1.0, **options)
         self.up, self.down = up, down
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -62,14 +46,7 @@ class Conv(EqualizedConv2d):
 
 def blur(x: Tensor) -> Tensor:
     """Low-pass filter [1, 2, 1] / 4 in both directions on every channel (StyleGAN, appendix C)."""
-    return conv2d(x, _low_pass(x.shape[1], x.dtype, x.device), padding=1, groups=x.shape[1])
-
-
-@constant
-def _low_pass(channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
-        taps = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
-        return torch.outer(taps, taps).to(dtype=dtype, device=device).expand(channels, 1, 3, 3).contiguous()
+    return ops.blur(x, padding=1, taps=(1.0, 2.0, 1.0))
 
 
 def to_rgb(widths: dict[int, int], img_channels: int) -> nn.ModuleList:
@@ -106,8 +83,7 @@ class FirstBlock(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """(N, in_features) -> (N, channels, 4, 4)."""
         x = F.linear(z, self.weight * self.scale).unflatten(1, (-1, 4, 4)) + self.bias.view(1, -1, 1, 1)
-        x = normalize_second_moment(leaky_relu(x))
-        return normalize_second_moment(self.conv(x))
+        return pixel_norm(self.conv(pixel_norm(leaky_relu(x))))
 
 
 class Block(nn.Module):
@@ -120,8 +96,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
-        x = normalize_second_moment(self.conv0(x))
-        return normalize_second_moment(self.conv1(x))
+        return pixel_norm(self.conv1(pixel_norm(self.conv0(x))))
 
 
 class Synthesis(SynthesisNetwork):
@@ -131,14 +106,13 @@ class Synthesis(SynthesisNetwork):
         super().__init__(num_ws=1, w_dim=w_dim)
         widths = block_widths(resolution, channel_base, channel_max)
         self.growth = Growth()
-        self.blocks = nn.ModuleList(
-            [FirstBlock(w_dim, widths[4]), *(Block(*pair) for pair in pairwise(widths.values()))]
-        )
+        blocks = [FirstBlock(w_dim, widths[4]), *(Block(*pair) for pair in pairwise(widths.values()))]
+        self.blocks = nn.ModuleList(blocks)
         self.torgb = to_rgb(widths, img_channels)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, 1, w_dim) -> images (N, C, H, W), not limited."""
-        x, features = normalize_second_moment(ws[:, 0]), []
+        x, features = pixel_norm(ws[:, 0]), []
         for block in self.blocks[: len(self.blocks) - self.growth.level]:
             x = block(x)
             features.append(x)
@@ -146,7 +120,7 @@ class Synthesis(SynthesisNetwork):
 
 
 class Generator(IdentityMappingGenerator):
-    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 16384 and 512.
+    """z -> image; feature maps at resolution r: min(channel_base / r, channel_max).
 
     Only the direction of w counts (pixel norm comes first), so that truncation changes nothing without labels.
     """
@@ -154,15 +128,9 @@ class Generator(IdentityMappingGenerator):
     progressive = True
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 512,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-    ) -> None:
+        self, *, resolution: int, z_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
+        channel_base: int = 16384, channel_max: int = 512,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
         size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
         self.synthesis = Synthesis(w_dim=self.w_dim, img_channels=img_channels, **size)
@@ -213,15 +181,9 @@ class Discriminator(DiscriminatorNetwork):
     blurs = False
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-        mbstd_group_size: int = 4,
-    ) -> None:
+        self, *, resolution: int, c_dim: int = 0, img_channels: int = 3,
+        channel_base: int = 16384, channel_max: int = 512, mbstd_group_size: int = 4,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         widths = block_widths(resolution, channel_base, channel_max)
         self.growth = Growth()
@@ -229,8 +191,8 @@ class Discriminator(DiscriminatorNetwork):
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(wide, narrow, blurs=self.blurs) for narrow, wide in pairwise(widths.values())
         )
-        num_logits, hidden = max(c_dim, 1), num_channels(2, channel_base, channel_max)
-        self.epilogue = Epilogue(widths[4], hidden, num_logits=num_logits, mbstd_group_size=mbstd_group_size)
+        hidden = num_channels(2, channel_base, channel_max)
+        self.epilogue = Epilogue(widths[4], hidden, num_logits=max(c_dim, 1), mbstd_group_size=mbstd_group_size)
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""

@@ -139,15 +139,9 @@ class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 768 up to 32 px."""
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 64,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 24576,
-        channel_max: int = 768,
-    ) -> None:
+        self, *, resolution: int, z_dim: int = 64, c_dim: int = 0, img_channels: int = 3,
+        channel_base: int = 24576, channel_max: int = 768,
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, z_dim=z_dim, c_dim=c_dim, img_channels=img_channels)
         size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
         self.synthesis = Synthesis(z_dim=z_dim, c_dim=c_dim, img_channels=img_channels, **size)
@@ -165,14 +159,9 @@ class Discriminator(DiscriminatorNetwork):
     projected on the label's embedding."""
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 24576,
+        self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 24576,
         channel_max: int = 768,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         widths = dict(reversed(block_widths(resolution, channel_base, channel_max).items()))
         self.fromrgb = Convolution(img_channels, widths[resolution], 1)
@@ -193,10 +182,8 @@ class Discriminator(DiscriminatorNetwork):
         """The convolution from RGB, then residual blocks and the convolutions that change the width between them."""
         layers: list[nn.Module] = [self.fromrgb]
         for change, stage in zip([None, *self.transitions], self.stages, strict=True):
-            layers += [
-                *([change] if isinstance(change, Convolution) else []),
-                *stage.get_submodule("blocks").children(),
-            ]
+            layers += [change] if isinstance(change, Convolution) else []
+            layers += stage.get_submodule("blocks").children()
         return layers
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:

@@ -104,17 +104,9 @@ class Generator(GeneratorNetwork):
     synthesis: Synthesis
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        num_mapping_layers: int = 8,
-        channel_base: int = 16384,
-        channel_max: int = 512,
-    ) -> None:
+        self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
+        num_mapping_layers: int = 8, channel_base: int = 16384, channel_max: int = 512,
+    ) -> None:  # fmt: skip
         size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
         synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max)
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)

@@ -41,15 +41,9 @@ class SynthesisLayer(NoiseLayer):
     """Modulated 3x3 convolution, noise, bias, leaky ReLU."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        resolution: int,
-        w_dim: int,
-        up: int = 1,
+        self, in_channels: int, out_channels: int, *, resolution: int, w_dim: int, up: int = 1,
         conv_clamp: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.up, self.resolution, self.conv_clamp = up, resolution, conv_clamp
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
@@ -150,18 +144,10 @@ class Generator(GeneratorNetwork):
     """
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        z_dim: int = 512,
-        w_dim: int = 512,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        num_mapping_layers: int = 8,
-        channel_base: int = 32768,
-        channel_max: int = 512,
+        self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
+        num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512,
         conv_clamp: float | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
         synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max, conv_clamp=conv_clamp)
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
@@ -235,18 +221,10 @@ class Discriminator(DiscriminatorNetwork):
     """
 
     def __init__(
-        self,
-        *,
-        resolution: int,
-        c_dim: int = 0,
-        img_channels: int = 3,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        mbstd_group_size: int = 4,
-        num_mapping_layers: int = 8,
-        conv_clamp: float | None = None,
-        architecture: Literal["resnet", "orig", "skip"] = "resnet",
-    ) -> None:
+        self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768,
+        channel_max: int = 512, mbstd_group_size: int = 4, num_mapping_layers: int = 8,
+        conv_clamp: float | None = None, architecture: Literal["resnet", "orig", "skip"] = "resnet",
+    ) -> None:  # fmt: skip
         check_choice("architecture", architecture, ("resnet", "orig", "skip"))
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         widths = block_widths(resolution, channel_base, channel_max)

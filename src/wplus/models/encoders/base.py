@@ -25,16 +25,13 @@ class Encoder(Network):
 
     Buffers
         latent_avg  (num_ws, w_dim), what offsets are relative to; zeros until somebody sets it
-        stage       number of the last delta that takes part (e4e, section 3.2): 0 for w alone, num_ws - 1 for all.
-                    It is part of a checkpoint, so that heads without training are never used.
+        stage       number of the last delta that takes part (e4e, section 3.2), 0 for w alone: in a checkpoint, so that
+                    heads without training are never used
     """
 
-    spaces: ClassVar[tuple[str, ...]] = ("w", "w+")
-    """That it can answer in; a latent in w is the first row of its answer."""
-    has_stages: ClassVar[bool] = True
-    """False: every head takes part always, and `stage` is refused."""
-    smallest_input: ClassVar[int] = 32
-    """In px."""
+    spaces: ClassVar[tuple[str, ...]] = ("w", "w+")  # that it can answer in; in w it is the first row of its answer
+    has_stages: ClassVar[bool] = True  # False: every head takes part always, and `stage` is refused
+    smallest_input: ClassVar[int] = 32  # px
 
     latent_avg: Tensor
     stage: Tensor
@@ -63,22 +60,16 @@ class Encoder(Network):
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.shape[2] != images.shape[3]:
             raise UserError(f"images must be square, (N, {self.in_channels}, R, R), got {tuple(images.shape)}")
-        x = resized(images, self.input_size).contiguous(memory_format=torch.channels_last)
-        return self._offsets(x, self._checked_stage(stage))
-
-    def _offsets(self, x: Tensor, stage: int) -> Tensor:
-        """x (N, in_channels, input_size, input_size), channels last -> (N, num_ws, w_dim)."""
-        raise NotImplementedError
-
-    def _checked_stage(self, stage: int | None) -> int:
-        if stage is None:
-            stage = int(self.stage)
-        last = self.num_ws - 1
+        stage, last = int(self.stage) if stage is None else stage, self.num_ws - 1
         if not self.has_stages and stage != last:
             raise UserError(f"{type(self).__name__} has no stages: stage must be left out, got {stage}")
         if not 0 <= stage <= last:
             raise UserError(f"stage must be from 0 (w alone) to {last} (all deltas), got {stage}")
-        return stage
+        return self._offsets(resized(images, self.input_size).contiguous(memory_format=torch.channels_last), stage)
+
+    def _offsets(self, x: Tensor, stage: int) -> Tensor:
+        """x (N, in_channels, input_size, input_size), channels last -> (N, num_ws, w_dim)."""
+        raise NotImplementedError
 
 
 def with_deltas(outputs: Sequence[Tensor], num_ws: int) -> Tensor:

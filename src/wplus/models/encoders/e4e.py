@@ -20,7 +20,6 @@ from wplus.models.network import Network
 # Styles before the first of these read the coarse map, those before the second the middle one, for every num_ws.
 COARSE_END, MIDDLE_END = 3, 7
 STRIDES = (16, 8, 4)  # of the coarse, middle and fine map
-Maps = Literal["pyramid", "last"]
 
 
 class StyleHead(nn.Module):
@@ -51,20 +50,12 @@ class PyramidEncoder(Encoder):
     """
 
     def __init__(
-        self,
-        *,
-        num_ws: int,
-        w_dim: int = 512,
-        img_channels: int = 3,
-        input_size: int = 256,
-        depth: int = 50,
-        maps: Maps = "pyramid",
-        is_iterative: bool = False,
-    ) -> None:
+        self, *, num_ws: int, w_dim: int = 512, img_channels: int = 3, input_size: int = 256, depth: int = 50,
+        maps: Literal["pyramid", "last"] = "pyramid", is_iterative: bool = False,
+    ) -> None:  # fmt: skip
         check_choice("maps", maps, ("pyramid", "last"))
-        super().__init__(
-            num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
-        )
+        size = {"num_ws": num_ws, "w_dim": w_dim, "img_channels": img_channels, "input_size": input_size}
+        super().__init__(**size, is_iterative=is_iterative)
         self.maps = maps
         self.input_layer, self.body = ir_se.stem(self.in_channels), ir_se.body(depth)
         self.taps = ir_se.taps(depth)
@@ -84,14 +75,14 @@ class PyramidEncoder(Encoder):
         fine, middle, coarse = ir_se.tapped(self.body, self.input_layer(x), self.taps)
         levels = [coarse]
         if self.maps == "pyramid" and num > COARSE_END:
-            levels.append(upsample_like(levels[-1], middle) + self.latlayer1(middle))
+            levels.append(upsampled(levels[-1], like=middle) + self.latlayer1(middle))
         if self.maps == "pyramid" and num > MIDDLE_END:
-            levels.append(upsample_like(levels[-1], fine) + self.latlayer2(fine))
+            levels.append(upsampled(levels[-1], like=fine) + self.latlayer2(fine))
         by_side = {level.shape[-1]: level for level in levels}
         return [head(by_side[self._side(i)]) for i, head in enumerate(self.styles[:num])]
 
 
-def upsample_like(x: Tensor, like: Tensor) -> Tensor:
+def upsampled(x: Tensor, *, like: Tensor) -> Tensor:
     """A map at the size of `like`: bilinear, corners on corners, as published."""
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=True)
 
@@ -125,25 +116,16 @@ class GradualStyleEncoder(PyramidEncoder):
 class WEncoder(Encoder):
     """One w for all layers: backbone, mean over positions, linear layer (pSp's BackboneEncoderUsingLastLayerIntoW).
 
-    Arguments as in `Encoder`, and `depth` of the backbone. It has no deltas, so that every stage is the same. The
-    start is PyTorch's, the linear layer is equalised.
+    Arguments as in `Encoder`, and `depth` of the backbone. It has no deltas, so that every stage is the same.
     """
 
     def __init__(
-        self,
-        *,
-        num_ws: int,
-        w_dim: int = 512,
-        img_channels: int = 3,
-        input_size: int = 256,
-        depth: int = 50,
+        self, *, num_ws: int, w_dim: int = 512, img_channels: int = 3, input_size: int = 256, depth: int = 50,
         is_iterative: bool = False,
-    ) -> None:
-        super().__init__(
-            num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
-        )
-        self.input_layer = ir_se.stem(self.in_channels)
-        self.body = ir_se.body(depth)
+    ) -> None:  # fmt: skip
+        size = {"num_ws": num_ws, "w_dim": w_dim, "img_channels": img_channels, "input_size": input_size}
+        super().__init__(**size, is_iterative=is_iterative)
+        self.input_layer, self.body = ir_se.stem(self.in_channels), ir_se.body(depth)
         self.linear = EqualizedLinear(ir_se.CHANNELS[-1], w_dim)
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:

@@ -6,7 +6,6 @@ be wrong at inference. Heads read vectors instead of maps, so that all of them t
 
 import math
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,31 +77,23 @@ class ToVector(nn.Module):
         return self.linear(torch.cat([placed, x.mean(dim=(2, 3))], dim=1))
 
 
-class Trunk(NamedTuple):
-    """Three residual units on maps that halve: `stem`, `units`, the `downs` between them, and the units' channels."""
-
-    stem: nn.Sequential
-    units: nn.ModuleList
-    downs: nn.ModuleList
-    channels: list[int]
-
-
-def trunk(in_channels: int, width: int, *, input_size: int) -> Trunk:
-    """Of maps of side 16, 8 and 4, or smaller ones for smaller images; UserError for another width than 16, 32, ..."""
+def trunk(
+    in_channels: int, width: int, *, input_size: int
+) -> tuple[nn.Sequential, nn.ModuleList, nn.ModuleList, list[int]]:
+    """Stem, three residual units on maps of side 16, 8 and 4 (or smaller ones for smaller images), what halves the maps
+    between them, and the units' channels; UserError for another width than 16, 32, ..."""
     if width < GROUP_SIZE or width % GROUP_SIZE:
         raise UserError(f"width must be a positive multiple of {GROUP_SIZE}, got {width}")
     channels = [multiple * width for multiple in WIDTHS]
-    first = stem(in_channels, width, input_size=input_size, side=min(input_size, TOP_SIDE))
-    units = nn.ModuleList(Residual(num) for num in channels)
-    downs = nn.ModuleList(
-        nn.Sequential(Normalise(num), nn.Conv2d(num, following, 3, stride=2, padding=1))
-        for num, following in pairwise(channels)
-    )
-    return Trunk(first, units, downs, channels)
+    first, units = stem(in_channels, width, input_size=input_size), nn.ModuleList(Residual(num) for num in channels)
+    halving = [nn.Conv2d(*pair, 3, stride=2, padding=1) for pair in pairwise(channels)]
+    downs = nn.ModuleList(nn.Sequential(Normalise(layer.in_channels), layer) for layer in halving)
+    return first, units, downs, channels
 
 
-def stem(in_channels: int, width: int, *, input_size: int, side: int) -> nn.Sequential:
-    """Images (N, in_channels, input_size, input_size) -> (N, width, side, side)."""
+def stem(in_channels: int, width: int, *, input_size: int) -> nn.Sequential:
+    """Images (N, in_channels, input_size, input_size) -> (N, width, side, side), side at most 16."""
+    side = min(input_size, TOP_SIDE)
     if input_size == side:
         return nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1))
     layers: list[nn.Module] = []
@@ -140,18 +131,11 @@ class SmallEncoder(Encoder):
     smallest_input = 8
 
     def __init__(
-        self,
-        *,
-        num_ws: int,
-        w_dim: int,
-        img_channels: int = 3,
-        input_size: int,
-        width: int = 64,
+        self, *, num_ws: int, w_dim: int, img_channels: int = 3, input_size: int, width: int = 64,
         is_iterative: bool = False,
-    ) -> None:
-        super().__init__(
-            num_ws=num_ws, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=is_iterative
-        )
+    ) -> None:  # fmt: skip
+        size = {"num_ws": num_ws, "w_dim": w_dim, "img_channels": img_channels, "input_size": input_size}
+        super().__init__(**size, is_iterative=is_iterative)
         self.stem, self.units, self.downs, channels = trunk(self.in_channels, width, input_size=input_size)
         side, dim = min(input_size, TOP_SIDE), VECTOR_WIDTH * width
         self.vectors = nn.ModuleList(ToVector(num, dim, side=side // 2**i) for i, num in enumerate(channels))
@@ -161,17 +145,13 @@ class SmallEncoder(Encoder):
         nn.init.normal_(self.head_weight.data[0], std=FIRST_W_GAIN / math.sqrt(dim))
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:
-        num = stage + 1
-        vectors = self._vectors(maps_of(x, self.stem, self.units, self.downs), num)
-        read = torch.stack([vectors[(i >= COARSE_END) + (i >= MIDDLE_END)] for i in range(num)])  # (num, N, dim)
-        outputs = torch.baddbmm(self.head_bias[:num, None], read, self.head_weight[:num])  # (num, N, w_dim)
-        return with_deltas(outputs.unbind(), self.num_ws)
-
-    def _vectors(self, maps: list[Tensor], num: int) -> list[Tensor]:
-        """What the first `num` heads read, (N, dim) each: coarse, middle, fine."""
-        num_levels = 1 + (num > COARSE_END) + (num > MIDDLE_END)
+        levels = [(i >= COARSE_END) + (i >= MIDDLE_END) for i in range(stage + 1)]  # that the heads read, 0 is coarse
+        maps = maps_of(x, self.stem, self.units, self.downs)
         vectors: list[Tensor] = []
-        for to_vector, x in list(zip(self.vectors, maps, strict=True))[::-1][:num_levels]:
-            vector = to_vector(x)
+        for to_vector, map_ in list(zip(self.vectors, maps, strict=True))[::-1][: levels[-1] + 1]:
+            vector = to_vector(map_)
             vectors.append(vector + vectors[-1] if vectors else vector)
-        return [activate(self.norm(vector)) for vector in vectors]
+        vectors = [activate(self.norm(vector)) for vector in vectors]  # (N, dim) each
+        read = torch.stack([vectors[level] for level in levels])  # (stage + 1, N, dim)
+        outputs = torch.baddbmm(self.head_bias[: stage + 1, None], read, self.head_weight[: stage + 1])
+        return with_deltas(outputs.unbind(), self.num_ws)
