@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torchvision import models
 
 from wplus.losses import perceptual
 from wplus.pretrained import weights
+from wplus.pretrained.arcface import ArcFaceNet
 
 
 @pytest.fixture(scope="session")
@@ -48,20 +50,14 @@ def random_state(make: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
     return state
 
 
-def _trunk(net: str) -> nn.Module:
-    import torchvision
-
-    return torchvision.models.alexnet() if net == "alex" else torchvision.models.squeezenet1_1()
-
-
 @pytest.fixture(scope="session")
 def trunk_cache(tmp_path_factory) -> dict[str, Path]:
     """Trunks of LPIPS with random weights as files in one folder, under names that fit their hashes."""
     folder = tmp_path_factory.mktemp("hub") / "checkpoints"
     folder.mkdir()
     files = {}
-    for net in ("alex", "squeeze"):
-        state = {name: value for name, value in random_state(lambda net=net: _trunk(net)).items() if "features" in name}
+    for net, trunk in (("alex", models.alexnet), ("squeeze", models.squeezenet1_1)):
+        state = {name: value for name, value in random_state(trunk).items() if "features" in name}
         torch.save(state, folder / "file")
         name = f"{net}-{hashlib.sha256((folder / 'file').read_bytes()).hexdigest()[:8]}.pth"
         files[net] = (folder / "file").rename(folder / name)
@@ -120,8 +116,6 @@ def stlpips_package(monkeypatch, stlpips_folder, golden_weights) -> Callable[[st
 @pytest.fixture(scope="session")
 def arcface_file(tmp_path_factory) -> Path:
     """A file like model_ir_se50.pth."""
-    from wplus.pretrained.arcface import ArcFaceNet
-
     path = tmp_path_factory.mktemp("arcface") / "model_ir_se50.pth"
     torch.save(random_state(ArcFaceNet), path)
     return path
@@ -130,9 +124,7 @@ def arcface_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def moco_file(tmp_path_factory) -> Path:
     """A file like moco_v2_800ep_pretrain.pth.tar: the query encoder and its head, as a wrapped module."""
-    import torchvision
-
-    state = {f"module.encoder_q.{name}": value for name, value in random_state(torchvision.models.resnet50).items()}
+    state = {f"module.encoder_q.{name}": value for name, value in random_state(models.resnet50).items()}
     for name in ("fc.weight", "fc.bias"):
         state[f"module.encoder_q.fc.0.{name[3:]}"] = state.pop(f"module.encoder_q.{name}")
     path = tmp_path_factory.mktemp("moco") / "moco_v2_800ep_pretrain.pth.tar"

@@ -1,7 +1,6 @@
 """The game's losses against their definitions by probabilities, and where their gradients lead."""
 
 import functools
-from typing import Any
 
 import pytest
 import torch
@@ -9,23 +8,9 @@ from omegaconf import OmegaConf
 
 from wplus.config import CONFIG_FOLDER
 from wplus.losses import adversarial
-from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.signatures import complete
 
-
-def test_gradients_do_not_vanish_for_the_loser_and_stay_finite():
-    """Non-saturating: the generator learns most where the discriminator is sure that an image is generated."""
-    logits = torch.tensor([[-1000.0], [0.0], [1000.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(nonsaturating_generator(logits).sum(), logits)
-    torch.testing.assert_close(gradient, torch.tensor([[-1.0], [-0.5], [0.0]]))
-    real, fake = logits.detach().requires_grad_(), logits.detach().requires_grad_()
-    by_real, by_fake = torch.autograd.grad(logistic_discriminator(real, fake).sum(), (real, fake))
-    torch.testing.assert_close(by_real, torch.tensor([[-1.0], [-0.5], [0.0]]))
-    torch.testing.assert_close(by_fake, torch.tensor([[0.0], [0.5], [1.0]]))
-
-
 # Every loss against its formula, values and derivatives by hand; t is a logit
-
 SIGMOID = lambda t: 1 / (1 + torch.exp(-t))  # noqa: E731
 GENERATOR = {  # loss -> its value and its derivative by the logit of a generated image
     adversarial.minimax_generator: (lambda t: torch.log(1 - SIGMOID(t)), lambda t: -SIGMOID(t)),
@@ -35,23 +20,19 @@ GENERATOR = {  # loss -> its value and its derivative by the logit of a generate
 }
 DISCRIMINATOR = {  # loss -> its value, and its derivatives by the logits of a real and a generated image
     adversarial.logistic_discriminator: (
-        lambda r, f: -torch.log(SIGMOID(r)) - torch.log(1 - SIGMOID(f)),
-        lambda r, f: (SIGMOID(r) - 1, SIGMOID(f)),
+        lambda r, f: -torch.log(SIGMOID(r)) - torch.log(1 - SIGMOID(f)), lambda r, f: (SIGMOID(r) - 1, SIGMOID(f)),
     ),
     adversarial.least_squares_discriminator: (lambda r, f: (r - 1) ** 2 / 2 + f**2 / 2, lambda r, f: (r - 1, f)),
     adversarial.hinge_discriminator: (
-        lambda r, f: (1 - r).clamp(min=0) + (1 + f).clamp(min=0),
-        lambda r, f: (-(r < 1).double(), (f > -1).double()),
+        lambda r, f: (1 - r).clamp(min=0) + (1 + f).clamp(min=0), lambda r, f: (-(r < 1).double(), (f > -1).double()),
     ),
     adversarial.wasserstein_discriminator: (
-        lambda r, f: f - r + 0.001 * r**2,
-        lambda r, f: (0.002 * r - 1, torch.ones_like(f)),
+        lambda r, f: f - r + 0.001 * r**2, lambda r, f: (0.002 * r - 1, torch.ones_like(f)),
     ),
     adversarial.relativistic_discriminator: (
-        lambda r, f: -torch.log(SIGMOID(r - f)),
-        lambda r, f: (SIGMOID(r - f) - 1, 1 - SIGMOID(r - f)),
+        lambda r, f: -torch.log(SIGMOID(r - f)), lambda r, f: (SIGMOID(r - f) - 1, 1 - SIGMOID(r - f)),
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", GENERATOR, ids=lambda loss: loss.__name__)
@@ -96,16 +77,12 @@ def test_a_loss_says_whether_the_sign_of_a_logit_means_real():
         assert (adversarial.why_unsigned(functools.partial(loss)) is None) == is_at_zero, loss
 
 
-def test_drift_keeps_real_logits_near_zero():
-    real, fake = torch.tensor([[2.0]]), torch.tensor([[5.0]])
-    assert adversarial.wasserstein_discriminator(real, fake, drift=0.001).item() == pytest.approx(5 - 2 + 0.004)
-
-
 def test_no_loss_overflows():
-    far = torch.tensor([[-1000.0], [1000.0]])
+    far = torch.tensor([[-1000.0], [1000.0]], requires_grad=True)
     for loss in (*GENERATOR, *DISCRIMINATOR, adversarial.relativistic_generator):
-        arguments = (far,) if loss in GENERATOR else (far, -far)
-        assert loss(*arguments).isfinite().all(), loss.__name__
+        found = loss(*((far,) if loss in GENERATOR else (far, -far)))
+        assert found.isfinite().all(), loss.__name__
+        assert torch.autograd.grad(found.sum(), far)[0].isfinite().all(), loss.__name__
 
 
 # The group loss: which functions a name stands for, with which penalties and numbers
@@ -128,19 +105,14 @@ LOSSES: dict[str, tuple[str, str, list[tuple[str, str]], dict[str, float]]] = {
 }  # fmt: skip
 
 
-def options(part: dict[str, Any]) -> dict[str, Any]:
-    """What is chosen in a function, besides its name."""
-    return {name: value for name, value in part.items() if name not in ("_target_", "_partial_")}
-
-
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_what_a_name_stands_for(name):
     chosen = OmegaConf.to_container(OmegaConf.load(FILES[name]))
     generator, discriminator, penalties, numbers = LOSSES[name]
-    assert chosen["generator_loss"]["_target_"] == f"wplus.losses.adversarial.{generator}"
-    assert chosen["discriminator_loss"]["_target_"] == f"wplus.losses.adversarial.{discriminator}"
+    functions = {"_target_": f"wplus.losses.adversarial.{generator}", "_partial_": True}
+    assert chosen["generator_loss"] == functions
+    drift = {"drift": 0.001} if name == "wgan_gp" else {}  # ProGAN, appendix A.1
+    functions = {"_target_": f"wplus.losses.adversarial.{discriminator}", "_partial_": True, **drift}
+    assert complete(chosen["discriminator_loss"]) == functions
     assert [(part["_target_"].rpartition(".")[2], part["weight"]) for part in chosen["penalties"]] == penalties
     assert chosen.get("hparams", {}) == numbers
-    assert not options(chosen["generator_loss"])
-    drift = {"drift": 0.001} if name == "wgan_gp" else {}  # ProGAN, appendix A.1
-    assert options(complete(chosen["discriminator_loss"])) == drift

@@ -4,11 +4,12 @@ import pytest
 from omegaconf import OmegaConf
 
 import wplus
+from tests.fakes import tiny_generator
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses.discriminator import DiscriminatorFeatures
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.stylegan2 import Discriminator, Generator
+from wplus.models.stylegan2 import Discriminator
 
 FILES = {path.stem: path for path in (CONFIG_FOLDER / "image_loss").glob("*.yaml")}
 LPIPS = ("lpips_alex", "lpips_squeeze", "lpips_vgg")
@@ -43,26 +44,24 @@ def test_published_identity_without_its_file_says_so(name):
 @pytest.mark.parametrize("name", LPIPS)
 def test_lpips_is_official_or_refused(name, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    config = plain(OmegaConf.create({"image_loss": OmegaConf.load(FILES[name])}))["image_loss"]
-    assert list(config) == [name]
+    config = plain(OmegaConf.load(FILES[name]))
     with pytest.raises(UserError, match="weights"):
         build({name: {**config[name], "download": False}})
 
 
-def networks() -> dict[str, object]:
-    return {
-        "generator": Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=4, num_mapping_layers=1),
-        "discriminator": Discriminator(resolution=8, channel_base=64, channel_max=4),
-    }
+@pytest.mark.parametrize("name", STLPIPS)
+@pytest.mark.parametrize("group", ["perceptual", "image_loss"])
+def test_both_groups_build_stlpips_by_its_name(stlpips_package, name, group):
+    stlpips_package(name.removeprefix("stlpips_"))
+    built = build(plain(OmegaConf.load(CONFIG_FOLDER / group / f"{name}.yaml")))
+    assert (built if group == "perceptual" else built[name]).name == name
 
 
 def test_the_discriminator_comes_from_the_generators_checkpoint(tmp_path):
-    path = str(wplus.save(tmp_path / "model.safetensors", **networks()))
+    networks = {"generator": tiny_generator(), "discriminator": Discriminator(resolution=8, channel_base=64)}
+    path = str(wplus.save(tmp_path / "model.safetensors", **networks))
     assert isinstance(terms("discriminator", checkpoint=path)["features"], DiscriminatorFeatures)
-
-
-def test_a_checkpoint_without_a_discriminator_is_refused(tmp_path):
-    path = str(wplus.save(tmp_path / "model.safetensors", generator=networks()["generator"]))
+    path = str(wplus.save(tmp_path / "generator.safetensors", generator=networks["generator"]))
     with pytest.raises(UserError, match="has no discriminator"):
         terms("discriminator", checkpoint=path)
     with pytest.raises(UserError, match="discriminator comes from a checkpoint"):

@@ -15,10 +15,8 @@ def discriminator() -> Discriminator:
 
 def by_hand(discriminator: Discriminator, a: torch.Tensor, b: torch.Tensor, compare: str) -> torch.Tensor:
     """Distance of a pair of single images."""
-    total = 0.0
-    a, b = discriminator.b16(None, a), discriminator.b16(None, b)
-    for block in (None, discriminator.b8):
-        a, b = (a, b) if block is None else (block(a), block(b))
+    total, first = 0.0, [discriminator.b16(None, image) for image in (a, b)]
+    for a, b in (first, [discriminator.b8(x) for x in first]):
         pairs = zip(a[0].flatten(1).T, b[0].flatten(1).T, strict=True)
         if compare == "normalised":
             differences = [(p / p.norm() - q / q.norm()).square().sum() for p, q in pairs]
@@ -57,8 +55,5 @@ def test_provenance_tells_discriminators_apart(discriminator):
 def test_other_images_are_refused(discriminator, shape):
     with pytest.raises(UserError, match=r"\(N, 3, 16, 16\)"):
         DiscriminatorFeatures(discriminator).features(torch.zeros(shape))
-
-
-def test_unknown_comparison(discriminator):
     with pytest.raises(UserError, match="normalised, l1, got 'cosine'"):
         DiscriminatorFeatures(discriminator, compare="cosine")

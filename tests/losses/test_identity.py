@@ -38,9 +38,7 @@ def test_moco_is_resnet50_before_its_head(moco_file, pictures, compat):
     state = torch.load(moco_file, weights_only=True)["state_dict"]
     net = torchvision.models.resnet50().eval()
     net.fc = torch.nn.Identity()
-    net.load_state_dict(
-        {name[17:]: value for name, value in state.items() if not name.startswith("module.encoder_q.fc")}
-    )
+    net.load_state_dict({name[17:]: value for name, value in state.items() if "encoder_q.fc" not in name})
     seen = image.repeat_interleave(7, dim=2).repeat_interleave(7, dim=3)  # nearest neighbour, 32 to 224 px
     if compat == "imagenet_normalised":
         seen = torchvision.transforms.functional.normalize((seen + 1) / 2, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -60,13 +58,11 @@ def test_the_stand_in_is_the_cosine_of_pooled_features(pictures, given, seen):
 
 # Files
 
-MISSING = [
+
+@pytest.mark.parametrize(("make", "file", "url"), [
     (ArcFaceIdentity, "model_ir_se50.pth", "https://drive.google.com/"),
     (MoCoIdentity, "moco_v2_800ep_pretrain.pth.tar", "https://dl.fbaipublicfiles.com/moco/"),
-]
-
-
-@pytest.mark.parametrize(("make", "file", "url"), MISSING)
+])  # fmt: skip
 def test_missing_weights_name_file_url_folder_and_the_stand_in(monkeypatch, tmp_path, make, file, url):
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as error:
@@ -85,30 +81,15 @@ def test_weights_are_found_in_torchs_cache(monkeypatch, tmp_path, moco_file):
 
 
 @pytest.mark.parametrize("make", [ArcFaceIdentity, MoCoIdentity])
-@pytest.mark.parametrize(
-    "content",
-    [
-        {"conv.weight": torch.zeros(2)},
-        {"state_dict": {"module.encoder_q.conv1.weight": torch.zeros(2)}},
-        {"state_dict": 1},
-        [1, 2],
-        "not ours",
-    ],
-)
+@pytest.mark.parametrize("content", [
+    {"conv.weight": torch.zeros(2)}, {"state_dict": {"module.encoder_q.conv1.weight": torch.zeros(2)}},
+    {"state_dict": 1}, "not ours",
+])  # fmt: skip
 def test_other_files_are_refused(tmp_path, make, content):
     path = tmp_path / "weights.pth"
     torch.save(content, path)
     with pytest.raises(UserError, match=r"weights\.pth"):
         make(path)
-
-
-def test_files_that_would_run_code_are_refused(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save(torch.nn.Linear(1, 1), path)
-    for damaged in (path.read_bytes(), path.read_bytes()[:100], b""):
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match="damaged or not a file of weights alone"):
-            ArcFaceIdentity(path)
 
 
 def test_unknown_options():

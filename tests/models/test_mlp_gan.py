@@ -1,4 +1,4 @@
-"""The first GAN against its formulas: maxout, the sigmoid in our range, dropout in training only."""
+"""The first GAN against its formulas: maxout, the sigmoid in our range, dropout."""
 
 import torch
 from torch import nn
@@ -21,13 +21,6 @@ def test_the_generator_is_its_formula():
     x = torch.relu(torch.relu(z @ first.weight.t() + first.bias) @ second.weight.t() + second.bias)
     logits = x @ generator.synthesis.out.weight.t() + generator.synthesis.out.bias
     torch.testing.assert_close(generator(z), (2 * torch.sigmoid(logits) - 1).view(3, 1, 4, 4))
-
-
-def test_dropout_is_for_training():
-    discriminator = Discriminator(resolution=4, width=8)
-    images = torch.randn(6, 3, 4, 4)
-    assert not torch.equal(discriminator(images), discriminator(images))
-    assert torch.equal(discriminator.eval()(images), discriminator(images))
 
 
 def test_labels_are_inputs_of_both():

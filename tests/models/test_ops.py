@@ -1,10 +1,15 @@
 """Convolutions of every derivative order against PyTorch's own; FIR filters against explicit loops."""
 
+import itertools
+import math
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.models import ops
+from wplus.errors import UserError
+from wplus.models import ops, progan
 
 # input channels, output channels, kernel, size, stride, padding, groups
 GEOMETRIES = [
@@ -47,27 +52,6 @@ def test_every_derivative_is_that_of_pytorchs_convolution(geometry, transposed):
         torch.testing.assert_close(mine, reference)
 
 
-@pytest.mark.parametrize(
-    ("convolve", "stride", "padding", "size"),
-    [
-        (ops.conv2d, 1, 1, 3),
-        (ops.conv2d, 2, 0, 4),
-        (ops.conv2d, 2, 1, 4),
-        (ops.conv_transpose2d, 2, 0, 2),
-        (ops.conv_transpose2d, 2, 1, 3),
-    ],
-)
-def test_numeric_second_derivatives(convolve, stride, padding, size):
-    x = torch.randn(1, 2, size, size, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
-
-    def function(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return convolve(x, weight, stride=stride, padding=padding)
-
-    assert torch.autograd.gradcheck(function, (x, weight))
-    assert torch.autograd.gradgradcheck(function, (x, weight))
-
-
 @pytest.mark.parametrize("convolve", [ops.conv2d, ops.conv_transpose2d])
 def test_the_same_values_without_a_graph(convolve):
     x, weight = tensors((4, 4, 3, 6, 2, 1, 2), transposed=convolve is ops.conv_transpose2d)
@@ -87,56 +71,65 @@ def slow_upfirdn(x: torch.Tensor, taps: list[float], *, up: int, down: int, befo
     padded = F.pad(spread, (before, after, before, after))
     rows, columns = padded.shape[2] - len(taps) + 1, padded.shape[3] - len(taps) + 1
     y = x.new_zeros(num, channels, -(-rows // down), -(-columns // down))
-    for row in range(0, rows, down):
-        for column in range(0, columns, down):
-            for i, a in enumerate(taps):
-                for j, b in enumerate(taps):
-                    y[:, :, row // down, column // down] += padded[:, :, row + i, column + j] * (a * b * gain)
+    for row, column in itertools.product(range(0, rows, down), range(0, columns, down)):
+        for (i, a), (j, b) in itertools.product(enumerate(taps), enumerate(taps)):
+            y[:, :, row // down, column // down] += padded[:, :, row + i, column + j] * (a * b * gain)
     return y
 
 
-TAPS = [1 / 8, 3 / 8, 3 / 8, 1 / 8]
-
-
-@pytest.mark.parametrize("size", [(4, 4), (6, 5)])
-@pytest.mark.parametrize(("padding", "gain"), [(1, 4.0), (2, 1.0)])
-def test_blur_against_loops(size, padding, gain):
-    x = torch.randn(2, 3, *size, dtype=torch.float64)
-    expected = slow_upfirdn(x, TAPS, up=1, down=1, before=padding, after=padding, gain=gain)
-    torch.testing.assert_close(ops.blur(x, padding=padding, gain=gain), expected)
+SG2, SG1 = [1 / 8, 3 / 8, 3 / 8, 1 / 8], [1 / 4, 1 / 2, 1 / 4]
+FILTERS = {  # what it is called -> the function, the taps and the way of the loops
+    "down": (ops.downsample, SG2, {"up": 1, "down": 2, "before": 1, "after": 1, "gain": 1.0}),
+    "up": (ops.upsample, SG2, {"up": 2, "down": 1, "before": 2, "after": 1, "gain": 4.0}),
+    "blur": (partial(ops.blur, padding=2), SG2, {"up": 1, "down": 1, "before": 2, "after": 2, "gain": 1.0}),
+    "loud blur": (
+        partial(ops.blur, padding=1, gain=4.0),
+        SG2,
+        {"up": 1, "down": 1, "before": 1, "after": 1, "gain": 4.0},
+    ),
+    "StyleGAN's": (progan.blur, SG1, {"up": 1, "down": 1, "before": 1, "after": 1, "gain": 1.0}),
+}
 
 
 @pytest.mark.parametrize("size", [(4, 4), (8, 6)])
-def test_downsample_against_loops(size):
+@pytest.mark.parametrize("name", FILTERS)
+def test_filters_against_loops(name, size):
+    function, taps, way = FILTERS[name]
     x = torch.randn(2, 3, *size, dtype=torch.float64)
-    y = ops.downsample(x)
-    assert y.shape == (2, 3, size[0] // 2, size[1] // 2)
-    torch.testing.assert_close(y, slow_upfirdn(x, TAPS, up=1, down=2, before=1, after=1, gain=1.0))
+    torch.testing.assert_close(function(x), slow_upfirdn(x, taps, **way))
 
 
-@pytest.mark.parametrize("size", [(4, 4), (3, 5)])
-def test_upsample_against_loops(size):
-    x = torch.randn(2, 3, *size, dtype=torch.float64)
-    y = ops.upsample(x)
-    assert y.shape == (2, 3, 2 * size[0], 2 * size[1])
-    torch.testing.assert_close(y, slow_upfirdn(x, TAPS, up=2, down=1, before=2, after=1, gain=4.0))
-
-
-def test_filters_keep_a_constant_away_from_the_border():
-    x = torch.full((1, 2, 12, 12), 0.7)
-    for y in (ops.blur(x, padding=2), ops.downsample(x), ops.upsample(x)):
-        inside = y[:, :, 3:-3, 3:-3]
-        torch.testing.assert_close(inside, torch.full_like(inside, 0.7))
-
-
-def test_a_filter_made_in_inference_mode_serves_training_too():
+def test_a_filter_is_made_once(monkeypatch):
+    """Also where inference comes first: a tensor of it could not be saved for a backward pass."""
     ops._fir.cache_clear()
-    x = torch.randn(1, 2, 4, 4)
+    x = torch.randn(2, 3, 5, 5, requires_grad=True)
     with torch.inference_mode():
-        ops.upsample(x)
-    leaf = x.clone().requires_grad_()
-    ops.upsample(leaf).square().sum().backward()
-    assert leaf.grad is not None
+        expected = ops.upsample(x)
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("a constant was uploaded"))
+    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *_, **__: pytest.fail("a constant was uploaded"))
+    (gradient,) = torch.autograd.grad(ops.upsample(x).sum(), x)
+    assert torch.equal(ops.upsample(x), expected)
+    assert gradient[0, 0, 2, 2] == 4
+
+
+@pytest.mark.parametrize(("num", "group_size", "group"), [(8, 4, 4), (6, 2, 2), (4, 1, 1), (3, 4, 3)])
+def test_minibatch_stddev_against_loops(num, group_size, group):
+    x = torch.randn(num, 3, 4, 4, dtype=torch.float64)
+    y = ops.minibatch_stddev(x, group_size)
+    assert y.shape == (num, 4, 4, 4)
+    assert torch.equal(y[:, :3], x)
+    for n in range(num):
+        members = [m for m in range(num) if m % (num // group) == n % (num // group)]
+        assert len(members) == group
+        total = 0.0
+        for channel, row, column in itertools.product(range(3), range(4), range(4)):
+            values = [x[m, channel, row, column].item() for m in members]
+            mean = sum(values) / group
+            total += math.sqrt(sum((value - mean) ** 2 for value in values) / group + 1e-8)
+        torch.testing.assert_close(y[n, 3], torch.full((4, 4), total / 48, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserError, match=r"^the batch must be a multiple of mbstd_group_size=4, got 6 images$"):
+        ops.minibatch_stddev(torch.zeros(6, 1, 4, 4), 4)
 
 
 def test_no_weight_gradients_skips_weights_only():

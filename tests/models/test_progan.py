@@ -6,10 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.models import ops
 from wplus.models.ops import minibatch_stddev
-from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator, blur
-from wplus.models.progressive import downsample_mean, set_lod, upsample_nearest
+from wplus.models.progan import Conv, Dense, Discriminator, Epilogue, FirstBlock, Generator
+from wplus.models.progressive import downsample_mean, set_lod
 
 SMALL = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 
@@ -19,10 +18,7 @@ def test_the_published_sizes():
     with torch.device("meta"):
         generator, discriminator = Generator(resolution=1024), Discriminator(resolution=1024)
     assert [layer.weight.shape[1] for layer in generator.synthesis.torgb] == [512] * 4 + [256, 128, 64, 32, 16]
-    for network in (generator, discriminator):
-        last = network.synthesis.torgb[-1:] if network is generator else network.fromrgb[-1:]
-        unused = network.synthesis.torgb[:-1] if network is generator else network.fromrgb[:-1]
-        assert len(last) == 1
+    for network, unused in ((generator, generator.synthesis.torgb[:-1]), (discriminator, discriminator.fromrgb[:-1])):
         number = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in unused.parameters())
         assert round(number / 1e6, 1) == 23.1
 
@@ -63,26 +59,6 @@ def test_the_authors_merged_layers_are_the_same():
     torch.testing.assert_close(conv[2](x), F.conv2d(x, summed / 4, stride=2, padding=1), rtol=1e-4, atol=1e-5)
 
 
-def test_blur():
-    x = torch.zeros(1, 2, 5, 5)
-    x[:, :, 2, 2] = 16.0
-    assert blur(x)[0, 1, 1:4, 1:4].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
-
-
-def test_the_filter_of_the_blur_is_made_once(monkeypatch):
-    """Also where inference comes first: a tensor of it could not be saved for a backward pass."""
-    ops._fir.cache_clear()
-    x = torch.randn(2, 3, 5, 5, requires_grad=True)
-    with torch.inference_mode():
-        expected = blur(x)
-    for name in ("tensor", "as_tensor", "from_numpy"):
-        monkeypatch.setattr(torch, name, lambda *_, **__: pytest.fail("a constant was uploaded"))
-    monkeypatch.setattr(torch.Tensor, "new_tensor", lambda *_, **__: pytest.fail("a constant was uploaded"))
-    (gradient,) = torch.autograd.grad(blur(x).sum(), x)
-    assert torch.equal(blur(x), expected)
-    assert gradient[0, 0, 2, 2] == 1
-
-
 def test_features_lie_on_a_sphere():
     """Pixel norm: every pixel's feature vector has the mean square 1; the length of z makes no difference."""
     generator = Generator(z_dim=6, **SMALL)
@@ -114,13 +90,6 @@ def test_a_resolution_fades_in():
     x = 0.75 * x + 0.25 * discriminator.fromrgb[1](downsample_mean(real, 2))
     expected = discriminator.epilogue(discriminator.blocks[0](x))
     torch.testing.assert_close(logits[0.25], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_half_grown_images_are_enlarged_pixels():
-    generator = Generator(z_dim=6, **SMALL)
-    set_lod(generator, 2.0)
-    images = generator(torch.randn(2, 6))
-    assert torch.equal(upsample_nearest(images[:, :, ::4, ::4], 4), images)
 
 
 def test_the_logit_of_the_label_is_chosen():

@@ -8,7 +8,7 @@ import torch
 from wplus.models.ops import downsample, upsample
 from wplus.models.progan import blur
 from wplus.models.progressive import downsample_mean, upsample_nearest
-from wplus.models.r3gan import Convolution, Discriminator, Generator, ResidualBlock
+from wplus.models.r3gan import Discriminator, Generator, ResidualBlock
 
 SMALL = {"resolution": 16, "channel_base": 512, "channel_max": 64}
 
@@ -25,12 +25,14 @@ def test_the_published_sizes():
 
 
 def test_residual_branches_start_at_zero():
-    block = ResidualBlock(32, num_blocks=6)
-    x = torch.randn(2, 32, 4, 4)
-    assert torch.equal(block(x), x)
+    """Scaled by the number of all blocks of a network (Fixup): here six in three stages."""
+    sizes, x = {"resolution": 16, "channel_base": 2048, "channel_max": 64}, torch.randn(2, 64, 4, 4)
     expected = math.sqrt(2 / 1.04) * 6 ** (-1 / 4)
-    assert block.conv1.weight.std().item() * math.sqrt(32) == pytest.approx(expected, rel=0.05)
-    assert block.conv2.weight.std().item() * math.sqrt(16 * 9) == pytest.approx(expected, rel=0.05)
+    for stages in (Generator(**sizes).synthesis.stages, Discriminator(**sizes).stages):
+        for block in [block for stage in stages for block in stage.blocks]:
+            assert torch.equal(block(x), x)
+            assert block.conv1.weight.std().item() * math.sqrt(64) == pytest.approx(expected, rel=0.06)
+            assert block.conv2.weight.std().item() * math.sqrt(16 * 9) == pytest.approx(expected, rel=0.06)
 
 
 def test_a_block_is_its_formula():
@@ -52,27 +54,11 @@ def test_signals_keep_their_size_at_the_start():
     assert 0.1 < Discriminator(**SMALL)(torch.randn(64, 3, 16, 16)).std().item() < 3
 
 
-def test_a_width_that_does_not_change_needs_no_convolution():
-    changes = Generator(resolution=32, channel_base=512, channel_max=32).synthesis.transitions
-    assert [isinstance(change, Convolution) for change in changes] == [False, False, True]
-
-
 def test_the_published_filter_between_two_resolutions():
     """[1, 2, 1] on doubled pixels, or before pairs are averaged, is what the networks resample with."""
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(upsample(x), blur(upsample_nearest(x, 2)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(downsample(x), downsample_mean(blur(x), 2), rtol=1e-5, atol=1e-6)
-
-
-def test_images_are_the_same_in_bfloat16_up_to_rounding():
-    from wplus.models.layers import set_bf16_resolutions
-
-    generator, z = Generator(**SMALL), torch.randn(2, 64)
-    exact = generator(z)
-    set_bf16_resolutions(generator, 2)
-    assert generator(z).dtype == torch.float32
-    assert not torch.equal(generator(z), exact)
-    torch.testing.assert_close(generator(z), exact, rtol=0.1, atol=0.1)
 
 
 def test_the_networks_are_their_formulas():
@@ -108,13 +94,3 @@ def test_the_weights_that_all_others_are_seen_through_start_with_unit_gain():
     ]  # fmt: skip
     for weight, deviation in starts:
         assert weight.std().item() == pytest.approx(deviation, rel=0.15)
-
-
-def test_all_blocks_of_a_network_count_for_fixup():
-    """Six blocks in three stages."""
-    sizes = {"resolution": 16, "channel_base": 2048, "channel_max": 64}
-    for stages in (Generator(**sizes).synthesis.stages, Discriminator(**sizes).stages):
-        for stage in stages:
-            for block in stage.blocks:
-                found = block.conv1.weight.std().item() * math.sqrt(64)
-                assert found == pytest.approx(math.sqrt(2 / 1.04) * 6 ** (-1 / 4), rel=0.06)
