@@ -181,7 +181,7 @@ def test_a_damaged_header(saved):
     content = bytearray(saved.read_bytes())
     content[20:60] = b"x" * 40
     saved.write_bytes(content)
-    assert "truncated or damaged" in refused(saved)
+    assert "is truncated or" in refused(saved)
 
 
 class Payload:
@@ -328,7 +328,7 @@ def test_absurd_sizes_of_dense_layers(tmp_path, arguments):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"version": 1' + "0" * 5000 + "}", '{"networks": '])
 def test_a_header_that_is_no_json(tmp_path, text):
     save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"wplus": text})
-    assert "truncated or damaged" in refused(tmp_path / "m.safetensors")
+    assert "is truncated or" in refused(tmp_path / "m.safetensors")
 
 
 def test_what_is_loaded_does_not_hang_on_the_file(saved):

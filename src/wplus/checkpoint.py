@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import nn
 
-from wplus.core.files import atomic_write
+from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init
 
-FORMAT_VERSION = 1
+FILE = SafetensorsFormat(noun="checkpoint", entry="wplus", version=1, foreign="")
 _PACKAGE = "wplus.models."
 MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
 ROLES: dict[str, type[Network]] = {
@@ -96,11 +94,16 @@ class Models:
 
 def fingerprint(module: nn.Module) -> str:
     """16 hex characters that identify a network's function: its constructor arguments and every tensor, by SHA-256."""
-    digest = hashlib.sha256(json.dumps(_describe(module), sort_keys=True).encode())
+    return tensors_digest(module, json.dumps(_describe(module), sort_keys=True))[:16]
+
+
+def tensors_digest(module: nn.Module, start: str = "") -> str:
+    """SHA-256 of a text, and the names and values of a network's tensors."""
+    digest = hashlib.sha256(start.encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def save(
@@ -112,26 +115,19 @@ def save(
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the given networks to one `.safetensors` file, atomically; `metadata` is anything JSON can hold."""
-    networks = {
-        role: net for role, net in zip(ROLES, (generator, discriminator, encoder), strict=True) if net is not None
-    }
+    given = zip(ROLES, (generator, discriminator, encoder), strict=True)
+    networks = {role: net for role, net in given if net is not None}
     if not networks:
         raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")
-    header = describe(networks, metadata)
-    tensors = {
-        f"{role}.{name}": tensor.detach().cpu().contiguous()
-        for role, net in networks.items()
-        for name, tensor in net.state_dict().items()
-    }
-    # One entry: safetensors writes several in random order, and the same networks shall make the same file.
-    content = to_bytes(tensors, metadata={"wplus": json.dumps(header)})
-    return atomic_write(path, lambda file: file.write(content))
+    states = {role: net.state_dict() for role, net in networks.items()}
+    tensors = {f"{role}.{name}": tensor for role, state in states.items() for name, tensor in state.items()}
+    return FILE.write(path, describe(networks, metadata), tensors)
 
 
 def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What rebuilds networks of these roles, without their tensors: the header of a file, the config of a folder."""
     described = {role: _describe(net) for role, net in networks.items()}
-    return {"version": FORMAT_VERSION, "networks": described, "metadata": dict(metadata or {})}
+    return {"version": FILE.version, "networks": described, "metadata": dict(metadata or {})}
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
@@ -195,20 +191,14 @@ def _read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
 
 
 def _read_own(path: Path, config: Any = None) -> tuple[dict[str, Network], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("wplus", "null"))
-            # Clones: what safetensors gives is the file itself, mapped, and would change or break with it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"Cannot read checkpoint '{path}': the file is truncated or damaged ({error}).") from error
+    header, tensors = FILE.open(path)
     if header is None:
         header = config
     elif config is not None and _networks(config) != _networks(header):
         raise UserError(f"{CONFIG} and {WEIGHTS} in '{path.parent}' describe different networks: write it anew.")
     version = header.get("version") if isinstance(header, dict) else None
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UserError(f"'{path}' has format version {version}; this wplus reads up to {FORMAT_VERSION}.")
+    if isinstance(version, int) and version > FILE.version:
+        raise UserError(f"'{path}' has format version {version}; this wplus reads up to {FILE.version}.")
     if not _describes_networks(header):
         raise UserError(f"'{path}' is a safetensors file but not a wplus checkpoint: its header describes no networks.")
     networks = {role: _rebuild(path, role, entry, tensors) for role, entry in header["networks"].items()}
@@ -222,13 +212,10 @@ def _networks(header: Any) -> Any:
 def _describes_networks(header: Any) -> bool:
     """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}."""
     networks = _networks(header)
-    return isinstance(networks, dict) and all(
-        role in ROLES
-        and isinstance(entry, dict)
-        and isinstance(entry.get("class"), str)
-        and isinstance(entry.get("arguments"), dict)
-        for role, entry in networks.items()
-    )
+    if not isinstance(networks, dict) or not networks.keys() <= ROLES.keys():
+        return False
+    entries = [entry if isinstance(entry, dict) else {} for entry in networks.values()]
+    return all(isinstance(e.get("class"), str) and isinstance(e.get("arguments"), dict) for e in entries)
 
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
@@ -242,9 +229,8 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
     except UserError as error:
         raise UserError(f"The {role} in '{path}' cannot be rebuilt: {error}") from error
     except Exception as error:  # what a file says can be wrong in any way
-        raise UserError(
-            f"The {role} in '{path}' does not fit its own description: {' '.join(str(error).split())[:300]}."
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"The {role} in '{path}' does not fit its own description: {reason}.") from error
     return net
 
 

@@ -1,10 +1,26 @@
-"""Hostile files for tests, and the parts that they are put together from."""
+"""Files that would run something, fill the memory, overflow the stack or lie, by kind; and the parts of them.
 
+`RUN` are files for a shell command, which an ordinary unpickler would run. `REFUSED` are all others: what a file holds,
+and what the refusal must say of it. `READ` are forms of some of them that mean no harm: they show what it hinges on.
+"""
+
+import builtins
+import copyreg
+import functools
+import importlib
 import io
+import os
+import pickle
 import struct
+import subprocess
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
 
+import numpy as np
 import torch
+
+from tests.adapters.foreign import Persistent, dumps
 
 
 class Call:
@@ -20,9 +36,9 @@ class Call:
         return self.call
 
 
-def torch_bytes(content, *, as_zip: bool) -> bytes:
+def torch_bytes(content, *, as_zip: bool, pickle_protocol: int = 2) -> bytes:
     buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=as_zip)
+    torch.save(content, buffer, pickle_protocol=pickle_protocol, _use_new_zipfile_serialization=as_zip)
     return buffer.getvalue()
 
 
@@ -39,6 +55,11 @@ def short(text: str) -> bytes:
     return b"\x8c" + bytes([len(text)]) + text.encode()
 
 
+def fetch(module: str, name: str) -> bytes:
+    """Instructions that put a class or function on the stack."""
+    return short(module) + short(name) + b"\x93"
+
+
 def stack_global(module: str, name: str, text: str) -> bytes:
     """A call of module.name(text), the names joined on the stack and fetched through the memo."""
     head = b"\x80\x04" + short(module) + b"\x94" + short(name) + b"\x94" + b"0" + b"0"
@@ -49,11 +70,16 @@ def in_storage(payload: bytes) -> Call:
     return Call(torch.storage._load_from_bytes, payload)
 
 
-def called(name: tuple[str, str], argument: bytes, times: int) -> bytes:
-    """A pickle that remembers an argument and calls a function with it again and again."""
-    module, function = map(short, name)
-    call = module + function + b"\x93" + b"h\x00" + b"\x85R"
-    return b"\x80\x04" + argument + b"\x94" + b"0(" + call * times + b"l."
+def nested(content: bytes, depth: int) -> bytes:
+    """Pickles within pickles, in the place of a storage."""
+    for _ in range(depth):
+        content = pickle.dumps(in_storage(content))
+    return content
+
+
+def called(remembered: bytes, call: bytes, times: int) -> bytes:
+    """A pickle that remembers one thing, as number 0, and makes another of it again and again."""
+    return b"\x80\x04" + remembered + b"\x94" + b"0(" + call * times + b"l."
 
 
 def numbers(num: int) -> bytes:
@@ -96,3 +122,228 @@ def stored(num: int, *, kind: str = "FloatStorage", name: str = "0", part: bytes
 def tensor(storage: bytes, size: int) -> bytes:
     """Instructions that make a vector of a storage."""
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + number(size) + b"\x85K\x01\x85\x89NtR"
+
+
+# --- files that run something ----------------------------------------------------------------------------------------
+
+# Kind -> the file's bytes for a shell command, and the name that the refusal must hold.
+RUN: dict[str, tuple[Callable[[str], bytes], str]] = {
+    "os.system": (lambda sh: pickle.dumps(Call(os.system, sh)), "posix.system"),
+    "protocol 0": (lambda sh: pickle.dumps(Call(os.system, sh), protocol=0), "posix.system"),
+    "old opcodes": (lambda sh: b"(S'" + sh.encode() + b"'\nios\nsystem\n.", "os.system"),
+    "python 2 names": (
+        lambda sh: b'c__builtin__\neval\n(S\'__import__("os").system("' + sh.encode() + b"\")'\ntR.",
+        "__builtin__.eval",
+    ),
+    "eval": (lambda sh: pickle.dumps(Call(builtins.eval, f"__import__('os').system('{sh}')")), "builtins.eval"),
+    "exec": (lambda sh: pickle.dumps(Call(builtins.exec, f"import os; os.system('{sh}')")), "builtins.exec"),
+    "getattr": (
+        lambda sh: pickle.dumps(Call(Call(builtins.getattr, Call(importlib.import_module, "os"), "system"), sh)),
+        "builtins.getattr",
+    ),
+    "partial": (lambda sh: pickle.dumps(Call(functools.partial(os.system, sh))), "functools.partial"),
+    "subprocess": (lambda sh: pickle.dumps(Call(subprocess.getoutput, sh)), "subprocess.getoutput"),
+    "pickle within": (lambda sh: pickle.dumps(Call(pickle.loads, pickle.dumps(Call(os.system, sh)))), "_pickle.loads"),
+    "memoised names": (lambda sh: stack_global("posix", "system", sh), "posix.system"),
+    "dotted name": (lambda sh: stack_global("importlib", "sys.modules.get", sh), "importlib.sys.modules.get"),
+    "dotted, allowed start": (
+        lambda sh: stack_global("torch.storage", "_load_from_bytes.__globals__.get", sh),
+        "torch.storage._load_from_bytes.__globals__.get",
+    ),
+    "within allowed calls": (lambda sh: dumps(OrderedDict(a=[torch.zeros(2), Call(os.system, sh)])), "posix.system"),
+    "within a state": (
+        lambda sh: dumps({"G_ema": Persistent("G", {"_parameters": {"w": Call(os.system, sh)}})}),
+        "posix.system",
+    ),
+    "nested in a storage": (lambda sh: pickle.dumps(in_storage(pickle.dumps(Call(os.system, sh)))), "posix.system"),
+    "object array": (lambda sh: pickle.dumps(np.array([Call(os.system, sh)], dtype=object)), "O8"),
+}
+HARMLESS_IF_OPENED = ("dotted name", "dotted, allowed start", "within a state")  # no command runs, elsewhere neither
+for zipped in (True, False):
+    form = "torch zip" if zipped else "old torch"
+    made = functools.partial(torch_bytes, as_zip=zipped)
+    RUN[form] = (lambda sh, made=made: made({"g_ema": Call(os.system, sh)}), "posix.system")
+    RUN[f"{form} in a storage"] = (
+        lambda sh, made=made: pickle.dumps(in_storage(made(Call(os.system, sh)))),
+        "posix.system",
+    )
+    for protocol in (2, 3, 4, 5):
+        made = functools.partial(torch_bytes, as_zip=zipped, pickle_protocol=protocol)
+        parts = [OrderedDict(a=1, size=torch.Size([1])), torch.ones(2).half()]
+        RUN[f"{form}, protocol {protocol}"] = (
+            lambda sh, made=made, parts=parts: made([*parts, Call(os.system, sh)]),
+            "posix.system",
+        )
+
+PROTOCOL = b"\x80\x04"
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "a persistent id": (PROTOCOL + b"(K\x01K\x02K\x03tQ.", "a persistent id"),
+    "a constructor": (pickle.dumps(Call(copyreg._reconstructor, dict, object, None)), r"copyreg\._reconstructor"),
+    "another reader": (pickle.dumps(Call(torch.load, "x")), r"torch\.serialization\.load"),
+    "a codec": (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R.", "the codec rot13"),
+    "an array of objects": (
+        PROTOCOL + fetch("numpy.core.numeric", "_frombuffer") + b"(]K\x01)" + short("C") + b"tR.",
+        "a numpy array of objects",
+    ),
+    "control characters": (stack_global("\x1b[2J\nevil", "x" * 250, "y"), "xxx"),
+    "a memo of billions": (nested(BOMB := b"\x80\x04Nr\xff\xff\xff\x7f.", 0), "a memo of 2147483647 entries"),
+    "a memo of billions in a storage": (nested(BOMB, 1), "a memo of 2147483647 entries"),
+    "a length beyond the file": (PROTOCOL + b"\x8e" + (2**40).to_bytes(8, "little"), "damaged"),
+    "a frame beyond the file": (PROTOCOL + b"\x95" + b"\xff" * 7 + b"\x7f", "damaged"),
+    "a size of lists": (PROTOCOL + b"]q\x000h\x00N\x85a0" + b"ctorch\nSize\nh\x00\x85R.", "not of integers"),
+    "fifty levels that hold all within": (nested(bytes(10**6), 50), r"more than 4 times what a file of \d+ bytes"),
+    "a zip bomb": (ZIP_BOMB := compressed(torch_bytes({"w": torch.zeros(10**6)}, as_zip=True)), "compressed records"),
+    "a zip bomb in a storage": (nested(ZIP_BOMB, 1), r"compressed records, \d+ bytes in a file of"),
+}
+READ: dict[str, bytes] = {
+    "a pair that is shared": pickle.dumps(functools.reduce(lambda pair, _: (pair, pair), range(60), ()))
+}
+
+# Attributes that a BUILD instruction sets: what a pickle makes, and what is said of such a file.
+ATTRIBUTES = b"}\x8c\x0acheckpointK\x01s"
+SLOTS = b"N}" + short("_function") + b"K\x05s\x86"
+PERSISTENT = b"}(\x8c\x0aclass_name\x8c\x01G\x8c\x05state}u\x85R"
+for thing, (made, words) in {
+    "function": (fetch("torch._utils", "_rebuild_tensor_v2"), "a changed function"),
+    "reader": (fetch("torch.storage", "_load_from_bytes"), "a changed function"),
+    "class": (fetch("collections", "OrderedDict"), "damaged"),
+    "class of options": (fetch("argparse", "Namespace"), "damaged"),
+    "type": (fetch("torch", "float32"), "damaged"),
+    "dict": (b"}", "damaged"),
+    "set": (fetch("builtins", "set") + b")R", "damaged"),
+    "array": (fetch("numpy.core.multiarray", "_reconstruct") + b")R", "damaged"),
+    "rebuilt array": (
+        fetch("numpy.core.numeric", "_frombuffer") + b"(C\x01acnumpy\ndtype\n\x8c\x02u1\x85RK\x01\x85tR",
+        "a changed tensor",
+    ),
+    "persistent object": (
+        fetch("torch_utils.persistence", "_reconstruct_persistent_obj") + PERSISTENT,
+        "a changed persistent object",
+    ),
+}.items():
+    READ[f"a {thing}"] = PROTOCOL + made + b"."
+    for place, state in {"attributes": ATTRIBUTES, "slots": SLOTS}.items():
+        REFUSED[f"{place} of a {thing}"] = (PROTOCOL + made + state + b"b.", words)
+
+# Instances that are made without the functions that check what is asked for; and a gigabyte for 40 bytes.
+NAMES = ["posix\nsystem", "builtins\nbytearray", "torch\nTensor", "numpy\ndtype", "torch\nFloatStorage"]
+for name in (item.encode() + b"\n" for item in NAMES):
+    for opcode, content in {
+        "NEWOBJ": b"c" + name + b")\x81.",
+        "NEWOBJ_EX": b"c" + name + b"K\x07\x85}\x8c\x01aK\x01s\x92.",
+        "OBJ": b"(c" + name + b"K\x07o.",
+        "INST": b"(K\x07i" + name + b".",
+        "REDUCE": (size := b"\x80\x02c" + name + b"J\x00\x00\x00\x40\x85R."),
+        "REDUCE in a zip": torch_zip(size),
+        "REDUCE in old torch": old_torch(size),
+    }.items():
+        REFUSED[f"{name.decode().replace(chr(10), '.')}{opcode}"] = (content, "")
+
+# Tuples in tuples, as a dict's key: 200,000 of them overflow the stack of C when the hash is computed.
+for way, between in {
+    "at once": b"",
+    "through the memo": b"q\x000h\x00",
+    "doubled": b"2\x86",
+    "into a longer one": b"NN\x87",
+    "between marks": b"(1(NNt\x86",
+    "changed by nothing": b"Nb",
+    "filled with nothing": b"(u(e(\x90",
+    "through a call": b"q\x000ctorch._utils\n_rebuild_parameter\nh\x00\x85R",
+}.items():
+    READ[f"tuples nested {way}"], deep = (
+        PROTOCOL + b"}N" + (b"\x85" + between) * num + b"K\x01s." for num in (20, 150)
+    )
+    REFUSED[f"tuples nested {way}"] = (deep, "tuples within tuples, more than 100 deep")
+
+# Calls that multiply what a file holds: with one argument many times.
+((STORED,),) = [torch.zeros(10**5).__reduce_ex__(4)[1][0].__reduce__()[1]]  # a storage as pickles hold it
+STORAGE = b"B" + len(STORED).to_bytes(4, "little") + STORED
+PAIRS = b"(" + b"".join(b"M" + i.to_bytes(2, "little") + b"N\x86" for i in range(10**4)) + b"l"
+OPTIONS = b"}(" + b"".join(b"M" + i.to_bytes(2, "little") + b"N" for i in range(10**4)) + b"u"
+MILLION = (10**6).to_bytes(4, "little")
+U1 = fetch("numpy", "dtype") + short("u1") + b"\x85R"
+REPEATED = {  # what is remembered, and what is made of it
+    "encode": (b"X" + MILLION + b"a" * 10**6, fetch("_codecs", "encode") + b"h\x00\x85R"),
+    "set": (numbers(10**4), fetch("builtins", "set") + b"h\x00\x85R"),
+    "size": (numbers(10**4), fetch("torch", "Size") + b"h\x00\x85R"),
+    "pairs": (PAIRS, fetch("collections", "OrderedDict") + b"h\x00\x85R"),
+    "options": (OPTIONS, b"cargparse\nNamespace\n)\x81h\x00b"),
+    "storage": (STORAGE, fetch("torch.storage", "_load_from_bytes") + b"h\x00\x85R"),
+    "array": (
+        b"B" + MILLION + bytes(10**6),
+        fetch("numpy.core.numeric", "_frombuffer") + b"(h\x00" + U1 + b"J" + MILLION + b"\x85" + short("C") + b"tR",
+    ),
+    "tensor": (
+        fetch("torch.storage", "_load_from_bytes") + STORAGE + b"\x85R",
+        fetch("torch._utils", "_rebuild_tensor_v2")
+        + b"(h\x00K\x00J" + (10**5).to_bytes(4, "little") + b"\x85K\x01\x85\x89NtR",
+    ),
+}  # fmt: skip
+for kind, (remembered, again) in REPEATED.items():
+    for name, form in {"pickle": bytes, "zip": torch_zip, "old torch": old_torch}.items():
+        READ[f"{kind} in a {name}"], bomb = (form(called(remembered, again, times)) for times in (1, 100))
+        REFUSED[f"multiply {kind} in a {name}"] = (
+            bomb,
+            r"is refused.*more than 4 times what a file of \d+ bytes can say",
+        )
+for zipped in (True, False):
+    layers = {f"mapping.fc{i}.weight": weight.view(256, 256) for weight in [torch.zeros(256, 256)] for i in range(200)}
+    REFUSED[f"multiply weights, zip {zipped}"] = (torch_bytes({"G_ema": layers}, as_zip=zipped), "more than 4 times")
+
+# What a file claims of its storages and tensors.
+
+
+def whole(storage: bytes, size: int) -> bytes:
+    return b"\x80\x02" + tensor(storage, size) + b"."
+
+
+FOUR = torch.arange(4.0).numpy().tobytes()
+KEYS, COUNT = b"]X\x01\x00\x00\x000a.", (4).to_bytes(8, "little")
+READ["claims in a zip"] = torch_zip(whole(stored(4), 4), _0=FOUR)
+READ["claims in a row"] = old_torch(whole(stored(4), 4), KEYS, COUNT + FOUR)
+CUT = READ["claims in a zip"][:4] + READ["claims in a zip"][24:]
+MODULE = b"\x80\x02(X\x06\x00\x00\x00moduleNNNNtQ."
+for kind, content, words in (
+    (
+        "more in a zip",
+        torch_zip(whole(stored(1000), 1000), _0=FOUR),
+        "1000 elements of torch.float32 in a record of 16",
+    ),
+    ("ten gigabytes in a zip", torch_zip(whole(stored(10**10), 4), _0=FOUR), "in a record of 16 bytes"),
+    ("without its beginning", CUT, "or without its beginning"),
+    ("fewer in a zip", torch_zip(whole(stored(3), 3), _0=FOUR), "3 elements"),
+    ("wider in a zip", torch_zip(whole(stored(4, kind="DoubleStorage"), 4), _0=FOUR), "4 elements of torch.float64"),
+    ("a tensor of ten gigabytes", torch_zip(whole(stored(4), 10**10), _0=FOUR), "a tensor of 10000000000 elements"),
+    ("no record", torch_zip(whole(stored(4), 4)), "archive/data/0"),
+    ("negative", torch_zip(whole(stored(-4), 4), _0=FOUR), "without name or number"),
+    ("no storage", torch_zip(MODULE), "not of a storage"),
+    ("of another type", torch_zip(whole(stored(4, kind="QInt8Storage"), 4), _0=FOUR), "torch.QInt8Storage"),
+    ("ten gigabytes in a row", old_torch(whole(stored(10**10), 4), KEYS, COUNT + FOUR), "the file is too short"),
+    ("more in a row", old_torch(whole(stored(5), 5), KEYS, COUNT + FOUR), "the storage '0' is not where"),
+    ("cut in a row", old_torch(whole(stored(4), 4), KEYS, COUNT + FOUR[:-1]), "not there"),
+    ("not in the row", old_torch(whole(stored(4), 4), b"].", COUNT + FOUR), "1 storages are not there"),
+    ("unknown in the row", old_torch(b"\x80\x02N.", KEYS, COUNT + FOUR), "damaged"),
+    ("persistent id elsewhere", old_torch(b"\x80\x02N.", b"\x80\x02" + stored(4) + b"."), "a persistent id"),
+):
+    REFUSED[f"claims {kind}"] = (content, words)
+for size, stride, offset in [((10**6, 10**6), (0, 0), 0), ((5,), (1,), 0), ((2,), (1,), 3), ((4,), (2,), 0)]:
+    storage = torch.zeros(4).__reduce_ex__(4)[1][0]
+    view = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
+    REFUSED[f"claims {size} {stride} {offset}"] = (pickle.dumps(view), "")
+for meta in ({}, {"class_name": "G"}, {"class_name": 5, "state": {}}, {"class_name": "G", "state": 5}, 5):
+    forged = Persistent("G", {})
+    forged.meta = meta
+    REFUSED[f"forged {meta}"] = (dumps(forged), "forged")
+for offender, values in {
+    "a tensor of 1000000000000 elements in a storage of 1": torch.zeros(1).expand(10**6, 10**6),
+    "torch._utils._rebuild_sparse_tensor": torch.zeros(3, 3).to_sparse(),
+    "torch._utils._rebuild_meta_tensor_no_storage": torch.zeros(10**6, 10**6, device="meta"),
+    "a tensor that is conjugated": torch.zeros(2, dtype=torch.complex64).conj(),
+}.items():
+    REFUSED[f"claims {offender}"] = (torch_bytes({"g_ema": values}, as_zip=True), f"is refused: it holds {offender}")
+for names in (["data.pkl"], ["a/data.pkl", "b/data.pkl"], ["a/b/data.pkl"], []):
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name in [*names, "a/version"]:
+            archive.writestr(name, b"\x80\x02N.")
+    REFUSED[f"a zip of {names}"] = (target.getvalue(), r"\(a zip without the data\.pkl of torch, or")

@@ -6,7 +6,8 @@ import torch
 import wplus
 from tests.adapters.foreign import randomise, trainer_pickle
 from wplus.adapters import nvlabs
-from wplus.adapters.convert import convert, main
+from wplus.adapters.convert import convert
+from wplus.commands.files import convert as command
 from wplus.errors import UserError
 from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
@@ -49,7 +50,7 @@ def test_pickle_becomes_ours(tiny: Generator, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("target", "layout", "message"), [
-    ("out.pkl", "nvlabs", r"^OUT must end in \.safetensors .*, got .*out\.pkl"),
+    ("out.pkl", "nvlabs", r"^OUT must end in \.safetensors, .*, got .*out\.pkl"),
     ("out.pt", "rosinality", "2 classes"),
     ("out.pt", "tensorflow", "must be one of rosinality, nvlabs"),
 ])  # fmt: skip
@@ -69,9 +70,9 @@ def test_a_clamp_that_a_layout_cannot_hold_is_dropped_when_asked(
     clamped = Generator(**arguments)
     clamped.load_state_dict(networks["generator"].state_dict())
     source, target = str(wplus.save(tmp_path / "ours.safetensors", generator=clamped)), str(tmp_path / "out.pt")
-    assert main([source, target]) == 1
+    assert command([source, target]) == 1
     assert "no place for conv_clamp" in capsys.readouterr().err
-    assert main([source, target, "--clamp", "drop"]) == 0
+    assert command([source, target, "--clamp", "drop"]) == 0
     assert capsys.readouterr().out.endswith("the generator without its conv_clamp=256, the same where no activation "
                                             "reaches it.\n")  # fmt: skip
     models, z = wplus.load(target), torch.randn(2, 4)
@@ -94,9 +95,9 @@ def test_other_architectures_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_command_line_says_one_sentence(tiny: Generator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wplus.save(tmp_path / "ours.safetensors", generator=tiny)
-    assert main([str(tmp_path / "ours.safetensors"), str(tmp_path / "out.pt"), "--layout", "nvlabs"]) == 0
+    assert command([str(tmp_path / "ours.safetensors"), str(tmp_path / "out.pt"), "--layout", "nvlabs"]) == 0
     assert capsys.readouterr().out.startswith("Wrote generator to ")
-    assert main([str(tmp_path / "none.pkl"), str(tmp_path / "out.safetensors")]) == 1
+    assert command([str(tmp_path / "none.pkl"), str(tmp_path / "out.safetensors")]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1

@@ -54,7 +54,7 @@ def state_dict(net: Encoder, decoder: Generator | None) -> dict[str, Tensor]:
     own = {
         f"encoder.{name}": tensor for name, tensor in net.state_dict().items() if name not in ("latent_avg", "stage")
     }
-    theirs = {} if decoder is None else rosinality.their_generator(decoder)
+    theirs = {} if decoder is None else rosinality.in_their_layout(decoder)
     return own | {f"decoder.{name}": tensor for name, tensor in theirs.items()}
 
 

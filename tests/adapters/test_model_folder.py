@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 import wplus
 from tests.adapters.foreign import randomise
 from wplus.adapters import model_folder
-from wplus.adapters.convert import convert, main
+from wplus.adapters.convert import convert
 from wplus.adapters.model_folder import model_card
+from wplus.commands.files import convert as command
 from wplus.errors import UserError
 from wplus.models.stylegan2 import Discriminator, Generator
 
@@ -110,7 +111,7 @@ def test_the_card(ours: Path, tmp_path: Path) -> None:
               "derived/gamma": {"value": 1, "protocol": {"why": "x"}}}  # fmt: skip
     (tmp_path / "result.json").write_text(json.dumps({"values": values}))
     arguments = [str(ours), f"{tmp_path}/f/", "--license", "cc-by-4.0", "--metrics", f"{tmp_path}/result.json"]
-    assert main(arguments) == 0
+    assert command(arguments) == 0
     card = (tmp_path / "f" / "README.md").read_text()
     header = ModelCard(card).data
     assert (header.license, header.library_name, header.tags[0]) == ("cc-by-4.0", "wplus", "wplus")
@@ -118,8 +119,8 @@ def test_the_card(ours: Path, tmp_path: Path) -> None:
     assert "derived" not in card
     assert "cats \\<b\\>by\\</b\\> \\| David" in card
     assert "| sizes.min | 8 |" in card
-    assert main([*arguments[:1], f"{tmp_path}/g/", "--metrics", str(ours)]) == 1
-    assert "Not stated" in model_card("x", {"generator": wplus.load(ours).generator}, {})
+    assert command([*arguments[:1], f"{tmp_path}/g/", "--metrics", str(ours)]) == 1
+    assert "Not stated" in model_card("x", wplus.Models(generator=wplus.load(ours).generator), licence=None, metrics={})
 
 
 def test_the_cards_example_runs(ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

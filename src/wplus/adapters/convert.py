@@ -1,19 +1,7 @@
-"""Convert checkpoints between projects: IN is whatever `wplus.load` reads, files and folders; OUT says by its ending
-what is written:
+"""Convert checkpoints between projects; `wplus convert --help` says into what."""
 
-    .safetensors  our file, with all networks
-    FOLDER/       config.json, model.safetensors and a model card, for Hugging Face's hub
-    .onnx         the generator, or its synthesis alone (part), as a graph that runs without Python
-    .pt           a torch file: in rosinality's or NVlabs' layout a generator and its discriminator, in e4e's, which
-                  pSp and ReStyle share, a generator and its encoder (layout)
-
-Pickles that need NVlabs' source code are not written.
-"""
-
-import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +13,6 @@ from wplus.adapters import e4e, model_folder, nvlabs, onnx_graph, rosinality
 from wplus.core.files import atomic_write
 from wplus.errors import UserError, check_choice
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import Network
 from wplus.models.stylegan2 import Discriminator, Generator
 
 LAYOUTS = {"rosinality": rosinality, "nvlabs": nvlabs, "e4e": e4e}
@@ -58,6 +45,7 @@ def convert(
         metrics: for a folder's model card, the result.json of an evaluation.
     """
     check_choice("layout", layout, LAYOUTS)
+    check_choice("part", part, onnx_graph.PARTS)
     check_choice("clamp", clamp, CLAMPS)
     suffix, path = _suffix(target), Path(target)
     models = checkpoint.load(source)
@@ -86,10 +74,8 @@ def _suffix(target: str | Path) -> str:
     if str(target).endswith(("/", os.sep)) or Path(target).is_dir():
         return ""
     if suffix not in (".safetensors", ".pt", ".onnx", ""):
-        raise UserError(
-            f"OUT must end in .safetensors (wplus), .pt ({', '.join(LAYOUTS)} layout), .onnx, or a slash (a folder "
-            f"with a model card), got '{target}'"
-        )
+        kinds = f".safetensors, .pt ({', '.join(LAYOUTS)} layout), .onnx, or a slash (a folder with a model card)"
+        raise UserError(f"OUT must end in {kinds}, got '{target}'")
     return suffix
 
 
@@ -109,11 +95,8 @@ def _drop_clamps(models: checkpoint.Models) -> list[str]:
 def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Written:
     roles = ("generator", "encoder") if layout == "e4e" else ("generator", "discriminator")
     networks = {role: models.networks[role] for role in roles if role in models.networks}
-    others = [
-        type(network).__name__
-        for network in networks.values()
-        if not isinstance(network, (Generator, Discriminator, Encoder))
-    ]
+    ours = (Generator, Discriminator, Encoder)
+    others = [type(network).__name__ for network in networks.values() if not isinstance(network, ours)]
     if others or not networks:
         found = " and ".join(others) or ("a discriminator only" if layout == "e4e" else "an encoder only")
         raise UserError(f"Cannot write '{target}': the {layout} layout is for StyleGAN2, and the source has {found}.")
@@ -122,15 +105,12 @@ def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Writte
     options = {"options": models.metadata.get("options", {})} if is_theirs else {}
     content = LAYOUTS[layout].export(**networks, **options)
     atomic_write(target, lambda file: torch.save(content, file))
-    return list(networks), _stage_remarks(networks.get("encoder"))
-
-
-def _stage_remarks(encoder: Network | None) -> list[str]:
+    encoder = networks.get("encoder")
     if not isinstance(encoder, Encoder) or encoder.stage >= encoder.num_ws - 1:
-        return []
-    return [
-        f"the encoder is at stage {int(encoder.stage)} of {encoder.num_ws - 1}, which the published "
-        "inference code does not look at: it would add heads without training"
+        return list(networks), []
+    stage = f"the encoder is at stage {int(encoder.stage)} of {encoder.num_ws - 1}"
+    return list(networks), [
+        f"{stage}, which the published inference code does not look at: it would add heads without training"
     ]
 
 
@@ -142,26 +122,3 @@ def _measured(path: str | Path) -> dict[str, Mapping[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"Cannot read the metrics in '{path}'; it must be the result.json of an evaluation.") from error
     return {name.rpartition("/")[2]: entry for name, entry in values.items() if not name.startswith("derived/")}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line; 0 on success, 1 after one sentence on stderr."""
-    parser = argparse.ArgumentParser(
-        prog="wplus convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="IN", help="NVlabs .pkl, rosinality or e4e .pt, wplus .safetensors or folder")
-    parser.add_argument("target", metavar="OUT", help="name of the new file (.safetensors, .onnx, .pt), or FOLDER/")
-    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="rosinality", help="of a .pt (%(default)s)")
-    parser.add_argument("--part", choices=onnx_graph.PARTS, default="generator", help="of an .onnx (%(default)s)")
-    parser.add_argument("--psi", type=float, default=1.0, help="truncation in an .onnx of the generator (%(default)s)")
-    parser.add_argument("--licence", "--license", help="for a folder's model card, as in cc-by-4.0")
-    parser.add_argument("--metrics", metavar="FILE", help="for a folder's model card: an evaluation's result.json")
-    parser.add_argument("--clamp", choices=CLAMPS, default="keep", help="of the activations (%(default)s)")
-    try:
-        print(convert(**vars(parser.parse_args(arguments))))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0

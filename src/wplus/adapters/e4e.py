@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from wplus.adapters import rosinality
-from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape
+from wplus.adapters.rebuild import count, entry, fill, plain, refuse_shape, within
 from wplus.adapters.restricted import as_tensors
 from wplus.checkpoint import fingerprint
 from wplus.errors import UserError
@@ -51,17 +51,25 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
     An encoder of a kind that we do not build is left out, and metadata says so. UserError names the tensor that is
     missing, unknown or of another shape.
     """
-    networks, metadata = _decoder(content, origin)
-    options = _options(content)
-    state = as_tensors(content["state_dict"])
-    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state.items() if name.startswith(PREFIX)}
+    options = plain(content["opts"]) if isinstance(content.get("opts"), dict) else {}
+    if rosinality.recognises(content):
+        networks, metadata = rosinality.read(content, origin)
+    else:
+        networks, metadata = {}, {"format": "e4e"} | ({"options": options} if options else {})
+    tensors = within(as_tensors(content["state_dict"]), PREFIX)
     generator = networks.get("generator")
     assert generator is None or isinstance(generator, Generator)
     kind = _kind(tensors, options)
-    problem = _unreadable(kind, tensors, generator)
-    if problem:
+    colours, stem = 3 if generator is None else generator.img_channels, tensors.get("input_layer.0.weight")
+    num = stem.shape[1] if stem is not None and stem.ndim == 4 else colours
+    if kind not in TYPES:
+        problem = f"an encoder of the type '{kind[:60]}' cannot be rebuilt, only {', '.join(TYPES)}"
         return networks, metadata | {"encoder": {"left_out": problem}}
-    encoder = _encoder(kind, tensors, options, generator, f"{origin}, encoder")
+    if num not in (colours, 2 * colours):
+        problem = f"its input has {num} channels, where the generator draws images of {colours}"
+        return networks, metadata | {"encoder": {"left_out": problem}}
+    given = {"num_ws": _num_ws(tensors, options, generator, f"{origin}, encoder"), "img_channels": colours}
+    encoder = _encoder(kind, tensors, {**given, "is_iterative": num == 2 * colours}, f"{origin}, encoder")
     said = {
         "type": kind,
         "generator": None if generator is None else fingerprint(generator),
@@ -86,11 +94,9 @@ def export(
     decoder = rosinality.export(generator=generator)["g_ema"]
     own = {name: tensor for name, tensor in encoder.state_dict().items() if name not in ("latent_avg", "stage")}
     state = {f"{PREFIX}{name}": tensor.detach().cpu().clone() for name, tensor in own.items()}
+    state |= {f"{rosinality.DECODER}{name}": tensor for name, tensor in decoder.items()}
     average, starts_from_it = _their_average(generator, encoder)
-    content: dict[str, Any] = {
-        "state_dict": state | {f"{rosinality.DECODER}{name}": tensor for name, tensor in decoder.items()},
-        "latent_avg": average,
-    }
+    content: dict[str, Any] = {"state_dict": state, "latent_avg": average}
     stage, opts = int(encoder.stage), dict(options or {})
     for name in ("progressive_steps", "progressive_start"):
         opts.pop(name, None)
@@ -105,19 +111,6 @@ def export(
 # --- to ours --------------------------------------------------------------------------------------------------------
 
 
-def _decoder(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], dict[str, Any]]:
-    """The generator, if the file has a decoder, and what the reader of rosinality's layout says about the file."""
-    if rosinality.recognises(content):
-        return rosinality.read(content, origin)
-    options = _options(content)
-    return {}, {"format": "e4e"} | ({"options": options} if options else {})
-
-
-def _options(content: Mapping[str, Any]) -> dict[str, Any]:
-    options = content.get("opts")
-    return plain(options) if isinstance(options, dict) else {}
-
-
 def _kind(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
     """Their name of the encoder: as stated, else by its tensors; e4e's and pSp's have the same ones."""
     if options.get("encoder_type"):
@@ -129,43 +122,20 @@ def _kind(tensors: Mapping[str, Tensor], options: Mapping[str, Any]) -> str:
     return next(name for name, meant in TYPES.items() if meant == (encoder_class, maps))
 
 
-def _unreadable(kind: str, tensors: Mapping[str, Tensor], generator: Generator | None) -> str | None:
-    """Why this encoder cannot be built here, or None."""
-    if kind not in TYPES:
-        return f"an encoder of the type '{kind[:60]}' cannot be rebuilt, only {', '.join(TYPES)}"
-    num, colours = _in_channels(tensors), _colours(generator)
-    if num in (None, colours, 2 * colours):
-        return None
-    return f"its input has {num} channels, where the generator draws images of {colours}"
-
-
-def _in_channels(tensors: Mapping[str, Tensor]) -> int | None:
-    weight = tensors.get("input_layer.0.weight")
-    return weight.shape[1] if weight is not None and weight.ndim == 4 else None
-
-
-def _colours(generator: Generator | None) -> int:
-    return 3 if generator is None else generator.img_channels
-
-
-def _encoder(
-    kind: str, tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator: Generator | None, origin: str
-) -> Encoder:
-    """The encoder with the file's weights; sizes are read off the tensors where these say them."""
+def _encoder(kind: str, tensors: Mapping[str, Tensor], given: Mapping[str, Any], origin: str) -> Encoder:
+    """The encoder with the file's weights; sizes other than those given are read off the tensors."""
     encoder_class, maps = TYPES[kind]
-    arguments: dict[str, Any] = {
-        "num_ws": _num_ws(tensors, options, generator, origin),
-        "w_dim": len(entry(tensors, "linear.weight" if maps is None else "styles.0.linear.weight", origin, kind=kind)),
-        "img_channels": _colours(generator),
-        "is_iterative": _in_channels(tensors) == 2 * _colours(generator),
-        "depth": _depth(tensors, origin),
-    }
+    num_units = count(tensors, "body.{}.res_layer.0.weight")
+    depths = {sum(units): depth for depth, units in UNITS.items()}
+    if num_units not in depths:
+        raise UserError(f"{origin} has a backbone of {num_units} units; known are {', '.join(map(str, depths))}.")
+    last = "linear.weight" if maps is None else "styles.0.linear.weight"
+    arguments = {**given, "w_dim": len(entry(tensors, last, origin, kind=kind)), "depth": depths[num_units]}
     if maps is not None:  # a head halves its map until one position is left
         side = 2 ** sum(f"styles.0.convs.{2 * i}.weight" in tensors for i in range(MAX_HALVINGS))
         arguments |= {"maps": maps, "input_size": side * STRIDES[0]}
     encoder = meta_init(encoder_class, arguments)
-    last = encoder.num_ws - 1
-    own = {"latent_avg": torch.zeros(encoder.num_ws, encoder.w_dim), "stage": torch.tensor(last)}
+    own = {"latent_avg": torch.zeros(encoder.num_ws, encoder.w_dim), "stage": torch.tensor(encoder.num_ws - 1)}
     fill(encoder, {**own, **tensors}, origin, kind=kind)
     return encoder
 
@@ -174,9 +144,8 @@ def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator
     """One style per head; without heads as many as the decoder has; without a decoder those of the stated size."""
     num_heads = count(tensors, "styles.{}.linear.weight")
     if generator is not None and num_heads not in (0, generator.num_ws):
-        raise UserError(
-            f"{origin} has {num_heads} style heads, its decoder takes {generator.num_ws} styles; they must be as many."
-        )
+        styles = f"its decoder takes {generator.num_ws} styles"
+        raise UserError(f"{origin} has {num_heads} style heads, {styles}; they must be as many.")
     if num_heads:
         return num_heads
     if generator is not None:
@@ -185,14 +154,6 @@ def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator
     if not isinstance(size, int):
         raise UserError(f"{origin}: neither a decoder nor the options' stylegan_size says how many styles there are.")
     return 2 * len(block_resolutions(size))
-
-
-def _depth(tensors: Mapping[str, Tensor], origin: str) -> int:
-    num_units = count(tensors, "body.{}.res_layer.0.weight")
-    known = {sum(units): depth for depth, units in UNITS.items()}
-    if num_units not in known:
-        raise UserError(f"{origin} has a backbone of {num_units} units; known are {', '.join(map(str, known))}.")
-    return known[num_units]
 
 
 def _set_average(
@@ -243,20 +204,15 @@ def _their_type(encoder: Encoder) -> str:
     maps = encoder.arguments.get("maps")
     found = [name for name, meant in TYPES.items() if meant == (type(encoder), maps)]
     if not found:
-        raise UserError(
-            f"The e4e layout is for the published encoders ({', '.join(TYPES)}), and the source has "
-            f"{type(encoder).__name__}."
-        )
+        published = f"the published encoders ({', '.join(TYPES)})"
+        raise UserError(f"The e4e layout is for {published}, and the source has {type(encoder).__name__}.")
     sizes = {name: encoder.arguments[name] for name in PUBLISHED}
     if sizes != PUBLISHED:
-        raise UserError(f"The published encoders have {_listed(PUBLISHED)}, this one {_listed(sizes)}.")
+        theirs, own = (", ".join(f"{name}={value}" for name, value in each.items()) for each in (PUBLISHED, sizes))
+        raise UserError(f"The published encoders have {theirs}, this one {own}.")
     if encoder.is_iterative and found[0] == "Encoder4Editing":
         raise UserError("The published Encoder4Editing sees one image, this one two; write one with maps=last.")
     return found[0]
-
-
-def _listed(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in sizes.items())
 
 
 def _their_average(generator: Generator, encoder: Encoder) -> tuple[Tensor, bool]:

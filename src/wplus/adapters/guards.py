@@ -32,10 +32,8 @@ def refusals(path: str | Path) -> Iterator[None]:
     try:
         yield
     except Refused as refused:
-        raise UserError(
-            f"'{path}' is refused: it holds {refused}, and from foreign files only tensors, numbers, strings and "
-            "plain containers are read."
-        ) from refused
+        allowed = "from foreign files only tensors, numbers, strings and plain containers are read"
+        raise UserError(f"'{path}' is refused: it holds {refused}, and {allowed}.") from refused
     except OSError as error:
         raise UserError(f"Cannot read '{path}': {error.strerror or error}.") from error
     except Exception as error:  # a damaged file can fail in any way
@@ -47,7 +45,7 @@ def refusals(path: str | Path) -> Iterator[None]:
 
 MAX_GROWTH = 4  # bytes that are made from a file, in multiples of its size; an honest one needs 2
 SMALL = 2**20  # bytes, which a file of any size may need
-ENTRY = 100  # bytes of an entry in a set or dict
+ENTRY = 100  # bytes of an entry in a set, dict or tuple
 _memory: ContextVar[list[int]] = ContextVar("memory")  # size of the file, bytes that may still be made from it
 
 
@@ -67,11 +65,6 @@ def spend(num_bytes: int) -> None:
     memory[1] -= num_bytes
     if memory[1] < 0:
         raise Refused(f"more than {MAX_GROWTH} times what a file of {memory[0]} bytes can say")
-
-
-def spend_entries(num: int) -> None:
-    """Count the entries of a set, dict or tuple that are about to be made."""
-    spend(ENTRY * num)
 
 
 # --- instructions of pickles ------------------------------------------------------------------------------------------
@@ -127,9 +120,9 @@ class _Nesting:
             self._memo[len(self._memo) if name == "MEMOIZE" else argument] = self._stack[-1] or 0
 
     def _popped(self, opcode: pickletools.OpcodeInfo) -> list[int]:
-        taken, popped = opcode.stack_before, []
+        taken, popped = list(opcode.stack_before), []
         if pickletools.markobject in taken:  # all down to the last mark
+            del taken[taken.index(pickletools.markobject) :]
             while (depth := self._stack.pop()) is not None:
                 popped.append(depth)
-        num_below = taken.index(pickletools.markobject) if pickletools.markobject in taken else len(taken)
-        return popped + [self._stack.pop() or 0 for _ in range(num_below)]
+        return popped + [self._stack.pop() or 0 for _ in taken]

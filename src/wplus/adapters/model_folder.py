@@ -75,30 +75,23 @@ def write(
     """
     folder = Path(target)
     _require_free(folder)
-    if folder.is_dir():
-        return _fill(folder, folder.resolve().name, models, licence, metrics or {})
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = folder if folder.is_dir() else folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    is_kept = (folder / CARD).exists()
     try:
-        _fill(temporary, folder.resolve().name, models, licence, metrics or {})
-        os.replace(temporary, folder)
+        checkpoint.save(temporary / checkpoint.WEIGHTS, **models.networks, metadata=models.metadata)
+        config = {"library_name": "wplus", "wplus_version": __version__, **checkpoint.describe(models.networks)}
+        write_json(temporary / checkpoint.CONFIG, {**config, "metadata": plain(models.metadata)})
+        if not is_kept:
+            card = model_card(folder.resolve().name, models, licence=licence, metrics=metrics or {})
+            atomic_write(temporary / CARD, lambda file: file.write(card.encode()))
+        if temporary != folder:
+            os.replace(temporary, folder)
     except OSError as error:
         raise UserError(f"Cannot write '{folder}': {error.strerror or error}.") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return False
-
-
-def _fill(
-    folder: Path, name: str, models: checkpoint.Models, licence: str | None, metrics: Mapping[str, Mapping[str, Any]]
-) -> bool:
-    checkpoint.save(folder / checkpoint.WEIGHTS, **models.networks, metadata=models.metadata)
-    config = {"library_name": "wplus", "wplus_version": __version__, **checkpoint.describe(models.networks)}
-    write_json(folder / checkpoint.CONFIG, {**config, "metadata": plain(models.metadata)})
-    if (folder / CARD).exists():
-        return True
-    text = model_card(name, models.networks, models.metadata, licence=licence, metrics=metrics)
-    atomic_write(folder / CARD, lambda file: file.write(text.encode()))
-    return False
+        if temporary != folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return is_kept
 
 
 def _require_free(folder: Path) -> None:
@@ -114,12 +107,7 @@ def _require_free(folder: Path) -> None:
 
 
 def model_card(
-    name: str,
-    networks: Mapping[str, Network],
-    metadata: Mapping[str, Any],
-    *,
-    licence: str | None = None,
-    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    name: str, models: checkpoint.Models, *, licence: str | None, metrics: Mapping[str, Mapping[str, Any]]
 ) -> str:
     """The card as Markdown with the header that the hub reads; what nobody has said is named as unknown.
 
@@ -127,29 +115,26 @@ def model_card(
     """
     from huggingface_hub import ModelCard, ModelCardData  # slow to import, needed here only
 
+    networks, metadata = models.networks, models.metadata
     stated = licence or metadata.get("license")
     about = {key: value for key, value in plain(dict(metadata)).items() if key not in ("data", "training_set_kwargs")}
-    card = ModelCard.from_template(
-        ModelCardData(
-            license=_word(stated) if stated else "unknown",
-            library_name="wplus",
-            pipeline_tag="unconditional-image-generation",
-            tags=["wplus", "gan", "image-generation"],
-        ),
-        template_str=TEMPLATE,
-        name=_word(name),
-        version=__version__,
-        summary=_summary(networks),
-        example=_example(networks.get("generator")),
-        networks=_markdown(
-            ["", "architecture", "parameters", "arguments"], map(_network_row, networks, networks.values())
-        ),
-        data=_table(plain(metadata.get("data") or metadata.get("training_set_kwargs") or {})),
-        training=_table(about),
-        metrics=_metrics(metrics or {}),
-        licence=_licence(stated, metadata.get("data")),
+    header = ModelCardData(
+        license=_word(stated) if stated else "unknown",
+        library_name="wplus",
+        pipeline_tag="unconditional-image-generation",
+        tags=["wplus", "gan", "image-generation"],
     )
-    return str(card)
+    sections = {
+        "summary": _summary(networks),
+        "example": _example(networks.get("generator")),
+        "networks": _markdown(["", "architecture", "parameters", "arguments"], map(_row, networks, networks.values())),
+        "data": _table(plain(metadata.get("data") or metadata.get("training_set_kwargs") or {})),
+        "training": _table(about),
+        "metrics": _metrics(metrics),
+        "licence": _licence(stated, metadata.get("data")),
+    }
+    content = {"template_str": TEMPLATE, "name": _word(name), "version": __version__, **sections}
+    return str(ModelCard.from_template(header, **content))
 
 
 def _summary(networks: Mapping[str, Network]) -> str:
@@ -170,11 +155,9 @@ def _example(generator: Network | None) -> str:
         return "print(models)"
     labels = f"c = torch.eye({generator.c_dim})[[0, 0, 0, 0]]  # of the first class\n" if generator.c_dim else ""
     argument, size = (", c" if generator.c_dim else ""), generator.resolution
-    return (
-        f"z = torch.randn(4, models.generator.z_dim)\n{labels}"
-        f"images = models.generator(z{argument}, truncation_psi=0.7)"
-        f"  # (4, {generator.img_channels}, {size}, {size}), about [-1, 1]"
-    )
+    shape = f"(4, {generator.img_channels}, {size}, {size})"
+    call = f"images = models.generator(z{argument}, truncation_psi=0.7)  # {shape}, about [-1, 1]"
+    return f"z = torch.randn(4, models.generator.z_dim)\n{labels}{call}"
 
 
 def _markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -182,19 +165,19 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _network_row(role: str, network: Network) -> list[str]:
+def _row(role: str, network: Network) -> list[str]:
     num = sum(parameter.numel() for parameter in network.parameters())
     arguments = ", ".join(f"{name}={value}" for name, value in network.arguments.items())
     return [role, _architecture(network), f"{num:,}", arguments]
 
 
 def _table(content: Any) -> str:
-    """A row per entry, those of inner mappings by dotted names."""
     rows = _flat(content)
     return _markdown(["", ""], rows) if rows else "The checkpoint does not say."
 
 
 def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """A row per entry, those of inner mappings by dotted names."""
     if not isinstance(content, dict):
         return [(prefix.rstrip("."), content)]
     return [row for name, value in content.items() for row in _flat(value, f"{prefix}{name}.")]

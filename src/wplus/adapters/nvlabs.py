@@ -15,16 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.adapters.rebuild import (
-    channel_budget,
-    count,
-    entry,
-    estimate_average,
-    fill,
-    plain,
-    require_kernel,
-    resampling_kernel,
-)
+from wplus.adapters import rebuild
+from wplus.adapters.rebuild import count, entry, fill, plain
 from wplus.adapters.restricted import as_tensors
 from wplus.adapters.safe_globals import Persistent
 from wplus.errors import UserError
@@ -55,8 +47,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
     name = next((name for name in GENERATORS if parts.get(name)), None)
     if name:
         with naming_classes(parts[name]):
-            generator, average = _generator(*_opened(parts, name, origin), f"{origin}, {name}")
-        networks["generator"] = generator
+            networks["generator"], average = _generator(*_opened(parts, name, origin), f"{origin}, {name}")
         metadata |= {"generator": name, "w_avg": average}
     if parts.get("D"):
         with naming_classes(parts["D"]):
@@ -73,9 +64,10 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
     """
     content: dict[str, Any] = {}
     if generator is not None:
-        content |= {"G_ema": _with_filters(generator), "G_kwargs": _generator_kwargs(generator)}
+        content |= {"G_ema": _with_filters(generator), "G_kwargs": _kwargs(generator, architecture="skip")}
     if discriminator is not None:
-        content |= {"D": _with_filters(discriminator), "D_kwargs": _discriminator_kwargs(discriminator)}
+        group = {"mbstd_group_size": discriminator.arguments["mbstd_group_size"]}
+        content |= {"D": _with_filters(discriminator), "D_kwargs": _kwargs(discriminator, epilogue_kwargs=group)}
     return content
 
 
@@ -112,7 +104,7 @@ def _opened(parts: Mapping[str, Any], name: str, origin: str) -> tuple[dict[str,
             raise UserError(f"{here}: {argument} = {kwargs[argument]!r} cannot be rebuilt, only {expected!r}.")
     for tensor_name, tensor in tensors.items():
         if tensor_name.endswith(FILTER):
-            require_kernel(tensor_name, tensor, 1.0, here)
+            rebuild.require_kernel(tensor_name, tensor, 1.0, here)
     return {key: tensor for key, tensor in tensors.items() if not key.endswith(FILTER)}, kwargs
 
 
@@ -162,10 +154,8 @@ def module_tensors(root: Persistent, origin: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for prefix, module in _walk(root):
         if not _within_limits(prefix):
-            raise UserError(
-                f"{origin}: modules are nested more than {MAX_DEPTH} deep, or their names together longer than "
-                f"{MAX_NAME} characters, at '{prefix[:MAX_NAME]}'."
-            )
+            limits = f"nested more than {MAX_DEPTH} deep, or their names together longer than {MAX_NAME} characters"
+            raise UserError(f"{origin}: modules are {limits}, at '{prefix[:MAX_NAME]}'.")
         own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
         tensors |= {f"{prefix}{name}": tensor for name, tensor in as_tensors(own).items()}
     return tensors
@@ -182,10 +172,8 @@ def clamp_of_layers(root: Persistent, origin: str) -> dict[str, Any]:
     for name, clamp in clamps.items():
         expected = common if name in limits else None
         if clamp != expected:
-            raise UserError(
-                f"{origin}: the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected; "
-                "only one limit for all layers can be rebuilt."
-            )
+            found = f"the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected"
+            raise UserError(f"{origin}: {found}; only one limit for all layers can be rebuilt.")
     return {"conv_clamp": common}
 
 
@@ -217,12 +205,12 @@ def _generator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) 
         "c_dim": c_dim,
         "img_channels": len(entry(tensors, f"synthesis.b{resolutions[-1]}.torgb.weight", origin)),
         "num_mapping_layers": count(tensors, "mapping.fc{}.weight"),
-        "conv_clamp": _clamp(kwargs, origin),
-        **channel_budget(channels, origin, stated=kwargs),
+        "conv_clamp": _stated(kwargs, "conv_clamp", None, origin),
+        **rebuild.channel_budget(channels, origin, stated=kwargs),
     }
     generator = meta_init(Generator, arguments)
     fill(generator, {"mapping.w_avg": torch.zeros(generator.w_dim), **tensors}, origin)
-    return generator, "from the file" if "mapping.w_avg" in tensors else estimate_average(generator)
+    return generator, "from the file" if "mapping.w_avg" in tensors else rebuild.estimate_average(generator)
 
 
 def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: str) -> Discriminator:
@@ -230,42 +218,32 @@ def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: s
     channels = {res: entry(tensors, f"b{res}.conv1.weight", origin).shape[1] for res in resolutions}
     channels[4] = len(entry(tensors, "b4.fc.weight", origin))
     has_mapping = "mapping.embed.weight" in tensors
+    # Which blocks there are, whatever the arguments say: residual, plain, or plain ones that all read the image.
+    plain_blocks = "skip" if "b4.fromrgb.weight" in tensors else "orig"
+    architecture = "resnet" if f"b{resolutions[-1]}.skip.weight" in tensors else plain_blocks
+    group = _stated(kwargs, "mbstd_group_size", 4, origin, whole=True)  # None is theirs for the whole batch
     arguments = {
         "resolution": resolutions[-1],
         "c_dim": tensors["mapping.embed.weight"].shape[1] if has_mapping else 0,
         "img_channels": entry(tensors, f"b{resolutions[-1]}.fromrgb.weight", origin).shape[1],
         "num_mapping_layers": count(tensors, "mapping.fc{}.weight") if has_mapping else 8,
-        "mbstd_group_size": _group_size(kwargs, origin),
-        "architecture": _architecture(tensors, resolutions),
-        "conv_clamp": _clamp(kwargs, origin),
-        **channel_budget(channels, origin, stated=kwargs),
+        "mbstd_group_size": WHOLE_BATCH if group is None else group,
+        "architecture": architecture,
+        "conv_clamp": _stated(kwargs, "conv_clamp", None, origin),
+        **rebuild.channel_budget(channels, origin, stated=kwargs),
     }
     discriminator = meta_init(Discriminator, arguments)
     fill(discriminator, tensors, origin)
     return discriminator
 
 
-def _architecture(tensors: Mapping[str, Tensor], resolutions: list[int]) -> str:
-    """Which blocks there are, whatever the arguments say: residual, plain, or plain ones that all read the image."""
-    if f"b{resolutions[-1]}.skip.weight" in tensors:
-        return "resnet"
-    return "skip" if "b4.fromrgb.weight" in tensors else "orig"
-
-
-def _clamp(kwargs: Mapping[str, Any], origin: str) -> float | None:
-    """The limit of the activations, which tensors do not show."""
-    clamp = kwargs.get("conv_clamp")
-    if clamp is not None and not (type(clamp) in (int, float) and 0 < clamp < math.inf):
-        raise UserError(f"{origin}: conv_clamp must be a positive number or None, got {clamp!r:.40}")
-    return clamp
-
-
-def _group_size(kwargs: Mapping[str, Any], origin: str) -> int:
-    """Images per group of the minibatch deviation, which tensors do not show; None is theirs for the whole batch."""
-    size = kwargs.get("mbstd_group_size", 4)
-    if size is not None and not (type(size) is int and size > 0):
-        raise UserError(f"{origin}: mbstd_group_size must be a positive integer or None, got {size!r:.40}")
-    return WHOLE_BATCH if size is None else size
+def _stated(kwargs: Mapping[str, Any], name: str, default: Any, origin: str, *, whole: bool = False) -> Any:
+    """An argument that tensors do not show, a positive number or None."""
+    value = kwargs.get(name, default)
+    if value is not None and not (type(value) in ((int,) if whole else (int, float)) and 0 < value < math.inf):
+        kind = "integer" if whole else "number"
+        raise UserError(f"{origin}: {name} must be a positive {kind} or None, got {value!r:.40}")
+    return value
 
 
 def _resolutions(tensors: Mapping[str, Tensor], pattern: str, origin: str, *, first: int = 4) -> list[int]:
@@ -285,28 +263,13 @@ def _with_filters(network: nn.Module) -> dict[str, Tensor]:
     owners = {name.rpartition(".")[0] for name in names if state[name].ndim == 4 and "torgb" not in name}
     blocks = {owner.rpartition(".")[0] for owner in owners}
     has_filter = owners | (blocks - {"b4"})  # the discriminator's last block does not resample
-    return state | {f"{owner}.{FILTER}": resampling_kernel() for owner in sorted(has_filter)}
+    return state | {f"{owner}.{FILTER}": rebuild.resampling_kernel() for owner in sorted(has_filter)}
 
 
-def _generator_kwargs(generator: Generator) -> dict[str, Any]:
-    own = generator.arguments
-    same = ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max", "conv_clamp")
-    return {
-        **{name: own[name] for name in same},
-        "img_resolution": own["resolution"],
-        "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
-        "architecture": "skip",
-        "num_fp16_res": 0,
-    }
-
-
-def _discriminator_kwargs(discriminator: Discriminator) -> dict[str, Any]:
-    own = discriminator.arguments
-    same = ("c_dim", "img_channels", "channel_base", "channel_max", "architecture", "conv_clamp")
-    return {
-        **{name: own[name] for name in same},
-        "img_resolution": own["resolution"],
-        "mapping_kwargs": {"num_layers": own["num_mapping_layers"]},
-        "epilogue_kwargs": {"mbstd_group_size": own["mbstd_group_size"]},
-        "num_fp16_res": 0,
-    }
+def _kwargs(network: Generator | Discriminator, **further: Any) -> dict[str, Any]:
+    """The arguments of their constructor."""
+    own = network.arguments
+    same = ("z_dim", "c_dim", "w_dim", "img_channels", "channel_base", "channel_max", "architecture", "conv_clamp")
+    kwargs: dict[str, Any] = {name: own[name] for name in same if name in own}
+    kwargs |= {"img_resolution": own["resolution"], "mapping_kwargs": {"num_layers": own["num_mapping_layers"]}}
+    return kwargs | {"num_fp16_res": 0} | further

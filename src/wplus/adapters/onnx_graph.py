@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wplus.checkpoint import fingerprint
 from wplus.core.files import atomic_write
-from wplus.errors import UserError, check_choice
+from wplus.errors import UserError
 from wplus.models.network import GeneratorNetwork
 
 Part = Literal["generator", "synthesis"]
@@ -23,26 +23,15 @@ PARTS: tuple[Part, ...] = ("generator", "synthesis")
 OPSET = 18  # of 2022; runtimes read older graphs, not newer ones
 
 
-class _FromLatents(nn.Module):
-    """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images."""
+class _Graph(nn.Module):
+    """z (N, z_dim), and c (N, c_dim) for a conditional generator -> images; of the synthesis ws -> images."""
 
-    def __init__(self, generator: GeneratorNetwork, psi: float) -> None:
+    def __init__(self, network: nn.Module, **options: Any) -> None:
         super().__init__()
-        self.generator, self.psi = generator, psi
+        self.network, self.options = network, options
 
-    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
-        return self.generator(z, c, truncation_psi=self.psi, noise_mode="const")
-
-
-class _FromStyles(nn.Module):
-    """ws (N, num_ws, w_dim) -> images."""
-
-    def __init__(self, generator: GeneratorNetwork) -> None:
-        super().__init__()
-        self.synthesis = generator.synthesis
-
-    def forward(self, ws: Tensor) -> Tensor:
-        return self.synthesis(ws, noise_mode="const")
+    def forward(self, latents: Tensor, c: Tensor | None = None) -> Tensor:
+        return self.network(*((latents,) if c is None else (latents, c)), noise_mode="const", **self.options)
 
 
 def write(
@@ -52,24 +41,22 @@ def write(
 
     `part` "generator": inputs `z` (batch, z_dim) and, with classes, `c` (batch, c_dim), one-hot; w is truncated to
     w_avg + psi (w - w_avg). "synthesis": input `ws` (batch, num_ws, w_dim). Output of both: `images` (batch, C, H, W)
-    in about [-1, 1], not clamped. All are float32. UserError for another part or psi, or a missing package.
+    in about [-1, 1], not clamped. All are float32. UserError for another psi, or a missing package.
     """
     lacking = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]  # torch's exporter needs both
     if lacking:
         needed = " and ".join(lacking)
         raise UserError(f"Writing ONNX needs the package {needed}; install it with: pip install 'wplus[export]'.")
-    check_choice("part", part, PARTS)
     if not math.isfinite(truncation_psi):
         raise UserError(f"psi must be a finite number, got {truncation_psi}")
     if part == "synthesis" and truncation_psi != 1:
         raise UserError(f"psi must be 1 for the synthesis, which takes ws, got {truncation_psi}; write the generator.")
     # Inputs of a batch of two: one would be taken for a size that never varies.
-    module: nn.Module
     if part == "synthesis":
-        module = _FromStyles(generator)
+        module = _Graph(generator.synthesis)
         examples = {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
     else:
-        module = _FromLatents(generator, truncation_psi)
+        module = _Graph(generator, truncation_psi=truncation_psi)
         examples = {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0))}
         examples |= {"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {}
     with warnings.catch_warnings(), torch.no_grad():

@@ -20,17 +20,13 @@ MAX_OPTIONS, MAX_DEPTH = 10_000, 20
 MISSING = "is missing; only complete {} networks are read"
 
 
-def channel_budget(
-    channels: Mapping[int, int], origin: str, *, stated: Mapping[str, Any] | None = None
-) -> dict[str, int]:
+def channel_budget(channels: Mapping[int, int], origin: str, *, stated: Mapping[str, Any]) -> dict[str, int]:
     """`channel_base` and `channel_max` with min(channel_base // r, channel_max) == channels[r] at every resolution r.
 
     Several may do: those that the file states, the published ones, the smallest, in this order. UserError when none do.
     """
-    named = stated or {}
     smallest = max(res * num for res, num in channels.items()), max(channels.values())
-    candidates = [(named.get("channel_base"), named.get("channel_max")), *PUBLISHED_BUDGETS, smallest]
-    for base, maximum in candidates:
+    for base, maximum in [(stated.get("channel_base"), stated.get("channel_max")), *PUBLISHED_BUDGETS, smallest]:
         if not (isinstance(base, int) and isinstance(maximum, int)):
             continue
         if all(num_channels(res, base, maximum) == num for res, num in channels.items()):
@@ -61,6 +57,11 @@ def entry(tensors: Mapping[str, Tensor], name: str, origin: str, *, kind: str = 
     if name not in tensors:
         _refuse([name], origin, MISSING.format(kind))
     return tensors[name]
+
+
+def within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def refuse_shape(name: str, tensor: Tensor, expected: object, origin: str) -> NoReturn:

@@ -32,8 +32,7 @@ def read_restricted(path: str | Path) -> Any:
     """Content of a pickle, or of a file that `torch.save` wrote.
 
     Plain containers, numbers, strings, tensors on the CPU, numpy arrays and `Persistent` records. UserError when the
-    file cannot be read, is neither, or names a class or function other than the ones that such content needs; the
-    message holds the name.
+    file is neither, or names a class or function that such content does not need; the message holds the name.
     """
     with refusals(path), open(path, "rb") as file, memory_limit(os.fstat(file.fileno()).st_size):
         start = file.read(32)
@@ -77,10 +76,9 @@ class _Unpickler(pickle.Unpickler):
         self._storages = storages
 
     def find_class(self, module: str, name: str) -> Any:
-        try:
-            return GLOBALS[module, name]
-        except KeyError:
-            raise Refused(printable(f"{module}.{name}")) from None
+        if (module, name) not in GLOBALS:
+            raise Refused(printable(f"{module}.{name}"))
+        return GLOBALS[module, name]
 
     def persistent_load(self, key: object) -> Any:
         if self._storages is None:
@@ -138,7 +136,7 @@ def _read_torch(file: File) -> Any:
     file.seek(0)
     if is_zip:
         records = _Zip(file)
-        return _load(records.pickle(), records)
+        return _load(io.BytesIO(records.record("data.pkl")), records)
     for _ in ("magic number", "version", "system"):
         _load(file)
     storages = _Row(file)
@@ -181,31 +179,24 @@ class _Zip:
         if len(names) != 1 or any(record.header_offset < 0 for record in records):
             raise ValueError("a zip without the data.pkl of torch, or without its beginning")
         self._folder = names[0].partition("/")[0]
-        order = self._bytes("byteorder") if f"{self._folder}/byteorder" in self._records else b""
+        order = self.record("byteorder") if f"{self._folder}/byteorder" in self._records else b""
         self._is_swapped = order.decode() not in ("", sys.byteorder)
-
-    def pickle(self) -> io.BytesIO:
-        """The pickle that names the storages."""
-        return io.BytesIO(self._bytes("data.pkl"))
 
     def __call__(self, key: Any) -> Leaf:
         """The storage of a persistent id."""
         name, dtype, num = _described(key)
         if name not in self._read:
-            self._read[name] = self._storage(name, dtype)
+            self._read[name] = _filled(self._file, torch.empty(self._seek(f"data/{name}"), dtype=torch.uint8))
+            width = dtype.itemsize // (2 if dtype.is_complex else 1)
+            if self._is_swapped and width > 1:
+                self._read[name].numpy().view(f"u{width}").byteswap(inplace=True)
         raw = self._read[name]
         if len(raw) != num * dtype.itemsize:
             raise Refused(f"a storage of {num} elements of {dtype} in a record of {len(raw)} bytes")
         return Leaf(raw.view(dtype))
 
-    def _storage(self, name: str, dtype: torch.dtype) -> Tensor:
-        raw = _filled(self._file, torch.empty(self._seek(f"data/{name}"), dtype=torch.uint8))
-        width = dtype.itemsize // (2 if dtype.is_complex else 1)
-        if self._is_swapped and width > 1:
-            raw.numpy().view(f"u{width}").byteswap(inplace=True)
-        return raw
-
-    def _bytes(self, name: str) -> bytes:
+    def record(self, name: str) -> bytes:
+        """The content of a record: "data.pkl" is the pickle that names the storages."""
         return self._file.read(self._seek(name))
 
     def _seek(self, name: str) -> int:

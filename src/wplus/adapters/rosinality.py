@@ -19,17 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wplus.adapters.rebuild import (
-    channel_budget,
-    count,
-    entry,
-    estimate_average,
-    fill,
-    plain,
-    refuse_shape,
-    require_kernel,
-    resampling_kernel,
-)
+from wplus.adapters import rebuild
+from wplus.adapters.rebuild import channel_budget, count, entry, fill
 from wplus.adapters.restricted import as_tensors
 from wplus.errors import UserError
 from wplus.models.layers import block_resolutions
@@ -45,17 +36,14 @@ BASE_CHANNELS = 512  # at 4 to 32 px; above, channel_multiplier * 16384 / resolu
 
 # --- names, ours and theirs -------------------------------------------------------------------------------------------
 
-COLOURS = (
+BIAS = ("bias", "bias")
+STYLED = (
     ("weight", "conv.weight"),
     ("affine.weight", "conv.modulation.weight"),
     ("affine.bias", "conv.modulation.bias"),
-    ("bias", "bias"),
 )
-LAYER = (
-    *COLOURS[:3],
-    ("bias", "activate.bias"),
-    ("noise_strength", "noise.weight"),
-)
+LAYER = (*STYLED, ("bias", "activate.bias"), ("noise_strength", "noise.weight"))
+COLOURS = (*STYLED, BIAS)
 BLOCK = (  # of the discriminator
     ("conv0.weight", "conv1.0.weight"),
     ("conv0.bias", "conv1.1.bias"),
@@ -64,60 +52,57 @@ BLOCK = (  # of the discriminator
     ("skip.weight", "skip.1.weight"),
 )
 EPILOGUE = (
-    ("b4.conv.weight", "final_conv.0.weight"),
-    ("b4.conv.bias", "final_conv.1.bias"),
-    ("b4.fc.weight", "final_linear.0.weight"),
-    ("b4.fc.bias", "final_linear.0.bias"),
-    ("b4.out.weight", "final_linear.1.weight"),
-    ("b4.out.bias", "final_linear.1.bias"),
+    ("conv.weight", "final_conv.0.weight"),
+    ("conv.bias", "final_conv.1.bias"),
+    ("fc.weight", "final_linear.0.weight"),
+    ("fc.bias", "final_linear.0.bias"),
+    ("out.weight", "final_linear.1.weight"),
+    ("out.bias", "final_linear.1.bias"),
 )
+Layout = tuple[dict[str, str], dict[str, float]]
+"""Our names of a network's tensors -> theirs; their names of stored filters -> the sum of each."""
 
 
-def generator_names(resolution: int, num_mapping_layers: int) -> dict[str, str]:
-    """Our names of a generator's tensors -> theirs."""
+def _generator_layout(generator: Generator) -> Layout:
     names = {"synthesis.b4.const": "input.input"}
-    for i in range(num_mapping_layers):  # theirs counts the normalisation of z as layer 0
-        names |= {f"mapping.fc{i}.{kind}": f"style.{i + 1}.{kind}" for kind in ("weight", "bias")}
-    layers, colours = [("b4.conv1", "conv1")], [("b4.torgb", "to_rgb1")]
-    for i, res in enumerate(block_resolutions(resolution)[1:]):
+    for i in range(generator.arguments["num_mapping_layers"]):  # theirs counts the normalisation of z as layer 0
+        names |= _within(f"mapping.fc{i}", f"style.{i + 1}", (("weight", "weight"), BIAS))
+    layers, colours, kernels = [("b4.conv1", "conv1")], [("b4.torgb", "to_rgb1")], []
+    for i, res in enumerate(block_resolutions(generator.resolution)[1:]):
         layers += [(f"b{res}.conv0", f"convs.{2 * i}"), (f"b{res}.conv1", f"convs.{2 * i + 1}")]
         colours += [(f"b{res}.torgb", f"to_rgbs.{i}")]
+        kernels += [f"convs.{2 * i}.conv.blur.kernel", f"to_rgbs.{i}.upsample.kernel"]
     for index, (ours, theirs) in enumerate(layers):
         names |= _within(f"synthesis.{ours}", theirs, LAYER)
         names[f"synthesis.{ours}.noise_const"] = f"noises.noise_{index}"
     for ours, theirs in colours:
         names |= _within(f"synthesis.{ours}", theirs, COLOURS)
-    return names
+    return names, dict.fromkeys(kernels, 4.0)  # all upsample
 
 
-def discriminator_names(resolution: int) -> dict[str, str]:
-    """Our names of a discriminator's tensors -> theirs."""
-    names = {f"b{resolution}.fromrgb.weight": "convs.0.0.weight", f"b{resolution}.fromrgb.bias": "convs.0.1.bias"}
+def _discriminator_layout(discriminator: Discriminator) -> Layout:
+    resolution, kernels = discriminator.resolution, []
+    names = _within(f"b{resolution}.fromrgb", "convs.0", (("weight", "0.weight"), ("bias", "1.bias")))
     for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
         names |= _within(f"b{res}", f"convs.{i}", BLOCK)
-    return names | dict(EPILOGUE)
+        kernels += [f"convs.{i}.{part}.0.kernel" for part in ("conv2", "skip")]
+    names |= {f"b4.{ours}": theirs for ours, theirs in EPILOGUE}
+    return names, dict.fromkeys(kernels, 1.0)  # none upsamples
 
 
 def _within(ours: str, theirs: str, table: tuple[tuple[str, str], ...]) -> dict[str, str]:
     return {f"{ours}.{name}": f"{theirs}.{other}" for name, other in table}
 
 
-def generator_kernels(resolution: int) -> dict[str, float]:
-    """Their stored filters in a generator, and the sum of each; all upsample."""
-    ups = range(len(block_resolutions(resolution)) - 1)
-    names = [f"convs.{2 * i}.conv.blur.kernel" for i in ups] + [f"to_rgbs.{i}.upsample.kernel" for i in ups]
-    return dict.fromkeys(names, 4.0)
+def in_their_layout(network: Generator | Discriminator) -> dict[str, Tensor]:
+    """Tensors of a network under their names, in their shapes, filters included; copies on the CPU."""
+    names, kernels = _generator_layout(network) if isinstance(network, Generator) else _discriminator_layout(network)
+    state = network.state_dict()
+    content = {theirs: _in_their_shape(theirs, state[ours].detach().cpu().clone()) for ours, theirs in names.items()}
+    return content | {name: rebuild.resampling_kernel(gain) for name, gain in kernels.items()}
 
 
-def discriminator_kernels(resolution: int) -> dict[str, float]:
-    """Their stored filters in a discriminator, and the sum of each; none upsamples."""
-    blocks = range(1, len(block_resolutions(resolution)))
-    return dict.fromkeys([f"convs.{i}.{part}.0.kernel" for i in blocks for part in ("conv2", "skip")], 1.0)
-
-
-def in_their_shape(name: str, tensor: Tensor) -> Tensor:
-    """A copy on the CPU of a generator's tensor, in the shape that theirs of this name has."""
-    tensor = tensor.detach().cpu().clone()
+def _in_their_shape(name: str, tensor: Tensor) -> Tensor:
     if name == "input.input" or name.endswith(".conv.weight"):
         return tensor[None]  # (1, C, 4, 4), (1, O, I, k, k)
     if name.startswith("noises."):
@@ -154,7 +139,7 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
         metadata |= _set_average(generator, content.get("latent_avg"), origin)
     if content.get("d"):
         networks["discriminator"] = _discriminator(as_tensors(content["d"]), f"{origin}, d", stated)
-    return networks, metadata | ({"options": plain(options)} if options else {})
+    return networks, metadata | ({"options": rebuild.plain(options)} if options else {})
 
 
 def export(*, generator: Generator | None = None, discriminator: Discriminator | None = None) -> dict[str, Any]:
@@ -168,13 +153,12 @@ def export(*, generator: Generator | None = None, discriminator: Discriminator |
     if generator is not None:
         _require_theirs(generator, block_resolutions(generator.resolution))
         if generator.z_dim != generator.w_dim:
-            raise UserError(
-                f"rosinality's layout has one size for z and w, this generator {generator.z_dim} and {generator.w_dim}."
-            )
-        content |= {"g_ema": their_generator(generator), "latent_avg": generator.mapping.w_avg.detach().cpu().clone()}
+            sizes = f"{generator.z_dim} and {generator.w_dim}"
+            raise UserError(f"rosinality's layout has one size for z and w, this generator {sizes}.")
+        content |= {"g_ema": in_their_layout(generator), "latent_avg": generator.mapping.w_avg.detach().cpu().clone()}
     if discriminator is not None:
         _require_theirs(discriminator, block_resolutions(discriminator.resolution))
-        content["d"] = their_discriminator(discriminator)
+        content["d"] = in_their_layout(discriminator)
     network = generator if generator is not None else discriminator
     return content if network is None else content | {"args": budget(network)}
 
@@ -196,9 +180,7 @@ def _source(content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]] | None:
         return "g_ema", as_tensors(dict(content))
     state = content.get("state_dict")
     if isinstance(state, Mapping) and DECODER + FIRST in state:
-        return "decoder", {
-            name.removeprefix(DECODER): tensor for name, tensor in as_tensors(state).items() if name.startswith(DECODER)
-        }
+        return "decoder", rebuild.within(as_tensors(state), DECODER)
     return ("", {}) if isinstance(content.get("d"), Mapping) else None
 
 
@@ -207,18 +189,16 @@ def _generator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str, Any
     channels = {4: entry(tensors, FIRST, origin).shape[1]}
     for i, res in enumerate(block_resolutions(resolution)[1:]):
         channels[res] = entry(tensors, f"convs.{2 * i + 1}.conv.weight", origin).shape[1]
-    num_layers = count(["style.0.weight", *tensors], "style.{}.weight") - 1
     arguments = {
         "resolution": resolution,
         "z_dim": entry(tensors, "style.1.weight", origin).shape[1],
         "w_dim": entry(tensors, "conv1.conv.modulation.weight", origin).shape[1],
         "img_channels": entry(tensors, "to_rgb1.conv.weight", origin).shape[1],
-        "num_mapping_layers": num_layers,
+        "num_mapping_layers": count(["style.0.weight", *tensors], "style.{}.weight") - 1,
         **channel_budget(channels, origin, stated=stated),
     }
     generator = meta_init(Generator, arguments)
-    names, kernels = generator_names(resolution, num_layers), generator_kernels(resolution)
-    ours = _renamed(tensors, names, kernels, generator, origin)
+    ours = _renamed(tensors, _generator_layout(generator), generator, origin)
     fill(generator, {**ours, "mapping.w_avg": torch.zeros(generator.w_dim)}, origin)
     return generator
 
@@ -228,48 +208,35 @@ def _discriminator(tensors: dict[str, Tensor], origin: str, stated: Mapping[str,
     channels = {resolution: len(entry(tensors, "convs.0.0.weight", origin))}
     for i, res in enumerate(block_resolutions(resolution)[:0:-1], start=1):
         channels[res // 2] = len(entry(tensors, f"convs.{i}.skip.1.weight", origin))
-    img_channels = tensors["convs.0.0.weight"].shape[1]
-    sizes = {"resolution": resolution, "img_channels": img_channels}
-    sizes |= channel_budget(channels, origin, stated=stated)
-    discriminator = meta_init(Discriminator, sizes)
-    names, kernels = discriminator_names(resolution), discriminator_kernels(resolution)
-    fill(discriminator, _renamed(tensors, names, kernels, discriminator, origin), origin)
+    sizes = {"resolution": resolution, "img_channels": tensors["convs.0.0.weight"].shape[1]}
+    discriminator = meta_init(Discriminator, sizes | channel_budget(channels, origin, stated=stated))
+    ours = _renamed(tensors, _discriminator_layout(discriminator), discriminator, origin)
+    fill(discriminator, ours, origin)
     return discriminator
 
 
-def _renamed(
-    tensors: dict[str, Tensor], names: dict[str, str], kernels: dict[str, float], network: nn.Module, origin: str
-) -> dict[str, Tensor]:
+def _renamed(tensors: dict[str, Tensor], layout: Layout, network: nn.Module, origin: str) -> dict[str, Tensor]:
     """Their tensors under our names and in our shapes, filters checked; `fill` refuses those that keep their name."""
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    theirs_to_ours = {theirs: ours for ours, theirs in names.items()}
-    for theirs in names.values():
-        entry(tensors, theirs, origin)
-    renamed = {}
-    for name, tensor in tensors.items():
-        if name in kernels:
-            require_kernel(name, tensor, kernels[name], origin)
-        elif name in theirs_to_ours:
-            ours = theirs_to_ours[name]
-            renamed[ours] = _in_shape(tensor, shapes[ours], name, origin)
-        else:
-            renamed[name] = tensor
-    return renamed
-
-
-def _in_shape(tensor: Tensor, shape: torch.Size, name: str, origin: str) -> Tensor:
-    """`tensor` without, or with, dimensions of size 1; no others differ."""
-    if [size for size in tensor.shape if size > 1] != [size for size in shape if size > 1]:
-        refuse_shape(name, tensor, tuple(shape), origin)
-    return tensor.reshape(shape)
+    names, kernels = layout
+    rest, renamed, own = dict(tensors), {}, network.state_dict()
+    for ours, theirs in names.items():
+        tensor, shape = entry(tensors, theirs, origin), own[ours].shape
+        if [size for size in tensor.shape if size > 1] != [size for size in shape if size > 1]:
+            rebuild.refuse_shape(theirs, tensor, tuple(shape), origin)
+        renamed[ours] = rest.pop(theirs).reshape(shape)  # theirs has further dimensions of size 1
+    for name in [name for name in kernels if name in rest]:
+        rebuild.require_kernel(name, rest.pop(name), kernels[name], origin)
+    return renamed | rest
 
 
 def _set_average(generator: Generator, average: Any, origin: str) -> dict[str, Any]:
     """Fill w_avg from a file's latent_avg; returns what metadata should say about it."""
     if not isinstance(average, Tensor):
-        return {"w_avg": estimate_average(generator)}
+        return {"w_avg": rebuild.estimate_average(generator)}
     if average.ndim not in (1, 2) or average.shape[-1] != generator.w_dim:
-        refuse_shape("latent_avg", average, f"({generator.w_dim},) or ({generator.num_ws}, {generator.w_dim})", origin)
+        rebuild.refuse_shape(
+            "latent_avg", average, f"({generator.w_dim},) or ({generator.num_ws}, {generator.w_dim})", origin
+        )
     rows = average.detach().float().reshape(-1, generator.w_dim)
     if torch.equal(rows, rows[:1].expand_as(rows)):
         generator.mapping.w_avg.copy_(rows[0])
@@ -284,44 +251,18 @@ def _set_average(generator: Generator, average: Any, origin: str) -> dict[str, A
 def _require_theirs(network: Generator | Discriminator, resolutions: list[int]) -> None:
     """UserError unless rosinality's constructors can build this network."""
     if network.c_dim or network.img_channels != 3:
-        raise UserError(
-            f"rosinality's layout has no labels and 3 colours, this network {network.c_dim} classes "
-            f"and {network.img_channels} colours."
-        )
+        found = f"{network.c_dim} classes and {network.img_channels} colours"
+        raise UserError(f"rosinality's layout has no labels and 3 colours, this network {found}.")
     for name, fixed in FIXED.items():
         value = network.arguments.get(name, fixed)
         if value != fixed:
-            raise UserError(
-                f"rosinality's layout has no place for {name}, which is {fixed} in its code, this "
-                f"{type(network).__name__.lower()} has {value}{REMEDIES.get(name, '')}."
-            )
+            found = f"this {type(network).__name__.lower()} has {value}{REMEDIES.get(name, '')}"
+            raise UserError(f"rosinality's layout has no place for {name}, which is {fixed} in its code, {found}.")
     base, channel_max = network.arguments["channel_base"], network.arguments["channel_max"]
     channels = {res: min(base // res, channel_max) for res in resolutions}
-    if not any(channels == {res: _their_channels(res, multiplier) for res in resolutions} for multiplier in (1, 2)):
-        table = ", ".join(f"{num} at {res} px" for res, num in channels.items())
-        raise UserError(
-            f"rosinality's layout has {BASE_CHANNELS} channels up to 32 px and channel_multiplier (1 or 2) * "
-            f"16384 / resolution above, this network has {table}."
-        )
-
-
-def _their_channels(resolution: int, multiplier: int) -> int:
-    return BASE_CHANNELS if resolution <= 32 else multiplier * 16384 // resolution
-
-
-def their_generator(generator: Generator) -> dict[str, Tensor]:
-    """Tensors of a generator under their names, filters included."""
-    names = generator_names(generator.resolution, generator.arguments["num_mapping_layers"])
-    return _their_state(generator, names, generator_kernels(generator.resolution))
-
-
-def their_discriminator(discriminator: Discriminator) -> dict[str, Tensor]:
-    """Tensors of a discriminator under their names, filters included."""
-    names = discriminator_names(discriminator.resolution)
-    return _their_state(discriminator, names, discriminator_kernels(discriminator.resolution))
-
-
-def _their_state(network: nn.Module, names: dict[str, str], kernels: dict[str, float]) -> dict[str, Tensor]:
-    state = network.state_dict()
-    content = {theirs: in_their_shape(theirs, state[ours]) for ours, theirs in names.items()}
-    return content | {name: resampling_kernel(gain) for name, gain in kernels.items()}
+    for multiplier in (1, 2):
+        if channels == {res: BASE_CHANNELS if res <= 32 else multiplier * 16384 // res for res in resolutions}:
+            return
+    allowed = f"{BASE_CHANNELS} channels up to 32 px and channel_multiplier (1 or 2) * 16384 / resolution above"
+    table = ", ".join(f"{num} at {res} px" for res, num in channels.items())
+    raise UserError(f"rosinality's layout has {allowed}, this network has {table}.")

@@ -7,31 +7,40 @@ attributes, so that a file can change nothing that outlives its reading. What is
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from wplus.adapters.guards import Refused, printable, spend, spend_entries
+from wplus.adapters.guards import ENTRY, Refused, printable, spend
 
 DTYPE_CODES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 
 
+class _Unchangeable:
+    """What no BUILD instruction of a file may change; a subclass says what it is."""
+
+    __slots__ = ()
+    kind: ClassVar[str]
+
+    def __setstate__(self, state: Any) -> None:
+        raise Refused(f"a changed {self.kind}")
+
+
 @dataclass(frozen=True, eq=False)
-class Persistent:
+class Persistent(_Unchangeable):
     """NVlabs' persistent object as data: the name of its class and the attributes it had, without its source text."""
 
+    kind = "persistent object"
     class_name: str
     state: dict[str, Any]
 
-    def __setstate__(self, state: object) -> None:
-        raise Refused("a changed persistent object")
 
-
-class SafeFunction:
+class SafeFunction(_Unchangeable):
     """A function of ours that stands for one that a file names."""
 
     __slots__ = ("_function",)
+    kind = "function"
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -40,20 +49,15 @@ class SafeFunction:
         """The call that the file makes, of ours."""
         return self._function(*args)
 
-    def __setstate__(self, state: object) -> None:
-        raise Refused("a changed function")
 
-
-class Leaf:
+class Leaf(_Unchangeable):
     """A rebuilt tensor or array, wrapped while the file is read: both have a `__setstate__` that is not for files."""
 
     __slots__ = ("value",)
+    kind = "tensor"
 
     def __init__(self, value: Any = None) -> None:
         self.value = value
-
-    def __setstate__(self, state: object) -> None:
-        raise Refused("a changed tensor")
 
 
 # --- plain content --------------------------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ class _Dict(dict[Any, Any]):
     __slots__ = ()
 
     def __init__(self, items: Any = ()) -> None:
-        spend_entries(len(items))
+        spend(ENTRY * len(items))
         super().__init__(items)
 
     def __setstate__(self, state: object) -> None:
@@ -78,7 +82,7 @@ class _Namespace(dict[str, Any]):
     __slots__ = ()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        spend_entries(len(state))
+        spend(ENTRY * len(state))
         self.update(state)
 
 
@@ -96,12 +100,12 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
 
 
 def _set(items: Any = ()) -> set[Any]:
-    spend_entries(len(items))
+    spend(ENTRY * len(items))
     return set(items)
 
 
 def _size(items: Any = ()) -> tuple[int, ...]:
-    spend_entries(len(items))
+    spend(ENTRY * len(items))
     if not all(isinstance(item, int) for item in items):
         raise Refused("a torch.Size that is not of integers")
     return tuple(items)
@@ -168,17 +172,12 @@ NEW_DTYPES = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, tor
 DTYPES = {str(dtype): dtype for dtype in (*STORAGES.values(), *NEW_DTYPES)}
 
 
-def _tensor(
-    storage: Leaf,
-    offset: int,
-    size: tuple[int, ...],
-    stride: tuple[int, ...],
-    requires_grad: object = False,
-    hooks: object = None,
-    metadata: object = None,
-) -> Leaf:
-    """A view of a storage; counted as if it had memory of its own, which it gets as part of a network."""
-    if metadata:
+def _tensor(storage: Leaf, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *rest: object) -> Leaf:
+    """A view of a storage; counted as if it had memory of its own, which it gets as part of a network.
+
+    `rest` are requires_grad, hooks and what torch calls metadata.
+    """
+    if any(rest[2:]):
         raise Refused("a tensor that is conjugated or negated when it is used")
     values, num = storage.value, math.prod(size)
     if num > values.numel():  # as_strided checks the bounds, but would repeat elements without end
@@ -191,10 +190,6 @@ def _tensor_v3(storage: Leaf, offset: int, size: Any, stride: Any, *rest: Any) -
     """A tensor of a dtype that has no type of storage: the storage holds bytes."""
     requires_grad, hooks, dtype, *metadata = rest
     return _tensor(Leaf(storage.value.view(DTYPES[dtype])), offset, size, stride, requires_grad, hooks, *metadata)
-
-
-def _parameter(data: Leaf, *_: object) -> Leaf:
-    return data
 
 
 def _with_attributes(rebuild: SafeFunction, kind: object, arguments: tuple[Any, ...], *_: object) -> Any:
@@ -227,8 +222,8 @@ def safe_globals() -> dict[tuple[str, str], Any]:
         ("torch._utils", "_rebuild_tensor"): SafeFunction(_tensor),
         ("torch._utils", "_rebuild_tensor_v2"): SafeFunction(_tensor),
         ("torch._utils", "_rebuild_tensor_v3"): SafeFunction(_tensor_v3),
-        ("torch._utils", "_rebuild_parameter"): SafeFunction(_parameter),
-        ("torch._utils", "_rebuild_parameter_with_state"): SafeFunction(_parameter),
+        ("torch._utils", "_rebuild_parameter"): SafeFunction(lambda data, *_: data),
+        ("torch._utils", "_rebuild_parameter_with_state"): SafeFunction(lambda data, *_: data),
         ("torch.storage", "UntypedStorage"): str(torch.uint8),
     }
     for core in ("numpy.core", "numpy._core"):  # renamed in numpy 2

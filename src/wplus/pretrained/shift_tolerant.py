@@ -65,14 +65,11 @@ class ShiftTolerantNet(nn.Module):
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A published file's tensors under the names of `ShiftTolerantNet`; names that are not known stay."""
-    return {_name(name): tensor for name, tensor in state.items()}
-
-
-def _name(theirs: str) -> str:
-    for pattern, ours in NAMES.items():
-        if match := re.fullmatch(pattern, theirs):
-            return match.expand(ours)
-    return theirs
+    ours = {}
+    for theirs, tensor in state.items():
+        found = (re.fullmatch(pattern, theirs) for pattern in NAMES)
+        ours[next((match.expand(NAMES[match.re.pattern]) for match in found if match), theirs)] = tensor
+    return ours
 
 
 def _alex() -> tuple[list[nn.Module], tuple[int, ...], tuple[int, ...]]:

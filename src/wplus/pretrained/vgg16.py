@@ -7,22 +7,15 @@ from torch import Tensor, nn
 from torchvision.models import vgg16
 from torchvision.transforms.functional import normalize
 
-from wplus.pretrained.extractor import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Extractor,
-    in_colour,
-    tensorflow_bilinear,
-    tensorflow_protocol,
-)
-from wplus.pretrained.weights import find_or_download, load_into, read, sha256_by_name
+from wplus.pretrained import extractor
+from wplus.pretrained.weights import find_or_download, load_into, read_tensors, sha256_by_name
 
 FILE = "vgg16-397923af.pth"
 URL = f"https://download.pytorch.org/models/{FILE}"
 SIZE = 224  # px
 
 
-class VGG16Features(Extractor):
+class VGG16Features(extractor.Extractor):
     """The second fully connected layer (4096) of VGG16 after its ReLU, as improved precision and recall use it.
 
     Kynkäänniemi et al. 2019 (arXiv:1904.06991). Weights are torchvision's, resize and layer those of torch-fidelity's
@@ -36,15 +29,17 @@ class VGG16Features(Extractor):
 
     def __init__(self, *, download: bool = True) -> None:
         path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
-        super().__init__(weights=path.name, sha256=sha256_by_name(path), preparation=tensorflow_protocol(SIZE))
+        super().__init__(
+            weights=path.name, sha256=sha256_by_name(path), preparation=extractor.tensorflow_protocol(SIZE)
+        )
         self.net = _network(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W), grey or RGB -> (N, 4096) float32."""
-        seen = tensorflow_bilinear(in_colour(images).float(), SIZE)
-        mean, std = ([255 * value for value in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return self.net(normalize(seen, mean, std))
+        seen = extractor.tensorflow_bilinear(extractor.in_colour(images).float(), SIZE)
+        of_pixels = (extractor.IMAGENET_MEAN, extractor.IMAGENET_STD)
+        return self.net(normalize(seen, *([255 * value for value in values] for values in of_pixels)))
 
 
 def _network(path: Path) -> nn.Module:
@@ -52,8 +47,5 @@ def _network(path: Path) -> nn.Module:
     with torch.device("meta"):  # half a gigabyte of random numbers that nobody needs
         net = vgg16()
     del net.classifier[5:]
-    state = read(path)
-    if isinstance(state, dict):
-        state = {name: value for name, value in state.items() if not name.startswith("classifier.6.")}
-    load_into(net.to_empty(device="cpu"), state, path)
-    return net.eval().requires_grad_(False)
+    state = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("classifier.6.")}
+    return load_into(net.to_empty(device="cpu"), state, path)

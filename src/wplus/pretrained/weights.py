@@ -1,14 +1,11 @@
 """Weights files of published nets: looked for where torch keeps them, checked, and never replaced by something else."""
 
-import hashlib
 import importlib.util
 import pickle
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,16 +14,13 @@ from wplus.core.files import sha256
 from wplus.errors import UserError
 
 DOWNLOAD_TIMEOUT_S = 20.0
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-def cache_folder() -> Path:
-    """Where torch keeps downloaded weights: `$TORCH_HOME/hub/checkpoints`."""
-    return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-def instructions(file: str, url: str) -> str:
-    """What goes where, for messages: the file, its source, the folder."""
-    return f"{file} from {url} into the folder {cache_folder()}"
+def _in_cache(file: str, url: str) -> tuple[Path, str]:
+    """Where torch keeps a file, in `$TORCH_HOME/hub/checkpoints`, and in words what comes from where."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    return folder / file, f"{file} from {url} into the folder {folder}"
 
 
 def from_package(package: str, *inside: str) -> Path:
@@ -48,47 +42,40 @@ def find_or_download(file: str, url: str, *, user: str, download: bool, option: 
     `user` is the distance that asks, `option` the setting that allows the download. The eight letters before the
     file's suffix begin its SHA-256, as with all of torchvision's.
     """
-    path = cache_folder() / file
+    path, where = _in_cache(file, url)
     if path.is_file():
         return path
-    where = instructions(file, url)
     if not download:
         raise UserError(f"{user} needs weights that are not here: put {where}, or set {option}.")
     print(f"Downloading {where}", file=sys.stderr)
+    timeout_before = socket.getdefaulttimeout()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S):
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_prefix(path))
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=_hash_prefix(path))
     except (OSError, RuntimeError) as error:  # no network, no space, or a wrong hash
         raise UserError(f"{user} could not download its weights ({error}): put {where} by hand.") from error
+    finally:
+        socket.setdefaulttimeout(timeout_before)
     return path
 
 
 def find(file: str, url: str, *, user: str, path: str | Path | None, instead: str) -> Path:
     """The file at `path`, or without one in torch's cache; UserError names file, URL, folder and the way around it."""
-    found = cache_folder() / file if path is None else Path(path).expanduser()
+    cached, where = _in_cache(file, url)
+    found = cached if path is None else Path(path).expanduser()
     if found.is_file():
         return found
     lacking = f"'{found}' does not exist" if path is not None else f"{file} is not in torch's cache"
-    raise UserError(f"{user} has no weights, {lacking}: put {instructions(file, url)}, or {instead}.")
+    raise UserError(f"{user} has no weights, {lacking}: put {where}, or {instead}.")
 
 
 def sha256_by_name(path: Path) -> str:
     """SHA-256 of a weights file; UserError when it does not begin as the file's name says."""
-    digest = sha256(path)
-    if not digest.startswith(_hash_prefix(path)):
-        expected = _hash_prefix(path)
+    digest, expected = sha256(path), _hash_prefix(path)
+    if not digest.startswith(expected):
         raise UserError(f"'{path}' is damaged or another file: its SHA-256 begins with {digest[:8]}, not {expected}.")
     return digest
-
-
-def sha256_of(module: nn.Module) -> str:
-    """SHA-256 over the names and values of a net's tensors, for nets that come without a file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def read(path: Path) -> Any:
@@ -110,24 +97,15 @@ def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
     return content
 
 
-def load_into(net: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Give `net` the weights of a file; UserError when they are those of another net."""
+def load_into(net: AnyModule, state: dict[str, torch.Tensor], path: Path) -> AnyModule:
+    """Give `net` the weights of a file, and return it frozen; UserError when they are those of another net."""
     try:
         net.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:  # TypeError: no mapping at all
+    except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"'{path}' holds the weights of another net: {reason}.") from error
+    return net.eval().requires_grad_(False)
 
 
 def _hash_prefix(path: Path) -> str:
     return path.stem.rsplit("-", 1)[1]
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
