@@ -8,18 +8,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from torch import nn
 
 from tests import interpolation_plugins as plugins
 from tests.fakes import CosinePixels, SquaredPixels
 from wplus.checkpoint import save
-from wplus.core.images import to_float, to_uint8
+from wplus.core.images import to_uint8
 from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
@@ -252,23 +250,6 @@ def test_endpoints_that_fail_are_told(run, latents, tmp_path):
     unlimited = run(latents=latents, endpoint_threshold=None, **FEW)  # judges the same trajectories
     assert "interpolation/w_slerp/endpoints_pass" not in unlimited
     assert not any("caveat" in each.protocol for each in unlimited.values())
-
-
-class Rough(nn.Module):
-    """Features that batches of fewer than 16 change, as kernels for small batches change the last bits."""
-
-    name, dim = "rough", 3
-    protocol = MappingProxyType({"extractor": "rough"})
-
-    def forward(self, images):
-        return to_float(images).mean(dim=(2, 3)) * (1 if len(images) >= 16 else 2)
-
-
-def test_the_batch_size_does_not_change_sets_of_frames(bench, run, latents, tmp_path):
-    large, small = (run(replace(bench, batch_size=size, output_dir=tmp_path / str(size)), extractor=Rough(),
-                        latents=latents, **FEW, frames_per_bin=3) for size in (100, 7))  # fmt: skip
-    for name, each in large.items():  # 30 frames a pair
-        assert each.value == pytest.approx(small[name].value, rel=1e-6, abs=1e-9), name
 
 
 def test_goes_on_where_it_was_and_gives_the_same(run, latents, tmp_path, monkeypatch):

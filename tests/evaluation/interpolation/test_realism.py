@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from wplus.evaluation import pairwise
 from wplus.evaluation.frechet import FeatureStatistics, frechet_distance
-from wplus.evaluation.interpolation import realism as realism_module
 from wplus.evaluation.interpolation.realism import (
     PairFrechet,
     PairKernel,
@@ -38,29 +35,6 @@ def test_kernel_distance_against_loops(real):
     across = [kernel(x, y) for x in frames.flatten(0, 1) for y in rows]
     expected = np.mean(within) + np.mean(reals) - 2 * np.mean(across)
     assert PairKernel(frames, real).distance(ones(7))[0] == pytest.approx(expected)
-
-
-class Largest(TorchDispatchMode):
-    """Remembers how many numbers the largest tensor has that is made meanwhile."""
-
-    num = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        made = func(*args, **(kwargs or {}))
-        for each in made if isinstance(made, tuple | list) else [made]:
-            self.num = max(self.num, each.numel() if isinstance(each, torch.Tensor) else 0)
-        return made
-
-
-def test_no_matrix_of_all_pairs_of_real_images_is_made(monkeypatch):
-    """Of 50,000 it would have 20 GB."""
-    for module in (pairwise, realism_module):
-        monkeypatch.setattr(module, "BLOCK", 16)
-    with Largest() as largest:
-        real, frames = RealFeatures(torch.randn(200, 5)), torch.randn(40, 3, 5)
-        PairKernel(frames, real)
-        real.holds(frames.flatten(0, 1))
-    assert 1000 <= largest.num <= 120 * 120
 
 
 def test_weights_are_pairs_left_out(real):

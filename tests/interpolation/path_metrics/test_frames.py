@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import convolve1d
 
-from tests.fakes import straight, trajectory_of
+from tests.fakes import dissolve, moving_square, straight, trajectory_of
 from wplus.core.images import to_float, to_uint8
 from wplus.interpolation.path_metrics.frames import (
     crossover,
@@ -18,6 +18,7 @@ from wplus.interpolation.path_metrics.frames import (
 )
 from wplus.interpolation.trajectory import cross_dissolve
 
+approx = pytest.approx
 FAITHFUL = {"endpoint_squared": 0, "endpoint_psnr_db": 100, "endpoint_miss": 0}
 
 
@@ -27,40 +28,43 @@ def noise(t):
     return to_float(pixels).double()[(t > 0.5).long()]
 
 
-ENDS = noise(torch.tensor([0.0, 1.0]).double())
+def loud(t):
+    """Beyond [-1, 1], and between the 256 values."""
+    return 1.5 * torch.sin(9 * noise(t))
 
 
-def test_ends_against_the_images(scores):
-    assert scores(fidelity, trajectory_of(noise, targets=ENDS)) == FAITHFUL
-    targets = ENDS + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1)
-    apart = float((ENDS[0] - ENDS[1] + 0.18).square().sum())
-    # PSNR: a tenth and a hundredth of the range of 2; the miss: the larger of the two.
-    expected = {"endpoint_squared": 16 * (0.2**2 + 0.02**2) / 2, "endpoint_psnr_db": (20 + 40) / 2,
-                "endpoint_miss": (16 * 0.2**2 / apart) ** 0.5}  # fmt: skip
-    assert scores(fidelity, trajectory_of(noise, targets=targets)) == pytest.approx(expected, rel=1e-5)
+ENDS = noise(torch.tensor([0.0, 1.0]))
+STORED = to_float(to_uint8(loud(torch.tensor([0.0, 1.0])))).double()
+APART, OFF_APART = (float((ENDS[0] - ENDS[1] + more).square().sum()) for more in (0, 0.18))
 
 
-def test_ends_are_taken_as_they_are_stored(scores):
-    """What an image shows cannot tell them apart."""
+@pytest.mark.parametrize(
+    ("at", "targets", "expected"),
+    [
+        (noise, ENDS, FAITHFUL),
+        (loud, STORED, FAITHFUL),  # the ends are taken as they are stored
+        # PSNR: a tenth and a hundredth of the range of 2; the miss: the larger of the two.
+        (noise, ENDS + torch.tensor([0.2, 0.02]).view(2, 1, 1, 1),
+         {"endpoint_squared": 16 * (0.2**2 + 0.02**2) / 2, "endpoint_psnr_db": (20 + 40) / 2,
+          "endpoint_miss": (16 * 0.2**2 / OFF_APART) ** 0.5}),
+        # Each end has its own image, and here it is as far from it as the other image is.
+        (noise, ENDS.flip(0), {"endpoint_squared": APART, "endpoint_miss": 1}),
+    ],
+)  # fmt: skip
+def test_ends_against_the_images(scores, at, targets, expected):
+    found = scores(fidelity, trajectory_of(at, targets=targets))
+    assert {name: found[name] for name in expected} == approx(expected, rel=1e-5)
 
-    def loud(t):
-        return 1.5 * torch.sin(9 * noise(t))
 
-    stored = to_float(to_uint8(loud(torch.tensor([0.0, 1.0]).double()))).double()
-    assert scores(fidelity, trajectory_of(loud, targets=stored)) == FAITHFUL
-
-
-def test_each_end_has_its_own_image(scores):
-    swapped = scores(fidelity, trajectory_of(noise, targets=ENDS.flip(0)))
-    assert swapped["endpoint_squared"] == pytest.approx(float((ENDS[0] - ENDS[1]).square().sum()))
-    assert swapped["endpoint_miss"] == pytest.approx(1)  # as far from its image as the other image is
-
-
-def test_equal_images_have_no_distance_to_compare_with_and_without_images_nothing_is_said(ways, tools, scores):
+def test_what_is_left_out(ways, tools, scores):
     equal = scores(fidelity, trajectory_of(noise, targets=ENDS[[0, 0]]))
     assert set(equal) == {"endpoint_squared", "endpoint_psnr_db"}
     assert scores(fidelity, ways["straight"]) == {}
     assert scores(drift, ways["straight"], dataclasses.replace(tools, identity=None)) == {}
+    flat = trajectory_of(lambda t: t.view(-1, 1, 1, 1).expand(-1, 3, 8, 8))
+    assert set(scores(ghosting, flat)) == {"distinctness"}
+    same = trajectory_of(lambda t: torch.eye(8).double().expand(len(t), 3, 8, 8))
+    assert set(scores(ghosting, same)) == {"detail_dip"}
 
 
 def turned(angles):
@@ -70,52 +74,59 @@ def turned(angles):
     return images
 
 
-def test_the_shortest_way_between_two_descriptors(scores):
-    found = trajectory_of(lambda t: turned(t * math.pi / 2))
-    expected = {"third_person": math.cos(math.pi / 4), "backwards": 0, "backtrack": 0, "crossover": 0.5}
-    assert scores(drift, found) == pytest.approx({f"{name}_cosine": v for name, v in expected.items()}, abs=1e-9)
-    assert torch.allclose(found.along["similarity_a"], torch.cos(found.t * math.pi / 2))
-    assert torch.allclose(found.along["similarity_b"], torch.sin(found.t * math.pi / 2))
+def out_of_the_plane(t):
+    """And back: half way it is orthogonal to both ends."""
+    out = torch.sin(math.pi * t).view(-1, 1, 1, 1)
+    images = turned(t * math.pi / 2) * (1 - out)
+    images[:, 0, 1, 1] = out.flatten()
+    return images
 
 
-def test_a_detour_shows_somebody_else(scores):
-    """Out of the plane and back: half way it is orthogonal to both ends."""
-
-    def at(t):
-        images, out = turned(t * math.pi / 2), torch.sin(math.pi * t).view(-1, 1, 1, 1)
-        images = images * (1 - out)
-        images[:, 0, 1, 1] = out.flatten()
-        return images
-
-    assert scores(drift, trajectory_of(at))["third_person_cosine"] == pytest.approx(0, abs=1e-9)
-
-
-def test_going_back_half_the_way(scores):
-    """There, a third back, there: angle 0 to 90, back to 30, to 90."""
-    stops = torch.tensor([0.0, 90, 30, 90]).deg2rad().double()
-    found = scores(drift, trajectory_of(lambda t: turned(stops), 4))
-    assert found["backwards_cosine"] == pytest.approx(2 / 6)  # s_a rises once, s_b falls once, in 3 steps each
-    wrong = math.cos(math.radians(30)) + 1 - math.sin(math.radians(30))
-    assert found["backtrack_cosine"] == pytest.approx(wrong / 2)
+@pytest.mark.parametrize(
+    ("at", "num_frames", "expected"),
+    [
+        (lambda t: turned(t * math.pi / 2), 33,
+         {"third_person": math.cos(math.pi / 4), "backwards": 0, "backtrack": 0, "crossover": 0.5}),
+        (out_of_the_plane, 33, {"third_person": 0}),  # somebody else
+        # There, a third back, there: s_a rises once, s_b falls once, in 3 steps each.
+        (lambda t: turned(torch.tensor([0.0, 90, 30, 90]).deg2rad().double()), 4,
+         {"backwards": 2 / 6, "backtrack": (math.cos(math.radians(30)) + 1 - math.sin(math.radians(30))) / 2}),
+    ],
+)  # fmt: skip
+def test_ways_between_two_descriptors(scores, at, num_frames, expected):
+    way = trajectory_of(at, num_frames)
+    found = scores(drift, way)
+    assert {name: found[f"{name}_cosine"] for name in expected} == approx(expected, abs=1e-6)
+    for name, end in (("similarity_a", 0), ("similarity_b", -1)):
+        vectors = torch.nn.functional.normalize(way.images.flatten(1), dim=1)
+        torch.testing.assert_close(way.along[name], vectors @ vectors[end])
 
 
 @pytest.mark.parametrize(
     ("lead", "expected"), [([-1, -1, -1, 3, 4], 0.5 + 0.25 / 4), ([-1, -1, 0, 3, 4], 0.5), ([-1] * 5, 1), ([1] * 5, 0)]
 )
 def test_crossover_between_frames(lead, expected):
-    assert crossover(torch.linspace(0, 1, 5), torch.tensor(lead)) == pytest.approx(expected)
+    assert crossover(torch.linspace(0, 1, 5), torch.tensor(lead)) == approx(expected)
 
 
-def test_a_dissolve_is_the_worst_and_a_morph_is_none(ways, tools, scores):
-    worst, morph = scores(ghosting, ways["dissolve"]), scores(ghosting, ways["morph"])
-    assert worst["distinctness"] == pytest.approx(0, abs=1e-12)
-    assert worst["detail_dip"] == pytest.approx(0.5, abs=0.02)  # unrelated ends: a quarter of the energy of each
-    # Three squares apart: the middle one is 1 + 1/4 + 1/4 from the mixture of the others, and these are 1 + 1 apart.
-    assert morph["distinctness"] == pytest.approx(0.75)
-    assert morph["detail_dip"] == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize(
+    ("way", "distinctness", "dip"),
+    [
+        # A dissolve of unrelated ends: a quarter of the energy of each.
+        (trajectory_of(dissolve), approx(0, abs=1e-12), approx(0.5, abs=0.02)),
+        # Three squares: the middle one is 1 + 1/4 + 1/4 from the mixture of the others, and these are 1 + 1 apart.
+        (trajectory_of(moving_square), approx(0.75), approx(0, abs=1e-9)),
+        (trajectory_of(straight), approx(0, abs=1e-12), approx(0, abs=1)),
+    ],
+)
+def test_a_dissolve_is_the_worst_and_a_morph_is_none(scores, way, distinctness, dip):
+    assert scores(ghosting, way) == {"distinctness": distinctness, "detail_dip": dip}
+
+
+def test_of_an_even_number_of_frames_two_are_half_way(tools, scores):
     mixed = cross_dissolve("a to b", torch.rand(2, 3, 16, 16), perceptual=tools.perceptual, num_frames=10, batch_size=4)
-    assert len(mixed.middle) == 2  # an even number of frames: two are nearest to the middle
-    assert scores(ghosting, mixed)["distinctness"] == pytest.approx(0, abs=1e-6)
+    assert len(mixed.middle) == 2
+    assert scores(ghosting, mixed)["distinctness"] == approx(0, abs=1e-6)
 
 
 def test_the_nearest_mixture_is_the_nearest():
@@ -124,8 +135,7 @@ def test_the_nearest_mixture_is_the_nearest():
     candidates = a + torch.linspace(0, 1, 2001).view(-1, 1, 1, 1) * (b - a)
     best = float((candidates - x).square().sum(dim=(1, 2, 3)).min())
     assert best * (1 - 1e-5) <= float((found - x).square().sum()) <= best
-    beyond = nearest_mixtures((b + 2 * (b - a))[None], a, b)
-    assert torch.allclose(beyond[0], b)
+    torch.testing.assert_close(nearest_mixtures((b + 2 * (b - a))[None], a, b)[0], b)
 
 
 def test_detail_is_what_a_blur_takes_away():
@@ -133,11 +143,3 @@ def test_detail_is_what_a_blur_takes_away():
     blurred = convolve1d(convolve1d(images.numpy(), [1, 2, 1], axis=2, mode="mirror"), [1, 2, 1], axis=3, mode="mirror")
     expected = ((images.numpy() - blurred / 16) ** 2).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(detail_energy(images).numpy(), expected, rtol=1e-5)
-
-
-def test_flat_or_equal_ends_leave_numbers_out(scores):
-    flat = trajectory_of(lambda t: t.view(-1, 1, 1, 1).expand(-1, 3, 8, 8))
-    assert set(scores(ghosting, flat)) == {"distinctness"}
-    same = trajectory_of(lambda t: torch.eye(8).double().expand(len(t), 3, 8, 8))
-    assert set(scores(ghosting, same)) == {"detail_dip"}
-    assert scores(ghosting, trajectory_of(straight))["distinctness"] == pytest.approx(0, abs=1e-12)
