@@ -124,7 +124,7 @@ def test_transitions_of_a_chain_are_the_pairs(keyframes, context):
 
 def test_the_baseline_is_a_dissolve():
     ends = torch.rand(2, 3, 16, 16) * 2 - 1
-    found = cross_dissolve("a to b", ends, perceptual=SquaredPixels(), num_frames=10, batch_size=4)
+    found = cross_dissolve("a to b", ends, PathContext(None, SquaredPixels(), num_frames=10))
     assert torch.equal(found.images[[0, -1]], ends)
     torch.testing.assert_close(found.images[3], ends[0] * 2 / 3 + ends[1] / 3)
     torch.testing.assert_close(found.back(found.t), found.images.flip(0))

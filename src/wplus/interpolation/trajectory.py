@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wplus.core.batching import in_batches
 from wplus.core.metric_result import MetricInfo
-from wplus.interpolation.path import even_positions, middle_of
+from wplus.interpolation.path import PathContext, even_positions, middle_of
 from wplus.latents import interpolation
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
@@ -113,14 +113,12 @@ def measure(trajectory: Trajectory, metrics: Mapping[str, PathMetric], tools: Me
     return {replace(number, metric=name): value for name, (number, value) in each}
 
 
-def cross_dissolve(
-    name: str, ends: Tensor, *, perceptual: ImageDistance, num_frames: int, batch_size: int
-) -> Trajectory:
+def cross_dissolve(name: str, ends: Tensor, context: PathContext) -> Trajectory:
     """The baseline that needs no generator: ends (2, C, H, W) mixed pixel by pixel, (1 - t) a + t b.
 
     Its steps are almost perfectly even and its middle is a double exposure, which is why no single number suffices.
     """
-    at, t = functools.partial(interpolation.lerp, ends[:1], ends[1:]), even_positions(num_frames)
+    at, t = functools.partial(interpolation.lerp, ends[:1], ends[1:]), even_positions(context.num_frames)
     images = at(t)
-    features = features_of(perceptual, images, batch_size)
+    features = features_of(context.perceptual, images, context.batch_size)
     return Trajectory(name, t, images, features, at, back=lambda t: at(1 - t), targets=ends)

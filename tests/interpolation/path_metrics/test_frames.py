@@ -8,6 +8,7 @@ from scipy.ndimage import convolve1d
 
 from tests.fakes import dissolve, moving_square, straight, trajectory_of
 from wplus.core.images import to_float, to_uint8
+from wplus.interpolation.path import PathContext
 from wplus.interpolation.path_metrics.frames import (
     crossover,
     detail_energy,
@@ -124,7 +125,7 @@ def test_a_dissolve_is_the_worst_and_a_morph_is_none(scores, way, distinctness, 
 
 
 def test_of_an_even_number_of_frames_two_are_half_way(tools, scores):
-    mixed = cross_dissolve("a to b", torch.rand(2, 3, 16, 16), perceptual=tools.perceptual, num_frames=10, batch_size=4)
+    mixed = cross_dissolve("a to b", torch.rand(2, 3, 16, 16), PathContext(None, tools.perceptual, num_frames=10))
     assert len(mixed.middle) == 2
     assert scores(ghosting, mixed)["distinctness"] == approx(0, abs=1e-6)
 

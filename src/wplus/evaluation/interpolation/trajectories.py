@@ -152,10 +152,7 @@ class PairRunner:
         """The pair of images called `names`, targets (2, C, H, W) in [-1, 1]; drawn to `picture` where one is given."""
         memory = CurveMemory()
         trajectories = {method.name: self._trajectory(method, names, targets, memory) for method in self.methods}
-        trajectories[CROSS_DISSOLVE] = cross_dissolve(
-            f"{names[0]} to {names[1]}", targets, perceptual=self.context.perceptual,
-            num_frames=self.context.num_frames, batch_size=self.context.batch_size,
-        )  # fmt: skip
+        trajectories[CROSS_DISSOLVE] = cross_dissolve(f"{names[0]} to {names[1]}", targets, self.context)
         scores = {name: measure(each, self.metrics, self.tools) for name, each in trajectories.items()}
         if picture is not None:
             draw(picture, trajectories, scores, targets)
