@@ -31,16 +31,8 @@ def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(repository, generator,
     assert f"prior_max: {result['values']['interpolate/prior_max']['meaning']}" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("option", "words"),
-    [
-        ("fps=0", "fps must be above 0"),
-        ("batch_size=0", "batch_size must .* got 0"),
-        ("path=coarse_first space=w", "coarse_first must be w"),
-    ],
-)
-def test_what_no_latents_make_possible_is_refused_before_anything_is_read(repository, option, words, monkeypatch):
-    chosen = ["checkpoint=none", "inputs=[a.png,b.png]", "tracking=local", *option.split()]
+def test_what_no_latents_make_possible_is_refused_before_anything_is_read(repository, monkeypatch):
+    chosen = ["checkpoint=none", "inputs=[a.png,b.png]", "tracking=local", "path=coarse_first", "space=w"]
     monkeypatch.setattr(sys, "argv", ["interpolate.py", *chosen])
-    with pytest.raises(SystemExit, match=words):
+    with pytest.raises(SystemExit, match="coarse_first must be w"):
         runpy.run_path(str(repository / "interpolate.py"), run_name="__main__")
