@@ -22,20 +22,16 @@ class Recorder(Sink):
     def __init__(self):
         self.seen = {}
 
-    def image(self, key, path, *, caption="", kimg=None):
-        self.seen[key] = path
+    def image(self, key, content, **_):
+        self.seen[key] = content
 
-    def video(self, key, path, *, kimg=None):
-        self.seen[key] = path
+    video = methods = image
 
     def table(self, key, columns, rows, **_):
         self.seen[key] = [dict(zip(columns, row, strict=True)) for row in rows]
 
     def summary(self, values):
         self.seen |= values
-
-    def methods(self, key, values):
-        self.seen[key] = values
 
 
 @pytest.fixture
@@ -52,10 +48,8 @@ def recorder():
 def run(models, perceptual, recorder, tmp_path):
     """The video of one path of latents, called a, b, c, ..., or the videos of several."""
 
-    def run(num_or_latents, *, path=None, output_dir=tmp_path, names="abcdefgh", frames="drop", fps=30, **options):
-        chosen = num_or_latents
-        if isinstance(chosen, int):
-            chosen = [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(chosen)]
+    def run(latents, *, path=None, output_dir=tmp_path, names="abcdefgh", frames="drop", fps=30, **options):
+        chosen = points(latents) if isinstance(latents, int) else latents
         paths = options.pop("paths", {getattr(path, "__name__", "path"): path})
         filming = Filming(paths=paths, perceptual=perceptual, writing={"frames": frames, "fps": fps}, **options)
         made = filming.run(models, chosen, names=list(names[: len(chosen)]), output_dir=output_dir,
@@ -63,6 +57,10 @@ def run(models, perceptual, recorder, tmp_path):
         return made if path is None else next(iter(made.values()))
 
     return run
+
+
+def points(num):
+    return [Latent(torch.randn(8), "z", "") for _ in range(num)]
 
 
 def named(scores):
@@ -89,7 +87,7 @@ def test_everything_is_written_and_logged(run, recorder, tmp_path):
 
 
 def test_distances_are_those_of_the_frames(models, run):
-    chosen = [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(2)]
+    chosen = points(2)
     video = run(chosen, path=lerp, num_frames=5, space="w")
     codes = torch.stack([models.generator.mapping(latent.code[None])[0, 0] for latent in chosen])
     along = [codes[0] + t * (codes[1] - codes[0]) for t in torch.linspace(0, 1, 5)]
@@ -99,7 +97,7 @@ def test_distances_are_those_of_the_frames(models, run):
 
 
 def test_the_other_convention_is_the_video_backwards_and_so_is_what_metrics_say(models, run, tmp_path):
-    chosen = [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(3)]
+    chosen = points(3)
     options = {"path": slerp, "num_frames": 5, "frames": "keep", "space": "w", "path_metrics": {"prior": prior}}
     forward = run(chosen, output_dir=tmp_path / "f", **options)
     backward = run(chosen, output_dir=tmp_path / "b", alpha="a_at_one", **options)
@@ -155,7 +153,7 @@ def test_several_paths_have_a_folder_each_and_a_picture_together(run, recorder, 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 16])
 def test_a_loop_returns_and_shows_its_first_frame_once(models, run, tmp_path, batch_size):
-    chosen = [Latent(torch.randn(8), "z", models.fingerprint) for _ in range(3)]
+    chosen = points(3)
     options = {"path": lerp, "num_frames": 5, "frames": "keep", "batch_size": batch_size}
     loop = run(chosen, output_dir=tmp_path / "loop", loop=True, **options)
     longer = run([*chosen, chosen[0]], output_dir=tmp_path / "longer", names="abca", **options)
