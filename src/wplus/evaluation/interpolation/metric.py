@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -19,7 +19,7 @@ from wplus.core.tables import PAIRED_CELLS, paired_cells
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation.context import EvalContext, by_digest, check_images, generator_protocol
-from wplus.evaluation.feature_pass import FeaturePass, FeatureRows, Request
+from wplus.evaluation.feature_pass import FeaturePass, FeatureRows
 from wplus.evaluation.interpolation import pairs as pair_lists
 from wplus.evaluation.interpolation import tables
 from wplus.evaluation.interpolation.pairs import Endpoints, PairList, subset
@@ -97,17 +97,18 @@ class Interpolation:
         for space, given in (self.latents or {}).items():
             if not Path(given).is_dir():
                 raise UserError(f"The folder '{given}' of latents in {space} does not exist: invert writes such ones.")
-        discriminator, real = self._discriminator(context, held_out), self._real(context)
+        discriminator = self._discriminator(context, held_out)
+        real = context.real_images(num=None if self.num_real is None else min(self.num_real, len(context.real)))
         check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)
-        folder, features = context.output_dir / "interpolation", real.ask(self.extractor, FeatureRows())
-        return self._measured(context, held_out, listed, discriminator, features, folder)
+        real.ask(self.extractor, FeatureRows())
+        return self._measured(context, held_out, listed, discriminator, real, context.output_dir / "interpolation")
 
     def _measured(
         self, context: EvalContext, held_out: ImageSet, listed: PairList | None,
-        discriminator: DiscriminatorScore | None, features: Request[FeatureRows], folder: Path,
+        discriminator: DiscriminatorScore | None, real_images: FeaturePass, folder: Path,
     ) -> Iterator[MetricResult]:  # fmt: skip
         pairs = listed or self._drawn(context, held_out, ensure_folder(folder))
-        settings = self._settings(context, pairs, discriminator)
+        settings = self._settings(context, pairs, discriminator) | {"num_real": real_images.num}
         # Of given latents a missing one is told before the folder is anybody's.
         fingerprint, latents = context.models.fingerprint, self.latents
         given = pair_lists.read_endpoints(latents, pairs.names, fingerprint=fingerprint) if latents else None
@@ -121,7 +122,8 @@ class Interpolation:
         )  # fmt: skip
         runner = self._runner(context, endpoints, discriminator)
         results = self._results(context, held_out, pairs, folder, runner)
-        real = RealFeatures(features.value.rows, device=context.device, progress=context.progress)
+        rows = real_images.ask(self.extractor, FeatureRows()).value.rows  # asked for before: one pass for all metrics
+        real = RealFeatures(rows, device=context.device, progress=context.progress)
         summary = summarise(
             results, pairs, real=real, extractor=self.extractor.name, baseline=self.baseline or self._methods[0].name,
             t=even_positions(self.num_frames), endpoint_threshold=self.endpoint_threshold, seed=context.seed,
@@ -131,10 +133,6 @@ class Interpolation:
             tables.write(folder, summary, protocol)
             _track(context, folder, summary, pairs)
         yield from _measurements(summary, protocol)
-
-    def _real(self, context: EvalContext) -> FeaturePass:
-        num = None if self.num_real is None else min(self.num_real, len(cast(ImageSet, context.real)))
-        return context.real_images(num=num)
 
     def _drawn(self, context: EvalContext, held_out: ImageSet, folder: Path) -> PairList:
         pairs = pair_lists.draw_pairs(
@@ -153,8 +151,9 @@ class Interpolation:
         network = models.discriminator
         check_images(network, held_out, maker="The discriminator takes")
         company = company_of(network)
-        num = min(_NUM_REFERENCES, len(held_out)) // company * company or company if company else 0
-        references = to_float(held_out.batch(by_digest(held_out.digests, num)[0])[0].to(context.device))
+        sets = max(min(_NUM_REFERENCES, len(held_out)) // max(company, 1), 1)
+        chosen, _ = by_digest(held_out.digests, sets * company)
+        references = to_float(held_out.batch(chosen)[0].to(context.device))
         return DiscriminatorScore(network.to(context.device), references)
 
     def _settings(
@@ -172,7 +171,6 @@ class Interpolation:
             "px": context.models.generator.resolution,
             "num_frames": self.num_frames,
             "frames_per_bin": self.frames_per_bin,
-            "num_real": self._real(context).num,
             "noise": "own of both latents, great circle; stored where one has none",
             "generator_weights": "tuned where the latents were, straight between them",
             "methods": {method.name: describe(method.path) for method in self._methods},
