@@ -31,20 +31,6 @@ def some_images(num: int = 4, *, c_dim: int = 0) -> ImageSet:
     return ImageSet(images.images, images.labels, [f"sub/{name}" for name in images.names])
 
 
-def counted(names: list[str], at: int | None = None):
-    """An inverter that notes the images that it gets, and gives up, as Ctrl-C does, before batch number `at`."""
-    calls = []
-
-    def invert(task):
-        calls.append(task)
-        if len(calls) == at:
-            raise KeyboardInterrupt
-        names.extend(task.names)
-        return quick(task)
-
-    return invert
-
-
 @pytest.fixture
 def models(stylegan):
     return Models(generator=stylegan)
@@ -92,19 +78,6 @@ def test_everything_is_there(run, models, tmp_path, monkeypatch):
     assert memory.seen["invert/seconds"]["interval"] is None
     assert (out / "latents", "latents") in memory.seen.values()
     assert list(memory.seen["invert/images"][0])[:3] == ["name", "target", "inversion"]
-
-
-def test_interrupted_it_goes_on_with_what_is_missing(run, tmp_path):
-    names: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        run(invert=counted(names, at=2))
-    assert len(json.loads((tmp_path / "out" / "table.json").read_text())["rows"]) == 2
-    names.clear()
-    table = run(invert=counted(names), batch_size=3)
-    assert (names, len(table.rows)) == (["sub/2", "sub/3"], 4)
-    names.clear()
-    assert run(invert=counted(names)).rows == table.rows
-    assert names == []
 
 
 def test_other_settings_are_refused(run, models):

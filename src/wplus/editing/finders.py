@@ -38,11 +38,11 @@ def sefa(
     maps = modulation_weights(generator.synthesis, to_rgb=to_rgb)
     values, vectors = factorise(torch.cat([weight for layer in selected for weight in maps[layer]]))
     projections = sample_w(generator, num_samples, seed=seed) @ vectors[:num_directions].T
-    units, origins = projections.std(dim=0), projections.mean(dim=0)
+    units, origins, shares = projections.std(dim=0), projections.mean(dim=0), values / values.sum()
     items = [
         Direction(
             f"sefa{k}", vectors[k].float(), selected, generator.num_ws, unit=float(units[k]), origin=float(origins[k]),
-            notes={"eigenvalue_share": float(values[k] / values.sum())},
+            notes={"eigenvalue_share": float(shares[k])},
         )
         for k in range(num_directions)
     ]  # fmt: skip

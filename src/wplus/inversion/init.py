@@ -21,13 +21,10 @@ _CANDIDATES_AT_ONCE = 16
 
 
 class Prior(NamedTuple):
-    """The latent prior of N images as an inversion needs it.
+    """The latent prior of N images: mean (N, ...) in the space, and total deviation (N,) of one layer.
 
-    Args:
-        mean: (N, ...) in the space: for w and w+ the mean w; for z and z+, whose mean maps to nothing in particular,
-            the sample whose w is nearest to that mean.
-        std: (N,) total deviation of one layer, the root of the expected squared distance from the mean: of w for w and
-            w+ (NVlabs' w_std), sqrt(z_dim) for z and z+.
+    For w and w+ the mean w and the root of the expected squared distance from it (NVlabs' w_std). For z and z+, whose
+    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim).
     """
 
     mean: Tensor

@@ -190,27 +190,21 @@ def plot_convergence(
     histories: label -> term -> (steps, N), with any number of steps each. Thin lines are images, thick ones their
     geometric mean, on a logarithmic axis; where there is a single evaluation (an encoder) the mean is a line across.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator
+    from matplotlib.figure import Figure  # slow to import, needed here only
+    from matplotlib.ticker import LogLocator
 
     terms = [term for term in terms if any(term in history for history in histories.values())]
-    figure = Figure(figsize=(5.2 * len(terms), 3.8))
-    # Margins in inches; matplotlib's automatic layouts draw everything a second time.
-    width, height = figure.get_size_inches()
-    left, right, bottom, top = 0.9 / width, 1 - 0.15 / width, 0.55 / height, 1 - 0.15 / height
-    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, wspace=0.25)
+    figure = Figure(figsize=(5.2 * len(terms), 3.8), layout="constrained")
     for axes, term in zip(np.ravel(figure.subplots(1, len(terms))), terms, strict=True):
         for colour, (label, history) in zip(itertools.cycle(COLOURS), histories.items(), strict=False):
             if term in history:
                 _draw(axes, history[term].double().numpy(), colour, f"{label} (mean of {history[term].shape[1]})")
         axes.set(xlabel="evaluations of the generator", ylabel=_TERMS[term], yscale="log")
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
-        for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(True, which="both", alpha=0.25)
         axes.legend()
-    FigureCanvasAgg(figure)
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=130))
 
 

@@ -26,25 +26,15 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Inversion:
-    """Latents of N images, and how they were found.
+    """Latents of N images, and how they were found."""
 
-    Args:
-        latents: (N, ...) of the space that was asked for.
-        images: (N, C, R, R), the generator's images of the latents, and of the deltas where there are any.
-        noise: one (N, 1, r, r) per noise layer where noise was optimised; None: the generator's stored noise.
-        history: term -> (steps, N) on the CPU: "loss" and each of its terms, unweighted, at every evaluation.
-        seconds: (N,) wall time of the batch divided by N.
-        deltas: changes of the generator's weights, one per image.
-        scores: by name, what else the inverter measured.
-    """
-
-    latents: Tensor
-    images: Tensor
-    noise: list[Tensor] | None
-    history: dict[str, Tensor]
-    seconds: Tensor
-    deltas: Sequence[WeightDelta] | None = None
-    scores: Mapping[str, Score] = field(default_factory=dict)
+    latents: Tensor  # (N, ...) of the space that was asked for
+    images: Tensor  # (N, C, R, R), the generator's images of the latents, and of the deltas where there are any
+    noise: list[Tensor] | None  # one (N, 1, r, r) per noise layer where noise was optimised; None: the stored noise
+    history: dict[str, Tensor]  # term -> (steps, N) on the CPU: "loss" and each term, unweighted, at every evaluation
+    seconds: Tensor  # (N,) wall time of the batch divided by N
+    deltas: Sequence[WeightDelta] | None = None  # changes of the generator's weights, one per image
+    scores: Mapping[str, Score] = field(default_factory=dict)  # by name, what else the inverter measured
 
 
 def where_rows(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -53,20 +43,14 @@ def where_rows(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 class Record:
-    """History and best parameters of N images over at most `num_steps` evaluations.
-
-    Attributes:
-        history: term -> (num_steps, N) on the device, filled row by row.
-        lowest: (N,) lowest loss so far, infinite before the first evaluation.
-        best: the parameters at the lowest loss.
-        frozen: (N,) bool: these images are done and stay as they are, however long others take.
-    """
+    """History and best parameters of N images over at most `num_steps` evaluations."""
 
     def __init__(self, num_steps: int, num: int, params: Sequence[Tensor]) -> None:
         self.num_steps, self.step = num_steps, 0
-        self.history: dict[str, Tensor] = {}
-        self.best = [param.detach().clone() for param in params]
-        self.lowest = params[0].new_full((num,), float("inf"))
+        self.history: dict[str, Tensor] = {}  # term -> (num_steps, N) on the device, filled row by row
+        self.best = [param.detach().clone() for param in params]  # those at the lowest loss
+        self.lowest = params[0].new_full((num,), float("inf"))  # (N,) loss so far
+        # (N,): images that are done and stay as they are, however long others take.
         self.frozen = torch.zeros_like(self.lowest, dtype=torch.bool)
 
     @torch.no_grad()

@@ -43,35 +43,23 @@ Callback = Callable[[Progress], object]
 class InversionTask:
     """Images to invert into one latent space, and all that an inverter may use for it.
 
-    Args:
-        generator: is not changed.
-        images: targets (N, C, R, R) in [-1, 1] at the generator's resolution.
-        perceptual: term `perceptual` of the loss; None where its weight is 0.
-        losses: further image terms of the loss by name.
-        seed: with an image's name the source of all its randomness, so that the batch does not change its result.
-        names: N names; the images' numbers by default.
-        labels: (N, c_dim) one-hot, for a conditional generator.
-        masks: (N, 1, R, R) in [0, 1], how much each pixel counts; None: all alike.
-        encoder: one of this generator.
-        chunk_size: images computed at once, always so many, so that the batch does not change an image's bits; None:
-            by device and resolution. Memory depends on it, not on N.
-        callback: called with a `Progress` after every step.
-
     UserError where images, masks or labels do not fit the generator.
     """
 
-    generator: GeneratorNetwork
-    images: Tensor
+    generator: GeneratorNetwork  # is not changed
+    images: Tensor  # targets (N, C, R, R) in [-1, 1] at the generator's resolution
     space: Space
-    perceptual: ImageDistance | None = None
-    losses: Mapping[str, ImageDistance] = field(default_factory=dict)
-    seed: int = 0
-    names: Sequence[str] = ()
-    labels: Tensor | None = None
-    masks: Tensor | None = None
-    encoder: Encoder | None = None
+    perceptual: ImageDistance | None = None  # term `perceptual` of the loss; None where its weight is 0
+    losses: Mapping[str, ImageDistance] = field(default_factory=dict)  # further image terms of the loss by name
+    seed: int = 0  # with an image's name the source of all its randomness, so that the batch does not change its result
+    names: Sequence[str] = ()  # N names; the images' numbers by default
+    labels: Tensor | None = None  # (N, c_dim) one-hot, for a conditional generator
+    masks: Tensor | None = None  # (N, 1, R, R) in [0, 1], how much each pixel counts; None: all alike
+    encoder: Encoder | None = None  # one of this generator
+    # Images computed at once, always so many, so that the batch does not change an image's bits; None: by device and
+    # resolution. Memory depends on it, not on N.
     chunk_size: int | None = None
-    callback: Callback | None = None
+    callback: Callback | None = None  # called with a `Progress` after every step
 
     def __post_init__(self) -> None:
         check_space(self.space)
