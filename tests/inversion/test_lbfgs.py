@@ -105,17 +105,3 @@ def test_a_step_after_which_it_is_as_steep_is_not_taken():
     search.tell(Point(first, *bowl(first)))
     assert torch.equal(search.here.x, start.x)
     assert search.ask() > first
-
-
-def test_what_is_given_up_stays_where_it_is():
-    given_up, seen = torch.tensor([False, True, False]), []
-    function = Rosenbrock()
-
-    def evaluate(x):
-        seen.append(x)
-        return function(x)
-
-    found = minimise(evaluate, STARTS, max_evaluations=20, given_up=lambda: given_up)
-    assert all(torch.equal(x[1], STARTS[1]) for x in seen)
-    assert torch.equal(found[1], STARTS[1])
-    assert not torch.equal(found[0], STARTS[0])
