@@ -144,6 +144,13 @@ def tiny_encoder(generator: Generator, *, is_iterative: bool = False) -> SmallEn
     return net.eval().requires_grad_(False)
 
 
+def half_masks(num: int) -> torch.Tensor:
+    """Masks (num, 1, 8, 8) of the left half, faint in one column beside it."""
+    masks = torch.zeros(num, 1, 8, 8)
+    masks[..., :4], masks[..., 4] = 1.0, 0.25
+    return masks
+
+
 class Recorder(Sink):
     """What a tracker was told, by its name: paths of pictures and artifacts, rows of tables, entries of a summary."""
 

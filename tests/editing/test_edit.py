@@ -11,6 +11,7 @@ from wplus.editing.edit import edit, file_name, overview, report_directions, uni
 from wplus.editing.finders import sefa
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
+from wplus.latents.weight_delta import WeightDelta
 from wplus.tracking import Tracker
 
 
@@ -50,20 +51,10 @@ def test_columns_show_the_strengths_in_order(
 
 
 def test_pictures_are_those_of_the_tuned_generator(models: Models, tmp_path: Path) -> None:
-    class Brighter:
-        def applied(self, generator: object) -> object:
-            class Tuned:
-                mapping, num_ws, w_dim = generator.mapping, generator.num_ws, generator.w_dim
-
-                @staticmethod
-                def synthesis(ws: torch.Tensor, noise_mode: str) -> torch.Tensor:
-                    return torch.ones(len(ws), 3, 16, 16)
-
-            return Tuned()
-
+    brighter = WeightDelta({"synthesis.b16.torgb.bias": (torch.full((3,), 1e3),)}, models.fingerprint, latent="")
     directions = list(sefa(models, num_directions=1, num_samples=100))
     options = {"names": ["a", "b"], "directions": directions, "strengths": [1], "output_dir": tmp_path}
-    strip = edit(models, latents(models, 2), deltas=[None, Brighter()], **options)["sefa0"]
+    strip = edit(models, latents(models, 2), deltas=[None, brighter], **options)["sefa0"]
     with Image.open(strip) as image:
         assert image.getpixel((12 + 64, 12 + 24 + 64 + 178)) == (255, 255, 255)
         assert image.getpixel((12 + 64, 12 + 24 + 64)) != (255, 255, 255)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fakes import PIXELS_ONLY, generated, noise_images, tiny_encoder
+from tests.fakes import PIXELS_ONLY, generated, half_masks, noise_images, tiny_encoder
 from wplus.checkpoint import Models, fingerprint
 from wplus.config import CONFIG_FOLDER, build, composed
 from wplus.data.image_set import ImageSet
@@ -58,12 +58,6 @@ def task_of(generator, images, space="w", *, name="", kind=InversionTask, **shar
     if name == "sketch" and "masks" not in shared:
         shared["masks"] = half_masks(len(images))
     return kind(generator, images, space, chunk_size=2, encoder=tiny_encoder(generator, is_iterative=True), **shared)
-
-
-def half_masks(num: int) -> torch.Tensor:
-    masks = torch.zeros(num, 1, 8, 8)
-    masks[..., :4], masks[..., 4] = 1.0, 0.25
-    return masks
 
 
 def assert_row_equal(together, row: int, alone) -> None:

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from tests.fakes import tiny_generator
+from tests.fakes import half_masks, noise_images, tiny_generator
 from wplus.errors import UserError
 from wplus.inversion.init import prior
 from wplus.inversion.sketch import average_images, completed, sketch
@@ -18,11 +18,8 @@ draw = functools.partial(sketch, loss_weights=NO_NET, num_steps=8)
 
 
 def task_of(generator, num=2, space="w", **shared):
-    """Random colours in the left half, drawn firmly there and lightly in one column beside it."""
-    masks = torch.zeros(num, 1, 8, 8)
-    masks[..., :4], masks[..., 4] = 1.0, 0.25
-    images = torch.rand(num, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
-    return InversionTask(generator, images, space, chunk_size=2, **{"masks": masks, **shared})
+    """Random colours, of which the left half counts."""
+    return InversionTask(generator, noise_images(num), space, chunk_size=2, masks=half_masks(num), **shared)
 
 
 def test_what_was_drawn_is_followed(stylegan):
