@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import CompactHydraException
 from hypothesis import given
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from wplus import config
 from wplus.commands.entry import dotted_keys, readable, renamed, sentence, suggestions
 from wplus.config import build, plain
+from wplus.core.sweep import sweep
 from wplus.errors import UserError
 
 
@@ -154,44 +154,40 @@ def test_plain_names_what_cannot_be_resolved(value):
 # Names of runs
 
 
-def name_of(*overrides: str) -> str:
-    """The folder of `python train.py <overrides>`."""
-    with initialize_config_dir(str(config.CONFIG_FOLDER), version_base="1.3"):
-        cfg = compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)
-    try:
-        return str(cfg.run_dir)
-    finally:
-        HydraConfig.instance().cfg = None
-
-
-def test_the_same_command_finds_the_same_folder():
-    assert name_of() == "runs/train"
-    assert name_of("seed=1", "mirror=x") == name_of("mirror=x", "seed=1")
-    assert name_of("seed=1").startswith("runs/train-")
-
-
-def test_another_experiment_gets_another_folder():
-    names = [
-        name_of(*overrides) for overrides in (["seed=1"], ["seed=2"], ["data.seed=1"], ["training.hparams.gamma=1"])
-    ]
-    assert len(set(names)) == 4
+def name_of(*overrides: str, primary: str = "train") -> str:
+    return str(config.composed(primary, list(overrides))["run_dir"])
 
 
 @pytest.mark.parametrize(
-    "override",
-    ["device=cpu", "trainer=ddp", "trainer.devices=4", "tracking=local", "schedule.kimg=9", "tags=[a]", "group=g"],
+    ("first", "second"),
+    [
+        (["seed=1", "mirror=x"], ["mirror=x", "seed=1"]),
+        (["seed=0"], []),
+        (["training.hparams.gamma=0.50"], ["training.hparams.gamma=0.5"]),
+        (["training.hparams.gamma=1"], ["training.hparams.gamma=1.0"]),
+        (["data=folder", "data.path=a"], ["data=folder", "data.path=a/"]),
+        (["trainer.threads=2", "device=cpu", "tracking=local", "tags=[a]", "group=g", "data.cache_dir=x"], []),
+        (["schedule.kimg=9", "probes=[]"], []),
+    ],
 )
-def test_where_and_how_long_a_run_goes_does_not_change_its_folder(override):
-    assert name_of("seed=1", override) == name_of("seed=1")
+def test_the_same_question_finds_the_same_folder(first, second):
+    assert name_of(*first) == name_of(*second)
+    assert re.fullmatch(r"runs/train-[0-9a-f]{12}", name_of(*first))
 
 
-def test_an_explicit_folder_is_kept():
+def test_another_question_gets_another_folder():
+    single = ("seed=1", "data.seed=1", "training.hparams.gamma=1", "mirror=x", "trainer.precision=float32")
+    experiments = [[f"experiment={name}", "name=train"] for name in ("cats32", "cats64")]
+    changes = [[], *([each] for each in single), *experiments]
+    assert len({name_of(*overrides) for overrides in changes}) == len(changes)
     assert name_of("run_dir=/elsewhere", "seed=3") == "/elsewhere"
 
 
-def test_without_a_command_a_run_is_called_by_its_prefix():
-    assert config.run_name("train") == "train"
+def test_in_a_sweep_all_that_differs_counts():
+    with sweep(["schedule.kimg", "probes"], in_processes=False):
+        swept = {name_of(*overrides) for overrides in ([], ["schedule.kimg=9"], ["probes=[]"], ["probes=[logits]"])}
+        assert name_of("schedule.kimg=9.0", "seed=0") == name_of("schedule.kimg=9")
+    assert len({*swept, name_of()}) == 5
 
 
 def test_command_line_can_be_pasted(monkeypatch):

@@ -1,7 +1,6 @@
 """From configs to plain values and objects; the only caller of `instantiate`."""
 
 import functools
-import hashlib
 import inspect
 import os
 import re
@@ -20,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from wplus.core.claim import digest, question
+from wplus.core.sweep import swept
 from wplus.errors import UserError
 from wplus.signatures import complete, takes_further_keys, takes_several
 
@@ -78,21 +79,6 @@ GIVEN = {
 }
 _TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
-# Keys that say where and how loudly a run goes, not what it computes: they do not change a run's name.
-_BOOKKEEPING = (
-    "run_dir",
-    "device",
-    "trainer",
-    "tracking",
-    "hydra",
-    "name",
-    "debug",
-    "group",
-    "tags",
-    "schedule",
-    "experiment",
-    "probes",
-)
 
 
 class FileConfigSource(hydra_source.FileConfigSource):
@@ -257,14 +243,15 @@ def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def run_name(prefix: str) -> str:
-    """`prefix` plus a digest of the overrides: the same command finds the same folder again."""
-    if not HydraConfig.initialized():
-        return prefix
-    overrides = [item for item in HydraConfig.get().overrides.task if _key(item) not in _BOOKKEEPING]
-    return (
-        f"{prefix}-{hashlib.sha256(chr(10).join(sorted(overrides)).encode()).hexdigest()[:6]}" if overrides else prefix
-    )
+def run_name(prefix: str, *, _root_: DictConfig) -> str:
+    """`prefix` and the digest of what the command asks: the same question finds the same folder again.
+
+    In a sweep all that differs between its jobs counts, so that no two of them share a folder.
+    """
+    keys = [str(key) for key in _root_ if key not in ("run_dir", "hydra")]
+    config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys), resolve=True)
+    assert isinstance(config, dict)
+    return f"{prefix}-{digest(question(_expand_home(config), also=swept()))}"
 
 
 def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, name: str) -> None:
@@ -273,10 +260,6 @@ def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, 
         inspect.signature(target.func).bind(*target.args, **{**target.keywords, **kwargs})
     except (TypeError, ValueError) as error:
         raise UserError(f"Cannot build '{name}': {error}.") from error
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+~").split("=")[0].split(".")[0].split("/")[0]
 
 
 def _quote(part: str) -> str:

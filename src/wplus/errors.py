@@ -1,6 +1,7 @@
-"""The one exception that stands for a mistake of the user, and the checks that most of them fail."""
+"""The exceptions for a mistake of the user and for a wish to stop, and the checks that most mistakes fail."""
 
 import math
+import signal
 from collections.abc import Iterable
 
 
@@ -9,6 +10,14 @@ class UserError(ValueError):
 
     The command lines print it without a stack trace and exit with a non-zero status.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal that asks to end: what is done is kept, the exit status is 128 + `number`."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.number = int(number)
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

@@ -129,19 +129,19 @@ def test_tables_of_other_runs_are_compared_too(tmp_path):
 
 
 def test_the_command(tmp_path, capsys):
-    def command(*arguments: str) -> None:
-        main(["compare", *arguments, f"run_dir={tmp_path}/out", "tracking=local"])
+    def command(*arguments: str, out: str = "out") -> None:
+        main(["compare", *arguments, f"run_dir={tmp_path}/{out}", "tracking=local"])
 
     a, b = a_folder(tmp_path / "first", error=20), a_folder(tmp_path / "second", error=5)
     command(f"folders=[{a},{b}]", "baseline=second", "image_loss=[ssim]")
     shown = capsys.readouterr().out
     assert "| minus 'second', paired | psnr_db ↑ | similarity_ssim ↑ |" in shown
     assert "8 images in all folders" in shown
-    command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]", "tested=psnr_db")
-    assert "minus 'x', paired" in (tmp_path / "out" / "table.md").read_text()
+    command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]", "tested=psnr_db", out="other")
+    assert "minus 'x', paired" in (tmp_path / "other" / "table.md").read_text()
     for arguments, message in (
         (["folders=[x/w,y/w]"], "Two folders are called 'w': give each a label of its own"),
         (["folders=[a,b]", "labels=[a]"], "1 labels for 2 folders"),
     ):
         with pytest.raises(SystemExit, match=message):
-            command(*arguments)
+            command(*arguments, out="none")

@@ -64,9 +64,9 @@ def uninterrupted(start, tmp_path_factory) -> Path:
     return folder
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     out, err = process.communicate(timeout=SOON)
-    assert process.returncode == 0, err
+    assert process.returncode == status, err
     return out, err
 
 
@@ -121,7 +121,7 @@ def test_killed_and_asked_to_leave_and_finished(start, uninterrupted, tmp_path):
     asked = start(folder)
     wait_for_checkpoint(asked, folder, after=first + 8)
     asked.send_signal(signal.SIGTERM)
-    out, err = finish(asked)
+    out, err = finish(asked, 128 + signal.SIGTERM)
     second = newest(folder)
     assert first + 8 < second < 200
     assert f"interrupted at {second / 1000:g} kimg: {folder}" in out

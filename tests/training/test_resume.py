@@ -37,7 +37,7 @@ def train(make_tiny, make_images, recorder):
         keep: int = 9,
         max_skipped: int = 4,
         game: GanModule | None = None,
-        status: str = "finished",
+        status: int | None = None,
         **changes: Any,
     ) -> GanModule:
         game = game or make_tiny(**{"c_dim": 3, "num_micro": 2, "ema_rampup": 0.05, **changes})
@@ -193,7 +193,7 @@ def test_a_signal_ends_the_run_after_the_step_at_hand(train, make_tiny, tmp_path
         run_step(*args, **kwargs)
 
     monkeypatch.setattr(game, "run_step", signalled)
-    train(tmp_path / "parts", 32, game=game, snapshot=1000, status="interrupted")
+    train(tmp_path / "parts", 32, game=game, snapshot=1000, status=number)
     assert game.images_seen == 16
     assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == checkpoint_path(tmp_path, 16).name
     assert_same(train(tmp_path / "parts", 32).state_dict(), straight.state_dict())

@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,14 +23,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.help import help_text
+from wplus.commands.session import session
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
-from wplus.errors import UserError
+from wplus.core.claim import PATHS
+from wplus.core.sweep import INTERRUPTED, is_worker, note, noted, sweep
+from wplus.errors import Interrupted, UserError
 
 Task = Callable[[dict[str, Any]], Any]
 Command = Callable[..., Any]
-# Keys of files and folders: a name that reads like a number stays a name.
-_PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
-          "run_dir"}  # fmt: skip
 _PLUGINS = r"hydra/(launcher/(joblib|submitit)|sweeper/)\w*"  # come with an extra
 
 
@@ -37,24 +38,33 @@ class OneLine(CompactHydraException):
     """A UserError on its way through Hydra, which prints this class without a stack trace."""
 
 
-def entry_point(task: Task | None = None, *, resolve: str | None = None) -> Any:
+def entry_point(task: Task | None = None, *, resolve: str | None = None, has_folder: bool = True) -> Any:
     """Make `verb(cfg)` a command: composes configs/verb.yaml and hands over a plain, resolved dict.
 
     The command takes a list of arguments, by default those of the process. A UserError, an unknown key and whatever
     else cannot be composed become one line on standard error and exit status 1; in a sweep Hydra says before it which
-    job it was. `resolve` names a function that fills in what is derived, for `--cfg job`.
+    job it was. Interrupted, a command exits with 128 + the signal's number. `resolve` names a function that fills in
+    what is derived, for `--cfg job`; with `has_folder` the command has `run_dir` for itself.
     """
     if task is None:
-        return functools.partial(entry_point, resolve=resolve)
+        return functools.partial(entry_point, resolve=resolve, has_folder=has_folder)
 
     @functools.wraps(task)
     def composed(cfg: DictConfig) -> Any:
         try:
-            return task(plain(cfg))
+            config = plain(cfg)
+            with session(config, task.__name__, has_folder=has_folder):
+                return task(config)
         except UserError as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise OneLine(str(error)) from None
             raise SystemExit(str(error)) from None
+        except KeyboardInterrupt as error:
+            if not is_worker():
+                raise
+            # Out of a worker it would tear down the others before they have saved; a job that fails ends alone.
+            note(INTERRUPTED, noted(INTERRUPTED) or str(getattr(error, "number", int(signal.SIGINT))))
+            raise OneLine("Interrupted.") from None
 
     # wraps() would show Hydra the wrapped function's module as its own; Hydra reads __module__ for the job name.
     del composed.__wrapped__
@@ -86,6 +96,9 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
         _run(task, name, parser, options, resolve)
     except UserError as error:
         raise SystemExit(str(error)) from None
+    except KeyboardInterrupt as error:
+        print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
+        raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None
     except CompactHydraException as error:
         raise SystemExit(sentence(error, name, options.overrides)) from None
     except ValueError as error:
@@ -106,7 +119,25 @@ def _run(
         print(yaml.safe_dump(shown(name, options.overrides, resolve), sort_keys=False, allow_unicode=True), end="")
         return
     version.setbase("1.3")
-    _run_hydra(args=options, args_parser=parser, task_function=task, config_path=str(CONFIG_FOLDER), config_name=name)
+    run = functools.partial(
+        _run_hydra, args_parser=parser, task_function=task, config_path=str(CONFIG_FOLDER), config_name=name
+    )
+    if not options.multirun:
+        run(args=options)
+        return
+    with sweep(swept_keys(options.overrides), in_processes="hydra/launcher=joblib" in options.overrides):
+        try:
+            run(args=options)
+        finally:
+            number = noted(INTERRUPTED)
+            if number is not None:
+                raise Interrupted(int(number)) from None
+
+
+def swept_keys(overrides: Sequence[str]) -> list[str]:
+    """The keys that have several values in a sweep."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [override.get_key_element().lstrip("+~") for override in parsed if override.is_sweep_override()]
 
 
 def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> dict[str, Any]:
@@ -148,7 +179,8 @@ def _readable(override: str, is_sweep: bool) -> str:
         return f"{key}={_quoted_items(value)}"
     if parsed is None or (parsed.is_sweep_override() and not is_sweep and is_name):
         return f"{key}={_quoted(value)}"
-    if key.rpartition(".")[2] in _PATHS and isinstance(parsed.value(), (bool, int, float)):
+    # The name of a file that reads like a number stays a name.
+    if key.rpartition(".")[2] in PATHS and isinstance(parsed.value(), (bool, int, float)):
         return f"{key}={_quoted(value)}"
     return f"{key}={value}"
 

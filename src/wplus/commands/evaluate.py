@@ -85,7 +85,7 @@ def given_images(source: str, **policies: Any) -> Any:
         raise UserError(f"{error} (generated={source} is measured as it is: no fit, no bad_files.)") from error
 
 
-@entry_point
+@entry_point(has_folder=False)
 def draw_pairs(cfg: dict[str, Any]) -> None:
     """Draw a fixed list of pairs of images that paths are compared on."""
     from wplus.core.runtime import resolve_device

@@ -21,7 +21,7 @@ Pickles that need NVlabs' source code are not written.
 """
 
 
-@entry_point
+@entry_point(has_folder=False)
 def report(cfg: dict[str, Any]) -> None:
     """Write report.html of a run, or of a folder with several; prints its path."""
     from wplus.tracking.report import write_report

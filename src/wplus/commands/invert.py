@@ -24,11 +24,8 @@ def invert(cfg: dict[str, Any]) -> float:
         images, models=models, invert=build(cfg["inverter"]), perceptual=build(cfg["perceptual"]).to(device),
         losses=losses, masks=masks, output_dir=folder, **{key: cfg[key] for key in INVERTING},
     )  # fmt: skip
-    try:
-        with tracking(cfg, "invert") as tracker:
-            table = inversion.run(tracker)
-    except KeyboardInterrupt:
-        raise SystemExit(f"Interrupted: what is done is in {folder}, the same command goes on from there.") from None
+    with tracking(cfg, "invert") as tracker:
+        table = inversion.run(tracker)
     print(f"{table}\nInversions, latents, table: {folder}")
     return table.means["l2"].value
 

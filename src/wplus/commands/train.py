@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build, record_fields, refuse_sweep_of_processes
+from wplus.errors import Interrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,21 +28,25 @@ def train(cfg: dict[str, Any]) -> float:
     from wplus.core.runtime import Runtime
     from wplus.tracking import Tracker
     from wplus.training.hparams import explain
-    from wplus.training.loop import Schedule
+    from wplus.training.loop import Schedule, resumable
 
     refuse_sweep_of_processes(cfg["trainer"])
     runtime = Runtime.prepare(cfg["device"], **cfg["trainer"])
     schedule = Schedule(**cfg["schedule"])
     training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
+    resumable(training.module, folder, schedule)  # refused before anything is recorded
     print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
     with open_tracker(cfg, folder) if runtime.rank == 0 else Tracker() as tracker:
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
-        status = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
+        received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
         kimg = training.module.images_seen / 1000
+        status = "finished" if received is None else "interrupted"
         meaning = "Images that the training has shown, in thousands."
         tracker.summary({"train/kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning}})
-    print(f"{status} at {kimg:g} kimg: {folder}")
+        print(f"{status} at {kimg:g} kimg: {folder}")
+        if received is not None:
+            raise Interrupted(received)
     return kimg
 
 
@@ -78,8 +83,8 @@ def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, f
 
 def run_training(
     cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any
-) -> str:
-    """Train up to the end of the schedule, from where the folder's checkpoints are; "finished" or "interrupted"."""
+) -> int | None:
+    """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
     from wplus.data import Batches
     from wplus.training.loop import fit
     from wplus.training.snapshot import Exporter

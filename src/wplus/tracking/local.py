@@ -18,10 +18,10 @@ from wplus.core.files import atomic_write, ensure_folder, sha256, write_json
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.tracking import environment
-from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
+from wplus.tracking.run_folder import RESULT, Status, read_json, record_opened, true_status
+from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Tracker
 
 RECORDS = "records.jsonl"
-RESULT = "result.json"
 MESSAGE = "message"
 # What a run that is continued takes over from its earlier part.
 _KEPT = ("values", "methods", "info", "files", "artifacts", "inputs")
@@ -39,6 +39,7 @@ class LocalRecord(Sink):
     def __init__(self, run: Run) -> None:
         self.folder = ensure_folder(run.output_dir)
         self.records = self.folder / RECORDS
+        record_opened(self.folder)
         _repair(self.records)
         earlier = read_result(self.folder)
         self._earlier_seconds = float(earlier.get("seconds", 0))
@@ -159,12 +160,12 @@ class LocalRecord(Sink):
 
 
 def read_result(folder: AnyPath) -> dict[str, Any]:
-    """The content of `folder`/result.json; empty where there is none, or none that can be read."""
-    try:
-        content = json.loads((Path(folder) / RESULT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    """The content of `folder`/result.json; empty where there is none, or none that can be read.
+
+    The status of a run that was ended from outside, and could not say so, is "killed".
+    """
+    content = read_json(Path(folder) / RESULT)
+    return content | ({"status": true_status(Path(folder), content["status"])} if "status" in content else {})
 
 
 def read_records(folder: AnyPath) -> Iterator[dict[str, Any]]:

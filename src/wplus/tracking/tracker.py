@@ -11,14 +11,13 @@ from typing import Any, Literal
 import numpy as np
 
 from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.tracking.run_folder import Status, status_of
 
 KIMG = "progress/kimg"
 """The one axis of every curve: thousands of training images seen."""
 
 DERIVED = "derived/"
 """Before the names of settings that were derived from others."""
-
-Status = Literal["finished", "interrupted", "failed"]
 Level = Literal["info", "warning"]
 AnyPath = str | Path
 Plain = Mapping[str, Any]
@@ -99,13 +98,13 @@ class Sink:
         """
 
     def finish(self, status: Status = "finished") -> None:
-        """Close the record; called once, also after a failure."""
+        """Close the record; called once, also after a failure: finished, interrupted or failed."""
 
 
 class Tracker(Sink):
     """Passes everything on to its sinks. Without sinks it is the null tracker: the same calls, and nothing is kept.
 
-    As a context manager it closes the record in any case, and an exception marks the run as failed:
+    As a context manager it closes the record in any case, and an exception marks the run as failed or interrupted:
 
         with build(cfg["tracking"], output_dir=folder, job_type="train", name=name, config=cfg) as tracker:
             tracker.log({"train/generator/loss": 0.7}, kimg=1.5)
@@ -148,7 +147,7 @@ class Tracker(Sink):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.finish("finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed")
+        self.finish(status_of(error))
 
 
 def _passed_on(method: str) -> Callable[..., None]:

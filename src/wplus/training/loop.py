@@ -5,7 +5,7 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,33 +56,49 @@ def fit(
     output_dir: str | Path,
     tracker: Tracker,
     export: Callable[[TrainingModule], None],
-) -> str:
+) -> int | None:
     """Train `module` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
 
     `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
-    writes pictures and models at every snapshot. Returns "finished" or "interrupted" (by SIGTERM or Ctrl-C, after
-    saving).
+    writes pictures and models at every snapshot. Returns the signal that ended it before (SIGTERM or Ctrl-C, after
+    saving), None at the end.
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
-    resume = _resume(module, folder, tracker)
+    resume, checkpoint = resumable(module, output_dir, schedule)
+    if resume is not None:
+        module.load_state_dict(checkpoint["state_dict"])
+    tracker.rewind(None if resume is None else module.images_seen / 1000)
     if module.images_seen >= schedule.kimg * 1000:
         export(module)
-        return "finished"
+        return None
     leave = LeaveOnSignal()
     callbacks = [StopAtKimg(schedule), leave, Log(tracker, schedule), Snapshot(folder, export, schedule)]
     with _quiet_lightning():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
-    return "finished" if leave.received is None else "interrupted"
+    if leave.received is None and module.images_seen < schedule.kimg * 1000:
+        return int(signal.SIGTERM)  # another process was asked
+    return leave.received
 
 
-def _resume(module: TrainingModule, folder: Path, tracker: Tracker) -> Path | None:
-    path = latest_checkpoint(folder)
-    if path is not None:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        check_same_run(checkpoint.get("run_fingerprint", {}), module.run_fingerprint, path)
-        module.load_state_dict(checkpoint["state_dict"])
-    tracker.rewind(None if path is None else module.images_seen / 1000)
-    return path
+def resumable(
+    module: TrainingModule, output_dir: str | Path, schedule: Schedule
+) -> tuple[Path | None, Mapping[str, Any]]:
+    """The newest intact checkpoint in `output_dir`, its file and content; None and nothing without one.
+
+    UserError when it is of another run, or farther than the schedule goes.
+    """
+    path = latest_checkpoint(Path(output_dir) / "checkpoints")
+    if path is None:
+        return None, {}
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    check_same_run(checkpoint.get("run_fingerprint", {}), module.run_fingerprint, path)
+    done = int(checkpoint["state_dict"]["nimg"])
+    if done - module.batch_size >= schedule.kimg * 1000:
+        raise UserError(
+            f"schedule.kimg={schedule.kimg:g} is less than the {done / 1000:g} kimg that '{output_dir}' has: give at "
+            "least as much, or choose another run_dir."
+        )
+    return path, checkpoint
 
 
 def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:

@@ -1,0 +1,79 @@
+"""The frame around every command: its folder is claimed and locked, signals end it in order."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wplus.core.claim import question
+from wplus.core.sweep import INTERRUPTED, is_worker, noted
+from wplus.errors import Interrupted
+from wplus.tracking.run_folder import RunFolder
+
+
+@contextlib.contextmanager
+def session(config: Mapping[str, Any], kind: str, *, has_folder: bool) -> Iterator[None]:
+    """The folder of this configuration (`run_dir`) is this command's own for the time of the block.
+
+    Of several processes the first one has it. Ctrl-C and SIGTERM raise `Interrupted`; so does, in a sweep over
+    processes, the wish that the sweep ends.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(leaving_on_signals())
+        number = noted(INTERRUPTED)
+        if number is not None:
+            raise Interrupted(int(number))
+        if has_folder and is_first(config):
+            pass_on = PassOn() if is_worker() else lambda: None
+            stack.enter_context(RunFolder(config["run_dir"], kind=kind, asked=question(config), each_second=pass_on))
+        yield
+
+
+def is_first(config: Mapping[str, Any]) -> bool:
+    """Whether this is the first of the processes of one command, known from the environment alone."""
+    trainer = config.get("trainer") or {"devices": os.environ.get("WORLD_SIZE", "1")}
+    if {str(trainer.get(name, 1)) for name in ("devices", "num_nodes")} == {"1"}:
+        return True
+    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID") if name in os.environ]
+    return (ranks or [os.environ.get("NODE_RANK", "0") + os.environ.get("LOCAL_RANK", "0")])[0].strip("0") == ""
+
+
+@contextlib.contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Interrupted` where nobody else heeds or ignores them; a second SIGTERM does nothing."""
+    received: list[int] = []
+
+    def leave(number: int, _: object) -> None:
+        if not received or number == signal.SIGINT:
+            received.append(number)
+            raise Interrupted(number)
+
+    ours = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                ours[number] = signal.signal(number, leave)
+    is_blocked = is_worker() and hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}) if is_blocked else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+class PassOn:
+    """Asks this process once to end, as SIGTERM does, when the sweep that it works for is to end."""
+
+    def __init__(self) -> None:
+        self._has_asked = False
+
+    def __call__(self) -> None:
+        """Look whether it is."""
+        if not self._has_asked and noted(INTERRUPTED) is not None:
+            self._has_asked = True
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,121 @@
+"""The identity of a run: its configuration without bookkeeping, files by their content. Equal ones have one digest."""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wplus.core.files import sha256
+
+DIGITS = 12
+# What changes no result: at the top of a configuration, of a training's schedule, and wherever it stands.
+_BOOKKEEPING = (
+    "run_dir", "device", "tracking", "hydra", "name", "group", "tags", "batch_size", "probes", "num_samples", "video",
+    "frames",
+)  # fmt: skip
+_SCHEDULE = ("kimg", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
+_ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit_gb", "download", "progress")
+# Keys of files and folders; of folders that are sets of images what is in them counts, of others where they are.
+PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
+         "run_dir", "attributes", "boxes", "masks", "ground_truth", "deltas"}  # fmt: skip
+_IMAGE_SETS = ("path", "generated")
+_NAMED = ("input", "inputs", "latents")  # the name of such a file stands in the results
+_WORDS = ("held_out", "encoder", "none", "alpha")  # of these keys that mean no file
+
+
+def question(config: Mapping[str, Any], also: Collection[str] = ()) -> dict[str, Any]:
+    """Dotted key -> plain value of everything in `config` that decides what a command computes, and of `also`."""
+    is_training = "trainer" in config
+    found = {
+        key: _value(key.rpartition(".")[2], value)
+        for key, value in _leaves(config)
+        if value is not None
+        and (not _is_bookkeeping(key, is_training) or any(f"{key}.".startswith(f"{each}.") for each in also))
+    }
+    return dict(sorted(found.items()))
+
+
+def digest(asked: Mapping[str, Any]) -> str:
+    """`DIGITS` hexadecimal digits of what `question` gives."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:DIGITS]
+
+
+def difference(before: Mapping[str, Any], now: Mapping[str, Any], *, most: int = 3) -> str:
+    """The keys that differ, with both values: "seed was 0 and is now 1"."""
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    words = [
+        f"{key.removesuffix('._target_')} was {_shown(before.get(key))} and is now {_shown(now.get(key))}"
+        for key in changed[:most]
+    ]
+    return ", ".join([*words, *([f"and {len(changed) - most} more"] if len(changed) > most else [])])
+
+
+def _is_bookkeeping(key: str, is_training: bool) -> bool:
+    top, _, rest = key.partition(".")
+    is_length = is_training and top == "schedule" and rest in _SCHEDULE  # a classifier's decides its learning rates
+    return top in _BOOKKEEPING or key.rpartition(".")[2] in _ANYWHERE or is_length
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(key: str, value: Any) -> Any:
+    """What two ways of writing the same have in common: 1 for 1.0, a file's content for its path."""
+    if isinstance(value, Mapping):
+        return {str(name): _value(str(name), item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_value(key, item) for item in value]
+    if isinstance(value, float):
+        return str(value) if not math.isfinite(value) else int(value) if value.is_integer() else value
+    return _text(key, value) if isinstance(value, str) else value
+
+
+def _text(key: str, text: str) -> str:
+    is_key = key in PATHS and text not in _WORDS
+    path = Path(text).expanduser()
+    try:
+        looks_like_one = is_key or (not key.startswith("_") and (os.sep in text or path.suffix))
+        if not looks_like_one or not path.exists():
+            return os.path.normpath(text) if is_key and "://" not in text else text
+        if path.is_dir() and key not in _IMAGE_SETS:
+            return str(path.resolve())
+        about = f"content {_listing(path) if path.is_dir() else _content(path, path.stat().st_mtime_ns)}"
+    except (OSError, ValueError):  # a name too long, a file that may not be read: the command itself says so
+        return text
+    return f"{path.name}, {about}" if key in _NAMED else about
+
+
+@functools.cache
+def _content(path: Path, _: int) -> str:
+    """Of an archive, which may have gigabytes, the names, sizes and checksums of what is in it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _short([(each.filename, each.file_size, each.CRC) for each in archive.infolist()])
+    except zipfile.BadZipFile:
+        return sha256(path)[:DIGITS]
+
+
+def _listing(folder: Path) -> str:
+    """Names and sizes of all files below: their contents are the data's own to check."""
+    return _short(sorted(
+        (os.path.relpath(os.path.join(place, name), folder), os.stat(os.path.join(place, name)).st_size)
+        for place, _, names in os.walk(folder) for name in names if os.path.isfile(os.path.join(place, name))
+    ))  # fmt: skip
+
+
+def _short(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)

@@ -1,0 +1,145 @@
+"""A folder belongs to one process: a lock that dies with it, with its pid, host and heartbeat for whoever asks.
+
+On one machine the kernel's lock on the file `.lock` decides; it ends with the process, whatever ended that. What
+another machine says of itself counts as long as its heartbeat, the file's time, is recent: not every network file
+system passes locks on.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from wplus.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # no POSIX: pid and heartbeat decide
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+BEAT = 10  # seconds between heartbeats
+STALE = 120.0  # seconds without one after which another machine's process counts as dead
+# By this process, which the kernel would let in again. Whoever else in it opened and closed the file would lose the
+# lock: so is it with POSIX' locks, which in return are not inherited by children that outlive a kill.
+_held: dict[Path, dict[str, Any]] = {}
+
+
+class FolderLock:
+    """The lock of an existing folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder.resolve() / LOCK
+        self._file = -1
+        self._ended = threading.Event()
+
+    def acquire(self, each_second: Callable[[], object] = lambda: None) -> None:
+        """Take the lock and keep it alive; `each_second` is called from the thread that does.
+
+        UserError where another process has it, which changes nothing in the folder.
+        """
+        for attempt in range(5):
+            if attempt:
+                time.sleep(0.05)  # somebody who asks has it for a moment, too
+            holder = self._attempt()
+            if holder is None:
+                break
+        else:
+            who = "process {pid} on {host}, since {since}".format_map(holder) if holder else "another process"
+            folder = self.path.parent
+            raise UserError(f"'{folder}' is in use by {who}: let it end or stop it, or choose another run_dir.")
+        own = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        _held[self.path] = own
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, json.dumps(own).encode(), 0)
+        self._thread = threading.Thread(target=self._beat, args=(each_second,), daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        """Give it back, and take the file away."""
+        self._ended.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):  # the folder may be gone
+            self.path.unlink()
+        os.close(self._file)
+        del _held[self.path]
+
+    def _attempt(self) -> dict[str, Any] | None:
+        """None with the lock, else who has it."""
+        if self.path in _held:
+            return _held[self.path]
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        holder = _living_holder(self._file, exclusive=True)
+        if holder is None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
+                    return None
+            holder = {}  # its owner took it away in the meantime
+        os.close(self._file)
+        return holder
+
+    def _beat(self, each_second: Callable[[], object]) -> None:
+        seconds = 0
+        while not self._ended.wait(1.0):
+            each_second()
+            seconds += 1
+            if seconds % BEAT == 0:
+                with contextlib.suppress(OSError):
+                    os.utime(self.path)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process that lives has the lock of `folder`."""
+    path = folder.resolve() / LOCK
+    if path in _held:
+        return True
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return _living_holder(file, exclusive=False) is not None
+    finally:
+        os.close(file)
+
+
+def _living_holder(file: int, *, exclusive: bool) -> dict[str, Any] | None:
+    """Who has the lock, as far as that is known; None where the kernel gave it to us, and nobody elsewhere has it."""
+    holder = _read(file)
+    try:
+        if fcntl is not None:
+            fcntl.lockf(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        decided = fcntl is not None
+    except (BlockingIOError, PermissionError):
+        return holder
+    except OSError:  # this file system has no locks
+        decided = False
+    if not holder:
+        return None
+    if holder["host"] != socket.gethostname():
+        return holder if time.time() - os.fstat(file).st_mtime < STALE else None
+    return holder if not decided and _lives(holder["pid"]) else None
+
+
+def _read(file: int) -> dict[str, Any]:
+    """Empty where the file says nothing that can be read."""
+    try:
+        found = json.loads(os.pread(file, 4096, 0))
+        return found if {"pid", "host", "since"} <= found.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True

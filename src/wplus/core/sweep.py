@@ -1,0 +1,79 @@
+"""Notes between the jobs of a sweep (-m), whichever process each runs in: files in a folder of the sweep."""
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+FOLDER = "WPLUS_SWEEP"  # the environment's variable with the folder of notes, and who made it
+KEYS = "WPLUS_SWEPT"  # the environment's variable with the keys that have several values
+INTERRUPTED = "interrupted"  # by which signal
+_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+
+
+@contextlib.contextmanager
+def sweep(keys: Sequence[str], *, in_processes: bool) -> Iterator[None]:
+    """A sweep over `keys` for the time of the block.
+
+    Where its jobs run in processes of their own, Ctrl-C and SIGTERM become a note that they heed. Both are then blocked
+    here and, by inheritance, in the workers, which would die of a Ctrl-C between two jobs and take the others with
+    them; a thread waits for them. A second one ends everything at once.
+    """
+    with tempfile.TemporaryDirectory(prefix="wplus-sweep-") as folder:
+        os.environ |= {FOLDER: f"{os.getpid()}:{folder}", KEYS: ",".join(keys)}
+        in_processes = in_processes and hasattr(signal, "pthread_sigmask")
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if in_processes else None
+        ended = threading.Event()
+        if in_processes:
+            threading.Thread(target=_note_signals, args=(ended,), daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+            if before is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            del os.environ[FOLDER], os.environ[KEYS]
+
+
+def _note_signals(ended: threading.Event) -> None:
+    while not ended.is_set():
+        received = signal.sigtimedwait(_SIGNALS, 0.2)
+        if received is not None and noted(INTERRUPTED) is not None:
+            os._exit(128 + received.si_signo)
+        if received is not None:
+            note(INTERRUPTED, str(received.si_signo))
+
+
+def swept() -> list[str]:
+    """The keys that differ between the jobs of the sweep that this process takes part in."""
+    return [key for key in os.environ.get(KEYS, "").split(",") if key]
+
+
+def is_worker() -> bool:
+    """Whether this process runs jobs for the one that the sweep was started in."""
+    made_by = os.environ.get(FOLDER, "").partition(":")[0]
+    return made_by not in ("", str(os.getpid()))
+
+
+def note(name: str, text: str = "") -> None:
+    """Leave a note; without a sweep, or where its folder is out of reach, nothing happens."""
+    path = _path(name)
+    if path is not None:
+        with contextlib.suppress(OSError):
+            path.write_text(text)
+
+
+def noted(name: str) -> str | None:
+    """A note's text, None without it."""
+    path = _path(name)
+    with contextlib.suppress(OSError):
+        return None if path is None else path.read_text()
+    return None
+
+
+def _path(name: str) -> Path | None:
+    folder = os.environ.get(FOLDER, "").partition(":")[2]
+    return Path(folder, name) if folder else None

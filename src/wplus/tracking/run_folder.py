@@ -1,0 +1,220 @@
+"""The folder of a run while a command works in it: whose it is, what became of it, what was said.
+
+`run.json` says which run the folder belongs to: the kind of command and its question (`wplus.core.claim`). Nothing is
+written, logged or sent before that is checked. `console.log` keeps what the terminal showed, `traceback.txt` why the
+last part of a run failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TextIO
+
+from wplus.core.claim import difference, digest
+from wplus.core.files import write_json
+from wplus.core.lock import LOCK, FolderLock, is_held
+from wplus.errors import UserError
+
+Status = Literal["finished", "interrupted", "failed"]
+CLAIM, RESULT, CONSOLE, TRACEBACK = "run.json", "result.json", "console.log", "traceback.txt"
+_active: dict[Path, RunFolder] = {}
+
+
+class RunFolder:
+    """As a context manager, the folder `path` for a command of this `kind` with this question, and for no other.
+
+    Entering raises UserError, and leaves everything as it was, where the folder belongs to another run or is in use by
+    another process. So does a UserError from the block as long as the record was not opened (`opened`).
+    """
+
+    def __init__(
+        self, path: str | Path, *, kind: str, asked: Mapping[str, Any], each_second: Callable[[], object] = lambda: None
+    ) -> None:
+        self.path, self.kind, self.asked = Path(path).resolve(), kind, dict(asked)
+        self._lock, self._each_second = FolderLock(self.path), each_second
+        self._is_opened = self._is_new = False
+        self._began = time.time()
+
+    def __enter__(self) -> RunFolder:
+        self.check()
+        self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
+        self._before = None if self._missing else os.stat(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(self._each_second)
+        except OSError as error:
+            self._take_away()
+            raise UserError(f"Cannot write to the output folder '{self.path}': {error.strerror or error}.") from error
+        try:
+            self.check()  # again: somebody may just have left
+            self._is_new = not (self.path / CLAIM).exists()
+            if self._is_new:
+                claim = {"kind": self.kind, "digest": digest(self.asked), "question": self.asked}
+                write_json(self.path / CLAIM, claim)
+            self._console = Console(self.path / CONSOLE)
+        except BaseException:
+            self._leave_as_it_was()
+            raise
+        _active[self.path] = self
+        return self
+
+    def check(self) -> None:
+        """UserError where the folder belongs to another run; only reads."""
+        claim = read_claim(self.path)
+        if claim is None:
+            return
+        cure = "repeat that, or choose another run_dir"
+        if claim["kind"] != self.kind:
+            raise UserError(f"'{self.path}' belongs to a run of '{claim['kind']}', not of '{self.kind}': {cure}.")
+        if claim.get("digest") not in (None, digest(self.asked)):
+            changed = difference(claim["question"], self.asked)
+            raise UserError(f"'{self.path}' belongs to another run of '{self.kind}': {changed}; {cure}.")
+
+    def opened(self) -> None:
+        """From now on the folder tells of this process."""
+        self._is_opened = True
+        self._console.write()
+        (self.path / TRACEBACK).unlink(missing_ok=True)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        del _active[self.path]
+        self._console.close()
+        made = {path.name for path in self.path.iterdir()} - {CLAIM, LOCK} if self._is_new else set()
+        says_nothing = not self._is_opened and (error is None or isinstance(error, UserError))
+        if says_nothing and not made:
+            self._leave_as_it_was()
+            return
+        if self._is_opened or self._is_new:
+            with contextlib.suppress(UserError, OSError):  # a full disk: that error is on its way already
+                self._record(error)
+        self._lock.release()
+
+    def _record(self, error: BaseException | None) -> None:
+        """The status, where the record did not get it or there is none; why it failed."""
+        path, status = self.path / RESULT, status_of(error)
+        found = read_json(path) or {"job_type": self.kind, "seconds": round(time.time() - self._began, 1)}
+        if status == "failed":
+            found["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            (self.path / TRACEBACK).write_text("".join(traceback.format_exception(error)))
+        write_json(path, found | {"status": status})
+
+    def _leave_as_it_was(self) -> None:
+        if self._is_new:
+            (self.path / CLAIM).unlink(missing_ok=True)
+        self._lock.release()
+        if self._before is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self.path, ns=(self._before.st_atime_ns, self._before.st_mtime_ns))
+        self._take_away()
+
+    def _take_away(self) -> None:
+        """Remove the folders that were made for this, as far as they are empty."""
+        with contextlib.suppress(OSError):
+            for folder in self._missing:
+                folder.rmdir()
+
+
+def record_opened(folder: Path) -> None:
+    """Tell the command that works in `folder`, if one does, that its record is open."""
+    if folder in _active:
+        _active[folder].opened()
+
+
+def status_of(error: BaseException | None) -> Status:
+    """What a run is that ended with `error`: finished, interrupted or failed."""
+    return "finished" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+
+
+def true_status(folder: Path, recorded: str | None) -> str | None:
+    """`recorded`, but of a command that says it is running and whose process lives no more: killed."""
+    is_ours = recorded == "running" and (folder / CLAIM).exists()
+    return "killed" if is_ours and not is_held(folder) else recorded
+
+
+def read_claim(folder: Path) -> dict[str, Any] | None:
+    """Whose `folder` is; None where it is nobody's. Of a run without a claim its record's kind is all that is known."""
+    path = folder / CLAIM
+    if not path.exists():
+        kind = read_json(folder / RESULT).get("job_type")
+        return {"kind": kind} if kind else None
+    claim = read_json(path)
+    if not {"kind", "digest", "question"} <= claim.keys():
+        raise UserError(f"'{path}', which says whose the folder is, cannot be read: choose another run_dir.")
+    return claim
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+class Console:
+    """What is printed, kept in a file as well once `write` is called; before that it waits."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting: list[str] = []
+        self._file: TextIO | None = None
+        self._streams = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (_Tee(stream, self._keep) for stream in self._streams)
+        self._move_logs(self._streams, (sys.stdout, sys.stderr))
+
+    def write(self) -> None:
+        """Open the file, after what an earlier part of the run said."""
+        if self._file is None:
+            self._file = open(self.path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            self._keep("".join(self._waiting))
+
+    def close(self) -> None:
+        """Put the streams back."""
+        self._move_logs((sys.stdout, sys.stderr), self._streams)
+        sys.stdout, sys.stderr = self._streams
+        if self._file is not None:
+            self._file.close()
+
+    def _keep(self, text: str) -> None:
+        if self._file is None:
+            self._waiting.append(text)
+            return
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a stream that is used after the end
+            self._file.write(_plain(text))
+            self._file.flush()
+
+    def _move_logs(self, old: tuple[Any, Any], new: tuple[Any, Any]) -> None:
+        for handler in logging.getLogger().handlers:
+            for before, after in zip(old, new, strict=True):
+                if isinstance(handler, logging.StreamHandler) and handler.stream is before:
+                    handler.setStream(after)
+
+
+class _Tee:
+    """A stream that also hands on what is written to it."""
+
+    def __init__(self, stream: TextIO, keep: Callable[[str], None]) -> None:
+        self._stream, self._keep = stream, keep
+
+    def write(self, text: str) -> int:
+        self._keep(text)
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _plain(text: str) -> str:
+    """Without a terminal's codes, and without the last line where it will be written over, as bars are."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", text[: text.rfind("\n") + 1] if "\r" in text else text)
