@@ -92,6 +92,14 @@ def test_noise_policies(generator):
         keyframes_of(mixed, generator, names=NAMES, noise="loud")
 
 
+def test_a_loop_ends_with_the_first_keyframe_and_its_weights(generator):
+    a, b = latents(generator, ("w", "w"))
+    points = keyframes_of([a, b], generator, names=NAMES, deltas=["change", None], closed=True)
+    assert (points.names, points.deltas) == (("first", "second", "first"), ("change", None, "change"))
+    assert torch.equal(points.codes, torch.stack([a.code, b.code, a.code]))
+    assert keyframes_of([a, b], generator, names=NAMES, deltas=[None, None]).deltas is None
+
+
 def test_backwards_everything_goes_along():
     noise, deltas = (torch.randn(3, 1, 4, 4),), (None, "second", "third")
     keyframes = Keyframes(torch.randn(3, 8), "z", ("a", "b", "c"), noise=noise, labels=torch.eye(3), deltas=deltas)

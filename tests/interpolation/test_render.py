@@ -6,7 +6,7 @@ import torch
 
 from tests.fakes import Brightness
 from wplus.checkpoint import fingerprint
-from wplus.interpolation.keyframes import Keyframes, keyframes_of
+from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, PathContext, timeline
 from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.render import NeighbourDistances, render, render_batch
@@ -108,16 +108,6 @@ def test_frames_are_those_of_generators_changed_by_the_share_of_each_end(generat
         expected = render_batch(network, plain, lerp(plain, CONTEXT), t[[row]])
         torch.testing.assert_close(frames[[row]], expected, atol=1e-4, rtol=1e-4)
     assert (frames[-1] - render_batch(generator, plain, lerp(plain, CONTEXT), t[-1:])[0]).abs().max() > 0.1
-
-
-def test_a_tuned_keyframe_looks_as_its_inversion_did(generator):
-    change, latents = delta(generator, 0), [Latent(torch.randn(6, 8), "w+", fingerprint(generator)) for _ in range(2)]
-    keys = keyframes_of(latents, generator, names=["a", "b"], deltas=[None, change], closed=True)
-    assert keys.deltas == (None, change, None)
-    frames = render_batch(generator, keys, lerp(keys, CONTEXT), torch.arange(3).double())
-    torch.testing.assert_close(frames[1:2], synthesize(latents[1:], change.applied(generator)), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(frames[::2], synthesize([latents[0]] * 2, generator), atol=1e-5, rtol=0)
-    assert keyframes_of(latents, generator, names=["a", "b"], deltas=[None, None]).deltas is None
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 13])

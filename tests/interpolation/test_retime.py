@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import wplus
 from tests.fakes import SquaredPixels, context_of, keyframes_at
 from wplus.config import build, composed
 from wplus.core.progress import silent
@@ -13,7 +12,6 @@ from wplus.interpolation.paths import lerp, slerp
 from wplus.interpolation.render import NeighbourDistances, render
 from wplus.interpolation.retime import arc_length, even_times, retimed
 from wplus.inversion.task import unwrapped
-from wplus.losses.perceptual import EffNetLite0Distance
 
 
 def step_cvs(keyframes, context, curve):
@@ -76,16 +74,6 @@ def test_a_generators_video_becomes_even(generator, space, num_frames):
     context = PathContext(generator, SquaredPixels(), num_frames=num_frames, progress=silent)
     assert max(step_cvs(keyframes, context, lerp(keyframes, context))) > 0.1
     assert max(step_cvs(keyframes, context, arc_length(keyframes, context, path=lerp))) <= 0.05
-
-
-def test_the_batch_size_changes_nothing_of_real_nets(repository):
-    """Not a bit: what starts from an even path may amplify it."""
-    net = wplus.load(repository / "experiments/models/cats32.safetensors").generator
-    keyframes = Keyframes(net.mapping(torch.randn(2, net.z_dim))[:, 0], "w", ("a", "b"))
-    contexts = [PathContext(net, EffNetLite0Distance(), batch_size=size, num_frames=18, progress=silent)
-                for size in (64, 7)]  # fmt: skip
-    first, other = (arc_length(keyframes, each, path=lerp).codes(timeline(2, 18)) for each in contexts)
-    assert torch.equal(first, other)
 
 
 def test_an_image_that_jumps_is_said_to_be_uneven():
