@@ -295,6 +295,7 @@ def test_the_prior_is_measured_once(run, latents, monkeypatch):
         ({"num_frames": 16}, "num_frames must .* got 16"),
         ({"frames_per_bin": 0}, "frames_per_bin must .* got 0"),
         ({"inversion_batch_size": 0}, "inversion_batch_size must .* got 0"),
+        ({"path_metrics": {"steps": steps}}, "must include fidelity"),
         ({"pictures": "some"}, "pictures must .* got 'some'"),
         ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
     ],
