@@ -41,7 +41,7 @@ class WeightDelta:
     Attributes
         changes    parameter -> (U (O, r), V (r, I ...)) or (the change itself,); parameters not named did not change
         generator  fingerprint of the generator that was tuned (`wplus.checkpoint.fingerprint`)
-        latent     digest of what it was tuned for (`code_digest`); after `lerp_deltas` both ends, and t
+        latent     digest of what it was tuned for (`code_digest`)
         metadata   free text by name, for people and tables
     """
 
@@ -100,42 +100,6 @@ def no_change(parameter: Tensor, rank: int, rng: torch.Generator) -> Parts:
         return (torch.zeros_like(parameter),)
     factor = torch.randn(rank, columns, generator=rng) * rank**-0.5
     return parameter.new_zeros(rows, rank), factor.to(parameter)
-
-
-def lerp_deltas(a: WeightDelta | None, b: WeightDelta | None, t: float) -> WeightDelta:
-    """The change on the straight line from `a` (t = 0) to `b` (t = 1), exactly: factors are joined, not averaged.
-
-    None is no change, for an end that was not tuned. UserError when both belong to different generators.
-    """
-    if a is None and b is None:
-        raise UserError("at least one of two latents must have a weight delta, or there is nothing between them")
-    if a is not None and b is not None and a.generator != b.generator:
-        raise UserError(f"weight deltas must belong to one generator, got {a.generator} and {b.generator}")
-    if t == 0 and a is not None:
-        return a
-    if t == 1 and b is not None:
-        return b
-    changes: dict[str, Parts] = {}
-    ends = [(end, weight) for end, weight in ((a, 1 - t), (b, t)) if end is not None]
-    for end, weight in ends:
-        for name, parts in end.changes.items():
-            scaled = (parts[0] * weight, *parts[1:])
-            changes[name] = _joined(changes[name], scaled) if name in changes else scaled
-    place = f"{'none' if a is None else a.latent} to {'none' if b is None else b.latent} at {t:g}"
-    return WeightDelta(changes, generator=ends[0][0].generator, latent=place)
-
-
-def _joined(first: Parts, second: Parts) -> Parts:
-    """The sum of two changes of one parameter."""
-    if len(first) == len(second) == 1:
-        return (first[0] + second[0],)
-    if len(first) == len(second) == 2:
-        return torch.cat([first[0], second[0]], dim=1), torch.cat([first[1], second[1]])
-    dense, factors = (first, second) if len(first) == 1 else (second, first)
-    return (changed(dense[0], factors),)
-
-
-# File
 
 
 def load_delta(path: str | Path, *, fingerprint: str | None) -> WeightDelta:
