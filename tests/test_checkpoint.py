@@ -2,7 +2,7 @@
 
 import json
 import os
-import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -49,12 +49,13 @@ def rewrite(path: Path, *, header=None, tensors=None) -> Path:
 
 
 def test_round_trip(tmp_path):
-    generator, discriminator = make_generator(c_dim=2), make_discriminator()
+    generator, discriminator = make_generator(c_dim=2).train(), make_discriminator()
     generator.mapping.w_avg.normal_()
     metadata = {"kimg": 1.5, "data": {"name": "Kätzchen", "classes": ["a", "b"]}, "none": None}
     path = wplus.save(tmp_path / "m.safetensors", generator=generator, discriminator=discriminator, metadata=metadata)
+    assert generator.training
+    assert all(p.requires_grad for p in generator.parameters())
     models = wplus.load(path)
-    assert isinstance(models, wplus.Models)
     assert list(models.networks) == ["generator", "discriminator"]
     assert models.metadata == metadata
     for net, original in ((models.generator, generator), (models.discriminator, discriminator)):
@@ -62,53 +63,47 @@ def test_round_trip(tmp_path):
         assert net.arguments == original.arguments
         assert not net.training
         assert not any(p.requires_grad for p in net.parameters())
-        assert net.state_dict().keys() == original.state_dict().keys()
-        assert all(torch.equal(value, original.state_dict()[name]) for name, value in net.state_dict().items())
+        torch.testing.assert_close(net.state_dict(), original.state_dict(), rtol=0, atol=0)
     z, c = torch.randn(2, 4), torch.eye(2)
     images = generator(z, c)
     assert torch.equal(models.generator(z, c), images)
     assert torch.equal(models.discriminator(images, c), discriminator(images, c))
     assert models.fingerprint == fingerprint(generator)
-
-
-def test_saving_leaves_the_networks_as_they_are(tmp_path):
-    generator = make_generator().train()
-    wplus.save(tmp_path / "m.safetensors", generator=generator)
-    assert generator.training
-    assert all(p.requires_grad for p in generator.parameters())
+    again = wplus.save(tmp_path / "again.safetensors", **models.networks, metadata=metadata)
+    assert again.read_bytes() == path.read_bytes()  # the same networks make the same bytes
+    with safe_open(path, framework="np") as file:  # other tools can open it
+        assert "generator.synthesis.b4.const" in file.keys()  # noqa: SIM118 (not a dict)
 
 
 def test_a_single_network(tmp_path):
     models = wplus.load(wplus.save(tmp_path / "d.safetensors", discriminator=make_discriminator()))
-    assert "generator" not in models.networks
-    with pytest.raises(UserError, match=r"has no generator; it holds discriminator"):
+    assert list(models.networks) == ["discriminator"]
+    lacking = r"has no generator; it holds discriminator\.$"
+    with pytest.raises(UserError, match=lacking):
         _ = models.generator
-    assert "discriminator" in models.networks
-    with pytest.raises(UserError, match=r"has no generator; it holds discriminator\.$"):
+    with pytest.raises(UserError, match=lacking):
         wplus.load(tmp_path / "d.safetensors", needs=["generator"])
     with pytest.raises(UserError, match=r"^Nothing to save in '.*'; give at least one of generator"):
         wplus.save(tmp_path / "nothing.safetensors")
     assert not (tmp_path / "nothing.safetensors").exists()
+    with pytest.raises(UserError, match=r"^Cannot write '/dev/null/m\.safetensors'"):
+        wplus.save("/dev/null/m.safetensors", discriminator=make_discriminator())
 
 
-def test_the_same_networks_make_the_same_bytes(tmp_path):
-    generator = make_generator()
-    a, b = (
-        wplus.save(tmp_path / name, generator=generator).read_bytes() for name in ("a.safetensors", "b.safetensors")
-    )
-    assert a == b
-
-
-def test_other_tools_can_open_the_file(saved):
-    with safe_open(saved, framework="np") as file:
-        assert json.loads(file.metadata()["wplus"])["version"] == 1
-        assert "generator.synthesis.b4.const" in file.keys()  # noqa: SIM118 (not a dict)
+def test_one_network_of_a_checkpoint(saved):
+    assert isinstance(load_network(saved, "discriminator"), Discriminator)
+    for path, role, word in (
+        (saved, "encoder", "has no encoder; it holds generator, discriminator"),
+        (saved, "critic", "'critic'.*generator, discriminator, encoder"),
+        (None, "discriminator", "path of a file, not None"),
+    ):
+        with pytest.raises(UserError, match=word):
+            load_network(path, role)
 
 
 def test_networks_remember_their_arguments():
     generator = make_generator()
     assert generator.arguments == {**ARGUMENTS, "c_dim": 0, "img_channels": 3, "conv_clamp": None}
-    assert type(generator)(**generator.arguments).arguments == generator.arguments
 
     class Scaled(Generator):
         def __init__(self, factor: float = 2.0) -> None:
@@ -118,22 +113,24 @@ def test_networks_remember_their_arguments():
     assert Scaled().arguments == {"factor": 2.0}
 
 
+def test_models_move_together(saved):
+    models = wplus.load(saved)
+    assert models.to("meta") is models
+    assert {p.device.type for net in models.networks.values() for p in net.parameters()} == {"meta"}
+    assert not Models().to("cpu").networks
+
+
 # Fingerprint
 
 
-def test_fingerprint_is_a_function_of_the_content():
+def test_fingerprint_is_a_function_of_the_content(saved):
     torch.manual_seed(1)
     first = fingerprint(make_generator())
     torch.manual_seed(1)
-    again = make_generator()
-    assert first == fingerprint(again) == fingerprint(again.eval().requires_grad_(False))
-    assert len(first) == 16
-    int(first, 16)
-
-
-def test_fingerprint_changes_with_any_tensor():
     generator = make_generator()
-    seen = {fingerprint(generator)}
+    assert first == fingerprint(generator) == fingerprint(generator.eval().requires_grad_(False))
+    assert len(f"{int(first, 16):016x}") == len(first) == 16
+    seen = {first}
     for tensor in generator.state_dict().values():
         tensor.view(-1)[-1] += 1e-3
         seen.add(fingerprint(generator))
@@ -148,17 +145,6 @@ def test_fingerprint_changes_with_any_argument(change):
     assert fingerprint(generator) != fingerprint(other)
 
 
-def test_fingerprint_is_kept_by_the_file(saved):
-    assert wplus.load(saved).fingerprint == wplus.load(saved).fingerprint == fingerprint(wplus.load(saved).generator)
-
-
-def test_models_move_together(saved):
-    models = wplus.load(saved)
-    assert models.to("meta") is models
-    assert {p.device.type for net in (models.generator, models.discriminator) for p in net.parameters()} == {"meta"}
-    assert not Models().to("cpu").networks
-
-
 # Files that are not what they should be
 
 
@@ -168,54 +154,41 @@ def refused(path: Path) -> str:
         wplus.load(path)
     message = str(caught.value)
     assert str(path) in message
-    assert "\n" not in message
+    assert message.isprintable()
+    assert len(message) < 600
     return message
 
 
-def test_a_missing_file(tmp_path):
-    assert "does not exist" in refused(tmp_path / "absent.safetensors")
-    assert "there is no model.safetensors in it" in refused(tmp_path)
+def generator_of(header: dict) -> dict:
+    return header["networks"]["generator"]
 
 
-def test_a_damaged_header(saved):
-    content = bytearray(saved.read_bytes())
-    content[20:60] = b"x" * 40
-    saved.write_bytes(content)
-    assert "is truncated or" in refused(saved)
+WHOLE = {"class": "stylegan2.Generator", "arguments": ARGUMENTS}
+HEADERS = [  # a change, and what is said of it
+    *((lambda header, net=net: header.update(networks=net), "not a wplus checkpoint|holds no checkpoint") for net in (
+        3, {"generator": None}, {"generator": {"class": "stylegan2.Generator"}}, {"generator": WHOLE, "critic": WHOLE},
+    )),
+    *((lambda header, name=name: generator_of(header).update({"class": name}), f"unknown architecture '{name}'")
+      for name in (
+        "stylegan9.Generator", "stylegan2.Nothing", "stylegan2.SynthesisBlock", "stylegan2.math.sqrt",
+        "stylegan2.UserError", "os.system", "..config.build", "subprocess.Popen", "", "Generator", "stylegan2.",
+    )),
+    *((lambda header, change=change: generator_of(header)["arguments"].update(change), f"The generator in .*{word}")
+      for change, word in (
+        ({"resolution": 7}, "resolution must be one of"), ({"depth": 3}, "depth"), ({"z_dim": "many"}, "does not fit"),
+        ({"channel_max": 8}, "does not fit its own description"), ({"resolution": 2**20}, ""),
+        ({"channel_base": 10**9, "channel_max": 10**9}, ""), ({"channel_base": 10**30, "channel_max": 10**30}, ""),
+        ({"num_mapping_layers": 10**12}, ""), ({"num_mapping_layers": 2000}, ""), ({"z_dim": 10**400}, ""),
+        ({"z_dim": -1}, ""), ({"z_dim": 0}, ""), ({"c_dim": 10**15}, ""), ({"channel_base": float("nan")}, ""),
+        ({"resolution": None}, ""), ({"img_channels": [3]}, ""),
+    )),
+]  # fmt: skip
 
 
-class Payload:
-    def __reduce__(self):
-        return os.mkdir, ("owned",)
-
-
-@pytest.mark.parametrize("name", ["evil.pkl", "evil.safetensors"])
-def test_a_pickle_runs_nothing(tmp_path, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_bytes(pickle.dumps({"G_ema": Payload()}))
-    refused(tmp_path / name)
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "stylegan9.Generator",
-        "stylegan2.Nothing",
-        "stylegan2.SynthesisBlock",  # a module, but no network
-        "stylegan2.math.sqrt",
-        "stylegan2.UserError",
-        "os.system",
-        "..config.build",
-        "subprocess.Popen",
-        "",
-        "Generator",
-        "stylegan2.",
-    ],
-)
-def test_a_class_that_is_no_network_of_ours(saved, name):
-    rewrite(saved, header=lambda text: text["networks"]["generator"].update({"class": name}))
-    assert f"unknown architecture '{name}'" in refused(saved)
+@pytest.mark.parametrize(("change", "word"), HEADERS)
+def test_headers_that_are_refused(saved, change, word):
+    rewrite(saved, header=change)
+    assert re.search(word, refused(saved))
 
 
 @pytest.mark.parametrize(("role", "other"), [("generator", "discriminator"), ("discriminator", "generator")])
@@ -234,14 +207,6 @@ def test_a_network_in_the_role_of_another(saved, role, other):
     assert "The encoder in" in refused(saved)
 
 
-def test_another_architectures_tensors(saved, tmp_path):
-    """The header of one network over the tensors of another."""
-    other = make_generator(channel_max=8)
-    rewrite(saved, header=lambda text: text["networks"]["generator"].update(arguments=other.arguments))
-    assert "The generator in" in refused(saved)
-    assert "does not fit its own description" in refused(saved)
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -252,19 +217,7 @@ def test_another_architectures_tensors(saved, tmp_path):
 )
 def test_tensors_that_do_not_fit(saved, change, expected):
     rewrite(saved, tensors=change)
-    message = refused(saved)
-    assert "The generator in" in message
-    assert expected in message
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [({"resolution": 7}, "resolution must be one of"), ({"depth": 3}, "depth"), ({"z_dim": "many"}, "does not fit")],
-)
-def test_arguments_that_no_network_takes(saved, arguments, expected):
-    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
-    with pytest.raises(UserError, match=expected):
-        wplus.load(saved)
+    assert re.search(f"The generator in .*{expected}", refused(saved))
 
 
 class Allocated(TorchDispatchMode):
@@ -286,87 +239,33 @@ def test_claimed_sizes_take_no_memory(saved):
     with Allocated() as whole:
         wplus.load(saved)
     assert 0 < whole.largest <= 2 * size
-    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(channel_max=512))
-    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(channel_base=4096))
+    rewrite(saved, header=lambda text: generator_of(text)["arguments"].update(channel_max=512, channel_base=4096))
     with Allocated() as forged:
         assert "does not fit its own description" in refused(saved)
     assert forged.largest <= 2 * size
-
-
-ABSURD = [
-    {"resolution": 2**20},
-    {"channel_base": 10**9, "channel_max": 10**9},
-    {"channel_base": 10**30, "channel_max": 10**30},
-    {"num_mapping_layers": 10**12},
-    {"num_mapping_layers": 2000},
-    {"z_dim": 10**400},
-    {"z_dim": -1},
-    {"z_dim": 0},
-    {"c_dim": 10**15},
-    {"channel_base": float("nan")},
-    {"resolution": None},
-    {"img_channels": [3]},
-]
-
-
-@pytest.mark.parametrize("arguments", ABSURD, ids=str)
-def test_absurd_sizes_are_refused_at_once(saved, arguments):
-    rewrite(saved, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
-    message = refused(saved)
-    assert message.startswith("The generator in")
-    assert len(message) < 600
 
 
 @pytest.mark.parametrize("arguments", [{"resolution": 2**20}, {"width": 10**9}, {"num_layers": 10**12}])
 def test_absurd_sizes_of_dense_layers(tmp_path, arguments):
     """Of a family that takes any resolution."""
     path = wplus.save(tmp_path / "m.safetensors", generator=mlp_gan.Generator(resolution=8, z_dim=4, width=8))
-    rewrite(path, header=lambda text: text["networks"]["generator"]["arguments"].update(arguments))
+    rewrite(path, header=lambda text: generator_of(text)["arguments"].update(arguments))
     assert "The generator in" in refused(path)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"version": 1' + "0" * 5000 + "}", '{"networks": '])
-def test_a_header_that_is_no_json(tmp_path, text):
-    save_file({"a": torch.zeros(1)}, tmp_path / "m.safetensors", metadata={"wplus": text})
-    assert "is truncated or" in refused(tmp_path / "m.safetensors")
 
 
 def test_what_is_loaded_does_not_hang_on_the_file(saved):
     """Tensors of their own memory, each: the file may be written anew, and a change of one changes no other."""
     generator = wplus.load(saved).generator
     before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
-    pointers = {tensor.untyped_storage().data_ptr() for tensor in before.values()}
-    assert len({tensor.untyped_storage().data_ptr() for tensor in generator.state_dict().values()}) == len(pointers)
+    assert len({tensor.untyped_storage().data_ptr() for tensor in generator.state_dict().values()}) == len(before)
     with open(saved, "r+b") as file:
         file.seek(-saved.stat().st_size // 2, os.SEEK_END)
         file.write(b"\xff" * (saved.stat().st_size // 2))
     assert all(torch.equal(tensor, before[name]) for name, tensor in generator.state_dict().items())
 
 
-WHOLE = {"class": "stylegan2.Generator", "arguments": ARGUMENTS}
-
-
-@pytest.mark.parametrize(
-    "networks",
-    [3, {"generator": None}, {"generator": {"class": "stylegan2.Generator"}}, {"generator": WHOLE, "critic": WHOLE}],
-)
-def test_a_header_of_another_shape(saved, networks):
-    rewrite(saved, header=lambda text: text.update(networks=networks))
-    assert "not a wplus checkpoint" in refused(saved)
+def test_other_files(saved, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "there is no model.safetensors in it" in refused(tmp_path / "empty")
     rewrite(saved, header=lambda text: text.update(networks={}, version="new"))
     assert not wplus.load(saved).networks
-
-
-def test_an_unwritable_place():
-    with pytest.raises(UserError, match=r"^Cannot write '/dev/null/m\.safetensors'"):
-        wplus.save("/dev/null/m.safetensors", generator=make_generator())
-
-
-def test_one_network_of_a_checkpoint(saved, tmp_path):
-    assert isinstance(load_network(saved, "discriminator"), Discriminator)
-    with pytest.raises(UserError, match=r"has no encoder; it holds generator, discriminator"):
-        load_network(saved, "encoder")
-    with pytest.raises(UserError, match=r"'critic'.*generator, discriminator, encoder"):
-        load_network(saved, "critic")
-    with pytest.raises(UserError, match="path of a file, not None"):
-        load_network(None, "discriminator")

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file, save_file
 import wplus
 from tests.adapters.foreign import trainer_pickle
 from tests.fakes import tiny_generator
+from wplus import checkpoint
 from wplus.adapters import nvlabs
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.editing import directions
@@ -33,10 +35,8 @@ class Kind:
     """How a good file is written, how files are read, and the format of those that are safetensors with a header."""
 
     write: Callable[[Path], Any]
-    read: Callable[[Path], Any]
+    read: Callable[..., Any]
     format: SafetensorsFormat | None = None
-    entry: str = ""
-    """Of the header, where it is a safetensors file."""
 
 
 def write_classifier(path: Path) -> None:
@@ -54,38 +54,31 @@ def write_torch(path: Path, *, as_zip: bool) -> None:
     torch.save(nvlabs.export(generator=tiny_generator()), path, _use_new_zipfile_serialization=as_zip)
 
 
-def headed(module: Any, write: Callable[[Path], Any], read: Callable[..., Any]) -> Kind:
-    return Kind(write, lambda path: read(path, fingerprint=None), module.FILE, module.FILE.entry)
-
-
 def a_direction(path: Path) -> Path:
     found = directions.Direction("d", torch.eye(4)[0], (0, 1), 2, unit=1.0, origin=0.0)
     return directions.save_directions(path, directions.Directions((found,), MAKER, {"finder": "sefa"}))
 
 
+A_LATENT = latent.Latent(torch.ones(4), "w", MAKER)
 A_DELTA = weight_delta.WeightDelta({"a": (torch.ones(2),)}, MAKER, latent=MAKER, metadata={})
+OF_A_GENERATOR = {
+    "latent": Kind(lambda path: latent.save_latent(path, A_LATENT), latent.load_latent, latent.FILE),
+    "directions": Kind(a_direction, directions.load_directions, directions.FILE),
+    "weight delta": Kind(A_DELTA.save, weight_delta.load_delta, weight_delta.FILE),
+}
 KINDS = {
-    "checkpoint": Kind(lambda path: wplus.save(path, generator=tiny_generator()), wplus.load, entry="wplus"),
-    "latent": headed(
-        latent, lambda path: latent.save_latent(path, latent.Latent(torch.ones(4), "w", MAKER)), latent.load_latent
-    ),
-    "directions": headed(directions, a_direction, directions.load_directions),
-    "weight delta": headed(weight_delta, lambda path: A_DELTA.save(path), weight_delta.load_delta),
-    "classifier": Kind(
-        write_classifier,
-        attribute_classifier.load_classifier,
-        attribute_classifier.FILE,
-        attribute_classifier.FILE.entry,
-    ),
+    "checkpoint": Kind(lambda path: wplus.save(path, generator=tiny_generator()), wplus.load, checkpoint.FILE),
+    "classifier": Kind(write_classifier, attribute_classifier.load_classifier, attribute_classifier.FILE),
+    **{name: replace(kind, read=partial(kind.read, fingerprint=None)) for name, kind in OF_A_GENERATOR.items()},
     "pickle": Kind(write_pickle, wplus.load),
-    "torch zip": Kind(lambda path: write_torch(path, as_zip=True), wplus.load),
-    "old torch": Kind(lambda path: write_torch(path, as_zip=False), wplus.load),
+    "torch zip": Kind(partial(write_torch, as_zip=True), wplus.load),
+    "old torch": Kind(partial(write_torch, as_zip=False), wplus.load),
     "health": Kind(
         lambda path: path.write_text('{"readings": [{"kimg": 1, "measures": {}, "levels": {}}]}'),
-        lambda path: read_series(path, before_kimg=9),
+        partial(read_series, before_kimg=9),
     ),
 }
-HEADED = [name for name, kind in KINDS.items() if kind.entry]
+HEADED = {name: kind.format.entry for name, kind in KINDS.items() if kind.format is not None}
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +147,10 @@ def test_a_file_of_another_kind(kind: str, good: dict[str, Path], tmp_path: Path
 @pytest.mark.parametrize("kind", HEADED)
 @pytest.mark.parametrize(("header", "word"), [
     ("{", "truncated"), ("[1]", "is a safetensors file but"), ('{"version": 99}', "99"), ('{"version": 1}', ""),
+    ("[" * 100_000, "truncated"), ('{"version": 1' + "0" * 5000 + "}", "truncated"),
 ])  # fmt: skip
 def test_a_header_of_another_shape(kind: str, header: str, word: str, tmp_path: Path) -> None:
-    save_file({"x": torch.zeros(3)}, tmp_path / "file", metadata={KINDS[kind].entry: header})
+    save_file({"x": torch.zeros(3)}, tmp_path / "file", metadata={HEADED[kind]: header})
     assert word in refused(kind, tmp_path / "file")
 
 
@@ -164,26 +158,20 @@ def test_a_header_of_another_shape(kind: str, header: str, word: str, tmp_path: 
 def test_each_part_is_missed(kind: str, good: dict[str, Path], tmp_path: Path) -> None:
     """Every entry of the header but those that only describe, and a tensor; some kinds may lack some."""
     with safe_open(good[kind], framework="pt") as file:
-        header = json.loads(file.metadata()[KINDS[kind].entry])
+        header = json.loads(file.metadata()[HEADED[kind]])
     tensors = load_file(good[kind])
     first = next(iter(tensors))
-    optional = {
-        "metadata",
-        "generator",
-        "version" if kind == "checkpoint" else "",
-        first if kind == "weight delta" else "",
-    }
+    optional = {"metadata", "generator"} | {"checkpoint": {"version"}, "weight delta": {first}}.get(kind, set())
     for lacking in {*header, first} - optional:
         described = {key: value for key, value in header.items() if key != lacking}
         rest = {name: tensor for name, tensor in tensors.items() if name != lacking}
-        save_file(rest, tmp_path / "file", metadata={KINDS[kind].entry: json.dumps(described)})
+        save_file(rest, tmp_path / "file", metadata={HEADED[kind]: json.dumps(described)})
         refused(kind, tmp_path / "file")
 
 
-@pytest.mark.parametrize("kind", [name for name in HEADED if KINDS[name].format is not None and name != "classifier"])
+@pytest.mark.parametrize("kind", OF_A_GENERATOR)
 def test_a_file_of_another_generator(kind: str, good: dict[str, Path]) -> None:
-    module = {"latent": latent.load_latent, "directions": directions.load_directions}
-    load = module.get(kind, weight_delta.load_delta)
+    load = OF_A_GENERATOR[kind].read
     with pytest.raises(UserError, match=f"'.*{kind}' .*{MAKER}, not .*ffff: load that one"):
         load(good[kind], fingerprint="ffff")
     assert load(good[kind], fingerprint=MAKER) is not None

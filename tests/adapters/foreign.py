@@ -55,40 +55,30 @@ def nvlabs_modules():
             del sys.modules[name], sys.modules[name.split(".")[0]]
 
 
-def dumps(content: Any, *, protocol: int = 4) -> bytes:
+def dumps(content: Any) -> bytes:
     """`content` as NVlabs' trainer would pickle it."""
     buffer = io.BytesIO()
     with nvlabs_modules():
-        pickle.dump(content, buffer, protocol=protocol)
+        pickle.dump(content, buffer, protocol=4)
     return buffer.getvalue()
 
 
 def persistent_network(tensors: Mapping[str, Tensor], kwargs: Mapping[str, Any], *, path: str = "") -> Persistent:
     """A tree of persistent modules that holds `tensors` (dotted names) and the attributes modules have."""
     here = {name: tensor for name, tensor in tensors.items() if "." not in name}
-    children = list(dict.fromkeys(name.split(".")[0] for name in tensors if "." in name))
     buffers = [name for name in here if name in ("resample_filter", "noise_const", "w_avg")]
+    inner: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if "." in name:
+            inner.setdefault(name.partition(".")[0], {})[name.partition(".")[2]] = tensor
+    modules = {child: persistent_network(own, {}, path=f"{path}.{child}".strip(".")) for child, own in inner.items()}
     state = {
         "training": False,
         "_parameters": OrderedDict((name, nn.Parameter(here[name])) for name in here if name not in buffers),
         "_buffers": OrderedDict((name, here[name]) for name in buffers),
         "_non_persistent_buffers_set": set(),
         "_backward_hooks": OrderedDict(),
-        "_modules": OrderedDict(
-            (
-                child,
-                persistent_network(
-                    {
-                        name.partition(".")[2]: tensor
-                        for name, tensor in tensors.items()
-                        if name.startswith(f"{child}.")
-                    },
-                    {},
-                    path=f"{path}.{child}".strip("."),
-                ),
-            )
-            for child in children
-        ),
+        "_modules": OrderedDict(modules),
         "weight_gain": 1 / np.sqrt(np.float64(12)),
         "_init_args": (),
         "_init_kwargs": EasyDict(kwargs),
@@ -96,16 +86,14 @@ def persistent_network(tensors: Mapping[str, Tensor], kwargs: Mapping[str, Any],
     return Persistent(CLASS_NAMES.get(path, "Layer"), state, source="raise SystemExit('source text must never run')\n")
 
 
-def trainer_pickle(
-    networks: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]], *, protocol: int = 4
-) -> bytes:
+def trainer_pickle(networks: Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]]) -> bytes:
     """{name: (tensors, constructor's arguments)} in the layout of NVlabs' network-snapshot.pkl."""
     content: dict[str, Any] = {name: persistent_network(*part) for name, part in networks.items()}
     pipe = Persistent(
         "AugmentPipe", {"_buffers": {"p": torch.zeros([])}, "_parameters": {}, "_modules": {}, "xflip": 1}
     )
     options = EasyDict(class_name="training.dataset.ImageFolderDataset", path="images.zip", use_labels=False)
-    return dumps(content | {"augment_pipe": pipe, "training_set_kwargs": options}, protocol=protocol)
+    return dumps(content | {"augment_pipe": pipe, "training_set_kwargs": options})
 
 
 def randomise(network: nn.Module) -> Any:
@@ -115,3 +103,9 @@ def randomise(network: nn.Module) -> Any:
             if tensor.is_floating_point():
                 tensor.add_(0.1 * torch.randn(tensor.shape))
     return network.eval().requires_grad_(False)
+
+
+def assert_same(found: nn.Module, expected: nn.Module) -> None:
+    """The same numbers, bit for bit, under the same names."""
+    assert list(found.state_dict()) == list(expected.state_dict())
+    torch.testing.assert_close(found.state_dict(), expected.state_dict(), rtol=0, atol=0)

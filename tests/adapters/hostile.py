@@ -1,7 +1,7 @@
 """Files that would run something, fill the memory, overflow the stack or lie, by kind; and the parts of them.
 
-`RUN` are files for a shell command, which an ordinary unpickler would run. `REFUSED` are all others: what a file holds,
-and what the refusal must say of it. `READ` are forms of some of them that mean no harm: they show what it hinges on.
+`RUN` are files for a shell command, which an ordinary unpickler would run. `REFUSED` are all: what a file holds, and
+what the refusal must say of it. `READ` are forms of some of them that mean no harm: they show what it hinges on.
 """
 
 import builtins
@@ -15,7 +15,6 @@ import struct
 import subprocess
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -124,59 +123,50 @@ def tensor(storage: bytes, size: int) -> bytes:
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00" + number(size) + b"\x85K\x01\x85\x89NtR"
 
 
-# --- files that run something ----------------------------------------------------------------------------------------
+# --- files that run something -----------------------------------------------------------------------------------------
 
-# Kind -> the file's bytes for a shell command, and the name that the refusal must hold.
-RUN: dict[str, tuple[Callable[[str], bytes], str]] = {
-    "os.system": (lambda sh: pickle.dumps(Call(os.system, sh)), "posix.system"),
-    "protocol 0": (lambda sh: pickle.dumps(Call(os.system, sh), protocol=0), "posix.system"),
-    "old opcodes": (lambda sh: b"(S'" + sh.encode() + b"'\nios\nsystem\n.", "os.system"),
+SH = "touch $MARKER"
+SYSTEM = Call(os.system, SH)
+RUN = {  # what an ordinary unpickler would do, and the name that the refusal must hold
+    "os.system": (pickle.dumps(SYSTEM), "posix.system"),
+    "protocol 0": (pickle.dumps(SYSTEM, protocol=0), "posix.system"),
+    "old opcodes": (b"(S'" + SH.encode() + b"'\nios\nsystem\n.", "os.system"),
     "python 2 names": (
-        lambda sh: b'c__builtin__\neval\n(S\'__import__("os").system("' + sh.encode() + b"\")'\ntR.",
+        b'c__builtin__\neval\n(S\'__import__("os").system("' + SH.encode() + b"\")'\ntR.",
         "__builtin__.eval",
     ),
-    "eval": (lambda sh: pickle.dumps(Call(builtins.eval, f"__import__('os').system('{sh}')")), "builtins.eval"),
-    "exec": (lambda sh: pickle.dumps(Call(builtins.exec, f"import os; os.system('{sh}')")), "builtins.exec"),
+    "eval": (pickle.dumps(Call(builtins.eval, f"__import__('os').system('{SH}')")), "builtins.eval"),
+    "exec": (pickle.dumps(Call(builtins.exec, f"import os; os.system('{SH}')")), "builtins.exec"),
     "getattr": (
-        lambda sh: pickle.dumps(Call(Call(builtins.getattr, Call(importlib.import_module, "os"), "system"), sh)),
+        pickle.dumps(Call(Call(builtins.getattr, Call(importlib.import_module, "os"), "system"), SH)),
         "builtins.getattr",
     ),
-    "partial": (lambda sh: pickle.dumps(Call(functools.partial(os.system, sh))), "functools.partial"),
-    "subprocess": (lambda sh: pickle.dumps(Call(subprocess.getoutput, sh)), "subprocess.getoutput"),
-    "pickle within": (lambda sh: pickle.dumps(Call(pickle.loads, pickle.dumps(Call(os.system, sh)))), "_pickle.loads"),
-    "memoised names": (lambda sh: stack_global("posix", "system", sh), "posix.system"),
-    "dotted name": (lambda sh: stack_global("importlib", "sys.modules.get", sh), "importlib.sys.modules.get"),
-    "dotted, allowed start": (
-        lambda sh: stack_global("torch.storage", "_load_from_bytes.__globals__.get", sh),
-        "torch.storage._load_from_bytes.__globals__.get",
-    ),
-    "within allowed calls": (lambda sh: dumps(OrderedDict(a=[torch.zeros(2), Call(os.system, sh)])), "posix.system"),
-    "within a state": (
-        lambda sh: dumps({"G_ema": Persistent("G", {"_parameters": {"w": Call(os.system, sh)}})}),
-        "posix.system",
-    ),
-    "nested in a storage": (lambda sh: pickle.dumps(in_storage(pickle.dumps(Call(os.system, sh)))), "posix.system"),
-    "object array": (lambda sh: pickle.dumps(np.array([Call(os.system, sh)], dtype=object)), "O8"),
+    "partial": (pickle.dumps(Call(functools.partial(os.system, SH))), "functools.partial"),
+    "subprocess": (pickle.dumps(Call(subprocess.getoutput, SH)), "subprocess.getoutput"),
+    "pickle within": (pickle.dumps(Call(pickle.loads, pickle.dumps(SYSTEM))), "_pickle.loads"),
+    "memoised names": (stack_global("posix", "system", SH), "posix.system"),
+    "within allowed calls": (dumps(OrderedDict(a=[torch.zeros(2), SYSTEM])), "posix.system"),
+    "in a storage": (pickle.dumps(in_storage(pickle.dumps(SYSTEM))), "posix.system"),
+    "object array": (pickle.dumps(np.array([SYSTEM], dtype=object)), "O8"),
 }
-HARMLESS_IF_OPENED = ("dotted name", "dotted, allowed start", "within a state")  # no command runs, elsewhere neither
-for zipped in (True, False):
-    form = "torch zip" if zipped else "old torch"
-    made = functools.partial(torch_bytes, as_zip=zipped)
-    RUN[form] = (lambda sh, made=made: made({"g_ema": Call(os.system, sh)}), "posix.system")
-    RUN[f"{form} in a storage"] = (
-        lambda sh, made=made: pickle.dumps(in_storage(made(Call(os.system, sh)))),
-        "posix.system",
-    )
+for form, as_zip in {"torch zip": True, "old torch": False}.items():
+    RUN[f"{form} in a storage"] = (pickle.dumps(in_storage(torch_bytes(SYSTEM, as_zip=as_zip))), "posix.system")
     for protocol in (2, 3, 4, 5):
-        made = functools.partial(torch_bytes, as_zip=zipped, pickle_protocol=protocol)
-        parts = [OrderedDict(a=1, size=torch.Size([1])), torch.ones(2).half()]
-        RUN[f"{form}, protocol {protocol}"] = (
-            lambda sh, made=made, parts=parts: made([*parts, Call(os.system, sh)]),
-            "posix.system",
-        )
+        content = [OrderedDict(a=1, size=torch.Size([1])), torch.ones(2).half(), {"g_ema": SYSTEM}]
+        made = torch_bytes(content, as_zip=as_zip, pickle_protocol=protocol)
+        RUN[f"{form}, protocol {protocol}"] = (made, "posix.system")
+
+# --- all others -------------------------------------------------------------------------------------------------------
 
 PROTOCOL = b"\x80\x04"
 REFUSED: dict[str, tuple[bytes, str]] = {
+    **RUN,
+    "a dotted name": (stack_global("importlib", "sys.modules.get", SH), r"importlib\.sys\.modules\.get"),
+    "a dotted name of an allowed start": (
+        stack_global("torch.storage", "_load_from_bytes.__globals__.get", SH),
+        "_load_from_bytes.__globals__.get",
+    ),
+    "a call within a state": (dumps({"G_ema": Persistent("G", {"_parameters": {"w": SYSTEM}})}), "posix.system"),
     "a persistent id": (PROTOCOL + b"(K\x01K\x02K\x03tQ.", "a persistent id"),
     "a constructor": (pickle.dumps(Call(copyreg._reconstructor, dict, object, None)), r"copyreg\._reconstructor"),
     "another reader": (pickle.dumps(Call(torch.load, "x")), r"torch\.serialization\.load"),

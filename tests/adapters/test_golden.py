@@ -66,23 +66,16 @@ def test_nvlabs_mapping(name: str) -> None:
     assert_close(generator.mapping(z, c, truncation_psi=0.7, truncation_cutoff=4), arrays["ws_psi07_cutoff4"])
 
 
-def nvlabs_images(generator, arrays: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    ws = generator.mapping(arrays["z"], arrays["c"])
-    other = generator.mapping(arrays["z"].flip(0), arrays["c"])  # the labels stay
-    mixed = torch.cat([ws[:, :4], other[:, 4:]], dim=1)
-    return {
-        "img_const": generator(arrays["z"], arrays["c"], noise_mode="const"),
-        "img_none": generator.synthesis(ws, noise_mode="none"),
-        "img_psi05": generator(arrays["z"], arrays["c"], truncation_psi=0.5),
-        "img_mix_from4": generator.synthesis(mixed, noise_mode="const"),
-    }
-
-
 @pytest.mark.parametrize("name", cases("nvlabs*.json"))
 def test_nvlabs_images(name: str) -> None:
-    arrays = load_case(name)[1]
-    for key, image in nvlabs_images(nvlabs_models(name).generator, arrays).items():
-        assert_close(image, arrays[key])
+    generator, arrays = nvlabs_models(name).generator, load_case(name)[1]
+    z, c = arrays["z"], arrays["c"]
+    ws, other = generator.mapping(z, c), generator.mapping(z.flip(0), c)  # the labels stay
+    assert_close(generator(z, c, noise_mode="const"), arrays["img_const"])
+    assert_close(generator.synthesis(ws, noise_mode="none"), arrays["img_none"])
+    assert_close(generator(z, c, truncation_psi=0.5), arrays["img_psi05"])
+    mixed = torch.cat([ws[:, :4], other[:, 4:]], dim=1)
+    assert_close(generator.synthesis(mixed, noise_mode="const"), arrays["img_mix_from4"])
 
 
 @pytest.mark.parametrize("name", cases("nvlabs*.json"))
@@ -131,19 +124,14 @@ def test_rosinality(name: str, tmp_path: Path) -> None:
 def test_e4e(name: str, tmp_path: Path) -> None:
     """Their file, read: codes at every stage, and the image. Written again: the same tensors under the same names."""
     spec, arrays, networks = load_case.__wrapped__(name)  # 600 MB, not to be kept
-    content = {
-        "state_dict": networks["state_dict"],
-        "latent_avg": networks["extra"]["latent_avg"],
-        "opts": spec["opts"],
-    }
+    extra = {"latent_avg": networks["extra"]["latent_avg"], "opts": spec["opts"]}
+    content = {"state_dict": networks["state_dict"], **extra}
     torch.save(content, tmp_path / "checkpoint.pt")
     models = wplus.load(tmp_path / "checkpoint.pt")
     (tmp_path / "checkpoint.pt").unlink()
     encoder, generator = models.encoder, models.generator
-    assert (type(encoder).__name__, generator.resolution) == (
-        spec["opts"]["encoder_type"],
-        spec["opts"]["stylegan_size"],
-    )
+    assert type(encoder).__name__ == spec["opts"]["encoder_type"]
+    assert generator.resolution == spec["opts"]["stylegan_size"]
     ws = encoder(arrays["x"])
     assert_close(ws, arrays["wplus"])
     assert_close(ws - encoder.latent_avg, arrays["codes_full"])

@@ -177,23 +177,17 @@ def _set_average(
 
 def _set_stage(encoder: Encoder, global_step: Any, options: Mapping[str, Any]) -> str:
     """Fill the encoder's `stage`, the number of deltas in training at that step; returns what metadata should say."""
-    steps, last = _progressive_steps(options, encoder.num_ws), encoder.num_ws - 1
-    if not encoder.has_stages or not steps or not isinstance(global_step, int):
+    last, start = encoder.num_ws - 1, options.get("progressive_start")
+    # When each delta joins: as listed, or the first and then every so many steps.
+    steps, every = options.get("progressive_steps"), options.get("progressive_step_every", PROGRESSIVE_EVERY)
+    if not isinstance(steps, list) and isinstance(start, (int, float)) and isinstance(every, (int, float)):
+        steps = [0, *(start + i * every for i in range(last))]
+    are_known = isinstance(steps, list) and all(isinstance(step, (int, float)) for step in steps)
+    if not encoder.has_stages or not steps or not are_known or not isinstance(global_step, int):
         return "all deltas, the file names no other"
     reached = sum(global_step >= step for step in steps) - 1
     encoder.stage.fill_(min(max(reached, 0), last))
     return f"{int(encoder.stage)} of {last} at step {global_step}"
-
-
-def _progressive_steps(options: Mapping[str, Any], num_ws: int) -> list[float]:
-    """When each delta joins: as listed, or the first and then every so many steps; [] for all from the start."""
-    steps, start = options.get("progressive_steps"), options.get("progressive_start")
-    if isinstance(steps, list) and all(isinstance(step, (int, float)) for step in steps):
-        return steps
-    every = options.get("progressive_step_every", PROGRESSIVE_EVERY)
-    if isinstance(start, (int, float)) and isinstance(every, (int, float)):
-        return [0, *(start + i * every for i in range(num_ws - 1))]
-    return []
 
 
 # --- to theirs ------------------------------------------------------------------------------------------------------

@@ -131,8 +131,11 @@ def model_card(
         "data": _table(plain(metadata.get("data") or metadata.get("training_set_kwargs") or {})),
         "training": _table(about),
         "metrics": _metrics(metrics),
-        "licence": _licence(stated, metadata.get("data")),
+        "licence": f"{_word(stated)}." if stated else "Not stated; ask whoever trained it before you share it.",
     }
+    data = metadata.get("data")
+    if isinstance(data, Mapping) and data.get("source"):
+        sections["licence"] += f" The data's terms hold besides: {_cell(data['source'])}."
     content = {"template_str": TEMPLATE, "name": _word(name), "version": __version__, **sections}
     return str(ModelCard.from_template(header, **content))
 
@@ -193,14 +196,6 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
         protocol = ", ".join(f"{key}={text}" for key, text in (entry.get("protocol") or {}).items())
         rows.append([name, f"{value:.5g}" if isinstance(value, (int, float)) else value, interval, protocol])
     return _markdown(["metric", "value", "interval", "protocol"], rows)
-
-
-def _licence(stated: Any, data: Any) -> str:
-    source = data.get("source") if isinstance(data, Mapping) else None
-    about_data = f" The data's terms hold besides: {_cell(source)}." if source else ""
-    if stated:
-        return f"{_word(stated)}.{about_data}"
-    return f"Not stated; ask whoever trained it before you share it.{about_data}"
 
 
 def _word(text: Any) -> str:

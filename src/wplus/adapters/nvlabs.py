@@ -8,7 +8,6 @@ and a dict of state dicts under the same names ("G_ema", "D", ...), with or with
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -45,13 +44,16 @@ def read(content: Mapping[str, Any], origin: str) -> tuple[dict[str, Network], d
     networks: dict[str, Network] = {}
     metadata: dict[str, Any] = {"format": "nvlabs"}
     name = next((name for name in GENERATORS if parts.get(name)), None)
-    if name:
-        with naming_classes(parts[name]):
+    try:
+        if name:
             networks["generator"], average = _generator(*_opened(parts, name, origin), f"{origin}, {name}")
-        metadata |= {"generator": name, "w_avg": average}
-    if parts.get("D"):
-        with naming_classes(parts["D"]):
+            metadata |= {"generator": name, "w_avg": average}
+        if parts.get("D"):
             networks["discriminator"] = _discriminator(*_opened(parts, "D", origin), f"{origin}, D")
+    except UserError as error:  # classes say what a network is instead
+        part = parts[name] if name and "generator" not in networks else parts["D"]
+        others = sorted({module.class_name[:60] for _, module in islice(_walk(part), MAX_MODULES)} - CLASSES)
+        raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
     if "training_set_kwargs" in content:
         metadata["training_set_kwargs"] = plain(content["training_set_kwargs"])
     return networks, metadata
@@ -141,19 +143,15 @@ def _walk(root: Any) -> Iterator[tuple[str, Persistent]]:
         seen.add(id(module))
         yield prefix, module
         inner = module.state.get("_modules")
-        if isinstance(inner, dict) and _within_limits(prefix):
+        if isinstance(inner, dict) and prefix.count(".") <= MAX_DEPTH and len(prefix) <= MAX_NAME:
             stack += [(f"{prefix}{name}.", child) for name, child in reversed(inner.items())]
-
-
-def _within_limits(prefix: str) -> bool:
-    return prefix.count(".") <= MAX_DEPTH and len(prefix) <= MAX_NAME
 
 
 def module_tensors(root: Persistent, origin: str) -> dict[str, Tensor]:
     """Parameters and buffers of a persistent module and all within it, each once, by their dotted names."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in _walk(root):
-        if not _within_limits(prefix):
+        if prefix.count(".") > MAX_DEPTH or len(prefix) > MAX_NAME:
             limits = f"nested more than {MAX_DEPTH} deep, or their names together longer than {MAX_NAME} characters"
             raise UserError(f"{origin}: modules are {limits}, at '{prefix[:MAX_NAME]}'.")
         own = {**module.state.get("_parameters", {}), **module.state.get("_buffers", {})}
@@ -175,16 +173,6 @@ def clamp_of_layers(root: Persistent, origin: str) -> dict[str, Any]:
             found = f"the layer '{name}' has conv_clamp = {clamp!r:.40}, where {expected!r:.40} was expected"
             raise UserError(f"{origin}: {found}; only one limit for all layers can be rebuilt.")
     return {"conv_clamp": common}
-
-
-@contextmanager
-def naming_classes(root: Any) -> Iterator[None]:
-    """Inside, a refusal names the classes of the file that StyleGAN2 does not have: they say what it is instead."""
-    try:
-        yield
-    except UserError as error:
-        others = sorted({module.class_name[:60] for _, module in islice(_walk(root), MAX_MODULES)} - CLASSES)
-        raise UserError(f"{error} Its classes {', '.join(others)} are not StyleGAN2's.") if others else error from None
 
 
 # --- to ours ----------------------------------------------------------------------------------------------------------

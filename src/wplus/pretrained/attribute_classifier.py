@@ -7,7 +7,7 @@ A classifier is a module with `.name`, `.attributes` (names), `.protocol` (plain
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,17 +27,6 @@ FILE = SafetensorsFormat(
     foreign="'{path}' belongs to the generator {maker}, not {fingerprint}",
     source="`wplus classifier` trains one",
 )
-
-
-class Classifier(Protocol):
-    """What linear separability needs of a classifier; any module that has this can be named in a configuration."""
-
-    name: str
-    attributes: Sequence[str]
-    protocol: Mapping[str, Any]
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Images uint8 (N, C, H, W) -> logits l (N, attributes), softmax([l, -l]) the probability of each."""
 
 
 class AttributeNet(Network):

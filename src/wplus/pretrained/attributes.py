@@ -1,42 +1,28 @@
 """Attributes that a classifier can learn: factors with their classes, and binary attributes made of these."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wplus.data import ImageSet
 from wplus.errors import UserError
 
 MOST_CLASSES = 20  # an attribute of more values is a scale, not a class
 
 
-class LabelledImages(Protocol):
-    """What training needs of a set of images (wplus.data.ImageSet)."""
-
-    fingerprint: str
-    resolution: int
-    img_channels: int
-    attributes: dict[str, Tensor] | None
-    labels: Tensor | None
-    label_names: list[str] | None
-    policies: dict[str, Any]
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Image numbers (B,) -> uint8 images (B, C, H, W), labels (B, c_dim)."""
-
-
-def known_factors(images: LabelledImages, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def known_factors(images: ImageSet, wanted: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Factor -> value of every image (N,), as text: the `wanted` attributes, or all of 2 to 20 values.
 
     Images without attributes have one factor, `label`, when they have labels of one class each. UserError where there
     is nothing to learn, or an attribute is not there or has one value or too many.
     """
-    known = {name: values.numpy() for name, values in (images.attributes or {}).items()} or _labels(images)
+    known = {name: values.numpy() for name, values in (images.attributes or {}).items()}
+    if not known and images.labels is not None and bool(((images.labels == 1).sum(dim=1) == 1).all()):
+        names = np.array(images.label_names or [str(index) for index in range(images.labels.shape[1])])
+        known = {"label": names[images.labels.argmax(dim=1).numpy()]}
     missing = [name for name in wanted or () if name not in known]
     if missing:
         raise UserError(f"The images have no attribute '{missing[0]}'; they have {', '.join(known) or 'none'}.")
@@ -50,13 +36,6 @@ def known_factors(images: LabelledImages, wanted: Sequence[str] | None = None) -
     return {name: known[name].astype(str) for name in chosen}
 
 
-def _labels(images: LabelledImages) -> dict[str, np.ndarray]:
-    if images.labels is None or not bool(((images.labels == 1).sum(dim=1) == 1).all()):
-        return {}
-    names = np.array(images.label_names or [str(index) for index in range(images.labels.shape[1])])
-    return {"label": names[images.labels.argmax(dim=1).numpy()]}
-
-
 def class_indices(values: np.ndarray, classes: Sequence[str]) -> Tensor:
     """Values (N,) as positions in `classes`, int64; -1 for a value that is not among them."""
     places = {value: index for index, value in enumerate(classes)}
@@ -64,7 +43,7 @@ def class_indices(values: np.ndarray, classes: Sequence[str]) -> Tensor:
 
 
 def binary_attributes(
-    images: LabelledImages,
+    images: ImageSet,
     values: Mapping[str, np.ndarray],
     classes: Mapping[str, Sequence[str]],
     *,
@@ -94,7 +73,7 @@ def binary_attributes(
     return found
 
 
-def mean_pictures(images: LabelledImages, targets: Tensor, num_classes: int, *, max_px: int = 32) -> np.ndarray:
+def mean_pictures(images: ImageSet, targets: Tensor, num_classes: int, *, max_px: int = 32) -> np.ndarray:
     """Mean of the images of each class (num_classes, pixels), of at most `max_px`, float64."""
     side = min(max_px, images.resolution)
     sums = torch.zeros(())

@@ -43,10 +43,8 @@ def find_or_download(file: str, url: str, *, user: str, download: bool, option: 
     file's suffix begin its SHA-256, as with all of torchvision's.
     """
     path, where = _in_cache(file, url)
-    if path.is_file():
-        return path
-    if not download:
-        raise UserError(f"{user} needs weights that are not here: put {where}, or set {option}.")
+    if path.is_file() or not download:
+        return find(file, url, user=user, path=None, instead=f"set {option}")
     print(f"Downloading {where}", file=sys.stderr)
     timeout_before = socket.getdefaulttimeout()
     try:

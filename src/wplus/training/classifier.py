@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from wplus.core.files import atomic_write
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import Bar
+from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
-from wplus.pretrained.attributes import LabelledImages, binary_attributes, class_indices, known_factors
+from wplus.pretrained.attributes import binary_attributes, class_indices, known_factors
 from wplus.tracking import Tracker
 
 STATE = "training.ckpt"
@@ -56,7 +57,7 @@ class Schedule:
 
 
 def train(
-    images: LabelledImages,
+    images: ImageSet,
     *,
     name: str,
     folder: Path,
@@ -95,7 +96,7 @@ def train(
     return classifier.eval().requires_grad_(False)
 
 
-def _fit(net: AttributeNet, images: LabelledImages, targets: Tensor, schedule: Schedule, state: Path, *,
+def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedule, state: Path, *,
          run: Mapping[str, Any], tracker: Tracker) -> None:  # fmt: skip
     device = next(net.parameters()).device
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=schedule.weight_decay, fused=True)
@@ -169,7 +170,7 @@ def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: Map
 
 def accuracies(
     classifier: AttributeClassifier,
-    images: LabelledImages,
+    images: ImageSet,
     *,
     batch_size: int = 256,
     device: torch.device | str = "cpu",
