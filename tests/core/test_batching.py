@@ -20,13 +20,12 @@ def test_the_last_row_fills_up():
     [(3, 64, [16]), (33, 64, [33]), (33, 16, [16, 16, 16]), (40, 7, [16, 16, 16])],
 )
 def test_no_batch_is_small_and_nothing_is_added(num, batch_size, seen):
-    sizes = []
+    sizes, rows = [], torch.randn(num, 2)
 
     def function(batch: torch.Tensor) -> list[torch.Tensor]:
         sizes.append(len(batch))
         return [batch * 2, batch[:, 0] + 1]
 
-    rows = torch.randn(num, 2)
     doubled, first = in_batches(function, rows, batch_size)
     assert torch.equal(doubled, rows * 2)
     assert torch.equal(first, rows[:, 0] + 1)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
+from tests.fakes import read_pixels
 from wplus.core.images import (
     as_uint8,
     captioned_rows,
@@ -23,15 +23,14 @@ ALL = torch.arange(256, dtype=torch.uint8)
 
 
 def test_every_byte_survives_the_way_there_and_back():
-    assert torch.equal(to_uint8(to_float(ALL)), ALL)
-
-
-def test_to_float():
     floats = to_float(ALL)
     assert floats.dtype == torch.float32
-    assert floats[0] == -1
-    assert floats[255] == 1
     torch.testing.assert_close(floats.double(), ALL.double() / 127.5 - 1)
+    assert (floats[0], floats[255]) == (-1, 1)
+    assert torch.equal(to_uint8(floats), ALL)
+    assert torch.equal(as_uint8(floats), ALL)
+    assert as_uint8(ALL) is ALL
+    assert not to_uint8(floats.requires_grad_()).requires_grad
 
 
 def test_to_uint8_is_the_published_rounding():
@@ -43,23 +42,13 @@ def test_to_uint8_is_the_published_rounding():
     assert to_uint8(torch.tensor([-5.0, 5.0])).tolist() == [0, 255]
 
 
-def test_to_uint8_needs_no_detach():
-    assert not to_uint8(torch.zeros(3, requires_grad=True)).requires_grad
-    assert as_uint8(ALL) is ALL
-    assert torch.equal(as_uint8(to_float(ALL)), ALL)
-
-
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (4, "RGBA")])
 def test_pngs_keep_every_pixel(tmp_path, channels, mode):
     image = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
     assert to_pil(image).mode == mode
-    path = save_png(tmp_path / "sub" / "image.png", image)
-    with Image.open(path) as read:
-        assert (read.format, read.mode, read.size) == ("PNG", mode, (7, 5))
-        assert np.array_equal(np.asarray(read).reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
-    save_png(path, to_float(image))
-    with Image.open(path) as read:
-        assert np.array_equal(np.asarray(read).reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
+    for content in (image, to_float(image)):
+        pixels = read_pixels(save_png(tmp_path / "sub" / "image.png", content))
+        assert np.array_equal(pixels.reshape(5, 7, channels), image.permute(1, 2, 0).numpy())
 
 
 def test_a_png_that_cannot_be_written():
@@ -102,26 +91,20 @@ def test_pictures_are_in_place_and_rows_may_differ_in_length():
     rows = [[(grey(10), "a"), (grey(20), "b"), (grey(30), "c")], [(grey(40), "d")]]
     image = captioned_rows(rows, ["first", "second"])
     assert image.size == (3 * 128 + 2 * 6 + 24, 2 * (24 + 128 + 20) + 6 + 24)
-    places = [(12 + 64 + 134 * column, 12 + 24 + 64 + 178 * row) for row, column in ((0, 0), (0, 1), (0, 2), (1, 0))]
-    assert [image.getpixel(place)[0] for place in places] == [10, 20, 30, 40]
-    assert image.getpixel((12 + 64 + 134, 12 + 24 + 64 + 178)) == (255, 255, 255)
+    places = [(12 + 64 + 134 * column, 12 + 24 + 64 + 178 * row) for row in range(2) for column in range(3)]
+    assert [image.getpixel(place)[0] for place in places] == [10, 20, 30, 40, 255, 255]
 
 
-def test_titles_and_captions_are_written():
-    with_text = captioned_rows([[(grey(255), "caption")]], ["title"])
-    without = captioned_rows([[(grey(255), "")]], [""])
-    rows = np.flatnonzero((np.asarray(with_text) != np.asarray(without)).any(axis=(1, 2)))
-    assert rows.min() < 36
-    assert rows.max() > 164
-
-
-def test_a_long_title_is_not_cut_off():
+def test_titles_and_captions_are_written_whole():
     title = "a title much longer than its one picture is wide, W"
-    image = captioned_rows([[(grey(255), "")]], [title])
-    inked = np.flatnonzero((np.asarray(image) != 255).any(axis=(0, 2)))
-    assert image.width > 128 + 24
-    assert image.width - 24 <= inked.max() <= image.width - 12
-    assert captioned_rows([[(grey(255), "")]], ["short"]).width == 128 + 24
+    empty, written = (np.asarray(captioned_rows([[(grey(255), text)]], [title * bool(text)])) for text in ("", "text"))
+    assert empty.shape[1] == 128 + 24
+    rows, cols = ((written != 255).any(axis=axis).any(axis=-1) for axis in (1, 0))
+    rows, cols = np.flatnonzero(rows), np.flatnonzero(cols)
+    assert (rows.min() < 36, rows.max() > 164) == (True, True)
+    assert written.shape[1] > 128 + 24
+    assert written.shape[1] - 24 <= cols.max() <= written.shape[1] - 12
+    assert (empty == 255).all()
 
 
 def test_nothing_to_show_is_refused():

@@ -79,10 +79,7 @@ def test_uniforms_are_uniform_and_independent_between_keys():
     assert abs(counts - 1000).max() < 5 * np.sqrt(1000)
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.03
     assert abs(np.corrcoef(one[:-1], one[1:])[0, 1]) < 0.03
-
-
-def test_a_position_is_the_same_in_any_company():
-    assert uniforms(np.array([5, 3]), 9)[1] == uniforms(np.arange(10), 9)[3]
+    assert uniforms(np.array([5, 3]), 1, 2).tolist() == one[[5, 3]].tolist()
 
 
 def test_permutations_are_complete_and_differ_by_key():
@@ -93,5 +90,4 @@ def test_permutations_are_complete_and_differ_by_key():
 
 def test_name_fraction_depends_on_every_character():
     fractions = [name_fraction(f"a/{index}.png") for index in range(4000)]
-    assert name_fraction("a/1.png") == fractions[1]
     assert 0.08 < np.mean(np.array(fractions) < 0.1) < 0.12

@@ -6,8 +6,7 @@ import json
 import pytest
 
 from wplus.core.metric_result import MetricInfo
-from wplus.core.stats import paired
-from wplus.core.tables import Comparison, Table, paired_cell
+from wplus.core.tables import Comparison, Table
 from wplus.errors import UserError
 
 NAMES = [f"{index:02d}" for index in range(8)]
@@ -43,28 +42,17 @@ def test_files_say_the_same(tmp_path):
         rows = list(csv.DictReader(file))
     assert len(rows) == 16
     assert rows[0] == {"method": "base", "name": "00", "l2": "0.0", "psnr_db": "20.0", "lec": ""}
-    lines = (tmp_path / "table.md").read_text().splitlines()
-    assert lines[:4] == [
-        "| method | PSNR, dB | LEC |",
-        "|---|---|---|",
-        "| base | 20.0 | – |",
-        "| better | 22.0 | 1.50 |",
-    ]
-    assert lines[5:] == [
-        "| minus 'base', paired | PSNR, dB |",
-        "|---|---|",
-        "| better | +2.0, p = 0.02 |",
-    ]
+    assert (tmp_path / "table.md").read_text().splitlines() == [
+        "| method | PSNR, dB | LEC |", "|---|---|---|", "| base | 20.0 | – |", "| better | 22.0 | 1.50 |", "",
+        "| minus 'base', paired | PSNR, dB |", "|---|---|", "| better | +2.0, p = 0.02 |",
+    ]  # fmt: skip
 
 
-def test_a_single_method_has_no_differences(tmp_path):
-    alone = Comparison({"base": BASE}, "base")
-    alone.write(tmp_path, {})
-    assert "paired" not in (tmp_path / "table.md").read_text()
-
-
-def test_few_items_have_no_test():
-    assert paired_cell(paired([2, 3, 4], [1, 1, 1]), ".1f") == "+2.0 (+1.0 to +3.0), no test below 6 items"
+def test_a_single_method_has_no_differences_and_few_items_no_test():
+    assert "paired" not in Comparison({"base": BASE}, "base").markdown()
+    few = {"one": {name: {"l2": 1.0} for name in "abc"}, "two": {"a": {"l2": 2}, "b": {"l2": 3}, "c": {"l2": 4}}}
+    words = "| two | +2.0 (+1.0 to +3.0), no test below 6 items |"
+    assert words in Comparison(few, "one").markdown({"l2": ("L2", ".1f")})
 
 
 def test_an_unknown_score_is_refused():

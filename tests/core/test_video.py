@@ -34,12 +34,6 @@ def decoded(path: Path) -> list[np.ndarray]:
     return frames
 
 
-def description(path: Path) -> str:
-    """What ffmpeg says about a file."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
-    return subprocess.run(command, capture_output=True, text=True).stderr
-
-
 def write(writer: Mp4Writer | GifWriter, images: torch.Tensor, batch_size: int = 4) -> Path:
     with writer as film:
         for batch in images.split(batch_size):
@@ -49,7 +43,8 @@ def write(writer: Mp4Writer | GifWriter, images: torch.Tensor, batch_size: int =
 
 def test_mp4_has_every_frame_at_the_stated_size_rate_and_format(tmp_path: Path) -> None:
     path = write(Mp4Writer(tmp_path / "video.mp4", fps=24, upscale=4), gradients(11))
-    words = description(path)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
+    words = subprocess.run(command, capture_output=True, text=True).stderr
     assert all(word in words for word in ("h264", "yuv420p(tv, bt709", "64x64", "24 fps")), words
     assert len(decoded(path)) == 11
 
@@ -91,11 +86,9 @@ def test_gif_shows_the_pictures_for_ever_and_keeps_time(tmp_path: Path) -> None:
     path = write(GifWriter(tmp_path / "video.gif", fps=30, upscale=2), images)
     with Image.open(path) as gif:
         assert (gif.n_frames, gif.size, gif.info["loop"]) == (9, (32, 32), 0)
-        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(gif)]
-    expected = video_frames(images, upscale=2).numpy()
     # At most 256 different colours a frame here, so the palette loses nothing but its median cut's rounding.
-    assert max(np.abs(frame.astype(int) - wanted).max() for frame, wanted in zip(frames, expected, strict=True)) <= 4
+    assert np.abs(np.stack(decoded(path)).astype(int) - video_frames(images, upscale=2).numpy()).max() <= 4
     assert sum(durations) == 300
     assert set(durations) == {30, 40}
 
@@ -123,10 +116,6 @@ def test_a_film_that_breaks_off_leaves_the_old_one(tmp_path: Path, writer_class:
         raise RuntimeError("stop")
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == ["film"]
-
-
-@pytest.mark.parametrize("writer_class", [Mp4Writer, GifWriter])
-def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path, writer_class: type) -> None:
     with pytest.raises(UserError, match=r"Cannot write .*film"), writer_class(tmp_path / "none" / "film") as film:
         film.add(gradients(2))
 

@@ -8,7 +8,7 @@ from wplus.checkpoint import Models
 from wplus.core.images import save_png, to_float
 from wplus.data.sources import folder_images
 from wplus.errors import UserError
-from wplus.evaluation.context import check_images, deferred
+from wplus.evaluation.context import deferred
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling, generate
@@ -30,11 +30,12 @@ def rows(whole_pass, extractor):
     return whole_pass.ask(extractor, FeatureRows()).value.rows
 
 
-def test_data_of_another_size_is_refused(models, real):
-    check_images(models.generator, real)
-    real.images = real.images[:, :, :8, :8]
+def test_data_of_another_size_is_refused(context):
+    small = type(context.real)(context.real.images[:, :, :8, :8])
     with pytest.raises(UserError, match="16 px with 3 channels and the data has 8 px with 3"):
-        check_images(models.generator, real)
+        replace(context, real=small).real_images()
+    with pytest.raises(UserError, match="8 px with 3 channels and the data has 16 px"):
+        replace(context, samples=small).real_images()
 
 
 def test_deferred_images_are_read_once_and_only_when_needed(real):
@@ -152,9 +153,3 @@ def test_given_images_cannot_be_truncated_nor_asked_for_a_generator(context):
         given.generated(8, Sampling(truncation_psi=0.5))
     with pytest.raises(UserError, match="needs the generator"):
         given.labels([1])
-
-
-def test_given_images_of_another_size_are_refused(context):
-    small = type(context.real)(context.real.images[:, :, :8, :8])
-    with pytest.raises(UserError, match="8 px with 3 channels and the data has 16 px"):
-        replace(context, samples=small).real_images()

@@ -29,44 +29,22 @@ class Counting(torch.nn.Module):
         return images.double().mean(dim=(1, 3))[:, :4]
 
 
-class CountingGenerator:
-    """A generator that counts what it makes."""
-
-    def __init__(self, generator):
-        self.generator, self.num_made = generator, 0
-
-    def __getattr__(self, name):
-        return getattr(self.generator, name)
-
-    def mapping(self, z, *args, **kwargs):
-        self.num_made += len(z)
-        return self.generator.mapping(z, *args, **kwargs)
-
-
-def test_all_requests_share_one_pass(context):
-    context.models.generator = CountingGenerator(context.models.generator)
+def test_all_requests_share_one_pass_and_a_late_one_makes_a_second_for_itself_alone(context):
+    made, mapping = [], context.generator.mapping.forward
+    context.generator.mapping.forward = lambda z, *args, **kwargs: made.append(len(z)) or mapping(z, *args, **kwargs)
     first, equal, other = Counting(), Counting(), Counting(version=1)
     pass_ = replace(context, batch_size=20).generated(20)
-    requests = [
-        pass_.ask(first, FeatureRows()),
-        pass_.ask(equal, FeatureRows()),
-        pass_.ask(equal, GroupedStatistics(2)),
-        pass_.ask(other, FeatureRows()),
-    ]
+    asked = [(first, FeatureRows()), (equal, FeatureRows()), (equal, GroupedStatistics(2)), (other, FeatureRows())]
+    requests = [pass_.ask(*each) for each in asked]
     assert requests[0] is requests[1]
     values = [request.value for request in requests]
-    assert context.models.generator.num_made == 20
+    assert sum(made) == 20
     assert (first.num_seen, equal.num_seen, other.num_seen) == (20, 0, 20)
-    torch.testing.assert_close(values[2].whole.total, values[0].rows.double().sum(dim=0))
-
-
-def test_a_late_request_makes_a_second_pass_for_itself_alone(context):
-    extractor, pass_ = Counting(), replace(context, batch_size=16).generated(16)
-    early = pass_.ask(extractor, FeatureRows()).value
-    late = pass_.ask(extractor, GroupedStatistics(1)).value
-    assert pass_.ask(extractor, FeatureRows()).value is early
-    assert extractor.num_seen == 32
-    torch.testing.assert_close(late.whole.total, early.rows.double().sum(dim=0))
+    late = pass_.ask(first, GroupedStatistics(1)).value
+    assert pass_.ask(first, FeatureRows()).value is values[0]
+    assert (sum(made), first.num_seen, other.num_seen) == (40, 40, 20)
+    for groups in (values[2], late):
+        torch.testing.assert_close(groups.whole.total, values[0].rows.double().sum(dim=0))
 
 
 def test_rows_stand_in_the_order_of_the_images(context, extractor):
@@ -112,13 +90,10 @@ def test_real_images_are_read_once_for_each_key(context, tmp_path):
     assert [collected(replace(context, cache_dir=None), Counting())[1] for _ in range(2)] == [40, 40]
 
 
-def test_generated_images_are_not_kept(context, extractor, tmp_path):
-    assert replace(context, cache_dir=tmp_path).generated(4).ask(extractor, FeatureRows()).value
-    assert not list(tmp_path.iterdir())
-
-
-def test_what_is_cached_is_the_same(context, extractor, tmp_path):
+def test_what_is_cached_is_the_same_and_generated_images_are_not(context, extractor, tmp_path):
     context = replace(context, cache_dir=tmp_path)
+    assert context.generated(4).ask(extractor, FeatureRows()).value
+    assert not list(tmp_path.iterdir())
     for make in (FeatureRows, lambda: GroupedStatistics(2)):
         made, again = (collected(context, extractor, make)[0] for _ in range(2))
         for name, array in made.arrays().items():
@@ -132,16 +107,13 @@ def test_a_damaged_file_is_made_again(context, extractor, tmp_path, damage):
     (path,) = tmp_path.iterdir()
     content = path.read_bytes()
     place = content.index(expected.numpy().tobytes())
-    changed = {"half": content[: len(content) // 2], "a bit": _flipped(content, place)}
+    flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    changed = {"half": content[: len(content) // 2], "a bit": flipped}
     path.write_bytes(changed.get(damage, damage))
     found, num_read = collected(context, extractor)
     assert num_read == 40
     assert torch.equal(found.rows, expected)
     assert collected(context, extractor)[1] == 0
-
-
-def _flipped(content, place):
-    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
 def test_the_cache_is_never_unpickled(context, extractor, tmp_path):

@@ -1,6 +1,5 @@
-"""The inception score in closed form, against a slow loop, and where libraries differ."""
+"""The inception score in closed form, against a slow loop and torch-fidelity."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -34,49 +33,18 @@ def test_clear_images_of_all_classes_score_their_number_and_equal_ones_score_1()
     assert split_scores(clear, 10).tolist() == pytest.approx([7.0] * 10)
     assert split_scores(clear[:1].repeat(20, 1)).tolist() == pytest.approx([1.0] * 10)
     assert split_scores(torch.zeros(20, 7)).tolist() == pytest.approx([1.0] * 10)
-
-
-def test_impossible_classes_do_no_harm():
-    clear = torch.full((4, 2), -torch.inf)
-    clear[:, 0] = 0
-    clear[1, 0], clear[1, 1] = -torch.inf, 0
-    assert torch.isfinite(split_scores(clear, 2)).all()
+    impossible = torch.where(torch.eye(2).bool(), 0.0, -torch.inf).repeat(2, 1)
+    assert split_scores(impossible, 2).tolist() == pytest.approx([2.0] * 2)
 
 
 @pytest.mark.parametrize(("num", "num_splits"), [(100, 10), (37, 10), (5, 1)])
-def test_against_a_slow_loop(num, num_splits):
+def test_against_a_slow_loop_and_torch_fidelity_without_its_shuffling(num, num_splits):
     logits = random_logits(num)
-    expected = slow(logits.double().numpy(), num_splits)
-    np.testing.assert_allclose(split_scores(logits, num_splits), expected, rtol=1e-10)
-
-
-def test_torch_fidelity_without_its_shuffling():
-    logits = random_logits(57)
-    theirs = isc_features_to_metric(logits, splits=10, shuffle=False)
-    scores = split_scores(logits)
+    scores = split_scores(logits, num_splits)
+    np.testing.assert_allclose(scores, slow(logits.double().numpy(), num_splits), rtol=1e-10)
+    theirs = isc_features_to_metric(logits, splits=num_splits, shuffle=False)
     assert float(scores.mean()) == pytest.approx(theirs["inception_score_mean"], rel=1e-9)
     assert float(scores.std(correction=0)) == pytest.approx(theirs["inception_score_std"], rel=1e-9)
-
-
-def test_where_torchmetrics_differs(monkeypatch):
-    """It shuffles by torch's global state, splits by chunks (57 images: 9 of 6, 1 of 3) and divides by S - 1."""
-    from torchmetrics.image.inception import InceptionScore as Theirs
-
-    logits = random_logits(57)
-
-    def theirs() -> tuple[float, ...]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            metric = Theirs(feature=torch.nn.Identity())
-        metric.update(logits.double())
-        return tuple(float(value) for value in metric.compute())
-
-    assert theirs() != theirs()
-    monkeypatch.setattr(torch, "randperm", torch.arange)
-    mean, std = theirs()
-    chunks = torch.tensor([slow(part.double().numpy(), 1)[0] for part in logits.chunk(10)])
-    assert (mean, std) == pytest.approx((float(chunks.mean()), float(chunks.std())), rel=1e-5)
-    assert mean != pytest.approx(float(split_scores(logits).mean()), rel=1e-3)
 
 
 # The metric
@@ -100,10 +68,6 @@ def test_what_the_metric_yields(context, classifier):
     low, high = mean.interval
     assert (high - low) / 2 == pytest.approx(2.2621571628 * np.std(scores, ddof=1) / 10**0.5, rel=1e-4)
     assert "data" not in mean.protocol
-    assert (mean.direction, std.direction) == ("higher", "neither")
-    others = measured(replace(context, batch_size=7), inception_score, extractor=classifier, num_generated=50)
-    for name in found:
-        assert others[name].value == pytest.approx(found[name].value, rel=1e-6)
 
 
 def test_names(context, classifier):

@@ -3,7 +3,7 @@ import torch
 
 from wplus.evaluation import feature_pass, pairwise
 from wplus.evaluation.feature_pass import Accumulator
-from wplus.evaluation.pairwise import InBalls, KernelSums, NeighbourSquares, PairPass, pairs_of
+from wplus.evaluation.pairwise import InBalls, KernelSums, Neighbours, NeighbourSquares, PairPass, pairs_of
 
 
 class Matrix(Accumulator):
@@ -71,43 +71,39 @@ def test_equal_vectors_are_at_distance_zero_and_nearly_equal_ones_are_not():
 # Neighbours and balls
 
 
-def points(kind):
-    """Sets in which rounding matters."""
-    x = torch.randn(40, 24)
-    return {
-        "gaussian": x,
-        "ties": (torch.randint(-2, 3, (40, 24)) + 1000).float(),
-        "duplicates": x[:8].repeat(5, 1),
-        "near duplicates": x[:8].repeat(5, 1) * (1 + 1e-3 * x),
-        "large mean": x + 1e4,
-        "tiny spread": 1 + 1e-5 * x,
-        "outlier": torch.cat([x[:3], 1e3 * x[3:4], x[4:]]),
-        "huge": 1e22 * x,
-        "tiny": 1e-25 * x,
-        "float64": x.double() + 1e-9 * x.double() ** 2,
-    }[kind]
-
-
-KINDS = ["gaussian", "ties", "duplicates", "near duplicates", "large mean", "tiny spread", "outlier", "huge", "tiny",
-         "float64"]  # fmt: skip
+KINDS = {  # of sets in which rounding matters
+    "gaussian": lambda x: x,
+    "ties": lambda x: (torch.randint(-2, 3, (40, 24)) + 1000).float(),
+    "duplicates": lambda x: x[:8].repeat(5, 1),
+    "near duplicates": lambda x: x[:8].repeat(5, 1) * (1 + 1e-3 * x),
+    "large mean": lambda x: x + 1e4,
+    "tiny spread": lambda x: 1 + 1e-5 * x,
+    "outlier": lambda x: torch.cat([x[:3], 1e3 * x[3:4], x[4:]]),
+    "huge": lambda x: 1e22 * x,
+    "tiny": lambda x: 1e-25 * x,
+    "float64": lambda x: x.double() + 1e-9 * x.double() ** 2,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 2, 3, 12, 30])
 def test_radii_are_those_of_differences(kind, k):
-    x = points(kind)
+    x = KINDS[kind](torch.randn(40, 24))
     expected = squares_of(x).fill_diagonal_(torch.inf).kthvalue(k, dim=1).values
-    found = passed(NeighbourSquares(k), x).squares
+    found, neighbours = passed(NeighbourSquares(k), x).squares, passed(Neighbours(k), x)
+    assert torch.equal(neighbours.squares[:, -1], found)
     same = expected <= pairwise.SAME * x.double().square().sum(dim=1).max()
     torch.testing.assert_close(found[~same], expected[~same], rtol=1e-7, atol=0)
     assert (found[same] <= expected[same]).all()
+    by_number = squares_of(x).gather(1, neighbours.numbers)[:, -1]
+    torch.testing.assert_close(by_number[~same], expected[~same], rtol=1e-7, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_the_surface_belongs_to_closed_balls_and_a_hair_is_rounding(kind, is_closed):
     """Balls of a set to its own neighbours: the k-th lies on the surface, which rounding may not move."""
-    x, k = points(kind), 3
+    x, k = KINDS[kind](torch.randn(40, 24)), 3
     squares = squares_of(x)
     balls = InBalls(PairPass(lambda: x).ask(NeighbourSquares(k)), around="rows", is_closed=is_closed)
     found = passed(balls, x, x)

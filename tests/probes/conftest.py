@@ -20,15 +20,9 @@ from wplus.training.hparams import Hparams
 from wplus.training.snapshot import ProbeResult
 
 RECIPE = {
-    "batch_size": 8,
-    "gamma": 0.0,
-    "lr_generator": 0.002,
-    "lr_discriminator": 0.002,
-    "ema_kimg": 0.02,
-    "ema_rampup": None,
-    "pl_weight": 0.0,
-    "style_mixing_prob": 0.0,
-}
+    "batch_size": 8, "gamma": 0.0, "lr_generator": 0.002, "lr_discriminator": 0.002, "ema_kimg": 0.02,
+    "ema_rampup": None, "pl_weight": 0.0, "style_mixing_prob": 0.0,
+}  # fmt: skip
 SMALL = {"channel_base": 64, "channel_max": 8}
 MAPPED = {"z_dim": 6, "w_dim": 6, "num_mapping_layers": 1}
 GROWING = {"start_resolution": 8, "stable_kimg": 0.01, "fade_kimg": 0.05}
@@ -48,14 +42,10 @@ def make_module(family: str = "stylegan2", *, resolution: int = 16, labels: Tens
     module, generator, discriminator, numbers = FAMILIES[family]
     shape = {"resolution": resolution, "c_dim": 0 if labels is None else labels.shape[1]}
     made = GanModule(
-        module.Generator(**shape, **generator),
-        module.Discriminator(**shape, **discriminator),
-        generator_loss=nonsaturating_generator,
-        discriminator_loss=logistic_discriminator,
-        hparams=Hparams(**RECIPE, **numbers),
-        penalties=(),
-        labels=labels,
-    )
+        module.Generator(**shape, **generator), module.Discriminator(**shape, **discriminator),
+        generator_loss=nonsaturating_generator, discriminator_loss=logistic_discriminator,
+        hparams=Hparams(**RECIPE, **numbers), penalties=(), labels=labels,
+    )  # fmt: skip
     for name, parameter in made.ema.named_parameters():
         if "noise_strength" in name:
             parameter.data.fill_(0.1)
@@ -95,14 +85,9 @@ def context(tmp_path: Path) -> Callable[..., ProbeContext]:
     """
 
     def make(
-        family: str = "stylegan2",
-        *,
-        data: ImageSet | None = None,
-        held_out: ImageSet | None = None,
-        module: Any = None,
-        extractor: Any = None,
-        images: Callable[[int], Tensor] | None = None,
-    ) -> ProbeContext:
+        family: str = "stylegan2", *, data: ImageSet | None = None, held_out: ImageSet | None = None,
+        module: Any = None, extractor: Any = None, images: Callable[[int], Tensor] | None = None,
+    ) -> ProbeContext:  # fmt: skip
         data = data or make_images()
         module = module or make_module(family, resolution=data.resolution, labels=data.labels)
         read = nothing_held_out if held_out is None else partial(lambda found: found, held_out)

@@ -27,6 +27,14 @@ def flat(value: int, px: int = 64, channels: int = 3) -> torch.Tensor:
     return torch.full((channels, px, px), value, dtype=torch.uint8)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """What was to be drawn, in place of the drawing."""
+    calls = []
+    monkeypatch.setattr(grids, "labelled_grid", lambda rows, **text: calls.append((rows, text)))
+    return calls
+
+
 def test_images_stand_in_rows_and_columns():
     picture = labelled_grid([[flat(0), flat(50)], [None, flat(100)]])
     assert picture.shape == (3, 2 * MARGIN + 2 * 64 + GAP, 2 * MARGIN + 2 * 64 + GAP)
@@ -100,14 +108,13 @@ def test_layers_that_are_not_in_use_stay():
     assert taken.tolist() == [[1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]
 
 
-def test_while_a_network_grows_the_thirds_are_those_of_the_layers_in_use(context, monkeypatch):
+def test_while_a_network_grows_the_thirds_are_those_of_the_layers_in_use(context, drawn):
     """At 8 of 16 px: the fine third is the last of four layers, not two that paint nothing yet."""
-    drawn = []
-    monkeypatch.setattr(grids, "labelled_grid", lambda rows, **text: drawn.append(rows))
     here = context("stylegan1")
     assert (here.generator.num_active_ws, here.generator.num_ws) == (4, 6)
     style_mixing(here, num_columns=1, rows_per_third=1)
-    for source, mixed in drawn[0][1:]:
+    ((rows, _),) = drawn
+    for source, mixed in rows[1:]:
         assert not torch.allclose(source, mixed, atol=1e-3)
 
 
@@ -169,24 +176,17 @@ def test_what_lies_beyond_white_does_not_move():
     assert not grey_deviation(Noisy(), torch.full((1, 1), 5.0), [torch.randn(5, 1, 16, 16)]).any()
 
 
-def test_the_noise_map_and_its_number(context, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(grids, "labelled_grid", lambda rows, **text: drawn.append((rows, text)))
+def test_the_noise_map_and_its_number(context, drawn, monkeypatch):
     result = noise_map(context(module=standing_in(Noisy())), num_latents=2, num_draws=400)
     assert numbers(result) == {"probe/noise_std": pytest.approx(float(EXPECTED.mean()), rel=0.03)}
     assert result.pictures[0].key == "samples/noise"
-    ((_, maps), text) = drawn[0]
+    ((_, maps), text) = drawn.pop()
     assert max(int(each.max()) for each in maps) == 255  # the largest deviation is white
     assert [each[0, 0, 0].item() for each in maps] == [0, 0]
     assert text["captions"][1][0].startswith("mean 1.")
-
-
-def test_without_deviation_the_map_is_black(context, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(grids, "labelled_grid", lambda rows, **text: drawn.append(rows))
     monkeypatch.setattr(grids, "grey_deviation", lambda *_: torch.zeros(16, 16, dtype=torch.float64))
     noise_map(context(module=standing_in(Noisy())), num_latents=1, num_draws=2)
-    assert not drawn[0][1][0].any()
+    assert not drawn[0][0][1][0].any()  # without deviation it is black
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -34,12 +34,9 @@ def test_numbers_and_histograms_are_those_of_the_context(context):
         assert numbers(result)[f"probe/logits/{kind}_mean"] == pytest.approx(float(expected.mean()))
     assert "held-out images" in result.values["probe/logits/held_out_mean"][1].meaning
     assert all(has(result.pictures[0].image, colour) for colour in (BLUE, GREEN, ORANGE))
-
-
-def test_without_held_out_images_there_are_two_kinds(context):
-    result = logits(context(), num_images=8)
-    assert result.histograms.keys() == {"probe/logits/train", "probe/logits/generated"}
-    assert not has(result.pictures[0].image, GREEN)
+    without = logits(context(), num_images=8)
+    assert without.histograms.keys() == {"probe/logits/train", "probe/logits/generated"}
+    assert not has(without.pictures[0].image, GREEN)
 
 
 def test_a_lost_discriminator_is_drawn_too():
@@ -56,7 +53,7 @@ def around(mean: float, num: int, seed: int) -> torch.Tensor:
 
 def test_rv_is_0_without_overfitting_and_1_when_held_out_images_pass_for_generated_ones():
     train, generated = around(5, 400, 0), around(-5, 400, 1)
-    found = partial(overfitting_estimate, train, generated=generated, sure=3)
+    found = partial(overfitting_estimate, train, generated=generated)
     same, none = found(around(5, 400, 2)), found(around(-5, 400, 3))
     assert abs(same.value) < 3 * same.error < 0.05
     assert abs(none.value - 1) < 3 * none.error < 0.05
@@ -66,7 +63,7 @@ def test_rv_is_0_without_overfitting_and_1_when_held_out_images_pass_for_generat
 def test_the_error_of_rv_is_that_of_repeated_draws():
     def draw(seed: int) -> Estimate:
         train, held_out, generated = (around(mean, 60, 3 * seed + i) for i, mean in enumerate((4, 3, 0)))
-        return overfitting_estimate(train, held_out, generated, sure=3)
+        return overfitting_estimate(train, held_out, generated)
 
     draws = [draw(seed) for seed in range(300)]
     assert np.mean([found.error for found in draws]) == pytest.approx(np.std([found.value for found in draws]), rel=0.1)
@@ -74,7 +71,7 @@ def test_the_error_of_rv_is_that_of_repeated_draws():
 
 def test_training_images_that_were_all_asked_leave_no_error():
     train, held_out, generated = (around(mean, 400, seed) for seed, mean in enumerate((4, 3, 0)))
-    found = partial(overfitting_estimate, train, held_out, generated, sure=3)
+    found = partial(overfitting_estimate, train, held_out, generated)
     of_many, of_all = found(), found(num_train=400)
     assert of_many.value == of_all.value
     margin, r_v = float(train.mean() - generated.mean()), of_all.value
@@ -84,14 +81,12 @@ def test_training_images_that_were_all_asked_leave_no_error():
     assert found(num_train=10**9).error == pytest.approx(of_many.error)
 
 
-def test_without_a_margin_there_is_no_rv():
-    assert overfitting_estimate(*(around(0, 100, seed) for seed in range(3)), sure=3) is None
-
-
-def test_a_discriminator_that_is_losing_does_not_count_as_overfitted():
-    train, held_out, generated = (around(mean, 400, seed) for seed, mean in enumerate((0.5, 0.2, 0.1)))
-    assert overfitting_estimate(train, held_out, generated, sure=3) is None
-    assert overfitting_estimate(train, held_out, generated - 3, sure=3).value == pytest.approx(0.1, abs=0.05)
+@pytest.mark.parametrize("means", [(0, 0, 0), (0.5, 0.2, 0.1)])
+def test_without_a_margin_there_is_no_rv_and_who_is_losing_is_not_overfitted(means):
+    train, held_out, generated = (around(mean, 400, seed) for seed, mean in enumerate(means))
+    assert overfitting_estimate(train, held_out, generated) is None
+    found, margin = overfitting_estimate(train, held_out, generated - 3), means[0] - means[2] + 3
+    assert found.value == pytest.approx((means[0] - means[1]) / margin, abs=0.05)
 
 
 def test_rt_is_the_mean_sign():
@@ -99,30 +94,20 @@ def test_rt_is_the_mean_sign():
 
 
 @pytest.mark.parametrize(
-    ("loss", "expected"),
+    ("loss", "fake", "real", "expected"),
     [
-        (minimax_generator, 2 / (1 + np.exp(4.0))),  # sigmoid(-4), over sigmoid(0)
-        (nonsaturating_generator, 2 / (1 + np.exp(-4.0))),
-        (critic_generator, 1.0),
+        (minimax_generator, -4, 4, 2 / (1 + np.exp(4.0))),  # sigmoid(-4), over sigmoid(0): flat where D is sure
+        (nonsaturating_generator, -4, 4, 2 / (1 + np.exp(-4.0))),
+        (critic_generator, -4, 4, 1.0),
+        (relativistic_generator, -1, 1, 2 / (1 + np.exp(-2.0))),  # of pairs
+        (least_squares_generator, 0, 1, 2),  # 1 at generated images, 1/2 where they meet real ones
     ],
 )
-def test_the_minimax_loss_is_flat_where_the_discriminator_is_sure(loss, expected):
-    found = slope_estimate(loss, torch.full((8,), -4.0), torch.full((8,), 4.0), compares=False)
+def test_slopes_are_over_those_in_the_middle_between_the_two_kinds_of_logits(loss, fake, real, expected):
+    with torch.no_grad():  # as probes run
+        found = slope_estimate(
+            loss, torch.full((8,), float(fake)), torch.full((8,), float(real)),
+            compares=loss is relativistic_generator,
+        )  # fmt: skip
     assert found.value == pytest.approx(expected)
     assert found.error == pytest.approx(0, abs=1e-12)
-
-
-def test_the_slope_of_a_loss_of_pairs():
-    found = slope_estimate(relativistic_generator, torch.full((8,), -1.0), torch.full((8,), 1.0), compares=True)
-    assert found.value == pytest.approx(2 / (1 + np.exp(-2.0)))
-
-
-def test_undecided_is_the_middle_between_the_two_kinds_of_logits():
-    """LSGAN's are drawn to 0 and 1: its slope is 1 at generated images, and 1/2 where they meet."""
-    found = slope_estimate(least_squares_generator, torch.zeros(8), torch.ones(8), compares=False)
-    assert found.value == pytest.approx(2)
-
-
-def test_the_slope_is_taken_where_gradients_are_off():
-    with torch.no_grad():
-        assert slope_estimate(minimax_generator, torch.zeros(4), torch.zeros(4), compares=False).value == 1

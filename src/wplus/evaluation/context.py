@@ -4,7 +4,6 @@ import functools
 import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -84,9 +83,8 @@ class EvalContext:
         Where samples are given it goes over them instead, over at most `num`, in the order of their digests.
         """
         check_number("num_generated", num, lowest=1, whole=True)
-        given = self.samples
-        return self._pass(("generated", num, sampling), lambda: _generated(self, num, sampling) if given is None
-                          else _samples(self, given, num, sampling))  # fmt: skip
+        source = _generated if self.samples is None else _samples
+        return self._pass(("generated", num, sampling), lambda: source(self, num, sampling))
 
     def real_images(self, *, num: int | str | None = None, mirror: str = "none") -> FeaturePass:
         """The pass over the real images, in the order of their digests: no order of files changes anything.
@@ -112,7 +110,9 @@ class EvalContext:
 
         They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
         """
-        return random_labels(self.generator, self._labels if self.generator.c_dim else None, self.seed, indices)
+        given = None if self.real is None or not self.generator.c_dim else self.real.labels
+        ordered = None if given is None else self.once("labels", lambda: ordered_labels(given))
+        return random_labels(self.generator, ordered, self.seed, indices)
 
     @property
     def label_protocol(self) -> dict[str, str]:
@@ -121,20 +121,9 @@ class EvalContext:
             return {}
         return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
 
-    @cached_property
-    def real_digests(self) -> np.ndarray:
-        """Those of all real images: a data set in memory hashes its images for every call."""
-        assert self.real is not None
-        return self.real.digests
-
-    @cached_property
-    def _labels(self) -> Tensor | None:
-        labels = None if self.real is None else self.real.labels
-        return None if labels is None else ordered_labels(labels)
-
     def _pass(self, key: Hashable, source: Callable[[], Source]) -> FeaturePass:
-        computing: Any = {"batch_size": self.batch_size, "device": self.device, "progress": self.progress}
-        return self.once(key, lambda: FeaturePass(source(), cache_dir=self.cache_dir, **computing))
+        return self.once(key, lambda: FeaturePass(source(), batch_size=self.batch_size, device=self.device,
+                                                  progress=self.progress, cache_dir=self.cache_dir))  # fmt: skip
 
 
 # Where images come from
@@ -151,16 +140,17 @@ def _generated(context: EvalContext, num: int, sampling: Sampling) -> Source:
     return Source(num, "Generated images", protocol | {"num_generated": num, "seed": context.seed}, images)
 
 
-def _samples(context: EvalContext, given: ImageSet, num: int, sampling: Sampling) -> Source:
+def _samples(context: EvalContext, num: int, sampling: Sampling) -> Source:
     """Given images in the place of generated ones, in the order of their digests."""
+    given = context.samples
+    assert given is not None
     if sampling != PLAIN:
         options = ", ".join(f"{name}={value}" for name, value in vars(sampling).items())
         raise UserError(f"Images that are given cannot be sampled otherwise than they were: {options} is refused.")
     order, _ = by_digest(given.digests, min(num, len(given)))
     protocol = {"samples": given.fingerprint, "num_generated": len(order)}
-    return Source(
-        len(order), "Given images", protocol, lambda numbers: given.batch(order[numbers])[0].to(context.device)
-    )
+    return Source(len(order), "Given images", protocol,
+                  lambda numbers: given.batch(order[numbers])[0].to(context.device))  # fmt: skip
 
 
 def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
@@ -172,7 +162,8 @@ def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
         raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {num}")
     check_images(context.generator if context.samples is None else context.samples, real)
     copies = 2 if mirror == "x" else 1
-    order, ordered = by_digest(context.real_digests, num)
+    digests = context.once("digests", lambda: real.digests)  # images in memory are hashed for every call
+    order, ordered = by_digest(digests, num)
     key = {"kind": "real", "mirror": mirror, "num": num, "size": real.resolution,
            "data": hashlib.sha256(ordered.tobytes()).hexdigest()}  # fmt: skip
     protocol = {"data": real.fingerprint, "mirror": mirror, "num_real": num * copies,
@@ -215,10 +206,8 @@ def is_part(images: ImageSet) -> bool:
 def check_groups(num_groups: int, num_generated: int) -> None:
     """UserError unless a jackknife can leave out groups of so many images."""
     if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
-        raise UserError(
-            "num_groups must be 0 (no interval), or from 2 groups with at least 2 images each, got "
-            f"{num_groups} for {num_generated} generated images"
-        )
+        given = f"{num_groups} for {num_generated} generated images"
+        raise UserError(f"num_groups must be 0 (no interval), or from 2 groups of at least 2 images, got {given}")
 
 
 def check_whole(split: str, *, is_part: bool = False, num: int | None = None) -> None:

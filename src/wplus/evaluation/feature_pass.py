@@ -1,8 +1,8 @@
 """One pass over many images, shared by all metrics that ask for it: each image is made or read once.
 
 A metric asks a pass for what an `Accumulator` makes of it, and gets a `Request`. Reading the first request's `value`
-starts the pass, for everything that was asked for until then. Equal requests are one. Pairs of features
-(`wplus.evaluation.pairwise`) are gone through in the same way.
+starts the pass, for all that was asked for until then; equal requests are one. `wplus.evaluation.pairwise` goes through
+pairs of features in the same way.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ Progress = Callable[..., Iterator[Any]]
 
 
 class Accumulator:
-    """What becomes of what a pass goes through. One object is used for one pass, which calls `begin` once, then `add`
-    for every batch, then `merge`.
+    """What becomes of what one pass goes through: it calls `begin` once, then `add` for every batch, then `merge`.
 
     key   plain text that says what is accumulated: two with equal keys are the same
     kept  names of the tensors that are the result, on the CPU after `merge`: what the cache keeps
@@ -87,8 +86,8 @@ class Pass(ABC):
     """
 
     def __init__(self, *, cache_dir: str | Path | None = None, about: Mapping[str, Any] | None = None) -> None:
-        self._cache_dir, self._about = (None if about is None else cache_dir), about
-        self._requests: dict[str, Request[Any]] = {}
+        self._cache_dir = None if about is None or cache_dir is None else Path(cache_dir).expanduser()
+        self._about, self._requests = about or {}, dict[str, Request[Any]]()
 
     @abstractmethod
     def go_through(self, requests: Sequence[Request[Any]]) -> None:
@@ -97,15 +96,16 @@ class Pass(ABC):
     def run(self) -> None:
         """Fill all accumulators that wait: from the cache where it has them, the others in one go."""
         left = [request for request in self._requests.values() if not request.done and not self._recall(request)]
+        folder = self._cache_dir if is_first() else None
         if left:
-            if self._cache_dir is not None and is_first():
-                ensure_folder(Path(self._cache_dir).expanduser())
+            if folder is not None:
+                ensure_folder(folder)
             self.go_through(left)
         for request in left:
             request.accumulator.merge()
             request.done = True
-            if self._cache_dir is not None and is_first():
-                save_arrays(self._cache_dir, self._key(request), request.accumulator.arrays())
+            if folder is not None:
+                save_arrays(folder, self._key(request), request.accumulator.arrays())
 
     def _request(self, accumulator: A, **about: Any) -> Request[A]:
         key = _text(about | {"accumulator": accumulator.key})
@@ -120,7 +120,7 @@ class Pass(ABC):
         return request.done
 
     def _key(self, request: Request[Any]) -> dict[str, Any]:
-        return {**(self._about or {}), **request.about, "accumulator": request.accumulator.key}
+        return {**self._about, **request.about, "accumulator": request.accumulator.key}
 
 
 # Features
@@ -166,7 +166,7 @@ class FeaturePass(Pass):
     """Images of one source. Each goes through each extractor once, whatever the number of accumulators behind it."""
 
     def __init__(self, source: Source, *, batch_size: int, device: torch.device | str, progress: Progress,
-                 cache_dir: str | Path | None = None) -> None:  # fmt: skip
+                 cache_dir: str | Path | None) -> None:  # fmt: skip
         super().__init__(cache_dir=cache_dir, about=None if source.key is None else {"images": source.key})
         self.source, self._batch_size, self._device, self._progress = source, batch_size, device, progress
         self.protocol, self.copies = source.protocol, source.copies
@@ -185,9 +185,8 @@ class FeaturePass(Pass):
         for request in requests:
             groups.setdefault(_text(request.about["extractor"]), []).append(request.accumulator)
         extractors = {name: self._extractors[name].to(self._device) for name in groups}
-        for name, group in groups.items():
-            for accumulator in group:
-                accumulator.begin(extractors[name].dim, self.num, self._device)
+        for name, accumulator in ((name, each) for name, group in groups.items() for each in group):
+            accumulator.begin(extractors[name].dim, self.num, self._device)
         batches = share(torch.arange(self.source.num).split(self._batch_size))
         num = sum(len(batch) for batch in batches)
         for numbers in self._progress(batches, self.source.description, total=num, advance=len):
@@ -202,7 +201,7 @@ class FeaturePass(Pass):
 # Cache: one .npz of plain arrays for each key, written whole, never unpickled
 
 
-def load_arrays(folder: str | Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+def load_arrays(folder: Path, key: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     """The arrays kept for `key`, which is plain values; None when there are none, or the file is damaged."""
     path, description = _path(folder, key)
     try:
@@ -214,16 +213,15 @@ def load_arrays(folder: str | Path, key: Mapping[str, Any]) -> dict[str, np.ndar
     return arrays if str(arrays.pop("key", None)) == description else None
 
 
-def save_arrays(folder: str | Path, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
+def save_arrays(folder: Path, key: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Path:
     """Keep `arrays` for `key`; the file holds the key itself, too."""
     path, description = _path(folder, key)
     return atomic_write(path, lambda file: np.savez(file, key=np.array(description), **arrays))  # type: ignore[arg-type]
 
 
-def _path(folder: str | Path, key: Mapping[str, Any]) -> tuple[Path, str]:
+def _path(folder: Path, key: Mapping[str, Any]) -> tuple[Path, str]:
     description = _text(key)
-    name = hashlib.sha256(description.encode()).hexdigest()[:16]
-    return Path(folder).expanduser() / f"features-{name}.npz", description
+    return folder / f"features-{hashlib.sha256(description.encode()).hexdigest()[:16]}.npz", description
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -35,8 +35,9 @@ DISTANCE = MetricInfo(
 )
 AT_INFINITY = MetricInfo(
     meaning="Fréchet distance extrapolated to infinitely many generated images, so that their number has no say; 0 is "
-    "equal, and equal sets may come out slightly below.", direction="lower",
-)  # fmt: skip
+    "equal, and equal sets may come out slightly below.",
+    direction="lower",
+)
 FLOOR = MetricInfo(
     meaning="Fréchet distance between two halves of the real images, at half the number: what the data scores itself."
 )
@@ -48,7 +49,7 @@ FLOOR = MetricInfo(
 @dataclass
 class FeatureStatistics:
     """Number, sum (dim,) and sum of outer products (dim, dim) of feature vectors, in float64: enough for mean and
-    covariance. Sums can be added and subtracted, so the statistics of a union or of a rest cost nothing more."""
+    covariance, also of a union or a rest."""
 
     num: int
     total: Tensor
@@ -81,8 +82,7 @@ class GroupedStatistics(Accumulator):
     """Statistics of features that are dealt to G groups: what a distance and its jackknife interval are made of.
 
     Row i goes to group (i // block) mod G: a block of rows (an image and its mirror image) stays together. Rows wait
-    until they take half the memory of the sums of all groups: few images never make these sums, and many are summed by
-    few large products.
+    until they take half the memory of the groups' sums: few never make these sums, many make few large products.
     """
 
     def __init__(self, num_groups: int = 1, *, block: int = 1) -> None:
@@ -117,8 +117,8 @@ class GroupedStatistics(Accumulator):
 
     def _sum_up(self) -> None:
         """The sums of all groups take in the rows that wait."""
-        for number, group in enumerate(self._waiting()):
-            self._sums[number : number + 1] = [self._sums[number] + group if number < len(self._sums) else group]
+        waiting = list(self._waiting())
+        self._sums = [a + b for a, b in zip(self._sums, waiting, strict=True)] if self._sums else waiting
         self._num_waiting = 0
 
     def _waiting(self) -> Iterator[FeatureStatistics]:
@@ -158,8 +158,7 @@ class FrechetReference:
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
         values, vectors = torch.linalg.eigh(covariance)
-        # R (rank, dim) with R^T R the covariance. Directions without variance, of which few samples have many, are left
-        # out: what rounding makes of them would be the smaller half of the eigenvalues below.
+        # R (rank, dim) with R^T R the covariance, without the directions that only rounding gives a variance.
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps
         self.root = (vectors[:, kept] * values[kept].sqrt()).T
 
@@ -184,10 +183,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
 
 class FrechetEstimates:
-    """Distance of a reference from samples that come in groups, with 95 % intervals by the delete-a-group jackknife.
-
-    A single group gives a value and no interval.
-    """
+    """Distance of a reference from samples in groups, with 95 % jackknife intervals; a single group has none."""
 
     def __init__(self, reference: FrechetReference, groups: GroupedStatistics) -> None:
         whole = groups.whole
@@ -208,12 +204,11 @@ class FrechetEstimates:
         """The distance at infinitely many samples, and its interval.
 
         At N samples the distance is D + c / N to first order (Chong & Forsyth 2020, arXiv:1911.07023, who call D
-        FID-infinity). They fit a line to 15 random subsets, from a tenth of the samples up. Here the line goes through
-        all G groups and the mean over all choices of G - 1: small subsets bend the line, for they have hardly more
-        samples than features, and this one, G v - (G - 1) mean(v_g), is also the jackknife's own estimate without bias
-        (Quenouille 1956), with its interval. For Gaussians of 64 dimensions it has a third to a half of the 15
-        subsets' spread and a tenth of their bias, once there are three samples to a feature; with fewer, both miss. It
-        may fall below zero where D is close to it: cutting that off would be a bias again.
+        FID-infinity). They fit a line to 15 random subsets, from a tenth of the samples up, and small subsets bend it.
+        Here the line goes through all G groups and the mean over all choices of G - 1: G v - (G - 1) mean(v_g), which
+        is also the jackknife's estimate without bias (Quenouille 1956), with its interval. From three samples to a
+        feature on it has a third to a half of the 15 subsets' spread and a tenth of their bias. It may fall below zero
+        where D is close to it: cutting that off would be a bias again.
         """
         num_groups = len(self._without)
         value = num_groups * self.value - (num_groups - 1) * sum(self._without) / num_groups
@@ -221,10 +216,8 @@ class FrechetEstimates:
 
 
 def halves_distance(groups: GroupedStatistics) -> tuple[float, tuple[float, float] | None]:
-    """Distance between what is in the even groups and what is in the odd ones, and its 95 % interval.
-
-    The interval is the jackknife's of two samples; two groups give none.
-    """
+    """Distance between the even and the odd groups, and its 95 % interval, the jackknife's of two samples; two groups
+    give none."""
     halves = [list(groups.groups)[start::2] for start in range(2)]
     one, other = (functools.reduce(operator.add, half) for half in halves)
     of_one, of_other = FrechetReference(one), FrechetReference(other)
@@ -285,8 +278,9 @@ def fd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
             yield MetricResult.of(AT_INFINITY, f"{name}_infinity", value, protocol=protocol | line, interval=interval)
         if floor == "halves":
             value, floor_interval = halves_distance(of_real.value)
-            nums = [num * real.copies for num in ((real.source.num + 1) // 2, real.source.num // 2)]
-            protocol = extractor.protocol | real.protocol | {"num_real": nums[0], "num_other_real": nums[1]}
+            nums = {"num_real": (real.source.num + 1) // 2 * real.copies,
+                    "num_other_real": real.source.num // 2 * real.copies}  # fmt: skip
+            protocol = extractor.protocol | real.protocol | nums
             if has_interval:
                 protocol["interval"] = f"95 %, jackknife over {GROUPS_OF_A_HALF} groups of each half"
             yield MetricResult.of(FLOOR, f"{name}_real_halves", value, protocol=protocol, interval=floor_interval)

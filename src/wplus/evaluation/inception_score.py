@@ -1,8 +1,8 @@
 """Inception score: is it clear what each generated image shows, and do all together show many things.
 
-Salimans et al. 2016 (arXiv:1606.03498). The real images take no part, so the score says nothing of the data's own
-variety, and is of little use where the classifier knows none of the classes. It is called is50k with the Inception
-network that it was defined by, `class_score_<extractor>` with any other classifier.
+Salimans et al. 2016 (arXiv:1606.03498). The real images take no part, and the score is of little use where the
+classifier knows none of the classes. It is called is50k with the Inception network that it was defined by,
+`class_score_<extractor>` with any other classifier.
 """
 
 from collections.abc import Iterator
@@ -27,9 +27,7 @@ SCORE = MetricInfo(
     meaning="Do generated images show clear things, and many of them: from 1, nothing clear or all alike, upwards.",
     direction="higher",
 )
-DEVIATION = MetricInfo(
-    meaning="How much the score of one part of the generated images differs from that of another: a standard deviation."
-)
+DEVIATION = MetricInfo(meaning="Standard deviation of the score from one part of the generated images to another.")
 
 
 def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
@@ -37,16 +35,14 @@ def split_scores(logits: Tensor, num_splits: int = NUM_SPLITS) -> Tensor:
 
     Parts follow the given order, from i N / splits to (i + 1) N / splits, as in the authors' code; p(y) is the part's.
     """
-    bounds = [index * len(logits) // num_splits for index in range(num_splits + 1)]
-    return torch.stack([_score(logits[start:stop]) for start, stop in pairwise(bounds)])
-
-
-def _score(logits: Tensor) -> Tensor:
-    log_p = logits.double().log_softmax(dim=1)
-    log_marginal = log_p.logsumexp(dim=0) - torch.tensor(float(len(logits)), dtype=torch.float64).log()
-    # A class that no image can be of has -inf in both: p is 0 there, and so is its part of the sum.
-    divergence = torch.where(log_p.exp() > 0, log_p.exp() * (log_p - log_marginal), 0.0)
-    return divergence.sum(dim=1).mean().exp()
+    bounds, scores = [index * len(logits) // num_splits for index in range(num_splits + 1)], []
+    for start, stop in pairwise(bounds):
+        log_p = logits[start:stop].double().log_softmax(dim=1)
+        log_marginal = log_p.logsumexp(dim=0) - torch.tensor(float(len(log_p)), dtype=torch.float64).log()
+        # A class that no image can be of has -inf in both: p is 0 there, and so is its part of the sum.
+        divergence = torch.where(log_p.exp() > 0, log_p.exp() * (log_p - log_marginal), 0.0)
+        scores.append(divergence.sum(dim=1).mean().exp())
+    return torch.stack(scores)
 
 
 def inception_score(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_000,
@@ -71,9 +67,9 @@ def inception_score(context: EvalContext, *, extractor: Extractor, num_generated
         logits = [net.logits(part.to(context.device)).cpu() for part in features.value.rows.split(1024)]
         scores = split_scores(torch.cat(logits), num_splits)
         protocol = extractor.protocol | generated.protocol | {"num_splits": num_splits}
-        is_usual = num_splits == NUM_SPLITS
+        is_usual, value = num_splits == NUM_SPLITS, float(scores.mean())
         name = distribution_name("is", "class_score", protocol, famous="is50k" if is_usual else "is_50000")
-        name, value = name + f"_{num_splits}splits" * (not is_usual), float(scores.mean())
+        name += f"_{num_splits}splits" * (not is_usual)
         if num_splits == 1:
             yield MetricResult.of(SCORE, name, value, protocol=protocol)
             return

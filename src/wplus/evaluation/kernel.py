@@ -28,9 +28,7 @@ DISTANCE = MetricInfo(
     "equal, and equal sets may come out slightly below.",
     direction="lower",
 )
-DEVIATION = MetricInfo(
-    meaning="How much the kernel distance of one subset of images differs from that of another: a standard deviation."
-)
+DEVIATION = MetricInfo(meaning="Standard deviation of the kernel distance from one subset of images to another.")
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,8 @@ def ask_kernel_distances(
     (seed, side, s). Groups deal the generated images in turn.
     """
     num_x, num_y = pairs.num_real, pairs.num_generated
-    m, what = min(num_x, num_y, subset_size), f"{num_subsets} subsets of {min(num_x, num_y, subset_size)}, seed {seed}"
+    m = min(num_x, num_y, subset_size)
+    what = f"{num_subsets} subsets of {m}, seed {seed}"
     x, y = (in_subsets(num_subsets, m, num, seed, side=side) for side, num in enumerate((num_x, num_y)))
     group = (torch.arange(num_y) % max(num_groups, 1) == torch.arange(num_groups)[:, None]).double()
     num_left, all_x, all_y = num_y - group.sum(dim=1), torch.ones(num_groups, num_x), torch.ones(num_groups, num_y)
@@ -145,10 +144,10 @@ def kd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
     distances = ask_kernel_distances(pairs_of(context, extractor, real, generated), **options)
 
     def results() -> Iterator[MetricResult]:
-        found, size, usual = distances(), min(real.num, generated.num, subset_size), (NUM_SUBSETS, SUBSET_SIZE)
+        found, size = distances(), min(real.num, generated.num, subset_size)
         protocol = extractor.protocol | real.protocol | generated.protocol
         protocol |= {"kernel": "(x.y / dim + 1)^3, unbiased", "num_subsets": num_subsets, "subset_size": size}
-        is_usual = (num_subsets, subset_size) == usual
+        is_usual = (num_subsets, subset_size) == (NUM_SUBSETS, SUBSET_SIZE)
         name = distribution_name("kid", "kd", protocol, famous="kid50k_full" if is_usual else "kid_50000")
         name += f"_{num_subsets}x{subset_size}" * (not is_usual)
         how = f"95 %, jackknife over {num_groups} groups of generated images, and the draw of the subsets"

@@ -32,8 +32,9 @@ RECALL = MetricInfo(
 )
 DENSITY = MetricInfo(
     meaning="How many real images a generated one is close to, of those it should be; about 1 for equal sets, above "
-    "where they crowd in the middle.", direction="higher",
-)  # fmt: skip
+    "where they crowd in the middle.",
+    direction="higher",
+)
 COVERAGE = MetricInfo(
     meaning="Part of the real images that have a generated one close by: none is missing; 1 is all.", direction="higher"
 )
@@ -105,9 +106,8 @@ def pr(context: EvalContext, *, extractor: Extractor, k: int = PRECISION_K, num_
             numbers of images, compare at equal ones only.
     """
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
-    real = _real_images(context, k, generated, num=num_real, mirror=mirror)
+    real, protocol = _real_images(context, extractor, k, generated, num=num_real, mirror=mirror)
     among_real, among_generated = ask_precision_recall(pairs_of(context, extractor, real, generated), k)
-    protocol = extractor.protocol | real.protocol | generated.protocol | {"neighbour": k}
 
     def results() -> Iterator[MetricResult]:
         usual = k == PRECISION_K
@@ -125,35 +125,31 @@ def dc(context: EvalContext, *, extractor: Extractor, k: int = DENSITY_K, num_ge
        truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const") -> Iterator[MetricResult]:  # fmt: skip
     """Yield density, then coverage, which one outlier among the images cannot spoil; options as in `pr`."""
     generated = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
-    real = _real_images(context, k, generated, num=num_real, mirror=mirror)
+    real, protocol = _real_images(context, extractor, k, generated, num=num_real, mirror=mirror)
     balls = ask_density_coverage(pairs_of(context, extractor, real, generated), k)
-    protocol = extractor.protocol | real.protocol | generated.protocol | {"neighbour": k}
 
     def results() -> Iterator[MetricResult]:
-        density, coverage = (
-            distribution_name(part, part, protocol, famous="", famous_extractor=None) + f"_k{k}" * (k != DENSITY_K)
-            for part in ("density", "coverage")
-        )
+        name = distribution_name("", "", protocol, famous="", famous_extractor=None) + f"_k{k}" * (k != DENSITY_K)
         counts = balls.value.counts
         low, high = mean_count_interval(counts.numpy(), seed=context.seed)
         method = {"interval": "95 %, percentile bootstrap over generated images, 1000 resamples, balls as given"}
-        yield MetricResult.of(DENSITY, density, mean(counts) / k, protocol=protocol | method,
+        yield MetricResult.of(DENSITY, f"density{name}", mean(counts) / k, protocol=protocol | method,
                               interval=(low / k, high / k))  # fmt: skip
-        yield _proportion(COVERAGE, coverage, balls.value.met, real, protocol)
+        yield _proportion(COVERAGE, f"coverage{name}", balls.value.met, real, protocol)
 
     return results()
 
 
 def _real_images(
-    context: EvalContext, k: int, generated: FeaturePass, *, num: int | str | None, mirror: str
-) -> FeaturePass:
-    """The pass over them; UserError where there are too few on either side for a k-th neighbour."""
+    context: EvalContext, extractor: Extractor, k: int, generated: FeaturePass, *, num: int | str | None, mirror: str
+) -> tuple[FeaturePass, dict[str, Any]]:
+    """The pass over them, and the protocol; UserError where either side has too few for a k-th neighbour."""
     if not 1 <= k < generated.num:
         raise UserError(f"k must be from 1 to one less than the {generated.num} generated images, got {k}")
     real = context.real_images(num=num, mirror=mirror)
     if real.num <= k:
         raise UserError(f"{real.num} real images have no neighbour {k}: at least {k + 1} are needed.")
-    return real
+    return real, extractor.protocol | real.protocol | generated.protocol | {"neighbour": k}
 
 
 def _proportion(
@@ -161,6 +157,5 @@ def _proportion(
 ) -> MetricResult:
     """The part of a pass's images that are inside; an image and its mirror image count once in the interval."""
     method = {"interval": "95 %, Wilson's score interval over the images that are counted, balls as given"}
-    value = mean(inside)
-    interval = proportion_interval(value, images.source.num)
+    interval = proportion_interval(value := mean(inside), images.source.num)
     return MetricResult.of(info, name, value, protocol=protocol | method, interval=interval)

@@ -6,6 +6,7 @@ called before the first is iterated, so that what they need alike is computed on
 and one file in configs/metrics/.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,8 +22,7 @@ from wplus.tracking import Tracker
 
 Metric = Callable[[EvalContext], Iterator[MetricResult]]
 _NUM_SHOWN = 6  # numbers of a method in a terminal
-_SHOWN = ("extractor", "distance", "classifier", "num_real", "num_other_real", "num_generated", "samples",
-          "num_samples", "truncation_psi", "noise_mode", "seed", "weights", "seconds")  # fmt: skip
+_SHORT = re.compile(r"(?![0-9a-f]{12,}$)[A-Za-z][\w+ -]{0,31}")  # a word or a few, and no digest
 
 
 def measure(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[MetricResult]:
@@ -142,5 +142,7 @@ def _rows(results: Iterable[MetricResult]) -> Table:
 
 
 def in_words(protocol: Mapping[str, Any]) -> str:
-    """The entries of a protocol that decide most, as `key value, ...`; the whole of it stands in result.json."""
-    return ", ".join(f"{key.replace('_', ' ')} {protocol[key]}" for key in _SHOWN if protocol.get(key) is not None)
+    """The numbers and the short words of a protocol, as `key value, ...`; the whole of it stands in result.json."""
+    short = {key: value for key, value in protocol.items() if not isinstance(value, bool)
+             and (isinstance(value, int | float) or (isinstance(value, str) and _SHORT.fullmatch(value)))}  # fmt: skip
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in short.items())

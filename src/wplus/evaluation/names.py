@@ -1,9 +1,9 @@
 """Names of distribution metrics: a famous name only for the famous protocol, every other name says what it stands for.
 
-Famous are the names of NVlabs' metrics (Karras et al. 2020, arXiv:2006.06676) on TensorFlow's Inception network:
-fid50k_full, kid50k_full, is50k; and pr50k3_full on VGG16. They stand for 50,000 generated images without truncation
-and with the stored noise, by the moving average of a generator, and all real images without flips. The other names say
-truncation, noise, a generator that is no average, and flips in the same words, but not which images and how many.
+Famous are the names of NVlabs' metrics (Karras et al. 2020, arXiv:2006.06676): fid50k_full, kid50k_full, is50k on
+TensorFlow's Inception network, pr50k3_full on VGG16. They stand for 50,000 images of a generator's moving average,
+without truncation and with the stored noise, and all real images without flips. The other names say truncation, noise,
+a generator that is no average, and flips in the same words, but not which images and how many.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ def distribution_name(
     flips = ["mirror"] * (protocol.get("mirror", "none") != "none")
     if protocol["extractor"] != famous_extractor:
         return "_".join([stand_in, protocol["extractor"], *_sampling(protocol), *flips])
-    given = ["samples"] * ("samples" in protocol)
-    differs = [*given, *_sampling(protocol), *_part_of_the_data(protocol), *flips]
-    num = protocol["num_generated"]
+    given, split = ["samples"] * ("samples" in protocol), protocol.get("split", "all")
+    part = [split] * (split != "all") + [f"{protocol.get('num_real')}_real"] * (not protocol.get("all_real", True))
+    differs, num = [*given, *_sampling(protocol), *part, *flips], protocol["num_generated"]
     return "_".join([family, str(num), *differs]) if differs or num != FAMOUS_NUM else famous
 
 
@@ -45,8 +45,3 @@ def _sampling(protocol: Mapping[str, Any]) -> list[str]:
     words = {f"psi{psi:g}": psi != 1.0, f"cutoff{cutoff}": psi != 1.0 and cutoff is not None,
              f"{noise}_noise": noise != "const", "live": is_live(protocol)}  # fmt: skip
     return [word for word, differs in words.items() if differs]
-
-
-def _part_of_the_data(protocol: Mapping[str, Any]) -> list[str]:
-    split, num = protocol.get("split", "all"), protocol.get("num_real")
-    return [split] * (split != "all") + [f"{num}_real"] * (num is not None and not protocol["all_real"])

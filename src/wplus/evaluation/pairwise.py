@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -137,27 +137,42 @@ def pairs_of(context: EvalContext, extractor: Extractor, real: FeaturePass, gene
 # What is made of the blocks
 
 
-class NeighbourSquares(Accumulator):
-    """The squared distance of every vector of a set to its k-th nearest other one: `squares` (N,) float64."""
+class Neighbours(Accumulator):
+    """The k columns nearest to every row, itself left out: squared distances `squares` (N, k) float64, ascending, and
+    their `numbers` (N, k)."""
+
+    kept: ClassVar[tuple[str, ...]] = ("squares", "numbers")
+
+    def __init__(self, k: int) -> None:
+        self.k, self.key = k, f"{k} neighbours"
+
+    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
+        if len(cols) < self.k + (rows is cols):
+            raise UserError(f"{len(cols)} images have no neighbour {self.k}: at least {self.k + 1} are needed.")
+        self.squares = torch.full((len(rows), self.k), torch.inf, dtype=torch.float64, device=device)
+        self.numbers = torch.zeros(len(rows), self.k, dtype=torch.int64, device=device)
+
+    def add(self, block: Block) -> None:
+        squares = block.squares.clone().fill_diagonal_(torch.inf) if block.on_diagonal else block.squares
+        seen = torch.cat([self.squares[block.rows], squares], dim=1)
+        self.squares[block.rows], places = seen.topk(self.k, dim=1, largest=False)
+        before = self.numbers[block.rows].gather(1, places.clamp_max(self.k - 1))
+        self.numbers[block.rows] = torch.where(places < self.k, before, places - self.k + block.cols.start)
+
+    def merge(self) -> None:
+        self.squares, self.numbers = self.squares.cpu(), self.numbers.cpu()
+
+
+class NeighbourSquares(Neighbours):
+    """The squared distance of every vector to its k-th neighbour alone: `squares` (N,) float64."""
 
     kept = ("squares",)
-    squares: Tensor
 
     def __init__(self, k: int) -> None:
         self.k, self.key = k, f"squared distance to neighbour {k}"
 
-    def begin(self, rows: Tensor, cols: Tensor, device: torch.device | str) -> None:
-        if len(rows) <= self.k:
-            raise UserError(f"{len(rows)} images have no neighbour {self.k}: at least {self.k + 1} are needed.")
-        self._nearest = torch.full((len(rows), self.k), torch.inf, dtype=torch.float64, device=device)
-
-    def add(self, block: Block) -> None:
-        squares = block.squares.clone().fill_diagonal_(torch.inf) if block.on_diagonal else block.squares
-        seen = torch.cat([self._nearest[block.rows], squares], dim=1)
-        self._nearest[block.rows] = seen.topk(self.k, dim=1, largest=False).values
-
     def merge(self) -> None:
-        self.squares = self._nearest[:, -1].cpu()
+        self.squares = self.squares[:, -1].cpu()
 
 
 class InBalls(Accumulator):

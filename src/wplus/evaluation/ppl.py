@@ -6,8 +6,8 @@ between mapped ones; t uniform in [0, 1) ("full") or 0 ("end"); the same fresh n
 truncation; float32; box filter down to 256 px; the values from the 1st to the 99th percentile kept. What torchmetrics
 and torch-fidelity call PPL is another number: t = 0 only, at 64 px unless told otherwise.
 
-In w+ there is neither a prior nor a published path length. Ours: every layer of both ends has a mapped z of its own
-(z+, lifted to w+), and the way is the straight line. It tells how smooth the space is that inversion into w+ uses.
+In w+ nothing is published. Ours: every layer of both ends has a mapped z of its own, and the way is the straight line:
+how smooth the space is that inversion into w+ uses.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,6 +40,7 @@ _WAYS = {
     "w+": "straight lines between w+ whose layers are drawn one by one",
 }
 _WHERE = {"full": "anywhere along", "end": "at the start of"}
+MEANING = "How fast images change along short steps {} {}; 0 is not at all."
 
 
 def cropped(images: Tensor, *, crop: str) -> Tensor:
@@ -62,14 +63,10 @@ def box_filtered(images: Tensor, *, max_px: int = MAX_PX) -> Tensor:
 def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: str, num_samples: int = 10_000,
         epsilon: float = EPSILON, crop: str = "none",
         noise_mode: str = "random") -> Iterator[MetricResult]:  # fmt: skip
-    """Yield the path length, called as `ppl_name` says: `ppl_wend` and the other famous names for their protocol alone.
-
-    A generator whose weights are not the moving average is said at the end of the name: `ppl_wend_live`. NVlabs'
-    network takes [0, 255] and scales inside; lpips_vgg has the same weights behind another scaling.
+    """Yield the path length, called as `ppl_name` says, with `_live` where the weights are not the moving average.
 
     Args:
         distance: perceptual distance of images in [-1, 1]; its name is part of the result's.
-        space: z, w or w+.
         sampling: "full" anywhere along the way between two latents, "end" at its start.
         num_samples: pairs of latents; the interval is a bootstrap over them, the percentiles included.
         epsilon: length of a step, of the whole way.
@@ -84,15 +81,20 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon must be between 0 and 1 (the definition has 1e-4), got {epsilon}")
     way: Any = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
+    options: Any = {"num_samples": num_samples, "crop": crop, **way}
 
     def results() -> Iterator[MetricResult]:
-        net = distance.to(context.device)
-        distances = path_distances(context, net, num_samples=num_samples, crop=crop, **way)
-        protocol = _protocol(context, distance, num_samples=num_samples, crop=crop, **way)
-        name = ppl_name(distance.name, num_samples=num_samples, crop=crop, **way) + "_live" * is_live(protocol)
+        distances = path_distances(context, distance.to(context.device), **options)
+        protocol = {
+            **generator_protocol(context.models), **context.label_protocol, **options, "seed": context.seed,
+            "truncation_psi": 1.0, "kept": "1st to 99th percentile", "max_px": MAX_PX,
+            "downsampling": "box, by a factor of what is left after the crop",
+            "distance": distance.name, "distance_provenance": dict(distance.provenance),
+            "interval": "95 %, percentile bootstrap over pairs, 1000 resamples",
+        }  # fmt: skip
+        name = ppl_name(distance.name, **options) + "_live" * is_live(protocol)
         interval = bootstrap_interval(distances, kept_mean, seed=context.seed)
-        meaning = f"How fast images change along short steps {_WHERE[sampling]} {_WAYS[space]}; 0 is not at all."
-        info = MetricInfo(meaning=meaning, direction="lower")
+        info = MetricInfo(meaning=MEANING.format(_WHERE[sampling], _WAYS[space]), direction="lower")
         yield MetricResult.of(info, name, float(kept_mean(distances)), protocol=protocol, interval=interval)
 
     return results()
@@ -101,13 +103,10 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
 def ppl_name(
     distance: str, *, space: str, sampling: str, num_samples: int, crop: str, epsilon: float, noise_mode: str
 ) -> str:
-    """What a path length is called. With lpips_vgg the papers' names stand for their protocol:
-
-    - ppl_zfull, ppl_wfull, ppl_zend, ppl_wend: 50,000 samples, images cropped to the middle of FFHQ's faces;
-    - ppl2_wend: 50,000 samples, no crop (from StyleGAN2 on).
-
-    What differs is appended: ppl_zfull_10000_uncropped, ppl2_wend_10000. In w+ there is no famous name: ppl_wplusfull,
-    ppl_wplusend. Another distance is appended instead, and compares with itself only: ppl_wend_effnet_lite0.
+    """What a path length is called. With lpips_vgg the papers' names stand for their protocol, 50,000 samples:
+    ppl_zfull, ppl_wfull, ppl_zend, ppl_wend for images cropped to the middle of FFHQ's faces, ppl2_wend (from
+    StyleGAN2 on) for whole ones. What differs is appended: ppl_zfull_10000_uncropped. Another distance is appended
+    instead, and compares with itself only: ppl_wend_effnet_lite0. In w+ there is no famous name.
     """
     name, words = f"ppl_{SPACES[space]}{sampling}", []
     if distance != OFFICIAL:
@@ -129,8 +128,7 @@ def path_distances(
 ) -> np.ndarray:
     """d / epsilon^2 of the pairs 0 .. num_samples-1, float64 (num_samples,): the same on any number of processes.
 
-    The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does: 1024 px
-    cropped to 512 are averaged to 256. A factor taken from the generator's size would leave 128 px of it.
+    The box filter takes its factor from what is left after the crop, as the papers' TensorFlow code does.
     """
     generator, epsilon = context.generator, way["epsilon"]
     ours, values = distributed.share(sampler.index_batches(num_samples, AT_ONCE)), []
@@ -168,8 +166,7 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
     z0, z1 = (sampler.normal(seed, stream, indices, size).to(device)
               for stream in (sampler.LATENT, sampler.SECOND_LATENT))  # fmt: skip
     t = sampler.uniform(seed, sampler.POSITION, indices) * (sampling == "full")
-    c = None if labels is None else labels.to(device)
-    ws = _along(generator, space, z0, z1, c, t, t + epsilon)
+    ws = styles_along(generator, space, z0, z1, None if labels is None else labels.to(device), t, t + epsilon)
     noise = None
     if noise_mode == "random":
         noise = [layer.to(device) for layer in sampler.noise_maps(seed, indices, generator.synthesis.noise_shapes)]
@@ -179,7 +176,7 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
     return images.chunk(2)  # type: ignore[return-value]
 
 
-def _along(
+def styles_along(
     generator: GeneratorNetwork, space: str, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
 ) -> list[Tensor]:
     """Styles at each t: great circles between the directions of z0 and z1; straight lines between what they are mapped
@@ -193,13 +190,3 @@ def _along(
         shape = (len(z0), generator.num_ws, generator.z_dim)
         a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
     return [geometry.lerp(a, b, t) for t in ts]
-
-
-def _protocol(context: EvalContext, distance: ImageDistance, *, num_samples: int, **options: Any) -> dict[str, Any]:
-    """What the number was measured by; the device is left out, it changes nothing."""
-    filtering = {"max_px": MAX_PX, "downsampling": "box, by a factor of what is left after the crop"}
-    fixed = {"truncation_psi": 1.0, "kept": "1st to 99th percentile", **filtering}
-    method = {"interval": "95 %, percentile bootstrap over pairs, 1000 resamples"}
-    ours = generator_protocol(context.models) | context.label_protocol | options | fixed
-    ours |= {"num_samples": num_samples, "seed": context.seed}
-    return ours | {"distance": distance.name, "distance_provenance": dict(distance.provenance)} | method

@@ -42,8 +42,8 @@ def normal(seed: int, stream: int, indices: Sequence[int], size: int) -> Tensor:
 
 def uniform(seed: int, stream: int, indices: Sequence[int]) -> Tensor:
     """Numbers (N,) in [0, 1), float64."""
-    draws = [torch.rand((), generator=sample_rng(seed, stream, index), dtype=torch.float64) for index in indices]
-    return torch.stack(draws)
+    sources = [sample_rng(seed, stream, index) for index in indices]
+    return torch.stack([torch.rand((), generator=source, dtype=torch.float64) for source in sources])
 
 
 def noise_maps(seed: int, indices: Sequence[int], shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -80,18 +80,12 @@ def index_batches(num: int, batch_size: int) -> list[range]:
 
 @torch.no_grad()
 def generate(
-    generator: GeneratorNetwork,
-    indices: Sequence[int],
-    *,
-    sampling: Sampling = PLAIN,
-    seed: int,
-    labels: Tensor | None = None,
-    device: torch.device | str = "cpu",
-) -> Tensor:
+    generator: GeneratorNetwork, indices: Sequence[int], *, sampling: Sampling = PLAIN, seed: int,
+    labels: Tensor | None = None, device: torch.device | str = "cpu",
+) -> Tensor:  # fmt: skip
     """Generated images number `indices`, uint8 (B, C, H, W) on `device`; `labels` (B, c_dim) of a conditional net.
 
-    An image is the same whatever the others in its batch are. `noise_mode` "random" draws noise for each image from
-    its own source instead of torch's global state.
+    An image is the same whatever the others in its batch are; so is its noise, with `noise_mode` "random".
     """
     z = at_least(MIN_MADE, normal(seed, LATENT, indices, generator.z_dim)).to(device)
     c = None if labels is None else at_least(MIN_MADE, labels).to(device)

@@ -5,9 +5,8 @@ Held to NVlabs' `linear_separability.py`: a classifier judges images with fresh 
 their latents and evaluated on them; H(Y|X) in bits is what its answer X leaves unknown of the classifier's answer Y.
 The score is 2^(sum of H(Y|X) over attributes): 1 is perfect, 2^(sum of H(Y)) is a space that knows nothing.
 
-Two differences. The classifier is part of the name, `ls_<space>_<classifier>`: the published numbers need 40
-classifiers of CelebA's attributes. And the original counts an attribute whose machine fails as perfect; here it is an
-error, or is left out and named.
+The classifier is part of the name, for the published numbers need 40 classifiers of CelebA's attributes. And where the
+original counts an attribute whose machine fails as perfect, it is an error here, or is left out and named.
 """
 
 import warnings
@@ -33,8 +32,7 @@ from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.extractor import Extractor
 
 MEANING = (
-    "How mixed up attributes are in {space}: 2 to the bits that flat boundaries leave unknown of them; 1 is perfectly "
-    "separable."
+    "How mixed up attributes are in {}: 2 to the bits that flat boundaries leave unknown; 1 is perfectly separable."
 )
 COLUMNS = ("attribute", "share", "entropy_bits", "conditional_entropy_bits", "accuracy")
 
@@ -67,14 +65,11 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
     The table of attributes goes to the tracker and the output folder.
 
     Args:
-        classifier: its name is part of the result's.
         space: "z", or "w": the style of the last layer.
         num_samples: images, of which half is kept for each attribute (the paper has 200,000).
         rare: what becomes of an attribute that fewer than `min_per_class` of the kept images have, or lack: "refuse"
-            stops, "leave_out" goes on without it and says so in the protocol and the table. No machine can be fitted to
-            one class; the original's score counts such an attribute as perfectly separable.
-        regularisation, max_iterations: of the support vector machine; scikit-learn's C. A machine that has not
-            converged by then is an error.
+            stops, "leave_out" goes on without it and says so in the protocol and the table.
+        regularisation, max_iterations: of the machine; one that has not converged by then is an error.
         num_groups: of images, for the interval (jackknife in bits, boundaries and halves taken as given); 0: none.
         noise_mode: "random" is the definition; "const" shares the pass of metrics that keep the stored noise.
     """
@@ -82,7 +77,11 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
     check_choice("rare", rare, ("refuse", "leave_out"))
     check_number("min_per_class", min_per_class, lowest=1, whole=True)
     check_groups(num_groups, num_samples)
-    _check_dim(num_samples, _dim(context, space))
+    dim = context.generator.z_dim if space == "z" else context.generator.w_dim
+    if num_samples // 2 <= dim + 1:  # points in general position: the score is 1 whatever their labels
+        kept = f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute"
+        raise UserError(f"{kept}, and a boundary in {dim} dimensions separates {dim + 1} whatever they show: take more "
+                        f"than {2 * dim + 3}, better many times that.")  # fmt: skip
     net = BoxFiltered(classifier)
     images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
     request = images.ask(net, FeatureRows())
@@ -95,11 +94,11 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         left_out = _left_out(labels, rare, min_per_class)
         measured = [name for name in labels if name not in left_out]
         codes, ours = latents(context, num_samples, space), distributed.share(range(len(measured)))
-        counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))
+        counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))  # of prediction and label, in each group of images
         progress = context.progress(ours, f"Separating {space} (attributes)", total=len(ours))
-        for row, name in enumerate(measured[index] for index in progress):
+        for row, name in zip(counts, (measured[index] for index in progress), strict=True):
             predicted = separate(codes[kept[name]], labels[name], name=name, seed=context.seed, **machine)
-            counts[row] = joint_counts(predicted, labels[name], kept[name] % len(counts[row]), len(counts[row]))
+            np.add.at(row, (kept[name] % len(row), predicted.astype(int), labels[name].astype(int)), 1)
         counts = distributed.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
 
         name = f"ls_{space}_{classifier.name}"
@@ -110,10 +109,13 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         protocol = net.protocol | images.protocol | machine
         protocol |= {"space": space, "num_kept": num_samples // 2, "num_attributes": len(measured),
                      "left_out": left_out, "bits": bits, "score_of_a_guess": 2**chance}  # fmt: skip
-        interval = _interval(bits, counts) if num_groups else None
+        interval = None
         if num_groups:
             protocol["interval"] = f"95 %, jackknife over {num_groups} groups of images, boundaries as they are"
-        info = MetricInfo(meaning=MEANING.format(space=space), direction="lower")
+            rest = conditional_entropy(counts.sum(axis=1, keepdims=True) - counts).sum(axis=0)
+            low, high = jackknife_interval(bits, rest.tolist())
+            interval = 2 ** max(low, 0.0), 2**high
+        info = MetricInfo(meaning=MEANING.format(space), direction="lower")
         yield MetricResult.of(info, name, 2**bits, protocol=protocol, interval=interval)
 
     return results()
@@ -133,15 +135,11 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
     return names
 
 
-def _dim(context: EvalContext, space: str) -> int:
-    return context.generator.z_dim if space == "z" else context.generator.w_dim
-
-
 @torch.no_grad()
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
     """Latents (num, dim) float64 of the context's generated images: z, or in w the style of the last layer."""
     batches = distributed.share(sampler.index_batches(num, context.batch_size))
-    codes = [torch.empty(0, _dim(context, space))]
+    codes = [torch.empty(0, context.generator.z_dim if space == "z" else context.generator.w_dim)]
     for indices in batches:
         z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
         if space == "w":
@@ -155,10 +153,7 @@ def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
 
 
 def surest_half(logits: np.ndarray) -> np.ndarray:
-    """Logits (N,) of one attribute -> numbers (N // 2,) of the images of which the classifier is surest, in order.
-
-    softmax([l, -l]) is surest where |l| is largest; the logits tell apart what is 1 after rounding.
-    """
+    """Logits (N,) of one attribute -> numbers (N // 2,) of the images of which the classifier is surest, in order."""
     return np.sort(np.argsort(-np.abs(logits), kind="stable")[: len(logits) // 2])
 
 
@@ -167,8 +162,7 @@ def separate(
 ) -> np.ndarray:
     """What a linear support vector machine fitted to codes (N, dim) and labels (N,) predicts for them, (N,) bool.
 
-    scikit-learn's LinearSVC with its own weights and penalty, as in the original; where there are more codes than
-    dimensions it is solved in the primal, which converges to the same boundary in fewer steps.
+    LinearSVC as in the original; where there are more codes than dimensions it is solved in the primal, in fewer steps.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC  # slow to import, needed here only
@@ -184,12 +178,6 @@ def separate(
             ) from None
 
 
-def joint_counts(predicted: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndarray:
-    """How many images of each group have each pair of prediction and label: (num_groups, 2, 2)."""
-    cells = (groups * 2 + predicted) * 2 + labels
-    return np.bincount(cells, minlength=4 * num_groups).reshape(num_groups, 2, 2)
-
-
 def entropy(counts: np.ndarray) -> np.ndarray:
     """Bits of the distribution that counts (..., K) stand for, (...)."""
     p = counts / counts.sum(axis=-1, keepdims=True)
@@ -200,13 +188,6 @@ def conditional_entropy(counts: np.ndarray) -> np.ndarray:
     """H(Y|X) in bits of joint counts (..., X, Y): H(X, Y) - H(X)."""
     joint = counts.reshape(*counts.shape[:-2], -1)
     return np.maximum(entropy(joint) - entropy(counts.sum(axis=-1)), 0)
-
-
-def _interval(bits: float, counts: np.ndarray) -> tuple[float, float]:
-    """Of the score, from joint counts (attributes, groups, 2, 2)."""
-    rest = counts.sum(axis=1, keepdims=True) - counts
-    low, high = jackknife_interval(bits, conditional_entropy(rest).sum(axis=0).tolist())
-    return 2 ** max(low, 0.0), 2**high
 
 
 def _show(
@@ -221,12 +202,3 @@ def _show(
     if context.output_dir is not None:
         table = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
         write_json(context.output_dir / f"{name}.json", {"attributes": table, "left_out": list(left_out)})
-
-
-def _check_dim(num_samples: int, dim: int) -> None:
-    """The score is 1 whatever the labels where dim + 1 points in general position are all there are to be cut."""
-    if num_samples // 2 <= dim + 1:
-        raise UserError(
-            f"num_samples={num_samples} keeps {num_samples // 2} images of each attribute, and a boundary in {dim} "
-            f"dimensions separates {dim + 1} whatever they show: take more than {2 * dim + 3}, better many times that."
-        )

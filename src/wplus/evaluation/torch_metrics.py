@@ -11,6 +11,7 @@
 States are sums or rows of features: they add up over batches and processes, and `reset` forgets them.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -39,25 +40,22 @@ class FrechetDistance(Metric):
     def __init__(self, extractor: Extractor | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.extractor = extractor or EffNetLite0Features()
-        dim = self.extractor.dim
-        for side in ("real", "generated"):
-            self.add_state(f"{side}_num", torch.tensor(0), dist_reduce_fx="sum")
-            self.add_state(f"{side}_total", torch.zeros(dim, dtype=torch.float64), dist_reduce_fx="sum")
-            self.add_state(f"{side}_outer", torch.zeros(dim, dim, dtype=torch.float64), dist_reduce_fx="sum")
+        nothing = vars(FeatureStatistics.of(torch.zeros(0, self.extractor.dim)))
+        for side, (name, value) in itertools.product(("real", "generated"), nothing.items()):
+            self.add_state(f"{side}_{name}", torch.as_tensor(value), dist_reduce_fx="sum")
 
     def update(self, images: Tensor, real: bool) -> None:
         """Take in images (N, C, H, W), uint8 or float in [-1, 1]."""
-        found, side = FeatureStatistics.of(features(self.extractor, images)), "real" if real else "generated"
-        for name in ("num", "total", "outer"):
-            state = f"{side}_{name}"
-            setattr(self, state, getattr(self, state) + getattr(found, name))
+        for name, value in vars(FeatureStatistics.of(features(self.extractor, images))).items():
+            state = f"{'real' if real else 'generated'}_{name}"
+            setattr(self, state, getattr(self, state) + value)
 
     def compute(self) -> Tensor:
         """The distance, float64; at least two images of either side are needed."""
-        sides = ("real", "generated")
-        statistics = (FeatureStatistics(int(getattr(self, f"{side}_num")), getattr(self, f"{side}_total"),
-                                        getattr(self, f"{side}_outer")) for side in sides)  # fmt: skip
-        return torch.tensor(frechet_distance(*statistics), dtype=torch.float64)
+        sides = ([getattr(self, f"{side}_{name}") for name in ("num", "total", "outer")]
+                 for side in ("real", "generated"))  # fmt: skip
+        real, generated = (FeatureStatistics(int(num), total, outer) for num, total, outer in sides)
+        return torch.tensor(frechet_distance(real, generated), dtype=torch.float64)
 
 
 class PairwiseMetric(Metric):
@@ -114,14 +112,11 @@ class PrecisionRecall(PairwiseMetric):
         return as_tensors(precision=precision, recall=recall)
 
 
-class DensityCoverage(PairwiseMetric):
+class DensityCoverage(PrecisionRecall):
     """`density` and `coverage` (`wplus.evaluation.manifold`); there must be more than k real images."""
 
-    higher_is_better = True
-
     def __init__(self, extractor: Extractor | None = None, *, k: int = DENSITY_K, **kwargs: Any) -> None:
-        super().__init__(extractor, **kwargs)
-        self.k = k
+        super().__init__(extractor, k=k, **kwargs)
 
     def compute(self) -> dict[str, Tensor]:
         """Of all images."""

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from wplus.core.images import as_uint8, to_pil, watchable_scale
+from wplus.core.images import to_pil, watchable_scale
 from wplus.core.metric_result import MetricInfo
 from wplus.editing.directions import THIRDS, select_layers
 from wplus.errors import UserError, check_number
@@ -18,7 +18,6 @@ from wplus.training.snapshot import Picture, ProbeResult, at
 
 MIN_PX, MAX_PX = 64, 256  # of an image in a grid
 GAP, MARGIN, LINE, TEXT = 3, 10, 18, 13  # pixels: between images, around all, of a line of text, of its letters
-GREY_LEVELS = 127.5  # levels of 255 in one unit of an image
 NOISE_STD = MetricInfo(
     meaning="How much the noise inputs move a pixel: standard deviation over draws, mean over images and pixels.",
     unit="levels of 255",
@@ -113,7 +112,7 @@ def grey_deviation(generator: GeneratorNetwork, w: Tensor, noise: list[Tensor]) 
     noise: one (num_draws, 1, h, w) per layer. Grey is the mean of the channels of the clamped image.
     """
     images = generator.synthesis(w.expand(len(noise[0]), -1, -1), noise=noise).clamp(-1, 1)
-    return (images.mean(dim=1).double().std(dim=0) * GREY_LEVELS).cpu()
+    return (images.mean(dim=1).double().std(dim=0) * 127.5).cpu()  # levels in one unit of an image
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
@@ -154,12 +153,8 @@ def labelled_grid(
     for y, row, texts in zip(tops, rows, captions, strict=True):
         for x, image, text in zip(lefts, row, texts, strict=False):
             if image is not None:
-                canvas.paste(_resized(image, px), (x, y))
+                # Whole factors, so that pixels can be told apart; a filter where there are too many.
+                method = Image.Resampling.NEAREST if resolution <= px else Image.Resampling.LANCZOS
+                canvas.paste(to_pil(image).convert("RGB").resize((px, px), method), (x, y))
             draw.text((x + px / 2, y + px + 2), text, fill="#555555", font=font, anchor="ma")
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
-
-
-def _resized(image: Tensor, px: int) -> Image.Image:
-    """Enlarged by whole factors so that pixels can be told apart; reduced by a filter."""
-    method = Image.Resampling.NEAREST if image.shape[-1] <= px else Image.Resampling.LANCZOS
-    return to_pil(as_uint8(image)).convert("RGB").resize((px, px), method)

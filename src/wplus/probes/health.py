@@ -26,7 +26,6 @@ Level = Literal["well", "watch", "alarm"]
 LEVELS: tuple[Level, ...] = ("well", "watch", "alarm")
 Bounds = tuple[float, float]
 
-SURE = 3.0  # standard errors: one of some thousand numbers, the worst of a long run, is as far off by chance
 OF_THE_BEST = (3 / 4, 1 / 2)
 VANISHED = (1 / 10, 1 / 100)
 FALLING = {"diversity": "diversity", "pixels": "diversity of pixels", "distinct": "distinct images", "recall": "recall"}
@@ -61,14 +60,14 @@ def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bou
     found, shares = reading.measures, {}
     for name in found.keys() & FALLING.keys():
         best = best_of(history, name)
-        if best is not None and low(best.measures[name]) > 0:
+        if best is not None and best.measures[name].low > 0:
             # A fall is sure by the bounds of both: the best of many readings is one that chance has favoured.
             now, then = found[name], best.measures[name]
-            shares[name] = (low(now) / then.value, high(now) / low(then)), OF_THE_BEST
+            shares[name] = (now.low / then.value, now.high / then.low), OF_THE_BEST
     if "r_v" in found:
-        shares["r_v"] = (1 - high(found["r_v"]), 1 - low(found["r_v"])), OF_THE_BEST
+        shares["r_v"] = (1 - found["r_v"].high, 1 - found["r_v"].low), OF_THE_BEST
     if "loss_slope" in found:
-        shares["loss_slope"] = (low(found["loss_slope"]), high(found["loss_slope"])), VANISHED
+        shares["loss_slope"] = (found["loss_slope"].low, found["loss_slope"].high), VANISHED
     return shares
 
 
@@ -87,27 +86,17 @@ def state(history: Sequence[Reading]) -> Level | Literal["too early to say"]:
 def best_of(history: Iterable[Reading], name: str) -> Reading | None:
     """Where the measure was surely highest since the run has arrived; None: nowhere yet."""
     found = [reading for reading in history if name in reading.measures and has_arrived(reading)]
-    return max(found, key=lambda reading: low(reading.measures[name]), default=None)
+    return max(found, key=lambda reading: reading.measures[name].low, default=None)
 
 
 def has_arrived(reading: Reading) -> bool:
     """Whether some of the generated images surely lie among the real ones."""
-    return "precision" in reading.measures and low(reading.measures["precision"]) > 0
+    return "precision" in reading.measures and reading.measures["precision"].low > 0
 
 
 def worst(levels: Iterable[Level]) -> Level:
     """The highest of some levels; "well" of none."""
     return max(levels, key=LEVELS.index, default="well")
-
-
-def low(estimate: Estimate) -> float:
-    """What a number surely reaches."""
-    return estimate.value - SURE * estimate.error
-
-
-def high(estimate: Estimate) -> float:
-    """What a number surely does not exceed."""
-    return estimate.value + SURE * estimate.error
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------

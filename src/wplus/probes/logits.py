@@ -13,6 +13,7 @@ from wplus.probes.probe import ProbeContext, Which
 from wplus.probes.quality import Estimate
 from wplus.training.snapshot import Picture, ProbeResult, at
 
+MEANING = "The discriminator's mean logit of {}, not augmented; high is real."
 KINDS: dict[Which, tuple[str, str]] = {
     "train": ("training images", "#1f6fb4"),
     "held_out": ("held-out images", "#3a8f4d"),
@@ -31,15 +32,12 @@ def logits(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
     found = {kind: context.logits(kind, num_images) for kind in kinds}
     found = {kind: each for kind, each in found.items() if len(each)}
     caption = "logits of the discriminator (high is real); overfitted, it tells held-out images from training images"
+    info = {kind: MetricInfo(meaning=MEANING.format(KINDS[kind][0])) for kind in found}
     return ProbeResult(
         [Picture(f"{at(context.module)}-logits", "samples/logits", caption, histograms(found))],
-        {f"probe/logits/{kind}_mean": (float(each.mean()), _info(kind)) for kind, each in found.items()},
+        {f"probe/logits/{kind}_mean": (float(each.mean()), info[kind]) for kind, each in found.items()},
         {f"probe/logits/{kind}": each for kind, each in found.items()},
     )
-
-
-def _info(kind: Which) -> MetricInfo:
-    return MetricInfo(meaning=f"The discriminator's mean logit of {KINDS[kind][0]}, not augmented; high is real.")
 
 
 def histograms(found: Mapping[Which, Tensor]) -> Tensor:
@@ -73,13 +71,13 @@ def histograms(found: Mapping[Which, Tensor]) -> Tensor:
 
 
 def overfitting_estimate(
-    train: Tensor, held_out: Tensor, generated: Tensor, *, sure: float, num_train: int | None = None
+    train: Tensor, held_out: Tensor, generated: Tensor, *, num_train: int | None = None
 ) -> Estimate | None:
     """r_v = (E[D_train] - E[D_held_out]) / (E[D_train] - E[D_generated]) (Karras et al. 2020, arXiv:2006.06676, eq. 1).
 
     0: the discriminator takes images that it has not seen for what those are that it has; 1: for generated ones. None
-    while it does not tell training images from generated ones, by a margin that surely (by `sure` errors) exceeds the
-    spread of either: then there is nothing to divide by, and it has not overfitted but lost. `num_train` is how many
+    while it does not tell training images from generated ones, by a margin that surely exceeds the spread of
+    either: then there is nothing to divide by, and it has not overfitted but lost. `num_train` is how many
     training images there are: where all of them were asked their mean has no error (None: `train` are few of many).
     """
     a, h, g = (Estimate(float(x.double().mean()), _error_of_mean(x)) for x in (train, held_out, generated))
@@ -87,7 +85,7 @@ def overfitting_estimate(
         a = Estimate(a.value, a.error * math.sqrt(max(0.0, 1 - len(train) / num_train)))
     margin = a.value - g.value
     spread = math.sqrt(float(train.double().var() + generated.double().var()) / 2)
-    if margin - sure * math.hypot(a.error, g.error) <= spread:
+    if Estimate(margin, math.hypot(a.error, g.error)).low <= spread:
         return None
     r_v = (a.value - h.value) / margin
     return Estimate(r_v, math.hypot((1 - r_v) * a.error, h.error, r_v * g.error) / margin)

@@ -12,7 +12,7 @@ from typing import Any
 from wplus.core.files import write_json
 from wplus.core.metric_result import Direction, MetricInfo
 from wplus.errors import UserError
-from wplus.probes.health import LEVELS, SURE, TOPICS, Reading, judged, state, verdicts
+from wplus.probes.health import LEVELS, TOPICS, Reading, judged, state, verdicts
 from wplus.probes.logits import mean_sign_estimate, overfitting_estimate, slope_estimate
 from wplus.probes.probe import ProbeContext
 from wplus.probes.quality import Estimate, distinct_estimate, diversity_estimate, precision_recall_estimates
@@ -76,7 +76,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
     if held_out is not None and len(held_out) >= LEAST:
         unseen = context.logits("held_out", num_logits)
         num_train = len(context.data.train)
-        found["r_v"] = overfitting_estimate(train_logits, unseen, fake_logits, sure=SURE, num_train=num_train)
+        found["r_v"] = overfitting_estimate(train_logits, unseen, fake_logits, num_train=num_train)
     return {name: each for name, each in found.items() if each is not None and isfinite(each.value + each.error)}
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_number
+from wplus.evaluation.pairwise import Neighbours, PairPass
 from wplus.probes.grids import labelled_grid
 from wplus.probes.probe import ProbeContext
 from wplus.training.snapshot import Picture, ProbeResult, at
@@ -44,27 +45,18 @@ def neighbours(
     searched = f"{num_real} of {num_train}" if num_real < num_train else f"all {num_real}"
     extractor = context.data.extractor.name
     caption = f"generated images and the nearest of {searched} training images, with distances by {extractor}"
-    return ProbeResult(
-        [Picture(f"{at(context.module)}-neighbours", "samples/neighbours", caption, picture)],
-        _against_held_out(context, distances[:, 0], known, num_images),
-    )
-
-
-def _against_held_out(
-    context: ProbeContext, distances: Tensor, known: Tensor, num: int
-) -> dict[str, tuple[float, MetricInfo]]:
-    if context.data.held_out is None:
-        return {}
-    unseen = float(nearest_of(context.features("held_out", num), known, 1)[0].median())
-    name = f"probe/nearest_{context.data.extractor.name}"
-    return {name: (float(distances.median()) / unseen, NEAREST)} if unseen else {}
+    values = {}
+    if context.data.held_out is not None:
+        unseen = float(nearest_of(context.features("held_out", num_images), known, 1)[0].median())
+        if unseen:
+            values = {f"probe/nearest_{extractor}": (float(distances[:, 0].median()) / unseen, NEAREST)}
+    return ProbeResult([Picture(f"{at(context.module)}-neighbours", "samples/neighbours", caption, picture)], values)
 
 
 def nearest_of(vectors: Tensor, known: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Distances (N, k) of vectors (N, dim) to the k nearest of known ones (M, dim), ascending, and their indices."""
-    known, found = known.double(), []
-    for part in vectors.double().split(256):
-        nearest = torch.cdist(part, known).topk(k, dim=1, largest=False).indices
-        # Anew, because distances from products of matrices are not 0 where vectors are equal.
-        found.append((torch.linalg.vector_norm(part[:, None] - known[nearest], dim=2), nearest))
-    return torch.cat([distances for distances, _ in found]), torch.cat([nearest for _, nearest in found])
+    """Distances (N, k) of vectors (N, dim) to the k nearest of known ones (M, dim), ascending, and their numbers."""
+    numbers = PairPass(lambda: vectors, lambda: known).ask(Neighbours(k)).value.numbers
+    # By differences, in which also those of near copies have all their digits.
+    vectors, known = vectors.double(), known.double()
+    distances = [torch.linalg.vector_norm(x - known[near], dim=1) for x, near in zip(vectors, numbers, strict=True)]
+    return torch.stack(distances), numbers

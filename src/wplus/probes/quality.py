@@ -35,12 +35,12 @@ def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
     num = min(num_images, len(context.data.train))
     if num < 2:
         return ProbeResult()
-    generated, real = (mean_distance(context.features(which, num)) for which in ("generated", "train"))
-    pixels = rms_distance(context.images("generated", num).clamp(-1, 1))
-    real_pixels = rms_distance(to_float(context.images("train", num)))
-    features = f"probe/diversity_{context.data.extractor.name}"
-    values = {features: (ratio(generated, real), DIVERSITY)}
-    return ProbeResult(values=values | {"probe/diversity_pixels": (ratio(pixels, real_pixels), DIVERSITY_PIXELS)})
+    features = (context.features(which, num).double() for which in ("generated", "train"))
+    pixels = context.images("generated", num).clamp(-1, 1), to_float(context.images("train", num))
+    of_features = ratio(*(float(F.pdist(each).mean()) for each in features))
+    of_pixels = ratio(*map(rms_distance, pixels))
+    name = f"probe/diversity_{context.data.extractor.name}"
+    return ProbeResult(values={name: (of_features, DIVERSITY), "probe/diversity_pixels": (of_pixels, DIVERSITY_PIXELS)})
 
 
 def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> ProbeResult:
@@ -60,11 +60,6 @@ def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> Prob
     )
 
 
-def mean_distance(vectors: Tensor) -> float:
-    """Mean Euclidean distance of two different ones of (N, dim), N > 1."""
-    return float(F.pdist(vectors.double()).mean())
-
-
 def rms_distance(images: Tensor) -> float:
     """Root mean square distance of two different ones of (N, ...), N > 1: the square root of twice the variance."""
     return float((2 * images.double().var(dim=0).sum()).sqrt())
@@ -77,6 +72,7 @@ def ratio(generated: float, real: float) -> float:
 
 # --- estimates with their errors, for verdicts that chance cannot explain ---------------------------------------------
 
+SURE = 3.0  # standard errors: one of some thousand numbers, the worst of a long run, is as far off by chance
 COPY_QUANTILE = 0.05  # of real images' distances to their nearest: what is closer is taken for a copy
 SAME = 1e-5  # of the mean distance: closer vectors are those of one image, up to rounding
 
@@ -87,6 +83,16 @@ class Estimate:
 
     value: float
     error: float
+
+    @property
+    def low(self) -> float:
+        """What the number surely reaches."""
+        return self.value - SURE * self.error
+
+    @property
+    def high(self) -> float:
+        """What the number surely does not exceed."""
+        return self.value + SURE * self.error
 
     def over(self, other: Estimate) -> Estimate:
         """This number divided by another one, to first order; as if the two were independent."""

@@ -1,17 +1,16 @@
-"""Started twice by test_distributed.py: `torchrun --nproc_per_node=2 two_measuring.py CACHE`; prints "same" at the end.
+"""Started twice by test_registry.py: `torchrun --nproc_per_node=2 two_measuring.py CACHE`; prints "same" at the end.
 
 What two processes measure together must be what one measures alone: the second half runs after the group has ended.
 """
 
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from registry import Pixels, every_metric  # beside this script
 
 from wplus.checkpoint import Models
 from wplus.core.distributed import (
@@ -28,54 +27,11 @@ from wplus.core.progress import silent
 from wplus.data import ImageSet
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeatureRows
-from wplus.evaluation.frechet import fd
-from wplus.evaluation.inception_score import inception_score
-from wplus.evaluation.kernel import kd
-from wplus.evaluation.manifold import dc, pr
-from wplus.evaluation.measure import measure
+from wplus.evaluation.measure import measured
 from wplus.evaluation.pairwise import NeighbourSquares, pairs_of
-from wplus.evaluation.ppl import ppl
-from wplus.evaluation.separability import linear_separability
 from wplus.models.stylegan2 import Generator
 
 RANK, CACHE = int(os.environ["RANK"]), Path(sys.argv[1])
-
-
-class Pixels(torch.nn.Module):
-    """Features that are a few pixels."""
-
-    name, dim = "pixels", 5
-    protocol = {"extractor": name}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 5)."""
-        return images.double().flatten(1)[:, : self.dim] / 255
-
-    def logits(self, features: Tensor) -> Tensor:
-        """(N, 5)."""
-        return features
-
-
-class Odd(Pixels):
-    """Classifies: is the value of a pixel odd? About half of them are, whatever the generator."""
-
-    name, attributes = "odd", tuple("abcde")
-    protocol = {"classifier": name}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 5)."""
-        values = images.flatten(1)[:, : self.dim].double()
-        return (values % 2 - 0.5) * (1 + values)
-
-
-class Squares(torch.nn.Module):
-    """A distance."""
-
-    name, provenance = "squares", {}
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(N,)."""
-        return (a - b).square().sum(dim=(1, 2, 3))
 
 
 def context(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
@@ -89,17 +45,9 @@ def context(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
 
 def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:
     """Values with intervals, and rows. A batch of 64 holds all images: the other process has none."""
-    ours = context(cache_dir, batch_size)
-    metrics = {
-        "fd": partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x"),
-        "kd": partial(kd, extractor=Pixels(), num_generated=30, num_groups=3),
-        "pr": partial(pr, extractor=Pixels(), num_generated=30),
-        "dc": partial(dc, extractor=Pixels(), num_generated=30),
-        "is": partial(inception_score, extractor=Pixels(), num_generated=30, num_splits=3),
-        "ls": partial(linear_separability, classifier=Odd(), space="w", num_samples=30, num_groups=3, min_per_class=1),
-        "ppl": partial(ppl, distance=Squares(), space="w+", sampling="full", num_samples=30),
-    }
-    found = {m.name: np.array([m.value, *(m.interval or ())]) for m in measure(ours, metrics)}
+    ours, metrics = context(cache_dir, batch_size), every_metric()
+    found = {f"{name}, {m.name}": np.array([m.value, *(m.interval or ())])
+             for name, numbers in zip(metrics, measured(ours, metrics), strict=True) for m in numbers}  # fmt: skip
     passes = {"generated": ours.generated(30), "real": ours.real_images()}
     return found | {name: p.ask(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
 

@@ -1,0 +1,66 @@
+"""Every metric of configs/metrics with small numbers and stand-ins for its networks; `interpolation` has tests of its
+own."""
+
+import functools
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from wplus.config import CONFIG_FOLDER, build, composed
+from wplus.evaluation.frechet import fd
+from wplus.evaluation.measure import Metric
+
+SMALL = {"num_generated": 30, "num_samples": 40, "num_groups": 3, "num_splits": 3, "min_per_class": 1,
+         "extrapolate": True}  # fmt: skip
+
+
+class Pixels(torch.nn.Module):
+    """Features that are a few pixels, and the logits of five classes."""
+
+    name, dim = "pixels", 5
+    protocol = {"extractor": name}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 5)."""
+        return images.double().flatten(1)[:, : self.dim] / 255
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(N, 5)."""
+        return features
+
+
+class Odd(Pixels):
+    """Classifies: is the value of a pixel odd? About half of them are, whatever the generator."""
+
+    name, attributes = "odd", tuple("abcde")
+    protocol = {"classifier": name}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 5)."""
+        values = images.flatten(1)[:, : self.dim].double()
+        return (values % 2 - 0.5) * (1 + values)
+
+
+class Squares(torch.nn.Module):
+    """A distance of images."""
+
+    name, provenance = "squares", {"weights": "none"}
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """(N,)."""
+        return (a - b).square().sum(dim=(1, 2, 3))
+
+
+@functools.cache
+def every_metric() -> dict[str, Metric]:
+    """Config -> metric, and a Fréchet distance from the data with its mirror images."""
+    names = sorted(path.stem for path in (CONFIG_FOLDER / "metrics").glob("*.yaml") if path.stem != "interpolation")
+    nodes = composed("evaluate", [f"metrics=[{','.join(names)}]", "checkpoint=none", "run_dir=none"])["metrics"]
+    nets = {"extractor": Pixels(), "classifier": Odd(), "distance": Squares()}
+    metrics = {"mirrored": partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")}
+    for name, node in nodes.items():
+        options = {key: SMALL.get(key, value) for key, value in node.items() if key not in nets}
+        metrics[name] = build(options, **{key: net for key, net in nets.items() if key in node})
+    assert len(metrics) == len(names) + 1
+    return metrics

@@ -1,0 +1,60 @@
+"""What is true of every metric of configs/metrics, whatever it measures."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.evaluation.registry import every_metric
+from wplus.evaluation.measure import measured
+
+FRECHET = {"fd_pixels": "lower", "fd_pixels_infinity": "lower", "fd_pixels_real_halves": "neither"}
+KERNEL = {"kd_pixels": "lower", "kd_pixels_std": "neither"}
+SCORE = {"class_score_pixels_3splits": "higher", "class_score_pixels_3splits_std": "neither"}
+BALLS = {"precision_pixels": "higher", "recall_pixels": "higher"}
+EXPECTED = {
+    "mirrored": {"fd_pixels_mirror": "lower", "fd_pixels_mirror_real_halves": "neither"},
+    "class_score": SCORE, "is50k": SCORE, "fd": FRECHET, "fid50k_full": FRECHET, "kd": KERNEL, "kid50k_full": KERNEL,
+    "pr": BALLS, "pr50k3_full": BALLS, "dc": {"density_pixels": "higher", "coverage_pixels": "higher"},
+    "ppl2_wend": {"ppl_wend_squares": "lower"},
+    **{f"ls_{space}": {f"ls_{space}_odd": "lower"} for space in "zw"},
+    **{name: {f"{name}_squares": "lower"} for name in (
+        "ppl_wend", "ppl_wfull", "ppl_zend", "ppl_zfull", "ppl_wplusend", "ppl_wplusfull")},
+}  # fmt: skip
+
+
+def results(context):
+    """Metric -> its results, by name."""
+    metrics = every_metric()
+    return {name: {result.name: result for result in found}
+            for name, found in zip(metrics, measured(context, metrics), strict=True)}  # fmt: skip
+
+
+def test_numbers_explain_themselves_and_neither_order_nor_batch_size_change_them(context):
+    found = results(context)
+    shuffled = replace(context.real, images=context.real.images[torch.randperm(40)])
+    others, seeded = results(replace(context, real=shuffled, batch_size=7)), results(replace(context, seed=1))
+    assert {metric: {name: each.direction for name, each in by_name.items()} for metric, by_name in found.items()} == (
+        EXPECTED
+    )
+    for metric, by_name in found.items():
+        assert any(seeded[metric][name].value != result.value for name, result in by_name.items()), metric
+        for name, result in by_name.items():
+            assert result.meaning.endswith(".")
+            assert others[metric][name].value == pytest.approx(result.value, rel=1e-6), name
+            assert (others[metric][name].interval or ()) == pytest.approx(result.interval or (), rel=1e-6), name
+            assert result.interval is None or result.interval[0] <= result.value <= result.interval[1]
+            assert json.loads(json.dumps(result.protocol))["seconds"] >= 0
+
+
+def test_two_processes_measure_what_one_does(tmp_path):
+    script = Path(__file__).with_name("two_measuring.py")
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script]
+    done = subprocess.run([*start, tmp_path], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "process 0 speaks", "same", "same"]
+    assert list(tmp_path.glob("features-*.npz"))
