@@ -10,7 +10,6 @@ from wplus.errors import UserError
 from wplus.inversion.encoder import NUM_PASSES, check_encoder, encode, encode_chunks, passes, restyle
 from wplus.inversion.task import InversionTask
 from wplus.losses.pixel import L1, l2
-from wplus.losses.ssim import SSIM
 
 encode_pixels = functools.partial(encode, loss_weights=PIXELS_ONLY)
 restyle_pixels = functools.partial(restyle, loss_weights=PIXELS_ONLY)
@@ -73,14 +72,6 @@ def test_the_history_measures_with_all_terms(stylegan, pooled):
     torch.testing.assert_close(found.history["loss"], expected)
 
 
-def test_errors_shrink_geometrically(linear):
-    task = task_of(linear, LinearEncoder(linear, rate=0.4, is_iterative=True))
-    found, w = restyle_pixels(task, num_passes=6), linear.w_of(task.images)
-    expected = torch.stack([(w - 0.1).square().mean(dim=1) * 0.6 ** (2 * step) for step in range(1, 7)])
-    torch.testing.assert_close(found.history["l2"], expected, atol=1e-6, rtol=1e-4)
-    torch.testing.assert_close(found.latents, w - (w - 0.1) * 0.6**6)
-
-
 def test_the_best_pass_is_returned_and_the_last_where_asked(linear):
     wild = LinearEncoder(linear, rate=2.5, is_iterative=True)  # overshoots: every pass is worse
     task = task_of(linear, wild, 2, "w+")
@@ -92,20 +83,18 @@ def test_the_best_pass_is_returned_and_the_last_where_asked(linear):
 
 def test_refusals(stylegan, linear):
     encoder = tiny_encoder(stylegan)
-    with pytest.raises(UserError, match="checkpoint has none: train one"):
-        check_encoder(None, stylegan, "w")
-    for space in ("z", "z+"):
-        with pytest.raises(
-            UserError, match=rf"space must be one of w, w\+, where the encoder answers, got '{space[0]}"
-        ):
-            check_encoder(encoder, stylegan, space)
-    encoder.spaces = ("w+",)
-    with pytest.raises(UserError, match=r"space must be one of w\+, where the encoder answers, got 'w'"):
-        check_encoder(encoder, stylegan, "w")
-    with pytest.raises(UserError, match=r"must be the generator's \(3, 16, 1\), got \(4, 12, 3\)"):
-        check_encoder(encoder, linear, "w+")
+    w_plus_only = tiny_encoder(stylegan)
+    w_plus_only.spaces = ("w+",)
+    for given, generator, space, message in (
+        (None, stylegan, "w", "checkpoint has none: train one"),
+        (encoder, stylegan, "z", r"space must be one of w, w\+, where the encoder answers, got 'z'"),
+        (encoder, stylegan, "z+", r"space must be one of w, w\+, where the encoder answers, got 'z\+'"),
+        (w_plus_only, stylegan, "w", r"space must be one of w\+, where the encoder answers, got 'w'"),
+        (encoder, linear, "w+", r"must be the generator's \(3, 16, 1\), got \(4, 12, 3\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            check_encoder(given, generator, space)
     with pytest.raises(UserError, match="inverter=restyle needs an encoder that sees its own reconstruction"):
-        restyle_pixels(task_of(stylegan, tiny_encoder(stylegan)))
+        restyle_pixels(task_of(stylegan, encoder))
     with pytest.raises(UserError, match="got 'ssim'"):
-        encode(task_of(stylegan, tiny_encoder(stylegan)), loss_weights={**PIXELS_ONLY, "ssim": 1.0})
-    assert encode_pixels(task_of(stylegan, tiny_encoder(stylegan), losses={"ssim": SSIM()}))
+        encode(task_of(stylegan, encoder), loss_weights={**PIXELS_ONLY, "ssim": 1.0})

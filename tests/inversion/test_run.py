@@ -86,6 +86,7 @@ def test_other_settings_are_refused(run, models):
         ({"seed": 1}, "seed was 0, now 1"),
         ({"space": "w+"}, r"space was w, now w\+"),
         ({"chunk_size": 3}, "chunk_size was 2, now 3"),
+        ({"losses": {"brightness": Brightness()}}, "brightness was absent"),
         ({"invert": functools.partial(optimize, num_steps=4)}, r"inverter\.num_steps was 3, now 4"),
     ):
         with pytest.raises(UserError, match=message):
@@ -170,17 +171,6 @@ def test_an_encoder_is_a_setting_where_it_is_used(run, stylegan, models, tmp_pat
         with pytest.raises(UserError, match="needs an encoder"):
             run(some_images(2), space=space, invert=starting, output_dir=third)
     assert not third.exists()
-
-
-def test_further_losses_are_terms_scores_and_settings(run, tmp_path):
-    weighted, losses = functools.partial(quick, loss_weights={"brightness": 1.0}), {"brightness": Brightness()}
-    table = run(some_images(2), invert=weighted, losses=losses)
-    assert table.columns == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "seconds"]
-    assert "brightness" in InversionFolder(tmp_path / "out").history("sub/0")
-    with pytest.raises(UserError, match="brightness was "):
-        run(some_images(2), invert=weighted)
-    with pytest.raises(UserError, match="got 'brightness'"):
-        run(some_images(2), invert=weighted, output_dir=tmp_path / "without")
 
 
 def test_the_first_batch_is_filmed_once(run, tmp_path):
