@@ -86,8 +86,9 @@ def test_a_set_that_does_not_fit_is_drawn_when_asked_for() -> None:
 
 
 WRONG = {
-    "resolution": [12], "num_images": [0, 2.5], "labels": ["colour"], "split": ["test"], "background": [2],
-    "shift": [-0.1], "scale": [0.9], "flip": [1.5], "held_out_factors": [["hat"]], "held_out_fraction": [3],
+    "resolution": [12], "num_images": [0, 2.5, 10**12], "seed": [-1, 2**63], "labels": ["colour"], "split": ["test"],
+    "background": [2], "shift": [-0.1], "scale": [0.9], "flip": [1.5], "held_out_factors": [["hat"]],
+    "held_out_fraction": [3],
 }  # fmt: skip
 
 

@@ -156,6 +156,9 @@ def test_damaged_and_missing_files_are_named_and_unknown_policies_refused(tmp_pa
         (tmp_path / "bad.png").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.png"):
             read_image(tmp_path / "bad.png", resolution=8)
+    (tmp_path / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    with pytest.raises(UserError, match=r"photo\.heic.*pip install pillow-heif"):
+        read_image(tmp_path / "photo.heic")
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "none.png")
     for options in ({"fit": "squeeze"}, {"resize": "nearest"}, {"channels": 4}, {"alpha": "black"}):
@@ -210,8 +213,8 @@ def test_beyond_the_image_is_white() -> None:
     assert (found[:, 3:] == 255).all()
     assert (found[:, :, :2] == 255).all()
     assert read_image(encoded(image), box=(1, 1, 5, 5), resolution=16).shape == (3, 16, 16)
-    for box in ((6, 0, 9, 3), (-5, 0, 0, 4)):
-        with pytest.raises(UserError, match=r"box \[.* lies outside of its 6x6"):
+    for box, words in (((6, 0, 9, 3), "lies outside"), ((-5, 0, 0, 4), "lies outside"), ((0, 0, 97, 4), "far larger")):
+        with pytest.raises(UserError, match=rf"box \[.* {words} .*6x6"):
             read_image(encoded(image), box=box)
 
 
@@ -223,7 +226,14 @@ def test_boxes_belong_to_names_with_or_without_extension():
 
 
 def test_bad_box_files_are_named(tmp_path):
-    boxes = ('{"a": [1, 2, 3]}', '{"a": [1, 2, 1, 5]}', '{"a": [1, 5, 2, 4]}', '{"a": ["x", 0, 1, 1]}')
+    boxes = (
+        '{"a": [NaN, 0, 1, 1]}',
+        '{"a": [0, 0, 1e9, 1e9]}',
+        '{"a": [1, 2, 3]}',
+        '{"a": [1, 2, 1, 5]}',
+        '{"a": [1, 5, 2, 4]}',
+        '{"a": ["x", 0, 1, 1]}',
+    )
     for content in ("[1, 2]", "{", *boxes):
         (tmp_path / "boxes.json").write_text(content)
         with pytest.raises(UserError, match=r"boxes\.json"):

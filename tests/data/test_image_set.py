@@ -99,5 +99,21 @@ def test_describe(image_set: ImageSet) -> None:
     assert words["class_counts"] == {str(index): 1 for index in range(23)}
     assert words["fit"] == "crop"
     assert words["fingerprint"] == image_set.fingerprint
-    assert replace(image_set, labels=torch.randn(23, 4)).describe()["class_counts"] is None
-    assert replace(image_set, labels=None).describe()["class_counts"] is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts"),
+    [
+        ([[1, 0, 0]] * 20 + [[0, 0, 1]] * 3, [20, 0, 3]),
+        ([[1, 1, 0]] * 13 + [[0, 0, 1]] * 10, [13, 13, 10]),
+        ([[1, 1, 0]] * 13 + [[0, 0, 0]] * 10, [13, 13, 0]),
+        ([[0.5, 0.5, 0]] * 23, None),
+        ([[2, 0, 0]] * 23, None),
+        ([[-1, 1, 1]] * 23, None),
+        (None, None),
+    ],
+)
+def test_class_counts_are_true_or_none(image_set: ImageSet, rows: list | None, counts: list | None) -> None:
+    labels = None if rows is None else torch.tensor(rows, dtype=torch.float32)
+    found = replace(image_set, labels=labels).describe()["class_counts"]
+    assert found == (counts and dict(zip("012", counts, strict=True)))

@@ -15,7 +15,7 @@ class FakeReader(Reader):
     """Names, and perhaps the content of a dataset.json."""
 
     def __init__(self, names: list[str] = LABELLED, labels: bytes | None = None) -> None:
-        super().__init__("set", "folder", [*names, *([] if labels is None else ["dataset.json"])])
+        super().__init__("set", "folder", [(name, name) for name in [*names, *(["dataset.json"] if labels else [])]])
         self.labels = labels
 
     def read(self, name: str) -> bytes:
@@ -46,6 +46,9 @@ def test_vectors_stay_and_label_names_widen_the_label() -> None:
     labels, names = from_json([[name, 0] for name in LABELLED], label_names=["tabby", "never seen"])
     assert labels.shape == (3, 2)
     assert names == ["tabby", "never seen"]
+    assert from_json([[name, [0, 1, 1]] for name in LABELLED[:2]] + [[LABELLED[2], [1, 0, 0]]], label_names=["hat"])[
+        1
+    ] == ["hat", "1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,10 @@ def test_vectors_stay_and_label_names_widen_the_label() -> None:
         ([[name, True] for name in LABELLED], "class number"),
         ([[name, "x"] for name in LABELLED], "class number"),
         ([[name, [0] * (index + 1)] for index, name in enumerate(LABELLED)], "class number"),
+        *[
+            ([[name, value] for name in LABELLED], "class number from 0 to 65535")
+            for value in (65536, 10**30, [float("nan")], [float("inf"), 1], [10**400], [1e39], [], [True], [[1]])
+        ],
     ],
 )
 def test_bad_label_files(labels: object, words: str) -> None:
@@ -74,7 +81,33 @@ def test_missing_or_foreign_label_file_and_loose_images() -> None:
             read_labels(FakeReader(labels=content), "json")
     with pytest.raises(UserError, match=r"'loose\.png' is in none"):
         read_labels(FakeReader([*LABELLED, "loose.png"]), "folder")
+    with pytest.raises(UserError, match="label_names"):
+        from_json([[name, [1, 2]] for name in LABELLED], label_names=["a", "b", "c"])
     assert one_hot([1, 0], 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "numbers", "is_refused"),
+    [
+        ("{thousand:05d}/img{number:08d}.png", (0, 999, 1000, 2400), True),  # of prepared and NVlabs' zips
+        ("set/{thousand:05d}/img{number:08d}.JPG", (0, 1), True),
+        ("{thousand:02d}000/{number:05d}.png", (0, 999, 1000, 69999), True),  # of FFHQ
+        ("{number:05d}/{number:05d}.png", (1, 2, 3), False),
+        ("n{thousand:08d}/{number:08d}.png", (1, 1000), False),
+        ("{number}/{number}.png", (0, 1), False),
+    ],
+)
+def test_parts_of_a_prepared_set_are_no_classes(pattern: str, numbers: tuple[int, ...], is_refused: bool) -> None:
+    reader = FakeReader([pattern.format(number=number, thousand=number // 1000) for number in numbers])
+    if not is_refused:
+        return read_labels(reader, "folder") and None
+    with pytest.raises(UserError, match=r"parts of a prepared set, not classes: use labels=json.*--labels folder"):
+        read_labels(reader, "folder")
+
+
+def test_one_class_warns() -> None:
+    with pytest.warns(UserWarning, match="has the same label, which says nothing"):
+        read_labels(FakeReader(["cats/1.png", "cats/2.png"]), "folder")
 
 
 NAMES = [f"{index}.png" for index in range(500)]

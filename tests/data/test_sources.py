@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import zipfile
@@ -35,6 +36,70 @@ def test_links_are_followed_but_not_in_circles(make_folder: Callable, tmp_path: 
     os.symlink(root, root / "a" / "up")
     os.symlink(root, outside / "back")
     assert FolderReader(root).names == ["a/1.png", "b/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "plain"),
+    [
+        (b"Mu\xcc\x88ller/a\xcc\x81.png", "M\u00fcller/\u00e1.png"),  # macOS writes accents apart
+        (b"cats\\1.png", "cats/1.png"),  # Windows
+        (b"/abs/1.png", "abs/1.png"),
+        (b"../../up/1.png", "up/1.png"),
+        (b"./a//1.png", "a/1.png"),
+        (b"M\xfcller/1.png", "M\u00fcller/1.png"),  # latin-1
+        ("\u732b/\u72ac.png".encode(), "\u732b/\u72ac.png"),
+        (b"two\nlines\t.png", "two_lines_.png"),
+        (b"a.b.c d,(e)=#&'.PNG", "a.b.c d,(e)=#&'.PNG"),
+    ],
+)
+def test_names_of_other_systems_are_plain_ones(tmp_path: Path, stored: bytes, plain: str) -> None:
+    labels = json.dumps({"labels": [[stored.decode("latin-1" if b"\xfc" in stored else "utf-8"), [1.0, 2.0]]]}).encode()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in {
+            stored.decode(errors="surrogateescape"): encoded(noise(8, 8)),
+            "dataset.json": labels,
+        }.items():
+            info = zipfile.ZipInfo("x")
+            info.filename, info._encodeFilenameFlags = name, lambda name=name: (os.fsencode(name), 0)
+            archive.writestr(info, content)
+    root = tmp_path / "folder"
+    if not stored.startswith((b"/", b"../")):
+        path = Path(os.fsdecode(os.fsencode(root) + b"/" + stored))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(encoded(noise(8, 8)))
+        (root / "dataset.json").write_bytes(labels)
+    for read, place in ((zip_images, tmp_path / "a.zip"), (folder_images, root)):
+        if place.exists() and not (read is zip_images and b"\xfc" in stored):  # code page 437, as Python reads it
+            images = read(place, resolution=8, split="all", labels="json")
+            assert images.names == [plain]
+            assert images.labels.tolist() == [[1, 2]]
+            assert torch.equal(images.images[0], read_image(encoded(noise(8, 8))))
+
+
+def test_two_files_of_one_name_and_links_to_nothing_are_named(make_zip: Callable, make_folder: Callable) -> None:
+    with pytest.raises(UserError, match=r"two files that are both called 'a/1\.png'"):
+        ZipReader(make_zip({"a/1.png": (8, 8), "a\\1.png": (8, 8)}))
+    root = make_folder({"1.png": (8, 8)})
+    os.symlink(root / "gone.png", root / "link.png")
+    os.symlink(root / "self.png", root / "self.png")
+    os.mkfifo(root / "pipe.png")
+    for limit in (0, 1):
+        with pytest.raises(UserError, match=r"3 of 4 image.*link\.png: .*pipe\.png: .*self\.png: "):
+            folder_images(root, resolution=8, memory_limit_gb=limit)
+
+
+def test_files_that_may_be_images_and_are_not_read_are_reported(
+    make_folder: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heic = b"\0\0\0\x18ftypheic"
+    root = make_folder({"1.png": (8, 8), "a.HEIC": heic, "photo": (8, 8), "notes.txt": b"x"})
+    with pytest.warns(UserWarning, match=r"2 file\(s\) are not read, such as 'a\.HEIC': .*pip install pillow-heif"):
+        folder_images(root, resolution=8, split="all")
+    (root / "1.png").unlink()
+    with pytest.raises(UserError, match=r"no file with an image's extension .*2 file\(s\) are not read"):
+        FolderReader(root)
+    monkeypatch.setattr("wplus.data.reader._image_extensions", lambda: {".heic"})  # what the plugin registers
+    assert FolderReader(root).names == ["a.HEIC"]
 
 
 def test_splits_share_nothing_and_labels_keep_their_width(make_folder: Callable) -> None:

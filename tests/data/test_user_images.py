@@ -78,7 +78,7 @@ def test_boxes_align_by_hand(tmp_path, kind):
     folder = pictures(tmp_path / "in", "a.png", width=20)
     boxes = tmp_path / "boxes.json"
     boxes.write_text('{"a": [9, 1, 17, 9]}')
-    source = {"folder": folder, "zip": zipped(folder), "file": folder / "a.png"}[kind]
+    source = {"folder": folder, "zip": zipped(folder).rename(tmp_path / "in.ZIP"), "file": folder / "a.png"}[kind]
     expected = np.asarray(Image.open(folder / "a.png"))[1:9, 9:17].transpose(2, 0, 1)
     assert np.array_equal(chosen(source, boxes=boxes).images[0], expected)
 
@@ -160,6 +160,10 @@ def test_a_folder_of_masks_of_the_same_names(tmp_path):
     boxes.write_text('{"a.png": [6, 0, 12, 6], "c.png": [0, 0, 12, 8], "sub/b": [6, 0, 12, 6]}')
     _, cut = with_masks(tmp_path / "in", tmp_path / "masks", boxes=boxes)
     assert (cut[0] == 255).all()
+    Image.new("L", (12, 8)).save(tmp_path / "masks" / "c.gif")  # of two masks of one stem neither is taken
+    with pytest.raises(UserError, match=r"1 image.* no mask in .*masks', the first is 'c\.png'"):
+        with_masks(tmp_path / "in", tmp_path / "masks", fit="pad")
+    (tmp_path / "masks" / "c.gif").unlink()
     (tmp_path / "masks" / "c.bmp").unlink()
     with pytest.raises(UserError, match=r"1 image.* no mask in .*masks', the first is 'c\.png'"):
         with_masks(tmp_path / "in", tmp_path / "masks", fit="pad")

@@ -67,6 +67,8 @@ def build_dataset(
     check_choice("bad_files", bad_files, BAD_FILES)
     check_number("memory_limit_gb", memory_limit_gb, lowest=0, highest=1e6)
     all_labels, label_names = read_labels(reader, labels)
+    if reader.unread():
+        warnings.warn(f"In '{reader.source}' {reader.unread()}.", stacklevel=3)
     decoder = Decoder(reader, policies, boxes=dict(boxes or {}), num_threads=num_threads)
     wanted = select(reader.names, split, held_out_fraction)
     checked = wanted if split == "held_out" else np.arange(len(reader.names))

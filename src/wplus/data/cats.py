@@ -58,7 +58,8 @@ def cat_images(
         UserError: an option that is not allowed, or a split that comes out empty.
     """
     check_resolution(resolution)
-    check_number("num_images", num_images, lowest=1, whole=True)
+    check_number("num_images", num_images, lowest=1, highest=10_000_000, whole=True)
+    check_number("seed", seed, lowest=0, highest=2**63 - 1, whole=True)
     check_choice("labels", labels, LABELS)
     check_split(split, held_out_fraction)
     strengths = Strengths(background, shift, scale, flip)

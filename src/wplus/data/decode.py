@@ -5,12 +5,14 @@ composited on white, or kept; converted to RGB (or grey); made square by a box o
 Colour profiles have no effect.
 """
 
+import contextlib
+import importlib
 import io
 import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from wplus.data.names import clean_name, without_extension
 from wplus.errors import UserError, check_choice
 
 FITS = ("crop", "pad", "refuse")
@@ -25,9 +28,14 @@ RESIZES = {"lanczos": Image.Resampling.LANCZOS, "box": Image.Resampling.BOX}
 CHANNELS, ALPHAS = (1, 3), ("white", "keep")
 _WHITE: dict[str, Any] = {"L": 255, "RGB": (255, 255, 255), "LA": (255, 0), "RGBA": (255, 255, 255, 0)}
 _EXIF_ORIENTATION = 0x0112
+_FAR = 100_000  # pixels: no image is as large
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels of the image as it is seen (after EXIF rotation): what a user wants of it."""
+
+
+with contextlib.suppress(ImportError):
+    importlib.import_module("pillow_heif").register_heif_opener()  # HEIC, where its plugin is installed
 
 
 class BadImage(UserError):
@@ -109,16 +117,16 @@ def decode(content: bytes, name: str, policies: Policies, *, box: Box | None = N
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
             oddities = _oddities(opened, content, policies.resolution)
-            image = _to_8_bit(ImageOps.exif_transpose(opened), name)
+            image = _to_mode(_to_8_bit(ImageOps.exif_transpose(opened), name), policies.mode)
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
-        raise BadImage(name, "it is not an image in a format that Pillow reads") from error
+        cure = ": for HEIC, pip install pillow-heif" if content[4:8] == b"ftyp" else ""
+        raise BadImage(name, f"it is not an image in a format that Pillow reads{cure}") from error
     except Exception as error:  # Pillow's readers raise whatever their format's parser trips over
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise BadImage(name, f"it cannot be decoded ({words[0]})") from error
     size = image.size
-    image = _to_mode(image, policies.mode)
     if box is not None:
         image = _cut(image, box, name)
     elif policies.resolution is not None:
@@ -196,16 +204,16 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
 def read_boxes(path: str | Path) -> dict[str, Box]:
     """A JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Cannot read the boxes in '{path}': {error}.") from error
     if not isinstance(content, dict):
         raise UserError(f"'{path}' holds no boxes: it must be {{name: [left, top, right, bottom], ...}}.")
     for name, box in content.items():
         numbers = isinstance(box, list) and len(box) == 4 and all(isinstance(each, (int, float)) for each in box)
-        if not numbers or box[0] >= box[2] or box[1] >= box[3]:
+        if not numbers or not (-_FAR < box[0] < box[2] < _FAR and -_FAR < box[1] < box[3] < _FAR):
             raise UserError(f"The box {box} of '{name}' in '{path}' is not [left, top, right, bottom] in pixels.")
-    return {name: tuple(box) for name, box in content.items()}
+    return {clean_name(name): tuple(box) for name, box in content.items()}
 
 
 def boxes_of(names: Iterable[str], boxes: Mapping[str, Box]) -> dict[str, Box]:
@@ -220,15 +228,12 @@ def boxes_of(names: Iterable[str], boxes: Mapping[str, Box]) -> dict[str, Box]:
     return kept
 
 
-def without_extension(name: str) -> str:
-    """`sub/a.png` -> `sub/a`."""
-    return PurePosixPath(name).with_suffix("").as_posix()
-
-
 def _cut(image: Image.Image, box: Box, name: str) -> Image.Image:
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top)))
     x, y = math.floor((left + right - side + 1) / 2), math.floor((top + bottom - side + 1) / 2)
     if not (-side < x < image.width and -side < y < image.height):
         raise BadImage(name, f"the box {list(box)} lies outside of its {image.width}x{image.height} pixels")
+    if side > 16 * max(image.size):
+        raise BadImage(name, f"the box {list(box)} is far larger than its {image.width}x{image.height} pixels")
     return _square(image, x, y, side)

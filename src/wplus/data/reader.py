@@ -1,9 +1,12 @@
 """The common base of readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
 
 import json
+import os
+import re
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from wplus.core.random import name_fraction
+from wplus.data.names import clean_name
 from wplus.errors import UserError, check_choice, check_number
 
 LABEL_FILE = "dataset.json"
@@ -20,24 +24,51 @@ RECORD_FILE = "wplus.json"
 LABEL_MODES = ("none", "folder", "json")
 SPLITS = ("train", "held_out", "all")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
+MAX_CLASSES, MAX_LABEL_BYTES = 2**16, 2**32
+_LARGEST = 3.4e38  # a float32
+# Files that often lie beside images, and that nobody takes for one.
+_COMPANIONS = (
+    ".txt .md .json .jsonl .yaml .yml .xml .html .csv .tsv .log .ini .db .pdf .py .sh .zip .npy .npz .pt .safetensors "
+    ".mp4 .mov"
+)
 
 
 class Reader:
     """A container of image files; names are relative, use `/`, and are sorted; threads may call `read` at once.
 
+    `files` are (name, how it is stored); names become those of `clean_name`, whatever system they come from.
+
     Attributes:
         source: the path that the user gave, for messages.
+        stored: name -> how the file is called where it is stored.
         names: the files with an image's extension.
         other_names: the other files, hidden ones and those that belong to the format left out.
     """
 
-    def __init__(self, source: str | Path, kind: str, files: Iterable[str]) -> None:
-        self.source, self._has_labels = str(source), LABEL_FILE in files
-        visible = sorted(name for name in files if not _is_hidden(name) and name not in (LABEL_FILE, RECORD_FILE))
-        self.names = [name for name in visible if _has_image_extension(name)]
-        self.other_names = [name for name in visible if not _has_image_extension(name)]
+    def __init__(self, source: str | Path, kind: str, files: Iterable[tuple[str, str]]) -> None:
+        self.source, self.stored = os.fsencode(source).decode(errors="replace"), dict[str, str]()
+        for text, stored in files:
+            name = clean_name(text)
+            if name in self.stored:
+                raise UserError(
+                    f"The {kind} '{self.source}' holds two files that are both called '{name}': rename one."
+                )
+            self.stored[name] = stored
+        visible = sorted(name for name in self.stored if not _is_hidden(name) and name not in (LABEL_FILE, RECORD_FILE))
+        self.names = [name for name in visible if _extension(name) in _image_extensions()]
+        self.other_names = [name for name in visible if _extension(name) not in _image_extensions()]
         if not self.names:
-            raise UserError(f"The image {kind} '{source}' has no file with an image's extension (.png, .jpg, ...).")
+            others = f"; {self.unread()}" if self.unread() else ""
+            raise UserError(
+                f"The image {kind} '{self.source}' has no file with an image's extension (.png, .jpg, ...){others}."
+            )
+
+    def unread(self) -> str:
+        """What is said of files that may be images and are not read; empty where there are none."""
+        missed = [name for name in self.other_names if _extension(name) not in _COMPANIONS.split()]
+        is_heic = any(_extension(name) in (".heic", ".heif") for name in missed)
+        cure = ": HEIC is read where its plugin is installed, pip install pillow-heif" if is_heic else ""
+        return f"{len(missed)} file(s) are not read, such as '{missed[0]}'{cure}" if missed else ""
 
     def read(self, name: str) -> bytes:
         """The file's bytes; OSError when they cannot be had."""
@@ -50,7 +81,7 @@ class Reader:
     def label_file(self) -> bytes | None:
         """The content of `dataset.json` at the top, None where there is none."""
         try:
-            return self.read(LABEL_FILE) if self._has_labels else None
+            return self.read(LABEL_FILE) if LABEL_FILE in self.stored else None
         except OSError as error:
             raise UserError(f"{LABEL_FILE} of '{self.source}' cannot be read ({error}).") from error
 
@@ -61,8 +92,8 @@ def _image_extensions() -> frozenset[str]:
     return frozenset(extension for extension, form in Image.registered_extensions().items() if form in Image.OPEN)
 
 
-def _has_image_extension(name: str) -> bool:
-    return "." in name and "." + name.rsplit(".", 1)[1].lower() in _image_extensions()
+def _extension(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
 
 
 def _is_hidden(name: str) -> bool:
@@ -104,9 +135,12 @@ def read_labels(reader: Reader, mode: str) -> tuple[Tensor | None, list[str] | N
     `mode` is "none"; "folder": one class per first folder of the names, sorted; or "json": from `dataset.json`.
     """
     check_choice("labels", mode, LABEL_MODES)
-    if mode == "folder":
-        return _folder_labels(reader)
-    return _json_labels(reader) if mode == "json" else (None, None)
+    if mode == "none":
+        return None, None
+    labels, names = _folder_labels(reader) if mode == "folder" else _json_labels(reader)
+    if len(labels) > 1 and bool((labels == labels[0]).all()):
+        warnings.warn(f"Every image of '{reader.source}' has the same label, which says nothing.", stacklevel=3)
+    return labels, names
 
 
 def one_hot(classes: Sequence[int] | Tensor, num_classes: int) -> Tensor:
@@ -125,8 +159,19 @@ def _folder_labels(reader: Reader) -> tuple[Tensor, list[str]]:
         raise UserError(
             f"labels=folder needs every image of '{reader.source}' in a sub-folder, but '{loose[0]}' is in none."
         )
+    if all(_is_chunk(name) for name in reader.names):
+        raise UserError(
+            f"The folders of '{reader.source}' ({reader.names[0]}, ...) are the parts of a prepared set, not classes: "
+            "use labels=json, where it was prepared from the folder of classes with --labels folder."
+        )
     classes, indices = np.unique([name.split("/")[0] for name in reader.names], return_inverse=True)
     return one_hot(torch.from_numpy(indices), len(classes)), classes.tolist()
+
+
+def _is_chunk(name: str) -> bool:
+    """Whether a name is that of prepared and NVlabs' sets, 00001/img00001234.png, or of FFHQ, 01000/01234.png."""
+    found = re.fullmatch(r"(?:.*/)?(\d{5})/(?:img)?(\d{5}|\d{8})\.\w+", name)
+    return found is not None and int(found[2]) // 1000 in (int(found[1]), int(found[1]) / 1000)
 
 
 def _json_labels(reader: Reader) -> tuple[Tensor, list[str] | None]:
@@ -137,15 +182,20 @@ def _json_labels(reader: Reader) -> tuple[Tensor, list[str] | None]:
     if missing:
         raise UserError(f"{place} has no label for {len(missing)} image(s), the first is '{missing[0]}'.")
     values, wanted = list(entries.values()), [entries[name] for name in reader.names]
-    if all(_is_class(value) for value in values):
-        num_classes = max(max(values) + 1, len(label_names or ()))
-        return one_hot(wanted, num_classes), label_names
-    if all(_is_vector(value) and len(value) == len(values[0]) for value in values):
-        return torch.tensor(wanted, dtype=torch.float32), label_names
-    raise UserError(
-        f"{place} must label every image with a class number from 0 up, or every image with a list of numbers of one "
-        "length."
-    )
+    of_classes = all(_is_class(value) for value in values)
+    if not of_classes and not all(_is_vector(value) and len(value) == len(values[0]) for value in values):
+        raise UserError(
+            f"{place} must label every image with a class number from 0 to {MAX_CLASSES - 1}, or every image with a "
+            "list of finite numbers of one length."
+        )
+    num_classes = max(max(values) + 1, len(label_names or ())) if of_classes else len(values[0])
+    if 4 * len(wanted) * num_classes > MAX_LABEL_BYTES:
+        raise UserError(f"{place} has labels of {num_classes} numbers, too many for {len(wanted)} images in memory.")
+    if label_names is not None and len(label_names) > num_classes:
+        raise UserError(f"{place} has {len(label_names)} label_names for labels of {num_classes} numbers.")
+    numbers = map(str, range(len(label_names or ()), num_classes))
+    labels = one_hot(wanted, num_classes) if of_classes else torch.tensor(wanted, dtype=torch.float32)
+    return labels, None if label_names is None else [*label_names, *numbers]
 
 
 def _parse(reader: Reader, place: str) -> tuple[dict[str, Any], list[str] | None]:
@@ -154,18 +204,21 @@ def _parse(reader: Reader, place: str) -> tuple[dict[str, Any], list[str] | None
         raise UserError(f"labels=json needs a file {LABEL_FILE} in '{reader.source}', and there is none.")
     try:
         content = json.loads(label_file)
-        # Both slashes: a file that was written on Windows.
-        entries = {str(name).replace("\\", "/"): label for name, label in content["labels"]}
-    except (ValueError, KeyError, TypeError) as error:
+        entries = {clean_name(str(name)): label for name, label in content["labels"]}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f'{place} is not of the form {{"labels": [["name.png", 3], ...]}} ({reason}).') from error
     label_names = content.get("label_names")
-    return entries, label_names if isinstance(label_names, list) else None
+    return entries, [str(name) for name in label_names] if isinstance(label_names, list) else None
 
 
 def _is_class(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_CLASSES
 
 
 def _is_vector(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
+    return isinstance(value, list) and value != [] and all(map(_is_finite, value))
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST

@@ -1,8 +1,8 @@
 """Folders of images and zips of images with an optional `dataset.json` (the format of NVlabs' tools) as ImageSets."""
 
+import contextlib
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,19 @@ class FolderReader(Reader):
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"The image folder '{path}' {what}.")
-        super().__init__(path, "folder", list(_files_below(self._root)))
+        super().__init__(path, "folder", ((name, name) for name in _files_below(self._root)))
 
     def read(self, name: str) -> bytes:
-        """The file's bytes."""
-        return (self._root / name).read_bytes()
+        """The file's bytes; OSError for a link to nothing, a pipe, and what else would never end."""
+        path = self._root / self.stored[name]
+        if not path.is_file():
+            raise OSError("it is no file, or a link to none")
+        return path.read_bytes()
 
     def signature(self, name: str) -> tuple[int, ...]:
         """Size in bytes and time of the last change in nanoseconds."""
-        status = (self._root / name).stat()
+        path = self._root / self.stored[name]
+        status = path.stat() if path.is_file() else path.lstat()
         return status.st_size, status.st_mtime_ns
 
 
@@ -56,24 +60,24 @@ class ZipReader(Reader):
             raise UserError(f"The image zip '{path}' {what}.")
         members = [info for info in self._zip().infolist() if not info.is_dir()]
         self._checksums = {info.filename: (info.file_size, info.CRC) for info in members}
-        super().__init__(path, "zip", self._checksums)
+        super().__init__(path, "zip", ((_text(info), info.filename) for info in members))
 
     def read(self, name: str) -> bytes:
         """The member's bytes, its checksum verified; OSError when it is damaged or encrypted."""
         try:
-            return self._zip().read(name)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+            return self._zip().read(self.stored[name])
+        except Exception as error:  # damage makes each of the decompressors fail in its own way
             raise OSError(f"damaged in the zip: {error}") from error
 
     def signature(self, name: str) -> tuple[int, ...]:
         """Size in bytes and CRC-32, from the zip's directory."""
-        return self._checksums[name]
+        return self._checksums[self.stored[name]]
 
     def _zip(self) -> zipfile.ZipFile:
         if self._opened is None:
             try:
                 self._opened = zipfile.ZipFile(self._path)
-            except (zipfile.BadZipFile, OSError) as error:
+            except Exception as error:  # an absurd header fails wherever it is trusted
                 raise UserError(f"'{self._path}' is not a whole zip file ({error}).") from error
         return self._opened
 
@@ -81,8 +85,20 @@ class ZipReader(Reader):
         return {**self.__dict__, "_opened": None}  # the handle is opened anew in another process
 
 
+def _text(info: zipfile.ZipInfo) -> str:
+    """A member's name; where no flag says that it is UTF-8, Python reads code page 437, and many wrote UTF-8."""
+    if not info.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return info.filename.encode("cp437").decode()
+    return info.filename
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"The folder '{error.filename}' cannot be listed ({error.strerror}).") from error
+
+
 def _files_below(root: Path) -> Iterator[str]:
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
         here, real = Path(folder).relative_to(root), os.path.realpath(folder)
         # A link to one of the folders that it lies in would go on for ever.
         if here != Path() and any(os.path.realpath(root / parent) == real for parent in here.parents):

@@ -2,6 +2,7 @@
 
 import io
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from wplus.data.build import build_dataset
-from wplus.data.decode import boxes_of, read_boxes, read_image, without_extension
+from wplus.data.decode import boxes_of, read_boxes, read_image
 from wplus.data.image_set import ImageSet, LazyImages
+from wplus.data.names import clean_name, without_extension
 from wplus.data.reader import Reader
 from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import UserError
@@ -95,11 +97,12 @@ def user_images_with_masks(
 
 
 def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, **options: Any) -> ImageSet:
-    reader = FolderReader(path) if path.is_dir() else ZipReader(path) if path.suffix == ".zip" else None
-    names = [path.name] if reader is None else reader.names
+    is_zip = path.suffix.lower() == ".zip"
+    reader = FolderReader(path) if path.is_dir() else ZipReader(path) if is_zip else None
+    names = [clean_name(path.name)] if reader is None else reader.names
     cuts = boxes_of(names, read_boxes(boxes)) if boxes is not None else {}
     if reader is None:
-        images = ImageSet(read_image(path, box=cuts.get(path.name), **policies)[None], None, names)
+        images = ImageSet(read_image(path, box=cuts.get(names[0]), **policies)[None], None, names)
     else:
         images = build_dataset(reader, split="all", boxes=cuts, **policies, **options)
     if policies["fit"] == "crop":
@@ -138,12 +141,14 @@ def _masks_from_folder(folder: Path, names: list[str], options: Mapping[str, Any
         boxes = boxes_of(reader.names, {**given, **{without_extension(name): box for name, box in given.items()}})
     policies = {key: options[key] for key in ("resolution", "fit", "resize") if key in options}
     pictures = build_dataset(reader, split="all", channels=1, alpha="keep", boxes=boxes, **policies)
-    rows = {without_extension(name): row for row, name in enumerate(pictures.names)}
-    missing = [name for name in names if without_extension(name) not in rows]
+    rows = {name: row for row, name in enumerate(pictures.names)}
+    stems = Counter(map(without_extension, rows))
+    rows |= {without_extension(name): row for name, row in rows.items() if stems[without_extension(name)] == 1}
+    found = {name: rows.get(name, rows.get(without_extension(name))) for name in names}
+    missing = [name for name, row in found.items() if row is None]
     if missing:
         raise UserError(f"{len(missing)} image(s) have no mask in '{folder}', the first is '{missing[0]}'.")
-    own = pictures.subset(torch.tensor([rows[without_extension(name)] for name in names])).images
-    return _mapped(own, _grey_times_opacity, 1)
+    return _mapped(pictures.subset(torch.tensor(list(found.values()))).images, _grey_times_opacity, 1)
 
 
 def _grey_times_opacity(pixels: np.ndarray) -> np.ndarray:
