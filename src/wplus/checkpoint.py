@@ -31,6 +31,7 @@ ROLES: dict[str, type[Network]] = {
     "encoder": Encoder,
 }
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+LABELS = "labels"  # of the generator's data, a sample
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
 
 
@@ -121,6 +122,8 @@ def save(
         raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")
     states = {role: net.state_dict() for role, net in networks.items()}
     tensors = {f"{role}.{name}": tensor for role, state in states.items() for name, tensor in state.items()}
+    labels = getattr(generator, "data_labels", None)
+    tensors |= {} if labels is None else {LABELS: labels}
     return FILE.write(path, describe(networks, metadata), tensors)
 
 
@@ -202,7 +205,15 @@ def _read_own(path: Path, config: Any = None) -> tuple[dict[str, Network], dict[
     if not _describes_networks(header):
         raise UserError(f"'{path}' is a safetensors file but not a wplus checkpoint: its header describes no networks.")
     networks = {role: _rebuild(path, role, entry, tensors) for role, entry in header["networks"].items()}
+    _take_labels(path, networks.get("generator"), tensors.get(LABELS))
     return networks, header.get("metadata", {})
+
+
+def _take_labels(path: Path, generator: Network | None, labels: torch.Tensor | None) -> None:
+    if isinstance(generator, GeneratorNetwork) and labels is not None:
+        if labels.ndim != 2 or labels.shape[1] != generator.c_dim or not len(labels) or not labels.isfinite().all():
+            raise UserError(f"The labels in '{path}' do not fit its generator: {tuple(labels.shape)} numbers.")
+        generator.data_labels = labels.float()
 
 
 def _networks(header: Any) -> Any:

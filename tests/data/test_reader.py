@@ -43,12 +43,13 @@ def test_class_numbers_become_one_hot_in_the_order_of_the_names() -> None:
 def test_vectors_stay_and_label_names_widen_the_label() -> None:
     labels, _ = from_json([[name, [0.5, index]] for index, name in enumerate(LABELLED)])
     assert labels.tolist() == [[0.5, 0], [0.5, 1], [0.5, 2]]
-    labels, names = from_json([[name, 0] for name in LABELLED], label_names=["tabby", "never seen"])
-    assert labels.shape == (3, 2)
-    assert names == ["tabby", "never seen"]
-    assert from_json([[name, [0, 1, 1]] for name in LABELLED[:2]] + [[LABELLED[2], [1, 0, 0]]], label_names=["hat"])[
-        1
-    ] == ["hat", "1", "2"]
+    labels, names = from_json(
+        [[name, index % 2] for index, name in enumerate(LABELLED)], label_names=["a", "b", "never"]
+    )
+    assert labels.shape == (3, 3)
+    assert names == ["a", "b", "never"]
+    vectors = [[LABELLED[0], [0, 1, 1]], *([name, [1, 0, 0]] for name in LABELLED[1:])]
+    assert from_json(vectors, label_names=["hat"])[1] == ["hat", "1", "2"]
 
 
 @pytest.mark.parametrize(

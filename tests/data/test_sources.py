@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fakes import encoded, noise
+from tests.fakes import encoded, noise, write_zip
 from wplus.data import folder_images, read_image, zip_images
 from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import UserError
@@ -54,21 +54,16 @@ def test_links_are_followed_but_not_in_circles(make_folder: Callable, tmp_path: 
 )
 def test_names_of_other_systems_are_plain_ones(tmp_path: Path, stored: bytes, plain: str) -> None:
     labels = json.dumps({"labels": [[stored.decode("latin-1" if b"\xfc" in stored else "utf-8"), [1.0, 2.0]]]}).encode()
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name, content in {
-            stored.decode(errors="surrogateescape"): encoded(noise(8, 8)),
-            "dataset.json": labels,
-        }.items():
-            info = zipfile.ZipInfo("x")
-            info.filename, info._encodeFilenameFlags = name, lambda name=name: (os.fsencode(name), 0)
-            archive.writestr(info, content)
+    placeholder = "@" * len(stored)
+    packed = write_zip(tmp_path / "a.zip", {placeholder: (8, 8), "dataset.json": labels})
+    packed.write_bytes(packed.read_bytes().replace(placeholder.encode(), stored))
     root = tmp_path / "folder"
     if not stored.startswith((b"/", b"../")):
         path = Path(os.fsdecode(os.fsencode(root) + b"/" + stored))
         path.parent.mkdir(parents=True)
         path.write_bytes(encoded(noise(8, 8)))
         (root / "dataset.json").write_bytes(labels)
-    for read, place in ((zip_images, tmp_path / "a.zip"), (folder_images, root)):
+    for read, place in ((zip_images, packed), (folder_images, root)):
         if place.exists() and not (read is zip_images and b"\xfc" in stored):  # code page 437, as Python reads it
             images = read(place, resolution=8, split="all", labels="json")
             assert images.names == [plain]

@@ -94,10 +94,19 @@ def test_other_settings_and_other_generators_are_refused(store, tmp_path):
         (["A.png", "a.jpg"], ["A.png", "a.jpg"]),
         (["cat000001"], ["cat000001"]),
         (["v1.5.png"], ["v1.5"]),
+        (["a.png", "a.jpg", "a.png.gif"], ["a.png", "a.jpg", "a.png.gif"]),
+        (["M\u00fcller #1 & (2), 50%=x.png", "\u732b/\u72ac.png"], ["M\u00fcller #1 & (2), 50%=x", "\u732b/\u72ac"]),
     ],
 )
 def test_outputs_are_named_as_their_inputs(inputs, outputs):
     assert output_names(inputs) == outputs
+
+
+def test_long_names_leave_room_for_endings():
+    names = [f"sub/{letter * 250}{index}.png" for letter in ("a", "\u732b") for index in range(2)]
+    found = output_names(names)
+    assert len({*found}) == 4
+    assert all(len(name.encode()) < 220 and name.startswith(("sub/aaaa", "sub/\u732b\u732b")) for name in found)
 
 
 @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "sub/../../a.png"])

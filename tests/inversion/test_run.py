@@ -122,7 +122,8 @@ def test_labels_of_a_conditional_generator(run, conditional, stylegan, models, t
     assert torch.equal(choose_labels(own, conditional, None), own.labels)
     for given, generator, label, message in (
         (images, stylegan, 1, "label must be null for a generator without classes, got 1"),
-        (images, conditional, 3, "label must be .* 0 and at most 2, got 3"),
+        (images, conditional, 3, "label must be a class number from 0 to 2 or a list of 3 numbers, got 3"),
+        (images, conditional, [1, 2], r"label must be .* a list of 3 numbers, got \[1, 2\]"),
         (some_images(c_dim=5), conditional, None, "generator's 3 classes, got 5"),
     ):
         with pytest.raises(UserError, match=message):
@@ -133,6 +134,23 @@ def test_labels_of_a_conditional_generator(run, conditional, stylegan, models, t
     run(some_images(2), space="z", label=2)
     latent = latent_of(tmp_path, "0")
     assert (latent.label.tolist(), latent.space) == ([0, 0, 1], "z")
+    run(some_images(2), space="z", label=[3, 3, 3])  # a latent belongs to its label
+    assert latent_of(tmp_path, "0").label.tolist() == [3, 3, 3]
+    assert not torch.equal(latent_of(tmp_path, "0").code, latent.code)
+
+
+def test_no_latent_stays_under_a_name_of_before(run, tmp_path):
+    """With a second image of the same stem both keep their extensions, and the first one's files would stay."""
+    images = random_images(3)
+    of = {name: ImageSet(images.images[:num], None, list(names)) for name, num, names in (
+        ("one", 1, ["a.png"]), ("two", 2, ["a.png", "a.jpg"]), ("other", 1, ["b.png"]))}  # fmt: skip
+    run(of["one"])
+    run(of["other"])
+    with pytest.raises(UserError, match=r"latents/a\.safetensors' is an earlier inversion of 'a\.png'.*'a\.png' now"):
+        run(of["two"])
+    assert len(run(of["two"], output_dir=tmp_path / "second").rows) == 2
+    with pytest.raises(UserError, match=r"a\.png\.safetensors' is an earlier inversion of 'a\.png'.*'a' now"):
+        run(of["one"], output_dir=tmp_path / "second")
 
 
 def test_masks_decide_and_are_kept(run, tmp_path):

@@ -101,6 +101,8 @@ def test_a_latent_of_another_generator_is_refused_before_images_are_inverted(
         ([], "got 0: none"),
         (["seed:1", "nowhere.png"], r"got 'nowhere.png', which does not exist"),
         (["seed:1", "seed:two"], "as in seed:7, got 'seed:two'"),
+        (["seed:1", f"seed:{2**63}"], "as in seed:7, got 'seed:922"),
+        (["seed:1", f"seed:{'9' * 5000}"], "as in seed:7, got 'seed:999"),
         (["seed:1", "empty"], "empty' must hold .*, and has no files"),
     ],
 )
@@ -122,11 +124,13 @@ def test_labels_of_seeds() -> None:
     models, options = Models(generator=net), {"invert": lambda files, names: []}
     latents, _ = read_inputs(["seed:1", "seed:2"], models=models, label=2, **options)
     assert latents[0].label.tolist() == [0, 0, 1]
-    for label in (None, 3):
-        with pytest.raises(UserError, match="label must be 0 to 2, got"):
+    latents, _ = read_inputs(["seed:1", "seed:2"], models=models, label=[0.5, 2, 1], **options)
+    assert latents[1].label.tolist() == [0.5, 2, 1]
+    for label in (None, 3, [1, 2]):
+        with pytest.raises(UserError, match="label must be a class number from 0 to 2 or a list of 3 numbers"):
             read_inputs(["seed:1", "seed:2"], models=models, label=label, **options)
 
 
 def test_labels_are_refused_without_classes(models: Models, invert: Callable) -> None:
-    with pytest.raises(UserError, match="no classes"):
+    with pytest.raises(UserError, match="without classes"):
         read_inputs(["seed:1", "seed:2"], models=models, label=0, invert=invert)

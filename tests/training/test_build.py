@@ -17,6 +17,7 @@ from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.augment.control import AdaptiveAugment
 from wplus.training.build import GanSpec, build_gan, gan_training, set_precision
 from wplus.training.hparams import auto
+from wplus.training.snapshot import SampleView
 
 CPU = Runtime(device=torch.device("cpu"))
 SMALL = {"channel_base": 64, "channel_max": 8}
@@ -80,6 +81,22 @@ def test_a_game_of_them(make_images):
     assert [penalty.name for penalty in game.penalties] == ["gradient_penalty"]
     assert game.generator.arguments["num_mapping_layers"] == numbers["num_mapping_layers"][0] == 2
     assert game.discriminator.arguments["mbstd_group_size"] == 4
+
+
+@pytest.mark.parametrize("labels", [torch.eye(3)[[0, 0, 0, 0, 2]], torch.randn(5, 3) * 4, torch.ones(5, 3)])
+def test_labels_of_the_data_go_with_the_networks(make_images, labels):
+    data = replace(make_images(5), labels=labels)
+    game, _ = build_gan(data, settings(), runtime=CPU)
+    assert sorted(game.ema.data_labels.tolist()) == sorted(labels.tolist())
+    drawn: list[list[float]] = []
+    game.ema.register_forward_pre_hook(lambda net, given: drawn.extend(given[1].tolist()))
+    SampleView(data, seed=1, num_samples=10).sample(game)
+    is_one_hot = bool((labels.sum(dim=1) == 1).all())
+    assert (
+        sorted(drawn[:3]) == sorted(torch.eye(3).tolist())
+        if is_one_hot
+        else sorted(drawn) == sorted(2 * labels.tolist())
+    )
 
 
 def test_nonsense_is_refused_before_data_is_read():

@@ -26,6 +26,7 @@ from wplus.commands.help import help_text
 from wplus.commands.session import session
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
 from wplus.core.claim import PATHS
+from wplus.core.surroundings import settle
 from wplus.core.sweep import INTERRUPTED, is_worker, note, noted, sweep
 from wplus.errors import Interrupted, UserError
 
@@ -71,14 +72,24 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None, has_fol
 
     @functools.wraps(task)
     def command(arguments: Sequence[str] | None = None) -> None:
+        settle()
         _in_one_sentence(composed, task.__name__, sys.argv[1:] if arguments is None else list(arguments), resolve)
 
     return command
 
 
 def program(task: Callable[[Sequence[str]], int]) -> Command:
-    """Make `verb(arguments)`, which reads its arguments itself and returns an exit status, a command."""
-    return functools.wraps(task)(lambda arguments=None: task(sys.argv[1:] if arguments is None else arguments))
+    """Make `verb(arguments)`, which reads its arguments itself and returns an exit status, a command.
+
+    `~` in front of an argument means the home folder.
+    """
+
+    @functools.wraps(task)
+    def command(arguments: Sequence[str] | None = None) -> int:
+        settle()
+        return task([os.path.expanduser(item) for item in (sys.argv[1:] if arguments is None else arguments)])
+
+    return command
 
 
 def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: list[str], resolve: str | None) -> None:

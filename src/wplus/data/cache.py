@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,17 +18,8 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:
-    """`cache_dir` when given, else the environment's WPLUS_CACHE, else ~/.cache/wplus. Nothing is created.
-
-    Who has no home (a user that the system does not know, HOME unset or empty) gets a temporary folder.
-    """
-    chosen = cache_dir or os.environ.get("WPLUS_CACHE", "").strip()
-    if chosen:
-        return Path(chosen).expanduser()
-    home = os.path.expanduser("~")
-    if home in ("~", "/") and os.environ.get("HOME", "") == "":
-        return Path(tempfile.gettempdir()) / f"wplus-{os.getuid()}"
-    return Path(home) / ".cache" / "wplus"
+    """`cache_dir` when given, else the environment's WPLUS_CACHE, else ~/.cache/wplus. Nothing is created."""
+    return Path(cache_dir or os.environ.get("WPLUS_CACHE") or Path.home() / ".cache" / "wplus").expanduser()
 
 
 def cached_array(

@@ -100,7 +100,7 @@ def prepare(
     """
     check_choice("bad_files", bad_files, BAD_FILES)
     policies = Policies(resolution=check_resolution(resolution), fit=fit, resize=resize, channels=channels)
-    reader = ZipReader(source) if Path(source).expanduser().is_file() else FolderReader(source)
+    reader = ZipReader(source) if Path(source).is_file() else FolderReader(source)
     decoder = Decoder(reader, policies, num_threads=num_threads)
     image_labels = _labels(reader, labels)
     report = Report(reader.other_names)
@@ -165,8 +165,8 @@ def _parser() -> argparse.ArgumentParser:
 def _checked_target(source: str | Path, out: str | Path | None) -> Path:
     if out is None or Path(out).suffix.lower() != ".zip":
         raise UserError(f"The output must be a file whose name ends in .zip, got '{out}'.")
-    target = Path(out).expanduser()
-    if target.resolve() == Path(source).expanduser().resolve():
+    target = Path(out)
+    if target.resolve() == Path(source).resolve():
         raise UserError(f"The output must be another file than the source, got '{out}' for both.")
     ensure_folder(target.parent)
     return target

@@ -18,7 +18,8 @@ from wplus.core.images import to_float
 from wplus.core.progress import track
 from wplus.data import ImageSet
 from wplus.errors import UserError
-from wplus.latents.latent import load_latent, ws_of
+from wplus.latents import foreign
+from wplus.latents.latent import ws_of
 from wplus.models.encoders.base import Encoder
 
 MAX_CLASSES = 20  # an attribute of more values is a scale, which is cut at its median
@@ -91,14 +92,15 @@ def encode(encoder: Encoder, images: ImageSet, *, batch_size: int) -> Tensor:
 
 @torch.no_grad()
 def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]:
-    """Names and ws (N, num_ws, w_dim) of all latent files below a folder, a folder of inversions for example."""
-    root, suffix = Path(folder), ".safetensors"
-    files = sorted(root.rglob(f"*{suffix}"))
+    """Names and ws (N, num_ws, w_dim) of a latent file, or all below a folder, a folder of inversions for example."""
+    root = Path(folder)
+    base = root.parent if root.is_file() else root
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if foreign.is_latent_file(path))
     if not files:
         raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none")
-    latents = [load_latent(file, fingerprint=models.fingerprint) for file in files]
-    names = [file.relative_to(root).as_posix().removesuffix(suffix) for file in files]
-    return names, torch.stack([ws_of(latent, models.generator).cpu() for latent in latents])
+    found = [(file.parent, *entry) for file in files for entry in foreign.read_latents(file, models)]
+    names = [(parent.relative_to(base) / name).as_posix() for parent, name, _ in found]
+    return names, torch.stack([ws_of(latent, models.generator).cpu() for _, _, latent in found])
 
 
 def join(names: Sequence[str], ws: Tensor, attributes: Attributes, source: Mapping[str, Any]) -> LabelledLatents:
@@ -125,7 +127,7 @@ def read_attributes(path: str | Path) -> Attributes:
     """Attributes from a CSV, whose first column holds the names, or a JSON object name -> {attribute: value}."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if Path(path).suffix == ".json" else _csv_rows(text)
+        rows = json.loads(text) if Path(path).suffix.lower() == ".json" else _csv_rows(text)
         columns = list(next(iter(rows.values())).keys())
         lacking = next((name for name, row in rows.items() if set(row.keys()) != set(columns)), None)
     except OSError as error:

@@ -106,20 +106,27 @@ class EvalContext:
         return self._made[key]
 
     def labels(self, indices: Sequence[int]) -> Tensor | None:
-        """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images.
+        """Labels (B, c_dim) of the generated images number `indices`, drawn from those of the real images, or, where
+        these have none, from those that the checkpoint keeps of its data.
 
         They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
         """
-        given = None if self.real is None or not self.generator.c_dim else self.real.labels
+        given = self._own_labels if self._own_labels is not None else self.generator.data_labels
         ordered = None if given is None else self.once("labels", lambda: ordered_labels(given))
         return random_labels(self.generator, ordered, self.seed, indices)
 
     @property
+    def _own_labels(self) -> Tensor | None:
+        """Those of the real images, which are not read for an unconditional net."""
+        return None if self.real is None or not self.generator.c_dim else self.real.labels
+
+    @property
     def label_protocol(self) -> dict[str, str]:
         """Where the labels of a conditional generator come from; nothing of an unconditional one."""
-        if not self.generator.c_dim or self.real is None:
-            return {}
-        return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
+        if self.real is not None and self._own_labels is not None:
+            return {"labels": f"drawn as often as they are in the real images, split {split_of(self.real)}"}
+        kept = {"labels": "drawn from those of the training data that the checkpoint keeps"}
+        return kept if self.generator.c_dim and self.generator.data_labels is not None else {}
 
     def _pass(self, key: Hashable, source: Callable[[], Source]) -> FeaturePass:
         return self.once(key, lambda: FeaturePass(source(), batch_size=self.batch_size, device=self.device,

@@ -24,27 +24,38 @@ from torch import Tensor
 
 from wplus.core.files import atomic_write, write_json
 from wplus.core.images import save_png
+from wplus.data.names import without_extension
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.weight_delta import WeightDelta
 
 SETTINGS_FILE = "settings.json"
-# Names in a latent's metadata: digest of the target, digest of the mask where there is one, has a delta.
-TARGET, MASK, DELTA = "target", "mask", "delta"
+# Names in a latent's metadata: of the image, digest of the target, digest of the mask where there is one, has a delta.
+IMAGE, TARGET, MASK, DELTA = "image", "target", "mask", "delta"
+_LONGEST = 200  # bytes of a file's name without its ending
 
 
 def output_names(names: Sequence[str]) -> list[str]:
     """Names of the output files without extension: those of the inputs.
 
     Where two inputs differ in their extension alone, both keep it: `a.jpg` and `a.png` become `a.jpg` and `a.png`
-    (files `a.jpg.png` and `a.png.png`). Names that lead out of the folder are refused.
+    (files `a.jpg.png` and `a.png.png`). Names that lead out of the folder are refused, very long ones shortened.
     """
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise UserError(f"Image names must stay inside the output folder, without '..', got '{name}'.")
-    stems = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
-    times = Counter(stem.casefold() for stem in stems)  # some file systems do not tell a from A
-    return [name if times[stem.casefold()] > 1 else stem for name, stem in zip(names, stems, strict=True)]
+    found = [without_extension(name) for name in names]
+    for _ in range(2):  # also where a whole name is the stem of another: a.png, a.jpg, a.png.gif
+        times = Counter(each.casefold() for each in found)  # some file systems do not tell a from A
+        found = [name if times[each.casefold()] > 1 else each for name, each in zip(names, found, strict=True)]
+    return [_shortened(name) for name in found]
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for endings within the 255 bytes that file systems give."""
+    path = PurePosixPath(name)
+    kept = path.name.encode()[:_LONGEST].decode(errors="ignore")
+    return name if kept == path.name else str(path.with_name(f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"))
 
 
 def pixel_digest(pixels: Tensor) -> str:
@@ -68,23 +79,44 @@ class InversionFolder:
         folder, suffix = self.folder / "latents", ".safetensors"
         return sorted(path.relative_to(folder).as_posix().removesuffix(suffix) for path in folder.rglob(f"*{suffix}"))
 
-    def is_done(self, name: str, target: Tensor, mask: Tensor | None = None) -> bool:
-        """Whether all files of an image are here and belong to this target (C, H, W) and mask (1, H, W), both uint8.
+    def require_names(self, names: Mapping[str, str]) -> None:
+        """UserError where the latent of an image lies under another name than in `names`, image -> output name.
+
+        That happens where a second image of the same stem came or went; it would stay, and be taken for one more.
+        """
+        for found in sorted({*self.names()} - {*names.values()}):
+            path = self.path("latents", found)
+            try:
+                image = load_latent(path, fingerprint=None).metadata.get(IMAGE, "")
+            except UserError:  # damaged: nobody takes it for an inversion
+                continue
+            if image in names:
+                raise UserError(
+                    f"'{path}' is an earlier inversion of '{image}', whose files are called '{names[image]}' now: "
+                    "delete it, or choose another run_dir."
+                )
+
+    def is_done(self, name: str, target: Tensor, mask: Tensor | None = None, label: Tensor | None = None) -> bool:
+        """Whether all files of an image are here and belong to this target (C, H, W), mask (1, H, W), both uint8, and
+        label (c_dim,).
 
         UserError when they were made with other settings. Damaged files, and those of an image that has changed since,
         count as missing.
         """
         latent = self.path("latents", name)
         try:
-            notes = load_latent(latent, fingerprint=None).metadata
+            found = load_latent(latent, fingerprint=None)
         except UserError:
             return False
+        notes = found.metadata
         if notes.get("settings") != self.settings_digest:
             raise UserError(f"'{latent}' was made with other settings: delete it or choose another run_dir.")
         further = {"masks": MASK, "deltas": DELTA}
         kinds = ["images", "targets", "history", *(kind for kind, note in further.items() if note in notes)]
         digests = (pixel_digest(target), None if mask is None else pixel_digest(mask))
-        return (notes.get(TARGET), notes.get(MASK)) == digests and all(self.path(k, name).is_file() for k in kinds)
+        labels = [None if each is None else each.tolist() for each in (found.label, label)]
+        is_same = (notes.get(TARGET), notes.get(MASK)) == digests and labels[0] == labels[1]
+        return is_same and all(self.path(kind, name).is_file() for kind in kinds)
 
     def save(
         self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],

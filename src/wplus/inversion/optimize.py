@@ -16,6 +16,7 @@ from wplus.inversion.objective import LOSS_WEIGHTS, Objective, renormalize, synt
 from wplus.inversion.problem import Problem
 from wplus.inversion.result import Inversion, where_rows
 from wplus.inversion.task import ON_SPHERE, InversionTask
+from wplus.latents.labels import labels_in_turn
 from wplus.latents.w_stats import map_samples
 
 _NUM_PAIRS, _PAIRS_AT_ONCE = 128, 8  # of latent and target that the preconditioner is found on
@@ -152,9 +153,8 @@ def _gradient_axes(objective: Objective) -> Tensor:
 @torch.no_grad()
 def _samples(task: InversionTask) -> tuple[Tensor, Tensor | None]:
     """Random latents (_NUM_PAIRS, ...) of the space, and the classes that a conditional generator draws them from."""
-    generator, c_dim = task.generator, task.generator.c_dim
+    generator, labels = task.generator, labels_in_turn(task.generator, _NUM_PAIRS)
     z = torch.randn(_NUM_PAIRS, generator.z_dim, generator=rng(123, "basis")).to(task.device)
-    labels = torch.eye(c_dim, device=task.device)[torch.arange(_NUM_PAIRS) % c_dim] if c_dim else None
     latents = z if task.space in ON_SPHERE else map_samples(generator, z, labels)
     return (latents[:, None].repeat(1, generator.num_ws, 1) if task.space in ("z+", "w+") else latents), labels
 

@@ -24,6 +24,7 @@ from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Inversion, Record, Score
 from wplus.inversion.task import InversionTask, Inverter, Progress
+from wplus.latents.labels import labels_in_turn
 from wplus.latents.weight_delta import Parts, WeightDelta, changed, code_digest, no_change
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L2
@@ -257,12 +258,10 @@ class Locality:
 
 
 def sample_ws(generator: GeneratorNetwork, num: int, psi: float, *, seed: int, words: tuple[str, ...]) -> Tensor:
-    """ws (num, num_ws, w_dim) of random z, of all classes in turn, truncated by psi; random by seed and words."""
+    """ws (num, num_ws, w_dim) of random z and labels of the data, truncated by psi; random by seed and words."""
     average = generator.mapping.w_avg
     z = torch.randn(num, generator.z_dim, generator=rng(seed, *words)).to(average)
-    classes = torch.arange(num, device=z.device) % generator.c_dim if generator.c_dim else None
-    labels = None if classes is None else torch.eye(generator.c_dim, device=z.device)[classes]
-    return average + psi * (generator.mapping(z, labels) - average)
+    return average + psi * (generator.mapping(z, labels_in_turn(generator, num)) - average)
 
 
 @torch.no_grad()

@@ -23,7 +23,8 @@ from wplus.inversion.folder import TARGET, InversionFolder
 from wplus.inversion.init import prior as latent_prior
 from wplus.inversion.result import Inversion, Score
 from wplus.inversion.task import InversionTask, Progress
-from wplus.latents.latent import load_latent, ws_of
+from wplus.latents.foreign import SUFFIXES, read_latents
+from wplus.latents.latent import ws_of
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
@@ -114,11 +115,12 @@ def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) 
 
     UserError for one that is missing or belongs to another generator.
     """
-    files = {name: Path(folder) / f"{name}.safetensors" for name in names}
-    for file in files.values():
-        if not file.is_file():
-            raise UserError(f"ground_truth must have a latent of every image, got none at '{file}'.")
-    latents = {name: load_latent(file, fingerprint=models.fingerprint) for name, file in files.items()}
+    paths = {name: [Path(folder) / f"{name}{suffix}" for suffix in SUFFIXES] for name in names}
+    files = {name: next((path for path in each if path.is_file()), None) for name, each in paths.items()}
+    for name, file in files.items():
+        if file is None:
+            raise UserError(f"ground_truth must have a latent of every image, got none at '{paths[name][0]}'.")
+    latents = {name: read_latents(file, models)[0][1] for name, file in files.items() if file is not None}
     return {name: ws_of(latent, models.generator).cpu() for name, latent in latents.items()}
 
 

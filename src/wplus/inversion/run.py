@@ -18,10 +18,11 @@ from wplus.core.tables import Table
 from wplus.data.image_set import ImageSet, LazyImages
 from wplus.errors import UserError, check_choice, check_number
 from wplus.inversion.encoder import check_encoder
-from wplus.inversion.folder import InversionFolder, digest, output_names, require_same_settings
+from wplus.inversion.folder import IMAGE, InversionFolder, digest, output_names, require_same_settings
 from wplus.inversion.objective import image_terms
 from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores
 from wplus.inversion.task import InversionTask, Inverter, Progress, describe, uses_encoder
+from wplus.latents.labels import Label, read_label
 from wplus.latents.latent import Latent, Space
 from wplus.latents.w_stats import Whitened
 from wplus.models.network import GeneratorNetwork
@@ -38,7 +39,7 @@ class FolderInversion:
         models: latents are bound to its generator's fingerprint; its encoder, if any, is offered to the inverter.
         invert: an inverter with its options bound, see `wplus.inversion.task`.
         masks: where the images count, uint8 (N, 1, R, R), 255 is fully; None: everywhere.
-        label: class of all images for a conditional generator; None takes the labels of `images`.
+        label: of all images for a conditional generator, a class number or a vector; None: the labels of `images`.
         ground_truth: folder of the images' true latents, where they are known: adds the score `latent_error`.
         video: keep: films the first batch that is inverted, see `InversionVideo`, if that was not done before.
         shared: further fields of `InversionTask`, such as perceptual, losses and seed.
@@ -46,7 +47,7 @@ class FolderInversion:
 
     def __init__(
         self, images: ImageSet, *, models: Models, invert: Inverter, space: Space, output_dir: str | Path,
-        masks: Tensor | LazyImages | None = None, batch_size: int = 8, label: int | None = None,
+        masks: Tensor | LazyImages | None = None, batch_size: int = 8, label: Label = None,
         ground_truth: str | Path | None = None, video: Literal["drop", "keep"] = "drop", **shared: Any,
     ) -> None:  # fmt: skip
         check_number("batch_size", batch_size, lowest=1, whole=True)
@@ -80,6 +81,7 @@ class FolderInversion:
         folder = ensure_folder(output_dir)
         require_same_settings(folder, self.settings)
         self.store = InversionFolder(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
+        self.store.require_names(dict(zip(images.names, self.names, strict=True)))
         self.done = [self._is_done(index) for index in range(len(self.names))]
 
     def run(self, tracker: Tracker | None = None) -> Table:
@@ -120,7 +122,8 @@ class FolderInversion:
             latent = Latent(
                 found.latents[row], task.space, self.store.fingerprint,
                 noise=None if found.noise is None else tuple(layer[row] for layer in found.noise),
-                label=None if task.labels is None else task.labels[row], metadata=score_notes(columns, row),
+                label=None if task.labels is None else task.labels[row],
+                metadata={IMAGE: self.images.names[index], **score_notes(columns, row)},
             )  # fmt: skip
             self.store.save(
                 names[row], latent, image=to_uint8(found.images[row]), target=pixels[row],
@@ -137,7 +140,8 @@ class FolderInversion:
 
     def _is_done(self, index: int) -> bool:
         pixels, masks = self._pixels([index])
-        return self.store.is_done(self.names[index], pixels[0], None if masks is None else masks[0])
+        label = None if self.labels is None else self.labels[index]
+        return self.store.is_done(self.names[index], pixels[0], None if masks is None else masks[0], label)
 
     @cached_property
     def _prior(self) -> Whitened:
@@ -162,15 +166,11 @@ class _Steps:
             self._share = share
 
 
-def choose_labels(images: ImageSet, generator: GeneratorNetwork, label: int | None) -> Tensor | None:
-    """Labels (N, c_dim) of the images for a conditional generator: all of class `label`, or their own; else None."""
-    if not generator.c_dim:
-        if label is not None:
-            raise UserError(f"label must be null for a generator without classes, got {label}.")
-        return None
-    if label is not None:
-        check_number("label", label, lowest=0, highest=generator.c_dim - 1, whole=True)
-        return torch.eye(generator.c_dim)[label].expand(len(images.names), -1)
+def choose_labels(images: ImageSet, generator: GeneratorNetwork, label: Label) -> Tensor | None:
+    """Labels (N, c_dim) of the images for a conditional generator: `label` for all, or their own; else None."""
+    chosen = read_label(label, generator)
+    if chosen is not None or not generator.c_dim:
+        return None if chosen is None else chosen.expand(len(images.names), -1)
     if images.labels is not None and images.labels.shape[1] != generator.c_dim:
         raise UserError(f"images must have the generator's {generator.c_dim} classes, got {images.labels.shape[1]}.")
     return images.labels

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wplus.core.random import rng
 from wplus.errors import check_number
+from wplus.latents.labels import labels_in_turn
 from wplus.models.network import GeneratorNetwork
 
 _SLOPE, _INVERSE_SLOPE = 0.2, 5.0  # of the leaky ReLU at the end of the mapping network, and of what takes it back
@@ -28,11 +29,10 @@ NUM_SAMPLES = 20_000
 def map_samples(generator: GeneratorNetwork, z: Tensor, labels: Tensor | None) -> Tensor:
     """z (N, z_dim) and labels (N, c_dim), (c_dim,) or None -> w (N, w_dim) on the generator's device.
 
-    A conditional generator without labels gets all of its classes in turn.
+    A conditional generator without labels gets those of its data in turn (`labels_in_turn`).
     """
     device = generator.mapping.w_avg.device
-    if labels is None and generator.c_dim:
-        labels = torch.eye(generator.c_dim).repeat(-(-len(z) // generator.c_dim), 1)[: len(z)]
+    labels = labels_in_turn(generator, len(z)) if labels is None else labels
     chunks = z.to(device).split(_CHUNK)
     of_chunks = [None] * len(chunks) if labels is None else labels.expand(len(z), -1).to(device).split(_CHUNK)
     return torch.cat([generator.mapping(*chunk)[:, 0] for chunk in zip(chunks, of_chunks, strict=True)])

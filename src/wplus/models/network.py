@@ -183,6 +183,8 @@ class GeneratorNetwork(Network):
 
     mapping: MappingNetwork
     synthesis: SynthesisNetwork
+    data_labels: Tensor | None = None
+    """Labels (M, c_dim) of the data that it was trained on, a sample; None where they are not known."""
 
     def __init__(self, *, resolution: int, z_dim: int, w_dim: int, c_dim: int, img_channels: int, num_ws: int) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from wplus.core.random import step_seed
 from wplus.core.runtime import Runtime
 from wplus.data import ImageSet
 from wplus.errors import UserError, check_number
+from wplus.latents.labels import sample_of
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.training.augment.control import NoAugment
@@ -173,6 +174,7 @@ def build_gan(
     for part in (spec.generator, spec.discriminator):
         derived = [name for name, value in part.keywords.items() if value is None and name in resolved]
         networks.append(part(**shape, **{name: resolved[name][0] for name in derived}))
+    networks[0].data_labels = sample_of(data.labels)
     set_precision(networks, runtime)
     module = GanModule(
         *networks,

@@ -14,6 +14,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
 from wplus.data import ImageSet
 from wplus.errors import check_number
+from wplus.latents.labels import labels_in_turn
 from wplus.tracking import Tracker
 from wplus.training.encoder import EncoderModule
 from wplus.training.gan import GanModule
@@ -105,8 +106,8 @@ class Exporter:
 class SampleView:
     """Real images, and the averaged generator's images for fixed latents.
 
-    Labels run through the classes column by column; the latents depend on the seed alone, so that grids of two runs
-    can be compared.
+    Labels run through the classes column by column, or through labels of the data that are no classes; the latents
+    depend on the seed alone, so that grids of two runs can be compared.
     """
 
     def __init__(self, data: ImageSet, *, seed: int, num_samples: int) -> None:
@@ -125,9 +126,10 @@ class SampleView:
         generator = module.ema
         source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
         z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(module.device)
-        labels = torch.eye(generator.c_dim, device=module.device)  # one image of each class after the other
-        c = labels[torch.arange(self.num_samples) % generator.c_dim] if generator.c_dim else labels.new_zeros(len(z), 0)
-        return torch.cat([generator(*part).cpu() for part in zip(z.split(BATCH), c.split(BATCH), strict=True)])
+        c = labels_in_turn(generator, len(z), each_class=True)
+        return torch.cat([
+            generator(z[rows], None if c is None else c[rows]).cpu() for rows in torch.arange(len(z)).split(BATCH)
+        ])  # fmt: skip
 
 
 class InversionView:

@@ -1,0 +1,32 @@
+"""What surrounds a process and may be missing: variables that are set but empty, and a home folder."""
+
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+# Of ours and of libraries that would take an empty text for the working directory, or fail to read it as a number.
+# CUDA_VISIBLE_DEVICES is none of them: empty it means no GPU.
+_OURS = re.compile(
+    r"(WPLUS|WANDB|XDG|SLURM|HF|TORCH)_\w+|TMPDIR|TEMP|TMP|HOME|USER|LOGNAME|MPLCONFIGDIR|NETRC|HYDRA_FULL_ERROR"
+    r"|WORLD_SIZE|RANK|LOCAL_RANK|NODE_RANK"
+)
+
+
+def settle() -> None:
+    """Variables that are set but empty count as not set; who has no home folder gets a temporary one, which is said."""
+    for name in [name for name, value in os.environ.items() if not value.strip() and _OURS.fullmatch(name)]:
+        del os.environ[name]
+    home = os.path.expanduser("~")
+    if not os.path.isdir(home) or (home == "/" and not os.access(home, os.W_OK)):
+        os.environ["HOME"] = str(temporary_home())
+        os.environ.setdefault("USER", str(os.getuid()))  # libraries ask for a name, and the system knows none
+        print(f"There is no home folder: caches go to {temporary_home()}, or where HOME says.", file=sys.stderr)
+
+
+def temporary_home() -> Path:
+    """A folder of this user in the system's temporary one, made when it is not there."""
+    folder = Path(tempfile.gettempdir()) / f"wplus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

@@ -1,0 +1,63 @@
+"""Labels of a conditional generator: those that its data has, and the one that a user gives."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wplus.core.random import permutation
+from wplus.errors import UserError
+from wplus.models.network import GeneratorNetwork
+
+NUM_KEPT = 1024
+Label = int | Sequence[float] | None
+"""What `label=` takes: a class number, a vector, or nothing."""
+
+
+def sample_of(labels: Tensor | None) -> Tensor | None:
+    """At most 1024 labels of the data (N, c_dim), always the same ones, in random order: what a checkpoint keeps."""
+    return None if labels is None else labels[torch.from_numpy(permutation(len(labels), 0, 0)[:NUM_KEPT])].clone()
+
+
+def are_marks(labels: Tensor) -> bool:
+    """Whether labels are zeros and ones, which mark one or several classes, and no vectors."""
+    return bool(((labels == 0) | (labels == 1)).all())
+
+
+def labels_in_turn(generator: GeneratorNetwork, num: int, *, each_class: bool = False) -> Tensor | None:
+    """Labels (num, c_dim) on the generator's device: those kept of its data one after the other, so that their shares
+    are the data's; all classes in turn where none were kept. None for a generator without labels.
+
+    With `each_class` all classes come in turn also where every image of the data has one class.
+    """
+    if not generator.c_dim:
+        return None
+    rows = generator.data_labels
+    if rows is None or (each_class and are_marks(rows) and bool((rows.sum(dim=1) == 1).all())):
+        rows = torch.eye(generator.c_dim)
+    return rows[torch.arange(num) % len(rows)].to(generator.mapping.w_avg.device)
+
+
+def read_label(label: Label, generator: GeneratorNetwork) -> Tensor | None:
+    """The label (c_dim,) of a class number or a vector, None for none; UserError for one that cannot be."""
+    if label is None:
+        return None
+    if isinstance(label, Sequence):
+        numbers = [float(number) for number in label if type(number) in (int, float) and abs(number) < 1e38]
+        if len(numbers) == len(label) == generator.c_dim > 0:
+            return torch.tensor(numbers)
+    elif type(label) is int and 0 <= label < generator.c_dim and not _of_vectors(generator):
+        return torch.eye(generator.c_dim)[label]
+    raise UserError(f"label must be {allowed_labels(generator)}, got {label!r:.80}.")
+
+
+def allowed_labels(generator: GeneratorNetwork) -> str:
+    """In words, what `label=` may be."""
+    if not generator.c_dim:
+        return "null for a generator without classes"
+    number = "" if _of_vectors(generator) else f"a class number from 0 to {generator.c_dim - 1} or "
+    return f"{number}a list of {generator.c_dim} numbers"
+
+
+def _of_vectors(generator: GeneratorNetwork) -> bool:
+    return generator.data_labels is not None and not are_marks(generator.data_labels)
