@@ -6,6 +6,7 @@ its number.
 """
 
 import argparse
+import contextlib
 import io
 import tempfile
 import time
@@ -64,7 +65,8 @@ def campaign(num: int, seed: int, limit: float = 20.0) -> tuple[Counter[tuple[st
 def outcome_of(run: Callable[[], object], name: str, place: Path) -> str:
     """read, named, or in words what else happened."""
     try:
-        run()
+        with contextlib.redirect_stderr(io.StringIO()):  # bars
+            run()
     except UserError as error:
         told = str(error)
         return "named" if (name in told or str(place) in told) and "\n" not in told else f"without its name: {told}"

@@ -1,4 +1,4 @@
-"""What surrounds a process and may be missing: variables that are set but empty, and a home folder."""
+"""The surroundings of a process that may be missing: variables that are set but empty, and a home folder."""
 
 import os
 import re
