@@ -131,9 +131,9 @@ def test_plain():
     assert {type(found), type(found["b"]), type(found["b"]["d"])} == {dict, list}
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, True, None, "a"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, None, "a", 2**63])
 def test_a_seed_is_a_whole_number_wherever_it_stands(value):
-    with pytest.raises(UserError, match=rf"^seed={value} is not allowed; .* whole number of at least 0\.$"):
+    with pytest.raises(UserError, match=rf"^seed={value} is not allowed; .* whole number from 0 to 2\^63 - 1\.$"):
         plain(OmegaConf.create({"seed": value}))
     with pytest.raises(UserError, match=rf"^data\.inner\.seed={value} is not"):
         plain(OmegaConf.create({"seed": 0, "data": {"inner": {"seed": value}}}))

@@ -189,7 +189,7 @@ def _check_seeds(node: Any, place: str = "") -> None:
     """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
-            raise UserError(f"{place}seed={value} is not allowed; it must be a whole number of at least 0, below 2^63.")
+            raise UserError(f"{place}seed={value} is not allowed; it must be a whole number from 0 to 2^63 - 1.")
         _check_seeds(value, f"{place}{key}.")
 
 

@@ -144,11 +144,12 @@ def test_bad_use_is_one_sentence(
 
 
 def test_as_a_command(make_folder: Callable, tmp_path: Path, repository: Path) -> None:
-    command = [sys.executable, "-m", "wplus", "prepare", make_folder(GOOD), tmp_path / "out.zip", "--resolution", "8"]
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src")}
+    command = [sys.executable, "-m", "wplus", "prepare", make_folder(GOOD), "~/out.zip", "--resolution", "8"]
+    environment = {**os.environ, "PYTHONPATH": str(repository / "src"), "HOME": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Wrote 3 images" in done.stdout
+    assert (tmp_path / "out.zip").is_file()
 
 
 @pytest.mark.parametrize("arguments", [[], ["source", "out.zip"], ["source", "out.zip", "--size", "8"]])

@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     print(*report.lines(), sep="\n")
-    written = f"Wrote {report.num_good} images to {options['out']}, and what is said above by name to OUT.zip.txt."
+    written = f"Wrote {report.num_good} images to {options['out']}; {options['out']}.txt names every file that was odd."
     print(written if options["write"] == "zip" else "Nothing was written (--dry-run).")
     return 0
 
