@@ -110,8 +110,9 @@ def test_the_split_of_a_folder_is_seen_by_the_name(context, split, tmp_path):
 
 def test_the_labels_of_a_conditional_generator_are_accounted_for(context, conditional):
     assert "labels" not in context.generated(8).protocol
-    context.real.policies |= {"split": "train", "held_out_fraction": 0.1}
-    assert replace(context, models=conditional).generated(8).protocol["labels"].endswith("split train")
+    policies = {"split": "train", "held_out_fraction": 0.1}
+    real = replace(context.real, labels=torch.eye(3)[torch.arange(40) % 3], policies=policies)
+    assert replace(context, models=conditional, real=real).generated(8).protocol["labels"].endswith("split train")
 
 
 @pytest.mark.parametrize(
