@@ -34,6 +34,7 @@ def test_many_small_parts_arrive(monkeypatch, capsys):
     with Bar("Inverting", 3) as moved:
         for _ in range(300):
             moved.update(1 / 100)
+            assert re.match(r"Inverting: \d(\.\d)?/3,", moved._line())
     assert re.search(r"Inverting: 3/3, \d+ s, 0 s left$", capsys.readouterr().err.strip())
 
 

@@ -55,7 +55,7 @@ def test_mean_and_covariance_equal_numpy():
         np.testing.assert_allclose(found.covariance, np.cov(features.double().numpy(), rowvar=False), rtol=1e-8)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8, 62])
+@pytest.mark.parametrize("batch_size", [1, 8, 62])
 @pytest.mark.parametrize("rows_at_once", [2, 512], ids=["summed on the way", "summed at the end"])
 def test_groups_are_dealt_by_row_and_survive_as_arrays(monkeypatch, batch_size, rows_at_once):
     monkeypatch.setattr(frechet, "ROWS_AT_ONCE", rows_at_once)

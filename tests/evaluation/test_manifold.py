@@ -74,23 +74,10 @@ def test_a_dropped_mode_is_seen_by_recall_and_coverage_and_not_by_precision():
     real = torch.cat([gaussian(200, mean=4, seed=1), gaussian(200, mean=-4, seed=2)])
     whole = torch.cat([gaussian(200, mean=4, seed=3), gaussian(200, mean=-4, seed=4)])
     half = torch.cat([gaussian(200, mean=4, seed=3), gaussian(200, mean=4, seed=5)])
-    (precision, recall), (density, coverage) = precision_recall(real, whole), density_coverage(real, whole)
-    assert min(precision, recall, density, coverage) > 0.8
-    lost_precision, lost_recall = precision_recall(real, half)
-    lost_density, lost_coverage = density_coverage(real, half)
-    assert lost_precision > precision - 0.05
-    assert lost_density > 0.8
-    assert lost_recall < 0.51
-    assert lost_coverage < 0.51
-
-
-def test_strange_images_are_seen_by_precision_and_density_and_not_by_recall():
-    real, strange = gaussian(300, seed=1), torch.cat([gaussian(300, seed=2), gaussian(300, mean=9, seed=3)])
-    precision, recall = precision_recall(real, strange)
-    density, coverage = density_coverage(real, strange)
-    assert precision < 0.51
-    assert density < 0.6
-    assert min(recall, coverage) > 0.8
+    assert min(precision_recall(real, whole) + density_coverage(real, whole)) > 0.8
+    (precision, recall), (density, coverage) = precision_recall(real, half), density_coverage(real, half)
+    assert min(precision, density) > 0.8
+    assert max(recall, coverage) < 0.51
 
 
 @pytest.mark.parametrize(("k_pr", "k_dc"), [(3, 5), (1, 2)])

@@ -154,12 +154,6 @@ def shown(results, width):
     return console.file.getvalue()
 
 
-def test_a_long_name_is_whole_in_a_narrow_terminal():
-    name = "precision_of_a_very_long_extractor_name_50000_psi0.7_mirror_k5"
-    lines = shown([result(name, 1.0, {"extractor": "of_a_very_long_name", "seed": 0})], 60).splitlines()
-    assert name in "".join(line.split()[0] for line in lines if line[1:2].strip())
-
-
 def test_numbers_of_methods_make_a_row_for_each_method():
     names = [f"paths/{method}/number_{i}" for method in ("lerp", "slerp") for i in range(8)]
     numbers = [result(name, i % 8 + 0.25, direction="higher") for i, name in enumerate(names)]
@@ -185,8 +179,12 @@ def test_no_word_is_cut_in_eighty_columns():
     assert text.count("(ends fail)") == 2
 
 
-def test_the_same_protocol_is_said_once():
-    protocol = {"extractor": "net", "num_real": 40}
+def test_the_same_protocol_is_said_once_by_its_numbers_and_short_words_and_no_name_is_cut():
+    name = "precision_of_a_very_long_extractor_name_50000_psi0.7_mirror_k5"
+    lines = shown([result(name, 1.0, {"extractor": "of_a_very_long_name", "seed": 0})], 60).splitlines()
+    assert name in "".join(line.split()[0] for line in lines if line[1:2].strip())
+    protocol = {"extractor": "net", "num_real": 40, "sha256": "0123456789abcdef", "cutoff": None, "all": True,
+                "interval": "95 %, over 40 images", "provenance": {"weights": "none"}}  # fmt: skip
     rows = [result("kd", 1.0, {**protocol, "seconds": 2.5}), result("kd_std", 0.1, {**protocol, "seconds": 3})]
     lines = shown([*rows, result("fd", 2.0, {"extractor": "other"})], 120).splitlines()
     assert [line.rstrip().split("  ")[-1].strip() for line in lines[1:]] == [

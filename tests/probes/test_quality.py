@@ -99,12 +99,6 @@ def test_diversity_is_1_for_equal_sets_0_for_one_image_and_linear():
     assert diversity_estimate(real, real[:1].expand(50, -1)) is None
 
 
-def test_the_error_of_diversity_is_that_of_repeated_draws():
-    draws = [jackknife_mean(pairwise(normal(40, seed, dim=3))) for seed in range(300)]
-    spread = np.std([draw.value for draw in draws], ddof=1)
-    assert np.mean([draw.error for draw in draws]) == pytest.approx(spread, rel=0.1)
-
-
 def test_the_jackknife_is_that_of_leaving_images_out():
     rows = normal(12, 1)
     left = [float(torch.nn.functional.pdist(rows[torch.arange(12) != i].double()).mean()) for i in range(12)]

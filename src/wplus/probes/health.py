@@ -10,11 +10,12 @@ hold for all data and networks:
                          images which it has not seen
     loss_slope           the slope of G's loss, over that where D could not tell: at 1/10 G learns a tenth as fast
 
-Between two limits the verdict before stands: a number that hovers about a limit is no news. A young run has no best to
-fall from: the noise of a StyleGAN2 that has learned nothing is as diverse as photographs. The run has arrived once some
-of its images surely lie among the real ones (precision); before that nothing is said of its diversity.
+Between two limits the verdict before stands: a number that hovers about one is no news. The noise of a StyleGAN2 that
+has learned nothing is as diverse as photographs: nothing is said of diversity before the run has arrived, that is, some
+of its images surely lie among the real ones (precision).
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -148,13 +149,8 @@ def _of_real(name: str) -> str:
 
 def _lowest(history: Sequence[Reading], name: str) -> float:
     """Since the measure was last well."""
-    values = []
-    for reading in reversed(history):
-        if reading.levels.get(name, "well") == "well":
-            break
-        if name in reading.measures:
-            values.append(reading.measures[name].value)
-    return min(values)
+    ill = itertools.takewhile(lambda reading: reading.levels.get(name, "well") != "well", reversed(history))
+    return min(reading.measures[name].value for reading in ill if name in reading.measures)
 
 
 def _overfitting(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:

@@ -29,14 +29,8 @@ SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside tr
 
 
 class ProbeData:
-    """What is the same at every snapshot of a run: real images, the extractor and its features of them.
-
-    Args:
-        train: training images.
-        held_out: reads the images that training does not see; called when they are first asked for.
-        seed: of the choice of images and latents.
-        extractor: the net whose features are compared; None for the default one.
-    """
+    """What is the same at every snapshot of a run: real images, the extractor (None: the default) and its features of
+    them. `held_out` reads the images that training does not see, when they are first asked for."""
 
     def __init__(
         self, train: ImageSet, held_out: Callable[[], ImageSet], *, seed: int, extractor: Extractor | None = None
@@ -85,10 +79,7 @@ class ProbeData:
 class ProbeContext:
     """One moment of a run. Nothing has gradients, and the first images are the same however many are asked for.
 
-    Args:
-        module: as it is now; `module.ema` is the generator that probes look at, with its stored noise.
-        data: what is the same at every snapshot.
-        folder: of the run.
+    `module` is as it is now; `generator` is its `ema`, with its stored noise.
     """
 
     def __init__(self, module: GanModule, data: ProbeData, folder: Path) -> None:
@@ -193,14 +184,9 @@ class ProbeRunner:
     """
 
     def __init__(
-        self,
-        probes: Mapping[str, Probe],
-        *,
-        data: ImageSet,
-        held_out: Callable[[], ImageSet],
-        seed: int,
+        self, probes: Mapping[str, Probe], *, data: ImageSet, held_out: Callable[[], ImageSet], seed: int,
         num_samples: int,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.probes = dict(probes)
         self.samples = SampleView(data, seed=seed, num_samples=num_samples)
         self.data = ProbeData(data, held_out, seed=seed)
