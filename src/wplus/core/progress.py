@@ -59,7 +59,8 @@ class Bar:
         first, since = self._going or (self.done, now)
         rate = (self.done - first) / (now - since) if now > since else 0.0
         left = f", {max(0.0, self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        return f"{self.description}: {round(self.done, 1):g}/{self.total:g}, {now - self._began:.0f} s{left} {self.note}".rstrip()
+        counts = f"{round(self.done, 1):g}/{self.total:g}"
+        return f"{self.description}: {counts}, {now - self._began:.0f} s{left} {self.note}".rstrip()
 
 
 def track(
