@@ -1,8 +1,8 @@
-"""Known ways through a feature space that is the images themselves, and what every metric must do."""
+"""A known way through a feature space that is the images themselves, and what metrics say."""
 
 import pytest
 
-from tests.fakes import CosinePixels, SquaredPixels, dissolve, half_circle, moving_square, straight, trajectory_of
+from tests.fakes import CosinePixels, SquaredPixels, straight, trajectory_of
 from wplus.interpolation.trajectory import MetricTools
 
 
@@ -12,16 +12,13 @@ def tools():
 
 
 @pytest.fixture
-def ways():
-    made = {"half circle": half_circle, "straight": straight, "dissolve": dissolve, "morph": moving_square}
-    return {name: trajectory_of(at, back=lambda t, at=at: at(1 - t)) for name, at in made.items()}
+def line():
+    return trajectory_of(straight, back=lambda t: straight(1 - t))
 
 
 @pytest.fixture
 def scores(tools):
     """What a metric says, by the names of its numbers."""
-
-    def scores(metric, trajectory, tools=tools, **options):
-        return {number.name: value for number, value in metric(trajectory, tools, **options)}
-
-    return scores
+    return lambda metric, trajectory, tools=tools, **options: {
+        number.name: value for number, value in metric(trajectory, tools, **options)
+    }

@@ -36,8 +36,8 @@ def test_dip_of_the_middle(tools, scores):
     assert values == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_cannot_be_asked(ways, scores):
-    assert scores(discriminator_score, ways["straight"]) == {}
+def test_what_cannot_be_asked(line, scores):
+    assert scores(discriminator_score, line) == {}
     with pytest.raises(UserError, match="must be unconditional.*discriminator=none"):
         DiscriminatorScore(discriminator(c_dim=2), torch.randn(3, 3, 8, 8))
     with pytest.raises(UserError, match="multiple of 3.*got 4"):

@@ -57,11 +57,11 @@ def test_ends_against_the_images(scores, at, targets, expected):
     assert {name: found[name] for name in expected} == approx(expected, rel=1e-5)
 
 
-def test_what_is_left_out(ways, tools, scores):
+def test_what_is_left_out(line, tools, scores):
     equal = scores(fidelity, trajectory_of(noise, targets=ENDS[[0, 0]]))
     assert set(equal) == {"endpoint_squared", "endpoint_psnr_db"}
-    assert scores(fidelity, ways["straight"]) == {}
-    assert scores(drift, ways["straight"], dataclasses.replace(tools, identity=None)) == {}
+    assert scores(fidelity, line) == {}
+    assert scores(drift, line, dataclasses.replace(tools, identity=None)) == {}
     flat = trajectory_of(lambda t: t.view(-1, 1, 1, 1).expand(-1, 3, 8, 8))
     assert set(scores(ghosting, flat)) == {"distinctness"}
     same = trajectory_of(lambda t: torch.eye(8).double().expand(len(t), 3, 8, 8))

@@ -50,6 +50,6 @@ def test_every_number_has_a_sentence_of_its_own(tools):
     [(pair_ppl, "num_samples", 0), (pair_ppl, "epsilon", 0), (curvature, "num_pieces", 1), (symmetry, "num_frames", 1),
      (symmetry, "share", 2)],
 )  # fmt: skip
-def test_options_without_sense_are_refused(ways, scores, metric, name, value):
+def test_options_without_sense_are_refused(line, scores, metric, name, value):
     with pytest.raises(UserError, match=f"{name} must .*got {value}"):
-        scores(metric, ways["straight"], **{name: value})
+        scores(metric, line, **{name: value})

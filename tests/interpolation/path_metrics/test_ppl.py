@@ -41,8 +41,8 @@ def test_the_last_batch_is_filled_with_pairs_that_do_not_count(tools):
     torch.testing.assert_close(speeds, (2 * t * math.pi).square(), rtol=1e-3, atol=1e-3)
 
 
-def test_named_after_its_net_and_left_out_where_the_ends_are_equal(ways, tools, scores, monkeypatch):
+def test_named_after_its_net_and_left_out_where_the_ends_are_equal(line, tools, scores, monkeypatch):
     whole = trajectory_of(lambda t: half_circle(2 * t % 2))
     assert set(scores(pair_ppl, whole)) == {"pair_ppl_squared"}
     monkeypatch.setattr(tools.perceptual, "name", "lpips_vgg")
-    assert set(scores(pair_ppl, ways["straight"])) == {"pair_ppl", "relative_ppl"}
+    assert set(scores(pair_ppl, line)) == {"pair_ppl", "relative_ppl"}

@@ -14,7 +14,7 @@ def styles(rows):
     return torch.nn.functional.leaky_relu(coordinates, 0.2)
 
 
-def test_of_one_code_for_all_layers_of_each_layer_and_of_pixels(ways, tools, scores):
+def test_of_one_code_for_all_layers_of_each_layer_and_of_pixels(line, tools, scores):
     white = dataclasses.replace(tools, whitened=Whitened(torch.zeros(4).double(), torch.eye(4).double()))
     found = trajectory_of(straight, 3, ws=styles([[1, 1], [0, 0], [-2, -2]]))
     assert scores(prior, found, white) == pytest.approx({"prior_mean": 5 / 3, "prior_max": 4})
@@ -23,5 +23,5 @@ def test_of_one_code_for_all_layers_of_each_layer_and_of_pixels(ways, tools, sco
     assert layers == pytest.approx(
         {"prior_mean": 5 / 3, "prior_max": 2, "prior_layer_0": 5 / 3, "prior_layer_1": 5 / 3}
     )
-    assert scores(prior, ways["straight"], white) == {}
+    assert scores(prior, line, white) == {}
     assert scores(prior, found) == {}
