@@ -54,14 +54,8 @@ def test_boundaries_from_a_folder_of_latents_and_a_table(run: Started, models: M
     lines = [f"{index}.png,{int(code[2] > 0)}" for index, code in enumerate(ws)]
     (here / "table.csv").write_text("\n".join(["name,third", *lines]))
     # One thing stands where several may.
-    chosen = [
-        "finder=svm",
-        'finder.attributes="third=1"',
-        "finder.layers=2",
-        "finder.regularisation=100",
-        "latents=latents",
-    ]
-    shown, refusal = run("directions", *chosen, "attributes=table.csv", "run_dir=out")
+    chosen = ["finder=svm", 'finder.attributes="third=1"', "finder.layers=2", "finder.regularisation=100"]
+    shown, refusal = run("directions", *chosen, "latents=latents", "attributes=table.csv", "run_dir=out")
     assert refusal == ""
     assert {"directions.safetensors", "overview.png"} <= {path.name for path in (here / "out").iterdir()}
     directions = load_directions(here / "out" / "directions.safetensors", fingerprint=models.fingerprint)

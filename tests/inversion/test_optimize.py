@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.fakes import PIXELS_ONLY, LinearEncoder, LinearGenerator, generated
-from wplus.inversion import optimize as module
 from wplus.inversion.init import prior
 from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.objective import Objective, all_loss_weights, white
@@ -206,8 +205,7 @@ def test_adam_gets_further_along_its_axes():
     assert (along < 0.7 * plain).all()
 
 
-def test_axes_are_found_once_per_generator_and_loss(stylegan, monkeypatch):
+def test_axes_are_found_once_per_generator_and_loss(stylegan):
     first = axes_of(stylegan)
-    monkeypatch.setattr(module, "_gradient_axes", lambda *_: torch.eye(12))
     assert axes_of(stylegan) is first
-    assert torch.equal(axes_of(stylegan, weights={**PIXELS_ONLY, "l1": 1.0}), torch.eye(12))
+    assert not torch.equal(axes_of(stylegan, weights={**PIXELS_ONLY, "l1": 1.0}), first)

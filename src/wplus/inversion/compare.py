@@ -34,13 +34,6 @@ class Source:
     protocol: Mapping[str, Any]
     store: InversionFolder | None = None
 
-    @property
-    def instruments(self) -> dict[str, Any]:
-        """What a score was measured with, by its name: only equal ones can be compared."""
-        losses = self.protocol.get("losses") or {}
-        nets = [net for net in (self.protocol.get("perceptual"), *losses.values()) if net]
-        return {**{net.get("name", ""): net for net in nets}, **self.protocol.get("instruments", {})}
-
 
 def compare(
     folders: Mapping[str, str | Path], *, output_dir: str | Path, baseline: str | None = None,
@@ -120,7 +113,9 @@ def check_instruments(sources: Mapping[str, Source]) -> None:
     """UserError where one score was measured by different nets, or in another way that its name does not tell."""
     seen: dict[str, tuple[str, Any]] = {}
     for label, source in sources.items():
-        for name, instrument in source.instruments.items():
+        nets = [source.protocol.get("perceptual"), *(source.protocol.get("losses") or {}).values()]
+        named = {net.get("name", ""): net for net in nets if net}
+        for name, instrument in {**named, **source.protocol.get("instruments", {})}.items():
             first, known = seen.setdefault(name, (label, instrument))
             if known != instrument:
                 raise UserError(

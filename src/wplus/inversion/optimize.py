@@ -135,19 +135,16 @@ def gradient_axes(objective: Objective) -> Tensor:
     terms = (task.perceptual, *task.losses.values())
     key = (task.space, tuple(sorted(objective.weights.items())), tuple(map(id, terms)))
     known = _known_axes.setdefault(task.generator, {})
-    if key not in known:
-        known[key] = _gradient_axes(objective)
-    return known[key]
-
-
-def _gradient_axes(objective: Objective) -> Tensor:
+    if key in known:
+        return known[key]
     latents, labels = _samples(objective.task)
     near = latents + _APART * latents.std() * torch.randn(latents.shape, generator=rng(123, "basis, apart")).to(latents)
     chunks = torch.arange(_NUM_PAIRS).split(_PAIRS_AT_ONCE)
     parts = [_gradients(objective, latents[i], near[i], None if labels is None else labels[i]) for i in chunks]
     gradients = torch.cat(parts).double()
     covariance = torch.einsum("n...d,n...e->...de", gradients, gradients) / _NUM_PAIRS
-    return torch.linalg.eigh(covariance.cpu())[1].to(latents)
+    known[key] = torch.linalg.eigh(covariance.cpu())[1].to(latents)
+    return known[key]
 
 
 @torch.no_grad()
