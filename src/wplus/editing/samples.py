@@ -23,14 +23,9 @@ from wplus.latents.latent import ws_of
 from wplus.models.encoders.base import Encoder
 
 MAX_CLASSES = 20  # an attribute of more values is a scale, which is cut at its median
-COMPARISONS: dict[str, Callable[[np.ndarray, Any], np.ndarray]] = {
-    "!=": np.not_equal,
-    ">=": np.greater_equal,
-    "<=": np.less_equal,
-    "=": np.equal,
-    ">": np.greater,
-    "<": np.less,
-}
+COMPARISONS = {
+    "!=": np.not_equal, ">=": np.greater_equal, "<=": np.less_equal, "=": np.equal, ">": np.greater, "<": np.less,
+}  # fmt: skip
 
 
 class Attributes(NamedTuple):
