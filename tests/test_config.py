@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wplus import config
 from wplus.commands.entry import dotted_keys, readable, renamed, sentence, suggestions
+from wplus.commands.shapes import shaped
 from wplus.config import build, plain
 from wplus.core.sweep import sweep
 from wplus.errors import UserError
@@ -227,6 +228,15 @@ def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
     assert readable(["seed=1,2"]) == ["seed=1,2"]
 
 
+def test_one_thing_is_a_list_of_it_where_several_may_be():
+    """Never read letter by letter: keys of commands, and parameters of what a group names."""
+    overrides = ["checkpoint=a", "finder=svm", "finder.attributes=fur", "finder.layers=fine", "strengths=2", "tags=t"]
+    cfg = shaped(config.composed("directions", overrides), "directions")
+    assert (cfg["strengths"], cfg["tags"]) == ([2], ["t"])
+    assert (cfg["finder"]["attributes"], cfg["finder"]["layers"]) == (["fur"], "fine")
+    assert shaped(config.composed("directions", ["checkpoint=a"]), "directions")["finder"]["layers"] == "all"
+
+
 def test_home_folders(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     cfg = OmegaConf.create({"a": "~/x", "b": ["~", {"c": "x~y"}], "d": "~/.cache"})
@@ -334,6 +344,10 @@ MISTAKES = [
     ("loss=1", "A choice must be one of the options that --help lists, got a number (int)."),
     ("seed=[1", "no viable alternative at input '[1'"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
+    ("schedule=3", "schedule holds keys of its own, as in schedule.kimg=..., got 3."),
+    ("training.hparams=3", "training.hparams holds keys of its own, got 3."),
+    ("~schedule.kimg", "'~schedule.kimg' takes away what the command needs; leave it out."),
+    ("~data", "'~data' takes away what the command needs; leave it out."),
     ("name=${nowhere}", "cannot be resolved: Interpolation key 'nowhere' not found."),
 ]
 OTHERS = {"fine": ["seed=7"], "ours": ["seed=2"], "sweep": ["-m", "seed=1,3"]}

@@ -48,6 +48,9 @@ def test_the_whole_way(tmp_path, capsys):
     run("train", "debug=quick", "tracking=wandb", "schedule.kimg=0.064", f"run_dir={tmp_path}/train")
     assert wplus.load(model).generator.resolution == 16
     assert result(tmp_path / "train")["values"]["train/kimg"]["value"] == 0.064
+    recorded = result(tmp_path / "train")["config"]  # with the numbers that were derived
+    assert recorded["training"]["hparams"]["gamma"] == 0.0032
+    assert recorded["augment"].get("speed_kimg", 0) is not None
 
     for space in ("z", "w", "w+"):
         folder = tmp_path / "invert" / space

@@ -157,6 +157,12 @@ def test_snapshots_and_exports_follow_the_clock(train, tmp_path):
     assert exported == [0, 12, 24, 28, 36]
 
 
+def test_one_device_ignores_slurms_tasks(train, tmp_path, monkeypatch):
+    for name, value in {"JOB_ID": "1", "NTASKS": "2", "JOB_NAME": "train", "PROCID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert train(tmp_path, 8).images_seen == 8
+
+
 def test_the_log_is_rewound_and_goes_on(train, tmp_path, recorder):
     train(tmp_path, 16)
     assert recorder.rewinds == [None]

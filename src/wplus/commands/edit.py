@@ -83,7 +83,7 @@ def consistency(cfg: dict[str, Any]) -> float:
     images, _ = images_to_invert(cfg, models)
     perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
     protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
-    with tracking(cfg, "consistency") as tracker:
+    with tracking(cfg | {"num_images": len(images)}, "consistency") as tracker:
         found = measure(cfg, models, images, directions, inverter, perceptual, protocol, folder=folder, tracker=tracker)
     print("\n".join(map(str, found)))
     print(f"Result: {folder / 'result.json'}")

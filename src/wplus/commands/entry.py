@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.help import help_text
 from wplus.commands.session import session
+from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
 from wplus.core.claim import PATHS
 from wplus.core.surroundings import settle
@@ -53,7 +54,7 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None, has_fol
     @functools.wraps(task)
     def composed(cfg: DictConfig) -> Any:
         try:
-            config = plain(cfg)
+            config = shaped(plain(cfg), task.__name__)
             with session(config, task.__name__, has_folder=has_folder):
                 return task(config)
         except UserError as error:
@@ -96,7 +97,7 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
     """Hydra prints what it refuses in many lines; asked for full errors it raises it, and the user gets one."""
     parser = get_args_parser()
     parser.prog = f"wplus {name}"
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if options.help:
         print(help_text(name, options.overrides))
         return

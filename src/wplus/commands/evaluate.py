@@ -33,6 +33,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     models = wplus.load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else wplus.Models()
     folder = ensure_folder(cfg["run_dir"])
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
+    sources = images(cfg, models)
     record = record_fields(cfg)
     tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
     with tracking as tracker:
@@ -41,7 +42,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
             tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
-        context = EvalContext(models, **images(cfg, models), **computing, **places)
+        context = EvalContext(models, **sources, **computing, **places)
         measurements = list(report(measured(context, metrics), tracker))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")

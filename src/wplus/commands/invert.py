@@ -15,6 +15,7 @@ INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size
 def invert(cfg: dict[str, Any]) -> float:
     """Find the latents of images; the same command continues. Returns the mean squared error, for sweeps."""
     from wplus.commands.common import images_to_invert, opened, tracking
+    from wplus.core.batching import resolve_chunk_size
     from wplus.inversion.run import FolderInversion
 
     models, device, folder = opened(cfg)
@@ -24,7 +25,8 @@ def invert(cfg: dict[str, Any]) -> float:
         images, models=models, invert=build(cfg["inverter"]), perceptual=build(cfg["perceptual"]).to(device),
         losses=losses, masks=masks, output_dir=folder, **{key: cfg[key] for key in INVERTING},
     )  # fmt: skip
-    with tracking(cfg, "invert") as tracker:
+    chunk_size = resolve_chunk_size(cfg["chunk_size"], models.generator.resolution, device)
+    with tracking(cfg | {"num_images": len(images), "chunk_size": chunk_size}, "invert") as tracker:
         table = inversion.run(tracker)
     print(f"{table}\nInversions, latents, table: {folder}")
     return table.means["l2"].value

@@ -27,7 +27,7 @@ def train(cfg: dict[str, Any]) -> float:
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import Runtime
     from wplus.tracking import Tracker
-    from wplus.training.hparams import explain
+    from wplus.training.hparams import explain, filled_in
     from wplus.training.loop import Schedule, resumable
 
     refuse_sweep_of_processes(cfg["trainer"])
@@ -37,7 +37,8 @@ def train(cfg: dict[str, Any]) -> float:
     data, folder = training.data, ensure_folder(cfg["run_dir"])
     resumable(training.module, folder, schedule)  # refused before anything is recorded
     print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
-    with open_tracker(cfg, folder) if runtime.rank == 0 else Tracker() as tracker:
+    record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
+    with open_tracker(record, folder) if runtime.rank == 0 else Tracker() as tracker:
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
         received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
         kimg = training.module.images_seen / 1000

@@ -70,11 +70,12 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _value(key: str, value: Any) -> Any:
-    """What two ways of writing the same have in common: 1 for 1.0, a file's content for its path."""
+    """What two ways of writing the same have in common: 1 for 1.0, x for [x], a file's content for its path."""
     if isinstance(value, Mapping):
         return {str(name): _value(str(name), item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_value(key, item) for item in value]
+        items = [_value(key, item) for item in value]
+        return items[0] if len(items) == 1 else items
     if isinstance(value, float):
         return str(value) if not math.isfinite(value) else int(value) if value.is_integer() else value
     return _text(key, value) if isinstance(value, str) else value

@@ -1,6 +1,7 @@
 """Notes between the jobs of a sweep (-m), whichever process each runs in: files in a folder of the sweep."""
 
 import contextlib
+import importlib
 import os
 import signal
 import tempfile
@@ -12,6 +13,8 @@ FOLDER = "WPLUS_SWEEP"  # the environment's variable with the folder of notes, a
 KEYS = "WPLUS_SWEPT"  # the environment's variable with the keys that have several values
 INTERRUPTED = "interrupted"  # by which signal
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
+# Processes that workers need: where they are started, the signals are let through again.
+_TRACKERS = ("joblib.externals.loky.backend.resource_tracker", "multiprocessing.resource_tracker")
 
 
 @contextlib.contextmanager
@@ -24,27 +27,36 @@ def sweep(keys: Sequence[str], *, in_processes: bool) -> Iterator[None]:
     """
     with tempfile.TemporaryDirectory(prefix="wplus-sweep-") as folder:
         os.environ |= {FOLDER: f"{os.getpid()}:{folder}", KEYS: ",".join(keys)}
-        in_processes = in_processes and hasattr(signal, "pthread_sigmask")
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS) if in_processes else None
-        ended = threading.Event()
-        if in_processes:
-            threading.Thread(target=_note_signals, args=(ended,), daemon=True).start()
+        ended, handlers, mask = threading.Event(), {}, None
+        if in_processes and hasattr(signal, "pthread_sigmask"):
+            for name in _TRACKERS:
+                with contextlib.suppress(ImportError):
+                    importlib.import_module(name).ensure_running()
+            handlers = {number: signal.signal(number, _heed) for number in _SIGNALS}  # for threads of an earlier time
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            threading.Thread(target=_wait_for_signals, args=(ended,), daemon=True).start()
         try:
             yield
         finally:
             ended.set()
-            if before is not None:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
             del os.environ[FOLDER], os.environ[KEYS]
 
 
-def _note_signals(ended: threading.Event) -> None:
+def _wait_for_signals(ended: threading.Event) -> None:
     while not ended.is_set():
         received = signal.sigtimedwait(_SIGNALS, 0.2)
-        if received is not None and noted(INTERRUPTED) is not None:
-            os._exit(128 + received.si_signo)
         if received is not None:
-            note(INTERRUPTED, str(received.si_signo))
+            _heed(received.si_signo)
+
+
+def _heed(number: int, _: object = None) -> None:
+    if noted(INTERRUPTED) is not None:
+        os._exit(128 + number)
+    note(INTERRUPTED, str(int(number)))
 
 
 def swept() -> list[str]:

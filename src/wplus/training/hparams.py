@@ -238,14 +238,19 @@ def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
     What only a file decides stays None: sizes of the networks with `transfer.checkpoint`. The configuration of another
     training, or of one without a resolution, comes back as it is. `explain_config` has the reasons.
     """
+    return filled_in(config, explain_config(config))
+
+
+def filled_in(config: Mapping[str, Any], resolved: Resolved) -> dict[str, Any]:
+    """The composed configuration of `train` with these numbers where they belong."""
     filled = copy.deepcopy(dict(config))
-    resolved = explain_config(config)
-    if resolved:
-        for node in (filled["training"]["hparams"], filled["model"]["generator"], filled["model"]["discriminator"]):
+    networks = filled.get("model") or {}
+    for node in (filled["training"]["hparams"], networks.get("generator"), networks.get("discriminator")):
+        if node is not None:
             node.update({name: resolved[name][0] for name in node if name in resolved})
-        augment = filled.get("augment") or {}
-        if "speed_kimg" in augment and augment["speed_kimg"] is None:
-            augment["speed_kimg"] = resolved["augment_speed_kimg"][0]
+    augment = filled.get("augment") or {}
+    if "augment_speed_kimg" in resolved and augment.get("speed_kimg", 0) is None:
+        augment["speed_kimg"] = resolved["augment_speed_kimg"][0]
     return filled
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
 from wplus.core.distributed import mean_over_ranks
@@ -108,7 +109,8 @@ def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
         devices=[runtime.device.index] if runtime.device.index is not None else runtime.devices,
         num_nodes=runtime.num_nodes,
         strategy=UnwrappedDDPStrategy() if runtime.world_size > 1 else "auto",
-        plugins=[AtomicCheckpointIO()],
+        # One device is no part of whatever Slurm runs beside it.
+        plugins=[AtomicCheckpointIO(), *([] if runtime.world_size > 1 else [LightningEnvironment()])],
         callbacks=callbacks,
         max_epochs=-1,
         logger=False,

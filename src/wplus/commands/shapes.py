@@ -1,0 +1,67 @@
+"""The shapes of a configuration: one thing where several may be given is a list of it, a section stays a section."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from wplus.config import CONFIG_FOLDER
+from wplus.errors import UserError
+from wplus.signatures import signature
+
+_NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual")  # groups, where one is chosen
+
+
+def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
+    """The configuration of a command with single things in lists; changed in place.
+
+    A key whose default, or whose parameter in the source, is a list or a mapping is one. UserError for anything else
+    where a mapping belongs, and for a key that was taken away with `~`.
+    """
+    for key, default in _defaults(verb):
+        _refuse_absent(key, key not in config)
+        config[key] = _shape(key, config[key], is_list=isinstance(default, list), section=default)
+        for name in default if isinstance(default, Mapping) and isinstance(config[key], Mapping) else ():
+            _refuse_absent(f"{key}.{name}", name not in config[key])
+    _shape_nodes(config)
+    return config
+
+
+def _refuse_absent(key: str, is_absent: bool) -> None:
+    if is_absent:
+        raise UserError(f"'~{key}' takes away what the command needs; leave it out.")
+
+
+def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
+    """(key, default) of the command's own config and of what all commands share; a group that is needed has {}."""
+    for name in ("common", verb):
+        content = yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text())
+        groups = [entry for entry in content.pop("defaults") if isinstance(entry, dict)]
+        yield from ((key, value) for key, value in content.items() if key != "hydra")
+        for (group, option), *_ in (entry.items() for entry in groups):
+            if group in _NEEDED and option is not None:
+                yield group, {}
+
+
+def _shape_nodes(node: Any, place: str = "") -> None:
+    """The parameters of everything with a `_target_`, wherever it stands."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        _shape_nodes(value, f"{place}{key}.")
+    if not isinstance(node, dict) or "_target_" not in node:
+        return
+    for key, option in signature(str(node["_target_"])).items():
+        annotation = option.annotation.removesuffix(" | None")
+        is_list = re.fullmatch(r"(Sequence|Collection|Iterable|list|tuple)\[.*\]", annotation) is not None
+        if key in node and "str |" not in annotation:
+            section: dict[str, Any] | None = {} if re.match(r"(Mapping|dict)\[", annotation) else None
+            node[key] = _shape(f"{place}{key}", node[key], is_list=is_list, section=section)
+
+
+def _shape(key: str, value: Any, *, is_list: bool, section: Any) -> Any:
+    if is_list and isinstance(value, str | int | float):
+        return [value]
+    if isinstance(section, Mapping) and value is not None and not isinstance(value, Mapping):
+        names = f", as in {key}.{next(iter(section))}=..." if section else ""
+        raise UserError(f"{key} holds keys of its own{names}, got {value!r}.")
+    return value

@@ -1,0 +1,103 @@
+"""Commands as a shell sees them: exit statuses, one process a folder, sweeps that end when they are asked to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wplus.commands.session import is_first
+from wplus.tracking.local import read_result
+
+ENDLESS = [
+    "train", "debug=quick", "data.num_images=60", "num_samples=4", "probes=[]", "schedule.kimg=1000",
+    "schedule.snapshot_kimg=1000",
+]  # fmt: skip
+SOON = 240.0
+Started = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
+    """start(*arguments): `wplus` running in a group of processes of its own, as a shell starts it."""
+    monkeypatch.chdir(tmp_path)
+
+    def heed() -> None:
+        """A shell's background job ignores Ctrl-C, and so would all that it starts."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def started(*arguments: str) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = [sys.executable, "-m", "wplus", *arguments, "data.cache_dir=cache"]
+        return subprocess.Popen(command, start_new_session=True, preexec_fn=heed, **pipes)
+
+    return started
+
+
+def wait_for(process: subprocess.Popen[str], *names: str) -> None:
+    deadline = time.monotonic() + SOON
+    while not all(Path(name).exists() for name in names):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def statuses(*names: str) -> list[str | None]:
+    return [read_result(name).get("status") for name in names]
+
+
+def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
+    first = start(*ENDLESS, "run_dir=out")
+    wait_for(first, "out/records.jsonl")
+    second = start(*ENDLESS, "run_dir=out")
+    refused = second.communicate(timeout=SOON)[0]
+    assert (second.returncode, refused.count("\n")) == (1, 1), refused
+    assert f"out' is in use by process {first.pid} on " in refused
+    assert statuses("out") == ["running"]
+    first.kill()
+    first.communicate()
+    assert statuses("out") == ["killed"]
+    again = start(*ENDLESS, "run_dir=out", "schedule.kimg=0.016")
+    shown = again.communicate(timeout=SOON)[0]
+    assert (again.returncode, statuses("out")) == (0, ["finished"]), shown
+    assert Path("out/console.log").read_text().count("Training on ") == 2
+
+
+@pytest.mark.parametrize(
+    "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]], ids=["basic", "joblib"]
+)
+def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, launcher: list[str]):
+    """In a terminal Ctrl-C reaches all processes; of three workers one has nothing to do."""
+    sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", *launcher)
+    running = ["out/1", *(["out/2"] if launcher else [])]
+    wait_for(sweep, *(f"{name}/records.jsonl" for name in running))
+    os.killpg(sweep.pid, signal.SIGINT)
+    shown = sweep.communicate(timeout=SOON)[0]
+    assert sweep.returncode == 128 + signal.SIGINT, shown
+    assert "Traceback" not in shown
+    assert statuses("out/1", "out/2") == ["interrupted", "interrupted" if launcher else None]
+    assert all(list(Path(name).glob("checkpoints/*.ckpt")) for name in running)
+
+
+@pytest.mark.parametrize(
+    ("devices", "environment", "expected"),
+    [
+        (1, {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, True),
+        (2, {"SLURM_PROCID": "1"}, False),
+        (2, {"RANK": "0", "SLURM_PROCID": "3"}, True),
+        (2, {"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+        (2, {"LOCAL_RANK": "0"}, True),
+        (None, {"WORLD_SIZE": "2", "RANK": "1"}, False),
+        (None, {"RANK": "1"}, True),
+    ],
+)
+def test_of_several_processes_one_is_the_first(monkeypatch, devices, environment, expected):
+    for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert is_first({} if devices is None else {"trainer": {"devices": devices, "num_nodes": 1}}) is expected
