@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.help import help_text
-from wplus.commands.session import session
+from wplus.commands.session import exiting_when_interrupted, leaving_on_signals, session
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
 from wplus.core.claim import PATHS
@@ -74,7 +74,9 @@ def entry_point(task: Task | None = None, *, resolve: str | None = None, has_fol
     @functools.wraps(task)
     def command(arguments: Sequence[str] | None = None) -> None:
         settle()
-        _in_one_sentence(composed, task.__name__, sys.argv[1:] if arguments is None else list(arguments), resolve)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        with exiting_when_interrupted():
+            _in_one_sentence(composed, task.__name__, given, resolve)
 
     return command
 
@@ -88,7 +90,8 @@ def program(task: Callable[[Sequence[str]], int]) -> Command:
     @functools.wraps(task)
     def command(arguments: Sequence[str] | None = None) -> int:
         settle()
-        return task([os.path.expanduser(item) for item in (sys.argv[1:] if arguments is None else arguments)])
+        with exiting_when_interrupted(), leaving_on_signals():
+            return task([os.path.expanduser(item) for item in (sys.argv[1:] if arguments is None else arguments)])
 
     return command
 
@@ -108,9 +111,6 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
         _run(task, name, parser, options, resolve)
     except UserError as error:
         raise SystemExit(str(error)) from None
-    except KeyboardInterrupt as error:
-        print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
-        raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None
     except CompactHydraException as error:
         raise SystemExit(sentence(error, name, options.overrides)) from None
     except ValueError as error:

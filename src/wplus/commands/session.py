@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -64,6 +65,16 @@ def leaving_on_signals() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def exiting_when_interrupted() -> Iterator[None]:
+    """Ctrl-C and its like end the process with one line and the exit status that shells expect."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
+        raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None
 
 
 class PassOn:

@@ -35,13 +35,13 @@ def _refuse_absent(key: str, is_absent: bool) -> None:
 
 def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
     """(key, default) of the command's own config and of what all commands share; a group that is needed has {}."""
-    for name in ("common", verb):
-        content = yaml.safe_load((CONFIG_FOLDER / f"{name}.yaml").read_text())
-        groups = [entry for entry in content.pop("defaults") if isinstance(entry, dict)]
-        yield from ((key, value) for key, value in content.items() if key != "hydra")
-        for (group, option), *_ in (entry.items() for entry in groups):
-            if group in _NEEDED and option is not None:
-                yield group, {}
+    content = yaml.safe_load((CONFIG_FOLDER / f"{verb}.yaml").read_text())
+    for entry in content.pop("defaults"):
+        if entry == "common":
+            yield from _defaults(entry)
+        groups = entry.items() if isinstance(entry, dict) else ()
+        yield from ((group, {}) for group, option in groups if group in _NEEDED and option is not None)
+    yield from ((key, value) for key, value in content.items() if key != "hydra")
 
 
 def _shape_nodes(node: Any, place: str = "") -> None:

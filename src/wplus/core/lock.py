@@ -55,8 +55,9 @@ class FolderLock:
             raise UserError(f"'{folder}' is in use by {who}: let it end or stop it, or choose another run_dir.")
         own = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         _held[self.path] = own
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(own).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: nobody can read who has it
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(own).encode(), 0)
         self._thread = threading.Thread(target=self._beat, args=(each_second,), daemon=True)
         self._thread.start()
 

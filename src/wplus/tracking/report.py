@@ -237,7 +237,7 @@ def _step(name: str, part: Part) -> dict[str, Any]:
     inputs = part.result.get("inputs", {})
     return {
         "name": name,
-        "status": part.result.get("status", "unknown"),
+        "status": ": ".join(filter(None, [part.result.get("status", "unknown"), part.result.get("error")])),
         "seconds": _duration(float(part.result.get("seconds", 0))),
         "command": part.result.get("command", ""),
         "inputs": [

@@ -89,7 +89,7 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         del _active[self.path]
         self._console.close()
-        made = {path.name for path in self.path.iterdir()} - {CLAIM, LOCK} if self._is_new else set()
+        made = set(os.listdir(self.path)) - {CLAIM, LOCK} if self._is_new and self.path.is_dir() else set()
         says_nothing = not self._is_opened and (error is None or isinstance(error, UserError))
         if says_nothing and not made:
             self._leave_as_it_was()
@@ -132,7 +132,8 @@ def record_opened(folder: Path) -> None:
 
 def status_of(error: BaseException | None) -> Status:
     """What a run is that ended with `error`: finished, interrupted or failed."""
-    return "finished" if error is None else "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    asked = KeyboardInterrupt, SystemExit  # the latter by who runs jobs of a cluster
+    return "finished" if error is None else "interrupted" if isinstance(error, asked) else "failed"
 
 
 def true_status(folder: Path, recorded: str | None) -> str | None:
@@ -175,7 +176,7 @@ class Console:
 
     def write(self) -> None:
         """Open the file, after what an earlier part of the run said."""
-        if self._file is None:
+        with contextlib.suppress(OSError):  # a full disk
             self._file = open(self.path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             self._keep("".join(self._waiting))
 
