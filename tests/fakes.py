@@ -243,22 +243,16 @@ class ExactGenerator:
     z_dim = w_dim = 4
     c_dim, num_ws = 0, 3
 
-    def __init__(self) -> None:
-        self.mapping, self.synthesis = self._Mapping(), self._synthesis
+    def mapping(self, z: Tensor, c: Tensor | None = None, **truncation: float) -> Tensor:
+        return (2 * z + 1)[:, None].repeat(1, 3, 1)
 
-    class _Mapping:
-        w_avg = torch.ones(4)
+    mapping.w_avg = torch.ones(4)
 
-        def __call__(self, z: Tensor, c: Tensor | None = None, **truncation: float) -> Tensor:
-            return (2 * z + 1)[:, None].repeat(1, 3, 1)
-
-    @staticmethod
-    def _synthesis(ws: Tensor, noise_mode: str = "const") -> Tensor:
+    def synthesis(self, ws: Tensor, noise_mode: str = "const") -> Tensor:
         assert noise_mode == "const"
         return ws[:, None]
 
-    @staticmethod
-    def inverse(images: Tensor) -> Tensor:
+    def inverse(self, images: Tensor) -> Tensor:
         return images[:, 0]
 
 

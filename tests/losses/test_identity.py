@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from omegaconf import OmegaConf
 
+from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, MoCoIdentity
 from wplus.pretrained import weights
@@ -66,7 +68,7 @@ def test_the_stand_in_is_the_cosine_of_pooled_features(pictures, given, seen):
 def test_missing_weights_name_file_url_folder_and_the_stand_in(monkeypatch, tmp_path, make, file, url):
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as error:
-        make()
+        build(plain(OmegaConf.load(CONFIG_FOLDER / "image_loss" / f"{make.name}.yaml")))
     for part in (file, url, str(tmp_path / "checkpoints"), "identity_effnet_lite0"):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"elsewhere\.pth' does not exist"):

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torchvision import models
+from torchvision.transforms.functional import gaussian_blur
 
+from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.errors import UserError
 from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, STLPIPSDistance, fit_size
 from wplus.pretrained import weights
@@ -20,18 +23,11 @@ def effnet():
     return EffNetLite0Distance()
 
 
-def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
-    reach = int(3 * sigma + 0.5)
-    kernel = torch.exp(-torch.arange(-reach, reach + 1.0).square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    padded = F.pad(images, [reach] * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
-
-
 @pytest.mark.parametrize("size", [32, 64])
 def test_shift_by_a_pixel_ranks_below_a_strong_blur(effnet, size, pictures):
     images = pictures(8, size + 2)
-    a, shifted, soft = images[..., 1:-1, 1:-1], images[..., 1:-1, 2:], blurred(images, 2.0)[..., 1:-1, 1:-1]
+    a, shifted, soft = images[..., 1:-1, 1:-1], images[..., 1:-1, 2:], gaussian_blur(images, [13, 13], [2.0, 2.0])
+    soft = soft[..., 1:-1, 1:-1]
     assert (effnet(a, shifted) < effnet(a, soft)).all()
     # Pixels see it the other way round, which is why they do not suffice.
     assert (a - shifted).square().mean() > (a - soft).square().mean()
@@ -65,9 +61,7 @@ def test_lpips_equals_the_package_on_the_same_trunk(random_trunks, pictures, net
     assert torch.equal(distance.lpips.net.state_dict()[layer], trunk["features." + layer.split(".", 1)[1]])
     a, b = pictures(2, 64), pictures(2, 64).flip(0)
     torch.testing.assert_close(distance(a, b), distance.lpips(a, b).flatten())
-    assert distance.name == f"lpips_{net}"
-    assert distance.provenance["weights"] == random_trunks[net].name
-    assert not any(parameter.requires_grad for parameter in distance.parameters())
+    assert (distance.name, distance.provenance["weights"]) == (f"lpips_{net}", random_trunks[net].name)
 
 
 @pytest.mark.parametrize("net", ["alex", "squeeze"])
@@ -89,9 +83,10 @@ def test_masked_lpips_is_a_mean_of_the_packages_maps(random_trunks, pictures, ne
 ])  # fmt: skip
 def test_missing_trunk_names_torchvisions_file_and_url_and_the_folder(monkeypatch, tmp_path, net, source):
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
-    url = source.IMAGENET1K_V1.url
+    url, term = source.IMAGENET1K_V1.url, f"lpips_{net}"
+    config = plain(OmegaConf.load(CONFIG_FOLDER / "image_loss" / f"{term}.yaml"))
     with pytest.raises(UserError) as error:
-        LPIPSDistance(net, download=False)
+        build({term: {**config[term], "download": False}})
     for part in (url.rpartition("/")[2], url, str(tmp_path / "checkpoints")):
         assert part in str(error.value)
 
@@ -128,9 +123,7 @@ def test_distances_are_those_of_the_published_implementation(stlpips_package, ne
     distance, (a, b, expected) = STLPIPSDistance(net), golden(net)
     with torch.no_grad():
         torch.testing.assert_close(distance(a, b), expected["distances"], atol=0, rtol=1e-5)
-    assert distance.name == distance.provenance["name"] == f"stlpips_{net}"
-    assert distance.provenance["weights"] == path.name
-    assert len(distance.provenance["sha256"]) == 64
+    assert (distance.name, distance.provenance["weights"]) == (f"stlpips_{net}", path.name)
 
 
 @both
@@ -139,19 +132,6 @@ def test_with_the_published_weights_too(net):
     distance, (a, b, expected) = STLPIPSDistance(net), golden(net)
     with torch.no_grad():
         torch.testing.assert_close(distance(a, b), expected["published"], atol=0, rtol=1e-5)
-
-
-@both
-def test_every_layer_counts(stlpips_package, net):
-    """So that the golden numbers tell a layer that is wrong: each map alone changes the distance by far more."""
-    stlpips_package(net)
-    distance, (a, b, _) = STLPIPSDistance(net), golden(net)
-    with torch.no_grad():
-        of_a, of_b = distance.features(a), distance.features(b)
-        whole = distance.distance(of_a, of_b)
-        for layer in range(5):
-            without = distance.distance(of_a, [*of_b[:layer], of_a[layer], *of_b[layer + 1 :]])
-            assert ((whole - without) / whole > 0.01).all()
 
 
 # Refusals

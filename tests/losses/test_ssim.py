@@ -1,5 +1,7 @@
 """SSIM and MS-SSIM against torchmetrics where both are defined, and what is done where only one is."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torchmetrics.functional.image import (
 )
 
 from wplus.errors import UserError
-from wplus.losses.ssim import FLOOR, MSSSIM, SCALE_WEIGHTS, SSIM, WINDOW
+from wplus.losses.ssim import MSSSIM, SCALE_WEIGHTS, SSIM, WINDOW
 
 
 def noisy_pair(num: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,23 +22,15 @@ def noisy_pair(num: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def reference_parts(a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """torchmetrics' SSIM, its map cut to the windows inside the image, and its contrast term: (N,) each."""
-    reach = WINDOW // 2
-    _, full = structural_similarity_index_measure(a, b, data_range=2.0, reduction="none", return_full_image=True)
-    _, contrast = structural_similarity_index_measure(
-        a, b, data_range=2.0, reduction="none", return_contrast_sensitivity=True
-    )
+    reach, of_pair = WINDOW // 2, partial(structural_similarity_index_measure, a, b, data_range=2.0, reduction="none")
+    (_, full), (_, contrast) = of_pair(return_full_image=True), of_pair(return_contrast_sensitivity=True)
     return full[..., reach:-reach, reach:-reach].mean(dim=(1, 2, 3)), contrast
 
 
-@pytest.mark.parametrize("size", [12, 32, 65])
-def test_ssim_is_that_of_torchmetrics(size):
-    a, b = noisy_pair(3, size)
-    torch.testing.assert_close(1 - SSIM()(a, b), reference_parts(a, b)[0], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("size", "scales"), [(32, 2), (64, 3), (91, 4), (176, 5)])
+@pytest.mark.parametrize(("size", "scales"), [(12, 1), (32, 2), (65, 3), (91, 4), (176, 5)])
 def test_ms_ssim_is_the_product_of_torchmetrics_parts(size, scales):
     a, b = noisy_pair(2, size)
+    torch.testing.assert_close(1 - SSIM()(a, b), reference_parts(a, b)[0], atol=1e-5, rtol=1e-5)
     expected, exponents = torch.ones(2), torch.tensor(SCALE_WEIGHTS[:scales])
     exponents = exponents / exponents.sum()
     x, y = a, b
@@ -92,15 +86,6 @@ def test_inverted_contrast_is_not_a_dead_end():
         MSSSIM()(a, b).sum().backward()
         optimizer.step()
     assert (MSSSIM()(a, b) < 0.2).all()
-
-
-def test_below_the_floor_it_goes_on_with_the_same_slope():
-    from wplus.losses.ssim import _power
-
-    similarity = torch.tensor([FLOOR - 1e-4, FLOOR, FLOOR + 1e-4], dtype=torch.float64)
-    below, at, above = _power(similarity, 0.3)
-    torch.testing.assert_close(at - below, above - at, rtol=0.02, atol=0)
-    assert torch.equal(_power(similarity, 1), similarity)
 
 
 def test_a_mask_is_a_loop_over_windows_of_its_pixels():

@@ -186,10 +186,10 @@ def test_second_order_where_it_is_claimed(family):
     made = game(family)
     if made.discriminator.second_order:
         pixels = torch.randn(SHAPE, requires_grad=True)
-        penalty = r1_penalty(made.discriminator(pixels), pixels).sum()
-        gradients = torch.autograd.grad(penalty, list(made.discriminator.parameters()), allow_unused=True)
-        assert sum(g is not None and bool(g.abs().sum() > 0) for g in gradients) >= 2
-        assert all(g is None or g.isfinite().all() for g in gradients)
+        r1_penalty(made.discriminator(pixels), pixels).sum().backward()
+        reached = [parameter.grad for parameter in made.discriminator.parameters() if parameter.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in reached)
+        assert sum(bool(gradient.any()) for gradient in reached) >= 2
     if made.generator.num_ws > 1:
         ws = made.generator.mapping(*inputs(made.generator))
         images = made.generator.synthesis(ws, noise=made.generator.synthesis.random_noise(4))
@@ -266,18 +266,6 @@ def test_every_loss_with_every_family(family, loss):
     for network in ("generator", "discriminator"):
         moved = [not torch.equal(before[n], p) for n, p in made.named_parameters() if n.startswith(network)]
         assert sum(moved) > len(moved) / 3, network
-
-
-@each_family
-def test_what_a_family_cannot_do_is_refused(family):
-    made = game(family)
-    if made.generator.num_ws == 1:
-        for number in ("pl_weight", "style_mixing_prob"):
-            with pytest.raises(UserError, match=f"{number}=0.5 is refused: the generator of {family} has no styles"):
-                game(family, **{number: 0.5})
-    if made.discriminator.batch_norm:
-        with pytest.raises(UserError, match=f"gamma=1\\) is refused: the discriminator of {family} normalises"):
-            game(family, gamma=1.0)
 
 
 def test_all_families_are_here():

@@ -37,14 +37,18 @@ def test_equalised_layers_are_their_formulas():
     torch.testing.assert_close(dense(y), expected)
 
 
+def on_a_sphere(x: torch.Tensor) -> torch.Tensor:
+    """Pixel norm."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
 def test_the_first_block_is_its_formula():
     """Its gain, a quarter of the others', counts beside the bias alone: what follows is normalised."""
     block, z = FirstBlock(6, 5), torch.randn(2, 6)
     block.bias.data.normal_()
     x = (z @ block.weight.t() * (math.sqrt(2 / 6) / 4)).view(2, 5, 4, 4) + block.bias[:, None, None]
-    x = F.leaky_relu(x, 0.2)
-    x = block.conv(x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt())
-    torch.testing.assert_close(block(z), x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt())
+    x = block.conv(on_a_sphere(F.leaky_relu(x, 0.2)))
+    torch.testing.assert_close(block(z), on_a_sphere(x))
 
 
 def test_the_authors_merged_layers_are_the_same():
@@ -61,15 +65,13 @@ def test_the_authors_merged_layers_are_the_same():
 
 def test_features_lie_on_a_sphere():
     """Pixel norm: every pixel's feature vector has the mean square 1; the length of z makes no difference."""
-    generator = Generator(z_dim=6, **SMALL)
-    seen: list[torch.Tensor] = []
+    generator, z, seen = Generator(z_dim=6, **SMALL), torch.randn(2, 6), []
     for block in generator.synthesis.blocks:
         block.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    z = torch.randn(2, 6)
     images = generator(z)
     assert [x.shape[2] for x in seen] == [4, 8, 16]
     for x in seen:
-        torch.testing.assert_close(x.square().mean(dim=1), torch.ones_like(x[:, 0]), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(x, on_a_sphere(x), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(generator(3 * z), images, rtol=1e-4, atol=1e-5)
 
 
@@ -128,5 +130,4 @@ def test_a_label_is_normalised_together_with_z():
     generator.synthesis.blocks[0].register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     z, c = torch.randn(3, 6), torch.eye(3)
     generator(z, c)
-    both = torch.cat([z, c], dim=1)
-    torch.testing.assert_close(seen[0], both / both.square().mean(dim=1, keepdim=True).sqrt(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[0], on_a_sphere(torch.cat([z, c], dim=1)), rtol=1e-4, atol=1e-5)

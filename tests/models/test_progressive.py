@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wplus.models.progressive import Growth, at_lod, downsample_mean, set_lod, upsample_nearest
+from wplus.models.progressive import Growth, at_lod, set_lod
 
 
 @pytest.mark.parametrize(("lod", "level", "fade"), [(0.0, 0, 0.0), (0.25, 0, 0.25), (2.0, 2, 0.0), (2.75, 2, 0.75)])
@@ -38,9 +38,3 @@ def test_real_images_have_the_detail_of_the_generated():
     torch.testing.assert_close(at_lod(images, 0.25), 0.75 * images + 0.25 * halves)
     quarters = images.view(2, 3, 4, 4, 4, 4).mean(dim=(3, 5)).repeat_interleave(4, 2).repeat_interleave(4, 3)
     torch.testing.assert_close(at_lod(images, 1.5), 0.5 * halves + 0.5 * quarters)
-
-
-def test_enlarging_and_shrinking():
-    image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])[None, None]
-    assert upsample_nearest(image, 2)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
-    assert downsample_mean(image, 2).item() == 2.5

@@ -1,8 +1,7 @@
 """Adversarial losses, as functions of logits (N, 1) -> loss per image (N, 1).
 
-A generator's loss is called with the logits of generated images; one that also has an argument `real` without a
-default compares them with the logits of real images (see `compares`). A discriminator's loss whose logits do not
-part real from generated images at 0 says why (see `unsigned`).
+A generator's loss takes the logits of generated images; one that also has an argument `real` without a default compares
+them with the logits of real ones. A discriminator's loss whose logits do not part both at 0 says why (`unsigned`).
 """
 
 import inspect

@@ -95,7 +95,7 @@ class MoCoIdentity(IdentityDistance):
 
     compat: `published` feeds pixels in [-1, 1], as pSp and e4e do, although the net was trained on normalised ones;
     `imagenet_normalised` does what the net expects. Both resize to 224 px by nearest neighbour. The descriptors are
-    the 2048 pooled features. pSp's users report that the term collapses at large weights: watch the images too.
+    the 2048 pooled features of the query encoder.
     """
 
     name = "identity_moco"
@@ -103,11 +103,17 @@ class MoCoIdentity(IdentityDistance):
     def __init__(
         self, path: str | Path | None = None, *, compat: Literal["published", "imagenet_normalised"] = "published"
     ) -> None:
+        from torchvision.models import resnet50
+
         check_choice("compat", compat, ("published", "imagenet_normalised"))
         super().__init__()
         self.compat = compat
         file = find(MOCO_FILE, MOCO_URL, user=self.name, path=path, instead=INSTEAD)
-        self.net = _moco_trunk(file)
+        state = read_tensors(file, entry="state_dict")
+        query = {name.removeprefix(MOCO_PREFIX): state[name] for name in state if name.startswith(MOCO_PREFIX)}
+        self.net = resnet50(weights=None)
+        self.net.fc = nn.Identity()
+        load_into(self.net, {name: tensor for name, tensor in query.items() if not name.startswith("fc.")}, file)
         pixels = "in [-1, 1]" if compat == "published" else "normalised as ImageNet's"
         seen = f"{MOCO_SIZE} px, nearest neighbour, pixels {pixels}"
         self.freeze(weights=file.name, sha256=sha256(file), layers="pooled features before the head", input=seen)
@@ -119,27 +125,14 @@ class MoCoIdentity(IdentityDistance):
         return self.net(images)
 
 
-def _moco_trunk(file: Path) -> nn.Module:
-    """torchvision's ResNet50 without its head, (N, 3, H, W) -> (N, 2048), with the query encoder of a MoCo file."""
-    from torchvision.models import resnet50
-
-    state = read_tensors(file, entry="state_dict")
-    net = resnet50(weights=None)
-    net.fc = nn.Identity()
-    query = {name.removeprefix(MOCO_PREFIX): tensor for name, tensor in state.items() if name.startswith(MOCO_PREFIX)}
-    load_into(net, {name: tensor for name, tensor in query.items() if not name.startswith("fc.")}, file)
-    return net
-
-
 MIN_SIZE, MAX_SIZE = 64, 224  # px
 
 
 class EffNetLite0Identity(IdentityDistance):
     """`identity_effnet_lite0`: pooled features (1280) of the bundled ImageNet net. A stand-in, not ArcFace, not MoCo.
 
-    The features are 0 or more, so no distance exceeds 1. On cats at 64 px the median distance is 0.31 to another cat,
-    0.14 to the same blurred by 1 px, 0.07 to the same mirrored. The net halves the size five times, so images below
-    64 px are enlarged; above 224 px, the size that it was trained at, they are reduced.
+    The features are 0 or more, so no distance exceeds 1: on cats at 64 px the median is 0.31 to another cat, 0.14 to
+    the same blurred by 1 px, 0.07 to the same mirrored. The net halves the size five times and was trained at 224 px.
     """
 
     name = "identity_effnet_lite0"

@@ -1,8 +1,8 @@
 """Perceptual distances: how different two images look to a pretrained net, one number per image.
 
-Every distance has a name that says which net it is; a stand-in never calls itself LPIPS. All follow the recipe of
-LPIPS (Zhang et al. 2018, https://arxiv.org/abs/1801.03924): features of several layers, normalised to unit length at
-every position, squared differences averaged over space and summed over layers.
+A name says which net it is; a stand-in never calls itself LPIPS. All follow the recipe of LPIPS (Zhang et al. 2018):
+features of several layers, normalised to unit length at every position, squared differences averaged over space and
+summed over layers.
 """
 
 import functools
@@ -29,8 +29,8 @@ SIZE_POLICY = f"{MIN_SIZE} to {MAX_SIZE} px as they are; smaller: bilinear to {M
 def fit_size(images: Tensor) -> Tensor:
     """Square images (N, C, R, R) at a size the nets can use, by `SIZE_POLICY`.
 
-    Small images are not enlarged further, because that makes the nets more sensitive to a shift by a pixel: at 32 px
-    its distance is 0.56 of that of a Gaussian blur of 1 px as they are, 0.67 enlarged to 64 px (EfficientNet-Lite0).
+    Enlarging small images further makes the nets more sensitive to a shift by a pixel: at 32 px its distance is 0.56
+    of that of a Gaussian blur of 1 px as they are, 0.67 enlarged to 64 px (EfficientNet-Lite0).
     """
     return resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
 
@@ -72,8 +72,8 @@ class PerceptualDistance(ImageDistance):
 class EffNetLite0Distance(PerceptualDistance):
     """`effnet_lite0`: the bundled ImageNet net, features at strides 4, 8, 16 and 32, no learned heads. Not LPIPS.
 
-    The stage at stride 2 is left out: with it a shift by one pixel counts more than a Gaussian blur of 1 px for a
-    quarter of the cats at 32 px, without it for none of them.
+    With the stage at stride 2 a shift by one pixel would count more than a Gaussian blur of 1 px for a quarter of the
+    cats at 32 px, without it for none of them.
     """
 
     name = "effnet_lite0"
@@ -86,17 +86,15 @@ class EffNetLite0Distance(PerceptualDistance):
         self.freeze(**effnet_lite0.weights_provenance(), layers=stages, input=SIZE_POLICY)
 
     def _feature_maps(self, images: Tensor) -> list[Tensor]:
-        images = images.contiguous(memory_format=torch.channels_last)  # half the time of NCHW at 32 px on a CPU
-        outputs = self.net.stage_outputs(images)
+        # Channels last: half the time of NCHW at 32 px on a CPU.
+        outputs = self.net.stage_outputs(images.contiguous(memory_format=torch.channels_last))
         return [outputs[layer] for layer in self.layers]
 
 
 # Trunk -> torchvision's weights file; the eight letters before .pth begin the file's SHA-256.
 TRUNK_FILES = {
-    "vgg": "vgg16-397923af.pth",
-    "alex": "alexnet-owt-7be5be79.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-}
+    "vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth",
+}  # fmt: skip
 TRUNK_URL = "https://download.pytorch.org/models/"
 
 

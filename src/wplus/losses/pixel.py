@@ -28,10 +28,8 @@ def l2(a: Tensor, b: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio per image in dB: (N,), 10 log10(range^2 / mse) with the range 2 of [-1, 1].
-
-    Capped at 100 dB, so that equal images have a finite score that can be averaged.
-    """
+    """Peak signal-to-noise ratio per image in dB: (N,), 10 log10(range^2 / mse) with the range 2 of [-1, 1], at most
+    100, so that equal images have a finite score."""
     from torchmetrics.functional.image import peak_signal_noise_ratio  # takes seconds to import
 
     decibels = peak_signal_noise_ratio(a, b, data_range=DATA_RANGE, reduction="none", dim=(1, 2, 3))

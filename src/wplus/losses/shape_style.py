@@ -15,11 +15,8 @@ BLUR = 1 / 32  # standard deviation of the Gaussian, in picture widths
 
 
 class Shape(ImageDistance):
-    """`shape`: mean squared difference of the gradients of blurred pictures, in units of a step per blur width.
-
-    Of all channels: luminance alone does not see the edge between colours that are equally bright, such as an orange
-    cat on grey.
-    """
+    """`shape`: mean squared difference of the gradients of blurred pictures, in units of a step per blur width; of all
+    channels, because luminance alone does not see the edge between colours that are equally bright."""
 
     name = "shape"
     info = MetricInfo(
@@ -37,8 +34,7 @@ class Shape(ImageDistance):
             images = F.interpolate(images, size=(SIZE, SIZE), mode="area")
         width = BLUR * images.shape[-1]
         smooth = _blurred(images, width)
-        right = F.pad(smooth.diff(dim=3), (0, 1))
-        down = F.pad(smooth.diff(dim=2), (0, 0, 0, 1))
+        right, down = F.pad(smooth.diff(dim=3), (0, 1)), F.pad(smooth.diff(dim=2), (0, 0, 0, 1))
         return [torch.cat([right, down], dim=1) * width]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:

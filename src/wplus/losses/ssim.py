@@ -1,9 +1,8 @@
 """Structural similarity of images, at one scale or several, as distances: 1 - SSIM and 1 - MS-SSIM.
 
-SSIM is Wang et al. 2004, MS-SSIM Wang, Simoncelli & Bovik 2003. torchmetrics has both, which the tests compare with.
-They are not used here, because they know no mask; because their convolutions are inexact on a GPU (TF32), where the
-variances drown; and because its MS-SSIM has no finite gradient where a scale's similarity is negative, and counts
-windows that a reflected border fills at the coarsest scale.
+SSIM is Wang et al. 2004, MS-SSIM Wang, Simoncelli & Bovik 2003. Those of torchmetrics, which the tests compare with,
+know no mask, drown the variances on a GPU (convolutions in TF32), have no finite gradient where a scale's similarity is
+negative, and count windows that a reflected border fills at the coarsest scale.
 """
 
 import math
@@ -26,12 +25,11 @@ FLOOR = 0.01  # of a scale's similarity, see `_power`
 class MSSSIM(ImageDistance):
     """`ms_ssim`: 1 - MS-SSIM, the product over scales of contrast and structure, and at the last scale luminance too.
 
-    An image of fewer than 176 px has no window at the fifth scale. It is compared at as many as it has windows for
-    (4 from 88 px, 3 from 44, 2 from 22, 1 from 11), the published weights of these scaled to the sum 1. With `scales`
-    the number is fixed, and part of the name.
+    Images are compared at as many scales as they have windows for (5 from 176 px, 4 from 88, 3 from 44, 2 from 22, 1
+    from 11), the published weights of these scaled to the sum 1. With `scales` the number is fixed, and in the name.
 
-    Under a mask a window's statistics are those of the pixels under the mask, weighted by it, and a window counts by
-    the share of it that the mask covers: what lies outside has no influence.
+    Under a mask a window's statistics are those of the pixels under it, weighted by it, and a window counts by the
+    share of it that the mask covers: what lies outside has no influence.
     """
 
     info = MetricInfo(
@@ -103,10 +101,9 @@ class MSSSIM(ImageDistance):
         return 1 - mean_over((1 - similar).mean(dim=1), area)  # an empty mask: similarity 1
 
     def _blurred(self, x: Tensor) -> Tensor:
-        """Gaussian means of the windows inside the image: (..., H, W) -> (..., H - 10, W - 10).
+        """Gaussian means of the windows inside the image, by banded matrices: (..., H, W) -> (..., H - 10, W - 10).
 
-        As products with banded matrices: a third of the time of convolutions at 64 px on a CPU, and by default exact on
-        a GPU, where convolutions use TF32, in which the variances would drown.
+        A third of the time of convolutions at 64 px on a CPU, and exact on a GPU, where convolutions use TF32.
         """
         rows, columns = (_banded(self.window.to(x.dtype), side) for side in x.shape[-2:])
         return rows @ x @ columns.T
@@ -129,8 +126,7 @@ def smallest_size(scales: int) -> int:
 def _power(similarity: Tensor, exponent: float) -> Tensor:
     """similarity ** exponent, the similarity kept positive below FLOOR, where a hyperbola goes on with the same slope.
 
-    A negative one has no power. A plain bound would leave images that are so different without a gradient, and close
-    to 0 the gradient of the power has no bound.
+    A negative one has no power; a plain bound would leave images that are so different without a gradient.
     """
     if exponent == 1:
         return similarity

@@ -34,10 +34,10 @@ def block_widths(resolution: int, channel_base: int, channel_max: int) -> dict[i
 
 
 def leaky_relu(x: Tensor, clamp: float | None = None) -> Tensor:
-    """Leaky ReLU of slope 0.2, in place: callers hand over a tensor of their own; `clamp` limits the magnitude.
+    """Leaky ReLU of slope 0.2, in place; `clamp` limits the magnitude.
 
-    StyleGAN multiplies its result by sqrt(2) to keep the variance. Since lrelu(a x) = a lrelu(x) for a > 0, our layers
-    fold that gain into weight and bias, which is cheaper by a pass over the activations.
+    StyleGAN multiplies its result by sqrt(2). Since lrelu(a x) = a lrelu(x) for a > 0, our layers fold that gain into
+    weight and bias, which saves a pass over the activations.
     """
     y = F.leaky_relu_(x, SLOPE)
     return y if clamp is None else y.clamp(-clamp, clamp)
@@ -121,10 +121,8 @@ class ResolutionBlock(nn.Module):
 
 
 def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
-    """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32.
-
-    A property of how a network runs, not of what it is: weights stay float32 and checkpoints do not know it.
-    """
+    """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32: how a network
+    runs, not what it is, so weights stay float32 and checkpoints do not know it."""
     blocks = [module for module in network.modules() if isinstance(module, ResolutionBlock)]
     resolutions = sorted({block.resolution for block in blocks}, reverse=True)[:num_resolutions]
     for block in blocks:

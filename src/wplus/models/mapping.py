@@ -44,9 +44,7 @@ class MappingMLP(MappingNetwork):
 
     def inputs(self, z: Tensor | None, c: Tensor | None) -> Tensor:
         """What the first layer takes."""
-        parts = []
-        if self.z_dim:
-            parts.append(normalize_second_moment(check_z(z, self.z_dim)))
+        parts = [normalize_second_moment(check_z(z, self.z_dim))] if self.z_dim else []
         if (c := check_label(c, self.c_dim)) is not None:
             parts.append(normalize_second_moment(self.embed(c.to(torch.float32))))
         return torch.cat(parts, dim=1)
@@ -68,11 +66,8 @@ def check_z(z: Tensor | None, z_dim: int) -> Tensor:
 
 
 class IdentityMapping(MappingNetwork):
-    """w = z, with the label behind it, one for all layers. The mean of z is 0, and so is `w_avg`: truncation scales z.
-
-    So sampling, metrics, inversion and interpolation, which speak of `mapping` and `synthesis`, work with generators
-    that have no mapping network as they are.
-    """
+    """w = z, with the label behind it, one for all layers: so all that speaks of `mapping` and `synthesis` works with
+    generators that have no mapping network. The mean of z is 0, and so is `w_avg`: truncation scales z."""
 
     def __init__(self, *, z_dim: int, c_dim: int) -> None:
         super().__init__()
@@ -82,10 +77,7 @@ class IdentityMapping(MappingNetwork):
     def forward(
         self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> Tensor:
-        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, 1, z_dim + c_dim).
-
-        Truncation multiplies z by psi and leaves the label alone; `truncation_cutoff` 0 switches it off.
-        """
+        """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, 1, z_dim + c_dim); truncation leaves the label alone."""
         z = check_z(z, self.z_dim)
         if truncation_cutoff != 0 and truncation_psi != 1:
             z = z * truncation_psi

@@ -21,10 +21,8 @@ NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 
 
 class Network(nn.Module):
-    """A module whose constructor takes plain keyword values only and keeps them in `self.arguments`.
-
-    `type(net)(**net.arguments)` is an untrained network of the same architecture.
-    """
+    """A module whose constructor takes plain keyword values only and keeps them in `self.arguments`, so that
+    `type(net)(**net.arguments)` is an untrained network of the same architecture."""
 
     arguments: dict[str, Any]
 
@@ -34,10 +32,8 @@ class Network(nn.Module):
     progressive: ClassVar[bool] = False  # training begins with a part of it (`wplus.models.progressive`)
 
     def canonical_names(self) -> dict[str, str]:
-        """Submodules whose name says nothing of the resolution that they work at -> a name that does.
-
-        All others are called the same in networks of the family of any resolution (`wplus.training.transfer`).
-        """
+        """Submodules whose name says nothing of the resolution that they work at -> a name that does. All others are
+        called the same in networks of the family of any resolution (`wplus.training.transfer`)."""
         return {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,10 +63,8 @@ MAX_COUNT = 1000  # of layers, styles, pieces: each is an object in memory, what
 
 
 def meta_init(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
-    """A network on the meta device: of sizes that a file only claims to have, nothing is allocated.
-
-    UserError for more of something (`num_...`) than any network has.
-    """
+    """A network on the meta device: of sizes that a file only claims to have, nothing is allocated; UserError for more
+    of something (`num_...`) than any network has."""
     for name, value in arguments.items():
         if name.startswith("num_") and isinstance(value, int) and value > MAX_COUNT:
             raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}")

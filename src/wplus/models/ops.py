@@ -1,10 +1,9 @@
 """Convolutions that stay fast when they are differentiated twice, the FIR filters around them, and the faster form of
 a modulated convolution.
 
-PyTorch's own double backward of a convolution computes the weight's gradient as a convolution whose kernel is as
-large as the image, which is many times slower than the weight-gradient routine of the first backward pass. R1 and
-path length regularisation live in that second pass, so here each derivative of a convolution is again one of three
-routines: convolution, transposed convolution, weight gradient.
+PyTorch's double backward computes the weight's gradient as a convolution whose kernel is as large as the image, many
+times slower than the routine of the first backward pass. R1 and path length regularisation live in that second pass, so
+here each derivative of a convolution is again one of three routines: convolution, transposed one, weight gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -103,10 +102,9 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
 def prefers_per_sample_weights(x: Tensor, weight: Tensor, up: int) -> bool:
     """Whether a weight per sample is so much smaller than the maps that scaling it beats scaling them.
 
-    Measured on CPUs, channels last: level at ten times as many pixels as weights per input channel, a quarter faster
-    at fifty. An exported graph keeps the form whose batch size may vary.
+    On CPUs, channels last: level at ten times as many pixels as weights per input channel, a quarter faster at fifty.
     """
-    if x.device.type != "cpu" or torch.compiler.is_exporting():
+    if x.device.type != "cpu" or torch.compiler.is_exporting():  # whose batch size may vary
         return False
     pixels = up * up * x.shape[2] * x.shape[3]
     return pixels >= 16 * weight.shape[0] * weight.shape[2] * weight.shape[3]
@@ -145,8 +143,8 @@ def _resampled_conv2d(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Ten
 def no_weight_gradients() -> Iterator[None]:
     """Inside, a backward pass skips the gradients of convolution weights.
 
-    For gradients with respect to images or latents (R1, path length): autograd does not tell a Python function
-    which of its inputs' gradients the caller wants, and these would be computed and thrown away.
+    Autograd does not tell a Python function which gradients the caller wants: where images or latents are meant (R1,
+    path length), those of the weights would be computed and thrown away.
     """
     _Convolution.weight_gradients = False
     try:

@@ -6,10 +6,8 @@ from torch import Tensor, nn
 
 
 class Growth(nn.Module):
-    """How much of a network is in use, its level of detail `lod`: 0 is all of it, each 1 more halves the resolution.
-
-    Between two whole numbers the higher resolution fades in. It is a buffer, so that a file knows it too.
-    """
+    """How much of a network is in use, its level of detail `lod`: 0 is all, each 1 more halves the resolution, and in
+    between the higher resolution fades in. It is a buffer, so that a file knows it too."""
 
     lod: Tensor
 

@@ -91,8 +91,8 @@ def stages(widths: dict[int, int]) -> nn.ModuleList:
 def transition(in_channels: int, out_channels: int) -> nn.Module:
     """A 1x1 convolution where the width changes, beside the filter that changes the resolution.
 
-    That is [1, 3, 3, 1], as in StyleGAN2: the published setting [1, 2, 1] names the filter of one resolution, on pixels
-    that were doubled before it, or whose pairs are averaged after it, and [1, 2, 1] * [1, 1] = [1, 3, 3, 1].
+    That is StyleGAN2's [1, 3, 3, 1]: the published [1, 2, 1] acts on pixels that were doubled before it, or whose pairs
+    are averaged after it, and [1, 2, 1] * [1, 1] = [1, 3, 3, 1].
     """
     return nn.Identity() if in_channels == out_channels else Convolution(in_channels, out_channels, 1)
 

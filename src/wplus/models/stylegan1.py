@@ -38,19 +38,12 @@ class Mapping(MappingMLP):
         return normalize_second_moment(with_label(check_z(z, self.z_dim), embedded))
 
 
-def instance_norm(x: Tensor) -> Tensor:
-    """Every map of every image to mean 0 and variance 1, (N, C, H, W)."""
-    x = x - x.mean(dim=(2, 3), keepdim=True)
-    return x * (x.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
-
-
 class StyledLayer(NoiseLayer):
     """(Convolution and blur,) noise, bias, leaky ReLU, AdaIN. Without `in_channels` it works on the constant."""
 
     def __init__(self, in_channels: int | None, out_channels: int, *, w_dim: int, resolution: int, up: int = 1) -> None:
         super().__init__()
-        self.resolution, self.up = resolution, up
-        self.conv = None
+        self.resolution, self.up, self.conv = resolution, up, None
         if in_channels:
             self.conv = Conv(in_channels, out_channels, 3, up=up, gain=SQRT2, bias=False, activate=False)
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
@@ -65,8 +58,10 @@ class StyledLayer(NoiseLayer):
             x = blur(x) if self.up == 2 else x
         if noise is not None:
             x = x + noise * self.noise_strength.view(1, -1, 1, 1)
-        x = instance_norm(leaky_relu(x + self.bias.view(1, -1, 1, 1)))
-        # AdaIN, equation 1, with the scale counted from 1.
+        x = leaky_relu(x + self.bias.view(1, -1, 1, 1))
+        # AdaIN, equation 1: y_s (x - mean) / deviation + y_b for every map, with the scale y_s counted from 1.
+        x = x - x.mean(dim=(2, 3), keepdim=True)
+        x = x * (x.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
         scale, shift = self.affine(w)[:, :, None, None].chunk(2, dim=1)
         return x * (scale + 1) + shift
 
@@ -83,8 +78,7 @@ class Synthesis(SynthesisNetwork):
         for res, below in zip(widths, [None, *widths.values()], strict=False):
             layers.append(StyledLayer(below, widths[res], w_dim=w_dim, resolution=res, up=2 if below else 1))
             layers.append(StyledLayer(widths[res], widths[res], w_dim=w_dim, resolution=res))
-        self.noise_layers = layers
-        self.layers = nn.ModuleList(layers)
+        self.noise_layers, self.layers = layers, nn.ModuleList(layers)
         self.torgb = progan.to_rgb(widths, img_channels)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
@@ -98,7 +92,7 @@ class Synthesis(SynthesisNetwork):
 
 
 class Generator(GeneratorNetwork):
-    """StyleGAN's generator: `mapping` (z, c -> ws) and `synthesis` (ws -> image); arguments as in StyleGAN2."""
+    """StyleGAN's generator; arguments as in StyleGAN2."""
 
     progressive = True
     synthesis: Synthesis

@@ -152,9 +152,8 @@ class Generator(GeneratorNetwork):
         synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max, conv_clamp=conv_clamp)
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
         self.synthesis = synthesis
-        self.mapping = MappingMLP(
-            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, num_layers=num_mapping_layers
-        )
+        layers = {"num_ws": self.num_ws, "num_layers": num_mapping_layers}
+        self.mapping = MappingMLP(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, **layers)
         self.register_load_state_dict_pre_hook(_drop_filters)
 
 
@@ -232,16 +231,11 @@ class Discriminator(DiscriminatorNetwork):
         is_residual, top = architecture == "resnet", widths[4]
         for res in self.block_resolutions:
             read = img_channels if res == resolution or self.reads_everywhere else 0
-            block = DiscriminatorBlock(
-                widths[res], widths[res // 2], resolution=res, img_channels=read, is_residual=is_residual,
-                conv_clamp=conv_clamp,
-            )  # fmt: skip
-            setattr(self, f"b{res}", block)
+            options: dict[str, Any] = {"img_channels": read, "is_residual": is_residual, "conv_clamp": conv_clamp}
+            setattr(self, f"b{res}", DiscriminatorBlock(widths[res], widths[res // 2], resolution=res, **options))
         read = img_channels if self.reads_everywhere else 0
-        self.b4 = DiscriminatorEpilogue(
-            top, out_features=top if c_dim else 1, mbstd_group_size=mbstd_group_size, img_channels=read,
-            conv_clamp=conv_clamp,
-        )  # fmt: skip
+        options = {"mbstd_group_size": mbstd_group_size, "img_channels": read, "conv_clamp": conv_clamp}
+        self.b4 = DiscriminatorEpilogue(top, out_features=top if c_dim else 1, **options)
         if c_dim:
             self.mapping = MappingMLP(z_dim=0, c_dim=c_dim, w_dim=top, num_ws=0, num_layers=num_mapping_layers)
         self.register_load_state_dict_pre_hook(_drop_filters)

@@ -1,40 +1,36 @@
-"""The encoders of e4e, pSp and ReStyle at their published sizes; what they compute is tested with the golden cases."""
+"""The encoders at their published sizes; what they compute is tested with the golden cases."""
 
-from typing import Any
+from functools import partial
 
 import pytest
 import torch
 
 from wplus.models.encoders import ir_se
-from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import Encoder4Editing, GradualStyleEncoder, WEncoder
+from wplus.models.encoders.small import SmallEncoder
+
+RESTYLE = partial(Encoder4Editing, maps="last", is_iterative=True)
 
 
-def millions(cls: type[Encoder], **arguments: Any) -> float:
+@pytest.mark.parametrize(("kind", "size", "millions"), [
+    *((kind, {"num_ws": num_ws}, millions) for num_ws, pyramid, last in [(10, 151.8, 128.0), (18, 267.1, 205.6)]
+      for kind, millions in ((Encoder4Editing, pyramid), (GradualStyleEncoder, pyramid), (RESTYLE, last))),
+    (WEncoder, {"num_ws": 18}, 31.2),
+    (SmallEncoder, {"w_dim": 128, "num_ws": 8, "input_size": 32}, 2.9),
+    (SmallEncoder, {"w_dim": 512, "num_ws": 8, "input_size": 32}, 4.4),
+    (SmallEncoder, {"w_dim": 512, "num_ws": 14, "input_size": 256}, 6.0),
+])  # fmt: skip
+def test_numbers_of_parameters(kind, size, millions):
     with torch.device("meta"):
-        return round(sum(parameter.numel() for parameter in cls(**arguments).parameters()) / 1e6, 1)
+        assert round(sum(parameter.numel() for parameter in kind(**size).parameters()) / 1e6, 1) == millions
 
 
-@pytest.mark.parametrize(("num_ws", "pyramid", "last"), [(10, 151.8, 128.0), (14, 209.5, 166.8), (18, 267.1, 205.6)])
-def test_numbers_of_parameters(num_ws: int, pyramid: float, last: float) -> None:
-    assert millions(Encoder4Editing, num_ws=num_ws) == pyramid
-    assert millions(GradualStyleEncoder, num_ws=num_ws) == pyramid
-    assert millions(Encoder4Editing, num_ws=num_ws, maps="last", is_iterative=True) == last
-
-
-def test_the_backbone_of_each_depth() -> None:
-    assert millions(WEncoder, num_ws=18) == 31.2
-    assert ir_se.taps(50) == (6, 20, 23)
-    with torch.device("meta"):
-        assert [len(ir_se.body(depth)) for depth in (50, 100, 152)] == [24, 49, 50]
-
-
-@pytest.mark.parametrize("depth", [50, 100, 152])
-def test_the_taps_end_the_stages_of_strides_4_8_and_16(depth: int) -> None:
+@pytest.mark.parametrize(("depth", "num_units"), [(50, 24), (100, 49), (152, 50)])
+def test_the_taps_end_the_stages_of_strides_4_8_and_16(depth, num_units):
     with torch.device("meta"):
         units = ir_se.body(depth)
         outputs = ir_se.tapped(units, torch.zeros(1, 64, 64, 64), tuple(range(len(units))))
     taps = ir_se.taps(depth)
+    assert len(units) == num_units == taps[2] + 1
     assert [tuple(outputs[tap].shape[1:]) for tap in taps] == [(128, 16, 16), (256, 8, 8), (512, 4, 4)]
     assert [outputs[tap + 1].shape[-1] for tap in taps[:2]] == [8, 4]
-    assert taps[2] == len(units) - 1

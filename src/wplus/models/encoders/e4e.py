@@ -45,8 +45,7 @@ class PyramidEncoder(Encoder):
         depth  of the backbone: 50 as published, 100 or 152
         maps   "pyramid", or "last": every head reads the backbone's last map (the simplified encoders of ReStyle)
 
-    Everything starts as PyTorch's layers do but the heads' linear layers, which are equalised; published encoders take
-    the backbone from ArcFace instead.
+    The heads' linear layers are equalised; published encoders take the start of the backbone from ArcFace.
     """
 
     def __init__(
@@ -91,8 +90,8 @@ class Encoder4Editing(PyramidEncoder):
     """e4e (Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation", section 3): one w for all layers,
     and for every layer but the first a delta to it; arguments as in `PyramidEncoder`.
 
-    With maps="last" it is ReStyle's ProgressiveBackboneEncoder. 152 M parameters for a 64 px generator, most of them
-    in the heads: see `SmallEncoder` for small images.
+    With maps="last" it is ReStyle's ProgressiveBackboneEncoder. For a 64 px generator it has 152 M parameters, most of
+    them in the heads: see `SmallEncoder`.
     """
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:
@@ -101,10 +100,7 @@ class Encoder4Editing(PyramidEncoder):
 
 class GradualStyleEncoder(PyramidEncoder):
     """pSp (Richardson et al. 2021, "Encoding in Style", section 3): a style of its own for every layer; arguments as in
-    `PyramidEncoder`.
-
-    With maps="last" it is ReStyle's BackboneEncoder.
-    """
+    `PyramidEncoder`. With maps="last" it is ReStyle's BackboneEncoder."""
 
     spaces = ("w+",)
     has_stages = False

@@ -3,6 +3,8 @@
 Parameter names follow the published checkpoints of ArcFace, pSp and e4e, which map one to one.
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor, nn
 
@@ -75,8 +77,8 @@ def body(depth: int = 50) -> nn.Sequential:
 
 def taps(depth: int = 50) -> tuple[int, int, int]:
     """Indices of the units that end the stages of strides 4, 8 and 16: (6, 20, 23) at depth 50."""
-    first, second, third, fourth = UNITS[depth]
-    return first + second - 1, first + second + third - 1, first + second + third + fourth - 1
+    ends = [end - 1 for end in accumulate(UNITS[depth])]
+    return ends[1], ends[2], ends[3]
 
 
 def tapped(units: nn.Sequential, x: Tensor, indices: tuple[int, ...]) -> list[Tensor]:

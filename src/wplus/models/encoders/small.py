@@ -1,7 +1,7 @@
 """An encoder of the right size for small images: e4e's w plus deltas, on a residual network of a few million weights.
 
-Group normalisation takes the place of batch normalisation: images of a batch never mix, and no running statistics can
-be wrong at inference. Heads read vectors instead of maps, so that all of them together are one matrix product.
+Group normalisation: images of a batch never mix, and no running statistics can be wrong at inference. Heads read
+vectors instead of maps, so that all of them together are one matrix product.
 """
 
 import math
@@ -42,10 +42,7 @@ class Normalise(nn.GroupNorm):
 
 
 class Residual(nn.Module):
-    """Two convolutions, each after normalisation and activation, added to the input (He et al. 2016, identity maps).
-
-    The last convolution begins at zero.
-    """
+    """Two convolutions, each after normalisation and activation, added to the input (He et al. 2016, identity maps)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -100,9 +97,8 @@ def stem(in_channels: int, width: int, *, input_size: int) -> nn.Sequential:
     while input_size > side:
         input_size //= 2
         channels = max(width * side // input_size, MIN_CHANNELS)
-        kernel = 3 if layers else 4
-        layers += [Normalise(in_channels)] if layers else []
-        layers.append(nn.Conv2d(in_channels, channels, kernel, stride=2, padding=1))
+        convolution = nn.Conv2d(in_channels, channels, 3 if layers else 4, stride=2, padding=1)
+        layers += [Normalise(in_channels), convolution] if layers else [convolution]
         in_channels = channels
     return nn.Sequential(*layers)
 
@@ -118,14 +114,12 @@ def maps_of(x: Tensor, stem: nn.Module, units: nn.ModuleList, downs: nn.ModuleLi
 class SmallEncoder(Encoder):
     """One w for all layers, and for every layer but the first a delta to it, as in e4e; arguments as in `Encoder`.
 
-    `width` is the one dial, a multiple of 16: channels and vectors grow with it, time and weights with its square.
-    At 64 it has 2.9 M parameters for a 32 px generator with w_dim 128, and 4.4 M with w_dim 512.
+    `width` is the one dial, a multiple of 16: channels and vectors grow with it, time and weights with its square. At
+    64 it has 2.9 M parameters for a 32 px generator with w_dim 128, and 4.4 M with w_dim 512.
 
     Three maps, each after one residual unit, become vectors, to which those of the coarser maps are added: coarse
-    styles read the coarse vector, fine ones the sum of all. The styles' levels are e4e's.
-
-    Start: convolutions and linear layers as PyTorch's; the head of w a tenth of that, so that the first answer is near
-    the mean latent; the heads of deltas, and the last convolution of each unit, zero.
+    styles read the coarse vector, fine ones the sum of all, by e4e's levels. The head of w begins near zero, so that
+    the first answer is near the mean latent; the heads of deltas, and each unit's last convolution, begin at zero.
     """
 
     smallest_input = 8
