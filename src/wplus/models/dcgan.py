@@ -60,7 +60,7 @@ class Synthesis(SynthesisNetwork):
 class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), 1024 at 4 px as published."""
 
-    batch_norm = True
+    batch_norm, from_image = True, ("synthesis.out",)
 
     def __init__(
         self, *, resolution: int, z_dim: int = 100, c_dim: int = 0, img_channels: int = 3,
@@ -71,15 +71,11 @@ class Generator(IdentityMappingGenerator):
         self.synthesis = Synthesis(w_dim=self.w_dim, img_channels=img_channels, **size)
         initialise(self)
 
-    def canonical_names(self) -> dict[str, str]:
-        """The last layer; all others are counted from 4 px on."""
-        return {"synthesis.out": f"synthesis.out{self.resolution}"}
-
 
 class Discriminator(DiscriminatorNetwork):
     """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
 
-    batch_norm = True
+    batch_norm, from_image = True, ("read", "downs", "norms")
 
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 4096,
@@ -92,12 +88,6 @@ class Discriminator(DiscriminatorNetwork):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.out = nn.Linear(widths[-1] * 16, 1)
         initialise(self)
-
-    def canonical_names(self) -> dict[str, str]:
-        """By the resolution of what a layer is given: they are counted from the image on."""
-        downs = {f"downs.{i}": f"down{self.resolution >> (i + 1)}" for i in range(len(self.downs))}
-        norms = {f"norms.{i}": f"norm{self.resolution >> (i + 2)}" for i in range(len(self.norms))}
-        return {"read": f"read{self.resolution}", **downs, **norms}
 
     def layers_from_image(self) -> list[nn.Module]:
         """Every convolution, with the normalisation behind it."""

@@ -30,11 +30,19 @@ class Network(nn.Module):
     batch_norm: ClassVar[bool] = False  # normalises over the batch in training: its images depend on each other
     drops_units: ClassVar[bool] = False  # drops units at random in training, from torch's generator
     progressive: ClassVar[bool] = False  # training begins with a part of it (`wplus.models.progressive`)
+    from_image: ClassVar[tuple[str, ...]] = ()  # submodules at the image's end, and lists that are counted from there
 
     def canonical_names(self) -> dict[str, str]:
         """Submodules whose name says nothing of the resolution that they work at -> a name that does. All others are
         called the same in networks of the family of any resolution (`wplus.training.transfer`)."""
-        return {}
+        names: dict[str, str] = {}
+        for name in self.from_image:
+            part = self.get_submodule(name)
+            if isinstance(part, nn.ModuleList):  # of any resolution, counted from the 4 px end
+                names |= {f"{name}.{i}": f"{name}.{i - len(part)}" for i in range(len(part))}
+            else:
+                names[name] = f"{name}{self.arguments['resolution']}"
+        return names
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

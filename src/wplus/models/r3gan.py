@@ -138,6 +138,8 @@ class Synthesis(SynthesisNetwork):
 class Generator(IdentityMappingGenerator):
     """z -> image; feature maps at resolution r: min(channel_base / r, channel_max), as published 768 up to 32 px."""
 
+    from_image = ("synthesis.torgb",)
+
     def __init__(
         self, *, resolution: int, z_dim: int = 64, c_dim: int = 0, img_channels: int = 3,
         channel_base: int = 24576, channel_max: int = 768,
@@ -146,10 +148,6 @@ class Generator(IdentityMappingGenerator):
         size = {"resolution": resolution, "channel_base": channel_base, "channel_max": channel_max}
         self.synthesis = Synthesis(z_dim=z_dim, c_dim=c_dim, img_channels=img_channels, **size)
 
-    def canonical_names(self) -> dict[str, str]:
-        """The convolution to RGB; all else is counted from 4 px on."""
-        return {"synthesis.torgb": f"synthesis.torgb{self.resolution}"}
-
 
 # --- discriminator --------------------------------------------------------------------------------------------------
 
@@ -157,6 +155,8 @@ class Generator(IdentityMappingGenerator):
 class Discriminator(DiscriminatorNetwork):
     """Stages and downsampling in turn, a learned 4x4 basis for every channel, a linear map; with labels its output is
     projected on the label's embedding."""
+
+    from_image = ("fromrgb", "stages", "transitions")
 
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 24576,
@@ -171,12 +171,6 @@ class Discriminator(DiscriminatorNetwork):
         self.linear = basis_linear(widths[4], widths[4] if c_dim else 1)
         if c_dim:
             self.embed = basis_linear(c_dim, widths[4], gain=1 / math.sqrt(widths[4]))
-
-    def canonical_names(self) -> dict[str, str]:
-        """By the resolution of what a part is given: they are counted from the image on."""
-        stages = {f"stages.{i}": f"stage{self.resolution >> i}" for i in range(len(self.stages))}
-        halved = {f"transitions.{i}": f"transition{self.resolution >> (i + 1)}" for i in range(len(self.transitions))}
-        return {"fromrgb": f"fromrgb{self.resolution}", **stages, **halved}
 
     def layers_from_image(self) -> list[nn.Module]:
         """The convolution from RGB, then residual blocks and the convolutions that change the width between them."""
