@@ -32,13 +32,10 @@ def folder(tmp_path):
     return pictures(tmp_path / "in", "b.png", "sub/a.png")
 
 
-def test_held_out_images_are_limited():
+def test_what_is_chosen(folder):
     assert len(chosen("held_out")) == 16
     assert chosen("held_out", num_images=3).names == ["cat0", "cat1", "cat2"]
     assert len(chosen("held_out", num_images=100)) == 20
-
-
-def test_a_folder_and_a_file(folder):
     assert chosen(folder).names == ["b.png", "sub/a.png"]
     assert chosen(folder, num_images=1).names == ["b.png"]
     one = chosen(folder / "sub" / "a.png", channels=1)

@@ -22,6 +22,7 @@ from wplus.errors import UserError, check_choice, check_number
 
 BAD_FILES = ("refuse", "skip")
 _DIGEST_BYTES = 32
+_MAX_BYTES = 2**31  # of a file: a zip's directory may claim anything
 
 
 def build_dataset(
@@ -152,6 +153,8 @@ class Decoder:
         """The image with its report, or why it cannot be used."""
         name = self.reader.names[number]
         try:
+            if (size := self.reader.signature(name)[0]) > _MAX_BYTES:
+                return BadImage(name, f"it has {size / 2**30:.1f} GiB, at most {_MAX_BYTES / 2**30:g} are read")
             return decode(self.reader.read(name), name, self.policies, box=self.boxes.get(name))
         except BadImage as error:
             return error
