@@ -49,7 +49,8 @@ def test_files_count_by_content_and_folders_of_images_by_what_is_in_them(files: 
     def asked() -> dict[str, object]:
         return question({
             "checkpoint": f"{files}/a.safetensors", "data": {"path": f"{files}/images"}, "zip": f"{files}/images.zip",
-            "folders": [f"{files}/images/"], "inputs": [f"{files}/b.safetensors", "seed:1"],
+            "folders": [f"{files}/images/"], "latents": f"{files}/images",
+            "inputs": [f"{files}/b.safetensors", "seed:1"],
         })  # fmt: skip
 
     before = asked()
@@ -57,10 +58,18 @@ def test_files_count_by_content_and_folders_of_images_by_what_is_in_them(files: 
     assert question({"checkpoint": f"{files}/c.safetensors"}) == {"checkpoint": before["checkpoint"]}
     assert "b.safetensors, " in str(before["inputs"])
     (files / "a.safetensors").write_bytes(b"A")
+    (files / "images" / "b.png").write_bytes(b"B")
+    assert asked()["latents"] != before["latents"]
+    assert asked()["data.path"] == before["data.path"]
     (files / "images" / "c.png").write_bytes(b"c")
     with zipfile.ZipFile(files / "images.zip", "w") as archive:
         archive.writestr("a.png", b"A")
-    assert [key for key, value in asked().items() if value != before[key]] == ["checkpoint", "data.path", "zip"]
+    assert [key for key, value in asked().items() if value != before[key]] == [
+        "checkpoint",
+        "data.path",
+        "latents",
+        "zip",
+    ]
     assert question({"latents": "encoder", "name": "x", "word": "images"})["latents"] == "encoder"
 
 

@@ -1,5 +1,7 @@
 """The composed tracker: one call reaches every sink, numbers become plain, failures are marked."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -33,42 +35,31 @@ def test_every_sink_hears_plain_numbers():
     assert all(type(value) is float for value in sinks[0].told[0][1].values())
 
 
-def test_table_cells_and_histograms_are_plain():
+def test_cells_histograms_and_summaries_are_plain():
     sink = Recorder()
+    sink.summary = sink.told.append
     tracker = Tracker([sink])
     tracker.table("t", ["name", "value"], [["a", torch.tensor(1.5)]])
     tracker.histogram("h", torch.full((2, 3), 1.0, dtype=torch.bfloat16, requires_grad=True))
+    tracker.summary({"a": torch.tensor(2), "b": "word", "c": {"value": np.float32(1), "interval": (0, 2)}})
     assert sink.told[0] == ("table", [["a", 1.5]])
-    assert sink.told[1][1].dtype == np.float64
-    assert sink.told[1][1].shape == (6,)
+    assert (sink.told[1][1].dtype, sink.told[1][1].shape) == (np.float64, (6,))
+    assert sink.told[2] == {
+        "a": {"value": 2, "protocol": {}},
+        "b": {"value": "word", "protocol": {}},
+        "c": {"value": 1.0, "interval": (0, 2)},
+    }
 
 
-def test_summaries_become_entries():
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "finished"), (RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")]
+)
+def test_the_way_it_is_left_is_told_once(error, status):
     sink = Recorder()
-    sink.summary = sink.told.append
-    Tracker([sink]).summary({"a": torch.tensor(2), "b": "word", "c": {"value": np.float32(1), "interval": (0, 2)}})
-    assert sink.told == [
-        {
-            "a": {"value": 2, "protocol": {}},
-            "b": {"value": "word", "protocol": {}},
-            "c": {"value": 1.0, "interval": (0, 2)},
-        }
-    ]
-
-
-def test_leaving_normally_finishes_once():
-    sink = Recorder()
-    with Tracker([sink]) as tracker:
-        pass
+    with contextlib.nullcontext() if error is None else pytest.raises(error), Tracker([sink]) as tracker:
+        if error is not None:
+            raise error
     tracker.finish("failed")
-    assert sink.told == [("finish", "finished")]
-
-
-@pytest.mark.parametrize(("error", "status"), [(RuntimeError, "failed"), (KeyboardInterrupt, "interrupted")])
-def test_an_exception_marks_the_run(error, status):
-    sink = Recorder()
-    with pytest.raises(error), Tracker([sink]):
-        raise error
     assert sink.told == [("finish", status)]
 
 

@@ -1,5 +1,6 @@
 """The identity of a run: its configuration without bookkeeping, files by their content. Equal ones have one digest."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,10 +21,11 @@ _BOOKKEEPING = (
 )  # fmt: skip
 _SCHEDULE = ("kimg", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
 _ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit_gb", "download", "progress")
-# Keys of files and folders; of folders that are sets of images what is in them counts, of others where they are.
+# Keys of files and folders. A folder counts by the names and sizes in it, by the contents, or by where it is: it may
+# grow, as that of images to invert.
 PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
          "run_dir", "attributes", "boxes", "masks", "ground_truth", "deltas"}  # fmt: skip
-_IMAGE_SETS = ("path", "generated")
+_IMAGE_SETS, _SMALL_SETS = ("path", "generated"), ("checkpoint", "latents", "inputs")
 _NAMED = ("input", "inputs", "latents")  # the name of such a file stands in the results
 _WORDS = ("held_out", "encoder", "none", "alpha")  # of these keys that mean no file
 
@@ -88,9 +90,12 @@ def _text(key: str, text: str) -> str:
         looks_like_one = is_key or (not key.startswith("_") and (os.sep in text or path.suffix))
         if not looks_like_one or not path.exists():
             return os.path.normpath(text) if is_key and "://" not in text else text
-        if path.is_dir() and key not in _IMAGE_SETS:
+        if path.is_file():
+            about = f"content {_content(path, path.stat().st_mtime_ns)}"
+        elif key in (*_IMAGE_SETS, *_SMALL_SETS):
+            return f"content {_listing(path, with_contents=key in _SMALL_SETS)}"
+        else:
             return str(path.resolve())
-        about = f"content {_listing(path) if path.is_dir() else _content(path, path.stat().st_mtime_ns)}"
     except (OSError, ValueError):  # a name too long, a file that may not be read: the command itself says so
         return text
     return f"{path.name}, {about}" if key in _NAMED else about
@@ -106,12 +111,16 @@ def _content(path: Path, _: int) -> str:
         return sha256(path)[:DIGITS]
 
 
-def _listing(folder: Path) -> str:
-    """Names and sizes of all files below: their contents are the data's own to check."""
-    return _short(sorted(
-        (os.path.relpath(os.path.join(place, name), folder), os.stat(os.path.join(place, name)).st_size)
-        for place, _, names in os.walk(folder) for name in names if os.path.isfile(os.path.join(place, name))
-    ))  # fmt: skip
+def _listing(folder: Path, *, with_contents: bool) -> str:
+    """Of all files below."""
+    files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError):  # a link to nowhere
+            about = file.stat()
+            content = _content(file, about.st_mtime_ns) if with_contents else about.st_size
+            found.append((str(file.relative_to(folder)), content))
+    return _short(sorted(found, key=str))
 
 
 def _short(content: Any) -> str:

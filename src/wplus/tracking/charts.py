@@ -22,17 +22,10 @@ WIDTH = 4.2  # inches
 # What is drawn in these colours comes out in the variables of the page's style sheet, which knows dark from light.
 _LINES = ("#2f6db3", "#c8622a", "#3a8f5c", "#8a5bb0", "#a08a1f", "#b0466e")
 _INK, _RULE = "#666d78", "#e3e1dc"
-_VARIABLES = {colour: f"var(--c{index})" for index, colour in enumerate(_LINES)} | {
-    _INK: "var(--soft)",
-    _RULE: "var(--rule)",
-}
+_VARIABLES = {_INK: "var(--soft)", _RULE: "var(--rule)", **{c: f"var(--c{i})" for i, c in enumerate(_LINES)}}
 _STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "wplus",
-    "text.parse_math": False,
-    "font.size": 10,
-    "axes.labelcolor": _INK,
-}
+    "svg.fonttype": "none", "svg.hashsalt": "wplus", "text.parse_math": False, "font.size": 10, "axes.labelcolor": _INK,
+}  # fmt: skip
 
 
 @rc_context(_STYLE)
@@ -53,14 +46,8 @@ def line_chart(series: Mapping[str, Sequence[Point]], *, x_label: str) -> str:
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
     axes.set_xlabel(x_label)
     if len(curves) > 1:
-        look: dict[str, Any] = {
-            "fontsize": 10,
-            "labelcolor": _INK,
-            "frameon": False,
-            "handlelength": 1.2,
-            "columnspacing": 1,
-        }
-        figure.legend(loc="outside upper left", ncols=2, **look)
+        look: dict[str, Any] = {"fontsize": 10, "labelcolor": _INK, "frameon": False, "handlelength": 1.2}
+        figure.legend(loc="outside upper left", ncols=2, columnspacing=1, **look)
     return _svg(figure, f"{', '.join(curves)} over {x_label}")
 
 
