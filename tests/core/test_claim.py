@@ -22,7 +22,7 @@ def files(tmp_path: Path) -> Path:
 
 def test_how_a_value_is_written_does_not_count():
     one = question({"x": {"gamma": 1.0, "list": (2.0, 0.5), "none": None}, "checkpoint": "nowhere/"})
-    assert one == question({"x": {"gamma": 1, "list": [2, 0.5]}, "checkpoint": ["nowhere"]})
+    assert digest(one) == digest(question({"x": {"gamma": 1, "list": [2, 0.5]}, "checkpoint": ["nowhere"]}))
     assert len(digest(one)) >= 12
     assert digest(one) != digest(question({"x": {"gamma": 2, "list": [2, 0.5]}, "checkpoint": "nowhere"}))
 

@@ -170,6 +170,8 @@ def test_the_log_is_rewound_and_goes_on(train, tmp_path, recorder):
     train(tmp_path, 32)
     assert recorder.rewinds == [None, 0.016]
     assert [kimg for kimg, _ in recorder.rows] == [0.008, 0.016, 0.024, 0.032]
+    with pytest.raises(UserError, match=r"schedule\.kimg=0\.016 is less than the 0\.032 kimg that '"):
+        train(tmp_path, 16)
     for _, row in recorder.rows:
         assert row["progress/skipped_steps"] == 0
         assert row["progress/kimg_per_s"] > 0

@@ -53,7 +53,7 @@ def _shape_nodes(node: Any, place: str = "") -> None:
     for key, option in signature(str(node["_target_"])).items():
         annotation = option.annotation.removesuffix(" | None")
         is_list = re.fullmatch(r"(Sequence|Collection|Iterable|list|tuple)\[.*\]", annotation) is not None
-        if key in node and "str |" not in annotation:
+        if key in node:
             section: dict[str, Any] | None = {} if re.match(r"(Mapping|dict)\[", annotation) else None
             node[key] = _shape(f"{place}{key}", node[key], is_list=is_list, section=section)
 
