@@ -51,11 +51,12 @@ def encoder(name: str, **changes: Any) -> Any:
 
 
 def state_dict(net: Encoder, decoder: Generator | None) -> dict[str, Tensor]:
-    own = {
-        f"encoder.{name}": tensor for name, tensor in net.state_dict().items() if name not in ("latent_avg", "stage")
+    parts = {
+        "encoder": dict(net.state_dict()),
+        "decoder": {} if decoder is None else rosinality.in_their_layout(decoder),
     }
-    theirs = {} if decoder is None else rosinality.in_their_layout(decoder)
-    return own | {f"decoder.{name}": tensor for name, tensor in theirs.items()}
+    del parts["encoder"]["latent_avg"], parts["encoder"]["stage"]
+    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
 def read(folder: Path, net: Encoder, decoder: Generator | None, options: Any, **content: Any) -> Models:
@@ -153,9 +154,8 @@ def test_the_stage_of_a_checkpoint(options: dict, global_step: int | None, stage
     assert int(models.encoder.stage) == stage
     assert models.encoder(x).isfinite().all()
     torch.testing.assert_close(models.encoder(x), net.latent_avg + net.offsets(x, stage))
-    assert models.metadata["encoder"]["stage"].startswith(
-        "all" if stage == 5 and global_step != 100_000 else str(stage)
-    )
+    said = "all" if stage == 5 and global_step != 100_000 else str(stage)
+    assert models.metadata["encoder"]["stage"].startswith(said)
 
 
 def test_an_encoder_without_its_decoder(tmp_path: Path) -> None:

@@ -174,9 +174,7 @@ def slow_filter(x: torch.Tensor, *, padding: int, stride: int = 1) -> torch.Tens
     return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
 
 
-def slow_layer(
-    state: dict[str, torch.Tensor], name: str, x: torch.Tensor, clamp: float, gain: float = 1.0, down: int = 1
-):
+def slow_layer(state: dict[str, torch.Tensor], name: str, x: torch.Tensor, clamp: float, gain=1.0, down=1):
     """Equalised convolution, bias, leaky ReLU, gain, clamp, in this order and one after the other."""
     weight = state[f"{name}.weight"]
     weight = weight / weight[0].numel() ** 0.5
@@ -192,9 +190,7 @@ def slow_layer(
     return y.clamp(-clamp * gain, clamp * gain)
 
 
-def slow_discriminator(
-    state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float
-) -> torch.Tensor:
+def slow_discriminator(state: dict[str, torch.Tensor], img: torch.Tensor, architecture: str, clamp: float):
     """NVlabs' discriminator, written down from its description; one group of the minibatch deviation."""
     x, resolution, gain = None, img.shape[2], 0.5**0.5 if architecture == "resnet" else 1.0
     while resolution > 4:

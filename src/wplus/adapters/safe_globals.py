@@ -202,33 +202,32 @@ def _with_attributes(rebuild: SafeFunction, kind: object, arguments: tuple[Any, 
 # --- all names ------------------------------------------------------------------------------------------------------
 
 
-def safe_globals() -> dict[tuple[str, str], Any]:
-    """(module, name) as files have it -> what stands for it; types of torch are strings."""
-    allowed: dict[tuple[str, str], Any] = {
-        ("collections", "OrderedDict"): _Dict,
-        ("collections", "Counter"): _Dict,
-        ("dnnlib.util", "EasyDict"): _Dict,
-        ("argparse", "Namespace"): _Namespace,
-        ("builtins", "set"): SafeFunction(_set),
-        ("__builtin__", "set"): SafeFunction(_set),
-        ("_codecs", "encode"): SafeFunction(_encode),
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): SafeFunction(_persistent),
-        ("numpy", "dtype"): _Dtype,
-        ("numpy", "ndarray"): SafeFunction(_array),
-        ("torch", "Size"): SafeFunction(_size),
-        ("torch", "device"): SafeFunction(_device),
-        ("torch", "Tensor"): "torch.Tensor",
-        ("torch._tensor", "_rebuild_from_type_v2"): SafeFunction(_with_attributes),
-        ("torch._utils", "_rebuild_tensor"): SafeFunction(_tensor),
-        ("torch._utils", "_rebuild_tensor_v2"): SafeFunction(_tensor),
-        ("torch._utils", "_rebuild_tensor_v3"): SafeFunction(_tensor_v3),
-        ("torch._utils", "_rebuild_parameter"): SafeFunction(lambda data, *_: data),
-        ("torch._utils", "_rebuild_parameter_with_state"): SafeFunction(lambda data, *_: data),
-        ("torch.storage", "UntypedStorage"): str(torch.uint8),
-    }
-    for core in ("numpy.core", "numpy._core"):  # renamed in numpy 2
-        allowed[f"{core}.multiarray", "scalar"] = SafeFunction(_scalar)
-        allowed[f"{core}.multiarray", "_reconstruct"] = SafeFunction(lambda *_: _Array())
-        allowed[f"{core}.numeric", "_frombuffer"] = SafeFunction(_array)
-    allowed |= {("torch", name): str(dtype) for name, dtype in STORAGES.items()}
-    return allowed | {("torch", name.partition(".")[2]): name for name in DTYPES}
+# (module, name) as files have it -> what stands for it; types of torch are strings.
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): _Dict,
+    ("collections", "Counter"): _Dict,
+    ("dnnlib.util", "EasyDict"): _Dict,
+    ("argparse", "Namespace"): _Namespace,
+    ("builtins", "set"): SafeFunction(_set),
+    ("__builtin__", "set"): SafeFunction(_set),
+    ("_codecs", "encode"): SafeFunction(_encode),
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): SafeFunction(_persistent),
+    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): SafeFunction(_array),
+    ("torch", "Size"): SafeFunction(_size),
+    ("torch", "device"): SafeFunction(_device),
+    ("torch", "Tensor"): "torch.Tensor",
+    ("torch._tensor", "_rebuild_from_type_v2"): SafeFunction(_with_attributes),
+    ("torch._utils", "_rebuild_tensor"): SafeFunction(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): SafeFunction(_tensor),
+    ("torch._utils", "_rebuild_tensor_v3"): SafeFunction(_tensor_v3),
+    ("torch._utils", "_rebuild_parameter"): SafeFunction(lambda data, *_: data),
+    ("torch._utils", "_rebuild_parameter_with_state"): SafeFunction(lambda data, *_: data),
+    ("torch.storage", "UntypedStorage"): str(torch.uint8),
+}
+for core in ("numpy.core", "numpy._core"):  # renamed in numpy 2
+    ALLOWED[f"{core}.multiarray", "scalar"] = SafeFunction(_scalar)
+    ALLOWED[f"{core}.multiarray", "_reconstruct"] = SafeFunction(lambda *_: _Array())
+    ALLOWED[f"{core}.numeric", "_frombuffer"] = SafeFunction(_array)
+ALLOWED |= {("torch", name): str(dtype) for name, dtype in STORAGES.items()}
+ALLOWED |= {("torch", name.partition(".")[2]): name for name in DTYPES}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wplus.core.random import rng
 from wplus.errors import check_number
+from wplus.latents.interpolation import precise
 from wplus.latents.labels import labels_in_turn
 from wplus.models.network import GeneratorNetwork
 
@@ -69,9 +70,9 @@ class Whitened:
     @staticmethod
     def from_samples(w: Tensor) -> Whitened:
         """Of w (N, w_dim), in float64 where the device has it."""
-        precise = F.leaky_relu(w, _INVERSE_SLOPE).to(torch.float32 if w.device.type == "mps" else torch.float64)
-        mean = precise.mean(dim=0)
-        variances, directions = torch.linalg.eigh(torch.cov((precise - mean).T))
+        normal = precise(F.leaky_relu(w, _INVERSE_SLOPE))
+        mean = normal.mean(dim=0)
+        variances, directions = torch.linalg.eigh(torch.cov((normal - mean).T))
         deviations = variances.clamp_min(_SMALLEST_VARIANCE * variances.mean()).sqrt()
         return Whitened(mean.to(w.dtype), (directions / deviations).to(w.dtype))
 
