@@ -24,7 +24,8 @@ def test_labels_are_a_factor_where_there_are_no_attributes() -> None:
     ("changes", "factors", "word"),
     [({}, ["tail"], "no attribute 'tail'; they have corner, ground"), ({}, ["same"], r"'same' has 1 value\(s\)"),
      ({}, ["number"], r"'number' has 30 value\(s\)"), ({"attributes": None}, None, "neither labels nor attributes"),
-     ({"attributes": None, "labels": torch.ones(30, 2)}, None, "neither labels nor attributes")],
+     ({"attributes": None, "labels": torch.ones(30, 2)}, None, "neither labels nor attributes"),
+     ({"attributes": None, "labels": torch.tensor([[1, 0.5]] * 30)}, None, "neither labels nor attributes")],
 )  # fmt: skip
 def test_nothing_to_learn_is_refused(changes: dict[str, Any], factors: Any, word: str) -> None:
     with pytest.raises(UserError, match=word):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.random import permutation
+from wplus.data.reader import is_one_hot
 from wplus.errors import UserError
 from wplus.models.network import GeneratorNetwork
 
@@ -19,11 +20,6 @@ def sample_of(labels: Tensor | None) -> Tensor | None:
     return None if labels is None else labels[torch.from_numpy(permutation(len(labels), 0, 0)[:NUM_KEPT])].clone()
 
 
-def are_marks(labels: Tensor) -> bool:
-    """Whether labels are zeros and ones, which mark one or several classes, and no vectors."""
-    return bool(((labels == 0) | (labels == 1)).all())
-
-
 def labels_in_turn(generator: GeneratorNetwork, num: int, *, each_class: bool = False) -> Tensor | None:
     """Labels (num, c_dim) on the generator's device: those kept of its data one after the other, so that their shares
     are the data's; all classes in turn where none were kept. None for a generator without labels.
@@ -33,7 +29,7 @@ def labels_in_turn(generator: GeneratorNetwork, num: int, *, each_class: bool = 
     if not generator.c_dim:
         return None
     rows = generator.data_labels
-    if rows is None or (each_class and are_marks(rows) and bool((rows.sum(dim=1) == 1).all())):
+    if rows is None or (each_class and is_one_hot(rows)):
         rows = torch.eye(generator.c_dim)
     return rows[torch.arange(num) % len(rows)].to(generator.mapping.w_avg.device)
 
@@ -60,4 +56,6 @@ def allowed_labels(generator: GeneratorNetwork) -> str:
 
 
 def _of_vectors(generator: GeneratorNetwork) -> bool:
-    return generator.data_labels is not None and not are_marks(generator.data_labels)
+    """Whether its data's labels are numbers, and no marks of one or several classes."""
+    known = generator.data_labels
+    return known is not None and not bool(((known == 0) | (known == 1)).all())

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.data import ImageSet
+from wplus.data.reader import is_one_hot
 from wplus.errors import UserError
 
 MOST_CLASSES = 20  # an attribute of more values is a scale, not a class
@@ -20,7 +21,7 @@ def known_factors(images: ImageSet, wanted: Sequence[str] | None = None) -> dict
     is nothing to learn, or an attribute is not there or has one value or too many.
     """
     known = {name: values.numpy() for name, values in (images.attributes or {}).items()}
-    if not known and images.labels is not None and bool(((images.labels == 1).sum(dim=1) == 1).all()):
+    if not known and images.labels is not None and is_one_hot(images.labels):
         names = np.array(images.label_names or [str(index) for index in range(images.labels.shape[1])])
         known = {"label": names[images.labels.argmax(dim=1).numpy()]}
     missing = [name for name in wanted or () if name not in known]
