@@ -77,7 +77,7 @@ def test_bad_label_files(labels: object, words: str) -> None:
 def test_missing_or_foreign_label_file_and_loose_images() -> None:
     with pytest.raises(UserError, match=r"needs a file dataset\.json"):
         read_labels(FakeReader(), "json")
-    for content in (b"{", b"[]", b"{}", b"\xff"):
+    for content in (b"{", b"[]", b"{}", b"\xff", b"[" * 100_000):
         with pytest.raises(UserError, match="not of the form"):
             read_labels(FakeReader(labels=content), "json")
     with pytest.raises(UserError, match=r"'loose\.png' is in none"):

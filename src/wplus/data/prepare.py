@@ -177,7 +177,7 @@ def _labels(reader: Reader, labels: str) -> tuple[Tensor | None, list[str] | Non
     if labels != "auto":
         return read_labels(reader, labels)
     label_file = reader.label_file()
-    with contextlib.suppress(ValueError, AttributeError):  # read_labels says what is wrong with it
+    with contextlib.suppress(ValueError, AttributeError, RecursionError):  # read_labels says what is wrong with it
         # NVlabs' tools write {"labels": null} for a set without labels.
         if label_file is None or json.loads(label_file).get("labels") is None:
             return None, None
