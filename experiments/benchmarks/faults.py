@@ -1,0 +1,383 @@
+"""Kill every command at random moments, tear its files, fill its disk, start it twice: what is lost?
+
+    python experiments/benchmarks/faults.py --minutes 10 [--only train invert ...] [--seed 0] [--output runs/faults]
+
+For each command: one run undisturbed; then the same command again and again, each time ended by SIGKILL, SIGTERM or
+SIGINT after a random time, until it finishes; then the result is compared bit by bit with the undisturbed one. Between
+two attempts, now and then, a file that it left is torn or a second process is started in the same folder. At the end
+comes a disk that is full (a small tmpfs; as root only). A fault survived is one after which the command went on, or
+refused with one sentence that names the file. Ends with status 1 when anything was lost, doubled or untrue.
+
+Commands run in forks of this process, which has everything imported: an attempt costs what it computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from wplus.__main__ import main as wplus_main
+from wplus.core.files import sha256, write_json
+from wplus.tracking.local import read_records, read_result
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = "checkpoint=experiments/models/cats32.safetensors"
+DATA = ["data=cats", "data.num_images=400", "data.resolution=32"]
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+EXIT = {signal.SIGTERM: 143, signal.SIGINT: 130}
+VARYING = ("progress/", "train/kimg")  # speed, memory
+LIMIT_S = 300
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, and how many of its files say what came out."""
+
+    arguments: Sequence[str]
+    results: Callable[[Path], dict[str, Any]]
+    """Name -> what must be equal, of a folder of the finished command."""
+    folders: Sequence[str] = (".",)
+    """Of a sweep, the folders of its jobs."""
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """Hashes of everything that a training has learned, and every row of numbers that it has logged.
+
+    Pictures are left out: a run that is interrupted shows where it was.
+    """
+    tensors = load_file(folder / "model.safetensors")
+    found: dict[str, Any] = {name: _digest(tensor) for name, tensor in tensors.items()}
+    rows = [{key: value for key, value in row.items() if key != "time" and not key.startswith(VARYING)}
+            for row in read_records(folder) if any(key.startswith("train/") for key in row)]  # fmt: skip
+    return found | {f"row {index}": row for index, row in enumerate(rows)}
+
+
+def latents(folder: Path) -> dict[str, Any]:
+    """Latents and reconstructions of an inversion."""
+    files = [*folder.glob("latents/**/*.safetensors"), *folder.glob("images/**/*.png")]
+    return {path.relative_to(folder).as_posix(): _content(path) for path in sorted(files)} | values(folder)
+
+
+def values(folder: Path) -> dict[str, Any]:
+    """Every number of the result, but for times."""
+    entries = read_result(folder).get("values", {})
+    return {name: entry["value"] for name, entry in entries.items() if "seconds" not in name}
+
+
+def pictures(folder: Path) -> dict[str, Any]:
+    """The pictures and the numbers of a way."""
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.png"))} | values(folder)
+
+
+QUICK = ["debug=quick", "data.num_images=200", "schedule.kimg=0.48", "schedule.log_kimg=0.048",
+         "schedule.snapshot_kimg=0.096", "num_samples=8", "probes=[]"]  # fmt: skip
+ENCODER = ["experiment=e4e_cats", "debug=quick_encoder", MODEL, "data.num_images=200", "schedule.kimg=0.128",
+           "schedule.log_kimg=0.016", "schedule.snapshot_kimg=0.032", "num_samples=4"]  # fmt: skip
+CASES = {
+    "train": Case(["train", *QUICK], weights),
+    "encoder": Case(["train", *ENCODER], weights),
+    "invert": Case(["invert", MODEL, *DATA, "input=held_out", "num_images=6", "batch_size=1", "space=w",
+                    "inverter.num_steps=20", "tracking=local"], latents),
+    "interpolate": Case(["interpolate", MODEL, "inputs=[seed:1,seed:2,seed:3]", "path=[lerp,slerp]", "space=z",
+                         "num_frames=24", "tracking=local"], pictures),
+    "evaluate": Case(["evaluate", MODEL, *DATA, "metrics=[fd,ppl_wend]", "metrics.fd.num_generated=200",
+                      "metrics.fd.num_real=200", "metrics.ppl_wend.num_samples=64", "tracking=local"], values),
+    "sweep": Case(["train", "-m", *QUICK, "schedule.kimg=0.192", "seed=0,1"], weights, ("0", "1")),
+}  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """What happened to a command."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    finished: int = 0
+    equal: int = 0
+
+
+class Campaign:
+    """One command under attack, in folders of its own below `output`."""
+
+    def __init__(self, name: str, output: Path, rng: random.Random) -> None:
+        self.name, self.case, self.output, self.rng = name, CASES[name], output / name, rng
+        self.tally = Tally()
+        self.output.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self) -> None:
+        """The undisturbed run, and how long it takes."""
+        shutil.rmtree(self.output, ignore_errors=True)
+        self.output.mkdir(parents=True)
+        began = time.monotonic()
+        status = self.start(self.output / "reference").wait(LIMIT_S)
+        self.seconds = time.monotonic() - began
+        if status != 0:
+            raise SystemExit(f"{self.name} does not work undisturbed: {self.log.read_text()[-2000:]}")
+        self.expected = self.found(self.output / "reference")
+
+    def attack(self, until: float) -> None:
+        """Runs under fire until the time is over; the last one is brought to its end."""
+        number = 0
+        while time.monotonic() < until:
+            folder = self.output / f"attacked-{number}"
+            self.attempts(folder, until)
+            self.compare(folder)
+            shutil.rmtree(folder)
+            number += 1
+
+    def attempts(self, folder: Path, until: float) -> None:
+        """Start the command until it has finished, ended early by every signal."""
+        for attempt in range(1000):
+            process = self.start(folder)
+            is_late = attempt > 40 or time.monotonic() > until + self.seconds
+            chosen = None if is_late else self.rng.choice(SIGNALS)
+            if self.rng.random() < 0.15:
+                self.second_process(folder)
+            status = process.wait(self.rng.uniform(0.05, 0.8) * self.seconds if chosen else LIMIT_S)
+            if status is None and chosen:
+                os.kill(process.pid, chosen)
+                self.tally.faults[chosen.name] += 1
+                status = process.wait(LIMIT_S)
+                self.check_status(folder, chosen, status)
+            if status == 0:
+                return
+            if status not in (-signal.SIGKILL, 143, 130):
+                self.blame(f"ended with {status}: {self.last_words()}")
+            if self.rng.random() < 0.15:
+                self.tear_a_file(folder)
+        self.blame("never came to its end")
+
+    def check_status(self, folder: Path, sent: signal.Signals, status: int | None) -> None:
+        """The exit status and the record say what happened."""
+        if status is None:
+            self.blame(f"does not end after {sent.name}")
+        elif status not in (0, EXIT.get(sent, -sent)):
+            self.blame(f"{sent.name} gives status {status}: {self.last_words()}")
+        for job in self.jobs(folder):
+            recorded = read_result(job).get("status")
+            allowed = {0: ("finished",), -signal.SIGKILL: ("killed", "interrupted", "finished", None)}
+            if recorded not in allowed.get(status or 0, ("interrupted", "finished", "killed", None)):
+                self.blame(f"the record says {recorded} after {sent.name} and status {status}")
+
+    def second_process(self, folder: Path) -> None:
+        """Another process for the same folder is refused in one sentence, while the first one lives."""
+        for _ in range(100):
+            if any((job / ".lock").exists() for job in self.jobs(folder)):
+                break
+            time.sleep(0.02)
+        else:
+            return
+        before = self.log
+        other = self.start(folder, "second.log")
+        status = other.wait(LIMIT_S)
+        self.tally.faults["second process"] += 1
+        words = self.log.read_text()
+        if status == 0 or "is in use by process" not in words or "Traceback" in words:
+            self.blame(f"a second process ended with {status}: {self.last_words()}")
+        self.log = before
+
+    def tear_a_file(self, folder: Path) -> None:
+        """One file is cut, emptied or has a bit flipped; the command goes on or names it, then it is put right."""
+        files = [path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "console.log")]
+        if not files:
+            return
+        path = self.rng.choice(sorted(files))
+        content = path.read_bytes()
+        path.write_bytes(torn(content, self.rng))
+        kind = path.suffix or path.name
+        self.tally.faults[f"torn {kind}"] += 1
+        status = self.start(folder).wait(LIMIT_S)
+        if status != 0:
+            words = self.log.read_text()
+            if "Traceback" in words or path.name not in words:
+                self.blame(f"a torn {path.relative_to(folder)} ended with {status}: {self.last_words()}")
+            path.write_bytes(content)
+
+    def compare(self, folder: Path) -> None:
+        """The finished run is the undisturbed one, bit by bit."""
+        self.tally.finished += 1
+        found = self.found(folder)
+        different = [key for key in {**self.expected, **found} if self.expected.get(key) != found.get(key)]
+        if different:
+            self.blame(f"{len(different)} of {len(self.expected)} differ: {sorted(map(str, different))[:4]}")
+        else:
+            self.tally.equal += 1
+
+    def full_disk(self) -> None:
+        """On a disk that is too small the command says so; with more room it goes on to the same result."""
+        with small_disk(1) as disk:
+            if disk is None:
+                return
+            folder = disk / "run"
+            self.tally.faults["full disk"] += 1
+            status = self.start(folder).wait(LIMIT_S)
+            words = self.log.read_text()
+            if status == 0 or "Traceback" in words or "No space left" not in words:
+                self.blame(f"on a full disk ended with {status}: {self.last_words()}")
+            subprocess.run(["mount", "-o", "remount,size=2G", str(disk)], check=True)
+            status = self.start(folder).wait(LIMIT_S)
+            if status != 0:
+                self.blame(f"with room again ended with {status}: {self.last_words()}")
+            else:
+                self.compare(folder)
+
+    def start(self, folder: Path, log: str = "log.txt") -> Fork:
+        """The command in a process of its own."""
+        self.log = self.output / log
+        where = f"run_dir={folder}/${{seed}}" if len(self.case.folders) > 1 else f"run_dir={folder}"
+        return Fork([*self.case.arguments, where], self.log)
+
+    def jobs(self, folder: Path) -> list[Path]:
+        """The folders of a command, of a sweep several."""
+        return [folder / name for name in self.case.folders]
+
+    def found(self, folder: Path) -> dict[str, Any]:
+        """What must be equal, of all jobs."""
+        return {f"{job.name}/{key}" if len(self.case.folders) > 1 else key: value
+                for job in self.jobs(folder) for key, value in self.case.results(job).items()}  # fmt: skip
+
+    def last_words(self) -> str:
+        """The end of what the command has said."""
+        lines = [line for line in self.log.read_text().splitlines() if line.strip()]
+        return " | ".join(lines[-3:])[-400:]
+
+    def blame(self, sentence: str) -> None:
+        """Something went wrong."""
+        self.tally.wrong.append(sentence)
+        print(f"  WRONG  {self.name}: {sentence}", flush=True)
+
+
+class Fork:
+    """`wplus ...` in a fork of this process, its output in a file."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os._exit(_child(arguments, log))
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        deadline = time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(0.01)
+
+
+def _child(arguments: Sequence[str], log: Path) -> int:
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.setsid()
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+    try:
+        return int(wplus_main(arguments) or 0)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def torn(content: bytes, rng: random.Random) -> bytes:
+    """The content cut, emptied, or with one bit flipped."""
+    how = rng.choice(("cut", "empty", "flip"))
+    if how == "empty" or not content:
+        return b""
+    place = rng.randrange(len(content))
+    if how == "cut":
+        return content[:place]
+    return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
+
+
+@contextlib.contextmanager
+def small_disk(megabytes: int) -> Iterator[Path | None]:
+    """A file system of its own; None without the right to mount one."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "tmpfs", folder],
+                                 capture_output=True)  # fmt: skip
+        try:
+            yield Path(folder) if mounted.returncode == 0 else None
+        finally:
+            if mounted.returncode == 0:
+                subprocess.run(["umount", "--lazy", folder], check=False)
+
+
+def table(tallies: Mapping[str, Tally]) -> str:
+    """A line a command: faults by kind, runs that finished, and how many of them equal the undisturbed one."""
+    lines = ["| command | kills | other faults | finished | bit-equal | wrong |", "|---" * 6 + "|"]
+    for name, tally in tallies.items():
+        kills = {one.name: tally.faults[one.name] for one in SIGNALS}
+        others = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.faults.items()) if kind not in kills)
+        shown = f"{sum(kills.values())} ({', '.join(f'{count} {kind}' for kind, count in kills.items())})"
+        lines.append(f"| {name} | {shown} | {others} | {tally.finished} | {tally.equal} | {len(tally.wrong)} |")
+    return "\n".join(lines)
+
+
+def _content(path: Path) -> str:
+    if path.suffix != ".safetensors":
+        return sha256(path)
+    return " ".join(f"{name} {_digest(tensor)}" for name, tensor in sorted(load_file(path).items()))
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    content = tensor.contiguous().numpy().tobytes()
+    return f"{tensor.dtype} {tuple(tensor.shape)} {hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the campaign; prints a table, and writes it with every fault that was not survived."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10, help="for all commands together (default: %(default)g)")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES), help="these commands")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("runs/faults"))
+    options = parser.parse_args(arguments)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of what a fork starts; a fork of a process with threads would hang
+    output, tallies = options.output.resolve(), {}
+    for name in options.only:
+        campaign = Campaign(name, output, random.Random(f"{options.seed} {name}"))
+        began = time.monotonic()
+        campaign.prepare()
+        campaign.attack(began + 60 * options.minutes / len(options.only))
+        campaign.full_disk()
+        tallies[name] = campaign.tally
+        print(f"{name}: {dict(campaign.tally.faults)}, {campaign.tally.equal} of {campaign.tally.finished} equal",
+              flush=True)  # fmt: skip
+    text = table(tallies)
+    write_json(output / "faults.json", {name: asdict(tally) for name, tally in tallies.items()})
+    print(f"\n{text}")
+    return 1 if any(tally.wrong for tally in tallies.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
