@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one question, launched, continued, and put into one table."""
