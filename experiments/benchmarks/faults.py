@@ -27,7 +27,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -374,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name}: {dict(campaign.tally.faults)}, {campaign.tally.equal} of {campaign.tally.finished} equal",
               flush=True)  # fmt: skip
     text = table(tallies)
-    write_json(output / "faults.json", {name: asdict(tally) for name, tally in tallies.items()})
+    write_json(output / "faults.json", {name: vars(tally) for name, tally in tallies.items()})
     print(f"\n{text}")
     return 1 if any(tally.wrong for tally in tallies.values()) else 0
 

@@ -195,10 +195,14 @@ class StopAtKimg(Callback):
 
 
 class Log(Callback):
-    """Every `interval` images: means of losses and statistics since the last time, speed, memory; stops a lost run."""
+    """Every `interval` images, and at the end of the schedule: means since the last time, speed, memory.
+
+    Not where a run is interrupted: it goes on with the row that it had begun. Stops a lost run.
+    """
 
     def __init__(self, tracker: Tracker, schedule: Schedule) -> None:
         self.tracker, self.interval = tracker, round(schedule.log_kimg * 1000)
+        self.total_nimg = round(schedule.kimg * 1000)
         self.max_skipped = schedule.max_skipped_in_a_row
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -206,10 +210,11 @@ class Log(Callback):
         self.tracker.describe({**module.log_infos(), **INFOS})
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        if crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop:
+        nimg = module.images_seen
+        if crossed(nimg, module.batch_size, self.interval) or nimg >= self.total_nimg:
             values = {**module.means.collect(), **module.state_summary(), **self._speed(module)}
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
-            kimg, skipped = module.images_seen / 1000, values["progress/skipped_in_a_row"]
+            kimg, skipped = nimg / 1000, values["progress/skipped_in_a_row"]
             self.tracker.log(finite, kimg=kimg)
             if skipped >= self.max_skipped:
                 raise Diverged(

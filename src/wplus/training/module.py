@@ -89,8 +89,14 @@ class TrainingModule(LightningModule):
         self.means.add(f"train/{name}/grad_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the run is, so that another run does not continue it by mistake."""
+        """Keep what the run is, so that another run does not continue it by mistake, and what was not yet logged."""
         checkpoint["run_fingerprint"] = self.run_fingerprint
+        checkpoint["means"] = self.means.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The row of the log that was begun goes on."""
+        if "means" in checkpoint:
+            self.means.load_state_dict(checkpoint["means"], self.device)
 
     def state_summary(self) -> dict[str, Any]:
         """Counters for logs: optimizer steps skipped in all and in a row."""
@@ -150,6 +156,15 @@ class RunningMeans:
         values = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
         self._sums, self._counts = {}, {}
         return dict(zip(names, values, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been added since the last `collect`."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state_dict` gave."""
+        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
+        self._counts = dict(state["counts"])
 
 
 # --- moving average and running statistics --------------------------------------------------------------------------
