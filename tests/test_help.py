@@ -43,7 +43,7 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
         "classifier", "compare", "consistency", "convert", "directions", "draw_pairs", "edit", "evaluate",
-        "interpolate", "invert", "prepare", "report", "train",
+        "interpolate", "invert", "prepare", "report", "sweep", "train",
     ]  # fmt: skip
 
 

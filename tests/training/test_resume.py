@@ -190,21 +190,25 @@ def test_another_run_is_refused(train, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_run_after_the_step_at_hand(train, make_tiny, tmp_path, monkeypatch, number):
+def test_a_signal_ends_the_run_after_the_step_at_hand(train, make_tiny, tmp_path, monkeypatch, recorder, number):
+    """And the row of the log that was begun goes on with the run."""
     straight = train(tmp_path / "straight", 32)
     game = make_tiny(c_dim=3, num_micro=2, ema_rampup=0.05)
     run_step = game.run_step
 
     def signalled(*args: Any, **kwargs: Any) -> None:
-        if game.images_seen == 12:
+        if game.images_seen == 16:
             os.kill(os.getpid(), number)
         run_step(*args, **kwargs)
 
     monkeypatch.setattr(game, "run_step", signalled)
     train(tmp_path / "parts", 32, game=game, snapshot=1000, status=number)
-    assert game.images_seen == 16
-    assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == checkpoint_path(tmp_path, 16).name
+    assert game.images_seen == 20
+    assert latest_checkpoint(tmp_path / "parts" / "checkpoints").name == checkpoint_path(tmp_path, 20).name
     assert_same(train(tmp_path / "parts", 32).state_dict(), straight.state_dict())
+    rows = [(kimg, {name: value for name, value in row.items() if name.startswith("train/")})
+            for kimg, row in recorder.rows]  # fmt: skip
+    assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
 
 
 def lose(game: GanModule, *, after: int) -> GanModule:
