@@ -1,4 +1,4 @@
-"""What several trainings of one configuration say: the seed is the unit, images are drawn within it.
+"""Statistics over several trainings of one configuration: the seed is the unit, images are drawn within it.
 
 Intervals of the images of one training say nothing about the method that trained it. With fewer than `MIN_SEEDS` seeds
 there is no interval and no test: the points are shown.

@@ -1,4 +1,4 @@
-"""What a sweep asks: a question, stages of commands, the values that vary; and the jobs that follow from it."""
+"""The question of a sweep: stages of commands, the values that vary, and the jobs that follow from them."""
 
 import itertools
 import re
