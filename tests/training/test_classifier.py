@@ -11,6 +11,7 @@ from wplus.__main__ import main
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import load_classifier
+from wplus.tracking.local import read_records
 from wplus.training import classifier as classifier_training
 from wplus.training.classifier import Schedule, accuracies, train
 
@@ -108,7 +109,9 @@ def test_the_command(
     arguments = ["tracking=local", "run_dir=out", "classifier=toy_cats", "factors=[body,flip]", *small]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WPLUS_CACHE", str(tmp_path / "cache"))
-    assert main(["classifier", *arguments]) == 0
+    for _ in range(2):  # the same command again loses no row
+        assert main(["classifier", *arguments]) == 0
+    assert [row["progress/kimg"] for row in read_records(tmp_path / "out")] == [0.1]
     classifier = load_classifier(tmp_path / "out" / "classifier.safetensors")
     assert classifier.name == "toy_cats"
     assert list(classifier.classes) == ["body", "flip"]

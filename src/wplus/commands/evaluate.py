@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from wplus.commands.entry import entry_point
-from wplus.config import build, record_fields
+from wplus.config import build
 
 
 @entry_point
@@ -23,6 +23,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     from rich import print as show
 
     import wplus
+    from wplus.commands.common import tracking
     from wplus.core.distributed import is_first
     from wplus.core.files import ensure_folder
     from wplus.evaluation.context import EvalContext
@@ -34,12 +35,7 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     folder = ensure_folder(cfg["run_dir"])
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
     sources = images(cfg, models)
-    record = record_fields(cfg)
-    tracking = build(cfg["tracking"], output_dir=folder, job_type="evaluate", **record) if is_first() else Tracker()
-    with tracking as tracker:
-        tracker.rewind(None)
-        if cfg["checkpoint"] is not None:
-            tracker.use_artifact(cfg["checkpoint"], name="model", kind="model")
+    with tracking(cfg, "evaluate") if is_first() else Tracker() as tracker:
         computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
         context = EvalContext(models, **sources, **computing, **places)

@@ -110,9 +110,9 @@ def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -
     return build(node, split=split, **({} if resolution is None else {"resolution": resolution}))
 
 
-def open_tracker(cfg: dict[str, Any], folder: Path) -> Any:
+def open_tracker(cfg: dict[str, Any], folder: Path, job_type: str = "train") -> Any:
     """The record of this run; only the first of several processes keeps one."""
-    return build(cfg["tracking"], output_dir=folder, job_type="train", **record_fields(cfg))
+    return build(cfg["tracking"], output_dir=folder, job_type=job_type, **record_fields(cfg))
 
 
 @entry_point
@@ -128,8 +128,7 @@ def classifier(cfg: dict[str, Any]) -> float:
     device, folder = resolve_device(cfg["device"]), ensure_folder(cfg["run_dir"])
     images, held_out = (build(cfg["data"], split=split) for split in ("train", "held_out"))
     training = {key: cfg[key] for key in ("factors", "min_share", "num_contrasts", "width")}
-    with build(cfg["tracking"], output_dir=folder, job_type="classifier", **record_fields(cfg)) as tracker:
-        tracker.rewind(None)
+    with open_tracker(cfg, folder, "classifier") as tracker:
         shared = {"folder": folder, "schedule": schedule, "device": device, "tracker": tracker}
         classifier = train(images, name=cfg["classifier"], **training, **shared)
         file = save_classifier(folder / "classifier.safetensors", classifier)

@@ -101,6 +101,7 @@ def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedul
     device = next(net.parameters()).device
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=schedule.weight_decay, fused=True)
     start, size = _resume(state, net, optimizer, run), schedule.batch_size
+    tracker.rewind(start * size / 1000 if start else None)
     snapshot = max(1, round(schedule.snapshot_kimg * 1000 / size))
     total = torch.zeros((), device=device, dtype=torch.float64)
     with Bar("Training the classifier (images)", schedule.num_steps * size, start=start * size) as shown:
