@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from wplus.checkpoint import Models
-from wplus.core.images import save_png, to_float
-from wplus.data.sources import folder_images
 from wplus.errors import UserError
 from wplus.evaluation.context import deferred
 from wplus.evaluation.feature_pass import FeatureRows
@@ -93,19 +91,6 @@ def test_the_famous_name_needs_the_whole_data_set(context, policies, split, whol
     else:
         with pytest.raises(UserError, match=f"the whole data set and 40 images of split={split}.*set split=all"):
             context.real_images(num="all")
-
-
-@pytest.mark.parametrize("split", ["train", "all"])
-def test_the_split_of_a_folder_is_seen_by_the_name(context, split, tmp_path):
-    for index, image in enumerate(context.real.images):
-        save_png(tmp_path / f"{index}.png", to_float(image))
-    images = folder_images(str(tmp_path), resolution=16, split=split, held_out_fraction=0.3)
-    names = {}
-    for words, real in {"given": images, "part": images.subset(torch.arange(5))}.items():
-        ours = replace(context, real=deferred(lambda real=real: real))
-        names[words] = name_of(ours.real_images(), ours.generated(50_000))
-    expected = {"train": ["fid_50000_train", "fid_50000_train_5_real"], "all": ["fid50k_full", "fid_50000_5_real"]}
-    assert list(names.values()) == expected[split]
 
 
 def test_the_labels_of_a_conditional_generator_are_accounted_for(context, conditional):

@@ -79,18 +79,6 @@ def test_a_block_of_rows_stays_together():
     assert grouped.key != GroupedStatistics(2).key
 
 
-def test_many_small_batches_make_few_large_products_and_take_no_more_memory(monkeypatch):
-    sizes, of = [], FeatureStatistics.of
-    monkeypatch.setattr(FeatureStatistics, "of", lambda features: sizes.append(len(features)) or of(features))
-    grouped = GroupedStatistics(4)
-    grouped.begin(2, 6000, "cpu")
-    for rows in torch.arange(6000).split(16):
-        grouped.add(torch.zeros(len(rows), 2), rows)
-        assert len(grouped._rows) == 4 * 512
-    grouped.merge()
-    assert sizes == [512] * 8 + [476] * 4
-
-
 # The distance
 
 

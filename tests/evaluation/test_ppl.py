@@ -10,7 +10,7 @@ from wplus.checkpoint import Models
 from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.context import EvalContext
-from wplus.evaluation.ppl import box_filtered, cropped, ppl, ppl_name
+from wplus.evaluation.ppl import ppl, ppl_name
 from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Generator
@@ -202,19 +202,6 @@ def test_conditional_generators_use_one_label_for_both_sides(conditional, real, 
     result_of(conditional, shared | {"real": real}, space="w", sampling="end", num_samples=16)
     assert torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0].sum(dim=1), torch.ones(16))
-
-
-# Parts
-
-
-def test_box_filter_averages_blocks_only_of_larger_images_and_the_crop_is_the_face_of_ffhq():
-    images = torch.rand(2, 3, 16, 16)
-    small = box_filtered(images, max_px=8)
-    assert small.shape == (2, 3, 8, 8)
-    assert small[1, 2, 3, 5] == pytest.approx(float(images[1, 2, 6:8, 10:12].mean()), rel=1e-6)
-    assert box_filtered(images, max_px=16) is box_filtered(images, max_px=32) is images
-    assert torch.equal(cropped(images, crop="face"), images[:, :, 6:14, 4:12])
-    assert cropped(images, crop="none") is images
 
 
 # Names, protocol, refusals
