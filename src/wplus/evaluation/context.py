@@ -111,6 +111,8 @@ class EvalContext:
 
         They depend on the seed, the image's number and how often each label occurs; None for an unconditional net.
         """
+        if not self.generator.c_dim:
+            return None
         given = self._own_labels if self._own_labels is not None else self.generator.data_labels
         ordered = None if given is None else self.once("labels", lambda: ordered_labels(given))
         return random_labels(self.generator, ordered, self.seed, indices)
