@@ -1,7 +1,9 @@
-"""Games small enough to play many of: 8 px, a few channels, a handful of random images."""
+"""Modules small enough to train many of: 8 px, a few channels, a handful of random images."""
 
 import functools
+import importlib
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,99 +12,123 @@ import pytest
 import torch
 
 import wplus
+from tests.fakes import random_images
 from tests.training.trained import CPU, SMALL, model, network
 from wplus.checkpoint import Models
-from wplus.core.runtime import Runtime
 from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
+from wplus.models.encoders.small import SmallEncoder
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
 from wplus.training.build import gan_training
-from wplus.training.build_encoder import build_encoder_module
+from wplus.training.build_encoder import build_encoder_module, encoder_training
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.loop import Schedule, fit
 from wplus.training.penalties import R1
 from wplus.training.transfer import Transfer
 
-R1_ALONE = (R1("gamma"),)
 RECIPE = {
-    "batch_size": 4,
-    "gamma": 1.0,
-    "lr_generator": 0.002,
-    "lr_discriminator": 0.002,
-    "ema_kimg": 0.02,
-    "ema_rampup": None,
-    "r1_interval": 2,
-    "pl_interval": 2,
-    "pl_batch_shrink": 1,
+    "batch_size": 4, "gamma": 1.0, "lr_generator": 0.002, "lr_discriminator": 0.002, "ema_kimg": 0.02,
+    "ema_rampup": None, "r1_interval": 2, "pl_interval": 2, "pl_batch_shrink": 1,
+}  # fmt: skip
+R1_ALONE = (R1("gamma"),)
+WITHOUT_STYLES = {"pl_weight": 0.0, "style_mixing_prob": 0.0}
+GROWING = {"r1_interval": 1, "start_resolution": 4, "stable_kimg": 0.006, "fade_kimg": 0.006}
+STYLES = {"z_dim": 6, "w_dim": 6, "num_mapping_layers": 1}
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {  # G's and D's arguments, hparams
+    "stylegan2": ({**SMALL, **STYLES}, {**SMALL, "mbstd_group_size": 2, "num_mapping_layers": 1}, {}),
+    "stylegan1": ({**SMALL, **STYLES}, {**SMALL, "mbstd_group_size": 2}, {**GROWING, "pl_weight": 0.0}),
+    "progan": ({**SMALL, "z_dim": 6}, {**SMALL, "mbstd_group_size": 2}, {**GROWING, **WITHOUT_STYLES}),
+    "r3gan": ({**SMALL, "z_dim": 6}, SMALL, {"r1_interval": 1, **WITHOUT_STYLES}),
+    "dcgan": ({**SMALL, "z_dim": 6}, SMALL, {"gamma": 0.0, **WITHOUT_STYLES}),
+    "mlp_gan": ({"z_dim": 6, "width": 8}, {"width": 8}, {"r1_interval": 1, **WITHOUT_STYLES}),
+}
+ENCODER = {
+    "hparams": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
+    "loss_weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
+    "progressive": {"start_kimg": 0.008, "every_kimg": 0.008},
+    "latent_discriminator": {"lr": 0.01, "r1_interval": 2, "pool_size": 5},
 }
 
 
 @pytest.fixture
 def make_images() -> Callable[..., ImageSet]:
-    """make_images(num, c_dim): random images of 8 px, the same for the same arguments."""
-
-    def make(num: int = 10, *, c_dim: int = 0, resolution: int = 8) -> ImageSet:
-        source = torch.Generator().manual_seed(num)
-        images = torch.randint(0, 256, (num, 3, resolution, resolution), generator=source, dtype=torch.uint8)
-        labels = torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim else None
-        return ImageSet(images, labels, [f"{index}.png" for index in range(num)])
-
-    return make
+    """make_images(num, c_dim=..., resolution=8): random images, the same for the same arguments."""
+    return random_images
 
 
 @pytest.fixture
 def make_tiny() -> Callable[..., GanModule]:
-    """make_tiny(c_dim=..., num_micro=..., any field of the hparams): equal arguments give equal games."""
+    """make_tiny(family, c_dim=..., num_micro=..., any field of Hparams): equal arguments give equal modules."""
 
     def make(
-        *,
-        c_dim: int = 0,
-        num_micro: int = 1,
-        seed: int = 0,
-        mbstd_group_size: int = 2,
-        losses: Any = None,
-        penalties: Any = R1_ALONE,
-        **hparams: Any,
-    ) -> GanModule:
+        family: str = "stylegan2", *, resolution: int = 8, c_dim: int = 0, num_micro: int = 1, seed: int = 0,
+        losses: Any = None, penalties: Any = R1_ALONE, augment: Any = None, freeze: int = 0,
+        discriminator: Any = None, **hparams: Any,
+    ) -> GanModule:  # fmt: skip
         torch.manual_seed(seed)
-        size = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
-        generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size)
+        networks, shape = importlib.import_module(f"wplus.models.{family}"), {"resolution": resolution, "c_dim": c_dim}
+        ours, theirs, numbers = FAMILIES[family]
+        generator = networks.Generator(**shape, **ours)
         for layer in generator.synthesis.noise_layers:
             layer.noise_strength.data.fill_(0.1)
         return GanModule(
             generator,
-            Discriminator(mbstd_group_size=mbstd_group_size, num_mapping_layers=1, **size),
+            networks.Discriminator(**shape, **{**theirs, **(discriminator or {})}),
             generator_loss=(losses or {}).get("generator", nonsaturating_generator),
             discriminator_loss=(losses or {}).get("discriminator", logistic_discriminator),
-            hparams=Hparams(**{**RECIPE, **hparams}),
+            hparams=Hparams(**{**RECIPE, **numbers, **hparams}),
             penalties=penalties,
             seed=seed,
             num_micro=num_micro,
             labels=torch.eye(c_dim) if c_dim else None,
+            augment=augment,
+            freeze_discriminator=freeze,
         )
 
     return make
 
 
 @pytest.fixture
-def play(make_images) -> Callable[..., GanModule]:
-    """play(game, steps): run so many steps of the game outside of Lightning, with `optimizers` or its own."""
+def play() -> Callable[..., Any]:
+    """play(module, steps): so many steps outside of Lightning, with `optimizers` or its own."""
 
-    def play_on(game: GanModule, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> GanModule:
-        images = make_images(c_dim=game.generator.c_dim)
-        optimizers = optimizers or game.configure_optimizers()
-        batches = Batches(images, game.hp.batch_size, start_nimg=lambda: game.images_seen)
+    def play_on(module: Any, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> Any:
+        images = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
+        optimizers = optimizers or module.configure_optimizers()
+        batches = Batches(images, module.batch_size, start_nimg=lambda: module.images_seen)
         for batch in itertools.islice(batches, steps):
-            game.run_step(*batch, optimizers=optimizers)
-        return game
+            module.run_step(*batch, optimizers=optimizers)
+        return module
 
     return play_on
+
+
+@pytest.fixture
+def train(recorder: "Recorder") -> Callable[..., Any]:
+    """train(folder, images, module): the module, trained in `folder` up to so many images."""
+
+    def run(
+        folder: Path, images: int, module: Any, *, export: Any = lambda module: None, snapshot: int = 8,
+        keep: int = 9, max_skipped: int = 4, status: int | None = None,
+    ) -> Any:  # fmt: skip
+        data = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
+        batches = Batches(data, module.batch_size, mirror="x", start_nimg=lambda: module.images_seen)
+        schedule = Schedule(
+            kimg=images / 1000, log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=keep,
+            max_skipped_in_a_row=max_skipped,
+        )  # fmt: skip
+        found = fit(module, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=recorder, export=export)
+        assert found == status
+        return module
+
+    return run
 
 
 @pytest.fixture
@@ -117,7 +143,7 @@ def files(tmp_path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def start(make_images):
+def start():
     """start(files, ...): a training that starts from them."""
 
     def make(checkpoint: Any, *, frozen: int = 0, resolution: int = 16, parts: Any = None, **changes: Any) -> Any:
@@ -125,11 +151,32 @@ def start(make_images):
         given = Transfer(checkpoint=checkpoint, freeze_discriminator=frozen)
         choices = {"preset": None, "loss": None, "runtime": CPU, "seed": 0, "num_samples": 4, **changes}
         return gan_training(
-            data=lambda split: make_images(resolution=resolution), model=lambda: parts or model(), hparams=hparams,
+            data=lambda split: random_images(resolution=resolution), model=lambda: parts or model(), hparams=hparams,
             micro_batch_size=None, transfer=given, **choices,
         )  # fmt: skip
 
     return make
+
+
+@pytest.fixture
+def prepare(tmp_path) -> Callable[..., Any]:
+    """prepare(any argument of encoder_training): one for a generator of 32 px, with the rest as a command gives it."""
+    torch.manual_seed(0)
+    generator = Generator(resolution=32, channel_base=128, channel_max=8, **STYLES)
+    generator.mapping.w_avg.copy_(torch.arange(6.0))
+    file = wplus.save(tmp_path / "model.safetensors", generator=generator)
+
+    def training(**changes: Any) -> Any:
+        choices = {
+            "hparams": {"batch_size": 4}, "loss_weights": {"l1": 0.0, "l2": 1.0, "adversarial": 0.1},
+            "progressive": {"start_kimg": 1}, "latent_discriminator": {}, "checkpoint": str(file),
+            "data": lambda split, resolution: random_images(20 if split == "train" else 5, resolution=resolution),
+            "encoder": lambda: functools.partial(SmallEncoder, width=16), "perceptual": None, "image_loss": None,
+            "model": None, "loss": None, "runtime": CPU, "seed": 0, "num_samples": 4,
+        }  # fmt: skip
+        return encoder_training(**{**choices, **changes})
+
+    return training
 
 
 class TinyEncoder(Encoder):
@@ -166,25 +213,13 @@ class Blurred(ImageDistance):
         return (features_a[0] - features_b[0]).square().mean(dim=(1, 2, 3))
 
 
-ENCODER = {
-    "hparams": {"batch_size": 4, "lr": 0.01, "ema_kimg": 0.01},
-    "loss_weights": {"l2": 1.0, "perceptual": 0.8, "adversarial": 0.1, "delta": 0.01},
-    "progressive": {"start_kimg": 0.008, "every_kimg": 0.008},
-    "latent_discriminator": {"lr": 0.01, "r1_interval": 2, "pool_size": 5},
-}
-
-
 @pytest.fixture
 def tiny_encoder() -> Callable[..., EncoderModule]:
-    """tiny_encoder(c_dim=..., section={...}): equal arguments give equal games; sections replace ENCODER's keys."""
+    """tiny_encoder(c_dim=..., section={...}): equal arguments give equal modules; sections replace ENCODER's keys."""
 
-    def make(
-        *, c_dim: int = 0, seed: int = 0, losses: Any = None, encoder: Any = TinyEncoder, resolution: int = 8,
-        iterative: bool = False, **sections: Any,
-    ) -> EncoderModule:  # fmt: skip
+    def make(*, c_dim: int = 0, seed: int = 0, iterative: bool = False, **sections: Any) -> EncoderModule:
         torch.manual_seed(0)
-        size = {"resolution": resolution, "channel_base": 64, "channel_max": 8, "c_dim": c_dim}
-        generator = Generator(z_dim=6, w_dim=6, num_mapping_layers=1, **size).eval().requires_grad_(False)
+        generator = Generator(resolution=8, c_dim=c_dim, **SMALL, **STYLES).eval().requires_grad_(False)
         generator.mapping.w_avg.copy_(torch.linspace(-1, 1, 6))
         for layer in generator.synthesis.noise_layers:
             layer.noise_strength.fill_(0.1)
@@ -194,10 +229,10 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
         }
         return build_encoder_module(
             Models(generator=generator),
-            functools.partial(encoder, is_iterative=iterative),
-            losses=losses or {"l1": L1(), "l2": L2(), "perceptual": Blurred()},
+            functools.partial(TinyEncoder, is_iterative=iterative),
+            losses={"l1": L1(), "l2": L2(), "perceptual": Blurred()},
             hparams=make_encoder_hparams(**settings),
-            runtime=Runtime(device=torch.device("cpu")),
+            runtime=CPU,
             seed=seed,
         )
 
@@ -213,6 +248,8 @@ class Recorder(Tracker):
         self.rewinds: list[float] = []
         self.images: list[str] = []
         self.artifacts: list[dict[str, Any]] = []
+        self.inputs: dict[str, Path] = {}
+        self.values: dict[str, Any] = {}
 
     def log(self, values: Any, *, kimg: float | None = None) -> None:
         self.rows.append((kimg, dict(values)))
@@ -226,6 +263,12 @@ class Recorder(Tracker):
     def artifact(self, path: Any, **fields: Any) -> None:
         self.artifacts.append({"path": path, **fields})
 
+    def use_artifact(self, path: Any, *, name: str, **_: Any) -> None:
+        self.inputs[name] = path
+
+    def summary(self, values: Any) -> None:
+        self.values |= values
+
 
 @pytest.fixture
 def recorder() -> Recorder:
@@ -235,8 +278,6 @@ def recorder() -> Recorder:
 @pytest.fixture
 def signals_restored() -> Iterator[None]:
     """The handlers that a test found, it leaves."""
-    import signal
-
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before

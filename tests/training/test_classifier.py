@@ -83,11 +83,6 @@ def test_the_rate_rises_and_falls() -> None:
     assert 0 < rates[99] < 0.001
 
 
-def test_bad_numbers_are_refused() -> None:
-    with pytest.raises(UserError, match="kimg=0 is not allowed"):
-        Schedule(kimg=0)
-
-
 def test_accuracy_counts_unseen_classes_as_wrong_and_has_wilsons_interval(learn: Any) -> None:
     classifier = learn(image_set(40), schedule=replace(SHORT, kimg=0.016))
     images = image_set(50)

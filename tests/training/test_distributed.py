@@ -1,28 +1,46 @@
-"""Several processes: one update, the same on all of them."""
+"""Several processes: one update, the same on all of them, and that of one process which sees the whole batch."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
 import wplus
+from tests.training.two_ranks import CASES, EQUAL, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_two_processes_stay_the_same(tmp_path):
-    """Gradients and path lengths are averaged: after four steps every weight and buffer agrees to the bit."""
-    script = str(Path(__file__).with_name("two_ranks.py"))
-    command = [[sys.executable, script, str(rank), str(tmp_path / "meeting")] for rank in range(2)]
-    both = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for c in command]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """What two processes have made of every case."""
+    made = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, str(Path(__file__).with_name("two_ranks.py"))]
+    both = [
+        subprocess.Popen([*command, str(rank), "2", str(made / "meeting"), str(made)], stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
     try:
         for process in both:
-            output, errors = process.communicate(timeout=200)
-            assert process.returncode == 0, errors
-            assert output.strip().endswith("same")
+            _, errors = process.communicate(timeout=400)
+            assert process.returncode == 0, errors.decode()
     finally:
         for process in both:
             process.kill()
             process.communicate()
+    return made
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_stay_the_same_and_equal_one(folder, case):
+    """To the bit; and to one process up to rounding, but for batches that are normalised within each process."""
+    first, second = (torch.load(folder / f"{case}-{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(tensor, second[name]) and tensor.isfinite().all() for name, tensor in first.items())
+    if case in EQUAL:
+        for name, tensor in trained(case).items():
+            torch.testing.assert_close(first[name], tensor, rtol=0, atol=1e-6, msg=lambda text, name=name: name + text)
 
 
 def test_the_command_on_two_processes(tmp_path):

@@ -1,7 +1,6 @@
-"""The encoder's game: its loss against the formulas written out, what moves and what does not, its variants."""
+"""A step of an encoder: its loss against the formulas written out, what moves and what does not, its variants."""
 
 import copy
-import itertools
 
 import pytest
 import torch
@@ -12,22 +11,9 @@ from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.models.encoders.e4e import LatentDiscriminator
+from wplus.training.encoder import LatentPool
 from wplus.training.module import ema_decay
 from wplus.training.snapshot import Exporter, InversionView, alternating
-
-
-@pytest.fixture
-def play_on(make_images):
-    """play_on(game, steps): so many steps outside of Lightning, with `optimizers` or its own."""
-
-    def run(game, steps, optimizers=None):
-        images = make_images(c_dim=game.generator.c_dim, resolution=game.generator.resolution)
-        optimizers = optimizers or game.configure_optimizers()
-        for batch in itertools.islice(Batches(images, 4, start_nimg=lambda: game.images_seen), steps):
-            game.run_step(*batch, optimizers=optimizers)
-        return game
-
-    return run
 
 
 def batch(make_images, c_dim: int = 0):
@@ -37,11 +23,8 @@ def batch(make_images, c_dim: int = 0):
 
 def still(game):
     """Optimizers that leave everything where it is, so that gradients can be read."""
-    return [torch.optim.SGD(net.parameters(), lr=0.0, fused=True) for net in networks(game)]
-
-
-def networks(game):
-    return [game.encoder] + ([game.adversary.discriminator] if game.adversary is not None else [])
+    networks = [game.encoder] + ([game.adversary.discriminator] if game.adversary is not None else [])
+    return [torch.optim.SGD(net.parameters(), lr=0.0, fused=True) for net in networks]
 
 
 def state_of(module) -> dict[str, torch.Tensor]:
@@ -52,7 +35,7 @@ def changed(module, before) -> set[str]:
     return {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-# The loss
+# --- the loss ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("nimg", [0, 8, 16, 24, 800])
@@ -91,12 +74,12 @@ def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
             torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_heads_above_the_stage_do_not_move(tiny_encoder, play_on):
+def test_heads_above_the_stage_do_not_move(tiny_encoder, play):
     game = tiny_encoder()
     optimizers, moved = game.configure_optimizers(), []
     for _ in range(8):
         before = state_of(game.encoder.heads)
-        play_on(game, 1, optimizers)
+        play(game, 1, optimizers)
         moved.append({int(name.split(".")[0]) for name in changed(game.encoder.heads, before)})
         assert int(game.encoder.stage) == int(game.average.stage) == max(moved[-1])
     assert moved == [set(range(1 + stage)) for stage in (0, 0, 1, 1, 2, 2, 3, 3)]
@@ -126,15 +109,15 @@ def test_noise_of_the_generator(tiny_encoder, make_images, noise):
     assert (losses[0] == losses[1]) == (noise == "const")
 
 
-# What moves
+# --- what moves -------------------------------------------------------------------------------------------------------
 
 
-def test_what_a_step_moves(tiny_encoder, play_on):
+def test_what_a_step_moves(tiny_encoder, play):
     game = tiny_encoder()
     frozen = state_of(game.generator)
     for module in (game.encoder, game.average, game.adversary.discriminator):
         before = state_of(module)
-        play_on(game, 1)
+        play(game, 1)
         assert {name for name in changed(module, before) if name.endswith("weight")}
     assert changed(game.generator, frozen) == set()
     assert not any(p.requires_grad for net in (game.generator, game.adversary, game.average) for p in net.parameters())
@@ -144,35 +127,24 @@ def test_what_a_step_moves(tiny_encoder, play_on):
     assert game.encoder.training
 
 
-def test_the_mean_latent_is_kept(tiny_encoder, play_on):
-    for start, expected in (("mean", torch.linspace(-1, 1, 6)), ("zero", torch.zeros(6))):
-        game = play_on(tiny_encoder(hparams={"start_from": start}), 2)
-        assert torch.equal(game.encoder.latent_avg, expected.expand(4, 6))
-        assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
+@pytest.mark.parametrize(("start", "expected"), [("mean", torch.linspace(-1, 1, 6)), ("zero", torch.zeros(6))])
+def test_the_mean_latent_is_kept(tiny_encoder, play, start, expected):
+    game = play(tiny_encoder(hparams={"start_from": start}), 2)
+    assert torch.equal(game.encoder.latent_avg, expected.expand(4, 6))
+    assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
 
 
-def test_the_average_follows(tiny_encoder, play_on):
+def test_the_average_follows(tiny_encoder, play):
     game = tiny_encoder(hparams={"ema_kimg": 0.01, "ema_rampup": 1.0})
-    optimizers = play_on(game, 3), game.configure_optimizers()
+    play(game, 3)
     before = copy.deepcopy(game.average)
-    play_on(game, 1, optimizers[1])
+    play(game, 1)
     decay = ema_decay(4, 12, half_life_kimg=0.01, rampup=1.0)
     for mean, old, new in zip(game.average.parameters(), before.parameters(), game.encoder.parameters(), strict=True):
         torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
-    assert tiny_encoder(hparams={"ema_kimg": None}).exported["encoder"] is not None
     plain = tiny_encoder(hparams={"ema_kimg": None})
     assert plain.average is None
     assert plain.exported["encoder"] is plain.encoder
-
-
-def test_it_learns(tiny_encoder, play_on):
-    """Images that the generator made: the pixel error falls."""
-    game = tiny_encoder(loss_weights={"adversarial": 0.0, "perceptual": 0.0}, hparams={"noise": "const", "lr": 0.03})
-    optimizers, errors = game.configure_optimizers(), []
-    for _ in range(6):
-        play_on(game, 10, optimizers)
-        errors.append(game.means.collect()["train/encoder/l2"])
-    assert errors[-1] < 0.9 * errors[0]
 
 
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
@@ -195,35 +167,18 @@ def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer)
     assert any(not torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
 
 
-# The discriminator of codes
+# --- the discriminator of codes ---------------------------------------------------------------------------------------
 
 
-def learned_from(game, make_images, monkeypatch, stage_at: int, c_dim: int = 0):
+def learned_from(game, make_images, stage_at: int, c_dim: int = 0):
     """What the discriminator is shown in a step at `stage_at` images: (real, fake), before the pools."""
-    seen = []
-    game.images_seen = stage_at
-    monkeypatch.setattr(
-        game.adversary, "replay", lambda real, fake, seen: (shown.append((real, fake)), (real, fake))[1]
-    )
-    shown = seen
+    shown, game.images_seen = [], stage_at
     real, labels = batch(make_images, c_dim)
     reference = copy.deepcopy(game)
+    game.adversary.replay = lambda real, fake, seen: shown.append((real, fake)) or (real, fake)
     game.update(real, labels, still(game))
     ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.hp.progressive_stage(stage_at, 3))
-    return seen[0], ws.detach(), labels
-
-
-def test_the_discriminator_learns_from_codes_that_take_part(tiny_encoder, make_images, monkeypatch):
-    styles = set()
-    for nimg in range(24, 24 + 40 * 4, 4):
-        game = tiny_encoder()
-        (real, fake), ws, _ = learned_from(game, make_images, monkeypatch, nimg)
-        rows = (ws - fake[:, None]).abs().sum(dim=2).argmin(dim=1)
-        torch.testing.assert_close(fake, ws[torch.arange(4), rows])
-        styles |= set(rows.tolist())
-    assert styles == {0, 1, 2, 3}
-    (_, fake), ws, _ = learned_from(tiny_encoder(), make_images, monkeypatch, 8)
-    assert ((ws[:, :2] - fake[:, None]).abs().sum(dim=2).min(dim=1).values < 1e-6).all()
+    return shown[0], ws.detach(), labels
 
 
 def test_codes_above_the_stage_are_never_shown(tiny_encoder):
@@ -234,29 +189,70 @@ def test_codes_above_the_stage_are_never_shown(tiny_encoder):
         assert set(fake[:, 0].tolist()) == set(range(stage + 1))
 
 
-def test_the_pools_fill_with_the_clock(tiny_encoder, play_on):
+def slow_pool(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[float], list[float]]:
+    """(answers, pool) for codes of one number: stored while there is room, later exchanged in half of the cases."""
+    pool, answers = [], []
+    for number, batch in enumerate(batches):
+        torch.manual_seed(seed + number)
+        coins, places = torch.rand(len(batch)).tolist(), torch.randint(size, (len(batch),)).tolist()
+        for value, coin, runtime in zip(batch.flatten().tolist(), coins, places, strict=True):
+            if len(pool) < size:
+                pool.append(value)
+                answers.append(value)
+            elif coin > 0.5:
+                answers.append(pool[runtime])
+                pool[runtime] = value
+            else:
+                answers.append(value)
+    return answers, pool
+
+
+def test_the_rule_of_the_pools():
+    batches = list(torch.arange(60.0).view(-1, 1).split(4))
+    pool, answers = LatentPool(10, 1), []
+    for number, batch in enumerate(batches):
+        torch.manual_seed(3 + number)
+        answers += pool.query(batch, seen=4 * number).flatten().tolist()
+    expected, kept = slow_pool(batches, 10, seed=3)
+    assert answers == expected
+    assert pool.latents.flatten().tolist() == kept
+    assert answers[:10] == list(range(10))
+    exchanged = sum(answer != value for value, answer in zip(range(60), answers, strict=True))
+    assert 15 <= exchanged <= 35
+
+
+def test_codes_that_come_back_are_copies():
+    """A pool that stored views would change with the next batch; one without room gives back what it is given."""
+    pool, codes = LatentPool(4, 2), torch.zeros(4, 2)
+    answers = pool.query(codes, seen=0)
+    codes += 1
+    assert pool.latents.sum() == answers.sum() == 0
+    assert torch.equal(LatentPool(0, 2).query(codes, seen=0), codes)
+
+
+def test_the_pools_fill_with_the_clock(tiny_encoder, play):
     """Five places and four codes a step: full after the second; what is learned from later was seen before."""
     game = tiny_encoder()
     pools = (game.adversary.real_pool, game.adversary.fake_pool)
     optimizers, filled = game.configure_optimizers(), []
     for _ in range(2):
-        play_on(game, 1, optimizers)
+        play(game, 1, optimizers)
         filled.append([int((pool.latents != 0).any(dim=1).sum()) for pool in pools])
     assert filled == [[4, 4], [5, 5]]
     assert not torch.equal(pools[0].latents, pools[1].latents)
 
 
-def test_historic_variants(tiny_encoder, make_images, monkeypatch):
+def test_historic_variants(tiny_encoder, make_images):
     """Without pools only the first code is ever shown; in the paper's runs, without the mean."""
     game = tiny_encoder(latent_discriminator={"pool_size": 0, "styles": "first", "fakes": "without_mean"})
-    (_, fake), ws, _ = learned_from(game, make_images, monkeypatch, 24)
+    (_, fake), ws, _ = learned_from(game, make_images, 24)
     torch.testing.assert_close(fake, ws[:, 0] - game.encoder.latent_avg[0])
 
 
-def test_real_codes_are_the_mappings(tiny_encoder, make_images, monkeypatch):
+def test_real_codes_are_the_mappings(tiny_encoder, make_images):
     """Of the classes of the images, truncated as asked."""
     game = tiny_encoder(c_dim=3, latent_discriminator={"psi": 0.7})
-    (real, _), _, labels = learned_from(game, make_images, monkeypatch, 0, c_dim=3)
+    (real, _), _, labels = learned_from(game, make_images, 0, c_dim=3)
     torch.manual_seed(step_seed(0, 0, 0, "latent_discriminator"))
     z = torch.randn(4, 6)
     expected = game.generator.mapping(z, labels, truncation_psi=0.7)[:, 0]
@@ -273,20 +269,13 @@ def test_its_loss_and_its_penalty(tiny_encoder):
     torch.testing.assert_close(adversary.penalty(real), 3.0 / 2 * 5 * gradient.square().sum(dim=1).mean())
 
 
-def test_the_penalty_is_lazy(tiny_encoder, play_on):
+def test_the_penalty_is_lazy(tiny_encoder, play):
     game = tiny_encoder(latent_discriminator={"r1_interval": 3})
     optimizers, found = game.configure_optimizers(), []
     for _ in range(5):
-        play_on(game, 1, optimizers)
+        play(game, 1, optimizers)
         found.append("train/latent_r1/grad_norm" in game.means.collect())
     assert found == [True, False, False, True, False]
-
-
-def test_without_its_weight_there_is_no_discriminator(tiny_encoder, play_on):
-    game = play_on(tiny_encoder(loss_weights={"adversarial": 0.0}), 2)
-    assert game.adversary is None
-    assert len(game.configure_optimizers()) == 1
-    assert not [name for name in game.state_dict() if "adversary" in name]
 
 
 def test_size_of_the_published_discriminator():
@@ -296,7 +285,7 @@ def test_size_of_the_published_discriminator():
     assert type(net)(**net.arguments).state_dict().keys() == net.state_dict().keys()
 
 
-# An encoder that looks at its own result
+# --- an encoder that looks at its own result --------------------------------------------------------------------------
 
 
 def test_num_passes_add_up_and_step_once(tiny_encoder, make_images):
@@ -334,11 +323,11 @@ def test_inference_refines_as_often(tiny_encoder, make_images):
     torch.testing.assert_close(game.reconstruct(real), image)
 
 
-# What a run leaves behind
+# --- what a run leaves behind -----------------------------------------------------------------------------------------
 
 
-def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path):
-    game = play_on(tiny_encoder(), 3)
+def test_what_is_exported(tiny_encoder, make_images, play, recorder, tmp_path):
+    game = play(tiny_encoder(), 3)
     held_out = make_images(11)
     Exporter(tmp_path, recorder, InversionView(held_out, num_samples=9), data={"num_images": 11}, seed=5)(game)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
@@ -359,14 +348,14 @@ def test_what_is_exported(tiny_encoder, make_images, play_on, recorder, tmp_path
     assert (metadata["nimg"], metadata["seed"]) == (12, 5)
 
 
-def test_looking_does_not_disturb(tiny_encoder, make_images, play_on, tmp_path):
+def test_looking_does_not_disturb(tiny_encoder, make_images, play, tmp_path):
     """Neither modes nor statistics nor pools nor randomness: with and without looks a run is the same."""
     for ema_kimg in (0.01, None):
         plain, watched = (tiny_encoder(hparams={"ema_kimg": ema_kimg}) for _ in range(2))
-        play_on(plain, 4)
+        play(plain, 4)
         view, optimizers = InversionView(make_images(7), num_samples=7), watched.configure_optimizers()
         for _ in range(4):
-            play_on(watched, 1, optimizers)
+            play(watched, 1, optimizers)
             view.look(watched, tmp_path)
             assert watched.encoder.training
         for name, tensor in plain.state_dict().items():

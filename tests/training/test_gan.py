@@ -1,4 +1,4 @@
-"""The game: its phases, that micro-batches add up, what is skipped, and a short run that no change may move."""
+"""The phases of a step, that micro-batches add up to it, and a short run that no change may move."""
 
 import copy
 import itertools
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.states import equal, snapshot
+from tests.training.trained import assert_gradients_close, equal, gradients, snapshot
 from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
@@ -17,54 +17,31 @@ from wplus.training.module import ema_decay
 GOLDEN = Path(__file__).with_name("golden_curve.txt")
 
 
-def gradients(game, phase_name: str, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What one phase leaves in `.grad`, without an optimizer step."""
-    (phase,) = [phase for phase in game.phases() if phase.name == phase_name]
-    network = getattr(game, phase.network)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, fused=True)
-    game.run_phase(phase, to_float(images), labels, optimizer)
-    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
-
-
-def assert_gradients_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
-    assert found.keys() == expected.keys()
-    scale = max(g.abs().max().item() for g in expected.values())
-    assert scale > 0
-    for name, gradient in expected.items():
-        assert (found[name] - gradient).abs().max().item() <= tolerance * scale, name
-
-
 @pytest.fixture
 def batch(make_images):
     """batch(c_dim): eight images and their labels."""
     return lambda c_dim=0: Batches(make_images(c_dim=c_dim), 8).at(0)
 
 
-# Phases
+EVERY = list(range(7))
 
 
-def test_order_and_intervals_of_the_phases(make_tiny, play, monkeypatch):
-    game, ran = make_tiny(pl_interval=2, r1_interval=3), []
-    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
+@pytest.mark.parametrize(
+    ("hparams", "expected"),
+    [
+        ({"pl_interval": 2, "r1_interval": 3}, [EVERY, [0, 2, 4, 6], EVERY, [0, 3, 6]]),
+        # path lengths count the generator's own steps
+        ({"pl_interval": 2, "r1_interval": 3, "n_critic": 3}, [[0, 3, 6], [0, 6], EVERY, [0, 3, 6]]),
+        ({"pl_weight": 0.0, "gamma": 0.0}, [EVERY, None, EVERY, None]),
+    ],
+)
+def test_order_and_intervals_of_the_phases(make_tiny, play, monkeypatch, hparams, expected):
+    game, ran = make_tiny(**hparams), {}
+    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.setdefault(phase.name, []).append(game.images_seen))
     play(game, 7)
-    assert [name for step, name in ran if step == 0] == ["generator", "path_length", "discriminator", "r1"]
-    steps = {name: [step for step, ran_name in ran if ran_name == name] for _, name in ran}
-    assert steps["generator"] == steps["discriminator"] == list(range(7))
-    assert steps["path_length"] == [0, 2, 4, 6]
-    assert steps["r1"] == [0, 3, 6]
-
-
-def test_path_length_counts_the_generators_own_steps(make_tiny, play, monkeypatch):
-    game, ran = make_tiny(pl_interval=2, n_critic=3), []
-    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
-    play(game, 13)
-    assert [step for step, name in ran if name == "generator"] == [0, 3, 6, 9, 12]
-    assert [step for step, name in ran if name == "path_length"] == [0, 6, 12]
-
-
-def test_a_regulariser_of_weight_zero_has_no_phase(make_tiny):
-    names = [phase.name for phase in make_tiny(pl_weight=0.0, gamma=0.0).phases()]
-    assert names == ["generator", "discriminator"]
+    names = ("generator", "path_length", "discriminator", "r1")
+    due = {name: [4 * step for step in steps] for name, steps in zip(names, expected, strict=True) if steps}
+    assert list(ran.items()) == list(due.items())
 
 
 def test_a_phase_moves_its_network_only(make_tiny, batch):
@@ -90,11 +67,7 @@ def test_clock_average_and_w_avg_move_once_a_step(make_tiny, play):
     for step in range(3):
         average = copy.deepcopy(game.ema)
         play(game, 1, optimizers)
-        decay = ema_decay(4, 4 * step, half_life_kimg=0.01, rampup=None)
-        for mean, old, new in zip(
-            game.ema.parameters(), average.parameters(), game.generator.parameters(), strict=True
-        ):
-            torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
+        assert_moved(game, average, ema_decay(4, 4 * step, half_life_kimg=0.01, rampup=None))
         assert torch.equal(game.ema.mapping.w_avg, game.generator.mapping.w_avg)
         assert game.images_seen == int(game.nimg) == 4 * (step + 1)
     assert not game.ema.training
@@ -126,13 +99,6 @@ def test_the_half_life_of_the_average_follows_the_clock(make_tiny, play):
     assert_moved(game, before, 0.5 ** (4 / 10))  # half of the way is over
 
 
-def test_the_clock_comes_with_the_state(make_tiny, play):
-    game, other = play(make_tiny(), 2), make_tiny()
-    other.load_state_dict(game.state_dict())
-    assert other.images_seen == 8
-    assert equal(snapshot(other), snapshot(game))
-
-
 def test_w_avg_is_the_mean_of_unstyle_mixing(make_tiny, batch):
     images, labels = batch()
     for probability in (0.0, 1.0):
@@ -144,7 +110,7 @@ def test_w_avg_is_the_mean_of_unstyle_mixing(make_tiny, batch):
         torch.testing.assert_close(game.generator.mapping.w_avg, expected.detach())
 
 
-# Gradients: micro-batches add up to the batch, the joined pass to two passes
+# --- gradients ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("c_dim", [0, 3])
@@ -154,7 +120,7 @@ def test_accumulated_gradients_are_the_full_batchs(make_tiny, batch, phase, num_
     images, labels = batch(c_dim)
     whole, parts = (make_tiny(batch_size=8, num_micro=n, c_dim=c_dim) for n in (1, num_micro))
     expected = gradients(whole, phase, images, labels)
-    assert_gradients_close(gradients(parts, phase, images, labels), expected, 1e-5)
+    assert_gradients_close(gradients(parts, phase, images, labels), expected)
     for name in ("pl_mean", "generator.mapping.w_avg"):
         torch.testing.assert_close(parts.get_buffer(name), whole.get_buffer(name), rtol=1e-5, atol=1e-7)
     found, logged = parts.means.collect(), whole.means.collect()
@@ -162,18 +128,6 @@ def test_accumulated_gradients_are_the_full_batchs(make_tiny, batch, phase, num_
     for name in found:
         if not name.endswith("_std"):  # within the micro-batch
             assert found[name] == pytest.approx(logged[name], rel=1e-4, abs=1e-6), name
-
-
-def test_the_whole_step_is_the_same_with_micro_batches(make_tiny, batch):
-    """All four phases, one after the other on the weights that the last has left."""
-    updated = []
-    for num_micro in (1, 2):
-        game = make_tiny(batch_size=8, num_micro=num_micro)
-        networks = (game.generator, game.discriminator)
-        game.run_step(*batch(), optimizers=[torch.optim.SGD(n.parameters(), lr=1e-3, fused=True) for n in networks])
-        updated.append(snapshot(game))
-    for a, b in zip(*updated, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_path_length_is_the_published_penalty(make_tiny, batch):
@@ -188,7 +142,7 @@ def test_path_length_is_the_published_penalty(make_tiny, batch):
     average = 2.0 + 0.25 * (lengths.mean() - 2.0)
     (3.0 * 5 * (lengths - average).square().mean()).backward()
     named = reference.generator.named_parameters()
-    assert_gradients_close(found, {name: p.grad for name, p in named if p.grad is not None}, 1e-5)
+    assert_gradients_close(found, {name: p.grad for name, p in named if p.grad is not None})
     assert game.pl_mean.item() == pytest.approx(average.item(), rel=1e-5)
 
 
@@ -202,7 +156,7 @@ def test_path_lengths_are_measured_on_half_of_the_batch(make_tiny, batch, monkey
 
 @pytest.mark.parametrize("images_per_process", [1, 3])
 def test_path_length_on_a_very_small_batch(make_tiny, play, images_per_process):
-    game = make_tiny(batch_size=images_per_process, pl_batch_shrink=2, mbstd_group_size=1)
+    game = make_tiny(batch_size=images_per_process, pl_batch_shrink=2, discriminator={"mbstd_group_size": 1})
     play(game, 2)
     assert game.skipped.tolist() == [0, 0]
     assert game.pl_mean > 0
@@ -218,11 +172,8 @@ def test_r1_is_the_published_penalty(make_tiny, batch):
     expected = torch.autograd.grad(3.0 / 2 * 5 * penalty, list(parameters.values()), allow_unused=True)
     expected = {name: g for name, g in zip(parameters, expected, strict=True) if g is not None}
     found = gradients(game, "r1", images, labels)
-    assert_gradients_close({name: found[name] for name in expected}, expected, 1e-5)
+    assert_gradients_close({name: found[name] for name in expected}, expected)
     assert game.means.collect()["train/r1/penalty"] == pytest.approx(penalty.item(), rel=1e-5)
-
-
-# Randomness
 
 
 def test_a_step_depends_on_seed_and_clock_alone(make_tiny, play):
@@ -236,9 +187,6 @@ def test_a_step_depends_on_seed_and_clock_alone(make_tiny, play):
     assert not equal(snapshot(play(other, 2)), snapshot(a))
 
 
-# Numbers
-
-
 def test_every_number_that_is_logged_has_a_meaning(make_tiny, tiny_encoder, play, make_images):
     module = play(make_tiny(), 2)
     assert {*module.means.collect(), *module.state_summary()} <= module.log_infos().keys()
@@ -249,7 +197,7 @@ def test_every_number_that_is_logged_has_a_meaning(make_tiny, tiny_encoder, play
         assert info.meaning.endswith(".")
 
 
-# The golden curve
+# --- the golden curve -----------------------------------------------------------------------------------------------
 
 
 def curve(game, images) -> list[list[float]]:
@@ -274,10 +222,5 @@ def test_the_golden_curve(make_tiny, make_images, tmp_path):
     fresh.write_text(header + "".join(" ".join(f"{value:.6g}" for value in row) + "\n" for row in rows))
     expected = [[float(value) for value in line.split()] for line in GOLDEN.read_text().splitlines()[1:]]
     found = torch.tensor(rows, dtype=torch.float64)
-    torch.testing.assert_close(
-        found,
-        torch.tensor(expected, dtype=torch.float64),
-        rtol=1e-3,
-        atol=1e-4,
-        msg=lambda text: f"{text}\nthe new curve is in {fresh}",
-    )
+    told = lambda text: f"{text}\nthe new curve is in {fresh}"  # noqa: E731
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-4, msg=told)

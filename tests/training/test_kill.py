@@ -12,26 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-TINY = [
-    "data=folder",
-    "data.resolution=8",
-    "mirror=x",
-    "num_samples=4",
-    "probes=[style_mixing,noise_map,neighbours]",
-    "probes.neighbours.num_images=4",
-    "tracking=local",
-    "device=cpu",
-    "model.generator.z_dim=6",
-    "model.generator.w_dim=6",
-    "model.generator.channel_base=64",
-    "model.generator.channel_max=8",
-    "training.micro_batch_size=4",
-    "training.hparams.batch_size=8",
-    "training.hparams.r1_interval=4",
-    "schedule.kimg=0.2",
-    "schedule.log_kimg=0.016",
-    "schedule.snapshot_kimg=0.04",
-]
+TINY = (
+    "data=folder data.resolution=8 mirror=x num_samples=4 tracking=local device=cpu "
+    "probes=[style_mixing,noise_map,neighbours] probes.neighbours.num_images=4 "
+    "model.generator.z_dim=6 model.generator.w_dim=6 model.generator.channel_base=64 model.generator.channel_max=8 "
+    "training.micro_batch_size=4 training.hparams.batch_size=8 training.hparams.r1_interval=4 "
+    "schedule.kimg=0.2 schedule.log_kimg=0.016 schedule.snapshot_kimg=0.04"
+)
 SOON = 120.0  # seconds that a busy machine may take for what is waited for
 
 
@@ -48,7 +35,7 @@ def images(tmp_path_factory) -> Path:
 def start(images, repository, tmp_path_factory):
     """start(run_dir): the command, running."""
     cache = tmp_path_factory.mktemp("cache")
-    overrides = [*TINY, f"data.path={images}", f"data.cache_dir={cache}"]
+    overrides = [*TINY.split(), f"data.path={images}", f"data.cache_dir={cache}"]
 
     def begin(run_dir: Path) -> subprocess.Popen[str]:
         command = [sys.executable, str(repository / "train.py"), *overrides, f"run_dir={run_dir}"]

@@ -1,4 +1,4 @@
-"""Ranger against the formulas of its three papers, one number at a time; what a bad step leaves alone."""
+"""Adam's numbers under lazy regularisation; Ranger against the formulas of its three papers, one number at a time."""
 
 import copy
 import math
@@ -115,18 +115,33 @@ def test_one_that_joins_later_begins_at_its_own_first_step():
     assert not torch.equal(late, early)
 
 
-def test_its_state_is_all_it_needs():
-    straight, cut = parameters(), parameters()
-    first = Ranger(straight, lr=0.03)
-    for step in range(1, 18):
-        set_gradients(straight, step)
-        first.step()
-    optimizer = Ranger(cut, lr=0.03)
-    for step in range(1, 18):
-        if step == 9:  # between two moves of the slow weights
-            state = optimizer.state_dict()
-            optimizer = Ranger(cut, lr=0.5)
-            optimizer.load_state_dict(copy.deepcopy(state))
-        set_gradients(cut, step)
-        optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(straight, cut, strict=True))
+# --- Adam -----------------------------------------------------------------------------------------------------------
+
+
+def test_adam_is_corrected_for_lazy_regularisation(make_tiny):
+    lazy = make_tiny(lr_generator=0.002, lr_discriminator=0.0025, pl_interval=4, r1_interval=16, beta2=0.99, beta1=0.5)
+    generator, discriminator = (optimizer.param_groups[0] for optimizer in lazy.configure_optimizers())
+    assert generator["lr"] == pytest.approx(0.0016)
+    assert generator["betas"] == pytest.approx((0.5**0.8, 0.9919919))
+    assert discriminator["lr"] == pytest.approx(0.00235294)
+    assert discriminator["betas"] == pytest.approx((0.5 ** (16 / 17), 0.9905854))
+    assert generator["eps"] == 1e-8
+    for optimizer in make_tiny(pl_weight=0.0, gamma=0.0).configure_optimizers():
+        assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["betas"]) == (0.002, (0.0, 0.99))
+
+
+class PlainAdam(torch.optim.Adam):
+    """PyTorch's loop over the parameters, which knows no skipping."""
+
+    def step(self, closure=None) -> None:
+        self.found_inf = self.grad_scale = None
+        super().step(closure)
+
+
+def test_the_fused_optimizers_do_what_the_plain_ones_do(make_tiny, play):
+    fused, plain = make_tiny(), make_tiny()
+    play(fused, 2)
+    groups = [optimizer.param_groups[0] for optimizer in plain.configure_optimizers()]
+    play(plain, 2, [PlainAdam(g["params"], lr=g["lr"], betas=g["betas"], foreach=False) for g in groups])
+    for a, b in zip(fused.state_dict().values(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

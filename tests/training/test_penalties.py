@@ -1,58 +1,36 @@
-"""Gradient penalties in the game: what they weigh, when they run, and that they are those of the papers."""
+"""Gradient penalties in a step: what they weigh, when they run, and that they are those of the papers."""
 
-import itertools
 from dataclasses import dataclass
 
 import pytest
 import torch
 
 from tests.fakes import penalties
+from tests.training.trained import gradients
 from wplus.config import build
 from wplus.core.images import to_float
 from wplus.data import Batches
-from wplus.errors import UserError
 from wplus.losses import adversarial
-from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.training.hparams import Hparams
-from wplus.training.penalties import R1, R2, DiscriminatorBatch, Penalty, active_penalties
+from wplus.training.penalties import R1, DiscriminatorBatch, Penalty, active_penalties
 
 RELATIVISTIC = {
-    "generator": adversarial.relativistic_generator,
-    "discriminator": adversarial.relativistic_discriminator,
+    "losses": {
+        "generator": adversarial.relativistic_generator,
+        "discriminator": adversarial.relativistic_discriminator,
+    },
+    "penalties": penalties("r1", "r2"),
 }
-LOSSES = {  # generator's, discriminator's, penalties
-    "minimax": (adversarial.minimax_generator, logistic_discriminator, penalties("r1")),
-    "nonsaturating": (nonsaturating_generator, logistic_discriminator, penalties("r1")),
-    "hinge": (adversarial.critic_generator, adversarial.hinge_discriminator, penalties("r1")),
-    "lsgan": (adversarial.least_squares_generator, adversarial.least_squares_discriminator, penalties("r1")),
-    "wgan_gp": (adversarial.critic_generator, adversarial.wasserstein_discriminator, penalties("gradient_penalty")),
-    "relativistic": (adversarial.relativistic_generator, adversarial.relativistic_discriminator, penalties("r1", "r2")),
+WGAN_GP = {
+    "losses": {"generator": adversarial.critic_generator, "discriminator": adversarial.wasserstein_discriminator},
+    "penalties": penalties("gradient_penalty"),
 }
-
-
-def phase(game, name: str):
-    (found,) = [phase for phase in game.phases() if phase.name == name]
-    return found
-
-
-def weights(**hparams: float) -> Hparams:
-    numbers = {"batch_size": 4, "gamma": 1.0, "lr_generator": 1.0, "lr_discriminator": 1.0, "ema_kimg": 1.0}
-    return Hparams(**{**numbers, "ema_rampup": None, **hparams})
 
 
 def test_what_is_active():
-    assert [p.name for p in active_penalties(penalties("r1", "r2"), weights())] == ["r1", "r2"]
-    assert active_penalties(penalties("r1", "r2"), weights(gamma=0.0)) == []
-    with pytest.raises(
-        UserError, match=r"^gp_weight=0 is refused with a loss that brings gradient_penalty: .* bounds; "
-    ):
-        active_penalties(penalties("gradient_penalty"), weights(gp_weight=0.0))
-    with pytest.raises(
-        UserError, match=r"^The weight of the penalty r1 must be one of batch_size, gamma, .*, got 'gama'"
-    ):
-        R1("gama")
-    with pytest.raises(UserError, match=r"^The weight of the penalty r2 must be a number of at least 0, got -1"):
-        R2(-1)
+    weights = {"batch_size": 4, "lr_generator": 1.0, "lr_discriminator": 1.0, "ema_kimg": 1.0, "ema_rampup": None}
+    for gamma, expected in ((1.0, ["r1", "r2"]), (0.0, [])):
+        assert [p.name for p in active_penalties(penalties("r1", "r2"), Hparams(gamma=gamma, **weights))] == expected
 
 
 def test_each_looks_at_its_own_images():
@@ -91,95 +69,58 @@ def test_each_sees_its_images_as_augmentation_shows_them_to_the_discriminator():
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
     """Without a step of its own there is nothing to correct Adam for."""
-    game = make_tiny(losses=RELATIVISTIC, penalties=penalties("r1", "r2"), r1_interval=interval, pl_weight=0.0)
+    game = make_tiny(r1_interval=interval, pl_weight=0.0, **RELATIVISTIC)
     names = [phase.name for phase in game.phases()]
     assert names == ["generator", "discriminator"] + ["r1_r2"] * (interval > 1)
     beta2 = game.configure_optimizers()[1].param_groups[0]["betas"][1]
     assert beta2 == (0.99 if interval == 1 else pytest.approx(0.99**0.75))
 
 
-@pytest.mark.parametrize("loss", ["relativistic", "wgan_gp"])
-def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, loss):
-    """One step of the game against the sum written out: loss + gamma/2 (R1 + R2), or loss + lambda (|g| - 1)^2."""
-    generator_loss, discriminator_loss, brought = LOSSES[loss]
-    game = make_tiny(
-        batch_size=8, c_dim=3, gamma=3.0, gp_weight=7.0, r1_interval=1, penalties=brought,
-        losses={"generator": generator_loss, "discriminator": discriminator_loss},
-    )  # fmt: skip
+@pytest.mark.parametrize("brought", [RELATIVISTIC, WGAN_GP], ids=["relativistic", "wgan_gp"])
+def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, brought):
+    """One step against the sum written out: loss + gamma/2 (R1 + R2), or loss + lambda (|g| - 1)^2."""
+    module = make_tiny(batch_size=8, c_dim=3, gamma=3.0, gp_weight=7.0, r1_interval=1, **brought)
     images, labels = Batches(make_images(c_dim=3), 8).at(0)
-    optimizer = torch.optim.SGD(game.discriminator.parameters(), lr=0.0, fused=True)
-    game.run_phase(phase(game, "discriminator"), to_float(images), labels, optimizer)
-    found = [p.grad.clone() for p in game.discriminator.parameters() if p.grad is not None]
+    found = gradients(module, "discriminator", images, labels)
 
-    game.seed_phase("discriminator")
-    (pairs,) = game.discriminator_batches(to_float(images), labels)
+    module.seed_phase("discriminator")
+    (pairs,) = module.discriminator_batches(to_float(images), labels)
     assert torch.equal(pairs.fake_labels, labels)
-    critic = lambda x: game.discriminator(x, labels)  # noqa: E731
-    value = discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
+    critic = lambda x: module.discriminator(x, labels)  # noqa: E731
+    value = module.discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
 
     def gradient(x: torch.Tensor) -> torch.Tensor:
         x = x.detach().requires_grad_()
         return torch.autograd.grad(critic(x).sum(), x, create_graph=True)[0].flatten(1)
 
-    if loss == "relativistic":
+    if brought is RELATIVISTIC:
         value = value + 3.0 / 2 * sum(gradient(x).square().sum(dim=1).mean() for x in (pairs.real, pairs.fake))
     else:
         share = pairs.alpha.view(-1, 1, 1, 1)
         assert len(share.unique()) == 8
         mixed = share * pairs.real + (1 - share) * pairs.fake
         value = value + 7.0 * (gradient(mixed).norm(dim=1) - 1).square().mean()
-    parameters = list(game.discriminator.parameters())
+    parameters = list(module.discriminator.parameters())
     expected = [g for g in torch.autograd.grad(value, parameters, allow_unused=True) if g is not None]
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(found.values(), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_the_relativistic_generator_is_compared_with_the_real_images_of_its_batch(make_tiny, make_images):
-    game = make_tiny(batch_size=8, c_dim=3, losses=RELATIVISTIC, penalties=penalties("r1", "r2"), style_mixing_prob=0.0)
+    module = make_tiny(batch_size=8, c_dim=3, style_mixing_prob=0.0, **RELATIVISTIC)
     images, labels = Batches(make_images(c_dim=3), 8).at(0)
-    optimizer = torch.optim.SGD(game.generator.parameters(), lr=0.0, fused=True)
-    game.run_phase(phase(game, "generator"), to_float(images), labels, optimizer)
-    game.seed_phase("generator")
-    draw = game.sample_inputs(8, labels=labels)
-    assert torch.equal(draw.c, labels)
-    fake = game.generator.synthesis(game.generator.mapping(draw.z, draw.c), noise=draw.noise)
-    difference = game.discriminator(fake, labels) - game.discriminator(to_float(images), labels)
+    gradients(module, "generator", images, labels)
+    module.seed_phase("generator")
+    inputs = module.sample_inputs(8, labels=labels)
+    assert torch.equal(inputs.c, labels)
+    fake = module.generator.synthesis(module.generator.mapping(inputs.z, inputs.c), noise=inputs.noise)
+    difference = module.discriminator(fake, labels) - module.discriminator(to_float(images), labels)
     expected = -torch.log(torch.sigmoid(difference)).mean().item()
-    assert game.means.collect()["train/generator/loss"] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("num_micro", [1, 2])
-def test_every_loss_trains(make_tiny, make_images, loss, num_micro):
-    """Three steps with labels, in one part and in two."""
-    generator_loss, discriminator_loss, brought = LOSSES[loss]
-    game = make_tiny(
-        c_dim=3, num_micro=num_micro, r1_interval=1, penalties=brought,
-        losses={"generator": generator_loss, "discriminator": discriminator_loss},
-    )  # fmt: skip
-    before = [p.detach().clone() for p in game.parameters()]
-    optimizers = game.configure_optimizers()
-    for batch in itertools.islice(Batches(make_images(c_dim=3), 4), 3):
-        game.run_step(*batch, optimizers=optimizers)
-    assert game.skipped.tolist() == [0, 0]
-    assert sum(not torch.equal(a, b) for a, b in zip(before, game.parameters(), strict=True)) > len(before) / 2
-    assert all(tensor.isfinite().all() for tensor in game.state_dict().values())
-    assert {f"train/{penalty.name}/penalty" for penalty in brought} <= game.means.collect().keys()
-
-
-def test_the_critic_steps_more_often_than_the_generator(make_tiny, play, monkeypatch):
-    game, ran = make_tiny(n_critic=3, pl_weight=0.0, gamma=0.0), []
-    monkeypatch.setattr(game, "run_phase", lambda phase, *_: ran.append((game.images_seen // 4, phase.name)))
-    play(game, 7)
-    assert [step for step, name in ran if name == "generator"] == [0, 3, 6]
-    assert [step for step, name in ran if name == "discriminator"] == list(range(7))
+    assert module.means.collect()["train/generator/loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_run_is_not_continued_with_another_loss(make_tiny):
-    ours, other = (
-        make_tiny().run_fingerprint,
-        make_tiny(losses=RELATIVISTIC, penalties=penalties("r1", "r2")).run_fingerprint,
-    )
+    ours, other = make_tiny().run_fingerprint, make_tiny(**RELATIVISTIC).run_fingerprint
     assert ours["loss"] == {"generator": "nonsaturating_generator", "discriminator": "logistic_discriminator"}
     assert (ours["penalties"], other["penalties"]) == ("r1", "r1, r2")
     assert ours["loss"] != other["loss"]

@@ -1,41 +1,21 @@
 """Growing by the clock: the published schedule, what it sets, and what starts anew."""
 
-from typing import Any
-
 import pytest
 import torch
 
 from wplus.data import Batches
-from wplus.errors import UserError
-from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
-from wplus.models import stylegan1, stylegan2
 from wplus.models.progressive import at_lod
 from wplus.training import progressive as growth
-from wplus.training.gan import GanModule
-from wplus.training.hparams import Hparams
-from wplus.training.penalties import R1
-from wplus.training.progressive import GrowthSchedule, growth_of
+from wplus.training.progressive import GrowthSchedule
 
-SIZE = {"resolution": 16, "channel_base": 64, "channel_max": 8}
 STYLEGAN = GrowthSchedule(resolution=64, start_resolution=8, stable_kimg=600, fade_kimg=600)
 
 
-def hparams(**changes: Any) -> Hparams:
-    numbers = {"batch_size": 4, "gamma": 1.0, "lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.01}
-    growing = {"start_resolution": 4, "stable_kimg": 0.008, "fade_kimg": 0.008}
-    return Hparams(**{**numbers, "ema_rampup": None, "pl_weight": 0.0, "r1_interval": 1, **growing, **changes})
-
-
-def make(**changes: Any) -> GanModule:
-    torch.manual_seed(0)
-    return GanModule(
-        stylegan1.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE),
-        stylegan1.Discriminator(mbstd_group_size=2, **SIZE),
-        generator_loss=nonsaturating_generator,
-        discriminator_loss=logistic_discriminator,
-        hparams=hparams(**changes),
-        penalties=[R1("gamma")],
-    )
+@pytest.fixture
+def growing(make_tiny):
+    """growing(...): from 4 to 16 px in eight steps."""
+    times = {"stable_kimg": 0.008, "fade_kimg": 0.008}
+    return lambda **changes: make_tiny("stylegan1", resolution=16, **times, **changes)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +26,9 @@ def test_the_published_schedule(kimg, lod):
     assert STYLEGAN.lod(round(kimg * 1000)) == pytest.approx(lod, abs=1e-5)
 
 
-def test_without_a_fade_or_without_any_time():
+def test_other_times_without_a_fade_or_without_any_time():
+    uneven = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=3, fade_kimg=1)
+    assert [uneven.lod(nimg) for nimg in (0, 2999, 3500, 4000, 7000, 7750, 8000)] == [2, 2, 1.5, 1, 1, 0.25, 0]
     steps = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=1, fade_kimg=0)
     assert [steps.lod(nimg) for nimg in (0, 999, 1000, 1999, 2000, 5000)] == [2, 2, 1, 1, 0, 0]
     assert GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=0, fade_kimg=0).lod(0) == 0
@@ -60,32 +42,25 @@ def test_optimizers_start_anew_where_a_fade_begins_or_ends():
 def test_the_learning_rate_rises_with_the_resolution():
     large = GrowthSchedule(resolution=1024, start_resolution=32, stable_kimg=1, fade_kimg=0)
     assert [large.lr_factor(kimg * 1000) for kimg in range(6)] == [1, 1, 1.5, 2, 3, 3]
-    fading = GrowthSchedule(
-        resolution=256, start_resolution=64, stable_kimg=1, fade_kimg=2
-    )  # 128 px are in use from their fade on
+    # 128 px are in use from their fade on
+    fading = GrowthSchedule(resolution=256, start_resolution=64, stable_kimg=1, fade_kimg=2)
     assert [fading.lr_factor(kimg * 1000) for kimg in (0, 1, 2, 3, 4, 5, 6)] == [1, 1, 1.5, 1.5, 1.5, 2, 2]
 
 
-def test_the_optimizers_of_both_networks_get_it(make_images, monkeypatch):
+def test_the_optimizers_of_both_networks_get_it(growing, play, monkeypatch):
     monkeypatch.setattr(growth, "_LR_FACTORS", ((16, 3.0), (8, 2.0)))
-    game, rates = make(), []
+    game, rates = growing(), []
     optimizers = game.configure_optimizers()
     monkeypatch.setattr(game, "run_phase", lambda *_: None)
-    batches = Batches(make_images(resolution=16), 4, start_nimg=lambda: game.images_seen)
     for _ in range(9):  # lod 2, 2, 2, 1.5, 1, 1, 1, 0.5, 0
-        game.run_step(*batches.at(game.images_seen), optimizers)
+        play(game, 1, optimizers)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
-    expected = [0.01 * factor for factor in (1, 1, 1, 2, 2, 2, 2, 3, 3)]
+    expected = [0.002 * factor for factor in (1, 1, 1, 2, 2, 2, 2, 3, 3)]
     assert [rate for rate, _ in rates] == [rate for _, rate in rates] == pytest.approx(expected)
 
 
-def test_the_fade_follows_the_stable_time():
-    uneven = GrowthSchedule(resolution=16, start_resolution=4, stable_kimg=3, fade_kimg=1)
-    assert [uneven.lod(nimg) for nimg in (0, 2999, 3500, 4000, 7000, 7750, 8000)] == [2, 2, 1.5, 1, 1, 0.25, 0]
-
-
-def test_real_images_networks_and_average_are_at_the_same_level(make_images, monkeypatch):
-    game, shown = make(), []
+def test_real_images_networks_and_average_are_at_the_same_level(growing, make_images, monkeypatch):
+    game, shown = growing(), []
     monkeypatch.setattr(game, "run_phase", lambda phase, real, *_: shown.append(real))
     batches = Batches(make_images(resolution=16), 4, start_nimg=lambda: game.images_seen)
     optimizers = game.configure_optimizers()
@@ -99,43 +74,24 @@ def test_real_images_networks_and_average_are_at_the_same_level(make_images, mon
     assert game.means.collect()["train/lod"] == pytest.approx(11 / 9)
 
 
-def test_what_is_logged_of_growth_stands_on_the_games_device():
+def test_what_is_logged_of_growth_stands_on_the_games_device(growing):
     """The means of a step are fetched together, which takes tensors of one device."""
-    game = make()
+    game = growing()
     game._follow_clock(torch.empty(4, 3, 16, 16, device="meta"), game.configure_optimizers())
     assert game.means._sums["train/lod"].device.type == "meta"
 
 
-def test_moments_are_forgotten_and_only_there(make_images):
-    game = make()
+def test_moments_are_forgotten_and_only_there(growing, play):
+    game, steps = growing(), []
     optimizers = game.configure_optimizers()
-    batches = iter(Batches(make_images(resolution=16), 4, start_nimg=lambda: game.images_seen))
-    steps = []
     for _ in range(6):
-        game.run_step(*next(batches), optimizers)
-        const = game.generator.synthesis.const
-        steps.append(int(optimizers[0].state[const]["step"]))
+        play(game, 1, optimizers)
+        steps.append(int(optimizers[0].state[game.generator.synthesis.const]["step"]))
     assert steps == [1, 2, 3, 1, 1, 2]  # the fade begins within the step at 12 images and has ended at 16
 
 
-def test_styles_are_mixed_among_the_layers_in_use():
-    game = make(style_mixing_prob=1.0)
-    found = set()
-    for seed in range(40):
-        torch.manual_seed(seed)
-        found.add(game.sample_inputs(2).mix_from)
-    assert found == {1}
-    game.growth.apply([game.generator], 16)
-    for seed in range(40):
-        torch.manual_seed(seed)
-        found.add(game.sample_inputs(2).mix_from)
-    assert found == {1, 2, 3}
-
-
-def test_numbers_that_are_missing_or_have_no_effect():
-    with pytest.raises(UserError, match=r"^stylegan1 grows with training and needs training\.hparams\.fade_kimg;"):
-        growth_of(stylegan1.Generator, 16, hparams(fade_kimg=None))
-    with pytest.raises(UserError, match=r"^start_resolution=4 has no effect: stylegan2 does not grow"):
-        growth_of(stylegan2.Generator, 16, hparams())
-    with pytest.raises(UserError, match=r"^start_resolution=32 is not allowed; it must be one of 4, 8, 16\.$"):
-        growth_of(stylegan1.Generator, 16, hparams(start_resolution=32))
+def test_styles_are_mixed_among_the_layers_in_use(growing):
+    game = growing(style_mixing_prob=1.0)
+    for nimg, expected in ((0, {1}), (16, {1, 2, 3})):
+        game.growth.apply([game.generator], nimg)
+        assert {game.sample_inputs(2).mix_from for _ in range(40)} == expected

@@ -22,15 +22,8 @@ class Fixed:
 def test_all_that_is_seen_is_recorded(make_tiny, tmp_path, capsys):
     picture = Picture("kimg-x", "samples/x", "an x", torch.zeros(3, 2, 2, dtype=torch.uint8))
     words = [LogMessage("All is well."), LogMessage("Nothing is.", "warning")]
-    view = Fixed(
-        ProbeResult(
-            [picture],
-            {"probe/a": (0.5, MetricInfo(meaning="An a."))},
-            {"probe/h": np.arange(4)},
-            words,
-            {"health": "bad"},
-        )
-    )
+    values = {"probe/a": (0.5, MetricInfo(meaning="An a."))}
+    view = Fixed(ProbeResult([picture], values, {"probe/h": np.arange(4)}, words, {"health": "bad"}))
     with open_tracker(output_dir=tmp_path, job_type="train", name="n") as tracker:
         Exporter(tmp_path, tracker, view, data={}, seed=0)(make_tiny())
     assert view.folder == tmp_path

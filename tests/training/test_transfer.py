@@ -12,69 +12,49 @@ from wplus.models.network import Network
 from wplus.models.progressive import set_lod
 from wplus.training.transfer import transfer
 
+
+def same(names: str, **numbered: int) -> dict[str, str]:
+    """Modules that are called the same in both: `names`, and the first so many of lists."""
+    every = [*names.split(), *(f"{name}.{i}" for name, count in numbered.items() for i in range(count))]
+    return {name: name for name in every}
+
+
 # (class, further arguments) -> of 32 px: module <- the module of 16 px; what only the larger one has; only the smaller.
 PAIRS: dict[str, tuple[Any, dict[str, Any], dict[str, str], list[str], list[str]]] = {
     "stylegan2.G": (
-        stylegan2.Generator, {}, {"mapping": "mapping", **{f"synthesis.b{r}": f"synthesis.b{r}" for r in (4, 8, 16)}},
-        ["synthesis.b32"], [],
-    ),
+        stylegan2.Generator, {}, same("mapping synthesis.b4 synthesis.b8 synthesis.b16"), ["synthesis.b32"], []),
     "stylegan2.D": (
-        stylegan2.Discriminator, {},
-        {"b4": "b4", "b8": "b8", "b16.conv0": "b16.conv0", "b16.conv1": "b16.conv1", "b16.skip": "b16.skip"},
-        ["b32"], ["b16.fromrgb"],
-    ),
+        stylegan2.Discriminator, {}, same("b4 b8 b16.conv0 b16.conv1 b16.skip"), ["b32"], ["b16.fromrgb"]),
     "stylegan2.D.orig": (
-        stylegan2.Discriminator, {"architecture": "orig"},
-        {"b4": "b4", "b8": "b8", "b16.conv0": "b16.conv0", "b16.conv1": "b16.conv1"}, ["b32"], ["b16.fromrgb"],
-    ),
-    "stylegan2.D.skip": (
-        stylegan2.Discriminator, {"architecture": "skip"}, {"b4": "b4", "b8": "b8", "b16": "b16"}, ["b32"], [],
-    ),
+        stylegan2.Discriminator, {"architecture": "orig"}, same("b4 b8 b16.conv0 b16.conv1"), ["b32"], ["b16.fromrgb"]),
+    "stylegan2.D.skip": (stylegan2.Discriminator, {"architecture": "skip"}, same("b4 b8 b16"), ["b32"], []),
     "stylegan1.G": (
         stylegan1.Generator, {},
-        {"mapping": "mapping", "synthesis.const": "synthesis.const",
-         **{f"synthesis.layers.{i}": f"synthesis.layers.{i}" for i in range(6)},
-         **{f"synthesis.torgb.{i}": f"synthesis.torgb.{i}" for i in range(3)}},
-        ["synthesis.layers.6", "synthesis.layers.7", "synthesis.torgb.3"], [],
-    ),
+        same("mapping synthesis.const", **{"synthesis.layers": 6, "synthesis.torgb": 3}),
+        ["synthesis.layers.6", "synthesis.layers.7", "synthesis.torgb.3"], []),
     "stylegan1.D": (
-        stylegan1.Discriminator, {},
-        {name: name for name in ("epilogue", "blocks.0", "blocks.1", "fromrgb.0", "fromrgb.1", "fromrgb.2")},
-        ["blocks.2", "fromrgb.3"], [],
-    ),
+        stylegan1.Discriminator, {}, same("epilogue", blocks=2, fromrgb=3), ["blocks.2", "fromrgb.3"], []),
     "progan.G": (
-        progan.Generator, {},
-        {"mapping": "mapping", **{f"synthesis.{part}.{i}": f"synthesis.{part}.{i}" for part in ("blocks", "torgb")
-                                  for i in range(3)}},
-        ["synthesis.blocks.3", "synthesis.torgb.3"], [],
-    ),
+        progan.Generator, {}, same("mapping", **{"synthesis.blocks": 3, "synthesis.torgb": 3}),
+        ["synthesis.blocks.3", "synthesis.torgb.3"], []),
     "r3gan.G": (
-        r3gan.Generator, {},
-        {"mapping": "mapping", "synthesis.basis": "synthesis.basis", "synthesis.linear": "synthesis.linear",
-         **{f"synthesis.stages.{i}": f"synthesis.stages.{i}" for i in range(3)}},
-        ["synthesis.stages.3", "synthesis.torgb"], ["synthesis.torgb"],
-    ),
+        r3gan.Generator, {}, same("mapping synthesis.basis synthesis.linear", **{"synthesis.stages": 3}),
+        ["synthesis.stages.3", "synthesis.torgb"], ["synthesis.torgb"]),
     "r3gan.D": (
         r3gan.Discriminator, {},
-        {"basis": "basis", "linear": "linear", "stages.1": "stages.0", "stages.2": "stages.1", "stages.3": "stages.2"},
-        ["fromrgb", "stages.0"], ["fromrgb"],
-    ),
+        {**same("basis linear"), "stages.1": "stages.0", "stages.2": "stages.1", "stages.3": "stages.2"},
+        ["fromrgb", "stages.0"], ["fromrgb"]),
     "r3gan.D.narrow": (  # where the width changes, too
         r3gan.Discriminator, {"channel_base": 128, "channel_max": 32},
-        {"basis": "basis", "linear": "linear", "stages.1": "stages.0", "stages.2": "stages.1", "stages.3": "stages.2",
+        {**same("basis linear"), "stages.1": "stages.0", "stages.2": "stages.1", "stages.3": "stages.2",
          "transitions.1": "transitions.0", "transitions.2": "transitions.1"},
-        ["fromrgb", "stages.0", "transitions.0"], ["fromrgb"],
-    ),
+        ["fromrgb", "stages.0", "transitions.0"], ["fromrgb"]),
     "dcgan.G": (
-        dcgan.Generator, {},
-        {name: name for name in ("mapping", "synthesis.project", "synthesis.norms.0", "synthesis.norms.1",
-                                 "synthesis.ups.0")},
-        ["synthesis.norms.2", "synthesis.ups.1", "synthesis.out"], ["synthesis.out"],
-    ),
+        dcgan.Generator, {}, same("mapping synthesis.project synthesis.ups.0", **{"synthesis.norms": 2}),
+        ["synthesis.norms.2", "synthesis.ups.1", "synthesis.out"], ["synthesis.out"]),
     "dcgan.D": (
         dcgan.Discriminator, {}, {"downs.1": "downs.0", "norms.1": "norms.0", "out": "out"},
-        ["read", "downs.0", "norms.0"], ["read"],
-    ),
+        ["read", "downs.0", "norms.0"], ["read"]),
 }  # fmt: skip
 
 

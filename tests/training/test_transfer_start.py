@@ -1,4 +1,4 @@
-"""What a run does with the networks that it starts from, what it refuses, and the command."""
+"""What a run does with the networks that it starts from, what is told of it, and the command."""
 
 import json
 import runpy
@@ -14,11 +14,11 @@ from tests.training.trained import CPU, EVEN, LOSS, SMALL, model, network
 from wplus.checkpoint import Models, fingerprint
 from wplus.config import composed
 from wplus.errors import UserError
-from wplus.models import progan, stylegan1, stylegan2
+from wplus.models import progan, stylegan2
 from wplus.models.progressive import set_lod
+from wplus.tracking import Tracker
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment
 from wplus.training.build import gan_training
-from wplus.training.build_encoder import encoder_training
 from wplus.training.penalties import R1
 from wplus.training.transfer import Source, Transfer
 
@@ -47,14 +47,11 @@ def test_given_numbers_win(files, start):
     assert training.transfer.networks[0].arguments == {"num_mapping_layers": (3, 1)}
 
 
-def test_without_a_discriminator_all_of_it_is_new(files, start):
+def test_without_a_discriminator_all_of_it_is_new_and_without_files_there_is_no_transfer(files, start):
     training = start(files[0])
     assert not training.transfer.networks[1].loaded
     assert "discriminator: new, for no checkpoint holds one" in str(training.transfer)
     assert training.module.run_fingerprint["transfer"]["discriminator"] is None
-
-
-def test_without_a_checkpoint_there_is_no_transfer(start):
     training = start(None, parts=model(**SMALL))
     assert training.transfer is None
     assert "transfer" not in training.module.run_fingerprint
@@ -106,67 +103,47 @@ def test_growth_goes_on_from_there(make_images, tmp_path):
     assert training.resolved["start_resolution"][0] == 8
 
 
-# --- what is refused ------------------------------------------------------------------------------------------------
-
-
-def no_data(split: str) -> None:
-    pytest.fail("data was read")
-
-
-@pytest.mark.parametrize(
-    ("found", "frozen", "message"),
-    [
-        ({"generator": progan.Generator}, 0, r"holds the generator of progan, which the generator of stylegan2 cannot"),
-        ({"discriminator": stylegan2.Discriminator}, 0, r"^There is no generator to start from in '.*'; give a"),
-        (
-            {"generator": stylegan2.Generator, "discriminator": stylegan1.Discriminator}, 0,
-            r"holds the discriminator of stylegan1, which the discriminator of stylegan2 cannot start from",
-        ),
-        ({"generator": stylegan2.Generator}, 2, r"^There is no discriminator in '.*', so transfer.freeze_discrim"),
-    ],
-)  # fmt: skip
-def test_nonsense_is_refused_before_data_is_read(tmp_path, found, frozen, message):
-    file = wplus.save(tmp_path / "m.safetensors", **{role: network(kind, 8) for role, kind in found.items()})
-    with pytest.raises(UserError, match=message):
-        gan_training(
-            preset=None, hparams={}, micro_batch_size=None, data=no_data, model=model, loss=None, runtime=CPU, seed=0,
-            num_samples=4, transfer=Transfer(checkpoint=file, freeze_discriminator=frozen),
-        )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            {"freeze_discriminator": 3},
-            r"^transfer.freeze_discriminator=3 would freeze layers that have learned nothing",
-        ),
-        ({"freeze_discriminator": 3, "checkpoint": []}, r"have learned nothing: give transfer.checkpoint"),
-        ({"freeze_discriminator": -1, "checkpoint": "m"}, r"^transfer.freeze_discriminator must be .*, got -1"),
-        ({"freeze_discriminator": 1.5, "checkpoint": "m"}, r"must be a whole number"),
-    ],
-)
-def test_choices_that_cannot_be(arguments, message):
-    with pytest.raises(UserError, match=message):
-        Transfer(**arguments)
-
-
 def test_a_checkpoint_of_which_nothing_fits_is_refused(start, tmp_path):
     """Biases of the colours, noise and its strength fit by accident."""
     file = wplus.save(tmp_path / "g.safetensors", generator=network(stylegan2.Generator, 8, z_dim=3, w_dim=3))
     with pytest.raises(
-        UserError, match=r"^No weights of the generator in .* fit this one .z_dim is 3 there and 6 here; w_dim is"
+        UserError, match=r"^No weights of the generator in .* fit this one .z_dim is 3 there and 6 here;"
     ):
         start(file, parts=model(channel_base=64, channel_max=4, num_mapping_layers=1))
 
 
-def test_an_encoders_training_refuses_it(files):
-    with pytest.raises(UserError, match=r"^transfer.checkpoint has no effect on an encoder's training"):
-        encoder_training(
-            hparams={}, loss_weights={}, progressive=None, latent_discriminator=None, data=no_data,
-            checkpoint=str(files[0]), encoder=None, perceptual=None, image_loss=None, runtime=CPU, seed=0,
-            num_samples=4, transfer=Transfer(checkpoint=files[0]),
-        )  # fmt: skip
+def test_the_report(files, start, recorder, tmp_path, capsys):
+    training = start(list(files))
+    training.transfer.record(tmp_path, recorder)
+    content = json.loads((tmp_path / "transfer.json").read_text())
+    game, old = training.module, wplus.load(files[0]).generator
+    loaded = content["generator"]["loaded"]
+    assert loaded["numbers"] == sum(tensor.numel() for tensor in old.state_dict().values())
+    assert loaded["tensors"] == len(loaded["names"]) == len(old.state_dict())
+    total = sum(content["generator"][kind]["numbers"] for kind in ("loaded", "mismatched", "new"))
+    assert total == sum(tensor.numel() for tensor in game.generator.state_dict().values())
+    assert content["discriminator"]["skipped"]["names"] == {"b8.fromrgb.weight": 24, "b8.fromrgb.bias": 8}
+    assert content["discriminator"]["resolution"] == {"there": 8, "here": 16}
+    assert recorder.inputs == {"transfer": files[0], "transfer-discriminator": files[1]}
+    assert recorder.values["train/transfer_discriminator_skipped"]["value"] == 32
+    assert recorder.values["train/transfer_discriminator_skipped"]["protocol"]["tensors"] == 2
+    printed = capsys.readouterr().out
+    assert f"generator, 8 -> 16 px, from {files[0]}: loaded {loaded['numbers']:,} numbers" in printed
+    assert "skipped 32 numbers in 2 tensors (b8.fromrgb); new" in printed
+    page = (tmp_path / "transfer.md").read_text()
+    assert f"| generator | {loaded['numbers']:,} ({loaded['tensors']}) | 0 (0) |" in page
+    assert "## discriminator: skipped\n\n- b8.fromrgb.weight: 24\n" in page
+
+
+def test_the_report_of_the_start_is_kept(files, start, recorder, tmp_path, capsys):
+    start(list(files)).transfer.record(tmp_path, Tracker())
+    first = (tmp_path / "transfer.json").read_bytes()
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "nimg-000000000004.ckpt").touch()
+    start(files[0]).transfer.record(tmp_path, recorder)
+    assert (tmp_path / "transfer.json").read_bytes() == first
+    assert not recorder.values
+    assert "The run goes on" in capsys.readouterr().out
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
-"""Networks that stand for trained ones, every number in them of its own, and choices for games that start from them."""
+"""What fixtures and tests share: sizes, networks that stand for trained ones, and states and gradients to compare."""
 
 from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from wplus.core.images import to_float
 from wplus.core.runtime import Runtime
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models import mlp_gan, stylegan1, stylegan2
@@ -43,3 +45,29 @@ def model(**generator: Any) -> dict[str, Any]:
         "preset": auto,
         "loss": LOSS,
     }
+
+
+def snapshot(*modules: nn.Module) -> list[Tensor]:
+    """What modules hold, to be compared before and after."""
+    return [tensor.clone() for module in modules for tensor in module.state_dict().values()]
+
+
+def equal(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def gradients(module: Any, name: str, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What one phase leaves in `.grad` of uint8 images, without an optimizer step."""
+    (phase,) = [phase for phase in module.phases() if phase.name == name]
+    network = getattr(module, phase.network)
+    module.run_phase(phase, to_float(images), labels, torch.optim.SGD(network.parameters(), lr=0.0, fused=True))
+    return {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}
+
+
+def assert_gradients_close(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Within `tolerance` of the largest number of all."""
+    assert found.keys() == expected.keys()
+    scale = max(gradient.abs().max().item() for gradient in expected.values())
+    assert scale > 0
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max().item() <= tolerance * scale, name

@@ -1,132 +1,145 @@
-"""One of two processes of test_distributed.py: python two_ranks.py RANK MEETING_FILE. Prints "same" at the end."""
+"""One process of several that train the same: python two_ranks.py RANK WORLD MEETING_FILE FOLDER.
 
+Each case of CASES leaves its state in FOLDER/CASE-RANK.pt, to be compared by test_distributed.py.
+"""
+
+import functools
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from wplus.core.distributed import average_gradients, gathered, mean_over_ranks
+from wplus.config import CONFIG_FOLDER, build, composed
+from wplus.core.distributed import average_gradients, gathered, mean_over_ranks, rank_and_world
 from wplus.data import Batches, ImageSet
-from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.pixel import L2
-from wplus.models import dcgan
+from wplus.models import dcgan, stylegan2
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.stylegan2 import Discriminator, Generator
-from wplus.training.augment.control import AdaptiveAugment
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
-from wplus.training.penalties import R1
 
-RANK = int(sys.argv[1])
-SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8}
+KINDS = ("blit", "geom", "color", "filter", "noise", "cutout", "bgcfnc")
+LOSSES = sorted(path.stem for path in (CONFIG_FOLDER / "loss").glob("*.yaml"))
+SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": 3}
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
 
 
-def adversarial_game() -> GanModule:
-    """Generator against discriminator."""
+@functools.cache
+def composed_loss(name: str) -> dict[str, Any]:
+    """Composing takes a second."""
+    return composed("train", [f"loss={name}"])["loss"]
+
+
+def gan(loss: str = "nonsaturating", augment: Any = None, **hparams: Any) -> GanModule:
+    """StyleGAN2 with labels, path lengths and mixed styles, of images of 8 px."""
+    chosen = build(composed_loss(loss))
+    numbers = {"batch_size": 8, "gamma": 1.0, "pl_interval": 2, **RECIPE, **chosen.pop("hparams", {}), "n_critic": 1}
+    generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
+    for layer in generator.synthesis.noise_layers:
+        layer.noise_strength.data.fill_(0.1)
     return GanModule(
-        Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE),
-        Discriminator(mbstd_group_size=2, **SIZE),
-        generator_loss=nonsaturating_generator,
-        discriminator_loss=logistic_discriminator,
-        hparams=Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE),
-        penalties=[R1("gamma")],
-        augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1),
-    )
+        generator, stylegan2.Discriminator(mbstd_group_size=2, num_mapping_layers=1, **SIZE), augment=augment,
+        hparams=Hparams(**{**numbers, **hparams}), labels=torch.eye(3), **chosen,
+    )  # fmt: skip
 
 
-def normalised_game() -> GanModule:
-    """Batch normalisation: every process has statistics of its own while it trains."""
-    size = {"resolution": 8, "channel_base": 64, "channel_max": 8}
-    return GanModule(
-        dcgan.Generator(z_dim=4, **size),
-        dcgan.Discriminator(**size),
-        generator_loss=nonsaturating_generator,
-        discriminator_loss=logistic_discriminator,
-        hparams=Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE),
-    )
-
-
-def interrupted_game() -> GanModule:
-    """The same, but one process loses a batch: what it leaves in the statistics must not reach the other."""
-    game = normalised_game()
-
-    def lose(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (args[0] * float("nan"),) if RANK == 1 and game.images_seen == 16 else args
-
-    game.generator.synthesis.norms[0].register_forward_pre_hook(lose)
-    return game
-
-
-class NormalisedEncoder(SmallEncoder):
-    """Its images are normalised by batch, as those within ResNets are."""
-
-    def __init__(self, **kwargs: int) -> None:
-        super().__init__(**kwargs)
-        self.image_norm = torch.nn.BatchNorm2d(3)
-
-    def _offsets(self, x: torch.Tensor, stage: int) -> torch.Tensor:
-        return super()._offsets(self.image_norm(x), stage)
-
-
-def encoder_game() -> EncoderModule:
-    """An encoder, a discriminator of codes with pools that are full after two steps."""
-    generator = Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
+def encoder(noise: str = "random", styles: str = "random", **encoder_options: Any) -> EncoderModule:
+    """An encoder, a discriminator of latents with pools that are full after two steps."""
+    generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
+    for layer in generator.synthesis.noise_layers:
+        layer.noise_strength.data.fill_(0.1)
     hparams = make_encoder_hparams(
-        {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1},
+        {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1, "noise": noise,
+         "num_passes": 2 if encoder_options.get("is_iterative") else 1},
         {"l2": 1.0, "adversarial": 0.1, "delta": 0.01},
         {"start_kimg": 0.008, "every_kimg": 0.008},
-        {"lr": 0.01, "r1_interval": 2, "pool_size": 12},
-    )
+        {"lr": 0.01, "r1_interval": 2, "pool_size": 12, "styles": styles},
+    )  # fmt: skip
     return EncoderModule(
-        NormalisedEncoder(num_ws=4, w_dim=4, input_size=8, width=16),
-        generator,
-        losses={"l2": L2()},
-        hparams=hparams,
-        fingerprint="",
-        discriminator=LatentDiscriminator(w_dim=4, width=8),
-    )
+        SmallEncoder(num_ws=4, w_dim=4, input_size=8, width=16, **encoder_options), generator, losses={"l2": L2()},
+        hparams=hparams, fingerprint="", discriminator=LatentDiscriminator(w_dim=4, width=8),
+    )  # fmt: skip
 
 
-def play(game: TrainingModule) -> TrainingModule:
-    """Four steps in which every process sees its share of each batch."""
+def normalised(*, lost: bool = False) -> GanModule:
+    """Batch normalisation: every process has statistics of its own while it trains.
+
+    With `lost` one process loses a batch: what it leaves in the statistics must not reach the other.
+    """
+    numbers = Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE)
+    losses = build(composed_loss("nonsaturating"))
+    module = GanModule(
+        dcgan.Generator(z_dim=4, **SIZE), dcgan.Discriminator(**SIZE), hparams=numbers, labels=torch.eye(3),
+        **{role: losses[role] for role in ("generator_loss", "discriminator_loss")},
+    )  # fmt: skip
+
+    def lose(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (args[0] * float("nan"),) if lost and rank_and_world()[0] == 1 and module.images_seen == 16 else args
+
+    module.generator.synthesis.norms[0].register_forward_pre_hook(lose)
+    return module
+
+
+EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
+    **{f"loss={loss}": partial(gan, loss) for loss in LOSSES},
+    **{f"augment {name}": lambda name=name: gan(augment=FixedAugment(0.7, transforms=name)) for name in KINDS},
+    "ada": lambda: gan(augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1)),
+    "scheduled": lambda: gan(augment=ScheduledAugment(0.1, p_end=0.8, decay_kimg=0.02)),
+    "penalties of every step": lambda: gan("relativistic", AdaptiveAugment(0.5), r1_interval=1),
+    "encoder": encoder,
+    "encoder by the first style": partial(encoder, "const", "first"),
+    "iterative encoder": partial(encoder, is_iterative=True),
+}
+SAME: dict[str, Callable[[], TrainingModule]] = {  # in all processes, but not as in one
+    "normalised": normalised,
+    "normalised, and a batch lost": partial(normalised, lost=True),
+}
+CASES = {**EQUAL, **SAME}
+
+
+def trained(case: str) -> dict[str, torch.Tensor]:
+    """The state after four steps in which every process sees its share of each batch.
+
+    By plain gradient descent: Adam's first steps have one length whatever the gradient, that of rounding included.
+    """
+    torch.manual_seed(0)
+    module = CASES[case]()
+    rank, world = rank_and_world()
     images = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    batches = Batches(ImageSet(images, None, [str(i) for i in range(32)]), 8, rank=RANK, world_size=2)
-    optimizers = game.configure_optimizers()
-    for _, (pixels, labels) in zip(range(4), batches, strict=False):
-        assert len(pixels) == 4
-        game.run_step(pixels, labels, optimizers)
-    return game
+    data = ImageSet(images, torch.eye(3)[torch.arange(32) % 3], [str(index) for index in range(32)])
+    batches = Batches(data, 8, rank=rank, world_size=world)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.01, fused=True)
+        for optimizer in module.configure_optimizers()
+    ]
+    for _, batch in zip(range(4), batches, strict=False):
+        module.run_step(*batch, optimizers=optimizers)
+    assert int(module.nimg) == 32
+    return module.state_dict()
 
 
-def assert_the_same_everywhere(game: TrainingModule) -> None:
-    """Every weight and buffer, to the bit."""
-    state = {name: value.double() for name, value in game.state_dict().items()}
-    flat = torch.cat([value.flatten() for value in state.values()])
-    other = flat.clone()
-    dist.broadcast(other, src=0)
-    assert torch.equal(flat, other), [n for n, v in state.items() if not v.isfinite().all()]
-    assert int(state["nimg"]) == 32
-
-
-def main() -> None:
+def main(rank: int, world: int, meeting: str, folder: Path) -> None:
     """Exchange what must agree; an assertion that fails ends the process with an error."""
-    dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=RANK, world_size=2)
-    gradients = [torch.full((2, 3), float(RANK)), torch.arange(4.0) * (RANK + 1)]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    gradients = [torch.full((2, 3), float(rank)), torch.arange(4.0) * (rank + 1)]
     average_gradients(gradients)
     torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
-    torch.testing.assert_close(mean_over_ranks(torch.tensor(float(RANK))), torch.tensor(0.5))
-    torch.testing.assert_close(gathered(torch.full((2, 1), float(RANK))), torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
-    for make in (adversarial_game, normalised_game, interrupted_game, encoder_game):
-        torch.manual_seed(0)
-        assert_the_same_everywhere(play(make()))
+    torch.testing.assert_close(mean_over_ranks(torch.tensor(float(rank))), torch.tensor(0.5))
+    torch.testing.assert_close(gathered(torch.full((2, 1), float(rank))), torch.tensor([[0.0], [0.0], [1.0], [1.0]]))
+    for case in CASES:
+        torch.save(trained(case), folder / f"{case}-{rank}.pt")
     dist.destroy_process_group()
-    print("same")
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))

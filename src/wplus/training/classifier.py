@@ -25,7 +25,6 @@ from wplus.pretrained.attributes import binary_attributes, class_indices, known_
 from wplus.tracking import Tracker
 
 STATE = "training.ckpt"
-_MEANING = "Share of images that it has never seen whose {factor} the classifier names; chance is about {chance:.2g}."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +68,9 @@ def train(
     device: torch.device | str = "cpu",
     tracker: Tracker | None = None,
 ) -> AttributeClassifier:
-    """Train on `images`, or go on where `folder`/training.ckpt ended.
+    """Train on `images`, or go on where `folder`/training.ckpt ended; what it separates is called ls_w_<name>.
 
-    name       of the classifier: what it separates in a generator's latents is called ls_w_<name>
-    factors    see `known_factors`
-    min_share  which classes are attributes, and which factors get contrasts instead, see `binary_attributes`
-    width      of the network, see `AttributeNet`
+    See `known_factors`, `binary_attributes` (min_share, num_contrasts) and `AttributeNet` (width).
     """
     check_name(name)
     values = known_factors(images, factors)
@@ -83,11 +79,9 @@ def train(
     with torch.random.fork_rng(devices=[]):  # the process's own state stays as it is
         torch.manual_seed(schedule.seed)
         net = AttributeNet(
-            num_classes=[len(names) for names in classes.values()],
-            input_size=images.resolution,
-            img_channels=images.img_channels,
-            width=width,
-        )
+            num_classes=[len(names) for names in classes.values()], input_size=images.resolution,
+            img_channels=images.img_channels, width=width,
+        )  # fmt: skip
     trained = {"data": images.fingerprint, "num_images": len(images), **asdict(schedule)}
     run = {**trained, "factors": classes, "width": width}
     _fit(net.to(device), images, targets, schedule, folder / STATE, run=run, tracker=tracker or Tracker())
@@ -166,7 +160,7 @@ def _save(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: Map
     atomic_write(path, lambda file: torch.save(state, file))
 
 
-# Accuracy
+# --- accuracy -------------------------------------------------------------------------------------------------------
 
 
 def accuracies(

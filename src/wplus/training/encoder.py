@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -65,8 +64,7 @@ class EncoderModule(TrainingModule):
         self.losses: Mapping[str, ImageDistance] = nn.ModuleDict(losses)  # type: ignore[assignment]
         self._set_stage()
         self.average = None if hparams.ema_kimg is None else copy.deepcopy(encoder).eval().requires_grad_(False)
-        settings = hparams.latent_discriminator
-        self.adversary = None
+        settings, self.adversary = hparams.latent_discriminator, None
         if discriminator is not None and settings is not None:
             self.adversary = LatentAdversary(discriminator, settings)
         self.register_state_dict_post_hook(_leave_out_frozen)
@@ -102,8 +100,7 @@ class EncoderModule(TrainingModule):
         """What the numbers are that a run logs."""
         meanings = {
             "train/encoder/loss": "Weighted sum of the encoder's losses.",
-            "train/encoder/adversarial": "How surely the discriminator takes the encoder's latents for fakes: "
-            "-log sigmoid of its logits.",
+            "train/encoder/adversarial": "-log sigmoid of the discriminator's logits of the encoder's latents, mean.",
             "train/encoder/delta": "Length of the deltas from the first latent, summed over those that take part.",
             "train/encoder/w_norm": "Distance of all latents from the generator's mean.",
             "train/encoder/grad_norm": "Norm of the encoder's gradient.",
@@ -113,9 +110,9 @@ class EncoderModule(TrainingModule):
             "train/latent_discriminator/grad_norm": "Norm of the latent discriminator's gradient.",
             "train/latent_r1/grad_norm": "Norm of the latent discriminator's gradient in steps of its R1 penalty.",
             "progress/stage": "Number of the newest delta that takes part; 0 for one latent in all layers.",
-            **{f"train/encoder/{name}": f"Distance {loss.name} of training images from their inversions, mean."
-               for name, loss in self.losses.items()},
-        }  # fmt: skip
+        }
+        for name, loss in self.losses.items():
+            meanings[f"train/encoder/{name}"] = f"Distance {loss.name} of training images from their inversions, mean."
         return {**super().log_infos(), **{name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}}
 
     # --- the step ---------------------------------------------------------------------------------------------------
@@ -124,15 +121,16 @@ class EncoderModule(TrainingModule):
         """One step of the encoder; before it one of the discriminator, on the latents of the same forward pass."""
         stage = self._set_stage()
         optimizers[0].zero_grad(set_to_none=True)
-        target = self._target_features(real)
-        ws, images = self._start(real)
+        with torch.no_grad():
+            small, weights = self._fit(real), self.hp.loss_weights
+            target = {name: loss.features(small) for name, loss in self.losses.items() if weights.get(name)}
+        ws, images = self._start(len(real))
         with shared_statistics([self.encoder]):
             for number in range(self.hp.num_passes):
                 ws = self._encode(self.encoder, real, ws, images, stage)
                 if number == 0 and self.adversary is not None:
                     self._update_discriminator(self.adversary, ws.detach(), labels, stage, optimizers[1])
-                self.seed_phase(f"encoder/{number}")
-                images = self.generator.synthesis(ws, noise_mode=self.hp.noise)
+                images = self.generator.synthesis(ws, noise=self._noise(f"encoder/{number}", len(ws)))
                 self._loss(ws, images, target, stage).backward()
                 ws, images = ws.detach(), images.detach()
         self.guarded_step("encoder", optimizers[0])
@@ -146,24 +144,25 @@ class EncoderModule(TrainingModule):
         self.encoder.stage.fill_(stage)
         return stage
 
-    def _start(self, real: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The mean latent for each image, and its image for an encoder that looks at one."""
+    def _noise(self, phase: str, num: int) -> list[Tensor]:
+        """The generator's for `num` images of this process: drawn for those of all, or stored."""
+        if self.hp.noise == "const":
+            return self.generator.synthesis.const_noise()
+        self.seed_phase(phase)
+        rank, world = rank_and_world()
+        return [noise[rank::world] for noise in self.generator.synthesis.random_noise(num * world)]
+
+    def _start(self, num: int) -> tuple[Tensor, Tensor | None]:
+        """The mean latent for each of `num` images, and its image for an encoder that looks at one."""
         ws = self.encoder.latent_avg[None]
-        images = self.generator.synthesis(ws) if self.encoder.is_iterative else None
-        num = len(real)
-        return ws.expand(num, -1, -1), None if images is None else images.expand(num, -1, -1, -1)
+        images = self.generator.synthesis(ws).expand(num, -1, -1, -1) if self.encoder.is_iterative else None
+        return ws.expand(num, -1, -1), images
 
     def _encode(self, encoder: Encoder, real: Tensor, ws: Tensor, images: Tensor | None, stage: int) -> Tensor:
         """ws + E(x), or ws + E(x, G(ws)) (ReStyle, equation 1)."""
         if encoder.is_iterative and images is not None:
             real = torch.cat([real, images], dim=1)
         return ws + encoder.offsets(real, stage)
-
-    def _target_features(self, real: Tensor) -> dict[str, list[Tensor]]:
-        """Features of the real images for every image loss that has a weight."""
-        with torch.no_grad():
-            small, weights = self._fit(real), self.hp.loss_weights
-            return {name: loss.features(small) for name, loss in self.losses.items() if weights.get(name)}
 
     def _fit(self, images: Tensor) -> Tensor:
         """The size at which images are compared: at most `loss_px`, averaged over areas."""
@@ -205,23 +204,25 @@ class EncoderModule(TrainingModule):
         self.seed_phase("latent_discriminator")
         real = self._sample_w(len(ws), labels)
         fake = adversary.choose(ws - self.encoder.latent_avg if settings.fakes == "without_mean" else ws, stage)
-        self.seed_phase("pools", common=True)
+        self.seed_phase("pools")
         real, fake = adversary.replay(real, fake, seen=self.images_seen)
         phases = {"latent_discriminator": lambda: adversary.loss(real, fake)}
         if settings.r1 and step % settings.r1_interval == 0:
             phases["latent_r1"] = lambda: adversary.penalty(real)
-        with _learning(adversary.discriminator):
-            for name, loss in phases.items():
-                optimizer.zero_grad(set_to_none=True)
-                loss().backward()
-                self.guarded_step(name, optimizer, in_a_row=False)
+        adversary.discriminator.requires_grad_(True)
+        for name, loss in phases.items():
+            optimizer.zero_grad(set_to_none=True)
+            loss().backward()
+            self.guarded_step(name, optimizer, in_a_row=False)
+        adversary.discriminator.requires_grad_(False)
         for name, value in adversary.observe(real, fake).items():
             self.means.add(f"train/latent_discriminator/{name}", value)
 
     def _sample_w(self, num: int, labels: Tensor) -> Tensor:
         """w (num, w_dim) of the generator's mapping, of the classes of the images."""
         assert self.adversary is not None
-        z = torch.randn(num, self.generator.z_dim, device=self.device)
+        rank, world = rank_and_world()
+        z = torch.randn(num * world, self.generator.z_dim, device=self.device)[rank::world]
         c = labels if self.generator.c_dim else None
         return self.generator.mapping(z, c, truncation_psi=self.adversary.settings.psi)[:, 0]
 
@@ -230,7 +231,7 @@ class EncoderModule(TrainingModule):
     @torch.no_grad()
     def reconstruct(self, real: Tensor) -> Tensor:
         """Images (N, C, R, R) of the latents that the exported encoder answers `real` with; stored noise."""
-        ws, images = self._start(real)
+        ws, images = self._start(len(real))
         with eval_mode(self.exported_encoder) as encoder:
             for _ in range(self.hp.num_passes):
                 ws = self._encode(encoder, real, ws, images, int(encoder.stage))
@@ -257,9 +258,8 @@ class EncoderModule(TrainingModule):
 class LatentAdversary(nn.Module):
     """The discriminator of latents: w of the mapping network (real) or of an encoder (fake)? Frozen but for its steps.
 
-    Two historic variants of what it learns from are `pool_size=50, styles=random` (e4e with --use_w_pool: for each
-    image a random one of its latents, half of them exchanged with earlier ones) and `pool_size=0, styles=first` (e4e
-    without: the first latent of each image, and no other ever).
+    e4e's code has two variants of what it learns from: with --use_w_pool a random one of each image's latents, half of
+    them exchanged with earlier ones (pool_size=50, styles=random), without it the first (pool_size=0, styles=first).
     """
 
     def __init__(self, discriminator: LatentDiscriminator, settings: LatentDiscriminatorHparams) -> None:
@@ -272,17 +272,17 @@ class LatentAdversary(nn.Module):
         """One of each image's latents 0..stage, of ws (N, num_ws, w_dim) -> (N, w_dim)."""
         if self.settings.styles == "first":
             return ws[:, 0]
-        style = torch.randint(stage + 1, (len(ws),), device=ws.device)
+        rank, world = rank_and_world()
+        style = torch.randint(stage + 1, (len(ws) * world,), device=ws.device)[rank::world]
         return ws[torch.arange(len(ws), device=ws.device), style]
 
     def replay(self, real: Tensor, fake: Tensor, *, seen: int) -> tuple[Tensor, Tensor]:
-        """Both (N, w_dim) through their pools, which see the latents of all processes in the same order everywhere."""
-        rank = rank_and_world()[0]
-        pooled = [
-            pool.query(gathered(latents), seen=seen)[rank * len(latents) :][: len(latents)]
-            for pool, latents in ((self.real_pool, real), (self.fake_pool, fake))
-        ]
-        return pooled[0], pooled[1]
+        """Both (N, w_dim) through their pools, which see the latents of all processes in the order of the images."""
+        (rank, world), answers = rank_and_world(), []
+        for pool, latents in ((self.real_pool, real), (self.fake_pool, fake)):
+            every = gathered(latents).unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)
+            answers.append(pool.query(every, seen=seen)[rank::world])
+        return answers[0], answers[1]
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """The logistic loss."""
@@ -302,9 +302,8 @@ class LatentAdversary(nn.Module):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam, as published."""
-        settings = self.settings
-        betas = (settings.beta1, settings.beta2)
-        return torch.optim.Adam(self.discriminator.parameters(), lr=settings.lr, betas=betas, fused=True)
+        lr, betas = self.settings.lr, (self.settings.beta1, self.settings.beta2)
+        return torch.optim.Adam(self.discriminator.parameters(), lr=lr, betas=betas, fused=True)
 
 
 class LatentPool(nn.Module):
@@ -338,16 +337,6 @@ class LatentPool(nn.Module):
                 answers[index] = self.latents[slot]
                 self.latents[slot] = latents[index]
         return answers
-
-
-@contextmanager
-def _learning(network: nn.Module) -> Iterator[None]:
-    """Parameters have gradients inside only."""
-    network.requires_grad_(True)
-    try:
-        yield
-    finally:
-        network.requires_grad_(False)
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from wplus.core.distributed import mean_over_ranks
+from wplus.core.distributed import mean_over_ranks, rank_and_world
 from wplus.core.metric_result import MetricInfo
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
@@ -280,7 +280,8 @@ class GanModule(TrainingModule):
         """Micro-batches of real images beside generated ones; without them the real ones stand for both."""
         inputs = self.sample_inputs(len(real), labels=labels) if with_fake else None
         mixes = any(penalty.mixes for penalty in self.penalties)
-        alpha = (torch.rand if mixes else torch.zeros)(len(real), device=real.device)
+        rank, world = rank_and_world()
+        alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
         augment_real = self.augment.sample(real)
         augment_fake = self.augment.sample(real) if with_fake else augment_real
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):

@@ -133,10 +133,16 @@ def auto(resolution: int, batch_size: int | None) -> Resolved:
 
 
 def preset_numbers(preset: Preset, resolution: int, batch_size: int | None) -> Resolved:
-    """What a preset says at this resolution; `batch_size` None: its own."""
+    """What a preset says at this resolution; `batch_size` None: its own.
+
+    A number that depends on the resolution is its entry at the largest one up to `resolution`, else the smallest.
+    """
     if callable(preset):
         return preset(resolution, batch_size)
-    numbers = {name: _at(value, resolution) for name, value in preset.items() if name not in ("name", "family")}
+    numbers = {name: value for name, value in preset.items() if name not in ("name", "family")}
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            numbers[name] = value[max((size for size in value if size <= resolution), default=min(value))]
     batch = batch_size or numbers.get("batch_size")
     if batch is not None:
         numbers["batch_size"] = batch
@@ -147,13 +153,6 @@ def preset_numbers(preset: Preset, resolution: int, batch_size: int | None) -> R
     if numbers.get("start_resolution") is not None:
         numbers["start_resolution"] = min(numbers["start_resolution"], resolution)
     return {name: (value, f"{preset.get('name', 'preset')}, as published") for name, value in numbers.items()}
-
-
-def _at(value: Any, resolution: int) -> Any:
-    """A number that depends on the resolution: its entry at the largest one up to `resolution`, else the smallest."""
-    if not isinstance(value, Mapping):
-        return value
-    return value[max((size for size in value if size <= resolution), default=min(value))]
 
 
 # --- resolution of all of them ------------------------------------------------------------------------------------
@@ -181,7 +180,9 @@ def resolve(
     """
     if given.get("batch_size") is not None:
         check_number("batch_size", given["batch_size"], lowest=1, whole=True)
-    batch = given.get("batch_size") or _presets_batch(presets, resolution)
+    batch = given.get("batch_size")
+    for preset in presets if batch is None else ():
+        batch = preset_numbers(preset, resolution, None).get("batch_size", (batch, ""))[0]
     resolved: Resolved = {name: (value, _AS_PUBLISHED) for name, value in _DEFAULTS.items()}
     resolved |= {name: (value, "the loss's") for name, value in (loss or {}).items()}
     for preset in presets:
@@ -191,13 +192,12 @@ def resolve(
             raise UserError(f"training.hparams.{item.name} must be given, for the model's preset has none.")
         resolved.setdefault(item.name, (given.get(item.name), "given"))
     chosen = {name: value for name, value in (options or {}).items() if name in resolved}
-    return _without_idle_weights(override(resolved, {**given, **chosen}), penalty_weights)
-
-
-def _presets_batch(presets: Sequence[Preset], resolution: int) -> int | None:
-    """Of the last preset that has one."""
-    batches = [preset_numbers(preset, resolution, None).get("batch_size") for preset in presets]
-    return next((batch[0] for batch in reversed(batches) if batch is not None), None)
+    resolved = override(resolved, {**given, **chosen})
+    for name in sorted(set(PENALTY_WEIGHTS) - set(penalty_weights)):
+        value, why = resolved[name]
+        ignored = f"given as {value:g}, but " if why == "given" and value else ""
+        resolved[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
+    return resolved
 
 
 def override(resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
@@ -213,15 +213,6 @@ def override(resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
         whole = isinstance(resolved[name][0], int)
         check_number(name, value, lowest=1 if whole else 0, highest=_HIGHEST.get(name), whole=whole)
     return {**resolved, **{name: (value, "given") for name, value in chosen.items()}}
-
-
-def _without_idle_weights(resolved: Resolved, used: Iterable[str | float]) -> Resolved:
-    """Weights of penalties that the loss does not bring are 0, and the reason says so."""
-    for name in sorted(set(PENALTY_WEIGHTS) - set(used)):
-        value, why = resolved[name]
-        ignored = f"given as {value:g}, but " if why == "given" and value else ""
-        resolved[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
-    return resolved
 
 
 def hparams_of(resolved: Resolved) -> Hparams:
@@ -293,7 +284,7 @@ def augment_speed(*, transfer: bool) -> tuple[float, str]:
 def explain(resolved: Resolved) -> str:
     """One line per number: what it is and why; none for what neither a choice nor a preset has set."""
     return "\n".join(
-        f"  {name} = {value:g}  ({why})" if value is not None else f"  {name} = none  ({why})"
+        f"  {name} = {'none' if value is None else f'{value:g}'}  ({why})"
         for name, (value, why) in resolved.items()
         if (value, why) != (None, _AS_PUBLISHED)
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wplus.core.distributed import rank_and_world
 from wplus.models.network import GeneratorNetwork
 
 
@@ -58,22 +59,26 @@ def sample_inputs(
 ) -> GeneratorInputs:
     """Inputs for `num` images from torch's generator as it is seeded, on the device of `all_labels`.
 
+    Every process draws those of all, and takes its part: what a step sees does not depend on the number of processes.
     Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Whether styles are mixed is one decision
     for the batch; the layer is drawn among those in use. With `path_length` the projection of the image is drawn, too.
     """
-    device, mix_from = all_labels.device, None
+    (rank, world), device, mix_from = rank_and_world(), all_labels.device, None
     if float(torch.rand(())) < style_mixing_prob:  # a host-side draw: no wait for the device
         mix_from = int(torch.randint(1, generator.num_active_ws, ()))
-    index = torch.randint(len(all_labels), (num,), device=device)
-    shape = (num, generator.img_channels, generator.resolution, generator.resolution)
-    return GeneratorInputs(
-        z=torch.randn(num, generator.z_dim, device=device),
-        c=all_labels[index] if labels is None else labels,
-        noise=tuple(generator.synthesis.random_noise(num)),
+    total = num * world
+    index = torch.randint(len(all_labels), (total,), device=device)
+    shape = (total, generator.img_channels, generator.resolution, generator.resolution)
+    drawn = GeneratorInputs(
+        z=torch.randn(total, generator.z_dim, device=device),
+        c=all_labels[index],
+        noise=tuple(generator.synthesis.random_noise(total)),
         mix_from=mix_from,
-        z_mix=torch.randn(num, generator.z_dim, device=device),
+        z_mix=torch.randn(total, generator.z_dim, device=device),
         pl_noise=torch.randn(shape, device=device) if path_length else None,
     )
+    own = drawn if world == 1 else drawn.take(torch.arange(rank, total, world, device=device))
+    return own if labels is None else replace(own, c=labels)
 
 
 def style_mixing(generator: GeneratorNetwork, sample: GeneratorInputs) -> tuple[Tensor, Tensor]:

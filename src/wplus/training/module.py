@@ -1,7 +1,8 @@
 """Base of every training: a clock, randomness that follows it, guarded steps, means, a moving average.
 
 The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
-a function of (seed, rank, nimg): the state of a run is its weights, its optimizers and the clock, nothing else.
+a function of (seed, nimg), on any number of processes: the state of a run is its weights, its optimizers and the
+clock, nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from wplus.core.distributed import average_gradients, mean_over_ranks, rank_and_world
+from wplus.core.distributed import average_gradients, mean_over_ranks
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
@@ -67,9 +68,9 @@ class TrainingModule(LightningModule):
         self.nimg += self.batch_size
         self.images_seen += self.batch_size
 
-    def seed_phase(self, name: str, *, common: bool = False) -> None:
-        """Seed torch for a phase of this step: of this process, or the same in all of them."""
-        torch.manual_seed(step_seed(self.seed, 0 if common else rank_and_world()[0], self.images_seen, name))
+    def seed_phase(self, name: str) -> None:
+        """Seed torch for a phase of this step, the same in all processes: each draws for all and takes its part."""
+        torch.manual_seed(step_seed(self.seed, 0, self.images_seen, name))
 
     def guarded_step(self, name: str, optimizer: torch.optim.Optimizer, *, in_a_row: bool = True) -> None:
         """Step unless a gradient is not finite; decided on the device, so that the host never waits.

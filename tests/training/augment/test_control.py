@@ -1,14 +1,17 @@
-"""The strength p: fixed, or moved by the signs of the discriminator's logits."""
+"""The strength p: fixed, moved by the clock, or by the signs of the discriminator's logits."""
 
 import copy
 
 import pytest
 import torch
 
-from wplus.errors import UserError
+from wplus.config import composed
 from wplus.training.augment import control
-from wplus.training.augment.control import AdaptiveAugment, FixedAugment, NoAugment
+from wplus.training.augment.control import AdaptiveAugment, FixedAugment, NoAugment, ScheduledAugment
 from wplus.training.augment.pipeline import Identity
+from wplus.training.hparams import Hparams
+
+IMAGES = torch.zeros(2, 3, 8, 8)
 
 
 def play(augment: AdaptiveAugment, logits: list[float], *, steps: int = 4, batch_size: int = 64) -> AdaptiveAugment:
@@ -65,19 +68,6 @@ def test_a_lost_step_does_not_lose_p():
     assert augment.rt.item() == 0.75
 
 
-def test_the_state_resumes_between_updates():
-    straight = play(AdaptiveAugment(0.3, speed_kimg=1), SURE, steps=6)
-    first = play(AdaptiveAugment(0.3, speed_kimg=1), SURE, steps=3)
-    second = AdaptiveAugment(0.3, speed_kimg=1)
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
-    for step in (4, 5, 6):
-        second.observe(torch.tensor(SURE)[:, None])
-        second.adapt(batch_size=64, step=step)
-    assert {name: value.tolist() for name, value in second.state_dict().items()} == {
-        name: value.tolist() for name, value in straight.state_dict().items()
-    }
-
-
 def test_processes_that_see_halves_agree_with_one_that_sees_all(monkeypatch):
     whole = play(AdaptiveAugment(0.5), [*SURE, *DOUBTFUL, -1.0, -1.0])
     halves = [AdaptiveAugment(0.5), AdaptiveAugment(0.5)]
@@ -119,20 +109,19 @@ def test_how_long_p_has_been_near_1_comes_with_the_state():
 
 
 def test_nothing_is_drawn_where_p_is_known_to_be_0():
-    images = torch.randn(2, 3, 8, 8)
     for augment in (NoAugment(), FixedAugment(0.0), AdaptiveAugment()):
         before = torch.get_rng_state()
-        view = augment.sample(images)
+        view = augment.sample(IMAGES)
         assert isinstance(view, Identity)
-        assert view.take(torch.tensor([0]))(images) is images
+        assert view.take(torch.tensor([0]))(IMAGES) is IMAGES
         assert torch.equal(torch.get_rng_state(), before)
-    assert not isinstance(play(AdaptiveAugment(), SURE).sample(images), Identity)
+    assert not isinstance(play(AdaptiveAugment(), SURE).sample(IMAGES), Identity)
 
 
 def test_what_is_known_of_p_comes_with_the_state():
     augment = AdaptiveAugment()
     augment.load_state_dict(AdaptiveAugment(0.7).state_dict())
-    assert not isinstance(augment.sample(torch.randn(2, 3, 8, 8)), Identity)
+    assert not isinstance(augment.sample(IMAGES), Identity)
 
 
 def test_a_fixed_p_stays():
@@ -142,18 +131,72 @@ def test_a_fixed_p_stays():
     assert augment.values() == {"train/augment/p": torch.tensor(0.25)}
     assert augment.summary() == {}
     assert augment.fingerprint == {"p": 0.25, "transforms": "color"}
-    assert augment.sample(torch.randn(2, 3, 8, 8)).geometry is None
+    assert augment.sample(IMAGES).geometry is None
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: FixedAugment(1.5), "augment.p must be a number of at least 0 and at most 1, got 1.5"),
-        (lambda: AdaptiveAugment(target=2), "augment.target must be .*, got 2"),
-        (lambda: AdaptiveAugment(interval=0), "augment.interval must be .*, got 0"),
-        (lambda: AdaptiveAugment(speed_kimg=0), "augment.speed_kimg must be .*, got 0"),
-    ],
-)
-def test_what_cannot_be_is_refused(make, message):
-    with pytest.raises(UserError, match=message):
-        make()
+# --- a strength that follows the clock -------------------------------------------------------------------------------
+
+
+def after(nimg: int, augment: ScheduledAugment, *, batch_size: int = 4) -> float:
+    augment.adapt(batch_size=batch_size, step=nimg // batch_size)
+    return augment.p.item()
+
+
+def test_the_cosine():
+    augment = ScheduledAugment(0.1, p_end=0.5, decay_kimg=1.0)
+    assert augment.p.item() == pytest.approx(0.1)
+    assert after(248, augment) == pytest.approx(0.1 + 0.4 * 0.144, abs=1e-3)
+    assert after(500, augment) == pytest.approx(0.3)
+    assert after(1000, augment) == after(40_000, augment) == pytest.approx(0.5)
+    assert ScheduledAugment(0.1, p_end=0.5, decay_kimg=0).p.item() == pytest.approx(0.5)
+
+
+def test_it_is_where_the_recipe_is():
+    """gamma and p, both from 0 to 1."""
+    rest = {"lr_generator": 1e-3, "lr_discriminator": 1e-3, "ema_kimg": 0.0, "ema_rampup": None}
+    hparams = Hparams(batch_size=4, gamma=0.0, gamma_end=1.0, decay_kimg=0.4, **rest)
+    augment = ScheduledAugment(0.0, p_end=1.0, decay_kimg=0.4)
+    for nimg in (0, 4, 100, 200, 396, 400, 800):
+        assert after(nimg, augment) == pytest.approx(hparams.at(nimg).gamma, abs=1e-7)
+
+
+def test_p_depends_on_the_images_seen_alone():
+    """On the way there it makes no difference, nor is anything kept that a fixed p does not keep."""
+    straight, jumped = (ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1) for _ in range(2))
+    for nimg in range(4, 64, 4):
+        after(nimg, straight)
+    assert after(60, jumped) == straight.p.item()
+    assert after(60, ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1), batch_size=12) == straight.p.item()
+    assert list(straight.state_dict()) == ["p"]
+    resumed = ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1)
+    resumed.load_state_dict(straight.state_dict())
+    assert resumed.p == straight.p
+    assert not isinstance(resumed.sample(IMAGES), Identity)
+
+
+def test_nothing_is_drawn_before_the_first_step():
+    augment = ScheduledAugment(0.0, p_end=0.3, decay_kimg=0.1)
+    assert isinstance(augment.sample(IMAGES), Identity)
+    after(4, augment)
+    assert not isinstance(augment.sample(IMAGES), Identity)
+    assert augment.values()["train/augment/p"] > 0
+
+
+def test_what_makes_it_another_run():
+    augment = ScheduledAugment(0.1, p_end=0.5, decay_kimg=1, transforms="color")
+    assert augment.fingerprint == {"p": 0.1, "p_end": 0.5, "decay_kimg": 1.0, "transforms": "color"}
+
+
+def test_a_transform_that_does_not_follow_p_alone():
+    """R3GAN's colours happen half as often as the rest: the multipliers reach the pipeline."""
+    augment = ScheduledAugment(0.0, p_end=1.0, decay_kimg=0, transforms="bgc", multipliers={"hue": 0.5, "cutout": 1.0})
+    assert augment.pipeline.multipliers["hue"] == 0.5
+    assert augment.sample(IMAGES).cutout is not None
+
+
+def test_the_published_schedule():
+    """R3GAN's on FFHQ: to 0.3 over 20 million images, colours half as often, and cutout."""
+    chosen = composed("train", ["augment=scheduled"])["augment"]
+    colours = dict.fromkeys(("brightness", "contrast", "lumaflip", "hue", "saturation"), 0.5)
+    assert (chosen["p"], chosen["p_end"], chosen["decay_kimg"], chosen["transforms"]) == (0.0, 0.3, 20_000, "bgc")
+    assert chosen["multipliers"] == {**colours, "cutout": 1.0}

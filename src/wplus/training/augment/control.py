@@ -17,8 +17,7 @@ NEAR_ONE = 0.95  # from here on p counts as saturated
 INFOS = {
     "train/augment/p": MetricInfo(meaning="Probability of each transform of what the discriminator sees."),
     "train/augment/rt": MetricInfo(
-        meaning="Mean sign of the discriminator's logits of real images; near 0 without overfitting, 1 when it "
-        "knows them all."
+        meaning="Mean sign of the discriminator's logits of real images: about 0 without overfitting, at most 1."
     ),
     "train/augment/saturated": MetricInfo(
         meaning="Whether p has been near 1 for long: augmentation cannot hide the overfitting.", direction="lower"
@@ -79,10 +78,8 @@ class FixedAugment(NoAugment):
 
 
 class ScheduledAugment(FixedAugment):
-    """p goes to `p_end` on a cosine over the first `decay_kimg` (0: is there from the start), as R3GAN's does.
-
-    It depends on the images seen alone: hyper-parameters that move over the same time are at the same share of their
-    ways (Huang et al. 2024).
+    """p goes to `p_end` on a cosine over the first `decay_kimg` (0: is there from the start), as R3GAN's does
+    (Huang et al. 2024); hyper-parameters that move over the same time are at the same share of their ways.
     """
 
     def __init__(self, p: float = 0.0, *, p_end: float, decay_kimg: float, **pipeline: Any) -> None:
@@ -91,15 +88,12 @@ class ScheduledAugment(FixedAugment):
         check_number("augment.decay_kimg", decay_kimg, lowest=0)
         self.start, self.end, self.decay_kimg = float(p), float(p_end), decay_kimg
         self.fingerprint |= {"p_end": float(p_end), "decay_kimg": float(decay_kimg)}
-        self._set(0)
+        self.adapt(batch_size=0, step=0)
 
     @torch.no_grad()
     def adapt(self, *, batch_size: int, step: int) -> None:
         """The next step's p."""
-        self._set(batch_size * step)
-
-    def _set(self, nimg: int) -> None:
-        self.p.fill_(on_cosine(self.start, self.end, nimg, decay_kimg=self.decay_kimg))
+        self.p.fill_(on_cosine(self.start, self.end, batch_size * step, decay_kimg=self.decay_kimg))
         self._on_host.note(self.p)
 
 
@@ -184,13 +178,13 @@ class AdaptiveAugment(FixedAugment):
         near_one = int(self.saturated_nimg)
         saturated = near_one > 0 and near_one >= self.alarm
         if saturated and not self._warned and is_first():
+            self._warned = True
             warnings.warn(
                 f"The augmentation's p has been above {NEAR_ONE} for {near_one / 1000:g} kimg: the discriminator "
                 "overfits faster than augmentation can hide, and generated images may come out augmented. More images, "
                 "mirror=x, a larger gamma or a smaller discriminator help.",
                 stacklevel=2,
             )
-            self._warned = True
         return {"train/augment/saturated": float(saturated)}
 
 

@@ -54,13 +54,13 @@ def sample_positions(size: int, like: Tensor) -> Tensor:
 def _up(x: Tensor, axis: int) -> Tensor:
     channels = x.shape[1]
     padded = F.pad(x, [_PAD, _PAD, 0, 0] if axis == 3 else [0, 0, _PAD, _PAD], mode="reflect")
-    phases = F.conv2d(padded, _phases(axis, channels, x.dtype, x.device), groups=channels)  # even, odd samples
+    phases = F.conv2d(padded, _taps("up", axis, channels, x.dtype, x.device), groups=channels)  # even, odd samples
     return phases.unflatten(1, (channels, 2)).movedim(2, axis + 1).flatten(axis, axis + 1)
 
 
 def _down(x: Tensor, axis: int) -> Tensor:
     stride = (1, 2) if axis == 3 else (2, 1)
-    return F.conv2d(x, _taps(axis, x.shape[1], x.dtype, x.device), stride=stride, groups=x.shape[1])
+    return F.conv2d(x, _taps("down", axis, x.shape[1], x.dtype, x.device), stride=stride, groups=x.shape[1])
 
 
 @constant
@@ -73,21 +73,12 @@ def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device)
 
 
 @constant
-def _taps(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(channels, 1, ...) for downsampling."""
-    return _weights([SYM6], math.sqrt(0.5), axis, channels).to(dtype=dtype, device=device)
-
-
-@constant
-def _phases(axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(2 channels, 1, ...) for the even and the odd samples of upsampling."""
-    return _weights([SYM6[-2::-2], SYM6[::-2]], math.sqrt(2), axis, channels).to(dtype=dtype, device=device)
-
-
-def _weights(filters: list[tuple[float, ...]], gain: float, axis: int, channels: int) -> Tensor:
-    with torch.inference_mode(False):  # such tensors could not be saved for a later backward pass
-        taps = torch.tensor(filters, dtype=torch.float64)[:, None] * gain
-        return taps.unsqueeze(2 if axis == 3 else 3).repeat(channels, 1, 1, 1)
+def _taps(direction: str, axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(channels, 1, ...) for downsampling; (2 channels, 1, ...) for the even and the odd samples of upsampling."""
+    filters, gain = ([SYM6], math.sqrt(0.5)) if direction == "down" else ([SYM6[-2::-2], SYM6[::-2]], math.sqrt(2))
+    with torch.inference_mode(False):
+        taps = (torch.tensor(filters, dtype=torch.float64)[:, None] * gain).unsqueeze(2 if axis == 3 else 3)
+        return taps.repeat(channels, 1, 1, 1).to(dtype=dtype, device=device)
 
 
 # --- bands ----------------------------------------------------------------------------------------------------------
@@ -104,14 +95,11 @@ def band_filters() -> np.ndarray:
     for octave in range(NUM_BANDS - 1):
         dilated = np.zeros((len(low) - 1) * 2**octave + 1)
         dilated[:: 2**octave] = low
-        bands.insert(0, np.convolve(passed, _impulse(len(dilated)) - dilated))
+        rest = (np.arange(len(dilated)) == len(dilated) // 2) - dilated
+        bands.insert(0, np.convolve(passed, rest))
         passed = np.convolve(passed, dilated)
     bands.insert(0, passed)
     return np.stack([np.pad(band, (len(passed) - len(band)) // 2) for band in bands])
-
-
-def _impulse(length: int) -> np.ndarray:
-    return (np.arange(length) == length // 2).astype(np.float64)
 
 
 @constant

@@ -7,13 +7,14 @@ ones are fused into one matrix and one resampling, all color ones into another m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from wplus.core.distributed import rank_and_world
 from wplus.errors import check_choice, check_number
 from wplus.models.ops import constant
 from wplus.training.augment import operations as ops
@@ -27,14 +28,9 @@ _GROUPS = {
     "noise": ("noise",),
     "cutout": ("cutout",),
 }
-_SETS = {
-    "bg": ("blit", "geom"),
-    "bgc": ("blit", "geom", "color"),
-    "bgcf": ("blit", "geom", "color", "filter"),
-    "bgcfn": ("blit", "geom", "color", "filter", "noise"),
-    "bgcfnc": ("blit", "geom", "color", "filter", "noise", "cutout"),
-}
-FAMILIES = {**_GROUPS, **{name: sum((_GROUPS[group] for group in parts), ()) for name, parts in _SETS.items()}}
+FAMILIES: dict[str, tuple[str, ...]] = dict(_GROUPS)
+for _num in range(2, len(_GROUPS) + 1):  # bg is the first two groups, bgc the first three, up to bgcfnc
+    FAMILIES["bgcfnc"[:_num]] = sum(list(_GROUPS.values())[:_num], ())
 TRANSFORMS = FAMILIES["bgcfnc"]
 IMAGE_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of the bands in an image's power, about 1/f
 
@@ -73,10 +69,10 @@ class Strengths:
 
 
 class BatchRng:
-    """Random numbers for the images of a batch, from torch's generator of their device."""
+    """Random numbers for the images of a batch, those of all processes, from torch's generator of their device."""
 
     def __init__(self, images: Tensor) -> None:
-        self.num, self.device = len(images), images.device
+        self.num, self.device = len(images) * rank_and_world()[1], images.device
         self.channels, self.height, self.width = images.shape[1:]
 
     def uniform(self, limit: float) -> Tensor:
@@ -192,18 +188,19 @@ class Pipeline:
         strengths: Mapping[str, float] | None = None,
     ) -> None:
         check_choice("transforms", transforms, FAMILIES)
-        _check_keys("multipliers", multipliers or {}, TRANSFORMS)
-        _check_keys("strengths", strengths or {}, [field.name for field in fields(Strengths)])
         for name, value in (multipliers or {}).items():
+            check_choice("A key of multipliers", name, TRANSFORMS)
             check_number(f"multipliers.{name}", value, lowest=0)
+        for name in strengths or {}:
+            check_choice("A key of strengths", name, [field.name for field in fields(Strengths)])
         self.multipliers = {**dict.fromkeys(FAMILIES[transforms], 1.0), **(multipliers or {})}
         self.strengths = Strengths(**(strengths or {}))
 
     def sample(self, images: Tensor, strength: Tensor) -> SampledAugment:
         """Transforms for a batch like `images` (N, C, H, W), from torch's generator; `strength` is p."""
-        rng = BatchRng(images)
+        rng, (rank, world) = BatchRng(images), rank_and_world()
         color = COLOR if rng.channels == 3 else [pair for pair in COLOR if pair[0] not in _RGB_ONLY]
-        return SampledAugment(
+        sampled = SampledAugment(
             strength=strength.detach().clone(),  # the controller may move p before the batch is done
             geometry=self._composed(GEOMETRIC, 3, rng, strength),
             color=self._composed(color, 4, rng, strength),
@@ -211,6 +208,7 @@ class Pipeline:
             noise=self._noise(rng, strength) if self._uses("noise") else None,
             cutout=self._cutout(rng, strength) if self._uses("cutout") else None,
         )
+        return sampled if world == 1 else sampled.take(torch.arange(rank, rng.num, world, device=rng.device))
 
     def _uses(self, name: str) -> bool:
         return self.multipliers.get(name, 0) > 0
@@ -260,8 +258,3 @@ class Pipeline:
 def _image_power(device: torch.device) -> Tensor:
     """IMAGE_POWER as (4,), uploaded once."""
     return torch.tensor(IMAGE_POWER, device=device)
-
-
-def _check_keys(what: str, given: Mapping[str, float], known: Collection[str]) -> None:
-    for name in given:
-        check_choice(f"A key of {what}", name, known)
