@@ -41,20 +41,18 @@ class Phase:
 class GanModule(TrainingModule):
     """Generator against discriminator (StyleGAN2, Karras et al. 2020, sections 2 and 3).
 
+    UserError for networks, losses and numbers that do not fit each other.
+
     Args:
         generator, discriminator: networks; a copy of the generator is kept as the moving average `ema`.
         generator_loss: logits of generated images -> loss per image; one that compares
             (`wplus.losses.adversarial.compares`) also gets those of real images.
         discriminator_loss: (real logits, generated logits) -> loss per pair.
         hparams: the numbers; `hparams.batch_size` counts all processes and micro-batches.
-        penalties: of the discriminator.
         num_micro: micro-batches per step and process (gradient accumulation).
         labels: (M, c_dim) labels of the training data, from which generated images draw theirs.
         augment: what the discriminator sees of images, real and generated; None: the images themselves.
         freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
-
-    Raises:
-        UserError: networks, losses and numbers that do not fit each other.
     """
 
     labels: Tensor
@@ -242,10 +240,7 @@ class GanModule(TrainingModule):
             yield self.penalty(batch, len(real))
 
     def penalty(self, batch: DiscriminatorBatch, num: int) -> Tensor:
-        """The part of a micro-batch in the mean over `num` images of gamma/2 |dD/dx|^2 (R1), or of other penalties.
-
-        As much stronger as their steps are rarer.
-        """
+        """A micro-batch's part in the mean over `num` images of gamma/2 |dD/dx|^2, or others; stronger where rarer."""
         total = torch.zeros((), device=batch.real.device)
         for penalty in self.penalties:
             value = penalty(self.discriminator, batch)  # (n,), |dD/dx|^2
