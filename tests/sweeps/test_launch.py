@@ -68,6 +68,12 @@ def test_what_is_done_is_not_done_again(runs, capsys):
     assert len(runs.ran) == 6
 
 
+def test_equal_questions_of_one_sweep_are_one_run(runs):
+    assert launch(runs, {"verb": "invert", "points": [{"space": "w"}, {"space": "w"}]}).run() == 0
+    assert len(runs.ran) == 1
+    assert list(states(runs).values()) == ["done", "done"]
+
+
 def test_equal_questions_of_two_sweeps_are_one_run(runs):
     launch(runs).run()
     assert launch(runs, name="other").run() == 0

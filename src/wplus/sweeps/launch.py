@@ -139,10 +139,10 @@ class Launch:
                 break
             if not self.resolve(job):
                 continue
-            state = self.states[job.id]
+            state = self.states[job.id].look()
             if state.state == "done" or (state.state == "failed" and not self.retry):
                 del waiting[job.id]
-            elif state.digest not in busy and state.look().state != "running":  # equal questions are one run
+            elif state.digest not in busy and state.state != "running":  # equal questions are one run
                 busy.add(state.digest)
                 ready.append(job)
         return ready
