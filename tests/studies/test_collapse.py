@@ -34,7 +34,7 @@ def test_what_was_said_is_told_and_drawn(tmp_path):
         with open_tracker(output_dir=tmp_path / name, job_type="train", name=name) as tracker:
             if name == "collapse":
                 tracker.log_message("Recall fell.", level="warning", kimg=0.5)
-            tracker.summary({"health": "alarm" if name == "collapse" else "well"})
+            tracker.summary({"probe/health": "alarm" if name == "collapse" else "well"})
         rows = [
             {"kimg": kimg, "measures": {measure: {"value": 0.5, "error": 0.1} for measure in study.PANELS.values()}}
             for kimg in (0.0, 0.5)

@@ -42,6 +42,6 @@ def test_the_table(tmp_path):
         folder = study.folder(tmp_path, name)
         folder.mkdir(parents=True)
         entry = {"value": value, "interval": [value - 0.001, value + 0.001]}
-        (folder / "result.json").write_text(json.dumps({"values": {"kd_effnet_lite0": entry}}))
+        (folder / "result.json").write_text(json.dumps({"values": {"evaluate/kd_effnet_lite0": entry}}))
     lines = study.write_table(tmp_path, ["as it was", "both"]).read_text().splitlines()
     assert lines[2:] == ["| as it was | 250.0 | 249.0 to 251.0 |", "| both | 12.0 | 11.0 to 13.0 |"]

@@ -121,21 +121,20 @@ def test_the_record_of_an_earlier_version_has_a_kind(tmp_path: Path):
     assert json.loads((tmp_path / "run.json").read_text())["question"] == {"seed": 0}
 
 
-def test_the_console_is_kept_as_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_the_console_is_kept_as_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     streams, log = (sys.stdout, sys.stderr), logging.getLogger()
     handler = logging.StreamHandler(sys.stdout)
-    log.addHandler(handler)
-    try:
-        with claimed(tmp_path) as folder:
-            print("before")
-            assert not (tmp_path / "console.log").exists()
-            folder.opened()
-            print("\x1b[31mred\x1b[0m", file=sys.stderr)
-            sys.stderr.write("\r\x1b[2Ka line above\nBar 1/10")
-            sys.stderr.write("\r\x1b[2KBar 2/10")
-            log.warning("logged")
-    finally:
-        log.removeHandler(handler)
+    monkeypatch.setattr(log, "handlers", [handler])
+    with claimed(tmp_path) as folder:
+        print("before")
+        assert not (tmp_path / "console.log").exists()
+        folder.opened()
+        print("\x1b[31mred\x1b[0m", file=sys.stderr)
+        sys.stderr.write("\r\x1b[2Ka line above\nBar 1/10")
+        sys.stderr.write("\r\x1b[2KBar 2/10")
+        log.warning("logged")
     assert (sys.stdout, sys.stderr, handler.stream) == (*streams, streams[0])
     assert (tmp_path / "console.log").read_text() == "before\nred\na line above\nlogged\n"
     shown = capsys.readouterr()

@@ -175,5 +175,5 @@ def test_the_command(tmp_path, monkeypatch, repository, capsys):
     kept = (tmp_path / "run" / "transfer.json").read_bytes()
     train(first, 0.032)
     assert (tmp_path / "run" / "transfer.json").read_bytes() == kept
-    with pytest.raises(SystemExit, match=r"transfer\.generator was '\w{16}' and is now '\w{16}'"):
+    with pytest.raises(SystemExit, match=r'transfer\.checkpoint was "content \w{12}" and is now "content \w{12}"'):
         train(second, 0.048)
