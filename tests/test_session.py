@@ -9,8 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.errors import CompactHydraException
 
+from wplus.__main__ import main
+from wplus.commands import entry
 from wplus.commands.session import is_first
+from wplus.errors import Interrupted
 from wplus.tracking.local import read_result
 
 ENDLESS = [
@@ -101,3 +105,17 @@ def test_of_several_processes_one_is_the_first(monkeypatch, devices, environment
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert is_first({} if devices is None else {"trainer": {"devices": devices, "num_nodes": 1}}) is expected
+
+
+def test_a_signal_that_comes_while_hydra_composes_is_no_mistake(monkeypatch: pytest.MonkeyPatch, capsys):
+    def run(*_: object) -> None:
+        try:
+            raise Interrupted(signal.SIGTERM)
+        except Interrupted as error:
+            raise CompactHydraException from error
+
+    monkeypatch.setattr(entry, "_run", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["invert"])
+    assert ended.value.code == 143
+    assert "the same command goes on from there" in capsys.readouterr().err

@@ -37,6 +37,7 @@ from safetensors.torch import load_file
 from wplus.__main__ import main as wplus_main
 from wplus.core.files import sha256, write_json
 from wplus.tracking.local import read_records, read_result
+from wplus.tracking.run_folder import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "checkpoint=experiments/models/cats32.safetensors"
@@ -149,8 +150,8 @@ class Campaign:
             process = self.start(folder)
             is_late = attempt > 40 or time.monotonic() > until + self.seconds
             chosen = None if is_late else self.rng.choice(SIGNALS)
-            if self.rng.random() < 0.15:
-                self.second_process(folder)
+            if self.rng.random() < 0.15 and len(self.case.folders) == 1:  # jobs of a sweep may be shared out
+                self.second_process(folder, process.pid)
             status = process.wait(self.rng.uniform(0.05, 0.8) * self.seconds if chosen else LIMIT_S)
             if status is None and chosen:
                 os.kill(process.pid, chosen)
@@ -159,7 +160,7 @@ class Campaign:
                 self.check_status(folder, chosen, status)
             if status == 0:
                 return
-            if status not in (-signal.SIGKILL, 143, 130):
+            if status not in (-signal.SIGKILL, -signal.SIGTERM, 143, 130):  # a shell shows all deaths by 15 as 143
                 self.blame(f"ended with {status}: {self.last_words()}")
             if self.rng.random() < 0.15:
                 self.tear_a_file(folder)
@@ -169,7 +170,7 @@ class Campaign:
         """The exit status and the record say what happened."""
         if status is None:
             self.blame(f"does not end after {sent.name}")
-        elif status not in (0, EXIT.get(sent, -sent)):
+        elif status not in (0, EXIT.get(sent, -sent), -sent):
             self.blame(f"{sent.name} gives status {status}: {self.last_words()}")
         for job in self.jobs(folder):
             recorded = read_result(job).get("status")
@@ -177,10 +178,10 @@ class Campaign:
             if recorded not in allowed.get(status or 0, ("interrupted", "finished", "killed", None)):
                 self.blame(f"the record says {recorded} after {sent.name} and status {status}")
 
-    def second_process(self, folder: Path) -> None:
-        """Another process for the same folder is refused in one sentence, while the first one lives."""
+    def second_process(self, folder: Path, first: int) -> None:
+        """Another process for the same folder is refused in one sentence, while the first one has it."""
         for _ in range(100):
-            if any((job / ".lock").exists() for job in self.jobs(folder)):
+            if read_json(folder / ".lock").get("pid") == first:
                 break
             time.sleep(0.02)
         else:
@@ -230,7 +231,7 @@ class Campaign:
             self.tally.faults["full disk"] += 1
             status = self.start(folder).wait(LIMIT_S)
             words = self.log.read_text()
-            if status == 0 or "Traceback" in words or "No space left" not in words:
+            if "Traceback" in words or (status != 0 and "No space left" not in words):
                 self.blame(f"on a full disk ended with {status}: {self.last_words()}")
             subprocess.run(["mount", "-o", "remount,size=2G", str(disk)], check=True)
             status = self.start(folder).wait(LIMIT_S)

@@ -112,6 +112,7 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
     except UserError as error:
         raise SystemExit(str(error)) from None
     except CompactHydraException as error:
+        _pass_interruption_on(error)
         raise SystemExit(sentence(error, name, options.overrides)) from None
     except ValueError as error:
         if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
@@ -121,6 +122,14 @@ def _in_one_sentence(task: Callable[[DictConfig], Any], name: str, arguments: li
         raise SystemExit(f"A choice must be one of the options that --help lists, got {what}.") from None
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _pass_interruption_on(error: BaseException | None) -> None:
+    """Raise the Ctrl-C or signal behind an error: one that comes while Hydra composes it takes for a mistake."""
+    while error is not None:
+        error = error.__cause__ or error.__context__
+        if isinstance(error, KeyboardInterrupt):
+            raise error
 
 
 def _run(
