@@ -118,10 +118,12 @@ def cluster_mean(groups: Sequence[Sequence[float]]) -> ClusterMean:
 
 def _cluster_interval(arrays: Sequence[Array]) -> tuple[float, float]:
     rng, num = np.random.default_rng(0), len(arrays)
-    drawn = np.stack([group[rng.integers(len(group), size=(NUM_RESAMPLES * num, len(group)))].mean(1)
-                      for group in arrays]).reshape(num, NUM_RESAMPLES, num)  # fmt: skip
     seeds = rng.integers(num, size=(NUM_RESAMPLES, num))
-    means = drawn[seeds, np.arange(NUM_RESAMPLES)[:, None], np.arange(num)].mean(1)
+    means = np.empty((NUM_RESAMPLES, num))
+    for seed, group in enumerate(arrays):
+        drawn = seeds == seed
+        means[drawn] = group[rng.integers(len(group), size=(drawn.sum(), len(group)))].mean(1)
+    means = means.mean(1)
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
