@@ -172,13 +172,26 @@ open(os.path.join(folder, "result.json"), "w").write('{"status": "finished"}')
 """
 
 
-def test_jobs_in_processes_of_their_own(runs, monkeypatch, capsys):
-    """Each in a slot; what a failed one said last is its error."""
+@pytest.fixture
+def two_slots(monkeypatch):
+    """Two, in which a script stands for the commands."""
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real(
         [sys.executable, "-c", SCRIPT, *command[3:]], **options))  # fmt: skip
+    return [Slot("a", {"OMP_NUM_THREADS": "1"}), Slot("b", {"OMP_NUM_THREADS": "1"})]
+
+
+def test_equal_questions_in_two_processes_are_one_run(runs, two_slots):
+    made = launch(runs, {"verb": "invert", "points": [{"space": "w"}, {"space": "w"}, {"space": "z"}]})
+    made.slots = two_slots
+    assert made.run() == 0
+    assert [state.exit_status for state in made.states.values()].count(0) == 2
+
+
+def test_jobs_in_processes_of_their_own(runs, two_slots):
+    """Each in a slot; what a failed one said last is its error."""
     made = launch(runs)
-    made.slots = [Slot("a", {"OMP_NUM_THREADS": "1"}), Slot("b", {"OMP_NUM_THREADS": "1"})]
+    made.slots = two_slots
     assert made.run() == 1
     assert list(states(runs).values()) == ["done", "failed", "done", "failed"]
     state = made.states["invert-001"]

@@ -52,6 +52,7 @@ def test_the_same_up_to_a_margin():
     assert equivalence_p(d, 0.2) < 0.001 < 0.2 < equivalence_p(d, 0.01)
     one_sided = (ttest_1samp(d, -0.05, alternative="greater"), ttest_1samp(d, 0.05, alternative="less"))
     assert equivalence_p(d, 0.05) == pytest.approx(max(each.pvalue for each in one_sided))
+    assert equivalence_p(d - 1, 0.2) > 0.99
     assert equivalence_p([0.1] * 5, 0.2) == 0.0
     assert equivalence_p([0.3] * 5, 0.2) == 1.0
 
@@ -65,6 +66,8 @@ def test_clusters_tell_the_spread_of_seeds_from_that_of_images():
     reach = 1.96 * np.std([group.mean() for group in groups], ddof=1) / 60**0.5
     assert found.interval == pytest.approx((found.value - reach, found.value + reach), abs=0.03)
     assert cluster_mean(groups[:4]).interval is None
+    few_images = cluster_mean([RNG.normal(center, 2.0, size=4) for center in RNG.normal(0, 0.5, size=400)])
+    assert few_images.seed_sd == pytest.approx(0.5, abs=0.25)  # their means spread by 1.1
     alike = cluster_mean([[1.0, 3.0]] * 5)
     assert (alike.seed_sd, alike.image_sd) == (0.0, 2**0.5)
 

@@ -179,6 +179,14 @@ def test_what_was_uploaded_is_not_logged_again(tmp_path, own_folders, picture):
     assert len(of_type(records(tmp_path), "run")) == 2
 
 
+def test_a_key_that_is_logged_twice_has_two_rows(tmp_path, own_folders, picture):
+    with opened(tmp_path) as tracker:
+        for caption in "ab":
+            tracker.image("edit/filmstrip", picture, caption=caption)
+    rows = [row["item"] for row in of_type(records(tmp_path), "history")]
+    assert [(row["_step"], row["edit/filmstrip.caption"]) for row in rows] == [(0, "a"), (1, "b")]
+
+
 def test_without_a_rewind_the_earlier_rows_come_first(tmp_path, own_folders, picture):
     for kimg in (1, 2):
         with opened(tmp_path) as tracker:
