@@ -1,6 +1,7 @@
 """The table over runs: what varies is found, seeds are pooled, differences are tested."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,12 @@ def test_what_varies_is_found_and_seeds_are_pooled(tmp_path, values):
     assert f"| configuration | seeds | {PSNR} ↑ |" in text
     assert "| space=w (baseline) | 6 |" in text
     assert "p = 0.06, the same within the margin" in text
+
+
+def test_a_baseline_is_found_by_the_value_of_a_number(tmp_path, values):
+    members = read_members([tmp_path])
+    whole = [replace(each, asked={**each.asked, "weight": int(GAIN[each.asked["space"]])}) for each in members]
+    assert sweep_table(whole, baseline={"weight": 2.0}).baseline.endswith("weight=2")
 
 
 def test_below_five_seeds_the_points_are_shown(tmp_path):

@@ -87,8 +87,9 @@ def group_of(member: Member, keys: Sequence[str]) -> str:
 
 
 def matches(member: Member, point: Point) -> bool:
-    """Whether a member has these values."""
-    return all(value_text(member.asked.get(key)) == value_text(value) for key, value in point.items())
+    """Whether a member has these values; 1 is 1.0."""
+    pairs = [(member.asked.get(key), value) for key, value in point.items()]
+    return all(own == value or value_text(own) == value_text(value) for own, value in pairs)
 
 
 def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
