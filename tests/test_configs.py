@@ -94,6 +94,12 @@ def test_every_preset_composes_with_a_command(group, option):
         check_targets(config)
 
 
+@pytest.mark.parametrize("data", options(CONFIGS / "data"))
+@pytest.mark.parametrize("debug", options(CONFIGS / "debug"))
+def test_a_debug_preset_takes_any_data(debug, data):
+    check_targets(composed("train", f"debug={debug}", f"data={data}"))
+
+
 def test_every_group_belongs_to_a_command():
     used = {CONFIGS / group for primary in PRIMARIES for group in groups(primary)}
     ours = {path.parent for path in CONFIGS.glob("**/*.yaml") if path.parent.parent.name != "hydra"}

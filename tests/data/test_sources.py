@@ -117,6 +117,26 @@ def test_splits_share_nothing_and_labels_keep_their_width(make_folder: Callable)
     assert len({part.fingerprint for part in (train, held_out, everything)}) == 3
 
 
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_part_of_the_images_is_spread_over_the_names(make_folder: Callable, limit: int) -> None:
+    root = make_folder({f"{'ab'[index // 10]}/{index:02d}.png": (8, 8) for index in range(20)})
+    options = {"resolution": 8, "held_out_fraction": 0.3, "labels": "folder", "memory_limit_gb": limit}
+    everything = folder_images(root, split="all", **options)
+    train, held_out, both = (
+        folder_images(root, split=split, num_images=10, **options) for split in ("train", "held_out", "all")
+    )
+    assert both.names == everything.names[::2]
+    assert sorted(train.names + held_out.names) == both.names
+    assert torch.equal(both.images[:], everything.images[:][::2])
+    assert torch.equal(both.labels, everything.labels[::2])
+    assert both.policies["subset_of"] == 20
+    assert folder_images(root, split="all", num_images=99, **options).fingerprint == everything.fingerprint
+    with pytest.raises(UserError, match="num_images must be a whole number of at least 1, got 0"):
+        folder_images(root, num_images=0, **options)
+    (root / "a/01.png").write_bytes(b"not used, so not looked at")
+    assert folder_images(root, num_images=10, **options).names == train.names
+
+
 def test_all_bad_files_are_named_at_once(make_folder: Callable) -> None:
     root = make_folder({**FILES, "cut.png": encoded(noise(40, 40))[:900], "no.jpg": b"no", "empty.gif": b""})
     with pytest.raises(UserError, match=r"3 of 7 image\(s\)") as error:

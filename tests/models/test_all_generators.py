@@ -111,15 +111,21 @@ def test_the_one_interface(family, c_dim):
 @pytest.mark.parametrize("cutoff", [None, 0, 1, 4])
 @each_family
 def test_truncation_pulls_towards_the_mean(family, cutoff):
-    mapping, z = game(family).ema.mapping, torch.randn(4, 6)
+    """And leaves a label that is a part of w alone, whether latents are truncated in z or in w."""
+    generator = game(family, CLASSES).ema
+    mapping, (z, c) = generator.mapping, inputs(generator)
     if family.startswith("stylegan"):
         mapping.w_avg.normal_()  # of the others it is known, and 0
-    ws, truncated = mapping(z), mapping(z, truncation_psi=0.3, truncation_cutoff=cutoff)
+    ws, truncated = mapping(z, c), mapping(z, c, truncation_psi=0.3, truncation_cutoff=cutoff)
     assert mapping.w_avg.shape == ws.shape[2:]
     assert (ws == ws[:, :1]).all()
-    torch.testing.assert_close(truncated[:, :cutoff], (mapping.w_avg + 0.3 * (ws - mapping.w_avg))[:, :cutoff])
+    expected = mapping.w_avg + 0.3 * (ws - mapping.w_avg)
+    if not family.startswith("stylegan"):
+        expected[:, :, 6:] = c[:, None]
+    torch.testing.assert_close(truncated[:, :cutoff], expected[:, :cutoff])
     assert cutoff is None or torch.equal(truncated[:, cutoff:], ws[:, cutoff:])
-    assert torch.equal(mapping(z, truncation_psi=1.0, truncation_cutoff=cutoff), ws)
+    assert torch.equal(mapping(z, c, truncation_psi=1.0, truncation_cutoff=cutoff), ws)
+    assert torch.equal(mapping.truncate(ws, 0.3, cutoff), truncated)
 
 
 @with_labels

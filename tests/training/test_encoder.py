@@ -221,6 +221,17 @@ def test_the_rule_of_the_pools():
     assert 15 <= exchanged <= 35
 
 
+def test_a_lost_batch_does_not_stay_in_a_pool():
+    """Latents that are not finite come back themselves, but neither stand in a pool nor are drawn from its gaps."""
+    lost, pool = torch.full((4, 2), float("nan")), LatentPool(6, 2)
+    for seen, batch in enumerate((torch.ones(4, 2), lost, lost, lost, lost)):
+        pool.query(batch, seen=4 * seen)
+    assert pool.latents.nan_to_num().tolist() == [[1, 1]] * 4 + [[0, 0]] * 2
+    for seen in range(5, 30):
+        assert pool.query(torch.ones(4, 2), seen=4 * seen).isfinite().all()
+    assert pool.latents.isfinite().all()
+
+
 def test_codes_that_come_back_are_copies():
     """A pool that stored views would change with the next batch; one without room gives back what it is given."""
     pool, codes = LatentPool(4, 2), torch.zeros(4, 2)

@@ -31,6 +31,7 @@ def build_dataset(
     resolution: int,
     split: str = "train",
     held_out_fraction: float = 0.1,
+    num_images: int | None = None,
     labels: str = "none",
     fit: str = "crop",
     resize: str = "lanczos",
@@ -52,6 +53,7 @@ def build_dataset(
         resolution: height and width in pixels, a power of two from 8 to 1024.
         split: "train", "held_out" or "all". A hash of an image's name decides where it belongs.
         held_out_fraction: about this share of the images is held out.
+        num_images: so many of both splits together, spread evenly over the sorted names; None: all.
         labels: "none", "folder" (class of the first sub-folder) or "json" (`dataset.json`).
         fit, resize, channels, alpha: see `decode.Policies`. fit=refuse also refuses images of another size than most.
         boxes: by name, the part of an image to take; those without one are made square by `fit`.
@@ -71,8 +73,9 @@ def build_dataset(
     if reader.unread():
         warnings.warn(f"In '{reader.source}' {reader.unread()}.", stacklevel=3)
     decoder = Decoder(reader, policies, boxes=dict(boxes or {}), num_threads=num_threads)
-    wanted = select(reader.names, split, held_out_fraction)
-    checked = wanted if split == "held_out" else np.arange(len(reader.names))
+    used = _spread(len(reader.names), num_images)
+    wanted = np.intersect1d(select(reader.names, split, held_out_fraction), used)
+    checked = wanted if split == "held_out" else used
     images: Tensor | LazyImages
     if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
         images, bad = load_images(decoder, checked, wanted)
@@ -108,8 +111,17 @@ def build_dataset(
             **{key: value for key, value in asdict(policies).items() if key != "resolution"},
             "num_boxes": len(boxes or {}),
             "num_skipped": len(wanted) - len(kept),
+            **({"subset_of": len(reader.names)} if len(used) < len(reader.names) else {}),
         },
     )
+
+
+def _spread(num: int, num_images: int | None) -> np.ndarray:
+    """`num_images` of the positions 0 .. num - 1, evenly spread and sorted; all where there are no more."""
+    if num_images is None:
+        return np.arange(num)
+    check_number("num_images", num_images, lowest=1, whole=True)
+    return np.unique(np.arange(min(num_images, num)) * num // min(num_images, num))
 
 
 def with_dataset_options(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:

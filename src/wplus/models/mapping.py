@@ -78,10 +78,15 @@ class IdentityMapping(MappingNetwork):
         self, z: Tensor, c: Tensor | None = None, truncation_psi: float = 1.0, truncation_cutoff: int | None = None
     ) -> Tensor:
         """z (N, z_dim), c (N, c_dim) one-hot -> ws (N, 1, z_dim + c_dim); truncation leaves the label alone."""
-        z = check_z(z, self.z_dim)
-        if truncation_cutoff != 0 and truncation_psi != 1:
-            z = z * truncation_psi
-        return with_label(z, check_label(c, self.c_dim)).unsqueeze(1)
+        ws = with_label(check_z(z, self.z_dim), check_label(c, self.c_dim)).unsqueeze(1)
+        return self.truncate(ws, truncation_psi, truncation_cutoff)
+
+    def truncate(self, ws: Tensor, psi: float, cutoff: int | None) -> Tensor:
+        """ws (N, 1, z_dim + c_dim) with psi z in place of z."""
+        if psi == 1 or cutoff == 0:
+            return ws
+        z, c = ws.split([self.z_dim, self.c_dim], dim=2)
+        return torch.cat([psi * z, c], dim=2)
 
 
 def with_label(x: Tensor, c: Tensor | None) -> Tensor:

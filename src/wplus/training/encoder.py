@@ -309,7 +309,7 @@ class LatentAdversary(nn.Module):
 class LatentPool(nn.Module):
     """Replay (Shrivastava et al. 2017, section 2.3): the last latents that passed, so that what D learns from is slow.
 
-    They are a buffer (size, w_dim); how many of them there are follows from the clock.
+    They are a buffer (size, w_dim), NaN where one was lost; how many of them there are follows from the clock.
     """
 
     latents: Tensor
@@ -323,19 +323,21 @@ class LatentPool(nn.Module):
         """Latents (N, w_dim) -> as many, after `seen` earlier ones. Draws from torch's CPU generator.
 
         While there is room a latent is stored and comes back; later it comes back in half of the cases, and in the
-        others is exchanged for a random stored one.
+        others is exchanged for a random stored one. One that is not finite leaves its place empty and replaces none.
         """
         size = len(self.latents)
         if size == 0:
             return latents
         coins, slots = torch.rand(len(latents)).tolist(), torch.randint(size, (len(latents),)).tolist()
-        answers = latents.clone()
+        answers, is_lost = latents.clone(), ~latents.isfinite().all(dim=1)
         for index, (coin, slot) in enumerate(zip(coins, slots, strict=True)):
             if seen + index < size:
                 self.latents[seen + index] = latents[index]
             elif coin > 0.5:
-                answers[index] = self.latents[slot]
-                self.latents[slot] = latents[index]
+                if self.latents[slot].isfinite().all():
+                    answers[index] = self.latents[slot]
+                if not is_lost[index]:
+                    self.latents[slot] = latents[index]
         return answers
 
 
