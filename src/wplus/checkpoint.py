@@ -20,7 +20,7 @@ from torch import nn
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init, nets_seen
 
 FILE = SafetensorsFormat(noun="checkpoint", entry="wplus", version=1, foreign="")
 _PACKAGE = "wplus.models."
@@ -86,6 +86,11 @@ class Models:
         """Identity of the generator (see `fingerprint`); latents are bound to it."""
         return fingerprint(self.generator)
 
+    @property
+    def saw(self) -> tuple[str, ...]:
+        """Pretrained nets that any of its networks, or a discriminator of theirs, has seen (`Network.saw`)."""
+        return nets_seen(self.networks.values())
+
     def to(self, device: str | torch.device) -> Models:
         """Move every network to `device`, in place."""
         for net in self.networks.values():
@@ -129,7 +134,8 @@ def save(
 
 def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What rebuilds networks of these roles, without their tensors: the header of a file, the config of a folder."""
-    described = {role: _describe(net) for role, net in networks.items()}
+    saw = nets_seen(networks.values())  # of the generator too where only its discriminator says so
+    described = {role: _describe(net) | ({"saw": list(saw)} if saw else {}) for role, net in networks.items()}
     return {"version": FILE.version, "networks": described, "metadata": dict(metadata or {})}
 
 
@@ -221,12 +227,18 @@ def _networks(header: Any) -> Any:
 
 
 def _describes_networks(header: Any) -> bool:
-    """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}."""
+    """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}; "saw", a list of names,
+    stands beside them or not."""
     networks = _networks(header)
     if not isinstance(networks, dict) or not networks.keys() <= ROLES.keys():
         return False
     entries = [entry if isinstance(entry, dict) else {} for entry in networks.values()]
-    return all(isinstance(e.get("class"), str) and isinstance(e.get("arguments"), dict) for e in entries)
+    are_whole = all(isinstance(e.get("class"), str) and isinstance(e.get("arguments"), dict) for e in entries)
+    return are_whole and all(_are_names(e.get("saw", [])) for e in entries)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
 
 
 def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Network:
@@ -242,6 +254,7 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
     except Exception as error:  # what a file says can be wrong in any way
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"The {role} in '{path}' does not fit its own description: {reason}.") from error
+    net.saw = tuple(entry.get("saw", ()))
     return net
 
 

@@ -51,6 +51,16 @@ def test_numbers_explain_themselves_and_neither_order_nor_batch_size_change_them
             assert json.loads(json.dumps(result.protocol))["seconds"] >= 0
 
 
+def test_numbers_of_nets_that_taught_the_generator_are_marked(context):
+    context.models.generator.saw = ("pixels", "squares")
+    metrics = {name: every_metric()[name] for name in ("fd", "pr", "class_score", "ppl_wend", "ls_z")}
+    names = {result.name for found in measured(context, metrics) for result in found}
+    unmarked = {name for name in names if not name.endswith("_seen")}
+    # Real images alone are judged by any net, and a classifier that no discriminator looked through is independent.
+    assert unmarked == {"fd_pixels_real_halves", "ls_z_odd"}
+    assert {"fd_pixels_seen", "recall_pixels_seen", "ppl_wend_squares_seen"} <= names
+
+
 def test_two_processes_measure_what_one_does(tmp_path):
     script = Path(__file__).with_name("two_measuring.py")
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script]

@@ -11,6 +11,7 @@ from wplus.models.network import Network
 
 __all__ = ["read_foreign"]
 
+SAW = "wplus_saw"  # in a file that wplus wrote: the nets that taught its networks (`wplus.models.network.Network.saw`)
 LAYOUTS = (nvlabs, e4e, rosinality)  # the first that recognises a file reads it: e4e's hold rosinality's
 
 
@@ -27,6 +28,8 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
             known = "NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's (state_dict with encoder and decoder)"
             raise UserError(f"'{path}' holds {_summary(content)}; read are {known} checkpoints.")
         networks, metadata = layout.read(content, f"'{path}'")
+        for network in networks.values():
+            network.saw = _saw(content)
         return networks, {"source": Path(path).name, **metadata}
     except UserError as error:  # names in it are the file's; what refuses a size does not know of files
         where = "" if str(path) in str(error) else f"Cannot read '{path}': "
@@ -34,6 +37,11 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     except Exception as error:  # content of any shape can fail in any way
         reason = printable(" ".join(str(error).split())) or type(error).__name__
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
+
+
+def _saw(content: Any) -> tuple[str, ...]:
+    names = content.get(SAW, []) if isinstance(content, dict) else []
+    return tuple(printable(name, 100) for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
 def _summary(content: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from wplus import checkpoint
-from wplus.adapters import e4e, model_folder, nvlabs, onnx_graph, rosinality
+from wplus.adapters import SAW, e4e, model_folder, nvlabs, onnx_graph, rosinality
 from wplus.core.files import atomic_write
 from wplus.errors import UserError, check_choice
 from wplus.models.encoders.base import Encoder
@@ -87,6 +87,7 @@ def _drop_clamps(models: checkpoint.Models) -> list[str]:
         if clamp is not None:
             free = type(network)(**{**network.arguments, "conv_clamp": None})
             free.load_state_dict(network.state_dict())
+            free.saw = network.saw
             models.networks[role] = free.eval().requires_grad_(False)
             remarks.append(f"the {role} without its conv_clamp={clamp:g}, the same where no activation reaches it")
     return remarks
@@ -104,6 +105,7 @@ def _write_torch(target: Path, models: checkpoint.Models, layout: str) -> Writte
     is_theirs = layout == "e4e" and models.metadata.get("format") == "e4e"
     options = {"options": models.metadata.get("options", {})} if is_theirs else {}
     content = LAYOUTS[layout].export(**networks, **options)
+    content |= {SAW: list(models.saw)} if models.saw else {}
     atomic_write(target, lambda file: torch.save(content, file))
     encoder = networks.get("encoder")
     if not isinstance(encoder, Encoder) or encoder.stage >= encoder.num_ws - 1:

@@ -118,6 +118,7 @@ def model_card(
     networks, metadata = models.networks, models.metadata
     stated = licence or metadata.get("license")
     about = {key: value for key, value in plain(dict(metadata)).items() if key not in ("data", "training_set_kwargs")}
+    about |= {"pretrained nets that its discriminator saw": ", ".join(models.saw)} if models.saw else {}
     header = ModelCardData(
         license=_word(stated) if stated else "unknown",
         library_name="wplus",

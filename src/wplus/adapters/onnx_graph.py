@@ -71,6 +71,12 @@ def write(
             opset_version=OPSET,
             verbose=False,
         )
-    said = {"part": part, "truncation_psi": truncation_psi, "noise": "const", "generator": fingerprint(generator)}
+    said: dict[str, Any] = {
+        "part": part,
+        "truncation_psi": truncation_psi,
+        "noise": "const",
+        "generator": fingerprint(generator),
+    }
+    said |= {"saw": list(generator.saw)} if generator.saw else {}
     program.model.metadata_props["wplus"] = json.dumps(said)
     return atomic_write(path, lambda file: file.write(program.model_proto.SerializeToString()))

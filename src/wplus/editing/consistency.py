@@ -22,6 +22,7 @@ from wplus.errors import UserError
 from wplus.latents.w_stats import sample_w
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import GeneratorNetwork
+from wplus.pretrained.seen import marked_result
 
 Inverter = Callable[[Tensor], Tensor]
 """Images (N, C, R, R), about [-1, 1] -> their ws (N, num_ws, w_dim)."""
@@ -142,7 +143,8 @@ def editability(
             "distance_provenance": dict(perceptual.provenance),
         }
         mean, name = bootstrap_mean(moved.tolist()), f"moved_{direction.name}"
-        yield MetricResult.of(MOVED, name, mean.value, protocol=known, interval=mean.interval)
+        moved_by = MetricResult.of(MOVED, name, mean.value, protocol=known, interval=mean.interval)
+        yield marked_result(moved_by, models.saw)
 
 
 def _moved(

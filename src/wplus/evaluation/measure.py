@@ -8,7 +8,7 @@ and one file in configs/metrics/.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from wplus.core.metric_result import ARROWS, MetricResult
 from wplus.errors import UserError
 from wplus.evaluation.context import EvalContext
+from wplus.pretrained.seen import marked_result
 from wplus.tracking import Tracker
 
 Metric = Callable[[EvalContext], Iterator[MetricResult]]
@@ -32,7 +33,8 @@ def measure(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Met
 
 
 def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Iterator[MetricResult]]:
-    """Run every metric; yields, for each, its results as they come. Protocols get the seconds it took until then.
+    """Run every metric; yields, for each, its results as they come. Protocols get the seconds it took until then;
+    numbers of nets that have taught the generator are marked (`wplus.pretrained.seen`).
 
     What several metrics share is part of the seconds of the first that needs it; what is done with a result before the
     next one is asked for is not.
@@ -40,13 +42,15 @@ def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[It
     if context.samples is None and "generator" not in context.models.networks:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
     started = [metric(context) for metric in metrics.values()]
-    yield from map(_timed, started)
+    for results in started:
+        yield _timed(results, saw=context.models.saw)
 
 
-def _timed(results: Iterator[MetricResult]) -> Iterator[MetricResult]:
+def _timed(results: Iterator[MetricResult], *, saw: Collection[str]) -> Iterator[MetricResult]:
     seconds, began = 0.0, time.perf_counter()
     for result in results:
         seconds += time.perf_counter() - began
+        result = marked_result(result, saw)
         yield replace(result, protocol=result.protocol | {"seconds": round(seconds, 2)})
         began = time.perf_counter()
 

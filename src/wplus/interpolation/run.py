@@ -145,4 +145,5 @@ class Filming:
             "loop": keyframes.closed,
             "generator_weights": "its own" if keyframes.deltas is None else tuned,
             **judges,
+            **({"saw": list(models.saw)} if models.saw else {}),
         }

@@ -92,6 +92,7 @@ class PathNumber(MetricInfo):
     format: str = ".3g"
     shown: Literal["short", "table", "file"] = "table"
     """In every table; in the long ones, whose columns are also tested against a baseline; in CSV and JSON alone."""
+    by_net: bool = True  # whether a pretrained net has a part in it
     trimmed: bool = False  # whether a mean over pairs leaves out what is beyond their 1st and 99th percentile
     worst: bool = False  # whether the largest value of all pairs is told too, as NAME_max
     interval: str = "95 %, percentile bootstrap over pairs"  # the kind of interval that a comparison gives it

@@ -14,6 +14,7 @@ from wplus.core.images import Row, captioned_rows
 from wplus.core.metric_result import MetricResult
 from wplus.interpolation.path_metrics.shape import step_cv
 from wplus.interpolation.trajectory import PathNumber
+from wplus.pretrained.seen import marked_result
 from wplus.tracking import Tracker
 
 
@@ -100,12 +101,17 @@ def report(videos: Mapping[str, Video], tracker: Tracker) -> None:
         tracker.image("interpolate/distances", video.files["distances"], caption=caption)
         rows += [[path, title, *map(row.get, numbers)] for title, row in zip(video.titles, video.scores, strict=True)]
     tracker.table("interpolate/transitions", ["path", "transition", *(number.name for number in numbers)], rows)
-    results = {path: [MetricResult.of(number, number.name, value, protocol=video.protocol)
-                      for number, value in video.means.items()] for path, video in videos.items()}  # fmt: skip
+    results = {path: [_result(number, value, video) for number, value in video.means.items()]
+               for path, video in videos.items()}  # fmt: skip
     tracker.results(next(iter(results.values())))
     if len(videos) > 1:
         entries = {path: {each.name: each.entry() for each in found} for path, found in results.items()}
         tracker.methods("interpolate/paths", entries)
+
+
+def _result(number: PathNumber, value: float, video: Video) -> MetricResult:
+    result = MetricResult.of(number, number.name, value, protocol=dict(video.protocol))
+    return marked_result(result, video.protocol.get("saw", ())) if number.by_net else result
 
 
 def table(videos: Mapping[str, Video]) -> str:

@@ -15,7 +15,7 @@ from wplus.core.progress import track
 from wplus.core.tables import PAIRED_CELLS, Comparison, Table, paired_cells
 from wplus.errors import UserError
 from wplus.inversion.folder import MASK, TARGET, InversionFolder, read_settings
-from wplus.inversion.report import compare_folders, image_scores, read_table
+from wplus.inversion.report import compare_folders, image_scores, read_table, with_marks
 from wplus.losses.image_pair import ImageDistance
 from wplus.tracking import Tracker
 
@@ -141,7 +141,8 @@ def _measure(
             whole = torch.full_like(read["targets"][0][:1], 255)
             each = [source.store.image("masks", name) if source.items[name][1] else whole for name in batch]
             masks = torch.stack(each).to(device) / 255
-        for column, score in image_scores(images, targets, terms, masks).items():
+        measured = image_scores(images, targets, terms, masks)
+        for column, score in with_marks(measured, terms, source.protocol.get("saw", ())).items():
             info[column] = score.info
             for name, value in zip(batch, score.values.tolist(), strict=True):
                 rows[name][column] = value

@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from wplus.latents.latent import ws_of
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
+from wplus.pretrained.seen import SUFFIX, is_seen
 from wplus.tracking import Tracker
 
 COLOURS = ("#1f6fb4", "#d1622b", "#3a8f4d", "#8a56a8", "#7a7a7a", "#b8a02a", "#2aa7b8", "#b82a6f", "#6f4a2a", "#222222")
@@ -68,6 +69,15 @@ def scores(
         errors = (ws - true_ws.to(ws)).flatten(1).norm(dim=1) / (math.sqrt(ws.shape[1]) * deviation)
         columns["latent_error"] = Score(errors, LATENT_ERROR)
     return columns
+
+
+def with_marks(
+    columns: Mapping[str, Score], terms: Mapping[str, ImageDistance], saw: Collection[str]
+) -> dict[str, Score]:
+    """The same, columns of nets that have taught the generator marked (`wplus.pretrained.seen`)."""
+    seen = {f"{kind}{term.name}" for term in terms.values() if is_seen(term.provenance, saw)
+            for kind in ("", "similarity_", "locality_")}  # fmt: skip
+    return {f"{name}{SUFFIX}" if name in seen else name: score for name, score in columns.items()}
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from wplus.errors import UserError, check_choice, check_number
 from wplus.inversion.encoder import check_encoder
 from wplus.inversion.folder import IMAGE, InversionFolder, digest, output_names, require_same_settings
 from wplus.inversion.objective import image_terms
-from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores
+from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores, with_marks
 from wplus.inversion.task import InversionTask, Inverter, Progress, describe, uses_encoder
 from wplus.latents.labels import Label, read_label
 from wplus.latents.latent import Latent, Space
@@ -77,7 +77,9 @@ class FolderInversion:
             "ground_truth": None if ground_truth is None else str(ground_truth),
             "encoder": None if encoder is None else fingerprint(encoder),
             "inverter": describe(invert),
+            **({"saw": list(models.saw)} if models.saw else {}),
         }
+        self.saw = models.saw
         folder = ensure_folder(output_dir)
         require_same_settings(folder, self.settings)
         self.store = InversionFolder(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
@@ -117,7 +119,7 @@ class FolderInversion:
             if video is not None:
                 video.finish(found.images)
         true_ws = None if self.true_ws is None else torch.stack([self.true_ws[name] for name in names])
-        columns = scores(found, task, self.terms, self._prior, true_ws)
+        columns = with_marks(scores(found, task, self.terms, self._prior, true_ws), self.terms, self.saw)
         for row, index in enumerate(indices):
             latent = Latent(
                 found.latents[row], task.space, self.store.fingerprint,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -25,6 +25,9 @@ class Network(nn.Module):
     `type(net)(**net.arguments)` is an untrained network of the same architecture."""
 
     arguments: dict[str, Any]
+    saw: tuple[str, ...] = ()
+    """Pretrained nets, as extractors are called, whose features taught it or its discriminator: what they measure of it
+    is marked (`wplus.core.metric_result.marked`). Files keep it; it is no part of a fingerprint."""
 
     second_order: ClassVar[bool] = True  # can be differentiated twice, as gradient penalties and path lengths need
     batch_norm: ClassVar[bool] = False  # normalises over the batch in training: its images depend on each other
@@ -48,6 +51,11 @@ class Network(nn.Module):
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__:
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+
+def nets_seen(networks: Iterable[Network]) -> tuple[str, ...]:
+    """The names of all pretrained nets that any of the networks saw."""
+    return tuple(sorted({name for network in networks for name in network.saw}))
 
 
 def _recording(init: Any) -> Any:

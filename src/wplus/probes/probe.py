@@ -19,6 +19,7 @@ from wplus.errors import UserError
 from wplus.evaluation.sampler import LATENT, normal, random_labels
 from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
+from wplus.pretrained.seen import marked
 from wplus.training.gan import GanModule
 from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
 
@@ -121,6 +122,10 @@ class ProbeContext:
         """
         sizes = [size - size % self._group_size for size in self._sizes(which, num)]
         return torch.cat([self._logits_of(which, number)[:size] for number, size in enumerate(sizes)])
+
+    def of_extractor(self, name: str) -> str:
+        """The name of a number that the extractor gives, marked where its net has taught the generator."""
+        return marked(name, self.data.extractor.name, self.generator.saw)
 
     @property
     def _group_size(self) -> int:

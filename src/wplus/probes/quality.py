@@ -39,7 +39,7 @@ def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
     pixels = context.images("generated", num).clamp(-1, 1), to_float(context.images("train", num))
     of_features = ratio(*(float(F.pdist(each).mean()) for each in features))
     of_pixels = ratio(*map(rms_distance, pixels))
-    name = f"probe/diversity_{context.data.extractor.name}"
+    name = context.of_extractor(f"probe/diversity_{context.data.extractor.name}")
     return ProbeResult(values={name: (of_features, DIVERSITY), "probe/diversity_pixels": (of_pixels, DIVERSITY_PIXELS)})
 
 
@@ -55,9 +55,8 @@ def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> Prob
         return ProbeResult()
     precision, recalled = precision_recall(*(context.features(which, num) for which in ("train", "generated")), k=k)
     suffix = f"{context.data.extractor.name}_{num}" + (f"_k{k}" if k != 3 else "")
-    return ProbeResult(
-        values={f"probe/precision_{suffix}": (precision, PRECISION), f"probe/recall_{suffix}": (recalled, RECALL)}
-    )
+    found = {"precision": (precision, PRECISION), "recall": (recalled, RECALL)}
+    return ProbeResult(values={context.of_extractor(f"probe/{name}_{suffix}"): each for name, each in found.items()})
 
 
 def rms_distance(images: Tensor) -> float:

@@ -20,7 +20,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.losses.regularisers import r1_penalty
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import LatentDiscriminator
-from wplus.models.network import GeneratorNetwork, Network
+from wplus.models.network import GeneratorNetwork, Network, nets_seen
 from wplus.training.encoder_hparams import EncoderHparams, LatentDiscriminatorHparams
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 from wplus.training.optim import Ranger
@@ -59,6 +59,7 @@ class EncoderModule(TrainingModule):
             "seed": seed,
         }
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=run_fingerprint)
+        encoder.saw = nets_seen([encoder, generator])
         self.hp, self.fingerprint = hparams, fingerprint
         self.encoder, self.generator = encoder.train().requires_grad_(True), generator.eval().requires_grad_(False)
         self.losses: Mapping[str, ImageDistance] = nn.ModuleDict(losses)  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from wplus.core.distributed import mean_over_ranks, rank_and_world
 from wplus.core.metric_result import MetricInfo
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
 from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
 from wplus.training.hparams import Hparams
@@ -90,6 +90,7 @@ class GanModule(TrainingModule):
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=fingerprint)
         self.generator, self.discriminator = generator, discriminator
         self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), group_size(discriminator)
+        generator.saw = nets_seen([generator, discriminator])
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)

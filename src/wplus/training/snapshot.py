@@ -15,6 +15,7 @@ from wplus.core.random import step_seed
 from wplus.data import ImageSet
 from wplus.errors import check_number
 from wplus.latents.labels import labels_in_turn
+from wplus.pretrained.seen import marked
 from wplus.tracking import Tracker
 from wplus.training.encoder import EncoderModule
 from wplus.training.gan import GanModule
@@ -149,8 +150,9 @@ class InversionView:
         for key in compared[0]:
             # By the distance's own name: which net stands behind `perceptual` differs from run to run.
             name, mean = module.losses[key].name, torch.cat([part[key] for part in compared]).mean().item()
+            number = marked(f"val/{name}", module.losses[key].provenance, module.generator.saw)
             about = f"Distance {name} of held-out images from their inversions, mean over images; 0 for equal ones."
-            values[f"val/{name}"] = (mean, MetricInfo(meaning=about, direction="lower"))
+            values[number] = (mean, MetricInfo(meaning=about, direction="lower"))
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
         return ProbeResult([Picture(at(module), "samples/inversions", caption, image)], values)

@@ -20,7 +20,7 @@ from wplus.checkpoint import Models, fingerprint, load
 from wplus.core.files import atomic_write, write_json
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
 from wplus.models.progressive import Growth
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import SUFFIX
@@ -128,6 +128,10 @@ def start_from(module: GanModule, source: Source) -> Report:
     """
     report = transfer({role: getattr(module, role) for role in ROLES}, source.models, source.origins)
     module.ema.load_state_dict(module.generator.state_dict())
+    networks = [module.generator, module.ema, module.discriminator]
+    saw = nets_seen([*networks, *source.models.networks.values()])  # what taught the old weights lives on in the new
+    for network in networks:
+        network.saw = saw
     generator, discriminator = report.networks
     weights = {name for name, parameter in module.generator.named_parameters() if parameter.dim() >= 2}
     if not weights & generator.loaded.keys():

@@ -35,6 +35,7 @@ from wplus.inversion.task import describe
 from wplus.latents.latent import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.pretrained.extractor import Extractor
+from wplus.pretrained.seen import INSTRUMENTS
 
 _NUM_REFERENCES = 24  # real images that keep the discriminator company; a multiple of 3, for its groups of 4
 
@@ -223,7 +224,8 @@ def _measurements(summary: Summary, settings: Mapping[str, Any]) -> Iterator[Met
         protocol = {**shared, "path": settings["methods"].get(method, "pixels"), **caveat}
         for number in [*summary.shown("short"), *summary.shown("table")]:
             if mean := means.get(number.name):
-                name, how = f"interpolation/{method}/{number.name}", protocol | {"interval": number.interval}
+                how = protocol if number.by_net else {k: v for k, v in protocol.items() if k not in INSTRUMENTS}
+                name, how = f"interpolation/{method}/{number.name}", how | {"interval": number.interval}
                 yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
 
 

@@ -10,9 +10,9 @@ import torch
 
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 
-SECONDS = PathNumber(name="seconds", unit="s", direction="lower", format=".2f", meaning=(
+SECONDS = PathNumber(name="seconds", by_net=False, unit="s", direction="lower", format=".2f", meaning=(
     "Seconds that making the path and rendering its frames takes."))  # fmt: skip
-MEMORY = PathNumber(name="memory_mib", unit="MiB", direction="lower", format=".0f", meaning=(
+MEMORY = PathNumber(name="memory_mib", by_net=False, unit="MiB", direction="lower", format=".0f", meaning=(
     "Peak memory of making the path and rendering its frames, above what was held before, so without the "
     "networks."))  # fmt: skip
 MIB = 2**20

@@ -11,11 +11,11 @@ from wplus.errors import UserError
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
 from wplus.models.network import DiscriminatorNetwork
 
-LOGIT_MEAN = PathNumber(name="logit_mean", direction="higher", format=".2f", shown="file", meaning=(
+LOGIT_MEAN = PathNumber(name="logit_mean", by_net=False, direction="higher", format=".2f", shown="file", meaning=(
     "The discriminator's logit of the frames, mean over the way; compare paths of one generator alone."))  # fmt: skip
-LOGIT_MIN = PathNumber(name="logit_min", direction="higher", format=".2f", shown="file", meaning=(
+LOGIT_MIN = PathNumber(name="logit_min", by_net=False, direction="higher", format=".2f", shown="file", meaning=(
     "The discriminator's logit of the least real frame; compare paths of one generator alone."))  # fmt: skip
-LOGIT_DIP = PathNumber(name="logit_dip", direction="lower", format=".2f", shown="short", meaning=(
+LOGIT_DIP = PathNumber(name="logit_dip", by_net=False, direction="lower", format=".2f", shown="short", meaning=(
     "The discriminator's logit of the ends minus that half way; 0 is no loss."))  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from wplus.core.images import to_float, to_uint8
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory, features_of
 from wplus.losses.pixel import psnr
 
-ENDPOINT_PSNR = PathNumber(name="endpoint_psnr_db", unit="dB", direction="higher", format=".1f",
+ENDPOINT_PSNR = PathNumber(name="endpoint_psnr_db", by_net=False, unit="dB", direction="higher", format=".1f",
     shown="short", meaning=(
     "PSNR of the two end frames against the real images, pixels in [-1, 1], at most 100; where it is low, nothing else "
     "means much."))  # fmt: skip
@@ -97,7 +97,7 @@ def crossover(t: Tensor, lead: Tensor) -> float:
 DISTINCTNESS = PathNumber(name="distinctness", direction="higher", format=".3f", meaning=(
     "Perceptual distance of the frame half way from the nearest pixel mixture of the ends, over the distance of the "
     "ends; 0 is a double exposure."))  # fmt: skip
-DETAIL_DIP = PathNumber(name="detail_dip", direction="lower", format=".3f", meaning=(
+DETAIL_DIP = PathNumber(name="detail_dip", by_net=False, direction="lower", format=".3f", meaning=(
     "Share of the energy of fine detail that the frame half way lacks against the ends; 0 is none, 0.5 a double "
     "exposure, below 0 more detail than at the ends."))  # fmt: skip
 
