@@ -21,15 +21,18 @@ from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init, nets_seen
+from wplus.models.translation.base import TranslatorNetwork
+from wplus.models.translation.patch import PatchDiscriminator
 
 FILE = SafetensorsFormat(noun="checkpoint", entry="wplus", version=1, foreign="")
 _PACKAGE = "wplus.models."
 MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
-ROLES: dict[str, type[Network]] = {
-    "generator": GeneratorNetwork,
-    "discriminator": DiscriminatorNetwork,
-    "encoder": Encoder,
+ROLES: dict[str, tuple[type[Network], ...]] = {
+    "generator": (GeneratorNetwork, TranslatorNetwork),
+    "discriminator": (DiscriminatorNetwork, PatchDiscriminator),
+    "encoder": (Encoder,),
 }
+TRANSLATION = (TranslatorNetwork, PatchDiscriminator)  # have no latent space
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 LABELS = "labels"  # of the generator's data, a sample
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
@@ -144,7 +147,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     project that `wplus.adapters` knows.
 
     Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
-    foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`.
+    foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`, or
+    has one without a latent space there.
     """
     file = Path(path)
     if file.is_dir():
@@ -160,7 +164,8 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     models = Models(metadata=metadata, path=file)
     models.networks |= networks
     for role in needs:
-        models.need(role)
+        if isinstance(models.need(role), TRANSLATION):
+            raise UserError(f"The {role} in '{path}' turns images into images: it has no latent space.")
     for net in models.networks.values():
         net.eval().requires_grad_(False)
     return models.to(device)

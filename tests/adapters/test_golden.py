@@ -23,7 +23,7 @@ def cases(pattern: str) -> list[str]:
     return sorted(path.stem for path in FOLDER.glob(pattern))
 
 
-@pytest.mark.parametrize("pattern", ["nvlabs*.json", "nvlabs*.pkl", "rosinality*.json", "e4e*.json"])
+@pytest.mark.parametrize("pattern", ["nvlabs*.json", "nvlabs*.pkl", "rosinality*.json", "e4e*.json", "junyanz*.json"])
 def test_there_are_cases(pattern: str) -> None:
     """A folder without any, such as a misspelt WPLUS_GOLDEN, would skip all that follows."""
     assert cases(pattern), FOLDER
@@ -117,6 +117,17 @@ def test_rosinality(name: str, tmp_path: Path) -> None:
     assert_close(image, arrays["img_const"])
     assert_close(models.generator(arrays["z"], truncation_psi=0.5, noise_mode="const"), arrays["img_psi05"])
     assert_close(models.discriminator(arrays["img_const"]), arrays["logits"])
+
+
+@pytest.mark.parametrize("name", cases("junyanz*.json"))
+@torch.no_grad()
+def test_junyanz(name: str, tmp_path: Path) -> None:
+    _, arrays, networks = load_case(name)
+    torch.save(networks["net"], tmp_path / "latest_net.pth")
+    ((_, network),) = wplus.load(tmp_path / "latest_net.pth").networks.items()
+    assert_close(network(arrays["x"], mode="inference"), arrays["y_inference"])
+    if "y_batch" in arrays:
+        assert_close(network(arrays["x"], mode="batch"), arrays["y_batch"])
 
 
 @pytest.mark.parametrize("name", cases("e4e*.json"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from wplus.adapters import e4e, nvlabs, rosinality
+from wplus.adapters import e4e, junyanz, nvlabs, rosinality
 from wplus.adapters.guards import printable
 from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
@@ -12,21 +12,23 @@ from wplus.models.network import Network
 __all__ = ["read_foreign"]
 
 SAW = "wplus_saw"  # in a file that wplus wrote: the nets that taught its networks (`wplus.models.network.Network.saw`)
-LAYOUTS = (nvlabs, e4e, rosinality)  # the first that recognises a file reads it: e4e's hold rosinality's
+LAYOUTS = (nvlabs, e4e, rosinality, junyanz)  # the first that recognises a file reads it: e4e's hold rosinality's
 
 
 def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
     """Networks of another project's checkpoint by role (generator, discriminator, encoder), and metadata for JSON.
 
     Content decides what a file is, not its name: an NVlabs pickle, or a torch file in NVlabs' or rosinality's layout or
-    of e4e, pSp and ReStyle. Raises UserError with the reason for anything else.
+    of e4e, pSp and ReStyle, of pix2pix and CycleGAN. Raises UserError with the reason for anything else.
     """
     content = read_restricted(path)
     try:
         layout = next((layout for layout in LAYOUTS if layout.recognises(content)), None)
         if layout is None:
-            known = "NVlabs' (G_ema), rosinality's (g_ema) and e4e's or pSp's (state_dict with encoder and decoder)"
-            raise UserError(f"'{path}' holds {_summary(content)}; read are {known} checkpoints.")
+            known = "NVlabs' (G_ema), rosinality's (g_ema), e4e's or pSp's (state_dict with encoder and decoder)"
+            raise UserError(
+                f"'{path}' holds {_summary(content)}; read are {known}, pix2pix' and CycleGAN's checkpoints."
+            )
         networks, metadata = layout.read(content, f"'{path}'")
         for network in networks.values():
             network.saw = _saw(content)
