@@ -1,4 +1,4 @@
-"""What all networks of image translation share: the mode of their normalisation, and the layers that heed it.
+"""The base of all networks of image translation: the mode of their normalisation, and the layers that heed it.
 
 Whoever runs a translator says which picture is meant. In other implementations the picture depends on a switch
 (`train()`, `eval()`), so that the picture of the test is not the one that was trained.
