@@ -1,6 +1,6 @@
 """Break the source on purpose, one fault at a time, and see whether the tests notice.
 
-    python experiments/mutations/run.py [--part training ...] [--only TEXT] [--jobs 2] [--timeout 600]
+    python experiments/mutations/run.py [--part training ...] [--only TEXT] [--jobs 2] [--timeout 600] [--trust]
 
 Each experiments/mutations/<part>.yaml is a list of faults:
 
@@ -10,15 +10,20 @@ Each experiments/mutations/<part>.yaml is a list of faults:
       tests: tests/losses/test_adversarial.py -k nonsaturating   # arguments of pytest; one of these tests must fail
       equivalent: ...                 # instead of tests, where no test can see it: why
 
-The checkout is never touched: the tests run in copies of it. First the named tests run without a fault, and must pass.
+The checkout is never touched: the tests run in copies of it. First the named tests run without a fault, and must pass;
+with --trust they are taken to, as after a suite that passed. A server that has torch and its like imported forks a
+process for each run of tests, so that a fault costs its tests and not the imports.
 Ends with status 1 when a fault survives or an entry does not fit the source.
 """
 
 import argparse
+import contextlib
+import functools
+import multiprocessing
 import os
 import shlex
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -28,11 +33,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "mutations"
+LIBRARIES = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "scipy.stats", "pandas", "hydra", "wandb",
+             "matplotlib.figure", "rich.progress", "PIL.Image", "pytest", "hypothesis")  # fmt: skip
 FAILED = (1, 2, 3)  # pytest's exit statuses for tests that fail, cannot be collected, or crash; 4 and 5: no such test
 
 
@@ -94,14 +102,39 @@ class Checkout:
 
     def test(self, arguments: Sequence[str], timeout: float) -> tuple[int | None, str]:
         """Exit status of pytest, None when it takes too long; and the end of what it prints."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line", *arguments]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder / "src")}
-        try:
-            done = subprocess.run(command, cwd=self.folder, env=environment, timeout=timeout,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
-        except subprocess.TimeoutExpired:
-            return None, "too long"
-        return done.returncode, "\n".join(done.stdout.splitlines()[-15:])
+        output = self.folder.with_name(f"{self.folder.name}.txt")
+        process = _server().Process(target=_run_pytest, args=(str(self.folder), [*arguments], str(output)))
+        process.start()
+        process.join(timeout)
+        with contextlib.suppress(ProcessLookupError):  # with all that the tests have started
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        is_late = process.exitcode is None
+        process.join()
+        return (None, "too long") if is_late else (process.exitcode, "\n".join(output.read_text().splitlines()[-15:]))
+
+
+@functools.cache
+def _server() -> Any:
+    """Where processes come from: one that has the libraries and nothing of the project."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*LIBRARIES])
+    return context
+
+
+def _run_pytest(folder: str, arguments: list[str], output: str) -> None:
+    """In a process of its own, in a group of its own: pytest on the copy in `folder`."""
+    os.setsid()
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(file, 1), os.dup2(file, 2)
+    os.chdir(folder)
+    os.environ["PYTHONPATH"] = f"{folder}/src"
+    sys.path[:0] = [f"{folder}/src", folder]
+    import pytest
+
+    status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={folder}", *arguments])
+    sys.stdout.flush()
+    os._exit(int(status))
 
 
 def try_mutation(mutation: Mutation, checkout: Checkout, timeout: float) -> tuple[str, str]:
@@ -121,13 +154,16 @@ def try_mutation(mutation: Mutation, checkout: Checkout, timeout: float) -> tupl
     return ("survived", mutation.tests) if status == 0 else ("broken", output)
 
 
-def try_all(mutations: Sequence[Mutation], *, jobs: int, timeout: float) -> Iterator[tuple[Mutation, str, str]]:
+def try_all(
+    mutations: Sequence[Mutation], *, jobs: int, timeout: float, trust: bool = False
+) -> Iterator[tuple[Mutation, str, str]]:
     """Every mutation with its verdict, in order."""
     with tempfile.TemporaryDirectory(prefix="mutations-") as temporary, ThreadPoolExecutor(jobs) as pool:
         free: Queue[Checkout] = Queue()
         for number in range(jobs):
             free.put(Checkout(Path(temporary) / str(number)))
-        _require_passing_tests(mutations, free.queue[0])
+        if not trust:
+            _require_passing_tests(mutations, free.queue[0])
 
         def attempt(mutation: Mutation) -> tuple[Mutation, str, str]:
             checkout = free.get()
@@ -150,10 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="entries alone whose file or text contains this")
     parser.add_argument("--jobs", type=int, default=1, help="tests at a time (default: %(default)s)")
     parser.add_argument("--timeout", type=float, default=600, help="seconds for the tests of a fault")
+    parser.add_argument("--trust", action="store_true", help="do not first run the tests without a fault")
     options = parser.parse_args(arguments)
     chosen = [entry for entry in read_mutations(options.part) if options.only in f"{entry.file} {entry.find}"]
     counts: Counter[str] = Counter()
-    for mutation, verdict, detail in try_all(chosen, jobs=options.jobs, timeout=options.timeout):
+    settings = {"jobs": options.jobs, "timeout": options.timeout, "trust": options.trust}
+    for mutation, verdict, detail in try_all(chosen, **settings):
         counts[verdict] += 1
         print(f"{verdict:>10}  {mutation}" + (f"\n            {detail}" if detail else ""), flush=True)
     tried = counts["caught"] + counts["survived"]

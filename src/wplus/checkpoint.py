@@ -204,7 +204,7 @@ def _read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
     return _read_own(weights, described)
 
 
-def _read_own(path: Path, config: Any = None) -> tuple[dict[str, Network], dict[str, Any]]:
+def _read_own(path: Path, config: object = None) -> tuple[dict[str, Network], dict[str, Any]]:
     header, tensors = FILE.open(path)
     if header is None:
         header = config
@@ -227,11 +227,11 @@ def _take_labels(path: Path, generator: Network | None, labels: torch.Tensor | N
         generator.data_labels = labels.float()
 
 
-def _networks(header: Any) -> Any:
+def _networks(header: object) -> Any:
     return header.get("networks") if isinstance(header, dict) else None
 
 
-def _describes_networks(header: Any) -> bool:
+def _describes_networks(header: object) -> bool:
     """Whether a header has the shape {"networks": {role: {"class": name, "arguments": {...}}}}; "saw", a list of names,
     stands beside them or not."""
     networks = _networks(header)

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from wplus.core.claim import digest, question
 from wplus.core.sweep import swept
 from wplus.errors import UserError
-from wplus.signatures import complete, takes_further_keys, takes_several
+from wplus.signatures import complete, listed, takes_further_keys
 
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
@@ -106,7 +106,7 @@ class FileConfigSource(hydra_source.FileConfigSource):
         return found
 
 
-def _open(node: Any) -> None:
+def _open(node: object) -> None:
     """Let mappings from names to numbers, such as weights, take further names from the command line."""
     if not isinstance(node, DictConfig):
         return
@@ -176,7 +176,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return _expand_home(_listed(container))
 
 
-def _expand_home(value: Any) -> Any:
+def _expand_home(value: object) -> Any:
     """`~` in front of a path means the home folder, as in a shell, wherever it stands."""
     if isinstance(value, dict):
         return {key: _expand_home(item) for key, item in value.items()}
@@ -185,7 +185,7 @@ def _expand_home(value: Any) -> Any:
     return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~\w*(/|$)", value) else value
 
 
-def _check_seeds(node: Any, place: str = "") -> None:
+def _check_seeds(node: object, place: str = "") -> None:
     """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
@@ -193,16 +193,14 @@ def _check_seeds(node: Any, place: str = "") -> None:
         _check_seeds(value, f"{place}{key}.")
 
 
-def _listed(node: Any) -> Any:
+def _listed(node: object) -> Any:
     """One thing given where the signature of a `_target_` wants several is a list of it, not read letter by letter."""
     if isinstance(node, list):
         return [_listed(item) for item in node]
     if not isinstance(node, dict):
         return node
-    target = node.get("_target_")
-    found = {key: _listed(value) for key, value in node.items()}
-    wrapped = [key for key, value in found.items() if isinstance(target, str) and takes_several(target, key, value)]
-    return {key: [value] if key in wrapped else value for key, value in found.items()}
+    target, found = node.get("_target_"), {key: _listed(value) for key, value in node.items()}
+    return {key: listed(target, key, value) for key, value in found.items()} if isinstance(target, str) else found
 
 
 def command_line() -> str:

@@ -59,7 +59,7 @@ class Module:
         return None
 
 
-def complete(node: Any, without: Collection[str] = ()) -> Any:
+def complete(node: object, without: Collection[str] = ()) -> Any:
     """A config with the defaults of every `_target_` in it, wherever the config says nothing else; lists for tuples.
 
     `without` are parameters that come from the program.
@@ -86,11 +86,27 @@ def takes_further_keys(target: str, name: str) -> bool:
     return found is not None and re.search(r"(Mapping|dict)\[str, float\]", found.annotation) is not None
 
 
-def takes_several(target: str, name: str, value: Any) -> bool:
-    """Whether a parameter takes no such word or number, but a sequence of them."""
+SEVERAL = ("Sequence", "Collection", "Iterable", "list", "tuple")
+
+
+def listed(target: str, name: str, value: Any) -> Any:
+    """A value for a parameter: a word or number that it takes in a list alone in one, numbers as words where words are
+    wanted."""
     found = signature(target).get(name)
-    kinds = set() if found is None else set(re.sub(r"\[.*?\]", "", found.annotation).split(" | "))
-    return isinstance(value, str | int | float) and "Sequence" in kinds and type(value).__name__ not in kinds
+    annotation = "" if found is None else found.annotation
+    kinds = _without_brackets(annotation).split(" | ")
+    if not set(kinds) & set(SEVERAL):
+        return value
+    if isinstance(value, str | int | float) and type(value).__name__ not in kinds:
+        value = [value]
+    are_words = isinstance(value, list) and re.search(rf"\b({'|'.join(SEVERAL)})\[str\]", annotation) is not None
+    return [str(item) if isinstance(item, int | float) else item for item in value] if are_words else value
+
+
+def _without_brackets(annotation: str) -> str:
+    """`str | Sequence[tuple[int, int]]` -> `str | Sequence`."""
+    shorter = re.sub(r"\[[^\[\]]*\]", "", annotation)
+    return shorter if shorter == annotation else _without_brackets(shorter)
 
 
 def options(target: str) -> dict[str, Option]:

@@ -1,8 +1,5 @@
 import io
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.fakes import encoded, noise
+from wplus.__main__ import main as wplus_main
 from wplus.data import folder_images, read_image, zip_images
 from wplus.data.prepare import main, prepare
 from wplus.errors import UserError
@@ -143,12 +141,10 @@ def test_bad_use_is_one_sentence(
     assert not Path("out.zip").exists()
 
 
-def test_as_a_command(make_folder: Callable, tmp_path: Path, repository: Path) -> None:
-    command = [sys.executable, "-m", "wplus", "prepare", make_folder(GOOD), "~/out.zip", "--resolution", "8"]
-    environment = {**os.environ, "PYTHONPATH": str(repository / "src"), "HOME": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert "Wrote 3 images" in done.stdout
+def test_as_a_command(make_folder: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert wplus_main(["prepare", str(make_folder(GOOD)), "~/out.zip", "--resolution", "8"]) == 0
+    assert "Wrote 3 images" in capsys.readouterr().out
     assert (tmp_path / "out.zip").is_file()
 
 

@@ -1,8 +1,6 @@
 """`wplus evaluate` as a user starts it, from another folder, and every metric's config."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import wplus
+from wplus.__main__ import main
 from wplus.checkpoint import Models
 from wplus.commands.evaluate import measure_checkpoint
 from wplus.config import plain
@@ -19,16 +18,17 @@ from wplus.errors import UserError
 from wplus.evaluation.ppl import ppl_name
 
 
-def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path: Path) -> None:
+def test_two_metrics_of_a_checkpoint(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
     wplus.save(tmp_path / "model.safetensors", generator=models.generator, metadata=models.metadata)
     for index in range(9):
         save_png(tmp_path / "images" / f"{index}.png", torch.rand(3, 20, 20) * 2 - 1)
     small = ["metrics.fd.num_generated=10", "metrics.fd.num_groups=0", "metrics.ppl_wend.num_samples=6"]
     data = ["data=folder", "data.path=images", "split=all"]
     chosen = ["checkpoint=model.safetensors", "metrics=[fd,ppl_wend]", "tracking=local", "run_dir=out", *small, *data]
-    command = [sys.executable, "-m", "wplus", "evaluate", *chosen]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    assert main(["evaluate", *chosen]) == 0
     values = json.loads((tmp_path / "out" / "result.json").read_text())["values"]
     assert list(values) == [f"evaluate/{name}" for name in (
         "fd_effnet_lite0", "fd_effnet_lite0_real_halves", "ppl_wend_effnet_lite0"
@@ -36,7 +36,7 @@ def test_two_metrics_of_a_checkpoint(repository: Path, models: Models, tmp_path:
     protocol = values["evaluate/fd_effnet_lite0"]["protocol"]
     assert (protocol["num_real"], protocol["num_generated"], protocol["weights"]) == (9, 10, "moving average")
     assert len(values["evaluate/ppl_wend_effnet_lite0"]["interval"]) == 2
-    assert "fd_effnet_lite0" in done.stdout
+    assert "fd_effnet_lite0" in capsys.readouterr().out
 
 
 def in_process(repository: Path, *overrides: str) -> float:

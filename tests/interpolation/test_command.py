@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import subprocess
 import sys
 
 import pytest
@@ -10,13 +9,13 @@ import pytest
 import wplus
 
 
-def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(repository, generator, tmp_path):
+def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(repository, generator, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     model = wplus.save(tmp_path / "model.safetensors", generator=generator)
     chosen = ["tracking=local", f"checkpoint={model.name}", "run_dir=out", "inputs=[seed:1,seed:2]", "path=lerp",
               "retime=[none,arc_length]", "space=w", "num_frames=4", "frames=keep", "path_metrics=[prior]"]  # fmt: skip
-    done = subprocess.run([sys.executable, str(repository / "interpolate.py"), *chosen], cwd=tmp_path,
-                          capture_output=True, text=True, timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["interpolate.py", *chosen])
+    runpy.run_path(str(repository / "interpolate.py"), run_name="__main__")
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"comparison.png", "lerp", "lerp+arc_length", "result.json"} <= made
     written = {path.name for path in (tmp_path / "out" / "lerp+arc_length").iterdir()}
@@ -27,8 +26,9 @@ def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(repository, generator,
     protocol = even["protocol"]
     assert (protocol["path"], protocol["space"], protocol["num_frames"]) == ("lerp+arc_length", "w", 4)
     assert result["config"]["inputs"] == ["seed:1", "seed:2"]
-    assert done.stdout.splitlines()[0].split() == ["lerp", "lerp+arc_length"]
-    assert f"prior_max: {result['values']['interpolate/prior_max']['meaning']}" in done.stdout
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["lerp", "lerp+arc_length"]
+    assert f"prior_max: {result['values']['interpolate/prior_max']['meaning']}" in shown
 
 
 def test_what_no_latents_make_possible_is_refused_before_anything_is_read(repository, monkeypatch):

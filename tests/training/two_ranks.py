@@ -27,7 +27,6 @@ from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
 
-KINDS = ("blit", "geom", "color", "filter", "noise", "cutout", "bgcfnc")
 LOSSES = sorted(path.stem for path in (CONFIG_FOLDER / "loss").glob("*.yaml"))
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": 3}
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
@@ -91,7 +90,7 @@ def normalised(*, lost: bool = False) -> GanModule:
 
 EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     **{f"loss={loss}": partial(gan, loss) for loss in LOSSES},
-    **{f"augment {name}": lambda name=name: gan(augment=FixedAugment(0.7, transforms=name)) for name in KINDS},
+    "augment": lambda: gan(augment=FixedAugment(0.7, transforms="bgcfnc")),  # every kind
     "ada": lambda: gan(augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1)),
     "scheduled": lambda: gan(augment=ScheduledAugment(0.1, p_end=0.8, decay_kimg=0.02)),
     "penalties of every step": lambda: gan("relativistic", AdaptiveAugment(0.5), r1_interval=1),

@@ -46,7 +46,7 @@ def _saw(content: Any) -> tuple[str, ...]:
     return tuple(printable(name, 100) for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
 
-def _summary(content: Any) -> str:
+def _summary(content: object) -> str:
     if not isinstance(content, dict):
         return f"a {type(content).__name__}"
     names = [repr(str(name)[:40]) for name in list(content)[:5]]

@@ -39,7 +39,7 @@ TYPES: dict[str, tuple[type[Encoder], str | None]] = {
 }
 
 
-def recognises(content: Any) -> bool:
+def recognises(content: object) -> bool:
     """Whether `content` of a torch file looks like one with an encoder."""
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     return isinstance(state, Mapping) and any(str(name).startswith(PREFIX) for name in state)
@@ -157,7 +157,7 @@ def _num_ws(tensors: Mapping[str, Tensor], options: Mapping[str, Any], generator
 
 
 def _set_average(
-    encoder: Encoder, average: Any, options: Mapping[str, Any], generator: Generator | None, origin: str
+    encoder: Encoder, average: object, options: Mapping[str, Any], generator: Generator | None, origin: str
 ) -> str:
     """Fill the encoder's `latent_avg`; returns what metadata should say about it."""
     if not options.get("start_from_latent_avg", True):
@@ -175,7 +175,7 @@ def _set_average(
     return "the generator's"
 
 
-def _set_stage(encoder: Encoder, global_step: Any, options: Mapping[str, Any]) -> str:
+def _set_stage(encoder: Encoder, global_step: object, options: Mapping[str, Any]) -> str:
     """Fill the encoder's `stage`, the number of deltas in training at that step; returns what metadata should say."""
     last, start = encoder.num_ws - 1, options.get("progressive_start")
     # When each delta joins: as listed, or the first and then every so many steps.

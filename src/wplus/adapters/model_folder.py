@@ -175,12 +175,12 @@ def _row(role: str, network: Network) -> list[str]:
     return [role, _architecture(network), f"{num:,}", arguments]
 
 
-def _table(content: Any) -> str:
+def _table(content: object) -> str:
     rows = _flat(content)
     return _markdown(["", ""], rows) if rows else "The checkpoint does not say."
 
 
-def _flat(content: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(content: object, prefix: str = "") -> list[tuple[str, Any]]:
     """A row per entry, those of inner mappings by dotted names."""
     if not isinstance(content, dict):
         return [(prefix.rstrip("."), content)]
@@ -199,13 +199,13 @@ def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return _markdown(["metric", "value", "interval", "protocol"], rows)
 
 
-def _word(text: Any) -> str:
+def _word(text: object) -> str:
     """A name for YAML and code: one line without quotes and brackets."""
     kept = "".join(char for char in str(text) if char.isalnum() or char in " ._-+")
     return kept.strip()[:100] or "unnamed"
 
 
-def _cell(text: Any) -> str:
+def _cell(text: object) -> str:
     """One line of a table, at most 500 characters, that begins no column, tag or link of its own."""
     line = " ".join(str(text).split())[:500]
     return "".join("\\" + char if char in "|<>[]`" else char for char in line if char.isprintable())

@@ -30,7 +30,7 @@ WHOLE_BATCH = 2**30  # images in a group, of which a batch never has more
 FIXED_ARGUMENTS: dict[str, Any] = {"activation": "lrelu", "lr_multiplier": 0.01, "use_noise": True, "normalize": True}
 
 
-def recognises(content: Any) -> bool:
+def recognises(content: object) -> bool:
     """Whether `content` (of a pickle or torch file) looks like NVlabs' layout."""
     return isinstance(content, Mapping) and bool(_split(content).keys() & {*GENERATORS, "D"})
 
@@ -132,7 +132,7 @@ CLASSES = {
 UNCLAMPED = ("skip", "b4.fromrgb")  # layers that have no limit of their activations, in theirs and in ours
 
 
-def _walk(root: Any) -> Iterator[tuple[str, Persistent]]:
+def _walk(root: object) -> Iterator[tuple[str, Persistent]]:
     """Each module of a tree once, by its dotted name with a dot behind; not much deeper than StyleGAN2 is."""
     seen: set[int] = set()
     stack = [("", root)]
@@ -225,7 +225,7 @@ def _discriminator(tensors: dict[str, Tensor], kwargs: dict[str, Any], origin: s
     return discriminator
 
 
-def _stated(kwargs: Mapping[str, Any], name: str, default: Any, origin: str, *, whole: bool = False) -> Any:
+def _stated(kwargs: Mapping[str, Any], name: str, default: object, origin: str, *, whole: bool = False) -> Any:
     """An argument that tensors do not show, a positive number or None."""
     value = kwargs.get(name, default)
     if value is not None and not (type(value) in ((int,) if whole else (int, float)) and 0 < value < math.inf):

@@ -101,7 +101,7 @@ def estimate_average(generator: Generator) -> str:
     return f"estimated from {NUM_AVERAGED} z of seed 0, the file has none"
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """What JSON can hold of `value` (options of a training run, say); other things become their names.
 
     Of what is nested deeper or larger than options are, as in a file that wants to fill the memory, the rest is "...".
@@ -109,7 +109,7 @@ def plain(value: Any) -> Any:
     return _plain(value, iter(range(MAX_OPTIONS)), MAX_DEPTH)
 
 
-def _plain(value: Any, budget: Iterator[int], depth: int) -> Any:
+def _plain(value: object, budget: Iterator[int], depth: int) -> Any:
     if next(budget, None) is None or depth < 0:
         return "..."
     if isinstance(value, dict):

@@ -45,7 +45,7 @@ def as_tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: torch.as_tensor(value) for name, value in content.items() if isinstance(value, (Tensor, np.ndarray))}
 
 
-def _unwrapped(value: Any, done: dict[int, tuple[Any, Any]]) -> Any:
+def _unwrapped(value: object, done: dict[int, tuple[Any, Any]]) -> Any:
     """Replace leaves by what they hold, in place where possible; `done` guards against cycles and shared parts."""
     if isinstance(value, Leaf):
         return value.value
@@ -145,7 +145,7 @@ def _read_torch(file: File) -> Any:
     return content
 
 
-def _described(key: Any) -> tuple[str, torch.dtype, int]:
+def _described(key: object) -> tuple[str, torch.dtype, int]:
     """Name, dtype and number of elements of the storage that a persistent id stands for."""
     if not (isinstance(key, tuple) and len(key) >= 5 and key[0] == "storage" and key[1] in DTYPES):
         raise Refused("a persistent id that is not of a storage")
@@ -182,7 +182,7 @@ class _Zip:
         order = self.record("byteorder") if f"{self._folder}/byteorder" in self._records else b""
         self._is_swapped = order.decode() not in ("", sys.byteorder)
 
-    def __call__(self, key: Any) -> Leaf:
+    def __call__(self, key: object) -> Leaf:
         """The storage of a persistent id."""
         name, dtype, num = _described(key)
         if name not in self._read:

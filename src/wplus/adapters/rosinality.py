@@ -117,7 +117,7 @@ def _in_their_shape(name: str, tensor: Tensor) -> Tensor:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def recognises(content: Any) -> bool:
+def recognises(content: object) -> bool:
     """Whether `content` of a torch file looks like rosinality's, e4e's or pSp's."""
     return isinstance(content, Mapping) and _source(content) is not None
 
@@ -229,7 +229,7 @@ def _renamed(tensors: dict[str, Tensor], layout: Layout, network: nn.Module, ori
     return renamed | rest
 
 
-def _set_average(generator: Generator, average: Any, origin: str) -> dict[str, Any]:
+def _set_average(generator: Generator, average: object, origin: str) -> dict[str, Any]:
     """Fill w_avg from a file's latent_avg; returns what metadata should say about it."""
     if not isinstance(average, Tensor):
         return {"w_avg": rebuild.estimate_average(generator)}

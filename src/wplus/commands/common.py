@@ -54,7 +54,7 @@ def images_to_invert(cfg: Mapping[str, Any], models: Models, **reading: Any) -> 
 
 
 def read_latents(
-    cfg: Mapping[str, Any], inputs: Sequence[str], models: Models, *, space: str, perceptual: Any, **seeds: Any
+    cfg: Mapping[str, Any], inputs: Sequence[str], models: Models, *, space: str, perceptual: object, **seeds: Any
 ) -> tuple[list[Latent], list[str], list[WeightDelta | None]]:
     """Latents of what a command is given (images are inverted), their names, and the generator's changes for them."""
     folder = Path(cfg["run_dir"]) / "inversion"
@@ -67,7 +67,7 @@ def read_latents(
     return latents, names, deltas
 
 
-def listed(value: Any) -> list[Any]:
+def listed(value: object) -> list[Any]:
     """One thing given where several may be is a list of it."""
     return list(value) if isinstance(value, list | tuple) else [value]
 

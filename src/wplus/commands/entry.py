@@ -274,7 +274,7 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
     return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
 
 
-def renamed(key: str, config: Any) -> str | None:
+def renamed(key: str, config: object) -> str | None:
     """The new name of a key that `config` lacks, wherever in the key the old name stands."""
     parts, known = key.split("."), set(dotted_keys(config))
     for start in range(len(parts)):

@@ -139,7 +139,7 @@ def _with_options(entry: Entry) -> Entry:
     return Entry(entry.key, entry.value, f"{listed}. {entry.comment}" if entry.comment else listed)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=1000).partition("\n")[0]
 
 

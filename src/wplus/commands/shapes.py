@@ -44,21 +44,18 @@ def _defaults(verb: str) -> Iterator[tuple[str, Any]]:
     yield from ((key, value) for key, value in content.items() if key != "hydra")
 
 
-def _shape_nodes(node: Any, place: str = "") -> None:
-    """The parameters of everything with a `_target_`, wherever it stands."""
+def _shape_nodes(node: object, place: str = "") -> None:
+    """The mappings among the parameters of everything with a `_target_`, wherever it stands."""
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         _shape_nodes(value, f"{place}{key}.")
     if not isinstance(node, dict) or "_target_" not in node:
         return
     for key, option in signature(str(node["_target_"])).items():
-        annotation = option.annotation.removesuffix(" | None")
-        is_list = re.fullmatch(r"(Sequence|Collection|Iterable|list|tuple)\[.*\]", annotation) is not None
-        if key in node:
-            section: dict[str, Any] | None = {} if re.match(r"(Mapping|dict)\[", annotation) else None
-            node[key] = _shape(f"{place}{key}", node[key], is_list=is_list, section=section)
+        if key in node and re.match(r"(Mapping|dict)\[", option.annotation):
+            node[key] = _shape(f"{place}{key}", node[key], is_list=False, section={})
 
 
-def _shape(key: str, value: Any, *, is_list: bool, section: Any) -> Any:
+def _shape(key: str, value: object, *, is_list: bool, section: object) -> Any:
     if is_list and isinstance(value, str | int | float):
         return [value]
     if isinstance(section, Mapping) and value is not None and not isinstance(value, Mapping):

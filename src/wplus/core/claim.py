@@ -71,7 +71,7 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _value(key: str, value: Any) -> Any:
+def _value(key: str, value: object) -> Any:
     """What two ways of writing the same have in common: 1 for 1.0, x for [x], a file's content for its path."""
     if isinstance(value, Mapping):
         return {str(name): _value(str(name), item) for name, item in value.items()}
@@ -123,9 +123,9 @@ def _listing(folder: Path, *, with_contents: bool) -> str:
     return _short(sorted(found, key=str))
 
 
-def _short(content: Any) -> str:
+def _short(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return json.dumps(value)

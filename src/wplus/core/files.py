@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from wplus.errors import UserError
 
@@ -53,7 +53,7 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     return target
 
 
-def write_json(path: str | Path, content: Any) -> Path:
+def write_json(path: str | Path, content: object) -> Path:
     """Write `content` as indented JSON, atomically. NaN and infinities are refused: JSON has none."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
     return atomic_write(path, lambda file: file.write(text.encode()))

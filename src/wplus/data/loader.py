@@ -15,6 +15,26 @@ MIRRORS = ("none", "x")
 _ORDER, _FLIP = 1, 2  # streams of randomness under one seed
 
 
+class EpochOrder:
+    """Which of `num` images is seen at a position: epochs are permutations, `draw(epoch)`, joined without a gap."""
+
+    def __init__(self, num: int, draw: Callable[[int], np.ndarray]) -> None:
+        self._num, self._draw = num, draw
+        self._orders: dict[int, np.ndarray] = {}  # epoch -> permutation, the last few
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The image at each of `positions` (int64, any order)."""
+        epochs, offsets = np.divmod(positions, self._num)
+        indices = np.empty_like(positions)
+        for epoch in np.unique(epochs).tolist():
+            if epoch not in self._orders:
+                self._orders = {old: order for old, order in self._orders.items() if abs(old - epoch) <= 1}
+                self._orders[epoch] = self._draw(epoch)
+            here = epochs == epoch
+            indices[here] = self._orders[epoch][offsets[here]]
+        return indices
+
+
 class Batches:
     """Yields (images uint8 (B, C, H, W), labels float32 (B, c_dim)) for ever; each `iter()` starts at `start_nimg()`.
 
@@ -53,7 +73,7 @@ class Batches:
             raise UserError(f"batch_size must be a multiple of the {world_size} process(es), got {batch_size}.")
         self.image_set, self.batch_size, self.seed, self.mirror = image_set, batch_size, seed, mirror
         self.rank, self.world_size, self.start_nimg, self.prefetch = rank, world_size, start_nimg, prefetch
-        self._orders: dict[int, np.ndarray] = {}  # epoch -> permutation, the last few
+        self.indices = EpochOrder(len(image_set), lambda epoch: permutation(len(image_set), seed, _ORDER, epoch))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         nimg = self.start_nimg()
@@ -67,18 +87,6 @@ class Batches:
     def at(self, nimg: int) -> tuple[Tensor, Tensor]:
         """The batch whose first image is number `nimg` of the run."""
         return self._request(nimg)()
-
-    def indices(self, positions: np.ndarray) -> np.ndarray:
-        """Which image of the set is seen at each of `positions` (int64, any order)."""
-        epochs, offsets = np.divmod(positions, len(self.image_set))
-        indices = np.empty_like(positions)
-        for epoch in np.unique(epochs).tolist():
-            if epoch not in self._orders:
-                self._orders = {old: order for old, order in self._orders.items() if abs(old - epoch) <= 1}
-                self._orders[epoch] = permutation(len(self.image_set), self.seed, _ORDER, epoch)
-            here = epochs == epoch
-            indices[here] = self._orders[epoch][offsets[here]]
-        return indices
 
     def flips(self, positions: np.ndarray) -> np.ndarray:
         """Boolean per position: whether the image is mirrored there."""

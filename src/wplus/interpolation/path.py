@@ -75,7 +75,7 @@ def check_path(path: Any, space: str) -> None:
         raise UserError(f"The space of path {path.__name__} must be {allowed}, got {space}: {path.otherwise}.")
 
 
-def is_for(path: Any, space: str) -> bool:
+def is_for(path: object, space: str) -> bool:
     """Whether `check_path` lets it pass."""
     try:
         check_path(path, space)

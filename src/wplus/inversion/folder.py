@@ -186,7 +186,7 @@ def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: st
         )
 
 
-def _first_difference(old: Any, new: Any, key: str = "") -> tuple[str, Any, Any]:
+def _first_difference(old: object, new: object, key: str = "") -> tuple[str, Any, Any]:
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return key or "the file", old, new
     name = next(name for name in sorted({*old, *new}) if old.get(name, ...) != new.get(name, ...))

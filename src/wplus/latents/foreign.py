@@ -44,7 +44,7 @@ def read_latents(path: str | Path, models: Models) -> list[tuple[str, Latent]]:
     return [(name, Latent(code, space, models.fingerprint)) for name, code in zip(names, codes, strict=True)]
 
 
-def codes_of(content: Any, path: Path, generator: GeneratorNetwork) -> tuple[Space, Tensor]:
+def codes_of(content: object, path: Path, generator: GeneratorNetwork) -> tuple[Space, Tensor]:
     """Numbers of any of the shapes in use -> the space that they are of, and codes (N, ...) of it."""
     num_ws, w_dim = generator.num_ws, generator.w_dim
     allowed = f"({w_dim},), (N, {w_dim}), ({num_ws}, {w_dim}) or (N, {num_ws}, {w_dim})"
@@ -61,7 +61,7 @@ def codes_of(content: Any, path: Path, generator: GeneratorNetwork) -> tuple[Spa
     return ("w+", numbers.reshape(-1, num_ws, w_dim)) if of_layers else ("w", numbers.reshape(-1, w_dim))
 
 
-def _numbers(content: Any) -> Tensor | None:
+def _numbers(content: object) -> Tensor | None:
     """The tensor of a file's content, float32; of several arrays the one that is called as latents are."""
     if isinstance(content, Mapping):
         known = [content[key] for key in _KEYS if key in content]
@@ -87,7 +87,7 @@ def _restricted(path: Path) -> Any:
     return read_restricted(path)
 
 
-def _is_projected(entry: Any) -> bool:
+def _is_projected(entry: object) -> bool:
     return isinstance(entry, Mapping) and "latent" in entry
 
 

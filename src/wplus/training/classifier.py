@@ -19,6 +19,7 @@ from wplus.core.files import atomic_write
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import Bar
 from wplus.data import ImageSet
+from wplus.data.loader import EpochOrder
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
 from wplus.pretrained.attributes import binary_attributes, class_indices, known_factors
@@ -120,17 +121,10 @@ def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedul
 
 def _order(num: int, schedule: Schedule, start: int) -> Iterator[tuple[int, Tensor]]:
     """(step, image numbers (B,)) from step `start` on: permutations drawn from (seed, epoch), joined without a gap."""
-    size, epoch, order = schedule.batch_size, -1, torch.empty(0, dtype=torch.int64)
+    size = schedule.batch_size
+    order = EpochOrder(num, lambda epoch: np.random.default_rng([schedule.seed, epoch]).permutation(num))
     for step in range(start, schedule.num_steps):
-        parts, position = [], step * size
-        while position < (step + 1) * size:
-            if position // num != epoch:
-                epoch = position // num
-                order = torch.from_numpy(np.random.default_rng([schedule.seed, epoch]).permutation(num))
-            end = min((step + 1) * size, (epoch + 1) * num)
-            parts.append(order[position - epoch * num : end - epoch * num])
-            position = end
-        yield step, torch.cat(parts)
+        yield step, torch.from_numpy(order(np.arange(step * size, (step + 1) * size)))
 
 
 def _loss(net: AttributeNet, pixels: Tensor, targets: Tensor, smoothing: float) -> Tensor:

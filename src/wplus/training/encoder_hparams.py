@@ -122,7 +122,7 @@ def make_encoder_hparams(
     )
 
 
-def _check(settings: Any, prefix: str, *, highest: Mapping[str, float], zero: tuple[str, ...] = ()) -> None:
+def _check(settings: object, prefix: str, *, highest: Mapping[str, float], zero: tuple[str, ...] = ()) -> None:
     """UserError for a number below its limit (1 for whole ones, except those that may be `zero`), or a wrong choice."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)

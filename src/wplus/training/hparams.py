@@ -25,7 +25,7 @@ each step, in place of `ema_kimg`.
 """
 
 
-def _hparam(meaning: str, default: Any = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
+def _hparam(meaning: str, default: object = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
     return field(default=default, metadata={"info": MetricInfo(meaning=meaning, unit=unit), "highest": highest})
 
 

@@ -30,7 +30,7 @@ class GeneratorInputs:
     def take(self, index: Tensor) -> GeneratorInputs:
         """The part that belongs to the images `index`."""
 
-        def part(value: Any) -> Any:
+        def part(value: object) -> Any:
             if isinstance(value, Tensor):
                 return value[index]
             return tuple(item[index] for item in value) if isinstance(value, tuple) else value

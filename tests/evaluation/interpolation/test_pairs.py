@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tests.fakes import Brightness
+from wplus.__main__ import main
 from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
@@ -80,12 +79,10 @@ def test_refusals(tmp_path):
             read_pairs(path, IMAGES)
 
 
-def test_the_command_writes_a_list(repository, tmp_path):
-    command = [sys.executable, "-m", "wplus", "draw_pairs", "num_pairs=6", "resolution=16", "data.num_images=200",
-               f"data.cache_dir={tmp_path}", f"output={tmp_path / 'pairs.json'}"]  # fmt: skip
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "2 near, 2 mid, 2 far pairs" in done.stdout
+def test_the_command_writes_a_list(tmp_path, capsys):
+    command = ["draw_pairs", "num_pairs=6", "resolution=16", "data.num_images=200", f"data.cache_dir={tmp_path}"]
+    assert main([*command, f"output={tmp_path / 'pairs.json'}"]) == 0
+    assert "2 near, 2 mid, 2 far pairs" in capsys.readouterr().out
     assert len(json.loads((tmp_path / "pairs.json").read_text())["pairs"]) == 6
 
 
