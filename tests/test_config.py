@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,6 +192,20 @@ def test_in_a_sweep_all_that_differs_counts():
     assert len({*swept, name_of()}) == 5
 
 
+def test_presets_that_a_sweep_compares_have_folders_of_their_own(monkeypatch):
+    """They may differ in nothing but bookkeeping, and leave no key that says which was chosen."""
+
+    def name_in_sweep(*overrides: str) -> str:
+        given = SimpleNamespace(overrides=SimpleNamespace(task=overrides))
+        monkeypatch.setattr(config, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: given))
+        return config.run_name("train", _root_=OmegaConf.create({"schedule": {"kimg": 1}, "trainer": {}}))
+
+    with sweep(["debug", "seed"], in_processes=False):
+        names = {name_in_sweep(f"debug={each}", "seed=1") for each in ("quick", "overfit", "null")}
+    assert len(names) == 3
+    assert len({name_in_sweep(f"debug={each}") for each in ("quick", "overfit")}) == 1
+
+
 def test_command_line_can_be_pasted(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=1", "inputs=[a b,c]"])
     assert config.command_line() == "python train.py seed=1 'inputs=[a b,c]'"
@@ -228,6 +243,26 @@ def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
     assert readable(["seed=1,2"]) == ["seed=1,2"]
 
 
+ODD_NAMES = ["a${b}.png", "${oc.env:HOME}", "a\\${b}.png", "{x}.png", "}.png", "two\nlines.png", "-dash.png", "[a].png",
+             "'q'.png", 'a"b.png', "a\\b.png", "#1.png", "~x.png", "!!str.png", "%d", "*", "+a"]  # fmt: skip
+ODD_ALONE = [" lead.png", "trail ", "{a:b}.png", "[a,b].png", "a,b", "1e5", "true"]
+
+
+@pytest.mark.parametrize(
+    ("form", "names"), [("input={}", ODD_NAMES + ODD_ALONE), ("inputs=[{},b]", [*ODD_NAMES, "1e5", "true"])]
+)
+def test_the_name_of_a_file_that_is_there_arrives_whatever_it_means(tmp_path, monkeypatch, form, names):
+    """Alone and in a list, to where the command sees it; what is not there stays a reference to a key."""
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).touch()
+        (override,) = readable([form.format(name)])
+        value = OverridesParser.create().parse_override(override).value()
+        found = plain(OmegaConf.create({"key": getattr(value, "text", value), "b": 1}))["key"]
+        assert found == (name if form.endswith("{}") else [name, "b"])
+    assert readable(["input=${b}"]) == ["input=${b}"]
+
+
 def test_one_thing_is_a_list_of_it_where_several_may_be():
     """Never read letter by letter: keys of commands, and parameters of what a group names."""
     overrides = ["checkpoint=a", "finder=svm", "finder.attributes=fur", "finder.layers=fine", "strengths=2", "tags=t"]
@@ -243,6 +278,11 @@ def test_home_folders(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     cfg = OmegaConf.create({"a": "~/x", "b": ["~", {"c": "x~y"}], "d": "~/.cache"})
     assert plain(cfg) == {"a": "/home/me/x", "b": ["/home/me", {"c": "x~y"}], "d": "/home/me/.cache"}
+    assert plain(OmegaConf.create({"a": "~root/x", "b": "~x.png", "c": "~5"}))["a"] == os.path.expanduser("~root/x")
+    with pytest.raises(
+        UserError, match=r"begins with the home folder of a user 'no\.body', and there is none"
+    ):
+        plain(OmegaConf.create({"a": ["~no.body/x"]}))
 
 
 CONTEXTS = {  # of which the keys are taken

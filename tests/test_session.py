@@ -1,6 +1,7 @@
 """Commands as a shell sees them: exit statuses, one process a folder, sweeps that end when they are asked to."""
 
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from pathlib import Path
 import pytest
 from hydra.errors import CompactHydraException
 
+import wplus
 from wplus.__main__ import main
 from wplus.commands import entry
 from wplus.commands.session import is_first
+from wplus.core.files import write_json
 from wplus.errors import Interrupted
+from wplus.models.stylegan2 import Generator
 from wplus.tracking.local import read_result
+from wplus.tracking.run_folder import read_json
 
 ENDLESS = [
     "train", "debug=quick", "data.num_images=60", "num_samples=4", "probes=[]", "schedule.kimg=1000",
@@ -119,3 +124,58 @@ def test_a_signal_that_comes_while_hydra_composes_is_no_mistake(monkeypatch: pyt
         main(["invert"])
     assert ended.value.code == 143
     assert "the same command goes on from there" in capsys.readouterr().err
+
+
+# What is about to be called when the signal comes, the signal, and whether the record is open already.
+EARLY = {
+    "importlib.import_module": (signal.SIGINT, False),
+    "wplus.commands.entry._run": (signal.SIGINT, False),
+    "wplus.config.FileConfigSource.load_config": (signal.SIGINT, False),
+    "wplus.commands.entry.shaped": (signal.SIGINT, False),
+    "wplus.core.lock.FolderLock.acquire": (signal.SIGTERM, False),
+    "wplus.tracking.run_folder.Console": (signal.SIGTERM, False),
+    "wplus.commands.common.load": (signal.SIGTERM, False),
+    "wplus.tracking.weights_and_biases.LocalRecord": (signal.SIGINT, False),
+    "wplus.tracking.weights_and_biases._start": (signal.SIGTERM, True),
+}
+
+
+@pytest.fixture
+def directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """directions(*overrides): the command with the smallest model."""
+    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=32, channel_max=4, num_mapping_layers=1)
+    wplus.save(tmp_path / "model.safetensors", generator=generator)
+    monkeypatch.chdir(tmp_path)
+    chosen = ["checkpoint=model.safetensors", "finder.num_samples=16"]
+    return lambda *overrides: main(["directions", *chosen, *overrides])
+
+
+def signalled(run: Callable[[], None], moment: str, sent: signal.Signals) -> object:
+    """The exit status of a command that gets a signal when `moment` is about to be called."""
+    called = pkgutil.resolve_name(moment)
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        signal.raise_signal(sent)
+        return called(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moment, interrupted)
+        try:
+            run()
+        except SystemExit as ended:
+            return ended.code
+    return None
+
+
+def test_a_signal_before_the_record_is_open_leaves_what_it_said(directions):
+    """An earlier part that finished has finished, one that was interrupted was; a new folder says interrupted, or
+    nothing."""
+    directions("tracking=local", "run_dir=out")
+    for number, (moment, (sent, is_open)) in enumerate(EARLY.items()):
+        before = ("finished", "interrupted")[number % 2]
+        write_json("out/result.json", read_json(Path("out/result.json")) | {"status": before})
+        for folder, unopened in (("out", [before]), (f"new{number}", [None, "interrupted"])):
+            status = signalled(lambda folder=folder: directions(f"run_dir={folder}"), moment, sent)
+            assert status == 128 + sent, moment
+            assert statuses(folder)[0] in (["interrupted"] if is_open else unopened), moment
+            assert not Path(folder, ".lock").exists(), moment

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = verbs()
     if verb not in known:
         raise SystemExit(f"The verb must be one of {', '.join(known)}, got '{verb}'.")
-    return getattr(importlib.import_module(known[verb][0]), verb)(rest) or 0
+    try:
+        command = getattr(importlib.import_module(known[verb][0]), verb)
+    except KeyboardInterrupt:
+        print("Interrupted before anything was begun.", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
+    return command(rest) or 0
 
 
 if __name__ == "__main__":

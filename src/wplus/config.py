@@ -182,7 +182,12 @@ def _expand_home(value: object) -> Any:
         return {key: _expand_home(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_expand_home(item) for item in value]
-    return os.path.expanduser(value) if isinstance(value, str) and re.match(r"~\w*(/|$)", value) else value
+    if not isinstance(value, str) or not re.match(r"~[\w.-]*(/|$)", value):
+        return value
+    expanded, start = os.path.expanduser(value), value.partition("/")[0]
+    if expanded == value and "/" in value and not os.path.exists(start):
+        raise UserError(f"'{value}' begins with the home folder of a user '{start[1:]}', and there is none.")
+    return expanded
 
 
 def _check_seeds(node: object, place: str = "") -> None:
@@ -221,9 +226,17 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "group": cfg["group"] or cfg["name"],
         "sweep_dir": Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else None,
         "tags": [*chosen, *cfg["tags"]],
-        "config": dict(cfg),
+        "config": {**cfg, **_decided(cfg)},
         "notes": command_line(),
     }
+
+
+def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration left open and is known from the start."""
+    from wplus.core.runtime import resolve_device
+
+    device = {"device": str(resolve_device(cfg["device"]))} if "device" in cfg else {}
+    return {**device, "group": cfg["group"] or cfg["name"]}
 
 
 def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
@@ -249,7 +262,14 @@ def run_name(prefix: str, *, _root_: DictConfig) -> str:
     keys = [str(key) for key in _root_ if key not in ("run_dir", "hydra")]
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys), resolve=True)
     assert isinstance(config, dict)
-    return f"{prefix}-{digest(question(_expand_home(config), also=swept()))}"
+    return f"{prefix}-{digest(question(_expand_home(config), also=swept()) | _swept_presets(config))}"
+
+
+def _swept_presets(config: Mapping[str, Any]) -> dict[str, str]:
+    """The presets (`experiment=`, `debug=`) that differ between the jobs of a sweep: they leave no key of their own."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    pairs = (each.lstrip("+").partition("=") for each in given)
+    return {key: choice for key, _, choice in pairs if key in swept() and "." not in key and key not in config}
 
 
 def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, name: str) -> None:

@@ -1,9 +1,12 @@
 import json
 import os
 import pickle
+import struct
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +48,8 @@ def test_links_are_followed_but_not_in_circles(make_folder: Callable, tmp_path: 
         (b"cats\\1.png", "cats/1.png"),  # Windows
         (b"/abs/1.png", "abs/1.png"),
         (b"../../up/1.png", "up/1.png"),
+        (b"a/../b/1.png", "b/1.png"),
+        (b"C:\\cats\\1.png", "cats/1.png"),
         (b"./a//1.png", "a/1.png"),
         (b"M\xfcller/1.png", "M\u00fcller/1.png"),  # latin-1
         ("\u732b/\u72ac.png".encode(), "\u732b/\u72ac.png"),
@@ -58,17 +63,107 @@ def test_names_of_other_systems_are_plain_ones(tmp_path: Path, stored: bytes, pl
     packed = write_zip(tmp_path / "a.zip", {placeholder: (8, 8), "dataset.json": labels})
     packed.write_bytes(packed.read_bytes().replace(placeholder.encode(), stored))
     root = tmp_path / "folder"
-    if not stored.startswith((b"/", b"../")):
+    if not stored.startswith((b"/", b"../", b"a/..")):
         path = Path(os.fsdecode(os.fsencode(root) + b"/" + stored))
         path.parent.mkdir(parents=True)
         path.write_bytes(encoded(noise(8, 8)))
         (root / "dataset.json").write_bytes(labels)
     for read, place in ((zip_images, packed), (folder_images, root)):
-        if place.exists() and not (read is zip_images and b"\xfc" in stored):  # code page 437, as Python reads it
+        if place.exists():
             images = read(place, resolution=8, split="all", labels="json")
             assert images.names == [plain]
             assert images.labels.tolist() == [[1, 2]]
             assert torch.equal(images.images[0], read_image(encoded(noise(8, 8))))
+
+
+CATS, DOGS = "第一/猫.png", "表紙/犬.png"  # the second byte of 表 is a backslash in cp932 and big5
+ENCODINGS = {
+    "gbk": (CATS, DOGS), "big5": ("第一/貓.png", DOGS), "cp932": (CATS, DOGS), "utf-8": (CATS, DOGS),
+    "cp437": ("Müller/é.png", "Größe/ß.png"), "latin-1": ("Müller/é.png", "Größe/ß.png"),
+    "cp949": ("고양이/1.png", "개/2.png"), "cp1251": ("кот/1.png", "пёс/2.png"),
+}  # fmt: skip
+
+
+def packed_as(path: Path, names: dict[str, bytes], labels: Any = None, extra: dict[str, bytes] | None = None) -> Path:
+    """A zip as other programs write it: the names as bytes, without the flag of UTF-8; `extra` are fields by name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, stored) in enumerate(names.items()):
+            info = zipfile.ZipInfo("@" * (len(stored) - 1) + chr(ord("a") + number))
+            info.extra = (extra or {}).get(name, b"")
+            archive.writestr(info, encoded(noise(8, 8, seed=number)))
+        if labels is not None:
+            archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    content = path.read_bytes()
+    for number, stored in enumerate(names.values()):
+        content = content.replace(b"@" * (len(stored) - 1) + bytes([ord("a") + number]), stored)
+    path.write_bytes(content)
+    return path
+
+
+def plain_folder(root: Path, names: Iterable[str], labels: Any = None) -> Path:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(encoded(noise(8, 8, seed=number)))
+    if labels is not None:
+        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return root
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_list_of_labels_says_which_encoding_names_are_in(tmp_path: Path, encoding: str) -> None:
+    names = ENCODINGS[encoding]
+    labels = [[name, number] for number, name in enumerate(names)]
+    stored = {name: name.encode(encoding) for name in names}
+    places = [(zip_images, packed_as(tmp_path / "a.zip", stored, labels))]
+    if encoding in ("gbk", "latin-1"):  # unpacked by a program that copies the bytes
+        root = plain_folder(tmp_path / "bytes", [os.fsdecode(each) for each in stored.values()], labels)
+        places.append((folder_images, root))
+    plain = plain_folder(tmp_path / "plain", names, labels)
+    for labelled in ("json", "folder", "none"):
+        options = {"resolution": 8, "split": "all", "labels": labelled}
+        wanted = folder_images(plain, **options)
+        for read, place in places:
+            found = read(place, **options)
+            assert (found.names, found.fingerprint) == (wanted.names, wanted.fingerprint)
+            assert found.label_names == wanted.label_names
+
+
+def test_names_are_utf_8_or_what_their_field_says_and_else_refused(tmp_path: Path) -> None:
+    options = {"resolution": 8, "split": "all", "labels": "folder"}
+    wanted = folder_images(plain_folder(tmp_path / "plain", (CATS, DOGS)), **options)
+    as_utf8 = packed_as(tmp_path / "utf8.zip", {name: name.encode() for name in (CATS, DOGS)})
+    stored = {name: name.encode("gbk") for name in (CATS, DOGS)}
+    field = {name: struct.pack("<BL", 1, zlib.crc32(raw)) + name.encode() for name, raw in stored.items()}
+    fields = {name: b"UT\1\0x" + struct.pack("<HH", 0x7075, len(each)) + each for name, each in field.items()}
+    told = packed_as(tmp_path / "told.zip", stored, extra=fields)
+    for path in (as_utf8, told):
+        assert zip_images(path, **options).fingerprint == wanted.fingerprint
+    stale = {name: each.replace(struct.pack("<L", zlib.crc32(stored[name])), bytes(4)) for name, each in fields.items()}
+    refused = [packed_as(tmp_path / "untold.zip", stored), packed_as(tmp_path / "stale.zip", stored, extra=stale)]
+    for path in refused:
+        with pytest.raises(UserError, match=r"names of 2 image\(s\) in the zip .*nothing tells: .*unzip -O gbk"):
+            zip_images(path, **options)
+    with pytest.raises(UserError, match=r"names of 2 image\(s\) in the folder .*nothing tells: .*convmv -r"):
+        FolderReader(plain_folder(tmp_path / "bytes", [os.fsdecode(each) for each in stored.values()]))
+    with pytest.raises(UserError, match="two files that are both called"):  # one member twice
+        ZipReader(packed_as(tmp_path / "twice.zip", {"a": b"\xc3\xa9.png", "b": b"\xc3\xa9.png"}))
+    ambiguous = {"é/1.png": b"\x82/1.png", "Θ/1.png": b"\xe9/1.png"}  # two encodings make different names of the list
+    path = packed_as(tmp_path / "two.zip", ambiguous, [[f"{each}/1.png", 0] for each in "éΘ‚"])
+    with pytest.raises(UserError, match="nothing tells"):
+        ZipReader(path)
+
+
+def test_what_macs_and_windows_leave_beside_images_is_no_image(make_zip: Callable, make_folder: Callable) -> None:
+    beside = {"__MACOSX/._猫.png": b"\0\5\x16\7", ".DS_Store": b"x", "a/Thumbs.db": b"x", "a/desktop.ini": b"x"}
+    for reader in (
+        ZipReader(make_zip({"a/猫.png": (8, 8), **beside})),
+        FolderReader(make_folder({"a/猫.png": (8, 8), **beside})),
+    ):
+        assert (reader.names, reader.unread()) == (["a/猫.png"], "")
+    # An icon's name may hold anything, and decides nothing.
+    path = make_zip({"a/1.png": (8, 8), "__MACOSX/._@@.png": b"x", "@@.txt": b"x"})
+    path.write_bytes(path.read_bytes().replace(b"@@", b"\xb5\xda"))
+    assert ZipReader(path).names == ["a/1.png"]
 
 
 def test_two_files_of_one_name_and_links_to_nothing_are_named(make_zip: Callable, make_folder: Callable) -> None:

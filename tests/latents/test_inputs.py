@@ -79,7 +79,7 @@ def test_images_of_one_name_are_told_apart(models: Models, invert: Callable, tmp
 
 
 def test_a_folder_stands_for_its_files_by_name(models: Models, invert: Callable, tmp_path: Path) -> None:
-    for name in ("c.png", "a.png", ".hidden"):
+    for name in ("c.png", "a.png", ".hidden", "Thumbs.db", "dataset.json"):
         image(tmp_path / "folder" / name)
     _, names = read_inputs([str(tmp_path / "folder")], models=models, invert=invert)
     assert names == ["a", "c"]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from wplus.models.mlp_gan import Discriminator, Generator, Maxout
+from wplus.models.mlp_gan import Discriminator, Generator, Maxout, dropped
 
 
 def test_maxout_is_the_largest_of_its_pieces():
@@ -41,3 +41,25 @@ def test_the_authors_settings_for_mnist():
     maxouts = [layer for layer in discriminator.layers if isinstance(layer, Maxout)]
     assert [layer.linear.weight.shape for layer in maxouts] == [(1200, 3 * 64), (1200, 240)]
     assert [layer.num_pieces for layer in maxouts] == [5, 5]
+
+
+def test_dropout_is_torchs_on_one_process():
+    discriminator = Discriminator(resolution=8, width=6)
+    images = torch.randn(5, 3, 8, 8)
+    for training in (True, False):
+        discriminator.train(training)
+        torch.manual_seed(3)
+        expected = discriminator.layers(images.flatten(1))
+        torch.manual_seed(3)
+        assert torch.equal(discriminator(images, None), expected)
+
+
+def test_processes_take_their_own_rows_of_one_mask(monkeypatch):
+    x, parts = torch.randn(6, 4), []
+    torch.manual_seed(3)
+    whole = dropped(x, 0.5)
+    for rank in range(2):
+        monkeypatch.setattr("wplus.models.mlp_gan.rank_and_world", lambda rank=rank: (rank, 2))
+        torch.manual_seed(3)
+        parts.append(dropped(x[rank::2], 0.5))
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)

@@ -16,8 +16,9 @@ from PIL import Image
 from wplus.config import build
 from wplus.errors import UserError
 from wplus.tracking import Tracker, weights_and_biases
-from wplus.tracking.local import read_result
+from wplus.tracking.local import read_records, read_result
 from wplus.tracking.tracker import KIMG
+from wplus.tracking.wandb_parts import Parts
 
 CORE = Path(wandb.__file__).parent / "bin" / "wandb-core"
 
@@ -165,6 +166,54 @@ def test_a_continued_run_is_one_true_history(tmp_path, own_folders, picture):
     assert all(row["probe/logits._type"] == "histogram" for row in rows)
     assert len(of_type(found, "alert")) == 1
     assert [json.loads(item["metadata"]) for item in of_type(found, "artifact")] == [{"nimg": 2000}]
+
+
+@pytest.mark.parametrize("share", [0, 0.4, 0.99])
+@pytest.mark.parametrize("torn", ["wandb/run-id.txt", "wandb/parts.json", "wandb/offline-run-*/run-*.wandb"])
+def test_what_a_crash_leaves_of_wandbs_files_neither_stops_nor_doubles_a_run(tmp_path, own_folders, torn, share):
+    with opened(tmp_path) as tracker:
+        tracker.log({"train/loss": 1}, kimg=1)
+    (path,) = tmp_path.glob(torn)
+    run_id = (tmp_path / "wandb" / "run-id.txt").read_text()
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with opened(tmp_path) as tracker:
+        tracker.rewind(1)
+        tracker.log({"train/loss": 2}, kimg=2)
+    assert history(tmp_path) == [(1000, 1, 1), (2000, 2, 2)]
+    assert [run["run_id"] for run in of_type(records(tmp_path), "run")] == [run_id.strip()]
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"offline-run-1": {"onlin": false}}', '{"a": null}'])
+def test_a_note_of_parts_that_says_nothing_is_passed_over(tmp_path, content):
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "parts.json").write_text(content)
+    parts = Parts(tmp_path, tmp_path / "wandb" / "own", online=False, next_step=0)
+    assert (list(parts.known), parts.first_step) == (["own"], 0)
+
+
+def test_rows_that_are_replayed_keep_their_time(tmp_path, own_folders):
+    with opened(tmp_path) as tracker:
+        tracker.log({"train/loss": 1}, kimg=1)
+    (row,) = read_records(tmp_path)
+    before = row["time"] - 3600
+    (tmp_path / "records.jsonl").write_text(json.dumps({**row, "time": before}) + "\n")
+    with opened(tmp_path) as tracker:
+        tracker.rewind(1)
+        tracker.log({"train/loss": 2}, kimg=2)
+    first, second = (row["item"] for row in of_type(records(tmp_path), "history"))
+    assert first["_timestamp"] == pytest.approx(before, abs=0.01)
+    assert second["_timestamp"] - before > 3599
+
+
+def test_what_was_decided_stands_in_the_configuration(tmp_path, own_folders):
+    config = {"space": "auto", "trainer": {"precision": "auto", "devices": 1}}
+    with opened(tmp_path, config=config) as tracker:
+        tracker.decided({"space": "w", "trainer.precision": "float32"})
+    decided = {"space": "w", "trainer": {"precision": "float32", "devices": 1}}
+    assert read_result(tmp_path)["config"] == decided
+    updates = [each["update"] for each in of_type(records(tmp_path), "config")]
+    assert {key: value for each in updates for key, value in each.items() if key in decided} == decided
+    assert config["trainer"]["precision"] == "auto"
 
 
 def test_what_was_uploaded_is_not_logged_again(tmp_path, own_folders, picture):

@@ -17,7 +17,7 @@ from wplus.config import CONFIG_FOLDER, build, composed
 from wplus.core.distributed import average_gradients, gathered, mean_over_ranks, rank_and_world
 from wplus.data import Batches, ImageSet
 from wplus.losses.pixel import L2
-from wplus.models import dcgan, stylegan2
+from wplus.models import dcgan, mlp_gan, stylegan2
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
@@ -88,12 +88,24 @@ def normalised(*, lost: bool = False) -> GanModule:
     return module
 
 
+def dropping() -> GanModule:
+    """Units of the discriminator that are dropped at random."""
+    numbers = Hparams(batch_size=8, gamma=0.0, pl_weight=0.0, style_mixing_prob=0.0, **RECIPE)
+    losses = build(composed_loss("nonsaturating"))
+    size = {"resolution": 8, "c_dim": 3, "width": 16}
+    return GanModule(
+        mlp_gan.Generator(z_dim=4, **size), mlp_gan.Discriminator(**size), hparams=numbers, labels=torch.eye(3),
+        **{role: losses[role] for role in ("generator_loss", "discriminator_loss")},
+    )  # fmt: skip
+
+
 EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     **{f"loss={loss}": partial(gan, loss) for loss in LOSSES},
     "augment": lambda: gan(augment=FixedAugment(0.7, transforms="bgcfnc")),  # every kind
     "ada": lambda: gan(augment=AdaptiveAugment(0.5, interval=2, speed_kimg=1)),
     "scheduled": lambda: gan(augment=ScheduledAugment(0.1, p_end=0.8, decay_kimg=0.02)),
     "penalties of every step": lambda: gan("relativistic", AdaptiveAugment(0.5), r1_interval=1),
+    "dropout": dropping,
     "encoder": encoder,
     "encoder by the first style": partial(encoder, "const", "first"),
     "iterative encoder": partial(encoder, is_iterative=True),

@@ -17,16 +17,15 @@ from hydra import version
 from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import CompactHydraException, HydraException, MissingConfigException
+from hydra.errors import CompactHydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.help import help_text
+from wplus.commands.overrides import readable
 from wplus.commands.session import exiting_when_interrupted, leaving_on_signals, session
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, RENAMED, plain
-from wplus.core.claim import PATHS
 from wplus.core.surroundings import settle
 from wplus.core.sweep import INTERRUPTED, is_worker, note, noted, sweep
 from wplus.errors import Interrupted, UserError
@@ -172,62 +171,6 @@ def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> di
         module, _, function = resolve.rpartition(".")
         container = getattr(importlib.import_module(module), function)(container)
     return container  # type: ignore[return-value]
-
-
-# Overrides
-
-
-def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
-    """Overrides that Hydra's grammar reads: names that it cannot read are quoted, and `+` adds nothing unknown.
-
-    UserError for an argument that is no KEY=VALUE, and for a choice that has another name now.
-    """
-    return [_readable(override, is_sweep) for override in overrides]
-
-
-def _readable(override: str, is_sweep: bool) -> str:
-    key, equals, value = override.partition("=")
-    if key.startswith("~"):
-        return override
-    if not equals:
-        raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
-    key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
-    for choice in filter(None, re.split(r"[\[\],\s]+", value)):
-        _refuse_renamed(f"{key.partition('@')[0]}={choice}")
-    parsed = _parsed(key, value)
-    is_name = os.path.exists(os.path.expanduser(value))
-    if parsed is None and not is_name and value.startswith(("[", "{")):
-        return f"{key}={_quoted_items(value)}"
-    if parsed is None or (parsed.is_sweep_override() and not is_sweep and is_name):
-        return f"{key}={_quoted(value)}"
-    # The name of a file that reads like a number stays a name.
-    if key.rpartition(".")[2] in PATHS and isinstance(parsed.value(), (bool, int, float)):
-        return f"{key}={_quoted(value)}"
-    return f"{key}={value}"
-
-
-def _refuse_renamed(choice: str) -> None:
-    if choice in RENAMED:
-        raise UserError(f"'{choice}' is now '{RENAMED[choice]}'.")
-
-
-def _parsed(key: str, value: str) -> Override | None:
-    try:
-        return OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:
-        return None
-
-
-def _quoted(text: str) -> str:
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def _quoted_items(text: str) -> str:
-    """A list whose items are quoted where the grammar does not read them; a text that is no list comes back."""
-    if not (text.startswith("[") and text.endswith("]")):
-        return text
-    items = [item.strip() for item in text[1:-1].split(",")]
-    return f"[{','.join(item if _parsed('key', item) else _quoted(item) for item in items)}]"
 
 
 # What is refused

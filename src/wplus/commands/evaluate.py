@@ -1,6 +1,7 @@
 """Metrics of a checkpoint or of given images, and the pairs that paths are compared on."""
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -40,9 +41,19 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
         places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
         context = EvalContext(models, **sources, **computing, **places)
         measurements = list(report(measured(context, metrics), tracker))
+        tracker.decided(dict(decided(cfg, sources["real"], models)))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
+
+
+def decided(cfg: dict[str, Any], real: Any, models: Any) -> Iterator[tuple[str, Any]]:
+    """What the metrics' options leave open, by key."""
+    for name, node in cfg["metrics"].items():
+        if node.get("num_real", 0) is None:
+            yield f"metrics.{name}.num_real", len(real)
+        if node.get("discriminator") == "auto":
+            yield f"metrics.{name}.discriminator", cfg["checkpoint"] if "discriminator" in models.networks else "none"
 
 
 def check(cfg: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ def compare(cfg: dict[str, Any]) -> None:
             folders, output_dir=output, baseline=cfg["baseline"], tested=tested, terms=terms, device=device,
             batch_size=cfg["batch_size"], tracker=tracker,
         )  # fmt: skip
+        tests = list(dict.fromkeys(name for each in methods.paired.values() for name in each))
+        tracker.decided({"labels": list(folders), "baseline": methods.baseline, "tested": tests})
     num_images = len(methods.rows[methods.baseline])
     print(f"{methods.markdown()}\n{num_images} images in all folders. Table, tests, pictures: {output}")
 

@@ -39,6 +39,7 @@ def train(cfg: dict[str, Any]) -> float:
     print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
     record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
     with open_tracker(record, folder) if runtime.rank == 0 else Tracker() as tracker:
+        tracker.decided(decided(record, training, runtime))
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
         received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
         kimg = training.module.images_seen / 1000
@@ -67,6 +68,20 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
         seed=cfg["seed"],
         num_samples=cfg["num_samples"],
     )
+
+
+def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[str, Any]:
+    """What the configuration leaves open beside the hyper-parameters, by key."""
+    import torch
+
+    module = training.module
+    is_bf16 = any(getattr(part, "compute_dtype", None) == torch.bfloat16 for part in module.modules())
+    found = {"trainer.precision": "bf16" if is_bf16 else "float32", "trainer.threads": torch.get_num_threads()}
+    if cfg["training"].get("micro_batch_size", 0) is None:
+        found["training.micro_batch_size"] = module.batch_size // runtime.world_size
+    if (cfg.get("encoder") or {}).get("input_size", 0) is None:
+        found["encoder.input_size"] = module.exported["encoder"].input_size
+    return found if cfg.get("loss") or not cfg.get("model") else found | {"loss": cfg["model"]["loss"]}
 
 
 def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
@@ -134,6 +149,7 @@ def classifier(cfg: dict[str, Any]) -> float:
         file = save_classifier(folder / "classifier.safetensors", classifier)
         found = list(accuracies(classifier, held_out, device=device))
         tracker.results(found)
+        tracker.decided({"factors": list(classifier.factors)})
         tracker.artifact(file, name=f"classifier-{classifier.name}", kind="model", metadata=classifier.protocol)
     print("\n".join(map(str, found)))
     print(f"Classifier: {file}, {len(classifier.attributes)} attributes")

@@ -24,7 +24,7 @@ except ImportError:  # no POSIX: pid and heartbeat decide
 
 LOCK = ".lock"
 BEAT = 10  # seconds between heartbeats
-STALE = 120.0  # seconds without one after which another machine's process counts as dead
+STALE = 60.0  # seconds without one after which another machine's process counts as dead
 # By this process, which the kernel would let in again. Whoever else in it opened and closed the file would lose the
 # lock: so is it with POSIX' locks, which in return are not inherited by children that outlive a kill.
 _held: dict[Path, dict[str, Any]] = {}
@@ -50,9 +50,7 @@ class FolderLock:
             if holder is None:
                 break
         else:
-            who = "process {pid} on {host}, since {since}".format_map(holder) if holder else "another process"
-            folder = self.path.parent
-            raise UserError(f"'{folder}' is in use by {who}: let it end or stop it, or choose another run_dir.")
+            raise UserError(_in_use(self.path, holder or {}))
         own = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         _held[self.path] = own
         with contextlib.suppress(OSError):  # a full disk: nobody can read who has it
@@ -92,6 +90,20 @@ class FolderLock:
             if seconds % BEAT == 0:
                 with contextlib.suppress(OSError):
                     os.utime(self.path)
+
+
+def _in_use(path: Path, holder: dict[str, Any]) -> str:
+    """Who has a lock; of another machine also how old its sign of life is, and when the folder is free without one."""
+    who = "process {pid} on {host}, since {since}".format_map(holder) if holder else "another process"
+    rest = "let it end or stop it, or choose another run_dir"
+    if holder and holder["host"] != socket.gethostname():
+        with contextlib.suppress(OSError):
+            age = max(0.0, time.time() - os.stat(path).st_mtime)
+            rest += (
+                f"; its last sign of life, one comes every {BEAT} s, is {age:.0f} s old: if that machine has died, the "
+                f"same command goes on in {STALE - age:.0f} s"
+            )
+    return f"'{path.parent}' is in use by {who}: {rest}."
 
 
 def is_held(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """The common base of readers of folders and zips: sorted names, the bytes behind them, their labels and their split."""
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from wplus.core.random import name_fraction
-from wplus.data.names import clean_name
+from wplus.data.names import clean_name, decoded_names
 from wplus.errors import UserError, check_choice, check_number
 
 LABEL_FILE = "dataset.json"
@@ -26,17 +27,19 @@ SPLITS = ("train", "held_out", "all")
 MIN_RESOLUTION, MAX_RESOLUTION = 8, 1024
 MAX_CLASSES, MAX_LABEL_BYTES = 2**16, 2**32
 _LARGEST = 3.4e38  # a float32
-# Files that often lie beside images, and that nobody takes for one.
-_COMPANIONS = (
-    ".txt .md .json .jsonl .yaml .yml .xml .html .csv .tsv .log .ini .db .pdf .py .sh .zip .npy .npz .pt .safetensors "
-    ".mp4 .mov"
-)
+# Files that often lie beside images, and that nobody takes for one; others hold latents.
+_BESIDE = (
+    ".txt", ".md", ".json", ".jsonl", ".yaml", ".yml", ".xml", ".html", ".csv", ".tsv", ".log", ".ini", ".db", ".pdf",
+    ".py", ".sh", ".zip", ".mp4", ".mov",
+)  # fmt: skip
+_LATENTS = (".npy", ".npz", ".pt", ".safetensors")
 
 
 class Reader:
     """A container of image files; names are relative, use `/`, and are sorted; threads may call `read` at once.
 
-    `files` are (name, how it is stored); names become those of `clean_name`, whatever system they come from.
+    `files` are (name, how it is stored), the name as bytes where it does not tell its encoding; names become those of
+    `clean_name`, whatever system they come from.
 
     Attributes:
         source: the path that the user gave, for messages.
@@ -45,15 +48,18 @@ class Reader:
         other_names: the other files, hidden ones and those that belong to the format left out.
     """
 
-    def __init__(self, source: str | Path, kind: str, files: Iterable[tuple[str, str]]) -> None:
+    cure = ""  # of names in an encoding that nothing tells
+
+    def __init__(self, source: str | Path, kind: str, files: Iterable[tuple[str | bytes, str]]) -> None:
         self.source, self.stored = os.fsencode(source).decode(errors="replace"), dict[str, str]()
+        unknown: list[tuple[bytes, str]] = []
         for text, stored in files:
-            name = clean_name(text)
-            if name in self.stored:
-                raise UserError(
-                    f"The {kind} '{self.source}' holds two files that are both called '{name}': rename one."
-                )
-            self.stored[name] = stored
+            if isinstance(text, bytes):
+                unknown.append((text, stored))
+            else:
+                self._add(clean_name(text), stored, kind)
+        for name, (_, stored) in zip(self._decoded([text for text, _ in unknown], kind), unknown, strict=True):
+            self._add(name, stored, kind)
         visible = sorted(name for name in self.stored if not _is_hidden(name) and name not in (LABEL_FILE, RECORD_FILE))
         self.names = [name for name in visible if _extension(name) in _image_extensions()]
         self.other_names = [name for name in visible if _extension(name) not in _image_extensions()]
@@ -63,9 +69,34 @@ class Reader:
                 f"The image {kind} '{self.source}' has no file with an image's extension (.png, .jpg, ...){others}."
             )
 
+    def _add(self, name: str, stored: str, kind: str) -> None:
+        if name in self.stored:
+            raise UserError(f"The {kind} '{self.source}' holds two files that are both called '{name}': rename one.")
+        self.stored[name] = stored
+
+    def _decoded(self, names: list[bytes], kind: str) -> list[str]:
+        """Texts of names whose encoding the container does not tell; where it may be any, no image may have one."""
+        found = decoded_names(names, self._labelled()) if names else []
+        if found is not None:
+            return found
+        texts = [name.decode("cp437") for name in names]
+        seen = [text for text in texts if _extension(text) in _image_extensions() and not _is_hidden(text)]
+        if seen:
+            raise UserError(
+                f"The names of {len(seen)} image(s) in the {kind} '{self.source}', such as '{seen[0]}', are in an "
+                f"encoding that nothing tells: {self.cure}."
+            )
+        return texts
+
+    def _labelled(self) -> set[str]:
+        """The names in `dataset.json`, as far as they can be read."""
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, UserError):
+            return {clean_name(str(name)) for name, _ in json.loads(self.label_file() or b"{}")["labels"]}
+        return set()
+
     def unread(self) -> str:
         """What is said of files that may be images and are not read; empty where there are none."""
-        missed = [name for name in self.other_names if _extension(name) not in _COMPANIONS.split()]
+        missed = [name for name in self.other_names if _extension(name) not in (*_BESIDE, *_LATENTS)]
         is_heic = any(_extension(name) in (".heic", ".heif") for name in missed)
         cure = ": HEIC is read where its plugin is installed, pip install pillow-heif" if is_heic else ""
         return f"{len(missed)} file(s) are not read, such as '{missed[0]}'{cure}" if missed else ""
@@ -94,6 +125,11 @@ def _image_extensions() -> frozenset[str]:
 
 def _extension(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file in a folder of images or latents is neither, by its name: hidden, a list, what a system leaves."""
+    return _is_hidden(name) or _extension(name) in _BESIDE
 
 
 def _is_hidden(name: str) -> bool:

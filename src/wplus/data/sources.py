@@ -2,7 +2,10 @@
 
 import contextlib
 import os
+import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +31,14 @@ def zip_images(path: str, **options: Any) -> ImageSet:
 class FolderReader(Reader):
     """The image files below a folder. Links to folders are followed, but not in circles."""
 
+    cure = "make them UTF-8, as in convmv -r --notest -f gbk -t utf8 FOLDER"
+
     def __init__(self, path: str | Path) -> None:
         self._root = Path(path).expanduser()
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"The image folder '{path}' {what}.")
-        super().__init__(path, "folder", ((name, name) for name in _files_below(self._root)))
+        super().__init__(path, "folder", ((_of_bytes(name), name) for name in _files_below(self._root)))
 
     def read(self, name: str) -> bytes:
         """The file's bytes; OSError for a link to nothing, a pipe, and what else would never end."""
@@ -52,6 +57,8 @@ class FolderReader(Reader):
 class ZipReader(Reader):
     """The image files in a zip, compressed or not."""
 
+    cure = "unpack it with theirs, as in unzip -O gbk FILE.zip, and give the folder"
+
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path).expanduser()
         self._opened: zipfile.ZipFile | None = None
@@ -60,7 +67,7 @@ class ZipReader(Reader):
             raise UserError(f"The image zip '{path}' {what}.")
         members = [info for info in self._zip().infolist() if not info.is_dir()]
         self._checksums = {info.filename: (info.file_size, info.CRC) for info in members}
-        super().__init__(path, "zip", ((_text(info), info.filename) for info in members))
+        super().__init__(path, "zip", ((_of_member(info), info.filename) for info in members))
 
     def read(self, name: str) -> bytes:
         """The member's bytes, its checksum verified; OSError when it is damaged or encrypted."""
@@ -85,12 +92,32 @@ class ZipReader(Reader):
         return {**self.__dict__, "_opened": None}  # the handle is opened anew in another process
 
 
-def _text(info: zipfile.ZipInfo) -> str:
-    """A member's name; where no flag says that it is UTF-8, Python reads code page 437, and many wrote UTF-8."""
-    if not info.flag_bits & 0x800:
-        with contextlib.suppress(UnicodeError):
-            return info.filename.encode("cp437").decode()
-    return info.filename
+def _of_bytes(name: str) -> str | bytes:
+    """A file's name; its bytes where they are not UTF-8, of which Python keeps halves of surrogates."""
+    return os.fsencode(name) if re.search("[\udc80-\udcff]", name) else name
+
+
+def _of_member(info: zipfile.ZipInfo) -> str | bytes:
+    """A member's name; its bytes where no flag and no further field says that it is UTF-8.
+
+    For those Python reads code page 437, as the format once was; others wrote what their system had.
+    """
+    name = info.orig_filename.partition("\0")[0]
+    if info.flag_bits & 0x800 or name.isascii():
+        return name
+    raw = name.encode("cp437")
+    return _unicode_path(info.extra, raw) or raw
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """Info-ZIP's Unicode Path Extra Field (APPNOTE 4.6.9), where it belongs to this name and not to an earlier one."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == 0x7075 and field[:5] == struct.pack("<BL", 1, zlib.crc32(raw)):
+            with contextlib.suppress(UnicodeDecodeError):
+                return field[5:].decode()
+    return None
 
 
 def _refuse(error: OSError) -> None:

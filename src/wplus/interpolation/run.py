@@ -9,7 +9,7 @@ from typing import Any
 from wplus.checkpoint import Models
 from wplus.core.files import ensure_folder
 from wplus.core.progress import Bar
-from wplus.core.video import check_writing, video_writers
+from wplus.core.video import check_writing, upscale_factor, video_writers
 from wplus.errors import UserError, check_number
 from wplus.interpolation.keyframes import Keyframes, keyframes_of
 from wplus.interpolation.path import Curve, LatentPath, PathContext, check_path, is_for, timeline
@@ -73,6 +73,7 @@ class Filming:
             closed=self.loop, preferred=[space for space in SPACES if self._suits(space)],
         ).to(device)  # fmt: skip
         self._check_paths(keyframes.space)
+        tracker.decided(self._decided(keyframes, models.generator.resolution))
         perceptual, several = self.perceptual.to(device), len(self.paths) > 1
         context = PathContext(models.generator, perceptual, batch_size=self.batch_size, num_frames=self.num_frames)
         folder, videos = ensure_folder(output_dir), {}
@@ -85,6 +86,11 @@ class Filming:
             picture = save_rows(folder / "comparison.png", *compared(videos))
             tracker.image("interpolate/comparison", picture, caption=f"the same way by {', '.join(videos)}")
         return videos
+
+    def _decided(self, keyframes: Keyframes, resolution: int) -> dict[str, Any]:
+        """What `auto` came to."""
+        upscale = upscale_factor(self.writing.get("upscale", "auto"), resolution)
+        return {"space": keyframes.space, "noise": "const" if keyframes.noise is None else "own", "upscale": upscale}
 
     def _suits(self, space: str) -> bool:
         return all(is_for(path, space) for path in self.paths.values())

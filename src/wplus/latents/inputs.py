@@ -9,6 +9,7 @@ import torch
 
 from wplus.checkpoint import Models
 from wplus.data.names import clean_name
+from wplus.data.reader import is_beside
 from wplus.errors import UserError
 from wplus.latents.foreign import is_latent_file, read_latents
 from wplus.latents.labels import Label, allowed_labels, read_label
@@ -61,7 +62,7 @@ def _expanded(item: str) -> list[str]:
         raise UserError(
             f"inputs must be images, latent files, folders of them, or seed:N, got '{item}', which does not exist"
         )
-    files = sorted(str(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = sorted(str(file) for file in path.iterdir() if file.is_file() and not is_beside(file.name))
     if not files:
         raise UserError(f"the folder '{item}' must hold images or latent files, and has no files")
     return files

@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from wplus.core.distributed import rank_and_world
 from wplus.models.mapping import IdentityMappingGenerator, with_label
 from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 
@@ -59,6 +60,16 @@ class Maxout(nn.Module):
         return self.linear(x).unflatten(1, (-1, self.num_pieces)).amax(dim=2)
 
 
+def dropped(x: Tensor, p: float) -> Tensor:
+    """Dropout of x (N, ...) by masks that are drawn for the images of all processes, of which it takes its own.
+
+    Its rows are those numbered rank, rank + world, ... of all.
+    """
+    rank, world = rank_and_world()
+    kept = x.new_empty(len(x) * world, *x.shape[1:]).bernoulli_(1 - p)
+    return x * (kept[rank::world] / (1 - p))
+
+
 class Discriminator(DiscriminatorNetwork):
     """Image -> logit by two maxout layers of `width` units, with dropout before each layer in training."""
 
@@ -84,4 +95,7 @@ class Discriminator(DiscriminatorNetwork):
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Images (N, img_channels, resolution, resolution), labels (N, c_dim) -> logits (N, 1)."""
-        return self.layers(with_label(img.to(torch.float32).flatten(1), c))
+        x = with_label(img.to(torch.float32).flatten(1), c)
+        for layer in self.layers:
+            x = dropped(x, layer.p) if isinstance(layer, nn.Dropout) and self.training and 0 < layer.p < 1 else layer(x)
+        return x

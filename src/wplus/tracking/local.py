@@ -19,7 +19,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.tracking import environment
 from wplus.tracking.run_folder import RESULT, Status, read_json, record_opened, true_status
-from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Tracker
+from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Tracker, with_decided
 
 RECORDS = "records.jsonl"
 MESSAGE = "message"
@@ -110,6 +110,10 @@ class LocalRecord(Sink):
 
     def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         self._keep("inputs", name, self._origin(path, kind, metadata))
+
+    def decided(self, values: Plain) -> None:
+        self.result["config"] = with_decided(self.result["config"], to_json(values))
+        self._save()
 
     def summary(self, values: Plain) -> None:
         self.result["values"].update(values)

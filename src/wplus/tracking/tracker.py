@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,9 @@ class Sink:
     def use_artifact(self, path: AnyPath | None, *, name: str, kind: str, metadata: Plain | None = None) -> None:
         """Something this run was given: the other end of the line that `artifact` begins."""
 
+    def decided(self, values: Plain) -> None:
+        """What the configuration left open (`auto`, null), by dotted key, as it was decided while the command ran."""
+
     def summary(self, values: Plain) -> None:
         """Final values: what `MetricResult.entry()` gives, or a mapping of some of that, of at least `value`.
 
@@ -154,8 +158,22 @@ def _passed_on(method: str) -> Callable[..., None]:
     return lambda tracker, *values, **options: tracker._tell(method, *values, **options)
 
 
-for _method in ("describe", "image", "video", "log_message", "methods", "artifact", "use_artifact", "rewind"):
-    setattr(Tracker, _method, _passed_on(_method))  # what a sink takes as it is
+# What a sink takes as it is.
+_PASSED_ON = ["describe", "image", "video", "log_message", "methods", "artifact", "use_artifact", "decided", "rewind"]
+for _method in _PASSED_ON:
+    setattr(Tracker, _method, _passed_on(_method))
+
+
+def with_decided(config: Plain, values: Plain) -> dict[str, Any]:
+    """A copy of a configuration with `values` at their dotted keys."""
+    changed = copy.deepcopy(dict(config))
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        node = changed
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return changed
 
 
 def _entry(value: Any) -> dict[str, Any]:

@@ -6,11 +6,14 @@ whole history.
 """
 
 import json
+import os
+import re
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any
 
-from wplus.core.files import write_json
+from wplus.core.files import atomic_write, ensure_folder, write_json
 
 
 class Parts:
@@ -24,7 +27,7 @@ class Parts:
         self.file = output_dir / "wandb" / "parts.json"
         self.root = None if own is None else own.parent
         self.name = "" if own is None else own.name
-        self.known: dict[str, dict[str, Any]] = _read(self.file)
+        self.known = {**_unnoted(self.root, run_id(output_dir)), **_read(self.file)}
         uploaded = [1 + part["last_step"] for name, part in self.known.items() if self._is_uploaded(name)]
         self.first_step = max([next_step, *uploaded])
         self._own = {"online": online, "last_step": self.first_step - 1, "artifacts": []}
@@ -68,8 +71,39 @@ class Parts:
             write_json(self.file, self.known)
 
 
+def run_id(output_dir: Path) -> str:
+    """A W&B sweep agent's id, else the one in the output folder, else a new one that is written there.
+
+    A damaged note of it is put right by the name of the folder of an earlier part.
+    """
+    path = output_dir / "wandb" / "run-id.txt"
+    if given := os.environ.get("WANDB_RUN_ID"):
+        return given
+    noted = path.read_text(errors="replace").strip() if path.exists() else ""
+    names = os.listdir(path.parent) if path.parent.is_dir() else ()
+    earlier = [match[1] for name in sorted(names) if (match := re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", name))]
+    is_known = noted in earlier if earlier else noted != ""
+    found = noted if is_known else next(iter(earlier), secrets.token_hex(4))
+    if found != noted:
+        ensure_folder(path.parent)
+        atomic_write(path, lambda file: file.write(f"{found}\n".encode()))
+    return found
+
+
 def _read(file: Path) -> dict[str, dict[str, Any]]:
+    """What is noted, as far as the file is whole."""
     try:
-        return json.loads(file.read_text())
+        found = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
+    shape = {"online": bool, "last_step": int, "artifacts": list}
+    return {
+        name: part for name, part in (found.items() if isinstance(found, dict) else ())
+        if isinstance(part, dict) and all(isinstance(part.get(key), kind) for key, kind in shape.items())
+    }  # fmt: skip
+
+
+def _unnoted(root: Path | None, its_id: str) -> dict[str, dict[str, Any]]:
+    """The offline folders of a run that are there, whether they are noted or not: none may be uploaded beside ours."""
+    found = () if root is None else root.glob(f"offline-run-*-{its_id}")
+    return {folder.name: {"online": False, "last_step": -1, "artifacts": []} for folder in sorted(found)}

@@ -14,7 +14,6 @@ import logging
 import netrc
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,8 +26,8 @@ import wandb
 from wplus.core.files import ensure_folder
 from wplus.errors import UserError
 from wplus.tracking.local import MESSAGE, LocalRecord, read_records, to_json
-from wplus.tracking.tracker import DERIVED, KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker
-from wplus.tracking.wandb_parts import Parts
+from wplus.tracking.tracker import DERIVED, KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker, with_decided
+from wplus.tracking.wandb_parts import Parts, run_id
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +70,22 @@ class WeightsAndBiases(Sink):
         self.folder, self.artifacts = run.output_dir, artifacts
         self._earlier = _num_rows(self.folder)  # of the local record, to be logged anew before the next row
         self._borrowed = _set_folders(self.folder)
-        self._axis_defined = False
+        self._axis_defined, self._config = False, dict(run.config)
         self._measured: dict[str, Plain] = {}
         self._made: dict[str, tuple[AnyPath | None, dict[str, Any]]] = {}
         self._run = _start(run, project=project, entity=entity)
         own = None if self._run.disabled else Path(self._run.dir).parent
-        self._parts = Parts(self.folder, own, online=not self._run.offline, next_step=self._run.step)
+        about: dict[str, Any] = {"online": not self._run.offline, "next_step": self._run.step}
+        self._parts = Parts(self.folder, own, **about)
         self._step, self._keys = 0, set[str]()
 
     def log(self, values: Plain, *, kimg: float | None = None) -> None:
         if self._earlier:
             self._replay(self._earlier)
+        self._log(values, kimg)
+
+    def _log(self, values: Plain, kimg: float | None, time: float | None = None) -> None:
+        """One row, of now or of a `time` in seconds since 1970."""
         self._define_axis(kimg)
         step = self._step if kimg is None else max(self._step, round(1000 * kimg))
         if step == self._step and self._keys & values.keys():  # one step has one value for a key
@@ -89,7 +93,8 @@ class WeightsAndBiases(Sink):
         self._keys = {*values, *(self._keys if step == self._step else ())}
         self._step = step
         if step >= self._parts.first_step:
-            self._run.log({**values, **({} if kimg is None else {KIMG: kimg})}, step=step)
+            axes = {KIMG: kimg, "_timestamp": time}
+            self._run.log({**values, **{key: each for key, each in axes.items() if each is not None}}, step=step)
             self._parts.note_step(step)
 
     def rewind(self, kimg: float | None) -> None:
@@ -137,6 +142,11 @@ class WeightsAndBiases(Sink):
         if not self._run.offline and not self._run.disabled:
             self._run.use_artifact(_artifact(_files(path, kind), name=name, kind=kind, metadata=metadata))
 
+    def decided(self, values: Plain) -> None:
+        self._config = with_decided(self._config, to_json(values))
+        tops = {key.partition(".")[0] for key in values}
+        self._run.config.update({top: to_json(self._config[top]) for top in tops}, allow_val_change=True)
+
     def summary(self, values: Plain) -> None:
         """W&B's summary has room for a number alone; what else is known of it goes into the table `results`.
 
@@ -172,11 +182,11 @@ class WeightsAndBiases(Sink):
         """Log the first rows of the local record, those that the server has passed over, and what belongs to them."""
         self._earlier = 0
         for row in itertools.islice(read_records(self.folder), num_rows):
-            kimg = row.pop(KIMG, None)
+            kimg, time = row.pop(KIMG, None), row.pop("time", None)
             if MESSAGE in row:
                 self.log_message(**row.pop(MESSAGE), kimg=kimg)
             if values := dict(_logged(self.folder, row)):
-                self.log(values, kimg=kimg)
+                self._log(values, kimg, time)
         for entry in self._parts.artifacts():
             if entry.pop("step") <= self._step:
                 self._store(dict(entry.pop("files")), **entry)
@@ -212,7 +222,7 @@ def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
     arguments: dict[str, Any] = {
         "project": project,
         "entity": entity,
-        "id": _run_id(run.output_dir),
+        "id": run_id(run.output_dir),
         "resume": "allow",
         **{key: getattr(run, key) for key in ("name", "group", "job_type", "notes")},
         "tags": [tag[:_MAX_TAG] for tag in run.tags],
@@ -251,17 +261,6 @@ def has_account() -> bool:
         return host in netrc.netrc(os.environ.get("NETRC")).hosts
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def _run_id(output_dir: Path) -> str:
-    """A W&B sweep agent's id, else the one in the output folder, else a new one that is written there."""
-    path = output_dir / "wandb" / "run-id.txt"
-    run_id = os.environ.get("WANDB_RUN_ID") or (path.read_text().strip() if path.exists() else "")
-    if not run_id:
-        run_id = secrets.token_hex(4)
-        ensure_folder(path.parent)
-        path.write_text(run_id + "\n")
-    return run_id
 
 
 def _set_folders(output_dir: Path) -> list[str]:
@@ -316,8 +315,7 @@ def _logged(folder: Path, row: Plain) -> Iterator[tuple[str, Any]]:
     """The values of a row of the local record as W&B logs them; files that are gone are left out."""
     for key, value in row.items():
         if not isinstance(value, Mapping):
-            if key != "time":
-                yield key, float(value)
+            yield key, float(value)
         elif "counts" in value:
             yield key, wandb.Histogram(np_histogram=(np.array(value["counts"]), np.array(value["edges"])))
         elif "file" in value and (folder / value["file"]).is_file():
