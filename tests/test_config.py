@@ -279,9 +279,7 @@ def test_home_folders(monkeypatch):
     cfg = OmegaConf.create({"a": "~/x", "b": ["~", {"c": "x~y"}], "d": "~/.cache"})
     assert plain(cfg) == {"a": "/home/me/x", "b": ["/home/me", {"c": "x~y"}], "d": "/home/me/.cache"}
     assert plain(OmegaConf.create({"a": "~root/x", "b": "~x.png", "c": "~5"}))["a"] == os.path.expanduser("~root/x")
-    with pytest.raises(
-        UserError, match=r"begins with the home folder of a user 'no\.body', and there is none"
-    ):
+    with pytest.raises(UserError, match=r"begins with the home folder of a user 'no\.body', and there is none"):
         plain(OmegaConf.create({"a": ["~no.body/x"]}))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import wplus
+from tests.keys import strange_keys
 from wplus.__main__ import main
 from wplus.checkpoint import Models
 from wplus.core.images import save_png
@@ -31,6 +32,7 @@ def run(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
             main([verb, "tracking=local", "checkpoint=model.safetensors", *overrides])
         except SystemExit as stopped:
             refusal = str(stopped.code)
+        assert refusal or not any(map(strange_keys, {path.parent for path in here.glob("*/result.json")}))
         return capsys.readouterr().out, refusal
 
     return started

@@ -19,6 +19,10 @@ KIMG = "progress/kimg"
 
 DERIVED = "derived/"
 """Before the names of settings that were derived from others."""
+
+KEYS = {"train": ["train", "val", "probe", "progress", "samples", "derived"], "classifier": ["train", "classifier"]}
+"""What keys begin with, by command; those of all others begin with the command's name. Space, path and model stand in
+the configuration, never in a key."""
 Level = Literal["info", "warning"]
 AnyPath = str | Path
 Plain = Mapping[str, Any]
