@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.core.claim import digest, question
-from wplus.core.sweep import swept
+from wplus.core.sweep import shared_folder, swept
 from wplus.errors import UserError
 from wplus.signatures import complete, listed, takes_further_keys
 
@@ -224,7 +224,7 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": Path(cfg["run_dir"]).name,
         "group": cfg["group"] or cfg["name"],
-        "sweep_dir": Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else None,
+        "sweep_dir": Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else shared_folder(),
         "tags": [*chosen, *cfg["tags"]],
         "config": {**cfg, **_decided(cfg)},
         "notes": command_line(),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from wplus.core.sweep import shared_folder
 from wplus.errors import Interrupted, UserError
 from wplus.sweeps.launch import Launch, Slot, slots_of
 from wplus.sweeps.spec import Spec
@@ -66,6 +67,16 @@ def test_what_is_done_is_not_done_again(runs, capsys):
     assert len(runs.ran) == 4
     assert launch(runs, {**ONE, "seeds": 3}).run() == 0  # a seed more
     assert len(runs.ran) == 6
+
+
+def test_the_jobs_share_a_folder_that_one_of_them_can_warn_the_others_in(runs):
+    """An unreachable tracking server costs its timeout once a sweep."""
+    seen = []
+    made = launch(runs)
+    made.command = lambda arguments: seen.append(shared_folder()) or runs(arguments)
+    assert made.run() == 0
+    assert seen == [runs.root / "s"] * 4
+    assert shared_folder() is None
 
 
 def test_equal_questions_of_one_sweep_are_one_run(runs):

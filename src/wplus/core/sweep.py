@@ -11,6 +11,7 @@ from pathlib import Path
 
 FOLDER = "WPLUS_SWEEP"  # the environment's variable with the folder of notes, and who made it
 KEYS = "WPLUS_SWEPT"  # the environment's variable with the keys that have several values
+SHARED = "WPLUS_SWEEP_DIR"  # the environment's variable with the folder that all jobs of a sweep share
 INTERRUPTED = "interrupted"  # by which signal
 _SIGNALS = {signal.SIGINT, signal.SIGTERM}
 # Processes that workers need: where they are started, the signals are let through again.
@@ -44,6 +45,24 @@ def sweep(keys: Sequence[str], *, in_processes: bool) -> Iterator[None]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             del os.environ[FOLDER], os.environ[KEYS]
+
+
+@contextlib.contextmanager
+def sharing(folder: Path) -> Iterator[None]:
+    """Jobs that are started in the block, here or in processes of their own, share `folder`."""
+    before = os.environ.get(SHARED)
+    os.environ[SHARED] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(SHARED)
+        if before is not None:
+            os.environ[SHARED] = before
+
+
+def shared_folder() -> Path | None:
+    """What the jobs of this sweep share; None for a command that stands alone."""
+    return Path(os.environ[SHARED]) if SHARED in os.environ else None
 
 
 def _wait_for_signals(ended: threading.Event) -> None:

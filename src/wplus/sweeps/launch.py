@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wplus.core.sweep import sharing
 from wplus.errors import Interrupted, UserError
 from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import JobState, SweepFolder, counted
@@ -113,7 +114,8 @@ class Launch:
         for slot in self.slots:
             free.put(slot)
         try:
-            with ThreadPoolExecutor(len(self.slots)) if self.slots else Here() as pool, self._passing_signals_on():
+            places = ThreadPoolExecutor(len(self.slots)) if self.slots else Here()
+            with places as pool, self._passing_signals_on(), sharing(self.folder.path):
                 while True:
                     for job in self._ready(waiting, running.values()):
                         del waiting[job.id]
