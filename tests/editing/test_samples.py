@@ -26,7 +26,7 @@ from wplus.latents.latent import Latent, save_latent
 def test_csv_and_json_say_the_same(tmp_path: Path) -> None:
     rows = {"a.png": {"age": 3, "mood": "glad", "size": 0.5}, "sub/b.png": {"age": 10, "mood": "sad", "size": 2}}
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    lines = ["name,age,mood,size", "a.png,3,glad,0.5", "", "sub/b.png,10,sad,2"]
+    lines = ["name,age,mood,size", "a.png,3,glad,0.5", "", "sub\\b.png,10,sad,2"]  # from Windows
     (tmp_path / "a.csv").write_text("\ufeff" + "\n".join(lines))  # as spreadsheets write it
     for file in ("a.json", "a.csv"):
         read = read_attributes(tmp_path / file)
@@ -117,6 +117,7 @@ def test_latents_get_the_attributes_of_the_data_or_of_a_file(models: Models, tmp
     images, folder = pictures(3, body=torch.tensor([5, 6, 7])), str(tmp_path / "l")
     for name in ("c", "a"):
         save_latent(tmp_path / "l" / f"{name}.safetensors", Latent(torch.zeros(8), "w", models.fingerprint))
+    (tmp_path / "l" / "._a.npy").write_bytes(b"what a Mac leaves beside a.npy")
     samples = labelled_latents(models, lambda: images, latents=folder)
     assert samples.attributes["body"].tolist() == [5, 7]
     (tmp_path / "a.csv").write_text("name,tail\nc,1\n")

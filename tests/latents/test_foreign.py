@@ -40,7 +40,7 @@ def numbers(*shape: int) -> np.ndarray:
 def projected(*shape: int) -> dict:
     noise = [torch.ones(1, 1, size, size) for size in (4, 8, 8)]
     entry = {"img": torch.zeros(3, 8, 8), "latent": torch.from_numpy(numbers(*shape)), "noise": noise}
-    return {"in/b.png": entry, "in/a.x.jpg": {**entry, "noise": noise[:1]}}
+    return {"in/b.png": entry, "C:\\in\\a.x.jpg": {**entry, "noise": noise[:1]}}
 
 
 READ = [

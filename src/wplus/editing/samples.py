@@ -17,6 +17,8 @@ from wplus.checkpoint import Models
 from wplus.core.images import to_float
 from wplus.core.progress import track
 from wplus.data import ImageSet
+from wplus.data.names import clean_name
+from wplus.data.reader import is_beside
 from wplus.errors import UserError
 from wplus.latents import foreign
 from wplus.latents.latent import ws_of
@@ -90,11 +92,14 @@ def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]
     """Names and ws (N, num_ws, w_dim) of a latent file, or all below a folder, a folder of inversions for example."""
     root = Path(folder)
     base = root.parent if root.is_file() else root
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if foreign.is_latent_file(path))
+    files = [root] if root.is_file() else sorted(
+        path for path in root.rglob("*")
+        if foreign.is_latent_file(path) and not is_beside(path.relative_to(root).as_posix())
+    )  # fmt: skip
     if not files:
         raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none")
     found = [(file.parent, *entry) for file in files for entry in foreign.read_latents(file, models)]
-    names = [(parent.relative_to(base) / name).as_posix() for parent, name, _ in found]
+    names = [clean_name((parent.relative_to(base) / name).as_posix()) for parent, name, _ in found]
     return names, torch.stack([ws_of(latent, models.generator).cpu() for _, _, latent in found])
 
 
@@ -136,7 +141,8 @@ def read_attributes(path: str | Path) -> Attributes:
     if lacking is not None or not columns:
         name = next(iter(rows)) if lacking is None else lacking
         raise UserError(f"In '{path}' every name needs the same attributes, one or more; look at '{name}'.")
-    return Attributes(list(rows), {column: as_array([row[column] for row in rows.values()]) for column in columns})
+    names = [clean_name(name) for name in rows]
+    return Attributes(names, {column: as_array([row[column] for row in rows.values()]) for column in columns})
 
 
 def _csv_rows(text: str) -> dict[str, dict[str, str]]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
+from wplus.data.names import clean_name
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, Space, load_latent
 from wplus.models.network import GeneratorNetwork
@@ -38,7 +39,9 @@ def read_latents(path: str | Path, models: Models) -> list[tuple[str, Latent]]:
         return [(path.stem, load_latent(path, fingerprint=models.fingerprint))]
     content = _arrays(path) if path.suffix.lower() in ARRAYS else _restricted(path)
     if isinstance(content, Mapping) and content and all(_is_projected(entry) for entry in content.values()):
-        return [_projected(path, PurePath(str(image)).stem, entry, models) for image, entry in content.items()]
+        return [
+            _projected(path, PurePath(clean_name(str(image))).stem, entry, models) for image, entry in content.items()
+        ]
     space, codes = codes_of(content, path, models.generator)
     names = [path.stem] if len(codes) == 1 else [f"{path.stem}_{index:04d}" for index in range(len(codes))]
     return [(name, Latent(code, space, models.fingerprint)) for name, code in zip(names, codes, strict=True)]
