@@ -13,6 +13,7 @@ import torch
 
 from tests.fakes import encoded, noise, write_zip
 from wplus.data import folder_images, read_image, zip_images
+from wplus.data.prepare import prepare
 from wplus.data.sources import FolderReader, ZipReader
 from wplus.errors import UserError
 
@@ -151,6 +152,16 @@ def test_names_are_utf_8_or_what_their_field_says_and_else_refused(tmp_path: Pat
     path = packed_as(tmp_path / "two.zip", ambiguous, [[f"{each}/1.png", 0] for each in "éΘ‚"])
     with pytest.raises(UserError, match="nothing tells"):
         ZipReader(path)
+
+
+def test_labels_of_a_folder_that_was_packed_whole_are_not_lost(make_zip: Callable, tmp_path: Path) -> None:
+    path = make_zip(
+        {"set/a/1.png": (8, 8), "set/dataset.json": b'{"labels": [["a/1.png", 0]]}', "__MACOSX/._set": b"x"}
+    )
+    for labels in ("json", "auto"):
+        with pytest.raises(UserError, match=r"lie in 'set/dataset\.json', not at its top: .*labels=none"):
+            prepare(path, tmp_path / "out.zip", resolution=8, labels=labels)
+    assert len(zip_images(path, resolution=8, split="all")) == 1
 
 
 def test_what_macs_and_windows_leave_beside_images_is_no_image(make_zip: Callable, make_folder: Callable) -> None:

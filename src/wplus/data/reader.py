@@ -110,7 +110,13 @@ class Reader:
         raise NotImplementedError
 
     def label_file(self) -> bytes | None:
-        """The content of `dataset.json` at the top, None where there is none."""
+        """The content of `dataset.json` at the top, None where there is none; UserError where it lies below."""
+        below = [name for name in self.stored if name.endswith(f"/{LABEL_FILE}") and not _is_hidden(name)]
+        if below and LABEL_FILE not in self.stored:
+            raise UserError(
+                f"The labels of '{self.source}' lie in '{below[0]}', not at its top: give that folder, or pack what is "
+                "in it, or leave labels out with labels=none."
+            )
         try:
             return self.read(LABEL_FILE) if LABEL_FILE in self.stored else None
         except OSError as error:
