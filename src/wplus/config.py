@@ -265,7 +265,7 @@ def run_name(prefix: str, *, _root_: DictConfig) -> str:
     return f"{prefix}-{digest(question(_expand_home(config), also=swept()) | _swept_presets(config))}"
 
 
-def _swept_presets(config: Mapping[str, Any]) -> dict[str, str]:
+def _swept_presets(config: Mapping[Any, Any]) -> dict[str, str]:
     """The presets (`experiment=`, `debug=`) that differ between the jobs of a sweep: they leave no key of their own."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
     pairs = (each.lstrip("+").partition("=") for each in given)

@@ -71,11 +71,12 @@ def _quoted(text: str, *, is_name: bool = False) -> str:
 
 def _quoted_items(text: str, parsed: Override | None, *, takes_names: bool) -> str:
     """A list whose items are quoted where the grammar reads them otherwise; a text that is no list comes back."""
-    is_list = parsed is None or (not parsed.is_sweep_override() and isinstance(parsed.value(), list))
+    found = None if parsed is None or parsed.is_sweep_override() else parsed.value()
+    is_list = parsed is None or isinstance(found, list)
     if not (is_list and text.startswith("[") and text.endswith("]")) or (parsed is not None and not takes_names):
         return text
     items = [item.strip() for item in text[1:-1].split(",")]
-    if parsed is not None and len(items) != len(parsed.value()):
+    if isinstance(found, list) and len(items) != len(found):
         return text
     return f"[{','.join(_item(item, takes_names) for item in items)}]"
 

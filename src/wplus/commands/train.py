@@ -76,7 +76,10 @@ def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[s
 
     module = training.module
     is_bf16 = any(getattr(part, "compute_dtype", None) == torch.bfloat16 for part in module.modules())
-    found = {"trainer.precision": "bf16" if is_bf16 else "float32", "trainer.threads": torch.get_num_threads()}
+    found: dict[str, Any] = {
+        "trainer.precision": "bf16" if is_bf16 else "float32",
+        "trainer.threads": torch.get_num_threads(),
+    }
     if cfg["training"].get("micro_batch_size", 0) is None:
         found["training.micro_batch_size"] = module.batch_size // runtime.world_size
     if (cfg.get("encoder") or {}).get("input_size", 0) is None:
@@ -149,7 +152,7 @@ def classifier(cfg: dict[str, Any]) -> float:
         file = save_classifier(folder / "classifier.safetensors", classifier)
         found = list(accuracies(classifier, held_out, device=device))
         tracker.results(found)
-        tracker.decided({"factors": list(classifier.factors)})
+        tracker.decided({"factors": [*classifier.classes]})
         tracker.artifact(file, name=f"classifier-{classifier.name}", kind="model", metadata=classifier.protocol)
     print("\n".join(map(str, found)))
     print(f"Classifier: {file}, {len(classifier.attributes)} attributes")
