@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 from safetensors.torch import load_file
 
 from wplus.__main__ import main as wplus_main
@@ -71,6 +73,29 @@ def weights(folder: Path) -> dict[str, Any]:
     return found | {f"row {index}": row for index, row in enumerate(rows)}
 
 
+def uploaded(folder: Path) -> dict[str, Any]:
+    """As `weights`, and every row of the training that a synchronisation with W&B would upload, from all offline parts.
+
+    W&B's service may still be writing when the command has ended.
+    """
+    rows: list[dict[str, Any]] = []
+    for _ in range(100):
+        before, rows = rows, [row for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")) for row in _rows(path)]
+        if rows and rows == before:
+            break
+        time.sleep(0.1)
+    return weights(folder) | {f"uploaded {index}": row for index, row in enumerate(rows)}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    core = Path(wandb.__file__).parent / "bin" / "wandb-core"
+    command = [str(core), "leet", "inspect", "--json", "--no-observability", "--run-file", str(path)]
+    lines = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
+    items = [line["history"]["item"] for line in lines if line["type"] == "history"]
+    kept = [{key: value for key, value in item.items() if key == "_step" or key.startswith("train/")} for item in items]
+    return [row for row in kept if len(row) > 1]
+
+
 def latents(folder: Path) -> dict[str, Any]:
     """Latents and reconstructions of an inversion."""
     files = [*folder.glob("latents/**/*.safetensors"), *folder.glob("images/**/*.png")]
@@ -95,6 +120,7 @@ ENCODER = ["experiment=e4e_cats", "debug=quick_encoder", MODEL, "data.num_images
 CASES = {
     "train": Case(["train", *QUICK], weights),
     "encoder": Case(["train", *ENCODER], weights),
+    "tracked": Case(["train", *QUICK, "tracking=wandb"], uploaded),
     "invert": Case(["invert", MODEL, *DATA, "input=held_out", "num_images=6", "batch_size=1", "space=w",
                     "inverter.num_steps=20", "tracking=local"], latents),
     "interpolate": Case(["interpolate", MODEL, "inputs=[seed:1,seed:2,seed:3]", "path=[lerp,slerp]", "space=z",
