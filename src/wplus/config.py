@@ -7,13 +7,15 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra._internal.core_plugins import file_config_source as hydra_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, InstantiationException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -139,6 +141,28 @@ def build(node: Any, **kwargs: Any) -> Any:
         return functools.partial(target, **kwargs)
     _check_arguments(target, kwargs, name=str(node.get("_target_")))
     return target(**kwargs)
+
+
+class Parsed(NamedTuple):
+    """What Hydra's grammar makes of an override."""
+
+    value: Any
+    """None of a sweep."""
+    is_sweep: bool
+
+
+def parsed(override: str) -> Parsed | None:
+    """KEY=VALUE as Hydra reads it; None where its grammar does not."""
+    try:
+        found = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return None
+    return Parsed(None if found.is_sweep_override() else found.value(), found.is_sweep_override())
+
+
+def quoted(text: str) -> str:
+    """A text that Hydra's grammar takes as it is."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def composed(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:

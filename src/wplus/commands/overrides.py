@@ -4,11 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.errors import HydraException
-
-from wplus.config import RENAMED
+from wplus.config import RENAMED, Parsed, parsed, quoted
 from wplus.core.claim import PATHS
 from wplus.errors import UserError
 
@@ -30,25 +26,25 @@ def _readable(override: str, is_sweep: bool) -> str:
     key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
     for choice in filter(None, re.split(r"[\[\],\s]+", value)):
         _refuse_renamed(f"{key.partition('@')[0]}={choice}")
-    parsed, takes_names = _parsed(key, value), key.rpartition(".")[2] in PATHS
+    read, takes_names = parsed(f"{key}={value}"), key.rpartition(".")[2] in PATHS
     is_name = os.path.exists(os.path.expanduser(value))
     if not is_name and value.startswith(("[", "{")):
-        return f"{key}={_quoted_items(value, parsed, takes_names=takes_names)}"
-    if parsed is None or (is_name and _is_read_otherwise(value, parsed, is_sweep)):
+        return f"{key}={_quoted_items(value, read, takes_names=takes_names)}"
+    if read is None or (is_name and _is_read_otherwise(value, read, is_sweep)):
         return f"{key}={_quoted(value, is_name=is_name)}"
     # The name of a file that reads like a number stays a name.
-    return f"{key}={_quoted(value)}" if takes_names and _is_number(parsed) else f"{key}={value}"
+    return f"{key}={_quoted(value)}" if takes_names and _is_number(read) else f"{key}={value}"
 
 
-def _is_read_otherwise(name: str, parsed: Override, is_sweep: bool) -> bool:
+def _is_read_otherwise(name: str, read: Parsed, is_sweep: bool) -> bool:
     """Whether the grammar takes a name for several values, for one with a `${key}` inside, or cuts spaces off."""
-    if parsed.is_sweep_override():
+    if read.is_sweep:
         return not is_sweep
-    return "${" in name or (isinstance(parsed.value(), str) and parsed.value() != name)
+    return "${" in name or (isinstance(read.value, str) and read.value != name)
 
 
-def _is_number(parsed: Override) -> bool:
-    return not parsed.is_sweep_override() and isinstance(parsed.value(), (bool, int, float))
+def _is_number(read: Parsed) -> bool:
+    return isinstance(read.value, (bool, int, float))
 
 
 def _refuse_renamed(choice: str) -> None:
@@ -56,35 +52,25 @@ def _refuse_renamed(choice: str) -> None:
         raise UserError(f"'{choice}' is now '{RENAMED[choice]}'.")
 
 
-def _parsed(key: str, value: str) -> Override | None:
-    try:
-        return OverridesParser.create().parse_override(f"{key}={value}")
-    except HydraException:
-        return None
-
-
 def _quoted(text: str, *, is_name: bool = False) -> str:
     """In quotes; of a name `${` is no reference to a key."""
-    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text) if is_name else text
-    return QuotedString(text, Quote.single).with_quotes()
+    return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", text) if is_name else text)
 
 
-def _quoted_items(text: str, parsed: Override | None, *, takes_names: bool) -> str:
+def _quoted_items(text: str, read: Parsed | None, *, takes_names: bool) -> str:
     """A list whose items are quoted where the grammar reads them otherwise; a text that is no list comes back."""
-    found = None if parsed is None or parsed.is_sweep_override() else parsed.value()
-    is_list = parsed is None or isinstance(found, list)
-    if not (is_list and text.startswith("[") and text.endswith("]")) or (parsed is not None and not takes_names):
+    is_list = read is None or (takes_names and isinstance(read.value, list))
+    if not (is_list and text.startswith("[") and text.endswith("]")):
         return text
     items = [item.strip() for item in text[1:-1].split(",")]
-    if isinstance(found, list) and len(items) != len(found):
+    if read is not None and len(items) != len(read.value):
         return text
     return f"[{','.join(_item(item, takes_names) for item in items)}]"
 
 
 def _item(text: str, takes_names: bool) -> str:
-    parsed, is_name = _parsed("key", text), os.path.exists(os.path.expanduser(text))
-    if parsed is None or (
-        is_name and (_is_read_otherwise(text, parsed, False) or (takes_names and _is_number(parsed)))
-    ):
+    read, is_name = parsed(f"key={text}"), os.path.exists(os.path.expanduser(text))
+    if read is None:
         return _quoted(text, is_name=is_name)
-    return text
+    is_other = _is_read_otherwise(text, read, False) or (takes_names and _is_number(read))
+    return _quoted(text, is_name=True) if is_name and is_other else text
