@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -33,7 +34,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import wandb
 from safetensors.torch import load_file
 
 from wplus.__main__ import main as wplus_main
@@ -88,7 +88,9 @@ def uploaded(folder: Path) -> dict[str, Any]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    core = Path(wandb.__file__).parent / "bin" / "wandb-core"
+    spec = importlib.util.find_spec("wandb")
+    assert spec is not None
+    core = Path(str(spec.origin)).parent / "bin" / "wandb-core"
     command = [str(core), "leet", "inspect", "--json", "--no-observability", "--run-file", str(path)]
     lines = map(json.loads, subprocess.run(command, capture_output=True, text=True).stdout.splitlines())
     items = [line["history"]["item"] for line in lines if line["type"] == "history"]
