@@ -7,7 +7,6 @@ and nothing from the file is executed. Checkpoints that resume training are anot
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -20,13 +19,20 @@ from torch import nn
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, assign, meta_init, nets_seen
+from wplus.models.network import (
+    DiscriminatorNetwork,
+    GeneratorNetwork,
+    Network,
+    assign,
+    class_named,
+    described,
+    meta_init,
+    nets_seen,
+)
 from wplus.models.translation.base import TranslatorNetwork
 from wplus.models.translation.patch import PatchDiscriminator
 
 FILE = SafetensorsFormat(noun="checkpoint", entry="wplus", version=1, foreign="")
-_PACKAGE = "wplus.models."
-MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
 ROLES: dict[str, tuple[type[Network], ...]] = {
     "generator": (GeneratorNetwork, TranslatorNetwork),
     "discriminator": (DiscriminatorNetwork, PatchDiscriminator),
@@ -103,7 +109,7 @@ class Models:
 
 def fingerprint(module: nn.Module) -> str:
     """16 hex characters that identify a network's function: its constructor arguments and every tensor, by SHA-256."""
-    return tensors_digest(module, json.dumps(_describe(module), sort_keys=True))[:16]
+    return tensors_digest(module, json.dumps(described(module), sort_keys=True))[:16]
 
 
 def tensors_digest(module: nn.Module, start: str = "") -> str:
@@ -138,8 +144,8 @@ def save(
 def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What rebuilds networks of these roles, without their tensors: the header of a file, the config of a folder."""
     saw = nets_seen(networks.values())  # of the generator too where only its discriminator says so
-    described = {role: _describe(net) | ({"saw": list(saw)} if saw else {}) for role, net in networks.items()}
-    return {"version": FILE.version, "networks": described, "metadata": dict(metadata or {})}
+    entries = {role: described(net) | ({"saw": list(saw)} if saw else {}) for role, net in networks.items()}
+    return {"version": FILE.version, "networks": entries, "metadata": dict(metadata or {})}
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
@@ -180,11 +186,6 @@ def load_network(path: str | Path, role: str) -> Network:
     return load(path).need(role)
 
 
-def _describe(module: nn.Module) -> dict[str, Any]:
-    name = f"{type(module).__module__}.{type(module).__qualname__}"
-    return {"class": name.removeprefix(_PACKAGE), "arguments": getattr(module, "arguments", {})}
-
-
 def _is_safetensors(path: Path) -> bool:
     """A safetensors file begins with the header's length (8 bytes, little endian) and a JSON object."""
     with open(path, "rb") as file:
@@ -198,10 +199,10 @@ def _read_folder(folder: Path) -> tuple[dict[str, Network], dict[str, Any]]:
     if not weights.is_file():
         raise UserError(f"The folder '{folder}' holds no model: there is no {WEIGHTS} in it.")
     try:
-        described = json.loads(config.read_bytes()) if config.is_file() else None
+        entry = json.loads(config.read_bytes()) if config.is_file() else None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Cannot read '{config}': the file is truncated or damaged ({error}).") from error
-    return _read_own(weights, described)
+    return _read_own(weights, entry)
 
 
 def _read_own(path: Path, config: object = None) -> tuple[dict[str, Network], dict[str, Any]]:
@@ -265,12 +266,7 @@ def _rebuild(path: Path, role: str, entry: dict[str, Any], tensors: dict[str, to
 
 def _network_class(path: Path, name: str) -> type[Network]:
     """Only subclasses of `Network` from this package's models can be named by a file."""
-    module_name, _, class_name = name.rpartition(".")
-    module_name = MOVED.get(module_name, module_name)
-    try:
-        found = getattr(importlib.import_module(_PACKAGE + module_name), class_name)
-    except (ImportError, AttributeError, ValueError):
-        found = None
-    if not (isinstance(found, type) and issubclass(found, Network)):
+    found = class_named(name)
+    if found is None:
         raise UserError(f"'{path}' holds a network of the unknown architecture '{name}'; this wplus cannot build it.")
     return found

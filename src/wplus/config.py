@@ -72,14 +72,23 @@ RENAMED = {
 }
 # What the program itself gives to the choices of a group; all else in their signatures are options of the config.
 GIVEN = {
+    "discriminator": ("c_dim", "img_channels", "pixel", "resolution", "sha256"),
     "data": ("split", "boxes"),
     "encoder": ("w_dim", "img_channels"),
     "finder": ("seed", "labelled"),
     "model": ("c_dim", "img_channels", "conv_clamp"),
     "tracking": ("group", "tags", "notes", "config"),
-    "training": ("augment", "probes", "transfer"),
+    "training": ("augment", "discriminator", "probes", "transfer"),
 }
-_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
+_TAGGED = (
+    "experiment",
+    "data",
+    "model",
+    "discriminator",
+    "inverter",
+    "finder",
+    "perceptual",
+)  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
 
 

@@ -86,7 +86,7 @@ LOSSES: dict[str, tuple[str, str, list[tuple[str, str]], dict[str, float]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_what_a_name_stands_for(name):
     chosen = OmegaConf.to_container(OmegaConf.load(FILES[name]))
     generator, discriminator, penalties, numbers = LOSSES[name]

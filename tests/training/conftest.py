@@ -21,6 +21,8 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.small import SmallEncoder
+from wplus.models.projected import Aided
+from wplus.models.san import San
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
 from wplus.training.build import gan_training
@@ -70,7 +72,7 @@ def make_tiny() -> Callable[..., GanModule]:
     def make(
         family: str = "stylegan2", *, resolution: int = 8, c_dim: int = 0, num_micro: int = 1, seed: int = 0,
         losses: Any = None, penalties: Any = R1_ALONE, augment: Any = None, freeze: int = 0,
-        discriminator: Any = None, **hparams: Any,
+        discriminator: Any = None, heads: Any = None, san: bool = False, **hparams: Any,
     ) -> GanModule:  # fmt: skip
         torch.manual_seed(seed)
         networks, shape = importlib.import_module(f"wplus.models.{family}"), {"resolution": resolution, "c_dim": c_dim}
@@ -78,9 +80,12 @@ def make_tiny() -> Callable[..., GanModule]:
         generator = networks.Generator(**shape, **ours)
         for layer in generator.synthesis.noise_layers:
             layer.noise_strength.data.fill_(0.1)
+        judge = networks.Discriminator(**shape, **{**theirs, **(discriminator or {})})
+        if san:
+            judge = San(pixel=judge, **shape)
         return GanModule(
             generator,
-            networks.Discriminator(**shape, **{**theirs, **(discriminator or {})}),
+            judge if heads is None else Aided(pixel=judge, **shape, channels=(8, 8, 8, 8), input_px=32),
             generator_loss=(losses or {}).get("generator", nonsaturating_generator),
             discriminator_loss=(losses or {}).get("discriminator", logistic_discriminator),
             hparams=Hparams(**{**RECIPE, **numbers, **hparams}),
@@ -89,6 +94,7 @@ def make_tiny() -> Callable[..., GanModule]:
             num_micro=num_micro,
             labels=torch.eye(c_dim) if c_dim else None,
             augment=augment,
+            heads=heads,
             freeze_discriminator=freeze,
         )
 

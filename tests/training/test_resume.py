@@ -13,9 +13,13 @@ import torch
 from tests.training.conftest import FAMILIES
 from wplus.config import CONFIG_FOLDER
 from wplus.errors import UserError
+from wplus.losses.adversarial import logistic_discriminator
+from wplus.losses.lecam import LeCam
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
+from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
 from wplus.training.gan import GanModule
+from wplus.training.heads import ScheduledHeads
 from wplus.training.loop import Diverged
 
 MICRO = {"num_micro": 2, "ema_rampup": 0.05}
@@ -25,6 +29,13 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or
     "numbers that move": lambda: {"decay_kimg": 0.04, "gamma_end": 0.1, "lr_end": 0.001, "ema_kimg_end": 0.05},
     "ada": lambda: {"augment": AdaptiveAugment(0.4, interval=2, speed_kimg=0.064, target=0.0, transforms="bgcfnc")},
     "scheduled": lambda: {"augment": ScheduledAugment(0.0, p_end=0.8, decay_kimg=0.024, transforms="bgcfnc")},
+    "diffaug and blur": lambda: {"augment": DiffAugment(), "blur_sigma": 1.5, "blur_fade_kimg": 0.02},
+    "heads": lambda: {"heads": ScheduledHeads(target=0.55, interval=2, speed_kimg=0.05, policy="color")},
+    "heads that come and go": lambda: {
+        "heads": ScheduledHeads(start_kimg=0.004, warmup_kimg=0.008, hold_kimg=0.004, fade_kimg=0.008)
+    },
+    "lecam": lambda: {"losses": {"discriminator": LeCam(logistic_discriminator, weight=0.5)}},
+    "san": lambda: {"san": True},
     "frozen layers": lambda: {"resolution": 16, "freeze": 5},
     "frozen statistics": lambda: {"family": "dcgan", "resolution": 16, "freeze": 2},
     "encoder": dict,
@@ -43,7 +54,7 @@ def _signals(signals_restored):
 def make(make_tiny, tiny_encoder):
     """make(case, ...): an untrained module of it."""
     return lambda case, **changes: (tiny_encoder if "encoder" in case else make_tiny)(
-        c_dim=3, **CASES[case](), **changes
+        c_dim=0 if case == "san" else 3, **CASES[case](), **changes
     )
 
 

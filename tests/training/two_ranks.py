@@ -20,10 +20,14 @@ from wplus.losses.pixel import L2
 from wplus.models import dcgan, mlp_gan, stylegan2
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
+from wplus.models.network import DiscriminatorNetwork
+from wplus.models.projected import Aided
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
+from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
+from wplus.training.heads import Heads, ScheduledHeads
 from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
 
@@ -38,16 +42,19 @@ def composed_loss(name: str) -> dict[str, Any]:
     return composed("train", [f"loss={name}"])["loss"]
 
 
-def gan(loss: str = "nonsaturating", augment: Any = None, **hparams: Any) -> GanModule:
+def gan(loss: str = "nonsaturating", augment: Any = None, heads: Heads | None = None, **hparams: Any) -> GanModule:
     """StyleGAN2 with labels, path lengths and mixed styles, of images of 8 px."""
     chosen = build(composed_loss(loss))
     numbers = {"batch_size": 8, "gamma": 1.0, "pl_interval": 2, **RECIPE, **chosen.pop("hparams", {}), "n_critic": 1}
     generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
     for layer in generator.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.1)
+    judge: DiscriminatorNetwork = stylegan2.Discriminator(mbstd_group_size=2, num_mapping_layers=1, **SIZE)
+    if heads is not None:
+        judge = Aided(pixel=judge, resolution=8, c_dim=3, channels=(8, 8, 8, 8), input_px=32)
     return GanModule(
-        generator, stylegan2.Discriminator(mbstd_group_size=2, num_mapping_layers=1, **SIZE), augment=augment,
-        hparams=Hparams(**{**numbers, **hparams}), labels=torch.eye(3), **chosen,
+        generator, judge, augment=augment, heads=heads, labels=torch.eye(3),
+        hparams=Hparams(**{**numbers, **hparams}), **chosen,
     )  # fmt: skip
 
 
@@ -106,6 +113,8 @@ EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     "scheduled": lambda: gan(augment=ScheduledAugment(0.1, p_end=0.8, decay_kimg=0.02)),
     "penalties of every step": lambda: gan("relativistic", AdaptiveAugment(0.5), r1_interval=1),
     "dropout": dropping,
+    "diffaug and blur": lambda: gan(augment=DiffAugment(), blur_sigma=1.5, blur_fade_kimg=0.1),
+    "heads": lambda: gan(heads=ScheduledHeads(weight=0.5, target=0.55, interval=2, speed_kimg=0.05, policy="color")),
     "encoder": encoder,
     "encoder by the first style": partial(encoder, "const", "first"),
     "iterative encoder": partial(encoder, is_iterative=True),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # Groups; which of them a training needs it says.
-CHOICES = ("model", "loss", "augment", "encoder", "perceptual", "image_loss")
+CHOICES = ("model", "discriminator", "loss", "augment", "encoder", "perceptual", "image_loss")
 
 
 @entry_point(resolve="wplus.training.hparams.resolve_config")

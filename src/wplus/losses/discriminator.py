@@ -36,14 +36,15 @@ class DiscriminatorFeatures(ImageDistance):
         check_choice("compare", compare, ("normalised", "l1"))
         super().__init__()
         self.compare = compare
-        if not isinstance(discriminator, Discriminator):
+        judge = discriminator.pixel_part if isinstance(discriminator, DiscriminatorNetwork) else None
+        if not isinstance(judge, Discriminator):
             kind = f"{type(discriminator).__module__}.{type(discriminator).__name__}"
             raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}")
-        self.shape = (discriminator.img_channels, discriminator.resolution, discriminator.resolution)
-        self.discriminator = copy.deepcopy(discriminator)
+        self.shape = (judge.img_channels, judge.resolution, judge.resolution)
+        self.discriminator = copy.deepcopy(judge)
         weights = {"weights": "blocks of a discriminator", "sha256": tensors_digest(self.discriminator)}
-        layers = [f"block at {res} px" for res in discriminator.block_resolutions]
-        self.freeze(**weights, layers=layers, compare=compare, input=f"{discriminator.resolution} px")
+        layers = [f"block at {res} px" for res in judge.block_resolutions]
+        self.freeze(**weights, layers=layers, compare=compare, input=f"{judge.resolution} px")
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of another shape."""

@@ -76,6 +76,7 @@ class Discriminator(DiscriminatorNetwork):
     """The generator's mirror image: strided convolutions, batch norm everywhere but at the input, leaky ReLU."""
 
     batch_norm, from_image = True, ("read", "downs", "norms")
+    logit_layer = "out"
 
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 4096,

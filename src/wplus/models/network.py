@@ -7,6 +7,7 @@ and tensors, without memory of their own.
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -22,7 +23,8 @@ NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 
 class Network(nn.Module):
     """A module whose constructor takes plain keyword values only and keeps them in `self.arguments`, so that
-    `type(net)(**net.arguments)` is an untrained network of the same architecture."""
+    `type(net)(**net.arguments)` is an untrained network of the same architecture. A network among the values is kept
+    as its description (`described`), which the constructor takes in its place."""
 
     arguments: dict[str, Any]
     saw: tuple[str, ...] = ()
@@ -60,14 +62,20 @@ def nets_seen(networks: Iterable[Network]) -> tuple[str, ...]:
 
 def _recording(init: Any) -> Any:
     signature = inspect.signature(init)
+    passed_on = next((name for name, each in signature.parameters.items() if each.kind is each.VAR_KEYWORD), None)
 
     @functools.wraps(init)
     def recorded(self: Network, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
-        arguments = {name: value for name, value in bound.arguments.items() if name != "self"}
+        arguments = {
+            name: described(value) if isinstance(value, Network) else value
+            for name, value in bound.arguments.items()
+            if name not in ("self", passed_on)
+        }
         init(self, *args, **kwargs)
-        self.arguments = arguments  # set last: nn.Module.__init__ ran inside, and a subclass overrides its base
+        base = self.arguments if passed_on else {}  # what a subclass passes on, its base has recorded
+        self.arguments = {**base, **arguments}  # set last: nn.Module.__init__ ran inside
 
     return recorded
 
@@ -75,17 +83,42 @@ def _recording(init: Any) -> Any:
 # --- networks that a file describes -----------------------------------------------------------------------------------
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
+PACKAGE = "wplus.models."
+MOVED = {"encoders.psp": "encoders.e4e", "encoders.w": "encoders.e4e"}  # modules as older files name them
 MAX_COUNT = 1000  # of layers, styles, pieces: each is an object in memory, whatever its size
+
+
+def described(network: nn.Module) -> dict[str, Any]:
+    """The class of a network, without the name of this package, and its constructor's arguments."""
+    name = f"{type(network).__module__}.{type(network).__qualname__}"
+    return {"class": name.removeprefix(PACKAGE), "arguments": getattr(network, "arguments", {})}
+
+
+def class_named(name: str) -> type[Network] | None:
+    """The class that a description names; only a subclass of `Network` of this package's models can be named."""
+    module_name, _, class_name = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(PACKAGE + MOVED.get(module_name, module_name)), class_name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return found if isinstance(found, type) and issubclass(found, Network) else None
 
 
 def meta_init(network_class: type[AnyNetwork], arguments: Mapping[str, Any]) -> AnyNetwork:
     """A network on the meta device: of sizes that a file only claims to have, nothing is allocated; UserError for more
     of something (`num_...`) than any network has."""
-    for name, value in arguments.items():
-        if name.startswith("num_") and isinstance(value, int) and value > MAX_COUNT:
-            raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}")
+    check_counts(arguments)
     with torch.device("meta"):
         return network_class(**arguments)
+
+
+def check_counts(arguments: Mapping[str, Any]) -> None:
+    """UserError for more of something than any network has, in a network or in one that it holds."""
+    for name, value in arguments.items():
+        if isinstance(value, Mapping):
+            check_counts(value)
+        if name.startswith("num_") and isinstance(value, int) and value > MAX_COUNT:
+            raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}")
 
 
 def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -223,6 +256,9 @@ class GeneratorNetwork(Network):
 class DiscriminatorNetwork(Network):
     """A discriminator: images and labels to logits; a subclass implements `logits`."""
 
+    of_pixels: ClassVar[bool] = True  # judges the pixels themselves, so that heads may stand beside it
+    logit_layer: ClassVar[str] = ""  # the linear layer whose output, without labels, is the logit
+
     def __init__(self, *, resolution: int, c_dim: int, img_channels: int) -> None:
         super().__init__()
         self.resolution, self.img_channels, self.c_dim = resolution, img_channels, c_dim
@@ -238,12 +274,42 @@ class DiscriminatorNetwork(Network):
         """`forward` for images of the right shape, with c a label (N, c_dim), or None for c_dim 0."""
         raise NotImplementedError
 
+    @property
+    def pixel_part(self) -> DiscriminatorNetwork | None:
+        """What judges the pixels themselves; None where features of frozen nets alone are looked at."""
+        return self
+
+    @property
+    def own_class(self) -> type[DiscriminatorNetwork]:
+        """The class that says what can be done with it (`second_order`, `batch_norm`, ...): that of what is inside."""
+        return type(self)
+
+    @property
+    def group_size(self) -> int:
+        """Images that it looks at together (minibatch standard deviation)."""
+        return self.arguments.get("mbstd_group_size") or 1
+
+    def begin_step(self) -> None:
+        """Be told that a training step begins, once, however many passes it has."""
+
+    def learned_logits(self, img: Tensor, c: Tensor | None) -> Tensor:
+        """What it learns by, (N, 1): as `forward`; a second column is minimised on generated images less real ones."""
+        return self(img, c)
+
     def layers_from_image(self) -> list[nn.Module]:
         """The layers up to the last features, the one nearest to the image first: what can be frozen (Freeze-D)."""
         return []
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def rebuilt_discriminator(entry: Mapping[str, Any]) -> DiscriminatorNetwork:
+    """The discriminator of pixels of a description; UserError for one of something else."""
+    found = class_named(str(entry.get("class")))
+    if found is None or not issubclass(found, DiscriminatorNetwork) or not found.of_pixels:
+        raise UserError(f"pixel must be a discriminator of pixels, got a {entry.get('class')}")
+    return found(**entry["arguments"])
 
 
 def check_label(c: Tensor | None, c_dim: int) -> Tensor | None:

@@ -179,6 +179,7 @@ class Discriminator(DiscriminatorNetwork):
 
     progressive = True
     blurs = False
+    logit_layer = "epilogue.out"
 
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3,

@@ -157,6 +157,7 @@ class Discriminator(DiscriminatorNetwork):
     projected on the label's embedding."""
 
     from_image = ("fromrgb", "stages", "transitions")
+    logit_layer = "linear"
 
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 24576,

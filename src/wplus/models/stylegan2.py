@@ -219,6 +219,8 @@ class Discriminator(DiscriminatorNetwork):
                       image, at their resolution (figure 7b)
     """
 
+    logit_layer = "b4.out"
+
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, channel_base: int = 32768,
         channel_max: int = 512, mbstd_group_size: int = 4, num_mapping_layers: int = 8,

@@ -154,6 +154,7 @@ class EffNetLite0Features(PackageExtractor):
     dim = 1280
     layer = "pooled features before the classifier"
     file = WEIGHTS
+    map_channels, map_strides = (24, 40, 112, 320), (4, 8, 16, 32)
 
     def network(self, path: Path) -> EffNetLite0:
         """See `load_effnet_lite0`."""
@@ -163,6 +164,11 @@ class EffNetLite0Features(PackageExtractor):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W), grey or RGB -> (N, 1280) float32."""
         return self.net.pooled(resized(to_float(in_colour(images)), min_px=self.min_px, max_px=self.max_px))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The last stage of each stride."""
+        outputs = self.net.stage_outputs(images)
+        return [outputs[stage] for stage in (1, 2, 4, 6)]
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:

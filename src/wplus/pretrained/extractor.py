@@ -1,6 +1,8 @@
 """Protocol of extractors, and what happens to images before a net sees them."""
 
-from collections.abc import Mapping
+import importlib
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 class Extractor(nn.Module):
     """A net whose features are measured; a subclass sets `name`, `dim` and `layer`, and implements `forward`.
 
+    One that discriminators may look through also has `maps`, and says their channels and strides.
+
     Args:
         weights: name of the weights file.
         sha256: of that file.
@@ -27,6 +31,8 @@ class Extractor(nn.Module):
     name: str
     dim: int
     layer: str
+    map_channels: tuple[int, ...] = ()
+    map_strides: tuple[int, ...] = ()
 
     def __init__(self, *, weights: str, sha256: str, preparation: Mapping[str, str]) -> None:
         super().__init__()
@@ -36,6 +42,13 @@ class Extractor(nn.Module):
         """uint8 images (N, C, H, W), grey or RGB -> features (N, dim) float32."""
         raise NotImplementedError
 
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """RGB images (N, 3, H, W) in [-1, 1] -> feature maps, fine to coarse; gradients reach the images.
+
+        (N, map_channels[i], about H / map_strides[i], ...). The images keep their size.
+        """
+        raise NotImplementedError
+
     if TYPE_CHECKING:
         __call__ = forward
 
@@ -43,6 +56,11 @@ class Extractor(nn.Module):
     def protocol(self) -> dict[str, Any]:
         """Name, layer, weights file and its SHA-256, input size and resize."""
         return {"extractor": self.name, "extractor_layer": self.layer, **self._origin}
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights file."""
+        return self._origin["extractor_sha256"]
 
 
 class PackageExtractor(Extractor):
@@ -67,6 +85,44 @@ class PackageExtractor(Extractor):
     def network(self, path: Path) -> nn.Module:
         """The frozen network with the weights of the file."""
         raise NotImplementedError
+
+
+# --- nets with maps, by name ------------------------------------------------------------------------------------------
+
+
+def net_with_maps(name: str) -> type[Extractor]:
+    """The class of the net `name`, which is that of its module in this package; UserError for one without maps."""
+    found = _class_of(name) if re.fullmatch(r"[a-z0-9_]+", name) else None
+    if found is None:
+        known = ", ".join(names_with_maps())
+        raise UserError(f"A discriminator cannot look through '{name}': it must be one of {known}.")
+    return found
+
+
+def names_with_maps() -> list[str]:
+    """The nets that have maps."""
+    modules = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem != "__init__")
+    return [name for name in modules if _class_of(name) is not None]
+
+
+def _class_of(name: str) -> type[Extractor] | None:
+    try:
+        items = vars(importlib.import_module(f"wplus.pretrained.{name}")).values()
+    except ModuleNotFoundError:
+        return None
+    nets = [item for item in items if isinstance(item, type) and issubclass(item, Extractor)]
+    return next((net for net in nets if getattr(net, "name", None) == name and net.map_channels), None)
+
+
+def outputs_at(layers: nn.Sequential, images: Tensor, places: Sequence[int]) -> list[Tensor]:
+    """What the layers numbered `places` give; those behind the last do not run."""
+    found, x = [], images
+    for number, layer in enumerate(layers[: max(places) + 1]):
+        # An activation in place would overwrite what was taken, and what the backward pass needs.
+        x = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+        if number in places:
+            found.append(x)
+    return found
 
 
 # --- preprocessing --------------------------------------------------------------------------------------------------

@@ -13,6 +13,12 @@ from wplus.pretrained.weights import find_or_download, read, sha256_by_name
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{FILE}"
+STAGES = (  # layers of torch-fidelity's module; each row ends before the resolution halves
+    ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1"),
+    ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2", "Mixed_5b", "Mixed_5c", "Mixed_5d"),
+    ("Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
 
 
 class InceptionFeatures(Extractor):
@@ -26,6 +32,7 @@ class InceptionFeatures(Extractor):
     name = "inception"
     dim = 2048
     layer = "pooled features before the classifier"
+    map_channels, map_strides = (64, 288, 768, 2048), (4, 8, 16, 32)
 
     def __init__(self, *, download: bool = True) -> None:
         path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
@@ -36,6 +43,15 @@ class InceptionFeatures(Extractor):
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W), grey or RGB -> (N, 2048) float32."""
         return self.net(in_colour(images))[0]
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The last block of each stride; images of 75 px or more."""
+        x, found = images * (127.5 / 128) - 0.5 / 128, []
+        for layers in STAGES:
+            for layer in layers:
+                x = getattr(self.net, layer)(x)
+            found.append(x)
+        return found
 
     @torch.no_grad()
     def logits(self, features: Tensor) -> Tensor:

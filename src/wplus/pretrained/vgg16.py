@@ -26,6 +26,7 @@ class VGG16Features(extractor.Extractor):
     name = "vgg16"
     dim = 4096
     layer = "fc2 after ReLU"
+    map_channels, map_strides = (128, 256, 512, 512), (2, 4, 8, 16)
 
     def __init__(self, *, download: bool = True) -> None:
         path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")
@@ -40,6 +41,11 @@ class VGG16Features(extractor.Extractor):
         seen = extractor.tensorflow_bilinear(extractor.in_colour(images).float(), SIZE)
         of_pixels = (extractor.IMAGENET_MEAN, extractor.IMAGENET_STD)
         return self.net(normalize(seen, *([255 * value for value in values] for values in of_pixels)))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The last activation before each pooling, from the second on."""
+        seen = normalize(images / 2 + 0.5, extractor.IMAGENET_MEAN, extractor.IMAGENET_STD)
+        return extractor.outputs_at(self.net.features, seen, (8, 15, 22, 29))
 
 
 def _network(path: Path) -> nn.Module:

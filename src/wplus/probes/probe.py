@@ -129,7 +129,7 @@ class ProbeContext:
 
     @property
     def _group_size(self) -> int:
-        return min(self.module.discriminator.arguments.get("mbstd_group_size") or 1, BATCH_SIZE)
+        return min(self.module.discriminator.group_size, BATCH_SIZE)
 
     def _features_of(self, which: Which, number: int) -> Tensor:
         if which != "generated":

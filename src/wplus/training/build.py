@@ -1,5 +1,6 @@
 """From choices to a training that can start; what cannot be is refused before all work."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,9 +15,11 @@ from wplus.data import ImageSet
 from wplus.errors import UserError, check_number
 from wplus.latents.labels import sample_of
 from wplus.models.layers import set_bf16_resolutions
-from wplus.models.network import Network
+from wplus.models.network import DiscriminatorNetwork, Network
+from wplus.models.projected import Projected
 from wplus.training.augment.control import NoAugment
 from wplus.training.gan import DiscriminatorLoss, GanModule, GeneratorLoss
+from wplus.training.heads import Heads
 from wplus.training.hparams import INFOS, Preset, Resolved, hparams_of, resolve
 from wplus.training.module import TrainingModule
 from wplus.training.penalties import Penalty, active_penalties
@@ -28,6 +31,7 @@ from wplus.training.validate import (
     check_effect,
     check_fit,
     check_micro_batches,
+    check_no_loss,
     check_options,
     check_preset,
     name_of,
@@ -62,6 +66,7 @@ def gan_training(
     model: Builder | None,
     loss: Builder | None,
     augment: Builder | None = None,
+    discriminator: Builder | None = None,
     probes: Callable[..., View] | None = None,
     transfer: Transfer | None = None,
     runtime: Runtime,
@@ -87,7 +92,14 @@ def gan_training(
     source = None if transfer is None else transfer.read(*(part.func for part in networks.values()))
     presets = [parts["preset"], preset, None if source is None else source.preset]
     losses = parts["loss"] if loss is None else loss()
-    spec = GanSpec(**networks, **losses, presets=[part for part in presets if part is not None], given=hparams)
+    around = discriminator() if discriminator is not None else {}
+    if "loss" in around:
+        check_no_loss(loss)
+        losses = around["loss"]
+    frozen = {"around": around.get("network"), "heads": around.get("heads")}
+    spec = GanSpec(
+        **networks, **losses, **frozen, presets=[part for part in presets if part is not None], given=hparams
+    )
     spec.check(runtime, micro_batch_size)
     augmentation = augment() if augment is not None else NoAugment()
     check_augment(augmentation, spec.discriminator_loss)
@@ -113,6 +125,9 @@ class GanSpec:
         hparams: numbers that the loss was published with; the presets stand over them.
         presets: a later one stands over those before it.
         given: numbers that were given, over all others; None: derive.
+        around, heads: a partial constructor of a discriminator that looks through frozen nets
+            (`wplus.models.projected`), with that of pixels inside where it has a place for one, and how its heads are
+            trained.
     """
 
     generator: partial
@@ -123,6 +138,8 @@ class GanSpec:
     hparams: Mapping[str, Any] = field(default_factory=dict)
     presets: Sequence[Preset]
     given: Mapping[str, Any] = field(default_factory=dict)
+    around: partial | None = None
+    heads: Heads | None = None
 
     def resolve(self, resolution: int) -> Resolved:
         """Every number with the reason for it."""
@@ -135,11 +152,26 @@ class GanSpec:
             options={**self.discriminator.keywords, **self.generator.keywords},
         )
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the model's own discriminator is a part of the one around it."""
+        return self.around is not None and "pixel" in inspect.signature(self.around.func).parameters
+
+    def discriminator_around(self, pixels: DiscriminatorNetwork, shape: Mapping[str, Any]) -> DiscriminatorNetwork:
+        """The discriminator of the training, `pixels` the model's own; `shape` says resolution, labels and channels."""
+        if self.around is None:
+            return pixels
+        made = self.around(**shape, **({"pixel": pixels} if self.has_pixels else {}))
+        if isinstance(made, Projected):
+            made.bind_nets()
+        return made
+
     def check(self, runtime: Runtime, micro_batch_size: int | None) -> None:
         """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
         check_options("generator", self.generator)
         check_options("discriminator", self.discriminator)
-        generator, discriminator = (cast(type[Network], part.func) for part in (self.generator, self.discriminator))
+        judge = self.discriminator if self.around is None or self.has_pixels else self.around
+        generator, discriminator = (cast(type[Network], part.func) for part in (self.generator, judge))
         for preset in self.presets:
             check_preset(preset, generator)
         resolved = self.resolve(resolution=64)
@@ -174,6 +206,7 @@ def build_gan(
     for part in (spec.generator, spec.discriminator):
         derived = [name for name, value in part.keywords.items() if value is None and name in resolved]
         networks.append(part(**shape, **{name: resolved[name][0] for name in derived}))
+    networks[1] = spec.discriminator_around(networks[1], shape)
     networks[0].data_labels = sample_of(data.labels)
     set_precision(networks, runtime)
     module = GanModule(
@@ -186,6 +219,7 @@ def build_gan(
         hparams=hparams_of(resolved),
         labels=data.labels,
         augment=augment,
+        heads=spec.heads,
         freeze_discriminator=freeze_discriminator,
     )
     module.run_fingerprint.update(data=data.fingerprint, world_size=runtime.world_size)

@@ -14,13 +14,19 @@ from wplus.core.metric_result import MetricInfo
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
+from wplus.models.projected import Projected
+from wplus.training.augment.blur import Blurred, faded_sigma
 from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
+from wplus.training.augment.pipeline import Identity, Sampled
+from wplus.training.gan_infos import gan_infos
+from wplus.training.heads import INFOS as head_infos
+from wplus.training.heads import Heads
 from wplus.training.hparams import Hparams
 from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
-from wplus.training.optim import adam_numbers, freeze, frozen_layers
-from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits, group_size
+from wplus.training.optim import adam_numbers, discriminator_groups, freeze, frozen_layers
+from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits
 from wplus.training.progressive import growth_of
 from wplus.training.validate import check_fit, check_micro_batches
 
@@ -52,6 +58,7 @@ class GanModule(TrainingModule):
         num_micro: micro-batches per step and process (gradient accumulation).
         labels: (M, c_dim) labels of the training data, from which generated images draw theirs.
         augment: what the discriminator sees of images, real and generated; None: the images themselves.
+        heads: how heads on frozen features are trained, where the discriminator has such.
         freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
     """
 
@@ -71,11 +78,14 @@ class GanModule(TrainingModule):
         num_micro: int = 1,
         labels: Tensor | None = None,
         augment: NoAugment | None = None,
+        heads: Heads | None = None,
         freeze_discriminator: int = 0,
     ) -> None:
         active = active_penalties(penalties, hparams)
-        check_fit(type(generator), type(discriminator), hparams, active)
-        check_micro_batches([type(generator), type(discriminator)], num_micro)
+        judge = discriminator.own_class
+        check_fit(type(generator), judge, hparams, active)
+        check_micro_batches([type(generator), judge], num_micro)
+        assert (heads is not None) == isinstance(discriminator, Projected)
         fingerprint = {
             "hparams": asdict(hparams),
             "loss": {"generator": _described(generator_loss), "discriminator": _described(discriminator_loss)},
@@ -85,11 +95,12 @@ class GanModule(TrainingModule):
             "seed": seed,
             "num_micro": num_micro,
             "augment": augment.fingerprint if augment else None,
+            "heads": heads.fingerprint if heads else None,
             "freeze_discriminator": freeze_discriminator or None,
         }
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=fingerprint)
         self.generator, self.discriminator = generator, discriminator
-        self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), group_size(discriminator)
+        self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), discriminator.group_size
         generator.saw = nets_seen([generator, discriminator])
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
@@ -103,7 +114,7 @@ class GanModule(TrainingModule):
         self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
-        self.augment = augment or NoAugment()
+        self.augment, self.heads = augment or NoAugment(), heads
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
 
@@ -124,22 +135,8 @@ class GanModule(TrainingModule):
 
     def log_infos(self) -> dict[str, MetricInfo]:
         """What the numbers are that a run logs."""
-        logits = {"": "Mean", "_std": "Standard deviation", "_sign": "Mean sign"}
-        kinds = {"real": "real images, as augmentation shows them", "fake": "generated images"}
-        meanings = {
-            "train/generator/loss": "The generator's adversarial loss, mean over images.",
-            "train/discriminator/loss": "The discriminator's adversarial loss, mean over pairs, with no penalty.",
-            "train/path_length/penalty": "(|J^T y| - a)^2, mean over images: how unequal the lengths of paths are.",
-            "train/path_length/mean": "a, the running mean of the path lengths |J^T y|.",
-            "train/lod": "Level of detail of networks that grow: 0 is the whole resolution, each 1 more half of it.",
-            **{f"train/logits/{kind}{suffix}": f"{what} of the discriminator's logits of {images}."
-               for kind, images in kinds.items() for suffix, what in logits.items()},
-            **{f"train/{penalty.name}/penalty": f"{type(penalty).__doc__} Here without its weight, mean over images."
-               for penalty in self.penalties},
-            **{f"train/{phase.name}/grad_norm": f"Norm of the {phase.network}'s gradient in the phase {phase.name}."
-               for phase in self.phases()},
-        }  # fmt: skip
-        return {**super().log_infos(), **{n: MetricInfo(meaning=m) for n, m in meanings.items()}, **augment_infos}
+        known = gan_infos(self.penalties, {phase.name: phase.network for phase in self.phases()})
+        return {**super().log_infos(), **known, **augment_infos, **(head_infos if self.heads else {})}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +144,7 @@ class GanModule(TrainingModule):
         """Run the phases that are due, then move the average."""
         real = self._follow_clock(real, optimizers)
         step = self.images_seen // self.batch_size
+        self.discriminator.begin_step()
         with shared_statistics([self.generator, self.discriminator]):
             for phase in self.phases():
                 if step % phase.interval == 0:
@@ -154,6 +152,11 @@ class GanModule(TrainingModule):
         half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
         update_ema(self.ema, self.generator, ema_decay(self.batch_size, self.images_seen, half_life, rampup))
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
+        end_step = getattr(self.discriminator_loss, "end_step", None)  # of a loss with a state
+        if end_step is not None:
+            end_step()
+        if self.heads is not None:
+            self.heads.adapt(batch_size=self.batch_size, step=step + 1)
         for name, value in self.augment.values().items():
             self.means.add(name, value)
 
@@ -185,19 +188,27 @@ class GanModule(TrainingModule):
     def generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """E f(D(G(z))), by default f(t) = -log sigmoid(t) (Goodfellow et al. 2014, section 3)."""
         inputs = self.sample_inputs(len(real), labels=labels)
-        augment = self.augment.sample(real)
-        augment_real = self.augment.sample(real) if self.compares else augment
+        augment = self.sample_augment(real)
+        augment_real = self.sample_augment(real) if self.compares else augment
+        before_heads = self.heads.sample(real) if self.heads else Identity()
         w_sum = torch.zeros((), device=real.device)
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             sample = inputs.take(part)
             fake, _, w_part = self.generate(sample)
             w_sum = w_sum + w_part
-            logits = [self.discriminator(augment.take(part)(fake), sample.c)]
-            if self.compares:
-                with torch.no_grad():
-                    logits.append(self.discriminator(augment_real.take(part)(real[part]), labels[part]))
-            loss = self.generator_loss(*logits).sum() / len(real)
-            self.means.add("train/generator/loss", loss.detach() * self.num_micro)
+            shown, loss = augment.take(part)(fake), torch.zeros((), device=real.device)
+            if self.pixels is not None:
+                logits = [self.pixels(shown, sample.c)]
+                if self.compares:
+                    with torch.no_grad():
+                        logits.append(self.pixels(augment_real.take(part)(real[part]), labels[part]))
+                loss = self.generator_loss(*logits).sum() / len(real)
+                self.means.add("train/generator/loss", loss.detach() * self.num_micro)
+            if self.asked is not None:
+                assert isinstance(self.discriminator, Projected)
+                heard = self.asked.against(self.discriminator, before_heads.take(part)(shown), sample.c)
+                self.means.add("train/heads/generator", heard.detach().mean())
+                loss = loss + heard.sum() * (self.asked.weight_at(self.images_seen) / len(real))
             yield loss
         self.generator.mapping.update_w_avg(mean_over_ranks(w_sum / len(real)))
 
@@ -224,15 +235,36 @@ class GanModule(TrainingModule):
     def discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties if not lazy."""
         for batch in self.discriminator_batches(real, labels):
-            real_logits, fake_logits = both_logits(self.discriminator, batch)
-            loss = self.discriminator_loss(real_logits, fake_logits).sum() / len(real)
-            self.means.add("train/discriminator/loss", loss.detach() * self.num_micro)
-            for kind, logits in (("real", real_logits.detach()), ("fake", fake_logits.detach())):
-                self.means.add(f"train/logits/{kind}", logits.mean())
-                self.means.add(f"train/logits/{kind}_std", logits.std(correction=0))
-                self.means.add(f"train/logits/{kind}_sign", logits.sign().mean())
-            self.augment.observe(real_logits.detach())
+            loss = self.pixels_loss(batch, len(real)) + self.heads_loss(batch, len(real))
             yield loss if self.lazy_penalties else loss + self.penalty(batch, len(real))
+
+    def pixels_loss(self, batch: DiscriminatorBatch, num: int) -> Tensor:
+        """A micro-batch's part in the mean over `num` pairs, of what judges pixels."""
+        if self.pixels is None:
+            return torch.zeros((), device=batch.real.device)
+        real, fake = both_logits(self.pixels, batch)
+        real_logits, fake_logits = real[:, :1], fake[:, :1]
+        loss = self.discriminator_loss(real_logits, fake_logits).sum() / num
+        self.means.add("train/discriminator/loss", loss.detach() * self.num_micro)
+        for kind, logits in (("real", real_logits.detach()), ("fake", fake_logits.detach())):
+            self.means.add(f"train/logits/{kind}", logits.mean())
+            self.means.add(f"train/logits/{kind}_std", logits.std(correction=0))
+            self.means.add(f"train/logits/{kind}_sign", logits.sign().mean())
+        self.augment.observe(real_logits.detach())
+        direction = (fake[:, 1:] - real[:, 1:]).sum() / num  # SAN: by which its direction learns; else there is none
+        return loss + direction
+
+    def heads_loss(self, batch: DiscriminatorBatch, num: int) -> Tensor:
+        """The same, of heads on frozen features."""
+        if self.asked is None:
+            return torch.zeros((), device=batch.real.device)
+        assert isinstance(self.discriminator, Projected)
+        loss, real, values = self.asked.learn(self.discriminator, batch, nimg=self.images_seen)
+        for name, value in values.items():
+            self.means.add(name, value)
+        if self.pixels is None:
+            self.augment.observe(torch.cat(real, dim=1))
+        return loss.sum() / num
 
     def penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """The penalties alone, in a step of their own."""
@@ -244,11 +276,23 @@ class GanModule(TrainingModule):
         """A micro-batch's part in the mean over `num` images of gamma/2 |dD/dx|^2, or others; stronger where rarer."""
         total = torch.zeros((), device=batch.real.device)
         for penalty in self.penalties:
-            value = penalty(self.discriminator, batch)  # (n,), |dD/dx|^2
+            assert self.pixels is not None
+            value = penalty(self.pixels, batch)  # (n,), |dD/dx|^2
             self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
             weight = penalty.weight_at(self.hp_now)  # gamma/2
             total = total + value.sum() * (weight * self.hp.r1_interval / num)
         return total
+
+    @property
+    def pixels(self) -> DiscriminatorNetwork | None:
+        """What judges pixels."""
+        return self.discriminator.pixel_part
+
+    @property
+    def asked(self) -> Heads | None:
+        """The heads, while they have a weight."""
+        weight = 0.0 if self.heads is None else self.heads.weight_at(self.images_seen)
+        return None if not isinstance(weight, Tensor) and weight == 0 else self.heads
 
     # --- what they are made of --------------------------------------------------------------------------------------
 
@@ -258,6 +302,14 @@ class GanModule(TrainingModule):
             self.generator, num, labels=labels if self.same_labels else None, all_labels=self.labels,
             style_mixing_prob=self.hp.style_mixing_prob, path_length=path_length,
         )  # fmt: skip
+
+    def sample_augment(self, images: Tensor) -> Sampled:
+        """What happens to a batch like `images` before the discriminator sees it, blur first, while there is any."""
+        sampled = self.augment.sample(images)
+        if self.hp.blur_sigma is None or self.hp.blur_fade_kimg is None:
+            return sampled
+        sigma = faded_sigma(self.hp.blur_sigma, self.images_seen, fade_kimg=self.hp.blur_fade_kimg)
+        return Blurred(sampled, sigma) if sigma else sampled
 
     def generate(self, inputs: GeneratorInputs) -> tuple[Tensor, Tensor, Tensor]:
         """Images (N, C, H, W), their ws (N, num_ws, w_dim), and the sum of w over the batch before mixing (w_dim,)."""
@@ -278,8 +330,9 @@ class GanModule(TrainingModule):
         mixes = any(penalty.mixes for penalty in self.penalties)
         rank, world = rank_and_world()
         alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
-        augment_real = self.augment.sample(real)
-        augment_fake = self.augment.sample(real) if with_fake else augment_real
+        augment_real = self.sample_augment(real)
+        augment_fake = self.sample_augment(real) if with_fake else augment_real
+        before_heads = [self.heads.sample(real) if self.heads else Identity() for _ in range(2)]
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             fake, fake_labels = real[part], labels[part]
             if inputs is not None:
@@ -288,7 +341,8 @@ class GanModule(TrainingModule):
                 with torch.no_grad():
                     fake, _, _ = self.generate(sample)
             augments = augment_real.take(part), augment_fake.take(part)
-            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments)
+            before = before_heads[0].take(part), before_heads[1].take(part)
+            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments, before)
 
     def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
         """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""
@@ -296,7 +350,8 @@ class GanModule(TrainingModule):
             self.hp_now = self.hp.at(self.images_seen)
             for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):
                 for group in optimizer.param_groups:
-                    group.update(numbers)
+                    if not group.get("own_lr"):
+                        group.update(numbers)
         if self.growth is None:
             return real
         self.growth.apply([self.generator, self.discriminator, self.ema], self.images_seen)
@@ -305,12 +360,14 @@ class GanModule(TrainingModule):
         return self.growth.shown(real, self.images_seen)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Of the generator and of the layers of the discriminator that are not frozen."""
-        frozen = {id(parameter) for layer in self.frozen for parameter in layer.parameters()}
-        learning = [parameter for parameter in self.discriminator.parameters() if id(parameter) not in frozen]
-        both = zip((self.generator.parameters(), learning), self._adam_numbers(), strict=True)
+        """Of the generator, and of what learns of the discriminator: its heads may have a rate of their own."""
+        generator, discriminator = self._adam_numbers()
+        groups: list[list[dict[str, Any]]] = [[{"params": list(self.generator.parameters()), **generator}]]
+        # Penalties are the pixels' alone, so there are no lazy steps of the heads to correct for.
+        own = {"lr": None if self.heads is None else self.heads.lr, "betas": (self.hp.beta1, self.hp.beta2)}
+        groups.append(discriminator_groups(self.discriminator, self.frozen, discriminator, own))
         # Fused ones can skip a step (`guarded_step`).
-        return [torch.optim.Adam(part, **numbers, eps=self.hp.adam_eps, fused=True) for part, numbers in both]
+        return [torch.optim.Adam(part, eps=self.hp.adam_eps, fused=True) for part in groups]
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
@@ -328,6 +385,8 @@ def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float)
 
 
 def _described(loss: Callable[..., Tensor]) -> str:
-    """The name of a loss, with what was chosen in it."""
+    """The name of a loss, with what was chosen in it; one with a state describes itself."""
+    if isinstance(loss, torch.nn.Module):
+        return str(loss.described)
     function, chosen = (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})
     return " ".join([getattr(function, "__name__", type(function).__name__), *(f"{k}={v}" for k, v in chosen.items())])

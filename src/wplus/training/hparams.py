@@ -54,6 +54,10 @@ class Hparams:
     pl_decay: float = _hparam("Share of the newest path lengths in their running mean.", 0.01, highest=1.0)
     pl_batch_shrink: int = _hparam("Path lengths are measured on one image of so many.", 2)
     style_mixing_prob: float = _hparam("Probability that the styles of a batch are mixed.", 0.9, highest=1.0)
+    blur_sigma: float | None = _hparam(
+        "Blur in front of the discriminator at the start, as StyleGAN3 counts it; none: no blur.", None, unit="px"
+    )
+    blur_fade_kimg: float | None = _hparam("Time in which the blur fades out, on a line.", None, unit="kimg")
     start_resolution: int | None = _hparam("Resolution at which a growing network starts.", None, unit="px")
     stable_kimg: float | None = _hparam("Time at each resolution before the next fades in.", None, unit="kimg")
     fade_kimg: float | None = _hparam("Time in which a resolution fades in.", None, unit="kimg")
@@ -253,7 +257,7 @@ def explain_config(config: Mapping[str, Any]) -> Resolved:
         return {}
     transfer = bool(config["transfer"]["checkpoint"])
     presets = [build(node) for node in (model["preset"], training["preset"]) if node is not None]
-    loss = config.get("loss") or model["loss"]
+    loss = config.get("loss") or (config.get("discriminator") or {}).get("loss") or model["loss"]
     resolved = resolve(
         resolution=resolution,
         presets=[*presets, _unread_checkpoint] if transfer else presets,

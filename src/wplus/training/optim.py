@@ -6,7 +6,7 @@ gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from wplus.errors import UserError, check_number
 from wplus.models.network import DiscriminatorNetwork
+from wplus.models.projected import Projected
 from wplus.training.hparams import Hparams
 from wplus.training.validate import name_of
 
@@ -31,6 +32,25 @@ def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0)
         {"lr": lr * share * factor, "betas": (hparams.beta1**share, hparams.beta2**share)}
         for lr, share in zip((hparams.lr_generator, hparams.lr_discriminator), shares, strict=True)
     ]
+
+
+def discriminator_groups(
+    discriminator: DiscriminatorNetwork,
+    frozen: Sequence[nn.Module],
+    numbers: Mapping[str, Any],
+    heads: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Parameter groups of what learns of it: all with `numbers`, but with `heads` the heads on frozen features, where
+    that has a learning rate; such a group says `own_lr`, so that nobody moves its numbers with the clock."""
+    still = {id(parameter) for layer in frozen for parameter in layer.parameters()}
+    learning = [parameter for parameter in discriminator.parameters() if id(parameter) not in still]
+    apart = set[int]()
+    if isinstance(discriminator, Projected) and heads["lr"] is not None:
+        apart = {id(parameter) for parameter in discriminator.nets.parameters()}
+    shared = [parameter for parameter in learning if id(parameter) not in apart]
+    own = [parameter for parameter in learning if id(parameter) in apart]
+    groups = [{"params": shared, **numbers}] if shared else []
+    return [*groups, {"params": own, "own_lr": True, **heads}] if own else groups
 
 
 # --- Freeze-D (Mo et al. 2020, "Freeze the Discriminator: a Simple Baseline for Fine-Tuning GANs") ------------------

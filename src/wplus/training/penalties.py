@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -10,11 +11,11 @@ from torch import Tensor
 from wplus.errors import UserError, check_choice, check_number
 from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
 from wplus.models.network import DiscriminatorNetwork
-from wplus.training.augment.pipeline import Identity, SampledAugment
+from wplus.training.augment.pipeline import Identity, Sampled
 from wplus.training.hparams import Hparams
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
-Augment = SampledAugment | Identity
+Augment = Sampled
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class DiscriminatorBatch:
     augment_real: Augment = field(default_factory=Identity)
     """What the discriminator sees of the real images."""
     augment_fake: Augment = field(default_factory=Identity)
+    before_heads: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (Identity(), Identity())
+    """What heads on frozen features see of that, of real and of generated images."""
+
+    @cached_property
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """What the discriminator sees of real and of generated images."""
+        return self.augment_real(self.real), self.augment_fake(self.fake)
 
 
 @dataclass(frozen=True)
@@ -126,25 +134,20 @@ def active_penalties(penalties: Sequence[Penalty], hparams: Hparams) -> list[Pen
 # --- logits ---------------------------------------------------------------------------------------------------------
 
 
-def group_size(discriminator: DiscriminatorNetwork) -> int:
-    """Images that the discriminator looks at together (minibatch standard deviation)."""
-    return discriminator.arguments.get("mbstd_group_size", 1)
-
-
 def both_logits(discriminator: DiscriminatorNetwork, batch: DiscriminatorBatch) -> tuple[Tensor, Tensor]:
-    """Logits (N, 1) of real and of generated images; N is a multiple of the group size.
+    """What the discriminator learns by of real and of generated images (N, 1 or 2); N is a multiple of the group size.
 
     In one pass over both, interleaved so that no stddev group mixes the two; with batch norm in two, as published
     (Radford et al. 2016): each has its own statistics.
     """
-    real, fake = batch.augment_real(batch.real), batch.augment_fake(batch.fake)
-    if discriminator.batch_norm:
-        return discriminator(real, batch.labels), discriminator(fake, batch.fake_labels)
-    groups = (group_size(discriminator), -1)
+    real, fake = batch.shown
+    if discriminator.own_class.batch_norm:
+        return discriminator.learned_logits(real, batch.labels), discriminator.learned_logits(fake, batch.fake_labels)
+    groups = (discriminator.group_size, -1)
 
     def join(a: Tensor, b: Tensor) -> Tensor:
         return torch.cat([x.unflatten(0, groups) for x in (a, b)], dim=1).flatten(0, 1)
 
-    logits = discriminator(join(real, fake), join(batch.labels, batch.fake_labels))
+    logits = discriminator.learned_logits(join(real, fake), join(batch.labels, batch.fake_labels))
     real_logits, fake_logits = logits.unflatten(0, groups).chunk(2, dim=1)
     return real_logits.flatten(0, 1), fake_logits.flatten(0, 1)

@@ -89,9 +89,10 @@ class Transfer:
                 "has nothing to freeze: add a checkpoint with one, transfer.checkpoint=[G_FILE,D_FILE]."
             )
         for role, expected in zip(ROLES, (generator, discriminator), strict=True):
-            if role in origins and type(found.networks[role]) is not expected:
+            network = pixels_of(found.networks[role]) if role in origins else None
+            if network is not None and type(network) is not expected:
                 raise UserError(
-                    f"'{origins[role]}' holds {name_of(type(found.networks[role]))}, which {name_of(expected)} cannot "
+                    f"'{origins[role]}' holds {name_of(type(network))}, which {name_of(expected)} cannot "
                     "start from: choose the model= of the checkpoint."
                 )
         return Source(models=found, origins=origins, freeze_discriminator=self.freeze_discriminator)
@@ -119,6 +120,11 @@ class Source:
             start = min(generator.resolution >> math.ceil(max(lods, default=0.0)), resolution)
             numbers["start_resolution"] = (start, "transfer: all that was trained is in use from the start")
         return numbers
+
+
+def pixels_of(network: Network) -> Network | None:
+    """A network, of a discriminator its part that judges pixels: with heads beside it or without it is the same."""
+    return network.pixel_part if isinstance(network, DiscriminatorNetwork) else network
 
 
 def start_from(module: GanModule, source: Source) -> Report:
@@ -183,7 +189,7 @@ def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None)
 
 def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
     """What a tensor does -> its name and itself. How far a network has grown is the clock's business."""
-    moved = {f"{name}.": f"{place}." for name, place in network.canonical_names().items()}
+    moved = {f"{name}.": f"{place}." if place else "" for name, place in network.canonical_names().items()}
     grown = {f"{name}.lod" for name, module in network.named_modules() if isinstance(module, Growth)}
     found = {}
     for name, tensor in network.state_dict().items():

@@ -31,6 +31,11 @@ def check_fit(
         raise UserError(
             f"decay_kimg={hparams.decay_kimg:g} has no effect, for no number has an end; give one of {options}."
         )
+    if (hparams.blur_sigma is None) != (hparams.blur_fade_kimg is None) or hparams.blur_fade_kimg == 0:
+        raise UserError(
+            f"blur_sigma and blur_fade_kimg, above 0, must be given together, got {hparams.blur_sigma} and "
+            f"{hparams.blur_fade_kimg}."
+        )
     _check_styles(generator, hparams)
     for penalty in penalties:
         _check_penalty(discriminator, penalty, hparams)
@@ -74,6 +79,15 @@ def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) ->
         raise UserError(
             f"augment=ada is refused with this loss: it follows the sign of the discriminator's logits, and the loss "
             f"leaves that without a meaning ({reason}); use augment=fixed, augment=scheduled or loss=nonsaturating."
+        )
+
+
+def check_no_loss(loss: Any) -> None:
+    """UserError for a loss that was chosen beside a discriminator that brings its own."""
+    if loss is not None:
+        raise UserError(
+            "loss has no effect on a discriminator of frozen features alone, which brings its own loss: leave it out, "
+            "or use discriminator=aided."
         )
 
 

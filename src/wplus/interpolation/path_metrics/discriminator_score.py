@@ -36,7 +36,7 @@ def discriminator_score(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
 def company_of(discriminator: DiscriminatorNetwork) -> int:
     """Images whose company decides an image's logit: the others of its group of the minibatch standard deviation."""
-    return discriminator.arguments.get("mbstd_group_size", 1) - 1
+    return discriminator.group_size - 1
 
 
 class DiscriminatorScore:
@@ -53,7 +53,7 @@ class DiscriminatorScore:
         if discriminator.c_dim:
             raise UserError("The discriminator must be unconditional, for frames between images have no class, got one "
                             "with labels: leave it out (discriminator=none).")  # fmt: skip
-        network: Any = discriminator  # one that looks at groups has features and an epilogue
+        network: Any = discriminator.pixel_part or discriminator  # one of groups has features and an epilogue
         self.discriminator = network
         self.fingerprint = fingerprint(discriminator)
         self.company = company_of(discriminator)

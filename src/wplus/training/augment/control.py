@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wplus.core.distributed import is_first, mean_over_ranks
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import check_number
-from wplus.training.augment.pipeline import Identity, Pipeline, SampledAugment
+from wplus.training.augment.pipeline import Identity, Pipeline, Sampled, SampledAugment
 from wplus.training.hparams import Resolved, augment_speed, on_cosine
 
 NEAR_ONE = 0.95  # from here on p counts as saturated
@@ -31,7 +31,7 @@ class NoAugment(nn.Module):
     fingerprint: Mapping[str, Any] | None = None
     """What must not change when a run is continued."""
 
-    def sample(self, images: Tensor) -> SampledAugment | Identity:
+    def sample(self, images: Tensor) -> Sampled:
         """What happens to a batch like `images` (N, C, H, W); called on the images, it gives what D sees of them."""
         return Identity()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -115,6 +115,18 @@ COLOR: tuple[tuple[str, Transform], ...] = (
     ("saturation", lambda rng, s: ops.saturation(rng.normal(s.saturation_std).exp2())),
 )
 _RGB_ONLY = ("hue", "saturation")
+
+
+class Sampled(Protocol):
+    """What happens to each image of a batch, drawn once for all of it; called on the images, it does so."""
+
+    def take(self, index: Tensor) -> Sampled:
+        """The part that belongs to the images `index`."""
+        ...
+
+    def __call__(self, images: Tensor, /) -> Tensor:
+        """Images (N, C, H, W) -> the same shape."""
+        ...
 
 
 class Identity:
