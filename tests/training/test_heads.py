@@ -154,7 +154,7 @@ def start_with(choice: str, *overrides: str, **changes: Any) -> Any:
     from tests.fakes import random_images
 
     node = composed("train", [f"discriminator={choice}", *overrides])["discriminator"]
-    node["network"].update(channels=[8, 8, 8, 8], input_px=32)
+    node["network"].update({"channels": [8, 8, 8, 8], "input_px": 32} if "heads" in node else {})
     options = {"preset": None, "loss": None, "runtime": CPU, "seed": 0, "num_samples": 4, **changes}
     return gan_training(
         data=lambda split: random_images(resolution=16), model=lambda: model(channel_base=64, channel_max=8),
@@ -214,6 +214,10 @@ def test_heads_join_a_trained_discriminator_and_leave_it(files, start, tmp_path)
     again = start_with("projected", transfer=Transfer(checkpoint=[files[0], path])).module.discriminator
     head = again.nets["effnet_lite0"].heads[0].read.weight
     assert torch.equal(head, game.discriminator.nets["effnet_lite0"].heads[0].read.weight)
+    san = start_with("san", transfer=Transfer(checkpoint=[files[0], path])).module.discriminator
+    assert torch.equal(san.direction.weight, game.discriminator.pixel.b4.out.weight)
+    path = wplus.save(tmp_path / "san.safetensors", discriminator=san)
+    assert torch.equal(start([files[0], path]).module.discriminator.b4.out.weight, san.direction.weight)
 
 
 def test_the_direction_of_san_learns_to_part_the_images(make_tiny, make_images):

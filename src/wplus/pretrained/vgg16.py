@@ -1,6 +1,7 @@
 """VGG16, whose features precision and recall are measured in."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ class VGG16Features(extractor.Extractor):
         super().__init__(
             weights=path.name, sha256=sha256_by_name(path), preparation=extractor.tensorflow_protocol(SIZE)
         )
-        self.net = _network(path)
+        self.net: Any = _network(path)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -96,10 +96,10 @@ def gan_training(
     if "loss" in around:
         check_no_loss(loss)
         losses = around["loss"]
-    frozen = {"around": around.get("network"), "heads": around.get("heads")}
     spec = GanSpec(
-        **networks, **losses, **frozen, presets=[part for part in presets if part is not None], given=hparams
-    )
+        **networks, **losses, presets=[part for part in presets if part is not None], given=hparams,
+        around=around.get("network"), heads=around.get("heads"),
+    )  # fmt: skip
     spec.check(runtime, micro_batch_size)
     augmentation = augment() if augment is not None else NoAugment()
     check_augment(augmentation, spec.discriminator_loss)

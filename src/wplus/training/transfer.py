@@ -89,10 +89,10 @@ class Transfer:
                 "has nothing to freeze: add a checkpoint with one, transfer.checkpoint=[G_FILE,D_FILE]."
             )
         for role, expected in zip(ROLES, (generator, discriminator), strict=True):
-            network = pixels_of(found.networks[role]) if role in origins else None
-            if network is not None and type(network) is not expected:
+            kind = kind_of(found.networks[role]) if role in origins else None
+            if kind is not None and kind is not expected:
                 raise UserError(
-                    f"'{origins[role]}' holds {name_of(type(network))}, which {name_of(expected)} cannot "
+                    f"'{origins[role]}' holds {name_of(kind)}, which {name_of(expected)} cannot "
                     "start from: choose the model= of the checkpoint."
                 )
         return Source(models=found, origins=origins, freeze_discriminator=self.freeze_discriminator)
@@ -122,9 +122,11 @@ class Source:
         return numbers
 
 
-def pixels_of(network: Network) -> Network | None:
-    """A network, of a discriminator its part that judges pixels: with heads beside it or without it is the same."""
-    return network.pixel_part if isinstance(network, DiscriminatorNetwork) else network
+def kind_of(network: Network) -> type[Network] | None:
+    """The class of a network, of a discriminator inside another that one's; None for features of frozen nets alone."""
+    if not isinstance(network, DiscriminatorNetwork):
+        return type(network)
+    return None if network.pixel_part is None else network.own_class
 
 
 def start_from(module: GanModule, source: Source) -> Report:
