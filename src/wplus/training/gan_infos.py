@@ -1,4 +1,4 @@
-"""What the numbers are that the training of a GAN logs."""
+"""Meanings of the numbers that the training of a GAN logs."""
 
 from collections.abc import Mapping, Sequence
 
