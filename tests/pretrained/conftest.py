@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from wplus.core.images import to_float
 from wplus.pretrained import weights
+from wplus.pretrained.extractor import Extractor
 
 
 def _random_state(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
@@ -32,6 +34,25 @@ def _random_state(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def random_state() -> Callable[[dict[str, torch.Size]], dict[str, Tensor]]:
     return _random_state
+
+
+def _check_maps(extractor: Extractor, finish: Callable[[Tensor], Tensor], px: int = 96) -> None:
+    """Channels and strides are as declared, every map hears every image, and the last one, finished, is the features:
+    so the maps see images as `forward` does."""
+    pixels = torch.randint(0, 256, (2, 3, px, px), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    images = to_float(pixels).requires_grad_()
+    maps = extractor.maps(images)
+    assert tuple(x.shape[1] for x in maps) == extractor.map_channels
+    for x, stride in zip(maps, extractor.map_strides, strict=True):
+        assert abs(x.shape[2] - px / stride) <= 3
+        (slope,) = torch.autograd.grad(x.square().sum(), images, retain_graph=True)
+        assert slope.abs().sum(dim=(1, 2, 3)).min() > 0
+    torch.testing.assert_close(finish(maps[-1]), extractor(pixels), atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture(scope="session")
+def check_maps() -> Callable[..., None]:
+    return _check_maps
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def mobilenet_name(name: str) -> str:
 
 
 @pytest.mark.parametrize("size", [40, 64, 300])
-def test_mobilenet_v2(package, random_state, pictures, size):
+def test_mobilenet_v2(package, random_state, pictures, check_maps, size):
     assert mobilenet_name("1.conv.1.weight") == "features.1.conv.3.weight"
     assert mobilenet_name("2.conv.1.1.running_var") == "features.2.conv.4.running_var"
     assert mobilenet_name("17.conv.3.weight") == "features.17.conv.7.weight"
@@ -70,7 +70,10 @@ def test_mobilenet_v2(package, random_state, pictures, size):
     seen = resize(images.float(), min(max(size, 64), 224), antialias=size > 224)
     mean, std = Tensor([0.485, 0.456, 0.406]), Tensor([0.229, 0.224, 0.225])
     expected = net((seen / 255 - mean[:, None, None]) / std[:, None, None]).mean(dim=(2, 3))
-    check(MobileNetV2Features(), images, expected)
+    extractor = MobileNetV2Features()
+    check(extractor, images, expected)
+    if size == 64:
+        check_maps(extractor, lambda last: extractor.net[18](last).mean(dim=(2, 3)))
 
 
 def squeezenet_layers(net: nn.Module) -> dict[str, list]:
@@ -87,7 +90,7 @@ def squeezenet_layers(net: nn.Module) -> dict[str, list]:
 
 
 @pytest.mark.parametrize(("size", "seen_at"), [(40, 64), (65, 65), (300, 224)])
-def test_squeezenet(package, random_state, pictures, size, seen_at):
+def test_squeezenet(package, random_state, pictures, check_maps, size, seen_at):
     """As the file's net wants pixels: blue first, without the mean; zeros around them as TensorFlow has them."""
     net = filled(torchvision.models.squeezenet1_1(), random_state)
     package(SqueezeNetFeatures).write_bytes(pickle.dumps(squeezenet_layers(net)))
@@ -99,7 +102,15 @@ def test_squeezenet(package, random_state, pictures, size, seen_at):
     for layer in net.features:
         if isinstance(layer, nn.MaxPool2d):
             layer.ceil_mode = False
-    check(SqueezeNetFeatures(), images, net.features(padded).mean(dim=(2, 3)))
+    extractor = SqueezeNetFeatures()
+    check(extractor, images, net.features(padded).mean(dim=(2, 3)))
+    if size == 65:
+        check_maps(extractor, lambda last: last.mean(dim=(2, 3)))
+
+
+def test_maps_of_the_bundled_net(check_maps):
+    extractor = EffNetLite0Features()
+    check_maps(extractor, lambda last: nn.functional.relu6(extractor.net.head(last)).mean(dim=(2, 3)))
 
 
 @pytest.mark.parametrize("extractor", [EffNetLite0Features, MobileNetV2Features, SqueezeNetFeatures])

@@ -18,7 +18,7 @@ from wplus.pretrained.vgg16 import VGG16Features
 EXTRACTORS = {vgg16: VGG16Features, inception: InceptionFeatures}
 
 
-def test_inception_and_its_logits(monkeypatch, random_state, cached_weights, pictures):
+def test_inception_and_its_logits(monkeypatch, random_state, cached_weights, pictures, check_maps):
     with monkeypatch.context() as patch, torch.device("meta"):
         patch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
         patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
@@ -33,12 +33,13 @@ def test_inception_and_its_logits(monkeypatch, random_state, cached_weights, pic
     torch.testing.assert_close(extractor(pictures), features, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(extractor.logits(features), logits, atol=1e-5, rtol=1e-5)
     assert torch.equal(extractor(pictures[:1, :1]), extractor(pictures[:1, :1].repeat(1, 3, 1, 1)))
+    check_maps(extractor, lambda last: last.mean(dim=(2, 3)), px=299)
     protocol = json.loads(json.dumps(extractor.protocol))
     assert protocol["extractor_weights"] == path.name
     assert protocol["extractor_sha256"].startswith(path.stem[-8:])
 
 
-def test_vgg16(monkeypatch, random_state, cached_weights, pictures):
+def test_vgg16(monkeypatch, random_state, cached_weights, pictures, check_maps):
     with torch.device("meta"):
         net = torchvision.models.vgg16()
     path = cached_weights(vgg16, random_state({name: tensor.shape for name, tensor in net.state_dict().items()}))
@@ -52,6 +53,7 @@ def test_vgg16(monkeypatch, random_state, cached_weights, pictures):
     torch.testing.assert_close(extractor(pictures[:1]), expected, atol=1e-5, rtol=1e-4)
     assert expected.shape == (1, extractor.dim)
     assert extractor.protocol["extractor_layer"] == "fc2 after ReLU"
+    check_maps(extractor, lambda last: extractor.net.classifier(extractor.net.features[30](last).flatten(1)), px=224)
 
 
 @pytest.mark.parametrize("module", EXTRACTORS, ids=lambda module: module.__name__)
