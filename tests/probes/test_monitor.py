@@ -7,18 +7,19 @@ import torch
 from torch import nn
 
 from tests.probes.conftest import FAMILIES, make_images, make_module, numbers
+from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.losses.adversarial import relativistic_generator
 from wplus.probes.logits import overfitting_estimate
 from wplus.probes.monitor import FILE, monitor, read_series
 
-MEASURES = {"diversity", "pixels", "distinct", "precision", "recall", "r_t", "loss_slope"}
+MEASURES = {"diversity", "pixels", "distinct", "distance", "precision", "recall", "r_t", "loss_slope"}
 
 
 class Painter(nn.Module):
     """A generator that knows `num_kinds` of the real images."""
 
-    z_dim, c_dim = 6, 0
+    z_dim, c_dim, saw = 6, 0, ()
 
     def __init__(self, pixels: torch.Tensor, num_kinds: int) -> None:
         super().__init__()
@@ -102,9 +103,47 @@ def test_too_few_images_say_nothing(context):
 def test_every_family_can_be_looked_at(family, context):
     seen = monitor(context(family, data=make_images(40), held_out=make_images(30)), num_images=32)
     assert {name.removeprefix("probe/health/") for name in seen.values} - {"r_v"} == MEASURES | {
-        "diversity_level", "overfitting_level", "gradient_level"
+        "diversity_level", "overfitting_level", "gradient_level", "narrowing_level", "heads_level"
     }  # fmt: skip
     assert seen.summary["probe/health"]["value"] in ("well", "too early to say", "watch", "alarm")
+
+
+class WithHeads(nn.Module):
+    """A discriminator whose two heads are as sure as `margin`: of real images, whose mean is above 0, and of others."""
+
+    arguments, c_dim = {}, 0
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, images: torch.Tensor, c: torch.Tensor | None) -> torch.Tensor:
+        return images.mean(dim=(1, 2, 3))[:, None]
+
+    def head_logits(self, images: torch.Tensor, c: torch.Tensor | None) -> list[torch.Tensor]:
+        sign = images.mean(dim=(1, 2, 3)).sign()[:, None]
+        return [self.margin * sign.expand(-1, 4), self.margin * sign]
+
+
+@pytest.mark.parametrize(("margin", "loss", "level"), [(2.0, 0.0, 2), (0.5, 1.0, 0), (0.0, 2.0, 0)])
+def test_heads_are_looked_at_where_the_discriminator_has_some(margin, loss, level, context):
+    net = make_module()
+    net.ema, net.discriminator = Painter(make_images(20).images * 0, 20), WithHeads(margin)
+    data = make_images(40)
+    data = ImageSet(torch.full_like(data.images, 255), None, data.names)
+    found = numbers(monitor(context(module=net, data=data), num_images=32))
+    assert found["probe/health/heads_loss"] == pytest.approx(loss)
+    assert found["probe/health/heads_level"] == level
+
+
+def test_numbers_of_a_net_that_has_taught_the_generator_are_marked(context):
+    net = make_module()
+    net.ema.saw = ("raw",)
+    found = monitor(context(module=net, data=make_images(40)), num_images=32).values
+    assert {f"probe/health/{name}_seen" for name in ("diversity", "distinct", "precision", "recall", "distance")} <= (
+        found.keys()
+    )
+    assert "probe/health/pixels" in found
 
 
 def test_a_loss_of_pairs_and_a_lost_discriminator(context):

@@ -13,6 +13,7 @@ from wplus.errors import UserError
 from wplus.evaluation.manifold import precision_recall
 from wplus.probes.quality import (
     Estimate,
+    distance_estimate,
     distinct_estimate,
     diversity,
     diversity_estimate,
@@ -97,6 +98,21 @@ def test_diversity_is_1_for_equal_sets_0_for_one_image_and_linear():
     assert diversity_estimate(real[:1].expand(50, -1), real) == Estimate(0.0, 0.0)
     assert diversity_estimate(3 * real, real).value == pytest.approx(3)
     assert diversity_estimate(real, real[:1].expand(50, -1)) is None
+
+
+def test_the_energy_distance_is_that_of_a_shift_and_0_for_equal_sets():
+    """By the mean of a slow double loop; of two samples of one distribution it is 0 within its error."""
+    rng = torch.Generator().manual_seed(0)
+    real, same, moved = (torch.randn(120, 5, generator=rng) + shift for shift in (0, 0, 1.5))
+    found = distance_estimate(moved, real)
+    off = ~torch.eye(120, dtype=torch.bool)
+    a, b, cross = (torch.cdist(x.double(), y.double()) for x, y in ((real, real), (moved, moved), (real, moved)))
+    expected = (2 * cross.mean() - a[off].mean() - b[off].mean()) / a[off].mean()
+    assert found.value == pytest.approx(float(expected), rel=1e-6)
+    assert found.low > 0
+    near = distance_estimate(same, real)
+    assert near.low < 0 < near.high
+    assert distance_estimate(real, real[:1].expand(120, -1)) is None
 
 
 def test_the_jackknife_is_that_of_leaving_images_out():

@@ -72,7 +72,7 @@ def make_tiny() -> Callable[..., GanModule]:
     def make(
         family: str = "stylegan2", *, resolution: int = 8, c_dim: int = 0, num_micro: int = 1, seed: int = 0,
         losses: Any = None, penalties: Any = R1_ALONE, augment: Any = None, freeze: int = 0,
-        discriminator: Any = None, heads: Any = None, san: bool = False, **hparams: Any,
+        discriminator: Any = None, heads: Any = None, san: bool = False, posthoc_ema: Any = (), **hparams: Any,
     ) -> GanModule:  # fmt: skip
         torch.manual_seed(seed)
         networks, shape = importlib.import_module(f"wplus.models.{family}"), {"resolution": resolution, "c_dim": c_dim}
@@ -96,6 +96,7 @@ def make_tiny() -> Callable[..., GanModule]:
             augment=augment,
             heads=heads,
             freeze_discriminator=freeze,
+            posthoc_ema=posthoc_ema,
         )
 
     return make
@@ -118,16 +119,17 @@ def play() -> Callable[..., Any]:
 
 @pytest.fixture
 def train(recorder: "Recorder") -> Callable[..., Any]:
-    """train(folder, images, module): the module, trained in `folder` up to so many images."""
+    """train(folder, images, module): the module, trained in `folder` up to so many images, or so many `minutes`."""
 
     def run(
-        folder: Path, images: int, module: Any, *, export: Any = lambda module: None, snapshot: int = 8,
-        keep: int = 9, max_skipped: int = 4, status: int | None = None,
+        folder: Path, images: int | None, module: Any, *, export: Any = lambda module: None, snapshot: int = 8,
+        keep: int = 9, max_skipped: int = 4, status: int | None = None, minutes: float | None = None,
     ) -> Any:  # fmt: skip
         data = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
         batches = Batches(data, module.batch_size, mirror="x", start_nimg=lambda: module.images_seen)
         schedule = Schedule(
-            kimg=images / 1000, log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=keep,
+            kimg=None if images is None else images / 1000, minutes=minutes,
+            log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=keep,
             max_skipped_in_a_row=max_skipped,
         )  # fmt: skip
         found = fit(module, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=recorder, export=export)

@@ -86,7 +86,7 @@ def curves(folder: Path) -> dict[float, dict[str, float]]:
     rows = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     losses = [row for row in rows if "train/generator/loss" in row]
     assert len(losses) == len({row["progress/kimg"] for row in losses})
-    volatile = ("time", "progress/kimg_per_s", "progress/sec_per_kimg", "progress/peak_memory_gb")
+    volatile = ("time", "progress/minutes", "progress/kimg_per_s", "progress/sec_per_kimg", "progress/peak_memory_gb")
     return {row["progress/kimg"]: {key: row[key] for key in row.keys() - volatile} for row in losses}
 
 

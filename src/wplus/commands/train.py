@@ -45,7 +45,12 @@ def train(cfg: dict[str, Any]) -> float:
         kimg = training.module.images_seen / 1000
         status = "finished" if received is None else "interrupted"
         meaning = "Images that the training has shown, in thousands."
-        tracker.summary({"train/kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning}})
+        spent = "Time spent in training steps, snapshots not counted."
+        tracker.summary({
+            "train/kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning},
+            "train/minutes": {"value": training.module.seconds / 60, "protocol": {"status": status}, "meaning": spent,
+                              "unit": "min"},
+        })  # fmt: skip
         print(f"{status} at {kimg:g} kimg: {folder}")
         if received is not None:
             raise Interrupted(received)

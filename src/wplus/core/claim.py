@@ -19,7 +19,7 @@ _BOOKKEEPING = (
     "run_dir", "device", "tracking", "hydra", "name", "group", "tags", "batch_size", "probes", "num_samples", "video",
     "frames",
 )  # fmt: skip
-_SCHEDULE = ("kimg", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
+_SCHEDULE = ("kimg", "minutes", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
 _ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit_gb", "download", "progress")
 # Keys of files and folders. A folder counts by the names and sizes in it, by the contents, or by where it is: it may
 # grow, as that of images to invert.

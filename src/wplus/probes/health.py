@@ -10,6 +10,11 @@ hold for all data and networks:
                          images which it has not seen
     loss_slope           the slope of G's loss, over that where D could not tell: at 1/10 G learns a tenth as fast
 
+    narrowing            what is left of the best recall, where the distance from the training images has fallen since:
+                         images that become better and fewer, as a discriminator on frozen features makes them
+    narrow               recall over precision, where the distance has fallen: it was never any better
+    heads_loss           the hinge loss of heads on frozen features over 2, which is where they cannot tell
+
 Between two limits the verdict before stands: a number that hovers about one is no news. The noise of a StyleGAN2 that
 has learned nothing is as diverse as photographs: nothing is said of diversity before the run has arrived, that is, some
 of its images surely lie among the real ones (precision).
@@ -18,6 +23,7 @@ of its images surely lie among the real ones (precision).
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from wplus.probes.quality import Estimate
@@ -28,9 +34,14 @@ LEVELS: tuple[Level, ...] = ("well", "watch", "alarm")
 Bounds = tuple[float, float]
 
 OF_THE_BEST = (3 / 4, 1 / 2)
+OF_PRECISION = (1 / 4, 1 / 16)
 VANISHED = (1 / 10, 1 / 100)
+UNDECIDED = 2.0  # the hinge loss of who cannot tell
 FALLING = {"diversity": "diversity", "pixels": "diversity of pixels", "distinct": "distinct images", "recall": "recall"}
-TOPICS = {"diversity": tuple(FALLING), "overfitting": ("r_v",), "gradient": ("loss_slope",)}
+TOPICS = {
+    "diversity": tuple(FALLING), "overfitting": ("r_v",), "gradient": ("loss_slope",),
+    "narrowing": ("narrowing", "narrow"), "heads": ("heads_loss",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,35 @@ def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bou
             # A fall is sure by the bounds of both: the best of many readings is one that chance has favoured.
             now, then = found[name], best.measures[name]
             shares[name] = (now.low / then.value, now.high / then.low), OF_THE_BEST
+    shares |= _narrowing_shares(history, reading)
+    if "heads_loss" in found:
+        shares["heads_loss"] = (found["heads_loss"].low / UNDECIDED, found["heads_loss"].high / UNDECIDED), VANISHED
     if "r_v" in found:
         shares["r_v"] = (1 - found["r_v"].high, 1 - found["r_v"].low), OF_THE_BEST
     if "loss_slope" in found:
         shares["loss_slope"] = (found["loss_slope"].low, found["loss_slope"].high), VANISHED
     return shares
+
+
+def _narrowing_shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bounds, Bounds]]:
+    """Of recall, against its best and against precision; nothing is surely lost while the distance has not fallen."""
+    found, shares = reading.measures, dict[str, tuple[Bounds, Bounds]]()
+    if not {"recall", "distance", "precision"} <= found.keys():
+        return shares
+    recall, precision, best = found["recall"], found["precision"], best_of(history, "recall")
+    if best is not None and best.measures["recall"].low > 0:
+        high = recall.high / best.measures["recall"].low if _is_nearer(best, reading) else inf
+        shares["narrowing"] = (recall.low / best.measures["recall"].value, high), OF_THE_BEST
+    first = next((each for each in history if "distance" in each.measures), None)
+    if first is not None and precision.low > 0:
+        high = recall.high / precision.low if _is_nearer(first, reading) else inf
+        shares["narrow"] = (recall.low / precision.high, high), OF_PRECISION
+    return shares
+
+
+def _is_nearer(before: Reading, now: Reading) -> bool:
+    """Whether the distance has surely fallen."""
+    return "distance" in before.measures and now.measures["distance"].high < before.measures["distance"].low
 
 
 def level_of(bounds: Bounds, limits: Bounds, *, before: Level) -> Level:
@@ -105,7 +140,8 @@ def worst(levels: Iterable[Level]) -> Level:
 
 def verdicts(history: Sequence[Reading], reading: Reading) -> list[LogMessage]:
     """A sentence on each topic whose level is another one in `reading` (judged) than in the last of `history`."""
-    writers = {"diversity": _diversity, "overfitting": _overfitting, "gradient": _gradient}
+    writers = {"diversity": _diversity, "overfitting": _overfitting, "gradient": _gradient, "narrowing": _narrowing,
+               "heads": _heads}  # fmt: skip
     messages = []
     for topic, write in writers.items():
         before = LEVELS.index(history[-1].level(topic) if history else "well")
@@ -174,4 +210,31 @@ def _gradient(history: Sequence[Reading], reading: Reading, is_better: bool) -> 
         "The discriminator is so sure of generated images that the generator's loss is flat there: its slope is "
         f"{slope} of that where the discriminator cannot tell. loss=nonsaturating is not flat there; a smaller "
         "lr_discriminator or a penalty helps too."
+    )
+
+
+def _narrowing(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
+    recall, distance = (reading.measures[name].value for name in ("recall", "distance"))
+    if is_better:
+        return f"Recall has come back to {recall:.2f}."
+    worse = reading.levels.get("narrowing") == reading.level("narrowing")
+    best = best_of(history, "recall")
+    if worse and best is not None:
+        fall = f"Recall fell from {best.measures['recall'].value:.2f} (at {best.kimg:g} kimg) to {recall:.2f}"
+        facts = f"{fall} while the distance from the training images fell from {best.measures['distance'].value:.2f}"
+    else:
+        first = next(each for each in history if "distance" in each.measures)
+        facts = f"Recall is {recall:.2f} at precision {reading.measures['precision'].value:.2f}, and the distance from "
+        facts += f"the training images fell from {first.measures['distance'].value:.2f}"
+    remedy = "With heads on frozen features a smaller weight, fewer levels or blur before the discriminator help."
+    return f"{facts} to {distance:.2f}: images become better and fewer. {remedy}"
+
+
+def _heads(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
+    loss = f"{reading.measures['heads_loss'].value:.2g}"
+    if is_better:
+        return f"The heads on frozen features cannot tell everywhere any more: their hinge loss is {loss}."
+    return (
+        f"The heads on frozen features have won: their hinge loss is {loss} (2 where they cannot tell), and what they "
+        "tell the generator costs it variety. A smaller weight or learning rate of theirs, or a target, helps."
     )

@@ -112,6 +112,13 @@ def slope_estimate(
     return Estimate(float(slopes.mean()) / there, _error_of_mean(slopes) / there) if there > 0 else None
 
 
+def hinge_estimate(train: Tensor, generated: Tensor) -> Estimate:
+    """E max(0, 1 - D_train) + E max(0, 1 + D_generated) from these terms (N,) and (M,): 2 where D cannot tell, 0 where
+    it has won by a margin everywhere."""
+    value = float(train.double().mean() + generated.double().mean())
+    return Estimate(value, math.hypot(_error_of_mean(train), _error_of_mean(generated)))
+
+
 def _slopes(generator_loss: Callable[..., Tensor], fake: Tensor, real: Tensor | None) -> Tensor:
     with torch.enable_grad():
         logits = fake.detach().clone().requires_grad_()

@@ -1,4 +1,5 @@
-"""The monitor: a probe that says when diversity falls, D overfits, or the gradient of G's loss vanishes.
+"""The monitor: a probe that says when diversity falls, D overfits, the gradient of G's loss vanishes, images become
+better and fewer, or heads on frozen features have won.
 
 What its numbers mean is said at `INFO`, when it says something in `wplus.probes.health`.
 """
@@ -12,13 +13,21 @@ from typing import Any
 from wplus.core.files import write_json
 from wplus.core.metric_result import Direction, MetricInfo
 from wplus.errors import UserError
+from wplus.pretrained.seen import SUFFIX
 from wplus.probes.health import LEVELS, TOPICS, Reading, judged, state, verdicts
-from wplus.probes.logits import mean_sign_estimate, overfitting_estimate, slope_estimate
+from wplus.probes.logits import hinge_estimate, mean_sign_estimate, overfitting_estimate, slope_estimate
 from wplus.probes.probe import ProbeContext
-from wplus.probes.quality import Estimate, distinct_estimate, diversity_estimate, precision_recall_estimates
+from wplus.probes.quality import (
+    Estimate,
+    distance_estimate,
+    distinct_estimate,
+    diversity_estimate,
+    precision_recall_estimates,
+)
 from wplus.training.snapshot import ProbeResult
 
 FILE = "health.json"
+OF_FEATURES = ("diversity", "distinct", "distance", "precision", "recall")  # what the extractor says
 LEAST = 16  # images without which nothing is measured: k-th neighbours and errors of means need some
 STATE = "Whether the generator has kept its diversity and the discriminator does not overfit: well, watch or alarm."
 _MEANINGS: dict[str, tuple[Direction, str]] = {
@@ -27,6 +36,11 @@ _MEANINGS: dict[str, tuple[Direction, str]] = {
     "distinct": ("higher", "Generated images that are no copies of each other, over such real ones; 1 is the best."),
     "precision": ("higher", "Share of the generated images that lie among the training images in feature space."),
     "recall": ("higher", "Share of the training images that lie among the generated images in feature space."),
+    "distance": ("lower", "Energy distance of generated from training images' features, over that of two real ones."),
+    "heads_loss": (
+        "neither",
+        "Hinge loss of heads on frozen features: 2 where they cannot tell, 0 where they won.",
+    ),
     "r_v": ("lower", "Overfitting: 0, D takes held-out images for training images; 1, for generated ones."),
     "r_t": ("lower", "Mean sign of D's logits of training images: 1, all are real to it; near 0, no overfitting."),
     "loss_slope": ("neither", "Slope of G's loss at its images, over that where D cannot tell; 0 is no gradient."),
@@ -48,10 +62,11 @@ def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
     reading = judged(history, Reading(context.kimg, measures(context, num, num_logits=num_images)))
     write_json(context.folder / FILE, {"readings": [asdict(each) for each in [*history, reading]]})
     values = {name: measure.value for name, measure in reading.measures.items()}
+    values = {context.of_extractor(name) if name in OF_FEATURES else name: value for name, value in values.items()}
     values |= {f"{topic}_level": float(LEVELS.index(reading.level(topic))) for topic in TOPICS}
     protocol = {"kimg": context.kimg, "num_images": num, "extractor": context.data.extractor.name}
     return ProbeResult(
-        values={f"probe/health/{name}": (value, INFO[name]) for name, value in values.items()},
+        values={f"probe/health/{name}": (value, INFO[name.removesuffix(SUFFIX)]) for name, value in values.items()},
         messages=verdicts(history, reading),
         summary={"probe/health": {"value": state([*history, reading]), "protocol": protocol, "meaning": STATE}},
     )
@@ -68,6 +83,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
         "diversity": diversity_estimate(generated, real),
         "pixels": diversity_estimate(*thumbnails),
         "distinct": distinct_estimate(generated, real),
+        "distance": distance_estimate(generated, real),
         "precision": precision,
         "recall": recall,
         "loss_slope": slope_estimate(module.generator_loss, fake_logits, train_logits, compares=module.compares),
@@ -77,6 +93,9 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
         unseen = context.logits("held_out", num_logits)
         num_train = len(context.data.train)
         found["r_v"] = overfitting_estimate(train_logits, unseen, fake_logits, num_train=num_train)
+    hinges = [context.head_hinges(which, num) for which in ("train", "generated")]
+    if hinges[0] is not None and hinges[1] is not None:
+        found["heads_loss"] = hinge_estimate(hinges[0], hinges[1])
     return {name: each for name, each in found.items() if each is not None and isfinite(each.value + each.error)}
 
 

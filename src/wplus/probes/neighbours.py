@@ -49,7 +49,9 @@ def neighbours(
     if context.data.held_out is not None:
         unseen = float(nearest_of(context.features("held_out", num_images), known, 1)[0].median())
         if unseen:
-            values = {f"probe/nearest_{extractor}": (float(distances[:, 0].median()) / unseen, NEAREST)}
+            values = {
+                context.of_extractor(f"probe/nearest_{extractor}"): (float(distances[:, 0].median()) / unseen, NEAREST)
+            }
     return ProbeResult([Picture(f"{at(context.module)}-neighbours", "samples/neighbours", caption, picture)], values)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -122,6 +122,22 @@ class ProbeContext:
         """
         sizes = [size - size % self._group_size for size in self._sizes(which, num)]
         return torch.cat([self._logits_of(which, number)[:size] for number, size in enumerate(sizes)])
+
+    @torch.no_grad()
+    def head_hinges(self, which: Which, num: int) -> Tensor | None:
+        """(M,) the hinge loss of the discriminator's heads on frozen features for each image, mean over heads and
+        positions; None where it has none."""
+        discriminator: Any = self.module.discriminator
+        if not hasattr(discriminator, "head_logits"):
+            return None
+        sign, parts = (1 if which == "generated" else -1), []
+        with eval_mode(discriminator):
+            for number, size in enumerate(self._sizes(which, num)):
+                images, labels = (each[:size].to(self.device) for each in self._batch(which, number))
+                images = to_float(images) if images.dtype == torch.uint8 else images
+                heads = discriminator.head_logits(images, labels if labels.shape[1] else None)
+                parts.append(torch.stack([F.relu(1 + sign * logits).mean(dim=1) for logits in heads]).mean(dim=0))
+        return torch.cat(parts).float().cpu()
 
     def of_extractor(self, name: str) -> str:
         """The name of a number that the extractor gives, marked where its net has taught the generator."""

@@ -62,6 +62,7 @@ def gan_training(
     preset: Preset | None,
     hparams: Mapping[str, Any],
     micro_batch_size: int | None,
+    posthoc_ema: Sequence[float] = (),
     data: Builder,
     model: Builder | None,
     loss: Builder | None,
@@ -109,7 +110,7 @@ def gan_training(
     view = SampleView(**sampling) if probes is None else probes(held_out=partial(data, split="held_out"), **sampling)
     module, resolved = build_gan(
         images, spec, runtime=runtime, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation,
-        freeze_discriminator=source.freeze_discriminator if source is not None else 0,
+        freeze_discriminator=source.freeze_discriminator if source is not None else 0, posthoc_ema=posthoc_ema,
     )  # fmt: skip
     report = start_from(module, source) if source is not None else None
     return Training(module=module, data=images, view=view, resolved=resolved | sooner, transfer=report)
@@ -192,6 +193,7 @@ def build_gan(
     micro_batch_size: int | None = None,
     augment: NoAugment | None = None,
     freeze_discriminator: int = 0,
+    posthoc_ema: Sequence[float] = (),
 ) -> tuple[GanModule, Resolved]:
     """Build the networks for `data` and the module that trains them; also its numbers, each with the reason for it.
 
@@ -221,6 +223,7 @@ def build_gan(
         augment=augment,
         heads=spec.heads,
         freeze_discriminator=freeze_discriminator,
+        posthoc_ema=posthoc_ema,
     )
     module.run_fingerprint.update(data=data.fingerprint, world_size=runtime.world_size)
     return module, resolved

@@ -27,6 +27,7 @@ from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs,
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 from wplus.training.optim import adam_numbers, discriminator_groups, freeze, frozen_layers
 from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits
+from wplus.training.posthoc_ema import PowerAverages
 from wplus.training.progressive import growth_of
 from wplus.training.validate import check_fit, check_micro_batches
 
@@ -60,6 +61,8 @@ class GanModule(TrainingModule):
         augment: what the discriminator sees of images, real and generated; None: the images themselves.
         heads: how heads on frozen features are trained, where the discriminator has such.
         freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
+        posthoc_ema: relative lengths of averages of the generator that are kept beside `ema` and stored at snapshots,
+            from which `wplus ema` makes any other (`wplus.training.posthoc_ema`).
     """
 
     labels: Tensor
@@ -80,6 +83,7 @@ class GanModule(TrainingModule):
         augment: NoAugment | None = None,
         heads: Heads | None = None,
         freeze_discriminator: int = 0,
+        posthoc_ema: Sequence[float] = (),
     ) -> None:
         active = active_penalties(penalties, hparams)
         judge = discriminator.own_class
@@ -97,12 +101,14 @@ class GanModule(TrainingModule):
             "augment": augment.fingerprint if augment else None,
             "heads": heads.fingerprint if heads else None,
             "freeze_discriminator": freeze_discriminator or None,
+            "posthoc_ema": list(posthoc_ema) or None,
         }
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=fingerprint)
         self.generator, self.discriminator = generator, discriminator
         self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), discriminator.group_size
         generator.saw = nets_seen([generator, discriminator])
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.power_averages = PowerAverages(generator, posthoc_ema)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)
         # Images that are compared or mixed with each other belong to one class.
@@ -122,6 +128,11 @@ class GanModule(TrainingModule):
     def exported(self) -> dict[str, Network]:
         """The moving average of the generator, and the discriminator."""
         return {"generator": self.ema, "discriminator": self.discriminator}
+
+    @property
+    def stored_averages(self) -> dict[float, Network]:
+        """Averages of the generator that a snapshot stores, by their relative length."""
+        return dict(zip(self.power_averages.sigmas, self.power_averages.averages, strict=True))  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
         """The hyper-parameters, which weights of the generator are exported, and what the run started from."""
@@ -151,6 +162,7 @@ class GanModule(TrainingModule):
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
         update_ema(self.ema, self.generator, ema_decay(self.batch_size, self.images_seen, half_life, rampup))
+        self.power_averages.update(self.generator, batch_size=self.batch_size, nimg=self.images_seen + self.batch_size)
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         end_step = getattr(self.discriminator_loss, "end_step", None)  # of a loss with a state
         if end_step is not None:

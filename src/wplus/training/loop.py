@@ -20,11 +20,11 @@ from pytorch_lightning.strategies import DDPStrategy
 from wplus.core.distributed import mean_over_ranks
 from wplus.core.files import ensure_folder
 from wplus.core.metric_result import MetricInfo
-from wplus.core.progress import Bar
 from wplus.core.runtime import Runtime
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
+from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, StopAtEnd, Stopwatch
 from wplus.training.module import TrainingModule, check_same_run
 
 
@@ -32,8 +32,10 @@ from wplus.training.module import TrainingModule, check_same_run
 class Schedule:
     """How long a run goes and what it leaves behind; changing it does not make it another run."""
 
-    kimg: float
-    """Thousands of images in all, those before an interruption included."""
+    kimg: float | None
+    """Thousands of images in all, those before an interruption included; None: `minutes` alone end the run."""
+    minutes: float | None = None
+    """Of training in all, snapshots not counted, those before an interruption included; None: no limit."""
     log_kimg: float = 1.0
     snapshot_kimg: float = 20.0
     keep_checkpoints: int = 2
@@ -41,7 +43,12 @@ class Schedule:
     """Stop when so many optimizer steps in a row had a gradient that was not finite."""
 
     def __post_init__(self) -> None:
-        check_number("schedule.kimg", self.kimg, lowest=0)
+        if self.kimg is None and self.minutes is None:
+            raise UserError("schedule.kimg and schedule.minutes cannot both be null: one of them ends the run.")
+        if self.kimg is not None:
+            check_number("schedule.kimg", self.kimg, lowest=0)
+        if self.minutes is not None:
+            check_number("schedule.minutes", self.minutes, lowest=0)
         for name in ("log_kimg", "snapshot_kimg"):
             check_number(f"schedule.{name}", getattr(self, name), lowest=0.001)
         for name in ("keep_checkpoints", "max_skipped_in_a_row"):
@@ -58,7 +65,7 @@ def fit(
     tracker: Tracker,
     export: Callable[[TrainingModule], None],
 ) -> int | None:
-    """Train `module` up to `schedule.kimg`, continuing from the newest intact checkpoint in `output_dir`/checkpoints.
+    """Train `module` up to the end of the schedule, from the newest intact checkpoint in `output_dir`/checkpoints on.
 
     `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
     writes pictures and models at every snapshot. Returns the signal that ended it before (SIGTERM or Ctrl-C, after
@@ -68,15 +75,17 @@ def fit(
     resume, checkpoint = resumable(module, output_dir, schedule)
     if resume is not None:
         module.load_state_dict(checkpoint["state_dict"])
+        module.seconds = checkpoint.get("seconds", 0.0)
+    stop = StopAtEnd(kimg=schedule.kimg, minutes=schedule.minutes)
     tracker.rewind(None if resume is None else module.images_seen / 1000)
-    if module.images_seen >= schedule.kimg * 1000:
+    if stop.is_over(module):
         export(module)
         return None
     leave = LeaveOnSignal()
-    callbacks = [StopAtKimg(schedule), leave, Log(tracker, schedule), Snapshot(folder, export, schedule)]
+    callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop.watch)]
     with _quiet_lightning():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
-    if leave.received is None and module.images_seen < schedule.kimg * 1000:
+    if leave.received is None and not stop.ended:
         return int(signal.SIGTERM)  # another process was asked
     return leave.received
 
@@ -94,10 +103,16 @@ def resumable(
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     check_same_run(checkpoint.get("run_fingerprint", {}), module.run_fingerprint, path)
     done = int(checkpoint["state_dict"]["nimg"])
-    if done - module.batch_size >= schedule.kimg * 1000:
+    if schedule.kimg is not None and done - module.batch_size >= schedule.kimg * 1000:
         raise UserError(
             f"schedule.kimg={schedule.kimg:g} is less than the {done / 1000:g} kimg that '{output_dir}' has: give at "
             "least as much, or choose another run_dir."
+        )
+    seconds, last = checkpoint.get("seconds", 0.0), checkpoint.get("step_seconds", 0.0)
+    if schedule.minutes is not None and seconds - last >= schedule.minutes * 60 > 0:
+        raise UserError(
+            f"schedule.minutes={schedule.minutes:g} is less than the {seconds / 60:.3g} minutes that '{output_dir}' "
+            "has: give at least as much, or choose another run_dir."
         )
     return path, checkpoint
 
@@ -155,6 +170,7 @@ class UnwrappedDDPStrategy(DDPStrategy):
 INFOS = {
     "progress/kimg_per_s": MetricInfo(meaning="Thousands of images per second.", unit="kimg/s", direction="higher"),
     "progress/sec_per_kimg": MetricInfo(meaning="Seconds per thousand images.", unit="s", direction="lower"),
+    "progress/minutes": MetricInfo(meaning="Time spent in training steps so far, snapshots not counted.", unit="min"),
     "progress/peak_memory_gb": MetricInfo(
         meaning="Peak memory of the GPU, or of this process on a CPU.", unit="GiB", direction="lower"
     ),
@@ -170,39 +186,14 @@ def crossed(nimg: int, batch_size: int, interval: int) -> bool:
     return nimg // interval > (nimg - batch_size) // interval
 
 
-class StopAtKimg(Callback):
-    """Ends the run when the clock reaches `schedule.kimg`, and shows how far it is."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self.total_nimg = round(schedule.kimg * 1000)
-        self.bar: Bar | None = None
-
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        if trainer.is_global_zero:
-            self.bar = Bar("Training (images)", self.total_nimg, start=module.images_seen)
-            self.bar.__enter__()
-
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(module.batch_size)
-        if module.images_seen >= self.total_nimg:
-            trainer.should_stop = True
-
-    def teardown(self, trainer: Trainer, module: TrainingModule, stage: str) -> None:
-        if self.bar is not None:
-            self.bar.__exit__()
-            self.bar = None
-
-
 class Log(Callback):
     """Every `interval` images, and at the end of the schedule: means since the last time, speed, memory.
 
     Not where a run is interrupted: it goes on with the row that it had begun. Stops a lost run.
     """
 
-    def __init__(self, tracker: Tracker, schedule: Schedule) -> None:
-        self.tracker, self.interval = tracker, round(schedule.log_kimg * 1000)
-        self.total_nimg = round(schedule.kimg * 1000)
+    def __init__(self, tracker: Tracker, schedule: Schedule, stop: StopAtEnd) -> None:
+        self.tracker, self.interval, self.stop = tracker, round(schedule.log_kimg * 1000), stop
         self.max_skipped = schedule.max_skipped_in_a_row
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -211,7 +202,7 @@ class Log(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         nimg = module.images_seen
-        if crossed(nimg, module.batch_size, self.interval) or nimg >= self.total_nimg:
+        if crossed(nimg, module.batch_size, self.interval) or self.stop.ended:
             values = {**module.means.collect(), **module.state_summary(), **self._speed(module)}
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
             kimg, skipped = nimg / 1000, values["progress/skipped_in_a_row"]
@@ -229,6 +220,7 @@ class Log(Callback):
         return {
             "progress/kimg_per_s": images / 1000 / seconds,
             "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
+            "progress/minutes": module.seconds / 60,
             "progress/peak_memory_gb": _peak_memory_gb(module.device),
         }
 
@@ -239,14 +231,17 @@ class Snapshot(Callback):
     No checkpoint is taken while steps are being skipped: the last one stays the last good one.
     """
 
-    def __init__(self, folder: Path, export: Callable[[TrainingModule], None], schedule: Schedule) -> None:
-        self.folder, self.export, self.keep = folder, export, schedule.keep_checkpoints
+    def __init__(
+        self, folder: Path, export: Callable[[TrainingModule], None], schedule: Schedule, watch: Stopwatch
+    ) -> None:
+        self.folder, self.export, self.keep, self.watch = folder, export, schedule.keep_checkpoints, watch
         self.interval, self._saved_at = round(schedule.snapshot_kimg * 1000), -1
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
         self._saved_at = module.images_seen
         if module.images_seen == 0 and trainer.is_global_zero:
-            self.export(module)
+            with self.watch.paused(module.device):
+                self.export(module)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         if not (crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop):
@@ -254,18 +249,18 @@ class Snapshot(Callback):
         if self._saved_at == module.images_seen or int(module.skipped[1]):
             return
         self._saved_at = module.images_seen
-        # The export first: killed between the two, a run exports this moment again; the other way round it never would.
-        if trainer.is_global_zero:
-            self.export(module)
-        trainer.save_checkpoint(checkpoint_path(self.folder, module.images_seen))
-        if trainer.is_global_zero:
-            prune(self.folder, self.keep)
+        with self.watch.paused(module.device):
+            # The export first: killed between the two, a run exports this moment again; the other way round it never
+            # would.
+            if trainer.is_global_zero:
+                self.export(module)
+            trainer.save_checkpoint(checkpoint_path(self.folder, module.images_seen))
+            if trainer.is_global_zero:
+                prune(self.folder, self.keep)
 
 
 class LeaveOnSignal(Callback):
     """SIGTERM and SIGINT end the run after the step at hand, with a checkpoint; a second SIGINT ends it at once."""
-
-    STEPS_BETWEEN_EXCHANGES = 8
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -284,7 +279,7 @@ class LeaveOnSignal(Callback):
         """All processes must leave after the same step; the exchange waits for the device, so it is rare."""
         asked = self.received is not None
         if trainer.world_size > 1:
-            due = (module.images_seen // module.batch_size) % self.STEPS_BETWEEN_EXCHANGES == 0
+            due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
             asked = due and float(mean_over_ranks(torch.tensor(float(asked), device=module.device))) > 0
         trainer.should_stop = trainer.should_stop or asked
 

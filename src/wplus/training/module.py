@@ -41,6 +41,7 @@ class TrainingModule(LightningModule):
         self.means = RunningMeans()
         self.register_buffer("nimg", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
+        self.seconds, self.step_seconds = 0.0, 0.0  # spent in training steps, and in the last one (`training.ending`)
         self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
 
@@ -52,6 +53,11 @@ class TrainingModule(LightningModule):
     def exported(self) -> dict[str, Network]:
         """What others use of this moment: role in a checkpoint file -> network."""
         raise NotImplementedError
+
+    @property
+    def stored_averages(self) -> Mapping[float, Network]:
+        """Averages that a snapshot stores for later, by their relative length."""
+        return {}
 
     def describe(self) -> dict[str, Any]:
         """What a checkpoint file says about `exported`: plain values."""
@@ -93,6 +99,7 @@ class TrainingModule(LightningModule):
         """Keep what the run is, so that another run does not continue it by mistake, and what was not yet logged."""
         checkpoint["run_fingerprint"] = self.run_fingerprint
         checkpoint["means"] = self.means.state_dict()
+        checkpoint["seconds"], checkpoint["step_seconds"] = self.seconds, self.step_seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The row of the log that was begun goes on."""

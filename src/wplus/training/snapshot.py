@@ -20,6 +20,7 @@ from wplus.tracking import Tracker
 from wplus.training.encoder import EncoderModule
 from wplus.training.gan import GanModule
 from wplus.training.module import TrainingModule
+from wplus.training.posthoc_ema import FOLDER, file_name
 
 GRID_COLUMNS = 8
 BATCH = 16
@@ -69,7 +70,8 @@ class View(Protocol):
 class Exporter:
     """Writes what `view` shows of a moment of the run, and the model.
 
-    Files under `folder`: samples/NAME.png, model.safetensors (always the latest). A picture that is there already and
+    Files under `folder`: samples/NAME.png, model.safetensors (always the latest), and in ema/ the averages that a run
+    keeps for `wplus ema`. A picture that is there already and
     whose name does not tell the clock (`kimg-...`) is left alone.
     """
 
@@ -82,6 +84,10 @@ class Exporter:
         self._tell(self.view.look(module, self.folder), kimg)
         metadata = {"data": self.data, "seed": self.seed, "nimg": module.images_seen, **module.describe()}
         path = save(self.folder / "model.safetensors", **module.exported, metadata=metadata)
+        for sigma, average in module.stored_averages.items() if module.images_seen else ():
+            stored = metadata | {"weights": f"power average, sigma {sigma:g}"}
+            file = self.folder / FOLDER / file_name(sigma, module.images_seen)
+            save(file, generator=average, metadata=stored)
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )

@@ -136,7 +136,9 @@ def start_from(module: GanModule, source: Source) -> Report:
     """
     report = transfer({role: getattr(module, role) for role in ROLES}, source.models, source.origins)
     module.ema.load_state_dict(module.generator.state_dict())
-    networks = [module.generator, module.ema, module.discriminator]
+    for average in module.power_averages.averages:
+        average.load_state_dict(module.generator.state_dict())
+    networks = [module.generator, module.ema, module.discriminator, *module.stored_averages.values()]
     saw = nets_seen([*networks, *source.models.networks.values()])  # what taught the old weights lives on in the new
     for network in networks:
         network.saw = saw

@@ -135,6 +135,7 @@ def test_the_table_says_whose_endpoints_fail_and_what_its_columns_are(results):
     assert "pass on 4 of 7 pairs, too few for numbers of their own." in few
     assert "### Pairs whose endpoints pass" not in few
     assert "Endpoints pass" not in markdown(summary_of(results))
+    assert "discriminator saw effnet_lite0:" in markdown(summary_of(results), saw=["effnet_lite0"])
 
 
 def rows(*misses):

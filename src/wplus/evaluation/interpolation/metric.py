@@ -183,6 +183,7 @@ class Interpolation:
             **self.extractor.protocol,
             "discriminator": None if discriminator is None else discriminator.fingerprint,
             "seed": context.seed,
+            **({"saw": list(context.models.saw)} if context.models.saw else {}),
         }
 
     def _runner(

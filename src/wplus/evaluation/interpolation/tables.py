@@ -25,7 +25,8 @@ def write(folder: Path, summary: Summary, protocol: Mapping[str, Any]) -> None:
     write_csv(folder / "table.csv", _mean_frame(summary))
     rows = {method: pd.DataFrame.from_dict(dict(each), orient="index") for method, each in summary.rows.items()}
     write_csv(folder / "rows.csv", pd.concat(rows, names=["method", "pair"]))
-    atomic_write(folder / "table.md", lambda file: file.write(markdown(summary).encode()))
+    text = markdown(summary, saw=protocol.get("saw", ()))
+    atomic_write(folder / "table.md", lambda file: file.write(text.encode()))
     plot(folder / "along.png", summary)
 
 
@@ -42,11 +43,13 @@ def _mean_frame(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).set_index("method")
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summary: Summary, *, saw: Sequence[str] = ()) -> str:
     """The main numbers; a table for each path metric, with paired differences from the baseline; the main numbers again
-    for some pairs."""
+    for some pairs. Nets that taught the generator (`saw`) come first."""
     main = _columns(summary.shown("short"))
-    parts = [] if summary.passing is None else [_of_the_endpoints(summary, summary.passing)]
+    taught = "The generator's discriminator saw {}: what these nets measure here is measured by its own teachers.\n"
+    parts = [taught.format(", ".join(saw))] if saw else []
+    parts += [] if summary.passing is None else [_of_the_endpoints(summary, summary.passing)]
     parts += ["### The main numbers", markdown_means(_marked(summary, summary.means), main)] if main else []
     numbers = summary.shown("short", "table")
     for metric in dict.fromkeys(number.metric for number in numbers):

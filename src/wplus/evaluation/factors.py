@@ -1,0 +1,255 @@
+"""Which of the data's factors a generator draws, and how often: exact where data come with their factors, as the cats.
+
+A classifier of attributes names the factors of generated images. What it misnames is known, from real images whose
+factors are known and which it has not seen: the confusion matrix C of a factor, C[i, j] the share of images of value i
+that it calls j. By it every number here is corrected, or judged.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.stats import chi2 as chi2_tail
+from torch import Tensor
+
+from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import jackknife_interval, proportion_interval
+from wplus.data import ImageSet
+from wplus.errors import UserError, check_choice, check_number
+from wplus.evaluation.context import EvalContext, check_groups, split_of
+from wplus.evaluation.factor_counts import Factor, factor_of, num_pairs
+from wplus.evaluation.feature_pass import FeatureRows
+from wplus.evaluation.names import distribution_name
+from wplus.evaluation.sampler import Sampling
+from wplus.models.network import NoiseMode
+from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.attributes import class_indices, known_factors
+from wplus.pretrained.extractor import Extractor
+
+NUM_RESAMPLES = 1000
+COPY_RATIO = 1 / 3  # of the distances to the nearest and the second nearest training image (Yoon et al. 2023)
+THUMBNAIL_PX = 16
+BATCH = 256
+
+PRESENT = MetricInfo(
+    meaning="How many values of the factor occur in the generated images, surely more often than misnamed images of "
+    "other values explain; ideally as many as in the data.",
+    unit="values", direction="higher",
+)  # fmt: skip
+CHI2 = MetricInfo(
+    meaning="Pearson's chi squared of how often each value of the factor occurs, against the data, over the number of "
+    "images; 0 is as often as in the data, K / m - 1 where m of K equally frequent values are left.",
+    direction="lower",
+)
+PAIRS = MetricInfo(
+    meaning="Share of the data's pairs of values of two factors that occur in the generated images, surely more often "
+    "than misnamed images explain; 1 is all.", direction="higher",
+)  # fmt: skip
+MEMORISED = MetricInfo(
+    meaning="Share of the generated images that copy a real one: their nearest is nearer than a third of the way to "
+    "the second nearest, in pixels; of images that were not trained on it is about 0.", direction="lower",
+)  # fmt: skip
+
+
+class FactorNames(Extractor):
+    """A classifier as a net whose features are the numbers of the most probable values: images -> (N, factors)."""
+
+    def __init__(self, classifier: AttributeClassifier, factors: Sequence[str]) -> None:
+        super().__init__(weights=classifier.name, sha256="", preparation={})
+        self.classifier, self.name, self.dim = classifier, classifier.name, len(factors)
+        self.columns = [list(classifier.classes).index(factor) for factor in factors]
+        known = {key: value for key, value in classifier.protocol.items() if key != "attributes"}
+        self._protocol = known | {"factors": list(factors)}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The classifier's, and the factors."""
+        return self._protocol
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) uint8 -> (N, factors) float32."""
+        return self.classifier.predicted(images)[:, self.columns].float()
+
+
+class Thumbnails(Extractor):
+    """The pixels themselves, averaged down to at most 16 px: uint8 images (N, C, H, W) -> (N, C r r) in [-1, 1]."""
+
+    name, layer = "pixels", "the image"
+
+    def __init__(self, channels: int, resolution: int) -> None:
+        self.px = min(THUMBNAIL_PX, resolution)
+        super().__init__(weights="none", sha256="", preparation={"extractor_input": f"averaged down to {self.px} px"})
+        self.dim = channels * self.px**2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32."""
+        return F.adaptive_avg_pool2d(to_float(images), self.px).flatten(1)
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+
+
+def copies(images: Tensor, real: Sequence[Tensor]) -> Tensor:
+    """Which of the thumbnails (N, D) copy a real one, given in parts (B, D): (N,) bool.
+
+    Yoon et al. 2023 ("Diffusion probabilistic models generalize when they fail to memorize"): the distance to the
+    nearest is below a third of that to the second nearest.
+    """
+    nearest = torch.full((len(images), 2), torch.inf)
+    for part in real:
+        both = torch.cat([nearest, torch.cdist(images, part.to(images))], dim=1)
+        nearest = both.topk(2, dim=1, largest=False).values
+    return nearest[:, 0] < COPY_RATIO * nearest[:, 1]
+
+
+# --- the metric -----------------------------------------------------------------------------------------------------
+
+
+def factors(
+    context: EvalContext, *, classifier: AttributeClassifier, factors: Sequence[str] | None = None,
+    num_generated: int = 10_000, num_compared: int = 1000, num_groups: int = 10, truncation_psi: float = 1.0,
+    truncation_cutoff: int | None = None, noise_mode: NoiseMode = "const",
+) -> Iterator[MetricResult]:  # fmt: skip
+    """Yield for each factor how many values occur and chi squared, then the pairs that are covered, then copies.
+
+    Protocols have the classifier's accuracy, the corrected histogram and the values that are missing.
+
+    Args:
+        classifier: of the data's factors, see `wplus classifier`.
+        factors: those to look at; None: all that the classifier knows.
+        num_generated: what is rare is seen among many only; compare at equal ones.
+        num_compared: generated images that are compared with every real one, for copies; 0: none.
+        num_groups: of the jackknife interval of chi squared and pairs; 0: none.
+        truncation_psi, truncation_cutoff, noise_mode: how the generator is sampled.
+    """
+    real = context.real
+    if real is None:
+        raise UserError("Factors are compared with those of real images, and there are none.")
+    names = list(classifier.classes) if factors is None else list(factors)
+    for name in names:
+        check_choice("factors", name, classifier.classes)
+    check_number("num_compared", num_compared, lowest=0, highest=num_generated, whole=True)
+    images = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
+    check_groups(num_groups, images.num)
+    net = FactorNames(classifier, names)
+    thumbnails = Thumbnails(real.img_channels, real.resolution)
+    ask_names, ask_pixels = images.ask(net, FeatureRows()), None
+    if num_compared:
+        ask_pixels = images.ask(thumbnails, FeatureRows())
+
+    def results() -> Iterator[MetricResult]:
+        known = context.held_out if context.held_out is not None and _has_images(context.held_out) else real
+        told = tell(real, known, net.to(context.device), names, context.device)
+        named = ask_names.value.rows.numpy().astype(np.int64)
+        shared = net.protocol | images.protocol | {
+            "data": real.fingerprint, "num_real": len(real), "split": split_of(real),
+            "known": known.fingerprint, "num_known": len(known),
+        }  # fmt: skip
+
+        def of(what: str) -> str:
+            return distribution_name("", what, {**images.protocol, "extractor": classifier.name},
+                                     famous="", famous_extractor=None)  # fmt: skip
+
+        for column, factor in enumerate(told):
+            counts = np.bincount(named[:, column], minlength=len(factor.values))
+            yield from _of_factor(factor, counts, named[:, column], of, shared, num_groups, context.seed)
+        yield _pairs(named, told, of("factors_pairs"), shared, num_groups)
+        if ask_pixels is not None:
+            rows = ask_pixels.value.rows[:num_compared]
+            yield _memorised(thumbnails, rows, real, known, of_images=images.protocol)
+
+    return results()
+
+
+def tell(
+    real: ImageSet, known: ImageSet, net: FactorNames, names: Sequence[str], device: torch.device | str
+) -> list[Factor]:
+    """The factors of the real images, and how the net names the known ones; UserError where a factor is not known."""
+    classes = {name: net.classifier.classes[name] for name in names}
+    wanted = None if real.attributes is None else names
+    truth, of_known = (known_factors(images, wanted) for images in (real, known))
+    with torch.no_grad():
+        parts = torch.arange(len(known)).split(BATCH)
+        named = torch.cat([net(known.batch(part)[0].to(device)).cpu() for part in parts]).long().numpy()
+    found = []
+    for column, (name, values) in enumerate(classes.items()):
+        if name not in truth:
+            raise UserError(f"The images have no attribute '{name}'; they have {', '.join(truth)}.")
+        theirs = [class_indices(each[name], values).numpy() for each in (truth, of_known)]
+        if unknown := sorted(set(truth[name].tolist()) - set(values)):
+            raise UserError(f"The classifier does not know {name}={unknown[0]}; it knows {', '.join(values)}.")
+        found.append(factor_of(name, values, theirs[0], theirs[1], named[:, column]))
+    return found
+
+
+def _has_images(images: ImageSet) -> bool:
+    """False too where the data has no held-out split."""
+    try:
+        return len(images) > 0
+    except UserError:
+        return False
+
+
+def _of_factor(
+    factor: Factor, counts: np.ndarray, named: np.ndarray, of: Callable[[str], str], shared: dict[str, Any],
+    num_groups: int, seed: int,
+) -> Iterator[MetricResult]:  # fmt: skip
+    num, size = len(named), len(counts)
+    present = factor.present(counts)
+    protocol = shared | {
+        "accuracy": factor.accuracy, "num_values": int((factor.shares > 0).sum()),
+        "histogram": dict(zip(factor.values, factor.corrected(counts).round(5).tolist(), strict=True)),
+        "missing": [name for name, share, is_there in zip(factor.values, factor.shares, present, strict=True)
+                    if share > 0 and not is_there],
+    }  # fmt: skip
+    again = np.random.default_rng(seed).multinomial(num, counts / num, size=NUM_RESAMPLES)
+    low, high = np.percentile(factor.present(again).sum(axis=1), [2.5, 97.5])
+    how = {"interval": f"95 %, percentile bootstrap over images, {NUM_RESAMPLES} resamples"}
+    value = float(present.sum())
+    yield MetricResult.of(PRESENT, of(f"factors_{factor.name}"), value, protocol=protocol | how,
+                          interval=(min(float(low), value), max(float(high), value)))  # fmt: skip
+    value, interval = factor.chi2(counts), None
+    test: dict[str, Any] = {"chi2": num * value, "degrees": size - 1, "p": float(chi2_tail.sf(num * value, size - 1))}
+    if num_groups:
+        groups = [np.bincount(named[group::num_groups], minlength=size) for group in range(num_groups)]
+        low, high = jackknife_interval(value, [factor.chi2(counts - group) for group in groups])
+        interval, test["interval"] = (max(low, 0.0), high), f"95 %, jackknife over {num_groups} groups of images"
+    yield MetricResult.of(CHI2, of(f"factors_{factor.name}_chi2"), value, protocol=protocol | test, interval=interval)
+
+
+def _pairs(
+    named: np.ndarray, told: Sequence[Factor], name: str, shared: dict[str, Any], num_groups: int
+) -> MetricResult:
+    possible = sum(int((a.shares > 0).sum() * (b.shares > 0).sum()) for a, b in itertools.combinations(told, 2))
+    protocol = shared | {"num_pairs": possible, "accuracy": {factor.name: factor.accuracy for factor in told}}
+    value, interval = num_pairs(named, told) / max(possible, 1), None
+    if num_groups:
+        groups = np.arange(len(named)) % num_groups
+        rest = [num_pairs(named[groups != group], told) / max(possible, 1) for group in range(num_groups)]
+        low, high = jackknife_interval(value, rest)
+        interval, protocol["interval"] = (max(low, 0.0), min(high, 1.0)), f"95 %, jackknife over {num_groups} groups"
+    return MetricResult.of(PAIRS, name, value, protocol=protocol, interval=interval)
+
+
+def _memorised(
+    net: Thumbnails, rows: Tensor, real: ImageSet, known: ImageSet, *, of_images: dict[str, Any]
+) -> MetricResult:
+    """Of generated images, and, as a yardstick in the protocol, of as many held-out ones."""
+    parts = [net(real.batch(part)[0]) for part in torch.arange(len(real)).split(1024)]
+    value = float(copies(rows, parts).double().mean())
+    protocol = of_images | {
+        "extractor": "pixels", "px": net.px, "ratio": "1/3 (nearest over second nearest)", "num_compared": len(rows),
+        "data": real.fingerprint, "num_real": len(real), "split": split_of(real),
+        "interval": "95 %, Wilson's score interval over images",
+    }  # fmt: skip
+    if known is not real:
+        others = net(known.batch(torch.arange(min(len(known), len(rows))))[0])
+        protocol["of_held_out"] = float(copies(others, parts).double().mean())
+    name = distribution_name(
+        "", "memorised", {**of_images, "extractor": f"{net.px}px"}, famous="", famous_extractor=None
+    )
+    return MetricResult.of(MEMORISED, name, value, protocol=protocol, interval=proportion_interval(value, len(rows)))
