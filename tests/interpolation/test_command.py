@@ -26,6 +26,7 @@ def test_two_seeds_to_videos_of_a_path_plain_and_re_timed(repository, generator,
     protocol = even["protocol"]
     assert (protocol["path"], protocol["space"], protocol["num_frames"]) == ("lerp+arc_length", "w", 4)
     assert result["config"]["inputs"] == ["seed:1", "seed:2"]
+    assert "auto" not in {result["config"][key] for key in ("space", "noise", "upscale", "device")}
     shown = capsys.readouterr().out
     assert shown.splitlines()[0].split() == ["lerp", "lerp+arc_length"]
     assert f"prior_max: {result['values']['interpolate/prior_max']['meaning']}" in shown

@@ -33,6 +33,9 @@ class Recorder(Sink):
     def summary(self, values):
         self.seen |= values
 
+    def decided(self, values):
+        self.seen["decided"] = values
+
 
 @pytest.fixture
 def models(generator):
@@ -76,6 +79,7 @@ def test_everything_is_written_and_logged(run, recorder, tmp_path):
     with Image.open(video.files["gif"]) as gif:
         assert (gif.n_frames, gif.size) == (13, (256, 256))
     assert video.titles == ("a to b: slerp in z", "b to c: slerp in z")
+    assert recorder.seen["decided"] == {"space": "z", "noise": "const", "upscale": 16}
     assert video.steps.shape == (2, 6)
     assert recorder.seen["interpolate/video"] == tmp_path / "video.mp4"
     assert [row["transition"] for row in recorder.seen["interpolate/transitions"]] == list(video.titles)
