@@ -90,6 +90,12 @@ def test_a_single_network(tmp_path):
         wplus.save("/dev/null/m.safetensors", discriminator=make_discriminator())
 
 
+def test_a_home_folder_in_front(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert wplus.save("~/models/a.safetensors", generator=make_generator()) == tmp_path / "models" / "a.safetensors"
+    assert wplus.load("~/models/a.safetensors").generator.z_dim == 4
+
+
 def test_one_network_of_a_checkpoint(saved):
     assert isinstance(load_network(saved, "discriminator"), Discriminator)
     for path, role, word in (

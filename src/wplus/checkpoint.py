@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import nn
 
+from wplus.core.files import at_home
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.encoders.base import Encoder
@@ -156,7 +157,7 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`, or
     has one without a latent space there.
     """
-    file = Path(path)
+    file = at_home(path)
     if file.is_dir():
         networks, metadata = _read_folder(file)
     elif not file.is_file():

@@ -70,6 +70,7 @@ def test_files_count_by_content_and_folders_of_images_by_what_is_in_them(files: 
         "latents",
         "zip",
     ]
+    assert question({"input": "~x.png", "checkpoint": "~nobody/x"}) == {"input": "~x.png", "checkpoint": "~nobody/x"}
     assert question({"latents": "encoder", "name": "x", "word": "images"})["latents"] == "encoder"
 
 

@@ -31,6 +31,15 @@ def test_images_are_found_everywhere_in_sorted_order(make_folder: Callable) -> N
         assert torch.equal(image, read_image(root / name, resolution=8))
 
 
+def test_a_tilde_is_the_home_folder_or_a_part_of_a_name(make_folder: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder({"home/set/1.png": (8, 8), "~x/1.png": (8, 8), "~x.png": (8, 8)})
+    monkeypatch.setenv("HOME", str(root / "home"))
+    monkeypatch.chdir(root)
+    for path in ("~/set", "~x"):
+        assert FolderReader(path).names == ["1.png"]
+    assert read_image("~x.png").shape == read_image("~/set/1.png").shape == (3, 8, 8)
+
+
 def test_links_are_followed_but_not_in_circles(make_folder: Callable, tmp_path: Path) -> None:
     root = make_folder({"a/1.png": (8, 8)})
     outside = tmp_path / "outside"

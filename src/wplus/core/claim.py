@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wplus.core.files import sha256
+from wplus.core.files import at_home, sha256
 
 DIGITS = 12
 # What changes no result: at the top of a configuration, of a training's schedule, and wherever it stands.
@@ -85,7 +85,7 @@ def _value(key: str, value: object) -> Any:
 
 def _text(key: str, text: str) -> str:
     is_key = key in PATHS and text not in _WORDS
-    path = Path(text).expanduser()
+    path = at_home(text)
     try:
         looks_like_one = is_key or (not key.startswith("_") and (os.sep in text or path.suffix))
         if not looks_like_one or not path.exists():

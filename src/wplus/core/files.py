@@ -12,9 +12,14 @@ from typing import BinaryIO
 from wplus.errors import UserError
 
 
+def at_home(path: str | Path) -> Path:
+    """A path whose `~` or `~user` in front stands for the home folder; the name of a file may begin so, too."""
+    return Path(os.path.expanduser(path))
+
+
 def ensure_folder(path: str | Path) -> Path:
     """Create `path` (and its parents) and prove that it can be written to; UserError when it cannot."""
-    folder = Path(path)
+    folder = at_home(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -30,7 +35,7 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     A reader sees the old content or the new, never a part, also after a kill or a power cut. A full or read-only
     disk raises UserError and leaves what was there.
     """
-    target = Path(path)
+    target = at_home(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.files import at_home, atomic_write, ensure_folder
 from wplus.errors import UserError
 
 _DIGEST_BYTES = 32
@@ -19,7 +19,7 @@ _DIGEST_BYTES = 32
 
 def cache_folder(cache_dir: str | None = None) -> Path:
     """`cache_dir` when given, else the environment's WPLUS_CACHE, else ~/.cache/wplus. Nothing is created."""
-    return Path(cache_dir or os.environ.get("WPLUS_CACHE") or Path.home() / ".cache" / "wplus").expanduser()
+    return at_home(cache_dir or os.environ.get("WPLUS_CACHE") or Path.home() / ".cache" / "wplus")
 
 
 def cached_array(

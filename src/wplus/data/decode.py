@@ -20,6 +20,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from wplus.core.files import at_home
 from wplus.data.names import clean_name, without_extension
 from wplus.errors import UserError, check_choice
 
@@ -105,7 +106,7 @@ def read_image(source: str | Path | bytes, *, box: Box | None = None, **policies
     """
     name = "<bytes>" if isinstance(source, bytes) else str(source)
     try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else at_home(source).read_bytes()
     except OSError as error:
         raise BadImage(name, (error.strerror or str(error)).lower()) from error
     return torch.from_numpy(decode(content, name, Policies(**policies), box=box).pixels)
@@ -204,7 +205,7 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
 def read_boxes(path: str | Path) -> dict[str, Box]:
     """A JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(at_home(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"Cannot read the boxes in '{path}': {error}.") from error
     if not isinstance(content, dict):

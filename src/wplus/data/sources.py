@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wplus.core.files import at_home
 from wplus.data.build import build_dataset, with_dataset_options
 from wplus.data.image_set import ImageSet
 from wplus.data.reader import Reader
@@ -34,7 +35,7 @@ class FolderReader(Reader):
     cure = "make them UTF-8, as in convmv -r --notest -f gbk -t utf8 FOLDER"
 
     def __init__(self, path: str | Path) -> None:
-        self._root = Path(path).expanduser()
+        self._root = at_home(path)
         if not self._root.is_dir():
             what = "is a file, not a folder" if self._root.exists() else "does not exist"
             raise UserError(f"The image folder '{path}' {what}.")
@@ -60,7 +61,7 @@ class ZipReader(Reader):
     cure = "unpack it with theirs, as in unzip -O gbk FILE.zip, and give the folder"
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path).expanduser()
+        self._path = at_home(path)
         self._opened: zipfile.ZipFile | None = None
         if not self._path.is_file():
             what = "is a folder, not a zip" if self._path.is_dir() else "does not exist"

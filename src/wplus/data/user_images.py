@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from wplus.core.files import at_home
 from wplus.data.build import build_dataset
 from wplus.data.decode import boxes_of, read_boxes, read_image
 from wplus.data.image_set import ImageSet, LazyImages
@@ -61,7 +62,7 @@ def user_images(
             raise UserError("input=held_out has no alpha channel and takes no boxes: they belong to files of your own.")
         images, num_images = held_out(), num_images or NUM_HELD_OUT
     else:
-        images = _from_path(Path(source), policies, boxes, labels=labels, bad_files=bad_files)
+        images = _from_path(at_home(source), policies, boxes, labels=labels, bad_files=bad_files)
     return images if num_images is None else images.subset(torch.arange(min(num_images, len(images))))
 
 
@@ -89,7 +90,7 @@ def user_images_with_masks(
             raise UserError(f"masks=alpha has no effect: no image of '{source}' has a transparent pixel.")
     else:
         images = user_images(source, **options)
-        found = _masks_from_folder(Path(masks), images.names, options)
+        found = _masks_from_folder(at_home(masks), images.names, options)
     empty = [name for index, name in enumerate(images.names) if not bool(found[torch.tensor([index])].any())]
     if empty:
         raise UserError(f"The mask(s) of {len(empty)} image(s) are black: nothing of '{empty[0]}' would count.")

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from wplus.core.batching import MIN_SHOWN, at_least
 from wplus.core.distributed import all_agree, is_first, share, total
-from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.files import at_home, atomic_write, ensure_folder
 from wplus.pretrained.extractor import Extractor
 
 Progress = Callable[..., Iterator[Any]]
@@ -86,7 +86,7 @@ class Pass(ABC):
     """
 
     def __init__(self, *, cache_dir: str | Path | None = None, about: Mapping[str, Any] | None = None) -> None:
-        self._cache_dir = None if about is None or cache_dir is None else Path(cache_dir).expanduser()
+        self._cache_dir = None if about is None or cache_dir is None else at_home(cache_dir)
         self._about, self._requests = about or {}, dict[str, Request[Any]]()
 
     @abstractmethod

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
+from wplus.core.files import at_home
 from wplus.data.names import clean_name
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, Space, load_latent
@@ -34,7 +35,7 @@ def read_latents(path: str | Path, models: Models) -> list[tuple[str, Latent]]:
 
     UserError for a file that cannot be read, and for numbers that are no latents of this generator.
     """
-    path = Path(path)
+    path = at_home(path)
     if path.suffix.lower() == OWN:
         return [(path.stem, load_latent(path, fingerprint=models.fingerprint))]
     content = _arrays(path) if path.suffix.lower() in ARRAYS else _restricted(path)

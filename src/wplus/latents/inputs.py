@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from wplus.checkpoint import Models
+from wplus.core.files import at_home
 from wplus.data.names import clean_name
 from wplus.data.reader import is_beside
 from wplus.errors import UserError
@@ -55,9 +56,9 @@ def read_inputs(
 
 
 def _expanded(item: str) -> list[str]:
-    path = Path(item)
+    path = at_home(item)
     if item.startswith(SEED) or path.is_file():
-        return [item]
+        return [item if item.startswith(SEED) else str(path)]
     if not path.is_dir():
         raise UserError(
             f"inputs must be images, latent files, folders of them, or seed:N, got '{item}', which does not exist"

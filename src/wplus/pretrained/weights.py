@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from wplus.core.files import sha256
+from wplus.core.files import at_home, sha256
 from wplus.errors import UserError
 
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -61,7 +61,7 @@ def find_or_download(file: str, url: str, *, user: str, download: bool, option: 
 def find(file: str, url: str, *, user: str, path: str | Path | None, instead: str) -> Path:
     """The file at `path`, or without one in torch's cache; UserError names file, URL, folder and the way around it."""
     cached, where = _in_cache(file, url)
-    found = cached if path is None else Path(path).expanduser()
+    found = cached if path is None else at_home(path)
     if found.is_file():
         return found
     lacking = f"'{found}' does not exist" if path is not None else f"{file} is not in torch's cache"

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from wplus.core.claim import difference, digest
-from wplus.core.files import write_json
+from wplus.core.files import at_home, write_json
 from wplus.core.lock import LOCK, FolderLock, is_held
 from wplus.errors import UserError
 
@@ -40,7 +40,7 @@ class RunFolder:
     def __init__(
         self, path: str | Path, *, kind: str, asked: Mapping[str, Any], each_second: Callable[[], object] = lambda: None
     ) -> None:
-        self.path, self.kind, self.asked = Path(path).resolve(), kind, dict(asked)
+        self.path, self.kind, self.asked = at_home(path).resolve(), kind, dict(asked)
         self._lock, self._each_second = FolderLock(self.path), each_second
         self._is_opened = self._is_new = False
         self._began = time.time()
