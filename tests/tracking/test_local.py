@@ -68,6 +68,26 @@ def test_a_kill_leaves_a_valid_record(tmp_path):
     assert read_result(tmp_path)["values"]["last"]["value"] in (len(values) - 3, len(values) - 2)
 
 
+@pytest.mark.parametrize("damage", [b"[", b"\xff", b"\0"])
+def test_a_damaged_row_is_named_and_nothing_is_changed(tmp_path, damage):
+    """Passed over it would be lost without a word."""
+    with opened(tmp_path) as tracker:
+        for kimg in (1, 2, 3):
+            tracker.log({"a": kimg}, kimg=kimg)
+    records = tmp_path / "records.jsonl"
+    first, second, third = records.read_bytes().splitlines(keepends=True)
+    content = first + damage + second[1:] + third
+    records.write_bytes(content)
+    before = (tmp_path / "result.json").read_bytes()
+    with pytest.raises(
+        UserError, match=r"Line 2 of '.*records\.jsonl' is damaged: delete it, or choose another run_dir"
+    ):
+        opened(tmp_path)
+    assert (records.read_bytes(), (tmp_path / "result.json").read_bytes()) == (content, before)
+    records.write_bytes(first + third[:-5])  # what a kill leaves
+    assert [row["a"] for row in (opened(tmp_path), *read_records(tmp_path))[1:]] == [1]
+
+
 def test_rewind_drops_what_will_come_again(tmp_path):
     tracker = opened(tmp_path)
     tracker.rewind(0)  # nothing to drop yet

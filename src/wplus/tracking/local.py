@@ -39,6 +39,7 @@ class LocalRecord(Sink):
     def __init__(self, run: Run) -> None:
         self.folder = ensure_folder(run.output_dir)
         self.records = self.folder / RECORDS
+        _check(self.records)
         record_opened(self.folder)
         _repair(self.records)
         earlier = read_result(self.folder)
@@ -195,6 +196,18 @@ def to_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     return str(value)
+
+
+def _check(path: Path) -> None:
+    """UserError for a damaged row; of the last one a kill may have left a part, which goes."""
+    rows = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    for number, row in enumerate(rows, start=1):
+        try:
+            is_row = isinstance(json.loads(row), dict)
+        except ValueError:
+            is_row = False
+        if not is_row:
+            raise UserError(f"Line {number} of '{path}' is damaged: delete it, or choose another run_dir.")
 
 
 def _repair(path: Path) -> None:
