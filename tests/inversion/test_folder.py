@@ -68,6 +68,15 @@ def test_without_one_of_its_files_an_image_is_not_done(store, kind):
     assert not store.is_done("sub/a", TARGET, TARGET[:1])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_one_bit_changed_in_one_of_its_files_an_image_is_not_done(store, kind):
+    save(store, "a", mask=TARGET[:1], delta=Note())
+    content = bytearray(store.path(kind, "a").read_bytes())
+    content[-3 if kind == "latents" else len(content) // 2] ^= 4  # of the code, the last of its file
+    store.path(kind, "a").write_bytes(content)
+    assert not store.is_done("a", TARGET, TARGET[:1])
+
+
 def test_damaged_files_are_not_done_or_named(store):
     save(store, "a")
     for kind in ("latents", "history"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from wplus.core.claim import digest
 from wplus.core.lock import LOCK
 from wplus.errors import Interrupted, UserError
 from wplus.tracking.local import open_tracker, read_result
@@ -108,6 +109,11 @@ def test_a_claim_that_cannot_be_read_is_nobodys_to_take(tmp_path: Path):
         claimed(tmp_path),
     ):
         raise AssertionError("let in")
+    claim = {"kind": "train", "question": {"seed": 0}, "digest": digest({"seed": 0})}
+    for damaged in ({**claim, "question": {"seed": 8}}, {**claim, "digest": "0" * 12}):
+        (tmp_path / "run.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match="cannot be read"):
+            claimed(tmp_path).check()
     (tmp_path / "run.json").write_text(json.dumps([]))
     with pytest.raises(UserError, match="cannot be read"):
         claimed(tmp_path).check()

@@ -191,6 +191,16 @@ def test_a_note_of_parts_that_says_nothing_is_passed_over(tmp_path, content):
     assert (list(parts.known), parts.first_step) == (["own"], 0)
 
 
+@pytest.mark.parametrize("change", [{"files": {"a": 3}}, {"files": {"a": "/gone"}}, {"step": "x"}, {"nmae": 1}, {}])
+def test_of_the_artifacts_of_earlier_parts_the_whole_ones_are_logged_again(tmp_path, picture, change):
+    entry = {"step": 1, "files": {"a": str(picture)}, "aliases": [], "name": "n", "kind": "model", "metadata": {}}
+    earlier = {"online": False, "last_step": 1, "artifacts": [{**entry, **change}, 3]}
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "parts.json").write_text(json.dumps({"offline-run-1": earlier}))
+    parts = Parts(tmp_path, tmp_path / "wandb" / "own", online=False, next_step=0)
+    assert parts.artifacts() == ([] if change else [entry])
+
+
 def test_rows_that_are_replayed_keep_their_time(tmp_path, own_folders):
     with opened(tmp_path) as tracker:
         tracker.log({"train/loss": 1}, kimg=1)

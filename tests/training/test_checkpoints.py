@@ -55,6 +55,20 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(folder, share):
     assert checkpoint_path(folder, 400).exists()
 
 
+def test_damage_to_any_byte_of_the_directory_is_found_or_harmless(folder):
+    """Whatever it makes of the archive: another compression, a password, names of no text."""
+    path = checkpoint_path(folder, 400)
+    content = path.read_bytes()
+    for place in range(content.rindex(b"PK\1\2") - 60, len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = latest_checkpoint(folder)
+        assert found in (path, checkpoint_path(folder, 40))
+        if found == path:
+            assert AtomicCheckpointIO().load_checkpoint(path)["state_dict"]["w"].equal(CONTENT["state_dict"]["w"])
+
+
 def test_flipped_bits_are_found(folder):
     path = checkpoint_path(folder, 400)
     content = bytearray(path.read_bytes())

@@ -30,8 +30,9 @@ from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.weight_delta import WeightDelta
 
 SETTINGS_FILE = "settings.json"
-# Names in a latent's metadata: of the image, digest of the target, digest of the mask where there is one, has a delta.
-IMAGE, TARGET, MASK, DELTA = "image", "target", "mask", "delta"
+# Names in a latent's metadata: of the image, digest of the target, digest of the mask where there is one, has a delta,
+# digest of all that was written for the image.
+IMAGE, TARGET, MASK, DELTA, SEAL = "image", "target", "mask", "delta", "seal"
 _LONGEST = 200  # bytes of a file's name without its ending
 
 
@@ -100,8 +101,8 @@ class InversionFolder:
         """Whether all files of an image are here and belong to this target (C, H, W), mask (1, H, W), both uint8, and
         label (c_dim,).
 
-        UserError when they were made with other settings. Damaged files, and those of an image that has changed since,
-        count as missing.
+        UserError when they were made with other settings. Damaged files, by a single bit, and those of an image that
+        has changed since, count as missing.
         """
         latent = self.path("latents", name)
         try:
@@ -111,12 +112,13 @@ class InversionFolder:
         notes = found.metadata
         if notes.get("settings") != self.settings_digest:
             raise UserError(f"'{latent}' was made with other settings: delete it or choose another run_dir.")
-        further = {"masks": MASK, "deltas": DELTA}
-        kinds = ["images", "targets", "history", *(kind for kind, note in further.items() if note in notes)]
         digests = (pixel_digest(target), None if mask is None else pixel_digest(mask))
         labels = [None if each is None else each.tolist() for each in (found.label, label)]
         is_same = (notes.get(TARGET), notes.get(MASK)) == digests and labels[0] == labels[1]
-        return is_same and all(self.path(kind, name).is_file() for kind in kinds)
+        try:
+            return is_same and notes.get(SEAL) in (None, self._seal(name, found))
+        except OSError:  # one of the files is not there
+            return False
 
     def save(
         self, name: str, latent: Latent, *, image: Tensor, target: Tensor, history: Mapping[str, Tensor],
@@ -137,7 +139,20 @@ class InversionFolder:
             delta.save(self.path("deltas", name))
         terms = to_bytes({term: values.contiguous().clone() for term, values in history.items()})
         atomic_write(self.path("history", name), lambda file: file.write(terms))
-        save_latent(self.path("latents", name), dataclasses.replace(latent, metadata={**notes, **latent.metadata}))
+        sealed = dataclasses.replace(latent, metadata={**notes, **latent.metadata})
+        sealed.metadata[SEAL] = self._seal(name, sealed)
+        save_latent(self.path("latents", name), sealed)
+
+    def _seal(self, name: str, latent: Latent) -> str:
+        """16 hex characters that depend on every bit of an image's files; OSError where one is missing."""
+        notes = {key: value for key, value in latent.metadata.items() if key != SEAL}
+        found = hashlib.sha256(json.dumps([notes, latent.space, latent.generator], sort_keys=True).encode())
+        further = {"masks": MASK, "deltas": DELTA}
+        for kind in ("images", "targets", "history", *(kind for kind, note in further.items() if note in notes)):
+            found.update(self.path(kind, name).read_bytes())
+        for tensor in (latent.code, *(latent.noise or ()), *(() if latent.label is None else (latent.label,))):
+            found.update(pixel_digest(tensor.detach()).encode())
+        return found.hexdigest()[:16]
 
     def metadata(self, name: str) -> dict[str, str]:
         """What was noted about an image."""
@@ -181,8 +196,8 @@ def require_same_settings(folder: Path, settings: Mapping[str, Any], *, noun: st
     if old != new:
         key, before, now = _first_difference(old, new)
         raise UserError(
-            f"The folder '{folder}' holds {noun} with other settings ({key} was {before}, now {now}): "
-            "choose another run_dir, or delete that folder."
+            f"The folder '{folder}' holds {noun} with other settings ({key} was {before}, now {now}; "
+            f"see {SETTINGS_FILE}): choose another run_dir, or delete that folder."
         )
 
 

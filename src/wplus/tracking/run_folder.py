@@ -149,7 +149,7 @@ def read_claim(folder: Path) -> dict[str, Any] | None:
         kind = read_json(folder / RESULT).get("job_type")
         return {"kind": kind} if kind else None
     claim = read_json(path)
-    if not {"kind", "digest", "question"} <= claim.keys():
+    if not {"kind", "digest", "question"} <= claim.keys() or digest(claim["question"]) != claim["digest"]:
         raise UserError(f"'{path}', which says whose the folder is, cannot be read: choose another run_dir.")
     return claim
 

@@ -51,8 +51,8 @@ class Parts:
         return [name for name in self.known if name != self.name and not self._is_uploaded(name)]
 
     def artifacts(self) -> list[dict[str, Any]]:
-        """Those of `replaced`, in order."""
-        return [entry for name in self.replaced() for entry in self.known[name]["artifacts"]]
+        """Those of `replaced`, in order, as far as their notes and copies are whole."""
+        return [entry for name in self.replaced() for entry in self.known[name]["artifacts"] if _is_whole(entry)]
 
     def drop_replaced(self) -> None:
         """Delete them: the folder of this process has all that they had."""
@@ -101,6 +101,15 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         name: part for name, part in (found.items() if isinstance(found, dict) else ())
         if isinstance(part, dict) and all(isinstance(part.get(key), kind) for key, kind in shape.items())
     }  # fmt: skip
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether the note of an artifact has all that is needed to log it again."""
+    shape = {"step": int, "files": dict, "aliases": list, "name": str, "kind": str}
+    if not isinstance(entry, dict) or entry.keys() != {*shape, "metadata"}:
+        return False
+    typed = all(isinstance(entry[key], kind) for key, kind in shape.items())
+    return typed and all(isinstance(file, str) and Path(file).is_file() for file in entry["files"].values())
 
 
 def _unnoted(root: Path | None, its_id: str) -> dict[str, dict[str, Any]]:
