@@ -3,8 +3,6 @@
 import os
 import pkgutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 from hydra.errors import CompactHydraException
 
 import wplus
+from tests.processes import Python
 from wplus.__main__ import main
 from wplus.commands import entry
 from wplus.commands.session import is_first
@@ -27,30 +26,20 @@ ENDLESS = [
     "schedule.snapshot_kimg=1000",
 ]  # fmt: skip
 SOON = 240.0
-Started = Callable[..., subprocess.Popen[str]]
+Started = Callable[..., Python]
 
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     """start(*arguments): `wplus` running in a group of processes of its own, as a shell starts it."""
     monkeypatch.chdir(tmp_path)
-
-    def heed() -> None:
-        """A shell's background job ignores Ctrl-C, and so would all that it starts."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    def started(*arguments: str) -> subprocess.Popen[str]:
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        command = [sys.executable, "-m", "wplus", *arguments, "data.cache_dir=cache"]
-        return subprocess.Popen(command, start_new_session=True, preexec_fn=heed, **pipes)
-
-    return started
+    return lambda *arguments: Python("-m", "wplus", *arguments, "data.cache_dir=cache")
 
 
-def wait_for(process: subprocess.Popen[str], *names: str) -> None:
+def wait_for(process: Python, *names: str) -> None:
     deadline = time.monotonic() + SOON
     while not all(Path(name).exists() for name in names):
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None, process.output(SOON)
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -63,15 +52,15 @@ def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
     first = start(*ENDLESS, "run_dir=out")
     wait_for(first, "out/records.jsonl")
     second = start(*ENDLESS, "run_dir=out")
-    refused = second.communicate(timeout=SOON)[0]
+    refused = second.output(SOON)
     assert (second.returncode, refused.count("\n")) == (1, 1), refused
     assert f"out' is in use by process {first.pid} on " in refused
     assert statuses("out") == ["running"]
     first.kill()
-    first.communicate()
+    first.output(SOON)
     assert statuses("out") == ["killed"]
     again = start(*ENDLESS, "run_dir=out", "schedule.kimg=0.016")
-    shown = again.communicate(timeout=SOON)[0]
+    shown = again.output(SOON)
     assert (again.returncode, statuses("out")) == (0, ["finished"]), shown
     assert Path("out/console.log").read_text().count("Training on ") == 2
 
@@ -85,7 +74,7 @@ def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, launcher
     running = ["out/1", *(["out/2"] if launcher else [])]
     wait_for(sweep, *(f"{name}/records.jsonl" for name in running))
     os.killpg(sweep.pid, signal.SIGINT)
-    shown = sweep.communicate(timeout=SOON)[0]
+    shown = sweep.output(SOON)
     assert sweep.returncode == 128 + signal.SIGINT, shown
     assert "Traceback" not in shown
     assert statuses("out/1", "out/2") == ["interrupted", "interrupted" if launcher else None]

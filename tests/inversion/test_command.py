@@ -1,11 +1,9 @@
 """invert.py as a user starts it, from another folder."""
 
-import functools
 import json
 import runpy
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import load_file
 
 import wplus
 from tests.fakes import noise, read_pixels, tiny_encoder
+from tests.processes import Python
 from wplus.latents.latent import load_latent
 
 
@@ -136,13 +135,11 @@ def test_what_does_not_fit_together(here, inverted, arguments, message):
 
 def test_ctrl_c_keeps_what_is_done(command, here: Path) -> None:
     slow = command("input=in", "inverter.num_steps=200", "chunk_size=1", "batch_size=1")
-    # A shell's background job ignores Ctrl-C, and so would all that it starts.
-    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(slow, preexec_fn=heeding, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = Python(*slow[1:])
     while process.poll() is None and not list((here / "out").glob("latents/*.safetensors")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output = process.output(60)
     assert process.returncode == 128 + signal.SIGINT, output
     assert "the same command goes on" in output
     assert "Traceback" not in output

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import wplus
+from tests.processes import Python
 from tests.training.two_ranks import CASES, EQUAL, trained
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,19 +18,15 @@ ROOT = Path(__file__).resolve().parents[2]
 def folder(tmp_path_factory) -> Path:
     """What two processes have made of every case."""
     made = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, str(Path(__file__).with_name("two_ranks.py"))]
-    both = [
-        subprocess.Popen([*command, str(rank), "2", str(made / "meeting"), str(made)], stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
+    script = Path(__file__).with_name("two_ranks.py")
+    both = [Python(script, rank, 2, made / "meeting", made) for rank in range(2)]
     try:
         for process in both:
-            _, errors = process.communicate(timeout=400)
-            assert process.returncode == 0, errors.decode()
+            printed = process.output(400)
+            assert process.returncode == 0, printed
     finally:
         for process in both:
             process.kill()
-            process.communicate()
     return made
 
 

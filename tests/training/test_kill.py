@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from tests.processes import Python
 
 TINY = (
     "data=folder data.resolution=8 mirror=x num_samples=4 tracking=local device=cpu "
@@ -37,11 +37,7 @@ def start(images, repository, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     overrides = [*TINY.split(), f"data.path={images}", f"data.cache_dir={cache}"]
 
-    def begin(run_dir: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, str(repository / "train.py"), *overrides, f"run_dir={run_dir}"]
-        return subprocess.Popen(command, cwd=cache, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    return begin
+    return lambda run_dir: Python(repository / "train.py", *overrides, f"run_dir={run_dir}", cwd=cache)
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +47,17 @@ def uninterrupted(start, tmp_path_factory) -> Path:
     return folder
 
 
-def finish(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=SOON)
-    assert process.returncode == status, err
-    return out, err
+def finish(process: Python, status: int = 0) -> str:
+    printed = process.output(SOON)
+    assert process.returncode == status, printed
+    return printed
 
 
-def wait_for_checkpoint(process: subprocess.Popen[str], folder: Path, *, after: int) -> None:
+def wait_for_checkpoint(process: Python, folder: Path, *, after: int) -> None:
     """Until the run has saved a checkpoint of more than `after` images."""
     deadline = time.monotonic() + SOON
     while newest(folder) <= after:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.output(SOON)
         assert time.monotonic() < deadline
         time.sleep(0.005)
 
@@ -97,7 +93,7 @@ def test_killed_and_asked_to_leave_and_finished(start, uninterrupted, tmp_path):
     killed = start(folder)
     wait_for_checkpoint(killed, folder, after=39)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.output(SOON)
     assert killed.returncode == -signal.SIGKILL
     first = newest(folder)
     assert 40 <= first < 160
@@ -108,15 +104,14 @@ def test_killed_and_asked_to_leave_and_finished(start, uninterrupted, tmp_path):
     asked = start(folder)
     wait_for_checkpoint(asked, folder, after=first + 8)
     asked.send_signal(signal.SIGTERM)
-    out, err = finish(asked, 128 + signal.SIGTERM)
+    printed = finish(asked, 128 + signal.SIGTERM)
     second = newest(folder)
     assert first + 8 < second < 200
-    assert f"interrupted at {second / 1000:g} kimg: {folder}" in out
-    assert f"nimg-{first + 8:012d}.ckpt' is truncated or damaged; trying the one before it." in err
-    assert "Traceback" not in err
+    assert f"interrupted at {second / 1000:g} kimg: {folder}" in printed
+    assert f"nimg-{first + 8:012d}.ckpt' is truncated or damaged; trying the one before it." in printed
+    assert "Traceback" not in printed
 
-    out, _ = finish(start(folder))
-    assert f"finished at 0.2 kimg: {folder}" in out
+    assert f"finished at 0.2 kimg: {folder}" in finish(start(folder))
     compare(folder, uninterrupted)
 
 
@@ -138,9 +133,9 @@ def compare(folder: Path, straight: Path) -> None:
 
 def test_the_same_command_after_the_end_changes_nothing(start, uninterrupted):
     before = final_state(uninterrupted), (uninterrupted / "model.safetensors").read_bytes()
-    out, err = finish(start(uninterrupted))
-    assert "finished at 0.2 kimg" in out
-    assert "Traceback" not in err
+    printed = finish(start(uninterrupted))
+    assert "finished at 0.2 kimg" in printed
+    assert "Traceback" not in printed
     after = final_state(uninterrupted)
     assert all(torch.equal(tensor, after[name]) for name, tensor in before[0].items())
     assert (uninterrupted / "model.safetensors").read_bytes() == before[1]

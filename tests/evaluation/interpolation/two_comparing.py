@@ -1,4 +1,4 @@
-"""Started twice by test_metric.py: `torchrun --nproc_per_node=2 two_comparing.py FOLDER`; prints "same" at the end.
+"""Started twice by test_metric.py, as torchrun would: two_comparing.py FOLDER; prints "same" at the end.
 
 What two processes find together must be what one finds alone. One of them starts when the other has stored pairs
 already, as in a run that is continued, or whose processes are not equally fast.

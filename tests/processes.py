@@ -1,0 +1,94 @@
+"""Real processes that start at once: forked from a server that has torch and its like imported, but nothing of ours."""
+
+import atexit
+import contextlib
+import functools
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+LIBRARIES = [
+    "torch",
+    "pytorch_lightning",
+    "scipy.stats",
+    "hydra",
+    "wandb",
+    "pandas",
+    "matplotlib.figure",
+    "rich.progress",
+]
+
+
+@functools.cache
+def _server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
+class Python:
+    """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text."""
+
+    def __init__(self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        handle, self._output = tempfile.mkstemp()
+        os.close(handle)
+        given = ([str(each) for each in arguments], str(cwd or Path.cwd()), dict(env or os.environ), self._output)
+        # This file by its path: another package may be called tests where pytest does not look after the name.
+        self._process = _server().Process(target=runpy.run_path, args=(__file__, {"GIVEN": given}, "__child__"))
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; negative is the signal that ended it."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.send_signal(signal.SIGKILL)
+
+    def output(self, timeout: float) -> str:
+        """All that it has printed, when it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            self.kill()
+            raise subprocess.TimeoutExpired("python", timeout, Path(self._output).read_bytes())
+        return Path(self._output).read_text()
+
+
+def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1), os.dup2(file, 2)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    try:
+        if arguments[0] == "-m":
+            sys.argv = arguments[1:]
+            runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = arguments
+            sys.path.insert(0, str(Path(arguments[0]).parent))
+            runpy.run_path(arguments[0], run_name="__main__")
+    finally:
+        sys.stdout.flush()
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+if __name__ == "__child__":
+    _be_python(*GIVEN)  # noqa: F821
