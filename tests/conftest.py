@@ -1,6 +1,5 @@
 """What every test gets: fixed seeds, one thread, no network, W&B offline in a temporary folder."""
 
-import gc
 import os
 import random
 import sys
@@ -22,12 +21,6 @@ import torch
 def pytest_configure(config: pytest.Config) -> None:
     """Threads are set once per worker; inside a test torch would already be running with more."""
     torch.set_num_threads(1)
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays: the garbage collector, which would walk through all of it, need not look again."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
