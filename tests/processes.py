@@ -34,12 +34,16 @@ def _server() -> ForkServerContext:
 
 
 class Python:
-    """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text."""
+    """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text.
 
-    def __init__(self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-        handle, self._output = tempfile.mkstemp()
-        os.close(handle)
-        given = ([str(each) for each in arguments], str(cwd or Path.cwd()), dict(env or os.environ), self._output)
+    Not `forked` it is a Python from scratch, for what relies on how one ends: the workers of joblib.
+    """
+
+    def __init__(
+        self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, forked: bool = True
+    ) -> None:
+        self._output = tempfile.NamedTemporaryFile()
+        given = [*map(str, arguments)], str(cwd or Path.cwd()), dict(env or os.environ), self._output.name, forked
         # This file by its path: another package may be called tests where pytest does not look after the name.
         self._process = _server().Process(target=runpy.run_path, args=(__file__, {"GIVEN": given}, "__child__"))
         self._process.start()
@@ -65,11 +69,11 @@ class Python:
         self._process.join(timeout)
         if self.returncode is None:
             self.kill()
-            raise subprocess.TimeoutExpired("python", timeout, Path(self._output).read_bytes())
-        return Path(self._output).read_text()
+            raise subprocess.TimeoutExpired("python", timeout, Path(self._output.name).read_bytes())
+        return Path(self._output.name).read_text()
 
 
-def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str) -> None:
+def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str, forked: bool) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
@@ -77,6 +81,8 @@ def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    if not forked:
+        os.execv(sys.executable, [sys.executable, *arguments])
     try:
         if arguments[0] == "-m":
             sys.argv = arguments[1:]

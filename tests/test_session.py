@@ -33,7 +33,7 @@ Started = Callable[..., Python]
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
     """start(*arguments): `wplus` running in a group of processes of its own, as a shell starts it."""
     monkeypatch.chdir(tmp_path)
-    return lambda *arguments: Python("-m", "wplus", *arguments, "data.cache_dir=cache")
+    return lambda *arguments, **how: Python("-m", "wplus", *arguments, "data.cache_dir=cache", **how)
 
 
 def wait_for(process: Python, *names: str) -> None:
@@ -70,7 +70,7 @@ def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
 )
 def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, launcher: list[str]):
     """In a terminal Ctrl-C reaches all processes; of three workers one has nothing to do."""
-    sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", *launcher)
+    sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", *launcher, forked=not launcher)
     running = ["out/1", *(["out/2"] if launcher else [])]
     wait_for(sweep, *(f"{name}/records.jsonl" for name in running))
     os.killpg(sweep.pid, signal.SIGINT)
