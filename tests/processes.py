@@ -42,7 +42,7 @@ class Python:
     def __init__(
         self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, forked: bool = True
     ) -> None:
-        self._output = tempfile.NamedTemporaryFile()
+        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  # lives as long as this
         given = [*map(str, arguments)], str(cwd or Path.cwd()), dict(env or os.environ), self._output.name, forked
         # This file by its path: another package may be called tests where pytest does not look after the name.
         self._process = _server().Process(target=runpy.run_path, args=(__file__, {"GIVEN": given}, "__child__"))
