@@ -1,6 +1,7 @@
 """The whole way at 16 px through the real commands: train, invert, interpolate, evaluate, report."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import wplus
-from tests.keys import strange_keys
+from tests.keys import logged_keys, strange_keys
 from wplus.__main__ import main
 from wplus.core.images import to_uint8
 from wplus.latents.latent import load_latent
+from wplus.tracking.local import read_records
+from wplus.tracking.wandb_dashboard import SHOWN
 
 
 def run(*arguments: object) -> None:
@@ -30,9 +33,23 @@ def test_the_whole_way(tmp_path, capsys):
     """What each command writes is what the next one reads; at the end stands one page with everything."""
     data = "data.num_images=300"
     model = tmp_path / "train" / "model.safetensors"
-    run("train", "debug=quick", "tracking=wandb", "schedule.kimg=0.064", f"run_dir={tmp_path}/train")
+    probes = ["probes=[style_mixing,truncation,noise_map,fd,logits]", "probes.fd.num_images=24"]
+    run("train", "debug=quick", "tracking=wandb", *probes, f"cache_dir={tmp_path}/cache", "schedule.kimg=0.064",
+        f"run_dir={tmp_path}/train")  # fmt: skip
     assert wplus.load(model).generator.resolution == 16
     assert result(tmp_path / "train")["values"]["train/kimg"]["value"] == 0.064
+    best = result(tmp_path / "train")["values"]["train/best_fd_effnet_lite0"]
+    fds = [row["val/fd_effnet_lite0"] for row in read_records(tmp_path / "train") if "val/fd_effnet_lite0" in row]
+    assert best["value"] == min(fds)
+    assert wplus.load(tmp_path / "train" / "model-best.safetensors").metadata["best"]["value"] == min(fds)
+    assert "gamma = 0.0032" in (tmp_path / "train" / "settings.txt").read_text()
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].startswith("Training stylegan2 (generator ")
+    assert "gamma" not in said.out + said.err
+    assert re.search(
+        r"Training \(images\): 64/64, .* loss G \S+ D \S+, fd_effnet_lite0 \S+, best \S+ at \S+ kimg, \S+ s/kimg",
+        said.err,
+    )
     recorded = result(tmp_path / "train")["config"]  # with the numbers that were derived
     assert recorded["training"]["hparams"]["gamma"] == 0.0032
     assert recorded["augment"].get("speed_kimg", 0) is not None
@@ -64,6 +81,11 @@ def test_the_whole_way(tmp_path, capsys):
     assert values["evaluate/ppl_wend_effnet_lite0"]["protocol"]["num_samples"] == 16
 
     assert {folder: strange_keys(tmp_path / folder) for folder in FOLDERS} == {folder: set() for folder in FOLDERS}
+
+    for kind, folder in {"train": "train", "invert": "invert/w", "interpolate": "interpolate"}.items():
+        shown = SHOWN[kind]
+        named = {*(name for names in shown.curves.values() for name in names), *shown.numbers, *shown.pictures}
+        assert named - logged_keys(tmp_path / folder) == set()
 
     run("report", f"folder={tmp_path}")
     page = (tmp_path / "report.html").read_text()

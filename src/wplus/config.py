@@ -77,7 +77,7 @@ GIVEN = {
     "encoder": ("w_dim", "img_channels"),
     "finder": ("seed", "labelled"),
     "model": ("c_dim", "img_channels", "conv_clamp"),
-    "tracking": ("group", "tags", "notes", "config"),
+    "tracking": ("group", "tags", "notes", "config", "swept"),
     "training": ("augment", "discriminator", "probes", "transfer"),
 }
 _TAGGED = (

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -61,6 +61,7 @@ class Pixels(nn.Module):
     """An extractor whose features are the pixels themselves, in [0, 1]; counts the images that it sees."""
 
     name = "raw"
+    protocol: ClassVar[dict[str, str]] = {"extractor": "raw"}
     seen = 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def context(tmp_path: Path) -> Callable[..., ProbeContext]:
         data = data or make_images()
         module = module or make_module(family, resolution=data.resolution, labels=data.labels)
         read = nothing_held_out if held_out is None else partial(lambda found: found, held_out)
-        here = ProbeContext(module, ProbeData(data, read, seed=3, extractor=extractor or Pixels()), tmp_path)
+        shared = ProbeData(data, read, seed=3, extractor=lambda: extractor or Pixels())
+        here = ProbeContext(module, shared, tmp_path)
         if images is not None:
             here._generated = images
         return here

@@ -69,7 +69,7 @@ def test_thumbnails_are_averages(context):
 
 def test_features_of_real_images_are_computed_once_in_a_run(tmp_path):
     extractor, net = Pixels(), make_module()
-    data = ProbeData(make_images(), lambda: make_images(9), seed=0, extractor=extractor)
+    data = ProbeData(make_images(), lambda: make_images(9), seed=0, extractor=lambda: extractor)
     first = ProbeContext(net, data, tmp_path).features("train", 40)
     assert extractor.seen == 40
     again = ProbeContext(net, data, tmp_path)
@@ -79,6 +79,29 @@ def test_features_of_real_images_are_computed_once_in_a_run(tmp_path):
     generated = again.features("generated", 3)
     assert torch.equal(generated, to_uint8(again.images("generated", 3)).flatten(1).double().div(255).float())
     assert again.features("held_out", 40).shape == (9, 768)
+
+
+def test_features_of_real_images_are_kept_for_the_next_run(tmp_path):
+    """For the same images and the same net, whatever the seed of the run is; a damaged file is made again."""
+    net, found = make_module(), []
+    for images in (make_images(), make_images(), make_images(39)):
+        extractor = Pixels()
+        made = ProbeRunner({}, data=images, held_out=nothing_held_out, seed=len(found), num_samples=1,
+                           extractor=lambda extractor=extractor: extractor, cache_dir=tmp_path / "cache")  # fmt: skip
+        found.append((ProbeContext(net, made.data, tmp_path).features("train", 20), extractor.seen))
+    assert torch.equal(found[0][0], found[1][0])
+    assert [seen for _, seen in found] == [BATCH_SIZE, 0, BATCH_SIZE]
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b"PK")
+    made.data._features.clear()
+    assert torch.equal(ProbeContext(net, made.data, tmp_path).features("train", 20), found[2][0])
+
+
+def test_a_cache_that_cannot_be_written_to_is_told_of(tmp_path):
+    (tmp_path / "file").write_text("")
+    data = ProbeData(make_images(), nothing_held_out, seed=0, extractor=Pixels, cache_dir=tmp_path / "file")
+    assert data.features("train", 20, torch.device("cpu")).shape == (20, 768)
+    assert data.messages[0].text.startswith("Features of real images are not kept for the next run. ")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -144,7 +167,7 @@ def configured() -> dict[str, partial]:
 
 def runner(probes, data, held_out=nothing_held_out) -> ProbeRunner:
     made = ProbeRunner(probes, data=data, held_out=held_out, seed=0, num_samples=4)
-    made.data = ProbeData(data, held_out, seed=0, extractor=Pixels())
+    made.data = ProbeData(data, held_out, seed=0, extractor=Pixels)
     return made
 
 
@@ -169,7 +192,8 @@ def test_a_probed_run_is_the_same_run(family, c_dim, tmp_path):
     expected = {"real", "fixed_latents", "logits", "neighbours"} | ({"truncation"} if family != "progan" else set())
     assert drawn == expected | ({"style_mixing", "noise"} if family in MAPPED else set())
     own = {name for name in result.values if not name.startswith("probe/health/")}
-    assert len(own) == 10 + (family in MAPPED)
+    assert len(own) == 11 + (family in MAPPED)
+    assert result.summary.keys() == {"probe/health", "val/fd_raw", "val/precision_raw", "val/recall_raw"}
     assert result.values["probe/requires_grad"][0] == 0
     for value, info in result.values.values():
         assert math.isfinite(value)

@@ -5,9 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from tests.probes.conftest import make_images, numbers
+from tests.probes.conftest import Pixels, make_images, numbers
 from wplus.core.images import to_float
+from wplus.core.stats import jackknife_interval
 from wplus.data import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.manifold import precision_recall
@@ -17,6 +19,7 @@ from wplus.probes.quality import (
     distinct_estimate,
     diversity,
     diversity_estimate,
+    fd,
     jackknife_mean,
     num_distinct,
     pairwise,
@@ -65,15 +68,53 @@ def test_precision_and_recall_are_those_of_the_metric(context):
     here = context()
     expected = precision_recall(here.features("train", 32), here.features("generated", 32))
     found = numbers(recall(here, num_images=32))
-    assert found == dict(zip(("probe/precision_raw_32", "probe/recall_raw_32"), expected, strict=True))
+    assert found == dict(zip(("val/precision_raw", "val/recall_raw"), expected, strict=True))
     itself = context()
     itself._generated = lambda number: to_float(itself.data.batch("train", number)[0])
     found = numbers(recall(itself, num_images=32, k=2))
-    assert found == {"probe/precision_raw_32_k2": 1.0, "probe/recall_raw_32_k2": 1.0}
+    assert found == {"val/precision_raw_k2": 1.0, "val/recall_raw_k2": 1.0}
+
+
+def test_the_distance_is_that_of_the_metric_with_its_interval(context):
+    """Fewer images than features, against Fréchet's formula by eigenvalues, and the jackknife as the book has it."""
+
+    class Small(Pixels):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return F.adaptive_avg_pool2d(images.double() / 255, 4).flatten(1)  # 48 numbers
+
+    here = context(extractor=Small())
+    real, made = (here.features(which, 30).double() for which in ("train", "generated"))
+
+    def distance(rows: torch.Tensor) -> float:
+        a, b = real.T.cov(), rows.T.cov()
+        root = np.sqrt(np.linalg.eigvals((a @ b).numpy()).real.clip(min=0)).sum()
+        return float((real.mean(0) - rows.mean(0)).square().sum() + a.trace() + b.trace()) - 2 * root
+
+    entry = fd(here, num_images=30, num_groups=3).summary["val/fd_raw"]
+    assert entry["value"] == pytest.approx(distance(made), rel=1e-4)
+    without = [distance(made[torch.arange(30) % 3 != group]) for group in range(3)]
+    assert entry["interval"] == pytest.approx(jackknife_interval(entry["value"], without), rel=1e-4)
+    expected = {"num_real": 30, "num_generated": 30, "split": "train", "extractor": "raw", "kimg": 0.0}
+    assert expected.items() <= entry["protocol"].items()
+    assert "biased upwards" in entry["meaning"]
+    assert fd(here, num_images=30, num_groups=0).summary["val/fd_raw"]["interval"] is None
+
+
+def test_the_same_images_have_no_distance_and_lost_ones_none_at_all(context):
+    itself = context()
+    itself._generated = lambda number: to_float(itself.data.batch("train", number)[0])
+    assert numbers(fd(itself, num_images=32))["val/fd_raw"] == pytest.approx(0, abs=1e-6)
+    lost = context()
+    lost.data.extract = lambda images, device: torch.full((len(images), 4), torch.nan)
+    assert not fd(lost).values
+    assert not fd(context(data=make_images(9))).values
+    assert numbers(fd(context(data=make_images(9)), num_groups=4)).keys() == {"val/fd_raw"}
 
 
 def test_few_images_have_no_neighbours(context):
     assert recall(context(data=make_images(3))).values == {}
+    with pytest.raises(UserError, match="num_groups must be 0"):
+        fd(context(), num_images=8, num_groups=5)
     with pytest.raises(UserError, match=r"^k must be .* at most 4, got 5"):
         recall(context(), num_images=5, k=5)
 

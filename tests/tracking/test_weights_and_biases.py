@@ -14,8 +14,9 @@ import wandb
 from PIL import Image
 
 from wplus.config import build
+from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.tracking import Tracker, weights_and_biases
+from wplus.tracking import Tracker, wandb_start, weights_and_biases
 from wplus.tracking.local import read_records, read_result
 from wplus.tracking.tracker import KIMG
 from wplus.tracking.wandb_parts import Parts
@@ -118,7 +119,7 @@ def test_everything_lies_below_the_output_folder_and_the_environment_is_given_ba
     with opened(tmp_path) as tracker:
         assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "wandb" / "data")
         tracker.table("pairs", ["picture"], [[picture]])
-    assert not [name for name in os.environ if name in weights_and_biases._FOLDERS]
+    assert not [name for name in os.environ if name in wandb_start._FOLDERS]
     (staged,) = [item["manifest"]["contents"] for item in of_type(records(tmp_path), "artifact")]
     assert all(entry["local_path"].startswith(str(tmp_path)) for entry in staged)
 
@@ -284,10 +285,56 @@ def test_runs_in_one_process_stay_apart(tmp_path, own_folders):
     assert (first["display_name"], second["display_name"]) == ("a", "b")
 
 
-def test_a_sweep_agents_id_wins(tmp_path, own_folders, monkeypatch):
+def test_a_sweep_agents_id_wins_and_its_run_is_whole(tmp_path, own_folders, picture, monkeypatch):
+    """Also in the folder of a run that has been uploaded: the agent's run gets all rows, the other one stays."""
+    tracker = opened(tmp_path)
+    logged(tracker, [0, 1], picture)
+    tracker.finish()
+    (earlier,) = (tmp_path / "wandb").glob("offline-run-*")
+    (earlier / f"run-{earlier.name.rpartition('-')[2]}.wandb.synced").touch()
     monkeypatch.setenv("WANDB_RUN_ID", "fromagent")
-    opened(tmp_path).finish()
-    assert of_type(records(tmp_path), "run")[0]["run_id"] == "fromagent"
+    tracker = opened(tmp_path)
+    tracker.rewind(1)
+    tracker.finish()
+    (own,) = (tmp_path / "wandb").glob("offline-run-*-fromagent")
+    (file,) = own.glob("*.wandb")
+    rows = [row["item"] for row in of_type(settled(file), "history")]
+    assert [row[KIMG] for row in rows if "train/loss" in row] == [0, 1]
+    assert earlier.is_dir()
+    assert (tmp_path / "wandb" / "run-id.txt").read_text() == "fromagent\n"
+
+
+def test_the_environment_says_what_a_run_is_called(tmp_path, own_folders, monkeypatch):
+    for variable, value in {"NAME": "mine", "RUN_GROUP": "ours", "PROJECT": "other", "TAGS": "a,b"}.items():
+        monkeypatch.setenv(f"WANDB_{variable}", value)
+    opened(tmp_path, group="study", tags=["c"]).finish()
+    (run,) = of_type(records(tmp_path), "run")
+    assert (run["display_name"], run["run_group"], run["project"]) == ("mine", "ours", "other")
+    assert run["tags"] == ["a", "b"]
+
+
+def test_what_varies_is_pinned_and_the_best_of_a_curve_is_told(tmp_path, own_folders):
+    swept = {"space": "w+", "inverter.num_steps": 3}
+    infos = {"val/fd": MetricInfo(meaning="An a.", direction="lower"), "val/x": MetricInfo(meaning="An x."),
+             "val/recall": MetricInfo(meaning="A b.", direction="higher")}  # fmt: skip
+    tracker = opened(tmp_path, swept=swept)
+    tracker.log({"val/fd": 2.0, "val/recall": 0.5, "val/x": 1.0}, kimg=1)
+    tracker.finish()
+    with opened(tmp_path, swept=swept) as tracker:  # continued, in a process of its own
+        tracker.rewind(1)
+        tracker.describe(infos)
+        tracker.log({"val/fd": 3.0, "val/recall": 0.7, "val/x": 1.0}, kimg=2)
+    found = records(tmp_path)
+    (run,) = of_type(found, "run")
+    assert run["config"]["update"]["swept/inverter/num_steps"] == 3
+    pinned = [
+        each["update"]["_wandb"]["pinned_keys"] for each in of_type(found, "config") if "_wandb" in each["update"]
+    ]
+    assert pinned == [["swept/space", "swept/inverter/num_steps"]]
+    summaries = {key: value for each in of_type(found, "summary") for key, value in each["update"].items()}
+    assert {key: summaries.get(key) for key in ("val/fd_min", "val/recall_max", "val/fd_max", "val/x_min")} == {
+        "val/fd_min": 2.0, "val/recall_max": 0.7, "val/fd_max": None, "val/x_min": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -345,7 +392,7 @@ def test_an_account_is_a_key_or_a_line_in_netrc(tmp_path, monkeypatch, netrc, en
         monkeypatch.delenv(variable, raising=False)
     for variable, value in {"NETRC": str(tmp_path / "netrc"), **environment}.items():
         monkeypatch.setenv(variable, value)
-    assert weights_and_biases.has_account() is expected
+    assert wandb_start.has_account() is expected
 
 
 class FakeRun:

@@ -124,6 +124,7 @@ def train(recorder: "Recorder") -> Callable[..., Any]:
     def run(
         folder: Path, images: int | None, module: Any, *, export: Any = lambda module: None, snapshot: int = 8,
         keep: int = 9, max_skipped: int = 4, status: int | None = None, minutes: float | None = None,
+        tracker: Any = recorder,
     ) -> Any:  # fmt: skip
         data = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
         batches = Batches(data, module.batch_size, mirror="x", start_nimg=lambda: module.images_seen)
@@ -132,7 +133,7 @@ def train(recorder: "Recorder") -> Callable[..., Any]:
             log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=keep,
             max_skipped_in_a_row=max_skipped,
         )  # fmt: skip
-        found = fit(module, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=recorder, export=export)
+        found = fit(module, batches, schedule=schedule, runtime=CPU, output_dir=folder, tracker=tracker, export=export)
         assert found == status
         return module
 

@@ -5,7 +5,8 @@ import torch
 
 from wplus.core.metric_result import MetricInfo
 from wplus.tracking.local import open_tracker, read_records, read_result
-from wplus.training.snapshot import Exporter, LogMessage, Picture, ProbeResult, SampleView
+from wplus.tracking.wandb_dashboard import SHOWN
+from wplus.training.snapshot import Exporter, InversionView, LogMessage, Picture, ProbeResult, SampleView
 
 
 class Fixed:
@@ -42,3 +43,17 @@ def test_grids_of_samples(make_tiny, make_images, tmp_path):
     seen = SampleView(make_images(5, c_dim=3), seed=1, num_samples=8).look(game, tmp_path)
     assert [picture.name for picture in seen.pictures] == ["real", "kimg-000000.000"]
     assert (seen.values, seen.messages) == ({}, ())
+
+
+def test_dashboards_name_what_an_encoders_training_logs(tiny_encoder, make_images, train, tmp_path, signals_restored):
+    """Those of other runs are in tests/test_whole_way.py."""
+    view = InversionView(make_images(5), num_samples=3)
+    with open_tracker(output_dir=tmp_path, job_type="train", name="n") as tracker:
+        train(tmp_path, 8, tiny_encoder(), export=Exporter(tmp_path, tracker, view, data={}, seed=0), tracker=tracker)
+    logged = {key for row in read_records(tmp_path) for key in row} | {"train/kimg"}  # this by the command
+    shown = SHOWN["encoder"]
+    named = {*(name for names in shown.curves.values() for name in names), *shown.numbers, *shown.pictures}
+    assert named - logged == set()
+    entry = read_result(tmp_path)["values"]["val/l2"]
+    assert (entry["protocol"]["num_images"], entry["protocol"]["split"], entry["direction"]) == (3, "held_out", "lower")
+    assert entry["interval"][0] < entry["value"] < entry["interval"][1]

@@ -13,21 +13,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wplus.core.runtime import Runtime
+    from wplus.training.best import Best
     from wplus.training.build import Training
     from wplus.training.loop import Schedule
 
 
+SETTINGS = "settings.txt"  # every number that was chosen or derived, with the reason
 # Groups; which of them a training needs it says.
 CHOICES = ("model", "discriminator", "loss", "augment", "encoder", "perceptual", "image_loss")
 
 
 @entry_point(resolve="wplus.training.hparams.resolve_config")
 def train(cfg: dict[str, Any]) -> float:
-    """Train a generator or an encoder; the same command continues. Returns the thousands of images seen."""
+    """Train a generator or an encoder; the same command continues.
+
+    Returns the best value of the objective, or the thousands of images seen where none is recorded.
+    """
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import Runtime
     from wplus.tracking import Tracker
-    from wplus.training.hparams import explain, filled_in
+    from wplus.training.best import Best
+    from wplus.training.hparams import filled_in
     from wplus.training.loop import Schedule, resumable
 
     refuse_sweep_of_processes(cfg["trainer"])
@@ -36,12 +42,12 @@ def train(cfg: dict[str, Any]) -> float:
     training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
     resumable(training.module, folder, schedule)  # refused before anything is recorded
-    print(f"Training on {len(data)} images of {data.resolution} px in {folder} with\n{explain(training.resolved)}")
+    best = Best(folder, cfg["objective"])
     record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
     with open_tracker(record, folder) if runtime.rank == 0 else Tracker() as tracker:
         tracker.decided(decided(record, training, runtime))
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
-        received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker)
+        received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker, best=best)
         kimg = training.module.images_seen / 1000
         status = "finished" if received is None else "interrupted"
         meaning = "Images that the training has shown, in thousands."
@@ -51,10 +57,10 @@ def train(cfg: dict[str, Any]) -> float:
             "train/minutes": {"value": training.module.seconds / 60, "protocol": {"status": status}, "meaning": spent,
                               "unit": "min"},
         })  # fmt: skip
-        print(f"{status} at {kimg:g} kimg: {folder}")
+        print(f"{status} at {kimg:g} kimg: {folder}" + (f"; {best}" if str(best) else ""))
         if received is not None:
             raise Interrupted(received)
-    return kimg
+    return kimg if best.value is None else best.value
 
 
 def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
@@ -62,10 +68,11 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
     from wplus.probes import ProbeRunner
     from wplus.training.transfer import Transfer
 
+    shared = {"extractor": partial(build, cfg["extractor"]), "cache_dir": cfg["cache_dir"]}
     return build(
         cfg["training"],
         **{name: partial(build, cfg[name]) if cfg.get(name) else None for name in CHOICES},
-        probes=partial(ProbeRunner, build(cfg["probes"])) if cfg.get("probes") else None,
+        probes=partial(ProbeRunner, build(cfg["probes"]), **shared) if cfg.get("probes") else None,
         data=partial(images, cfg["data"]),
         checkpoint=cfg["checkpoint"],
         transfer=Transfer(**cfg["transfer"]),
@@ -93,10 +100,18 @@ def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[s
 
 
 def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
-    """The data, the networks that it starts from, and every number that was derived with the reason for it."""
-    from wplus.training.hparams import summary
+    """The data, the networks that it starts from, and every number that was derived with the reason for it.
+
+    The numbers stand in `SETTINGS`, the terminal shows one line.
+    """
+    from wplus.core.files import atomic_write
+    from wplus.training.hparams import explain, summary
 
     data = training.data
+    if runtime.rank == 0:
+        lines = f"{explain(training.resolved)}\n".encode()
+        atomic_write(folder / SETTINGS, lambda file: file.write(lines))
+        print(f"Training {sizes(training)} on {len(data)} images of {data.resolution} px in {folder}, see {SETTINGS}")
     tracker.use_artifact(None, name=f"data-{data.fingerprint}", kind="dataset", metadata=data.describe())
     if cfg["checkpoint"]:
         tracker.use_artifact(cfg["checkpoint"], name="generator", kind="model")
@@ -105,11 +120,21 @@ def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, f
     tracker.summary(summary(training.resolved, training.infos))
 
 
+def sizes(training: Training) -> str:
+    """What is trained, in a few words: `stylegan2 (generator 1.04 M, discriminator 0.98 M parameters)`."""
+    found = training.module.exported
+    family = type(next(iter(found.values()))).__module__.rpartition(".")[2]
+    counts = {role: sum(parameter.numel() for parameter in net.parameters()) / 1e6 for role, net in found.items()}
+    return f"{family} ({', '.join(f'{role} {count:.3g} M' for role, count in counts.items())} parameters)"
+
+
 def run_training(
-    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any
-) -> int | None:
+    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any,
+    best: Best,
+) -> int | None:  # fmt: skip
     """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
     from wplus.data import Batches
+    from wplus.training.best import Headline
     from wplus.training.loop import fit
     from wplus.training.snapshot import Exporter
 
@@ -118,8 +143,14 @@ def run_training(
         data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=runtime.world_size,
         rank=runtime.rank, start_nimg=lambda: module.images_seen,
     )  # fmt: skip
-    export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"])
-    return fit(module, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=tracker, export=export)
+    headline = Headline(best)
+    for sink in (best, headline):
+        tracker.add(sink)
+    export = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"], best=best)
+    return fit(
+        module, batches, schedule=schedule, runtime=runtime, output_dir=folder, tracker=tracker, export=export,
+        note=headline.__str__,
+    )  # fmt: skip
 
 
 def images(node: dict[str, Any], *, split: str, resolution: int | None = None) -> Any:

@@ -16,8 +16,8 @@ from wplus.core.files import at_home, sha256
 DIGITS = 12
 # What changes no result: at the top of a configuration, of a training's schedule, and wherever it stands.
 _BOOKKEEPING = (
-    "run_dir", "device", "tracking", "hydra", "name", "group", "tags", "batch_size", "probes", "num_samples", "video",
-    "frames",
+    "run_dir", "device", "tracking", "hydra", "name", "group", "tags", "batch_size", "probes",
+    "objective", "num_samples", "video", "frames",
 )  # fmt: skip
 _SCHEDULE = ("kimg", "minutes", "log_kimg", "snapshot_kimg", "keep_checkpoints", "max_skipped_in_a_row")
 _ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit_gb", "download", "progress")
@@ -59,8 +59,9 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any], *, most: int =
 
 def _is_bookkeeping(key: str, is_training: bool) -> bool:
     top, _, rest = key.partition(".")
-    is_length = is_training and top == "schedule" and rest in _SCHEDULE  # a classifier's decides its learning rates
-    return top in _BOOKKEEPING or key.rpartition(".")[2] in _ANYWHERE or is_length
+    is_length = top == "schedule" and rest in _SCHEDULE  # a classifier's decides its learning rates
+    is_of_training = is_training and (is_length or top == "extractor")  # which only probes use there
+    return top in _BOOKKEEPING or key.rpartition(".")[2] in _ANYWHERE or is_of_training
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

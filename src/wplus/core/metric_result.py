@@ -46,7 +46,7 @@ class MetricResult:
     direction: Direction
 
     def __post_init__(self) -> None:
-        MetricInfo(meaning=self.meaning, unit=self.unit, direction=self.direction)  # refuses what explains nothing
+        _ = self.info  # refuses what explains nothing
         if not math.isfinite(self.value):
             raise UserError(f"{self.name} came out as {self.value}: the networks give values that are not finite.")
 
@@ -62,6 +62,11 @@ class MetricResult:
     ) -> MetricResult:
         """A value of the kind that `info` describes."""
         return cls(name, value, protocol or {}, interval, info.meaning, info.unit, info.direction)
+
+    @property
+    def info(self) -> MetricInfo:
+        """What the number is, without its value."""
+        return MetricInfo(meaning=self.meaning, unit=self.unit, direction=self.direction)
 
     def entry(self) -> dict[str, Any]:
         """What a tracker's `summary` takes under the name."""

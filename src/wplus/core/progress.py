@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
+_SHARE_BETWEEN_LINES = 0.01  # of all the time until then
 _ROUNDING = 1e-9  # of a total that is reached in many small parts
 
 
@@ -29,7 +30,9 @@ class Bar:
         self._rich: Progress | None = None
         if sys.stderr.isatty():
             numbers = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-            columns = (TextColumn("{task.description}"), BarColumn(), *numbers, TextColumn("{task.fields[note]}"))
+            columns = (
+                TextColumn("{task.description}"), BarColumn(bar_width=20), *numbers, TextColumn("{task.fields[note]}"),
+            )  # fmt: skip
             self._rich = Progress(*columns, console=Console(stderr=True))
             self._task = self._rich.add_task(description, total=total, note="")
             self._rich.update(self._task, completed=start)
@@ -41,9 +44,15 @@ class Bar:
         self._going = self._going or (self.done, time.monotonic())
         if self._rich is not None:
             self._rich.update(self._task, advance=advance, note=self.note)
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES or self.done >= self.total - _ROUNDING:
+        elif self._is_due or self.done >= self.total - _ROUNDING:
             self._last_line = time.monotonic()
             print(self._line(), file=sys.stderr, flush=True)
+
+    @property
+    def _is_due(self) -> bool:
+        """More rarely the longer it takes: a night of training is a page of lines."""
+        now = time.monotonic()
+        return now - self._last_line > max(_SECONDS_BETWEEN_LINES, _SHARE_BETWEEN_LINES * (now - self._began))
 
     def __enter__(self) -> Bar:
         if self._rich is not None:
@@ -58,9 +67,18 @@ class Bar:
         now = time.monotonic()
         first, since = self._going or (self.done, now)
         rate = (self.done - first) / (now - since) if now > since else 0.0
-        left = f", {max(0.0, self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
-        counts = f"{round(self.done, 1):g}/{self.total:g}"
-        return f"{self.description}: {counts}, {now - self._began:.0f} s{left} {self.note}".rstrip()
+        left = f", {duration(max(0.0, self.total - self.done) / rate)} left" if rate > 0 else ""
+        note = f", {self.note}" if self.note else ""
+        counts = f"{round(self.done, 1):.10g}/{self.total:.10g}"
+        return f"{self.description}: {counts}, {duration(now - self._began)}{left}{note}"
+
+
+def duration(seconds: float) -> str:
+    """For people: `90 s`, `15 min`, `26 h 40 min`."""
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def track(

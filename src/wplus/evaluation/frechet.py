@@ -152,11 +152,18 @@ class GroupedStatistics(Accumulator):
 
 
 class FrechetReference:
-    """One side of the distance, prepared: its mean and a root of its covariance are computed once."""
+    """One side of the distance, prepared: its mean and a root of its covariance are computed once.
 
-    def __init__(self, statistics: FeatureStatistics) -> None:
+    `rows` (N, dim) are the features themselves, for few of them: centred, they are a root, and the decomposition of a
+    matrix (dim, dim) is saved.
+    """
+
+    def __init__(self, statistics: FeatureStatistics, *, rows: Tensor | None = None) -> None:
         self.mean, covariance = statistics.mean, statistics.covariance
         self.trace = covariance.trace()
+        if rows is not None:
+            self.root = (rows.double() - self.mean) / (len(rows) - 1) ** 0.5
+            return
         values, vectors = torch.linalg.eigh(covariance)
         # R (rank, dim) with R^T R the covariance, without the directions that only rounding gives a variance.
         kept = values > values[-1] * len(values) * torch.finfo(values.dtype).eps

@@ -1,21 +1,23 @@
 """Probes look at a generator while it trains: what they are given, what they share, and the runner of all of them."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wplus.core.files import ensure_folder
 from wplus.core.images import as_uint8, to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
 from wplus.core.runtime import eval_mode
 from wplus.data import ImageSet
 from wplus.errors import UserError
+from wplus.evaluation.feature_pass import load_arrays, save_arrays
 from wplus.evaluation.sampler import LATENT, normal, random_labels
 from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
@@ -26,19 +28,29 @@ from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
 Which = Literal["generated", "train", "held_out"]
 BATCH_SIZE = 32  # of images that are made, or looked at, together
 KEPT_BYTES = 2**28  # of generated images; more are made again for each use
+# Of real images and latents, the same in every run, so that runs are compared by what they generate alone; of no other
+# use, so that the best snapshot is not measured afterwards on the very latents that it was chosen by.
+SEED = 20_240_001
+T = TypeVar("T")
 SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside training.", unit="s", direction="lower")
 
 
 class ProbeData:
-    """What is the same at every snapshot of a run: real images, the extractor (None: the default) and its features of
-    them. `held_out` reads the images that training does not see, when they are first asked for."""
+    """What is the same at every snapshot of a run: real images, the extractor and its features of them.
+
+    `held_out` reads the images that training does not see, when they are first asked for, `extractor` makes the
+    extractor. `cache_dir` keeps the features from one run to the next; None: nowhere.
+    """
 
     def __init__(
-        self, train: ImageSet, held_out: Callable[[], ImageSet], *, seed: int, extractor: Extractor | None = None
-    ) -> None:
-        self.train, self.seed, self._read_held_out, self._extractor = train, seed, held_out, extractor
+        self, train: ImageSet, held_out: Callable[[], ImageSet], *, seed: int,
+        extractor: Callable[[], Extractor] = EffNetLite0Features, cache_dir: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        self.train, self.seed, self._read_held_out, self._make_extractor = train, seed, held_out, extractor
+        self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self.messages: list[LogMessage] = []  # that have come up here and that the next result takes along
-        self._features: dict[tuple[Which, int], Tensor] = {}
+        self._features: dict[Which, Tensor] = {}
+        self._made: dict[Hashable, Any] = {}
 
     @cached_property
     def held_out(self) -> ImageSet | None:
@@ -52,7 +64,7 @@ class ProbeData:
     @cached_property
     def extractor(self) -> Extractor:
         """On the CPU until a context moves it."""
-        return (self._extractor or EffNetLite0Features()).eval()
+        return self._make_extractor().eval()
 
     def images(self, which: Which) -> ImageSet:
         """One of the two sets of real images."""
@@ -66,11 +78,34 @@ class ProbeData:
         order = torch.randperm(len(self.images(which)), generator=rng(self.seed, "watching", which))
         return self.images(which).batch(order[number * BATCH_SIZE : (number + 1) * BATCH_SIZE])
 
-    def features(self, which: Which, number: int, device: torch.device) -> Tensor:
-        """(B, dim) of batch `number` of the real images, on the CPU; computed once in a run."""
-        if (which, number) not in self._features:
-            self._features[which, number] = self.extract(self.batch(which, number)[0], device)
-        return self._features[which, number]
+    def features(self, which: Which, num: int, device: torch.device) -> Tensor:
+        """(M, dim) of the first `num` shuffled real images, or as many as there are, on the CPU; computed once."""
+        num = min(num, len(self.images(which)))
+        if len(self._features.get(which, ())) < num:
+            self._features[which] = self._known(which, num, device)
+        return self._features[which][:num]
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gave for `key` at an earlier snapshot, or gives now."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def _known(self, which: Which, num: int, device: torch.device) -> Tensor:
+        """From the cache, where they are there; one that cannot be written to is told of, and goes without."""
+        about = {"kind": "probe", "which": which, "data": self.images(which).fingerprint, "num": num, "seed": self.seed}
+        key = {"images": about, "extractor": self.extractor.protocol}
+        kept = None if self.cache_dir is None else load_arrays(self.cache_dir, key)
+        if kept is not None:
+            return torch.from_numpy(kept["rows"])
+        numbers = range(-(-num // BATCH_SIZE))
+        rows = torch.cat([self.extract(self.batch(which, number)[0], device) for number in numbers])[:num]
+        if self.cache_dir is not None:
+            try:
+                save_arrays(ensure_folder(self.cache_dir), key, {"rows": rows.numpy()})
+            except UserError as error:
+                self.messages.append(LogMessage(f"Features of real images are not kept for the next run. {error}"))
+        return rows
 
     def extract(self, images: Tensor, device: torch.device) -> Tensor:
         """Features (B, dim) on the CPU, of images uint8 or float in [-1, 1]."""
@@ -112,7 +147,16 @@ class ProbeContext:
 
     def features(self, which: Which, num: int) -> Tensor:
         """(M, dim) of the extractor, on the CPU."""
-        return torch.cat([self._features_of(which, n)[:size] for n, size in enumerate(self._sizes(which, num))])
+        if which != "generated":
+            return self.data.features(which, num, self.device)
+        return torch.cat([self._features_of(n)[:size] for n, size in enumerate(self._sizes(which, num))])
+
+    def protocol(self, num: int) -> dict[str, Any]:
+        """What is to be said of a number that was measured on `num` generated and as many training images."""
+        images = {"data": self.data.train.fingerprint, "split": "train", "num_real": num, "num_generated": num,
+                  "all_real": num == len(self.data.train), "seed": self.seed}  # fmt: skip
+        weights = self.module.describe()["weights"]
+        return {**self.data.extractor.protocol, **images, "weights": weights, "kimg": self.kimg}
 
     def logits(self, which: Which, num: int) -> Tensor:
         """(M,) of the discriminator in evaluation mode; nothing is augmented.
@@ -147,9 +191,7 @@ class ProbeContext:
     def _group_size(self) -> int:
         return min(self.module.discriminator.group_size, BATCH_SIZE)
 
-    def _features_of(self, which: Which, number: int) -> Tensor:
-        if which != "generated":
-            return self.data.features(which, number, self.device)
+    def _features_of(self, number: int) -> Tensor:
         if number not in self._features:
             self._features[number] = self.data.extract(self._generated(number), self.device)
         return self._features[number]
@@ -201,16 +243,17 @@ Probe = Callable[[ProbeContext], ProbeResult]
 class ProbeRunner:
     """A `View` of a generator's training: the sample grids of `SampleView`, then every probe in order.
 
-    Probes leave the run as it is: weights, modes and torch's random numbers.
+    `seed` is that of the grids; `shared` are the further arguments of `ProbeData`. Probes leave the run as it is:
+    weights, modes and torch's random numbers.
     """
 
     def __init__(
         self, probes: Mapping[str, Probe], *, data: ImageSet, held_out: Callable[[], ImageSet], seed: int,
-        num_samples: int,
+        num_samples: int, **shared: Any,
     ) -> None:  # fmt: skip
         self.probes = dict(probes)
         self.samples = SampleView(data, seed=seed, num_samples=num_samples)
-        self.data = ProbeData(data, held_out, seed=seed)
+        self.data = ProbeData(data, held_out, seed=SEED, **shared)
 
     def look(self, module: GanModule, folder: Path) -> ProbeResult:
         """The results of all probes as one, and the seconds that they took."""

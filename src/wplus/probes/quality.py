@@ -1,4 +1,4 @@
-"""Diversity, precision and recall of few generated images: to be followed, not published."""
+"""Diversity, Fréchet distance, precision and recall of few generated images: to be followed, not published."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.images import to_float
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import proportion_interval
 from wplus.errors import check_number
-from wplus.evaluation.manifold import precision_recall
+from wplus.evaluation.context import check_groups
+from wplus.evaluation.frechet import FeatureStatistics, FrechetEstimates, FrechetReference, GroupedStatistics
+from wplus.evaluation.manifold import PRECISION_K, precision_recall
+from wplus.evaluation.names import VGG16, distribution_name
+from wplus.pretrained.seen import marked_result
 from wplus.probes.probe import ProbeContext
 from wplus.training.snapshot import ProbeResult
 
@@ -24,6 +29,11 @@ DIVERSITY = MetricInfo(meaning="Mean " + _DISTANCE.format("features"), direction
 DIVERSITY_PIXELS = MetricInfo(meaning="Root mean square " + _DISTANCE.format("pixels"), direction="higher")
 PRECISION = MetricInfo(meaning=_SHARE.format("generated", "training"), direction="higher")
 RECALL = MetricInfo(meaning=_SHARE.format("training", "generated"), direction="higher")
+DISTANCE = MetricInfo(
+    meaning="How far few generated images are from as many training images, by mean and spread of their features: "
+    "biased upwards, to be compared at equal numbers of images; 0 is equal.",
+    direction="lower",
+)
 
 
 def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
@@ -43,20 +53,55 @@ def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
     return ProbeResult(values={name: (of_features, DIVERSITY), "probe/diversity_pixels": (of_pixels, DIVERSITY_PIXELS)})
 
 
+def fd(context: ProbeContext, *, num_images: int = 500, num_groups: int = 5) -> ProbeResult:
+    """Fréchet distance of generated images from as many training images: val/fd_<extractor>.
+
+    The interval is a jackknife's over `num_groups` groups of the generated images; 0: none. Not of data with fewer
+    than four images.
+    """
+    check_number("num_images", num_images, lowest=4, whole=True)
+    check_groups(num_groups, num_images)
+    num = min(num_images, len(context.data.train))
+    if num < max(4, 2 * num_groups):
+        return ProbeResult()
+    real = context.data.once(("frechet", num), lambda: _reference(context.features("train", num)))
+    generated = context.features("generated", num)
+    if real is None or not generated.isfinite().all():
+        return ProbeResult()
+    groups = GroupedStatistics(max(num_groups, 1))
+    groups.begin(generated.shape[1], num, generated.device)
+    groups.add(generated, torch.arange(num))
+    found, protocol = FrechetEstimates(real, groups), context.protocol(num)
+    if num_groups:
+        protocol["interval"] = f"95 %, jackknife over {num_groups} groups of generated images"
+    name = distribution_name("fid", "fd", protocol, famous="fid50k_full")
+    result = MetricResult.of(DISTANCE, name, found.value, protocol=protocol, interval=found.interval)
+    return ProbeResult.measured([marked_result(result, context.generator.saw)])
+
+
+def _reference(features: Tensor) -> FrechetReference | None:
+    """None where they are lost."""
+    return FrechetReference(FeatureStatistics.of(features), rows=features) if features.isfinite().all() else None
+
+
 def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> ProbeResult:
     """Improved precision and recall (Kynkäänniemi et al. 2019) of as many generated as training images.
 
-    Values: probe/precision_<extractor>_<number of images>, probe/recall_...; not of data with no more than k images.
+    Values: val/precision_<extractor>, val/recall_<extractor>; not of data with no more than k images.
     """
     check_number("num_images", num_images, lowest=2, whole=True)
     check_number("k", k, lowest=1, highest=num_images - 1, whole=True)
     num = min(num_images, len(context.data.train))
     if num <= k:
         return ProbeResult()
-    precision, recalled = precision_recall(*(context.features(which, num) for which in ("train", "generated")), k=k)
-    suffix = f"{context.data.extractor.name}_{num}" + (f"_k{k}" if k != 3 else "")
-    found = {"precision": (precision, PRECISION), "recall": (recalled, RECALL)}
-    return ProbeResult(values={context.of_extractor(f"probe/{name}_{suffix}"): each for name, each in found.items()})
+    found = precision_recall(*(context.features(which, num) for which in ("train", "generated")), k=k)
+    protocol = context.protocol(num) | {"neighbour": k, "interval": "95 %, Wilson's score interval, balls as given"}
+    results = []
+    for part, info, value in zip(("precision", "recall"), (PRECISION, RECALL), found, strict=True):
+        name = distribution_name(f"{part}_{VGG16}", part, protocol, famous="", famous_extractor=VGG16)
+        name += f"_k{k}" * (k != PRECISION_K)
+        results.append(MetricResult.of(info, name, value, protocol=protocol, interval=proportion_interval(value, num)))
+    return ProbeResult.measured(marked_result(result, context.generator.saw) for result in results)
 
 
 def rms_distance(images: Tensor) -> float:

@@ -41,6 +41,8 @@ class Run:
     """The sweep or study that the run belongs to."""
     sweep_dir: Path | None = None
     """A folder that all runs of a sweep share; None for a run that stands alone."""
+    swept: Plain = field(default_factory=dict)
+    """Key -> value of what the sweep varies."""
     tags: Sequence[str] = ()
     notes: str = ""
     """The command that started the run."""
@@ -120,6 +122,10 @@ class Tracker(Sink):
 
     def __init__(self, sinks: Sequence[Sink] = (), *, job_type: str = "run") -> None:
         self.sinks, self.job_type = tuple(sinks), job_type
+
+    def add(self, sink: Sink) -> None:
+        """Let one more hear of everything, after those that are there."""
+        self.sinks = (*self.sinks, sink)
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
         """Numbers of any kind that `float` takes, zero-dimensional tensors included."""

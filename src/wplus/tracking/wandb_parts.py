@@ -27,7 +27,11 @@ class Parts:
         self.file = output_dir / "wandb" / "parts.json"
         self.root = None if own is None else own.parent
         self.name = "" if own is None else own.name
-        self.known = {**_unnoted(self.root, run_id(output_dir)), **_read(self.file)}
+        its_id = run_id(output_dir)
+        every = {**_unnoted(self.root, its_id), **_read(self.file)}
+        # An agent of W&B's gives a folder that is done a run of its own, whose parts have its id in their names.
+        self.known = {name: part for name, part in every.items() if _is_of(name, its_id)}
+        self._of_others = {name: part for name, part in every.items() if name not in self.known}
         uploaded = [1 + part["last_step"] for name, part in self.known.items() if self._is_uploaded(name)]
         self.first_step = max([next_step, *uploaded])
         self._own = {"online": online, "last_step": self.first_step - 1, "artifacts": []}
@@ -68,22 +72,26 @@ class Parts:
 
     def _write(self) -> None:
         if self.root is not None:
-            write_json(self.file, self.known)
+            write_json(self.file, {**self._of_others, **self.known})
+
+
+def _is_of(name: str, its_id: str) -> bool:
+    """Whether a folder is of the run; a second one of the same second has a number behind the id."""
+    return re.fullmatch(rf"(offline-)?run-\d+_\d+-{re.escape(its_id)}(-\d+)?", name) is not None
 
 
 def run_id(output_dir: Path) -> str:
-    """A W&B sweep agent's id, else the one in the output folder, else a new one that is written there.
+    """A W&B sweep agent's id, else the one in the output folder, else a new one; it is written there.
 
     A damaged note of it is put right by the name of the folder of an earlier part.
     """
     path = output_dir / "wandb" / "run-id.txt"
-    if given := os.environ.get("WANDB_RUN_ID"):
-        return given
     noted = path.read_text(errors="replace").strip() if path.exists() else ""
     names = os.listdir(path.parent) if path.parent.is_dir() else ()
     earlier = [match[1] for name in sorted(names) if (match := re.fullmatch(r"(?:offline-)?run-\d+_\d+-(.+)", name))]
     is_known = noted in earlier if earlier else noted != ""
-    found = noted if is_known else next(iter(earlier), secrets.token_hex(4))
+    own = noted if is_known else next(iter(earlier), secrets.token_hex(4))
+    found = os.environ.get("WANDB_RUN_ID") or own
     if found != noted:
         ensure_folder(path.parent)
         atomic_write(path, lambda file: file.write(f"{found}\n".encode()))

@@ -1,8 +1,4 @@
-"""Weights & Biases as a sink; the only file that knows it, and which is imported only when a run is opened.
-
-Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
-(online, offline, disabled) decides where it is set. Offline runs lie in `<output_dir>/wandb/offline-run-*` and can
-be uploaded later with `wandb sync`, or read in the terminal with `wandb leet`.
+"""Weights & Biases as a sink, which is imported only when a run is opened.
 
 The local record is the truth: a run that is continued logs its rows anew from there, as far as the server cannot have
 them, and takes the place of its earlier offline parts. Steps are images seen, so every row has one place.
@@ -11,37 +7,27 @@ them, and takes the place of its earlier offline parts. Steps are images seen, s
 import itertools
 import json
 import logging
-import netrc
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
 
 import numpy as np
 import wandb
 
-from wplus.core.files import ensure_folder
+from wplus.core.metric_result import Direction, MetricInfo
 from wplus.errors import UserError
 from wplus.tracking.local import MESSAGE, LocalRecord, read_records, to_json
 from wplus.tracking.tracker import DERIVED, KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker, with_decided
-from wplus.tracking.wandb_parts import Parts, run_id
+from wplus.tracking.wandb_keys import CURVES, extreme_key, swept_key
+from wplus.tracking.wandb_parts import Parts
+from wplus.tracking.wandb_start import set_folders, start
 
 logger = logging.getLogger(__name__)
 
-# Below the output folder, so that media which W&B only points at travel with the run; a user's own choice stays.
-_FOLDERS = {
-    "WANDB_DIR": ".",
-    "WANDB_DATA_DIR": "wandb/data",
-    "WANDB_CACHE_DIR": "wandb/cache",
-    "WANDB_CONFIG_DIR": "wandb/config",
-}
 _RESULTS = ("name", "value", "low", "high", "unit", "direction", "meaning", "protocol")
-_MAX_TAG = 64  # characters; W&B refuses longer ones
 _MAX_TITLE = 63  # of an alert
-_RECENT_S = 3600
 ARTIFACTS = ("none", "last", "all")
 EXIT_CODES = {"finished": 0, "failed": 1, "interrupted": 130}
 
@@ -69,15 +55,23 @@ class WeightsAndBiases(Sink):
     def __init__(self, run: Run, *, project: str, entity: str | None = None, artifacts: str = "last") -> None:
         self.folder, self.artifacts = run.output_dir, artifacts
         self._earlier = _num_rows(self.folder)  # of the local record, to be logged anew before the next row
-        self._borrowed = _set_folders(self.folder)
+        self._borrowed = set_folders(self.folder)
         self._axis_defined, self._config = False, dict(run.config)
         self._measured: dict[str, Plain] = {}
         self._made: dict[str, tuple[AnyPath | None, dict[str, Any]]] = {}
-        self._run = _start(run, project=project, entity=entity)
+        self._run = start(run, project=project, entity=entity)
+        if run.swept:
+            self._run.pin_config_keys([swept_key(key) for key in run.swept])
+        self._directions: dict[str, Direction] = {}
+        self._extremes: dict[str, float] = {}
         own = None if self._run.disabled else Path(self._run.dir).parent
         about: dict[str, Any] = {"online": not self._run.offline, "next_step": self._run.step}
         self._parts = Parts(self.folder, own, **about)
         self._step, self._keys = 0, set[str]()
+
+    def describe(self, info: Mapping[str, MetricInfo]) -> None:
+        """Of which numbers the best value of the curve is told beside the last one."""
+        self._directions |= {name: each.direction for name, each in info.items() if each.direction != "neither"}
 
     def log(self, values: Plain, *, kimg: float | None = None) -> None:
         if self._earlier:
@@ -87,6 +81,8 @@ class WeightsAndBiases(Sink):
     def _log(self, values: Plain, kimg: float | None, time: float | None = None) -> None:
         """One row, of now or of a `time` in seconds since 1970."""
         self._define_axis(kimg)
+        if kimg is not None:
+            self._note_extremes(values)
         step = self._step if kimg is None else max(self._step, round(1000 * kimg))
         if step == self._step and self._keys & values.keys():  # one step has one value for a key
             step += 1
@@ -96,6 +92,12 @@ class WeightsAndBiases(Sink):
             axes = {KIMG: kimg, "_timestamp": time}
             self._run.log({**values, **{key: each for key, each in axes.items() if each is not None}}, step=step)
             self._parts.note_step(step)
+
+    def _note_extremes(self, values: Plain) -> None:
+        for name, value in values.items():
+            if isinstance(value, float) and name.startswith(CURVES):
+                for key, better in ((f"{name}_min", min), (f"{name}_max", max)):
+                    self._extremes[key] = better(value, self._extremes.get(key, value))
 
     def rewind(self, kimg: float | None) -> None:
         """The local record has been shortened before: what is left of it is the run's history."""
@@ -166,7 +168,7 @@ class WeightsAndBiases(Sink):
             self._replay(self._earlier)
         if self.artifacts == "last":
             self._store_artifacts()
-        self._run.summary.update({"status": status})
+        self._run.summary.update({"status": status, **self._best_values()})
         where = self._run.dir if self._run.offline else self._run.url
         try:
             self._run.finish(exit_code=EXIT_CODES[status])
@@ -177,6 +179,15 @@ class WeightsAndBiases(Sink):
             logger.info("W&B run (offline; upload it with `wandb sync`): %s", Path(where).parent)
         elif where:
             logger.info("W&B run: %s", where)
+
+    def _best_values(self) -> dict[str, float]:
+        """The lowest, or the highest, of every curve of which such values are better, as `extreme_key` calls it.
+
+        W&B's parallel coordinates show what stands in the summary alone, and its own minimum takes the place of the
+        last value there.
+        """
+        keys = [extreme_key(name, direction) for name, direction in self._directions.items()]
+        return {key: self._extremes[key] for key in keys if key in self._extremes}
 
     def _replay(self, num_rows: int) -> None:
         """Log the first rows of the local record, those that the server has passed over, and what belongs to them."""
@@ -212,63 +223,6 @@ class WeightsAndBiases(Sink):
         self._run.define_metric(KIMG, overwrite=True)
         self._run.define_metric("*", step_metric=KIMG, step_sync=True, overwrite=True)
         self._axis_defined = True
-
-
-def _start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
-    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run.
-
-    So do the other runs of a sweep that start within an hour of one of them: the wait for the server comes once.
-    """
-    arguments: dict[str, Any] = {
-        "project": project,
-        "entity": entity,
-        "id": run_id(run.output_dir),
-        "resume": "allow",
-        **{key: getattr(run, key) for key in ("name", "group", "job_type", "notes")},
-        "tags": [tag[:_MAX_TAG] for tag in run.tags],
-        "config": to_json(run.config),
-        "allow_val_change": True,
-        "dir": os.environ["WANDB_DIR"],
-        "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
-        "settings": wandb.Settings(console="wrap", silent=True, init_timeout=20),
-    }
-    mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
-    unreachable = None if run.sweep_dir is None or "WANDB_MODE" in os.environ else run.sweep_dir / ".wandb-unreachable"
-    if unreachable is not None and _is_recent(unreachable):
-        unreachable.touch()
-        mode = "offline"
-    try:
-        return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
-    except wandb.Error as error:
-        logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
-        if unreachable is not None:
-            ensure_folder(unreachable.parent)
-            unreachable.touch()
-        wandb.teardown()  # the failed attempt still holds the run id
-        return wandb.init(mode="offline", **arguments)
-
-
-def _is_recent(marker: Path) -> bool:
-    return marker.is_file() and time.time() - marker.stat().st_mtime < _RECENT_S
-
-
-def has_account() -> bool:
-    """Whether there are credentials for the server: WANDB_API_KEY, an identity token, or a line in the netrc file."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return host in netrc.netrc(os.environ.get("NETRC")).hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _set_folders(output_dir: Path) -> list[str]:
-    """Point W&B's folders below `output_dir` where the user has not set them; returns the variables that were set."""
-    free = {variable: output_dir / folder for variable, folder in _FOLDERS.items() if variable not in os.environ}
-    for variable, folder in free.items():
-        os.environ[variable] = str(ensure_folder(folder))
-    return list(free)
 
 
 def _is_measured(key: str, entry: Plain) -> bool:

@@ -7,7 +7,7 @@ has spent what it had spent when the checkpoint was written. The weights at a mo
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,13 +50,12 @@ class Stopwatch:
 
 
 class StopAtEnd(Callback):
-    """Ends the run at `kimg` thousand images or after `minutes` (None: no such limit), and shows how far it is."""
+    """Ends the run at `kimg` thousand images or after `minutes` (None: no such limit)."""
 
     def __init__(self, *, kimg: float | None, minutes: float | None) -> None:
         self.total_nimg = math.inf if kimg is None else round(kimg * 1000)
         self.total_seconds = math.inf if minutes is None else minutes * 60
         self.watch = Stopwatch()
-        self.bar: Bar | None = None
         self.ended = False
 
     def is_over(self, module: TrainingModule) -> bool:
@@ -64,26 +63,41 @@ class StopAtEnd(Callback):
         return module.images_seen >= self.total_nimg or module.seconds >= self.total_seconds
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """The time and the bar go on from where they were."""
+        """The time goes on from where it was."""
         self.watch.start()
-        if trainer.is_global_zero:
-            unit, total = ("images", self.total_nimg) if math.isfinite(self.total_nimg) else ("s", self.total_seconds)
-            self.bar = Bar(f"Training ({unit})", total, start=self._done(module))
-            self.bar.__enter__()
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
         """The first of all that happens after a step."""
-        before = self._done(module)
         self.watch.lap(module)
-        if self.bar is not None:
-            counts_images = math.isfinite(self.total_nimg)
-            self.bar.update(module.batch_size if counts_images else self._done(module) - before)
         over = self.is_over(module)
         if trainer.world_size > 1 and math.isfinite(self.total_seconds) and module.images_seen < self.total_nimg:
             due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
             over = due and float(mean_over_ranks(torch.tensor(float(over), device=module.device))) > 0
         if over:
             self.ended = trainer.should_stop = True
+
+
+class ShowProgress(Callback):
+    """Shows how far the run is on its way to `stop`, with `note()`; after all that logs."""
+
+    def __init__(self, stop: StopAtEnd, note: Callable[[], str]) -> None:
+        self.note = note
+        self.counts_images = math.isfinite(stop.total_nimg)
+        self.total = stop.total_nimg if self.counts_images else stop.total_seconds
+        self.bar: Bar | None = None
+
+    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
+        """The bar goes on from where it was."""
+        self._shown = self._done(module)
+        if trainer.is_global_zero:
+            self.bar = Bar(f"Training ({'images' if self.counts_images else 's'})", self.total, start=self._shown)
+            self.bar.__enter__()
+
+    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
+        """The last of all that happens after a step."""
+        before, self._shown = self._shown, self._done(module)
+        if self.bar is not None:
+            self.bar.update(self._shown - before, self.note())
 
     def teardown(self, trainer: Trainer, module: TrainingModule, stage: str) -> None:
         """The bar stays as it is."""
@@ -92,4 +106,4 @@ class StopAtEnd(Callback):
             self.bar = None
 
     def _done(self, module: TrainingModule) -> float:
-        return module.images_seen if math.isfinite(self.total_nimg) else module.seconds
+        return module.images_seen if self.counts_images else module.seconds

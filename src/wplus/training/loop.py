@@ -24,7 +24,7 @@ from wplus.core.runtime import Runtime
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
-from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, StopAtEnd, Stopwatch
+from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, ShowProgress, StopAtEnd, Stopwatch
 from wplus.training.module import TrainingModule, check_same_run
 
 
@@ -64,12 +64,13 @@ def fit(
     output_dir: str | Path,
     tracker: Tracker,
     export: Callable[[TrainingModule], None],
+    note: Callable[[], str] = lambda: "",
 ) -> int | None:
     """Train `module` up to the end of the schedule, from the newest intact checkpoint in `output_dir`/checkpoints on.
 
     `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
-    writes pictures and models at every snapshot. Returns the signal that ended it before (SIGTERM or Ctrl-C, after
-    saving), None at the end.
+    writes pictures and models at every snapshot; `note()` stands beside the progress bar. Returns the signal that ended
+    it before (SIGTERM or Ctrl-C, after saving), None at the end.
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
     resume, checkpoint = resumable(module, output_dir, schedule)
@@ -82,7 +83,8 @@ def fit(
         export(module)
         return None
     leave = LeaveOnSignal()
-    callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop.watch)]
+    callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop.watch),
+                 ShowProgress(stop, note)]  # fmt: skip
     with _quiet_lightning():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     if leave.received is None and not stop.ended:

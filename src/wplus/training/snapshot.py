@@ -1,6 +1,6 @@
 """The pictures, numbers and models that a run leaves behind at every snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,13 +10,17 @@ from torch import Tensor
 
 from wplus.checkpoint import save
 from wplus.core.images import image_grid, save_png, to_float, watchable_scale
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.random import step_seed
+from wplus.core.stats import bootstrap_mean
 from wplus.data import ImageSet
 from wplus.errors import check_number
 from wplus.latents.labels import labels_in_turn
+from wplus.losses.image_pair import ImageDistance
 from wplus.pretrained.seen import marked
 from wplus.tracking import Tracker
+from wplus.training.best import FILE as BEST
+from wplus.training.best import VALIDATION, Best
 from wplus.training.encoder import EncoderModule
 from wplus.training.gan import GanModule
 from wplus.training.module import TrainingModule
@@ -58,6 +62,13 @@ class ProbeResult:
     summary: Mapping[str, Any] = field(default_factory=dict)
     """What holds until the next moment says otherwise, so at the end of the run; as `Tracker.summary` takes it."""
 
+    @classmethod
+    def measured(cls, results: Iterable[MetricResult], *, pictures: Sequence[Picture] = ()) -> "ProbeResult":
+        """Numbers `val/<name>`: in the log, and with interval and protocol in the summary."""
+        found = {f"{VALIDATION}{result.name}": result for result in results}
+        values = {name: (each.value, each.info) for name, each in found.items()}
+        return cls(pictures, values, summary={name: each.entry() for name, each in found.items()})
+
 
 class View(Protocol):
     """What a snapshot shows of a training."""
@@ -70,13 +81,17 @@ class View(Protocol):
 class Exporter:
     """Writes what `view` shows of a moment of the run, and the model.
 
-    Files under `folder`: samples/NAME.png, model.safetensors (always the latest), and in ema/ the averages that a run
-    keeps for `wplus ema`. A picture that is there already and
-    whose name does not tell the clock (`kimg-...`) is left alone.
+    Files under `folder`: samples/NAME.png, model.safetensors (always the latest), the best so far, which `best` tells
+    (None: it is not kept), and in ema/ the averages that a run keeps for `wplus ema`. A picture that is there already
+    and whose name does not tell the clock (`kimg-...`) is left alone.
     """
 
-    def __init__(self, folder: Path, tracker: Tracker, view: View, *, data: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self, folder: Path, tracker: Tracker, view: View, *, data: Mapping[str, Any], seed: int,
+        best: Best | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
+        self.best = best
 
     def __call__(self, module: TrainingModule) -> None:
         """Write what is seen of this moment, and the model."""
@@ -91,6 +106,19 @@ class Exporter:
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )
+        if self.best is not None:
+            self._keep_best(self.best, module, kimg, metadata)
+
+    def _keep_best(self, best: Best, module: TrainingModule, kimg: float, metadata: Mapping[str, Any]) -> None:
+        if best.is_reached(kimg):
+            metadata = {**metadata, "best": best.metadata}
+            path = save(self.folder / BEST, **module.exported, metadata=metadata)
+            self.tracker.artifact(
+                path, name=f"{self.folder.name}-best", kind="model", aliases=["best"], metadata=metadata
+            )
+        if best.value is not None:
+            self._tell_values({best.name: (best.value, best.result.info)}, kimg)
+            self.tracker.summary({best.name: best.result.entry()})
 
     def _tell(self, seen: ProbeResult, kimg: float) -> None:
         for picture in seen.pictures:
@@ -98,9 +126,7 @@ class Exporter:
             if picture.name.startswith("kimg-") or not path.exists():
                 save_png(path, picture.image)
                 self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
-        if seen.values:
-            self.tracker.describe({name: info for name, (_, info) in seen.values.items()})
-            self.tracker.log({name: value for name, (value, _) in seen.values.items()}, kimg=kimg)
+        self._tell_values(seen.values, kimg)
         for name, numbers in seen.histograms.items():
             self.tracker.histogram(name, numbers, kimg=kimg)
         for message in seen.messages:
@@ -108,6 +134,11 @@ class Exporter:
             self.tracker.log_message(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
+
+    def _tell_values(self, values: Mapping[str, tuple[float, MetricInfo]], kimg: float) -> None:
+        if values:
+            self.tracker.describe({name: info for name, (_, info) in values.items()})
+            self.tracker.log({name: value for name, (value, _) in values.items()}, kimg=kimg)
 
 
 class SampleView:
@@ -152,16 +183,23 @@ class InversionView:
         found = [module.reconstruct(part.to(module.device)) for part in self.images.split(BATCH)]
         pairs = zip(found, self.images.split(BATCH), strict=True)
         compared = [module.compare(images, part.to(module.device)) for images, part in pairs]
-        values = {}
-        for key in compared[0]:
-            # By the distance's own name: which net stands behind `perceptual` differs from run to run.
-            name, mean = module.losses[key].name, torch.cat([part[key] for part in compared]).mean().item()
-            number = marked(f"val/{name}", module.losses[key].provenance, module.generator.saw)
-            about = f"Distance {name} of held-out images from their inversions, mean over images; 0 for equal ones."
-            values[number] = (mean, MetricInfo(meaning=about, direction="lower"))
+        distances = {module.losses[key]: torch.cat([part[key] for part in compared]) for key in compared[0]}
+        results = [self._mean(loss, each, module) for loss, each in distances.items() if each.isfinite().all()]
         caption = "held-out images (odd rows) and their inversions (even rows)"
         image = grid(alternating(self.images, torch.cat(found).cpu()))
-        return ProbeResult([Picture(at(module), "samples/inversions", caption, image)], values)
+        return ProbeResult.measured(results, pictures=[Picture(at(module), "samples/inversions", caption, image)])
+
+    def _mean(self, loss: ImageDistance, distances: Tensor, module: EncoderModule) -> MetricResult:
+        about = f"Distance {loss.name} of held-out images from their inversions, mean over images; 0 for equal ones."
+        protocol = {"split": "held_out", "num_images": len(distances), "kimg": module.images_seen / 1000,
+                    "distance_provenance": dict(loss.provenance)}  # fmt: skip
+        mean = bootstrap_mean(distances.cpu().numpy())
+        if mean.interval is not None:
+            protocol["interval"] = "95 %, percentile bootstrap over images"
+        info = MetricInfo(meaning=about, direction="lower")
+        # By the distance's own name: which net stands behind `perceptual` differs from run to run.
+        name = marked(loss.name, loss.provenance, module.generator.saw)
+        return MetricResult.of(info, name, distances.mean().item(), protocol=protocol, interval=mean.interval)
 
 
 def alternating(first: Tensor, second: Tensor) -> Tensor:

@@ -1,0 +1,213 @@
+"""A sweep's workspace and report in Weights & Biases as code: built without a server, saved with one.
+
+Parallel coordinates over what varies, curves with bands over seeds, pictures side by side. W&B's traps that are kept
+clear of: a panel looks for `a.b` of the configuration part by part and its parallel coordinates know no minimum, so
+that both have keys of their own (`wandb_keys`); the axis of curves is not taken from the runs: every panel names it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import wandb
+import wandb_workspaces.expr as expr
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+
+from wplus.core.metric_result import Direction
+from wplus.errors import UserError
+from wplus.tracking.tracker import KIMG
+from wplus.tracking.wandb_keys import extreme_key, is_curve, swept_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a command's runs show: curves over kimg by the title of their panel, final numbers, pictures."""
+
+    curves: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbers: Sequence[str] = ()
+    pictures: Sequence[str] = ()
+
+
+SEED = "seed"
+_COST = {"Speed": ["progress/sec_per_kimg"], "Memory": ["progress/peak_memory_gb"]}
+SHOWN = {
+    "train": Shown(
+        curves={
+            "Losses": ["train/generator/loss", "train/discriminator/loss"],
+            "Gradients": ["train/generator/grad_norm", "train/discriminator/grad_norm"],
+            "Logits": ["train/logits/real", "train/logits/fake"],
+            **_COST,
+        },
+        numbers=["train/kimg"],
+        pictures=["samples/fixed_latents"],
+    ),
+    "encoder": Shown(
+        curves={"Losses": ["train/encoder/loss"], "Gradients": ["train/encoder/grad_norm"], **_COST},
+        numbers=["train/kimg"],
+        pictures=["samples/inversions"],
+    ),
+    "invert": Shown(
+        numbers=["invert/psnr_db", "invert/l2", "invert/prior_distance", "invert/seconds"],
+        pictures=["invert/grid", "invert/convergence"],
+    ),
+    "interpolate": Shown(pictures=["interpolate/filmstrip", "interpolate/distances"]),
+    "evaluate": Shown(),
+}
+"""By the kind of run; what the objective is called is known to the sweep alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A sweep as its dashboards see it.
+
+    Args:
+        name: of the sweep, which is the group of its runs.
+        question: that it answers, a sentence.
+        kind: of its runs, such as those in `SHOWN`.
+        swept: key -> values.
+        objective: the number that decides, and which of its values are better.
+        names: key -> what panels call it, where that is shorter.
+    """
+
+    name: str
+    question: str
+    kind: str
+    swept: Mapping[str, Sequence[Any]]
+    objective: str
+    direction: Direction
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def decisive(self) -> str:
+        """The objective in the summary: of a curve its best value, of another number the number."""
+        return extreme_key(self.objective, self.direction) if is_curve(self.objective) else self.objective
+
+    @property
+    def keys(self) -> list[str]:
+        """What varies but for the seed."""
+        return [key for key in self.swept if key != SEED]
+
+
+def workspace(board: Board, *, entity: str, project: str) -> ws.Workspace:
+    """The runs of the sweep alone, with what varies and the objective in pinned columns."""
+    columns = [*(f"config:{swept_key(key)}.value" for key in board.swept), f"summary:{board.decisive}"]
+    best_first = expr.Ordering(expr.Summary(board.decisive), ascending=board.direction == "lower")
+    runs = ws.RunsetSettings(
+        filters=expr.And(expr.Metric("Group") == board.name),
+        order=[best_first],
+        pinned_columns=["run:displayName", *columns],
+    )
+    sections = [ws.Section(name=title, panels=panels, is_open=True) for title, panels in sections_of(board).items()]
+    settings = ws.WorkspaceSettings(x_axis=KIMG if shown_of(board).curves else "Step")
+    return ws.Workspace(
+        entity=entity, project=project, name=board.name, sections=sections, settings=settings, runset_settings=runs
+    )
+
+
+def report(board: Board, *, entity: str, project: str) -> wr.Report:
+    """The question, then the same panels with a heading over each section."""
+    # Without a project of its own: with one the server would be asked for it, and the report has its.
+    runs = wr.Runset(name=board.name, filters=expr.And(expr.Metric("Group") == board.name))
+    blocks: list[Any] = [wr.P(text=board.question)] if board.question else []
+    for title, panels in sections_of(board).items():
+        blocks += [wr.H2(text=title), wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(entity=entity, project=project, title=board.name, description=board.question, blocks=blocks)
+
+
+def shown_of(board: Board) -> Shown:
+    """What is known of its kind of runs; nothing of a kind that is not listed."""
+    return SHOWN.get(board.kind, Shown())
+
+
+def sections_of(board: Board) -> dict[str, list[Any]]:
+    """Title -> panels."""
+    shown = shown_of(board)
+    curves = [_curve(board, board.objective, [board.objective])] if is_curve(board.objective) else []
+    curves += [_curve(board, title, names) for title, names in shown.curves.items()]
+    numbers = [_bars(board, name) for name in dict.fromkeys([board.decisive, *shown.numbers])]
+    sections: dict[str, list[Any]] = {
+        "Answer": [_parallel(board), *_scatter(board), wr.ParameterImportancePlot(with_respect_to=board.decisive)],
+        "Curves": curves,
+        "Numbers": numbers,
+        "Pictures": [wr.MediaBrowser(title=key, media_keys=[key], num_columns=4) for key in shown.pictures],
+    }
+    return {title: panels for title, panels in sections.items() if panels}
+
+
+def _parallel(board: Board) -> wr.ParallelCoordinatesPlot:
+    """An axis for each key that varies, then one for the objective."""
+    columns = [
+        wr.ParallelCoordinatesPlotColumn(
+            metric=wr.Config(swept_key(key)),
+            display_name=board.names.get(key, key),
+            log=_is_logarithmic(values),
+        )
+        for key, values in board.swept.items()
+    ]
+    last = wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(board.decisive), display_name=board.decisive)
+    return wr.ParallelCoordinatesPlot(columns=[*columns, last], title=f"{board.decisive} by what varies")
+
+
+def _scatter(board: Board) -> list[wr.ScatterPlot]:
+    """The objective over each key that varies in numbers."""
+    return [
+        wr.ScatterPlot(
+            title=f"{board.decisive} over {board.names.get(key, key)}", x=wr.Config(swept_key(key)),
+            y=wr.SummaryMetric(board.decisive), log_x=_is_logarithmic(board.swept[key]),
+        )
+        for key in board.keys
+        if all(_is_number(value) for value in board.swept[key])
+    ]  # fmt: skip
+
+
+def _curve(board: Board, title: str, names: Sequence[str]) -> wr.LinePlot:
+    """Mean and standard deviation over the seeds where they vary."""
+    grouped: dict[str, Any] = {
+        "groupby": wr.Config(swept_key(board.keys[0])),
+        "groupby_aggfunc": "mean",
+        "groupby_rangefunc": "stddev",
+    }
+    return wr.LinePlot(title=title, x=KIMG, y=list(names), **(grouped if board.keys and SEED in board.swept else {}))
+
+
+def _bars(board: Board, name: str) -> wr.BarPlot:
+    return wr.BarPlot(title=name, metrics=[wr.SummaryMetric(name)], **_grouped(board))
+
+
+def _grouped(board: Board) -> dict[str, Any]:
+    """The mean of the runs that are alike in the first key that varies."""
+    return {"groupby": wr.Config(swept_key(board.keys[0])), "groupby_aggfunc": "mean"} if board.keys else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_logarithmic(values: Sequence[Any]) -> bool:
+    """Whether they were swept so: at least three, all positive, and the last step is larger than the first ones are."""
+    if len(values) < 3 or not all(_is_number(value) and value > 0 for value in values):
+        return False
+    ordered = sorted(values)
+    return ordered[-1] / ordered[0] >= 10 and ordered[-1] - ordered[-2] > 2 * (ordered[1] - ordered[0])
+
+
+def as_json(built: ws.Workspace | wr.Report) -> str:
+    """What would be sent to the server."""
+    content = json.loads(built._to_model().model_dump_json(by_alias=True, exclude_none=True))
+    return json.dumps(content, indent=2)
+
+
+def saved(build: Any, board: Board, *, entity: str | None, project: str) -> str:
+    """Build with `workspace` or `report`, save on the server; its address. UserError without an account or a server."""
+    try:
+        built = build(board, entity=entity or wandb.Api().default_entity, project=project)
+        built.save()
+    except Exception as error:  # the library raises bare ones
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise UserError(
+            f"Saving needs an account and a server ({reason[0].rstrip('.')}): set WANDB_API_KEY or use wandb login, or "
+            "print it with --dry."
+        ) from error
+    return str(built.url)

@@ -1,0 +1,108 @@
+"""The start of a run of Weights & Biases: where its files lie, what it is called, online or offline.
+
+Online with an account, offline without one or when the server cannot be reached: never an error. `WANDB_MODE`
+(online, offline, disabled) decides where it is set, and so do WANDB_PROJECT, _ENTITY, _NAME, _RUN_GROUP, _JOB_TYPE,
+_NOTES, _TAGS and _RUN_ID: W&B's agents and their users speak through them. Offline runs lie in
+`<output_dir>/wandb/offline-run-*`: upload them later with `wandb sync`, or read them in the terminal with `wandb leet`.
+"""
+
+import logging
+import netrc
+import os
+import time
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+import wandb
+
+from wplus.core.files import ensure_folder
+from wplus.tracking.local import to_json
+from wplus.tracking.tracker import Run
+from wplus.tracking.wandb_keys import swept_key
+from wplus.tracking.wandb_parts import run_id
+
+logger = logging.getLogger(__name__)
+
+# Below the output folder, so that media which W&B only points at travel with the run; a user's own choice stays.
+_FOLDERS = {
+    "WANDB_DIR": ".",
+    "WANDB_DATA_DIR": "wandb/data",
+    "WANDB_CACHE_DIR": "wandb/cache",
+    "WANDB_CONFIG_DIR": "wandb/config",
+}
+_SAID = {
+    "project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "name": "WANDB_NAME", "group": "WANDB_RUN_GROUP",
+    "job_type": "WANDB_JOB_TYPE", "notes": "WANDB_NOTES", "tags": "WANDB_TAGS",
+}  # fmt: skip
+_MAX_TAG = 64  # characters; W&B refuses longer ones
+_RECENT_S = 3600
+
+
+def start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
+    """Start or continue the run; what the server refuses, or what cannot reach it, becomes an offline run.
+
+    So do the other runs of a sweep that start within an hour of one of them: the wait for the server comes once.
+    """
+    arguments: dict[str, Any] = {
+        "resume": "allow",
+        **_identity(run, project=project, entity=entity),
+        "config": to_json({**run.config, **{swept_key(key): value for key, value in run.swept.items()}}),
+        "allow_val_change": True,
+        "dir": os.environ["WANDB_DIR"],
+        "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
+        "settings": wandb.Settings(console="wrap", silent=True, init_timeout=20),
+    }
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")
+    unreachable = None if run.sweep_dir is None or "WANDB_MODE" in os.environ else run.sweep_dir / ".wandb-unreachable"
+    if unreachable is not None and _is_recent(unreachable):
+        unreachable.touch()
+        mode = "offline"
+    try:
+        return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
+    except wandb.Error as error:
+        logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
+        if unreachable is not None:
+            ensure_folder(unreachable.parent)
+            unreachable.touch()
+        wandb.teardown()  # the failed attempt still holds the run id
+        return wandb.init(mode="offline", **arguments)
+
+
+def _identity(run: Run, *, project: str, entity: str | None) -> dict[str, Any]:
+    """What W&B calls a run and where it puts it; what the environment says of that stands over the configuration.
+
+    Given by name: W&B itself looks into the environment once in a process.
+    """
+    found = {
+        "project": project, "entity": entity, "id": run_id(run.output_dir), "name": run.name, "group": run.group,
+        "job_type": run.job_type, "notes": run.notes, "tags": [tag[:_MAX_TAG] for tag in run.tags],
+    }  # fmt: skip
+    said = {key: os.environ[variable] for key, variable in _SAID.items() if os.environ.get(variable)}
+    found |= said | ({"tags": said["tags"].split(",")} if "tags" in said else {})
+    # Of a sweep's agent W&B itself takes these three from the environment, and warns of each that is given.
+    agents = ("project", "entity", "id") if os.environ.get("WANDB_SWEEP_ID") else ()
+    return {key: value for key, value in found.items() if key not in agents}
+
+
+def _is_recent(marker: Path) -> bool:
+    return marker.is_file() and time.time() - marker.stat().st_mtime < _RECENT_S
+
+
+def has_account() -> bool:
+    """Whether there are credentials for the server: WANDB_API_KEY, an identity token, or a line in the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return host in netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def set_folders(output_dir: Path) -> list[str]:
+    """Point W&B's folders below `output_dir` where the user has not set them; returns the variables that were set."""
+    free = {variable: output_dir / folder for variable, folder in _FOLDERS.items() if variable not in os.environ}
+    for variable, folder in free.items():
+        os.environ[variable] = str(ensure_folder(folder))
+    return list(free)
