@@ -21,8 +21,11 @@ def session(config: Mapping[str, Any], kind: str, *, has_folder: bool) -> Iterat
     Of several processes the first one has it. Ctrl-C and SIGTERM raise `Interrupted`; so does, in a sweep over
     processes, the wish that the sweep ends.
     """
+    from wplus.core.runtime import float32_convolutions  # torch: not for commands that only say something
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(leaving_on_signals())
+        stack.enter_context(float32_convolutions())
         number = noted(INTERRUPTED)
         if number is not None:
             raise Interrupted(int(number))

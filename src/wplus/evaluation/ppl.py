@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wplus.core import distributed
 from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.runtime import float32_convolutions
 from wplus.core.stats import bootstrap_interval, kept_mean
 from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation import sampler
@@ -89,6 +90,7 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
             **generator_protocol(context.models), **context.label_protocol, **options, "seed": context.seed,
             "truncation_psi": 1.0, "kept": "1st to 99th percentile", "max_px": MAX_PX,
             "downsampling": "box, by a factor of what is left after the crop",
+            "precision": "float32, no TF32",
             "distance": distance.name, "distance_provenance": dict(distance.provenance),
             "interval": "95 %, percentile bootstrap over pairs, 1000 resamples",
         }  # fmt: skip
@@ -123,6 +125,7 @@ def ppl_name(
     return "_".join([name, *words])
 
 
+@float32_convolutions()
 def path_distances(
     context: EvalContext, distance: ImageDistance, *, num_samples: int, crop: str, **way: Any
 ) -> np.ndarray:

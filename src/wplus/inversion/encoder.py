@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from wplus.core.runtime import now
+from wplus.core.runtime import float32_convolutions, now
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import LOSS_WEIGHTS, all_loss_weights, objectives
 from wplus.inversion.result import Inversion, Record
@@ -51,6 +51,7 @@ def restyle(
     return _invert_by_passes(task, num_passes=num_passes, return_best=return_best, loss_weights=loss_weights)
 
 
+@float32_convolutions()
 @torch.no_grad()
 def _invert_by_passes(
     task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from wplus.checkpoint import fingerprint
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
-from wplus.core.runtime import now
+from wplus.core.runtime import float32_convolutions, now
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
@@ -35,6 +35,7 @@ _PREFIX = "synthesis."
 _AT_ONCE = 8  # images made together, always so many: their digits depend on the size of a batch
 
 
+@float32_convolutions()
 def pti(
     task: InversionTask,
     *,

@@ -20,7 +20,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from wplus.core.distributed import mean_over_ranks
 from wplus.core.files import ensure_folder
 from wplus.core.metric_result import MetricInfo
-from wplus.core.runtime import Runtime
+from wplus.core.runtime import Runtime, float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
@@ -85,7 +85,8 @@ def fit(
     leave = LeaveOnSignal()
     callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop.watch),
                  ShowProgress(stop, note)]  # fmt: skip
-    with _quiet_lightning():
+    module.tf32 = runtime.tf32  # of the steps; what is looked at in between is exact
+    with _quiet_lightning(), float32_convolutions():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     if leave.received is None and not stop.ended:
         return int(signal.SIGTERM)  # another process was asked

@@ -18,6 +18,7 @@ from wplus.core.distributed import average_gradients, mean_over_ranks
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
+from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError
 from wplus.models.network import Network
 
@@ -33,6 +34,7 @@ class TrainingModule(LightningModule):
 
     nimg: Tensor
     skipped: Tensor
+    tf32: bool = False  # whether steps may round (`wplus.core.runtime.float32_convolutions`)
 
     def __init__(self, *, batch_size: int, seed: int, run_fingerprint: Mapping[str, Any]) -> None:
         super().__init__()
@@ -66,7 +68,8 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
         optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
-        self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
+        with float32_convolutions(tf32=self.tf32):
+            self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """`update` on uint8 images, then move the clock."""
