@@ -135,7 +135,7 @@ def directions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=32, channel_max=4, num_mapping_layers=1)
     wplus.save(tmp_path / "model.safetensors", generator=generator)
     monkeypatch.chdir(tmp_path)
-    chosen = ["checkpoint=model.safetensors", "finder.num_samples=16"]
+    chosen = ["checkpoint=model.safetensors", "finder.num_samples=16", "finder.num_directions=2"]
     return lambda *overrides: main(["directions", *chosen, *overrides])
 
 
