@@ -111,7 +111,7 @@ def test_every_family_can_be_looked_at(family, context):
 class WithHeads(nn.Module):
     """A discriminator whose two heads are as sure as `margin`: of real images, whose mean is above 0, and of others."""
 
-    arguments, c_dim = {}, 0
+    c_dim, group_size = 0, 1
 
     def __init__(self, margin: float) -> None:
         super().__init__()

@@ -220,3 +220,14 @@ def test_all_results_are_handed_on_and_missing_images_are_a_message_once(tmp_pat
     assert [each.text for each in result.messages] == ["a", "None", missing]
     assert [each.text for each in view.look(net, tmp_path).messages] == ["a", "None"]
     assert not numbers(runner({}, make_images()).look(net, tmp_path))
+
+
+def test_an_extractor_that_has_taught_the_generator_is_told_of_once(tmp_path):
+    net = make_module()
+    net.ema.saw = ("raw",)
+    view = runner({"a": lambda context: ProbeResult(messages=[LogMessage(context.data.extractor.name)])}, make_images())
+    first, second = (view.look(net, tmp_path).messages for _ in range(2))
+    assert [each.text for each in second] == ["raw"]
+    assert first[1].text.startswith("The discriminator sees raw, so what raw says of its generator is marked (_seen)")
+    net.ema.saw = ()
+    assert len(runner({}, make_images()).look(net, tmp_path).messages) == 0

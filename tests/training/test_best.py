@@ -56,6 +56,13 @@ def test_what_cannot_decide_is_refused(tmp_path, objective, why):
         told(Best(tmp_path, objective), [{"val/fd_raw": 1.0}])
 
 
+def test_a_net_that_taught_the_generator_does_not_choose_where_another_can(tmp_path):
+    best = Best(tmp_path)
+    best.describe({"val/fd_raw_seen": LOWER, "val/fd_other": LOWER})
+    told(best, [{"val/fd_raw_seen": 1.0, "val/fd_other": 2.0}])
+    assert best.objective == "val/fd_other"
+
+
 def test_the_result_says_how_it_was_chosen(tmp_path):
     best = Best(tmp_path)
     told(best, [{"val/fd_raw": value} for value in (4.0, 2.0, 3.0)])

@@ -213,7 +213,8 @@ def _of_factor(
     yield MetricResult.of(PRESENT, of(f"factors_{factor.name}"), value, protocol=protocol | how,
                           interval=(min(float(low), value), max(float(high), value)))  # fmt: skip
     value, interval = factor.chi2(counts), None
-    test: dict[str, Any] = {"chi2": num * value, "degrees": size - 1, "p": float(chi2_tail.sf(num * value, size - 1))}
+    test: dict[str, Any] = {"chi2": num * value, "degrees": size - 1, "p": float(chi2_tail.sf(num * value, size - 1)),
+                            "test": "the data's shares and what is misnamed taken as known exactly"}  # fmt: skip
     if num_groups:
         groups = [np.bincount(named[group::num_groups], minlength=size) for group in range(num_groups)]
         low, high = jackknife_interval(value, [factor.chi2(counts - group) for group in groups])

@@ -1,7 +1,7 @@
 """Probes look at a generator while it trains: what they are given, what they share, and the runner of all of them."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from wplus.evaluation.feature_pass import load_arrays, save_arrays
 from wplus.evaluation.sampler import LATENT, normal, random_labels
 from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
-from wplus.pretrained.seen import marked
+from wplus.pretrained.seen import SUFFIX, marked
 from wplus.training.gan import GanModule
 from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
 
@@ -48,6 +48,7 @@ class ProbeData:
     ) -> None:  # fmt: skip
         self.train, self.seed, self._read_held_out, self._make_extractor = train, seed, held_out, extractor
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
+        self._has_told = False
         self.messages: list[LogMessage] = []  # that have come up here and that the next result takes along
         self._features: dict[Which, Tensor] = {}
         self._made: dict[Hashable, Any] = {}
@@ -60,6 +61,16 @@ class ProbeData:
         except UserError as error:
             self.messages.append(LogMessage(f"What needs held-out images is left out. {error}"))
             return None
+
+    def tell_if_seen(self, saw: Collection[str]) -> None:
+        """Once, that the extractor, where one was used, has taught the generator: its numbers judge nothing."""
+        net = self.extractor.name if "extractor" in self.__dict__ else None
+        if net in saw and not self._has_told:
+            self._has_told = True
+            self.messages.append(LogMessage(
+                f"The discriminator sees {net}, so what {net} says of its generator is marked ({SUFFIX}); another "
+                "extractor, such as extractor=mobilenet_v2, judges it.", level="warning",
+            ))  # fmt: skip
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -261,6 +272,7 @@ class ProbeRunner:
         with torch.no_grad(), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
             context = ProbeContext(module, self.data, folder)
             results = [probe(context) for probe in self.probes.values()]
+        self.data.tell_if_seen(context.generator.saw)
         shared, self.data.messages = ProbeResult(messages=self.data.messages), []
         seconds = {"progress/probe_seconds": (time.monotonic() - start, SECONDS)} if self.probes else {}
         return merged([grids, *results, shared, ProbeResult(values=seconds)])

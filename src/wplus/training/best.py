@@ -12,6 +12,7 @@ from typing import Any
 from wplus.checkpoint import FILE as FORMAT
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.errors import UserError
+from wplus.pretrained.seen import SUFFIX
 from wplus.tracking import Sink
 from wplus.tracking.local import read_records
 
@@ -81,9 +82,9 @@ class Best(Sink):
     def _check(self) -> None:
         known = [name for name, info in self._infos.items() if info.direction != "neither"]
         if self.objective is None:
-            self.objective = next(
-                (name for name in self._latest if name.startswith(VALIDATION) and name in known), None
-            )
+            found = [name for name in self._latest if name.startswith(VALIDATION) and name in known]
+            # Rather one that is measured by a net which has not taught the generator.
+            self.objective = next(iter(sorted(found, key=lambda name: name.endswith(SUFFIX))), None)
         elif self.objective not in known:
             why = "which is neither better low nor high" if self.objective in self._infos else "which is not recorded"
             raise UserError(f"objective={self.objective}, {why}: it must be one of {', '.join(sorted(known))}.")
