@@ -80,15 +80,7 @@ GIVEN = {
     "tracking": ("group", "tags", "notes", "config", "swept"),
     "training": ("augment", "discriminator", "probes", "transfer"),
 }
-_TAGGED = (
-    "experiment",
-    "data",
-    "model",
-    "discriminator",
-    "inverter",
-    "finder",
-    "perceptual",
-)  # groups whose choice becomes a tag
+_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
 _KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
 
 

@@ -7,11 +7,12 @@ import torch
 from torch.nn.functional import relu
 
 import wplus
-from tests.training.trained import CPU, LOSS, assert_gradients_close, gradients, model
+from tests.training.trained import CPU, LOSS, assert_gradients_close, equal, gradients, model, snapshot
 from wplus.config import build, composed
 from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.errors import UserError
+from wplus.losses.adversarial import relativistic_discriminator, relativistic_generator
 from wplus.models.projected import Aided, Projected
 from wplus.models.spectral import SpectralConv2d
 from wplus.training.build import gan_training
@@ -19,8 +20,6 @@ from wplus.training.heads import Heads, ScheduledHeads
 from wplus.training.hparams import explain_config
 from wplus.training.penalties import both_logits
 from wplus.training.transfer import Transfer
-
-NET = {"channels": (8, 8, 8, 8), "input_px": 32}
 
 
 def test_losses_by_hand():
@@ -115,6 +114,18 @@ def test_micro_batches_add_up(aided, batch, phase):
     options: dict[str, Any] = {"c_dim": 3, "weights": {"policy": "color,translation,cutout"}}
     whole, parts = (gradients(aided(num_micro=num, **options), phase, *batch) for num in (1, 2))
     assert_gradients_close(parts, whole)
+
+
+@pytest.mark.parametrize("family", ["stylegan1", "r3gan", "dcgan", "progan"])
+def test_heads_beside_every_family_in_training(aided, play, family):
+    """Networks that grow, a loss that compares, batch normalisation: the heads learn, and the generator hears them."""
+    losses = {"generator": relativistic_generator, "discriminator": relativistic_discriminator}
+    game = aided(family=family, resolution=16, c_dim=3, losses=losses if family == "r3gan" else None)
+    before = snapshot(game.discriminator.nets)
+    found = play(game, 2).means.collect()
+    assert not equal(snapshot(game.discriminator.nets), before)
+    assert {"train/heads/generator", "train/heads/accuracy", "train/generator/loss"} <= set(found)
+    assert int(game.skipped[0]) == 0
 
 
 def test_nobody_asks_heads_of_weight_0(aided, play, monkeypatch):
