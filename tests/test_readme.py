@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from wplus.__main__ import verbs
+from wplus.commands.sweep_run import SweepKeys
 from wplus.config import CONFIG_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,8 @@ def single(override: Override) -> str:
     """A sweep's first value; anything else as it was written."""
     if not override.is_sweep_override():
         return str(override.input_line)
+    if override.is_interval_sweep():
+        return f"{override.get_key_element()}={override.value().start}"
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
 
 
@@ -47,7 +50,7 @@ def tree_paths() -> list[str]:
 
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
 def test_every_command_composes(command):
-    program, *words = [word for word in shlex.split(command) if word not in ("-m", "--multirun")]
+    program, *words = [word for word in shlex.split(command, comments=True) if word not in ("-m", "--dry")]
     if program == "python":  # train.py and its like
         assert (ROOT / words[0]).is_file()
     verb = words[0].removesuffix(".py")
@@ -56,6 +59,7 @@ def test_every_command_composes(command):
         return
     flags = [word for word in words[1:] if word.startswith("--")]
     assert set(flags) <= {"--cfg", "--help"}
+    _, words = SweepKeys.of(words)
     overrides = OverridesParser.create().parse_overrides([word for word in words[1:] if "=" in word])
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         compose(verb, [single(override) for override in overrides], return_hydra_config=True)

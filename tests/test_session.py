@@ -65,19 +65,18 @@ def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
     assert Path("out/console.log").read_text().count("Training on ") == 2
 
 
-@pytest.mark.parametrize(
-    "launcher", [[], ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]], ids=["basic", "joblib"]
-)
-def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, launcher: list[str]):
-    """In a terminal Ctrl-C reaches all processes; of three workers one has nothing to do."""
-    sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", *launcher, forked=not launcher)
-    running = ["out/1", *(["out/2"] if launcher else [])]
+@pytest.mark.parametrize("slots", ["1", "cpu:3"])
+def test_an_interrupted_sweep_ends_with_every_job_saved(start: Started, slots: str):
+    """In a terminal Ctrl-C reaches the whole group of processes; of three slots one has nothing to do."""
+    sweep = start(*ENDLESS, "-m", "seed=1,2", "run_dir=out/${seed}", f"slots={slots}", forked=slots == "1")
+    running = ["out/1", *(["out/2"] if slots != "1" else [])]
     wait_for(sweep, *(f"{name}/records.jsonl" for name in running))
     os.killpg(sweep.pid, signal.SIGINT)
     shown = sweep.output(SOON)
     assert sweep.returncode == 128 + signal.SIGINT, shown
     assert "Traceback" not in shown
-    assert statuses("out/1", "out/2") == ["interrupted", "interrupted" if launcher else None]
+    assert statuses("out/1", "out/2") == ["interrupted", "interrupted" if slots != "1" else None]
+    assert shown.splitlines()[-2].endswith("missing: train-000 train-001"), shown
     assert all(list(Path(name).glob("checkpoints/*.ckpt")) for name in running)
 
 

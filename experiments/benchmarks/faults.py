@@ -129,7 +129,7 @@ CASES = {
                          "num_frames=24", "tracking=local"], pictures),
     "evaluate": Case(["evaluate", MODEL, *DATA, "metrics=[fd,ppl_wend]", "metrics.fd.num_generated=200",
                       "metrics.fd.num_real=200", "metrics.ppl_wend.num_samples=64", "tracking=local"], values),
-    "sweep": Case(["train", "-m", *QUICK, "schedule.kimg=0.192", "seed=0,1"], weights, ("0", "1")),
+    "sweep": Case(["train", "-m", *QUICK, "schedule.kimg=0.192", "seed=0,1", "retry=true"], weights, ("0", "1")),
 }  # fmt: skip
 
 

@@ -4,10 +4,11 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import hydra
 from hydra._internal.core_plugins import file_config_source as hydra_source
@@ -17,12 +18,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.core.claim import digest, question
-from wplus.core.sweep import shared_folder, swept
+from wplus.core.sweep import label, runs_here, sweep_folder, swept
 from wplus.errors import UserError
 from wplus.signatures import complete, listed, takes_further_keys
 
@@ -186,27 +186,43 @@ def bundled_model(name: str) -> str:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as nested dicts, lists and values, all resolved; UserError names a key without a value."""
+    return checked(resolved(cfg))
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as nested dicts, lists and values; UserError for one that refers to nothing."""
     try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        container = None if missing else OmegaConf.to_container(cfg, resolve=True)
+        container = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         reason = str(error.__cause__ if isinstance(error.__cause__, UserError) else error).splitlines()[0]
         raise UserError(f"The value of '{error.full_key}' cannot be resolved: {reason}.") from error
+    return cast(dict[str, Any], container)
+
+
+def checked(container: dict[str, Any]) -> dict[str, Any]:
+    """A resolved config as commands take it; UserError for keys without a value, and for seeds that are none."""
+    missing = sorted(_missing(container))
     if missing:
         raise UserError(
             f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value."
         )
-    assert isinstance(container, dict)
     _check_seeds(container)
-    return _expand_home(_listed(container))
+    return cast(dict[str, Any], expand_home(_listed(container)))
 
 
-def _expand_home(value: object) -> Any:
+def _missing(node: object, place: str = "") -> list[str]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [name for key, value in items for name in (
+        [f"{place}{key}"] if value == "???" else _missing(value, f"{place}{key}.")
+    )]  # fmt: skip
+
+
+def expand_home(value: object) -> Any:
     """`~` in front of a path means the home folder, as in a shell, wherever it stands."""
     if isinstance(value, dict):
-        return {key: _expand_home(item) for key, item in value.items()}
+        return {key: expand_home(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand_home(item) for item in value]
+        return [expand_home(item) for item in value]
     if not isinstance(value, str) or not re.match(r"~[\w.-]*(/|$)", value):
         return value
     expanded, start = os.path.expanduser(value), value.partition("/")[0]
@@ -237,7 +253,7 @@ def command_line() -> str:
     """The command that started this process, for notes and reports."""
     script, *arguments = sys.argv
     program = ["python", script] if script.endswith(".py") and not script.endswith("__main__.py") else ["wplus"]
-    return " ".join(map(_quote, [*program, *arguments]))
+    return shlex.join([*program, *arguments])
 
 
 def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,10 +262,12 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
     choices = hydra.runtime.choices if hydra else {}
     chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
     chosen += [str(name) for group in _KEYED for name in cfg.get(group) or ()]
+    folder = sweep_folder()
     return {
-        "name": Path(cfg["run_dir"]).name,
-        "group": cfg["group"] or cfg["name"],
-        "sweep_dir": Path(hydra.sweep.dir) if hydra and hydra.mode == RunMode.MULTIRUN else shared_folder(),
+        "name": label() or Path(cfg["run_dir"]).name,
+        "group": _group(cfg),
+        "sweep_dir": folder,
+        "swept": {key: choices.get(key, _at(cfg, key)) for key in swept()},
         "tags": [*chosen, *cfg["tags"]],
         "config": {**cfg, **_decided(cfg)},
         "notes": command_line(),
@@ -261,21 +279,32 @@ def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
     from wplus.core.runtime import resolve_device
 
     device = {"device": str(resolve_device(cfg["device"]))} if "device" in cfg else {}
-    return {**device, "group": cfg["group"] or cfg["name"]}
+    return {**device, "group": _group(cfg)}
+
+
+def _at(cfg: Any, key: str) -> Any:
+    """The value of a dotted key, None where there is none."""
+    for part in key.split("."):
+        cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
+    return cfg
+
+
+def _group(cfg: Mapping[str, Any]) -> str:
+    """In W&B: the sweep, where there is one and nothing else is said."""
+    folder = sweep_folder()
+    return str(cfg["group"] or (cfg["name"] if folder is None else folder.name))
 
 
 def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
-    """UserError for a sweep, on this machine, of runs that start processes of their own.
+    """UserError for a run that starts processes of its own where a sweep runs its jobs in this process.
 
     Lightning starts the further processes with this process's command line, which would start the whole sweep again.
     """
-    if trainer["devices"] * trainer["num_nodes"] == 1 or not HydraConfig.initialized():
-        return
-    config = HydraConfig.get()
-    if config.mode == RunMode.MULTIRUN and str(config.runtime.choices.get("hydra/launcher")) in ("basic", "joblib"):
+    num_processes = trainer["devices"] * trainer["num_nodes"]
+    if num_processes > 1 and runs_here():
         raise UserError(
-            f"A sweep (-m) of runs on {trainer['devices'] * trainer['num_nodes']} processes is refused here; "
-            "use hydra/launcher=slurm, or start the runs one by one."
+            f"A sweep in one process of runs on {num_processes} processes is refused: give slots=cpu:1 or slots=slurm, "
+            "where each run is started for itself."
         )
 
 
@@ -287,12 +316,15 @@ def run_name(prefix: str, *, _root_: DictConfig) -> str:
     keys = [str(key) for key in _root_ if key not in ("run_dir", "hydra")]
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys), resolve=True)
     assert isinstance(config, dict)
-    return f"{prefix}-{digest(question(_expand_home(config), also=swept()) | _swept_presets(config))}"
-
-
-def _swept_presets(config: Mapping[Any, Any]) -> dict[str, str]:
-    """The presets (`experiment=`, `debug=`) that differ between the jobs of a sweep: they leave no key of their own."""
     given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return f"{prefix}-{digest(question(expand_home(config), also=swept()) | swept_presets(config, given))}"
+
+
+def swept_presets(config: Mapping[Any, Any], given: Sequence[str]) -> dict[str, str]:
+    """Of the overrides `given` the presets (`experiment=`, `debug=`) that differ between the jobs of a sweep.
+
+    They leave no key of their own.
+    """
     pairs = (each.lstrip("+").partition("=") for each in given)
     return {key: choice for key, _, choice in pairs if key in swept() and "." not in key and key not in config}
 
@@ -303,10 +335,6 @@ def _check_arguments(target: functools.partial[Any], kwargs: dict[str, Any], *, 
         inspect.signature(target.func).bind(*target.args, **{**target.keywords, **kwargs})
     except (TypeError, ValueError) as error:
         raise UserError(f"Cannot build '{name}': {error}.") from error
-
-
-def _quote(part: str) -> str:
-    return f"'{part}'" if set(part) & set(" []{}*?$;&|<>()") else part
 
 
 def _user_error(error: InstantiationException) -> Exception:

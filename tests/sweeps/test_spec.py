@@ -40,7 +40,7 @@ def test_a_later_stage_takes_the_folders_of_the_earlier_ones():
     assert last.overrides(folders) == [
         "checkpoint=runs/train-003/model.safetensors", "encoder=runs/encode-003/model.safetensors", "space=w+"
     ]  # fmt: skip
-    assert last.label == "model=progan seed=1 space=w+"
+    assert last.label == "progan w+ s1"
 
 
 def test_values_are_written_as_overrides_are():

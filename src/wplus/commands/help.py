@@ -16,7 +16,8 @@ WIDTH = 118
 FLAGS = """\
 --help CHOICE=OPTION ...  the options of a choice, as in --help {example}
 --cfg job                 the whole configuration, with every number that will be used; nothing is run
--m KEY=A,B ...            every combination, one after the other; hydra/launcher=joblib or slurm: side by side"""
+-m KEY=A,B ...            a sweep: every combination, in runs/sweeps; slots=cpu:2, gpu:0-3 or slurm: side by side
+-m ... --dry              what it would run, and how long that takes"""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,19 @@ from wplus.config import RENAMED, Parsed, parsed, quoted
 from wplus.core.claim import PATHS
 from wplus.errors import UserError
 
+# Keys by which Hydra launches sweeps, and what they are called in sweeps of wplus.
+LAUNCHING = {
+    "hydra/launcher=basic": "slots=1",
+    "hydra/launcher=joblib": "slots=cpu:N",
+    "hydra/launcher=slurm": "slots=slurm",
+    "hydra/launcher": "slots",
+    "hydra/sweeper": "search.trials",
+    "hydra.launcher.n_jobs": "slots=cpu:N",
+    "hydra.launcher": "slurm",
+    "hydra.sweeper": "search",
+    "hydra.sweep": "sweep",
+}
+
 
 def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
     """Overrides that Hydra's grammar reads: names that it cannot read are quoted, and `+` adds nothing unknown.
@@ -24,6 +37,7 @@ def _readable(override: str, is_sweep: bool) -> str:
     if not equals:
         raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
     key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
+    _refuse_hydra(f"{key.lstrip('+')}={value}")
     for choice in filter(None, re.split(r"[\[\],\s]+", value)):
         _refuse_renamed(f"{key.partition('@')[0]}={choice}")
     read, takes_names = parsed(f"{key}={value}"), key.rpartition(".")[2] in PATHS
@@ -50,6 +64,16 @@ def _is_number(read: Parsed) -> bool:
 def _refuse_renamed(choice: str) -> None:
     if choice in RENAMED:
         raise UserError(f"'{choice}' is now '{RENAMED[choice]}'.")
+
+
+def _refuse_hydra(override: str) -> None:
+    """Of Hydra's own keys those that launch sweeps, which wplus does itself; a name stands for all below it."""
+    key, _, value = override.partition("=")
+    for old in (f"{key}={value}", key):
+        while old.startswith("hydra"):
+            if old in LAUNCHING:
+                raise UserError(f"'{override}' is now '{LAUNCHING[old]}'.")
+            old = old.rpartition("." if "." in old else "/")[0]
 
 
 def _quoted(text: str, *, is_name: bool = False) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wplus.core.claim import question
-from wplus.core.sweep import INTERRUPTED, is_worker, noted
 from wplus.errors import Interrupted
 from wplus.tracking.run_folder import RunFolder
 
@@ -18,20 +17,15 @@ from wplus.tracking.run_folder import RunFolder
 def session(config: Mapping[str, Any], kind: str, *, has_folder: bool) -> Iterator[None]:
     """The folder of this configuration (`run_dir`) is this command's own for the time of the block.
 
-    Of several processes the first one has it. Ctrl-C and SIGTERM raise `Interrupted`; so does, in a sweep over
-    processes, the wish that the sweep ends.
+    Of several processes the first one has it. Ctrl-C and SIGTERM raise `Interrupted`.
     """
     from wplus.core.runtime import float32_convolutions  # torch: not for commands that only say something
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(leaving_on_signals())
         stack.enter_context(float32_convolutions())
-        number = noted(INTERRUPTED)
-        if number is not None:
-            raise Interrupted(int(number))
         if has_folder and is_first(config):
-            pass_on = PassOn() if is_worker() else lambda: None
-            stack.enter_context(RunFolder(config["run_dir"], kind=kind, asked=question(config), each_second=pass_on))
+            stack.enter_context(RunFolder(config["run_dir"], kind=kind, asked=question(config)))
         yield
 
 
@@ -50,7 +44,7 @@ def leaving_on_signals() -> Iterator[None]:
     received: list[int] = []
 
     def leave(number: int, _: object) -> None:
-        if not received or number == signal.SIGINT:
+        if number == signal.SIGINT or number not in received:
             received.append(number)
             raise Interrupted(number)
 
@@ -59,13 +53,9 @@ def leaving_on_signals() -> Iterator[None]:
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 ours[number] = signal.signal(number, leave)
-    is_blocked = is_worker() and hasattr(signal, "pthread_sigmask")
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}) if is_blocked else None
     try:
         yield
     finally:
-        if before is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in ours.items():
             signal.signal(number, handler)
 
@@ -78,16 +68,3 @@ def exiting_when_interrupted() -> Iterator[None]:
     except KeyboardInterrupt as error:
         print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
         raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None
-
-
-class PassOn:
-    """Asks this process once to end, as SIGTERM does, when the sweep that it works for is to end."""
-
-    def __init__(self) -> None:
-        self._has_asked = False
-
-    def __call__(self) -> None:
-        """Look whether it is."""
-        if not self._has_asked and noted(INTERRUPTED) is not None:
-            self._has_asked = True
-            os.kill(os.getpid(), signal.SIGTERM)

@@ -14,7 +14,13 @@ ACTIONS = (sweep_run, sweep_table)  # each adds its actions to the parser, and i
 @program
 def sweep(arguments: Sequence[str]) -> int:
     """Run a sweep, see how far it is, put it into a table: wplus sweep run|retry|status|table."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    is_more = hasattr(options, "overrides") and not any(each.startswith("-") for each in rest)  # KEY=VALUE after a flag
+    if rest and not is_more:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
     try:
         return int(options.action(options) or 0)
     except UserError as error:

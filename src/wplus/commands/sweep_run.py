@@ -1,24 +1,79 @@
-"""The actions run, retry and status of `wplus sweep`."""
+"""The actions run, retry and status of `wplus sweep`, and what they share with `-m`."""
 
 import argparse
-import os
-import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wplus.commands.entry import readable, shown
-from wplus.config import CONFIG_FOLDER
-from wplus.core.claim import digest, question
-from wplus.core.sweep import KEYS, swept
-from wplus.errors import UserError
+import yaml
+
+from wplus.commands.compose import Composer, shared_composer
+from wplus.config import CONFIG_FOLDER, command_line
+from wplus.core.sweep import sweep
+from wplus.errors import UserError, check_choice, check_number
+from wplus.sweeps.labels import SEED
 
 if TYPE_CHECKING:
+    from wplus.sweeps.run_job import Command
     from wplus.sweeps.spec import Spec
 
 ROOT = Path("runs/sweeps")
+_SECTIONS = ("slurm", "search")
+_OVERRIDES = (
+    "for all jobs, STAGE:KEY=VALUE for those of one stage; or of the sweep: sweep=NAME, slots=cpu:2|gpu:0-3|slurm, "
+    "slurm.KEY=..., retry=true, max_failures=N, objective=NUMBER, search.KEY=..."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepKeys:
+    """What is said of a sweep as a whole, as KEY=VALUE beside the overrides of its jobs.
+
+    Args:
+        sweep: its name, that of its folder.
+        slots: where jobs run: 1, cpu:N, gpu:A-B or slurm.
+        retry: run failed jobs again.
+        max_failures: start no further job after so many failed; None: the others go on.
+        objective: the recorded number that decides, or several.
+        question: what it is to answer.
+        slurm: slurm.KEY=VALUE, the options of allocations (`wplus.sweeps.slots.SlurmOptions`).
+        search: search.KEY=VALUE: trials, sampler, pruner, seed (`wplus.sweeps.search.Search`).
+    """
+
+    sweep: str | None = None
+    slots: str = "1"
+    retry: bool = False
+    max_failures: int | None = None
+    objective: str | Sequence[str] | None = None
+    question: str = ""
+    slurm: Mapping[str, Any] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choice("retry", self.retry, (True, False))
+        if self.max_failures is not None:
+            check_number("max_failures", self.max_failures, lowest=1, whole=True)
+        for key in self.search:
+            check_choice("search.KEY", key, ("trials", "sampler", "pruner", "seed"))
+
+    @classmethod
+    def of(cls, arguments: Sequence[str]) -> tuple["SweepKeys", list[str]]:
+        """Those among the arguments, and the other arguments."""
+        found: dict[str, Any] = {name: {} for name in _SECTIONS}
+        rest = []
+        for argument in arguments:
+            key, equals, text = argument.partition("=")
+            section, _, name = key.partition(".")
+            if equals and section in _SECTIONS and name:
+                found[section][name] = _value(text)
+            elif equals and key in cls.__annotations__ and key not in _SECTIONS:
+                found[key] = text if key in ("slots", "sweep", "question") else _value(text)
+            else:
+                rest.append(argument)
+        return cls(**found), rest
 
 
 def add_actions(actions: Any) -> None:
@@ -26,11 +81,12 @@ def add_actions(actions: Any) -> None:
     for name, text in (("run", "bring a sweep to its end"), ("retry", "the same, and run what failed again")):
         run = actions.add_parser(name, help=text)
         run.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")
-        run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for all jobs")
-        run.add_argument("--slots", default="1", help="1 (default), cpu:N processes, or gpu:A-B, a job each")
+        run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=_OVERRIDES)
+        run.add_argument("--slots", help="the same as slots=")
+        run.add_argument("--max-failures", help="the same as max_failures=")
         run.add_argument("--folder", type=Path, help=f"of the sweep (default: {ROOT}/NAME)")
-        run.add_argument("--max-failures", type=int, help="stop after so many; default: the others go on")
         run.add_argument("--dry", action="store_true", help="show what would be run, and how long it takes")
+        run.add_argument("--only", nargs="+", metavar="ID", help="these jobs; so allocations of a cluster are started")
         run.set_defaults(action=_run, retry=name == "retry")
     status = actions.add_parser("status", help="the state of every job")
     status.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
@@ -38,23 +94,77 @@ def add_actions(actions: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from wplus.sweeps.launch import Launch, slots_of
+    from wplus.__main__ import main
+
+    flags = [f"{key}={value}" for key in ("slots", "max_failures") if (value := getattr(options, key)) is not None]
+    keys, overrides = SweepKeys.of([*options.overrides, *flags])
+    spec = named_spec(options.spec)
+    spec = with_overrides(spec, overrides)
+    spec = replace(spec, objective=keys.objective or spec.objective, question=keys.question or spec.question)
+    if keys.search:
+        if spec.search is None:
+            raise UserError("search.KEY=VALUE changes the search of a sweep, and this one has none.")
+        spec = replace(spec, search=replace(spec.search, **keys.search))
+    folder = options.folder or (Path(options.spec) if is_folder(options.spec) and keys.sweep is None else None)
+    return launched(spec, keys, lambda given: called(main, given), folder=folder, is_dry=options.dry,
+                    retry=options.retry, only=options.only)  # fmt: skip
+
+
+def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
+    """KEY=VALUE for all stages, STAGE:KEY=VALUE for one."""
+    names = [stage.name for stage in spec.stages]
+    split = [(head, rest) if colon and head in names else (None, each)
+             for each in overrides for head, colon, rest in [each.partition(":")]]  # fmt: skip
+    return replace(spec, stages=[
+        replace(stage, overrides=[*stage.overrides, *(text for name, text in split if name in (None, stage.name))])
+        for stage in spec.stages
+    ])  # fmt: skip
+
+
+def launched(
+    spec: "Spec", keys: SweepKeys, command: "Command", *, folder: Path | None = None, is_dry: bool = False,
+    retry: bool = False, only: Sequence[str] | None = None,
+) -> int:  # fmt: skip
+    """Run a sweep, submit it, or show what would be run; the exit status."""
+    from wplus.sweeps.launch import Launch
+    from wplus.sweeps.slots import SlurmOptions, slots_of
+    from wplus.sweeps.slurm import is_coming, submit
     from wplus.sweeps.state import SweepFolder
 
-    slots = slots_of(options.slots)
-    spec = named_spec(options.spec)
-    if options.overrides:
-        stages = [replace(each, overrides=[*each.overrides, *options.overrides]) for each in spec.stages]
-        spec = replace(spec, stages=stages)
-    folder = SweepFolder(options.folder or (Path(options.spec) if is_folder(options.spec) else ROOT / spec.name))
-    os.environ[KEYS] = ",".join(dict.fromkeys(key for job in spec.jobs() for key in job.point))
-    launch = Launch(folder, spec, _asked, slots=slots, command=_here, retry=options.retry,
-                    max_failures=options.max_failures)  # fmt: skip
-    folder.claim(spec, shlex.join(["wplus", "sweep", *sys.argv[2:]]))
-    if options.dry:
-        print(launch.plan())
-        return 0
-    return launch.run()
+    slurm = SlurmOptions.of(keys.slurm)
+    slots = [] if keys.slots == "slurm" else slots_of(keys.slots)
+    place = SweepFolder(folder or ROOT / (keys.sweep or spec.name))
+    with sweep(place.path, _varying(spec)), shared_composer() as composer:
+        launch = Launch(
+            place, spec, composer.asked, slots=slots, command=command, retry=retry or keys.retry,
+            max_failures=keys.max_failures, only=only, is_coming=is_coming,
+        )  # fmt: skip
+        place.check(spec)
+        launch.resolve_all()  # a mistake is told before anything is written
+        _try_search(spec, composer)
+        if is_dry:
+            print(launch.plan())
+            return 0
+        if not keys.slots.startswith("allocation"):
+            place.claim(spec, command_line())
+        if keys.slots == "slurm":
+            return submit(launch, slurm)
+        return launch.run()
+
+
+def _varying(spec: "Spec") -> list[str]:
+    keys = list({} if spec.search is None else spec.search.space)
+    for stage in spec.stages:
+        keys += [*(key for point in stage.points for key in point), *stage.axes]
+        keys += [] if stage.seeds is None else [SEED]
+    return list(dict.fromkeys(keys))
+
+
+def _try_search(spec: "Spec", composer: Composer) -> None:
+    """UserError where the first values of a search cannot be composed."""
+    if spec.search is not None:
+        tried = replace(spec, search=replace(spec.search, points=[spec.search.first()]))
+        composer.asked(spec.stages[0].verb, tried.jobs()[0].overrides({}))
 
 
 def is_folder(text: str) -> bool:
@@ -76,27 +186,18 @@ def named_spec(text: str) -> "Spec":
     raise UserError(f"A sweep must be one of {known}, a YAML file, or the folder of a sweep; got '{text}'.")
 
 
-def _asked(verb: str, overrides: Sequence[str]) -> tuple[str, Path]:
-    """The digest of what a job asks, and its folder."""
-    config = shown(verb, readable(overrides))
-    return digest(question(config, also=swept())), Path(config["run_dir"])
-
-
-def _here(arguments: Sequence[str]) -> int:
-    """Run a command in this process; its status, after its words."""
-    import traceback
-
-    from wplus.__main__ import main
-
+def called(command: Callable[[Sequence[str]], Any], arguments: Sequence[str]) -> tuple[int, str]:
+    """Run a command in this process: its exit status, and its last words where it failed."""
     try:
-        return main(arguments)
+        return int(command(arguments) or 0), ""
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception:
+            return 1, end.code
+        return end.code if isinstance(end.code, int) else int(end.code is not None), ""
+    except Exception as error:
         traceback.print_exc()
-        return 1
+        return 1, f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -105,6 +206,15 @@ def _status(options: argparse.Namespace) -> None:
     for path in options.folders:
         states = SweepFolder(path).states()
         for state in states.values():
-            words = f": {state.error}" if state.error else ""
+            words = f": {state.error} ({state.traceback})" if state.error else ""
+            words += f", since {state.started} in {state.process}" if state.state == "running" else ""
+            words += f", submitted as {state.allocation}" if state.allocation and state.state == "queued" else ""
             print(f"{state.id}  {state.state:<11}  {state.label}  {state.run_dir}{words}")
         print(f"{path}: {counted(states)}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

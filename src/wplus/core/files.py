@@ -29,11 +29,11 @@ def ensure_folder(path: str | Path) -> Path:
     return folder
 
 
-def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
+def atomic_write(path: str | Path, write: Callable[[BinaryIO], object], *, is_durable: bool = True) -> Path:
     """Call `write(file)` on a temporary file, flush it to disk and rename it to `path`.
 
-    A reader sees the old content or the new, never a part, also after a kill or a power cut. A full or read-only
-    disk raises UserError and leaves what was there.
+    A reader sees the old content or the new, never a part, also after a kill or a power cut; what is not `is_durable`
+    is faster, and may be gone after a power cut. A full or read-only disk raises UserError and leaves what was there.
     """
     target = at_home(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -42,9 +42,10 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
         with open(temporary, "wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         os.replace(temporary, target)
-        if os.name == "posix":  # the others cannot open a folder, which makes the new name durable
+        if is_durable and os.name == "posix":  # the others cannot open a folder, which makes the new name durable
             folder = os.open(target.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -58,10 +59,10 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> Path:
     return target
 
 
-def write_json(path: str | Path, content: object) -> Path:
+def write_json(path: str | Path, content: object, *, is_durable: bool = True) -> Path:
     """Write `content` as indented JSON, atomically. NaN and infinities are refused: JSON has none."""
     text = json.dumps(content, indent=2, allow_nan=False, default=str) + "\n"
-    return atomic_write(path, lambda file: file.write(text.encode()))
+    return atomic_write(path, lambda file: file.write(text.encode()), is_durable=is_durable)
 
 
 def sha256(path: str | Path) -> str:

@@ -11,7 +11,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,15 @@ _held: dict[Path, dict[str, Any]] = {}
 
 
 class FolderLock:
-    """The lock of an existing folder."""
+    """The lock of an existing folder, or that of `name` in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder.resolve() / LOCK
+    def __init__(self, folder: Path, name: str = LOCK) -> None:
+        self.path = folder.resolve() / name
         self._file = -1
         self._ended = threading.Event()
 
-    def acquire(self, each_second: Callable[[], object] = lambda: None) -> None:
-        """Take the lock and keep it alive; `each_second` is called from the thread that does.
+    def acquire(self) -> None:
+        """Take the lock and keep it alive.
 
         UserError where another process has it, which changes nothing in the folder.
         """
@@ -56,7 +55,7 @@ class FolderLock:
         with contextlib.suppress(OSError):  # a full disk: nobody can read who has it
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps(own).encode(), 0)
-        self._thread = threading.Thread(target=self._beat, args=(each_second,), daemon=True)
+        self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def release(self) -> None:
@@ -82,14 +81,10 @@ class FolderLock:
         os.close(self._file)
         return holder
 
-    def _beat(self, each_second: Callable[[], object]) -> None:
-        seconds = 0
-        while not self._ended.wait(1.0):
-            each_second()
-            seconds += 1
-            if seconds % BEAT == 0:
-                with contextlib.suppress(OSError):
-                    os.utime(self.path)
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            with contextlib.suppress(OSError):
+                os.utime(self.path)
 
 
 def _in_use(path: Path, holder: dict[str, Any]) -> str:
@@ -106,9 +101,9 @@ def _in_use(path: Path, holder: dict[str, Any]) -> str:
     return f"'{path.parent}' is in use by {who}: {rest}."
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process that lives has the lock of `folder`."""
-    path = folder.resolve() / LOCK
+def is_held(folder: Path, name: str = LOCK) -> bool:
+    """Whether a process that lives has the lock of `folder`, or that of `name` in it."""
+    path = folder.resolve() / name
     if path in _held:
         return True
     try:

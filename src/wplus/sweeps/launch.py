@@ -3,204 +3,293 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import resource
 import shlex
 import signal
-import subprocess
-import sys
+import statistics
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from wplus.core.sweep import sharing
+from wplus.core.sweep import HERE, LABEL
 from wplus.errors import Interrupted, UserError
+from wplus.sweeps.run_job import ASKING, STOPPED, Command, Ended, Processes, run_here
+from wplus.sweeps.slots import Slot
 from wplus.sweeps.spec import Job, Spec
-from wplus.sweeps.state import JobState, SweepFolder, counted
-
-Question = Callable[[str, Sequence[str]], tuple[str, Path]]
-"""Verb and overrides -> the digest of what is asked, and the run's folder."""
-Command = Callable[[Sequence[str]], int]
-"""Arguments of `wplus` -> exit status, in this process."""
-
+from wplus.sweeps.state import ENDED, JobState, SweepFolder, Taken, counted
+from wplus.sweeps.trials import Trials, direction, value_of
+from wplus.tracking.local import read_result
 
 T = TypeVar("T")
+_LOOK = 2.0  # seconds between two looks at what other launches do
+_MAX_SEEN = 200  # earlier runs that an estimate is made from
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a job runs: the environment of its process."""
+class Asked(NamedTuple):
+    """What a job comes down to: the digest of its question, the run's folder, and the digest that is written there."""
 
-    name: str
-    environment: Mapping[str, str]
+    digest: str
+    run_dir: Path | str
+    claim: str = ""
 
 
-def slots_of(text: str) -> list[Slot]:
-    """`cpu:2`: two processes that divide the cores; `gpu:0-3`, `gpu:0,2`: a job each; `1`: none, in this process."""
-    kind, _, which = text.partition(":")
-    try:
-        if kind == "cpu" and int(which) > 0:
-            threads = str(max(1, len(os.sched_getaffinity(0)) // int(which)))
-            return [Slot(f"cpu:{index}", {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads})
-                    for index in range(int(which))]  # fmt: skip
-        if kind == "gpu":
-            ranges = [part.partition("-") for part in which.split(",")]
-            numbers = [n for low, dash, high in ranges for n in range(int(low), int(high if dash else low) + 1)]
-            if numbers:
-                return [Slot(f"gpu:{index}", {"CUDA_VISIBLE_DEVICES": str(index)}) for index in numbers]
-    except ValueError:
-        pass
-    if text == "1":
-        return []
-    raise UserError(f"slots must be 1, cpu:N or gpu:A-B, got '{text}'.")
+Question = Callable[[str, Sequence[str]], tuple[Any, ...]]
+"""Verb and overrides -> the fields of `Asked`."""
 
 
 class Launch:
-    """One go at a sweep.
+    """One go at a sweep; several at a time, also on several machines, divide its jobs.
 
     Args:
         folder: of the sweep.
         spec: what it asks.
-        question: who is asked for a job's digest and folder.
+        question: who is asked what a job comes down to.
         slots: as many jobs at a time, each in a process of its own; none: one after the other in this process.
         command: runs a job in this process.
         retry: run failed jobs again.
         max_failures: stop after so many; None: go on with the others.
+        only: the ids of the jobs to run; None: all.
+        is_coming: whether somebody else has a job in hand; whoever reads it waits for that.
     """
 
     def __init__(
         self, folder: SweepFolder, spec: Spec, question: Question, *, slots: Sequence[Slot], command: Command,
-        retry: bool = False, max_failures: int | None = None,
+        retry: bool = False, max_failures: int | None = None, only: Collection[str] | None = None,
+        is_coming: Callable[[JobState], bool] = lambda state: state.state == "running",
     ) -> None:  # fmt: skip
         self.folder, self.question, self.slots, self.command = folder, question, slots, command
-        self.retry, self.max_failures = retry, max_failures
-        self.jobs = {job.id: job for job in spec.jobs()}
-        self.states = {job_id: folder.load(job).look() for job_id, job in self.jobs.items()}
-        self._failures, self._received = 0, list[int]()
-        self._processes: set[subprocess.Popen[bytes]] = set()
+        self.spec = folder.with_trials(spec)
+        self.retry, self.max_failures, self.only, self.is_coming = retry, max_failures, only, is_coming
+        self.jobs: dict[str, Job] = {}
+        self.states: dict[str, JobState] = {}
+        self.processes = Processes()
+        self._failures, self._received, self._has_objective = 0, list[int](), False
+        self._owners: dict[str, JobState] = {}
+        self._resolved: set[str] = set()
+        self._trials: Trials | None = None
+        self._add(self.spec)
+
+    def _add(self, spec: Spec) -> list[Job]:
+        """The jobs that are new, with their states."""
+        new = [job for job in self.folder.jobs(spec) if job.id not in self.jobs]
+        self.jobs |= {job.id: job for job in new}
+        self.states |= {job.id: self.folder.load(job).look() for job in new}
+        return new
 
     def resolve(self, job: Job) -> bool:
         """Find out digest and folder of a job whose parents are done; False where they are not yet."""
         state = self.states[job.id]
-        if any(self.states[parent].state != "done" for parent in job.parents.values()):
+        if any(self.states[parent].state != "done" for parent in job.needs):
             return False
-        folders = {parent: Path(self.states[parent].run_dir) for parent in job.parents.values()}
-        overrides = job.overrides(folders)
-        if not state.run_dir or state.overrides != overrides:
-            state.overrides = overrides
-            state.digest, run_dir = self.question(job.stage.verb, overrides)
-            state.run_dir = str(run_dir)
+        if state.id in self._resolved:
+            return True
+        state.overrides = job.overrides({parent: Path(self.states[parent].run_dir) for parent in job.needs})
+        asked = Asked(*self.question(job.stage.verb, state.overrides))
+        is_known = (asked.digest, str(asked.run_dir), asked.claim) == (state.digest, state.run_dir, state.claim)
+        if asked.digest != state.digest:
+            state.state = "queued"  # of another question nothing is known
+        state.digest, state.run_dir, state.claim = asked.digest, str(asked.run_dir), asked.claim
+        owner = self._owners.setdefault(state.run_dir, state)
+        if owner.digest != state.digest and state.run_dir:
+            raise UserError(
+                f"{owner.id} ({owner.label}) and {state.id} ({state.label}) would both write to '{state.run_dir}': "
+                "leave run_dir out, or let it differ as in run_dir=out/${seed}."
+            )
+        if not is_known:
             state.look()
-        self.folder.save(state)
+        self._resolved.add(state.id)
         return True
 
-    def plan(self) -> str:
-        """What would be run, with an estimate from the jobs that are done."""
+    def resolve_all(self) -> None:
+        """All jobs whose parents are done; of the others UserError where they could not be composed even then."""
         for job in self.jobs.values():
-            self.resolve(job)
+            if not self.resolve(job):
+                folders = {parent: Path(f"runs/{parent}") for parent in job.needs}
+                self.question(job.stage.verb, job.overrides(folders))
+
+    def plan(self) -> str:
+        """What would be run, with an estimate from the jobs that are done, or from earlier runs of the same command."""
+        self.resolve_all()
         rows = [f"  {state.id}  {state.state:<11}  {state.label}  {state.run_dir}" for state in self.states.values()]
-        return "\n".join([*rows, f"{counted(self.states)}{self._estimate()}"])
+        search = self.spec.search
+        trials = [] if search is None else [f"  and up to {search.trials - len(search.points)} trials of a search"]
+        return "\n".join([*rows, *trials, f"{counted(self.states)}{self._estimate(with_earlier=True)}"])
 
     def run(self) -> int:
         """Run what is to be run; 0 when all jobs are done, else 1. `Interrupted` passes when all is saved."""
-        waiting = dict(self.jobs)
-        running: dict[Future[None], str] = {}
+        self.resolve_all()  # mistakes are told before anything runs
+        for job_id, state in self.states.items():
+            if self.folder.load(self.jobs[job_id]).digest != state.digest:  # else others may have noted more since
+                self.folder.save(state)
+        if self.spec.search is not None:
+            self._trials = Trials(self.folder, self.spec)
+        running: dict[Future[bool], Job] = {}
         free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
         for slot in self.slots:
             free.put(slot)
         try:
-            places = ThreadPoolExecutor(len(self.slots)) if self.slots else Here()
-            with places as pool, self._passing_signals_on(), sharing(self.folder.path):
-                while True:
-                    for job in self._ready(waiting, running.values()):
-                        del waiting[job.id]
-                        running[pool.submit(self._run_in_slot, job, free)] = job.id
-                    if not running:
-                        break
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        del running[future]
-                        future.result()
+            with ThreadPoolExecutor(len(self.slots)) if self.slots else Here() as pool, self._passing_signals_on():
+                try:
+                    self._loop(pool, running, free)
+                except UserError:  # the others need not go on
+                    self.processes.interrupt()
+                    raise
             if self._received:
                 raise Interrupted(self._received[0])
         finally:
             print(self.summary(), flush=True)
-        return 0 if all(state.state == "done" for state in self.states.values()) else 1
+        return 0 if all(self._is_fine(state) for state in self.states.values()) else 1
+
+    def _loop(self, pool: Executor, running: dict[Future[bool], Job], free: queue.SimpleQueue[Slot]) -> None:
+        waiting = {job_id: job for job_id, job in self.jobs.items() if self.only is None or job_id in self.only}
+        has_said = False
+        while True:
+            self._tell()
+            for job in self._ready(waiting, [self.states[each.id].digest for each in running.values()]):
+                del waiting[job.id]
+                running[pool.submit(self._run_in_slot, job, free)] = job
+            if not running:
+                others = [] if self._ends else self._others(waiting)
+                if not others:
+                    break
+                if not has_said:
+                    print(f"Waiting for what others run: {shlex.join(others)}", flush=True)
+                has_said = True
+                time.sleep(_LOOK)
+            for future in wait(running, timeout=_LOOK, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
+                if not future.result():
+                    waiting[job.id] = job
+                self._check_objectives(job)
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing further is to start."""
+        return bool(self._received) or (self.max_failures is not None and self._failures >= self.max_failures)
 
     def _ready(self, waiting: dict[str, Job], running: Collection[str]) -> list[Job]:
         """Jobs that can start now, one for each free slot; those that need none are taken off the list."""
         ready: list[Job] = []
-        busy = {self.states[job_id].digest for job_id in running}
+        busy, room = set(running), max(1, len(self.slots)) - len(running)
         for job in list(waiting.values()):
-            is_enough = self.max_failures is not None and self._failures >= self.max_failures
-            if len(running) + len(ready) >= max(1, len(self.slots)) or is_enough or self._received:
-                break
-            if not self.resolve(job):
+            if room <= len(ready) or self._ends:
+                return ready
+            try:
+                if not self.resolve(job):
+                    continue
+            except UserError as error:
+                del waiting[job.id]
+                self._refuse(job, error)
                 continue
             state = self.states[job.id].look()
-            if state.state == "done" or (state.state == "failed" and not self.retry):
+            if state.state in ("done", "pruned") or (state.state == "failed" and not self.retry):
                 del waiting[job.id]
+                self.folder.save(state)
+                self._check_objectives(job)
             elif state.digest not in busy and state.state != "running":  # equal questions are one run
                 busy.add(state.digest)
                 ready.append(job)
+        if self._trials is not None and len(ready) < room and not self._ends and self._trials.ask():
+            self.spec = self._trials.spec
+            waiting |= {job.id: job for job in self._add(self.spec)}
+            return [*ready, *self._ready({**waiting}, [*busy])]
         return ready
 
-    def _run_in_slot(self, job: Job, free: queue.SimpleQueue[Slot]) -> None:
+    def _refuse(self, job: Job, error: UserError) -> None:
+        """It fails, before it starts."""
+        state, log = self.states[job.id], self.folder.log(job.id)
+        state.state, state.error, state.traceback = "failed", str(error), str(log)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{error}\n")
+        self.folder.save(state)
+        self._say(state, 0.0)
+
+    def _others(self, waiting: dict[str, Job]) -> list[str]:
+        """The jobs that others have in hand and that are waited for here."""
+        wanted = {each for job in waiting.values() for each in (job.id, *job.needs)}
+        own = self.only is None
+        found = [each for each in wanted if (own or each not in waiting) and self.is_coming(self._again(each))]
+        return sorted(found or [each for each in waiting if self._again(each).state == "running"])
+
+    def _again(self, job_id: str) -> JobState:
+        """The state as others may have noted it since."""
+        state = self.folder.load(self.jobs[job_id]).look()
+        if state.digest == self.states[job_id].digest or not self.states[job_id].digest:
+            self.states[job_id] = state
+        return state
+
+    def _run_in_slot(self, job: Job, free: queue.SimpleQueue[Slot]) -> bool:
+        """Run the job, unless another launch is about to: then False."""
         state = self.states[job.id]
-        state.state, state.exit_status, state.error = "running", None, ""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(state.taken())
+            except Taken:
+                return False
+            noted = self.folder.load(job).look(is_mine=True)
+            if state.look(is_mine=True).state == "done" or (noted.state in ENDED and state.state not in ENDED):
+                self.states[job.id] = noted if noted.digest == state.digest else state
+                return True
+            self._run(job, state, free)
+        return True
+
+    def _run(self, job: Job, state: JobState, free: queue.SimpleQueue[Slot]) -> None:
+        state.begin()
         self.folder.save(state)
         began = time.monotonic()
-        arguments = [job.stage.verb, *state.overrides, f"run_dir={state.run_dir}"]
-        log = self.folder.path / "jobs" / f"{state.id}.log"
-        status, memory = self._here(arguments) if not self.slots else self._in_process(arguments, log, free)
-        state.look()
-        state.exit_status, state.peak_memory_mib = status, memory
-        if status in (130, 143):
-            state.state = "interrupted"
-        elif status == 0:
-            state.state = "done"  # also of a command without a record of its own
-        elif status < 0:
-            state.state = "killed"
+        where = [f"run_dir={state.run_dir}"] if state.run_dir else []
+        arguments, environment = [job.stage.verb, *state.overrides, *where], {LABEL: state.label}
+        watch = None if self._trials is None else self._trials.watch(job, self.jobs, Path(state.run_dir))
+        log = self.folder.log(state.id)
+        if self.slots:
+            slot = free.get()
+            try:
+                ended = self.processes.run(arguments, environment, slot, log, watch)
+            finally:
+                free.put(slot)
         else:
-            state.state, state.error = "failed", state.error or _last_line(log)
-        self.folder.save(state)
+            ended = run_here(self.command, arguments, {**environment, HERE: "1"}, watch)
+            if ended.status in (130, 143) and not ended.was_pruned:
+                self._received.append(ended.status - 128)  # who heeds signals here is the job: it ends the sweep
+        if watch is not None:
+            watch.flush()
+        self._note(state, ended, log, time.monotonic() - began)
         self._say(state, time.monotonic() - began)
 
-    def _here(self, arguments: Sequence[str]) -> tuple[int, float]:
-        """In this process, which heeds signals itself: an interrupted job ends the sweep."""
-        status = self.command(arguments)
-        if status in (130, 143):
-            self._received.append(status - 128)
-        return status, _mib(resource.getrusage(resource.RUSAGE_SELF))
-
-    def _in_process(self, arguments: Sequence[str], log: Path, free: queue.SimpleQueue[Slot]) -> tuple[int, float]:
-        """Exit status and peak memory in MiB of a process of its own, whose words go into `log`."""
-        slot = free.get()
-        try:
-            with open(log, "wb") as file:
-                process = subprocess.Popen([sys.executable, "-m", "wplus", *arguments], stdout=file,
-                                           stderr=subprocess.STDOUT, start_new_session=True,
-                                           env={**os.environ, **slot.environment})  # fmt: skip
-                self._processes.add(process)
-                _, code, usage = os.wait4(process.pid, 0)
-                process.returncode = os.waitstatus_to_exitcode(code)
-                self._processes.discard(process)
-            return process.returncode, _mib(usage)
-        finally:
-            free.put(slot)
+    def _note(self, state: JobState, ended: Ended, log: Path, seconds: float) -> None:
+        state.look(is_mine=True)
+        state.exit_status, state.peak_memory_mib = ended.status, ended.memory_mib
+        state.seconds = state.seconds or round(seconds, 1)
+        state.has_record = bool(state.run_dir) and bool(read_result(state.run_dir))
+        if ended.was_pruned:
+            state.state = "pruned"
+        elif ended.status in STOPPED:
+            state.state = "interrupted"
+        elif ended.status == 0:
+            state.state = "done"  # also of a command without a record of its own
+        elif ended.status < 0:
+            state.state = "killed"
+        else:
+            state.state, state.error = "failed", state.error or ended.words
+            if not self.slots and not state.traceback:
+                with open(log, "a", encoding="utf-8") as file:
+                    file.write(f"{ended.words}\n")
+            state.traceback = state.traceback or str(log)
+        self.folder.save(state)
 
     @contextlib.contextmanager
     def _passing_signals_on(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the running processes, which save what they have; nothing further starts."""
+        """Ctrl-C and SIGTERM end the running processes, which save what they have; nothing further starts.
+
+        A second one kills them.
+        """
 
         def leave(number: int, _: object) -> None:
+            self.processes.interrupt(signal.SIGKILL if self._received else ASKING)
             self._received.append(number)
-            for process in list(self._processes):
-                process.send_signal(signal.SIGINT)
 
         is_main = threading.current_thread() is threading.main_thread()
         numbers = (signal.SIGINT, signal.SIGTERM) if is_main and self.slots else ()
@@ -211,31 +300,77 @@ class Launch:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _tell(self) -> None:
+        if self._trials is not None:
+            self._trials.tell(self.jobs, self.states)
+
+    def _check_objectives(self, job: Job) -> None:
+        """UserError after the first job that is done, when what decides is not among its numbers."""
+        state, stage = self.states[job.id], job.stage.name
+        own = [name for name in self.spec.objectives if self.spec.stage_of(name).name == stage]
+        if state.state == "done" and own and not self._has_objective:
+            self._has_objective = all(direction(Path(state.run_dir), name) for name in own)
+
     def _say(self, state: JobState, seconds: float) -> None:
-        num_done = sum(each.state == "done" for each in self.states.values())
-        text = f"[{num_done}/{len(self.states)}] {state.id} {state.label}: {state.state} after {seconds:.0f} s"
+        num_done = sum(self._is_fine(each) for each in self.states.values())
+        text = f"[{num_done}/{self._num_jobs()}] {state.id} {state.label}: {state.state} after {seconds:.0f} s"
         if state.state == "failed":
             self._failures += 1
-            where = state.traceback or str(self.folder.path / "jobs" / f"{state.id}.log")
-            text += f": {state.error} ({where})"
-        print(text + (self._estimate() if state.state == "done" else ""), flush=True)
+            text += f": {state.error} ({state.traceback})"
+        print(text + (self._estimate() if self._is_fine(state) else ""), flush=True)
 
-    def _estimate(self) -> str:
-        seconds = [state.seconds for state in self.states.values() if state.state == "done" and state.seconds]
-        num_left = sum(state.state not in ("done", "failed") for state in self.states.values())
-        if not seconds or not num_left:
+    def _num_jobs(self) -> int:
+        search = self.spec.search
+        more = 0 if search is None else search.trials - len(search.points)
+        return len(self.states) + more * sum(1 for _ in self.spec.stages[0].variations())
+
+    def _estimate(self, *, with_earlier: bool = False) -> str:
+        """By the mean time of a job of each stage."""
+        left = [self.jobs[state.id].stage for state in self.states.values() if state.state not in ENDED]
+        known = {stage.name: self._seconds(stage.name, stage.verb, with_earlier) for stage in self.spec.stages}
+        if not left or any(not known[stage.name] for stage in left):
             return ""
-        minutes = sum(seconds) / len(seconds) * num_left / max(1, len(self.slots)) / 60
+        minutes = sum(statistics.fmean(known[stage.name]) for stage in left) / max(1, len(self.slots)) / 60
         return f"; about {minutes:.0f} min left" if minutes >= 1 else "; less than a minute left"
 
+    def _seconds(self, stage: str, verb: str, with_earlier: bool) -> list[float]:
+        own = [state.seconds for job_id, state in self.states.items()
+               if self.jobs[job_id].stage.name == stage and state.state == "done" and state.seconds]  # fmt: skip
+        if own or not with_earlier:
+            return own
+        folders = {Path(state.run_dir).parent for state in self.states.values() if state.run_dir}
+        files = [file for folder in sorted(folders) for file in sorted(folder.glob("*/result.json"))[:_MAX_SEEN]]
+        results = [read_result(file.parent) for file in files]
+        finished = [each for each in results if (each.get("job_type"), each.get("status")) == (verb, "finished")]
+        return [each["seconds"] for each in finished if each.get("seconds")]
+
+    @staticmethod
+    def _is_fine(state: JobState) -> bool:
+        return state.state in ("done", "pruned")
+
     def summary(self) -> str:
-        """What is done, what failed and why, what is missing."""
-        lines = [f"{self.folder.path}: {counted(self.states)}"]
+        """What is done, what failed and why, what is missing; the best by the objective."""
+        lines = [f"{self.folder.path}: {counted(self.states)}", *self._best()]
         for state in self.states.values():
             if state.state == "failed":
                 lines.append(f"  failed: {state.id} {state.label}: {state.error} ({state.traceback or state.run_dir})")
-        missing = [state.id for state in self.states.values() if state.state not in ("done", "failed")]
+        missing = [state.id for state in self.states.values() if state.state not in ENDED]
         return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else [])])
+
+    def _best(self) -> list[str]:
+        if len(self.spec.objectives) != 1:
+            return []
+        (name,) = self.spec.objectives
+        stage = self.spec.stage_of(name)
+        done = [state for state in self.states.values()
+                if state.state == "done" and self.jobs[state.id].stage.name == stage.name]  # fmt: skip
+        values = {state.id: value_of(Path(state.run_dir), name) for state in done}
+        ranked = [state for state in done if values[state.id] == values[state.id]]
+        if not ranked:
+            return []
+        turned = -1 if direction(Path(ranked[0].run_dir), name) == "higher" else 1
+        best = min(ranked, key=lambda state: turned * values[state.id])
+        return [f"  best {name}: {values[best.id]:.5g}, {best.id} {best.label} ({best.run_dir})"]
 
 
 class Here(Executor):
@@ -246,12 +381,3 @@ class Here(Executor):
         done: Future[T] = Future()
         done.set_result(task(*values, **options))
         return done
-
-
-def _last_line(log: Path) -> str:
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
-    return lines[-1] if lines else "no word of why"
-
-
-def _mib(usage: resource.struct_rusage) -> float:
-    return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux

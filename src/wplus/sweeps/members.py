@@ -9,7 +9,7 @@ from typing import Any
 from wplus.core.claim import question
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.sweeps.spec import SEED, Point, value_text
+from wplus.sweeps.labels import SEED, Point, value_text
 from wplus.sweeps.state import SWEEP, SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json, true_status

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,15 @@ from typing import Any
 import yaml
 
 from wplus.errors import UserError, check_choice, check_number
+from wplus.sweeps.labels import SEED, Point, labels, value_text
+from wplus.sweeps.search import Search
 
-SEED = "seed"
-_OF_STAGE = re.compile(r"\{(\w+)\}")  # in an override: the run folder of the job of an earlier stage
-Point = Mapping[str, Any]
-"""Key -> value of what a job has that others have otherwise."""
+# In an override: {invert} the run folder of one job of an earlier stage, {invert.all} those of all of its jobs,
+# {invert.labels} their names.
+_OF_STAGE = re.compile(r"(?<!\$)\{(\w+)(\.all|\.labels)?\}")  # ${key} is another value of the configuration
+_OF_TRAINING = ("val", "probe", "health", "progress")  # sections of numbers that trainings record beside their own
+Number = Callable[[str, Point, int], int]
+"""Stage, what varies, how many jobs of the stage there are before -> the job's number in the stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,8 @@ class Stage:
         verb: train, invert, interpolate, evaluate, ...
         name: for later stages to refer to; default: the verb.
         overrides: KEY=VALUE of every job. `{name}` stands for the run folder of the earlier stage of that name, and
-            every job of that stage gives jobs of its own here.
+            every job of that stage gives jobs of its own here. `{name.all}` stands for the list of the folders of all
+            its jobs, `{name.labels}` for their names: such a stage waits for all of them.
         axes: key -> values; all combinations are run.
         points: combinations that no grid makes, each a mapping of key -> value; all axes are run at each.
         seeds: so many seeds, 0, 1, ..., or a list of them; None: the command's own.
@@ -48,16 +53,21 @@ class Stage:
 
     @property
     def earlier(self) -> list[str]:
-        """The stages whose folders this one reads."""
-        return list(dict.fromkeys(name for override in self.overrides for name in _OF_STAGE.findall(override)))
+        """The stages of which each job reads one folder."""
+        return list(dict.fromkeys(name for each in self.overrides for name, of in _OF_STAGE.findall(each) if not of))
 
-    def variations(self) -> Iterator[Point]:
-        """What varies from job to job."""
+    @property
+    def gathered(self) -> list[str]:
+        """The stages of which each job reads all folders."""
+        return list(dict.fromkeys(name for each in self.overrides for name, of in _OF_STAGE.findall(each) if of))
+
+    def variations(self, trials: Sequence[Point] = ({},)) -> Iterator[Point]:
+        """What varies from job to job; `trials` are the points that a search has asked for."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
         axes = {**self.axes, **({} if seeds is None else {SEED: list(seeds)})}
-        for point in self.points or ({},):
+        for trial, point in itertools.product(trials, self.points or ({},)):
             for values in itertools.product(*axes.values()):
-                yield {**point, **dict(zip(axes, values, strict=True))}
+                yield {**point, **trial, **dict(zip(axes, values, strict=True))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +78,36 @@ class Job:
         id: of the sweep, `<stage>-<number>`.
         point: what varies, that of the jobs whose folders it reads included.
         own: the part of `point` that this command is given.
+        label: what varies among the jobs of the stage, for people.
         parents: stage -> id of the job whose folder it reads.
+        gathers: stage -> id -> label of the jobs that it reads all of.
     """
 
     id: str
     stage: Stage
     point: Point
     own: Point
+    label: str
     parents: Mapping[str, str] = field(default_factory=dict)
+    gathers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
-    def label(self) -> str:
-        """What varies, for people: "space=w+ seed=1"."""
-        return " ".join(f"{key}={value_text(value)}" for key, value in self.point.items()) or self.stage.name
+    def needs(self) -> list[str]:
+        """The ids of all jobs whose folders it reads."""
+        return [*self.parents.values(), *(each for jobs in self.gathers.values() for each in jobs)]
 
     def overrides(self, folders: Mapping[str, Path]) -> list[str]:
-        """The command's arguments; `folders` are the run folders of `parents`, by id."""
-        by_stage = {name: str(folders[parent]) for name, parent in self.parents.items()}
-        fixed = [_OF_STAGE.sub(lambda found: by_stage[found[1]], override) for override in self.stage.overrides]
+        """The command's arguments; `folders` are the run folders of the jobs that it needs, by id."""
+
+        def filled(found: re.Match[str]) -> str:
+            name, of = found.groups()
+            if not of:
+                return str(folders[self.parents[name]])
+            jobs = self.gathers[name]
+            words = jobs.values() if of == ".labels" else (str(folders[job_id]) for job_id in jobs)
+            return "[{}]".format(",".join("'{}'".format(word.replace("'", r"\'")) for word in words))
+
+        fixed = [_OF_STAGE.sub(filled, override) for override in self.stage.overrides]
         return [*fixed, *(f"{key}={value_text(value)}" for key, value in self.own.items())]
 
 
@@ -97,49 +119,74 @@ class Spec:
         name: of its folder.
         question: what it is to answer, a sentence.
         stages: one after the other.
-        objective: the number that decides, as a result is called: `invert/psnr_db`, `val/fd_effnet_lite0`, ...
+        objective: the number that decides, as a result is called: `invert/psnr_db`, `val/fd_effnet_lite0`, ...;
+            several for a search that weighs them against each other.
         baseline: what of the varying keys is the method that others are compared with.
+        search: values that are not given but looked for; the first stage is run at each of its trials.
     """
 
     name: str
     stages: Sequence[Stage]
     question: str = ""
-    objective: str | None = None
+    objective: str | Sequence[str] | None = None
     baseline: Point = field(default_factory=dict)
+    search: Search | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.+-]+", self.name):
             raise UserError(f"A sweep's name must be letters, digits, '.', '_', '+' and '-', got '{self.name}'.")
         known: list[str] = []
         for stage in self.stages:
-            for name in stage.earlier:
+            for name in [*stage.earlier, *stage.gathered]:
                 check_choice(f"{{{name}}} in the overrides of {stage.name}", name, known)
             if stage.name in known:
                 raise UserError(f"Two stages are called '{stage.name}': give each a name of its own.")
             known.append(stage.name)
         if not known:
             raise UserError("A sweep must have at least one stage, with a verb.")
+        for objective in self.objectives:
+            check_choice(f"The section of objective={objective}", objective.partition("/")[0], self._sections())
+        if self.search is not None:
+            self._check_search(self.search)
 
-    def jobs(self) -> list[Job]:
-        """All of them, those that others read first."""
+    @property
+    def objectives(self) -> list[str]:
+        """The numbers that decide."""
+        return [self.objective] if isinstance(self.objective, str) else list(self.objective or ())
+
+    def stage_of(self, number: str) -> Stage:
+        """The last stage whose runs record this number."""
+        section = number.partition("/")[0]
+        verb = "train" if section in _OF_TRAINING else section
+        return next((stage for stage in reversed(self.stages) if stage.verb == verb), self.stages[-1])
+
+    def jobs(self, number: Number = lambda stage, point, count: count) -> list[Job]:
+        """All of them, those that others read first; `number` says which number each has in its stage."""
         made: dict[str, list[Job]] = {}
+        searched = () if self.search is None else tuple(self.search.space)
         for stage in self.stages:
-            parents = list(itertools.product(*(made[name] for name in stage.earlier)))
+            trials = self.search.points if self.search is not None and stage is self.stages[0] else ({},)
+            parents = _agreeing(list(itertools.product(*(made[name] for name in stage.earlier))))
+            pairs = list(itertools.product(parents, stage.variations(trials)))
+            points = [{**{key: value for job in those for key, value in job.point.items()}, **own}
+                      for those, own in pairs]  # fmt: skip
+            names = labels(points, searched)
+            gathers = {name: {job.id: job.label for job in made[name]} for name in stage.gathered}
             made[stage.name] = [
                 Job(
-                    id=f"{stage.name}-{number:03d}", stage=stage, own=own,
-                    point={**{key: value for job in those for key, value in job.point.items()}, **own},
-                    parents={job.stage.name: job.id for job in those},
+                    id=f"{stage.name}-{number(stage.name, point, count):03d}", stage=stage, own=own, point=point,
+                    label=label or stage.name, parents={job.stage.name: job.id for job in those}, gathers=gathers,
                 )
-                for number, (those, own) in enumerate(itertools.product(_agreeing(parents), stage.variations()))
+                for count, ((those, own), point, label) in enumerate(zip(pairs, points, names, strict=True))
             ]  # fmt: skip
         return [job for jobs in made.values() for job in jobs]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `Spec.read` of it gives the same."""
+        """For JSON; `Spec.of` of it gives the same."""
         stages = [{**vars(stage), "axes": dict(stage.axes), "points": list(map(dict, stage.points))}
                   for stage in self.stages]  # fmt: skip
-        return {**vars(self), "stages": stages, "baseline": dict(self.baseline)}
+        search = None if self.search is None else self.search.as_dict()
+        return {**vars(self), "stages": stages, "baseline": dict(self.baseline), "search": search}
 
     @staticmethod
     def of(content: Mapping[str, Any], *, name: str) -> "Spec":
@@ -148,9 +195,26 @@ class Spec:
         own = {key: fields.pop(key) for key in list(fields) if key in Stage.__annotations__ and key != "name"}
         stages = fields.pop("stages", [own] if own else [])
         try:
-            return Spec(**{"name": name, **fields}, stages=[Stage(**stage) for stage in stages])
+            search = fields.pop("search", None)
+            return Spec(**{"name": name, **fields}, stages=[Stage(**stage) for stage in stages],
+                        search=None if search is None else Search(**search))  # fmt: skip
         except TypeError as error:
             raise UserError(f"The sweep '{name}' cannot be read: {error}; see configs/sweep for examples.") from error
+
+    def _sections(self) -> list[str]:
+        verbs = dict.fromkeys(stage.verb for stage in self.stages)
+        return [*verbs, *(_OF_TRAINING if "train" in verbs else ())]
+
+    def _check_search(self, search: Search) -> None:
+        if not self.objectives:
+            raise UserError("A search needs objective=NUMBER, the recorded number that it is to make better.")
+        if any(stage.gathered for stage in self.stages):
+            raise UserError("A search goes on trial by trial: its stages cannot gather all jobs of an earlier one.")
+        num_jobs = len(list(self.stages[0].variations()))
+        if search.pruner != "none" and (len(self.objectives) > 1 or len(self.stages) > 1 or num_jobs > 1):
+            raise UserError(
+                f"search.pruner={search.pruner} needs one objective and one job a trial; use search.pruner=none."
+            )
 
 
 def read_spec(path: Path) -> Spec:
@@ -162,14 +226,6 @@ def read_spec(path: Path) -> Spec:
     if not isinstance(content, dict):
         raise UserError(f"The sweep '{path}' must be a mapping with verb and axes, or stages.")
     return Spec.of(content, name=path.stem)
-
-
-def value_text(value: Any) -> str:
-    """A value as an override has it."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(value_text, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if value is None or isinstance(
-        value, bool) else str(value)  # fmt: skip
 
 
 def _agreeing(combinations: Sequence[tuple[Job, ...]]) -> list[tuple[Job, ...]]:

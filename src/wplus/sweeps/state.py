@@ -5,23 +5,35 @@ is. Whether a run is finished, the run's own record says, and its lock whether i
 """
 
 import json
+import os
+import socket
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wplus.core.files import write_json
+from wplus.core.files import ensure_folder, write_json
+from wplus.core.lock import FolderLock, is_held
 from wplus.errors import UserError
+from wplus.sweeps.labels import Point, value_text
 from wplus.sweeps.spec import Job, Spec
 from wplus.tracking.environment import git_state, versions
 from wplus.tracking.local import read_result
-from wplus.tracking.run_folder import read_json, true_status
+from wplus.tracking.run_folder import CLAIM, TRACEBACK, read_json
 
 SWEEP, JOBS = "sweep.json", "jobs"
-STATES = ("done", "running", "queued", "interrupted", "killed", "failed")
+STATES = ("done", "pruned", "running", "queued", "interrupted", "killed", "failed")
+ENDED = ("done", "pruned", "failed")
 _OF_RUNS = {"finished": "done"}  # what a run calls otherwise
+_LOCK, _TIME = ".sweep.lock", "%Y-%m-%dT%H:%M:%S%z"
+_PATIENCE = 60.0  # seconds to wait for another process that writes down a trial
+
+
+class Taken(UserError):
+    """Another launch runs the job."""
 
 
 @dataclass
@@ -30,11 +42,24 @@ class JobState:
 
     id: str
     state: str = "queued"
+    sweep: str = ""
+    """The folder of the sweep."""
     label: str = ""
+    point: dict[str, Any] = field(default_factory=dict)
+    """What varies."""
     digest: str = ""
     """Of the question that its run answers; empty until the jobs that it reads are done."""
+    claim: str = ""
+    """The digest that its run writes into the folder that it claims."""
     run_dir: str = ""
     overrides: list[str] = field(default_factory=list)
+    allocation: str = ""
+    """Where it was submitted to, and has not started yet: "slurm 4711_0"."""
+    has_record: bool = True
+    """False of a command that keeps none, such as report: that it was done is known from here alone."""
+    process: str = ""
+    """Host and process id of the launch that runs it or ran it last."""
+    started: str = ""
     exit_status: int | None = None
     error: str = ""
     """The first line."""
@@ -44,21 +69,68 @@ class JobState:
     peak_memory_mib: float | None = None
     wandb_id: str = ""
 
-    def look(self) -> "JobState":
-        """Bring it up to date with the run's own record."""
+    def look(self, *, is_mine: bool = False) -> "JobState":
+        """Bring it up to date with the run's own record, and with who runs it: nobody else where it `is_mine`."""
         folder = Path(self.run_dir)
-        result = read_result(folder) if self.run_dir else {}
-        status = true_status(folder, result.get("status")) if result else None
-        if status is not None:
-            self.state = _OF_RUNS.get(status, status)
-            self.seconds = result.get("seconds")
-            self.error = result.get("error", "") if self.state == "failed" else ""
-            self.traceback = str(folder / "traceback.txt") if (folder / "traceback.txt").exists() else ""
-            run_id = folder / "wandb" / "run-id.txt"
-            self.wandb_id = run_id.read_text().strip() if run_id.is_file() else ""
-        elif self.state in ("done", "running"):  # its folder was deleted, or it died before it had a record
-            self.state = "queued" if self.state == "done" else "killed"
+        result = read_result(folder) if self.run_dir and self._is_own(folder) else {}
+        if not is_mine and is_held(*self._lock):
+            self.state = "running"
+        elif "status" in result:
+            self._take_over(folder, result)
+        elif self.state == "running" and not is_mine:
+            self.state = "killed"  # before it had a record
+        elif self.state == "done" and self.has_record:
+            self.state = "queued"  # its folder was deleted
         return self
+
+    @property
+    def heartbeat(self) -> float | None:
+        """When the launch that runs it last gave a sign of life, in seconds since 1970; None where nobody does."""
+        try:
+            return Path(*self._lock).stat().st_mtime
+        except OSError:
+            return None
+
+    def begin(self) -> None:
+        """It starts now, in this process or one that it starts."""
+        self.state, self.exit_status, self.error, self.traceback, self.allocation = "running", None, "", "", ""
+        self.started, self.process = time.strftime(_TIME), f"{socket.gethostname()} {os.getpid()}"
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """The run is this process's to start, for the time of the block; `Taken` where another one has it."""
+        place, name = self._lock
+        lock = FolderLock(ensure_folder(place), name)
+        try:
+            lock.acquire()
+        except UserError as error:
+            raise Taken(str(error)) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def _lock(self) -> tuple[Path, str]:
+        """Beside the run's folder, which several sweeps may share; of a run without one beside this state."""
+        if not self.run_dir:
+            return Path(self.sweep) / JOBS, f".{self.id}.launched"
+        folder = Path(self.run_dir)
+        return folder.parent, f".{folder.name}.launched"
+
+    def _is_own(self, folder: Path) -> bool:
+        """Whether the folder is of this run, as far as it says whose it is."""
+        return read_json(folder / CLAIM).get("digest", self.claim) == self.claim or not self.claim
+
+    def _take_over(self, folder: Path, result: Mapping[str, Any]) -> None:
+        status = result["status"]
+        if not (self.state == "pruned" and status == "interrupted"):  # that is how it was ended
+            self.state = _OF_RUNS.get(status, status)
+        self.seconds = result.get("seconds")
+        self.error = result.get("error", "") if self.state == "failed" else ""
+        self.traceback = str(folder / TRACEBACK) if (folder / TRACEBACK).exists() else ""
+        run_id = folder / "wandb" / "run-id.txt"
+        self.wandb_id = run_id.read_text().strip() if run_id.is_file() else ""
 
 
 class SweepFolder:
@@ -67,17 +139,26 @@ class SweepFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def check(self, spec: Spec) -> None:
+        """UserError where the folder has another sweep; only reads."""
+        first = read_json(self.path / SWEEP).get("spec")
+        changed = "" if first is None else _difference(first, spec.as_dict())
+        if changed:
+            raise UserError(f"'{self.path}' is another sweep: {changed}; give this one a name of its own, sweep=NAME.")
+
     def claim(self, spec: Spec, command: str) -> None:
         """Write what is asked; a sweep that is asked for again keeps its beginning, and may have further jobs."""
-        known = read_json(self.path / SWEEP)
-        first = known.get("spec")
-        if first is not None and not _goes_on(first, spec.as_dict()):
-            about = _axes_text(first)
-            raise UserError(f"'{self.path}' is another sweep, over {about}: give this one a name of its own.")
-        made = {"created": known.get("created", time.strftime("%Y-%m-%dT%H:%M:%S%z")), "question": spec.question}
-        content = {**made, "command": command, "spec": spec.as_dict(), "git": git_state(), "versions": versions()}
-        if {**known, **content} != known:
-            write_json(self.path / SWEEP, content)
+        self.check(spec)
+        ensure_folder(self.path)
+        with _waiting_for(FolderLock(self.path, _LOCK)):
+            known = read_json(self.path / SWEEP)
+            made = {"created": known.get("created", time.strftime(_TIME)), "question": spec.question}
+            asked = spec.as_dict()
+            if spec.search is not None and "spec" in known:  # what was tried stays
+                asked["search"]["points"] = known["spec"]["search"]["points"]
+            content = {**made, "command": command, "spec": asked, "git": git_state(), "versions": versions()}
+            if {**known, **content} != known:
+                write_json(self.path / SWEEP, {**known, **content})
 
     @property
     def spec(self) -> Spec:
@@ -87,41 +168,124 @@ class SweepFolder:
             raise UserError(f"'{self.path}' is not the folder of a sweep: it has no {SWEEP}.")
         return Spec.of(known["spec"], name=self.path.name)
 
+    def jobs(self, spec: Spec | None = None) -> list[Job]:
+        """Of the sweep, or of what is asked of it now: a job has the number that it had before."""
+        return (spec or self.spec).jobs(_Numbers(read_json(path) for path in (self.path / JOBS).glob("*.json")))
+
+    @contextmanager
+    def adding(self) -> Iterator[list[Point]]:
+        """The points of a search, for one process at a time; what is added in the block is kept."""
+        with _waiting_for(FolderLock(self.path, _LOCK)):
+            known = read_json(self.path / SWEEP)
+            points = known["spec"]["search"]["points"]
+            num = len(points)
+            yield points
+            if len(points) > num:
+                write_json(self.path / SWEEP, known)
+
+    def with_trials(self, spec: Spec) -> Spec:
+        """The same with the points that its search has asked for so far."""
+        known = (read_json(self.path / SWEEP).get("spec") or {}).get("search") or {}
+        points = known.get("points", [])
+        return spec if spec.search is None else replace(spec, search=replace(spec.search, points=points))
+
     def load(self, job: Job) -> JobState:
         """As it was noted last, a new one for a new job."""
         known = read_json(self._file(job.id))
         fields = {key: value for key, value in known.items() if key in JobState.__annotations__}
-        return JobState(**{"id": job.id, **fields, "label": job.label})
+        about = {"sweep": str(self.path), "label": job.label, "point": dict(job.point)}
+        return JobState(**{"id": job.id, **fields, **about})
 
     def save(self, state: JobState) -> None:
-        """Note it, where it has changed."""
+        """Note it, where it has changed. A power cut may take that back: the run's own record is what counts."""
         if read_json(self._file(state.id)) != (content := json.loads(json.dumps(asdict(state)))):
-            write_json(self._file(state.id), content)
+            write_json(self._file(state.id), content, is_durable=False)
 
     def states(self) -> dict[str, JobState]:
         """All jobs of the sweep as they are now, by id."""
-        return {job.id: self.load(job).look() for job in self.spec.jobs()}
+        return {job.id: self.load(job).look() for job in self.jobs()}
+
+    def log(self, job_id: str) -> Path:
+        """Where a process's words go."""
+        return self.path / JOBS / f"{job_id}.log"
 
     def _file(self, job_id: str) -> Path:
         return self.path / JOBS / f"{job_id}.json"
 
 
+class _Numbers:
+    """The number of each job in its stage: that of an earlier launch, for new jobs the next free one."""
+
+    def __init__(self, known: Iterator[Mapping[str, Any]]) -> None:
+        self._known: dict[tuple[str, str, int], int] = {}
+        self._next: Counter[str] = Counter()
+        self._seen: Counter[tuple[str, str]] = Counter()
+        numbered = [(*each["id"].rpartition("-")[::2], each) for each in known if "point" in each and "id" in each]
+        for stage, text, each in sorted(numbered, key=lambda item: (item[0], int(item[1]))):
+            self._known[self._key(stage, each["point"])] = int(text)
+            self._next[stage] = int(text) + 1
+        self._seen.clear()
+
+    def __call__(self, stage: str, point: Point, _: int) -> int:
+        key = self._key(stage, point)
+        if key not in self._known:
+            self._known[key] = self._next[stage]
+            self._next[stage] += 1
+        return self._known[key]
+
+    def _key(self, stage: str, point: Point) -> tuple[str, str, int]:
+        """Equal points are told apart by how many there are before."""
+        text = " ".join(f"{key}={value_text(point[key])}" for key in sorted(point))
+        self._seen[stage, text] += 1
+        return stage, text, self._seen[stage, text]
+
+
 def counted(states: Mapping[str, JobState]) -> str:
     """`20 done, 1 failed of 24`."""
     counts = Counter(state.state for state in states.values())
-    return f"{', '.join(f'{counts[name]} {name}' for name in STATES if counts[name])} of {len(states)}"
+    words = ", ".join(f"{counts[name]} {name}" for name in STATES if counts[name])
+    return f"{words or 'nothing'} of {len(states)}"
 
 
-def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether `now` asks the same commands over the same keys: values may be added."""
-    return [_shape(stage) for stage in before["stages"]] == [_shape(stage) for stage in now["stages"]]
+@contextmanager
+def _waiting_for(lock: FolderLock) -> Iterator[None]:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            lock.acquire()
+            break
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _shape(stage: Mapping[str, Any]) -> tuple[Any, ...]:
-    keys = {*stage["axes"], *(key for point in stage["points"] for key in point)}
-    return stage["verb"], stage["name"], sorted(stage["overrides"]), sorted(keys)
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What two sweeps ask otherwise; nothing where values were added or taken away."""
+    names = [[f"{stage['name']} ({stage['verb']})" for stage in each["stages"]] for each in (before, now)]
+    if names[0] != names[1]:
+        return f"its stages were {', '.join(names[0])} and are now {', '.join(names[1])}"
+    pairs = list(zip(before["stages"], now["stages"], strict=True))
+    searched = [sorted((each.get("search") or {}).get("space", {})) for each in (before, now)]
+    return "; ".join(
+        f"{what} of {stage['name']} had {', '.join(gone) or 'nothing else'} and now {', '.join(new) or 'nothing else'}"
+        for stage, what, gone, new in [
+            *((old, "the overrides", *_apart(old["overrides"], new["overrides"])) for old, new in pairs),
+            *((old, "what varies", *_apart(_keys(old), _keys(new))) for old, new in pairs),
+            (pairs[0][0], "the search", *_apart(*searched)),
+        ]
+        if gone or new
+    )
 
 
-def _axes_text(spec: Mapping[str, Any]) -> str:
-    keys = dict.fromkeys(key for stage in spec["stages"] for key in [*stage["axes"], *stage["points"][0]])
-    return ", ".join(keys) or "nothing"
+def _apart(before: Sequence[str], now: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What only the one has, and what only the other."""
+    return [each for each in before if each not in now], [each for each in now if each not in before]
+
+
+def _keys(stage: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys([*stage["axes"], *(key for point in stage["points"] for key in point)]))

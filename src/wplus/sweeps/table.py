@@ -12,6 +12,7 @@ from wplus.core.files import atomic_write
 from wplus.core.metric_result import ARROWS, MetricInfo
 from wplus.core.stats import Mean, holm
 from wplus.errors import UserError, check_choice
+from wplus.sweeps.labels import SEED, Point
 from wplus.sweeps.members import Member, group_of, infos, matches, varying
 from wplus.sweeps.seed_stats import (
     MIN_SEEDS,
@@ -21,7 +22,6 @@ from wplus.sweeps.seed_stats import (
     seed_difference,
     seed_mean,
 )
-from wplus.sweeps.spec import SEED, Point
 
 FORMATS = ("md", "csv", "json", "parquet")
 

@@ -37,11 +37,9 @@ class RunFolder:
     another process. So does a UserError from the block as long as the record was not opened (`opened`).
     """
 
-    def __init__(
-        self, path: str | Path, *, kind: str, asked: Mapping[str, Any], each_second: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, path: str | Path, *, kind: str, asked: Mapping[str, Any]) -> None:
         self.path, self.kind, self.asked = at_home(path).resolve(), kind, dict(asked)
-        self._lock, self._each_second = FolderLock(self.path), each_second
+        self._lock = FolderLock(self.path)
         self._is_opened = self._is_new = False
         self._began = time.time()
 
@@ -51,7 +49,7 @@ class RunFolder:
         self._before = None if self._missing else os.stat(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(self._each_second)
+            self._lock.acquire()
         except OSError as error:
             self._take_away()
             raise UserError(f"Cannot write to the output folder '{self.path}': {error.strerror or error}.") from error

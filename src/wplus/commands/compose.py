@@ -1,0 +1,187 @@
+"""Configurations of commands without running them, of many jobs cheaply: what each is asked and where it goes."""
+
+import contextlib
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType, ValueType
+from omegaconf import DictConfig, OmegaConf
+
+from wplus.commands.overrides import readable
+from wplus.commands.refusals import one_sentence
+from wplus.config import CONFIG_FOLDER, expand_home, resolved, swept_presets
+from wplus.core.claim import digest, question
+from wplus.core.sweep import runs_here, swept
+
+_RUN_DIR = "runs/${run_name:${name}}"  # of configs/common.yaml
+_SIMPLE = (int, float, bool, str, type(None))
+
+
+def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> dict[str, Any]:
+    """The config of a command as `--cfg job` prints it, with what is derived filled in."""
+    container = OmegaConf.to_container(_composed(name, overrides)[0], resolve=True)
+    if resolve is not None:
+        module, _, function = resolve.rpartition(".")
+        container = getattr(importlib.import_module(module), function)(container)
+    return container  # type: ignore[return-value]
+
+
+def _composed(name: str, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+    """The config, and all with Hydra's own."""
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), cfg
+
+
+@dataclass(frozen=True)
+class _Base:
+    """A composed configuration, in which keys can be set as long as no other value is derived from them."""
+
+    content: Mapping[str, Any]
+    derived_from: frozenset[str]
+    hydra: DictConfig
+
+
+_shared: list["Composer"] = []
+
+
+@contextlib.contextmanager
+def choices_kept() -> Iterator[None]:
+    """What HydraConfig says of the options that were chosen is afterwards as it was before."""
+    before = HydraConfig.instance().cfg
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+@contextlib.contextmanager
+def shared_composer() -> Iterator["Composer"]:
+    """One for a whole sweep: what it has composed for the plan is there for the jobs that this process runs."""
+    with choices_kept():
+        _shared.append(Composer())
+        try:
+            yield _shared[-1]
+        finally:
+            _shared.pop()
+
+
+def composer() -> "Composer":
+    """That of the sweep which this process runs jobs of, else a new one."""
+    return _shared[-1] if _shared and runs_here() else Composer()
+
+
+class Composer:
+    """What jobs ask: Hydra composes once for each choice of options; what is only a value is set in the result."""
+
+    def __init__(self) -> None:
+        self._bases: dict[tuple[str, tuple[str, ...]], _Base] = {}
+        self._parsed: dict[str, tuple[str, Override]] = {}
+
+    def asked(self, verb: str, overrides: Sequence[str]) -> tuple[str, str, str]:
+        """The digest of what a job asks, its folder (empty where it has none), and the digest that it claims it by.
+
+        UserError for what cannot be composed, in one sentence.
+        """
+        config = self.config(verb, overrides)
+        run_dir = str(config.get("run_dir", ""))
+        asked = question(config)
+        # In a sweep all that differs counts, also what changes no result.
+        also = swept()
+        presets = swept_presets(config, overrides)
+        own = digest({**asked, **question({key: _select(config, key) for key in also}, also=also), **presets})
+        return own, run_dir.replace(_RUN_DIR, f"runs/{config.get('name')}-{own}"), digest(asked)
+
+    def composed(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration that a command gets, resolved; UserError for what cannot be composed."""
+        config = self.config(verb, overrides)
+        if config.get("run_dir") == _RUN_DIR:
+            config["run_dir"] = self.asked(verb, overrides)[1]
+        return config
+
+    def config(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration, resolved; `run_dir` may still be the default's text."""
+        with one_sentence(verb, overrides):
+            pairs = [self._parse(override) for override in overrides]
+            simple = [pair for pair in pairs if _is_simple(pair[1])]
+            rest = tuple(text for text, override in pairs if not _is_simple(override))
+            if all(override.type is OverrideType.CHANGE for _, override in pairs):
+                found = self._set(self._base(verb, rest), [override for _, override in simple])
+                if found is not None:
+                    return found
+            return _with_run_dir(_composed(verb, [text for text, _ in pairs])[0])
+
+    def _parse(self, override: str) -> tuple[str, Override]:
+        if override not in self._parsed:
+            (text,) = readable([override])
+            self._parsed[override] = (text, OverridesParser.create().parse_overrides([text])[0])
+        return self._parsed[override]
+
+    def _base(self, verb: str, overrides: tuple[str, ...]) -> _Base:
+        if (verb, overrides) not in self._bases:
+            cfg, whole = _composed(verb, overrides)
+            raw = OmegaConf.to_container(cfg, resolve=False)
+            assert isinstance(raw, dict)
+            run_dir = raw.pop("run_dir", "")
+            texts = [run_dir.replace(_RUN_DIR, ""), *_texts(raw)]
+            derived = frozenset(word for text in texts if "${" in text for word in re.findall(r"\w+", text))
+            self._bases[verb, overrides] = _Base(_with_run_dir(cfg), derived, whole)
+        base = self._bases[verb, overrides]
+        HydraConfig.instance().set_config(base.hydra)  # which options were chosen, for the record
+        return base
+
+    def _set(self, base: _Base, overrides: Sequence[Override]) -> dict[str, Any] | None:
+        """The base with these values; None where only Hydra knows what becomes of them."""
+        found = dict(base.content)
+        for override in overrides:
+            *parents, last = override.key_or_group.split(".")
+            node = found
+            for parent in parents:
+                if not isinstance(node.get(parent), dict):
+                    return None
+                node[parent] = node = dict(node[parent])
+            if last not in node or isinstance(node[last], dict) or base.derived_from & {*parents, last}:
+                return None
+            node[last] = override.value()
+        return found
+
+
+def _with_run_dir(cfg: DictConfig) -> dict[str, Any]:
+    """Resolved, but for a default run_dir: it takes the digest of all else, which the caller has."""
+    if "run_dir" in cfg and OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["run_dir"])) == {"run_dir": _RUN_DIR}:
+        cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "run_dir"])
+        return {**expand_home(resolved(cfg)), "run_dir": _RUN_DIR}
+    return expand_home(resolved(cfg))
+
+
+def _select(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where there is none, as of a group of options."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _is_simple(override: Override) -> bool:
+    """Whether it gives a key, which is no group of options, a plain value."""
+    if override.type is not OverrideType.CHANGE or override.package is not None or override.is_sweep_override():
+        return False
+    if (CONFIG_FOLDER / override.key_or_group).is_dir() or override.key_or_group.startswith("hydra"):
+        return False
+    value = override.value() if override.value_type in (ValueType.ELEMENT, None) else ...
+    items = value if isinstance(value, list) else [value]
+    return all(isinstance(item, _SIMPLE) and "${" not in str(item) and item != "???" for item in items)
+
+
+def _texts(node: Any) -> list[str]:
+    if isinstance(node, str):
+        return [node]
+    items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return [text for item in items for text in _texts(item)]

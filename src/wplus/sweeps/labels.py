@@ -1,0 +1,77 @@
+"""Short, unambiguous names of what varies between the members of a sweep: "w+ perceptual=0.1 s1"."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+SEED = "seed"
+Point = Mapping[str, Any]
+"""Key -> value of what a job has that others have otherwise."""
+
+
+def value_text(value: Any) -> str:
+    """A value as an override has it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(value_text, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{value_text(item)}' for key, item in value.items())}}}"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def labels(points: Sequence[Point], always: Collection[str] = ()) -> list[str]:
+    """A name for each point, of the keys that vary alone: words stand for themselves, numbers after their key.
+
+    A key is cut to its last part as long as no other ends alike; a word that several keys have keeps its key. What
+    does not vary, and is not `always` named, has no part in a name: that of a single point is empty.
+    """
+    varying = varying_keys(points)
+    keys = [*varying, *(key for key in always if key not in varying)]
+    short = short_keys(keys)
+    texts = {key: _short_texts([point[key] for point in points if key in point]) for key in keys}
+    words = Counter(word for key in keys for word in set(texts[key].values()))
+    return [" ".join(_part(key, short[key], texts[key][value_text(point[key])], words)
+                     for key in keys if key in point) for point in points]  # fmt: skip
+
+
+def varying_keys(points: Sequence[Point]) -> list[str]:
+    """The keys with several values, in the order in which they first appear, the seed last; not to have one is one."""
+    keys = dict.fromkeys(key for point in points for key in point)
+    texts = {key: {value_text(point[key]) if key in point else None for point in points} for key in keys}
+    return sorted((key for key in keys if len(texts[key]) > 1), key=lambda key: key == SEED)
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Key -> its last part, or as many of the last parts as tell it from the others."""
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        endings = (".".join(parts[-count:]) for count in range(1, len(parts) + 1))
+        found[key] = next(
+            (each for each in endings if sum(f".{other}".endswith(f".{each}") for other in keys) == 1), key
+        )
+    return found
+
+
+def _part(key: str, short: str, text: str, words: Counter[str]) -> str:
+    if key == SEED:
+        return f"s{text}"
+    is_word = re.fullmatch(r"[A-Za-z][\w.+-]*", text) and text not in ("true", "false", "null", "inf", "nan")
+    return text if is_word and words[text] == 1 else f"{short}={text}"
+
+
+def _short_texts(values: Sequence[Any]) -> dict[str, str]:
+    """Text -> shorter text, where all stay different: of paths the last part, of long numbers four digits."""
+    found = {value_text(value): _short_text(value) for value in values}
+    return found if len(set(found.values())) == len(found) else {text: text for text in found}
+
+
+def _short_text(value: Any) -> str:
+    text = value_text(value)
+    if isinstance(value, float) and len(text) > 6:
+        return f"{value:.4g}"
+    return Path(text).name if isinstance(value, str) and os.sep in text and not text.startswith("[") else text

@@ -1,0 +1,162 @@
+"""One job of a sweep, in this process or in one of its own: its exit status, its words, and how it is ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wplus.sweeps.slots import Slot, without_tasks
+
+Command = Callable[[Sequence[str]], tuple[int, str]]
+"""Arguments of `wplus` -> exit status and what was said last, in this process."""
+_POLL = 0.2  # seconds
+ASKING = signal.SIGTERM  # a job to end: SIGINT is ignored by all that a shell starts in the background
+STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # the latter where a signal comes before Python is ready for it
+
+
+class Watch(Protocol):
+    """Looks at what a job records."""
+
+    def __call__(self) -> bool:
+        """Called now and then: whether the job should end early."""
+
+    def flush(self) -> bool:
+        """Called when it has ended."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended: status as a shell has it, below 0 the signal that killed it."""
+
+    status: int
+    words: str
+    memory_mib: float
+    was_pruned: bool = False
+
+
+def run_here(command: Command, arguments: Sequence[str], environment: Mapping[str, str], watch: Watch | None) -> Ended:
+    """In this process, as if it had been started so: the environment and `sys.argv` are the job's."""
+    with _surroundings(["wplus", *arguments], environment), _Watcher(watch) as watcher:
+        try:
+            status, words = command(arguments)
+        except KeyboardInterrupt:
+            if not watcher.has_asked:
+                raise
+            status, words = 130, ""  # the wish to end came when the command had ended already
+    return Ended(status, words, _mib(resource.getrusage(resource.RUSAGE_SELF)), watcher.has_asked and status in STOPPED)
+
+
+class Processes:
+    """The processes of jobs, which `interrupt` and `kill` end."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._ends = False
+
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], slot: Slot, log: Path, watch: Watch | None
+            ) -> Ended:  # fmt: skip
+        """In a process of its own in this slot, whose words go into `log`."""
+        if self._ends:
+            return Ended(130, "", 0.0)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with open(log, "ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "wplus", *arguments], stdout=file, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+                env={**without_tasks(os.environ), **environment, **slot.environment},
+            )  # fmt: skip
+        self._running.add(process)
+        if self._may_have_ended():
+            process.send_signal(ASKING)
+        usage, was_pruned = _wait(process, watch)
+        self._running.discard(process)
+        return Ended(process.returncode, _last_line(log), _mib(usage), was_pruned)
+
+    def _may_have_ended(self) -> bool:
+        return self._ends  # by a signal in the meantime
+
+    def interrupt(self, number: int = ASKING) -> None:
+        """Ask all to end, which save what they have; nothing further starts."""
+        self._ends = True
+        for process in list(self._running):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    @property
+    def are_running(self) -> bool:
+        """Whether any is."""
+        return bool(self._running)
+
+
+class _Watcher:
+    """Asks this process to end its job when `watch` says so, from a thread."""
+
+    def __init__(self, watch: Watch | None) -> None:
+        self.has_asked = False
+        self._watch, self._ended, self._lock = watch, threading.Event(), threading.Lock()
+
+    def __enter__(self) -> _Watcher:
+        if self._watch is not None:
+            threading.Thread(target=self._run, args=(self._watch,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._ended.set()
+
+    def _run(self, watch: Watch) -> None:
+        while not self._ended.wait(_POLL):
+            if watch():
+                with self._lock:
+                    if not self._ended.is_set():
+                        self.has_asked = True
+                        os.kill(os.getpid(), ASKING)
+                return
+
+
+def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[resource.struct_rusage, bool]:
+    """Until it has ended: what it used, and whether `watch` had it end."""
+    was_asked = False
+    while True:
+        pid, code, usage = os.wait4(process.pid, 0 if watch is None else os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(code)
+            return usage, was_asked and process.returncode in STOPPED
+        if watch is not None and not was_asked and watch():
+            was_asked = True
+            process.send_signal(ASKING)
+        time.sleep(_POLL)
+
+
+@contextlib.contextmanager
+def _surroundings(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
+    before, sys.argv = sys.argv, list(argv)
+    old = {key: os.environ.get(key) for key in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        sys.argv = before
+        for key, value in old.items():
+            os.environ.pop(key, None)
+            if value is not None:
+                os.environ[key] = value
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
+    return lines[-1] if lines else "no word of why"
+
+
+def _mib(usage: resource.struct_rusage) -> float:
+    return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux

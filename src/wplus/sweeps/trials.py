@@ -1,0 +1,228 @@
+"""A search by Optuna's ask-and-tell: trials become jobs, what they record is told, bad ones are ended.
+
+The study lies in the sweep's folder and goes on with the next launch. Optuna minimises here: numbers of which more is
+better are told with their sign turned.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wplus.errors import UserError
+from wplus.sweeps.labels import value_text
+from wplus.sweeps.run_job import Watch
+from wplus.sweeps.search import PRUNERS, SAMPLERS, Search
+from wplus.sweeps.spec import Job, Spec
+from wplus.sweeps.state import ENDED, JobState, SweepFolder
+from wplus.tracking.local import read_records, read_result
+from wplus.tracking.tracker import KIMG
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+JOURNAL = "search.journal"
+_LOOK = 1.0  # seconds between two looks at a running job's numbers
+
+
+class Trials:
+    """The trials of a sweep's search, on disk.
+
+    Args:
+        folder: of the sweep, which is claimed.
+        spec: what it asks, with a search. UserError where Optuna is missing.
+    """
+
+    def __init__(self, folder: SweepFolder, spec: Spec) -> None:
+        assert spec.search is not None
+        self.folder, self.spec, self.search = folder, folder.with_trials(spec), spec.search
+        self._size = sum(1 for _ in spec.stages[0].variations())
+        self._told, self._lock = set[int](), threading.Lock()
+        self._study = _study(folder.path / JOURNAL, self.search, len(spec.objectives), self._num_asked())
+
+    def ask(self) -> bool:
+        """Ask for one trial more, which `spec` has then; False where there are enough."""
+        with self.folder.adding() as points, self._lock:
+            # What a killed launch asked for, but could not write down any more, is tried first.
+            trials = self._study.get_trials(deepcopy=False)
+            points += [self._point(trial.params) for trial in trials[len(points) :]]
+            is_new = len(points) < self.search.trials
+            if is_new:
+                points.append(self._point(self._study.ask(_distributions(self.search)).params))
+        before, self.spec = self._num_asked(), self.folder.with_trials(self.spec)
+        return self._num_asked() > before
+
+    def tell(self, jobs: Mapping[str, Job], states: Mapping[str, JobState]) -> None:
+        """What became of the trials that have ended since: values, pruned, or failed."""
+        for number, those in self._by_trial(jobs).items():
+            found = [states[job.id].state for job in those]
+            if number in self._told or not ("failed" in found or all(each in ENDED for each in found)):
+                continue
+            self._told.add(number)
+            with self._lock:
+                if not self._trial(number).state.is_finished():
+                    self._tell_one(number, those, states, found)
+
+    def watch(self, job: Job, jobs: Mapping[str, Job], folder: Path) -> Watch | None:
+        """Looks at the objective of a running job, for the pruner."""
+        if self.search.pruner == "none":
+            return None
+        return _Rows(self, self._numbers(jobs)[job.id], folder, self.spec.objectives[0])
+
+    def report(self, number: int, step: int, value: float) -> bool:
+        """Whether a trial with this value (less is better) after so many images should end."""
+        from optuna.trial import Trial
+
+        if not math.isfinite(value):
+            return True
+        with self._lock:
+            trial = Trial(self._study, self._trial(number)._trial_id)
+            trial.report(value, step)
+            return trial.should_prune()
+
+    def _num_asked(self) -> int:
+        assert self.spec.search is not None
+        return len(self.spec.search.points)
+
+    def _numbers(self, jobs: Mapping[str, Job]) -> dict[str, int]:
+        """Id -> number of the trial, of the jobs of the first stage, which come in the order of the trials."""
+        first = self.spec.stages[0].name
+        order = [job.id for job in jobs.values() if job.stage.name == first]
+        return {job_id: position // self._size for position, job_id in enumerate(order)}
+
+    def _by_trial(self, jobs: Mapping[str, Job]) -> dict[int, list[Job]]:
+        """Number -> its jobs, those that read the first stage's included."""
+        numbers = self._numbers(jobs)
+        found: dict[int, list[Job]] = {}
+        for job in jobs.values():
+            own = job
+            while own.id not in numbers and own.parents:
+                own = jobs[next(iter(own.parents.values()))]
+            if own.id in numbers:
+                found.setdefault(numbers[own.id], []).append(job)
+        return found
+
+    def _tell_one(self, number: int, jobs: Sequence[Job], states: Mapping[str, JobState], found: Sequence[str]) -> None:
+        from optuna.trial import TrialState
+
+        if "pruned" in found or "failed" in found:
+            self._study.tell(number, state=TrialState.FAIL if "failed" in found else TrialState.PRUNED)
+            return
+        values = []
+        for name in self.spec.objectives:
+            stage = self.spec.stage_of(name).name
+            values.append(_mean([Path(states[job.id].run_dir) for job in jobs if job.stage.name == stage], name))
+        if all(map(math.isfinite, values)):
+            self._study.tell(number, values)
+        else:
+            self._study.tell(number, state=TrialState.FAIL)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[number]
+
+    def _point(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: _plain(value, self.search.space[key]) for key, value in params.items()}
+
+
+class _Rows:
+    """The objective of one running job, row by row; called now and then it says whether the job should end."""
+
+    def __init__(self, trials: Trials, number: int, folder: Path, name: str) -> None:
+        self._trials, self._number, self._folder, self._name = trials, number, folder, name
+        self._seen, self._looked = 0, 0.0
+
+    def __call__(self) -> bool:
+        """Report the rows that are new, if it is time to look."""
+        if time.monotonic() - self._looked < _LOOK:
+            return False
+        self._looked = time.monotonic()
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Report the rows that are new; whether the trial should end."""
+        rows = [row for row in read_records(self._folder) if self._name in row and KIMG in row]
+        new, self._seen = rows[self._seen :], max(self._seen, len(rows))
+        turned = sign(self._folder, self._name) if new else 1
+        # All are reported, also after one that speaks for the end: the pruner compares with others at every step.
+        found = [self._trials.report(self._number, round(row[KIMG] * 1000), turned * float(row[self._name]))
+                 for row in new]  # fmt: skip
+        return any(found)
+
+
+def direction(folder: Path, name: str) -> str:
+    """lower or higher, as the run in `folder` says of this number; UserError where it has none, or no such number."""
+    result = read_result(folder)
+    known = {**result.get("info", {}), **result.get("values", {})}
+    if name not in known:
+        names = [key for key in known if not key.startswith("derived/")]
+        raise UserError(f"objective={name} is not among the numbers of '{folder}': {', '.join(names) or 'none'}.")
+    found = str(known[name].get("direction", "neither"))
+    if found not in ("lower", "higher"):
+        raise UserError(f"objective={name} has no better or worse: choose a number that has.")
+    return found
+
+
+def sign(folder: Path, name: str) -> int:
+    """By which to multiply the number so that less is better."""
+    return -1 if direction(folder, name) == "higher" else 1
+
+
+def value_of(folder: Path, name: str) -> float:
+    """A number of a finished run; nan where it is none."""
+    value = read_result(folder).get("values", {}).get(name, {}).get("value", math.nan)
+    return float(value) if isinstance(value, int | float | str) else math.nan
+
+
+def _mean(folders: Sequence[Path], name: str) -> float:
+    return sum(sign(folder, name) * value_of(folder, name) for folder in folders) / len(folders)
+
+
+def _study(path: Path, search: Search, num_objectives: int, num_asked: int) -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise UserError("A search needs Optuna: pip install 'wplus[sweep]'.") from error
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        options = {"constant_liar": True} if search.sampler == "tpe" else {}  # trials that run side by side differ
+        # A later launch draws other numbers.
+        sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=search.seed + num_asked, **options)
+        pruner = getattr(optuna.pruners, PRUNERS[search.pruner])()
+        return optuna.create_study(
+            study_name="sweep", storage=storage, load_if_exists=True, sampler=sampler, pruner=pruner,
+            directions=["minimize"] * num_objectives,
+        )  # fmt: skip
+
+
+def _distributions(search: Search) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    found: dict[str, Any] = {}
+    for key, values in search.space.items():
+        if not isinstance(values, Mapping):
+            found[key] = CategoricalDistribution([value_text(value) for value in values])
+            continue
+        low, high, log, step = values["low"], values["high"], values.get("log", False), values.get("step")
+        is_whole = all(isinstance(each, int) for each in (low, high, step or 1))
+        found[key] = (
+            IntDistribution(low, high, log=log, step=step or 1)
+            if is_whole
+            else FloatDistribution(low, high, log=log, step=step)
+        )
+    return found
+
+
+def _plain(value: Any, values: Any) -> Any:
+    """A categorical value comes as text; the one that was given is meant."""
+    return value if isinstance(values, Mapping) else next(each for each in values if value_text(each) == value)
