@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
+from wplus.commands.agent import as_overrides
 from wplus.commands.compose import choices_kept, composer, shown
 from wplus.commands.help import help_text
 from wplus.commands.overrides import readable
@@ -92,7 +93,8 @@ def _options(name: str, arguments: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
     parser.prog = f"wplus {name}"
     parser.add_argument("--dry", action="store_true", help="with -m: what would be run, and how long it takes")
-    options = parser.parse_intermixed_args(arguments)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    options = parser.parse_intermixed_args(as_overrides(arguments, flags))
     options.parser = parser
     return options
 

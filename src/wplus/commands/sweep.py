@@ -4,16 +4,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from wplus.commands import sweep_run, sweep_table
+from wplus.commands import sweep_run, sweep_table, sweep_wandb
 from wplus.commands.entry import program
 from wplus.errors import Interrupted, UserError
 
-ACTIONS = (sweep_run, sweep_table)  # each adds its actions to the parser, and imports what they need when they run
+# Each adds its actions to the parser, and imports what they need when they run.
+ACTIONS = (sweep_run, sweep_table, sweep_wandb)
 
 
 @program
 def sweep(arguments: Sequence[str]) -> int:
-    """Run a sweep, see how far it is, put it into a table: wplus sweep run|retry|status|table."""
+    """Run a sweep, see how far it is, put it into a table: wplus sweep run|retry|status|table|wandb."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     is_more = hasattr(options, "overrides") and not any(each.startswith("-") for each in rest)  # KEY=VALUE after a flag

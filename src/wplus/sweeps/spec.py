@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -121,6 +121,7 @@ class Spec:
         stages: one after the other.
         objective: the number that decides, as a result is called: `invert/psnr_db`, `val/fd_effnet_lite0`, ...;
             several for a search that weighs them against each other.
+        direction: which values of the objective are better, lower or higher; None: what the runs record.
         baseline: what of the varying keys is the method that others are compared with.
         search: values that are not given but looked for; the first stage is run at each of its trials.
     """
@@ -129,6 +130,7 @@ class Spec:
     stages: Sequence[Stage]
     question: str = ""
     objective: str | Sequence[str] | None = None
+    direction: Literal["lower", "higher"] | None = None
     baseline: Point = field(default_factory=dict)
     search: Search | None = None
 
@@ -144,6 +146,7 @@ class Spec:
             known.append(stage.name)
         if not known:
             raise UserError("A sweep must have at least one stage, with a verb.")
+        check_choice("direction", self.direction, ("lower", "higher", None))
         for objective in self.objectives:
             check_choice(f"The section of objective={objective}", objective.partition("/")[0], self._sections())
         if self.search is not None:

@@ -1,0 +1,103 @@
+"""The action wandb of `wplus sweep`: a question as a sweep, a workspace and a report of Weights & Biases."""
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wplus.commands.compose import shown
+from wplus.commands.overrides import readable
+from wplus.commands.sweep_run import ROOT, is_folder, named_spec
+from wplus.errors import UserError
+
+if TYPE_CHECKING:
+    from wplus.core.metric_result import Direction
+    from wplus.sweeps.spec import Spec
+
+
+def add_actions(actions: Any) -> None:
+    """Tell the parser of it."""
+    wandb = actions.add_parser("wandb", help="the YAML of a W&B sweep; a workspace, a report")
+    wandb.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")
+    wandb.add_argument("--method", help="grid, random or bayes; default: as the sweep says")
+    wandb.add_argument("--output", type=Path, help="write the YAML to this file; default: print it")
+    wandb.add_argument("--workspace", action="store_true", help="save a workspace of the sweep's runs instead")
+    wandb.add_argument("--report", action="store_true", help="save a report of the sweep's runs instead")
+    wandb.add_argument("--dry", action="store_true", help="print workspace and report as JSON: no account is needed")
+    wandb.set_defaults(action=_wandb)
+
+
+def _wandb(options: argparse.Namespace) -> None:
+    spec = named_spec(options.spec)
+    direction = _direction(spec, Path(options.spec) if is_folder(options.spec) else ROOT / spec.name)
+    config = _config(spec)
+    tracking = config["tracking"]
+    project = os.environ.get("WANDB_PROJECT") or tracking.get("project") or "wplus"
+    entity = os.environ.get("WANDB_ENTITY") or tracking.get("entity")
+    if options.workspace or options.report:
+        _dashboards(options, spec, direction, config, project=project, entity=entity)
+    else:
+        _write_yaml(options, spec, direction, project=project, entity=entity)
+
+
+def _write_yaml(
+    options: argparse.Namespace, spec: "Spec", direction: "Direction", *, project: str, entity: str | None
+) -> None:
+    from wplus.core.files import atomic_write
+    from wplus.sweeps.wandb_sweep import as_yaml, wandb_sweep
+
+    content = wandb_sweep(spec, direction=direction, project=project, entity=entity, method=options.method)
+    text = as_yaml(content, str(options.output or "FILE"))
+    if options.output is None:
+        print(text, end="")
+        return
+    print(atomic_write(options.output, lambda file: file.write(text.encode())))
+
+
+def _dashboards(
+    options: argparse.Namespace, spec: "Spec", direction: "Direction", config: dict[str, Any], *, project: str,
+    entity: str | None,
+) -> None:  # fmt: skip
+    from wplus.sweeps.labels import short_keys
+    from wplus.sweeps.wandb_sweep import swept_of
+
+    try:
+        from wplus.tracking import wandb_dashboard as dashboard
+    except ModuleNotFoundError as error:
+        raise UserError(f"W&B's workspaces need {error.name}: pip install 'wplus[dashboards]'.") from error
+    if not spec.objectives:
+        raise UserError(f"A dashboard shows what decides, and '{spec.name}' has no objective: add one to the sweep.")
+    verb, swept = spec.stages[-1].verb, swept_of(spec)
+    board = dashboard.Board(
+        name=spec.name, question=spec.question, kind="encoder" if verb == "train" and config.get("encoder") else verb,
+        swept=swept, names=short_keys(list(swept)), objective=spec.objectives[0], direction=direction,
+    )  # fmt: skip
+    chosen = [build for build, is_asked in
+              ((dashboard.workspace, options.workspace), (dashboard.report, options.report)) if is_asked]  # fmt: skip
+    for build in chosen:
+        if options.dry:
+            print(dashboard.as_json(build(board, entity=entity or "ENTITY", project=project)))
+        else:
+            print(dashboard.saved(build, board, entity=entity, project=project))
+
+
+def _direction(spec: "Spec", folder: Path) -> "Direction":
+    """Which values of the objective are better: as the sweep says, else as its runs have recorded."""
+    if spec.direction is not None or not spec.objectives:
+        return spec.direction or "lower"
+    from wplus.sweeps.members import infos, read_members
+
+    known, objective = infos(read_members([folder])) if is_folder(str(folder)) else {}, spec.objectives[0]
+    if objective not in known or known[objective].direction == "neither":
+        raise UserError(
+            f"Which values of {objective} are better no run of '{spec.name}' has recorded yet: add "
+            "direction: lower or direction: higher to the sweep."
+        )
+    return known[objective].direction
+
+
+def _config(spec: "Spec") -> dict[str, Any]:
+    """Of the last stage; what it reads of earlier stages is not there yet."""
+    stage = spec.stages[-1]
+    return shown(stage.verb, readable([re.sub(r"\{[\w.]+\}", "x", override) for override in stage.overrides]))
