@@ -21,6 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLED = ROOT / "experiments" / "models" / "cats32.safetensors"
 SPACES = ("z", "w", "w+")
 DATA = "data.num_images=10000"
+# What a newcomer should know of each part of the page.
+WORDS = {
+    "train": "A generator learns to draw images from random codes, the latents, against a discriminator that tells its "
+    "pictures from real ones. The samples always come from the same latents, drawn by the generator's moving average.",
+    "invert": "Cats that the generator has not seen in training, and the closest it can draw. z is its input, one "
+    "vector; w is z after the mapping network; w+ gives every layer a w of its own: more freedom, closer pictures, and "
+    "a latent that is further from what the generator was trained on.",
+    "interpolate": "From one inverted cat to another. A flat line of distances is an even path, a peak is a jump.",
+    "evaluate": "A number means little without the way it was measured: open its protocol before comparing it.",
+}
 
 
 def main() -> None:
@@ -98,7 +108,7 @@ def write_about(output: Path, model: Path) -> None:
     )
     folder = ROOT / output
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"title": "The whole way, on cats", "text": text, "command": "make demo"}
+    about = {"title": "The whole way, on cats", "text": text, "command": "make demo", "parts": WORDS}
     (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 

@@ -60,7 +60,8 @@ def test_the_wheel_has_commands_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"wplus/{path.relative_to(ROOT / 'src' / 'wplus').as_posix()}" for path in (ROOT / "src").rglob("*.py")}
     expected |= {f"wplus/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
-    expected.add("wplus/tracking/report.html")
+    data = (path for kind in ("html", "css", "js") for path in (ROOT / "src").rglob(f"*.{kind}"))
+    expected |= {f"wplus/{path.relative_to(ROOT / 'src' / 'wplus').as_posix()}" for path in data}
     assert expected - names == set()
     assert [name for name in names if not name.startswith("wplus")] == []
 

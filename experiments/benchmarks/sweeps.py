@@ -61,8 +61,9 @@ def measured(*arguments: str) -> tuple[float, float]:
 
 def seconds_per_job(number: int = 20) -> float:
     """Of a job in one process, without its work: reports of empty folders, minus the same reports by themselves."""
-    from wplus.__main__ import main
     from wplus.tracking.report import write_report
+
+    from wplus.__main__ import main
 
     folders = [f"empty{index}" for index in range(number)]
     for folder in folders:

@@ -15,9 +15,9 @@ from wplus.errors import UserError
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.measure import measure, measured, report, table
+from wplus.report.page import write_report
 from wplus.tracking import Sink, Tracker
 from wplus.tracking.local import open_tracker
-from wplus.tracking.report import write_report
 
 NUMBER = MetricInfo(meaning="A number.")
 

@@ -1,9 +1,8 @@
-"""From file to file: packed images, converted checkpoints, the report of a folder."""
+"""From file to file: packed images, converted checkpoints, the page about a folder."""
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from wplus.commands.entry import entry_point, program
@@ -23,27 +22,10 @@ Pickles that need NVlabs' source code are not written.
 
 @entry_point(has_folder=False)
 def report(cfg: dict[str, Any]) -> None:
-    """Write report.html of a run, or of a folder with several; prints its path."""
-    from wplus.tracking.report import write_report
+    """Write one page about a run, a sweep, or folders with several; prints its path."""
+    from wplus.report.page import write_report
 
-    compare_inversions(Path(cfg["folder"]) / "invert")
     print(write_report(cfg["folder"], cfg["output"]))
-
-
-def compare_inversions(folder: Path) -> None:
-    """Put inversions into several spaces, or by several inverters, side by side, where they have images in common."""
-    from wplus.tracking.report import inversion_names
-
-    found = {name: latents for name in inversion_names(folder) if (latents := latent_names(folder / name))}
-    if len(found) > 1 and set.intersection(*found.values()):
-        from wplus.inversion.report import compare_folders  # brings torch, which the page alone does not need
-
-        compare_folders({name: folder / name for name in found}, folder)
-
-
-def latent_names(folder: Path) -> set[str]:
-    """The latents below a folder of inversions."""
-    return {path.relative_to(folder).as_posix() for path in (folder / "latents").rglob("*.safetensors")}
 
 
 @program

@@ -1,4 +1,4 @@
-"""The action table of `wplus sweep`."""
+"""The actions table and report of `wplus sweep`."""
 
 import argparse
 from pathlib import Path
@@ -17,6 +17,10 @@ def add_actions(actions: Any) -> None:
     table.add_argument("--margin", type=float, help="differences up to this are nothing: also test that")
     table.add_argument("--output", type=Path, nargs="+", default=[], help="files .md, .csv, .json, .parquet")
     table.set_defaults(action=_table)
+    report = actions.add_parser("report", help="one page: the table, figures, curves, pictures and films")
+    report.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of sweeps or runs")
+    report.add_argument("--output", type=Path, help="the page (default: report.html in the folder; of several, here)")
+    report.set_defaults(action=_report)
 
 
 def _table(options: argparse.Namespace) -> None:
@@ -32,3 +36,9 @@ def _table(options: argparse.Namespace) -> None:
     for path in options.output:
         print(made.write(path))
     print(made.markdown(options.numbers))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from wplus.report.page import write_report
+
+    print(write_report(options.folders, options.output))

@@ -42,8 +42,8 @@ from wplus.inversion.pti import pti
 from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.w_stats import Whitened
 from wplus.models.stylegan2 import Discriminator
+from wplus.report.page import write_report
 from wplus.tracking.local import open_tracker, read_result
-from wplus.tracking.report import write_report
 
 NUM_PAIRS = 6
 METRICS = {"fidelity": fidelity, "ppl": pair_ppl, "steps": steps, "curvature": curvature, "drift": drift,

@@ -1,0 +1,68 @@
+"""The axes of charts from the values that a sweep gave a key: numbers, logarithmic where swept so, or choices."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from wplus.sweeps.labels import value_text
+
+_LOG_RATIO = 10  # two values that are so far apart were not swept evenly
+
+
+def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = ()) -> dict[str, Any]:
+    """An axis for a key with one value per row; choices stand in the `order` of their first mention.
+
+    `kind` is "number", "log" or "choice"; `ticks` are the distinct values in order, as text, and `at` says for each row
+    where it stands: the number itself, or the index of its tick.
+    """
+    texts = [_text(value) for value in values]
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        numbers = sorted({float(value) for value in values})
+        kind = scale(numbers)
+        ticks = {number: _text_of_number(number) for number in numbers}
+        at = [float(value) if kind != "choice" else numbers.index(float(value)) for value in values]
+        return {"key": key, "label": _label(key), "kind": kind, "ticks": list(ticks.values()), "at": at,
+                "tick_at": numbers if kind != "choice" else list(range(len(numbers)))}  # fmt: skip
+    ticks_of = list(dict.fromkeys([*map(_text, order), *texts]))
+    return {"key": key, "label": _label(key), "kind": "choice", "ticks": ticks_of,
+            "at": [ticks_of.index(text) for text in texts], "tick_at": list(range(len(ticks_of)))}  # fmt: skip
+
+
+def scale(numbers: Sequence[float]) -> str:
+    """How distinct, sorted numbers were swept: "number" (evenly), "log" (by factors), or "choice" for 0 and factors,
+    for which no axis but that of even places will do."""
+    positive = [number for number in numbers if number > 0]
+    if not _is_geometric(positive):
+        return "number"
+    if len(positive) == len(numbers):
+        return "log"
+    return "choice" if min(numbers) == 0 and len(positive) > 1 else "number"
+
+
+def _is_geometric(numbers: Sequence[float]) -> bool:
+    if len(numbers) < 2:
+        return False
+    if len(numbers) == 2:
+        return numbers[1] / numbers[0] >= _LOG_RATIO
+    return _unevenness([math.log(number) for number in numbers]) < _unevenness(numbers)
+
+
+def _unevenness(numbers: Sequence[float]) -> float:
+    """Coefficient of variation of the steps."""
+    steps = [after - before for before, after in itertools.pairwise(numbers)]
+    mean = sum(steps) / len(steps)
+    return math.sqrt(sum((step - mean) ** 2 for step in steps) / len(steps)) / mean
+
+
+def _label(key: str) -> str:
+    return key.removesuffix("._target_").rpartition(".")[2]
+
+
+def _text(value: Any) -> str:
+    text = value_text(value)
+    return text.rpartition(".")[2] if text.startswith("wplus.") else text
+
+
+def _text_of_number(number: float) -> str:
+    return f"{number:g}"

@@ -1,0 +1,180 @@
+"""Tables as the page holds them: rows (configurations of a sweep, methods of a comparison) by numbers, as plain data.
+
+A block is what the script sorts, filters and draws, and what the page shows where no script runs.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from wplus.core.metric_result import ARROWS, MetricInfo
+from wplus.errors import UserError
+from wplus.report.axes import axis
+from wplus.report.runs import PageRun, Part
+from wplus.sweeps.seed_stats import SeedDifference
+from wplus.sweeps.table import Cell, SweepTable, sweep_table
+
+MAX_COMPARISONS = 800
+"""So many tests are made so that any row can be the baseline; with more the named baseline alone has tests."""
+
+Entry = Mapping[str, Any]
+"""What `MetricResult.entry()` gives, as it was read back: `value` and perhaps the rest."""
+Tests = dict[str, dict[str, dict[str, Any]]]
+
+
+def part_block(part: Part, name: str) -> dict[str, Any]:
+    """The block of a part's runs; `name` tells blocks of a page apart."""
+    table = _table(part)
+    groups = list(table.rows)
+    members = [_member(run, groups) for run in part.runs if run.group in table.rows]
+    return {
+        "name": name,
+        "noun": "configuration",
+        "unit": "run",
+        "keys": [_axis(table, key) for key in table.keys],
+        "numbers": [_number(each, table.info.get(each)) for each in table.numbers],
+        "rows": [{"name": group, "cells": _cells(part, table, group)} for group in groups],
+        "members": members,
+        "has_seeds": any(len(cell.points) > 1 for row in table.rows.values() for cell in row.values()),
+        "objective": part.objective if part.objective in table.numbers else None,
+        "baseline": table.baseline,
+        "tests": _all_tests(part, table),
+        "paired_by": "seed",
+    }
+
+
+def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:
+    """The block of methods that a run tracked side by side as `key`, paired by item with the baseline of that run."""
+    methods: Mapping[str, Mapping[str, Entry]] = run.result["methods"][key]
+    names = dict.fromkeys(number for values in methods.values() for number in values)
+    first = {number: next(values[number] for values in methods.values() if number in values) for number in names}
+    baseline, tests = _paired(run, key, list(methods))
+    return {
+        "name": name,
+        "heading": f"{short(key).replace('_', ' ').capitalize()}: {len(methods)} methods side by side",
+        "noun": "method",
+        "unit": "method",
+        "keys": [],
+        "numbers": [_number(number, _info(entry)) for number, entry in first.items()],
+        "rows": [{"name": method, "cells": {number: _cell_of(entry) for number, entry in values.items()
+                                            if isinstance(entry["value"], int | float)}}
+                 for method, values in methods.items()],
+        "members": [],
+        "has_seeds": False,
+        "objective": None,
+        "baseline": baseline,
+        "tests": {} if baseline is None else {baseline: tests},
+        "paired_by": "item",
+    }  # fmt: skip
+
+
+def short(name: str) -> str:
+    """The part of a name behind its last slash."""
+    return name.rsplit("/", 1)[-1]
+
+
+def _table(part: Part) -> SweepTable:
+    """With the sweep's baseline, where that configuration is there already; by the objective, the best first."""
+    members = part.table_members
+    if members[0].status != "finished":  # none has: what there is so far
+        members = [replace(member, status="finished") for member in members]
+    try:
+        table = sweep_table(members, baseline=part.baseline or None)
+    except UserError:
+        table = sweep_table(members)
+    return table.sorted_by(part.objective) if part.objective in table.numbers else table
+
+
+def _axis(table: SweepTable, key: str) -> dict[str, Any]:
+    """Choices in the order of the runs, which is that of the sweep."""
+    swept = [settings.get(key) for settings in table.settings.values()]
+    return axis(key, [table.settings[group].get(key) for group in table.rows], order=swept)
+
+
+def _member(run: PageRun, groups: Sequence[str]) -> dict[str, Any]:
+    return {
+        "label": run.label,
+        "row": groups.index(run.group),
+        "seed": run.member.seed,
+        "status": run.member.status,
+        "values": run.member.numbers(),
+    }
+
+
+def _number(name: str, info: MetricInfo | None) -> dict[str, Any]:
+    info = info or MetricInfo(meaning="Nothing was recorded about it.")
+    label = short(name)
+    unit = "" if label.endswith(f"_{info.unit.lower()}") and info.unit else info.unit
+    return {"name": name, "label": label, "unit": unit, "direction": info.direction,
+            "arrow": ARROWS[info.direction], "meaning": info.meaning}  # fmt: skip
+
+
+def _info(entry: Entry) -> MetricInfo | None:
+    meaning = entry.get("meaning")
+    return MetricInfo(meaning=meaning, unit=entry.get("unit", ""), direction=entry.get("direction", "neither")) if (
+        meaning) else None  # fmt: skip
+
+
+def _cells(part: Part, table: SweepTable, group: str) -> dict[str, dict[str, Any]]:
+    runs = [run for run in part.runs if run.group == group and run.member in part.table_members]
+    return {name: _cell(cell, name, runs) for name, cell in table.rows[group].items()}
+
+
+def _cell(cell: Cell, name: str, runs: Sequence[PageRun]) -> dict[str, Any]:
+    """Mean, interval and what it is over, and the points, seed by seed."""
+    points = [[seed, value] for seed, value in cell.points.items()]
+    bounds = cell.mean.interval or (cell.clustered.interval if cell.clustered else None)
+    over = "seeds"
+    if bounds is None and len(points) == 1:
+        bounds, over = runs[0].member.values[name].get("interval"), "items"
+    low, high = bounds or (None, None)
+    return {"value": cell.mean.value, "low": low, "high": high, "over": over, "points": points}
+
+
+def _cell_of(entry: Entry) -> dict[str, Any]:
+    low, high = entry.get("interval") or (None, None)
+    return {"value": entry["value"], "low": low, "high": high, "over": "items", "points": []}
+
+
+def _all_tests(part: Part, table: SweepTable) -> Tests:
+    """Baseline -> row -> number -> difference; for every row as the baseline, where these are not too many."""
+    num = len(table.rows) * (len(table.rows) - 1) * len(table.numbers)
+    if num > MAX_COMPARISONS:
+        return {} if table.baseline is None else {table.baseline: _tests(table)}
+    members = part.table_members
+    return {group: _tests(sweep_table(members, baseline=group)) for group in table.rows if num}
+
+
+def _tests(table: SweepTable) -> dict[str, dict[str, Any]]:
+    return {group: {name: _test(each) for name, each in row.items()} for group, row in table.tests.items()}
+
+
+def _test(test: SeedDifference) -> dict[str, Any]:
+    found = asdict(test)
+    low, high = test.interval or (None, None)
+    return {"difference": found["difference"], "low": low, "high": high, "p": test.p_corrected, "num": test.num_seeds}
+
+
+def _paired(run: PageRun, key: str, methods: Sequence[str]) -> tuple[str | None, dict[str, Any]]:
+    """The baseline of the table `<key>_paired` (`wplus.core.tables.PAIRED_CELLS`), and its differences by method."""
+    found = list(_paired_rows(run.folder, next(iter(run.result.get("files", {}).get(f"{key}_paired", ())), None)))
+    compared = {row["method"] for row in found}
+    baseline = next((method for method in methods if method not in compared), None) if found else None
+    tests: dict[str, Any] = {}
+    for row in found:
+        tests.setdefault(row["method"], {})[row["score"]] = {
+            "difference": row["difference"], "low": row["low"], "high": row["high"], "p": row["p_holm"],
+            "num": row["num_items"],
+        }  # fmt: skip
+    return baseline, tests
+
+
+def _paired_rows(folder: Path, file: str | None) -> Iterator[dict[str, Any]]:
+    try:
+        content = json.loads((folder / file).read_text()) if file else {}
+    except (OSError, ValueError):
+        return
+    for row in content.get("rows", []):
+        yield dict(zip(content["columns"], row, strict=True))

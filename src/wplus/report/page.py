@@ -1,0 +1,170 @@
+"""Write the page: gather what it tells, embed pictures and script, and fill the template."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from wplus.core.files import atomic_write
+from wplus.errors import UserError
+from wplus.report.blocks import method_block, part_block
+from wplus.report.curves import curve_charts
+from wplus.report.grids import grids
+from wplus.report.media import Media
+from wplus.report.notes import common_settings, derived_settings, duration, environment, meanings, run_notes
+from wplus.report.runs import Part, Subject, read_subject
+from wplus.report.words import dressed
+
+SCRIPTS = ("numbers.js", "charts.js", "document.js", "blocks.js", "pictures.js", "start.js")
+_OPEN_CURVES = 4  # the others fold away
+_MAX_METHOD_RUNS = 8  # of a part, whose methods are shown
+
+
+def write_report(folders: Sequence[str | Path] | str | Path, output: str | Path | None = None) -> Path:
+    """Write the page about runs, sweeps, or folders that hold runs, and return its path.
+
+    Args:
+        folders: one or several; UserError where there is no run.
+        output: the file; None: report.html in the folder, or here for several.
+    """
+    given = [folders] if isinstance(folders, str | Path) else list(folders)
+    target = output or (Path(given[0]) / "report.html" if len(given) == 1 else Path("report.html"))
+    html = rendered(context(given))
+    return atomic_write(target, lambda file: file.write(html.encode("utf-8", "replace")))
+
+
+def context(folders: Sequence[str | Path]) -> dict[str, Any]:
+    """Everything that the template shows."""
+    subject = read_subject(folders)
+    media, about = Media(), _about(folders)
+    parts = [_part(part, f"part{index}", media, about) for index, part in enumerate(subject.parts)]
+    media.embed()
+    blocks = [block for part in parts for block in (part["block"], *part["methods"])]
+    content = {
+        "blocks": {block["name"]: block["data"] for block in blocks},
+        "curves": {part["id"]: part["curves"] for part in parts if part["curves"]},
+    }
+    return {
+        "title": about["title"] or _title(subject, folders),
+        "about": about,
+        "folders": ", ".join(str(folder) for folder in folders),
+        "written": time.strftime("%Y-%m-%d %H:%M"),
+        "counts": _counts(subject),
+        "commands": list(filter(None, [about["command"], *subject.commands])),
+        "lost": subject.lost,
+        "parts": parts,
+        "media": media,
+        "environment": environment(subject.runs),
+        "content": content,
+    }
+
+
+def rendered(values: dict[str, Any]) -> str:
+    """The page as HTML. All that users wrote is escaped, in the markup as in the data of the script."""
+    loader = jinja2.PackageLoader("wplus.report", "")
+    templates = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    templates.filters["digits"] = digits
+    own = {
+        "style": Markup(_own("style.css")),
+        "scripts": Markup("\n".join(map(_own, SCRIPTS)).replace('"use strict";', "")),
+    }
+    content = Markup(_script_json(values["content"]))
+    return templates.get_template("page.html").render(
+        **{**values, "content": content}, **own, plotly=Markup(get_plotlyjs())
+    )
+
+
+def digits(value: Any) -> str:
+    """Four significant digits of a float; anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _own(name: str) -> str:
+    return files("wplus.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_json(content: Any) -> str:
+    """JSON that ends no script element; what is not finite is missing."""
+    text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
+
+
+def _part(part: Part, name: str, media: Media, about: dict[str, Any]) -> dict[str, Any]:
+    block = part_block(part, f"{name}-table")
+    charts = curve_charts(part)
+    has_seeds = any(
+        len({run.label for run in part.runs if run.group == group}) > 1 for group in {r.group for r in part.runs}
+    )
+    return {
+        "id": name,
+        "heading": part.name.replace("_", " ").capitalize(),
+        "words": about["parts"].get(part.name, ""),
+        "is_alone": len(block["rows"]) == 1,
+        "messages": run_notes(part),
+        "block": dressed(block, part),
+        "methods": [dressed(each, part) for each in _methods(part, name)],
+        "curves": {"charts": charts, "is_alone": len(part.runs) == 1, "has_seeds": has_seeds} if charts else None,
+        "num_open": _OPEN_CURVES,
+        "grids": grids(part, media),
+        "meanings": meanings(part, block),
+        "derived": derived_settings(part),
+        "common": common_settings(part),
+        "runs": [
+            {
+                "label": run.label,
+                "status": run.member.status,
+                "seconds": duration(run.member.seconds),
+                "inputs": run.inputs,
+                "command": run.result.get("command", ""),
+            }
+            for run in part.runs
+        ],
+    }
+
+
+def _methods(part: Part, name: str) -> Iterable[dict[str, Any]]:
+    shown = [run for run in part.runs if run.result.get("methods")][:_MAX_METHOD_RUNS]
+    for number, run in enumerate(shown):
+        for index, key in enumerate(run.result["methods"]):
+            block = method_block(run, key, f"{name}-methods{number}-{index}")
+            yield {**block, "heading": f"{run.label}: {block['heading']}"} if len(shown) > 1 else block
+
+
+def _about(folders: Sequence[str | Path]) -> dict[str, Any]:
+    """What a folder's about.json tells of it that the runs cannot: `title`, `text` (paragraphs), `command`, and words
+    about parts by their command (`parts`)."""
+    found: dict[str, Any] = {"title": "", "text": [], "command": "", "parts": {}}
+    for path in (Path(folder) / "about.json" for folder in folders):
+        try:
+            found |= json.loads(path.read_text()) if path.is_file() else {}
+        except ValueError as error:
+            raise UserError(f"'{path}' is not valid JSON: {error}.") from error
+    return found
+
+
+def _title(subject: Subject, folders: Sequence[str | Path]) -> str:
+    questions = [sweep.spec.question for sweep in subject.sweeps.values() if sweep.spec.question]
+    return " ".join(questions) or ", ".join(Path(folder).resolve().name for folder in folders)
+
+
+def _counts(subject: Subject) -> list[tuple[str, int]]:
+    """How the jobs of sweeps, and runs that stand for themselves, stand."""
+    of_jobs = [job for states in subject.states.values() for job in states.values()]
+    folders = {Path(job.run_dir).resolve() for job in of_jobs if job.run_dir}
+    alone = [run.member.status for run in subject.runs if run.folder.resolve() not in folders]
+    return list(Counter([*(job.state for job in of_jobs), *alone]).items())
