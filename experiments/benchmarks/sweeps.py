@@ -61,9 +61,8 @@ def measured(*arguments: str) -> tuple[float, float]:
 
 def seconds_per_job(number: int = 20) -> float:
     """Of a job in one process, without its work: reports of empty folders, minus the same reports by themselves."""
-    from wplus.tracking.report import write_report
-
     from wplus.__main__ import main
+    from wplus.report.page import write_report
 
     folders = [f"empty{index}" for index in range(number)]
     for folder in folders:

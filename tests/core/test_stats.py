@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, wilcoxon
 
+from wplus.core.paired import paired, paired_tests
 from wplus.core.stats import (
     MIN_ITEMS,
     bootstrap_interval,
     bootstrap_mean,
     holm,
     kept_mean,
-    paired,
-    paired_tests,
     rank_biserial,
     signed_rank_p,
 )

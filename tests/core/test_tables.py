@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from wplus.core.metric_result import MetricInfo
+from wplus.core.seed_stats import SEEDS
 from wplus.core.tables import Comparison, Table
 from wplus.errors import UserError
 
@@ -82,3 +84,24 @@ def test_files_of_one_method(tmp_path):
         "value": 10, "interval": (7.5, 12.5), "protocol": {"space": "w"},
         "meaning": "Peak signal to noise.", "unit": "dB", "direction": "higher",
     }  # fmt: skip
+
+
+def test_where_seeds_are_the_unit_there_are_points_below_five_and_images_within():
+    few = {"base": {"0": {"l2": 1.0}, "1": {"l2": 3.0}}, "new": {"0": {"l2": 2.0}, "1": {"l2": 5.0}}}
+    shown = {"l2": ("L2", ".1f")}
+    text = Comparison(few, "base", unit=SEEDS).markdown(shown).splitlines()
+    assert text[2:4] == ["| base | 2.0 [1.0, 3.0] |", "| new | 3.5 [2.0, 5.0] |"]
+    assert text[-1] == "| new | +1.5, no test below 5 seeds |"
+    rng = np.random.default_rng(0)
+    items = {method: {str(seed): {name: {"l2": base + 0.1 * seed + float(rng.normal())} for name in NAMES}
+                      for seed in range(6)} for method, base in (("base", 1.0), ("new", 4.0))}  # fmt: skip
+    found = Comparison.over_seeds(items, "base", margins={"l2": 5.0})
+    assert found.rows["new"]["3"]["l2"] == pytest.approx(np.mean([row["l2"] for row in items["new"]["3"].values()]))
+    test = found.paired["new"]["l2"]
+    assert (test.num_items, test.p) == (6, 2 / 2**6)
+    assert test.equivalent_p < 0.01
+    assert found.clusters("new", "l2").value == pytest.approx(found.means["new"]["l2"].value)
+    assert "p = 0.03, equal within the margin: p = " in found.markdown(shown)
+    assert found.as_dict()["unit"] == "seeds"
+    assert Comparison(few, "base", unit=SEEDS).clusters("new", "l2") is None
+    assert Comparison(few, None, unit=SEEDS).paired == {}

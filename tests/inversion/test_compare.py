@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.fakes import read_pixels
+from tests.sweeps.runs import write_run
 from wplus.__main__ import main
 from wplus.core.images import save_png
 from wplus.core.metric_result import MetricInfo
@@ -140,8 +141,28 @@ def test_the_command(tmp_path, capsys):
     command(f"folders=[{a},{b}]", "labels=[x,y]", "image_loss=[]", "tested=psnr_db", out="other")
     assert "minus 'x', paired" in (tmp_path / "other" / "table.md").read_text()
     for arguments, message in (
-        (["folders=[x/w,y/w]"], "Two folders are called 'w': give each a label of its own"),
+        (["folders=[x/w,y/w]"], "Two folders are called 'w' and have seed 0: give each a label"),
         (["folders=[a,b]", "labels=[a]"], "1 labels for 2 folders"),
     ):
         with pytest.raises(SystemExit, match=message):
             command(*arguments, out="none")
+
+
+def test_runs_that_differ_in_their_seed_are_one_method(tmp_path, capsys):
+    """Six seeds of two spaces: seeds are the unit, the pairs of folders are told by what varies."""
+    folders = []
+    for space, gain in (("w", 20), ("w+", 10)):
+        for seed in range(6):
+            path = tmp_path / f"invert-{space}-{seed}"
+            write_run(path, {"invert/psnr_db": 0.0}, space=space, seed=seed)
+            folders.append(str(a_folder(path, error=gain + seed)))
+    given = [f"folders=[{','.join(folders)}]", "image_loss=[]", "margins={psnr_db:20}", f"run_dir={tmp_path}/out"]
+    main(["compare", *given, "tracking=local"])
+    shown = capsys.readouterr().out
+    assert "| minus 'space=w', paired | psnr_db ↑ |" in shown
+    assert "| space=w+ | +10, p = 0.06, equal within the margin: p = 0" in shown  # Holm: seconds are tested, too
+    assert "8 images in all folders" in shown
+    content = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert content["unit"] == "seeds"
+    assert content["rows"]["space=w"]["3"]["psnr_db"] == 17
+    assert content["protocol"]["interval"].startswith("95 %, BCa bootstrap over seeds")

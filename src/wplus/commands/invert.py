@@ -46,24 +46,44 @@ def compare(cfg: dict[str, Any]) -> None:
     terms = {name: term.to(device) for name, term in build(cfg.get("image_loss", {})).items()}
     with tracking(cfg, "compare") as tracker:
         methods = compare(
-            folders, output_dir=output, baseline=cfg["baseline"], tested=tested, terms=terms, device=device,
-            batch_size=cfg["batch_size"], tracker=tracker,
+            folders, output_dir=output, baseline=cfg["baseline"], tested=tested, margins=cfg["margins"] or {},
+            terms=terms, device=device, batch_size=cfg["batch_size"], tracker=tracker,
         )  # fmt: skip
         tests = list(dict.fromkeys(name for each in methods.paired.values() for name in each))
         tracker.decided({"labels": list(folders), "baseline": methods.baseline, "tested": tests})
-    num_images = len(methods.rows[methods.baseline])
-    print(f"{methods.markdown()}\n{num_images} images in all folders. Table, tests, pictures: {output}")
+    rows = next(iter(methods.rows.values()))
+    images = next(iter(next(iter(methods.items.values())).values())) if methods.items else rows
+    print(f"{methods.markdown()}\n{len(images)} images in all folders. Table, tests, pictures: {output}")
 
 
-def labelled(folders: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path]:
-    """Folders by their labels, or by their own names; UserError when these are not as many, or not different."""
+def labelled(folders: Sequence[str], labels: Sequence[str] | None) -> dict[str, Path | dict[str, Path]]:
+    """Folders by their labels; runs that differ in their seed alone, or have one label, are seeds of a method.
+
+    Without labels these are the folders' own names, or what varies between the runs where the command made up the names
+    or there are several seeds. UserError when labels are not as many, or two have one label and one seed.
+    """
     from wplus.errors import UserError
+    from wplus.sweeps.members import read_member
 
     paths = [Path(folder) for folder in folders]
-    names = [path.name for path in paths] if labels is None else [str(label) for label in labels]
+    members = [read_member(path) for path in paths]
+    names = _own_names(paths, members) if labels is None else [str(label) for label in labels]
     if len(names) != len(paths):
         raise UserError(f"{len(names)} labels for {len(paths)} folders: give one label for each.")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"Two folders are called '{twice}': give each a label of its own, labels=[...].")
-    return dict(zip(names, paths, strict=True))
+    found: dict[str, dict[str, Path]] = {}
+    for name, path, member in zip(names, paths, members, strict=True):
+        seed = str(0 if member is None else member.seed)
+        if found.setdefault(name, {}).setdefault(seed, path) is not path:
+            raise UserError(f"Two folders are called '{name}' and have seed {seed}: give each a label, labels=[...].")
+    return {name: seeds if len(seeds) > 1 else next(iter(seeds.values())) for name, seeds in found.items()}
+
+
+def _own_names(paths: Sequence[Path], members: Sequence[Any]) -> list[str]:
+    from wplus.sweeps.members import names_of, varying
+
+    own = [path.name for path in paths]
+    if None in members:
+        return own
+    names = names_of(members, varying(members))
+    is_made_up = all(path.name.startswith(f"{member.command}-") for path, member in zip(paths, members, strict=True))
+    return names if is_made_up or len(set(names)) < len(names) else own

@@ -14,7 +14,7 @@ ACTIONS = (sweep_run, sweep_table, sweep_wandb)
 
 @program
 def sweep(arguments: Sequence[str]) -> int:
-    """Run a sweep, see how far it is, put it into a table and a page: wplus sweep run|retry|status|table|report|wandb."""
+    """Run a sweep, see how far it is, its table and its page: wplus sweep run|retry|status|table|report|wandb."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     is_more = hasattr(options, "overrides") and not any(each.startswith("-") for each in rest)  # KEY=VALUE after a flag

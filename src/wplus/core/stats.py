@@ -1,26 +1,18 @@
-"""Intervals of numbers (bootstrap, jackknife, Wilson's score), and whether two methods differ on the same items
-(signed ranks, Holm's correction).
+"""Intervals of numbers (bootstrap, jackknife, Wilson's score), tests of differences, and corrections for many tests."""
 
-A difference is always a method minus the baseline. Whether higher is better, the column's direction says.
-"""
-
-import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
-from scipy.stats import bootstrap, rankdata, wilcoxon
+from scipy.special import stdtr, stdtrit
+from scipy.stats import bootstrap, false_discovery_control, rankdata, wilcoxon
 
-from wplus.errors import UserError
+from wplus.errors import check_number
 
 NUM_RESAMPLES = 2000
 MIN_ITEMS = 6  # with 5 the smallest two-sided p is 2 / 2^5 = 0.06
 _MAX_EXACT = 50  # items; above, the normal approximation is good to many digits
 _MAX_HELD = 2_000_000  # values of resamples in memory at a time
-
-Rows = Mapping[str, Mapping[str, float]]
-"""Item -> column -> value."""
 
 
 @dataclass(frozen=True)
@@ -88,75 +80,6 @@ def proportion_interval(proportion: float, num: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A method minus the baseline in one column, over the items that both have."""
-
-    num_items: int
-    difference: float
-    """Mean over items."""
-    interval: tuple[float, float] | None
-    """95 % bootstrap interval of the mean, over items; None with one item."""
-    higher: float
-    """Share of the items where the method's value is the higher one; a tie counts half."""
-    effect: float
-    """Matched-pairs rank-biserial correlation (Kerby 2014), -1 to 1: 1 where the method is higher on every item."""
-    p: float | None
-    """Wilcoxon's signed-rank test, two-sided; None with fewer than 6 items, which no test can tell apart at 5 %."""
-    p_holm: float | None = None
-    """p after Holm's correction for all comparisons that were made together."""
-
-
-def paired(values: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Paired:
-    """Compare a method's values (N,) with the baseline's (N,) on the same items in the same order.
-
-    UserError for none, for unequal numbers of them, and for values that are not finite.
-    """
-    first, second = (np.asarray(each, dtype=np.float64) for each in (values, baseline))
-    if first.shape != second.shape or first.ndim != 1 or not len(first):
-        sizes = f"{first.shape} and {second.shape}"
-        raise UserError(f"Values that are compared in pairs must both be (N,) with N >= 1, got {sizes}.")
-    difference = first - second
-    if not np.isfinite(difference).all():
-        raise UserError("Values that are compared in pairs must be finite.")
-    mean = bootstrap_mean(difference, seed=seed)
-    return Paired(
-        num_items=len(difference),
-        difference=mean.value,
-        interval=mean.interval,
-        higher=float(((difference > 0) + 0.5 * (difference == 0)).mean()),
-        effect=rank_biserial(difference),
-        p=signed_rank_p(difference) if len(difference) >= MIN_ITEMS else None,
-    )
-
-
-def paired_tests(
-    methods: Mapping[str, Rows], baseline: str, *, columns: Sequence[str] | None = None, seed: int = 0
-) -> dict[str, dict[str, Paired]]:
-    """Each method against the method called `baseline`: method -> column -> comparison.
-
-    A column is compared over the items where both have a value, and is left out where there is none. `columns` says
-    which ones and in which order; None: all that the baseline has. Holm's correction is over all methods and columns
-    here: fewer columns, fewer comparisons to pay for. UserError when there is no such baseline.
-    """
-    if baseline not in methods:
-        raise UserError(f"baseline must be one of {', '.join(methods)}, got '{baseline}'.")
-    own = methods[baseline]
-    wanted = list(dict.fromkeys(column for row in own.values() for column in row)) if columns is None else columns
-    found: dict[str, dict[str, Paired]] = {method: {} for method in methods if method != baseline}
-    for method, column in itertools.product(found, wanted):
-        rows = methods[method]
-        names = sorted(name for name in rows.keys() & own.keys() if column in rows[name] and column in own[name])
-        if names:
-            sides = ([each[name][column] for name in names] for each in (rows, own))
-            found[method][column] = paired(*sides, seed=seed)
-    corrected = iter(holm([each.p for each_of in found.values() for each in each_of.values()]))
-    return {
-        method: {column: replace(each, p_holm=next(corrected)) for column, each in each_of.items()}
-        for method, each_of in found.items()
-    }
-
-
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction (1979) over all p values: in their old places, at most 1, None where there is none.
 
@@ -169,6 +92,27 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         reached = max(reached, min(1.0, (len(tested) - rank) * p))
         corrected[index] = reached
     return corrected
+
+
+def benjamini_hochberg(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrected p values (1995): of what stays below 0.05 at most 5 % are false claims, on average. None stays None."""
+    tested = [index for index, p in enumerate(p_values) if p is not None]
+    corrected: list[float | None] = [None] * len(p_values)
+    values = false_discovery_control([p_values[index] for index in tested]) if tested else []
+    for index, value in zip(tested, values, strict=True):
+        corrected[index] = float(value)
+    return corrected
+
+
+def equivalence_p(differences: Sequence[float] | np.ndarray, margin: float) -> float:
+    """p of the claim that the mean of differences (N,), N >= 2, lies within +-`margin`: the larger of two one-sided t
+    tests (TOST; Schuirmann 1987)."""
+    check_number("margin", margin, lowest=0)
+    d = np.asarray(differences, dtype=np.float64)
+    error, inside = d.std(ddof=1) / len(d) ** 0.5, margin - abs(d.mean())  # the nearer bound decides
+    if error == 0:
+        return 0.0 if inside > 0 else 1.0
+    return float(stdtr(len(d) - 1, -inside / error))
 
 
 def signed_ranks(differences: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -1,21 +1,30 @@
-"""Scores of items (images, pairs of images), of one method or of several compared: CSV, JSON, Markdown, text."""
+"""Scores of one method by item (image, pair of images), or of several compared, by item or seed: CSV, JSON, text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from wplus.core.files import atomic_write, write_json
-from wplus.core.metric_result import ARROWS, MetricInfo, MetricResult
-from wplus.core.stats import MIN_ITEMS, Mean, Paired, Rows, bootstrap_mean, paired_tests
+from wplus.core.markdown import (
+    Headings,
+    heading,
+    markdown_means,
+    markdown_table,
+    markdown_tests,
+    mean_cell,
+    points_cell,
+)
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.paired import ITEMS, Paired, Rows, Unit, paired_tests
+from wplus.core.seed_stats import SEEDS, ClusterMean, cluster_mean
+from wplus.core.stats import Mean
 from wplus.errors import UserError, check_choice
 
-T = TypeVar("T")
-Headings = Mapping[str, tuple[str, str]]
-"""Column -> heading and number format of its cells; also which columns are shown, and in which order."""
 PAIRED_CELLS = ("method", "score", "difference", "low", "high", "p", "p_holm", "higher", "effect", "num_items")
 
 
@@ -28,6 +37,8 @@ class Table:
     """What identifies the item behind a name, the digest of its pixels; may be left out."""
     info: Mapping[str, MetricInfo] = field(default_factory=dict)
     """What the columns mean."""
+    unit: Unit = ITEMS
+    """What the rows are."""
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -41,9 +52,9 @@ class Table:
 
     @cached_property
     def means(self) -> dict[str, Mean]:
-        """Mean of every column over the items that have it, with its interval where items were measured one by one."""
-        found = {column: bootstrap_mean(self.frame[column].dropna().to_numpy()) for column in self.columns}
-        return {name: mean if per_item(name, self.info) else Mean(mean.value, None) for name, mean in found.items()}
+        """Mean of every column over the rows that have it, with its interval where they were measured one by one."""
+        samples = {("", column): self.frame[column].dropna().to_numpy() for column in self.columns}
+        return _means(samples, self.unit, self.info).get("", {})
 
     def entries(self, prefix: str, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The means as a tracker's `summary` takes them, called `prefix` and the column; UserError without `info`."""
@@ -72,68 +83,125 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of several methods on the same items: method -> item -> column -> value. A score may be missing.
+    """Scores of several methods on the same units: method -> unit -> column -> value. A score may be missing.
 
     Attributes:
-        baseline: the method that the others are compared with.
-        tested: the columns that are compared; None: all of the baseline's that are measured item by item. Every further
-            one makes Holm's correction harder on all.
+        baseline: the method that the others are compared with, or method -> its own one; None: nothing is compared.
+        tested: the columns that are compared; None: all of the baseline's that are measured unit by unit. Every further
+            one makes the corrections harder on all.
         info: what the columns mean.
+        unit: what intervals draw and tests pair: items, or seeds (`wplus.core.seed_stats.SEEDS`).
+        margins: column -> the largest difference that means nothing.
+        items: where seeds are the unit, what was measured item by item: method -> seed -> item -> column -> value.
     """
 
     rows: Mapping[str, Rows]
-    baseline: str
+    baseline: str | Mapping[str, str] | None
     tested: Sequence[str] | None = None
     info: Mapping[str, MetricInfo] = field(default_factory=dict)
+    unit: Unit = ITEMS
+    margins: Mapping[str, float] = field(default_factory=dict)
+    items: Mapping[str, Mapping[str, Rows]] = field(default_factory=dict)
+
+    @staticmethod
+    def over_seeds(items: Mapping[str, Mapping[str, Rows]], baseline: str | None, **fields: Any) -> "Comparison":
+        """Of method -> seed -> item -> column -> value: seeds are the unit, each with its mean over items."""
+        rows = {
+            method: {
+                seed: {str(name): float(mean) for name, mean in Table(each).frame.mean().items()}
+                for seed, each in seeds.items()
+            }
+            for method, seeds in items.items()
+        }
+        return Comparison(rows, baseline, unit=SEEDS, items=items, **fields)
 
     @cached_property
     def tables(self) -> dict[str, Table]:
         """Method -> its scores."""
-        return {method: Table(rows, info=self.info) for method, rows in self.rows.items()}
+        return {method: Table(rows, info=self.info, unit=self.unit) for method, rows in self.rows.items()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """A row for each method and item."""
+        """A row for each method and unit."""
         return pd.concat({method: table.frame for method, table in self.tables.items()}, names=["method"])
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Every score that any method has."""
-        return list(self.frame.columns)
+        return list(dict.fromkeys(name for rows in self.rows.values() for row in rows.values() for name in row))
 
-    @property
+    @cached_property
     def means(self) -> dict[str, dict[str, Mean]]:
-        """Method -> column -> mean over the items that have it, with its interval."""
-        return {method: table.means for method, table in self.tables.items()}
+        """Method -> column -> mean over the units that have it, with its interval."""
+        samples = {(method, column): np.array(values) for method in self.rows for column in self.columns
+                   if (values := list(self.points(method, column).values()))}  # fmt: skip
+        return {method: {} for method in self.rows} | _means(samples, self.unit, self.info)
+
+    def points(self, method: str, column: str) -> dict[str, float]:
+        """Unit -> value."""
+        return {name: row[column] for name, row in self.rows[method].items() if column in row}
+
+    def clusters(self, method: str, column: str) -> ClusterMean | None:
+        """Over seeds and the images within them; None where fewer than two seeds have images measured one by one."""
+        each = [{name: row[column] for name, row in rows.items() if column in row}
+                for rows in self.items.get(method, {}).values()]  # fmt: skip
+        if len(each) < 2 or min(map(len, each)) < 2:
+            return None
+        is_same = all(values.keys() == each[0].keys() for values in each)
+        ordered = [[values[name] for name in (each[0] if is_same else values)] for values in each]
+        return cluster_mean(ordered, same_images=is_same)
 
     @cached_property
     def paired(self) -> dict[str, dict[str, Paired]]:
         """Method -> column -> comparison with the baseline; UserError for a tested column that nobody has."""
-        columns = self.tested
-        for column in columns or ():
+        if self.baseline is None:
+            return {}
+        columns = self.columns if self.tested is None else self.tested
+        for column in columns:
             check_choice("tested", column, self.columns)
-        if columns is None and self.baseline in self.tables:
-            columns = [column for column in self.tables[self.baseline].columns if per_item(column, self.info)]
-        return paired_tests(self.rows, self.baseline, columns=columns)
+        if self.tested is None and self.unit is ITEMS:
+            columns = [column for column in columns if per_item(column, self.info)]
+        return paired_tests(self.rows, self.baseline, columns=columns, unit=self.unit, margins=self.margins)
 
     def markdown(self, headings: Headings | None = None) -> str:
         """The means, and below them the differences from the baseline where there are any."""
         shown = headings or {column: (heading(column, self.info.get(column)), ".4g") for column in self.columns}
-        text, tests = markdown_means(self.means, shown), markdown_tests(self.paired, self.baseline, shown)
+        text = self._markdown_means(shown)
+        tests = markdown_tests(self.paired, "the baseline" if not isinstance(self.baseline, str) else self.baseline,
+                               shown, self.unit)  # fmt: skip
         return f"{text}\n{tests}" if tests else text
+
+    def _markdown_means(self, shown: Headings) -> str:
+        if self.unit is ITEMS:
+            return markdown_means(self.means, shown)
+        cells = {method: {column: (mean, list(self.points(method, column).values())) for column, mean in row.items()}
+                 for method, row in self.means.items()}  # fmt: skip
+        return markdown_table("method", cells, shown, lambda cell, form: points_cell(*cell, form))
 
     def as_dict(self) -> dict[str, Any]:
         """Means, comparisons and rows as plain values."""
         means = {method: as_dicts(each) for method, each in self.means.items()}
         paired = {method: as_dicts(each) for method, each in self.paired.items()}
-        return {"baseline": self.baseline, "info": as_dicts(self.info), "means": means, "paired": paired,
+        unit = {"unit": self.unit.name, "interval": self.unit.interval, "test": self.unit.test}
+        return {"baseline": self.baseline, "info": as_dicts(self.info), **unit, "means": means, "paired": paired,
                 "rows": self.rows}  # fmt: skip
 
     def write(self, folder: Path, protocol: Mapping[str, Any], *, headings: Headings | None = None) -> None:
-        """table.csv (every item of every method), table.json (all numbers and the protocol), table.md (to read)."""
+        """table.csv (every unit of every method), table.json (all numbers and the protocol), table.md (to read)."""
         write_csv(folder / "table.csv", self.frame)
         write_json(folder / "table.json", {"protocol": protocol, **self.as_dict()})
         atomic_write(folder / "table.md", lambda file: file.write(self.markdown(headings).encode()))
+
+
+def _means(
+    samples: Mapping[tuple[str, str], np.ndarray], unit: Unit, info: Mapping[str, MetricInfo]
+) -> dict[str, dict[str, Mean]]:
+    """Method -> column -> mean; what the items of a batch share has no interval over them."""
+    found: dict[str, dict[str, Mean]] = {method: {} for method, _ in samples}
+    for (method, column), mean in zip(samples, unit.means(list(samples.values())), strict=True):
+        is_shared = unit is ITEMS and not per_item(column, info)
+        found[method][column] = Mean(mean.value, None) if is_shared else mean
+    return found
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
@@ -160,51 +228,3 @@ def as_dicts(values: Mapping[str, MetricInfo | Mean | Paired]) -> dict[str, dict
 def per_item(column: str, info: Mapping[str, MetricInfo]) -> bool:
     """Whether a column's items are measured one by one, as those are that nothing is known of."""
     return column not in info or info[column].per_item
-
-
-def heading(column: str, info: MetricInfo | None) -> str:
-    """`psnr_db, dB ↑`: name, unit, and which values are better, where that is known."""
-    if info is None:
-        return column
-    name = column if not info.unit or column.endswith(f"_{info.unit.lower()}") else f"{column}, {info.unit}"
-    return f"{name} {ARROWS[info.direction]}".rstrip()
-
-
-def markdown_means(means: Mapping[str, Mapping[str, Mean]], headings: Headings) -> str:
-    """A row per method, a column per score that any of them has, the interval behind each value."""
-    return _markdown("method", means, headings, mean_cell)
-
-
-def markdown_tests(paired: Mapping[str, Mapping[str, Paired]], baseline: str, headings: Headings) -> str:
-    """Differences from the baseline on the same items, with interval and p; empty where nothing was compared."""
-    return _markdown(f"minus '{baseline}', paired", paired, headings, paired_cell)
-
-
-def mean_cell(mean: Mean, form: str) -> str:
-    """`0.123 (0.110 to 0.135)`."""
-    return f"{mean.value:{form}}{_bounds(mean.interval, form)}"
-
-
-def paired_cell(found: Paired, form: str) -> str:
-    """`+0.3 (+0.2 to +0.4), p = 4e-10`; with too few items for a test it says so."""
-    chance = f"no test below {MIN_ITEMS} items" if found.p_holm is None else f"p = {found.p_holm:.1g}"
-    return f"{found.difference:+{form}}{_bounds(found.interval, '+' + form)}, {chance}"
-
-
-def _bounds(interval: tuple[float, float] | None, form: str) -> str:
-    """An interval without width says nothing."""
-    return "" if interval is None or interval[0] == interval[1] else f" ({interval[0]:{form}} to {interval[1]:{form}})"
-
-
-def _markdown(
-    corner: str, values: Mapping[str, Mapping[str, T]], headings: Headings, cell: Callable[[T, str], str]
-) -> str:
-    """The columns of `headings` that any row has, a dash where another row lacks it; empty where there are none."""
-    columns = [column for column in headings if any(column in row for row in values.values())]
-    if not columns:
-        return ""
-    rows = [[corner, *(headings[column][0] for column in columns)]]
-    for name, row in values.items():
-        rows.append([name, *(cell(row[c], headings[c][1]) if c in row else "–" for c in columns)])
-    first, *others = (f"| {' | '.join(cells)} |\n" for cells in rows)
-    return "".join([first, "|---" * len(rows[0]) + "|\n", *others])

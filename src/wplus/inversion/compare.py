@@ -35,42 +35,77 @@ class Source:
     store: InversionFolder | None = None
 
 
+Folder = str | Path
+_Sources = Mapping[str, Mapping[str, Source]]
+
+
 def compare(
-    folders: Mapping[str, str | Path], *, output_dir: str | Path, baseline: str | None = None,
-    tested: Sequence[str] | None = None, terms: Mapping[str, ImageDistance] | None = None,
-    device: torch.device | str = "cpu", batch_size: int = 64, tracker: Tracker | None = None,
+    folders: Mapping[str, Folder | Mapping[str, Folder]], *, output_dir: str | Path, baseline: str | None = None,
+    tested: Sequence[str] | None = None, margins: Mapping[str, float] | None = None,
+    terms: Mapping[str, ImageDistance] | None = None, device: torch.device | str = "cpu", batch_size: int = 64,
+    tracker: Tracker | None = None,
 ) -> Comparison:  # fmt: skip
     """Compare what several folders, label -> folder, say of the images that all of them have.
 
     A folder is one of inversions, by any inverter into any space, or that of another run that wrote a table.json with
-    the digests of its images, such as one of editing consistency. Writes table.csv, table.json and table.md into
-    `output_dir`, and grid.png and convergence.png where all folders are of inversions; all of it goes to the tracker.
+    the digests of its images, such as one of editing consistency. A label may stand for several, seed -> folder: then
+    seeds are the unit, and not images. Writes table.csv, table.json and table.md into `output_dir`, and grid.png and
+    convergence.png (of the first seeds) where all folders are of inversions; all of it goes to the tracker.
 
     baseline  label of the folder that the others are tested against; None: the first
     tested    scores that are tested; None: all
+    margins   score -> the largest difference that means nothing: the claim that one is no larger is tested, too
     terms     image distances to measure now, from the stored pictures, beside the scores that the folders hold
 
     UserError when images of one name are not the same pixels (or not under the same mask), when none is in common,
     and when one score was measured by different nets.
     """
-    sources = {label: read_source(Path(folder)) for label, folder in folders.items()}
+    methods = {label: _read(given) for label, given in folders.items()}
+    sources = {f"{label}, seed {seed}" if len(each) > 1 else label: source
+               for label, each in methods.items() for seed, source in each.items()}  # fmt: skip
     if len(sources) < 2:
         raise UserError("A comparison needs two folders or more: folders=[runs/a,runs/b].")
-    baseline = next(iter(sources)) if baseline is None else baseline
-    if baseline not in sources:
-        raise UserError(f"baseline={baseline} is not one of the folders: choose one of {', '.join(sources)}.")
+    baseline = next(iter(methods)) if baseline is None else baseline
+    if baseline not in methods:
+        raise UserError(f"baseline={baseline} is not one of the folders: choose one of {', '.join(methods)}.")
     names = common_names(sources)
     check_instruments(sources)
     output = ensure_folder(output_dir)
-    rows = {label: {name: dict(source.table.rows[name]) for name in names} for label, source in sources.items()}
     info = {column: each for source in sources.values() for column, each in source.table.info.items()}
-    if terms:
-        for label, source in sources.items():
-            info |= _measure(rows[label], source, terms, device=device, batch_size=batch_size)
-    methods = Comparison(rows, baseline, tested=tested, info=info)
-    methods.write(output, protocol := _protocol(sources, names, terms or {}))
-    _report(methods, sources, output, protocol, tracker or Tracker())
-    return methods
+    items, measured = _scores(methods, names, terms or {}, device=device, batch_size=batch_size)
+    compared = _comparison(items, baseline, tested=tested, info=info | measured, margins=margins or {})
+    compared.write(output, protocol := _protocol(sources, names, terms or {}, compared))
+    _report(compared, methods, output, protocol, tracker or Tracker())
+    return compared
+
+
+def _read(given: Folder | Mapping[str, Folder]) -> dict[str, Source]:
+    """Seed -> source."""
+    folders = given if isinstance(given, Mapping) else {"0": given}
+    return {seed: read_source(Path(folder)) for seed, folder in folders.items()}
+
+
+def _scores(
+    methods: _Sources, names: Sequence[str], terms: Mapping[str, ImageDistance], *, device: torch.device | str,
+    batch_size: int,
+) -> tuple[dict[str, dict[str, dict[str, dict[str, float]]]], dict[str, MetricInfo]]:  # fmt: skip
+    """Label -> seed -> image -> score -> value, and what the scores that are measured now mean."""
+    info: dict[str, MetricInfo] = {}
+    items = {label: {seed: {name: dict(source.table.rows[name]) for name in names} for seed, source in each.items()}
+             for label, each in methods.items()}  # fmt: skip
+    for label, each in methods.items() if terms else ():
+        for seed, source in each.items():
+            info |= _measure(items[label][seed], source, terms, device=device, batch_size=batch_size)
+    return items, info
+
+
+def _comparison(
+    items: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], baseline: str, **fields: Any
+) -> Comparison:
+    """Over seeds where a method has several, else over images."""
+    if any(len(seeds) > 1 for seeds in items.values()):
+        return Comparison.over_seeds(items, baseline, **fields)
+    return Comparison({label: rows for label, seeds in items.items() for rows in seeds.values()}, baseline, **fields)
 
 
 def read_source(folder: Path) -> Source:
@@ -150,14 +185,14 @@ def _measure(
 
 
 def _protocol(
-    sources: Mapping[str, Source], names: Sequence[str], terms: Mapping[str, ImageDistance]
+    sources: Mapping[str, Source], names: Sequence[str], terms: Mapping[str, ImageDistance], compared: Comparison
 ) -> dict[str, Any]:
     return {
         "num_images": len(names),
         "left_out": {label: len(source.table.rows) - len(names) for label, source in sources.items()},
         "pixels": "8 bits, range [-1, 1]",
-        "interval": "95 %, percentile bootstrap over images, 2000 resamples",
-        "test": "Wilcoxon's signed-rank, two-sided, on the same images; p_holm: corrected by Holm for all of them",
+        "interval": compared.unit.interval,
+        "test": f"{compared.unit.test}; p_holm: corrected by Holm for all of them, q: by Benjamini and Hochberg",
         "measured_now": {name: dict(term.provenance) for name, term in terms.items()},
         "folders": {label: str(source.folder) for label, source in sources.items()},
         "methods": {label: source.protocol for label, source in sources.items()},
@@ -165,16 +200,17 @@ def _protocol(
 
 
 def _report(
-    methods: Comparison, sources: Mapping[str, Source], output: Path, protocol: Mapping[str, Any], tracker: Tracker
+    compared: Comparison, methods: _Sources, output: Path, protocol: Mapping[str, Any], tracker: Tracker
 ) -> None:
-    """Pictures where there are any, and everything to the tracker."""
-    if all(source.store is not None for source in sources.values()):
-        convergence, grid = compare_folders({label: source.folder for label, source in sources.items()}, output)
-        tracker.image("compare/grid", grid, caption=f"target, then {', '.join(sources)}")
+    """Pictures of the first seeds where there are any, and everything to the tracker."""
+    first = {label: next(iter(seeds.values())) for label, seeds in methods.items()}
+    if all(source.store is not None for source in first.values()):
+        convergence, grid = compare_folders({label: source.folder for label, source in first.items()}, output)
+        tracker.image("compare/grid", grid, caption=f"target, then {', '.join(first)}")
         tracker.image("compare/convergence", convergence)
-    tracker.table("compare/methods_paired", PAIRED_CELLS, paired_cells(methods.paired))
+    tracker.table("compare/methods_paired", PAIRED_CELLS, paired_cells(compared.paired))
     shared = {key: value for key, value in protocol.items() if key != "methods"}
     tracker.methods("compare/methods", {
-        label: table.entries("", {**shared, "method": dict(sources[label].protocol)})
-        for label, table in methods.tables.items()
+        label: table.entries("", {**shared, "method": dict(first[label].protocol)})
+        for label, table in compared.tables.items()
     })  # fmt: skip

@@ -5,15 +5,15 @@ A block is what the script sorts, filters and draws, and what the page shows whe
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from wplus.core.metric_result import ARROWS, MetricInfo
+from wplus.core.paired import Paired
 from wplus.errors import UserError
 from wplus.report.axes import axis
 from wplus.report.runs import PageRun, Part
-from wplus.sweeps.seed_stats import SeedDifference
 from wplus.sweeps.table import Cell, SweepTable, sweep_table
 
 MAX_COMPARISONS = 800
@@ -125,7 +125,7 @@ def _cells(part: Part, table: SweepTable, group: str) -> dict[str, dict[str, Any
 def _cell(cell: Cell, name: str, runs: Sequence[PageRun]) -> dict[str, Any]:
     """Mean, interval and what it is over, and the points, seed by seed."""
     points = [[seed, value] for seed, value in cell.points.items()]
-    bounds = cell.mean.interval or (cell.clustered.interval if cell.clustered else None)
+    bounds = cell.mean.interval
     over = "seeds"
     if bounds is None and len(points) == 1:
         bounds, over = runs[0].member.values[name].get("interval"), "items"
@@ -151,10 +151,9 @@ def _tests(table: SweepTable) -> dict[str, dict[str, Any]]:
     return {group: {name: _test(each) for name, each in row.items()} for group, row in table.tests.items()}
 
 
-def _test(test: SeedDifference) -> dict[str, Any]:
-    found = asdict(test)
+def _test(test: Paired) -> dict[str, Any]:
     low, high = test.interval or (None, None)
-    return {"difference": found["difference"], "low": low, "high": high, "p": test.p_corrected, "num": test.num_seeds}
+    return {"difference": test.difference, "low": low, "high": high, "p": test.p_holm, "num": test.num_items}
 
 
 def _paired(run: PageRun, key: str, methods: Sequence[str]) -> tuple[str | None, dict[str, Any]]:

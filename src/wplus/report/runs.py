@@ -9,8 +9,8 @@ from typing import Any
 
 from wplus.errors import UserError
 from wplus.sweeps.labels import SEED, Point
-from wplus.sweeps.members import Member, group_of, read_member, varying
-from wplus.sweeps.spec import Spec
+from wplus.sweeps.members import Member, names_of, read_member, varying
+from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import SWEEP, JobState, SweepFolder
 from wplus.tracking.local import MESSAGE, read_records, read_result
 from wplus.tracking.run_folder import TRACEBACK, read_json
@@ -120,10 +120,12 @@ def read_subject(folders: Iterable[str | Path]) -> Subject:
         if (folder / SWEEP).is_file():
             sweeps[folder] = SweepFolder(folder)
         else:
-            _collect(found, ((None, path.parent) for path in _results(folder)))
+            _collect(found, ((None, path.parent, None) for path in _results(folder)))
     states = {path: sweep.states() for path, sweep in sweeps.items()}
-    for jobs in states.values():
-        _collect(found, ((_stage(job), Path(job.run_dir)) for job in jobs.values() if job.run_dir))
+    for path, known in states.items():
+        jobs = {job.id: job for job in sweeps[path].jobs()}
+        _collect(found, ((_stage(state), Path(state.run_dir), jobs[state.id])
+                         for state in known.values() if state.run_dir))  # fmt: skip
     specs = [sweep.spec for sweep in sweeps.values()]
     parts = [_part(name, list(members.values()), specs) for name, members in found.items()]
     lost = _lost(parts, [job for jobs in states.values() for job in jobs.values()])
@@ -141,11 +143,11 @@ def _stage(job: JobState) -> str:
     return job.id.rpartition("-")[0]
 
 
-def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | None, Path]]) -> None:
+def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | None, Path, Job | None]]) -> None:
     """Put each run, once, into its part; without a stage its command names it."""
     known = {path for members in found.values() for path in members}
-    for stage, folder in runs:
-        member = read_member(folder)
+    for stage, folder, job in runs:
+        member = read_member(folder, job)
         if member is not None and folder.resolve() not in known:
             known.add(folder.resolve())
             name = stage or str(read_result(folder).get("job_type") or "run")
@@ -155,18 +157,26 @@ def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | No
 def _part(name: str, members: Sequence[Member], specs: Sequence[Spec]) -> Part:
     finished = [member for member in members if member.status == "finished"]
     keys = varying(finished or members)  # those of the table, which finished runs make
-    groups = [group_of(member, keys) for member in members]
+    counted = finished or members
+    names = dict(zip([member.folder for member in counted], names_of(counted, keys), strict=True))
+    groups = [names.get(member.folder, name) for member, name in zip(members, names_of(members, keys), strict=True)]
     seeds = [f" s{member.seed}" if SEED in keys else "" for member in members]
     labels = [f"{group}{seed}" for group, seed in zip(groups, seeds, strict=True)]
     if len(set(labels)) < len(labels):  # the same was asked twice: the folders tell them apart
         labels = [f"{label} ({member.folder.name})" for label, member in zip(labels, members, strict=True)]
     runs = [PageRun(*each) for each in zip(members, labels, groups, strict=True)]
-    spec = next((spec for spec in specs if spec.stages[-1].name == name), None)
-    return Part(name, runs) if spec is None else Part(name, runs, next(iter(spec.objectives), None), spec.baseline)
+    spec = next((spec for spec in specs if _answering(spec) == name), None)
+    objective = next(iter(spec.objectives), None) if spec is not None else None
+    return Part(name, runs) if spec is None else Part(name, runs, objective, spec.baseline)
+
+
+def _answering(spec: Spec) -> str:
+    """The stage whose runs have the objective."""
+    return spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
 
 
 def _place(part: Part, specs: Sequence[Spec]) -> tuple[bool, int, str]:
-    answers = any(spec.stages[-1].name == part.name for spec in specs)
+    answers = any(_answering(spec) == part.name for spec in specs)
     return not answers, STORY.index(part.name) if part.name in STORY else len(STORY), part.name
 
 

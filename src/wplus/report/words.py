@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from wplus.core.seed_stats import MIN_SEEDS
 from wplus.report.runs import Part
-from wplus.sweeps.seed_stats import MIN_SEEDS
 
 _OPEN_COLUMNS = 8  # numbers; the others can be switched on
 

@@ -3,16 +3,20 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from wplus.core.claim import question
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.sweeps.labels import SEED, Point, value_text
+from wplus.sweeps.labels import SEED, Point, short_keys, value_text
+from wplus.sweeps.spec import Job
 from wplus.sweeps.state import SWEEP, SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json, true_status
+
+ALONE = "all runs"  # the name of the only configuration of several runs
 
 
 @dataclass(frozen=True)
@@ -20,12 +24,16 @@ class Member:
     """One run."""
 
     folder: Path
+    command: str
+    """train, invert, ...; empty where its record does not say."""
     status: str
     asked: Mapping[str, Any]
     """Dotted key -> value of its configuration, without bookkeeping."""
     values: Mapping[str, Mapping[str, Any]]
     """Name -> entry, as `MetricResult.entry()`."""
     seconds: float | None = None
+    job: Job | None = None
+    """Of the sweep that it was read from."""
 
     @property
     def seed(self) -> int:
@@ -38,22 +46,27 @@ class Member:
         return {name: float(entry["value"]) for name, entry in self.values.items()
                 if isinstance(entry.get("value"), int | float) and not name.startswith("derived/")}  # fmt: skip
 
-    def items(self, name: str) -> list[float]:
-        """What was measured item by item (image by image) of a number; empty where it was not."""
-        rows = read_json(self.folder / "table.json").get("rows", {})
-        column = name.rpartition("/")[2]
-        return [float(row[column]) for row in rows.values() if column in row]
+    @cached_property
+    def items(self) -> dict[str, dict[str, float]]:
+        """What was measured item by item (image by image): item -> the number's full name -> value."""
+        content = read_json(self.folder / "table.json")
+        full = {name.rpartition("/")[2]: name for name in self.numbers()}
+        told = {column for column, each in content.get("info", {}).items() if each.get("per_item", True)} or full
+        rows = content.get("rows", {})
+        return {item: {full[column]: float(value) for column, value in row.items()
+                       if column in full and column in told and isinstance(value, int | float)}
+                for item, row in rows.items()} if isinstance(rows, dict) else {}  # fmt: skip
 
 
 def read_members(folders: Iterable[Path]) -> list[Member]:
     """Of runs, of sweeps, and of folders that hold runs, each once. UserError where there is none.
 
-    A sweep's jobs that other jobs read (a training that is inverted) are not members: the last stage answers.
+    Of a sweep of several stages the runs of the last one that records the objective are members.
     """
     found: dict[Path, Member] = {}
     for folder in folders:
-        for path in _runs(folder):
-            member = read_member(path)
+        for path, job in _runs(folder):
+            member = read_member(path, job)
             if member is not None:
                 found.setdefault(path.resolve(), member)
     if not found:
@@ -61,35 +74,72 @@ def read_members(folders: Iterable[Path]) -> list[Member]:
     return list(found.values())
 
 
-def read_member(folder: Path) -> Member | None:
-    """None for a folder that no run has written to."""
+def read_member(folder: Path, job: Job | None = None) -> Member | None:
+    """None for a folder that no run has written to.
+
+    Of a sweep's `job` counts its point, which has what the jobs were asked whose folders it reads, and not those
+    folders: inversions by encoders of several seeds are one configuration.
+    """
     result = read_result(folder)
     if not result:
         return None
-    asked = read_json(folder / "run.json").get("question") or question(result.get("config", {}))
+    claim = read_json(folder / "run.json")
+    asked = claim.get("question") or question(result.get("config", {}))
+    if job is not None:
+        read = job.stage.reading
+        own = {key: value for key, value in asked.items() if not any(_is_below(key, each) for each in read)}
+        asked = own | dict(job.point)
     status = true_status(folder, result.get("status")) or "unknown"
-    return Member(folder, status, asked, result.get("values", {}), result.get("seconds"))
+    command = claim.get("kind") or result.get("job_type", "")
+    return Member(folder, command, status, asked, result.get("values", {}), result.get("seconds"), job)
+
+
+def _is_below(key: str, other: str) -> bool:
+    return f"{key}.".startswith(f"{other}.")
 
 
 def varying(members: Sequence[Member]) -> list[str]:
-    """The keys that differ between members, the seed last; of a class and its options the choice alone is told."""
-    keys = dict.fromkeys(key for member in members for key in member.asked)
+    """The keys that differ between members, the seed last.
+
+    Of one sweep these are its own; of other runs all that they were asked, of a class and its options the choice alone.
+    """
+    jobs = [member.job for member in members if member.job is not None]
+    is_sweep = len(jobs) == len(members) and len({job.id for job in jobs}) == len(jobs)
+    asked = [job.point for job in jobs] if is_sweep else [member.asked for member in members]
+    keys = sorted({key for each in asked for key in each})
     differ = [key for key in keys if len({value_text(member.asked.get(key)) for member in members}) > 1]
     roots = {key.rpartition(".")[0] for key in differ if key.endswith("_target_")}
     told = [key for key in differ if key.endswith("_target_") or not any(key.startswith(f"{root}.") for root in roots)]
     return sorted((key for key in told if not key.endswith("_partial_")), key=lambda key: key == SEED)
 
 
-def group_of(member: Member, keys: Sequence[str]) -> str:
-    """What tells a member from others but for its seed: "space=w+ inverter=Optimize"."""
-    words = [f"{_short_key(key)}={_short_value(member.asked.get(key))}" for key in keys if key != SEED]
-    return " ".join(words) or member.folder.name
+def names_of(members: Sequence[Member], keys: Sequence[str]) -> list[str]:
+    """A name for each member of these keys but for the seed: "space=w+ perceptual=0.1"; members that differ in their
+    seed alone have one name. A key is cut to its last part as long as no other ends alike."""
+    short = short_keys([key.removesuffix("._target_") for key in keys if key != SEED])
+    alone = members[0].folder.name if len(members) == 1 else ALONE
+    return [
+        " ".join(f"{word}={short_value(member.asked.get(key))}"
+                 for key in keys if key != SEED and (word := short[key.removesuffix("._target_")])) or alone
+        for member in members
+    ]  # fmt: skip
 
 
 def matches(member: Member, point: Point) -> bool:
     """Whether a member has these values; 1 is 1.0."""
     pairs = [(member.asked.get(key), value) for key, value in point.items()]
     return all(own == value or value_text(own) == value_text(value) for own, value in pairs)
+
+
+def short_key(key: str) -> str:
+    """The last word of a dotted key: `perceptual` of `inverter.loss_weights.perceptual`."""
+    return key.removesuffix("._target_").rpartition(".")[2]
+
+
+def short_value(value: Any) -> str:
+    """A value as a table shows it, of this package's classes the name."""
+    text = value_text(value)
+    return text.rpartition(".")[2] if text.startswith("wplus.") else text
 
 
 def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
@@ -100,21 +150,13 @@ def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
             for name, entry in entries if entry.get("meaning")}  # fmt: skip
 
 
-def _runs(folder: Path) -> list[Path]:
+def _runs(folder: Path) -> list[tuple[Path, Job | None]]:
     if (folder / SWEEP).is_file():
         sweep = SweepFolder(folder)
-        last = sweep.spec.stages[-1].name
-        return [Path(state.run_dir) for state in sweep.states().values()
-                if state.run_dir and state.id.startswith(f"{last}-")]  # fmt: skip
+        spec, states = sweep.spec, sweep.states()
+        stage = spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
+        return [(Path(states[job.id].run_dir), job) for job in sweep.jobs()
+                if job.stage.name == stage and states[job.id].run_dir]  # fmt: skip
     if (folder / "result.json").is_file():
-        return [folder]
-    return sorted(path.parent for path in folder.glob("**/result.json"))
-
-
-def _short_key(key: str) -> str:
-    return key.removesuffix("._target_").rpartition(".")[2]
-
-
-def _short_value(value: Any) -> str:
-    text = value_text(value)
-    return text.rpartition(".")[2] if text.startswith("wplus.") else text
+        return [(folder, None)]
+    return [(path.parent, None) for path in sorted(folder.glob("**/result.json"))]

@@ -61,6 +61,11 @@ class Stage:
         """The stages of which each job reads all folders."""
         return list(dict.fromkeys(name for each in self.overrides for name, of in _OF_STAGE.findall(each) if of))
 
+    @property
+    def reading(self) -> list[str]:
+        """The keys that are given folders of earlier stages."""
+        return [each.partition("=")[0].lstrip("+") for each in self.overrides if _OF_STAGE.search(each)]
+
     def variations(self, trials: Sequence[Point] = ({},)) -> Iterator[Point]:
         """What varies from job to job; `trials` are the points that a search has asked for."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds

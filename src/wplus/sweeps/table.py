@@ -1,27 +1,25 @@
 """The table of a sweep: a row for every configuration, means over seeds with their intervals, and honest tests."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from wplus.core.files import atomic_write
-from wplus.core.metric_result import ARROWS, MetricInfo
-from wplus.core.stats import Mean, holm
+from wplus.core.metric_result import MetricInfo
+from wplus.core.paired import Paired
+from wplus.core.seed_stats import SEEDS, ClusterMean
+from wplus.core.stats import Mean
+from wplus.core.tables import Comparison
 from wplus.errors import UserError, check_choice
-from wplus.sweeps.labels import SEED, Point
-from wplus.sweeps.members import Member, group_of, infos, matches, varying
-from wplus.sweeps.seed_stats import (
-    MIN_SEEDS,
-    ClusterMean,
-    SeedDifference,
-    cluster_mean,
-    seed_difference,
-    seed_mean,
-)
+from wplus.sweeps.groups import grouped
+from wplus.sweeps.labels import Point
+from wplus.sweeps.members import Member, infos
+from wplus.sweeps.where import Condition
 
 FORMATS = ("md", "csv", "json", "parquet")
 
@@ -34,7 +32,7 @@ class Cell:
     points: Mapping[int, float]
     """Seed -> value."""
     clustered: ClusterMean | None = None
-    """Over the images of all seeds, where they were measured one by one."""
+    """Over seeds and images, where images were measured one by one in two seeds or more."""
 
 
 @dataclass(frozen=True)
@@ -43,68 +41,97 @@ class SweepTable:
 
     Attributes:
         keys: what varies, but for the seed.
-        rows: configuration -> number -> cell, in the order of the first members.
         settings: configuration -> key -> value.
-        info: what the numbers mean.
-        baseline: the configuration that the others are compared with, or None.
-        tests: configuration -> number -> difference from the baseline.
+        comparison: of the configurations, with the seed as the unit.
+        members: configuration -> seed -> run.
+        groups: the configurations that are shown, in their order.
+        baseline: the configuration (with `across`, the method) that the others are compared with, or None.
+        methods: configuration -> its name without what `across` tells of it.
+        across: the keys that tell data sets apart; empty: there is one.
+        sort: the number that the rows are sorted by.
+        notes: what a reader must know.
     """
 
     keys: Sequence[str]
-    rows: Mapping[str, Mapping[str, Cell]]
     settings: Mapping[str, Mapping[str, Any]]
-    info: Mapping[str, MetricInfo]
-    baseline: str | None
-    tests: Mapping[str, Mapping[str, SeedDifference]]
+    comparison: Comparison
+    members: Mapping[str, Mapping[int, Member]]
+    groups: Sequence[str]
+    baseline: str | None = None
+    methods: Mapping[str, str] | None = None
+    across: Sequence[str] = ()
+    sort: str | None = None
+    notes: Sequence[str] = ()
+
+    @property
+    def info(self) -> Mapping[str, MetricInfo]:
+        """What the numbers mean."""
+        return self.comparison.info
 
     @property
     def numbers(self) -> list[str]:
         """Every number that any configuration has."""
-        return list(dict.fromkeys(name for row in self.rows.values() for name in row))
+        return self.comparison.columns
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, Cell]]:
+        """Configuration -> number -> cell, without what takes images one by one (`cell`)."""
+        return {group: {name: self._cell(group, name) for name in self.comparison.means[group]}
+                for group in self.groups}  # fmt: skip
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """A row for each configuration and number: mean, interval, number of seeds, difference, p."""
-        found = []
-        for group, row in self.rows.items():
-            for name, cell in row.items():
-                low, high = cell.mean.interval or (None, None)
-                test = self.tests.get(group, {}).get(name)
-                tested = {} if test is None else {
-                    "difference": test.difference, "p_holm": test.p_corrected, "equivalent_p": test.equivalent_p
-                }  # fmt: skip
-                what = {"number": name, "mean": cell.mean.value, "low": low, "high": high}
-                found.append({**self.settings[group], **what, "num_seeds": len(cell.points), **tested})
-        return pd.DataFrame(found)
+    def tests(self) -> dict[str, dict[str, Paired]]:
+        """Configuration -> number -> difference from the baseline."""
+        return {group: row for group, row in self.comparison.paired.items() if group in self.groups and row}
+
+    def cell(self, group: str, number: str) -> Cell:
+        """With the spread of seeds and that of images."""
+        return replace(self._cell(group, number), clustered=self.comparison.clusters(group, number))
+
+    def _cell(self, group: str, number: str) -> Cell:
+        points = self.comparison.points(group, number)
+        return Cell(self.comparison.means[group][number], {int(seed): value for seed, value in points.items()})
 
     def sorted_by(self, number: str) -> "SweepTable":
         """The best configuration first, as the number's direction says; those without it last."""
         check_choice("sort", number, self.numbers)
         sign = -1 if number in self.info and self.info[number].direction == "higher" else 1
-        having = [group for group, row in self.rows.items() if number in row]
-        order = sorted(having, key=lambda group: sign * self.rows[group][number].mean.value)
-        return replace(self, rows={group: self.rows[group] for group in dict.fromkeys([*order, *self.rows])})
+        having = [group for group in self.groups if number in self.comparison.means[group]]
+        order = sorted(having, key=lambda group: sign * self.comparison.means[group][number].value)
+        return replace(self, groups=list(dict.fromkeys([*order, *self.groups])), sort=number)
 
-    def markdown(self, numbers: Sequence[str] | None = None) -> str:
-        """For people: means with intervals, below five seeds the points; then the differences from the baseline."""
-        shown = list(numbers or self.numbers)
-        for name in shown:
-            check_choice("numbers", name, self.numbers)
-        heads = [_heading(name, self.info.get(name)) for name in shown]
-        lines = [_line(["configuration", "seeds", *heads]), "|---" * (2 + len(shown)) + "|"]
-        for group, row in self.rows.items():
-            num = max((len(cell.points) for cell in row.values()), default=0)
-            mark = " (baseline)" if group == self.baseline else ""
-            lines.append(_line([group + mark, str(num), *(_cell(row.get(name)) for name in shown)]))
-        if self.tests:
-            lines += ["", f"Minus '{self.baseline}', seed by seed; p by flipping signs, after Holm's correction.", ""]
-            lines += [_line(["configuration", *shown]), "|---" * (1 + len(shown)) + "|"]
-            for group, tested in self.tests.items():
-                lines.append(_line([group, *(_difference(tested.get(name)) for name in shown)]))
-        return "\n".join(lines)
+    def only(self, conditions: Iterable[Condition]) -> "SweepTable":
+        """The configurations whose means are so. What was tested stays what it was. UserError where none is left."""
+        wanted = [each for each in conditions if each.is_number]
+        means = self.comparison.means
+        left = [
+            group
+            for group in self.groups
+            if all(each.key in means[group] and each.holds(means[group][each.key].value) for each in wanted)
+        ]
+        if not left:
+            text = " and ".join(f"{each.key}{each.sign}{each.value}" for each in wanted)
+            raise UserError(f"None of the {len(self.groups)} configurations has {text}.")
+        return replace(self, groups=left)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row for each configuration and number: mean, interval, seeds, parts of the spread, difference, tests."""
+        found = []
+        for group in self.groups:
+            for name in self.comparison.means[group]:
+                cell = self.cell(group, name)
+                low, high = cell.mean.interval or (None, None)
+                what = {"number": name, "mean": cell.mean.value, "low": low, "high": high}
+                seeds = {"num_seeds": len(cell.points), "points": json.dumps(cell.points)}
+                test = self.tests.get(group, {}).get(name)
+                found.append({**self.settings[group], **what, **seeds, **_spread(cell.clustered), **_tested(test)})
+        return pd.DataFrame(found)
 
     def write(self, path: Path) -> Path:
         """As the ending says: .md, .csv, .json or .parquet (which needs pyarrow)."""
+        from wplus.sweeps.sections import markdown
+
         kind = path.suffix.lstrip(".")
         check_choice("the ending of the table", kind, FORMATS)
         if kind == "parquet":
@@ -115,106 +142,63 @@ class SweepTable:
         elif kind == "csv":
             content = self.frame.to_csv(index=False, lineterminator="\n").encode()
         else:
-            content = (self.markdown() if kind == "md" else json.dumps(self.as_dict(), indent=2)).encode()
+            content = (markdown(self) if kind == "md" else json.dumps(self.as_dict(), indent=2)).encode()
         return atomic_write(path, lambda file: file.write(content))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
+        rows = {group: {name: asdict(self.cell(group, name)) for name in self.comparison.means[group]}
+                for group in self.groups}  # fmt: skip
         return {
-            "keys": list(self.keys), "baseline": self.baseline, "settings": self.settings,
-            "info": {name: asdict(each) for name, each in self.info.items()},
-            "rows": {group: {name: asdict(cell) for name, cell in row.items()} for group, row in self.rows.items()},
+            "keys": list(self.keys), "baseline": self.baseline, "settings": self.settings, "notes": list(self.notes),
+            "info": {name: asdict(each) for name, each in self.info.items()}, "rows": rows,
+            "interval": SEEDS.interval, "test": SEEDS.test,
             "tests": {group: {name: asdict(test) for name, test in row.items()} for group, row in self.tests.items()},
         }  # fmt: skip
 
 
 def sweep_table(
-    members: Sequence[Member], *, baseline: Point | str | None = None, margin: float | None = None
-) -> SweepTable:
-    """Group members by all that varies but the seed. Only finished runs count.
+    members: Sequence[Member], *, baseline: Point | str | None = None,
+    margin: float | Mapping[str, float] | None = None, tested: Sequence[str] | None = None, across: Sequence[str] = (),
+    keys: Sequence[str] | None = None,
+) -> SweepTable:  # fmt: skip
+    """Group members by `keys`; None: by all that varies but the seed. Only finished runs count.
 
     Args:
         members: of one command; UserError for several.
         baseline: the configuration to compare with: what of the varying keys it has, or its name in the table.
-        margin: differences within it are nothing: the claim that a configuration is as good is tested, too.
+        margin: differences within it are nothing, for all numbers or by number: that one is no larger is tested, too.
+        tested: the numbers that are tested; None: all that have a direction.
+        across: keys, or groups of keys, that tell data sets apart: on each there is a baseline, and nothing is averaged
+            over them but what has a common scale.
     """
-    done = [member for member in members if member.status == "finished"]
-    if not done:
-        raise UserError(f"None of the {len(members)} runs has finished: there is nothing to put into a table.")
-    keys = [key for key in varying(done) if key != SEED]
-    groups: dict[str, list[Member]] = {}
-    for member in done:
-        groups.setdefault(group_of(member, keys), []).append(member)
-    rows = {group: _cells(those) for group, those in groups.items()}
-    settings = {group: {key: those[0].asked.get(key) for key in keys} for group, those in groups.items()}
-    chosen = _baseline(groups, baseline)
-    tests = {} if chosen is None else _tests(rows, chosen, margin)
-    return SweepTable(keys, rows, settings, infos(done), chosen, tests)
+    groups = grouped(members, across, keys)
+    chosen = groups.find(baseline)
+    info = infos(member for seeds in groups.seeds.values() for member in seeds.values())
+    rows = {group: {str(seed): member.numbers() for seed, member in seeds.items()}
+            for group, seeds in groups.seeds.items()}  # fmt: skip
+    columns = dict.fromkeys(name for seeds in rows.values() for row in seeds.values() for name in row)
+    if tested is None:
+        tested = [name for name in columns if name not in info or info[name].direction != "neither"]
+    comparison = Comparison(
+        rows, groups.baselines(chosen), tested=tested, info=info, unit=SEEDS,
+        margins=dict.fromkeys(tested, margin) if isinstance(margin, int | float) else margin or {},
+        items={group: {str(seed): member.items for seed, member in seeds.items()}
+               for group, seeds in groups.seeds.items()},
+    )  # fmt: skip
+    return SweepTable(groups.keys, groups.settings, comparison, groups.seeds, list(groups.seeds), chosen,
+                      groups.methods, groups.sets, notes=groups.notes)  # fmt: skip
 
 
-def _cells(members: Sequence[Member]) -> dict[str, Cell]:
-    points: dict[str, dict[int, float]] = {}
-    for member in members:
-        for name, value in member.numbers().items():
-            points.setdefault(name, {})[member.seed] = value
-    found = {}
-    for name, by_seed in points.items():
-        items = [member.items(name) for member in members]
-        clustered = cluster_mean(items) if len(items) > 1 and all(len(each) > 1 for each in items) else None
-        found[name] = Cell(seed_mean(list(by_seed.values())), by_seed, clustered)
-    return found
+def _spread(clustered: ClusterMean | None) -> dict[str, Any]:
+    low, high = (None, None) if clustered is None or clustered.interval is None else clustered.interval
+    parts = (None, None) if clustered is None else (clustered.seed_sd, clustered.image_sd)
+    return {"images_low": low, "images_high": high, "seed_sd": parts[0], "image_sd": parts[1]}
 
 
-def _baseline(groups: Mapping[str, Sequence[Member]], wanted: Point | str | None) -> str | None:
-    if not wanted:
-        return None
-    if isinstance(wanted, str):
-        check_choice("baseline", wanted, groups)
-        return wanted
-    found = [group for group, members in groups.items() if matches(members[0], wanted)]
-    if len(found) != 1:
-        text = " ".join(f"{key}={value}" for key, value in wanted.items())
-        raise UserError(f"baseline '{text}' must fit one of {', '.join(groups)}; it fits {len(found)}.")
-    return found[0]
-
-
-def _tests(
-    rows: Mapping[str, Mapping[str, Cell]], baseline: str, margin: float | None
-) -> dict[str, dict[str, SeedDifference]]:
-    own = rows[baseline]
-    found = {
-        group: {name: test for name, cell in row.items() if name in own and
-                (test := seed_difference(cell.points, own[name].points, margin=margin)) is not None}
-        for group, row in rows.items() if group != baseline
-    }  # fmt: skip
-    corrected = iter(holm([test.p for row in found.values() for test in row.values()]))
-    return {group: {name: replace(test, p_corrected=next(corrected)) for name, test in row.items()}
-            for group, row in found.items()}  # fmt: skip
-
-
-def _heading(name: str, info: MetricInfo | None) -> str:
-    return name if info is None else f"{name} {ARROWS[info.direction]}".rstrip()
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
-        return "–"
-    if cell.mean.interval is not None:
-        low, high = cell.mean.interval
-        return f"{cell.mean.value:.4g} ({low:.4g} to {high:.4g})"
-    if len(cell.points) == 1:
-        return f"{cell.mean.value:.4g}"
-    return f"{cell.mean.value:.4g} [{', '.join(f'{value:.4g}' for value in cell.points.values())}]"
-
-
-def _difference(test: SeedDifference | None) -> str:
+def _tested(test: Paired | None) -> dict[str, Any]:
     if test is None:
-        return "–"
-    bounds = "" if test.interval is None else f" ({test.interval[0]:+.4g} to {test.interval[1]:+.4g})"
-    chance = f"no test below {MIN_SEEDS} seeds" if test.p_corrected is None else f"p = {test.p_corrected:.1g}"
-    same = f", the same within the margin: p = {test.equivalent_p:.1g}" if test.equivalent_p is not None else ""
-    return f"{test.difference:+.4g}{bounds}, {chance}{same}"
+        return {}
+    low, high = test.interval or (None, None)
+    return {"difference": test.difference, "difference_low": low, "difference_high": high, "p": test.p,
+            "p_holm": test.p_holm, "q": test.q, "equivalent_p": test.equivalent_p}  # fmt: skip

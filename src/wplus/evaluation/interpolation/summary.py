@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from wplus.core.stats import Mean, Paired, bootstrap_interval, kept_mean, paired_tests, proportion_interval
+from wplus.core.paired import Paired, paired_tests
+from wplus.core.stats import Mean, bootstrap_interval, kept_mean, proportion_interval
 from wplus.errors import UserError
 from wplus.evaluation.interpolation.pairs import STRATA, PairList
 from wplus.evaluation.interpolation.realism import RealFeatures, Realism, interval, realism, resamples

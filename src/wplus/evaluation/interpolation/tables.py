@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from wplus.core.files import atomic_write, write_json
+from wplus.core.markdown import Headings, heading, markdown_means, markdown_tests
 from wplus.core.stats import Mean
-from wplus.core.tables import Headings, heading, markdown_means, markdown_tests, write_csv
+from wplus.core.tables import write_csv
 from wplus.evaluation.interpolation.pairs import STRATA
 from wplus.evaluation.interpolation.realism import BINS, bin_name
 from wplus.evaluation.interpolation.summary import Passing, Summary

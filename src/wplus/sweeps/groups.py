@@ -1,0 +1,118 @@
+"""Runs of one question as configurations with seeds, and which configuration each is compared with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wplus.errors import UserError, check_choice
+from wplus.sweeps.labels import SEED, Point
+from wplus.sweeps.members import Member, matches, names_of, short_key, varying
+from wplus.sweeps.where import read_conditions
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Configurations, and what tells them apart.
+
+    Attributes:
+        seeds: configuration -> seed -> run.
+        keys: what varies, but for the seed.
+        sets: those of the keys that tell data sets apart.
+        notes: what a reader must know.
+    """
+
+    seeds: Mapping[str, Mapping[int, Member]]
+    keys: Sequence[str]
+    sets: Sequence[str] = ()
+    notes: Sequence[str] = field(default_factory=list)
+
+    def first(self, group: str) -> Member:
+        """One of its runs, for what all of them have in common."""
+        return next(iter(self.seeds[group].values()))
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Configuration -> key -> value."""
+        return {group: {key: self.first(group).asked.get(key) for key in self.keys} for group in self.seeds}
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Configuration -> its name without the data set."""
+        return self._names([key for key in self.keys if key not in self.sets])
+
+    def _names(self, keys: Sequence[str]) -> dict[str, str]:
+        everyone = [(group, each) for group, seeds in self.seeds.items() for each in seeds.values()]
+        names = names_of([member for _, member in everyone], keys)
+        return {group: name for (group, _), name in zip(everyone, names, strict=True)}
+
+    def find(self, wanted: Point | str | None) -> str | None:
+        """The method of that name, or with those values ("space=w", or a mapping); None for nothing.
+
+        UserError where it is not exactly one.
+        """
+        if not wanted:
+            return None
+        methods = self.methods
+        if isinstance(wanted, str) and wanted in methods.values():
+            return wanted
+        if isinstance(wanted, str) and not all("=" in word for word in wanted.split()):
+            check_choice("baseline", wanted, dict.fromkeys(methods.values()))
+        found = dict.fromkeys(methods[group] for group in self.seeds if self._fits(self.first(group), wanted))
+        if len(found) != 1:
+            text = wanted if isinstance(wanted, str) else " ".join(f"{key}={value}" for key, value in wanted.items())
+            raise UserError(f"baseline '{text}' must fit one of {', '.join(self.seeds)}; it fits {len(found)}.")
+        return next(iter(found))
+
+    def _fits(self, member: Member, wanted: Point | str) -> bool:
+        if not isinstance(wanted, str):
+            return matches(member, wanted)
+        everyone = [each for seeds in self.seeds.values() for each in seeds.values()]
+        return all(each.holds(each.of(member)) for each in read_conditions(wanted.split(), everyone))
+
+    def baselines(self, method: str | None) -> str | dict[str, str] | None:
+        """The configuration that all are compared with; with several data sets, for each the one on the same set."""
+        if method is None or not self.sets:
+            return method
+        places = self._names(self.sets)
+        own = {places[group]: group for group, name in self.methods.items() if name == method}
+        return {group: own[places[group]] for group, name in self.methods.items()
+                if name != method and places[group] in own}  # fmt: skip
+
+
+def grouped(members: Sequence[Member], across: Sequence[str] = (), keys: Sequence[str] | None = None) -> Groups:
+    """The finished ones, of one command, by `keys`; None: by all that varies but the seed.
+
+    `across` are keys, or groups of keys, that tell data sets apart. UserError where no run has finished, for several
+    commands, and for keys that do not vary.
+    """
+    done = _finished(members)
+    keys = [key for key in varying(done) if key != SEED] if keys is None else keys
+    sets = [key for key in keys if any(_is_of(key, each) for each in across)]
+    if across and not sets:
+        told = ", ".join(keys) or "none"
+        raise UserError(f"across must be among the keys that vary, which are {told}; got {', '.join(across)}.")
+    groups: dict[str, dict[int, Member]] = {}
+    twice = []
+    for name, member in zip(names_of(done, keys), done, strict=True):
+        seeds = groups.setdefault(name, {})
+        if seeds.setdefault(member.seed, member) is not member:
+            twice.append(str(member.folder))
+    notes = [f"{len(twice)} runs ask what another one asked and do not count, such as '{twice[0]}'."] if twice else []
+    if num_left := len(members) - len(done):
+        notes.append(f"{num_left} of {len(members)} runs have not finished and do not count.")
+    return Groups(groups, keys, sets, notes)
+
+
+def _is_of(key: str, named: str) -> bool:
+    return key == named or key.startswith(f"{named}.") or short_key(key) == named
+
+
+def _finished(members: Sequence[Member]) -> list[Member]:
+    done = [member for member in members if member.status == "finished"]
+    if not done:
+        raise UserError(f"None of the {len(members)} runs has finished: there is nothing to put into a table.")
+    commands = sorted({member.command for member in done})
+    if len(commands) > 1:
+        told = " and ".join(commands)
+        raise UserError(f"These are runs of {told}, and a table is of one command: --where command={commands[0]}.")
+    return done

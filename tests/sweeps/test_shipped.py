@@ -1,0 +1,34 @@
+"""Every sweep in configs/sweep asks a question, composes, and has a baseline that its configurations fit."""
+
+from pathlib import Path
+
+import pytest
+
+from wplus.commands.compose import Composer
+from wplus.config import CONFIG_FOLDER
+from wplus.sweeps.labels import SEED
+from wplus.sweeps.spec import Spec, read_spec
+
+SHIPPED = {path.stem: read_spec(path) for path in sorted((CONFIG_FOLDER / "sweep").glob("*.yaml"))}
+COMPOSER = Composer()
+
+
+@pytest.mark.parametrize("spec", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_sweep_can_be_asked(spec: Spec, tmp_path: Path):
+    jobs = spec.jobs()
+    folders = {job.id: tmp_path / job.id for job in jobs}
+    for stage in spec.stages:
+        last = [job for job in jobs if job.stage is stage][-1]
+        own, run_dir, _ = COMPOSER.asked(stage.verb, last.overrides(folders))
+        assert run_dir.endswith(own)
+    assert spec.question.endswith("?")
+    asking = spec.stage_of(spec.objectives[0]) if spec.objectives else spec.stages[-1]
+    configurations = {tuple((key, value) for key, value in job.point.items() if key != SEED)
+                      for job in jobs if job.stage is asking}  # fmt: skip
+    assert any(spec.baseline.items() <= dict(each).items() for each in configurations)
+
+
+def test_the_sweeps_of_the_study_are_as_large_as_it_says():
+    assert {name: len(SHIPPED[name].jobs()) for name in ("perceptual_weight", "short_trainings")} == {
+        "perceptual_weight": 24, "short_trainings": 6
+    }  # fmt: skip
