@@ -257,6 +257,14 @@ def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
     assert readable(["seed=1,2"]) == ["seed=1,2"]
 
 
+def test_the_name_of_a_file_is_not_empty():
+    """An empty one would be the working directory: a variable that is not set, as in input=$IMAGES."""
+    for content in ({"input": ""}, {"data": {"path": ""}}, {"inputs": ["a", ""]}, {"run_dir": ""}):
+        with pytest.raises(UserError, match="is empty: give the name of a file or folder"):
+            plain(OmegaConf.create(content))
+    assert plain(OmegaConf.create({"name": "", "path": {"lerp": ""}})) == {"name": "", "path": {"lerp": ""}}
+
+
 ODD_NAMES = ["a${b}.png", "${oc.env:HOME}", "a\\${b}.png", "{x}.png", "}.png", "two\nlines.png", "-dash.png", "[a].png",
              "'q'.png", 'a"b.png', "a\\b.png", "#1.png", "~x.png", "!!str.png", "%d", "*", "+a"]  # fmt: skip
 ODD_ALONE = [" lead.png", "trail ", "{a:b}.png", "[a,b].png", "a,b", "1e5", "true"]
@@ -445,6 +453,7 @@ def test_the_likeliest_keys_are_suggested_first():
     known = ["x.step", "y.num_steps", "z.lr", "z.lr_end"]
     assert suggestions("steps", known) == ["y.num_steps", "x.step"]
     assert suggestions("a.lr", known) == ["z.lr"]
+    assert suggestions("m.num_gen", [*known, "m.num_generated"]) == ["m.num_generated"]
 
 
 def test_a_key_that_is_there_has_no_new_name():

@@ -21,7 +21,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from wplus.core.claim import digest, question
+from wplus.core.claim import PATHS, digest, question
 from wplus.core.sweep import label, runs_here, sweep_folder, swept
 from wplus.errors import UserError
 from wplus.signatures import complete, listed, takes_further_keys
@@ -206,7 +206,7 @@ def checked(container: dict[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"These keys have no value yet: {', '.join(missing)}; give them on the command line as key=value."
         )
-    _check_seeds(container)
+    _check_values(container)
     return cast(dict[str, Any], expand_home(_listed(container)))
 
 
@@ -231,12 +231,15 @@ def expand_home(value: object) -> Any:
     return expanded
 
 
-def _check_seeds(node: object, place: str = "") -> None:
-    """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late."""
+def _check_values(node: object, place: str = "") -> None:
+    """Every `seed` of a config, wherever it stands: what draws from it would say so in its own words, and late; every
+    name of a file, which must not be empty: that would be the working directory."""
     for key, value in node.items() if isinstance(node, dict) else ():
         if key == "seed" and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63):
             raise UserError(f"{place}seed={value} is not allowed; it must be a whole number from 0 to 2^63 - 1.")
-        _check_seeds(value, f"{place}{key}.")
+        if key in PATHS and "" in (value if isinstance(value, list) else [value]):
+            raise UserError(f"{place}{key} is empty: give the name of a file or folder, or leave it out.")
+        _check_values(value, f"{place}{key}.")
 
 
 def _listed(node: object) -> Any:

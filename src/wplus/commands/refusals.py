@@ -101,7 +101,8 @@ def suggestions(key: str, known: Sequence[str]) -> list[str]:
     part = [name for name in known if wanted in last[name].split("_")]
     alike = difflib.get_close_matches(wanted, set(last.values()), cutoff=0.75)
     close = [name for word in alike for name in known if last[name] == word]
-    return list(dict.fromkeys([*same, *part, *close]))[: 1 if len(same) == 1 else 3]
+    begun = [name for name in known if len(wanted) > 2 and last[name].startswith(wanted)]
+    return list(dict.fromkeys([*same, *part, *close, *begun]))[: 1 if len(same) == 1 else 3]
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
