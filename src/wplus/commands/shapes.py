@@ -13,6 +13,10 @@ from wplus.signatures import signature
 _NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual")  # groups, where one is chosen
 
 
+# Whose default is another, and which may be null.
+_NULLABLE = ("evaluate.checkpoint", "directions.num_images", "interpolate.identity")
+
+
 def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
     """The configuration of a command with single things in lists; changed in place.
 
@@ -21,6 +25,8 @@ def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
     """
     for key, default in _defaults(verb):
         _refuse_absent(key, key not in config)
+        if config[key] is None and default is not None and f"{verb}.{key}" not in _NULLABLE and key != "cache_dir":
+            raise UserError(f"{key} must not be null, which says nothing here: leave it out for its default.")
         config[key] = _shape(key, config[key], is_list=isinstance(default, list), section=default)
         for name in default if isinstance(default, Mapping) and isinstance(config[key], Mapping) else ():
             _refuse_absent(f"{key}.{name}", name not in config[key])
