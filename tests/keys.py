@@ -11,7 +11,7 @@ from wplus.tracking.tracker import KEYS, KIMG
 def logged_keys(folder: Path) -> set[str]:
     """Everything that a run has logged, by name."""
     found = json.loads((folder / "result.json").read_text())
-    parts = (*(found[part] for part in ("values", "files", "info", "methods")), *read_records(folder))
+    parts = (*(found.get(part, {}) for part in ("values", "files", "info", "methods")), *read_records(folder))
     return {key for part in parts for key in part} - {"time", "message", KIMG}
 
 
