@@ -38,10 +38,10 @@ def picture(path: Path, *, hue: float, size: tuple[int, int] = (32, 32), noise: 
     """A gradient, whose `hue` in [0, 1] tells pictures apart; with noise no codec makes it small."""
     path.parent.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
-    pixels = np.stack([255 * x / size[0], 255 * y / size[1], np.full(x.shape, 255 * hue)], axis=2)
+    pixels = np.stack([255 * x / size[0], 255 * y / size[1], np.full(x.shape, 255 * hue)], axis=2).astype(np.uint8)
     if noise:
-        pixels += np.random.default_rng(round(hue * 1000)).normal(0, 60, pixels.shape)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+        pixels = np.random.default_rng(round(hue * 1e6)).integers(0, 256, pixels.shape, np.uint8)
+    Image.fromarray(pixels).save(path, compress_level=1)
     return path
 
 
