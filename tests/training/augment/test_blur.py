@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from wplus.errors import UserError
 from wplus.training.augment.blur import Blurred, faded_sigma, gaussian_blur
 from wplus.training.augment.pipeline import Identity
 
@@ -44,3 +45,14 @@ def test_before_the_augmentation():
 def test_differentiable(sigma):
     images = torch.rand(1, 1, 6, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: gaussian_blur(x, sigma), images)
+
+
+def test_a_training_blurs_until_it_has_faded(make_tiny, play):
+    game = make_tiny(blur_sigma=2.0, blur_fade_kimg=0.008)
+    found = []
+    for _ in range(3):
+        found.append(getattr(game.sample_augment(torch.zeros(4, 3, 8, 8)), "sigma", None))
+        play(game, 1)
+    assert found == [2.0, 1.0, None]
+    with pytest.raises(UserError, match="must be given together, got 2.0 and None"):
+        make_tiny(blur_sigma=2.0)
