@@ -24,7 +24,7 @@ demo: $(READY)  ## the whole way in at most ten minutes on a CPU: train, invert,
 	@$(RUN) experiments/demo.py $(ARGS)
 
 test: $(READY)  ## run the tests; ARGS="tests/models -k truncation" selects
-	@$(RUN) -m pytest -n $(JOBS) $(ARGS)
+	@$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)  # what the tests of a file share is made once
 
 lint: $(READY)  ## style, formatting, types and the import contract
 	$(RUN) -m ruff check .

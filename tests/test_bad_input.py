@@ -119,13 +119,6 @@ def test_choices_of_an_encoders_training(tmp_path, model, refused, arguments, wo
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("verb", ["train", "invert", "interpolate", "evaluate"])
-def test_an_unknown_key(verb, refused):
-    message = refused(verb, "lrr=3")
-    assert "lrr" in message
-    assert "Known are" in message
-
-
 def test_a_checkpoint_without_a_generator(tmp_path, refused):
     discriminator = Discriminator(resolution=8, channel_base=32, channel_max=4)
     path = wplus.save(tmp_path / "d.safetensors", discriminator=discriminator)
