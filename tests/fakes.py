@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -177,6 +178,25 @@ def read_pixels(path) -> np.ndarray:
     """A picture file as an array (H, W, C)."""
     with Image.open(path) as image:
         return np.array(image)
+
+
+def overlapping(shape: torch.Size, rng: torch.Generator) -> Tensor:
+    """Random weights (out, in, ...) whose rows are overlapping views: in a file millions of them take little room."""
+    strides = (7, 3, 5, 1)[: len(shape)]
+    reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+    return (torch.randn(reach, generator=rng) * (2 / shape[1:].numel()) ** 0.5).as_strided(shape, strides)
+
+
+# --- configs
+
+
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping with `_target_` in a composed config."""
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for child in children:
+        yield from nodes(child)
+    if isinstance(tree, dict) and "_target_" in tree:
+        yield tree
 
 
 # --- data: pictures of random pixels, as files, folders, zips and sets

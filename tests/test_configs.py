@@ -14,6 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from tests.fakes import nodes
 from wplus.config import CONFIG_FOLDER
 
 CONFIGS = CONFIG_FOLDER
@@ -55,15 +56,6 @@ def every_choice() -> Iterator[Any]:
             plain[group] = [*named.values()]
         rows = [[row for row in rows if row] for rows in itertools.zip_longest(*plain.values())]
         yield from (pytest.param(primary, row, id=f"{primary}-{number}") for number, row in enumerate([*rows, *alone]))
-
-
-def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping with `_target_` in a composed config."""
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    for child in children:
-        yield from nodes(child)
-    if isinstance(tree, dict) and "_target_" in tree:
-        yield tree
 
 
 def check_targets(config: DictConfig) -> None:

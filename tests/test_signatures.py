@@ -10,6 +10,7 @@ import hydra
 import pytest
 import yaml
 
+from tests.fakes import nodes
 from wplus.config import CONFIG_FOLDER
 from wplus.signatures import complete, options, signature, takes_further_keys
 
@@ -93,14 +94,6 @@ def described(group: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")):
         for node in nodes(yaml.safe_load(path.read_text())):
             yield path.stem, node["_target_"], {key: value for key, value in node.items() if key[0] != "_"}
-
-
-def nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    for child in children:
-        yield from nodes(child)
-    if isinstance(tree, dict) and "_target_" in tree:
-        yield tree
 
 
 def says_otherwise(target: str, key: str, value: Any) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from tests.fakes import overlapping
 from wplus.losses import perceptual
 from wplus.pretrained import weights
 from wplus.pretrained.arcface import ArcFaceNet
@@ -43,10 +44,7 @@ def random_state(make: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
             value = 1.0 if name.endswith(("running_var", "weight")) else 0.0
             state[name] = torch.tensor(value).expand(shape)
             continue
-        strides = (7, 3, 5, 1)[: len(shape)]
-        reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
-        strip = torch.randn(reach, generator=rng) * (2 / shape[1:].numel()) ** 0.5
-        state[name] = strip.as_strided(shape, strides)
+        state[name] = overlapping(shape, rng)
     return state
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.fakes import overlapping
 from wplus.core.images import to_float
 from wplus.pretrained import weights
 from wplus.pretrained.extractor import Extractor
@@ -24,10 +25,7 @@ def _random_state(shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
             positive = name.endswith(("weight", "running_var"))
             state[name] = torch.randn(shape, generator=rng) * 0.1 + positive
         else:
-            strides = (7, 3, 5, 1)[: len(shape)]
-            reach = sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
-            strip = torch.randn(reach, generator=rng) * (2 / shape[1:].numel()) ** 0.5
-            state[name] = strip.as_strided(shape, strides)
+            state[name] = overlapping(shape, rng)
     return state
 
 
