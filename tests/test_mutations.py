@@ -69,4 +69,9 @@ def test_a_copy_takes_no_more_than_the_project(tmp_path):
     before = (ROOT / "train.py").read_text()
     checkout.write("train.py", "print('broken')")
     assert (ROOT / "train.py").read_text() == before
-    assert checkout.test(["--version"], 60)[0] == 0
+    test = checkout.folder / "tests" / "test_here.py"
+    test.write_text(
+        f"import wplus\n\n\ndef test_here():\n    assert wplus.__file__.startswith({str(checkout.folder)!r})\n"
+    )
+    assert checkout.test(["tests/test_here.py"], 120)[0] == 0
+    assert checkout.test(["tests/test_here.py", "-k", "nothing"], 120)[0] == 5

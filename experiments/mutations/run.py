@@ -132,7 +132,8 @@ def _run_pytest(folder: str, arguments: list[str], output: str) -> None:
     sys.path[:0] = [f"{folder}/src", folder]
     import pytest
 
-    status = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={folder}", *arguments])
+    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of plugins that the server has imported
+    status = pytest.main(["-qx", "-p", "no:cacheprovider", "--tb=line", f"--rootdir={folder}", *quiet, *arguments])
     sys.stdout.flush()
     os._exit(int(status))
 
