@@ -327,9 +327,8 @@ def test_what_varies_is_pinned_and_the_best_of_a_curve_is_told(tmp_path, own_fol
     found = records(tmp_path)
     (run,) = of_type(found, "run")
     assert run["config"]["update"]["swept/inverter/num_steps"] == 3
-    pinned = [
-        each["update"]["_wandb"]["pinned_keys"] for each in of_type(found, "config") if "_wandb" in each["update"]
-    ]
+    updates = [each["update"] for each in of_type(found, "config")]
+    pinned = [each["_wandb.pinned_keys"] for each in updates if "_wandb.pinned_keys" in each]
     assert pinned == [["swept/space", "swept/inverter/num_steps"]]
     summaries = {key: value for each in of_type(found, "summary") for key, value in each["update"].items()}
     assert {key: summaries.get(key) for key in ("val/fd_min", "val/recall_max", "val/fd_max", "val/x_min")} == {

@@ -30,7 +30,7 @@ class Parts:
         its_id = run_id(output_dir)
         every = {**_unnoted(self.root, its_id), **_read(self.file)}
         # An agent of W&B's gives a folder that is done a run of its own, whose parts have its id in their names.
-        self.known = {name: part for name, part in every.items() if _is_of(name, its_id)}
+        self.known = {name: part for name, part in every.items() if not _is_of_another(name, its_id)}
         self._of_others = {name: part for name, part in every.items() if name not in self.known}
         uploaded = [1 + part["last_step"] for name, part in self.known.items() if self._is_uploaded(name)]
         self.first_step = max([next_step, *uploaded])
@@ -75,9 +75,10 @@ class Parts:
             write_json(self.file, {**self._of_others, **self.known})
 
 
-def _is_of(name: str, its_id: str) -> bool:
-    """Whether a folder is of the run; a second one of the same second has a number behind the id."""
-    return re.fullmatch(rf"(offline-)?run-\d+_\d+-{re.escape(its_id)}(-\d+)?", name) is not None
+def _is_of_another(name: str, its_id: str) -> bool:
+    """Whether a folder has another run's id in its name; a second one of the same second has a number behind it."""
+    time = re.match(r"(offline-)?run-\d+_\d+-", name)
+    return time is not None and re.fullmatch(rf"{re.escape(its_id)}(-\d+)?", name[time.end() :]) is None
 
 
 def run_id(output_dir: Path) -> str:
