@@ -57,7 +57,7 @@ class Network(nn.Module):
 
 def nets_seen(networks: Iterable[Network]) -> tuple[str, ...]:
     """The names of all pretrained nets that any of the networks saw."""
-    return tuple(sorted({name for network in networks for name in network.saw}))
+    return tuple(sorted({name for network in networks for name in getattr(network, "saw", ())}))
 
 
 def _recording(init: Any) -> Any:
