@@ -43,6 +43,11 @@ def test_a_later_stage_takes_the_folders_of_the_earlier_ones():
     assert last.label == "progan w+ s1"
 
 
+def test_a_reference_to_another_key_is_no_stage():
+    stage = Stage(verb="invert", overrides=["run_dir=out/${seed}"], seeds=2)
+    assert [job.overrides({})[0] for job in Spec(name="x", stages=[stage]).jobs()] == ["run_dir=out/${seed}"] * 2
+
+
 def test_values_are_written_as_overrides_are():
     (job,) = Spec(name="x", stages=[Stage(verb="v", axes={"a": [None]}, points=[{"b": True, "c": [1, "x"]}])]).jobs()
     assert job.overrides({}) == ["b=true", "c=[1,x]", "a=null"]
