@@ -3,10 +3,11 @@
 import pytest
 
 from experiments.run_command import run_command
+from wplus.core.files import write_json
 
 
 def test_a_step_runs_in_its_folder_and_is_named_first(tmp_path, capfd):
-    (tmp_path / "a b").mkdir()
+    write_json(tmp_path / "a b" / "result.json", {"status": "finished", "config": {"seed": 0}, "numbers": {}})
     run_command(["report", "folder=a b"], tmp_path)
     assert capfd.readouterr().out.splitlines()[1:] == ["wplus report 'folder=a b'", "a b/report.html"]
 
