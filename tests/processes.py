@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -42,8 +43,11 @@ class Python:
     def __init__(
         self, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None, forked: bool = True
     ) -> None:
-        self._output = tempfile.NamedTemporaryFile()  # noqa: SIM115  # lives as long as this
-        given = [*map(str, arguments)], str(cwd or Path.cwd()), dict(env or os.environ), self._output.name, forked
+        handle, name = tempfile.mkstemp()  # no open file: whoever collects one that nobody closed is warned
+        os.close(handle)
+        self._output = Path(name)
+        weakref.finalize(self, self._output.unlink, missing_ok=True)
+        given = [*map(str, arguments)], str(cwd or Path.cwd()), dict(env or os.environ), name, forked
         # This file by its path: another package may be called tests where pytest does not look after the name.
         self._process = _server().Process(target=runpy.run_path, args=(__file__, {"GIVEN": given}, "__child__"))
         self._process.start()
@@ -69,8 +73,8 @@ class Python:
         self._process.join(timeout)
         if self.returncode is None:
             self.kill()
-            raise subprocess.TimeoutExpired("python", timeout, Path(self._output.name).read_bytes())
-        return Path(self._output.name).read_text()
+            raise subprocess.TimeoutExpired("python", timeout, self._output.read_bytes())
+        return self._output.read_text()
 
 
 def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str, forked: bool) -> None:

@@ -62,7 +62,7 @@ def test_one_process_a_folder_and_a_kill_is_seen(start: Started):
     again = start(*ENDLESS, "run_dir=out", "schedule.kimg=0.016")
     shown = again.output(SOON)
     assert (again.returncode, statuses("out")) == (0, ["finished"]), shown
-    assert Path("out/console.log").read_text().count("Training on ") == 2
+    assert Path("out/console.log").read_text().count("Training stylegan2 ") == 2
 
 
 @pytest.mark.parametrize("slots", ["1", "cpu:3"])
