@@ -37,7 +37,7 @@ def _server() -> ForkServerContext:
 class Python:
     """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text.
 
-    Not `forked` it is a Python from scratch, for what relies on how one ends: the workers of joblib.
+    Not `forked` it is a Python from scratch, for what relies on how one ends: the processes of a sweep's slots.
     """
 
     def __init__(

@@ -406,6 +406,7 @@ MISTAKES = [
     ("generator=a.safetensors", "'generator=a.safetensors' is now 'checkpoint=a.safetensors'."),
     ("hydra/sweeper=optuna", "'hydra/sweeper=optuna' is now 'search.trials'."),
     ("hydra/launcher=joblib", "'hydra/launcher=joblib' is now 'slots=cpu:N'."),
+    ("hydra.launcher.n_jobs=2", "'hydra.launcher.n_jobs=2' is now 'slots=cpu:N'."),
     ("hydra.launcher.partition=gpu", "'hydra.launcher.partition=gpu' is now 'slurm'."),
     ("my/images", "An argument must be KEY=VALUE, got 'my/images'."),
     ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),

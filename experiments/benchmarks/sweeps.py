@@ -3,7 +3,7 @@
     python experiments/benchmarks/sweeps.py
     python experiments/benchmarks/sweeps.py --jobs 200
 
-The finished jobs are inversions with a made-up record; the jobs in one process are reports of empty folders.
+The finished jobs are inversions with a made-up record; the jobs in one process are reports of runs without numbers.
 """
 
 import argparse
@@ -60,20 +60,21 @@ def measured(*arguments: str) -> tuple[float, float]:
 
 
 def seconds_per_job(number: int = 20) -> float:
-    """Of a job in one process, without its work: reports of empty folders, minus the same reports by themselves."""
+    """Of a job in one process, without its work: reports of small runs, minus the same reports by themselves."""
     from wplus.__main__ import main
     from wplus.report.page import write_report
 
-    folders = [f"empty{index}" for index in range(number)]
+    folders = [f"run{index}" for index in range(number)]
     for folder in folders:
         Path(folder).mkdir()
+        Path(folder, "result.json").write_text(json.dumps({"status": "finished", "config": {"seed": 0}, "values": {}}))
     with contextlib.redirect_stdout(io.StringIO()):
         write_report(folders[0], None)
         started = time.perf_counter()
         for folder in folders:
             write_report(folder, None)
         alone = time.perf_counter() - started
-        main(["report", "-m", "folder=empty0"])  # imports
+        main(["report", "-m", "folder=run0"])  # imports
         started = time.perf_counter()
         main(["report", "-m", f"folder={','.join(folders)}", "sweep=reports"])
         return (time.perf_counter() - started - alone) / number

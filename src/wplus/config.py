@@ -270,7 +270,7 @@ def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "name": label() or Path(cfg["run_dir"]).name,
         "group": _group(cfg),
         "sweep_dir": folder,
-        "swept": {key: choices.get(key, _at(cfg, key)) for key in swept()},
+        "swept": {key: choices.get(key, at(cfg, key)) for key in swept()},
         "tags": [*chosen, *cfg["tags"]],
         "config": {**cfg, **_decided(cfg)},
         "notes": command_line(),
@@ -285,8 +285,8 @@ def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {**device, "group": _group(cfg)}
 
 
-def _at(cfg: Any, key: str) -> Any:
-    """The value of a dotted key, None where there is none."""
+def at(cfg: Any, key: str) -> Any:
+    """The value of a dotted key; None where there is none, as of a group of options."""
     for part in key.split("."):
         cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
     return cfg

@@ -7,12 +7,16 @@ import pytest
 from scipy.stats import false_discovery_control, permutation_test, trim_mean, ttest_1samp
 
 from wplus.core.paired import paired_tests
-from wplus.core.seed_stats import SEEDS, cluster_mean, seed_mean, sign_flip_p
+from wplus.core.seed_stats import SEEDS, cluster_mean, sign_flip_p
 from wplus.core.set_stats import improvement_probability, interquartile_mean
 from wplus.core.stats import benjamini_hochberg, equivalence_p
 from wplus.errors import UserError
 
 RNG = np.random.default_rng(3)
+
+
+def seed_mean(values):
+    return SEEDS.means([np.asarray(values, dtype=np.float64)])[0]
 
 
 def test_below_five_seeds_there_are_points_only():

@@ -48,7 +48,7 @@ def test_other_sizes_and_colours(everything):
 
 
 def test_labels_belong_to_their_pictures(everything):
-    """A linear classifier of 2000 knows most of the others: labels that are shuffled would leave a tenth."""
+    """A linear classifier of 1000 knows most of the last 1000: labels that are shuffled would leave a tenth."""
     x, y = everything.images.flatten(1).numpy() / 255.0, everything.attributes["digit"].numpy()
     model = LogisticRegression(max_iter=30, tol=1e-2).fit(x[:1000], y[:1000])
     assert model.score(x[4000:], y[4000:]) > 0.8

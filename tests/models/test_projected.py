@@ -159,6 +159,7 @@ def test_other_weights_of_the_net_are_refused():
         ({"nets": ("effnet_lite0", "effnet_lite0")}, "nets must be different ones"),
         ({"levels": (1, 0)}, r"levels must be some of effnet_lite0's \[0, 1, 2, 3\], in this order, got \[1, 0\]"),
         ({"levels": (4,)}, "levels must be some of"),
+        ({"nets": ("inception",)}, "input_px must be a whole number of at least 75, got 32"),
         ({"channels": (8, 8)}, "channels must have a width for each of 4 levels"),
         ({"input_px": 16}, "input_px must be a whole number of at least 32"),
         ({"pixel": {"class": "stylegan2.Generator", "arguments": {}}}, "pixel must be a discriminator of pixels"),
@@ -185,5 +186,5 @@ def test_images_as_a_net_sees_them():
     assert seen.shape == (2, 3, 32, 32)
     assert torch.equal(seen[:, 0], seen[:, 2])
     shrunk = as_net_sees(torch.rand(1, 3, 64, 64), 32)
-    assert shrunk.std() < 0.25  # antialiased: 0.29 of single pixels
-    assert projected.as_net_sees(IMAGES, 16).shape == IMAGES.shape
+    assert shrunk.std() < 0.12  # 0.09 where it is antialiased, 0.14 without
+    assert torch.equal(projected.as_net_sees(IMAGES, 16), IMAGES)

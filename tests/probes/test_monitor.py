@@ -1,6 +1,7 @@
 """The monitor on small runs: what it keeps and what it says of a planted collapse."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -134,6 +135,16 @@ def test_heads_are_looked_at_where_the_discriminator_has_some(margin, loss, leve
     found = numbers(monitor(context(module=net, data=data), num_images=32))
     assert found["probe/health/heads_loss"] == pytest.approx(loss)
     assert found["probe/health/heads_level"] == level
+
+
+def test_heads_see_the_detail_that_a_growing_generator_has(context):
+    """Which a stand-in turns into its negative: now the heads take real images for generated ones."""
+    net = make_module()
+    net.ema, net.discriminator = Painter(make_images(20).images * 0, 20), WithHeads(0.5)
+    net.growth = SimpleNamespace(shown=lambda images, nimg: -images)
+    data = make_images(40)
+    data = ImageSet(torch.full_like(data.images, 255), None, data.names)
+    assert numbers(monitor(context(module=net, data=data), num_images=32))["probe/health/heads_loss"] == 2.0
 
 
 def test_numbers_of_a_net_that_has_taught_the_generator_are_marked(context):

@@ -57,8 +57,9 @@ def test_curves_run_over_kimg_with_bands_over_seeds():
     assert {plot["xAxis"] for plot in curves} == {"progress/kimg"}
     assert {plot["groupBy"] for plot in curves} == {"swept/model.value"}
     assert {plot["groupArea"] for plot in curves} == {"stddev"}
-    alone = Board(**{**vars(BOARD), "swept": {"model": ["stylegan2", "r3gan"]}})
-    assert not [plot for plot in of_kind(sent(alone), "Run History Line Plot") if "groupArea" in plot]
+    for swept in ({"model": ["stylegan2", "r3gan"]}, {"seed": [0, 1]}):
+        alone = Board(**{**vars(BOARD), "swept": swept})
+        assert not [plot for plot in of_kind(sent(alone), "Run History Line Plot") if "groupArea" in plot]
 
 
 def test_the_workspace_shows_the_sweeps_runs_alone_with_pinned_columns():

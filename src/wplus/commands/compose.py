@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.overrides import readable
 from wplus.commands.refusals import one_sentence
-from wplus.config import CONFIG_FOLDER, expand_home, resolved, swept_presets
+from wplus.config import CONFIG_FOLDER, at, expand_home, resolved, swept_presets
 from wplus.core.claim import digest, question
 from wplus.core.sweep import runs_here, swept
 
@@ -25,19 +25,19 @@ _SIMPLE = (int, float, bool, str, type(None))
 
 def shown(name: str, overrides: Sequence[str], resolve: str | None = None) -> dict[str, Any]:
     """The config of a command as `--cfg job` prints it, with what is derived filled in."""
-    container = OmegaConf.to_container(_composed(name, overrides)[0], resolve=True)
+    container = OmegaConf.to_container(_composed(name, overrides), resolve=True)
     if resolve is not None:
         module, _, function = resolve.rpartition(".")
         container = getattr(importlib.import_module(module), function)(container)
     return container  # type: ignore[return-value]
 
 
-def _composed(name: str, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-    """The config, and all with Hydra's own."""
+def _composed(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config; HydraConfig has what Hydra says of it."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), cfg
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _Base:
 
     content: Mapping[str, Any]
     derived_from: frozenset[str]
-    hydra: DictConfig
+    hydra: Any
 
 
 _shared: list["Composer"] = []
@@ -96,7 +96,7 @@ class Composer:
         # In a sweep all that differs counts, also what changes no result.
         also = swept()
         presets = swept_presets(config, overrides)
-        own = digest({**asked, **question({key: _select(config, key) for key in also}, also=also), **presets})
+        own = digest({**asked, **question({key: at(config, key) for key in also}, also=also), **presets})
         return own, run_dir.replace(_RUN_DIR, f"runs/{config.get('name')}-{own}"), digest(asked)
 
     def composed(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Composer:
                 found = self._set(self._base(verb, rest), [override for _, override in simple])
                 if found is not None:
                     return found
-            return _with_run_dir(_composed(verb, [text for text, _ in pairs])[0])
+            return _with_run_dir(_composed(verb, [text for text, _ in pairs]))
 
     def _parse(self, override: str) -> tuple[str, Override]:
         if override not in self._parsed:
@@ -126,15 +126,15 @@ class Composer:
 
     def _base(self, verb: str, overrides: tuple[str, ...]) -> _Base:
         if (verb, overrides) not in self._bases:
-            cfg, whole = _composed(verb, overrides)
+            cfg = _composed(verb, overrides)
             raw = OmegaConf.to_container(cfg, resolve=False)
             assert isinstance(raw, dict)
             run_dir = raw.pop("run_dir", "")
             texts = [run_dir.replace(_RUN_DIR, ""), *_texts(raw)]
             derived = frozenset(word for text in texts if "${" in text for word in re.findall(r"\w+", text))
-            self._bases[verb, overrides] = _Base(_with_run_dir(cfg), derived, whole)
+            self._bases[verb, overrides] = _Base(_with_run_dir(cfg), derived, HydraConfig.instance().cfg)
         base = self._bases[verb, overrides]
-        HydraConfig.instance().set_config(base.hydra)  # which options were chosen, for the record
+        HydraConfig.instance().cfg = base.hydra  # which options were chosen, for the record; `set_config` would copy it
         return base
 
     def _set(self, base: _Base, overrides: Sequence[Override]) -> dict[str, Any] | None:
@@ -159,14 +159,6 @@ def _with_run_dir(cfg: DictConfig) -> dict[str, Any]:
         cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "run_dir"])
         return {**expand_home(resolved(cfg)), "run_dir": _RUN_DIR}
     return expand_home(resolved(cfg))
-
-
-def _select(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None where there is none, as of a group of options."""
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
 
 
 def _is_simple(override: Override) -> bool:

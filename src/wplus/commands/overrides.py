@@ -68,12 +68,11 @@ def _refuse_renamed(choice: str) -> None:
 
 def _refuse_hydra(override: str) -> None:
     """Of Hydra's own keys those that launch sweeps, which wplus does itself; a name stands for all below it."""
-    key, _, value = override.partition("=")
-    for old in (f"{key}={value}", key):
-        while old.startswith("hydra"):
-            if old in LAUNCHING:
-                raise UserError(f"'{override}' is now '{LAUNCHING[old]}'.")
-            old = old.rpartition("." if "." in old else "/")[0]
+    old = override if override in LAUNCHING else override.partition("=")[0]
+    while old.startswith("hydra"):
+        if old in LAUNCHING:
+            raise UserError(f"'{override}' is now '{LAUNCHING[old]}'.")
+        old = old.rpartition("." if "." in old else "/")[0]
 
 
 def _quoted(text: str, *, is_name: bool = False) -> str:

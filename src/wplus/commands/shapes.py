@@ -11,9 +11,7 @@ from wplus.errors import UserError
 from wplus.signatures import signature
 
 _NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual")  # groups, where one is chosen
-
-
-# Whose default is another, and which may be null.
+# Keys that may be null though their default is not.
 _NULLABLE = ("evaluate.checkpoint", "directions.num_images", "interpolate.identity")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wplus.commands import sweep_run, sweep_table, sweep_wandb
 from wplus.commands.entry import program
-from wplus.errors import Interrupted, UserError
+from wplus.errors import UserError
 
 # Each adds its actions to the parser, and imports what they need when they run.
 ACTIONS = (sweep_run, sweep_table, sweep_wandb)
@@ -27,9 +27,6 @@ def sweep(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
-    except Interrupted as error:
-        print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
-        return 128 + error.number
 
 
 def _parser() -> argparse.ArgumentParser:

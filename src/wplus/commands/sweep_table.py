@@ -42,7 +42,7 @@ def add_actions(actions: Any) -> None:
 
 
 def _table(options: argparse.Namespace) -> int:
-    from wplus.errors import UserError
+    from wplus.sweeps.groups import NoBaseline
     from wplus.sweeps.members import read_members
     from wplus.sweeps.sections import show
     from wplus.sweeps.state import SWEEP, SweepFolder
@@ -66,8 +66,8 @@ def _table(options: argparse.Namespace) -> int:
     own = next((spec.baseline for spec in specs if spec.baseline), None)
     try:
         table = sweep_table(members, baseline=options.baseline or own, **asked).only(conditions)
-    except UserError as error:
-        if options.baseline or own is None or "baseline" not in str(error):
+    except NoBaseline as error:
+        if options.baseline:
             raise
         table = sweep_table(members, **asked).only(conditions)  # of a part of the sweep, or one of several data sets
         table = replace(table, notes=[*table.notes, str(error)])
@@ -97,6 +97,9 @@ def _confirm(table: "SweepTable", options: argparse.Namespace) -> int:
         status = _run(spec, folder / "confirm" / spec.name, options.slots) or status
     if status:
         return status
+    if options.slots == "slurm":
+        print("Submitted; without --slots the same command shows both when the jobs are done.")
+        return 0
     members = read_members([folder / "confirm" / spec.name for spec in sweeps.values()])
     baseline = table.baseline if table.baseline in groups and len(groups) > 1 else None
     margins = table.comparison.margins

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,5 +98,7 @@ def _direction(spec: "Spec", folder: Path) -> "Direction":
 
 def _config(spec: "Spec") -> dict[str, Any]:
     """Of the last stage; what it reads of earlier stages is not there yet."""
+    from wplus.sweeps.spec import OF_STAGE
+
     stage = spec.stages[-1]
-    return shown(stage.verb, readable([re.sub(r"\{[\w.]+\}", "x", override) for override in stage.overrides]))
+    return shown(stage.verb, readable([OF_STAGE.sub("x", override) for override in stage.overrides]))

@@ -112,6 +112,7 @@ class Runtime:
         for name in ("devices", "num_nodes"):
             check_number(name, getattr(self, name), lowest=1, whole=True)
         check_choice("precision", self.precision, ("auto", "bf16", "float32"))
+        check_choice("tf32", self.tf32, (False, True))
         if self.precision == "bf16" and self.device.type == "cpu":
             raise UserError("precision=bf16 is many times slower than float32 on a CPU; use precision=float32 there.")
 

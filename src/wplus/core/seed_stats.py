@@ -42,11 +42,6 @@ class Seeds:
 SEEDS = Seeds()
 
 
-def seed_mean(values: Sequence[float]) -> Mean:
-    """Mean over seeds with its 95 % BCa bootstrap interval; None below `MIN_SEEDS`."""
-    return SEEDS.means([np.asarray(values, dtype=np.float64)])[0]
-
-
 def _bca(samples: Sequence[Array]) -> Iterator[tuple[float, float]]:
     """Iterates over the intervals of the samples; those of one size are drawn together, which is what makes it fast."""
     found: list[tuple[float, float]] = [(float(sample[0]),) * 2 for sample in samples]  # where all values are equal

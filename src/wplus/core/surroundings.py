@@ -1,9 +1,11 @@
 """The surroundings of a process that may be missing: variables that are set but empty, and a home folder."""
 
+import contextlib
 import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 # Of ours and of libraries that would take an empty text for the working directory, or fail to read it as a number.
@@ -23,6 +25,20 @@ def settle() -> None:
         os.environ["HOME"] = str(temporary_home())
         os.environ.setdefault("USER", str(os.getuid()))  # libraries ask for a name, and the system knows none
         print(f"There is no home folder: caches go to {temporary_home()}, or where HOME says.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Variables that are set for the time of the block; afterwards each is as it was."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def temporary_home() -> Path:

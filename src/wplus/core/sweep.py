@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wplus.core.surroundings import environment
+
 FOLDER = "WPLUS_SWEEP"  # of the sweep
 KEYS = "WPLUS_SWEPT"  # what varies between its jobs
 LABEL = "WPLUS_SWEEP_LABEL"  # of this process's job
@@ -34,12 +36,5 @@ def runs_here() -> bool:
 @contextlib.contextmanager
 def sweep(folder: Path, keys: Sequence[str]) -> Iterator[None]:
     """For the time of the block this process, and what it starts, works for the sweep in `folder` over `keys`."""
-    before = {name: os.environ.get(name) for name in (FOLDER, KEYS)}
-    os.environ |= {FOLDER: str(folder.resolve()), KEYS: ",".join(keys)}
-    try:
+    with environment({FOLDER: str(folder.resolve()), KEYS: ",".join(keys)}):
         yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

@@ -121,7 +121,8 @@ def _spread(num: int, num_images: int | None) -> np.ndarray:
     if num_images is None:
         return np.arange(num)
     check_number("num_images", num_images, lowest=1, whole=True)
-    return np.unique(np.arange(min(num_images, num)) * num // min(num_images, num))
+    count = min(num_images, num)
+    return np.arange(count) * num // count
 
 
 def with_dataset_options(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:

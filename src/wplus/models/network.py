@@ -29,7 +29,7 @@ class Network(nn.Module):
     arguments: dict[str, Any]
     saw: tuple[str, ...] = ()
     """Pretrained nets, as extractors are called, whose features taught it or its discriminator: what they measure of it
-    is marked (`wplus.core.metric_result.marked`). Files keep it; it is no part of a fingerprint."""
+    is marked (`wplus.pretrained.seen`). Files keep it; it is no part of a fingerprint."""
 
     second_order: ClassVar[bool] = True  # can be differentiated twice, as gradient penalties and path lengths need
     batch_norm: ClassVar[bool] = False  # normalises over the batch in training: its images depend on each other
@@ -302,6 +302,30 @@ class DiscriminatorNetwork(Network):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+class DiscriminatorAround(DiscriminatorNetwork):
+    """A discriminator around another one, `pixel`, which says what can be done with it."""
+
+    pixel: DiscriminatorNetwork
+
+    @property
+    def own_class(self) -> type[DiscriminatorNetwork]:
+        """That of the one inside."""
+        return self.pixel.own_class
+
+    @property
+    def group_size(self) -> int:
+        """That of the one inside."""
+        return self.pixel.group_size
+
+    def layers_from_image(self) -> list[nn.Module]:
+        """Those of the one inside."""
+        return self.pixel.layers_from_image()
+
+    def canonical_names(self) -> dict[str, str]:
+        """Those of the one inside, which has the same names alone."""
+        return {**{f"pixel.{name}": place for name, place in self.pixel.canonical_names().items()}, "pixel": ""}
 
 
 def rebuilt_discriminator(entry: Mapping[str, Any]) -> DiscriminatorNetwork:

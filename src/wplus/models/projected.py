@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wplus.core.random import rng
 from wplus.errors import UserError, check_number
 from wplus.models.layers import SLOPE, EqualizedLinear
-from wplus.models.network import DiscriminatorNetwork, rebuilt_discriminator
+from wplus.models.network import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
 from wplus.models.spectral import SpectralConv2d, iterate_all
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ def _random(source: torch.Generator, *shape: int) -> Tensor:
 
 
 class Head(nn.Module):
-    """Logits at every position of a map: halved down to 4 px, spectral norm, group norm, leaky ReLU.
+    """Logits at every position of a map: halved down to 4 to 7 px, spectral norm, group norm, leaky ReLU.
 
     With labels the last features are compared with the label's embedding at every position.
     """
 
     def __init__(self, in_channels: int, width: int, *, size: int, c_dim: int) -> None:
         super().__init__()
-        num_down = max(int(math.log2(max(size, 1) / SMALLEST_MAP)), 0) if size > SMALLEST_MAP else 0
+        num_down = int(math.log2(size / SMALLEST_MAP)) if size > SMALLEST_MAP else 0
         self.read = SpectralConv2d(in_channels, width, 3, padding=1)
         self.downs = nn.ModuleList(SpectralConv2d(width, width, 4, stride=2, padding=1) for _ in range(num_down))
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(width, 8), width) for _ in range(num_down))
@@ -108,6 +108,7 @@ class NetHeads(nn.Module):
 
         super().__init__()
         known = net_with_maps(net)
+        check_number("input_px", input_px, lowest=known.map_min_px, whole=True)
         self.net, self.sha256, self.input_px = net, sha256, input_px
         self.levels = list(range(len(known.map_channels))) if levels is None else list(levels)
         check_levels(net, self.levels, len(known.map_channels), channels)
@@ -157,7 +158,7 @@ class Projected(DiscriminatorNetwork):
     """Heads on features of frozen nets, and nothing else.
 
     nets             the frozen nets, names of modules in `wplus.pretrained`
-    levels           which of a net's maps have heads, 0 the finest (stride 4); None: all
+    levels           which of a net's maps have heads, 0 the finest; None: all
     channels         widths of the levels, fine to coarse
     input_px         size at which the nets see images; None: the images' own, brought into 64..224
     projection_seed  of the fixed random convolutions
@@ -173,7 +174,6 @@ class Projected(DiscriminatorNetwork):
     ) -> None:  # fmt: skip
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         size = min(max(resolution, INPUT_PX[0]), INPUT_PX[1]) if input_px is None else input_px
-        check_number("input_px", size, lowest=32, whole=True)
         if not nets or len(set(nets)) < len(nets):
             raise UserError(f"nets must be different ones, at least one, got {list(nets)}")
         self.saw = tuple(nets)
@@ -210,7 +210,7 @@ class Projected(DiscriminatorNetwork):
         return torch.stack(means).mean(dim=0)[:, None]
 
 
-class Aided(Projected):
+class Aided(DiscriminatorAround, Projected):
     """An ordinary discriminator, `pixel`, which gives the logits, with heads of `Projected` beside it for training.
 
     pixel  a discriminator, or a description of one (`wplus.models.network.described`); other arguments as `Projected`'s
@@ -225,24 +225,6 @@ class Aided(Projected):
         """The ordinary one."""
         return self.pixel
 
-    @property
-    def own_class(self) -> type[DiscriminatorNetwork]:
-        """That of the ordinary one."""
-        return self.pixel.own_class
-
-    @property
-    def group_size(self) -> int:
-        """That of the ordinary one: the heads see every image for itself."""
-        return self.pixel.group_size
-
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
         """Those of the ordinary one, (N, 1)."""
         return self.pixel.logits(img, c)
-
-    def layers_from_image(self) -> list[nn.Module]:
-        """Those of the ordinary one."""
-        return self.pixel.layers_from_image()
-
-    def canonical_names(self) -> dict[str, str]:
-        """Those of the ordinary one, which has the same names with and without heads."""
-        return {**{f"pixel.{name}": place for name, place in self.pixel.canonical_names().items()}, "pixel": ""}

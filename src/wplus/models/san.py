@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.network import DiscriminatorNetwork, rebuilt_discriminator
+from wplus.models.network import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
 
 
 class Direction(nn.Module):
@@ -32,7 +32,7 @@ class Direction(nn.Module):
         return torch.cat([y, x.detach() @ w.t()], dim=1) if self.teaches else y
 
 
-class San(DiscriminatorNetwork):
+class San(DiscriminatorAround):
     """A model's own discriminator, without labels, whose last linear layer is a `Direction`.
 
     pixel  the discriminator, or a description of one (`wplus.models.network.described`)
@@ -71,21 +71,3 @@ class San(DiscriminatorNetwork):
             return self.pixel(img, c)
         finally:
             self.direction.teaches = False
-
-    @property
-    def own_class(self) -> type[DiscriminatorNetwork]:
-        """That of the discriminator inside."""
-        return self.pixel.own_class
-
-    @property
-    def group_size(self) -> int:
-        """That of the discriminator inside."""
-        return self.pixel.group_size
-
-    def layers_from_image(self) -> list[nn.Module]:
-        """Those of the discriminator inside."""
-        return self.pixel.layers_from_image()
-
-    def canonical_names(self) -> dict[str, str]:
-        """Those of the discriminator inside, which has the same names alone."""
-        return {**{f"pixel.{name}": place for name, place in self.pixel.canonical_names().items()}, "pixel": ""}

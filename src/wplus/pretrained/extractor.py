@@ -33,6 +33,7 @@ class Extractor(nn.Module):
     layer: str
     map_channels: tuple[int, ...] = ()
     map_strides: tuple[int, ...] = ()
+    map_min_px: int = 32
 
     def __init__(self, *, weights: str, sha256: str, preparation: Mapping[str, str]) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class InceptionFeatures(Extractor):
     dim = 2048
     layer = "pooled features before the classifier"
     map_channels, map_strides = (64, 288, 768, 2048), (4, 8, 16, 32)
+    map_min_px = 75
 
     def __init__(self, *, download: bool = True) -> None:
         path = find_or_download(FILE, URL, user=self.name, download=download, option="the extractor's download=true")

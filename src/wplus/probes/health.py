@@ -236,5 +236,5 @@ def _heads(history: Sequence[Reading], reading: Reading, is_better: bool) -> str
         return f"The heads on frozen features cannot tell everywhere any more: their hinge loss is {loss}."
     return (
         f"The heads on frozen features have won: their hinge loss is {loss} (2 where they cannot tell), and what they "
-        "tell the generator costs it variety. A smaller weight or learning rate of theirs, or a target, helps."
+        "tell the generator costs it variety. A smaller weight or learning rate for them is what to try."
     )

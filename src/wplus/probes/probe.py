@@ -23,6 +23,7 @@ from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import SUFFIX, marked
 from wplus.training.gan import GanModule
+from wplus.training.heads import mean_per_head
 from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
 
 Which = Literal["generated", "train", "held_out"]
@@ -189,9 +190,8 @@ class ProbeContext:
         with eval_mode(discriminator):
             for number, size in enumerate(self._sizes(which, num)):
                 images, labels = (each[:size].to(self.device) for each in self._batch(which, number))
-                images = to_float(images) if images.dtype == torch.uint8 else images
-                heads = discriminator.head_logits(images, labels if labels.shape[1] else None)
-                parts.append(torch.stack([F.relu(1 + sign * logits).mean(dim=1) for logits in heads]).mean(dim=0))
+                heads = discriminator.head_logits(self._shown(which, images), labels if labels.shape[1] else None)
+                parts.append(mean_per_head([F.relu(1 + sign * logits) for logits in heads]))
         return torch.cat(parts).float().cpu()
 
     def of_extractor(self, name: str) -> str:
@@ -213,14 +213,19 @@ class ProbeContext:
         if (which, number) in self._logits:
             return self._logits[which, number]
         images, labels = self._batch(which, number)
-        num, growth = len(images) - len(images) % self._group_size, self.module.growth
-        if which != "generated":
-            images = to_float(images) if growth is None else growth.shown(to_float(images), self.module.images_seen)
+        num, images = len(images) - len(images) % self._group_size, self._shown(which, images)
         c = labels[:num].to(self.device) if labels.shape[1] else None
         with eval_mode(self.module.discriminator) as discriminator:
             found = discriminator(images[:num].to(self.device), c)[:, 0].float().cpu() if num else torch.empty(0)
         self._logits[which, number] = found
         return found
+
+    def _shown(self, which: Which, images: Tensor) -> Tensor:
+        """Real images as floats, with the detail that a growing generator has; generated ones as they are."""
+        if which == "generated":
+            return images
+        growth = self.module.growth
+        return to_float(images) if growth is None else growth.shown(to_float(images), self.module.images_seen)
 
     def _sizes(self, which: Which, num: int) -> list[int]:
         """How many images of each batch belong to the first `num`."""

@@ -56,8 +56,8 @@ def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
 def fd(context: ProbeContext, *, num_images: int = 500, num_groups: int = 5) -> ProbeResult:
     """Fréchet distance of generated images from as many training images: val/fd_<extractor>.
 
-    The interval is a jackknife's over `num_groups` groups of the generated images; 0: none. Not of data with fewer
-    than four images.
+    The interval is a jackknife's over `num_groups` groups of the generated images; 0: none. Empty for data with
+    fewer than four images, or fewer than two for each group.
     """
     check_number("num_images", num_images, lowest=4, whole=True)
     check_groups(num_groups, num_images)

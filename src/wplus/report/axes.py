@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from wplus.sweeps.labels import value_text
+from wplus.sweeps.members import short_key, short_value
 
 _LOG_RATIO = 10  # two values that are so far apart were not swept evenly
 
@@ -16,16 +16,16 @@ def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = ()) -> dict[
     `kind` is "number", "log" or "choice"; `ticks` are the distinct values in order, as text, and `at` says for each row
     where it stands: the number itself, or the index of its tick.
     """
-    texts = [_text(value) for value in values]
+    texts = [short_value(value) for value in values]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = sorted({float(value) for value in values})
         kind = scale(numbers)
         ticks = {number: _text_of_number(number) for number in numbers}
         at = [float(value) if kind != "choice" else numbers.index(float(value)) for value in values]
-        return {"key": key, "label": _label(key), "kind": kind, "ticks": list(ticks.values()), "at": at,
+        return {"key": key, "label": short_key(key), "kind": kind, "ticks": list(ticks.values()), "at": at,
                 "tick_at": numbers if kind != "choice" else list(range(len(numbers)))}  # fmt: skip
-    ticks_of = list(dict.fromkeys([*map(_text, order), *texts]))
-    return {"key": key, "label": _label(key), "kind": "choice", "ticks": ticks_of,
+    ticks_of = list(dict.fromkeys([*map(short_value, order), *texts]))
+    return {"key": key, "label": short_key(key), "kind": "choice", "ticks": ticks_of,
             "at": [ticks_of.index(text) for text in texts], "tick_at": list(range(len(ticks_of)))}  # fmt: skip
 
 
@@ -53,15 +53,6 @@ def _unevenness(numbers: Sequence[float]) -> float:
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     mean = sum(steps) / len(steps)
     return math.sqrt(sum((step - mean) ** 2 for step in steps) / len(steps)) / mean
-
-
-def _label(key: str) -> str:
-    return key.removesuffix("._target_").rpartition(".")[2]
-
-
-def _text(value: Any) -> str:
-    text = value_text(value)
-    return text.rpartition(".")[2] if text.startswith("wplus.") else text
 
 
 def _text_of_number(number: float) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 from wplus.core.metric_result import ARROWS, MetricInfo
 from wplus.core.paired import Paired
-from wplus.errors import UserError
 from wplus.report.axes import axis
 from wplus.report.runs import PageRun, Part
+from wplus.sweeps.groups import NoBaseline
 from wplus.sweeps.table import Cell, SweepTable, sweep_table
 
 MAX_COMPARISONS = 800
@@ -82,7 +82,7 @@ def _table(part: Part) -> SweepTable:
         members = [replace(member, status="finished") for member in members]
     try:
         table = sweep_table(members, baseline=part.baseline or None)
-    except UserError:
+    except NoBaseline:
         table = sweep_table(members)
     return table.sorted_by(part.objective) if part.objective in table.numbers else table
 

@@ -37,6 +37,7 @@ class Media:
     """Small pictures, which are enlarged pixel by pixel."""
     notes: list[str] = field(default_factory=list)
     """What is not shown as it is, and why."""
+    _told: set[str] = field(default_factory=set)
 
     def add(self, path: Path) -> str | None:
         """The name of a file's content, the same for equal files; None where it is neither picture nor film."""
@@ -48,8 +49,6 @@ class Media:
         name = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
         kinds[kind].setdefault(name, path)
         return name
-
-    _told: set[str] = field(default_factory=set)
 
     def once(self, name: str) -> str:
         """The data URI the first time that it is asked for, and nothing later: the page has it then."""
@@ -73,8 +72,6 @@ class Media:
             found = {name: encoded(path, side) for name, path in paths.items()}
             if sum(len(content) for _, content in found.values()) <= limit or side == SIDES[-1]:
                 break
-        else:
-            return
         self.exact = {name for name, path in paths.items() if is_small(path)}
         if side**2 < largest:
             self.notes.append(f"Pictures are shown at no more than about {side} by {side} pixels.")

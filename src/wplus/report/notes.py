@@ -31,7 +31,7 @@ def derived_settings(part: Part) -> list[dict[str, str]]:
                 protocol = entry.get("protocol") or {}
                 why = protocol.get("why", "") if isinstance(protocol, Mapping) else str(protocol)
                 texts = found.setdefault(name.removeprefix(DERIVED), {"value": {}, "why": {}})
-                texts["value"][_text(entry.get("value"))] = None
+                texts["value"][digits(entry.get("value"))] = None
                 texts["why"][str(why)] = None
     return [
         {"name": name, "value": _joined(texts["value"]), "why": _joined(texts["why"])} for name, texts in found.items()
@@ -86,10 +86,11 @@ def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", _text(value)
+            yield f"{prefix}{name}", digits(value)
 
 
-def _text(value: Any) -> str:
+def digits(value: Any) -> str:
+    """Four significant digits of a float; anything else as it is."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -18,7 +18,7 @@ from wplus.report.blocks import method_block, part_block
 from wplus.report.curves import curve_charts
 from wplus.report.grids import grids
 from wplus.report.media import Media
-from wplus.report.notes import common_settings, derived_settings, duration, environment, meanings, run_notes
+from wplus.report.notes import common_settings, derived_settings, digits, duration, environment, meanings, run_notes
 from wplus.report.runs import Part, Subject, read_subject
 from wplus.report.words import dressed
 
@@ -79,11 +79,6 @@ def rendered(values: dict[str, Any]) -> str:
     return templates.get_template("page.html").render(
         **{**values, "content": content}, **own, plotly=Markup(get_plotlyjs())
     )
-
-
-def digits(value: Any) -> str:
-    """Four significant digits of a float; anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _own(name: str) -> str:

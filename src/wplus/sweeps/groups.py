@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wplus.errors import UserError, check_choice
+from wplus.errors import UserError
 from wplus.sweeps.labels import SEED, Point
 from wplus.sweeps.members import Member, matches, names_of, short_key, varying
 from wplus.sweeps.where import read_conditions
+
+
+class NoBaseline(UserError):
+    """No configuration, or several, fit the baseline."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Groups:
     def find(self, wanted: Point | str | None) -> str | None:
         """The method of that name, or with those values ("space=w", or a mapping); None for nothing.
 
-        UserError where it is not exactly one.
+        NoBaseline where it is not exactly one.
         """
         if not wanted:
             return None
@@ -56,11 +60,12 @@ class Groups:
         if isinstance(wanted, str) and wanted in methods.values():
             return wanted
         if isinstance(wanted, str) and not all("=" in word for word in wanted.split()):
-            check_choice("baseline", wanted, dict.fromkeys(methods.values()))
+            known = ", ".join(dict.fromkeys(methods.values()))
+            raise NoBaseline(f"baseline must be one of {known}, got {wanted!r}")
         found = dict.fromkeys(methods[group] for group in self.seeds if self._fits(self.first(group), wanted))
         if len(found) != 1:
             text = wanted if isinstance(wanted, str) else " ".join(f"{key}={value}" for key, value in wanted.items())
-            raise UserError(f"baseline '{text}' must fit one of {', '.join(self.seeds)}; it fits {len(found)}.")
+            raise NoBaseline(f"baseline '{text}' must fit one of {', '.join(self.seeds)}; it fits {len(found)}.")
         return next(iter(found))
 
     def _fits(self, member: Member, wanted: Point | str) -> bool:

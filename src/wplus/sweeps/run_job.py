@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from wplus.core.surroundings import environment
 from wplus.sweeps.slots import Slot, without_tasks
 
 Command = Callable[[Sequence[str]], tuple[int, str]]
@@ -44,9 +45,9 @@ class Ended:
     was_pruned: bool = False
 
 
-def run_here(command: Command, arguments: Sequence[str], environment: Mapping[str, str], watch: Watch | None) -> Ended:
+def run_here(command: Command, arguments: Sequence[str], variables: Mapping[str, str], watch: Watch | None) -> Ended:
     """In this process, as if it had been started so: the environment and `sys.argv` are the job's."""
-    with _surroundings(["wplus", *arguments], environment), _Watcher(watch) as watcher:
+    with _command_line(["wplus", *arguments], variables), _Watcher(watch) as watcher:
         try:
             status, words = command(arguments)
         except KeyboardInterrupt:
@@ -57,13 +58,13 @@ def run_here(command: Command, arguments: Sequence[str], environment: Mapping[st
 
 
 class Processes:
-    """The processes of jobs, which `interrupt` and `kill` end."""
+    """The processes of jobs, which `interrupt` ends."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._ends = False
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str], slot: Slot, log: Path, watch: Watch | None
+    def run(self, arguments: Sequence[str], variables: Mapping[str, str], slot: Slot, log: Path, watch: Watch | None
             ) -> Ended:  # fmt: skip
         """In a process of its own in this slot, whose words go into `log`."""
         if self._ends:
@@ -73,7 +74,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, "-m", "wplus", *arguments], stdout=file, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
-                env={**without_tasks(os.environ), **environment, **slot.environment},
+                env={**without_tasks(os.environ), **variables, **slot.environment},
             )  # fmt: skip
         self._running.add(process)
         if self._may_have_ended():
@@ -91,11 +92,6 @@ class Processes:
         for process in list(self._running):
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
-
-    @property
-    def are_running(self) -> bool:
-        """Whether any is."""
-        return bool(self._running)
 
 
 class _Watcher:
@@ -139,18 +135,14 @@ def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[resour
 
 
 @contextlib.contextmanager
-def _surroundings(argv: Sequence[str], environment: Mapping[str, str]) -> Iterator[None]:
+def _command_line(argv: Sequence[str], variables: Mapping[str, str]) -> Iterator[None]:
+    """What the command that runs here is told: its arguments, and variables."""
     before, sys.argv = sys.argv, list(argv)
-    old = {key: os.environ.get(key) for key in environment}
-    os.environ.update(environment)
     try:
-        yield
+        with environment(variables):
+            yield
     finally:
         sys.argv = before
-        for key, value in old.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
 
 
 def _last_line(log: Path) -> str:

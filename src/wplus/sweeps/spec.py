@@ -15,7 +15,7 @@ from wplus.sweeps.search import Search
 
 # In an override: {invert} the run folder of one job of an earlier stage, {invert.all} those of all of its jobs,
 # {invert.labels} their names.
-_OF_STAGE = re.compile(r"(?<!\$)\{(\w+)(\.all|\.labels)?\}")  # ${key} is another value of the configuration
+OF_STAGE = re.compile(r"(?<!\$)\{(\w+)(\.all|\.labels)?\}")  # ${key} is another value of the configuration
 _OF_TRAINING = ("val", "probe", "health", "progress")  # sections of numbers that trainings record beside their own
 Number = Callable[[str, Point, int], int]
 """Stage, what varies, how many jobs of the stage there are before -> the job's number in the stage."""
@@ -54,17 +54,17 @@ class Stage:
     @property
     def earlier(self) -> list[str]:
         """The stages of which each job reads one folder."""
-        return list(dict.fromkeys(name for each in self.overrides for name, of in _OF_STAGE.findall(each) if not of))
+        return list(dict.fromkeys(name for each in self.overrides for name, of in OF_STAGE.findall(each) if not of))
 
     @property
     def gathered(self) -> list[str]:
         """The stages of which each job reads all folders."""
-        return list(dict.fromkeys(name for each in self.overrides for name, of in _OF_STAGE.findall(each) if of))
+        return list(dict.fromkeys(name for each in self.overrides for name, of in OF_STAGE.findall(each) if of))
 
     @property
     def reading(self) -> list[str]:
         """The keys that are given folders of earlier stages."""
-        return [each.partition("=")[0].lstrip("+") for each in self.overrides if _OF_STAGE.search(each)]
+        return [each.partition("=")[0].lstrip("+") for each in self.overrides if OF_STAGE.search(each)]
 
     def variations(self, trials: Sequence[Point] = ({},)) -> Iterator[Point]:
         """What varies from job to job; `trials` are the points that a search has asked for."""
@@ -112,7 +112,7 @@ class Job:
             words = jobs.values() if of == ".labels" else (str(folders[job_id]) for job_id in jobs)
             return "[{}]".format(",".join("'{}'".format(word.replace("'", r"\'")) for word in words))
 
-        fixed = [_OF_STAGE.sub(filled, override) for override in self.stage.overrides]
+        fixed = [OF_STAGE.sub(filled, override) for override in self.stage.overrides]
         return [*fixed, *(f"{key}={value_text(value)}" for key, value in self.own.items())]
 
 
@@ -126,7 +126,8 @@ class Spec:
         stages: one after the other.
         objective: the number that decides, as a result is called: `invert/psnr_db`, `val/fd_effnet_lite0`, ...;
             several for a search that weighs them against each other.
-        direction: which values of the objective are better, lower or higher; None: what the runs record.
+        direction: which values of the objective are better, lower or higher, for W&B's sweeps, which must know before
+            any run has recorded it; all else takes what the runs record.
         baseline: what of the varying keys is the method that others are compared with.
         search: values that are not given but looked for; the first stage is run at each of its trials.
     """

@@ -83,14 +83,6 @@ class JobState:
             self.state = "queued"  # its folder was deleted
         return self
 
-    @property
-    def heartbeat(self) -> float | None:
-        """When the launch that runs it last gave a sign of life, in seconds since 1970; None where nobody does."""
-        try:
-            return Path(*self._lock).stat().st_mtime
-        except OSError:
-            return None
-
     def begin(self) -> None:
         """It starts now, in this process or one that it starts."""
         self.state, self.exit_status, self.error, self.traceback, self.allocation = "running", None, "", "", ""

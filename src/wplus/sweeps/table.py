@@ -138,7 +138,7 @@ class SweepTable:
             try:
                 content = self.frame.to_parquet()
             except ImportError as error:
-                raise UserError("A .parquet file needs pyarrow: pip install 'wplus[sweep]'.") from error
+                raise UserError("A .parquet file needs pyarrow: pip install pyarrow.") from error
         elif kind == "csv":
             content = self.frame.to_csv(index=False, lineterminator="\n").encode()
         else:

@@ -163,13 +163,10 @@ def _scatter(board: Board) -> list[wr.ScatterPlot]:
 
 
 def _curve(board: Board, title: str, names: Sequence[str]) -> wr.LinePlot:
-    """Mean and standard deviation over the seeds where they vary."""
-    grouped: dict[str, Any] = {
-        "groupby": wr.Config(swept_key(board.keys[0])),
-        "groupby_aggfunc": "mean",
-        "groupby_rangefunc": "stddev",
-    }
-    return wr.LinePlot(title=title, x=KIMG, y=list(names), **(grouped if board.keys and SEED in board.swept else {}))
+    """Mean and standard deviation over the seeds where they vary beside something else."""
+    has_bands = board.keys and SEED in board.swept
+    bands = {**_grouped(board), "groupby_rangefunc": "stddev"} if has_bands else {}
+    return wr.LinePlot(title=title, x=KIMG, y=list(names), **bands)
 
 
 def _bars(board: Board, name: str) -> wr.BarPlot:

@@ -50,7 +50,7 @@ def start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
         "config": to_json({**run.config, **{swept_key(key): value for key, value in run.swept.items()}}),
         "allow_val_change": True,
         "dir": os.environ["WANDB_DIR"],
-        "reinit": "create_new",  # several runs in one process: Hydra's basic launcher, the demo
+        "reinit": "create_new",  # several runs in one process: a sweep's jobs, the demo
         "settings": wandb.Settings(console="wrap", silent=True, init_timeout=20),
     }
     mode = os.environ.get("WANDB_MODE") or ("online" if has_account() else "offline")

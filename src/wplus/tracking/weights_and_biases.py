@@ -20,7 +20,7 @@ from wplus.core.metric_result import Direction, MetricInfo
 from wplus.errors import UserError
 from wplus.tracking.local import MESSAGE, LocalRecord, read_records, to_json
 from wplus.tracking.tracker import DERIVED, KIMG, AnyPath, Level, Plain, Run, Sink, Status, Tracker, with_decided
-from wplus.tracking.wandb_keys import CURVES, extreme_key, swept_key
+from wplus.tracking.wandb_keys import extreme_key, is_curve, swept_key
 from wplus.tracking.wandb_parts import Parts
 from wplus.tracking.wandb_start import set_folders, start
 
@@ -95,8 +95,8 @@ class WeightsAndBiases(Sink):
 
     def _note_extremes(self, values: Plain) -> None:
         for name, value in values.items():
-            if isinstance(value, float) and name.startswith(CURVES):
-                for key, better in ((f"{name}_min", min), (f"{name}_max", max)):
+            if isinstance(value, float) and is_curve(name):
+                for key, better in ((extreme_key(name, "lower"), min), (extreme_key(name, "higher"), max)):
                     self._extremes[key] = better(value, self._extremes.get(key, value))
 
     def rewind(self, kimg: float | None) -> None:

@@ -1,7 +1,8 @@
 """Heads on frozen features in a GAN's training: their hinge loss, their learning rate, their weight by the clock.
 
-The heads always learn; what has a weight is what they tell the generator. Heads that win tell it the same of all its
-images and cost it variety (recall), which `target` is against.
+The weight is that of what they tell the generator; their own loss has none. While it is 0 by the clock they neither
+tell nor learn. Heads that win tell the generator the same of all its images and cost it variety (recall), which
+`target` is against.
 """
 
 from collections.abc import Sequence
@@ -100,7 +101,7 @@ class ScheduledHeads(Heads):
     """Heads beside a discriminator of pixels, weighed by the clock, and down where they win.
 
     The weight is 0 up to `start_kimg`, rises on a line to `weight` in `warmup_kimg`, stays for `hold_kimg`, and goes on
-    a line to `floor` in `fade_kimg`. While it is 0 nobody asks the heads, and they cost nothing.
+    a line to `floor` in `fade_kimg`. While it is 0 by the clock nobody asks the heads, and they cost nothing.
 
     With `target` it is also multiplied by a strength in [0, 1], from 1: every `interval` steps it moves by
     batch interval / speed, down while the heads judge more than the share `target` of all positions rightly, else up.
@@ -176,7 +177,8 @@ class ScheduledHeads(Heads):
     def observe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
         """As of `Heads`; a lost step's share counts as chance."""
         share = super().observe(real, fake)
-        self._own = self._own.to(share.device) + torch.stack([share.nan_to_num(0.5), torch.ones_like(share)])
+        if self.target is not None:
+            self._own = self._own.to(share.device) + torch.stack([share.nan_to_num(0.5), torch.ones_like(share)])
         return share
 
     @torch.no_grad()

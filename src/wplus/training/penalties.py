@@ -15,7 +15,6 @@ from wplus.training.augment.pipeline import Identity, Sampled
 from wplus.training.hparams import Hparams
 
 Discriminator = Callable[[Tensor, Tensor], Tensor]
-Augment = Sampled
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class DiscriminatorBatch:
     fake_labels: Tensor
     alpha: Tensor
     """(N,) in [0, 1]: places between the images of a pair, for penalties that mix them."""
-    augment_real: Augment = field(default_factory=Identity)
+    augment_real: Sampled = field(default_factory=Identity)
     """What the discriminator sees of the real images."""
-    augment_fake: Augment = field(default_factory=Identity)
-    before_heads: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (Identity(), Identity())
+    augment_fake: Sampled = field(default_factory=Identity)
+    before_heads: tuple[Sampled, Sampled] = (Identity(), Identity())
     """What heads on frozen features see of that, of real and of generated images."""
 
     @cached_property
@@ -101,7 +100,7 @@ class R2(Penalty):
         return _squared_slope(discriminator, batch.fake, batch.fake_labels, batch.augment_fake)
 
 
-def _squared_slope(discriminator: Discriminator, images: Tensor, labels: Tensor, augment: Augment) -> Tensor:
+def _squared_slope(discriminator: Discriminator, images: Tensor, labels: Tensor, augment: Sampled) -> Tensor:
     x = images.detach().requires_grad_()
     return r1_penalty(discriminator(augment(x), labels), x)
 

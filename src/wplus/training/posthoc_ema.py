@@ -144,13 +144,14 @@ def combined(stored: Sequence[Stored], factors: np.ndarray) -> GeneratorNetwork:
 def averaged(stored: Sequence[Stored], *, sigma: float, folder: Path) -> tuple[Path, MetricResult]:
     """Write the generator averaged with the profile of `sigma` at the newest of the snapshots; the file, and how far
     the profile is from what was asked. The mean of w is that of the averaged mapping."""
-    nimg = max(each.nimg for each in stored)
+    newest = max(stored, key=lambda each: each.nimg)
+    nimg = newest.nimg
     factors, left = solve([each.nimg for each in stored], [each.sigma for each in stored], nimg=nimg, sigma=sigma)
     generator = combined(stored, factors)
     if any(True for _ in generator.mapping.parameters()):
         generator.mapping.w_avg.copy_(sample_w(generator, NUM_SAMPLES, seed=0).mean(dim=0))
     protocol = {"sigma": sigma, "kimg": nimg / 1000, "num_stored": len(stored),
                 "stored_sigmas": sorted({each.sigma for each in stored})}  # fmt: skip
-    metadata = load(stored[-1].path).metadata | {"weights": f"post-hoc average, sigma {sigma:g}", "nimg": nimg}
+    metadata = load(newest.path).metadata | {"weights": f"post-hoc average, sigma {sigma:g}", "nimg": nimg}
     path = save(folder / f"sigma-{sigma:g}.safetensors", generator=generator, metadata=metadata | {"ema": protocol})
     return path, MetricResult.of(PROFILE_ERROR, f"profile_error_sigma{sigma:g}", left, protocol=protocol)

@@ -19,7 +19,7 @@ Mode = Literal["inference", "batch", "train"]
 MODES: tuple[Mode, ...] = ("inference", "batch", "train")
 NormKind = Literal["instance", "batch", "none"]
 NORMS: tuple[NormKind, ...] = ("instance", "batch", "none")
-SLOPE = 0.2  # of the leaky ReLU, on the way down and in discriminators
+WIDEST = 8  # times `width`: maps of U-Nets and discriminators of patches
 EPS, MOMENTUM = 1e-5, 0.1  # torch's own, as published
 
 

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError, check_choice
+from wplus.models.layers import SLOPE
 from wplus.models.network import Network
-from wplus.models.translation.base import MODES, SLOPE, Mode, Norm, NormKind, check_images, has_bias, init_weights
-
-WIDEST = 8  # times `width`
+from wplus.models.translation.base import MODES, WIDEST, Mode, Norm, NormKind, check_images, has_bias, init_weights
 
 
 class PatchLayer(nn.Module):

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError, check_choice
+from wplus.models.layers import SLOPE
 from wplus.models.translation.base import (
-    SLOPE,
+    WIDEST,
     Mode,
     Norm,
     NormKind,
@@ -26,14 +27,13 @@ from wplus.models.translation.base import (
 
 UPSAMPLES = ("resize", "transposed")
 Upsample = Literal["resize", "transposed"]
-WIDEST = 8  # times `width`
 FIRST_DROPPED = 4  # ups from here to the innermost but one drop: three at 256 px, none up to 32 px
 
 
 class Down(nn.Module):
     """Leaky ReLU, convolution of stride 2, normalisation: (N, C, H, W) -> (N, D, H/2, W/2).
 
-    No activation on the image itself; none but the activation normalises on the first and on the innermost.
+    The first has no activation; the first and the innermost have no normalisation.
     """
 
     def __init__(self, in_channels: int, channels: int, norm: NormKind, *, activate: bool, bias: bool) -> None:

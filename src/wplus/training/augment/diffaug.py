@@ -111,8 +111,9 @@ class DiffAugment(NoAugment):
         for name, value in (("translation", translation), ("cutout", cutout)):
             check_number(f"augment.{name}", value, lowest=0, highest=1)
         self.sizes = Sizes(translation=translation, cutout=cutout)
-        chosen = {"policy": ",".join(self.names), "translation": translation, "cutout": cutout}
-        self.fingerprint: dict[str, Any] = chosen
+        self.fingerprint: dict[str, Any] = {
+            "policy": ",".join(self.names), "translation": translation, "cutout": cutout,
+        }  # fmt: skip
 
     def sample(self, images: Tensor) -> SampledDiffAugment:
         """Numbers for a batch like `images` (N, C, H, W), from torch's generator: those of all processes, then ours."""
