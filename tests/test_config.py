@@ -250,6 +250,24 @@ def test_overrides_are_made_readable(given, expected):
     assert readable([given]) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["a=0", "seed", "=", "1"], "got 'seed'; write seed=1, without spaces."),
+        (["seed", "=1"], "got 'seed'; write seed=1, without spaces."),
+        (["seed=", "1"], "got '1'; write seed=1, without spaces."),
+        (
+            ["data.path=my", "images"],
+            "got 'images'; if it belongs to the argument before it, write \"data.path=my images\".",
+        ),
+        (["my/images"], "got 'my/images'."),
+    ],
+)
+def test_what_a_shell_takes_apart_is_typed_out_whole(given, words):
+    with pytest.raises(UserError, match=f"An argument must be KEY=VALUE, {re.escape(words)}$"):
+        readable(given)
+
+
 def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
     (tmp_path / "a,b.png").touch()
     assert readable([f"input={tmp_path}/a,b.png"]) == [f"input='{tmp_path}/a,b.png'"]
@@ -412,7 +430,23 @@ MISTAKES = [
     ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),
     ("loss=null", "A choice must be one of the options that --help lists, got null."),
     ("loss=1", "A choice must be one of the options that --help lists, got a number (int)."),
-    ("seed=[1", "no viable alternative at input '[1'"),
+    ("seed=[1", "'seed=[1' cannot be read: write seed=[1] for a list, or \"seed='[1'\" for a text."),
+    ("tags=[a,,b (c)]", "write \"tags=[a,'b (c)']\" for a list, or \"tags='[a,,b (c)]'\" for a text."),
+    ("tags={a", "'tags={a' cannot be read: write tags=[a] for a list, or \"tags='{a'\" for a text."),
+    ("mirror=choice(none,x)", "'mirror=choice(none,x)' has several values: add -m to run each of them."),
+    ("name=${", "or 'name='\"'\"'\\${'\"'\"'' for the text."),
+    ("na me=1", "A key must be letters, digits, _ and dots, as in seed=1 or data.path=x, got 'na me=1'."),
+    ("ключ=1", "got 'ключ=1'."),
+    ("@seed=1", "got '@seed=1'."),
+    ("=1", "got '=1'."),
+    ("a..b=1", "got 'a..b=1'."),
+    ("~", "got '~'."),
+    ("~~seed", "got '~~seed'."),
+    ("--seed", "There is no flag '--seed': keys are given without dashes, as in seed=VALUE."),
+    ("data=~/my images", "got '~/my images'; images of your own are data=folder \"data.path=~/my images\"."),
+    ("data=my.ZIP", "got 'my.ZIP'; images of your own are data=zip data.path=my.ZIP."),
+    ("data.path=x", "There is no key 'data.path'; it goes with data=folder or data=zip. Known there are "),
+    ("SCHEDULE.Kimg=1", "There is no key 'SCHEDULE.Kimg'; did you mean schedule.kimg?"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("schedule=3", "schedule holds keys of its own, as in schedule.kimg=..., got 3."),
     ("training.hparams=3", "training.hparams holds keys of its own, got 3."),

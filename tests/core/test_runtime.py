@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from wplus.core import runtime as devices
-from wplus.core.runtime import eval_mode, keep_freed_memory, now, resolve_device
+from wplus.core.runtime import Runtime, eval_mode, keep_freed_memory, now, resolve_device
 from wplus.errors import UserError
 
 
@@ -42,6 +42,12 @@ def test_absent_gpus_are_refused(gpus, name, count):
 def test_other_names_are_refused(name):
     with pytest.raises(UserError, match=rf"^device(=| must be .*'){name}"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize("threads", [0, -3, 2.5, True, 10**9])
+def test_threads_are_counted_from_one(threads):
+    with pytest.raises(UserError, match=f"threads must be a whole number of at least 1 .*, got {threads}"):
+        Runtime.prepare("cpu", threads=threads)
 
 
 def test_keeping_memory_is_harmless_and_optional(monkeypatch):

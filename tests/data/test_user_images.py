@@ -1,5 +1,6 @@
 """What a command can be pointed at."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -97,6 +98,10 @@ def test_bad_input(tmp_path):
             chosen("held_out", **options)
     with pytest.raises(UserError, match=r"nothing\.png"):
         chosen(tmp_path / "nothing.png")
+    os.mkfifo(tmp_path / "pipe.png")  # reading it would wait for ever
+    for place in (tmp_path / "pipe.png", "/dev/zero"):
+        with pytest.raises(UserError, match=rf"'{place}' must be an image file, .* a pipe or a device"):
+            chosen(place)
     with pytest.raises(UserError, match="num_images must be 1 or more, or null, got 0"):
         chosen("held_out", num_images=0)
 

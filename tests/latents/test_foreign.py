@@ -53,6 +53,7 @@ READ = [
     ("a.npy", numbers(3, 1, 12), "w", ["a_0000", "a_0001", "a_0002"]),
     ("latents.pt", torch.from_numpy(numbers(2, 4, 12)), "w+", ["latents_0000", "latents_0001"]),  # e4e's inference.py
     ("latents.pth", [torch.from_numpy(numbers(4, 12))], "w+", ["latents"]),
+    ("list.pt", [numbers(4, 12), numbers(4, 12)], "w+", ["list_0000", "list_0001"]),
     ("project.pt", projected(12), "w", ["b", "a.x"]),  # rosinality's projector.py
     ("project.pt", projected(4, 12), "w+", ["b", "a.x"]),
 ]
@@ -105,6 +106,7 @@ ALLOWED = r"must hold numbers of the shape \(12,\), \(N, 12\), \(4, 12\) or \(N,
         ("a.npy", np.array(1.0), ALLOWED),
         ("a.npy", np.array(["x"]), ALLOWED + "ndarray"),
         ("a.npy", np.full(12, np.nan), "finite numbers"),
+        ("a.npy", np.full(12, 1e300), "finite numbers"),
         ("a.npz", {"x": numbers(12), "y": numbers(12)}, ALLOWED + "a dict of x, y"),
         ("a.npy", np.array([Evil()], dtype=object), "Cannot read .*a.npy"),
         ("a.pt", {"g_ema": {}, "d": {}}, ALLOWED + "a dict of g_ema, d"),

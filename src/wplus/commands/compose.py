@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from wplus.commands.overrides import readable
 from wplus.commands.refusals import one_sentence
-from wplus.config import CONFIG_FOLDER, at, expand_home, resolved, swept_presets
+from wplus.commands.shapes import shaped
+from wplus.config import CONFIG_FOLDER, at, checked, expand_home, resolved, swept_presets
 from wplus.core.claim import digest, question
 from wplus.core.sweep import runs_here, swept
 
@@ -88,9 +89,10 @@ class Composer:
     def asked(self, verb: str, overrides: Sequence[str]) -> tuple[str, str, str]:
         """The digest of what a job asks, its folder (empty where it has none), and the digest that it claims it by.
 
-        UserError for what cannot be composed, in one sentence.
+        UserError for what cannot be composed, or what the command would refuse at once, in one sentence.
         """
         config = self.config(verb, overrides)
+        shaped(checked(config), verb)
         run_dir = str(config.get("run_dir", ""))
         asked = question(config)
         # In a sweep all that differs counts, also what changes no result.

@@ -2,9 +2,10 @@
 
 import argparse
 import functools
+import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 import yaml
@@ -17,11 +18,12 @@ from omegaconf import DictConfig
 from wplus.commands.agent import as_overrides
 from wplus.commands.compose import choices_kept, composer, shown
 from wplus.commands.help import help_text
-from wplus.commands.overrides import readable
+from wplus.commands.overrides import readable, typed
 from wplus.commands.refusals import one_sentence
 from wplus.commands.session import exiting_when_interrupted, leaving_on_signals, session
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, checked, plain
+from wplus.core.arguments import OneLineParser
 from wplus.core.surroundings import settle
 from wplus.errors import UserError
 
@@ -90,13 +92,24 @@ def program(task: Callable[[Sequence[str]], int]) -> Command:
 
 
 def _options(name: str, arguments: list[str]) -> argparse.Namespace:
-    parser = get_args_parser()
-    parser.prog = f"wplus {name}"
+    parser = OneLineParser(prog=f"wplus {name}", add_help=False, parents=[get_args_parser()])
     parser.add_argument("--dry", action="store_true", help="with -m: what would be run, and how long it takes")
     flags = {flag for action in parser._actions for flag in action.option_strings}
-    options = parser.parse_intermixed_args(as_overrides(arguments, flags))
+    overrides = as_overrides(arguments, flags)
+    _refuse_keys_with_dashes(overrides, flags)
+    options = parser.parse_intermixed_args(overrides)
     options.parser = parser
     return options
+
+
+def _refuse_keys_with_dashes(arguments: Sequence[str], flags: Collection[str]) -> None:
+    """Keys are given without, flags may be given by their beginning."""
+    for argument, value in itertools.zip_longest(arguments, arguments[1:], fillvalue="VALUE"):
+        is_flag = any(flag.startswith(argument.partition("=")[0]) for flag in flags)
+        if argument.startswith("--") and not is_flag:
+            key = argument.lstrip("-")
+            meant = key if "=" in key else f"{key}={'VALUE' if '=' in value else value}"
+            raise SystemExit(f"There is no flag '{argument}': keys are given without dashes, as in {typed(meant)}.")
 
 
 def _in_one_sentence(task: Callable[[Any], Any], name: str, options: Any, resolve: str | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wplus.commands.entry import entry_point, program
+from wplus.core.arguments import OneLineParser
 
 CONVERT = """\
 IN is whatever `wplus.load` reads, files and folders; OUT says by its ending what is written:
@@ -39,7 +40,7 @@ def prepare(arguments: Sequence[str]) -> int:
 @program
 def convert(arguments: Sequence[str]) -> int:
     """Convert checkpoints between projects, to ONNX, or to a folder with a model card."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="wplus convert", description=CONVERT, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", metavar="IN", help="NVlabs .pkl, rosinality or e4e .pt, wplus .safetensors or folder")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 
 from wplus.config import RENAMED, Parsed, parsed, quoted
@@ -20,6 +21,7 @@ LAUNCHING = {
     "hydra.sweeper": "search",
     "hydra.sweep": "sweep",
 }
+_KEY = re.compile(r"(~|\+{0,2})\w[\w$|-]*([./@:][\w$|-]+)*", re.ASCII)  # as Hydra's grammar has it
 
 
 def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
@@ -27,15 +29,36 @@ def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
 
     UserError for an argument that is no KEY=VALUE, and for a choice that has another name now.
     """
+    for place, override in enumerate(overrides):
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"An argument must be KEY=VALUE, got '{override}'{_meant(overrides, place)}.")
     return [_readable(override, is_sweep) for override in overrides]
 
 
+def _meant(overrides: Sequence[str], place: int) -> str:
+    """What somebody has written with spaces who has written no KEY=VALUE: around the `=`, or in a value."""
+    before, given, *after = ["", *overrides][place : place + 4]
+    if after and after[0].startswith("="):
+        joined = given + after[0] + ("" if after[0] != "=" else "".join(after[1:2]))
+        return f"; write {typed(joined)}, without spaces"
+    if before.endswith("="):
+        return f"; write {typed(before + given)}, without spaces"
+    return f"; if it belongs to the argument before it, write {typed(f'{before} {given}')}" if before else ""
+
+
+def typed(override: str) -> str:
+    """As it is typed in a shell."""
+    if re.fullmatch(r"[\w@%+=:,./\[\]-]+", override):
+        return override
+    return shlex.quote(override) if re.search(r'["$`\\!]', override) else f'"{override}"'
+
+
 def _readable(override: str, is_sweep: bool) -> str:
-    key, equals, value = override.partition("=")
+    key, _, value = override.partition("=")
+    if not _KEY.fullmatch(key):
+        raise UserError(f"A key must be letters, digits, _ and dots, as in seed=1 or data.path=x, got '{override}'.")
     if key.startswith("~"):
         return override
-    if not equals:
-        raise UserError(f"An argument must be KEY=VALUE, got '{override}'.")
     key = key if key.lstrip("+").startswith("hydra") else key.lstrip("+")
     _refuse_hydra(f"{key.lstrip('+')}={value}")
     for choice in filter(None, re.split(r"[\[\],\s]+", value)):
@@ -45,9 +68,9 @@ def _readable(override: str, is_sweep: bool) -> str:
     if not is_name and value.startswith(("[", "{")):
         return f"{key}={_quoted_items(value, read, takes_names=takes_names)}"
     if read is None or (is_name and _is_read_otherwise(value, read, is_sweep)):
-        return f"{key}={_quoted(value, is_name=is_name)}"
+        return f"{key}={as_text(value, is_name=is_name)}"
     # The name of a file that reads like a number stays a name.
-    return f"{key}={_quoted(value)}" if takes_names and _is_number(read) else f"{key}={value}"
+    return f"{key}={as_text(value)}" if takes_names and _is_number(read) else f"{key}={value}"
 
 
 def _is_read_otherwise(name: str, read: Parsed, is_sweep: bool) -> bool:
@@ -75,25 +98,28 @@ def _refuse_hydra(override: str) -> None:
         old = old.rpartition("." if "." in old else "/")[0]
 
 
-def _quoted(text: str, *, is_name: bool = False) -> str:
+def as_text(text: str, *, is_name: bool = False) -> str:
     """In quotes; of a name `${` is no reference to a key."""
     return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", text) if is_name else text)
 
 
 def _quoted_items(text: str, read: Parsed | None, *, takes_names: bool) -> str:
-    """A list whose items are quoted where the grammar reads them otherwise; a text that is no list comes back."""
+    """A list whose items are quoted where the grammar reads them otherwise; a text that is no list, or cannot be made
+    one, comes back.
+    """  # fmt: skip
     is_list = read is None or (takes_names and isinstance(read.value, list))
     if not (is_list and text.startswith("[") and text.endswith("]")):
         return text
     items = [item.strip() for item in text[1:-1].split(",")]
     if read is not None and len(items) != len(read.value):
         return text
-    return f"[{','.join(_item(item, takes_names) for item in items)}]"
+    found = f"[{','.join(_item(item, takes_names) for item in items)}]"
+    return text if parsed(f"key={found}") is None else found
 
 
 def _item(text: str, takes_names: bool) -> str:
     read, is_name = parsed(f"key={text}"), os.path.exists(os.path.expanduser(text))
     if read is None:
-        return _quoted(text, is_name=is_name)
+        return as_text(text, is_name=is_name)
     is_other = _is_read_otherwise(text, read, False) or (takes_names and _is_number(read))
-    return _quoted(text, is_name=True) if is_name and is_other else text
+    return as_text(text, is_name=True) if is_name and is_other else text

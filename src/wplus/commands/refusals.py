@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
-from hydra.errors import CompactHydraException, MissingConfigException
+import yaml
+from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from wplus.config import CONFIG_FOLDER, RENAMED
+from wplus.commands.overrides import as_text, typed
+from wplus.config import CONFIG_FOLDER, GIVEN, RENAMED, parsed
 from wplus.errors import UserError
+from wplus.signatures import complete
 
 
 @contextmanager
@@ -59,14 +62,44 @@ def sentence(error: CompactHydraException, name: str, overrides: Sequence[str] =
             f"'{ambiguous[1]}' has several values: write {name}=[{value}] for a list, \"{name}='{value}'\" for a name "
             "with a comma, or add -m to run each of them."
         )
+    if isinstance(error, OverrideParseException):
+        return _ungrammatical(error.override)
+    several = re.search(r"Sweep parameters '([^']+)' requires --multirun", str(error))
+    if several is not None:
+        return f"'{several[1]}' has several values: add -m to run each of them."
+    open_reference = re.fullmatch(r"Error merging override ([^=]+)='(.*\$\{.*)'\.?", str(error))
+    if open_reference is not None:
+        return _open_reference(*open_reference.groups())
     lines = (line.strip(" \t.:") for line in str(error).split("Config search path")[0].splitlines())
     return "; ".join(line for line in lines if line and not line.startswith("See https://hydra.cc")) + "."
 
 
+def _ungrammatical(override: str) -> str:
+    """Of a list or a mapping that does not end, or that has empty items."""
+    key, _, value = override.partition("=")
+    items = [item for item in re.split(r"[\s,]*,[\s,]*", value.strip("[]{} ,")) if item]
+    listed = ",".join(item if parsed(f"key={item}") is not None else as_text(item) for item in items)
+    return (
+        f"'{override}' cannot be read: write {typed(f'{key}=[{listed}]')} for a list, or "
+        f"{typed(f'{key}={as_text(value)}')} for a text."
+    )
+
+
+def _open_reference(key: str, value: str) -> str:
+    return (
+        f"'{key}={value}' refers to another key and does not name it: write {key}=${{seed}} for the value of seed, or "
+        f"{typed(f'{key}={as_text(value, is_name=True)}')} for the text."
+    )
+
+
 def _unknown_option(file: str) -> str:
-    group, _, option = file.rpartition("/")
-    options = sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
-    return f"{group} must be one of {', '.join(options)}, got '{option}'."
+    group, slash, option = file.partition("/")
+    folder, name = (CONFIG_FOLDER / group, group) if slash else (CONFIG_FOLDER, "--config-name")
+    options = sorted(path.stem for path in folder.glob("*.yaml"))
+    kind = "zip" if option.lower().endswith(".zip") else "folder"
+    is_place = group == "data" and re.search(r"[./~]", option)
+    cure = f"; images of your own are {typed(f'data={kind}')} {typed(f'data.path={option}')}" if is_place else ""
+    return f"{name} must be one of {', '.join(options)}, got '{option or file}'{cure}."
 
 
 def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConfig | None) -> str:
@@ -78,8 +111,18 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
     meant = suggestions(key, list(dotted_keys(root)))
     beside = parent if parent is not None and "." in key else root
     known = sorted(str(name) for name in beside if str(name) != "hydra" and not str(name).startswith("_"))
-    question = f"; did you mean {' or '.join(meant)}?" if meant else "."
+    takers = " or ".join(_takers(key))
+    question = f"; did you mean {' or '.join(meant)}?" if meant else f"; it goes with {takers}." if takers else "."
     return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
+
+
+def _takers(key: str) -> list[str]:
+    """The choices of a group that have an option of this name, as of data.path."""
+    group, _, option = key.partition(".")
+    found = {}
+    for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")) if option else ():
+        found[path.stem] = complete(yaml.safe_load(path.read_text()), GIVEN.get(group, ()))
+    return [f"{group}={name}" for name, content in found.items() if isinstance(content, dict) and option in content]
 
 
 def renamed(key: str, config: object) -> str | None:
@@ -96,8 +139,8 @@ def renamed(key: str, config: object) -> str | None:
 def suggestions(key: str, known: Sequence[str]) -> list[str]:
     """At most three known keys that somebody who wrote `key` may have meant, the likeliest first."""
     last = {name: name.rpartition(".")[2] for name in known}
-    wanted = key.rpartition(".")[2]
-    same = [name for name in known if last[name] == wanted]
+    wanted = key.rpartition(".")[2].lower()
+    same = [name for name in known if last[name].lower() == wanted]
     part = [name for name in known if wanted in last[name].split("_")]
     alike = difflib.get_close_matches(wanted, set(last.values()), cutoff=0.75)
     close = [name for word in alike for name in known if last[name] == word]

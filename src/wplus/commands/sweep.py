@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from wplus.commands import sweep_run, sweep_table, sweep_wandb
 from wplus.commands.entry import program
+from wplus.core.arguments import OneLineParser
 from wplus.errors import UserError
 
 # Each adds its actions to the parser, and imports what they need when they run.
@@ -30,7 +31,7 @@ def sweep(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="wplus sweep", description=__doc__)
+    parser = OneLineParser(prog="wplus sweep", description=__doc__)
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for module in ACTIONS:
         module.add_actions(actions)

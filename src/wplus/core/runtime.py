@@ -120,7 +120,8 @@ class Runtime:
     def prepare(cls, device: str, *, threads: int | None = None, **kwargs: Any) -> Runtime:
         """Check that the device exists, set the CPU threads (None: torch's choice), keep freed memory."""
         keep_freed_memory()
-        if threads:
+        if threads is not None:
+            check_number("threads", threads, lowest=1, highest=1024, whole=True)
             torch.set_num_threads(threads)
         return cls(device=resolve_device(device), **kwargs)
 

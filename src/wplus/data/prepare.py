@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 
+from wplus.core.arguments import OneLineParser
 from wplus.core.files import atomic_write, ensure_folder
 from wplus.core.images import to_pil
 from wplus.core.progress import track
@@ -141,13 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see --help.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="wplus prepare", description=__doc__)
+    parser = OneLineParser(prog="wplus prepare", description=__doc__)
     parser.add_argument("source", help="a folder of images, searched recursively, or a zip")
     parser.add_argument("out", nargs="?", help="the zip to write; not needed with --dry-run")
     parser.add_argument("--resolution", type=int, required=True, help="pixels, a power of two from 8 to 1024")

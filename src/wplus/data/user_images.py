@@ -98,6 +98,8 @@ def user_images_with_masks(
 
 
 def _from_path(path: Path, policies: dict[str, Any], boxes: str | Path | None, **options: Any) -> ImageSet:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"'{path}' must be an image file, a folder or a zip, and is none: a pipe or a device.")
     is_zip = path.suffix.lower() == ".zip"
     reader = FolderReader(path) if path.is_dir() else ZipReader(path) if is_zip else None
     names = [clean_name(path.name)] if reader is None else reader.names

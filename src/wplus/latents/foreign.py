@@ -70,10 +70,17 @@ def _numbers(content: object) -> Tensor | None:
     if isinstance(content, Mapping):
         known = [content[key] for key in _KEYS if key in content]
         content = known[0] if known else next(iter(content.values())) if len(content) == 1 else None
-    if isinstance(content, (list, tuple)) and content and all(isinstance(item, Tensor) for item in content):
-        content = torch.stack(list(content)) if len({item.shape for item in content}) == 1 else None
+    if not isinstance(content, (list, tuple)):
+        return _tensor(content)
+    items = [item for item in map(_tensor, content) if item is not None]
+    are_rows = 0 < len(items) == len(content) and len({item.shape for item in items}) == 1
+    return torch.stack(items) if are_rows else None
+
+
+def _tensor(content: object) -> Tensor | None:
     if isinstance(content, np.ndarray) and content.dtype.kind in "fiu":
-        content = torch.from_numpy(content.astype(np.float32))
+        with np.errstate(over="ignore"):  # what overflows is refused by name
+            content = torch.from_numpy(content.astype(np.float32))
     return content.detach().float() if isinstance(content, Tensor) and not content.is_complex() else None
 
 
