@@ -203,15 +203,19 @@ class Campaign:
             if self.rng.random() < 0.1 and len(self.case.folders) == 1:  # jobs of a sweep may be shared out
                 self.second_process(folder, process.pid)
             status = process.wait(0.04 * 20 ** self.rng.random() * self.seconds if chosen else LIMIT_S)
-            if status is None and chosen:
+            was_sent = status is None and chosen is not None
+            if was_sent and chosen:
                 os.kill(process.pid, chosen)
                 self.tally.faults[chosen.name] += 1
                 status = process.wait(LIMIT_S)
+            if status == 1 and self.put_right():
+                continue
+            if was_sent and chosen:
                 self.check_status(folder, chosen, status)
+            elif status not in (0, 143):  # the latter of a signal that a second process has drawn here
+                self.blame(f"ended with {status}: {self.last_words()}")
             if status == 0:
                 return
-            if status not in (-signal.SIGKILL, -signal.SIGTERM, 143, 130) and not self.put_right():
-                self.blame(f"ended with {status}: {self.last_words()}")  # a shell shows all deaths by 15 as 143
             if self.damaged is None and self.rng.random() < 0.15:
                 self.tear_a_file(folder)
         self.blame("never came to its end")
@@ -230,7 +234,7 @@ class Campaign:
 
     def second_process(self, folder: Path, first: int) -> None:
         """Another process for the same folder is refused in one sentence, while the first one has it."""
-        for _ in range(100):
+        for _ in range(1000):
             if read_json(folder / ".lock").get("pid") == first:
                 break
             time.sleep(0.02)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wplus.config import CONFIG_FOLDER, build, composed
+from wplus.evaluation.factors import factors
 from wplus.evaluation.frechet import fd
 from wplus.evaluation.measure import Metric
 
@@ -41,6 +42,19 @@ class Odd(Pixels):
         """(N, 5)."""
         values = images.flatten(1)[:, : self.dim].double()
         return (values % 2 - 0.5) * (1 + values)
+
+
+class Bodies(torch.nn.Module):
+    """Names one of three bodies, by a pixel."""
+
+    name, protocol, classes = "bodies", {"classifier": "bodies"}, {"body": list("012")}
+
+    def predicted(self, images: Tensor) -> Tensor:
+        """(N, 1)."""
+        return images[:, 0, 0, :1].long() % 3
+
+
+small_factors = partial(factors, classifier=Bodies(), num_generated=30, num_compared=20, num_groups=3)
 
 
 class Squares(torch.nn.Module):

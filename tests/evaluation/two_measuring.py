@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from registry import Pixels, every_metric  # beside this script
+from registry import Pixels, every_metric, small_factors  # beside this script
 
 from wplus.checkpoint import Models
 from wplus.core.distributed import (
@@ -38,14 +38,15 @@ def context(cache_dir: Path | None, batch_size: int = 4) -> EvalContext:
     """The same on every process, whatever is random in it."""
     torch.manual_seed(0)
     generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8, num_mapping_layers=1)
-    real = ImageSet(torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8), None, [str(index) for index in range(21)])
+    images, factors = torch.randint(0, 256, (21, 3, 8, 8), dtype=torch.uint8), {"body": torch.arange(21) % 3}
+    real = ImageSet(images, None, [str(index) for index in range(21)], attributes=factors)
     models = Models(generator=generator.eval().requires_grad_(False))
     return EvalContext(models, real, batch_size=batch_size, progress=silent, cache_dir=cache_dir)
 
 
 def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:
     """Values with intervals, and rows. A batch of 64 holds all images: the other process has none."""
-    ours, metrics = context(cache_dir, batch_size), every_metric()
+    ours, metrics = context(cache_dir, batch_size), every_metric() | {"factors": small_factors}
     found = {f"{name}, {m.name}": np.array([m.value, *(m.interval or ())])
              for name, numbers in zip(metrics, measured(ours, metrics), strict=True) for m in numbers}  # fmt: skip
     passes = {"generated": ours.generated(30), "real": ours.real_images()}

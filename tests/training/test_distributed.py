@@ -1,5 +1,6 @@
 """Several processes: one update, the same on all of them, and that of one process which sees the whole batch."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import wplus
 from tests.processes import Python
 from tests.training.two_ranks import CASES, EQUAL, trained
+from wplus.config import CONFIG_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,6 +30,15 @@ def folder(tmp_path_factory) -> Path:
         for process in both:
             process.kill()
     return made
+
+
+def test_every_choice_is_among_the_cases():
+    """Losses are, by their names; of augmentations, discriminators and heads every class that a configuration names."""
+    files = [path for group in ("augment", "discriminator") for path in (CONFIG_FOLDER / group).glob("*.yaml")]
+    named = {target for path in files for target in re.findall(r"_target_: (wplus\.(?!losses)\S+)", path.read_text())}
+    parts = [part for make in EQUAL.values() for part in make().modules()]
+    assert named <= {f"{type(part).__module__}.{type(part).__name__}" for part in parts}
+    assert len(named) > 6
 
 
 @pytest.mark.parametrize("case", CASES)

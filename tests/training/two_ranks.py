@@ -16,12 +16,19 @@ import torch.distributed as dist
 from wplus.config import CONFIG_FOLDER, build, composed
 from wplus.core.distributed import average_gradients, gathered, mean_over_ranks, rank_and_world
 from wplus.data import Batches, ImageSet
-from wplus.losses.pixel import L2
+from wplus.losses.discriminator import DiscriminatorFeatures
+from wplus.losses.identity import EffNetLite0Identity
+from wplus.losses.image_pair import ImageDistance
+from wplus.losses.perceptual import EffNetLite0Distance
+from wplus.losses.pixel import L1, L2
+from wplus.losses.shape_style import Shape, Style
+from wplus.losses.ssim import MSSSIM, SSIM
 from wplus.models import dcgan, mlp_gan, stylegan2
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.network import DiscriminatorNetwork
-from wplus.models.projected import Aided
+from wplus.models.projected import Aided, Projected
+from wplus.models.san import San
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.encoder import EncoderModule
@@ -33,6 +40,7 @@ from wplus.training.module import TrainingModule
 
 LOSSES = sorted(path.stem for path in (CONFIG_FOLDER / "loss").glob("*.yaml"))
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": 3}
+LR = {"projected": 0.001, "encoder by further losses": 0.0001}  # else 0.01, with which rounding grows where it is steep
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
 
 
@@ -58,21 +66,54 @@ def gan(loss: str = "nonsaturating", augment: Any = None, heads: Heads | None = 
     )  # fmt: skip
 
 
-def encoder(noise: str = "random", styles: str = "random", **encoder_options: Any) -> EncoderModule:
-    """An encoder, a discriminator of latents with pools that are full after two steps."""
+def projected() -> GanModule:
+    """Heads on frozen features alone, with the losses of their own."""
+    losses = build(composed("train", ["discriminator=projected"])["discriminator"]["loss"])
+    judge = Projected(resolution=8, c_dim=3, channels=(8, 8, 8, 8), input_px=32)
+    hparams = Hparams(batch_size=8, gamma=0.0, pl_interval=2, **RECIPE)
     generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **SIZE)
+    return GanModule(generator, judge, heads=Heads(), labels=torch.eye(3), hparams=hparams, **losses)
+
+
+def san() -> GanModule:
+    """A last layer that learns apart, which takes no labels."""
+    size = {**SIZE, "c_dim": 0}
+    losses = build(composed_loss("nonsaturating"))
+    judge = San(pixel=stylegan2.Discriminator(mbstd_group_size=2, **size), resolution=8)
+    hparams = Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE)
+    generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **size)
+    return GanModule(generator, judge, hparams=hparams, **losses)
+
+
+def further_losses() -> dict[str, ImageDistance]:
+    """Everything that compares two images and needs no download."""
+    judge = stylegan2.Discriminator(**{**SIZE, "resolution": 16})
+    return {
+        "l1": L1(), "l2": L2(), "ssim": SSIM(), "ms_ssim": MSSSIM(), "perceptual": EffNetLite0Distance(),
+        "identity": EffNetLite0Identity(), "shape": Shape(), "style": Style(EffNetLite0Distance()),
+        "features": DiscriminatorFeatures(judge),
+    }  # fmt: skip
+
+
+def encoder(
+    noise: str = "random", styles: str = "random", losses: Callable[[], dict[str, ImageDistance]] | None = None,
+    **encoder_options: Any,
+) -> EncoderModule:  # fmt: skip
+    """An encoder, a discriminator of latents with pools that are full after two steps; with losses at 16 px."""
+    terms, size = ({"l2": L2()}, 8) if losses is None else (losses(), 16)
+    generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **{**SIZE, "resolution": size})
     for layer in generator.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.1)
     hparams = make_encoder_hparams(
         {"batch_size": 8, "lr": 0.01, "ema_kimg": 0.1, "noise": noise,
          "num_passes": 2 if encoder_options.get("is_iterative") else 1},
-        {"l2": 1.0, "adversarial": 0.1, "delta": 0.01},
+        {**dict.fromkeys(terms, 1.0), "adversarial": 0.1, "delta": 0.01},
         {"start_kimg": 0.008, "every_kimg": 0.008},
         {"lr": 0.01, "r1_interval": 2, "pool_size": 12, "styles": styles},
     )  # fmt: skip
     return EncoderModule(
-        SmallEncoder(num_ws=4, w_dim=4, input_size=8, width=16, **encoder_options), generator, losses={"l2": L2()},
-        hparams=hparams, fingerprint="", discriminator=LatentDiscriminator(w_dim=4, width=8),
+        SmallEncoder(num_ws=generator.num_ws, w_dim=4, input_size=size, width=16, **encoder_options), generator,
+        losses=terms, hparams=hparams, fingerprint="", discriminator=LatentDiscriminator(w_dim=4, width=8),
     )  # fmt: skip
 
 
@@ -115,7 +156,10 @@ EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     "dropout": dropping,
     "diffaug and blur": lambda: gan(augment=DiffAugment(), blur_sigma=1.5, blur_fade_kimg=0.1),
     "heads": lambda: gan(heads=ScheduledHeads(weight=0.5, target=0.55, interval=2, speed_kimg=0.05, policy="color")),
+    "projected": projected,
+    "san": san,
     "encoder": encoder,
+    "encoder by further losses": partial(encoder, losses=further_losses),
     "encoder by the first style": partial(encoder, "const", "first"),
     "iterative encoder": partial(encoder, is_iterative=True),
 }
@@ -134,11 +178,15 @@ def trained(case: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     module = CASES[case]()
     rank, world = rank_and_world()
-    images = torch.randint(0, 256, (32, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    data = ImageSet(images, torch.eye(3)[torch.arange(32) % 3], [str(index) for index in range(32)])
+    generator = module.generator
+    shape = (32, 3, generator.resolution, generator.resolution)
+    images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels = torch.eye(3)[torch.arange(32) % 3] if generator.c_dim else None
+    data = ImageSet(images, labels, [str(index) for index in range(32)])
     batches = Batches(data, 8, rank=rank, world_size=world)
+    lr = LR.get(case, 0.01)
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=0.01, fused=True)
+        torch.optim.SGD([p for group in optimizer.param_groups for p in group["params"]], lr=lr, fused=True)
         for optimizer in module.configure_optimizers()
     ]
     for _, batch in zip(range(4), batches, strict=False):
