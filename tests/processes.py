@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,8 @@ def _server() -> ForkServerContext:
 
 class Python:
     """What `subprocess.Popen(["python", *arguments])` is, in a group of its own; of its output there is one text.
+
+    The arguments begin with a script, with -m and a module, or with -c and a program.
 
     Not `forked` it is a Python from scratch, for what relies on how one ends: the processes of a sweep's slots.
     """
@@ -77,6 +80,21 @@ class Python:
         return self._output.read_text()
 
 
+def pair(script: Path, *arguments: object, timeout: float) -> list[str]:
+    """The lines that two processes print which torch.distributed joins, as torchrun starts them; both must end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    both = [Python(script, *arguments, env={**os.environ, **meeting, "RANK": str(rank)}) for rank in range(2)]
+    try:
+        printed = [process.output(timeout) for process in both]
+        assert [process.returncode for process in both] == [0, 0], "\n".join(printed)
+    finally:
+        for process in both:
+            process.kill()
+    return "".join(printed).splitlines()
+
+
 def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str, forked: bool) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -91,6 +109,9 @@ def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str,
         if arguments[0] == "-m":
             sys.argv = arguments[1:]
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        elif arguments[0] == "-c":
+            sys.argv = ["-c", *arguments[2:]]
+            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = arguments
             sys.path.insert(0, str(Path(arguments[0]).parent))

@@ -1,8 +1,6 @@
 """What is true of every metric of configs/metrics, whatever it measures."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 import torch
 
 from tests.evaluation.registry import every_metric
+from tests.processes import pair
 from wplus.evaluation.measure import measured
 
 FRECHET = {"fd_pixels": "lower", "fd_pixels_infinity": "lower", "fd_pixels_real_halves": "neither"}
@@ -63,8 +62,5 @@ def test_numbers_of_nets_that_taught_the_generator_are_marked(context):
 
 def test_two_processes_measure_what_one_does(tmp_path):
     script = Path(__file__).with_name("two_measuring.py")
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script]
-    done = subprocess.run([*start, tmp_path], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n")) == ["", "process 0 speaks", "same", "same"]
+    assert sorted(pair(script, tmp_path, timeout=200)) == ["process 0 speaks", "same", "same"]
     assert list(tmp_path.glob("features-*.npz"))

@@ -3,14 +3,14 @@
 import os
 import pickle
 import resource
-import subprocess
-import sys
+import signal
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import Python
 from wplus.errors import UserError
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
 
@@ -101,7 +101,9 @@ def test_the_remains_of_a_kill_in_mid_save_are_not_taken_for_a_checkpoint(folder
         "path = checkpoints.checkpoint_path(Path(sys.argv[1]), 4000)\n"
         "checkpoints.AtomicCheckpointIO().save_checkpoint({'w': torch.zeros(9)}, path)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(folder)]).returncode == -9
+    process = Python("-c", code, folder)
+    printed = process.output(60)
+    assert process.returncode == -signal.SIGKILL, printed
     (left,) = [path for path in folder.iterdir() if path.name.startswith(".")]
     assert "nimg-000000004000" in left.name
     assert latest_checkpoint(folder) == checkpoint_path(folder, 400)

@@ -1,15 +1,13 @@
 """Several processes: one update, the same on all of them, and that of one process which sees the whole batch."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import wplus
-from tests.processes import Python
+from tests.processes import Python, pair
 from tests.training.two_ranks import CASES, EQUAL, trained
 from wplus.config import CONFIG_FOLDER
 
@@ -21,14 +19,7 @@ def folder(tmp_path_factory) -> Path:
     """What two processes have made of every case."""
     made = tmp_path_factory.mktemp("ranks")
     script = Path(__file__).with_name("two_ranks.py")
-    both = [Python(script, rank, 2, made / "meeting", made) for rank in range(2)]
-    try:
-        for process in both:
-            printed = process.output(400)
-            assert process.returncode == 0, printed
-    finally:
-        for process in both:
-            process.kill()
+    pair(script, made, timeout=400)
     return made
 
 
@@ -54,10 +45,8 @@ def test_two_processes_stay_the_same_and_equal_one(folder, case):
 def test_the_command_on_two_processes(tmp_path):
     """trainer=ddp through Lightning: the second process starts by itself, and one record and one model come out."""
     command = ["train.py", "trainer=ddp", "device=cpu", "debug=quick", "data.num_images=60", "schedule.kimg=0.032"]
-    done = subprocess.run(
-        [sys.executable, *command, f"run_dir={tmp_path}/run", "num_samples=4"],
-        cwd=ROOT, capture_output=True, text=True, timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    process = Python(*command, f"run_dir={tmp_path}/run", "num_samples=4", cwd=ROOT)
+    printed = process.output(250)
+    assert process.returncode == 0, printed
     assert wplus.load(tmp_path / "run" / "model.safetensors").metadata["nimg"] == 32
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["nimg-000000000032.ckpt"]

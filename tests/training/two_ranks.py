@@ -1,4 +1,4 @@
-"""One process of several that train the same: python two_ranks.py RANK WORLD MEETING_FILE FOLDER.
+"""One of two processes that train the same, started as by torchrun: two_ranks.py FOLDER.
 
 Each case of CASES leaves its state in FOLDER/CASE-RANK.pt, to be compared by test_distributed.py.
 """
@@ -195,10 +195,11 @@ def trained(case: str) -> dict[str, torch.Tensor]:
     return module.state_dict()
 
 
-def main(rank: int, world: int, meeting: str, folder: Path) -> None:
+def main(folder: Path) -> None:
     """Exchange what must agree; an assertion that fails ends the process with an error."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     gradients = [torch.full((2, 3), float(rank)), torch.arange(4.0) * (rank + 1)]
     average_gradients(gradients)
     torch.testing.assert_close(gradients, [torch.full((2, 3), 0.5), torch.arange(4.0) * 1.5])
@@ -210,4 +211,4 @@ def main(rank: int, world: int, meeting: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]))
+    main(Path(sys.argv[1]))

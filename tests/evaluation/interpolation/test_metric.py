@@ -4,8 +4,6 @@ import csv
 import functools
 import io
 import json
-import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from rich.console import Console
 
 from tests import interpolation_plugins as plugins
 from tests.fakes import CosinePixels, SquaredPixels
-from tests.processes import Python
+from tests.processes import pair
 from wplus.checkpoint import save
 from wplus.core.images import to_uint8
 from wplus.core.progress import silent
@@ -198,14 +196,7 @@ def test_the_endpoints_are_what_the_inverter_found(bench, run, tmp_path, inverte
 
 def test_two_processes_find_what_one_does(tmp_path):
     """Also where one of them begins when the other has stored pairs already."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    script = Path(__file__).with_name("two_comparing.py")
-    both = [Python(script, tmp_path, env={**os.environ, **meeting, "RANK": str(rank)}) for rank in range(2)]
-    printed = [process.output(200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], printed
-    assert "".join(printed).split() == ["same"]
+    assert pair(Path(__file__).with_name("two_comparing.py"), tmp_path, timeout=200) == ["same"]
 
 
 def test_sets_of_frames_are_those_of_the_trajectories(bench, run, latents, extractor, tmp_path):
