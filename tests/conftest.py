@@ -53,6 +53,12 @@ def quiet_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
         monkeypatch.setenv(name, str(folder))
 
 
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test cuts the power: files need not be on the disk itself, and thousands of them would be waited for."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout: entry scripts, configs, README."""

@@ -107,13 +107,6 @@ def test_two_jobs_of_one_folder_are_refused(tmp_path, monkeypatch):
     assert os.listdir() == []
 
 
-def test_jobs_in_processes_have_their_words_in_files(folders):
-    main(["report", "-m", folders, "sweep=s", "slots=cpu:2"])
-    assert states() == {"report-000": "done", "report-001": "done"}
-    log = Path("runs/sweeps/s/jobs/report-000.log").read_text()
-    assert log.strip().endswith("a/report.html")
-
-
 def test_every_job_has_its_gpu_and_its_part_of_the_cores():
     one, two = slots_of("gpu:0,3")
     assert (one.environment["CUDA_VISIBLE_DEVICES"], two.environment["CUDA_VISIBLE_DEVICES"]) == ("0", "3")
@@ -138,7 +131,8 @@ def test_options_of_slurm_are_checked():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it outlives who submitted it
 def test_a_sweep_is_submitted_and_left_alone(folders, capsys):
-    """Two jobs share one allocation of submitit's local cluster, and each job is submitted once."""
+    """Two jobs share one allocation of submitit's local cluster, and each job is submitted once. In it they are
+    processes, whose words are in files."""
     main(["report", "-m", folders, "sweep=s", "slots=slurm", "slurm.cluster=local", "slurm.jobs_per_allocation=2",
           "slurm.gpus=0"])  # fmt: skip
     assert "Submitted 2 jobs" in capsys.readouterr().out
@@ -152,6 +146,7 @@ def test_a_sweep_is_submitted_and_left_alone(folders, capsys):
         assert time.monotonic() < deadline, states()
         time.sleep(0.1)
     assert len(list(Path("runs/sweeps/s/slurm").glob("[0-9]*"))) == 1
+    assert Path("runs/sweeps/s/jobs/report-000.log").read_text().strip().endswith("a/report.html")
 
 
 def test_a_sweep_goes_through_sbatch(folders, tmp_path, monkeypatch):

@@ -62,8 +62,9 @@ def test_verdicts_and_the_source_is_put_back(tmp_path, monkeypatch, status, verd
     assert try_mutation(Mutation("p", "a.py", "1", "2", equivalent="because"), checkout, 1) == ("equivalent", "because")
 
 
-def test_a_copy_takes_no_more_than_the_project(tmp_path):
+def test_a_copy_takes_no_more_than_the_project(tmp_path, monkeypatch):
     """Broken files are new ones: the checkout's own, to which the rest of the copy is linked, stay as they are."""
+    monkeypatch.setattr(run, "LIBRARIES", ("torch", "pytest"))
     checkout = run.Checkout(tmp_path / "copy")
     assert not (checkout.folder / ".git").exists()
     before = (ROOT / "train.py").read_text()

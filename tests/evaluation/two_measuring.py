@@ -1,4 +1,4 @@
-"""Started twice by test_registry.py, as by `torchrun --nproc_per_node=2 two_measuring.py CACHE`; prints "same" at the end.
+"""Started twice by test_registry.py, as by torchrun: two_measuring.py CACHE; prints "same".
 
 What two processes measure together must be what one measures alone: the second half runs after the group has ended.
 """

@@ -2,15 +2,14 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from wandb.sdk.launch.sweeps import utils as agents
 
+from tests.processes import Python
 from tests.tracking.test_weights_and_biases import of_type, records
 from wplus.commands.agent import as_overrides
 from wplus.commands.sweep import sweep
@@ -133,6 +132,8 @@ def test_a_job_as_an_agent_starts_it(tmp_path, repository, monkeypatch):
         project="p",
         entity=None,
     )
+    from wandb.sdk.launch.sweeps import utils as agents  # seconds, of every worker that collects
+
     given = {
         "space": {"value": "w+"},
         "inverter.num_steps": {"value": 3},
@@ -149,9 +150,11 @@ def test_a_job_as_an_agent_starts_it(tmp_path, repository, monkeypatch):
     agent = {"WANDB_SWEEP_ID": "sweep123", "WANDB_RUN_ID": "fromagent", "WANDB_MODE": "offline",
              "WANDB_SWEEP_PARAM_PATH": str(tmp_path / "config.yaml"), "WANDB_NOTES": "mine"}  # fmt: skip
     own = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    done = subprocess.run(command, env={**own, **agent}, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "Ignoring" not in done.stderr
+    assert command[:2] == ["/usr/bin/env", sys.executable]
+    process = Python(*command[2:], env={**own, **agent}, cwd=tmp_path)
+    printed = process.output(200)
+    assert process.returncode == 0, printed
+    assert "Ignoring" not in printed
     (run,) = of_type(records(tmp_path / "run"), "run")
     assert (run["run_id"], run["sweep_id"]) == ("fromagent", "sweep123")
     assert (run["display_name"], run["run_group"], run["notes"]) == ("w+ num_steps=3 label=null s1", "spaces", "mine")

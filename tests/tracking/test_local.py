@@ -3,9 +3,6 @@
 import hashlib
 import json
 import math
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.processes import Python
 from wplus.config import build
 from wplus.errors import UserError
 from wplus.tracking import Tracker
@@ -54,14 +52,14 @@ def test_a_kill_leaves_a_valid_record(tmp_path):
         "tracker = open_tracker(output_dir=sys.argv[1], job_type='train', name='n')\n"
         "for step in range(10**9):\n    tracker.log({'a': step}, kimg=step)\n    tracker.summary({'last': step})\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
+    process = Python("-c", program, tmp_path)
     try:
         while not (tmp_path / "records.jsonl").exists() or (tmp_path / "records.jsonl").stat().st_size < 2000:
-            assert process.poll() is None
+            assert process.poll() is None, process.output(1)
             time.sleep(0.01)
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.output(60)
     opened(tmp_path).log({"a": -1}, kimg=1e9)
     values = [json.loads(line)["a"] for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert values == [*range(len(values) - 1), -1]
