@@ -20,14 +20,15 @@ from wplus.config import CONFIG_FOLDER
 CONFIGS = CONFIG_FOLDER
 PRIMARIES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "common")
 WHOLE_RUN = ("experiment", "debug")  # groups whose options change several others at once
+SHARING = ("image_loss",)  # groups of which several may be chosen, but whose options share keys
 CONTROL = ("_target_", "_partial_", "_recursive_", "_convert_", "_args_")
 
 
 @functools.cache
 def composed(primary: str, *overrides: str) -> DictConfig:
-    """The config of a command, with Hydra's own part."""
+    """The config of a command."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(primary, list(overrides), return_hydra_config=True)
+        return compose(primary, list(overrides))
 
 
 def options(folder: Path) -> list[str]:
@@ -43,25 +44,26 @@ def groups(primary: str) -> dict[str, str | list[str] | None]:
 
 
 def every_choice() -> Iterator[Any]:
-    """Overrides that together choose every option of every group of a command: one of each group at a time, and alone
-    those that say something of other groups."""
+    """Overrides that together choose every option of every group of a command: one of each group at a time, all at once
+    where a group takes several, and alone those that say something of other groups."""
     for primary in PRIMARIES:
         chosen = {group: choice for group, choice in groups(primary).items() if group not in WHOLE_RUN}
         plain, alone = {}, []
         for group, choice in chosen.items():
-            named = {option: f"{group}=[{option}]" if isinstance(choice, list) else f"{group}={option}"
-                     for option in options(CONFIGS / group)}  # fmt: skip
+            is_list, named = isinstance(choice, list), options(CONFIGS / group)
             further = [option for option in named if "_global_" in (CONFIGS / group / f"{option}.yaml").read_text()]
-            alone += [[named.pop(option)] for option in further]
-            plain[group] = [*named.values()]
+            alone += [[f"{group}=[{option}]" if is_list else f"{group}={option}"] for option in further]
+            named = [option for option in named if option not in further]
+            if is_list and group not in SHARING:
+                named = [",".join(named)]
+            plain[group] = [f"{group}=[{option}]" if is_list else f"{group}={option}" for option in named]
         rows = [[row for row in rows if row] for rows in itertools.zip_longest(*plain.values())]
         yield from (pytest.param(primary, row, id=f"{primary}-{number}") for number, row in enumerate([*rows, *alone]))
 
 
 def check_targets(config: DictConfig) -> None:
     """Every `_target_` exists and takes the keys beside it."""
-    plain = {key: OmegaConf.to_container(config, resolve=False)[key] for key in config if key != "hydra"}
-    for node in nodes(plain):
+    for node in nodes(OmegaConf.to_container(config, resolve=False)):
         target = hydra.utils.get_object(node["_target_"])
         arguments = {key: value for key, value in node.items() if key not in CONTROL}
         try:
