@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+from wplus.core.random import seed_torch
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Threads are set once per worker; inside a test torch would already be running with more."""
@@ -34,7 +36,7 @@ def seeded() -> Iterator[None]:
     """Every test starts from the same random state and leaves the default type as it found it."""
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    seed_torch(0)
     dtype = torch.get_default_dtype()
     yield
     torch.set_default_dtype(dtype)

@@ -11,6 +11,7 @@ from wplus.core.random import (
     permutation,
     rng,
     sample_rng,
+    seed_torch,
     step_seed,
     uniforms,
 )
@@ -33,6 +34,13 @@ def test_seeds_are_far_apart():
     seeds += [step_seed(1, 23), step_seed(12, 3), rng(0, "ab", "c").initial_seed(), rng(0, "a", "bc").initial_seed()]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_torch_is_seeded_as_by_its_own_function():
+    torch.manual_seed(2**63 - 1)
+    expected = torch.rand(9)
+    seed_torch(2**63 - 1)
+    assert torch.equal(torch.rand(9), expected)
 
 
 def test_rows_depend_on_seed_name_and_purpose_alone():

@@ -46,7 +46,7 @@ def command(repository: Path, here: Path):
 
 
 @pytest.fixture
-def inverted(command, here: Path, monkeypatch):
+def inverted(command, here: Path, without_curves, monkeypatch):
     """Run the command in this process; returns the folder it wrote."""
 
     def call(*arguments: str, model: str = "encoder") -> Path:

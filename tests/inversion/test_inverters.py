@@ -271,7 +271,7 @@ def test_who_uses_an_encoder(invert, uses):
 
 
 @every_inverter
-def test_an_interrupted_run_equals_a_straight_one(stylegan, tmp_path, name):
+def test_an_interrupted_run_equals_a_straight_one(stylegan, tmp_path, without_curves, name):
     pixels = ((noise_images(3) + 1) * 127).to(torch.uint8)
     images, masks = ImageSet(pixels, None, list("abc")), (half_masks(3) * 255).to(torch.uint8)
     models = Models(generator=stylegan, encoder=tiny_encoder(stylegan, is_iterative=True))

@@ -13,7 +13,6 @@ from wplus.core.images import to_float
 from wplus.core.progress import Bar
 from wplus.data import ImageSet
 from wplus.errors import UserError
-from wplus.inversion import report
 from wplus.inversion.encoder import encode
 from wplus.inversion.folder import InversionFolder
 from wplus.inversion.init import prior
@@ -37,9 +36,8 @@ def models(stylegan):
 
 
 @pytest.fixture
-def run(models, pooled, tmp_path, monkeypatch):
-    """A folder inverted with everything but what a test cares about; drawing would take longer than three steps."""
-    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)
+def run(models, pooled, tmp_path, without_curves):
+    """A folder inverted with everything but what a test cares about."""
 
     def call(images=None, invert=quick, tracker=None, **options):
         shared = {"models": models, "space": "w", "perceptual": pooled, "output_dir": tmp_path / "out"}

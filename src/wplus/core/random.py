@@ -3,6 +3,7 @@
     rng            the generator of an image (by name) or of a purpose
     sample_rng     the generator of number `index` of a stream of samples
     step_seed      the seed of torch's global state, once per phase of a training step
+    seed_torch     sets it
     hashes, ...    arrays of numbers by position, for data sets of any length
 
 Each derives its seed in a way of its own that files and published numbers depend on: none may change.
@@ -34,6 +35,15 @@ def sample_rng(seed: int, stream: int, index: int) -> torch.Generator:
 def step_seed(*parts: int | str) -> int:
     """A 63-bit seed of integers and names: (seed, rank, images seen, phase), so that a run can resume."""
     return int.from_bytes(_digest(repr(parts))[:8], "little") >> 1
+
+
+def seed_torch(seed: int) -> None:
+    """torch.manual_seed. Without a GPU only what draws on the CPU: the other way torch keeps the whole stack as text,
+    for a GPU that might still come, which takes longer than many a small network's step."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def name_fraction(name: str) -> float:

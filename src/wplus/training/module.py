@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from wplus.core.distributed import average_gradients, mean_over_ranks
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
-from wplus.core.random import step_seed
+from wplus.core.random import seed_torch, step_seed
 from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError
 from wplus.models.network import Network
@@ -79,7 +79,7 @@ class TrainingModule(LightningModule):
 
     def seed_phase(self, name: str) -> None:
         """Seed torch for a phase of this step, the same in all processes: each draws for all and takes its part."""
-        torch.manual_seed(step_seed(self.seed, 0, self.images_seen, name))
+        seed_torch(step_seed(self.seed, 0, self.images_seen, name))
 
     def guarded_step(self, name: str, optimizer: torch.optim.Optimizer, *, in_a_row: bool = True) -> None:
         """Step unless a gradient is not finite; decided on the device, so that the host never waits.
