@@ -21,7 +21,7 @@ from wplus.core.progress import silent
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 from wplus.evaluation.context import EvalContext
-from wplus.evaluation.interpolation import Interpolation
+from wplus.evaluation.interpolation import Interpolation, tables
 from wplus.evaluation.interpolation.pairs import read_pairs
 from wplus.evaluation.interpolation.realism import PairFrechet, PairKernel, RealFeatures
 from wplus.evaluation.interpolation.trajectories import PairRunner
@@ -34,6 +34,7 @@ from wplus.interpolation.path_metrics.prior import prior
 from wplus.interpolation.path_metrics.shape import curvature, steps
 from wplus.interpolation.paths import lerp, pn, slerp
 from wplus.interpolation.retime import arc_length
+from wplus.inversion import report as inversion_report
 from wplus.inversion.folder import output_names
 from wplus.inversion.optimize import optimize
 from wplus.inversion.pti import pti
@@ -90,10 +91,16 @@ def latents(bench, tmp_path):
     return {space: str(tmp_path / "ends" / space) for space in spaces}
 
 
+def numbers(bench, metric):
+    return {each.name: each for each in measure(bench, {"x": metric})}
+
+
 @pytest.fixture
-def run(bench, make):
-    """The numbers of a comparison, by name."""
-    return lambda bench=bench, **options: {each.name: each for each in measure(bench, {"x": make(**options)})}
+def run(bench, make, monkeypatch):
+    """The numbers of a comparison, by name; to draw the plots would take longer."""
+    monkeypatch.setattr(tables, "plot", lambda path, summary: path)
+    monkeypatch.setattr(inversion_report, "plot_convergence", lambda histories, path: path)
+    return lambda bench=bench, **options: numbers(bench, make(**options))
 
 
 def lines(path):
@@ -106,8 +113,8 @@ def printed(results):
     return console.file.getvalue()
 
 
-def test_one_table_one_picture_per_pair(run, tmp_path):
-    found, folder = run(), tmp_path / "interpolation"
+def test_one_table_one_picture_per_pair(bench, make, tmp_path):
+    found, folder = numbers(bench, make()), tmp_path / "interpolation"
     content, text = json.loads((folder / "table.json").read_text()), (folder / "table.md").read_text()
     assert list(content["means"]) == ["z_slerp", "w_slerp", "w_straight", "cross_dissolve"]
     assert len(list((folder / "pictures").glob("*.png"))) == NUM_PAIRS
