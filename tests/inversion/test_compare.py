@@ -129,7 +129,7 @@ def test_tables_of_other_runs_are_compared_too(tmp_path):
         compare(folders, output_dir=tmp_path / "out")
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, without_curves):
     def command(*arguments: str, out: str = "out") -> None:
         main(["compare", *arguments, f"run_dir={tmp_path}/{out}", "tracking=local"])
 
@@ -148,7 +148,7 @@ def test_the_command(tmp_path, capsys):
             command(*arguments, out="none")
 
 
-def test_runs_that_differ_in_their_seed_are_one_method(tmp_path, capsys):
+def test_runs_that_differ_in_their_seed_are_one_method(tmp_path, capsys, without_curves):
     """Six seeds of two spaces: seeds are the unit, the pairs of folders are told by what varies."""
     folders = []
     for space, gain in (("w", 20), ("w+", 10)):

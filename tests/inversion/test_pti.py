@@ -163,7 +163,7 @@ def test_the_caller_hears_one_row_of_steps(stylegan):
     assert torch.equal(heard[8].images[1], heard[10].images[1])  # the second image waits for the first
 
 
-def test_in_a_folder(stylegan, pooled, tmp_path):
+def test_in_a_folder(stylegan, pooled, tmp_path, without_curves):
     pixels = ((noise_images(2) + 1) * 127).to(torch.uint8)
     images, models = ImageSet(pixels, None, ["a.png", "b.png"]), Models(generator=stylegan)
     invert = functools.partial(pti, pivot=functools.partial(short, num_steps=3), num_steps=4, num_others=2)
