@@ -14,6 +14,8 @@ import torch
 import wplus
 from wplus.adapters import e4e, nvlabs, rosinality
 from wplus.checkpoint import Models
+from wplus.latents.latent import decode
+from wplus.latents.space import space_of
 
 FOLDER = Path(os.environ.get("WPLUS_GOLDEN", Path(__file__).resolve().parents[1] / "golden"))
 FIRST_ORDER, SECOND_ORDER = 1e-4, 1e-3  # of the output's standard deviation
@@ -95,6 +97,24 @@ def test_nvlabs_path_lengths(name: str) -> None:
     images = generator.synthesis(ws, noise_mode="const")
     (gradient,) = torch.autograd.grad((images * arrays["pl_noise"]).sum(), ws, create_graph=True)
     assert_close(gradient.square().sum(dim=2).mean(dim=1).sqrt(), arrays["pl_lengths"], SECOND_ORDER)
+
+
+@pytest.mark.parametrize("name", cases("nvlabs*_spaces.npz"))
+def test_nvlabs_styles_and_feature_maps(name: str) -> None:
+    generator = nvlabs_models(name.removesuffix("_spaces")).generator
+    arrays = {key: torch.from_numpy(array) for key, array in np.load(FOLDER / f"{name}.npz").items()}
+    ws, f_wplus = arrays["ws"], f"f{int(arrays['block'])}/w+"
+    # S: what every affine layer makes of its w, and the image that they draw by themselves.
+    styles = space_of("s", generator).from_ws(ws, generator)
+    expected = [arrays[f"style_{layer.replace('.', '_')}"] for layer in generator.synthesis.style_sizes]
+    for found, other in zip(decode(styles, "s", generator).layers, expected, strict=True):
+        assert_close(found, other)
+    assert_close(generator.synthesis(decode(torch.cat(expected, dim=1), "s", generator)), arrays["img_const"])
+    # F/W+: the map that enters the block; the image from it, whose colours begin there.
+    codes = space_of(f_wplus, generator).from_ws(ws, generator)
+    assert_close(codes[:, : -ws[0].numel()].view_as(arrays["features"]), arrays["features"])
+    given = torch.cat([arrays["features"].flatten(1), ws.flatten(1)], dim=1)
+    assert_close(generator.synthesis(decode(given, f_wplus, generator)), arrays["img_from_features"])
 
 
 @pytest.mark.parametrize("name", cases("nvlabs*.pkl"))

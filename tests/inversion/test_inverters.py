@@ -20,7 +20,7 @@ from wplus.inversion.pti import pti
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.sketch import sketch
 from wplus.inversion.task import InversionTask, describe, needs_encoder, unwrapped, uses_encoder
-from wplus.latents.latent import SPACES, load_latent
+from wplus.latents.latent import load_latent
 
 NAMES = sorted(path.stem for path in (Path(CONFIG_FOLDER) / "inverter").glob("*.yaml"))
 SHORT = {
@@ -45,7 +45,9 @@ def inverter(name: str):
 
 
 def spaces_of(name: str):
-    return [space for space in SPACES if not uses_encoder(inverter(name)) or space in ("w", "w+")]
+    """Those of vectors for every inverter; the others for inverters that look at a space's parts, prior or start."""
+    vectors = ["w", "w+"] if uses_encoder(inverter(name)) else ["z", "z+", "w", "w+"]
+    return [*vectors, *(["pn+", "s", "f/w+"] if name in ("preconditioned", "lbfgs", "hybrid", "sketch") else [])]
 
 
 everywhere = pytest.mark.parametrize(("name", "space"), [(name, space) for name in NAMES for space in spaces_of(name)])
@@ -157,6 +159,10 @@ class ExtendedTask(InversionTask):
         self.further.append("seen")
         return super().to_ws(latents)
 
+    def decode(self, latents):
+        self.further.append("seen")
+        return super().decode(latents)
+
 
 @every_inverter
 def test_a_further_shared_argument_is_added_in_the_task_alone(stylegan, name):
@@ -176,7 +182,7 @@ def test_a_signature_holds_its_own_options_only(name):
 def test_images_masks_and_labels_fit_the_generator(linear, conditional, stylegan):
     for images, options, message in (
         (torch.zeros(1, 3, 8, 8), {}, r"images must have the generator's shape \(N, 1, 4, 4\), got \(1, 3, 8, 8\)"),
-        (torch.zeros(1, 1, 4, 4), {"space": "s"}, "z, z+, w, w+".replace("+", r"\+")),
+        (torch.zeros(1, 1, 4, 4), {"space": "s"}, "space=s needs a generator whose layers have styles"),
         *((torch.zeros(2, 1, 4, 4), {"masks": torch.ones(shape)}, r"masks must have the shape \(2, 1, 4, 4\)")
           for shape in ((1, 1, 4, 4), (2, 1, 8, 8), (2, 4, 4))),
     ):  # fmt: skip

@@ -12,6 +12,7 @@ from wplus.inversion.lbfgs import lbfgs
 from wplus.inversion.objective import Objective, all_loss_weights, white
 from wplus.inversion.optimize import gradient_axes, latent_noise_multiplier, lr_multiplier, optimize, rotate
 from wplus.inversion.task import InversionTask
+from wplus.latents.space import space_named
 from wplus.losses.pixel import l2
 
 pixels = functools.partial(optimize, loss_weights=PIXELS_ONLY)
@@ -121,7 +122,7 @@ def test_adam_follows_a_projector_written_plainly(linear):
     targets = torch.randn(1, 1, 4, 4)
     options = {"num_steps": 50, "lr": 0.2, "latent_noise": 0.0, "return_best": False}
     found = pixels(InversionTask(linear, targets, "w"), **options)
-    w = prior(linear, "w", None, 1).mean.requires_grad_()
+    w = prior(linear, space_named("w"), None, 1).mean.requires_grad_()
     adam = torch.optim.Adam([w], betas=(0.9, 0.999))
     for step in range(50):
         adam.param_groups[0]["lr"] = 0.2 * lr_multiplier(step / 50, rampup=0.05, rampdown=0.25)
@@ -154,7 +155,7 @@ def test_latent_noise_has_the_share_of_the_prior_that_was_asked_for(stylegan):
 
     original, stylegan.synthesis.forward = stylegan.synthesis.forward, synthesis_of
     pixels(task, num_steps=2, lr=1e-9, latent_noise=0.5, latent_noise_length=1.0)
-    known = prior(stylegan, "w", None, 1)
+    known = prior(stylegan, space_named("w"), None, 1)
     first, second = ((ws[0, 0] - known.mean[0]).norm() / known.std[0] / math.sqrt(12) for ws in seen[:2])
     assert 0.25 < first < 0.75  # 0.5, by 12 numbers
     assert 0.25 / 4 < second < 0.75 / 4

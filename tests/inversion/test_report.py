@@ -30,6 +30,7 @@ from wplus.inversion.report import (
 from wplus.inversion.result import Inversion, Score
 from wplus.inversion.task import InversionTask, Progress
 from wplus.latents.latent import Latent, save_latent, to_ws
+from wplus.latents.space import space_named
 from wplus.latents.w_stats import Whitened
 from wplus.losses.pixel import MAX_PSNR_DB, l2, psnr
 from wplus.losses.ssim import MSSSIM, SSIM
@@ -41,8 +42,8 @@ def scored(generator, images, targets, net=None, *, losses=None, masks=None, **m
     task = InversionTask(generator, targets, "w", net, losses or {}, masks=masks)
     seconds = torch.arange(len(images)) + 0.5
     found = Inversion(torch.randn(len(images), 12), images, None, {}, seconds, **more)
-    known = Whitened.of(generator, num_samples=500)
-    return scores(found, task, image_terms(task), known), known.distance(task.to_ws(found.latents))
+    known = Whitened.of(generator)
+    return scores(found, task, image_terms(task)), known.distance(task.to_ws(found.latents))
 
 
 def test_a_column_for_everything_that_was_measured(stylegan, pooled):
@@ -107,12 +108,12 @@ def test_errors_of_latents_are_in_deviations_of_w(stylegan, tmp_path):
     known = read_ground_truth(tmp_path, ["a", "sub/b"], models)
     torch.testing.assert_close(known["sub/b"], to_ws(z[None], "z", stylegan)[0])
     true, shift = torch.stack(list(known.values())), torch.zeros(2, stylegan.num_ws, 12)
-    shift[0, :, 0] = deviation = float(prior(stylegan, "w", None, 1).std)  # every layer by one deviation
+    shift[0, :, 0] = deviation = float(prior(stylegan, space_named("w"), None, 1).std)  # every layer by one deviation
     shift[1, 0, 0] = deviation  # one layer of num_ws
     task = InversionTask(stylegan, noise_images(2), "w+")
     for moved, expected in ((0.0, [0, 0]), (1.0, [1, 1 / math.sqrt(stylegan.num_ws)])):
         found = Inversion(true + moved * shift, noise_images(2), None, {}, torch.zeros(2))
-        errors = scores(found, task, {}, Whitened.of(stylegan, num_samples=500), true)["latent_error"].values
+        errors = scores(found, task, {}, true)["latent_error"].values
         assert errors.tolist() == pytest.approx(expected)
     with pytest.raises(UserError, match="ground_truth must have a latent of every image, got none at .*c.safetensors"):
         read_ground_truth(tmp_path, ["a", "c"], models)

@@ -19,6 +19,7 @@ from wplus.inversion.init import prior
 from wplus.inversion.optimize import optimize
 from wplus.inversion.run import FolderInversion, choose_labels
 from wplus.latents.latent import Latent, load_latent, save_latent, synthesize
+from wplus.latents.space import space_named
 from wplus.losses.pixel import l2, psnr
 from wplus.tracking import Tracker
 
@@ -101,7 +102,7 @@ def test_known_latents_give_an_error_of_the_latents(run, stylegan, models, tmp_p
             tmp_path / "true" / "sub" / f"{index}.safetensors", Latent(torch.zeros(12), "w", models.fingerprint)
         )
     table = run(some_images(2), ground_truth=tmp_path / "true")
-    expected = latent_of(tmp_path, "1").code.norm() / prior(stylegan, "w", None, 1).std[0]
+    expected = latent_of(tmp_path, "1").code.norm() / prior(stylegan, space_named("w"), None, 1).std[0]
     assert table.rows["sub/1"]["latent_error"] == pytest.approx(float(expected), rel=1e-5)
     with pytest.raises(UserError, match=r"ground_truth was .*true, now None"):
         run(some_images(2))

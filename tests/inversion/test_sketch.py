@@ -10,6 +10,7 @@ from wplus.errors import UserError
 from wplus.inversion.init import prior
 from wplus.inversion.sketch import average_images, completed, sketch
 from wplus.inversion.task import InversionTask
+from wplus.latents.space import space_named
 from wplus.losses.pixel import L2
 
 NO_NET = {"perceptual": 0.0}
@@ -25,7 +26,7 @@ def task_of(generator, num=2, space="w", **shared):
 def test_what_was_drawn_is_followed(stylegan):
     task = task_of(stylegan)
     found = draw(task, num_steps=60)
-    start = stylegan.synthesis(prior(stylegan, "w", None, 1).mean[:, None].repeat(1, stylegan.num_ws, 1))
+    start = stylegan.synthesis(prior(stylegan, space_named("w"), None, 1).mean[:, None].repeat(1, stylegan.num_ws, 1))
     near, far = (L2()(images, task.images, task.masks) for images in (found.images, start))
     assert (near < 0.9 * far).all()
     assert {"shape", "prior", "l2"} < set(found.history)
@@ -45,7 +46,8 @@ def test_what_is_transparent_has_no_influence(stylegan, options):
 
 
 def test_it_starts_from_the_mean_and_tries_several_seeds(stylegan):
-    task, known, options = task_of(stylegan, 1), prior(stylegan, "w", None, 1), {"num_steps": 1, "lr": 1e-6}
+    task, options = task_of(stylegan, 1), {"num_steps": 1, "lr": 1e-6}
+    known = prior(stylegan, space_named("w"), None, 1)
     one = draw(task, **options)
     assert (one.latents - known.mean).norm() < 0.4 * known.std  # the latent noise of the first step at most
     whole, importance = completed(task.images, task.masks, average_images(stylegan, None), open_share=0.2)

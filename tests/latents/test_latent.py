@@ -7,7 +7,8 @@ import torch
 
 from tests.latents.conftest import content
 from wplus.errors import UserError
-from wplus.latents.latent import SPACES, Latent, load_latent, save_latent, synthesize, to_ws, ws_of
+from wplus.latents.latent import Latent, load_latent, save_latent, synthesize, to_ws, ws_of
+from wplus.latents.space import spaces
 from wplus.models.stylegan2 import Generator
 
 FINGERPRINT = "0123456789abcdef"
@@ -23,7 +24,7 @@ def generator():
 
 
 def a_latent(space: str = "w+", **changes) -> Latent:
-    shape = {"z": (8,), "z+": (6, 8), "w": (12,), "w+": (6, 12)}[space]
+    shape = {"z": (8,), "z+": (6, 8), "w": (12,), "w+": (6, 12), "pn": (12,), "pn+": (6, 12)}.get(space, (40,))
     fields = {"code": torch.randn(shape), "space": space, "generator": FINGERPRINT, "metadata": {"source": "näme.png"}}
     return Latent(**{**fields, **changes})
 
@@ -34,7 +35,7 @@ CODE = torch.randn(12, 6)
 @pytest.mark.parametrize(
     "latent",
     [
-        *(a_latent(space) for space in SPACES),
+        *(a_latent(space) for space in (*spaces(), "f8/w+")),
         a_latent("z", truncation_psi=0.7, truncation_cutoff=4, label=torch.tensor([0.0, 1, 0])),
         a_latent("w", noise=tuple(torch.full((1, 2, 2), float(i)) for i in range(12))),  # 10 after 9
         a_latent("w+", code=CODE.T, noise=(CODE[None, :2, :2], CODE[None, :2, :2])),  # views, and shared memory
@@ -55,8 +56,12 @@ def test_another_generator_is_refused(tmp_path):
 def test_a_code_must_look_like_its_space():
     with pytest.raises(UserError, match=r"w must have 1 dimension\(s\), got the shape \(6, 12\)"):
         a_latent("w", code=torch.zeros(6, 12))
-    with pytest.raises(UserError, match=r"z, z\+, w, w\+, got 's'"):
-        Latent(code=torch.zeros(3), space="s", generator=FINGERPRINT)
+    with pytest.raises(UserError, match=r"s must have 1 dimension\(s\), got the shape \(2, 20\)"):
+        a_latent("s", code=torch.zeros(2, 20))
+    with pytest.raises(UserError, match=r"space must be one of z, z\+, w, w\+, pn, pn\+, s, f/w\+, got 'v'"):
+        a_latent("v")
+    with pytest.raises(UserError, match=r"truncation_psi must be 1 in s, .*, got 0\.5"):
+        a_latent("s", truncation_psi=0.5)
 
 
 # Decoding

@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from experiments.studies.interpolation import study
 from wplus.__main__ import verbs
 from wplus.config import CONFIG_FOLDER, plain
-from wplus.latents.latent import SPACES
+from wplus.latents.space import spaces
 
 
 @pytest.mark.parametrize("ends", study.ENDS)
@@ -18,7 +18,7 @@ def test_every_command_composes(ends, num_pairs, tmp_path):
         config = plain(compose("evaluate", overrides))["metrics"]["interpolation"]
     for method in config["methods"]:
         space, _, path = method.partition("_")
-        assert space in SPACES
+        assert space in spaces()
         assert path.removesuffix("+arc_length") in config["paths"]
     assert config["baseline"] in config["methods"]
     assert config["path_metrics"]["symmetry"]["share"] == 0.1

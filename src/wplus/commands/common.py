@@ -22,7 +22,8 @@ from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask, Inverter
 from wplus.latents.inputs import read_inputs
-from wplus.latents.latent import Latent, Space
+from wplus.latents.latent import Latent
+from wplus.latents.space import Space
 from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.tracking import Tracker
 

@@ -11,8 +11,9 @@ from wplus.errors import UserError, check_number
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, LatentPath, PathContext, piecewise, through
 from wplus.interpolation.paths import lerp
-from wplus.interpolation.render import styles, synthesize
+from wplus.interpolation.render import decoded, synthesize
 from wplus.interpolation.retime import arc_length
+from wplus.latents.space import space_of
 
 EVEN_LERP = functools.partial(arc_length, path=lerp)
 
@@ -96,8 +97,14 @@ class _Search:
         energy = (num + 1) * self.context.perceptual.distance(before, after).view(-1, num + 1).sum(dim=1)
         if self.prior == 0:
             return energy
-        ws = styles(self.context.generator, self.keyframes, inside.flatten(0, 1), self.times.flatten())
-        return energy + self.prior * self.context.whitened.distance(ws).view(inside.shape[:2]).mean(dim=1)
+        return energy + self.prior * self._prior(inside.flatten(0, 1)).view(inside.shape[:2]).mean(dim=1)
+
+    def _prior(self, codes: Tensor) -> Tensor:
+        """(R M,) the distance of codes (R M, *shape) from the latent distribution."""
+        ws = decoded(self.context.generator, self.keyframes, codes, self.times.flatten())
+        if isinstance(ws, Tensor):
+            return self.context.whitened.distance(ws)
+        return space_of(self.keyframes.space, self.context.generator).prior_distance(codes, self.context.generator)
 
     def _features(self, codes: Tensor, times: Tensor) -> list[Tensor]:
         """Of codes (R, M, *shape) at times (R, M): tensors (R, M, ...)."""

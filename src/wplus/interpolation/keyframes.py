@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from wplus.errors import UserError, check_choice
-from wplus.latents.latent import LIFTS, SPACES, Latent, Space, ws_of
+from wplus.latents.latent import Latent, lifted
+from wplus.latents.space import Space, space_named, space_of, spaces
 from wplus.latents.weight_delta import WeightDelta
 from wplus.models.network import GeneratorNetwork
 
@@ -19,11 +19,11 @@ from wplus.models.network import GeneratorNetwork
 class Keyframes:
     """K points of one space, ready to be joined by a path."""
 
-    codes: Tensor  # (K, z_dim) in z, (K, num_ws, z_dim) in z+, (K, w_dim) in w, (K, num_ws, w_dim) in w+
+    codes: Tensor  # (K, *shape) of the space, such as (K, w_dim) in w, (K, num_ws, w_dim) in w+
     space: Space
     names: tuple[str, ...]
     noise: tuple[Tensor, ...] | None = None  # one (K, 1, H, W) per noise layer; None: the generator's stored noise
-    labels: Tensor | None = None  # (K, c_dim), in z and z+ only: past the mapping network a code carries its label
+    labels: Tensor | None = None  # (K, c_dim), in z and z+ only: past the mapping network codes carry their labels
     truncation_psi: float = 1.0
     truncation_cutoff: int | None = None
     deltas: tuple[WeightDelta | None, ...] | None = None  # what pivotal tuning added to the generator for each, if so
@@ -50,13 +50,13 @@ class Keyframes:
 def keyframes_of(
     latents: Sequence[Latent], generator: GeneratorNetwork, *, names: Sequence[str], space: str = "auto",
     noise: str = "auto", deltas: Sequence[WeightDelta | None] | None = None, closed: bool = False,
-    preferred: Sequence[str] = SPACES,
+    preferred: Sequence[str] | None = None,
 ) -> Keyframes:  # fmt: skip
-    """Bring latents to one space: from z to w or z+ and on to w+, truncation and label applied on the way; never back.
+    """Bring latents to one space without loss: from z to w and on to w+ or s, truncation and label applied on the way.
 
     Args:
-        space: z, z+, w, w+, or auto for the first of z, w, z+, w+ that holds them all and is `preferred`, or only holds
-            them where none is both.
+        space: its name, or auto for the first that holds them all and is `preferred` (None: any is), or only holds them
+            where none is both: their own if they have one, then z, w, z+, w+, and all others.
         noise: "const" uses the generator's stored noise everywhere, "own" the noise saved with the latents (refused
             where one has none), "auto" means own where every latent has noise, else const: a change on the way between
             stored and own noise would be worse than keyframes with other fine detail.
@@ -67,10 +67,13 @@ def keyframes_of(
     if closed:
         latents, names = [*latents, latents[0]], [*names, names[0]]
         deltas = None if deltas is None else (*deltas, deltas[0])
-    found = _common_space(latents, preferred) if space == "auto" else cast(Space, space)
+    found = _common_space(latents, preferred) if space == "auto" else space
+    found = str(space_of(found, generator))
+    if deltas is not None and not space_named(found).has_ws:
+        raise UserError(f"space must have a way to w+, at which generators are tuned for latents, got {found}.")
     codes = torch.stack([_lift(latent, name, generator, found) for latent, name in zip(latents, names, strict=True)])
     keyframes = Keyframes(codes, found, tuple(names), noise=_noise(latents, names, noise), deltas=deltas, closed=closed)
-    if found not in ("z", "z+"):
+    if not space_named(found).is_before_mapping:
         return keyframes
     truncations = {(latent.truncation_psi, latent.truncation_cutoff) for latent in latents}
     if len(truncations) > 1:
@@ -83,12 +86,19 @@ def keyframes_of(
     return replace(keyframes, labels=labelled, truncation_psi=psi, truncation_cutoff=cutoff)
 
 
-def _common_space(latents: Sequence[Latent], preferred: Sequence[str]) -> Space:
+def _common_space(latents: Sequence[Latent], preferred: Sequence[str] | None) -> Space:
     """The first that holds every latent; w+ where w would lose the difference that a cutoff makes."""
-    order: tuple[Space, ...] = ("z", "w", "z+", "w+")
-    holding = [space for space in order if all(space in LIFTS[latent.space] for latent in latents)]
-    space = next((space for space in holding if space in preferred), holding[0])
+    own = {latent.space for latent in latents}
+    order = dict.fromkeys([*(own if len(own) == 1 else ()), "z", "w", "z+", "w+", *spaces()])
+    holding = [space for space in order if all(_is_held(latent, space) for latent in latents)]
+    if not holding:
+        raise UserError(f"Latents of {' and '.join(sorted(own))} have no space in common.")
+    space = next((space for space in holding if preferred is None or space in preferred), holding[0])
     return "w+" if space == "w" and any(map(_has_cutoff, latents)) else space
+
+
+def _is_held(latent: Latent, space: Space) -> bool:
+    return space_named(space).holds(space_named(latent.space))
 
 
 def _has_cutoff(latent: Latent) -> bool:
@@ -99,13 +109,13 @@ def _has_cutoff(latent: Latent) -> bool:
 @torch.no_grad()
 def _lift(latent: Latent, name: str, generator: GeneratorNetwork, space: str) -> Tensor:
     """The code of one latent in `space`; past the mapping network its truncation is applied."""
-    check_choice(f"space of the {latent.space} latent '{name}'", space, ("auto", *LIFTS[latent.space]))
-    if space in ("z", "z+"):
-        return latent.code if space == latent.space else latent.code.expand(generator.num_ws, -1)
-    if space == "w" and _has_cutoff(latent):
-        raise UserError(f"space must be w+ for '{name}', whose layers differ by its truncation cutoff, got w.")
-    ws = ws_of(latent, generator)
-    return ws if space == "w+" else ws[0]
+    allowed = [other for other in dict.fromkeys([latent.space, *spaces()]) if _is_held(latent, other)]
+    if not _is_held(latent, space):
+        check_choice(f"space of the {latent.space} latent '{name}'", space, ("auto", *allowed))
+    target = space_named(space)
+    if _has_cutoff(latent) and not target.of_layers and not target.is_before_mapping:
+        raise UserError(f"space must be w+ for '{name}', whose layers differ by its truncation cutoff, got {space}.")
+    return lifted(latent, space, generator)
 
 
 def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tuple[Tensor, ...] | None:

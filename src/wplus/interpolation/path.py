@@ -15,7 +15,7 @@ from torch import Tensor
 from wplus.core.progress import track
 from wplus.errors import UserError, check_choice, check_number
 from wplus.interpolation.keyframes import Keyframes
-from wplus.latents.latent import SPACES, Space
+from wplus.latents.space import Space, whitened
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import GeneratorNetwork
@@ -41,10 +41,10 @@ class PathContext:
     num_frames: int = 60  # of one transition, both its ends included: the frames whose steps a re-timed path makes even
     progress: Callable[..., Iterable[Any]] = track  # shows how far a path's search is
 
-    @functools.cached_property
+    @property
     def whitened(self) -> Whitened:
         """The generator's prior, measured at the first use."""
-        return Whitened.of(self.generator)
+        return whitened(self.generator)
 
 
 LatentPath = Callable[[Keyframes, PathContext], Curve]
@@ -70,7 +70,7 @@ def check_path(path: Any, space: str) -> None:
     if isinstance(path, functools.partial):
         for part in (path.func, *path.args, *path.keywords.values()):
             check_path(part, space)
-    elif space not in getattr(path, "spaces", SPACES):
+    elif space not in getattr(path, "spaces", (space,)):
         allowed = " or ".join(path.spaces)
         raise UserError(f"The space of path {path.__name__} must be {allowed}, got {space}: {path.otherwise}.")
 

@@ -18,11 +18,13 @@ def lerp(keyframes: Keyframes, context: PathContext) -> Curve:
     return chain(keyframes, interpolation.lerp)
 
 
+@in_spaces("z", "z+", "w", "w+", "pn", "pn+", otherwise="the origin means nothing there; choose path=lerp")
 def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the origin, length interpolated linearly; over the last dimension.
 
     In z that is the natural path: the prior's mass lies on a sphere about the origin, and the mapping network sees
-    directions only. In w and w+ the origin means nothing to the generator (w+ turns each layer on its own).
+    directions only; in pn and pn+ the prior is normal, too. In w and w+ the origin means nothing to the generator (w+
+    turns each layer on its own).
     """
     return chain(keyframes, interpolation.slerp)
 

@@ -9,10 +9,10 @@ from torch.func import functional_call
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, along
 from wplus.latents import interpolation
-from wplus.latents.latent import to_ws
+from wplus.latents.latent import decode
 from wplus.latents.weight_delta import WeightDelta
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import GeneratorNetwork
+from wplus.models.network import GeneratorNetwork, Styles
 
 
 def render(
@@ -43,16 +43,18 @@ def synthesize(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor,
     if keyframes.noise is not None:
         flat = [along(layer.flatten(1), times, interpolation.slerp) for layer in keyframes.noise]
         noise = [x.unflatten(1, layer.shape[1:]) for x, layer in zip(flat, keyframes.noise, strict=True)]
-    ws = styles(generator, keyframes, codes, times)
+    drawn = decoded(generator, keyframes, codes, times)
     if keyframes.deltas is None:
-        return generator.synthesis(ws, noise_mode="const", noise=noise)
-    return _tuned_synthesis(generator.synthesis, keyframes.deltas, times, ws, noise)
+        return generator.synthesis(drawn, noise_mode="const", noise=noise)
+    assert isinstance(drawn, Tensor), "keyframes with deltas have ws"
+    return _tuned_synthesis(generator.synthesis, keyframes.deltas, times, drawn, noise)
 
 
-def styles(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor:
-    """Codes of any space -> (T, num_ws, w_dim); keyframes of w and w+ had their truncation applied already."""
+def decoded(generator: GeneratorNetwork, keyframes: Keyframes, codes: Tensor, times: Tensor) -> Tensor | Styles:
+    """Codes of any space -> ws (T, num_ws, w_dim), or styles; past the mapping network keyframes had their truncation
+    applied already."""
     labels = None if keyframes.labels is None else along(keyframes.labels, times, interpolation.lerp)
-    return to_ws(codes, keyframes.space, generator, labels=labels, truncation_psi=keyframes.truncation_psi,
+    return decode(codes, keyframes.space, generator, labels=labels, truncation_psi=keyframes.truncation_psi,
                  truncation_cutoff=keyframes.truncation_cutoff)  # fmt: skip
 
 

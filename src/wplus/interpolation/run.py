@@ -18,10 +18,13 @@ from wplus.interpolation.render import NeighbourDistances, render
 from wplus.interpolation.trajectory import MetricTools, PathMetric, measure
 from wplus.interpolation.transitions import trajectories_along
 from wplus.interpolation.video import Filmstrip, Video, compared, draw, report, save_rows
-from wplus.latents.latent import SPACES, Latent, check_space
+from wplus.latents.latent import Latent
+from wplus.latents.space import space_named, spaces
 from wplus.latents.weight_delta import WeightDelta
 from wplus.losses.image_pair import ImageDistance
 from wplus.tracking import Tracker
+
+CROSS_FADE = "a cross-fade of feature maps: between its ends both images are there at once"
 
 
 @dataclass(kw_only=True)
@@ -45,7 +48,7 @@ class Filming:
         if not self.paths:
             raise UserError("path must name at least one path, as in path=lerp or path=[lerp,slerp], got none.")
         if self.space != "auto":
-            check_space(self.space)
+            space_named(self.space)
             self._check_paths(self.space)
         timeline(2, self.num_frames, alpha=self.alpha)
         check_number("num_columns", self.num_columns, lowest=2, whole=True)
@@ -70,7 +73,7 @@ class Filming:
         device = models.generator.mapping.w_avg.device
         keyframes = keyframes_of(
             latents, models.generator, names=names, space=self.space, noise=self.noise, deltas=deltas,
-            closed=self.loop, preferred=[space for space in SPACES if self._suits(space)],
+            closed=self.loop, preferred=[space for space in spaces() if self._suits(space)],
         ).to(device)  # fmt: skip
         self._check_paths(keyframes.space)
         tracker.decided(self._decided(keyframes, models.generator.resolution))
@@ -111,7 +114,8 @@ class Filming:
             further = [measure(way, self.path_metrics, tools) for way in ways]
             ordered = further if self._forward else further[::-1]
             scores = [one | other for one, other in zip(scores, ordered, strict=True)]
-        titles = tuple(f"{a} to {b}: {name} in {keyframes.space}" for a, b in itertools.pairwise(names))
+        fades = f" ({CROSS_FADE})" if space_named(keyframes.space).cross_fades else ""
+        titles = tuple(f"{a} to {b}: {name} in {keyframes.space}{fades}" for a, b in itertools.pairwise(names))
         protocol = self._protocol(models, keyframes, name)
         return Video(files, titles, filmstrip, distances.steps, tuple(scores), protocol)
 
@@ -144,6 +148,7 @@ class Filming:
             "generator": models.fingerprint,
             "space": keyframes.space,
             "path": path,
+            **({"caveat": CROSS_FADE} if space_named(keyframes.space).cross_fades else {}),
             "noise": "stored, the same in every frame" if keyframes.noise is None else own,
             "num_frames": self.num_frames,
             "alpha": self.alpha,

@@ -39,7 +39,8 @@ class Trajectory:
     features: list[Tensor]  # the perceptual distance's features of the images, each (T, ...)
     at: At  # the same way at any position, made as `images` were
     back: At | None = None  # the way that the same method makes from the second image (its 0) to the first (its 1)
-    ws: Tensor | None = None  # (T, num_ws, w_dim) styles; None where no generator made the images
+    ws: Tensor | None = None  # (T, num_ws, w_dim); None where no generator made the images, and in spaces without ws
+    prior: Tensor | None = None  # (T,) distance from the prior in spaces without ws
     targets: Tensor | None = None  # (2, C, H, W), the real images that the ends stand for; None where there are none
     cost: Cost | None = None  # what making the path and rendering it took
     along: dict[str, Tensor] = field(default_factory=dict)  # name -> (T,): curves that metrics leave to be plotted

@@ -11,8 +11,9 @@ from wplus.core.batching import in_batches
 from wplus.interpolation.keyframes import Keyframes
 from wplus.interpolation.path import Curve, LatentPath, PathContext, even_positions
 from wplus.interpolation.path_metrics.cost import measured
-from wplus.interpolation.render import render_batch, styles
+from wplus.interpolation.render import decoded, render_batch
 from wplus.interpolation.trajectory import Trajectory, features_of
+from wplus.latents.space import space_of
 
 
 def trajectory_between(
@@ -52,11 +53,14 @@ def trajectories_along(
         t = even_positions(context.num_frames)
         frames = images[start] if images else at(t, start)
         features = features_of(context.perceptual, frames, context.batch_size)
-        places = t + start
+        codes, times = curve.codes(t + start), curve.time_map(t + start)
+        drawn = decoded(context.generator, keyframes, codes, times)
+        space = space_of(keyframes.space, context.generator)
         return Trajectory(
             name=f"{keyframes.names[start]} to {keyframes.names[start + 1]}", t=t, images=frames, features=features,
             at=functools.partial(at, start=start), back=functools.partial(back, start=start),
-            ws=styles(context.generator, keyframes, curve.codes(places), curve.time_map(places)),
+            ws=drawn if isinstance(drawn, Tensor) else None,
+            prior=None if isinstance(drawn, Tensor) else space.prior_distance(codes, context.generator),
         )  # fmt: skip
 
     return [trajectory(start) for start in range(len(keyframes) - 1)]

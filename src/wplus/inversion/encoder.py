@@ -1,6 +1,7 @@
 """Inversion by an encoder: in one pass, or in several that correct each other (ReStyle)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from wplus.errors import UserError, check_number
 from wplus.inversion.objective import LOSS_WEIGHTS, all_loss_weights, objectives
 from wplus.inversion.result import Inversion, Record
 from wplus.inversion.task import InversionTask, Progress, needs_encoder
-from wplus.latents.latent import Space
+from wplus.latents.space import LatentSpace, Space, space_named, space_of
 from wplus.models.encoders.base import Encoder
 from wplus.models.network import GeneratorNetwork
 
@@ -23,7 +24,8 @@ def encode(
     *,
     loss_weights: Mapping[str, float] = LOSS_WEIGHTS,  # of the terms in the history; they measure, and change no latent
 ) -> Inversion:
-    """Images -> latents of w or w+ by one pass of the encoder. Nothing is random: seed, names and labels do not matter.
+    """Images -> latents by one pass of the encoder, of w or w+ or brought from there. Nothing is random: seed, names
+    and labels do not matter.
 
     An iterative encoder makes its first pass only, see `restyle` for more. `seconds` are of encoder and generator.
     """
@@ -57,7 +59,8 @@ def _invert_by_passes(
     task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]
 ) -> Inversion:
     """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
-    encoder, num, seconds = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0
+    encoder, num, seconds, asked = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0, task
+    task = answering(task)
     weighted = objectives(task, all_loss_weights(task, loss_weights))
     chunks = [(passes(objective.task, num_passes), objective) for _, objective in weighted]
     mean = encoder.latent_avg.expand(num, -1, -1)
@@ -75,6 +78,8 @@ def _invert_by_passes(
             task.callback(Progress(step, num_passes, joined["loss"], images))
     latents, images = record.best if return_best else (latents, images)
     history = {name: rows.cpu() for name, rows in record.finished_history().items()}
+    if task.space != asked.space:
+        latents = task.join([_in_space(latents[rows], part, asked.latent_space) for rows, part in task.chunks()])
     return Inversion(latents, images, None, history, torch.full((num,), seconds / num))
 
 
@@ -106,15 +111,36 @@ def encode_chunks(task: InversionTask) -> Tensor:
     """Latents (N, ...) that the encoder finds; an iterative one makes `NUM_PASSES` passes."""
     encoder = check_encoder(task.encoder, task.generator, task.space)
     num_passes = NUM_PASSES if encoder.is_iterative else 1
-    return task.join([list(passes(part, num_passes))[-1][0] for _, part in task.chunks()])
+    parts = [part for _, part in answering(task).chunks()]
+    found = [list(passes(part, num_passes))[-1][0] for part in parts]
+    in_space = zip(found, parts, strict=True)
+    return task.join([_in_space(latents, part, task.latent_space) for latents, part in in_space])
+
+
+def answering(task: InversionTask) -> InversionTask:
+    """The same task in the space where its encoder answers: its own, else one whose latents can be brought there."""
+    assert task.encoder is not None
+    return replace(task, space=answer_space(task.encoder, task.latent_space) or task.space)
+
+
+def answer_space(encoder: Encoder, space: LatentSpace) -> Space | None:
+    """Where an encoder answers for a space; None where none of its answers can be brought there."""
+    names = [name for name in encoder.spaces[::-1] if space.holds(space_named(name))]
+    return str(space) if str(space) in names else next(iter(names), None)
+
+
+def _in_space(latents: Tensor, task: InversionTask, space: LatentSpace) -> Tensor:
+    """Latents (N, ...) of the task's space in another one that holds them."""
+    return latents if task.space == str(space) else space.from_ws(task.to_ws(latents), task.generator)
 
 
 def check_encoder(encoder: Encoder | None, generator: GeneratorNetwork, space: Space) -> Encoder:
-    """The encoder; UserError unless there is one, made for such a generator, that answers in this space."""
+    """The encoder; UserError unless there is one, made for such a generator, whose answers lead to this space."""
     if encoder is None:
         raise UserError("This inverter needs an encoder, and the checkpoint has none: train one for its generator.")
-    if space not in encoder.spaces:
-        raise UserError(f"space must be one of {', '.join(encoder.spaces)}, where the encoder answers, got '{space}'.")
+    if answer_space(encoder, space_of(space, generator)) is None:
+        raise UserError(f"space must be one of {', '.join(encoder.spaces)}, where the encoder answers, or one that "
+                        f"these lead to, got '{space}'.")  # fmt: skip
     theirs = (encoder.num_ws, encoder.w_dim, encoder.img_channels)
     ours = (generator.num_ws, generator.w_dim, generator.img_channels)
     if theirs != ours:

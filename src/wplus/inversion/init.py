@@ -11,8 +11,8 @@ from wplus.core.random import normal, rng
 from wplus.errors import check_choice, check_number
 from wplus.inversion.encoder import encode_chunks
 from wplus.inversion.objective import Objective
-from wplus.inversion.task import ON_SPHERE, InversionTask
-from wplus.latents.latent import Space
+from wplus.inversion.task import InversionTask
+from wplus.latents.space import LatentSpace
 from wplus.latents.w_stats import map_samples
 from wplus.models.network import GeneratorNetwork
 
@@ -24,7 +24,8 @@ class Prior(NamedTuple):
     """The latent prior of N images: mean (N, ...) in the space, and total deviation (N,) of one layer.
 
     For w and w+ the mean w and the root of the expected squared distance from it (NVlabs' w_std). For z and z+, whose
-    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim).
+    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim). For spaces that
+    are white the mean w too, so that all begin at the same image, and sqrt(w_dim).
     """
 
     mean: Tensor
@@ -33,11 +34,11 @@ class Prior(NamedTuple):
 
 @torch.no_grad()
 def prior(
-    generator: GeneratorNetwork, space: Space, labels: Tensor | None, num: int, *, num_samples: int = 10_000
+    generator: GeneratorNetwork, space: LatentSpace, labels: Tensor | None, num: int, *, num_samples: int = 10_000
 ) -> Prior:
     """The prior of `num` images from samples of z that are always the same, one set per distinct label.
 
-    A conditional generator without labels (possible in w and w+) is sampled over its classes evenly.
+    A conditional generator without labels (possible past the mapping network) is sampled over its classes evenly.
     """
     z, found = torch.randn(num_samples, generator.z_dim, generator=rng(123, "prior")), {}
     for members, label in _by_label(labels, num):
@@ -45,11 +46,13 @@ def prior(
         mean = w.mean(dim=0)
         distances = (w - mean).square().sum(dim=1)
         std = distances.mean().sqrt()
-        if space in ON_SPHERE:
+        if space.is_before_mapping:
             mean, std = z[distances.argmin().cpu()].to(w), w.new_tensor(math.sqrt(generator.z_dim))
-        found.update(dict.fromkeys(members.tolist(), (mean, std)))
+        elif space.is_white:
+            std = w.new_tensor(math.sqrt(generator.w_dim))
+        found.update(dict.fromkeys(members.tolist(), (space.from_vectors(mean[None], generator), std)))
     means, stds = zip(*[found[index] for index in range(num)], strict=True)
-    return Prior(_in_space(torch.stack(means), space, generator.num_ws), torch.stack(stds))
+    return Prior(torch.cat(means), torch.stack(stds))
 
 
 @torch.no_grad()
@@ -73,20 +76,21 @@ def initial_latents(
         check_number("num_candidates", num_candidates, lowest=1, whole=True)
         return _best_candidates(Objective(task, weights), prior.mean, num_candidates)
     samples = normal(task.seed, task.names, "start", (task.generator.z_dim,), task.device)
-    if task.space not in ON_SPHERE:
+    if not task.latent_space.is_before_mapping:
         labels = [None] * len(samples) if task.labels is None else task.labels.split(1)
         # One by one: the digits of a matrix product depend on the number of its rows.
         rows = zip(samples.split(1), labels, strict=True)
         samples = torch.cat([map_samples(task.generator, z, label) for z, label in rows])
-    return _in_space(samples, task.space, task.generator.num_ws)
+    # One by one too: maps of F/W+ come from convolutions.
+    return torch.cat([task.latent_space.from_vectors(each, task.generator) for each in samples.split(1)])
 
 
 def _best_candidates(objective: Objective, mean: Tensor, num_candidates: int) -> Tensor:
     task, best = objective.task, mean.clone()
-    generator, space = task.generator, task.space
+    generator, space = task.generator, task.latent_space
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(task.seed, "candidates")).to(best)
     for members, label in _by_label(task.labels, len(best)):
-        samples = _in_space(z if space in ON_SPHERE else map_samples(generator, z, label), space, generator.num_ws)
+        samples = space.from_vectors(z if space.is_before_mapping else map_samples(generator, z, label), generator)
         latents = torch.cat([mean[members[:1]], samples])  # (1 + candidates, ...)
         some = latents.split(_CANDIDATES_AT_ONCE)
         losses = torch.cat([objective.losses_of_each(chunk, members, label) for chunk in some])
@@ -102,8 +106,3 @@ def _by_label(labels: Tensor | None, num: int) -> Iterator[tuple[Tensor, Tensor 
     distinct, group = labels.unique(dim=0, return_inverse=True)
     for index, label in enumerate(distinct):
         yield (group == index).nonzero()[:, 0].cpu(), label
-
-
-def _in_space(latents: Tensor, space: Space, num_ws: int) -> Tensor:
-    """z or w (N, dim) as latents of the space: in z+ and w+ a copy for every layer."""
-    return latents[:, None].repeat(1, num_ws, 1) if space.endswith("+") else latents

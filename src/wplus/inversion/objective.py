@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.errors import UserError, check_number
-from wplus.inversion.task import ON_SPHERE, InversionTask
-from wplus.latents.latent import Space, to_ws
-from wplus.latents.w_stats import Whitened
+from wplus.inversion.task import InversionTask
+from wplus.latents.latent import decode
+from wplus.latents.space import LatentSpace
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 
@@ -52,7 +52,7 @@ def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[st
     weights |= given
     for name, useless, why in (
         ("perceptual", task.perceptual is None, "without a perceptual net"),
-        ("prior", task.space in ON_SPHERE, f"in {task.space}, where all latents are equally likely"),
+        ("prior", task.latent_space.is_before_mapping, f"in {task.space}, where all latents are equally likely"),
     ):
         if weights[name] and useless:
             raise UserError(f"loss_weights.{name} must be 0 {why}, got {weights[name]}.")
@@ -64,23 +64,24 @@ def all_loss_weights(task: InversionTask, given: Mapping[str, float]) -> dict[st
 
 def objectives(task: InversionTask, weights: Mapping[str, float]) -> list[tuple[Tensor, Objective]]:
     """Row numbers and objective of each chunk of the images."""
-    whitened = Whitened.of(task.generator) if weights["prior"] > 0 else None
-    return [(rows, Objective(part, weights, whitened)) for rows, part in task.chunks()]
+    return [(rows, Objective(part, weights)) for rows, part in task.chunks()]
 
 
 class Objective:
-    """Per-image loss of params [latents (N, ...), *noise maps (N, 1, r, r)]; images of a batch never mix.
+    """Per-image loss of params [variables (N, ...), *noise maps (N, 1, r, r)]; images of a batch never mix.
+
+    The variables of a space are its latents, or latents over its scale (`InversionTask.to_latents`).
 
     Without noise maps the generator's stored noise is used, so that the loss is a deterministic function. With masks
     every image term is a mean over the mask. Where a mask is 0, target and image are both made grey: nets look further
     than a pixel, and what lies outside must not matter. Weights are those of `all_loss_weights`.
     """
 
-    def __init__(self, task: InversionTask, weights: Mapping[str, float], whitened: Whitened | None = None) -> None:
-        self.task, self.weights, self.whitened = task, weights, whitened
+    def __init__(self, task: InversionTask, weights: Mapping[str, float]) -> None:
+        self.task, self.weights = task, weights
         terms = image_terms(task).items()
         self.compared = {name: term for name, term in terms if name in _PIXELS or weights[name] > 0}
-        self.anchor: Tensor | None = None  # latents (N, ...) that the delta term pulls to
+        self.anchor: Tensor | None = None  # variables (N, ...) that the delta term pulls to
         with torch.no_grad():
             self._target_features = self._features(task.images, task.masks)
 
@@ -91,16 +92,18 @@ class Objective:
             terms["delta"] = (params[0] - self.anchor).square().flatten(1).sum(dim=1)
         if len(params) > 1:
             terms["noise"] = autocorrelation(params[1:])
-        if self.whitened is not None and self.weights["prior"] > 0:
-            terms["prior"] = self.whitened.distance(params[0])
+        if self.weights["prior"] > 0:
+            latents = self.task.to_latents(params[0])
+            terms["prior"] = self.task.latent_space.prior_distance(latents, self.task.generator)
         return {"loss": self._weighted(terms), **terms}
 
     def losses_of_each(self, latents: Tensor, members: Tensor, label: Tensor | None) -> Tensor:
         """Image loss of every latent (B, ...) for every target in `members` (M,), which share a label: (B, M)."""
         labels = None if label is None else label.expand(len(latents), -1)
-        space, generator = self.task.space, self.task.generator
-        ws = to_ws(renormalize([latents], space)[0], space, generator, labels=labels)
-        images, masks, losses = generator.synthesis(ws, noise_mode="const"), self.task.masks, []
+        generator, masks, losses = self.task.generator, self.task.masks, []
+        (latents,) = renormalize([latents], self.task.latent_space)
+        drawn = decode(latents, self.task.space, generator, labels=labels)
+        images = generator.synthesis(drawn, noise_mode="const")
         features = self._features(images, None)
         for index in members.tolist():
             rows = slice(index, index + 1)
@@ -125,14 +128,14 @@ class Objective:
 
 def synthesize(task: InversionTask, params: Sequence[Tensor]) -> Tensor:
     """Images (N, C, R, R) of renormalized params."""
-    ws, noise = task.to_ws(params[0]), list(params[1:])
+    drawn, noise = task.decode(task.to_latents(params[0])), list(params[1:])
     synthesis = task.generator.synthesis
-    return synthesis(ws, noise=noise) if noise else synthesis(ws, noise_mode="const")
+    return synthesis(drawn, noise=noise) if noise else synthesis(drawn, noise_mode="const")
 
 
-def renormalize(params: Sequence[Tensor], space: Space) -> list[Tensor]:
+def renormalize(params: Sequence[Tensor], space: LatentSpace) -> list[Tensor]:
     """Params as the generator sees them, differentiable: z (in z+ that of every layer) on its sphere, noise white."""
-    latents = on_sphere(params[0]) if space in ON_SPHERE else params[0]
+    latents = on_sphere(params[0]) if space.is_before_mapping else params[0]
     return [latents, *map(white, params[1:])]
 
 

@@ -15,13 +15,15 @@ from wplus.errors import UserError, check_choice
 from wplus.inversion.objective import LOSS_WEIGHTS, Objective, renormalize, synthesize
 from wplus.inversion.problem import Problem
 from wplus.inversion.result import Inversion, where_rows
-from wplus.inversion.task import ON_SPHERE, InversionTask
+from wplus.inversion.task import InversionTask
 from wplus.latents.labels import labels_in_turn
 from wplus.latents.w_stats import map_samples
 
 _NUM_PAIRS, _PAIRS_AT_ONCE = 128, 8  # of latent and target that the preconditioner is found on
 _APART = 0.5  # of latent and target, in deviations of single numbers: as far as a search is on its way
-_known_axes: weakref.WeakKeyDictionary[Any, dict[Any, Tensor]] = weakref.WeakKeyDictionary()
+_LARGEST_PART = 1024  # numbers of a part of a flat code for which axes are found; their search costs the cube
+Axes = Tensor | list[tuple[int, Tensor | None]] | None
+_known_axes: weakref.WeakKeyDictionary[Any, dict[Any, Axes]] = weakref.WeakKeyDictionary()
 
 
 @torch.no_grad()
@@ -58,11 +60,11 @@ def optimize(
     )  # fmt: skip
     axes = gradient_axes(problem.objective) if preconditioner == "gradients" else None
     rotated = functools.partial(rotate, axes=axes, chunks=problem.rows)
-    unrotated = functools.partial(rotate, axes=None if axes is None else axes.mT, chunks=problem.rows)
+    unrotated = functools.partial(rotate, axes=transposed(axes), chunks=problem.rows)
 
     def descend(problem: Problem) -> list[Tensor]:
         params, record = problem.params, problem.record
-        w, noise_maps = params[0], params[1:]  # w, or the latent of another space
+        w, noise_maps = params[0], params[1:]  # w, or what is searched for in another space
         w_noise = NormalStream(problem.task.seed, task.names, "code noise", w.shape[1:], task.device)
         w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
         w_rotated = rotated(w)
@@ -110,18 +112,31 @@ def latent_noise_multiplier(t: float, *, length: float) -> float:
     return max(0.0, 1 - t / length) ** 2 if length > 0 else 0.0
 
 
-def rotate(latents: Tensor, axes: Tensor | None, chunks: Sequence[Tensor]) -> Tensor:
+def rotate(latents: Tensor, axes: Axes, chunks: Sequence[Tensor]) -> Tensor:
     """Latents (N, D) or (N, L, D) in coordinates along `axes`, columns of (D, D) or (L, D, D); None: as they are.
 
-    In chunks of rows, so that a batch does not change their bits. The transposed axes rotate back.
+    Those of a flat code are a list, one entry for each of its parts. In chunks of rows, so that a batch does not change
+    their bits. The transposed axes rotate back.
     """
     if axes is None:
         return latents
+    if isinstance(axes, list):
+        parts = latents.split([size for size, _ in axes], dim=1)
+        return torch.cat([rotate(part, each, chunks) for part, (_, each) in zip(parts, axes, strict=True)], dim=1)
     return torch.cat([torch.einsum("n...d,...de->n...e", latents[rows], axes) for rows in chunks])[: len(latents)]
 
 
-def gradient_axes(objective: Objective) -> Tensor:
+def transposed(axes: Axes) -> Axes:
+    """Axes that rotate back."""
+    if isinstance(axes, list):
+        return [(size, None if each is None else each.mT) for size, each in axes]
+    return None if axes is None else axes.mT
+
+
+def gradient_axes(objective: Objective) -> Axes:
     """Principal axes of a loss' gradients by the latent, layer by layer: (D, D), in z+ and w+ (num_ws, D, D).
+
+    Of a flat code, as of s and f/w+, part by part; parts of more than 1024 numbers, as maps are, stay as they are.
 
     Adam divides every coordinate's gradient by its own size, which helps where coordinates are the directions in which
     the loss is steep and flat. Those of w are not: an image depends on a few combinations of them strongly, on others
@@ -141,10 +156,20 @@ def gradient_axes(objective: Objective) -> Tensor:
     near = latents + _APART * latents.std() * torch.randn(latents.shape, generator=rng(123, "basis, apart")).to(latents)
     chunks = torch.arange(_NUM_PAIRS).split(_PAIRS_AT_ONCE)
     parts = [_gradients(objective, latents[i], near[i], None if labels is None else labels[i]) for i in chunks]
-    gradients = torch.cat(parts).double()
-    covariance = torch.einsum("n...d,n...e->...de", gradients, gradients) / _NUM_PAIRS
-    known[key] = torch.linalg.eigh(covariance.cpu())[1].to(latents)
+    gradients, sizes = torch.cat(parts).double(), task.latent_space.parts(task.generator)
+    if sizes:
+        few = [size <= _LARGEST_PART for size in sizes]
+        each = zip(sizes, few, gradients.split(sizes, dim=1), strict=True)
+        known[key] = [(size, _principal(part).to(latents) if rotates else None) for size, rotates, part in each]
+    else:
+        known[key] = _principal(gradients).to(latents)
     return known[key]
+
+
+def _principal(gradients: Tensor) -> Tensor:
+    """Eigenvectors of the covariance of gradients (N, D) or (N, L, D), as columns."""
+    covariance = torch.einsum("n...d,n...e->...de", gradients, gradients) / len(gradients)
+    return torch.linalg.eigh(covariance.cpu())[1]
 
 
 @torch.no_grad()
@@ -152,8 +177,9 @@ def _samples(task: InversionTask) -> tuple[Tensor, Tensor | None]:
     """Random latents (_NUM_PAIRS, ...) of the space, and the classes that a conditional generator draws them from."""
     generator, labels = task.generator, labels_in_turn(task.generator, _NUM_PAIRS)
     z = torch.randn(_NUM_PAIRS, generator.z_dim, generator=rng(123, "basis")).to(task.device)
-    latents = z if task.space in ON_SPHERE else map_samples(generator, z, labels)
-    return (latents[:, None].repeat(1, generator.num_ws, 1) if task.space in ("z+", "w+") else latents), labels
+    space = task.latent_space
+    vectors = z if space.is_before_mapping else map_samples(generator, z, labels)
+    return task.to_variables(space.from_vectors(vectors, generator)), labels
 
 
 def _gradients(objective: Objective, true: Tensor, near: Tensor, labels: Tensor | None) -> Tensor:
@@ -162,10 +188,10 @@ def _gradients(objective: Objective, true: Tensor, near: Tensor, labels: Tensor 
     blank = torch.zeros(len(true), *task.images.shape[1:], device=true.device)
     task = replace(task, images=blank, names=(), labels=labels, masks=None)
     with torch.no_grad():
-        images = synthesize(task, renormalize([true], task.space))
-    objective = Objective(replace(task, images=images), objective.weights, objective.whitened)
+        images = synthesize(task, renormalize([true], task.latent_space))
+    objective = Objective(replace(task, images=images), objective.weights)
     with torch.enable_grad():
         latents = near.detach().requires_grad_()
-        params = renormalize([latents], task.space)
+        params = renormalize([latents], task.latent_space)
         loss = objective.terms(synthesize(task, params), params)["loss"].sum()
     return torch.autograd.grad(loss, latents)[0]

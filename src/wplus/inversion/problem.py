@@ -19,7 +19,7 @@ from wplus.inversion.task import InversionTask, Progress
 
 
 class Problem:
-    """The parameters of N images, [latents (N, ...), *noise maps (N, 1, r, r)], and the loss of each.
+    """The parameters of N images, [variables (N, ...), *noise maps (N, 1, r, r)], and the loss of each.
 
     A minimiser is a function that takes the problem, evaluates `params`, or others like them, with `evaluate`, and
     returns where it ended; `solve` calls it for every start. Arguments as in `wplus.inversion.optimize.optimize`.
@@ -38,7 +38,7 @@ class Problem:
         self.weights = all_loss_weights(task, loss_weights)
         self._chunks = objectives(task, self.weights)
         self.rows, self.objective = [rows for rows, _ in self._chunks], self._chunks[0][1]
-        self.prior = prior(task.generator, task.space, task.labels, len(task.images))
+        self.prior = prior(task.generator, task.latent_space, task.labels, len(task.images))
         self._init, self._num_candidates = init, num_candidates
         self._start(attempt=0)
 
@@ -58,7 +58,7 @@ class Problem:
         noise = [
             normal(task.seed, task.names, f"noise {i}", (1, *shape), task.device) for i, shape in enumerate(shapes)
         ]
-        self.params = self.renormalize([latents, *noise])
+        self.params = self.renormalize([task.to_variables(latents), *noise])
         for rows, objective in self._chunks:
             objective.anchor = self.params[0][rows]
         self._steps_before = attempt * self.num_steps
@@ -84,7 +84,7 @@ class Problem:
     ) -> tuple[dict[str, Tensor], Sequence[Tensor], Tensor]:
         """Terms, gradients and images of a chunk."""
         mine = [param.detach()[rows].requires_grad_() for param in params]
-        normalized = renormalize(mine, self.task.space)
+        normalized = renormalize(mine, self.task.latent_space)
         images = synthesize(objective.task, normalized)
         terms = objective.terms(images, normalized)
         gradients = torch.autograd.grad(terms["loss"].sum(), mine)
@@ -93,7 +93,7 @@ class Problem:
     @torch.no_grad()
     def renormalize(self, params: Sequence[Tensor]) -> list[Tensor]:
         """The params as the generator sees them, see `objective.renormalize`."""
-        chunks = [renormalize([param[rows] for param in params], self.task.space) for rows in self.rows]
+        chunks = [renormalize([param[rows] for param in params], self.task.latent_space) for rows in self.rows]
         return [self.task.join(parts) for parts in zip(*chunks, strict=True)]
 
     @float32_convolutions()
@@ -107,7 +107,8 @@ class Problem:
         num = len(self.task.images)
         seconds = torch.full((num,), (now(self.task.device) - self._began) / num)
         history = {name: rows.cpu() for name, rows in best.history.items()}
-        return Inversion(best.params[0], best.images, best.params[1:] or None, history, seconds)
+        latents = self.task.to_latents(best.params[0])
+        return Inversion(latents, best.images, best.params[1:] or None, history, seconds)
 
     @torch.no_grad()
     def _attempt(self, minimise: Callable[[Problem], Sequence[Tensor]]) -> _Attempt:

@@ -23,7 +23,7 @@ from wplus.errors import UserError, check_number
 from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Inversion, Record, Score
-from wplus.inversion.task import InversionTask, Inverter, Progress
+from wplus.inversion.task import InversionTask, Inverter, Progress, check_inverter, needs_ws
 from wplus.latents.labels import labels_in_turn
 from wplus.latents.weight_delta import Parts, WeightDelta, changed, code_digest, no_change
 from wplus.losses.image_pair import ImageDistance
@@ -35,6 +35,7 @@ _PREFIX = "synthesis."
 _AT_ONCE = 8  # images made together, always so many: their digits depend on the size of a batch
 
 
+@needs_ws
 @float32_convolutions()
 def pti(
     task: InversionTask,
@@ -61,6 +62,7 @@ def pti(
     check_number("rank", rank, lowest=1, whole=True)
     if not lr > 0:
         raise UserError(f"lr must be above 0, got {lr}.")
+    check_inverter(pti, task.latent_space)
     ws_task = replace(task, space="w+", labels=None)
     weights = all_loss_weights(ws_task, loss_weights)
     if stop_at is not None and not weights["perceptual"]:

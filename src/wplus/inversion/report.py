@@ -25,7 +25,7 @@ from wplus.inversion.result import Inversion, Score
 from wplus.inversion.task import InversionTask, Progress
 from wplus.latents.foreign import SUFFIXES, read_latents
 from wplus.latents.latent import ws_of
-from wplus.latents.w_stats import Whitened
+from wplus.latents.space import space_named, whitened
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
 from wplus.pretrained.seen import SUFFIX, is_seen
@@ -33,8 +33,8 @@ from wplus.tracking import Tracker
 
 COLOURS = ("#1f6fb4", "#d1622b", "#3a8f4d", "#8a56a8", "#7a7a7a", "#b8a02a", "#2aa7b8", "#b82a6f", "#6f4a2a", "#222222")
 PRIOR_DISTANCE = MetricInfo(
-    meaning="Squared Mahalanobis distance of the latent from the mapping network's outputs, over w_dim: about 1 for "
-    "samples of it, large where the generator has learned nothing.",
+    meaning="Squared Mahalanobis distance of the latent from the mapping network's outputs, over its numbers (in s "
+    "channel by channel, in f/w+ without the map): about 1 for samples, large where the generator has learned nothing.",
     direction="lower",
 )
 SECONDS = MetricInfo(
@@ -51,21 +51,20 @@ _MAX_CURVES, _MAX_ROWS, _IMAGES_PER_ROW = 64, 16, 4
 
 
 def scores(
-    found: Inversion, task: InversionTask, terms: Mapping[str, ImageDistance], prior: Whitened,
-    true_ws: Tensor | None = None,
-) -> dict[str, Score]:  # fmt: skip
+    found: Inversion, task: InversionTask, terms: Mapping[str, ImageDistance], true_ws: Tensor | None = None
+) -> dict[str, Score]:
     """Column -> numbers (N,): `image_scores` of the images as they are stored, rounded to 8 bits, and all else.
 
     With true ws (N, num_ws, w_dim) comes `latent_error`: a w and the same w in every layer of w+ have one.
     """
-    columns, ws = (
-        image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks),
-        task.to_ws(found.latents),
-    )
-    columns["prior_distance"] = Score(prior.distance(ws), PRIOR_DISTANCE)
+    columns = image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks)
+    space, generator = task.latent_space, task.generator
+    ws = task.to_ws(found.latents) if space.has_ws else None
+    distance = space.prior_distance(found.latents, generator) if ws is None else whitened(generator).distance(ws)
+    columns["prior_distance"] = Score(distance, PRIOR_DISTANCE)
     columns |= {**found.scores, "seconds": Score(found.seconds, SECONDS)}
-    if true_ws is not None:
-        deviation = float(latent_prior(task.generator, "w", None, 1).std)
+    if true_ws is not None and ws is not None:
+        deviation = float(latent_prior(task.generator, space_named("w"), None, 1).std)
         errors = (ws - true_ws.to(ws)).flatten(1).norm(dim=1) / (math.sqrt(ws.shape[1]) * deviation)
         columns["latent_error"] = Score(errors, LATENT_ERROR)
     return columns

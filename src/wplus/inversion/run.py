@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +20,10 @@ from wplus.inversion.encoder import check_encoder
 from wplus.inversion.folder import IMAGE, InversionFolder, digest, output_names, require_same_settings
 from wplus.inversion.objective import image_terms
 from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores, with_marks
-from wplus.inversion.task import InversionTask, Inverter, Progress, describe, uses_encoder
+from wplus.inversion.task import InversionTask, Inverter, Progress, check_inverter, describe, uses_encoder
 from wplus.latents.labels import Label, read_label
-from wplus.latents.latent import Latent, Space
-from wplus.latents.w_stats import Whitened
+from wplus.latents.latent import Latent
+from wplus.latents.space import Space
 from wplus.models.network import GeneratorNetwork
 from wplus.tracking import Tracker
 
@@ -67,6 +66,7 @@ class FolderInversion:
             image = torch.zeros(1, *self.task.images.shape[1:], device=generator.mapping.w_avg.device)
             for term in self.terms.values():
                 term(image, image, torch.ones_like(image[:, :1]))
+        check_inverter(invert, self.task.latent_space)
         encoder = check_encoder(self.task.encoder, generator, space) if uses_encoder(invert) else None
         self.true_ws = None
         if ground_truth is not None:
@@ -119,7 +119,7 @@ class FolderInversion:
             if video is not None:
                 video.finish(found.images)
         true_ws = None if self.true_ws is None else torch.stack([self.true_ws[name] for name in names])
-        columns = with_marks(scores(found, task, self.terms, self._prior, true_ws), self.terms, self.saw)
+        columns = with_marks(scores(found, task, self.terms, true_ws), self.terms, self.saw)
         for row, index in enumerate(indices):
             latent = Latent(
                 found.latents[row], task.space, self.store.fingerprint,
@@ -144,10 +144,6 @@ class FolderInversion:
         pixels, masks = self._pixels([index])
         label = None if self.labels is None else self.labels[index]
         return self.store.is_done(self.names[index], pixels[0], None if masks is None else masks[0], label)
-
-    @cached_property
-    def _prior(self) -> Whitened:
-        return Whitened.of(self.task.generator)
 
 
 class _Steps:

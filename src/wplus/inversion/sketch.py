@@ -16,7 +16,7 @@ from wplus.core.random import rng
 from wplus.errors import UserError
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Inversion
-from wplus.inversion.task import ON_SPHERE, InversionTask
+from wplus.inversion.task import InversionTask
 from wplus.latents.w_stats import map_samples
 from wplus.losses.shape_style import Shape
 from wplus.models.network import GeneratorNetwork
@@ -48,7 +48,7 @@ def sketch(
     average = average_images(task.generator, task.labels)
     images, masks = completed(task.images, task.masks, average, open_share)
     weights = {**SKETCH_WEIGHTS, **loss_weights}
-    if task.space in ON_SPHERE:
+    if task.latent_space.is_before_mapping:
         weights["prior"] = 0.0
     losses = {"shape": Shape().to(task.device), **task.losses}
     return optimize(

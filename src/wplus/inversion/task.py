@@ -18,12 +18,12 @@ from torch import Tensor
 from wplus.core.batching import chunk_rows, resolve_chunk_size
 from wplus.errors import UserError
 from wplus.inversion.result import Inversion
-from wplus.latents.latent import Space, check_space, to_ws
+from wplus.latents.latent import decode, to_ws
+from wplus.latents.space import LatentSpace, Space, space_of
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import GeneratorNetwork
+from wplus.models.network import GeneratorNetwork, Styles
 
-ON_SPHERE = ("z", "z+")  # spaces whose latents have mean square 1
 Inverter = Callable[..., Inversion]
 
 
@@ -62,7 +62,7 @@ class InversionTask:
     callback: Callback | None = None  # called with a `Progress` after every step
 
     def __post_init__(self) -> None:
-        check_space(self.space)
+        object.__setattr__(self, "space", str(space_of(self.space, self.generator)))  # f/w+ with its block
         names = list(self.names) or [str(index) for index in range(len(self.images))]
         for name, value in (("names", names), ("labels", self.labels), ("masks", self.masks)):
             object.__setattr__(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
@@ -73,8 +73,13 @@ class InversionTask:
             raise UserError(f"images must have the generator's shape {wanted}, got {tuple(self.images.shape)}.")
         if self.masks is not None and tuple(self.masks.shape) != mask:
             raise UserError(f"masks must have the shape {mask}, got {tuple(self.masks.shape)}.")
-        if self.labels is None and generator.c_dim and self.space in ON_SPHERE:
+        if self.labels is None and generator.c_dim and self.latent_space.is_before_mapping:
             raise UserError(f"labels of {generator.c_dim} classes must be given in {self.space}, got none.")
+
+    @functools.cached_property
+    def latent_space(self) -> LatentSpace:
+        """What `space` stands for."""
+        return space_of(self.space, self.generator)
 
     @property
     def device(self) -> torch.device:
@@ -108,14 +113,41 @@ class InversionTask:
         return torch.cat(list(parts))[: len(self.images)]
 
     def to_ws(self, latents: Tensor) -> Tensor:
-        """Latents (N, ...) of the space -> ws (N, num_ws, w_dim), differentiable."""
+        """Latents (N, ...) of the space -> ws (N, num_ws, w_dim), differentiable; UserError where there is no way."""
         return to_ws(latents, self.space, self.generator, labels=self.labels)
+
+    def decode(self, latents: Tensor) -> Tensor | Styles:
+        """Latents (N, ...) of the space -> what synthesis draws from, differentiable."""
+        return decode(latents, self.space, self.generator, labels=self.labels)
+
+    def to_latents(self, variables: Tensor) -> Tensor:
+        """What a search moves (N, ...) -> latents: both are one but where the space has a scale."""
+        scale = self.latent_space.scale(self.generator)
+        return variables if scale is None else variables * scale
+
+    def to_variables(self, latents: Tensor) -> Tensor:
+        """Latents (N, ...) -> what a search moves: latents over the space's scale."""
+        scale = self.latent_space.scale(self.generator)
+        return latents if scale is None else latents / scale
 
 
 def needs_encoder(invert: Inverter) -> Inverter:
     """Marks an inverter that cannot do without an encoder."""
     invert.needs_encoder = True  # type: ignore[attr-defined]
     return invert
+
+
+def needs_ws(invert: Inverter) -> Inverter:
+    """Marks an inverter that works at a w+, so that spaces without a way there are not for it."""
+    invert.needs_ws = True  # type: ignore[attr-defined]
+    return invert
+
+
+def check_inverter(invert: Inverter, space: LatentSpace) -> None:
+    """UserError where an inverter is not for a space; costs nothing."""
+    function = unwrapped(invert)[0]
+    if getattr(function, "needs_ws", False) and not space.has_ws:
+        raise UserError(f"inverter={function.__name__} works at a w+, to which {space} has no way: choose another.")
 
 
 def uses_encoder(invert: Inverter) -> bool:

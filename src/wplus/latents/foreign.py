@@ -17,7 +17,8 @@ from wplus.checkpoint import Models
 from wplus.core.files import at_home
 from wplus.data.names import clean_name
 from wplus.errors import UserError
-from wplus.latents.latent import Latent, Space, load_latent
+from wplus.latents.latent import Latent, load_latent
+from wplus.latents.space import Space
 from wplus.models.network import GeneratorNetwork
 
 OWN, ARRAYS, TORCH = ".safetensors", (".npy", ".npz"), (".pt", ".pth", ".pkl")

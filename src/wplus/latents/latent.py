@@ -7,31 +7,22 @@ or says in one sentence why it cannot.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.errors import UserError, check_choice
-from wplus.models.network import GeneratorNetwork
+from wplus.errors import UserError
+from wplus.latents.space import LatentSpace, Space, check_shape, space_named, space_of
+from wplus.models.network import GeneratorNetwork, Styles
 
-Space = Literal["z", "z+", "w", "w+"]
-SPACES: tuple[Space, ...] = ("z", "z+", "w", "w+")
-# Where a latent of a space can go without loss: z through the mapping network, one vector to a copy per layer.
-LIFTS: dict[Space, tuple[Space, ...]] = {
-    "z": ("z", "z+", "w", "w+"),
-    "z+": ("z+", "w+"),
-    "w": ("w", "w+"),
-    "w+": ("w+",),
-}
 FILE = SafetensorsFormat(
     noun="latent",
     entry="wplus_latent",
     version=1,
     foreign="The latent '{path}' was made with generator {maker}, not with {fingerprint}",
 )
-_NUM_DIMS = {"z": 1, "z+": 2, "w": 1, "w+": 2}
 _IN_HEADER = ("space", "generator", "truncation_psi", "truncation_cutoff")
 
 
@@ -40,8 +31,8 @@ class Latent:
     """One latent and all that its image depends on.
 
     Attributes
-        code               z (z_dim,), z+ (num_ws, z_dim), w (w_dim,) or w+ (num_ws, w_dim)
-        space              which of the four
+        code               numbers of the space: z (z_dim,), w+ (num_ws, w_dim), ...; see `wplus.latents.spaces`
+        space              its name
         generator          fingerprint of the generator that it was made with (`wplus.checkpoint.fingerprint`)
         noise              one (1, r, r) per noise layer, or None for the generator's stored noise
         truncation_psi     applied on decoding, as in `to_ws`; 1 leaves it alone
@@ -60,15 +51,12 @@ class Latent:
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_space(self.space)
-        if self.code.ndim != _NUM_DIMS[self.space]:
+        space = space_named(self.space)
+        num_dims = 2 if space.of_layers and space.has_ws else 1
+        if self.code.ndim != num_dims:
             shape = tuple(self.code.shape)
-            raise UserError(f"{self.space} must have {_NUM_DIMS[self.space]} dimension(s), got the shape {shape}")
-
-
-def check_space(space: str) -> None:
-    """UserError unless `space` is one of z, z+, w, w+."""
-    check_choice("space", space, SPACES)
+            raise UserError(f"{self.space} must have {num_dims} dimension(s), got the shape {shape}")
+        _check_truncation(space, self.truncation_psi)
 
 
 # Files
@@ -114,47 +102,85 @@ def to_ws(
     truncation_psi: float = 1.0,
     truncation_cutoff: int | None = None,
 ) -> Tensor:
-    """Latents of one space -> ws (N, num_ws, w_dim), differentiable in the latents.
+    """Latents (N, ...) of one space -> ws (N, num_ws, w_dim), differentiable in the latents.
 
-    latents: z (N, z_dim), z+ (N, num_ws, z_dim: a z of its own for every layer), w (N, w_dim) or w+ (N, num_ws, w_dim).
     Truncation means the same in every space: the first `truncation_cutoff` layers (None: all) are pulled to the mean,
-    w_avg + psi (w - w_avg). `labels` (N, c_dim) are used in z and z+ alone, where w depends on them.
+    w_avg + psi (w - w_avg). `labels` (N, c_dim) are used before the mapping network alone, where w depends on them.
+    UserError for a space that has no way back to w+.
     """
-    check_space(space)
-    size = (generator.z_dim if space in ("z", "z+") else generator.w_dim,)
-    allowed = size if _NUM_DIMS[space] == 1 else (generator.num_ws, *size)
-    if latents.shape[1:] != allowed:
-        wanted = ", ".join(map(str, allowed))
-        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(latents.shape)}")
-    if space == "z":
-        return generator.mapping(latents, labels, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff)
-    if space == "z+":  # all layers of all latents in one pass of the mapping network
-        repeated = None if labels is None else labels.repeat_interleave(generator.num_ws, dim=0)
-        ws = generator.mapping(latents.flatten(0, 1), repeated)[:, 0].unflatten(0, latents.shape[:2])
-    else:
-        ws = latents[:, None].expand(-1, generator.num_ws, -1) if space == "w" else latents
+    found = space_of(space, generator)
+    check_shape(latents, found, generator)
+    ws = found.to_ws(latents, generator, labels)
     return ws if truncation_psi == 1 else generator.mapping.truncate(ws, truncation_psi, truncation_cutoff)
+
+
+def decode(
+    latents: Tensor, space: Space, generator: GeneratorNetwork, *, labels: Tensor | None = None,
+    truncation_psi: float = 1.0, truncation_cutoff: int | None = None,
+) -> Tensor | Styles:  # fmt: skip
+    """Latents of one space -> what `generator.synthesis` draws from: ws, see `to_ws`, or styles."""
+    found = space_of(space, generator)
+    if found.has_ws:
+        return to_ws(latents, space, generator, labels=labels, truncation_psi=truncation_psi,
+                     truncation_cutoff=truncation_cutoff)  # fmt: skip
+    _check_truncation(found, truncation_psi)
+    check_shape(latents, found, generator)
+    return found.to_styles(latents, generator)
+
+
+def _check_truncation(space: LatentSpace, psi: float) -> None:
+    if psi != 1 and not space.has_ws:
+        raise UserError(f"truncation_psi must be 1 in {space}, whose latents are truncated on the way there, got {psi}")
 
 
 def ws_of(latent: Latent, generator: GeneratorNetwork) -> Tensor:
     """The styles of one latent, its truncation applied: (num_ws, w_dim) on the generator's device."""
-    device = generator.mapping.w_avg.device
-    return to_ws(
-        latent.code[None].to(device),
-        latent.space,
-        generator,
-        labels=None if latent.label is None else latent.label[None].to(device),
-        truncation_psi=latent.truncation_psi,
-        truncation_cutoff=latent.truncation_cutoff,
-    )[0]
+    return to_ws(latent.code[None].to(_device(generator)), latent.space, generator, **_options(latent, generator))[0]
+
+
+def _options(latent: Latent, generator: GeneratorNetwork) -> dict[str, Any]:
+    return {
+        "labels": None if latent.label is None else latent.label[None].to(_device(generator)),
+        "truncation_psi": latent.truncation_psi,
+        "truncation_cutoff": latent.truncation_cutoff,
+    }
+
+
+def _device(generator: GeneratorNetwork) -> torch.device:
+    return generator.mapping.w_avg.device
+
+
+@torch.no_grad()
+def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
+    """The code of one latent in another space, on the generator's device, its truncation applied where it is past the
+    mapping network. UserError where the latent would lose something on the way, see `LatentSpace.holds`."""
+    source, target = space_of(latent.space, generator), space_of(space, generator)
+    if not target.holds(source):
+        raise UserError(f"A latent of {source} cannot go to {target} without loss.")
+    code = latent.code.to(_device(generator))
+    if str(source) == str(target) and (source.is_before_mapping or latent.truncation_psi == 1):
+        return code
+    if target.is_before_mapping:  # z to z+
+        return target.from_vectors(code[None], generator)[0]
+    return target.from_ws(ws_of(latent, generator)[None], generator)[0]
 
 
 @torch.no_grad()
 def synthesize(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
     """The images of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
+    if any(not space_named(latent.space).has_ws for latent in latents):  # styles of several spaces make no batch
+        return torch.cat([_image(latent, generator) for latent in latents])
     ws = torch.stack([ws_of(latent, generator) for latent in latents])
     if all(latent.noise is None for latent in latents):
         return generator.synthesis(ws, noise_mode="const")
     stored = tuple(layer[0] for layer in generator.synthesis.const_noise())
     layers = zip(*[latent.noise or stored for latent in latents], strict=True)
     return generator.synthesis(ws, noise=[torch.stack([noise.to(ws.device) for noise in layer]) for layer in layers])
+
+
+def _image(latent: Latent, generator: GeneratorNetwork) -> Tensor:
+    """(1, C, H, W)."""
+    code = latent.code[None].to(_device(generator))
+    noise = None if latent.noise is None else [layer[None].to(code) for layer in latent.noise]
+    styles = decode(code, latent.space, generator, **_options(latent, generator))
+    return generator.synthesis(styles, noise_mode="const", noise=noise)

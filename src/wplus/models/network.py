@@ -10,6 +10,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
@@ -174,6 +175,24 @@ class NoiseLayer(nn.Module):
     noise_const: Tensor
 
 
+@dataclass(frozen=True)
+class Styles:
+    """What a `StyledSynthesis` draws from past its affine layers, in the place of ws.
+
+    Attributes
+        layers    (N, C) each, from the block's first layer on: what the affine layers answered
+        block     resolution of the first block that draws
+        features  (N, C, block / 2, block / 2) that enter it; None: the network's constant enters its first block
+    """
+
+    layers: tuple[Tensor, ...]
+    block: int = 4
+    features: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.layers[0])
+
+
 class SynthesisNetwork(nn.Module):
     """ws -> images; a subclass implements `synthesize`, and sets `noise_layers` if it takes noise."""
 
@@ -196,12 +215,15 @@ class SynthesisNetwork(nn.Module):
         """Fresh noise for `num` images, (num, 1, H, W) per layer, from torch's global generator."""
         return [torch.randn(num, 1, *x.noise_const.shape, device=x.noise_const.device) for x in self.noise_layers]
 
-    def forward(self, ws: Tensor, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None) -> Tensor:
+    def forward(
+        self, ws: Tensor | Styles, noise_mode: NoiseMode = "const", noise: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """ws (N, num_ws, w_dim) -> images (N, img_channels, resolution, resolution), about [-1, 1], not clamped.
 
-        `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`, replaces what `noise_mode` would choose.
+        A `StyledSynthesis` also draws from `Styles`. `noise`, one (N or 1, 1, H, W) per entry of `noise_shapes`,
+        replaces what `noise_mode` would choose.
         """
-        if ws.shape[1:] != (self.num_ws, self.w_dim):
+        if isinstance(ws, Tensor) and ws.shape[1:] != (self.num_ws, self.w_dim):
             raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
         check_choice("noise_mode", noise_mode, NOISE_MODES)
         chosen: Sequence[Tensor | None] = [None] * len(self.noise_layers)
@@ -211,7 +233,12 @@ class SynthesisNetwork(nn.Module):
             chosen = self.const_noise() if noise_mode == "const" else self.random_noise(len(ws))
         if len(chosen) != len(self.noise_layers):
             raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}")
-        return self.synthesize(ws.to(torch.float32), chosen)
+        return self._drawn(ws, chosen)
+
+    def _drawn(self, ws: Tensor | Styles, noise: Sequence[Tensor | None]) -> Tensor:
+        if isinstance(ws, Styles):
+            raise UserError("This generator has no layers with styles: it draws from ws (N, num_ws, w_dim) alone.")
+        return self.synthesize(ws.to(torch.float32), noise)
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) and one noise map or None per noise layer -> images."""
@@ -219,6 +246,48 @@ class SynthesisNetwork(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+class StyledSynthesis(SynthesisNetwork):
+    """A synthesis network whose layers take styles, affine in w: StyleSpace, S (Wu et al. 2021, arXiv:2011.12799).
+
+    A subclass sets `style_sizes` and implements `styles`, `draw`, and `features`.
+    """
+
+    style_sizes: Mapping[str, int]
+    """Channels of the style of each layer by its name, as `b16.conv1`, in the order in which they draw."""
+    feature_shapes: Mapping[int, tuple[int, int, int]]
+    """Resolution of a block -> (C, H, W) of the map that enters it; of all but the first block."""
+
+    def styles(self, ws: Tensor) -> list[Tensor]:
+        """ws (N, num_ws, w_dim) -> (N, C) for each of `style_sizes`."""
+        raise NotImplementedError
+
+    def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
+        """Styles and a noise map or None per noise layer, used or not -> images; as `synthesize` from ws."""
+        raise NotImplementedError
+
+    def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) -> the map (N, C, block / 2, block / 2) that enters a block."""
+        raise NotImplementedError
+
+    def styles_from(self, ws: Tensor, block: int) -> tuple[Tensor, ...]:
+        """ws (N, num_ws, w_dim) -> the styles of the layers of this block and of those above it."""
+        names = list(self.style_sizes)
+        first = next(index for index, name in enumerate(names) if _block_of(name) == block)
+        return tuple(self.styles(ws)[first:])
+
+    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) and one noise map or None per noise layer -> images."""
+        return self.draw(Styles(tuple(self.styles(ws))), noise)
+
+    def _drawn(self, ws: Tensor | Styles, noise: Sequence[Tensor | None]) -> Tensor:
+        return self.draw(ws, noise) if isinstance(ws, Styles) else super()._drawn(ws, noise)
+
+
+def _block_of(style: str) -> int:
+    """The resolution of the block that a style is called after."""
+    return int(style.partition(".")[0].removeprefix("b"))
 
 
 class GeneratorNetwork(Network):

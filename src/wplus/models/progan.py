@@ -6,7 +6,7 @@ one; its discriminator takes labels as StyleGAN's does (one logit per class, the
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -54,12 +54,13 @@ def to_rgb(widths: dict[int, int], img_channels: int) -> nn.ModuleList:
     return nn.ModuleList(Conv(width, img_channels, 1, activate=False) for width in widths.values())
 
 
-def image_at_lod(growth: Growth, torgb: nn.ModuleList, features: list[Tensor]) -> Tensor:
-    """The image of the features (N, C, H, W) of each resolution in use, at the size of the whole network.
+def image_at_lod(growth: Growth, torgb: nn.ModuleList, features: Mapping[int, Tensor]) -> Tensor:
+    """The image of the features (N, C, H, W) by resolution, 0 is 4 px, of the highest in use, at the size of the whole
+    network.
 
     While a resolution fades in its image is mixed with that of the one below (figure 2b).
     """
-    top = len(features) - 1
+    top = max(features)
     img = torgb[top](features[top])
     if growth.fade:
         img = img.lerp(upsample_nearest(torgb[top - 1](features[top - 1]), 2), growth.fade)
@@ -112,10 +113,9 @@ class Synthesis(SynthesisNetwork):
 
     def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, 1, w_dim) -> images (N, C, H, W), not limited."""
-        x, features = pixel_norm(ws[:, 0]), []
-        for block in self.blocks[: len(self.blocks) - self.growth.level]:
-            x = block(x)
-            features.append(x)
+        x, features = pixel_norm(ws[:, 0]), {}
+        for index, block in enumerate(self.blocks[: len(self.blocks) - self.growth.level]):
+            features[index] = x = block(x)
         return image_at_lod(self.growth, self.torgb, features)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wplus.models import progan
 from wplus.models.layers import SQRT2, block_widths, leaky_relu, normalize_second_moment
 from wplus.models.mapping import MappingMLP, check_z, with_label
-from wplus.models.network import GeneratorNetwork, NoiseLayer, SynthesisNetwork, check_label
+from wplus.models.network import GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles, check_label
 from wplus.models.progan import Conv, Dense, blur, image_at_lod
 from wplus.models.progressive import Growth
 
@@ -51,8 +51,9 @@ class StyledLayer(NoiseLayer):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.affine = Dense(w_dim, 2 * out_channels)
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        """x (N, in_channels, H, W), w (N, w_dim), noise (N or 1, 1, up H, up W) -> (N, out_channels, up H, up W)."""
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """x (N, in_channels, H, W), styles (N, 2 out_channels), noise (N or 1, 1, up H, up W) -> (N, out_channels,
+        up H, up W)."""
         if self.conv is not None:
             x = self.conv(x)
             x = blur(x) if self.up == 2 else x
@@ -62,11 +63,11 @@ class StyledLayer(NoiseLayer):
         # AdaIN, equation 1: y_s (x - mean) / deviation + y_b for every map, with the scale y_s counted from 1.
         x = x - x.mean(dim=(2, 3), keepdim=True)
         x = x * (x.square().mean(dim=(2, 3), keepdim=True) + 1e-8).rsqrt()
-        scale, shift = self.affine(w)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = styles[:, :, None, None].chunk(2, dim=1)
         return x * (scale + 1) + shift
 
 
-class Synthesis(SynthesisNetwork):
+class Synthesis(StyledSynthesis):
     """ws -> image: two layers at each resolution, the RGB of the highest in use."""
 
     def __init__(self, *, resolution: int, w_dim: int, img_channels: int, channel_base: int, channel_max: int) -> None:
@@ -79,16 +80,31 @@ class Synthesis(SynthesisNetwork):
             layers.append(StyledLayer(below, widths[res], w_dim=w_dim, resolution=res, up=2 if below else 1))
             layers.append(StyledLayer(widths[res], widths[res], w_dim=w_dim, resolution=res))
         self.noise_layers, self.layers = layers, nn.ModuleList(layers)
+        self.style_sizes = {f"b{layer.resolution}.conv{index % 2}": len(layer.affine.weight)
+                            for index, layer in enumerate(layers)}  # fmt: skip
+        self.feature_shapes = {res: (widths[res // 2], res // 2, res // 2) for res in list(widths)[1:]}
         self.torgb = progan.to_rgb(widths, img_channels)
 
-    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
-        x, features = self.const.expand(ws.shape[0], -1, -1, -1), []
-        for index in range(self.num_ws - 2 * self.growth.level):
-            x = self.layers[index](x, ws[:, index], noise[index])
-            if index % 2:
-                features.append(x)
-        return image_at_lod(self.growth, self.torgb, features)
+    def styles(self, ws: Tensor) -> list[Tensor]:
+        """ws (N, num_ws, w_dim) -> the scales and shifts (N, 2 C) of every layer."""
+        return [layer.get_submodule("affine")(w) for layer, w in zip(self.layers, ws.unbind(dim=1), strict=True)]
+
+    def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
+        """Styles and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
+        first = self.num_ws - len(styles.layers)
+        x = self.const.expand(len(styles), -1, -1, -1) if styles.features is None else styles.features
+        maps = dict[int, Tensor]() if styles.features is None else {first // 2 - 1: x}  # by resolution, from 4 px
+        for index in range(first, self.num_ws - 2 * self.growth.level):
+            x = self.layers[index](x, styles.layers[index - first], noise[index])
+            maps[index // 2] = x
+        return image_at_lod(self.growth, self.torgb, maps)
+
+    def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) -> the map (N, C, block / 2, block / 2) that enters a block."""
+        x = self.const.expand(len(ws), -1, -1, -1)
+        for index, style in enumerate(self.styles(ws)):
+            x = self.layers[index](x, style, noise[index]) if self.noise_layers[index].resolution < block else x
+        return x
 
 
 class Generator(GeneratorNetwork):

@@ -14,7 +14,7 @@ from wplus.errors import check_choice
 from wplus.models import ops
 from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, ResolutionBlock, block_widths, leaky_relu
 from wplus.models.mapping import MappingMLP
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLayer, SynthesisNetwork
+from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles
 
 # --- generator ------------------------------------------------------------------------------------------------------
 
@@ -52,10 +52,10 @@ class SynthesisLayer(NoiseLayer):
         self.noise_strength = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
-        """x (N, I, H, W), w (N, w_dim), noise (N or 1, 1, up H, up H) or None -> (N, O, up H, up W)."""
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
+        """x (N, I, H, W), styles (N, I), noise (N or 1, 1, up H, up H) or None -> (N, O, up H, up W)."""
         offset = None if noise is None else noise * (self.noise_strength * SQRT2)
-        y = modulated_conv2d(x, self.weight, self.affine(w), gain=SQRT2, up=self.up, offset=offset)
+        y = modulated_conv2d(x, self.weight, styles, gain=SQRT2, up=self.up, offset=offset)
         return leaky_relu(y.add_((self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1)), self.conv_clamp)
 
 
@@ -70,9 +70,9 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.weight_gain = 1 / math.sqrt(in_channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (N, I, H, W), w (N, w_dim) -> rgb (N, img_channels, H, W) in float32, by one batched matrix product."""
-        styles = self.affine(w) * self.weight_gain
+    def forward(self, x: Tensor, styles: Tensor) -> Tensor:
+        """x (N, I, H, W), styles (N, I) -> rgb (N, img_channels, H, W) in float32, by one batched matrix product."""
+        styles = styles * self.weight_gain
         weights = (self.weight[:, :, 0, 0] * styles[:, None, :]).to(x.dtype)  # (N, img_channels, I)
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, HW, I), a view of channels-last maps
         y = torch.baddbmm(self.bias.to(x.dtype), pixels, weights.transpose(1, 2))
@@ -94,22 +94,35 @@ class SynthesisBlock(ResolutionBlock):
         self.conv1 = SynthesisLayer(out_channels, out_channels, resolution=resolution, **layer)
         self.torgb = ToRGB(out_channels, img_channels, **layer)
         self.layers = [self.conv0, self.conv1] if in_channels else [self.conv1]
+        first = {"conv0": self.conv0.affine} if in_channels else {}
+        self.affines = {**first, "conv1": self.conv1.affine, "torgb": self.torgb.affine}
+
+    def styles(self, ws: Sequence[Tensor]) -> list[Tensor]:
+        """One (N, w_dim) per layer and one for RGB -> the styles (N, C) of each."""
+        return [affine(w) for affine, w in zip(self.affines.values(), ws, strict=True)]
 
     def forward(
-        self, x: Tensor | None, img: Tensor | None, ws: Sequence[Tensor], noise: Sequence[Tensor | None]
+        self, x: Tensor | None, img: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
-        """`ws` holds one (N, w_dim) per layer and one for RGB; `noise` one entry per layer."""
-        if x is None:
-            # Channels last from here on: convolutions, and the passes between them, are faster for it.
-            x = self.const.expand(ws[0].shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        x = x.to(self.compute_dtype)
-        for layer, w, layer_noise in zip(self.layers, ws, noise, strict=False):
-            x = layer(x, w, layer_noise)
-        rgb = self.torgb(x, ws[-1])
+        """`styles` holds one (N, C) per layer and one for RGB; `noise` one entry per layer."""
+        x = self.maps(self.start(len(styles[0])) if x is None else x, styles, noise)
+        rgb = self.torgb(x, styles[-1])
         return x, rgb if img is None else ops.upsample(img) + rgb
 
+    def start(self, num: int) -> Tensor:
+        """The constant (num, C, 4, 4), channels last from here on: convolutions, and the passes between them, are
+        faster for it."""
+        return self.const.expand(num, -1, -1, -1).contiguous(memory_format=torch.channels_last)
 
-class Synthesis(SynthesisNetwork):
+    def maps(self, x: Tensor, styles: Sequence[Tensor], noise: Sequence[Tensor | None]) -> Tensor:
+        """What the block hands on, without its RGB."""
+        x = x.to(self.compute_dtype)
+        for layer, style, layer_noise in zip(self.layers, styles, noise, strict=False):
+            x = layer(x, style, layer_noise)
+        return x
+
+
+class Synthesis(StyledSynthesis):
     """ws -> image, by a chain of blocks with skip connections in RGB (StyleGAN2, figure 7b)."""
 
     def __init__(self, *, resolution: int, w_dim: int, channel_base: int, channel_max: int, **block: Any) -> None:
@@ -120,17 +133,38 @@ class Synthesis(SynthesisNetwork):
             self.blocks.append(SynthesisBlock(in_channels, widths[res], resolution=res, w_dim=w_dim, **block))
             setattr(self, f"b{res}", self.blocks[-1])
         self.noise_layers = [layer for block in self.blocks for layer in block.layers]
+        self.style_sizes = {f"b{block.resolution}.{name}": len(affine.weight) for block in self.blocks
+                            for name, affine in block.affines.items()}  # fmt: skip
+        self.feature_shapes = {res: (widths[res // 2], res // 2, res // 2) for res in list(widths)[1:]}
 
-    def synthesize(self, ws: Tensor, noise: Sequence[Tensor | None]) -> Tensor:
-        """ws (N, num_ws, w_dim) and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
-        styles, first, x, img = ws.unbind(dim=1), 0, None, None
+    def styles(self, ws: Tensor) -> list[Tensor]:
+        """ws (N, num_ws, w_dim) -> the styles (N, C) of every layer, RGB after those of its block."""
+        ws_of_layers, first, found = ws.unbind(dim=1), 0, list[Tensor]()
         for block in self.blocks:
-            # RGB takes the style of the next block's first layer: layers + 1 styles, advancing by layers.
+            # RGB takes the w of the next block's first layer: layers + 1 of them, advancing by layers.
             last = first + len(block.layers)
-            x, img = block(x, img, styles[first : last + 1], noise[first:last])
+            found += block.styles(ws_of_layers[first : last + 1])
             first = last
+        return found
+
+    def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
+        """Styles and a noise map per layer -> images; colours begin at the first block that draws."""
+        layers, maps, x, img = iter(styles.layers), iter(noise), styles.features, None
+        for block in self.blocks:
+            block_noise = [next(maps) for _ in block.layers]
+            if block.resolution >= styles.block:
+                x, img = block(x, img, [next(layers) for _ in range(len(block.layers) + 1)], block_noise)
         assert img is not None
         return img
+
+    def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
+        """ws (N, num_ws, w_dim) -> the map (N, C, block / 2, block / 2) that enters a block, float32."""
+        layers, maps, x = iter(self.styles(ws)), iter(noise), self.blocks[0].start(len(ws))
+        for each in self.blocks:
+            if each.resolution < block:
+                styles = [next(layers) for _ in range(len(each.layers) + 1)]
+                x = each.maps(x, styles, [next(maps) for _ in each.layers])
+        return x.to(torch.float32)
 
 
 class Generator(GeneratorNetwork):

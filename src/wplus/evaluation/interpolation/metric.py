@@ -32,7 +32,7 @@ from wplus.interpolation.retime import Retiming, retimed
 from wplus.interpolation.trajectory import MetricTools, PathMetric
 from wplus.inversion.folder import require_same_settings
 from wplus.inversion.task import describe
-from wplus.latents.latent import Space
+from wplus.latents.space import Space
 from wplus.losses.image_pair import ImageDistance
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import INSTRUMENTS

@@ -21,7 +21,8 @@ from wplus.evaluation.context import by_digest
 from wplus.evaluation.feature_pass import Progress
 from wplus.inversion.folder import DELTA, output_names
 from wplus.inversion.run import FolderInversion
-from wplus.latents.latent import LIFTS, Latent, Space, check_space, load_latent
+from wplus.latents.latent import Latent, load_latent
+from wplus.latents.space import Space, space_named
 from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.losses.image_pair import ImageDistance
 
@@ -148,7 +149,7 @@ Endpoints = Mapping[Space, Mapping[str, Endpoint]]
 
 def source_space(space: Space, given: Sequence[Space]) -> Space:
     """The space whose latents serve a method in `space`: itself, else the first that goes there without loss."""
-    found = [space] if space in given else [each for each in given if space in LIFTS[each]]
+    found = [space] if space in given else [each for each in given if space_named(space).holds(space_named(each))]
     if not found:
         raise UserError(f"Nothing given as latents goes into {space}: give latents of {space} too, or leave it out.")
     return found[0]
@@ -164,7 +165,7 @@ def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *,
 
 
 def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, Endpoint]:
-    check_space(space)
+    space_named(space)
     found, files = {}, folder / "latents" if (folder / "latents").is_dir() else folder
     for name, file in zip(names, output_names(names), strict=True):
         latent = load_latent(files / f"{file}.safetensors", fingerprint=fingerprint)
@@ -185,7 +186,7 @@ def invert_endpoints(images: ImageSet, spaces: Sequence[Space], *, folder: Path,
     Of several processes the first does it and the others wait. `inverting` are further arguments of `FolderInversion`.
     """
     shared = {"models": models, "invert": invert, **inverting}
-    folders = {space: folder / space for space in spaces}
+    folders = {space: folder / space.replace("/", "-") for space in spaces}
     if is_first():
         made = [FolderInversion(images, space=space, output_dir=each, **shared) for space, each in folders.items()]
         for inversion in made:  # all were checked before the first starts

@@ -26,7 +26,7 @@ from wplus.interpolation.trajectory import MetricTools, PathMetric, PathNumber, 
 from wplus.interpolation.transitions import trajectory_between
 from wplus.interpolation.video import save_rows, shown_columns
 from wplus.inversion.task import describe
-from wplus.latents.latent import SPACES, Space, check_space
+from wplus.latents.space import Space, space_named, spaces
 from wplus.pretrained.extractor import Extractor
 
 CROSS_DISSOLVE = "cross_dissolve"  # the baseline that mixes the real images pixel by pixel
@@ -46,22 +46,34 @@ class Method:
 
 
 def methods_of(
-    paths: Mapping[str, LatentPath], spaces: Sequence[Space], names: Sequence[str] | None = None
+    paths: Mapping[str, LatentPath], in_spaces: Sequence[Space], names: Sequence[str] | None = None
 ) -> list[Method]:
     """Every path in every one of the spaces that it is for; or instead those called `names`, UserError for an unknown
     one and for a path in a space that it is not for."""
-    each = [Method(space, path, f"{space}_{name}") for space in SPACES for name, path in paths.items()]
-    found = {method.name: method for method in each}
     if names is None:
-        for space in spaces:
-            check_space(space)
-        return [method for space in spaces for method in each if method.space == space and is_for(method.path, space)]
-    for name in names:
-        if name not in found:
-            raise UserError(f"methods must be called SPACE_PATH, SPACE one of {', '.join(SPACES)}, PATH one of "
-                            f"{', '.join(paths)}, got '{name}'.")  # fmt: skip
-        check_path(found[name].path, found[name].space)
-    return [found[name] for name in names]
+        for space in in_spaces:
+            space_named(space)
+        return [
+            _method(space, name, path) for space in in_spaces for name, path in paths.items() if is_for(path, space)
+        ]
+    return [_called(name, paths) for name in names]
+
+
+def _method(space: Space, name: str, path: LatentPath) -> Method:
+    return Method(space, path, f"{space}_{name}")
+
+
+def _called(name: str, paths: Mapping[str, LatentPath]) -> Method:
+    """The method with this name; UserError for an unknown one, and for a path in a space that it is not for."""
+    space, _, path = name.partition("_")
+    try:
+        space_named(space)
+        found = _method(space, path, paths[path])
+    except (UserError, KeyError):
+        raise UserError(f"methods must be called SPACE_PATH, SPACE one of {', '.join(spaces())}, PATH one of "
+                        f"{', '.join(paths)}, got '{name}'.") from None  # fmt: skip
+    check_path(found.path, space)
+    return found
 
 
 class CurveMemory:

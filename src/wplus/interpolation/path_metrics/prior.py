@@ -22,7 +22,12 @@ def prior(trajectory: Trajectory, tools: MetricTools) -> Scores:
 
     Zhu et al. 2020, arXiv:2012.09036; see `wplus.latents.w_stats.Whitened.distance`. Below 1 is nearer to the mean
     image than samples are, as the middle of a straight line is. `prior_layer_<i>` are told where the layers differ.
+    Spaces without ws have a distance of their own, see `LatentSpace.prior_distance`.
     """
+    if trajectory.prior is not None:
+        trajectory.along["prior"] = own = trajectory.prior.double().cpu()
+        yield PRIOR_MEAN, float(own.mean())
+        yield PRIOR_MAX, float(own.max())
     if trajectory.ws is None or tools.whitened is None:
         return
     with torch.no_grad():

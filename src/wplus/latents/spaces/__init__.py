@@ -1,0 +1,1 @@
+"""The latent spaces, one idea each; see `wplus.latents.space`."""

@@ -1,0 +1,96 @@
+"""S, StyleSpace: the styles that the affine layers make of w+, a number per channel (Wu et al. 2021, arXiv:2011.12799).
+
+The most disentangled space of a StyleGAN: single channels move single things. The way from w+ is exact, and there is
+none back. Channels differ in size, so everything is measured in their deviations under the prior.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wplus.core.random import rng
+from wplus.errors import UserError
+from wplus.latents.space import LatentSpace, of_weights
+from wplus.latents.w_stats import map_samples
+from wplus.models.network import GeneratorNetwork, StyledSynthesis, Styles
+
+NUM_SAMPLES = 10_000
+_SMALLEST = 1e-3  # of the mean deviation: what no style moves has none of its own
+
+
+@dataclass(frozen=True)
+class StyleStats:
+    """Mean and deviation (D,) of every channel over samples of the prior."""
+
+    mean: Tensor
+    std: Tensor
+
+    def normalized(self, styles: Tensor) -> Tensor:
+        """Styles (..., D) in deviations from the mean."""
+        return (styles - self.mean.to(styles)) / self.std.to(styles)
+
+
+@of_weights
+@torch.no_grad()
+def style_stats(generator: GeneratorNetwork) -> StyleStats:
+    """Of samples that are always the same; the classes of a conditional generator take part alike."""
+    z = torch.randn(NUM_SAMPLES, generator.z_dim, generator=rng(123, "styles"))
+    w = map_samples(generator, z, None)
+    chunks = [S().from_vectors(some, generator).double() for some in w.split(1000)]
+    styles = torch.cat(chunks)
+    std = styles.std(dim=0)
+    return StyleStats(styles.mean(dim=0).to(w), std.clamp_min(float(_SMALLEST * std.mean())).to(w))
+
+
+def styled(generator: GeneratorNetwork, space: str) -> StyledSynthesis:
+    """The synthesis network; UserError where its layers have no styles."""
+    if not isinstance(generator.synthesis, StyledSynthesis):
+        kind = type(generator).__module__.rpartition(".")[2]
+        raise UserError(f"space={space} needs a generator whose layers have styles, StyleGAN's or StyleGAN2's, got "
+                        f"{kind}.")  # fmt: skip
+    return generator.synthesis
+
+
+def channel_names(generator: GeneratorNetwork) -> list[str]:
+    """Of every number of a code: `b16.conv1.45`, layer and channel."""
+    sizes = styled(generator, "s").style_sizes
+    return [f"{layer}.{channel}" for layer, size in sizes.items() for channel in range(size)]
+
+
+class S(LatentSpace):
+    """s (D,): the styles of all layers, RGB's included, one after the other from coarse to fine."""
+
+    name = "s"
+    of_layers = True
+    has_ws = False
+    is_white = True
+
+    def of(self, generator: GeneratorNetwork) -> LatentSpace:
+        """UserError for a generator whose layers have no styles."""
+        styled(generator, str(self))
+        return self
+
+    def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
+        """(D,), the channels of all layers."""
+        return (sum(self.parts(generator)),)
+
+    def parts(self, generator: GeneratorNetwork) -> list[int]:
+        """Channels of each layer."""
+        return list(styled(generator, str(self)).style_sizes.values())
+
+    def to_styles(self, codes: Tensor, generator: GeneratorNetwork) -> Styles:
+        """Cut into layers."""
+        return Styles(codes.split(self.parts(generator), dim=1))
+
+    def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """By the affine layers."""
+        return torch.cat(styled(generator, str(self)).styles(ws), dim=1)
+
+    def scale(self, generator: GeneratorNetwork) -> Tensor:
+        """(D,) the deviation of every channel."""
+        return style_stats(generator).std
+
+    def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """(N,) mean squared deviation of the channels."""
+        return style_stats(generator).normalized(codes).square().mean(dim=1)
