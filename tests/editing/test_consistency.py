@@ -11,6 +11,7 @@ from wplus.core.stats import bootstrap_interval, kept_mean
 from wplus.editing.consistency import consistency, edit_errors, editability, prior_deviation
 from wplus.editing.directions import Direction
 from wplus.errors import UserError
+from wplus.latents.latent import Latent
 
 NUM = 150
 
@@ -99,10 +100,14 @@ def test_no_edit_is_the_second_inversion_alone(exact: Models) -> None:
 # --- how far images move ---
 
 
+def latents_of(models: Models, ws: torch.Tensor) -> list[Latent]:
+    return [Latent(each, "w+", models.fingerprint) for each in ws]
+
+
 def test_pictures_move_in_proportion(exact: Models, a_direction: Callable[..., Direction]) -> None:
     """A unit adds 2 to two of twelve numbers: their mean moves by a third."""
     options = {"perceptual": Brightness(), "strengths": [-3, 0, 1], "batch_size": 4}
-    (moved,) = editability(exact, torch.randn(9, 3, 4), directions=[a_direction()], **options)
+    (moved,) = editability(exact, latents_of(exact, torch.randn(9, 3, 4)), directions=[a_direction()], **options)
     assert moved.name == "moved_d"
     assert moved.value == pytest.approx(1 / 3, rel=1e-5)
     assert (moved.protocol["strengths"], moved.protocol["distance"]) == ([-3, 1], "brightness")
@@ -111,4 +116,4 @@ def test_pictures_move_in_proportion(exact: Models, a_direction: Callable[..., D
 def test_no_strength_no_measure(exact: Models, a_direction: Callable[..., Direction]) -> None:
     options = {"perceptual": Brightness(), "strengths": [0]}
     with pytest.raises(UserError, match="^strengths must have one other than 0, got"):
-        next(editability(exact, torch.zeros(1, 3, 4), directions=[a_direction()], **options))
+        next(editability(exact, latents_of(exact, torch.zeros(1, 3, 4)), directions=[a_direction()], **options))

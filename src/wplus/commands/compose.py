@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType, ValueType
 from omegaconf import DictConfig, OmegaConf
 
-from wplus.commands.overrides import readable
+from wplus.commands.overrides import readable, with_block
 from wplus.commands.refusals import one_sentence
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, at, checked, expand_home, resolved, swept_presets
@@ -111,7 +111,7 @@ class Composer:
     def config(self, verb: str, overrides: Sequence[str]) -> dict[str, Any]:
         """The configuration, resolved; `run_dir` may still be the default's text."""
         with one_sentence(verb, overrides):
-            pairs = [self._parse(override) for override in overrides]
+            pairs = [self._parse(override) for override in with_block(overrides)]
             simple = [pair for pair in pairs if _is_simple(pair[1])]
             rest = tuple(text for text, override in pairs if not _is_simple(override))
             if all(override.type is OverrideType.CHANGE for _, override in pairs):

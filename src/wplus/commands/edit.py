@@ -18,13 +18,10 @@ if TYPE_CHECKING:
 @entry_point
 def edit(cfg: dict[str, Any]) -> float:
     """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
-    import torch
-
     from wplus.commands.common import listed, opened, read_latents, tracking
     from wplus.editing.consistency import editability
     from wplus.editing.directions import load_directions
     from wplus.editing.edit import edit, report
-    from wplus.latents.latent import ws_of
 
     models, device, folder = opened(cfg)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
@@ -36,8 +33,7 @@ def edit(cfg: dict[str, Any]) -> float:
     with tracking(cfg, "edit") as tracker:
         edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
-        ws = torch.stack([ws_of(latent, models.generator) for latent in latents])
-        moved = report(editability(models, ws, directions=directions, perceptual=perceptual), tracker)
+        moved = report(editability(models, latents, directions=directions, perceptual=perceptual), tracker)
     print("\n".join(map(str, moved)))
     print(f"Strips, edited latents: {folder}")
     return sum(measurement.value for measurement in moved) / len(moved)
@@ -102,6 +98,7 @@ def measure(
     from wplus.core.progress import track
     from wplus.editing.consistency import consistency, edit_errors, editability
     from wplus.editing.edit import report
+    from wplus.latents.latent import Latent
 
     batch_size = cfg["batch_size"]
     invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
@@ -114,7 +111,8 @@ def measure(
     errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
     found = report(consistency(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
     shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
-    found += report(editability(models, ws, directions=directions, **shared), tracker)
+    latents = [Latent(each, "w+", models.fingerprint) for each in ws.cpu()]
+    found += report(editability(models, latents, directions=directions, **shared), tracker)
     edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
     image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
     return found

@@ -23,6 +23,8 @@ LAUNCHING = {
 }
 _KEY = re.compile(r"(~|\+{0,2})\w[\w$|-]*([./@:][\w$|-]+)*", re.ASCII)  # as Hydra's grammar has it
 
+_BLOCK, _F_WPLUS = "space.block", "f/w+"
+
 
 def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
     """Overrides that Hydra's grammar reads: names that it cannot read are quoted, and `+` adds nothing unknown.
@@ -32,7 +34,29 @@ def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:
     for place, override in enumerate(overrides):
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"An argument must be KEY=VALUE, got '{override}'{_meant(overrides, place)}.")
-    return [_readable(override, is_sweep) for override in overrides]
+    return [_readable(override, is_sweep) for override in with_block(overrides)]
+
+
+def with_block(overrides: Sequence[str]) -> list[str]:
+    """`space=f/w+ space.block=16` as the one name that it is, `space=f16/w+`; of several blocks several names.
+
+    UserError for a block without that space, and for one that is no whole number.
+    """
+    given = {override: override.partition("=") for override in overrides}
+    blocks = [each for key, _, value in given.values() if key.lstrip("+") == _BLOCK for each in value.split(",")]
+    if not blocks:
+        return list(overrides)
+    if wrong := next((each for each in blocks if not each.isdecimal()), None):
+        raise UserError(f"{_BLOCK} must be the resolution of a block, such as 16, got {wrong}")
+    names, kept = ",".join(f"f{block}/w+" for block in blocks), []
+    for override, (key, _, value) in given.items():
+        if key == "space":
+            kept.append(f"space={value.replace(_F_WPLUS, names)}")
+        elif key.lstrip("+") != _BLOCK:
+            kept.append(override)
+    if not any(key == "space" and _F_WPLUS in value for key, _, value in given.values()):
+        raise UserError(f"{_BLOCK} must go with space={_F_WPLUS}, got {_BLOCK}={','.join(blocks)} alone")
+    return kept
 
 
 def _meant(overrides: Sequence[str], place: int) -> str:

@@ -7,6 +7,7 @@ latents follow edits comes back to where it started.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import track
 from wplus.core.stats import bootstrap_interval, bootstrap_mean, kept_mean
-from wplus.editing.directions import Direction, edit_ws
+from wplus.editing.directions import AnyDirection, edit_latent
 from wplus.errors import UserError
+from wplus.latents.latent import Latent, synthesize
 from wplus.latents.w_stats import sample_w
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import GeneratorNetwork
@@ -116,10 +118,10 @@ def prior_deviation(generator: GeneratorNetwork, *, seed: int = 0, num_samples: 
 
 @torch.no_grad()
 def editability(
-    models: Models, ws: Tensor, *, directions: Sequence[Direction], perceptual: ImageDistance,
+    models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], perceptual: ImageDistance,
     strengths: Sequence[float] = (-1.0, 1.0), batch_size: int = 16, protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
-    """moved_DIRECTION: perceptual distance that edits of ws (N, num_ws, w_dim) move an image, over |strength|.
+    """moved_DIRECTION: perceptual distance that edits of latents move an image, over |strength|, all with stored noise.
 
     The mean over images and strengths, with a bootstrap interval over images. Strengths are units of the direction; 0
     is left out.
@@ -128,15 +130,13 @@ def editability(
     if not steps:
         raise UserError(f"strengths must have one other than 0, got {list(strengths)}")
     for direction in directions:
-        moved = torch.cat([
-            _moved(models.generator, some, direction, steps, perceptual)
-            for some in ws.to(models.generator.mapping.w_avg.device).split(batch_size)
-        ])  # fmt: skip
+        batches = [latents[first : first + batch_size] for first in range(0, len(latents), batch_size)]
+        moved = torch.cat([_moved(models.generator, some, direction, steps, perceptual) for some in batches])
         known = {
             "generator": models.fingerprint,
             "strengths": steps,
-            "layers": list(direction.layers),
-            "num_images": len(ws),
+            "where": direction.where,
+            "num_images": len(latents),
             "interval": "95 %, percentile bootstrap over images, 2000 resamples",
             **(protocol or {}),
             "distance": perceptual.name,
@@ -148,12 +148,14 @@ def editability(
 
 
 def _moved(
-    generator: GeneratorNetwork, ws: Tensor, direction: Direction, strengths: Sequence[float], distance: ImageDistance
-) -> Tensor:
+    generator: GeneratorNetwork, latents: Sequence[Latent], direction: AnyDirection, strengths: Sequence[float],
+    distance: ImageDistance,
+) -> Tensor:  # fmt: skip
     """Distance of each image from itself unedited, over |strength|, mean over strengths: (N,)."""
-    before = distance.features(generator.synthesis(ws, noise_mode="const"))
-    moved = []
+    given = [replace(latent, noise=None) for latent in latents]
+    before, moved = distance.features(synthesize(given, generator)), []
     for strength in strengths:
-        images = generator.synthesis(edit_ws(ws, direction, strength), noise_mode="const")
+        edited = [edit_latent(latent, generator, direction, strength) for latent in given]
+        images = synthesize(edited, generator)
         moved.append(distance.distance(distance.features(images), before) / abs(strength))
     return torch.stack(moved).mean(dim=0)

@@ -6,7 +6,7 @@ that 3 means a lot and 0.1 a little for every direction, whoever found it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError, check_choice
-from wplus.latents.latent import Latent, ws_of
+from wplus.latents.latent import Latent, lifted, ws_of
+from wplus.latents.space import space_of
 from wplus.models.network import GeneratorNetwork
 
 FILE = SafetensorsFormat(
@@ -92,17 +93,67 @@ class Direction:
             raise UserError(f"'{self.name}' has a vector for each layer: its layers are fixed, leave `layers` at null.")
         return replace(self, layers=select_layers(layers, self.num_ws))
 
+    @property
+    def where(self) -> str:
+        """What of a latent it changes, in words."""
+        first, last = self.layers[0], self.layers[-1]
+        whole = len(self.layers) == last - first + 1
+        return f"layers {f'{first} to {last}' if whole else ', '.join(map(str, self.layers))}"
+
     def __str__(self) -> str:
-        numbers = {key: value for key, value in self.notes.items() if isinstance(value, (int, float))}
-        listed = [f"{key.replace('_', ' ')} {value:.3f}".removesuffix(".000") for key, value in numbers.items()]
-        return f"{self.name}: {', '.join(listed)}"
+        return _with_notes(self.name, self.notes)
+
+
+def _with_notes(name: str, notes: Mapping[str, Any]) -> str:
+    numbers = {key: value for key, value in notes.items() if isinstance(value, (int, float))}
+    listed = [f"{key.replace('_', ' ')} {value:.3f}".removesuffix(".000") for key, value in numbers.items()]
+    return f"{name}: {', '.join(listed)}"
+
+
+@dataclass(frozen=True)
+class StyleDirection:
+    """One channel of a generator's styles, S (Wu et al. 2021, arXiv:2011.12799); an edit moves it alone."""
+
+    name: str  # unique in its file: accessory=3.b16.conv1.45
+    channel: int  # of s
+    layer: str  # and channel in it: b16.conv1.45
+    unit: float  # one unit of strength: the channel's standard deviation over samples of the prior
+    origin: float  # the channel's mean, from which coordinates count
+    notes: dict[str, Any] = field(default_factory=dict)  # how it came out
+
+    @property
+    def where(self) -> str:
+        """What of a latent it changes, in words."""
+        return f"channel {self.layer}"
+
+    def on(self, layers: str | Sequence[int]) -> StyleDirection:
+        """UserError: a channel belongs to its layer."""
+        raise UserError(f"'{self.name}' is a channel of one layer: leave `layers` at null, got {layers!r}.")
+
+    def shift(self, strength: float) -> Tensor:
+        """UserError: what it does is no shift of ws."""
+        raise UserError(f"direction must be one of w here, got '{self.name}', a channel of s.")
+
+    def edited(self, latent: Latent, generator: GeneratorNetwork, strength: float, mode: Mode) -> Latent:
+        """The latent in s, its channel moved by `strength` units, or with mode "set" to there from the mean."""
+        code = lifted(latent, "s", generator).clone()
+        code[self.channel] = strength * self.unit + (self.origin if mode == "set" else code[self.channel])
+        notes = _notes(self.name, strength, mode)
+        return Latent(code.cpu(), "s", latent.generator, noise=latent.noise, metadata=notes)
+
+    def __str__(self) -> str:
+        return _with_notes(self.name, self.notes)
+
+
+AnyDirection = Direction | StyleDirection
 
 
 @dataclass(frozen=True)
 class Directions:
-    """What a finder returns: directions with different names, all of w or all of w+, the most important one first."""
+    """What a finder returns: directions with different names, all of w, all of w+ or all of s, the most important one
+    first."""
 
-    items: tuple[Direction, ...]
+    items: tuple[AnyDirection, ...]
     generator: str  # fingerprint of their generator (`wplus.checkpoint.fingerprint`)
     found: dict[str, Any] = field(default_factory=dict)  # the finder's name, settings and seed, and what it looked at
 
@@ -113,16 +164,17 @@ class Directions:
 
     @property
     def vectors(self) -> Tensor:
-        """(K, w_dim) or (K, num_ws, w_dim)."""
-        return torch.stack([item.vector for item in self.items])
+        """(K, w_dim) or (K, num_ws, w_dim) of directions of w; (0,) of those of s."""
+        found = [item.vector for item in self.items if isinstance(item, Direction)]
+        return torch.stack(found) if found else torch.empty(0)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[Direction]:
+    def __iter__(self) -> Iterator[AnyDirection]:
         return iter(self.items)
 
-    def __getitem__(self, choice: str | int) -> Direction:
+    def __getitem__(self, choice: str | int) -> AnyDirection:
         """By name, or by number from 0; UserError where there is no such direction."""
         if isinstance(choice, int) and 0 <= choice < len(self.items):
             return self.items[choice]
@@ -131,7 +183,7 @@ class Directions:
         allowed = f"one of {', '.join(self.names)}, or a number from 0 to {len(self.items) - 1}"
         raise UserError(f"direction must be {allowed}, got {choice!r}")
 
-    def choose(self, choice: str | int | Sequence[str | int]) -> list[Direction]:
+    def choose(self, choice: str | int | Sequence[str | int]) -> list[AnyDirection]:
         """Those that are asked for: "all", one by name or number, or a list of names and numbers."""
         if choice == "all":
             return list(self.items)
@@ -154,23 +206,47 @@ def edit_ws(ws: Tensor, direction: Direction, strength: float, *, mode: Mode = "
 
 @torch.no_grad()
 def edit_latent(
-    latent: Latent, generator: GeneratorNetwork, direction: Direction, strength: float, *, mode: Mode = "add"
+    latent: Latent, generator: GeneratorNetwork, direction: AnyDirection, strength: float, *, mode: Mode = "add"
 ) -> Latent:
-    """An edited latent: in w where its layers are all the same, else in w+; its noise goes along.
+    """An edited latent: in w where its layers are all the same, else in w+, or in f/w+; its noise goes along.
 
-    z and z+ go through the mapping network first, and truncation is applied: the result has none left.
+    z and z+ go through the mapping network first, and truncation is applied: the result has none left. A direction of s
+    leads every latent to s.
     """
-    ws = edit_ws(ws_of(latent, generator)[None], direction, strength, mode=mode)[0].cpu()
-    notes = {"direction": direction.name, "strength": f"{strength:g}", "mode": mode}
+    check_choice("mode", mode, MODES)
+    if isinstance(direction, StyleDirection):
+        return direction.edited(latent, generator, strength, mode)
+    if not space_of(latent.space, generator).has_ws:
+        return _edited_map(latent, generator, direction, strength, mode)
+    ws, notes = ws_of(latent, generator)[None], _notes(direction.name, strength, mode)
+    ws = edit_ws(ws, direction, strength, mode=mode)[0].cpu()
     edited = replace(latent, code=ws, space="w+", truncation_psi=1.0, truncation_cutoff=None, metadata=notes)
     return replace(edited, code=ws[0], space="w") if (ws == ws[:1]).all() else edited
 
 
+def _edited_map(
+    latent: Latent, generator: GeneratorNetwork, direction: Direction, strength: float, mode: Mode
+) -> Latent:
+    """Of a space without ws, which is edited by what the direction adds to w+."""
+    if mode == "set":
+        raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set")
+    shift, device = direction.shift(strength), generator.mapping.w_avg.device
+    code = space_of(latent.space, generator).edited(latent.code.to(device), shift.to(device), generator).cpu()
+    return replace(latent, code=code, metadata=_notes(direction.name, strength, mode))
+
+
+def _notes(direction: str, strength: float, mode: Mode) -> dict[str, str]:
+    return {"direction": direction, "strength": f"{strength:g}", "mode": mode}
+
+
 def save_directions(path: str | Path, directions: Directions) -> Path:
     """Write directions to a safetensors file, whole or not at all."""
-    keys = ("name", "layers", "unit", "origin", "notes")
-    described = [{key: getattr(item, key) for key in keys} for item in directions]
-    header = {"generator": directions.generator, "num_ws": directions.items[0].num_ws, "found": directions.found}
+    items = directions.items
+    header: dict[str, Any] = {"generator": directions.generator, "found": directions.found}
+    keys: tuple[str, ...] = ("name", "channel", "layer", "unit", "origin", "notes")
+    if isinstance(items[0], Direction):
+        keys, header["num_ws"] = ("name", "layers", "unit", "origin", "notes"), items[0].num_ws
+    described = [{key: getattr(item, key) for key in keys} for item in items]
     return FILE.write(path, {**header, "directions": described}, {"vectors": directions.vectors})
 
 
@@ -178,9 +254,10 @@ def load_directions(path: str | Path, *, fingerprint: str | None) -> Directions:
     """Read directions for the generator with this fingerprint, None for any; UserError for every other file."""
 
     def assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> Directions:
-        items = [
+        entries = header["directions"]
+        items: list[AnyDirection] = [StyleDirection(**entry) for entry in entries if "channel" in entry] or [
             Direction(vector=vector, num_ws=header["num_ws"], **{**entry, "layers": tuple(entry["layers"])})
-            for vector, entry in zip(tensors["vectors"], header["directions"], strict=True)
+            for vector, entry in zip(tensors["vectors"], entries, strict=True)
         ]
         return Directions(tuple(items), header["generator"], header["found"])
 

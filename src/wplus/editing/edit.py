@@ -12,7 +12,7 @@ from wplus.core.files import ensure_folder
 from wplus.core.images import captioned_rows, save_png
 from wplus.core.metric_result import MetricResult
 from wplus.core.progress import track
-from wplus.editing.directions import MODES, Direction, Directions, Mode, edit_latent
+from wplus.editing.directions import MODES, AnyDirection, Directions, Mode, edit_latent
 from wplus.editing.svm import BALANCED_ACCURACY
 from wplus.errors import UserError, check_choice
 from wplus.latents.latent import Latent, save_latent, synthesize
@@ -23,7 +23,7 @@ STRENGTHS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 
 def edit(
-    models: Models, latents: Sequence[Latent], *, names: Sequence[str], directions: Sequence[Direction],
+    models: Models, latents: Sequence[Latent], *, names: Sequence[str], directions: Sequence[AnyDirection],
     output_dir: str | Path, strengths: Sequence[float] = STRENGTHS, mode: Mode = "add",
     deltas: Sequence[WeightDelta | None] | None = None, tracker: Tracker | None = None,
 ) -> dict[str, Path]:  # fmt: skip
@@ -54,7 +54,7 @@ def edit(
     filmstrips = {}
     for direction in directions:
         path = folder / "filmstrips" / f"{file_name(direction.name)}.png"
-        titles = [f"{name}: {direction.name} on {_layers(direction)}, {mode}" for name in names]
+        titles = [f"{name}: {direction.name} on {direction.where}, {mode}" for name in names]
         filmstrips[direction.name] = save_rows(path, rows[direction.name], strengths, titles)
         tracker.image("edit/filmstrip", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
     return filmstrips
@@ -70,7 +70,7 @@ def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResu
 
 
 def overview(
-    models: Models, latent: Latent, directions: Sequence[Direction], path: Path, *,
+    models: Models, latent: Latent, directions: Sequence[AnyDirection], path: Path, *,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Path:  # fmt: skip
     """One picture of all directions, a row each, for one latent: to see what they do, and choose."""
@@ -78,7 +78,7 @@ def overview(
         synthesize([edit_latent(latent, models.generator, direction, value) for value in strengths], models.generator)
         for direction in directions
     ]
-    titles = [f"{index}  {direction.name}, {_layers(direction)}" for index, direction in enumerate(directions)]
+    titles = [f"{index}  {direction.name}, {direction.where}" for index, direction in enumerate(directions)]
     return save_rows(path, rows, strengths, titles)
 
 
@@ -90,7 +90,7 @@ def report_directions(directions: Directions, file: Path, picture: Path, tracker
     for item in directions:
         found = [item.notes.get(name) for name in notes]
         cells = [note if note is None or isinstance(note, (int, float)) else str(note) for note in found]
-        rows.append([item.name, _layers(item), item.unit, item.origin, *cells])
+        rows.append([item.name, item.where, item.unit, item.origin, *cells])
     tracker.table("directions/table", columns, rows)
     tracker.image("directions/overview", picture, caption=f"{len(directions)} directions of one latent, a row each")
     for item in directions:
@@ -126,9 +126,3 @@ def unique_names(names: Sequence[str]) -> list[str]:
         numbered = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
         result.append(next(candidate for candidate in numbered if candidate not in result))
     return result
-
-
-def _layers(direction: Direction) -> str:
-    first, last = direction.layers[0], direction.layers[-1]
-    whole = len(direction.layers) == last - first + 1
-    return f"layers {f'{first} to {last}' if whole else ', '.join(map(str, direction.layers))}"

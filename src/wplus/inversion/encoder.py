@@ -10,7 +10,7 @@ from wplus.core.runtime import float32_convolutions, now
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import LOSS_WEIGHTS, all_loss_weights, objectives
 from wplus.inversion.result import Inversion, Record
-from wplus.inversion.task import InversionTask, Progress, needs_encoder
+from wplus.inversion.task import InversionTask, Progress, check_inverter, needs_encoder
 from wplus.latents.space import LatentSpace, Space, space_named, space_of
 from wplus.models.encoders.base import Encoder
 from wplus.models.network import GeneratorNetwork
@@ -59,6 +59,7 @@ def _invert_by_passes(
     task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]
 ) -> Inversion:
     """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
+    check_inverter(encode, task.latent_space)
     encoder, num, seconds, asked = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0, task
     task = answering(task)
     weighted = objectives(task, all_loss_weights(task, loss_weights))
@@ -124,8 +125,8 @@ def answering(task: InversionTask) -> InversionTask:
 
 
 def answer_space(encoder: Encoder, space: LatentSpace) -> Space | None:
-    """Where an encoder answers for a space; None where none of its answers can be brought there."""
-    names = [name for name in encoder.spaces[::-1] if space.holds(space_named(name))]
+    """Where an encoder answers for a space; None where none of its answers has a way there."""
+    names = [name for name in encoder.spaces[::-1] if space.reaches(space_named(name))]
     return str(space) if str(space) in names else next(iter(names), None)
 
 

@@ -26,8 +26,10 @@ from wplus.inversion.task import InversionTask, Progress
 from wplus.latents.foreign import SUFFIXES, read_latents
 from wplus.latents.latent import ws_of
 from wplus.latents.space import space_named, whitened
+from wplus.latents.spaces.s import style_stats
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
+from wplus.models.network import StyledSynthesis
 from wplus.pretrained.seen import SUFFIX, is_seen
 from wplus.tracking import Tracker
 
@@ -35,6 +37,11 @@ COLOURS = ("#1f6fb4", "#d1622b", "#3a8f4d", "#8a56a8", "#7a7a7a", "#b8a02a", "#2
 PRIOR_DISTANCE = MetricInfo(
     meaning="Squared Mahalanobis distance of the latent from the mapping network's outputs, over its numbers (in s "
     "channel by channel, in f/w+ without the map): about 1 for samples, large where the generator has learned nothing.",
+    direction="lower",
+)
+STYLE_DISTANCE = MetricInfo(
+    meaning="Cosine distance of the latent's styles, in deviations from their mean, to those of the nearest of 2000 "
+    "samples of the generator: 0 for a sample, about 1 for styles that have nothing in common with them.",
     direction="lower",
 )
 SECONDS = MetricInfo(
@@ -62,6 +69,9 @@ def scores(
     ws = task.to_ws(found.latents) if space.has_ws else None
     distance = space.prior_distance(found.latents, generator) if ws is None else whitened(generator).distance(ws)
     columns["prior_distance"] = Score(distance, PRIOR_DISTANCE)
+    if isinstance(generator.synthesis, StyledSynthesis):
+        styles = space.styles(found.latents, generator, task.labels)
+        columns["style_distance"] = Score(style_stats(generator).distance(styles), STYLE_DISTANCE)
     columns |= {**found.scores, "seconds": Score(found.seconds, SECONDS)}
     if true_ws is not None and ws is not None:
         deviation = float(latent_prior(task.generator, space_named("w"), None, 1).std)

@@ -143,11 +143,14 @@ def needs_ws(invert: Inverter) -> Inverter:
     return invert
 
 
-def check_inverter(invert: Inverter, space: LatentSpace) -> None:
+def check_inverter(invert: Callable[..., Any], space: LatentSpace) -> None:
     """UserError where an inverter is not for a space; costs nothing."""
     function = unwrapped(invert)[0]
     if getattr(function, "needs_ws", False) and not space.has_ws:
         raise UserError(f"inverter={function.__name__} works at a w+, to which {space} has no way: choose another.")
+    if getattr(function, "needs_encoder", False) and not space.keeps_images:
+        raise UserError(f"inverter={function.__name__} must be another in {space}, for which an encoder's answer is a "
+                        "start alone: choose inverter=hybrid.")  # fmt: skip
 
 
 def uses_encoder(invert: Inverter) -> bool:

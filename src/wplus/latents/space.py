@@ -61,6 +61,8 @@ class LatentSpace:
     """Whether codes lead to ws; otherwise to `Styles`, from which there is no way back."""
     is_white: ClassVar[bool] = False
     """Whether what is searched for, codes over `scale`, has variance 1 under the prior."""
+    keeps_images: ClassVar[bool] = True
+    """Whether `from_ws` gives codes that draw the same images; otherwise it is a start alone."""
     cross_fades: ClassVar[bool] = False
     """Whether codes are pictures of a kind, so that a path between two shows both at once."""
 
@@ -81,9 +83,13 @@ class LatentSpace:
         """The space as this generator has it; UserError where it has none."""
         return self
 
-    def holds(self, other: LatentSpace) -> bool:
-        """Whether codes of the other space can be brought here without loss, see `from_ws`."""
+    def reaches(self, other: LatentSpace) -> bool:
+        """Whether codes of the other space have a way here, see `from_ws`."""
         return str(self) == str(other) or (other.has_ws and (self.of_layers or not other.of_layers))
+
+    def holds(self, other: LatentSpace) -> bool:
+        """Whether they come here without loss, and draw the same images."""
+        return str(self) == str(other) or (self.keeps_images and self.reaches(other))
 
     def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:
         """Of one code."""
@@ -98,7 +104,7 @@ class LatentSpace:
         raise NotImplementedError
 
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """ws (N, num_ws, w_dim), the same in all layers unless `of_layers`, -> codes that draw the same images."""
+        """ws (N, num_ws, w_dim), the same in all layers unless `of_layers`, -> codes, see `keeps_images`."""
         raise NotImplementedError
 
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
@@ -117,6 +123,10 @@ class LatentSpace:
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
         """(N,) how far codes are from the prior: a mean of squared deviations, about 1 for its samples."""
         return whitened(generator).distance(self.to_ws(codes, generator))
+
+    def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
+        """Codes -> s (N, D), the styles of all layers; UserError for a generator that has none."""
+        return space_of("s", generator).from_ws(self.to_ws(codes, generator, labels), generator)
 
     def edited(self, code: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
         """A code (*shape) of a space without ws after an edit that adds `shift` (num_ws, w_dim) to ws."""

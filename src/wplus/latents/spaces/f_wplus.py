@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wplus.core.random import rng
 from wplus.errors import UserError
-from wplus.latents.space import LatentSpace, of_weights, whitened
+from wplus.latents.space import LatentSpace, of_weights, space_of, whitened
 from wplus.latents.spaces.s import styled
 from wplus.latents.w_stats import map_samples
 from wplus.models.network import GeneratorNetwork, Styles
@@ -35,6 +35,7 @@ class FWPlus(LatentSpace):
     of_layers = True
     has_ws = False
     is_white = True
+    keeps_images = False  # colours of the blocks below are left out
     cross_fades = True
 
     def __init__(self, block: int | None = None) -> None:
@@ -79,6 +80,10 @@ class FWPlus(LatentSpace):
         channels, w = _deviations(generator, self._block)
         height, width = self._map(generator)[1:]
         return torch.cat([channels.repeat_interleave(height * width), w.expand(generator.num_ws * generator.w_dim)])
+
+    def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
+        """Those of w+ in all layers."""
+        return space_of("s", generator).from_ws(self._split(codes, generator)[1], generator)
 
     def prior_distance(self, codes: Tensor, generator: GeneratorNetwork) -> Tensor:
         """(N,) that of the w+ of the layers that draw; a map has no prior."""

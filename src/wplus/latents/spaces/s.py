@@ -7,6 +7,7 @@ none back. Channels differ in size, so everything is measured in their deviation
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.random import rng
@@ -15,20 +16,30 @@ from wplus.latents.space import LatentSpace, of_weights
 from wplus.latents.w_stats import map_samples
 from wplus.models.network import GeneratorNetwork, StyledSynthesis, Styles
 
-NUM_SAMPLES = 10_000
+NUM_SAMPLES, _NUM_KEPT = 10_000, 2000
 _SMALLEST = 1e-3  # of the mean deviation: what no style moves has none of its own
 
 
 @dataclass(frozen=True)
 class StyleStats:
-    """Mean and deviation (D,) of every channel over samples of the prior."""
+    """Mean and deviation (D,) of every channel over samples of the prior, and some of these, normalized (M, D)."""
 
     mean: Tensor
     std: Tensor
+    samples: Tensor
 
     def normalized(self, styles: Tensor) -> Tensor:
         """Styles (..., D) in deviations from the mean."""
         return (styles - self.mean.to(styles)) / self.std.to(styles)
+
+    def distance(self, styles: Tensor) -> Tensor:
+        """Styles (N, D) -> (N,) cosine distance, in deviations from the mean, to the nearest sample of the prior.
+
+        After the normalized style space of Cao et al. 2022 (arXiv:2209.12746), where latents that lie apart from the
+        generator's samples are said to edit worse.
+        """
+        directions = F.normalize(self.normalized(styles), dim=1)
+        return 1 - (directions @ F.normalize(self.samples.to(styles), dim=1).T).amax(dim=1)
 
 
 @of_weights
@@ -39,8 +50,9 @@ def style_stats(generator: GeneratorNetwork) -> StyleStats:
     w = map_samples(generator, z, None)
     chunks = [S().from_vectors(some, generator).double() for some in w.split(1000)]
     styles = torch.cat(chunks)
-    std = styles.std(dim=0)
-    return StyleStats(styles.mean(dim=0).to(w), std.clamp_min(float(_SMALLEST * std.mean())).to(w))
+    mean, std = styles.mean(dim=0), styles.std(dim=0)
+    std = std.clamp_min(float(_SMALLEST * std.mean()))
+    return StyleStats(mean.to(w), std.to(w), ((styles[:_NUM_KEPT] - mean) / std).to(w))
 
 
 def styled(generator: GeneratorNetwork, space: str) -> StyledSynthesis:
@@ -86,6 +98,10 @@ class S(LatentSpace):
     def from_ws(self, ws: Tensor, generator: GeneratorNetwork) -> Tensor:
         """By the affine layers."""
         return torch.cat(styled(generator, str(self)).styles(ws), dim=1)
+
+    def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
+        """They are s."""
+        return codes
 
     def scale(self, generator: GeneratorNetwork) -> Tensor:
         """(D,) the deviation of every channel."""

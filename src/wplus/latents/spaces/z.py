@@ -12,7 +12,7 @@ class Z(LatentSpace):
     name = "z"
     is_before_mapping = True
 
-    def holds(self, other: LatentSpace) -> bool:
+    def reaches(self, other: LatentSpace) -> bool:
         """Nothing leads back through the mapping network."""
         return isinstance(other, Z)
 
@@ -36,7 +36,7 @@ class ZPlus(LatentSpace):
     of_layers = True
     is_before_mapping = True
 
-    def holds(self, other: LatentSpace) -> bool:
+    def reaches(self, other: LatentSpace) -> bool:
         """z, a copy for every layer."""
         return other.is_before_mapping
 
