@@ -83,7 +83,7 @@ def test_edits_of_seeds_and_images(run: Started, models: Models, here: Path) -> 
     assert (edited.code != inverted.code).any(dim=1).tolist() == [False] * 4 + [True] * 2
     found = values(here / "out")
     assert list(found) == ["edit/moved_pca1", "edit/moved_pca3"]
-    assert found["edit/moved_pca3"]["protocol"]["layers"] == [4, 5]
+    assert found["edit/moved_pca3"]["protocol"]["where"] == "layers 4 to 5"
     inputs = json.loads((here / "out" / "result.json").read_text())["inputs"]
     assert {name: entry["kind"] for name, entry in inputs.items()} == {"model": "model", "directions": "directions"}
 

@@ -52,7 +52,8 @@ def test_a_column_for_everything_that_was_measured(stylegan, pooled):
     table, distances = scored(
         stylegan, images, targets, pooled, losses={"light": Brightness()}, scores={"moved": moved}
     )
-    assert list(table) == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "moved", "seconds"]
+    assert list(table) == ["l1", "l2", "psnr_db", "pooled", "brightness", "prior_distance", "style_distance", "moved",
+                           "seconds"]  # fmt: skip
     stored = to_float(to_uint8(images))
     torch.testing.assert_close(table["psnr_db"].values, psnr(stored, targets))
     torch.testing.assert_close(table["pooled"].values, pooled(stored, targets))

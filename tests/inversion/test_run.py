@@ -65,7 +65,8 @@ def test_everything_is_there(run, models, tmp_path, monkeypatch):
         assert table.rows[name]["l2"] == pytest.approx(l2(stored, target).item(), rel=1e-5)
         assert table.rows[name]["psnr_db"] == pytest.approx(psnr(stored, target).item(), rel=1e-5)
     with open(out / "table.csv", newline="") as file:
-        assert next(csv.reader(file)) == ["name", "l1", "l2", "psnr_db", "pooled", "prior_distance", "seconds"]
+        assert next(csv.reader(file)) == ["name", "l1", "l2", "psnr_db", "pooled", "prior_distance", "style_distance",
+                                      "seconds"]  # fmt: skip
     content = json.loads((out / "table.json").read_text())
     expected = {"generator": models.fingerprint, "num_images": 4, "perceptual": {"name": "pooled"}}
     assert expected.items() <= content["protocol"].items()

@@ -147,10 +147,11 @@ def test_noise_enters_before_the_activation_with_its_strength():
     layer = make_generator().synthesis.b8.conv1
     x, w, noise = torch.randn(1, 8, 8, 8), torch.randn(1, 10), torch.randn(1, 1, 8, 8)
     layer.bias.data.normal_()
-    without = layer(x, w, None)
+    styles = layer.affine(w)
+    without = layer(x, styles, None)
     before = torch.where(without > 0, without, without / 0.2)
     expected = F.leaky_relu(before + noise * layer.noise_strength * math.sqrt(2), 0.2)
-    torch.testing.assert_close(layer(x, w, noise), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(x, styles, noise), expected, rtol=1e-4, atol=1e-5)
 
 
 # Parts of the networks written out
@@ -188,7 +189,7 @@ def test_colours_are_modulated_and_not_demodulated():
     x, w = torch.randn(2, 8, 4, 4), torch.randn(2, 5)
     styles = (w @ layer.affine.weight.t() / math.sqrt(5) + layer.affine.bias) / math.sqrt(8)
     expected = F.conv2d(x * styles[:, :, None, None], layer.weight) + layer.bias[:, None, None]
-    torch.testing.assert_close(layer(x, w), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(x, layer.affine(w)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_both_branches_of_a_residual_block_are_divided_by_sqrt_2():

@@ -9,6 +9,7 @@ The classifier is part of the name, for the published numbers need 40 classifier
 original counts an attribute whose machine fails as perfect, it is an error here, or is left out and named.
 """
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ from wplus.evaluation import sampler
 from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.ppl import MAX_PX, box_filtered
+from wplus.latents.space import space_of
 from wplus.models.network import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.extractor import Extractor
@@ -137,16 +139,21 @@ def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -
 
 @torch.no_grad()
 def latents(context: EvalContext, num: int, space: str) -> np.ndarray:
-    """Latents (num, dim) float64 of the context's generated images: z, or in w the style of the last layer."""
+    """Latents (num, dim) float64 of the context's generated images: z, in w the style of the last layer, in another
+    space all numbers of a latent, one after the other."""
     batches = distributed.share(sampler.index_batches(num, context.batch_size))
-    codes = [torch.empty(0, context.generator.z_dim if space == "z" else context.generator.w_dim)]
+    found = space_of(space, context.generator)
+    codes = [torch.empty(0, math.prod(found.shape(context.generator)))]
     for indices in batches:
         z = sampler.normal(context.seed, sampler.LATENT, indices, context.generator.z_dim)
-        if space == "w":
+        if found.is_before_mapping:
+            z = found.from_vectors(z, context.generator).flatten(1)
+        else:
             labels = context.labels(indices)
             labels = None if labels is None else at_least(MIN_MADE, labels).to(context.device)
             ws = context.generator.mapping(at_least(MIN_MADE, z).to(context.device), labels)
-            z = ws[: len(z), -1].cpu()
+            of_all = ws[:, -1] if space == "w" else found.from_ws(ws, context.generator).flatten(1)
+            z = of_all[: len(z)].cpu()
         codes.append(z)
     numbers = torch.tensor([index for batch in batches for index in batch], dtype=torch.int64)
     return distributed.gathered(torch.cat(codes), numbers).double().numpy()

@@ -41,7 +41,7 @@ class PathContext:
     num_frames: int = 60  # of one transition, both its ends included: the frames whose steps a re-timed path makes even
     progress: Callable[..., Iterable[Any]] = track  # shows how far a path's search is
 
-    @property
+    @functools.cached_property
     def whitened(self) -> Whitened:
         """The generator's prior, measured at the first use."""
         return whitened(self.generator)

@@ -1,0 +1,160 @@
+"""How well single numbers of a latent stand for single factors of the image: DCI, and the mutual information gap.
+
+The factors are the cats' own, as a classifier names them in generated images. Both scores ask about axes: a rotation of
+a space changes them, though not what a linear boundary finds (`ls_w`).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import numpy as np
+
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import jackknife_interval
+from wplus.errors import UserError, check_number
+from wplus.evaluation import sampler
+from wplus.evaluation.context import EvalContext, check_groups
+from wplus.evaluation.factors import FactorNames
+from wplus.evaluation.feature_pass import FeatureRows
+from wplus.evaluation.separability import latents
+from wplus.latents.space import Space
+from wplus.models.network import NoiseMode
+from wplus.pretrained.attribute_classifier import AttributeClassifier
+
+DISENTANGLEMENT = MetricInfo(
+    meaning="Of the latent's numbers, weighted by how much they tell, how far each tells of one factor alone: 1 of "
+    "one, 0 of all factors alike.", direction="higher",
+)  # fmt: skip
+COMPLETENESS = MetricInfo(
+    meaning="Of the factors, how far each is told by a single number of the latent: 1 by one, 0 by all numbers alike.",
+    direction="higher",
+)
+INFORMATIVENESS = MetricInfo(
+    meaning="Share of held-out latents whose factor a forest names as the classifier does, mean over factors.",
+    direction="higher",
+)
+MIG = MetricInfo(
+    meaning="Mutual information of a factor with the number of the latent that tells most of it, less that with the "
+    "next, over the factor's entropy, mean over factors: 1 where one number alone tells all.", direction="higher",
+)  # fmt: skip
+_NUM_BINS = 20  # of each number of a latent, equally filled (Locatello et al. 2019)
+
+
+def disentanglement(
+    context: EvalContext, *, classifier: AttributeClassifier, space: Space, num_samples: int = 5000,
+    num_trees: int = 50, max_depth: int = 12, num_groups: int = 5, noise_mode: NoiseMode = "const",
+) -> Iterator[MetricResult]:  # fmt: skip
+    """Yield dci_disentanglement, dci_completeness, dci_informativeness and mig of a space, `..._<space>_<classifier>`.
+
+    Eastwood & Williams 2018 ("A framework for the quantitative evaluation of disentangled representations") with random
+    forests, whose importances tell which number of the latent tells which factor; Chen et al. 2018 (arXiv:1802.04942)
+    for the mutual information gap, numbers cut into 20 equally filled bins (Locatello et al. 2019, arXiv:1811.12359).
+
+    Args:
+        space: of the latents that drew the images, as for `invert`: z, w, s, ...; one vector, or all layers'.
+        num_samples: images; the forests learn from all groups but one and are asked of that.
+        num_groups: of images, for the interval (jackknife) and for what is held out; at least 2.
+    """
+    check_number("num_trees", num_trees, lowest=1, whole=True)
+    check_number("max_depth", max_depth, lowest=1, whole=True)
+    check_groups(num_groups, num_samples)
+    if num_groups < 2:
+        raise UserError(f"num_groups must be 2 or more, of which one is held out, got {num_groups}")
+    names = list(classifier.classes)
+    net = FactorNames(classifier, names)
+    images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
+    request = images.ask(net, FeatureRows())
+    forest = {"num_trees": num_trees, "max_depth": max_depth}
+
+    def results() -> Iterator[MetricResult]:
+        named = request.value.rows.numpy().astype(np.int64)
+        codes = latents(context, num_samples, space)
+        told = {name: column for name, column in zip(names, named.T, strict=True) if len(np.unique(column)) > 1}
+        if not told:
+            raise UserError(f"The images must differ in a factor that '{classifier.name}' names, and do not.")
+        groups = np.arange(num_samples) % num_groups
+        shared = net.protocol | images.protocol | {
+            "space": space, "num_numbers": codes.shape[1], "told": list(told), "num_groups": num_groups,
+        }  # fmt: skip
+        spelled = space.replace("+", "plus").replace("/", "")
+        scores = _dci(codes, told, groups, seed=context.seed, progress=context.progress, **forest)
+        for part, (info, values) in scores.items():
+            yield _result(info, f"dci_{part}_{spelled}_{classifier.name}", values, shared | forest)
+        gaps = [mutual_information_gap(codes[kept], {k: v[kept] for k, v in told.items()}) for kept in _parts(groups)]
+        yield _result(MIG, f"mig_{spelled}_{classifier.name}", gaps, shared | {"num_bins": _NUM_BINS})
+
+    return results()
+
+
+def _parts(groups: np.ndarray) -> list[np.ndarray]:
+    """Which samples are left without one of the groups, in turn."""
+    return [groups != group for group in np.unique(groups)]
+
+
+def _result(info: MetricInfo, name: str, without_group: list[float], protocol: dict[str, Any]) -> MetricResult:
+    """The mean of what was found without each group, with the jackknife's interval."""
+    value = float(np.mean(without_group))
+    interval = jackknife_interval(value, without_group)
+    how = protocol | {"interval": "95 %, delete-a-group jackknife"}
+    return MetricResult.of(info, name, value, protocol=how, interval=interval)
+
+
+def _dci(
+    codes: np.ndarray, told: dict[str, np.ndarray], groups: np.ndarray, *, seed: int, progress: Callable[..., Any],
+    num_trees: int, max_depth: int,
+) -> dict[str, tuple[MetricInfo, list[float]]]:  # fmt: skip
+    """Each of the three scores, found without each group of samples."""
+    from sklearn.ensemble import RandomForestClassifier  # slow to import, needed here only
+
+    found: dict[str, tuple[MetricInfo, list[float]]] = {
+        "disentanglement": (DISENTANGLEMENT, []), "completeness": (COMPLETENESS, []),
+        "informativeness": (INFORMATIVENESS, []),
+    }  # fmt: skip
+    for kept in progress(_parts(groups), "Forests (groups)", total=len(np.unique(groups))):
+        importances, shares = [], []
+        for labels in told.values():
+            forest = RandomForestClassifier(num_trees, max_depth=max_depth, random_state=seed)
+            forest.fit(codes[kept], labels[kept])
+            importances.append(forest.feature_importances_)
+            shares.append(float((forest.predict(codes[~kept]) == labels[~kept]).mean()))
+        matrix = np.stack(importances, axis=1)
+        for name, value in zip(found, (*disentangled(matrix), float(np.mean(shares))), strict=True):
+            found[name][1].append(value)
+    return found
+
+
+def disentangled(importances: np.ndarray) -> tuple[float, float]:
+    """Disentanglement and completeness of importances (D, K), of each number of a latent for each factor.
+
+    D_i = 1 - H_K(P_i), weighted by the number's share of all importance; C_k = 1 - H_D(P_k), the mean; entropies to the
+    base of the number of alternatives.
+    """
+    numbers, factors = importances.shape
+    total = importances.sum()
+    weights = importances.sum(axis=1) / (total if total else 1.0)
+    one_factor = 1 - _entropy(importances, axis=1) / np.log(factors) if factors > 1 else np.ones(numbers)
+    one_number = 1 - _entropy(importances, axis=0) / np.log(numbers) if numbers > 1 else np.ones(factors)
+    return float((weights * one_factor).sum()), float(one_number.mean())
+
+
+def _entropy(counts: np.ndarray, axis: int) -> np.ndarray:
+    """In nats, of counts that are not below 0 along an axis; 0 where all are 0."""
+    shares = counts / np.maximum(counts.sum(axis=axis, keepdims=True), np.finfo(np.float64).tiny)
+    return cast(np.ndarray, -(shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis=axis))
+
+
+def mutual_information_gap(codes: np.ndarray, told: dict[str, np.ndarray]) -> float:
+    """Of codes (N, D) and factors, name -> (N,) whole numbers; the mean over factors."""
+    bins = np.argsort(np.argsort(codes, axis=0, kind="stable"), axis=0) * _NUM_BINS // len(codes)  # (N, D)
+    gaps = []
+    for labels in told.values():
+        values = np.unique(labels, return_inverse=True)[1]
+        joint = np.zeros((codes.shape[1], _NUM_BINS, values.max() + 1))
+        for number, column in enumerate(bins.T):
+            np.add.at(joint[number], (column, values), 1)
+        of_factor = _entropy(np.bincount(values).astype(np.float64), axis=0)
+        information = (_entropy(joint.sum(axis=2), axis=1) + of_factor
+                       - _entropy(joint.reshape(len(joint), -1), axis=1))  # fmt: skip
+        first, second = np.sort(information)[::-1][:2] if len(information) > 1 else (information[0], 0.0)
+        gaps.append((first - second) / of_factor)
+    return float(np.mean(gaps))

@@ -1,0 +1,119 @@
+"""Channels of StyleSpace: planted ones are found, and an edit moves its channel alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from wplus.checkpoint import Models
+from wplus.editing.directions import edit_latent, load_directions, save_directions
+from wplus.editing.edit import edit
+from wplus.editing.samples import LabelledLatents
+from wplus.editing.style_channels import named_samples, relevance, style_channels
+from wplus.errors import UserError
+from wplus.latents.latent import Latent, lifted
+from wplus.latents.space import space_of
+from wplus.latents.spaces.s import channel_names, style_stats
+
+NUM = 60
+
+
+def labelled(models: Models, channel: int) -> LabelledLatents:
+    """Latents of which those with has=1 all have nearly one value of a channel, which others have at random."""
+    generator = models.generator
+    ws = generator.mapping(torch.randn(NUM, 8))
+    weight, bias = _row(models, channel)
+    has = np.arange(NUM) % 3 == 0
+    wanted = bias + 3 * float(style_stats(generator).std[channel])
+    for row in np.flatnonzero(has):  # the shortest way in w that brings the channel there
+        ws[row] += weight * (wanted - (ws[row, 0] @ weight + bias)) / weight.square().sum()
+    return LabelledLatents(ws, {"has": has.astype(int)}, {"latents": "planted"})
+
+
+def _row(models: Models, channel: int) -> tuple[Tensor, Tensor]:
+    """What the affine layer of a channel does: s = w @ weight + bias."""
+    layer, _, number = channel_names(models.generator)[channel].rpartition(".")
+    affine = models.generator.synthesis.get_submodule(f"{layer}.affine")
+    return affine.weight[int(number)] * affine.weight_gain, affine.bias[int(number)] * affine.bias_gain
+
+
+@pytest.mark.parametrize("channel", [3, 20])
+def test_a_planted_channel_ranks_first_with_its_sign(models: Models, channel: int) -> None:
+    given = labelled(models, channel)
+    first, *_ = found = style_channels(models, labelled=lambda: given, attributes=["has=1"], num_channels=3)
+    assert len(found) == 3
+    assert (first.channel, first.name) == (channel, f"has=1.{channel_names(models.generator)[channel]}")
+    mean = space_of("s", models.generator).from_ws(given.ws[::3], models.generator)[:, channel].mean()
+    assert (mean - first.origin) / first.unit > 0  # more strength, more of the attribute
+    assert found.found["finder"] == "style_channels"
+
+
+def test_relevance_is_mean_over_deviation() -> None:
+    examples = torch.tensor([[1.0, -2, 0], [3.0, -2.5, 4]])
+    expected = torch.tensor([2 / 2**0.5, 2.25 / (0.5 / 2**0.5), 2 / 8**0.5])
+    torch.testing.assert_close(relevance(examples), expected)
+
+
+def test_an_edit_moves_one_channel_by_its_units(models: Models, tmp_path: Path) -> None:
+    generator, given = models.generator, labelled(models, 20)
+    found = style_channels(models, labelled=lambda: given, attributes=["has=1"], num_channels=2)
+    read = load_directions(save_directions(tmp_path / "d.safetensors", found), fingerprint=models.fingerprint)
+    assert read == found
+    latent = Latent(torch.randn(8), "z", models.fingerprint, truncation_psi=0.7)
+    before = lifted(latent, "s", generator)
+    for mode, place in (("add", before[20] + 2 * read[0].unit), ("set", read[0].origin + 2 * read[0].unit)):
+        edited = edit_latent(latent, generator, read[0], 2.0, mode=mode)
+        assert (edited.space, edited.truncation_psi) == ("s", 1.0)
+        assert (edited.code != before).nonzero().flatten().tolist() == [20]
+        torch.testing.assert_close(edited.code[20], torch.as_tensor(place))
+    edit(models, [latent], names=["a"], directions=list(read), output_dir=tmp_path / "out", strengths=[-1, 1])
+    assert len(list((tmp_path / "out" / "latents").rglob("*.safetensors"))) == 4
+    for refused in (lambda: read[0].on("all"), lambda: read[0].shift(1.0)):
+        with pytest.raises(UserError):
+            refused()
+
+
+def test_a_direction_of_w_edits_maps_and_not_styles(models: Models) -> None:
+    from wplus.editing.finders import pca
+
+    direction, generator = pca(models, num_directions=1, num_samples=50)[0], models.generator
+    ws = generator.mapping(torch.randn(1, 8))
+    for space in ("f8/w+", "s"):
+        found = space_of(space, generator)
+        latent = Latent(found.from_ws(ws, generator)[0], space, models.fingerprint)
+        if space == "s":
+            with pytest.raises(UserError, match=r"Directions of w cannot edit s"):
+                edit_latent(latent, generator, direction, 1.0)
+            continue
+        edited = edit_latent(latent, generator, direction, 1.5)
+        expected = found.from_ws(ws + direction.shift(1.5), generator)[0]
+        torch.testing.assert_close(edited.code, expected, atol=1e-4, rtol=1e-3)
+        with pytest.raises(UserError, match="mode must be add in f8/w"):
+            edit_latent(latent, generator, direction, 1.0, mode="set")
+
+
+class Brightest(torch.nn.Module):
+    """A classifier of one factor: whether an image is brighter than grey."""
+
+    name, classes = "brightest", {"light": ["no", "yes"]}
+
+    def predicted(self, images: Tensor) -> Tensor:
+        return (images.float().mean(dim=(1, 2, 3)) > 127.5).long()[:, None]
+
+
+def test_samples_are_named_by_a_classifier(models: Models) -> None:
+    given = named_samples(models, Brightest(), 70, seed=1)
+    images = models.generator.synthesis(given.ws, noise_mode="const").clamp(-1, 1)
+    expected = np.where(images.mean(dim=(1, 2, 3)).numpy() > 0, "yes", "no")
+    assert (given.attributes["light"] == expected).mean() > 0.95  # rounding to 8 bits
+    found = style_channels(models, labelled=lambda: given, attributes=["light=yes"], classifier=Brightest(),
+                           num_samples=70, seed=1, num_channels=1)  # fmt: skip
+    assert found[0].notes["num_examples"] == int((given.attributes["light"] == "yes").sum())
+
+
+def test_too_few_examples(models: Models) -> None:
+    given = labelled(models, 3)
+    with pytest.raises(UserError, match=r"attributes must be had by 30 examples or more, 'has=1' by 20"):
+        style_channels(models, labelled=lambda: given, attributes=["has=1"], min_examples=30)
