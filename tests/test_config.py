@@ -268,6 +268,18 @@ def test_what_a_shell_takes_apart_is_typed_out_whole(given, words):
         readable(given)
 
 
+def test_a_block_is_part_of_the_name_of_its_space():
+    assert readable(["space=f/w+", "space.block=16", "seed=1"]) == ["space=f16/w+", "seed=1"]
+    assert readable(["space=s,f/w+", "space.block=8,16"], is_sweep=True) == ["space=s,f8/w+,f16/w+"]
+    assert config.composed("invert", ["checkpoint=x", "input=x", *readable(["space=f16/w+"])])["space"] == "f16/w+"
+    for overrides, message in (
+        (["space=w", "space.block=16"], r"space\.block must go with space=f/w\+, got space\.block=16 alone"),
+        (["space=f/w+", "space.block=half"], "space.block must be the resolution of a block, such as 16, got half"),
+    ):
+        with pytest.raises(UserError, match=message):
+            readable(overrides)
+
+
 def test_a_comma_in_the_name_of_a_file_that_exists_is_a_comma(tmp_path):
     (tmp_path / "a,b.png").touch()
     assert readable([f"input={tmp_path}/a,b.png"]) == [f"input='{tmp_path}/a,b.png'"]

@@ -102,6 +102,15 @@ def test_so_it_does_with_every_option(stylegan, invert, options):
         assert_row_equal(together, row, run(task.select(torch.tensor([row]))))
 
 
+def test_searches_start_in_every_space_at_the_image_of_the_mean(stylegan):
+    """What is searched for in s are channels over their deviations; the start must not be scaled."""
+    images = noise_images(1)
+    run = functools.partial(optimize, num_steps=1, lr=1e-9, latent_noise=0.0, loss_weights=PIXELS_ONLY)
+    expected = run(task_of(stylegan, images, "w")).images
+    for space in ("w+", "pn", "pn+", "s"):
+        torch.testing.assert_close(run(task_of(stylegan, images, space)).images, expected, atol=1e-4, rtol=1e-3)
+
+
 @every_inverter
 def test_order_and_names_decide_nothing_but_the_draws(stylegan, name):
     task = task_of(stylegan, noise_images(3), name=name)

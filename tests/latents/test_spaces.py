@@ -94,23 +94,21 @@ def test_channels_are_called_after_their_layers():
 
 
 def test_a_map_replaces_what_lies_below(generator, ws):
-    """F of one image and the w+ of another: coarse layers of w+ do nothing, fine ones do."""
+    """Below it w+ changes neither image nor distance from the prior, above it both; and the map is seen."""
     space = space_of("f8/w+", generator)
     codes = space.from_ws(ws, generator)
-    size = space.parts(generator)[0]
+    size, num_below = space.parts(generator)[0], 2 if isinstance(generator, stylegan1.Generator) else 1
     mixed, below, above = codes.clone(), codes.clone(), codes.clone()
-    first = 2 * SIZE_LOG2 if isinstance(generator, stylegan1.Generator) else 1  # layers of w+ below block 8
     mixed[0, :size] = codes[1, :size]
-    below[:, size : size + first * 12] += 1.0
-    above[:, size + first * 12 :] += 1.0
-    images = {name: generator.synthesis(decode(each, "f8/w+", generator)) for name, each in
-              {"own": codes, "mixed": mixed, "below": below, "above": above}.items()}  # fmt: skip
-    assert torch.equal(images["own"], images["below"])
-    assert not torch.allclose(images["own"], images["above"], atol=1e-2)
-    assert not torch.allclose(images["own"][0], images["mixed"][0], atol=1e-2)
-
-
-SIZE_LOG2 = 1  # StyleGAN's first block has two layers, StyleGAN2's one
+    below[:, size : size + num_below * 12] += 1.0
+    above[:, size + num_below * 12 :] += 1.0
+    own, *others = (generator.synthesis(decode(each, "f8/w+", generator)) for each in (codes, below, above, mixed))
+    assert torch.equal(own, others[0])
+    assert not torch.allclose(own, others[1], atol=1e-2)
+    assert not torch.allclose(own[0], others[2][0], atol=1e-2)
+    far = [space.prior_distance(each, generator) for each in (codes, below, above)]
+    assert torch.equal(far[0], far[1])
+    assert not torch.allclose(far[0], far[2], rtol=1e-2)
 
 
 @pytest.mark.parametrize("space", ["f8/w+", "f16/w+"])
