@@ -35,7 +35,7 @@ def shortened(invert, **options):
     chosen = {
         name: value for name, value in {**SHORT, **options}.items() if name in inspect.signature(function).parameters
     }
-    inner = {name: shortened(value) for name, value in bound.items() if callable(value)}
+    inner = {name: shortened(value, **options) for name, value in bound.items() if callable(value)}
     return functools.partial(function, **{**bound, **chosen, **inner})
 
 
@@ -46,8 +46,12 @@ def inverter(name: str):
 
 def spaces_of(name: str):
     """Those of vectors for every inverter; the others for inverters that look at a space's parts, prior or start."""
-    vectors = ["w", "w+"] if uses_encoder(inverter(name)) else ["z", "z+", "w", "w+"]
-    return [*vectors, *(["pn+", "s", "f/w+"] if name in ("preconditioned", "lbfgs", "hybrid", "sketch") else [])]
+    begins_in_w = uses_encoder(inverter(name)) or name == "staged"
+    vectors = ["w", "w+"] if begins_in_w else ["z", "z+", "w", "w+"]
+    return [
+        *vectors,
+        *(["pn+", "s", "f/w+"] if name in ("preconditioned", "lbfgs", "hybrid", "sketch", "staged") else []),
+    ]
 
 
 everywhere = pytest.mark.parametrize(("name", "space"), [(name, space) for name in NAMES for space in spaces_of(name)])

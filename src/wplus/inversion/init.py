@@ -59,7 +59,7 @@ def prior(
 def initial_latents(
     task: InversionTask, prior: Prior, *, init: str, num_candidates: int, weights: Mapping[str, float]
 ) -> Tensor:
-    """Latents (N, ...) to start from.
+    """Latents (N, ...) to start from: the task's own `start` where it has one.
 
     Args:
         init: mean, the prior's mean; seed, a random sample per image, from the seed and the image's name; best_of_n, of
@@ -68,6 +68,8 @@ def initial_latents(
         weights: of the loss, for best_of_n.
     """
     check_choice("init", init, INITS)
+    if task.start is not None:
+        return task.start.clone()
     if init == "encoder":
         return encode_chunks(task)
     if init == "mean":

@@ -46,7 +46,7 @@ class Problem:
         """Begin from `init`, or for a further attempt from a random sample, with randomness of its own."""
         if attempt:
             seed = rng(self._first_task.seed, f"restart {attempt}").initial_seed()
-            self.task = replace(self._first_task, seed=seed)
+            self.task = replace(self._first_task, seed=seed, start=None)
             self._init = "seed"
         task, rule = self.task, self._early_stop_rule
         self._early_stop = None if rule is None else EarlyStop(rule, task.images[:, 0, 0, 0])

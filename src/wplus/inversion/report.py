@@ -70,14 +70,22 @@ def scores(
     distance = space.prior_distance(found.latents, generator) if ws is None else whitened(generator).distance(ws)
     columns["prior_distance"] = Score(distance, PRIOR_DISTANCE)
     if isinstance(generator.synthesis, StyledSynthesis):
-        styles = space.styles(found.latents, generator, task.labels)
-        columns["style_distance"] = Score(style_stats(generator).distance(styles), STYLE_DISTANCE)
+        columns["style_distance"] = Score(_style_distances(found.latents, task), STYLE_DISTANCE)
     columns |= {**found.scores, "seconds": Score(found.seconds, SECONDS)}
     if true_ws is not None and ws is not None:
         deviation = float(latent_prior(task.generator, space_named("w"), None, 1).std)
         errors = (ws - true_ws.to(ws)).flatten(1).norm(dim=1) / (math.sqrt(ws.shape[1]) * deviation)
         columns["latent_error"] = Score(errors, LATENT_ERROR)
     return columns
+
+
+@torch.no_grad()
+def _style_distances(latents: Tensor, task: InversionTask) -> Tensor:
+    """(N,), one by one: the digits of a matrix product depend on the number of its rows."""
+    space, generator, stats = task.latent_space, task.generator, style_stats(task.generator)
+    labels = [None] * len(latents) if task.labels is None else task.labels.split(1)
+    rows = zip(latents.split(1), labels, strict=True)
+    return torch.cat([stats.distance(space.styles(latent, generator, label)) for latent, label in rows])
 
 
 def with_marks(

@@ -56,6 +56,7 @@ class InversionTask:
     labels: Tensor | None = None  # (N, c_dim) one-hot, for a conditional generator
     masks: Tensor | None = None  # (N, 1, R, R) in [0, 1], how much each pixel counts; None: all alike
     encoder: Encoder | None = None  # one of this generator
+    start: Tensor | None = None  # latents (N, ...) of the space, to begin from in the place of what `init` says
     # Images computed at once, always so many, so that the batch does not change an image's bits; None: by device and
     # resolution. Memory depends on it, not on N.
     chunk_size: int | None = None
@@ -100,8 +101,8 @@ class InversionTask:
     def select(self, rows: Tensor) -> InversionTask:
         """The task of the images with these numbers."""
         names = [self.names[row] for row in rows.tolist()]
-        labels, masks = (None if each is None else each[rows] for each in (self.labels, self.masks))
-        return replace(self, images=self.images[rows], names=names, labels=labels, masks=masks)
+        labels, masks, start = (None if x is None else x[rows] for x in (self.labels, self.masks, self.start))
+        return replace(self, images=self.images[rows], names=names, labels=labels, masks=masks, start=start)
 
     def chunks(self) -> list[tuple[Tensor, InversionTask]]:
         """Row numbers and task of every `chunk_size` images; copies of the last image fill the last chunk."""

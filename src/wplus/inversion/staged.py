@@ -1,0 +1,49 @@
+"""Inversion in two searches: in w or w+, then from what was found there in the space that was asked for.
+
+How S and F/W+ are searched (BDInvert, Kang et al. 2021; Barbershop, Zhu et al. 2021): a space of many numbers goes
+astray from the mean, and stays near the generator's images when it begins at the best w+.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from wplus.errors import UserError
+from wplus.inversion.optimize import optimize
+from wplus.inversion.result import Inversion
+from wplus.inversion.task import Callback, InversionTask, Inverter, Progress, describe
+from wplus.latents.space import LatentSpace, Space, space_named
+
+
+def staged(
+    task: InversionTask,
+    *,
+    first: Inverter = optimize,  # in w+, or w where the space has one vector for all layers
+    second: Inverter = optimize,  # in the space that was asked for; its term `delta` is the distance from the first
+) -> Inversion:
+    """Images -> latents of the second search; its history follows that of the first. UserError in z and z+."""
+    before = replace(task, space=first_space(task.latent_space))
+    steps = [int(describe(each).get("num_steps", 1)) for each in (first, second)]
+    found = first(replace(before, callback=_heard(task.callback, 0, sum(steps))))
+    starts = [task.latent_space.from_ws(part.to_ws(found.latents[rows]), task.generator)
+              for rows, part in before.chunks()]  # fmt: skip
+    last = second(replace(task, start=task.join(starts), callback=_heard(task.callback, steps[0], sum(steps))))
+    terms = [name for name in found.history if name in last.history]
+    history = {name: torch.cat([found.history[name], last.history[name]]) for name in terms}
+    return replace(last, history=history, seconds=found.seconds + last.seconds)
+
+
+def first_space(space: LatentSpace) -> Space:
+    """w+, or w where the space has one vector for all layers; UserError where there is no way from these."""
+    name = "w+" if space.of_layers else "w"
+    if not space.reaches(space_named(name)):
+        raise UserError(f"inverter=staged begins in {name}, from which no way leads to {space}: choose another.")
+    return name
+
+
+def _heard(callback: Callback | None, before: int, num_steps: int) -> Callable[[Progress], object] | None:
+    """What one search tells, as steps of both."""
+    if callback is None:
+        return None
+    return lambda told: callback(told._replace(step=before + told.step, num_steps=num_steps))
