@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from wplus.__main__ import verbs
+from wplus.commands.overrides import readable
 from wplus.commands.sweep_run import SweepKeys
 from wplus.config import CONFIG_FOLDER
 
@@ -60,7 +61,8 @@ def test_every_command_composes(command):
     flags = [word for word in words[1:] if word.startswith("--")]
     assert set(flags) <= {"--cfg", "--help"}
     _, words = SweepKeys.of(words)
-    overrides = OverridesParser.create().parse_overrides([word for word in words[1:] if "=" in word])
+    read = readable([word for word in words[1:] if "=" in word], is_sweep=True)
+    overrides = OverridesParser.create().parse_overrides(read)
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         compose(verb, [single(override) for override in overrides], return_hydra_config=True)
 

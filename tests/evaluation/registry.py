@@ -14,7 +14,7 @@ from wplus.evaluation.measure import Metric
 
 TESTED_ALONE = ("interpolation", "factors")
 SMALL = {"num_generated": 30, "num_samples": 40, "num_groups": 3, "num_splits": 3, "min_per_class": 1,
-         "extrapolate": True}  # fmt: skip
+         "extrapolate": True, "num_trees": 3}  # fmt: skip
 
 
 class Pixels(torch.nn.Module):
@@ -75,6 +75,7 @@ def every_metric() -> dict[str, Metric]:
     nets = {"extractor": Pixels(), "classifier": Odd(), "distance": Squares()}
     metrics = {"mirrored": partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")}
     for name, node in nodes.items():
+        nets["classifier"] = Bodies() if name.startswith("dci") else Odd()  # one asks for factors, one for attributes
         options = {key: SMALL.get(key, value) for key, value in node.items() if key not in nets}
         metrics[name] = build(options, **{key: net for key, net in nets.items() if key in node})
     assert len(metrics) == len(names) + 1

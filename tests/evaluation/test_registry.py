@@ -21,6 +21,8 @@ EXPECTED = {
     "pr": BALLS, "pr50k3_full": BALLS, "dc": {"density_pixels": "higher", "coverage_pixels": "higher"},
     "ppl2_wend": {"ppl_wend_squares": "lower"},
     **{f"ls_{space}": {f"ls_{space}_odd": "lower"} for space in "zw"},
+    **{f"dci_{space}": {f"{name}_{space}_bodies": "higher" for name in (
+        "dci_disentanglement", "dci_completeness", "dci_informativeness", "mig")} for space in "zws"},
     **{name: {f"{name}_squares": "lower"} for name in (
         "ppl_wend", "ppl_wfull", "ppl_zend", "ppl_zfull", "ppl_wplusend", "ppl_wplusfull")},
 }  # fmt: skip

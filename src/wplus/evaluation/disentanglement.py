@@ -1,4 +1,4 @@
-"""How well single numbers of a latent stand for single factors of the image: DCI, and the mutual information gap.
+"""Disentanglement: how well single numbers of a latent stand for single factors of the image, DCI and MIG.
 
 The factors are the cats' own, as a classifier names them in generated images. Both scores ask about axes: a rotation of
 a space changes them, though not what a linear boundary finds (`ls_w`).
@@ -144,7 +144,7 @@ def _entropy(counts: np.ndarray, axis: int) -> np.ndarray:
 
 
 def mutual_information_gap(codes: np.ndarray, told: dict[str, np.ndarray]) -> float:
-    """Of codes (N, D) and factors, name -> (N,) whole numbers; the mean over factors."""
+    """Of codes (N, D) and factors, name -> (N,) whole numbers; the mean over factors, 0 of one that does not differ."""
     bins = np.argsort(np.argsort(codes, axis=0, kind="stable"), axis=0) * _NUM_BINS // len(codes)  # (N, D)
     gaps = []
     for labels in told.values():
@@ -156,5 +156,5 @@ def mutual_information_gap(codes: np.ndarray, told: dict[str, np.ndarray]) -> fl
         information = (_entropy(joint.sum(axis=2), axis=1) + of_factor
                        - _entropy(joint.reshape(len(joint), -1), axis=1))  # fmt: skip
         first, second = np.sort(information)[::-1][:2] if len(information) > 1 else (information[0], 0.0)
-        gaps.append((first - second) / of_factor)
+        gaps.append((first - second) / of_factor if of_factor else 0.0)
     return float(np.mean(gaps))

@@ -1,4 +1,4 @@
-"""What a latent space is, and the spaces by name.
+"""Latent spaces: the interface of one, and all of them by name.
 
 A space is one class, in a file of `spaces/` or anywhere: the shape of its latents, the map from them to what synthesis
 draws from, the way into it from w+, its scale and its prior. Whoever takes `space=` finds it by its name.
