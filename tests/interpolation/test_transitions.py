@@ -54,6 +54,7 @@ def test_a_trajectory_shows_its_two_keyframes(generator, keyframes, context):
     torch.testing.assert_close(found.features[0], found.images.mean(dim=(1, 2, 3)))
 
 
+@functools.cache
 def registry():
     """Every path of configs/path, plain and re-timed, in every space that it is for."""
     names = sorted(file.stem for file in (CONFIG_FOLDER / "path").glob("*.yaml"))
