@@ -281,6 +281,25 @@ def test_a_fixed_list_and_latents_that_are_lifted(bench, run, latents, tmp_path)
     assert not (tmp_path / "again" / "interpolation" / "inversions").exists()
 
 
+def test_spaces_without_ws_are_compared_too(run, bench, tmp_path):
+    """Names of numbers are divided by slashes, so f8/w+ has none there; a folder of latents serves it again."""
+    options = {"paths": {"straight": lerp}, "pictures": "none"}
+    found = run(spaces=["s", "f/w+", "pn+"], **options)
+    methods = ["s_straight", "fw+_straight", "pn+_straight", "cross_dissolve"]
+    assert list(dict.fromkeys(name.split("/")[1] for name in found)) == methods
+    assert all(name.count("/") == 2 for name in found)
+    assert found["interpolation/fw+_straight/prior_mean"].value > 0
+    fading = {name.split("/")[1] for name, each in found.items() if "cross-fade" in each.protocol.get("caveat", "")}
+    assert fading == {"fw+_straight"}
+    folder = tmp_path / "interpolation"
+    assert {path.name for path in (folder / "inversions").iterdir()} == {"s", "f8w+", "pn+"}
+    given = {"latents": {"f8/w+": str(folder / "inversions" / "f8w+")}, "pairs": str(folder / "pairs.json")}
+    again = run(replace(bench, output_dir=tmp_path / "again"), methods=["f8w+_straight"], **given, **options)
+    first, second = (each[f"interpolation/{name}_straight/endpoint_psnr_db"].value
+                     for each, name in ((found, "fw+"), (again, "f8w+")))  # fmt: skip
+    assert first == pytest.approx(second, rel=1e-5)
+
+
 def test_the_prior_is_measured_once(run, latents, monkeypatch):
     measured, original = [], Whitened.of
     monkeypatch.setattr(Whitened, "of", lambda generator, **options: measured.append(1) or original(generator))

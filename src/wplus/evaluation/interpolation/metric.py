@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,13 @@ from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE, PairResu
 from wplus.interpolation.path import LatentPath, PathContext, even_positions
 from wplus.interpolation.path_metrics.discriminator_score import DiscriminatorScore, company_of
 from wplus.interpolation.retime import Retiming, retimed
+from wplus.interpolation.run import CROSS_FADE
 from wplus.interpolation.trajectory import MetricTools, PathMetric
 from wplus.inversion.folder import require_same_settings
 from wplus.inversion.task import describe
-from wplus.latents.space import Space
+from wplus.latents.space import Space, space_named, space_of
 from wplus.losses.image_pair import ImageDistance
+from wplus.models.network import GeneratorNetwork
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import INSTRUMENTS
 
@@ -94,6 +96,7 @@ class Interpolation:
         if context.real is None or held_out is None or context.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
         check_images(context.models.generator, held_out)
+        self._settle(context.models.generator)
         listed = None if self.pairs == "draw" else pair_lists.read_pairs(self.pairs, held_out)
         for space, given in (self.latents or {}).items():
             if not Path(given).is_dir():
@@ -103,6 +106,14 @@ class Interpolation:
         check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)
         real.ask(self.extractor, FeatureRows())
         return self._measured(context, held_out, listed, discriminator, real, context.output_dir / "interpolation")
+
+    def _settle(self, generator: GeneratorNetwork) -> None:
+        """Spaces as the generator has them, f/w+ with its block; UserError where it has none."""
+        own = {method.space: str(space_of(method.space, generator)) for method in self._methods}
+        self._methods = [replace(method, space=own[method.space]) for method in self._methods]
+        self._spaces = list(dict.fromkeys(own.values()))
+        if self.latents is not None:
+            self.latents = {str(space_of(space, generator)): folder for space, folder in self.latents.items()}
 
     def _measured(
         self, context: EvalContext, held_out: ImageSet, listed: PairList | None,
@@ -221,13 +232,19 @@ class Interpolation:
 def _measurements(summary: Summary, settings: Mapping[str, Any]) -> Iterator[MetricResult]:
     shared = {key: value for key, value in settings.items() if key not in ("methods", "path_metrics")}
     for method, means in summary.means.items():
-        caveat = {"caveat": summary.caveat(method)} if summary.caveat(method) else {}
+        said = [each for each in (summary.caveat(method), CROSS_FADE if _fades(method) else "") if each]
+        caveat = {"caveat": "; ".join(said)} if said else {}
         protocol = {**shared, "path": settings["methods"].get(method, "pixels"), **caveat}
         for number in [*summary.shown("short"), *summary.shown("table")]:
             if mean := means.get(number.name):
                 how = protocol if number.by_net else {k: v for k, v in protocol.items() if k not in INSTRUMENTS}
                 name, how = f"interpolation/{method}/{number.name}", how | {"interval": number.interval}
                 yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
+
+
+def _fades(method: str) -> bool:
+    space = method.partition("_")[0]
+    return method != CROSS_DISSOLVE and space_named(space).cross_fades
 
 
 def _track(context: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:

@@ -186,7 +186,7 @@ def invert_endpoints(images: ImageSet, spaces: Sequence[Space], *, folder: Path,
     Of several processes the first does it and the others wait. `inverting` are further arguments of `FolderInversion`.
     """
     shared = {"models": models, "invert": invert, **inverting}
-    folders = {space: folder / space.replace("/", "-") for space in spaces}
+    folders = {space: folder / space.replace("/", "") for space in spaces}
     if is_first():
         made = [FolderInversion(images, space=space, output_dir=each, **shared) for space, each in folders.items()]
         for inversion in made:  # all were checked before the first starts

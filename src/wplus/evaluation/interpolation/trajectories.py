@@ -60,15 +60,14 @@ def methods_of(
 
 
 def _method(space: Space, name: str, path: LatentPath) -> Method:
-    return Method(space, path, f"{space}_{name}")
+    return Method(space, path, f"{space.replace('/', '')}_{name}")  # slashes divide the names of numbers
 
 
 def _called(name: str, paths: Mapping[str, LatentPath]) -> Method:
     """The method with this name; UserError for an unknown one, and for a path in a space that it is not for."""
     space, _, path = name.partition("_")
     try:
-        space_named(space)
-        found = _method(space, path, paths[path])
+        found = _method(str(space_named(space)), path, paths[path])
     except (UserError, KeyError):
         raise UserError(f"methods must be called SPACE_PATH, SPACE one of {', '.join(spaces())}, PATH one of "
                         f"{', '.join(paths)}, got '{name}'.") from None  # fmt: skip

@@ -19,7 +19,7 @@ from wplus.latents.spaces.s import styled
 from wplus.latents.w_stats import map_samples
 from wplus.models.network import GeneratorNetwork, Styles
 
-_NAME = re.compile(r"f(\d*)/w\+")
+_NAME = re.compile(r"f(\d*)/?w\+")  # in names of methods and files there is no slash
 _LARGEST_DEFAULT = 64  # of the block: maps of 32 px, as in the literature at 1024 px
 _NUM_SAMPLES, _CHUNK = 512, 32
 _SMALLEST = 1e-3  # of the mean deviation
