@@ -65,12 +65,13 @@ class Case:
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    """Hashes of everything that a training has learned, and every row of numbers that it has logged.
+    """Hashes of everything that a training has learned, of its best snapshot, and every row of numbers in its log.
 
     Pictures are left out: a run that is interrupted shows where it was.
     """
-    tensors = load_file(folder / "model.safetensors")
-    found: dict[str, Any] = {name: _digest(tensor) for name, tensor in tensors.items()}
+    files = sorted(folder.glob("model*.safetensors"))
+    found: dict[str, Any] = {f"{path.stem} {name}": _digest(tensor)
+                             for path in files for name, tensor in load_file(path).items()}  # fmt: skip
     rows = [{key: value for key, value in row.items() if key != "time" and not key.startswith(VARYING)}
             for row in read_records(folder) if any(key.startswith("train/") for key in row)]  # fmt: skip
     return found | {f"row {index}": row for index, row in enumerate(rows)}

@@ -1,5 +1,7 @@
 """Alone, nothing is exchanged; what two processes exchange is in tests/evaluation/two_measuring.py."""
 
+import re
+
 import pytest
 import torch
 
@@ -15,6 +17,24 @@ from wplus.core.distributed import (
     share,
     total,
 )
+from wplus.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE must be a whole number, as torchrun sets it, got 'two'."),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE must be a whole number, as torchrun sets it, got '-1'."),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE=2 speaks of several processes, and MASTER_ADDR is not set: "),
+    ],
+)
+def test_what_torchrun_did_not_set_is_told(monkeypatch: pytest.MonkeyPatch, variables: dict, words: str) -> None:
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=re.escape(words)), process_group(torch.device("cpu")):
+        pass
 
 
 def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

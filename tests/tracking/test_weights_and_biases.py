@@ -461,6 +461,23 @@ def test_a_server_out_of_reach_makes_the_run_offline(tmp_path, server, caplog):
     assert server.modes == ["online", "offline"] * 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("WANDB_MODE", "ofline", "mode='ofline': Input should be 'online', 'offline'"),
+        ("WANDB_PROJECT", "a/b?c", "Invalid project name 'a/b?c'"),
+        ("WANDB_TAGS", "a,,b", "Tag at index 1 is empty"),
+        ("WANDB_RUN_ID", "../x", "Run ID cannot contain the characters"),
+    ],
+)
+def test_what_wandb_itself_refuses_is_one_sentence(tmp_path, own_folders, monkeypatch, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match="W&B refuses a setting .* WANDB_") as error:
+        opened(tmp_path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_a_sweep_waits_once_for_a_server_out_of_reach(tmp_path, server):
     server.down = True
     for name in ("a", "b"):

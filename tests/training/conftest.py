@@ -122,7 +122,7 @@ def train(recorder: "Recorder") -> Callable[..., Any]:
     """train(folder, images, module): the module, trained in `folder` up to so many images, or so many `minutes`."""
 
     def run(
-        folder: Path, images: int | None, module: Any, *, export: Any = lambda module: None, snapshot: int = 8,
+        folder: Path, images: int | None, module: Any, *, export: Any = lambda module, **_: None, snapshot: int = 8,
         keep: int = 9, max_skipped: int = 4, status: int | None = None, minutes: float | None = None,
         tracker: Any = recorder,
     ) -> Any:  # fmt: skip

@@ -1,6 +1,9 @@
 """The best snapshot by a recorded number, over interruptions; what the terminal says of it."""
 
+import functools
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -93,15 +96,41 @@ class Weight:
         return ProbeResult.measured([MetricResult.of(LOWER, "w", value, protocol={"num_images": 3})])
 
 
-def trained(folder, make_tiny, train, lengths):
-    """The folder of a run that was ended at each of these numbers of images, in a process of its own each time."""
+def trained(folder, make_tiny, train, lengths, **options):
+    """The folder of a run that was ended at each of these numbers of images, in a process of its own each time; at
+    negative ones it is interrupted.
+    """  # fmt: skip
     for images in lengths:
-        best = Best(folder)
+        best, module = Best(folder), make_tiny()
         with open_tracker(output_dir=folder, job_type="train", name="n") as tracker:
             tracker.add(best)
             export = Exporter(folder, tracker, Weight(), data={}, seed=0, best=best)
-            train(folder, images, make_tiny(), export=export, tracker=tracker)
+            ending = {"status": signal.SIGTERM} if images < 0 else {}
+            if images < 0:
+                module.run_step = functools.partial(_interrupted, module.run_step, module, -images)
+            train(folder, lengths[-1] if images < 0 else images, module, export=export, tracker=tracker,
+                  **ending, **options)  # fmt: skip
     return folder
+
+
+def _interrupted(run_step, module, images, *args, **kwargs):
+    run_step(*args, **kwargs)
+    if module.images_seen == images:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_where_a_run_is_interrupted_decides_nothing(make_tiny, train, tmp_path):
+    """Also where that moment would have been the best."""
+    every = trained(tmp_path / "every", make_tiny, train, [48], snapshot=4)
+    rows = {round(1000 * row["progress/kimg"]): row["val/w"] for row in read_records(every) if "val/w" in row}
+    images = min((images for images in rows if images % 16), key=rows.get)
+    assert rows[images] < min(value for at, value in rows.items() if at % 16 == 0), "a test of nothing"
+    straight = trained(tmp_path / "straight", make_tiny, train, [48], snapshot=16)
+    parts = trained(tmp_path / "parts", make_tiny, train, [-images, 48], snapshot=16)
+    told = [[(row["progress/kimg"], row["train/best_w"]) for row in read_records(folder) if "train/best_w" in row]
+            for folder in (straight, parts)]  # fmt: skip
+    assert told[0] == told[1]
+    assert load(straight / FILE).metadata["best"] == load(parts / FILE).metadata["best"]
 
 
 def test_the_best_is_kept_over_interruptions(make_tiny, train, tmp_path):

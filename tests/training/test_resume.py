@@ -12,7 +12,7 @@ import torch
 
 from tests.training.conftest import FAMILIES
 from wplus.config import CONFIG_FOLDER
-from wplus.errors import UserError
+from wplus.errors import Interrupted, UserError
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
@@ -262,6 +262,29 @@ def test_a_signal_ends_the_run_after_the_step_at_hand(make, train, tmp_path, mon
     rows = [(kimg, {name: value for name, value in row.items() if name.startswith("train/")})
             for kimg, row in recorder.rows]  # fmt: skip
     assert rows[: len(rows) // 2] == rows[len(rows) // 2 :]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_training_is_set_up_keeps_its_number(make, train, tmp_path, monkeypatch, number):
+    """The handlers of the command raise then, and Lightning would exit with status 1."""
+    module = make("micro-batches")
+
+    def interrupted() -> None:
+        raise Interrupted(number)
+
+    monkeypatch.setattr(module, "on_fit_start", interrupted)
+    with pytest.raises(Interrupted) as ended:
+        train(tmp_path, 8, module)
+    assert ended.value.number == number
+
+
+def test_a_second_ctrl_c_ends_at_once(make, train, tmp_path, monkeypatch):
+    module = make("micro-batches")
+    monkeypatch.setattr(module, "run_step", lambda *_, **__: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 8, module)
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def lose(module: GanModule, *, after: int) -> GanModule:

@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wplus.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -29,17 +31,31 @@ def is_first() -> bool:
     return rank_and_world()[0] == 0
 
 
+def from_torchrun(name: str, default: int) -> int:
+    """A variable that torchrun sets; UserError where it is no whole number."""
+    text = os.environ.get(name, str(default))
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(f"{name} must be a whole number, as torchrun sets it, got '{text}'.")
+    return int(text)
+
+
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, for the time of the block; alone, `device` is all that comes out.
 
     Yields this process's device: on CUDA each process of a machine has a GPU of its own.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+    if from_torchrun("WORLD_SIZE", 1) == 1 or dist.is_initialized():
         yield device
         return
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise UserError(
+                f"WORLD_SIZE={os.environ['WORLD_SIZE']} speaks of several processes, and {name} is not set: start them "
+                "by torchrun, or unset WORLD_SIZE."
+            )
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        device = torch.device("cuda", from_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count())
         torch.cuda.set_device(device)
     # Tensors travel from where they are: of the CPU by gloo, of a GPU by nccl.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")

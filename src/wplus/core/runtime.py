@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from wplus.core.distributed import from_torchrun
 from wplus.errors import UserError, check_choice, check_number
 
 M = TypeVar("M", bound=nn.Module)
@@ -137,5 +138,5 @@ class Runtime:
             return 0
         for name in ("RANK", "SLURM_PROCID"):
             if name in os.environ:
-                return int(os.environ[name])
-        return int(os.environ.get("NODE_RANK", 0)) * self.devices + int(os.environ.get("LOCAL_RANK", 0))
+                return from_torchrun(name, 0)
+        return from_torchrun("NODE_RANK", 0) * self.devices + from_torchrun("LOCAL_RANK", 0)

@@ -10,6 +10,7 @@ import logging
 import netrc
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import wandb
 
 from wplus.core.files import ensure_folder
+from wplus.errors import UserError
 from wplus.tracking.local import to_json
 from wplus.tracking.tracker import Run
 from wplus.tracking.wandb_keys import swept_key
@@ -59,14 +61,33 @@ def start(run: Run, *, project: str, entity: str | None) -> wandb.Run:
         unreachable.touch()
         mode = "offline"
     try:
-        return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
+        return _init(arguments, mode)
     except wandb.Error as error:
         logger.warning("W&B cannot be used online (%s): this run is recorded offline.", str(error).splitlines()[0])
         if unreachable is not None:
             ensure_folder(unreachable.parent)
             unreachable.touch()
         wandb.teardown()  # the failed attempt still holds the run id
-        return wandb.init(mode="offline", **arguments)
+        return _init(arguments, "offline")
+
+
+def _init(arguments: Mapping[str, Any], mode: str) -> wandb.Run:
+    """UserError for what W&B takes neither online nor offline: a mode, an address, a name."""
+    try:
+        return wandb.init(**arguments, mode=cast(Literal["online", "offline"], mode))
+    except ValueError as error:
+        raise UserError(_refused(error)) from error
+    except wandb.Error as error:
+        if mode != "offline":
+            raise
+        raise UserError(_refused(error)) from error
+
+
+def _refused(error: Exception) -> str:
+    details = error.errors()[0] if hasattr(error, "errors") else {}
+    setting = "".join(f" {part}={details.get('input')!r}:" for part in details.get("loc", ())[:1])
+    reason = str(details.get("msg") or error).splitlines()[0].rstrip(".")
+    return f"W&B refuses a setting of this run, see the variables WANDB_... and tracking:{setting} {reason}."
 
 
 def _identity(run: Run, *, project: str, entity: str | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from wplus.core.runtime import Runtime, float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
-from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, ShowProgress, StopAtEnd, Stopwatch
+from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, ShowProgress, StopAtEnd
 from wplus.training.module import TrainingModule, check_same_run
 
 
@@ -63,14 +63,15 @@ def fit(
     runtime: Runtime,
     output_dir: str | Path,
     tracker: Tracker,
-    export: Callable[[TrainingModule], None],
+    export: Callable[..., None],
     note: Callable[[], str] = lambda: "",
 ) -> int | None:
     """Train `module` up to the end of the schedule, from the newest intact checkpoint in `output_dir`/checkpoints on.
 
     `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
-    writes pictures and models at every snapshot; `note()` stands beside the progress bar. Returns the signal that ended
-    it before (SIGTERM or Ctrl-C, after saving), None at the end.
+    writes pictures and models at every snapshot, `export(module, is_due=False)` where a run is interrupted; `note()`
+    stands beside the progress bar. Returns the signal that ended it before (SIGTERM or Ctrl-C, after saving), None at
+    the end.
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
     resume, checkpoint = resumable(module, output_dir, schedule)
@@ -83,10 +84,10 @@ def fit(
         export(module)
         return None
     leave = LeaveOnSignal()
-    callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop.watch),
+    callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop),
                  ShowProgress(stop, note)]  # fmt: skip
     module.tf32 = runtime.tf32  # of the steps; what is looked at in between is exact
-    with _quiet_lightning(), float32_convolutions():
+    with _quiet_lightning(), float32_convolutions(), leave.as_it_came():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     if leave.received is None and not stop.ended:
         return int(signal.SIGTERM)  # another process was asked
@@ -231,13 +232,14 @@ class Log(Callback):
 class Snapshot(Callback):
     """Every `interval` images, at the start and at the end: a checkpoint to resume from and whatever `export` writes.
 
+    So where a run is interrupted, and `export` is told that the moment is chance: nothing may depend on it.
+
     No checkpoint is taken while steps are being skipped: the last one stays the last good one.
     """
 
-    def __init__(
-        self, folder: Path, export: Callable[[TrainingModule], None], schedule: Schedule, watch: Stopwatch
-    ) -> None:
-        self.folder, self.export, self.keep, self.watch = folder, export, schedule.keep_checkpoints, watch
+    def __init__(self, folder: Path, export: Callable[..., None], schedule: Schedule, stop: StopAtEnd) -> None:
+        self.folder, self.export, self.keep, self.stop = folder, export, schedule.keep_checkpoints, stop
+        self.watch = stop.watch
         self.interval, self._saved_at = round(schedule.snapshot_kimg * 1000), -1
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -247,7 +249,8 @@ class Snapshot(Callback):
                 self.export(module)
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        if not (crossed(module.images_seen, module.batch_size, self.interval) or trainer.should_stop):
+        is_due = crossed(module.images_seen, module.batch_size, self.interval) or self.stop.ended
+        if not (is_due or trainer.should_stop):
             return
         if self._saved_at == module.images_seen or int(module.skipped[1]):
             return
@@ -256,7 +259,7 @@ class Snapshot(Callback):
             # The export first: killed between the two, a run exports this moment again; the other way round it never
             # would.
             if trainer.is_global_zero:
-                self.export(module)
+                self.export(module, **({} if is_due else {"is_due": False}))
             trainer.save_checkpoint(checkpoint_path(self.folder, module.images_seen))
             if trainer.is_global_zero:
                 prune(self.folder, self.keep)
@@ -267,6 +270,7 @@ class LeaveOnSignal(Callback):
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._interruption: BaseException | None = None
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -294,7 +298,23 @@ class LeaveOnSignal(Callback):
 
     def on_exception(self, trainer: Trainer, module: TrainingModule, exception: BaseException) -> None:
         """The same when training fails."""
+        self._interruption = exception if isinstance(exception, KeyboardInterrupt) else None
         self.on_train_end(trainer, module)
+
+    @contextmanager
+    def as_it_came(self) -> Iterator[None]:
+        """An interruption that ends the run at once passes as it is: Lightning makes an exit with status 1 of it, and
+        leaves Ctrl-C ignored.
+        """  # fmt: skip
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            yield
+        except SystemExit:
+            if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+                signal.signal(signal.SIGINT, before)
+            if self._interruption is not None:
+                raise self._interruption from None
+            raise
 
 
 def _peak_memory_gb(device: torch.device) -> float:

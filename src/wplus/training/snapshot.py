@@ -93,8 +93,10 @@ class Exporter:
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
         self.best = best
 
-    def __call__(self, module: TrainingModule) -> None:
-        """Write what is seen of this moment, and the model."""
+    def __call__(self, module: TrainingModule, *, is_due: bool = True) -> None:
+        """Write what is seen of this moment, and the model; where it is not due, as where a run is interrupted, it
+        does not compete to be the best: a run that was interrupted has the best of one that was not.
+        """  # fmt: skip
         kimg = module.images_seen / 1000
         self._tell(self.view.look(module, self.folder), kimg)
         metadata = {"data": self.data, "seed": self.seed, "nimg": module.images_seen, **module.describe()}
@@ -106,7 +108,7 @@ class Exporter:
         self.tracker.artifact(
             path, name=self.folder.name, kind="model", aliases=["latest", f"kimg-{kimg:g}"], metadata=metadata
         )
-        if self.best is not None:
+        if self.best is not None and is_due:
             self._keep_best(self.best, module, kimg, metadata)
 
     def _keep_best(self, best: Best, module: TrainingModule, kimg: float, metadata: Mapping[str, Any]) -> None:
