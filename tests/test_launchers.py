@@ -87,6 +87,7 @@ def test_a_failing_job_fails_the_sweep_and_the_others_go_on(folders, capsys):
         (["folder=a,b", "objective=invert/l2"], "The section of objective=invert/l2 must be one of report"),
         (["folder=interval(0,1)"], "folder=interval(0,1) is a range to search in: give search.trials=N."),
         (["folder=a,b", "hydra/launcher=joblib"], "'hydra/launcher=joblib' is now 'slots=cpu:N'."),
+        (["folder=range(0,1000000000)"], "folder=range(0,1000000000) has more than 10000 values"),
         (["output=a,b"], "These keys have no value yet: folder; give them"),
         (["folder=a,''"], "folder is empty: give the name of a file or folder"),
         (["folder=a,b", "max_failures=0"], "max_failures must be a whole number of at least 1, got 0"),

@@ -152,6 +152,21 @@ def test_the_best_is_kept_over_interruptions(make_tiny, train, tmp_path):
     assert json.loads((straight / "result.json").read_text())["values"]["val/w"]["protocol"] == {"num_images": 3}
 
 
+def test_a_finished_run_asked_again_tells_nothing_twice(make_tiny, train, tmp_path):
+    """And what its record lost, or never had, comes back."""
+    folder = trained(tmp_path, make_tiny, train, [16])
+    rows, result = list(read_records(folder)), read_result(folder)
+    trained(folder, make_tiny, train, [16])
+    assert list(read_records(folder)) == rows
+    assert read_result(folder)["values"] == result["values"]
+    lines = (folder / "records.jsonl").read_text().splitlines(keepends=True)
+    assert "train/best_w" in lines[-1]
+    (folder / "records.jsonl").write_text("".join(lines[:-1]))
+    trained(folder, make_tiny, train, [16])
+    assert [{**row, "time": 0} for row in read_records(folder)] == [{**row, "time": 0} for row in rows]
+    assert read_result(folder)["values"] == result["values"]
+
+
 def test_another_objective_begins_anew(make_tiny, train, tmp_path):
     folder = trained(tmp_path, make_tiny, train, [16])
     for objective, value in ((None, load(folder / FILE).metadata["best"]["value"]), ("val/other", None)):

@@ -33,7 +33,7 @@ def clock(monkeypatch, signals_restored) -> Clock:
 def test_minutes_end_a_run_and_more_of_them_continue_it(train, make_tiny, tmp_path, clock):
     """4 images and a second a step: a minute is 60 steps; snapshots, an hour each, are no training."""
 
-    def export(module):
+    def export(module, **_):
         clock.now += 3600
 
     straight = train(tmp_path / "straight", 48, make_tiny())

@@ -202,7 +202,7 @@ def test_a_run_killed_at_work_goes_on_from_its_checkpoint(make, train, tmp_path,
 def test_a_finished_run_is_not_trained_further(make_tiny, train, tmp_path):
     exported: list[int] = []
     first = train(tmp_path, 8, make_tiny())
-    again = train(tmp_path, 8, make_tiny(), export=lambda module: exported.append(module.images_seen))
+    again = train(tmp_path, 8, make_tiny(), export=lambda module, **_: exported.append(module.images_seen))
     assert_same(again.state_dict(), first.state_dict())
     assert exported == [8]
 

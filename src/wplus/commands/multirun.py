@@ -1,6 +1,7 @@
 """`-m` of any verb: Hydra's grammar of several values (choices, ranges, globs, intervals) as a sweep with a folder."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -19,6 +20,8 @@ from wplus.errors import UserError
 from wplus.sweeps.labels import short_keys
 from wplus.sweeps.search import Search
 from wplus.sweeps.spec import Spec, Stage
+
+_MOST = 10_000  # values of a range; a mistyped one would fill the memory
 
 
 def multirun(command: Callable[[Sequence[str]], Any], verb: str, arguments: Sequence[str], *, is_dry: bool) -> None:
@@ -68,10 +71,18 @@ def values(override: Override) -> Iterator[Any]:
         return
     if isinstance(found, IntervalSweep):
         raise UserError(f"{key}={override.get_value_string()} is a range to search in: give search.trials=N.")
+    if isinstance(found, RangeSweep) and not _is_countable(found):
+        raise UserError(
+            f"{key}={override.get_value_string()} has more than {_MOST} values, the most that a sweep takes."
+        )
     for text in override.sweep_string_iterator():
         plain = OverridesParser.create().parse_override(f"key={text}").value()
         is_plain = plain is None or isinstance(plain, int) or (isinstance(plain, float) and math.isfinite(plain))
         yield plain if is_plain else text
+
+
+def _is_countable(found: RangeSweep) -> bool:
+    return next(itertools.islice(found.range(), _MOST, None), None) is None
 
 
 def searched(override: Override) -> Any:

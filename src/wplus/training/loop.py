@@ -69,9 +69,9 @@ def fit(
     """Train `module` up to the end of the schedule, from the newest intact checkpoint in `output_dir`/checkpoints on.
 
     `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
-    writes pictures and models at every snapshot, `export(module, is_due=False)` where a run is interrupted; `note()`
-    stands beside the progress bar. Returns the signal that ended it before (SIGTERM or Ctrl-C, after saving), None at
-    the end.
+    writes pictures and models at every snapshot, with `is_due=False` where a run is interrupted, and with
+    `is_again=True` where nothing is left to do; `note()` stands beside the progress bar. Returns the signal that ended
+    it before (SIGTERM or Ctrl-C, after saving), None at the end.
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
     resume, checkpoint = resumable(module, output_dir, schedule)
@@ -81,7 +81,7 @@ def fit(
     stop = StopAtEnd(kimg=schedule.kimg, minutes=schedule.minutes)
     tracker.rewind(None if resume is None else module.images_seen / 1000)
     if stop.is_over(module):
-        export(module)
+        export(module, is_again=True)
         return None
     leave = LeaveOnSignal()
     callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop),

@@ -19,6 +19,8 @@ from wplus.latents.labels import labels_in_turn
 from wplus.losses.image_pair import ImageDistance
 from wplus.pretrained.seen import marked
 from wplus.tracking import Tracker
+from wplus.tracking.local import MESSAGE, read_records
+from wplus.tracking.tracker import KIMG
 from wplus.training.best import FILE as BEST
 from wplus.training.best import VALIDATION, Best
 from wplus.training.encoder import EncoderModule
@@ -92,12 +94,16 @@ class Exporter:
     ) -> None:  # fmt: skip
         self.folder, self.tracker, self.view, self.data, self.seed = folder, tracker, view, dict(data), seed
         self.best = best
+        self._told: set[str] = set()
 
-    def __call__(self, module: TrainingModule, *, is_due: bool = True) -> None:
+    def __call__(self, module: TrainingModule, *, is_due: bool = True, is_again: bool = False) -> None:
         """Write what is seen of this moment, and the model; where it is not due, as where a run is interrupted, it
-        does not compete to be the best: a run that was interrupted has the best of one that was not.
+        does not compete to be the best: a run that was interrupted has the best of one that was not. Of a moment that
+        comes again, as that of a finished run, the record is told what it lacks.
         """  # fmt: skip
         kimg = module.images_seen / 1000
+        rows = read_records(self.folder) if is_again else ()
+        self._told = {key for row in rows if row.get(KIMG) == kimg for key in row}
         self._tell(self.view.look(module, self.folder), kimg)
         metadata = {"data": self.data, "seed": self.seed, "nimg": module.images_seen, **module.describe()}
         path = save(self.folder / "model.safetensors", **module.exported, metadata=metadata)
@@ -112,6 +118,8 @@ class Exporter:
             self._keep_best(self.best, module, kimg, metadata)
 
     def _keep_best(self, best: Best, module: TrainingModule, kimg: float, metadata: Mapping[str, Any]) -> None:
+        if best.name in self._told:
+            return
         if best.is_reached(kimg):
             metadata = {**metadata, "best": best.metadata}
             path = save(self.folder / BEST, **module.exported, metadata=metadata)
@@ -127,20 +135,29 @@ class Exporter:
             path = self.folder / "samples" / f"{picture.name}.png"
             if picture.name.startswith("kimg-") or not path.exists():
                 save_png(path, picture.image)
+                if picture.key in self._told:
+                    continue
                 self.tracker.image(picture.key, path, caption=picture.caption, kimg=kimg)
         self._tell_values(seen.values, kimg)
         for name, numbers in seen.histograms.items():
-            self.tracker.histogram(name, numbers, kimg=kimg)
-        for message in seen.messages:
+            if name not in self._told:
+                self.tracker.histogram(name, numbers, kimg=kimg)
+        for message in seen.messages if MESSAGE not in self._told else ():
             print(f"At {kimg:g} kimg: {message.text}", flush=True)  # a progress bar passes it on to the terminal
             self.tracker.log_message(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
 
     def _tell_values(self, values: Mapping[str, tuple[float, MetricInfo]], kimg: float) -> None:
-        if values:
-            self.tracker.describe({name: info for name, (_, info) in values.items()})
-            self.tracker.log({name: value for name, (value, _) in values.items()}, kimg=kimg)
+        if not values:
+            return
+        self.tracker.describe({name: info for name, (_, info) in values.items()})
+        found = {name: value for name, (value, _) in values.items()}
+        new = {name: value for name, value in found.items() if name not in self._told}
+        if new:
+            self.tracker.log(new, kimg=kimg)
+        if self.best is not None:
+            self.best.log(found, kimg=kimg)  # also what the record has already
 
 
 class SampleView:
