@@ -1,3 +1,4 @@
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -238,5 +239,7 @@ def test_bad_box_files_are_named(tmp_path):
         (tmp_path / "boxes.json").write_text(content)
         with pytest.raises(UserError, match=r"boxes\.json"):
             read_boxes(tmp_path / "boxes.json")
-    with pytest.raises(UserError, match=r"none\.json"):
-        read_boxes(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("none.json", "pipe.json"):
+        with pytest.raises(UserError, match=name):
+            read_boxes(tmp_path / name)

@@ -204,6 +204,8 @@ def _oddities(image: Image.Image, content: bytes, resolution: int | None) -> tup
 
 def read_boxes(path: str | Path) -> dict[str, Box]:
     """A JSON file of {image name: [left, top, right, bottom]}; UserError for anything else."""
+    if at_home(path).exists() and not at_home(path).is_file():  # a pipe would be waited for
+        raise UserError(f"Cannot read the boxes in '{path}': it is no file.")
     try:
         content = json.loads(at_home(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
