@@ -1,4 +1,4 @@
-"""The sweep of convergence: every run composes, is named by what it is, and trains."""
+"""The sweeps of convergence: every run composes, is named by what it is, and trains."""
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from wplus.training.hparams import explain_config
 
 SPEC = read_spec(CONFIG_FOLDER / "sweep" / "convergence.yaml")
 TRAIN = SPEC.stages[0]
+TAUGHT = read_spec(CONFIG_FOLDER / "sweep" / "taught.yaml")
 
 
 def overrides(point: dict) -> list[str]:
@@ -27,11 +28,15 @@ def test_every_method_composes_and_lasts_by_the_minute(number):
     assert (numbers["gamma"][0] == 0) == (chosen is not None and "loss" in chosen)
 
 
-def test_no_method_is_judged_by_what_it_saw():
-    config = composed("evaluate", [o.format(train="x") for o in SPEC.stages[1].overrides])
+@pytest.mark.parametrize(("spec", "stage"), [(SPEC, 0), (TAUGHT, 1)], ids=["convergence", "taught"])
+def test_no_method_is_judged_by_what_it_saw(spec, stage):
+    folders = dict.fromkeys(("pixels", "goes_on", "train"), "x")
+    config = composed("evaluate", [o.format(**folders) for o in spec.stages[stage + 1].overrides])
     judge = config["metrics"]["fd"]["extractor"]["_target_"]
-    for point in TRAIN.points:
-        chosen = composed("train", overrides(point)).get("discriminator")
+    for point in spec.stages[stage].points:
+        shared = [o.format(**folders) for o in spec.stages[stage].overrides]
+        keys = [f"{key}={value_text(value)}" for key, value in point.items()]
+        chosen = composed("train", [*shared, *keys]).get("discriminator")
         nets = chosen["network"].get("nets", []) if chosen else []
         assert not [net for net in nets if f".{net}." in judge]
 

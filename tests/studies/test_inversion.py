@@ -23,7 +23,7 @@ def folder_of(output: Path, method: str, rows: dict[str, dict[str, float]]) -> N
 
 
 def test_scores_of_images_and_of_their_edits(tmp_path):
-    rows = {"a": {"l2": 0.1, "similarity_identity_effnet_lite0": 0.75}, "b": {"l2": 0.2}}
+    rows = {"a": {"l2": 0.1, "similarity_identity_effnet_lite0_seen": 0.75}, "b": {"l2": 0.2}}
     folder_of(tmp_path, "hybrid", rows)
     (tmp_path / "edited").mkdir()
     (tmp_path / "edited" / "hybrid.json").write_text(json.dumps({"a": {"lec": 1.5}}))

@@ -38,10 +38,10 @@ def test_what_is_measured_is_the_domain_with_other_cats(tmp_path):
 
 
 def test_the_table(tmp_path):
-    for name, value in (("as it was", 0.25), ("both", 0.012)):
+    for name, value, mark in (("as it was", 0.25, "_seen"), ("scratch", 0.012, "")):
         folder = study.folder(tmp_path, name)
         folder.mkdir(parents=True)
         entry = {"value": value, "interval": [value - 0.001, value + 0.001]}
-        (folder / "result.json").write_text(json.dumps({"values": {"evaluate/kd_effnet_lite0": entry}}))
-    lines = study.write_table(tmp_path, ["as it was", "both"]).read_text().splitlines()
-    assert lines[2:] == ["| as it was | 250.0 | 249.0 to 251.0 |", "| both | 12.0 | 11.0 to 13.0 |"]
+        (folder / "result.json").write_text(json.dumps({"values": {f"evaluate/kd_effnet_lite0{mark}": entry}}))
+    lines = study.write_table(tmp_path, ["as it was", "scratch"]).read_text().splitlines()
+    assert lines[2:] == ["| as it was (seen) | 250.0 | 249.0 to 251.0 |", "| scratch | 12.0 | 11.0 to 13.0 |"]

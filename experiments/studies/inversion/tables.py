@@ -8,6 +8,7 @@ from typing import Any
 from experiments.studies.inversion.study import folder_name
 from wplus.core.files import atomic_write, write_json
 from wplus.core.tables import Comparison
+from wplus.pretrained.seen import SUFFIX
 
 NUM_SHOWN = 8
 # Column -> heading and the number format of its values.
@@ -52,8 +53,12 @@ def scores(output: Path, method: str) -> dict[str, dict[str, float]]:
 
 
 def named(row: Mapping[str, float]) -> dict[str, float]:
-    """A row with the study's short names: `identity`, whatever net it is of, and `ms_ssim`, both similarities."""
-    return {SHORT.get(name, name): value for name, value in row.items()}
+    """A row with the study's short names: `identity`, whatever net it is of, and `ms_ssim`, both similarities.
+
+    Marks of nets that have taught the generator are left out: all methods have the same generator.
+    """
+    plain = {name.removesuffix(SUFFIX): value for name, value in row.items()}
+    return {SHORT.get(name, name): value for name, value in plain.items()}
 
 
 def protocol(output: Path, methods: Sequence[str]) -> dict[str, Any]:
