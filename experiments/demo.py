@@ -86,11 +86,11 @@ def training(output: Path, kimg: float) -> list[str]:
 
 
 def measuring(output: Path, common: list[str]) -> list[str]:
-    """Fréchet distance and path lengths, on few images."""
+    """Fréchet distance, by a net that has not taught the bundled generator, and path lengths, on few images."""
     kinds = ("wend", "wfull", "zend", "zfull")
     return [
         "evaluate", *common, DATA, f"metrics=[fd,{','.join(f'ppl_{kind}' for kind in kinds)}]",
-        "metrics.fd.num_generated=2500", "metrics.fd.num_real=2500",
+        "extractor=mobilenet_v2", "metrics.fd.num_generated=2500", "metrics.fd.num_real=2500",
         *(f"metrics.ppl_{kind}.num_samples=500" for kind in kinds), f"run_dir={output}/evaluate",
     ]  # fmt: skip
 
