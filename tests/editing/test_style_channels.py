@@ -20,13 +20,13 @@ from wplus.latents.spaces.s import channel_names, style_stats
 NUM = 60
 
 
-def labelled(models: Models, channel: int) -> LabelledLatents:
+def labelled(models: Models, channel: int, deviations: float = 3.0) -> LabelledLatents:
     """Latents of which those with has=1 all have nearly one value of a channel, which others have at random."""
     generator = models.generator
     ws = generator.mapping(torch.randn(NUM, 8))
     weight, bias = _row(models, channel)
     has = np.arange(NUM) % 3 == 0
-    wanted = bias + 3 * float(style_stats(generator).std[channel])
+    wanted = bias + deviations * float(style_stats(generator).std[channel])
     for row in np.flatnonzero(has):  # the shortest way in w that brings the channel there
         ws[row] += weight * (wanted - (ws[row, 0] @ weight + bias)) / weight.square().sum()
     return LabelledLatents(ws, {"has": has.astype(int)}, {"latents": "planted"})
@@ -39,9 +39,9 @@ def _row(models: Models, channel: int) -> tuple[Tensor, Tensor]:
     return affine.weight[int(number)] * affine.weight_gain, affine.bias[int(number)] * affine.bias_gain
 
 
-@pytest.mark.parametrize("channel", [3, 20])
-def test_a_planted_channel_ranks_first_with_its_sign(models: Models, channel: int) -> None:
-    given = labelled(models, channel)
+@pytest.mark.parametrize(("channel", "deviations"), [(3, 3.0), (20, -3.0)])
+def test_a_planted_channel_ranks_first_with_its_sign(models: Models, channel: int, deviations: float) -> None:
+    given = labelled(models, channel, deviations)
     first, *_ = found = style_channels(models, labelled=lambda: given, attributes=["has=1"], num_channels=3)
     assert len(found) == 3
     assert (first.channel, first.name) == (channel, f"has=1.{channel_names(models.generator)[channel]}")

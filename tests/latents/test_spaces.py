@@ -101,7 +101,7 @@ def test_a_map_replaces_what_lies_below(generator, ws):
     mixed, below, above = codes.clone(), codes.clone(), codes.clone()
     mixed[0, :size] = codes[1, :size]
     below[:, size : size + num_below * 12] += 1.0
-    above[:, size + num_below * 12 :] += 1.0
+    above[:, size + num_below * 12 : size + (num_below + 1) * 12] += 1.0  # the first layer that draws
     own, *others = (generator.synthesis(decode(each, "f8/w+", generator)) for each in (codes, below, above, mixed))
     assert torch.equal(own, others[0])
     assert not torch.allclose(own, others[1], atol=1e-2)
