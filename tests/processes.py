@@ -105,6 +105,8 @@ def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str,
     os.environ.update(env)
     if not forked:
         os.execv(sys.executable, [sys.executable, *arguments])
+    if "wandb" in sys.modules:  # its folder of files on their way is removed by whichever process ends first
+        sys.modules["wandb.sdk.data_types._private"].MEDIA_TMP.name = tempfile.mkdtemp("wandb-media")
     try:
         if arguments[0] == "-m":
             sys.argv = arguments[1:]

@@ -92,7 +92,8 @@ class Synthesis(StyledSynthesis):
     def draw(self, styles: Styles, noise: Sequence[Tensor | None]) -> Tensor:
         """Styles and a noise map per layer -> images (N, img_channels, resolution, resolution)."""
         first = self.num_ws - len(styles.layers)
-        x = self.const.expand(len(styles), -1, -1, -1) if styles.features is None else styles.features
+        num = styles.layers[0].shape[0]  # not its length: a graph that is exported keeps it open
+        x = self.const.expand(num, -1, -1, -1) if styles.features is None else styles.features
         maps = dict[int, Tensor]() if styles.features is None else {first // 2 - 1: x}  # by resolution, from 4 px
         for index in range(first, self.num_ws - 2 * self.growth.level):
             x = self.layers[index](x, styles.layers[index - first], noise[index])
@@ -101,7 +102,7 @@ class Synthesis(StyledSynthesis):
 
     def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) -> the map (N, C, block / 2, block / 2) that enters a block."""
-        x = self.const.expand(len(ws), -1, -1, -1)
+        x = self.const.expand(ws.shape[0], -1, -1, -1)
         for index, style in enumerate(self.styles(ws)):
             x = self.layers[index](x, style, noise[index]) if self.noise_layers[index].resolution < block else x
         return x

@@ -105,7 +105,7 @@ class SynthesisBlock(ResolutionBlock):
         self, x: Tensor | None, img: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor]:
         """`styles` holds one (N, C) per layer and one for RGB; `noise` one entry per layer."""
-        x = self.maps(self.start(len(styles[0])) if x is None else x, styles, noise)
+        x = self.maps(self.start(styles[0].shape[0]) if x is None else x, styles, noise)
         rgb = self.torgb(x, styles[-1])
         return x, rgb if img is None else ops.upsample(img) + rgb
 
@@ -159,7 +159,7 @@ class Synthesis(StyledSynthesis):
 
     def features(self, ws: Tensor, block: int, noise: Sequence[Tensor | None]) -> Tensor:
         """ws (N, num_ws, w_dim) -> the map (N, C, block / 2, block / 2) that enters a block, float32."""
-        layers, maps, x = iter(self.styles(ws)), iter(noise), self.blocks[0].start(len(ws))
+        layers, maps, x = iter(self.styles(ws)), iter(noise), self.blocks[0].start(ws.shape[0])
         for each in self.blocks:
             if each.resolution < block:
                 styles = [next(layers) for _ in range(len(each.layers) + 1)]
