@@ -202,7 +202,7 @@ class Campaign:
             is_late = attempt > 40 or time.monotonic() > until + self.seconds
             chosen = None if is_late else self.rng.choice(SIGNALS)
             if self.rng.random() < 0.1 and len(self.case.folders) == 1:  # jobs of a sweep may be shared out
-                self.second_process(folder, process.pid)
+                self.second_process(folder, process)
             status = process.wait(0.04 * 20 ** self.rng.random() * self.seconds if chosen else LIMIT_S)
             was_sent = status is None and chosen is not None
             if was_sent and chosen:
@@ -233,10 +233,10 @@ class Campaign:
             if recorded not in allowed.get(status or 0, ("interrupted", "finished", "killed", None)):
                 self.blame(f"the record says {recorded} after {sent.name} and status {status}")
 
-    def second_process(self, folder: Path, first: int) -> None:
+    def second_process(self, folder: Path, first: Fork) -> None:
         """Another process for the same folder is refused in one sentence, while the first one has it."""
         for _ in range(1000):
-            if read_json(folder / ".lock").get("pid") == first:
+            if read_json(folder / ".lock").get("pid") == first.pid:
                 break
             time.sleep(0.02)
         else:
@@ -246,7 +246,9 @@ class Campaign:
         status = other.wait(LIMIT_S)
         self.tally.faults["second process"] += 1
         words = self.log.read_text()
-        if status == 0 or "is in use by process" not in words or "Traceback" in words:
+        is_alone = first.wait(0) is not None  # the first has ended: this one may have found a folder in peace
+        is_refused = status != 0 and "is in use by process" in words
+        if "Traceback" in words or not (is_refused or (is_alone and status == 0)):
             self.blame(f"a second process ended with {status}: {self.last_words()}")
         self.log = before
 
@@ -326,6 +328,8 @@ class Campaign:
 class Fork:
     """`wplus ...` in a fork of this process, its output in a file; another one gets the names of what it imported."""
 
+    status: int | None = None  # when it has ended
+
     def __init__(self, arguments: Sequence[str], log: Path, imported: Path | None = None) -> None:
         sys.stdout.flush()
         self.pid = os.fork()
@@ -338,13 +342,15 @@ class Fork:
     def wait(self, seconds: float) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         deadline = time.monotonic() + seconds
-        while True:
+        while self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                return os.waitstatus_to_exitcode(status)
-            if time.monotonic() >= deadline:
-                return None
-            time.sleep(0.01)
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() >= deadline:
+                break
+            else:
+                time.sleep(0.01)
+        return self.status
 
 
 def _child(arguments: Sequence[str], log: Path) -> int:
