@@ -1,8 +1,10 @@
 """The exceptions for a mistake of the user and for a wish to stop, and the checks that most mistakes fail."""
 
+import argparse
 import math
 import signal
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -18,6 +20,14 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = int(number)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """As argparse's, without the usage in front of what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see --help.\n")
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:

@@ -23,9 +23,8 @@ from wplus.commands.refusals import one_sentence
 from wplus.commands.session import exiting_when_interrupted, leaving_on_signals, session
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, checked, plain
-from wplus.core.arguments import OneLineParser
 from wplus.core.surroundings import settle
-from wplus.errors import UserError
+from wplus.errors import OneLineParser, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 # Flags of Hydra's that do something else than to run the command, or compose it otherwise.

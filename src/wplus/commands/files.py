@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from wplus.commands.entry import entry_point, program
-from wplus.core.arguments import OneLineParser
+from wplus.errors import OneLineParser
 
 CONVERT = """\
 IN is whatever `wplus.load` reads, files and folders; OUT says by its ending what is written:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from wplus.commands import sweep_run, sweep_table, sweep_wandb
 from wplus.commands.entry import program
-from wplus.core.arguments import OneLineParser
-from wplus.errors import UserError
+from wplus.errors import OneLineParser, UserError
 
 # Each adds its actions to the parser, and imports what they need when they run.
 ACTIONS = (sweep_run, sweep_table, sweep_wandb)

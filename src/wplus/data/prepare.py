@@ -23,7 +23,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from wplus.core.arguments import OneLineParser
 from wplus.core.files import atomic_write, ensure_folder
 from wplus.core.images import to_pil
 from wplus.core.progress import track
@@ -32,7 +31,7 @@ from wplus.data.decode import CHANNELS, FITS, RESIZES, BadImage, Decoded, Polici
 from wplus.data.image_set import ordered_map
 from wplus.data.reader import LABEL_FILE, LABEL_MODES, RECORD_FILE, Reader, check_resolution, is_one_hot, read_labels
 from wplus.data.sources import FolderReader, ZipReader
-from wplus.errors import UserError, check_choice
+from wplus.errors import OneLineParser, UserError, check_choice
 
 _LABELS = ("auto", *LABEL_MODES)
 _DATE = (1980, 1, 1, 0, 0, 0)  # one date for all members, so that equal images give equal zips
