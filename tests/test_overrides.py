@@ -64,6 +64,7 @@ def test_what_a_shell_takes_apart_is_typed_out_whole(given, words):
 
 def test_a_block_is_part_of_the_name_of_its_space():
     assert readable(["space=f/w+", "space.block=16", "seed=1"]) == ["space=f16/w+", "seed=1"]
+    assert readable(["++space=f/w+", "space.block=16"]) == ["space=f16/w+"]
     assert readable(["space=s,f/w+", "space.block=8,16"], is_sweep=True) == ["space=s,f8/w+,f16/w+"]
     assert config.composed("invert", ["checkpoint=x", "input=x", *readable(["space=f16/w+"])])["space"] == "f16/w+"
     for overrides, message in (

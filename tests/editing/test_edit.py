@@ -82,7 +82,7 @@ def test_directions_are_shown_and_recorded(models: Models, tmp_path: Path) -> No
     assert recorder.seen["directions-sefa"] == (file, "directions")
     assert recorder.seen["directions/overview"] == picture
     row = recorder.seen["directions/table"][0]
-    assert (row["name"], row["layers"], row["orthogonal_to"]) == ("sefa0", "layers 0 to 5", "['x']")
+    assert (row["name"], row["where"], row["orthogonal_to"]) == ("sefa0", "layers 0 to 5", "['x']")
     assert recorder.seen["directions/balanced_accuracy_sefa0"]["value"] == 0.8
 
 

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
-from wplus.editing.directions import edit_latent, load_directions, save_directions
+from wplus.editing.directions import StyleDirection, check_edits, edit_latent, load_directions, save_directions
 from wplus.editing.edit import edit
+from wplus.editing.finders import pca
 from wplus.editing.samples import LabelledLatents
 from wplus.editing.style_channels import named_samples, relevance, style_channels
 from wplus.errors import UserError
-from wplus.latents.latent import Latent, lifted
+from wplus.latents.latent import Latent, lifted, load_latent, synthesize
 from wplus.latents.space import space_of
 from wplus.latents.spaces.s import channel_names, style_stats
+from wplus.latents.weight_delta import WeightDelta, code_digest
 
 NUM = 60
 
@@ -76,8 +78,6 @@ def test_an_edit_moves_one_channel_by_its_units(models: Models, tmp_path: Path) 
 
 
 def test_a_direction_of_w_edits_maps_and_not_styles(models: Models) -> None:
-    from wplus.editing.finders import pca
-
     direction, generator = pca(models, num_directions=1, num_samples=50)[0], models.generator
     ws = generator.mapping(torch.randn(1, 8))
     for space in ("f8/w+", "s"):
@@ -117,3 +117,27 @@ def test_too_few_examples(models: Models) -> None:
     given = labelled(models, 3)
     with pytest.raises(UserError, match=r"attributes must be had by 30 examples or more, 'has=1' by 20"):
         style_channels(models, labelled=lambda: given, attributes=["has=1"], min_examples=30)
+
+
+def test_tuned_latents_are_edited_in_their_own_generator(models: Models, tmp_path: Path) -> None:
+    """Tuning changes the affine layers, too: an edit of nothing shows the tuned image."""
+    changes = {"synthesis.b8.conv1.affine.weight": (torch.randn(8, 8),)}
+    latent = Latent(torch.randn(8), "w", models.fingerprint)
+    delta = WeightDelta(changes, models.fingerprint, code_digest(latent.code))
+    names = channel_names(models.generator)
+    nothing = StyleDirection("none", 3, names[3], 1.0, 0.0)
+    options = {"names": ["a"], "directions": [nothing], "deltas": [delta], "output_dir": tmp_path, "strengths": [0]}
+    edit(models, [latent], tracker=None, **options)
+    tuned = delta.applied(models.generator)
+    edited = load_latent(next(tmp_path.rglob("*.safetensors")), fingerprint=None)
+    shown = synthesize([edited, latent], tuned)
+    torch.testing.assert_close(shown[0], shown[1], atol=1e-4, rtol=1e-3)
+
+
+def test_what_cannot_be_edited_is_said_before_anything_is_written(models: Models) -> None:
+    direction = pca(models, num_directions=1, num_samples=50)[0]
+    good = Latent(torch.randn(8), "w", models.fingerprint)
+    styles = Latent(lifted(good, "s", models.generator), "s", models.fingerprint)
+    check_edits([good], models.generator, [direction], mode="set")
+    with pytest.raises(UserError, match="Directions of w cannot edit s"):
+        check_edits([good, styles], models.generator, [direction], mode="add")

@@ -51,6 +51,8 @@ def test_the_gap_is_that_of_the_two_most_telling_numbers() -> None:
     twice = np.concatenate([codes, codes[:, :2]], axis=1)  # two numbers tell each: no gap
     assert mutual_information_gap(twice, factors) == pytest.approx(0, abs=0.05)
     assert mutual_information_gap(np.random.default_rng(1).normal(size=(NUM, 3)), factors) < 0.02
+    halves = np.sort(np.tile([0, 1], NUM // 2))  # of a number that never varies the place in a list tells nothing
+    assert mutual_information_gap(np.zeros((NUM, 1)), {"a": halves}) == pytest.approx(0)
     # Of two equally frequent values a number tells one bit, and the other a quarter of the samples by chance.
     halves = np.tile([0, 1], NUM // 2)
     assert mutual_information_gap(halves[:, None].astype(float), {"a": halves}) == pytest.approx(1)

@@ -71,7 +71,7 @@ def test_a_cutoff_needs_wplus_and_different_truncations_cannot_meet_in_z(generat
     assert points.space == "w+"
     expected = generator.mapping(a.code[None], truncation_psi=0.5, truncation_cutoff=2)[0]
     torch.testing.assert_close(points.codes[0], expected)
-    with pytest.raises(UserError, match=r"space must be w\+ for 'first'.*cutoff"):
+    with pytest.raises(UserError, match=r"'first': space must be w\+.*cutoff"):
         keyframes_of([a, b], generator, names=NAMES, space="w")
     with pytest.raises(UserError, match=r"the same truncation, got .*in w or w\+"):
         keyframes_of([a, *latents(generator, ("z",))], generator, names=NAMES, space="z")

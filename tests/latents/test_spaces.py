@@ -1,5 +1,7 @@
 """The latent spaces: known truths of each, the ways between them, and one from outside."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from wplus.latents.latent import Latent, decode, lifted, load_latent, save_laten
 from wplus.latents.space import LatentSpace, space_named, space_of, spaces, whitened
 from wplus.latents.spaces.s import channel_names, style_stats
 from wplus.models import dcgan, stylegan1, stylegan2
+from wplus.models.progressive import set_lod
 
 SIZE = {"resolution": 16, "z_dim": 8, "w_dim": 12, "num_mapping_layers": 2, "channel_base": 128, "channel_max": 8}
 PIXELS = {"perceptual": 0.0}
@@ -83,14 +86,35 @@ def _own_samples(generator):
 
 
 def test_channels_are_called_after_their_layers():
-    generator = stylegan2.Generator(**SIZE)
+    """Of a colour's channel an edit adds its weight times the map that enters: in proportion, RGB by RGB."""
+    generator = with_noise(stylegan2.Generator(**SIZE))
     names = channel_names(generator)
     assert (names[0], names[8], names[-1]) == ("b4.conv1.0", "b4.torgb.0", "b16.torgb.7")
     s = space_of("s", generator).from_ws(torch.randn(2, generator.num_ws, 12), generator)
-    s[:, names.index("b16.torgb.3")] += 1  # colours alone: the last layer's maps stay
-    changed = decode(s, "s", generator)
-    assert [name for name, size in generator.synthesis.style_sizes.items()][-1] == "b16.torgb"
-    assert changed.layers[-1][0, 3] == s[0, names.index("b16.torgb.3")]
+    once, twice = s.clone(), s.clone()
+    once[:, names.index("b16.torgb.3")] += 1
+    twice[:, names.index("b16.torgb.3")] += 2
+    images = [generator.synthesis(decode(each, "s", generator)) for each in (s, once, twice)]
+    torch.testing.assert_close(images[2] - images[0], 2 * (images[1] - images[0]), atol=1e-5, rtol=1e-3)
+    colour = generator.synthesis.b16.torgb.weight[:, 3, 0, 0]
+    moved = images[1] - images[0]
+    torch.testing.assert_close(moved[:, 1] * colour[0], moved[:, 0] * colour[1], atol=1e-5, rtol=1e-3)
+    assert moved.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("lod", "blocks"), [(0.0, [8, 16]), (0.5, [8, 16]), (1.0, [8]), (1.5, [8])])
+def test_a_growing_network_has_the_blocks_that_are_in_use(lod, blocks):
+    generator = with_noise(stylegan1.Generator(**SIZE))
+    set_lod(generator, lod)
+    for block in (8, 16):
+        if block not in blocks:
+            with pytest.raises(UserError, match=f"space.block must be one of 8, got {block}"):
+                space_of(f"f{block}/w+", generator)
+            continue
+        space, ws = space_of(f"f{block}/w+", generator), generator.mapping(torch.randn(2, 8))
+        images = generator.synthesis(decode(space.from_ws(ws, generator), f"f{block}/w+", generator))
+        assert images.shape == (2, 3, 16, 16)
+    assert str(space_of("f/w+", generator)) == "f8/w+"
 
 
 def test_a_map_replaces_what_lies_below(generator, ws):
@@ -149,6 +173,10 @@ def test_latents_of_several_spaces_meet_in_the_first_that_holds_all():
     assert space("f8/w+", "f8/w+") == "f8/w+"
     with pytest.raises(UserError, match=r"Latents of f8/w\+ and s have no space in common"):
         space("s", "f8/w+")
+    cut = [replace(latents["pn"], truncation_psi=0.5, truncation_cutoff=2)] * 2
+    assert keyframes_of(cut, generator, names=("a", "b")).space == "w+"
+    with pytest.raises(UserError, match="space must be w.*truncation cutoff, got pn"):
+        lifted(replace(latents["w"], truncation_psi=0.5, truncation_cutoff=2), "pn", generator)
     truncated = Latent(torch.randn(8), "z", models.fingerprint, truncation_psi=0.5)
     expected = space_of("s", generator).from_ws(generator.mapping(truncated.code[None], truncation_psi=0.5), generator)
     assert torch.equal(lifted(truncated, "s", generator), expected[0])
@@ -173,7 +201,7 @@ def test_a_saved_latent_draws_its_image_in_every_space(tmp_path):
 @pytest.mark.parametrize(
     ("space", "message"),
     [("f32/w+", "space.block must be one of 8, 16, got 32"), ("f/w", "space must be one of z, .*got 'f/w'"),
-     ("f16/w", "got 'f16/w'"), (3, "got 3")],
+     ("f16/w", "got 'f16/w'"), (3, "got 3"), ("f0/w+", "space.block must be one of 8, 16, got 0")],
 )  # fmt: skip
 def test_spaces_that_a_generator_does_not_have(space, message):
     with pytest.raises(UserError, match=message):
@@ -228,5 +256,10 @@ def test_a_space_from_outside_is_found_by_its_name(monkeypatch):
     latent = Latent(found.latents[0], "half", "x")
     torch.testing.assert_close(synthesize([latent], generator), found.images)
     assert lifted(Latent(torch.ones(12), "w", "x"), "half", generator).unique().tolist() == [0.5]
+
+    class Other(Halved):
+        """Takes no name from its base."""
+
+    assert type(space_named("half")) is Halved
     with pytest.raises(UserError, match=r"f/w\+, half, got 'third'"):
         space_named("third")

@@ -18,12 +18,13 @@ from wplus.core.images import to_uint8
 from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, read_image
 from wplus.data.user_images import user_images_with_masks
+from wplus.errors import UserError
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask, Inverter
 from wplus.latents.inputs import read_inputs
 from wplus.latents.latent import Latent
-from wplus.latents.space import Space
+from wplus.latents.space import Space, space_of
 from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.tracking import Tracker
 
@@ -110,6 +111,9 @@ def codes_of(models: Models, invert: Inverter, *, space: Space, **shared: Any) -
     Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
     fields of `InversionTask`: perceptual, seed, losses, labels.
     """
+    found = space_of(space, models.generator)
+    if not found.has_ws:
+        raise UserError(f"space must have a way back to w+, where codes are compared, and {found} has none.")
     encoder = models.encoder if "encoder" in models.networks else None
 
     def codes(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def edit(cfg: dict[str, Any]) -> float:
     """Edit images or latents along directions. Returns how far pictures move for a unit of strength, for sweeps."""
     from wplus.commands.common import listed, opened, read_latents, tracking
     from wplus.editing.consistency import editability
-    from wplus.editing.directions import load_directions
+    from wplus.editing.directions import check_edits, load_directions
     from wplus.editing.edit import edit, report
 
     models, device, folder = opened(cfg)
@@ -30,6 +30,7 @@ def edit(cfg: dict[str, Any]) -> float:
     perceptual = build(cfg["perceptual"]).to(device)
     reading = {"space": cfg["space"], "truncation_psi": cfg["truncation_psi"]}
     latents, names, deltas = read_latents(cfg, cfg["latents"], models, perceptual=perceptual, **reading)
+    check_edits(latents, models.generator, directions, mode=cfg["mode"])
     with tracking(cfg, "edit") as tracker:
         edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip

@@ -50,11 +50,11 @@ def with_block(overrides: Sequence[str]) -> list[str]:
         raise UserError(f"{_BLOCK} must be the resolution of a block, such as 16, got {wrong}")
     names, kept = ",".join(f"f{block}/w+" for block in blocks), []
     for override, (key, _, value) in given.items():
-        if key == "space":
+        if key.lstrip("+") == "space":
             kept.append(f"space={value.replace(_F_WPLUS, names)}")
         elif key.lstrip("+") != _BLOCK:
             kept.append(override)
-    if not any(key == "space" and _F_WPLUS in value for key, _, value in given.values()):
+    if not any(key.lstrip("+") == "space" and _F_WPLUS in value for key, _, value in given.values()):
         raise UserError(f"{_BLOCK} must go with space={_F_WPLUS}, got {_BLOCK}={','.join(blocks)} alone")
     return kept
 

@@ -224,6 +224,15 @@ def edit_latent(
     return replace(edited, code=ws[0], space="w") if (ws == ws[:1]).all() else edited
 
 
+def check_edits(
+    latents: Sequence[Latent], generator: GeneratorNetwork, directions: Sequence[AnyDirection], *, mode: Mode
+) -> None:
+    """UserError where a direction cannot edit latents of a space; tried on one latent of each."""
+    for latent in {latent.space: latent for latent in latents}.values():
+        for direction in directions:
+            edit_latent(latent, generator, direction, 0.0, mode=mode)
+
+
 def _edited_map(
     latent: Latent, generator: GeneratorNetwork, direction: Direction, strength: float, mode: Mode
 ) -> Latent:

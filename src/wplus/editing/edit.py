@@ -46,7 +46,7 @@ def edit(
     for latent, file, delta in track(list(given), "Editing (latents)"):
         generator = models.generator if delta is None else delta.applied(models.generator)
         for direction in directions:
-            edited = [edit_latent(latent, models.generator, direction, strength, mode=mode) for strength in strengths]
+            edited = [edit_latent(latent, generator, direction, strength, mode=mode) for strength in strengths]
             for strength, result in zip(strengths, edited, strict=True):
                 name = f"{file_name(direction.name)}_{signed(strength)}.safetensors"
                 save_latent(folder / "latents" / file / name, result)
@@ -85,7 +85,7 @@ def overview(
 def report_directions(directions: Directions, file: Path, picture: Path, tracker: Tracker) -> None:
     """Log directions: their file, the picture of what they do, their numbers; accuracies count as results."""
     notes = list(dict.fromkeys(key for item in directions for key in item.notes))
-    columns = ["name", "layers", "unit", "origin", *notes]
+    columns = ["name", "where", "unit", "origin", *notes]
     rows = []
     for item in directions:
         found = [item.notes.get(name) for name in notes]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
+from scipy.stats import rankdata
 
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval
@@ -17,7 +18,7 @@ from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.factors import FactorNames
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.separability import latents
-from wplus.latents.space import Space
+from wplus.latents.space import Space, space_of
 from wplus.models.network import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 
@@ -60,6 +61,7 @@ def disentanglement(
     check_groups(num_groups, num_samples)
     if num_groups < 2:
         raise UserError(f"num_groups must be 2 or more, of which one is held out, got {num_groups}")
+    space_of(space, context.generator)
     names = list(classifier.classes)
     net = FactorNames(classifier, names)
     images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
@@ -145,7 +147,8 @@ def _entropy(counts: np.ndarray, axis: int) -> np.ndarray:
 
 def mutual_information_gap(codes: np.ndarray, told: dict[str, np.ndarray]) -> float:
     """Of codes (N, D) and factors, name -> (N,) whole numbers; the mean over factors, 0 of one that does not differ."""
-    bins = np.argsort(np.argsort(codes, axis=0, kind="stable"), axis=0) * _NUM_BINS // len(codes)  # (N, D)
+    ranks = rankdata(codes, method="min", axis=0).astype(np.int64) - 1  # equal numbers in one bin
+    bins = ranks * _NUM_BINS // len(codes)  # (N, D)
     gaps = []
     for labels in told.values():
         values = np.unique(labels, return_inverse=True)[1]

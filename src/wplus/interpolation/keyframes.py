@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError, check_choice
-from wplus.latents.latent import Latent, lifted
+from wplus.latents.latent import Latent, has_cutoff, lifted
 from wplus.latents.space import Space, space_named, space_of, spaces
 from wplus.latents.weight_delta import WeightDelta
 from wplus.models.network import GeneratorNetwork
@@ -94,16 +94,12 @@ def _common_space(latents: Sequence[Latent], preferred: Sequence[str] | None) ->
     if not holding:
         raise UserError(f"Latents of {' and '.join(sorted(own))} have no space in common.")
     space = next((space for space in holding if preferred is None or space in preferred), holding[0])
-    return "w+" if space == "w" and any(map(_has_cutoff, latents)) else space
+    is_one_vector = not (space_named(space).of_layers or space_named(space).is_before_mapping)
+    return "w+" if is_one_vector and any(map(has_cutoff, latents)) else space
 
 
 def _is_held(latent: Latent, space: Space) -> bool:
     return space_named(space).holds(space_named(latent.space))
-
-
-def _has_cutoff(latent: Latent) -> bool:
-    """Whether truncation leaves the layers of one w different from each other."""
-    return latent.truncation_psi != 1 and latent.truncation_cutoff is not None
 
 
 @torch.no_grad()
@@ -112,10 +108,10 @@ def _lift(latent: Latent, name: str, generator: GeneratorNetwork, space: str) ->
     allowed = [other for other in dict.fromkeys([latent.space, *spaces()]) if _is_held(latent, other)]
     if not _is_held(latent, space):
         check_choice(f"space of the {latent.space} latent '{name}'", space, ("auto", *allowed))
-    target = space_named(space)
-    if _has_cutoff(latent) and not target.of_layers and not target.is_before_mapping:
-        raise UserError(f"space must be w+ for '{name}', whose layers differ by its truncation cutoff, got {space}.")
-    return lifted(latent, space, generator)
+    try:
+        return lifted(latent, space, generator)
+    except UserError as error:
+        raise UserError(f"'{name}': {error}") from error
 
 
 def _noise(latents: Sequence[Latent], names: Sequence[str], choice: str) -> tuple[Tensor, ...] | None:

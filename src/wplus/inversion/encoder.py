@@ -10,7 +10,7 @@ from wplus.core.runtime import float32_convolutions, now
 from wplus.errors import UserError, check_number
 from wplus.inversion.objective import LOSS_WEIGHTS, all_loss_weights, objectives
 from wplus.inversion.result import Inversion, Record
-from wplus.inversion.task import InversionTask, Progress, check_inverter, needs_encoder
+from wplus.inversion.task import InversionTask, Progress, for_spaces, needs_encoder
 from wplus.latents.space import LatentSpace, Space, space_named, space_of
 from wplus.models.encoders.base import Encoder
 from wplus.models.network import GeneratorNetwork
@@ -19,6 +19,7 @@ NUM_PASSES = 5  # of an iterative encoder (ReStyle, Alaluf et al. 2021, section 
 
 
 @needs_encoder
+@for_spaces(lambda space, options: _check_space(space))
 def encode(
     task: InversionTask,
     *,
@@ -33,6 +34,7 @@ def encode(
 
 
 @needs_encoder
+@for_spaces(lambda space, options: _check_space(space))
 def restyle(
     task: InversionTask,
     *,
@@ -59,7 +61,7 @@ def _invert_by_passes(
     task: InversionTask, *, num_passes: int, return_best: bool, loss_weights: Mapping[str, float]
 ) -> Inversion:
     """All passes measured. Measuring counts as work where it decides, and does not where it only informs."""
-    check_inverter(encode, task.latent_space)
+    _check_space(task.latent_space)
     encoder, num, seconds, asked = check_encoder(task.encoder, task.generator, task.space), len(task.images), 0.0, task
     task = answering(task)
     weighted = objectives(task, all_loss_weights(task, loss_weights))
@@ -118,10 +120,15 @@ def encode_chunks(task: InversionTask) -> Tensor:
     return task.join([_in_space(latents, part, task.latent_space) for latents, part in in_space])
 
 
+def _check_space(space: LatentSpace) -> None:
+    if not space.keeps_images:
+        raise UserError(f"In {space} an encoder's answer is a start alone: choose inverter=hybrid.")
+
+
 def answering(task: InversionTask) -> InversionTask:
     """The same task in the space where its encoder answers: its own, else one whose latents can be brought there."""
     assert task.encoder is not None
-    return replace(task, space=answer_space(task.encoder, task.latent_space) or task.space)
+    return replace(task, space=answer_space(task.encoder, task.latent_space) or task.space, start=None)
 
 
 def answer_space(encoder: Encoder, space: LatentSpace) -> Space | None:

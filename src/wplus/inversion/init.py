@@ -24,8 +24,8 @@ class Prior(NamedTuple):
     """The latent prior of N images: mean (N, ...) in the space, and total deviation (N,) of one layer.
 
     For w and w+ the mean w and the root of the expected squared distance from it (NVlabs' w_std). For z and z+, whose
-    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim). For spaces that
-    are white the mean w too, so that all begin at the same image, and sqrt(w_dim).
+    mean maps to nothing in particular, the sample whose w is nearest to that mean, and sqrt(z_dim). For
+    whitened spaces it is the mean w as well, so that all begin at the same image, and sqrt(w_dim).
     """
 
     mean: Tensor

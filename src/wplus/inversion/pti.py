@@ -23,8 +23,9 @@ from wplus.errors import UserError, check_number
 from wplus.inversion.objective import IMAGE_WEIGHTS, Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Inversion, Record, Score
-from wplus.inversion.task import InversionTask, Inverter, Progress, check_inverter, needs_ws
+from wplus.inversion.task import InversionTask, Inverter, Progress, check_inverter, for_spaces
 from wplus.latents.labels import labels_in_turn
+from wplus.latents.space import LatentSpace
 from wplus.latents.weight_delta import Parts, WeightDelta, changed, code_digest, no_change
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L2
@@ -35,7 +36,7 @@ _PREFIX = "synthesis."
 _AT_ONCE = 8  # images made together, always so many: their digits depend on the size of a batch
 
 
-@needs_ws
+@for_spaces(lambda space, options: _check_space(space, options.get("pivot", optimize)))
 @float32_convolutions()
 def pti(
     task: InversionTask,
@@ -62,8 +63,8 @@ def pti(
     check_number("rank", rank, lowest=1, whole=True)
     if not lr > 0:
         raise UserError(f"lr must be above 0, got {lr}.")
-    check_inverter(pti, task.latent_space)
-    ws_task = replace(task, space="w+", labels=None)
+    _check_space(task.latent_space, pivot)
+    ws_task = replace(task, space="w+", labels=None, start=None)
     weights = all_loss_weights(ws_task, loss_weights)
     if stop_at is not None and not weights["perceptual"]:
         raise UserError(f"stop_at must be null without a weight of the perceptual term, got {stop_at}.")
@@ -96,6 +97,12 @@ def pti(
         deltas=deltas,
         scores=locality_scores(ws_task, deltas, num=num_others, psi=others_psi),
     )
+
+
+def _check_space(space: LatentSpace, pivot: Inverter) -> None:
+    check_inverter(pivot, space)
+    if not space.has_ws:
+        raise UserError(f"inverter=pti works at a w+, to which {space} has no way: choose another.")
 
 
 class Tuned(NamedTuple):

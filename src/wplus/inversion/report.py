@@ -62,7 +62,8 @@ def scores(
 ) -> dict[str, Score]:
     """Column -> numbers (N,): `image_scores` of the images as they are stored, rounded to 8 bits, and all else.
 
-    With true ws (N, num_ws, w_dim) comes `latent_error`: a w and the same w in every layer of w+ have one.
+    With true ws (N, num_ws, w_dim) comes `latent_error`, where the space has ws: a w and the same w in every layer of
+    w+ have one.
     """
     columns = image_scores(to_float(to_uint8(found.images)), task.images, terms, task.masks)
     space, generator = task.latent_space, task.generator
@@ -138,7 +139,8 @@ def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
 
 @torch.no_grad()
 def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) -> dict[str, Tensor]:
-    """True ws (num_ws, w_dim) from the latents in `folder`, of any space, that are called like the images.
+    """True ws (num_ws, w_dim) from the latents in `folder`, of any space with a way to w+, that are
+    called like the images.
 
     UserError for one that is missing or belongs to another generator.
     """

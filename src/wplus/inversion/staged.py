@@ -4,18 +4,21 @@ How S and F/W+ are searched (BDInvert, Kang et al. 2021; Barbershop, Zhu et al. 
 astray from the mean, and stays near the generator's images when it begins at the best w+.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from wplus.errors import UserError
 from wplus.inversion.optimize import optimize
 from wplus.inversion.result import Inversion
-from wplus.inversion.task import Callback, InversionTask, Inverter, Progress, describe
+from wplus.inversion.task import Callback, InversionTask, Inverter, Progress, check_inverter, describe, for_spaces
 from wplus.latents.space import LatentSpace, Space, space_named
 
 
+@for_spaces(lambda space, options: _check_space(space, options))
+@torch.no_grad()
 def staged(
     task: InversionTask,
     *,
@@ -23,8 +26,8 @@ def staged(
     second: Inverter = optimize,  # in the space that was asked for; its term `delta` is the distance from the first
 ) -> Inversion:
     """Images -> latents of the second search; its history follows that of the first. UserError in z and z+."""
-    before = replace(task, space=first_space(task.latent_space))
-    steps = [int(describe(each).get("num_steps", 1)) for each in (first, second)]
+    before = replace(task, space=first_space(task.latent_space), start=None)
+    steps = [_num_steps(each) for each in (first, second)]
     found = first(replace(before, callback=_heard(task.callback, 0, sum(steps))))
     starts = [task.latent_space.from_ws(part.to_ws(found.latents[rows]), task.generator)
               for rows, part in before.chunks()]  # fmt: skip
@@ -40,6 +43,16 @@ def first_space(space: LatentSpace) -> Space:
     if not space.reaches(space_named(name)):
         raise UserError(f"inverter=staged begins in {name}, from which no way leads to {space}: choose another.")
     return name
+
+
+def _check_space(space: LatentSpace, options: Mapping[str, Any]) -> None:
+    check_inverter(options.get("first", optimize), space_named(first_space(space)))
+    check_inverter(options.get("second", optimize), space)
+
+
+def _num_steps(search: Inverter) -> int:
+    options = describe(search)
+    return int(options.get("num_steps", 1)) * (1 + int(options.get("restarts", 0)))
 
 
 def _heard(callback: Callback | None, before: int, num_steps: int) -> Callable[[Progress], object] | None:

@@ -138,20 +138,22 @@ def needs_encoder(invert: Inverter) -> Inverter:
     return invert
 
 
-def needs_ws(invert: Inverter) -> Inverter:
-    """Marks an inverter that works at a w+, so that spaces without a way there are not for it."""
-    invert.needs_ws = True  # type: ignore[attr-defined]
-    return invert
+def for_spaces(check: Callable[[LatentSpace, Mapping[str, Any]], object]) -> Callable[[Inverter], Inverter]:
+    """Marks an inverter that is not for every space: `check`, which gets its options too, raises a UserError for those
+    that it is not for."""
+
+    def mark(invert: Inverter) -> Inverter:
+        invert.check_space = check  # type: ignore[attr-defined]
+        return invert
+
+    return mark
 
 
 def check_inverter(invert: Callable[..., Any], space: LatentSpace) -> None:
     """UserError where an inverter is not for a space; costs nothing."""
-    function = unwrapped(invert)[0]
-    if getattr(function, "needs_ws", False) and not space.has_ws:
-        raise UserError(f"inverter={function.__name__} works at a w+, to which {space} has no way: choose another.")
-    if getattr(function, "needs_encoder", False) and not space.keeps_images:
-        raise UserError(f"inverter={function.__name__} must be another in {space}, for which an encoder's answer is a "
-                        "start alone: choose inverter=hybrid.")  # fmt: skip
+    function, options = unwrapped(invert)
+    if hasattr(function, "check_space"):
+        function.check_space(space, options)
 
 
 def uses_encoder(invert: Inverter) -> bool:

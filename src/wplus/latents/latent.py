@@ -133,6 +133,11 @@ def _check_truncation(space: LatentSpace, psi: float) -> None:
         raise UserError(f"truncation_psi must be 1 in {space}, whose latents are truncated on the way there, got {psi}")
 
 
+def has_cutoff(latent: Latent) -> bool:
+    """Whether truncation leaves the layers of one w different from each other."""
+    return latent.truncation_psi != 1 and latent.truncation_cutoff is not None
+
+
 def ws_of(latent: Latent, generator: GeneratorNetwork) -> Tensor:
     """The styles of one latent, its truncation applied: (num_ws, w_dim) on the generator's device."""
     return to_ws(latent.code[None].to(_device(generator)), latent.space, generator, **_options(latent, generator))[0]
@@ -157,6 +162,8 @@ def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
     source, target = space_of(latent.space, generator), space_of(space, generator)
     if not target.holds(source):
         raise UserError(f"A latent of {source} cannot go to {target} without loss.")
+    if has_cutoff(latent) and not (target.of_layers or target.is_before_mapping):
+        raise UserError(f"space must be w+, as the latent's layers differ by its truncation cutoff, got {space}")
     code = latent.code.to(_device(generator))
     if str(source) == str(target) and (source.is_before_mapping or latent.truncation_psi == 1):
         return code

@@ -64,11 +64,11 @@ class LatentSpace:
     keeps_images: ClassVar[bool] = True
     """Whether `from_ws` gives codes that draw the same images; otherwise it is a start alone."""
     cross_fades: ClassVar[bool] = False
-    """Whether codes are pictures of a kind, so that a path between two shows both at once."""
+    """Whether codes contain feature maps, so that a straight path overlays both images."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.name:
+        if "name" in cls.__dict__:
             _classes[cls.name] = cls
 
     def __str__(self) -> str:

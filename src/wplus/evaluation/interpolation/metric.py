@@ -1,8 +1,9 @@
 """The metric `interpolation`: a fixed list of pairs of real images, every method on every pair, one table."""
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,23 @@ class Interpolation:
     def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
         """Ask for the real images' features, and refuse what cannot work before anything heavy; what is returned yields
         the numbers that the tables show, of every method. Every number there is goes into the folder."""
+        return self._settled(context.models.generator)._asked(context)
+
+    def _settled(self, generator: GeneratorNetwork) -> "Interpolation":
+        """The same for one generator: spaces as it has them, f/w+ with its block; UserError where it has none."""
+        found, own = copy.copy(self), {each: str(space_of(each, generator)) for each in self._spaces}
+        found._methods = [replace(method, space=own[method.space]) for method in self._methods]
+        found._spaces = list(dict.fromkeys(own.values()))
+        if self.latents is not None:
+            found.latents = {str(space_of(space, generator)): folder for space, folder in self.latents.items()}
+        return found
+
+    def _asked(self, context: EvalContext) -> Iterator[MetricResult]:
+        """See `__call__`."""
         held_out = context.held_out
         if context.real is None or held_out is None or context.output_dir is None:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
         check_images(context.models.generator, held_out)
-        self._settle(context.models.generator)
         listed = None if self.pairs == "draw" else pair_lists.read_pairs(self.pairs, held_out)
         for space, given in (self.latents or {}).items():
             if not Path(given).is_dir():
@@ -106,14 +119,6 @@ class Interpolation:
         check_number("num_real", real.num, lowest=NUM_NEIGHBOURS + 1, whole=True)
         real.ask(self.extractor, FeatureRows())
         return self._measured(context, held_out, listed, discriminator, real, context.output_dir / "interpolation")
-
-    def _settle(self, generator: GeneratorNetwork) -> None:
-        """Spaces as the generator has them, f/w+ with its block; UserError where it has none."""
-        own = {method.space: str(space_of(method.space, generator)) for method in self._methods}
-        self._methods = [replace(method, space=own[method.space]) for method in self._methods]
-        self._spaces = list(dict.fromkeys(own.values()))
-        if self.latents is not None:
-            self.latents = {str(space_of(space, generator)): folder for space, folder in self.latents.items()}
 
     def _measured(
         self, context: EvalContext, held_out: ImageSet, listed: PairList | None,
@@ -144,7 +149,8 @@ class Interpolation:
         if is_first():
             tables.write(folder, summary, protocol)
             _track(context, folder, summary, pairs)
-        yield from _measurements(summary, protocol)
+        fading = [method.name for method in self._methods if space_named(method.space).cross_fades]
+        yield from _measurements(summary, protocol, fading)
 
     def _drawn(self, context: EvalContext, held_out: ImageSet, folder: Path) -> PairList:
         pairs = pair_lists.draw_pairs(
@@ -229,10 +235,10 @@ class Interpolation:
         return {pair.name: PairResult.load(path, fingerprint=fingerprint) for pair, path in stored.items()}
 
 
-def _measurements(summary: Summary, settings: Mapping[str, Any]) -> Iterator[MetricResult]:
+def _measurements(summary: Summary, settings: Mapping[str, Any], fading: Collection[str]) -> Iterator[MetricResult]:
     shared = {key: value for key, value in settings.items() if key not in ("methods", "path_metrics")}
     for method, means in summary.means.items():
-        said = [each for each in (summary.caveat(method), CROSS_FADE if _fades(method) else "") if each]
+        said = [each for each in (summary.caveat(method), CROSS_FADE if method in fading else "") if each]
         caveat = {"caveat": "; ".join(said)} if said else {}
         protocol = {**shared, "path": settings["methods"].get(method, "pixels"), **caveat}
         for number in [*summary.shown("short"), *summary.shown("table")]:
@@ -240,11 +246,6 @@ def _measurements(summary: Summary, settings: Mapping[str, Any]) -> Iterator[Met
                 how = protocol if number.by_net else {k: v for k, v in protocol.items() if k not in INSTRUMENTS}
                 name, how = f"interpolation/{method}/{number.name}", how | {"interval": number.interval}
                 yield MetricResult.of(number, name, mean.value, protocol=how, interval=mean.interval)
-
-
-def _fades(method: str) -> bool:
-    space = method.partition("_")[0]
-    return method != CROSS_DISSOLVE and space_named(space).cross_fades
 
 
 def _track(context: EvalContext, folder: Path, summary: Summary, pairs: PairList) -> None:

@@ -42,7 +42,7 @@ class FWPlus(LatentSpace):
         self.block = block
 
     def __str__(self) -> str:
-        return f"f{self.block or ''}/w+"
+        return f"f{'' if self.block is None else self.block}/w+"
 
     @classmethod
     def named(cls, name: str) -> LatentSpace | None:
@@ -52,8 +52,10 @@ class FWPlus(LatentSpace):
 
     def of(self, generator: GeneratorNetwork) -> FWPlus:
         """With its block; UserError for one that the generator does not have."""
-        allowed = list(styled(generator, str(self)).feature_shapes)
-        block = self.block or max(8, min(generator.resolution // 2, _LARGEST_DEFAULT))
+        unused = generator.num_ws - generator.num_active_ws  # two layers a resolution, while a network grows
+        in_use = generator.resolution >> unused // 2
+        allowed = [block for block in styled(generator, str(self)).feature_shapes if block <= in_use]
+        block = max(8, min(in_use // 2, _LARGEST_DEFAULT)) if self.block is None else self.block
         if block not in allowed:
             raise UserError(f"space.block must be one of {', '.join(map(str, allowed))}, got {block}")
         return FWPlus(block)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from wplus.core.random import rng
 from wplus.errors import UserError
+from wplus.latents.interpolation import precise
 from wplus.latents.space import LatentSpace, of_weights
 from wplus.latents.w_stats import map_samples
 from wplus.models.network import GeneratorNetwork, StyledSynthesis, Styles
 
-NUM_SAMPLES, _NUM_KEPT = 10_000, 2000
+NUM_SAMPLES, _NUM_KEPT, _CHUNK = 10_000, 2000, 1000
 _SMALLEST = 1e-3  # of the mean deviation: what no style moves has none of its own
 
 
@@ -48,11 +49,16 @@ def style_stats(generator: GeneratorNetwork) -> StyleStats:
     """Of samples that are always the same; the classes of a conditional generator take part alike."""
     z = torch.randn(NUM_SAMPLES, generator.z_dim, generator=rng(123, "styles"))
     w = map_samples(generator, z, None)
-    chunks = [S().from_vectors(some, generator).double() for some in w.split(1000)]
-    styles = torch.cat(chunks)
-    mean, std = styles.mean(dim=0), styles.std(dim=0)
+    kept = S().from_vectors(w[:_NUM_KEPT], generator)
+    total, squares = torch.zeros(2, kept.shape[1], dtype=precise(kept[:1]).dtype, device=kept.device)
+    for some in w.split(_CHUNK):
+        styles = precise(S().from_vectors(some, generator) - kept[0])  # about a sample, so that squares stay small
+        total, squares = total + styles.sum(dim=0), squares + styles.square().sum(dim=0)
+    mean, num = total / len(w), len(w)
+    std = ((squares - num * mean.square()).clamp_min(0) / (num - 1)).sqrt().to(w)
     std = std.clamp_min(float(_SMALLEST * std.mean()))
-    return StyleStats(mean.to(w), std.to(w), ((styles[:_NUM_KEPT] - mean) / std).to(w))
+    mean = mean.to(w) + kept[0]
+    return StyleStats(mean, std, (kept - mean) / std)
 
 
 def styled(generator: GeneratorNetwork, space: str) -> StyledSynthesis:
