@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from wplus.config import CONFIG_FOLDER, training_of
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.progress import silent
@@ -197,6 +198,12 @@ def nodes(tree: Any) -> Iterator[dict[str, Any]]:
         yield from nodes(child)
     if isinstance(tree, dict) and "_target_" in tree:
         yield tree
+
+
+def gans() -> list[str]:
+    """The choices of `model` that are trained as a generator against a discriminator."""
+    names = sorted(path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml"))
+    return [name for name in names if training_of(name) == "auto"]
 
 
 # --- data: pictures of random pixels, as files, folders, zips and sets

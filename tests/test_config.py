@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,23 @@ def test_plain_names_every_missing_key():
 def test_plain_names_what_cannot_be_resolved(value):
     with pytest.raises(UserError, match=r"^The value of 'a\.b' cannot be resolved: .*\.$"):
         plain(OmegaConf.create({"a": {"b": value}}))
+
+
+# What trains a model
+
+
+def test_a_model_says_what_trains_it(tmp_path, monkeypatch):
+    """Unless another training is chosen; an experiment that chooses the model chooses its training."""
+    folder = tmp_path / "configs"
+    shutil.copytree(config.CONFIG_FOLDER, folder)
+    (folder / "model" / "new.yaml").write_text("training: new\n")
+    (folder / "training" / "new.yaml").write_text("lr: 0.5\n")
+    (folder / "experiment" / "new.yaml").write_text("# @package _global_\ndefaults:\n  - override /model: new\n")
+    monkeypatch.setattr(config, "CONFIG_FOLDER", folder)
+    for chosen in ("model=new", "experiment=new"):
+        assert config.composed("train", [chosen])["training"] == {"lr": 0.5}
+    assert "lr_generator" in config.composed("train", ["model=new", "training=dcgan"])["training"]["hparams"]
+    assert [config.training_of(name) for name in ("new", "stylegan2", None)] == ["new", "auto", "auto"]
 
 
 # Names of runs

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import hydra
+import yaml
 from hydra._internal.core_plugins import file_config_source as hydra_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.hydra_config import HydraConfig
@@ -311,6 +312,14 @@ def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
         )
 
 
+def training_of(model: str | None) -> str:
+    """The choice of `training` for a choice of `model` where none is made: what the model's file says at `training`,
+    else auto, a generator against a discriminator."""
+    path = CONFIG_FOLDER / "model" / f"{model}.yaml"
+    found = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    return str(found.get("training", "auto"))
+
+
 def run_name(prefix: str, *, _root_: DictConfig) -> str:
     """`prefix` and the digest of what the command asks: the same question finds the same folder again.
 
@@ -356,3 +365,4 @@ def _user_error(error: InstantiationException) -> Exception:
 SourcesRegistry.instance().types["file"] = FileConfigSource  # of the name of Hydra's own, or Hydra would refuse it
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("bundled_model", bundled_model, replace=True)
+OmegaConf.register_new_resolver("training_of", training_of, replace=True)

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import wplus
-from tests.fakes import random_images
+from tests.fakes import gans, random_images
 from wplus.config import CONFIG_FOLDER, build, plain
 from wplus.core.runtime import Runtime
 from wplus.data import Batches
@@ -37,7 +37,7 @@ SMALL = {  # the overrides that make a family small
 }
 GROWING = ("progan", "stylegan1")
 FAST = {"start_resolution": 4, "stable_kimg": 0.002, "fade_kimg": 0.006}  # growth from 4 to 16 px in four steps
-FAMILIES = sorted(path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml"))
+FAMILIES = gans()
 LOSSES = {path.stem: path for path in (CONFIG_FOLDER / "loss").glob("*.yaml")}
 each_family = pytest.mark.parametrize("family", FAMILIES)
 with_labels = pytest.mark.parametrize("c_dim", [0, CLASSES])

@@ -78,7 +78,7 @@ def choices(path: Path) -> Iterator[Entry]:
     for line in path.read_text().splitlines():
         found = re.match(r"  - ([a-z_]+): (\[.*?\]|\S+)(?: +# (.*))?$", line)
         if found is not None:
-            yield Entry(found[1], found[2], found[3] or "")
+            yield Entry(found[1], "the model's" if "${model}" in found[2] else found[2], found[3] or "")
 
 
 def detail(group: str, option: str) -> str:

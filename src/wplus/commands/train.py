@@ -96,7 +96,8 @@ def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[s
         found["training.micro_batch_size"] = module.batch_size // runtime.world_size
     if (cfg.get("encoder") or {}).get("input_size", 0) is None:
         found["encoder.input_size"] = module.exported["encoder"].input_size
-    return found if cfg.get("loss") or not cfg.get("model") else found | {"loss": cfg["model"]["loss"]}
+    own_loss = (cfg.get("model") or {}).get("loss")
+    return found if cfg.get("loss") or own_loss is None else found | {"loss": own_loss}
 
 
 def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
