@@ -49,7 +49,7 @@ def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "src", "configs"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "src", "configs", "experiments"):
         os.symlink(ROOT / name, source / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
                "--wheel-dir", str(folder), str(source)]  # fmt: skip
@@ -62,6 +62,7 @@ def test_the_wheel_has_commands_configs_and_data(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"wplus/{path.relative_to(ROOT / 'src' / 'wplus').as_posix()}" for path in (ROOT / "src").rglob("*.py")}
     expected |= {f"wplus/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
+    expected |= {f"wplus/bundled/{path.name}" for path in (ROOT / "experiments" / "models").glob("*.safetensors")}
     data = (path for kind in ("html", "css", "js") for path in (ROOT / "src").rglob(f"*.{kind}"))
     expected |= {f"wplus/{path.relative_to(ROOT / 'src' / 'wplus').as_posix()}" for path in data}
     assert expected - names == set()
@@ -69,7 +70,7 @@ def test_the_wheel_has_commands_configs_and_data(wheel):
 
 
 def test_it_works_installed(wheel, tmp_path):
-    """From a folder that knows nothing of the checkout; a bundled model says where it is."""
+    """From a folder that knows nothing of the checkout, with the models that come along."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     (tmp_path / "here").mkdir()
 
@@ -80,17 +81,15 @@ def test_it_works_installed(wheel, tmp_path):
 
     assert "train" in run().stdout
     assert "seed: 0" in run("train", "debug=quick", "--cfg", "job").stdout
-    refused = run("train", "experiment=e4e_cats", "debug=quick_encoder", f"run_dir={tmp_path}/run")
-    assert refused.returncode == 1
-    assert "it is in experiments/models of the source tree" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+    found = run("train", "experiment=e4e_cats", "debug=quick_encoder", "--cfg", "job").stdout
+    assert f"checkpoint: {tmp_path}/site/wplus/bundled/cats32.safetensors" in found
 
 
 def test_packages_and_versions_are_those_of_the_source():
     listed = PROJECT["tool"]["setuptools"]["packages"]
     packages = {path.parent.relative_to(ROOT / "src").as_posix().replace("/", ".")
                 for path in (ROOT / "src").rglob("__init__.py")}  # fmt: skip
-    assert set(listed) == packages | {"wplus.configs"}
+    assert set(listed) == packages | {"wplus.bundled", "wplus.configs"}
     assert PROJECT["project"]["version"] == wplus.__version__
 
 

@@ -43,6 +43,7 @@ TRANSLATION = (TranslatorNetwork, PatchDiscriminator)  # have no latent space
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
 LABELS = "labels"  # of the generator's data, a sample
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # of a folder
+HUB = "hub:"  # in front of a model's name on Hugging Face's hub
 
 
 class _Role(Generic[AnyNetwork]):
@@ -90,6 +91,12 @@ class Models:
             where = "The checkpoint" if self.path is None else f"Checkpoint '{self.path}'"
             raise UserError(f"{where} has no {role}; it holds {', '.join(self.networks) or 'no network'}.")
         return self.networks[role]
+
+    def require_latents(self, roles: Sequence[str] = ("generator",)) -> None:
+        """UserError for a role that has no network, or one that turns images into images."""
+        for role in roles:
+            if isinstance(self.need(role), TRANSLATION):
+                raise UserError(f"The {role} in '{self.path}' turns images into images: it has no latent space.")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -151,17 +158,21 @@ def describe(networks: Mapping[str, Network], metadata: Mapping[str, Any] | None
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Models:
     """Read the networks of a checkpoint: our file, a folder of config.json and model.safetensors, or one of another
-    project that `wplus.adapters` knows.
+    project that `wplus.adapters` knows. `cats32` is a model that comes with the project, `hub:user/name` one of
+    Hugging Face's hub, `hub:user/name@revision` a certain state of it.
 
     Networks come back in evaluation mode with frozen parameters. Raises UserError for a missing, truncated or
     foreign file, one whose tensors do not fit its own header, or one that lacks a network that the caller `needs`, or
     has one without a latent space there.
     """
-    file = at_home(path)
+    file = located(path)
     if file.is_dir():
         networks, metadata = _read_folder(file)
     elif not file.is_file():
-        raise UserError(f"Checkpoint '{file}' does not exist; give the path of a .safetensors, .pkl or .pt file.")
+        raise UserError(
+            f"Checkpoint '{file}' does not exist; give the path of a .safetensors, .pkl or .pt file, hub:USER/NAME, or "
+            "the name of a model that comes along, such as cats32."
+        )
     elif _is_safetensors(file):
         networks, metadata = _read_own(file)
     else:
@@ -170,12 +181,24 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
         networks, metadata = read_foreign(file)
     models = Models(metadata=metadata, path=file)
     models.networks |= networks
-    for role in needs:
-        if isinstance(models.need(role), TRANSLATION):
-            raise UserError(f"The {role} in '{path}' turns images into images: it has no latent space.")
+    models.require_latents(needs)
     for net in models.networks.values():
         net.eval().requires_grad_(False)
     return models.to(device)
+
+
+def located(path: str | Path) -> Path:
+    """The file or folder of a checkpoint, which `path` may name by the models that come along or those of the hub."""
+    text, file = str(path), at_home(path)
+    if text.startswith(HUB):
+        from wplus.adapters.hub import downloaded
+
+        return downloaded(text.removeprefix(HUB))
+    if file.suffix or len(file.parts) != 1 or file.exists():
+        return file
+    from wplus.config import bundled_models  # brings Hydra
+
+    return bundled_models().get(text, file)
 
 
 def load_network(path: str | Path, role: str) -> Network:

@@ -31,6 +31,7 @@ _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parents[1]
 # Beside the package in a checkout, inside of it where the package is installed.
 CONFIG_FOLDER = next(folder for folder in (_PACKAGE / "configs", _CHECKOUT / "configs") if folder.is_dir())
+_MODEL_FOLDERS = (_PACKAGE / "bundled", _CHECKOUT / "experiments" / "models")
 # Old keys and choices with what they are called now: they are refused with the new name. A key stands for all below it.
 RENAMED = {
     "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
@@ -173,15 +174,18 @@ def composed(config_name: str, overrides: Sequence[str]) -> dict[str, Any]:
         return plain(hydra.compose(config_name, list(overrides)))
 
 
+def bundled_models() -> dict[str, Path]:
+    """The files of the models that come with the project, by name without ending: cats32, cats64, ..."""
+    folder = next((folder for folder in _MODEL_FOLDERS if folder.is_dir()), _MODEL_FOLDERS[0])
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
 def bundled_model(name: str) -> str:
-    """The file of a model that comes with the project: beside the source tree, not in the installed package."""
-    folders = (_CHECKOUT / "experiments" / "models", Path("experiments") / "models")
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    """The file of a model that comes with the project, by its name with or without ending."""
+    models = bundled_models()
+    found = models.get(name.removesuffix(".safetensors"))
     if found is None:
-        raise UserError(
-            f"The model '{name}' is not part of the installed package: it is in experiments/models of the source tree; "
-            "run the command there, or give its path"
-        )
+        raise UserError(f"A bundled model must be one of {', '.join(models) or 'none, as none is here'}, got '{name}'")
     return str(found)
 
 

@@ -12,7 +12,9 @@ from wplus.config import build
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from wplus.checkpoint import Models
     from wplus.core.tables import Table
+    from wplus.editing.directions import Directions
 
 
 @entry_point
@@ -46,26 +48,32 @@ LABELLED = ("latents", "attributes", "num_images", "batch_size")
 @entry_point
 def directions(cfg: dict[str, Any]) -> None:
     """Find directions in latent space: directions.safetensors, and overview.png of what each does."""
-    from functools import partial
-
     from wplus.commands.common import listed, opened, tracking
     from wplus.editing.directions import save_directions
     from wplus.editing.edit import overview, report_directions
-    from wplus.editing.samples import labelled_latents
     from wplus.latents.inputs import read_inputs
 
     models, _, folder = opened(cfg)
-    images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
-    labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
     seeds, strengths = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}, listed(cfg["strengths"])
     (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
-    directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
+    directions = found_directions(cfg, models)
     with tracking(cfg, "directions") as tracker:
         file = save_directions(folder / "directions.safetensors", directions)
         picture = overview(models, latent, list(directions), folder / "overview.png", strengths=strengths)
         report_directions(directions, file, picture, tracker)
     print("\n".join(map(str, directions)))
     print(f"Directions: {file}, what they do: {picture}")
+
+
+def found_directions(cfg: Mapping[str, Any], models: Models) -> Directions:
+    """What the finder finds."""
+    from functools import partial
+
+    from wplus.editing.samples import labelled_latents
+
+    images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
+    labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
+    return build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
 
 
 @entry_point

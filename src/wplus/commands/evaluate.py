@@ -1,12 +1,22 @@
 """Metrics of a checkpoint or of given images, and the pairs that paths are compared on."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
+
+if TYPE_CHECKING:
+    import torch
+
+    from wplus.checkpoint import Models
+    from wplus.core.metric_result import MetricResult
+    from wplus.tracking import Tracker
 
 
 @entry_point
@@ -23,28 +33,38 @@ def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
     """What every process does; the first one tracks."""
     from rich import print as show
 
-    import wplus
+    from wplus.checkpoint import Models, load
     from wplus.commands.common import tracking
     from wplus.core.distributed import is_first
     from wplus.core.files import ensure_folder
-    from wplus.evaluation.context import EvalContext
-    from wplus.evaluation.measure import measured, report, table
+    from wplus.evaluation.measure import table
     from wplus.tracking import Tracker
 
     check(cfg)
-    models = wplus.load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else wplus.Models()
+    models = load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else Models()
     folder = ensure_folder(cfg["run_dir"])
     metrics = {name: build(node) for name, node in cfg["metrics"].items()}
     sources = images(cfg, models)
     with tracking(cfg, "evaluate") if is_first() else Tracker() as tracker:
-        computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
-        places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
-        context = EvalContext(models, **sources, **computing, **places)
-        measurements = list(report(measured(context, metrics), tracker))
+        measurements = run_metrics(cfg, metrics, models, sources, device=device, folder=folder, tracker=tracker)
         tracker.decided(dict(decided(cfg, sources["real"], models)))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
+
+
+def run_metrics(
+    cfg: dict[str, Any], metrics: dict[str, Any], models: Models, sources: dict[str, Any], *, device: torch.device,
+    folder: Path | None, tracker: Tracker,
+) -> list[MetricResult]:  # fmt: skip
+    """The results of all metrics on these images (see `images`)."""
+    from wplus.evaluation.context import EvalContext
+    from wplus.evaluation.measure import measured, report
+
+    computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
+    places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
+    context = EvalContext(models, **sources, **computing, **places)
+    return list(report(measured(context, metrics), tracker))
 
 
 def decided(cfg: dict[str, Any], real: Any, models: Any) -> Iterator[tuple[str, Any]]:

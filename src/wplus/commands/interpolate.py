@@ -1,9 +1,15 @@
 """The way between images or latents."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
+
+if TYPE_CHECKING:
+    from wplus.interpolation.run import Filming
 
 FILMING = ("space", "noise", "loop", "num_frames", "alpha", "batch_size", "num_columns")
 WRITING = ("fps", "upscale", "frames")
@@ -14,15 +20,9 @@ def interpolate(cfg: dict[str, Any]) -> float:
     """Make a video of the way between images or latents. Returns how uneven the steps are, for sweeps."""
     from wplus.commands.common import opened, read_latents, tracking
     from wplus.interpolation.path_metrics.shape import STEP_CV
-    from wplus.interpolation.retime import retimed
-    from wplus.interpolation.run import Filming
     from wplus.interpolation.video import table
 
-    filming = Filming(
-        paths=retimed(build(cfg.get("path", {})), build(cfg.get("retime", {}))), perceptual=build(cfg["perceptual"]),
-        path_metrics=build(cfg.get("path_metrics", {})), identity=build(cfg["identity"]),
-        writing={key: cfg[key] for key in WRITING}, **{key: cfg[key] for key in FILMING},
-    )  # fmt: skip
+    filming = filming_of(cfg)
     models, device, folder = opened(cfg)
     latents, names, deltas = read_latents(cfg, cfg["inputs"], models, space=filming.space_for_images,
                                           perceptual=filming.perceptual.to(device), at_least=2)  # fmt: skip
@@ -31,3 +31,15 @@ def interpolate(cfg: dict[str, Any]) -> float:
     print(table(videos))
     print(f"Video, filmstrip, plot: {folder}")
     return next(iter(videos.values())).means[STEP_CV]
+
+
+def filming_of(cfg: Mapping[str, Any]) -> Filming:
+    """How the way is filmed and measured, checked before any latent is read."""
+    from wplus.interpolation.retime import retimed
+    from wplus.interpolation.run import Filming
+
+    return Filming(
+        paths=retimed(build(cfg.get("path", {})), build(cfg.get("retime", {}))), perceptual=build(cfg["perceptual"]),
+        path_metrics=build(cfg.get("path_metrics", {})), identity=build(cfg["identity"]),
+        writing={key: cfg[key] for key in WRITING}, **{key: cfg[key] for key in FILMING},
+    )  # fmt: skip

@@ -1,11 +1,17 @@
 """Images to latents, and inverters side by side."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
+
+if TYPE_CHECKING:
+    from wplus.checkpoint import Models
+    from wplus.inversion.run import FolderInversion
 
 READING = ("labels", "fit", "resize", "boxes", "masks", "bad_files")
 INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size", "video")
@@ -14,22 +20,30 @@ INVERTING = ("space", "batch_size", "seed", "label", "ground_truth", "chunk_size
 @entry_point
 def invert(cfg: dict[str, Any]) -> float:
     """Find the latents of images; the same command continues. Returns the mean squared error, for sweeps."""
-    from wplus.commands.common import images_to_invert, opened, tracking
+    from wplus.commands.common import opened, tracking
     from wplus.core.batching import resolve_chunk_size
-    from wplus.inversion.run import FolderInversion
 
     models, device, folder = opened(cfg)
-    images, masks = images_to_invert(cfg, models, **{key: cfg[key] for key in READING})
-    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
-    inversion = FolderInversion(
-        images, models=models, invert=build(cfg["inverter"]), perceptual=build(cfg["perceptual"]).to(device),
-        losses=losses, masks=masks, output_dir=folder, **{key: cfg[key] for key in INVERTING},
-    )  # fmt: skip
+    inversion = inversion_of(cfg, models, folder)
     chunk_size = resolve_chunk_size(cfg["chunk_size"], models.generator.resolution, device)
-    with tracking(cfg | {"num_images": len(images), "chunk_size": chunk_size}, "invert") as tracker:
+    with tracking(cfg | {"num_images": len(inversion.names), "chunk_size": chunk_size}, "invert") as tracker:
         table = inversion.run(tracker)
     print(f"{table}\nInversions, latents, table: {folder}")
     return table.means["l2"].value
+
+
+def inversion_of(cfg: Mapping[str, Any], models: Models, folder: Path) -> FolderInversion:
+    """The inversion of `input` into a folder, checked and not yet run."""
+    from wplus.commands.common import images_to_invert
+    from wplus.inversion.run import FolderInversion
+
+    device = models.generator.mapping.w_avg.device
+    images, masks = images_to_invert(cfg, models, **{key: cfg[key] for key in READING})
+    losses = {name: loss.to(device) for name, loss in build(cfg.get("image_loss", {})).items()}
+    return FolderInversion(
+        images, models=models, invert=build(cfg["inverter"]), perceptual=build(cfg["perceptual"]).to(device),
+        losses=losses, masks=masks, output_dir=folder, **{key: cfg[key] for key in INVERTING},
+    )  # fmt: skip
 
 
 @entry_point

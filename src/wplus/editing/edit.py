@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -37,20 +38,14 @@ def edit(
         mode: see `edit_ws`.
         deltas: for each latent what pivotal tuning added to the generator, or None.
     """
-    check_choice("mode", mode, MODES)
-    if not (latents and strengths and directions):
-        raise UserError("An edit needs at least one latent, one direction and one strength.")
     folder, tracker = ensure_folder(output_dir), tracker or Tracker()
     rows: dict[str, list[Tensor]] = {direction.name: [] for direction in directions}
-    given = zip(latents, unique_names(names), deltas or [None] * len(latents), strict=True)
-    for latent, file, delta in track(list(given), "Editing (latents)"):
-        generator = models.generator if delta is None else delta.applied(models.generator)
-        for direction in directions:
-            edited = [edit_latent(latent, generator, direction, strength, mode=mode) for strength in strengths]
-            for strength, result in zip(strengths, edited, strict=True):
-                name = f"{file_name(direction.name)}_{signed(strength)}.safetensors"
-                save_latent(folder / "latents" / file / name, result)
-            rows[direction.name].append(synthesize(edited, generator).cpu())
+    files = unique_names(names)
+    for edited in edits(models, latents, directions=directions, strengths=strengths, mode=mode, deltas=deltas):
+        for strength, result in zip(strengths, edited.latents, strict=True):
+            name = f"{file_name(edited.direction)}_{signed(strength)}.safetensors"
+            save_latent(folder / "latents" / files[edited.row] / name, result)
+        rows[edited.direction].append(edited.images.cpu())
     filmstrips = {}
     for direction in directions:
         path = folder / "filmstrips" / f"{file_name(direction.name)}.png"
@@ -58,6 +53,31 @@ def edit(
         filmstrips[direction.name] = save_rows(path, rows[direction.name], strengths, titles)
         tracker.image("edit/filmstrip", path, caption=f"{', '.join(names)}; strengths {list(strengths)}")
     return filmstrips
+
+
+class Edited(NamedTuple):
+    """One latent along one direction, an entry for each strength."""
+
+    row: int  # number of the latent
+    direction: str  # its name
+    latents: list[Latent]
+    images: Tensor  # (strengths, C, H, W), about [-1, 1]
+
+
+def edits(
+    models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], strengths: Sequence[float],
+    mode: Mode = "add", deltas: Sequence[WeightDelta | None] | None = None,
+) -> Iterator[Edited]:  # fmt: skip
+    """Every latent along every direction, one after the other; the arguments are those of `edit`."""
+    check_choice("mode", mode, MODES)
+    if not (latents and strengths and directions):
+        raise UserError("An edit needs at least one latent, one direction and one strength.")
+    given = zip(latents, deltas or [None] * len(latents), strict=True)
+    for row, (latent, delta) in enumerate(track(list(given), "Editing (latents)")):
+        generator = models.generator if delta is None else delta.applied(models.generator)
+        for direction in directions:
+            edited = [edit_latent(latent, generator, direction, strength, mode=mode) for strength in strengths]
+            yield Edited(row, direction.name, edited, synthesize(edited, generator))
 
 
 def report(results: Iterable[MetricResult], tracker: Tracker) -> list[MetricResult]:

@@ -153,13 +153,21 @@ def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) 
     return {name: ws_of(latent, models.generator).cpu() for name, latent in latents.items()}
 
 
-def report(store: InversionFolder, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker) -> Table:
-    """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them."""
+def report(
+    store: InversionFolder, names: Sequence[str], *, settings: Mapping[str, Any], tracker: Tracker,
+    has_pictures: bool = True,
+) -> Table:  # fmt: skip
+    """Write table.csv, table.json, convergence.png and grid.png for the images that are done, and track them.
+
+    Without pictures there are the tables alone: drawing takes longer than a pass of an encoder.
+    """
     table = read_table({name: store.metadata(name) for name in names})
     if not names:
         return table
     protocol = {**settings, "num_images": len(names), "pixels": "8 bits, range [-1, 1]", "interval": "95 % bootstrap"}
     table.write(store.folder, protocol)
+    if not has_pictures:
+        return table
     histories = {settings["space"]: read_history(store, names)}
     tracker.image("invert/convergence", plot_convergence(histories, store.folder / "convergence.png"))
     tracker.image("invert/grid", draw_grid(store, names), caption="target, inversion")

@@ -86,8 +86,9 @@ class FolderInversion:
         self.store.require_names(dict(zip(images.names, self.names, strict=True)))
         self.done = [self._is_done(index) for index in range(len(self.names))]
 
-    def run(self, tracker: Tracker | None = None) -> Table:
-        """Invert what is missing and return the scores of all images; the tracker gets them and the images.
+    def run(self, tracker: Tracker | None = None, *, has_pictures: bool = True) -> Table:
+        """Invert what is missing and return the scores of all images; the tracker gets them and, with `has_pictures`,
+        the images.
 
         Interrupted, it leaves complete files of the images that are done, and their table.
         """
@@ -98,7 +99,8 @@ class FolderInversion:
                     self._run_batch(missing[first : first + self.batch_size], progress)
         finally:  # also when interrupted, perhaps between the last file of an image and the note that it is done
             finished = [name for index, name in enumerate(self.names) if self.done[index] or self._is_done(index)]
-            table = report(self.store, finished, settings=self.settings, tracker=tracker or Tracker())
+            table = report(self.store, finished, settings=self.settings, tracker=tracker or Tracker(),
+                           has_pictures=has_pictures)  # fmt: skip
         return table
 
     def _run_batch(self, indices: Sequence[int], progress: Bar) -> None:

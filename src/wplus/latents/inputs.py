@@ -48,7 +48,7 @@ def read_inputs(
     images = list(dict.fromkeys(source for source in sources if _is_image(source)))
     if images and invert is None:
         raise UserError(f"the input must be seed:N or a latent file, got the image '{images[0]}'")
-    files = invert(images, _names(images)) if images and invert is not None else []
+    files = invert(images, names_of_images(images)) if images and invert is not None else []
     for source, file in zip(images, files, strict=True):
         found[source] = [(Path(source).stem, load_latent(file, fingerprint=models.fingerprint))]
     names, latents = zip(*[entry for source in sources for entry in found[source]], strict=True)
@@ -73,7 +73,7 @@ def _is_image(source: str) -> bool:
     return not source.startswith(SEED) and not is_latent_file(source)
 
 
-def _names(images: list[str]) -> list[str]:
+def names_of_images(images: Sequence[str]) -> list[str]:
     """Different files get different names: their paths from the folder that they share."""
     paths = [Path(image).resolve() for image in images]
     shared = os.path.commonpath([path.parent for path in paths]) if paths else ""

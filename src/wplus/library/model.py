@@ -1,0 +1,336 @@
+"""A model with what can be done with it: a thin layer over the commands, with their configurations and their bits."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wplus import checkpoint
+from wplus.adapters import hub, model_folder
+from wplus.checkpoint import Models
+from wplus.commands.common import read_latents
+from wplus.commands.edit import found_directions
+from wplus.commands.evaluate import check, run_metrics
+from wplus.commands.evaluate import images as image_sets
+from wplus.commands.interpolate import filming_of
+from wplus.commands.invert import inversion_of
+from wplus.config import build
+from wplus.core.batching import MIN_MADE
+from wplus.core.files import ensure_folder
+from wplus.core.images import to_uint8
+from wplus.core.runtime import float32_convolutions, resolve_device
+from wplus.editing.directions import Directions, Mode, check_edits
+from wplus.editing.edit import STRENGTHS, edits
+from wplus.errors import UserError, check_number
+from wplus.latents.inputs import read_inputs
+from wplus.latents.labels import Label
+from wplus.latents.latent import Latent, synthesize
+from wplus.library.asking import configuration
+from wplus.library.results import Edits, Interpolation, Inversions, Measurements, Pictures
+from wplus.library.sources import (
+    AnyDirections,
+    AnyImages,
+    AnyLatents,
+    as_data,
+    directions_of,
+    image_source,
+    latent_sources,
+)  # fmt: skip
+from wplus.tracking import Tracker
+
+
+class Model(Models):
+    """The networks of a checkpoint, and what the commands do with them.
+
+    >>> import wplus
+    >>> model = wplus.load("cats32")
+    >>> model
+    <Model cats32: generator (stylegan2, 32 px)>
+    >>> cats = model.generate(4, seed=0, psi=0.7)
+    >>> cats.images.shape
+    torch.Size([4, 3, 32, 32])
+
+    Every method takes the keys of its command as keyword arguments (`wplus invert --help`), and gives its numbers, bit
+    for bit; what the command would refuse is a `wplus.errors.UserError` in the same words. Nothing is written where no
+    `output_dir` is given. Progress is shown on standard error.
+    """
+
+    def to(self, device: str | torch.device) -> Model:
+        """Move every network to a device (auto, cpu, cuda, cuda:1, mps), in place."""
+        super().to(resolve_device(device) if isinstance(device, str) else device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        self.require_latents()
+        return self.generator.mapping.w_avg.device
+
+    def generate(
+        self, num: int = 1, *, seed: int = 0, psi: float = 1.0, label: Label = None, batch_size: int = 16
+    ) -> Pictures:
+        """Images of the inputs seed:SEED, seed:SEED+1, ..., which the commands know by these names.
+
+        Args:
+            num: how many images, 1 or more.
+            psi: truncation; 1 for none, 0 for the mean image.
+            label: of all images, for a conditional generator: a class number or a vector.
+            batch_size: for speed and memory alone; an image is the same in any batch.
+        """
+        check_number("num", num, lowest=1, whole=True)
+        check_number("seed", seed, lowest=0, whole=True)
+        self.require_latents()
+        seeds = [f"seed:{seed + number}" for number in range(num)]
+        latents, names = read_inputs(seeds, models=self, invert=None, label=label, truncation_psi=psi)
+        return self.synthesize(latents, names=names, batch_size=batch_size)
+
+    def synthesize(
+        self, latents: Latent | Sequence[Latent], *, names: Sequence[str] | None = None, batch_size: int = 16
+    ) -> Pictures:
+        """The images of latents, of any spaces.
+
+        >>> import wplus
+        >>> model = wplus.load("cats32")
+        >>> cat = model.generate(seed=3)
+        >>> bool((model.synthesize(cat.latent).images == cat.images).all())
+        True
+        """
+        self.require_latents()
+        check_number("batch_size", batch_size, lowest=1, whole=True)
+        several = [latents] if isinstance(latents, Latent) else list(latents)
+        if not several:
+            raise UserError("There are no latents to draw: give one or more.")
+        size, parts = max(batch_size, MIN_MADE), []
+        with float32_convolutions():
+            for first in range(0, len(several), size):
+                some = several[first : first + size]
+                filled = [*some, *[some[-1]] * (MIN_MADE - len(some))]  # from there on all batches round alike
+                parts.append(to_uint8(synthesize(filled, self.generator)[: len(some)]).cpu())
+        return Pictures(torch.cat(parts), tuple(several), tuple(names or map(str, range(len(several)))))
+
+    def invert(
+        self, images: AnyImages, *, space: str = "w", method: str = "optimize", seed: int = 0,
+        output_dir: str | Path | None = None, **options: Any,
+    ) -> Inversions:  # fmt: skip
+        """The latents of images, as `wplus invert` finds them.
+
+        Args:
+            images: a path of an image, a folder or a zip, "held_out", or images in memory, see `AnyImages`.
+            space: z, z+, w, w+, pn, pn+, s, f16/w+.
+            method: an inverter: optimize, quick, preconditioned, lbfgs, encoder, restyle, hybrid, pti, sketch, staged.
+            output_dir: keeps the folder of the inversion; the same call goes on with what is missing there.
+            options: of the method (`num_steps=300`), and other keys of the command (`label=2`, `masks="alpha"`).
+
+        >>> import wplus
+        >>> model = wplus.load("cats32_e4e")
+        >>> found = model.invert(model.generate(2), space="w+", method="encoder")
+        >>> found
+        <Inversions: 2 of 32 x 32 px: 0000, 0001>
+        >>> found[0].latent.space
+        'w+'
+        """
+        self.require_latents()
+        with _folders(output_dir) as (given, folder):
+            source, names = image_source(images, given)
+            asked = {"checkpoint": self._name, "input": source, "space": space, "inverter": method, "seed": seed}
+            inversion = inversion_of(configuration("invert", asked, options, section="inverter"), self, folder)
+            return Inversions.of(inversion, inversion.run(has_pictures=output_dir is not None), names)
+
+    def interpolate(
+        self, *keyframes: AnyLatents, num_frames: int = 60, path: str | Sequence[str] = "slerp", space: str = "auto",
+        seed: int = 0, output_dir: str | Path | None = None, **options: Any,
+    ) -> Interpolation:  # fmt: skip
+        """The way through two or more latents or images, as `wplus interpolate` films and measures it.
+
+        Args:
+            keyframes: latents, images (inverted first), results of the other methods, "seed:N".
+            num_frames: of one transition, both ends included.
+            path: a path, or several to compare: lerp, slerp, slerp_centered, pn, coarse_first, fine_first, spline,
+                geodesic.
+            options: of a path (`geodesic={"num_steps": 50}`), and other keys of the command (`loop=True`,
+                `retime="arc_length"`, `path_metrics=[]`).
+
+        >>> import wplus
+        >>> model = wplus.load("cats32")
+        >>> way = model.interpolate("seed:1", "seed:2", num_frames=5, path="lerp", path_metrics=[])
+        >>> way
+        <Interpolation: seed:1 to seed:2 by lerp, 5 frames>
+        """
+        self.require_latents()
+        own = tempfile.mkdtemp() if output_dir is None else None
+        with _folders(own or output_dir) as (given, folder), _removed_if_it_fails(own):
+            sources = latent_sources(keyframes, given, deltas=folder / "inversion" / "deltas")
+            asked = {"checkpoint": self._name, "inputs": sources, "num_frames": num_frames, "path": path,
+                     "space": space, "seed": seed, "frames": "keep"}  # fmt: skip
+            cfg = configuration("interpolate", asked, options, section="path") | {"run_dir": folder}
+            filming = filming_of(cfg)
+            latents, names, deltas = read_latents(
+                cfg, cfg["inputs"], self, space=filming.space_for_images, at_least=2,
+                perceptual=filming.perceptual.to(self.device),
+            )  # fmt: skip
+            videos = filming.run(self, latents, names=names, output_dir=folder, tracker=Tracker(), deltas=deltas)
+        way = Interpolation(videos, tuple(latents), tuple(names))
+        if own is not None:  # the films live as long as what shows them
+            weakref.finalize(way, shutil.rmtree, own, ignore_errors=True)
+        return way
+
+    def directions(self, finder: str = "sefa", *, seed: int = 0, **options: Any) -> Directions:
+        """Directions in latent space, as `wplus directions` finds them.
+
+        Args:
+            finder: sefa, pca, svm, style_channels, style_channels_named.
+            options: of the finder (`num_directions=5`), and other keys of the command (`attributes="my.csv"`).
+
+        >>> import wplus
+        >>> wplus.load("cats32").directions("sefa", num_directions=2, num_samples=100).names
+        ['sefa0', 'sefa1']
+        """
+        self.require_latents()
+        asked = {"checkpoint": self._name, "finder": finder, "seed": seed}
+        with float32_convolutions():
+            return found_directions(configuration("directions", asked, options, section="finder"), self)
+
+    def edit(
+        self, latents: AnyLatents, direction: AnyDirections, strengths: float | Sequence[float] = STRENGTHS, *,
+        mode: Mode = "add", layers: str | Sequence[int] | None = None, space: str = "w", **options: Any,
+    ) -> Edits:  # fmt: skip
+        """Latents or images moved along directions, as `wplus edit` moves them.
+
+        Args:
+            latents: what is edited; images are inverted into `space` first.
+            direction: one or several, or a file of them.
+            strengths: in standard deviations of the direction.
+            mode: add: move by the strength. set: move to it.
+            layers: coarse, middle, fine, all, a list of numbers; None: the direction's own.
+            options: other keys of the command (`inverter="quick"`, `truncation_psi=0.5` of seeds).
+
+        >>> import wplus
+        >>> model = wplus.load("cats32")
+        >>> found = model.directions("sefa", num_directions=1, num_samples=100)
+        >>> model.edit("seed:3", found, [-2, 0, 2])
+        <Edits: 3 of 32 x 32 px: seed:3 sefa0 -2, seed:3 sefa0 +0, seed:3 sefa0 +2>
+        """
+        self.require_latents()
+        chosen = directions_of(direction, self.fingerprint)
+        chosen = chosen if layers is None else [each.on(layers) for each in chosen]
+        values = [strengths] if isinstance(strengths, int | float) else list(strengths)
+        with _folders(None) as (given, folder):
+            sources = latent_sources(latents, given, deltas=folder / "inversion" / "deltas")
+            asked = {"checkpoint": self._name, "directions": "given", "latents": sources, "space": space}
+            cfg = configuration("edit", asked, options, section="inverter") | {"run_dir": folder}
+            perceptual = build(cfg["perceptual"]).to(self.device)
+            found, names, deltas = read_latents(cfg, cfg["latents"], self, space=cfg["space"], perceptual=perceptual,
+                                                truncation_psi=cfg["truncation_psi"])  # fmt: skip
+            check_edits(found, self.generator, chosen, mode=mode)
+            rows = list(edits(self, found, directions=chosen, strengths=values, mode=mode, deltas=deltas))
+        return Edits(
+            torch.cat([to_uint8(row.images).cpu() for row in rows]),
+            tuple(latent for row in rows for latent in row.latents),
+            tuple(f"{names[row.row]} {row.direction} {value:+g}" for row in rows for value in values),
+            tuple(deltas[row.row] for row in rows for _ in values),
+            strengths=tuple(values), titles=tuple(f"{names[row.row]}: {row.direction}" for row in rows),
+        )  # fmt: skip
+
+    def measure(
+        self, metrics: str | Sequence[str] = ("fd",), *, images: AnyImages | None = None,
+        generated: AnyImages | None = None, seed: int = 0, output_dir: str | Path | None = None, **options: Any,
+    ) -> Measurements:  # fmt: skip
+        """Numbers with intervals and protocols, as `wplus evaluate` measures them.
+
+        Args:
+            metrics: fd, kd, pr, ppl_wend, factors, ..., see `wplus evaluate --help`.
+            images: the real images, all of which count (`split="all"`); None: those of the key `data`, the cats.
+            generated: images that stand for the generator's, such as samples of somebody else.
+            output_dir: where metrics write pictures and tables; None: nowhere.
+            options: of metrics (`fd={"num_generated": 1000}`), and other keys of the command (`extractor="inception"`).
+
+        >>> import wplus
+        >>> model = wplus.load("cats32")
+        >>> measured = model.measure("ppl_wend", ppl_wend={"num_samples": 8})
+        >>> [result.direction for result in measured]
+        ['lower']
+        """
+        self.require_latents()
+        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        with _folders(output_dir) as (given, folder):
+            asked: dict[str, Any] = {"checkpoint": self._name, "metrics": names, "seed": seed}
+            if generated is not None:
+                asked["generated"] = image_source(generated, ensure_folder(given / "generated"))[0]
+            if images is not None:
+                asked |= as_data(image_source(images, ensure_folder(given / "real"))[0])
+            cfg = configuration("evaluate", asked, options, section="metrics")
+            check(cfg)
+            built = {name: build(node) for name, node in cfg["metrics"].items()}
+            place = None if output_dir is None else folder
+            return Measurements(run_metrics(cfg, built, self, image_sets(cfg, self), device=self.device,
+                                            folder=place, tracker=Tracker()))  # fmt: skip
+
+    def save_pretrained(self, folder: str | Path, **card: Any) -> Path:
+        """Write config.json, model.safetensors and a model card; `card` is `licence` and `metrics` of the card."""
+        model_folder.write(folder, self, **card)
+        return Path(folder)
+
+    def push_to_hub(self, name: str, **options: Any) -> str:
+        """Write the model to USER/NAME on Hugging Face's hub; returns its address. Options as `hub.uploaded` has them:
+        licence, metrics, private, token, message."""
+        return hub.uploaded(self, name, **options)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> Model:
+        """A folder that `save_pretrained` wrote, or USER/NAME on Hugging Face's hub."""
+        return load(name if Path(name).exists() else f"{checkpoint.HUB}{name}", device)
+
+    @property
+    def _name(self) -> str:
+        return "memory" if self.path is None else str(self.path)
+
+    def __repr__(self) -> str:
+        parts = []
+        for role, network in self.networks.items():
+            size = f", {network.resolution} px" if isinstance(getattr(network, "resolution", None), int) else ""
+            parts.append(f"{role} ({type(network).__module__.rpartition('.')[2]}{size if role == 'generator' else ''})")
+        name = "in memory" if self.path is None else Path(self.path).stem
+        return f"<Model {name}: {', '.join(parts) or 'no network'}>"
+
+
+def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Model:
+    """Read a model: a file (`.safetensors`, or of another project), a folder, `cats32`, `hub:user/name`.
+
+    Args:
+        path: see `wplus.checkpoint.load`.
+        device: auto, cpu, cuda, cuda:1, mps.
+        needs: networks that must be there, as in ["encoder"].
+
+    Raises:
+        UserError: nothing is there, it cannot be read, or it lacks what is needed.
+    """
+    found = checkpoint.load(path, resolve_device(device) if isinstance(device, str) else device, needs=needs)
+    model = Model(metadata=found.metadata, path=found.path)
+    model.networks |= found.networks
+    return model
+
+
+@contextmanager
+def _folders(output_dir: str | Path | None) -> Iterator[tuple[Path, Path]]:
+    """A temporary folder for what is given, and the folder of what comes out, temporary where none is named; what a
+    GPU computes in the block is exact, as in the commands."""
+    with tempfile.TemporaryDirectory() as temporary, float32_convolutions():
+        given, out = Path(temporary) / "in", Path(temporary) / "out"
+        yield ensure_folder(given), ensure_folder(out if output_dir is None else output_dir)
+
+
+@contextmanager
+def _removed_if_it_fails(folder: str | None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,126 @@
+"""The library gives what the commands give, bit for bit."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import wplus
+from tests.fakes import noise, read_pixels
+from wplus.__main__ import main
+from wplus.editing.directions import load_directions, save_directions
+from wplus.latents.latent import load_latent
+
+FEW = {"num_steps": 2, "chunk_size": 2}
+
+
+def run(verb: str, *overrides: str) -> Path:
+    main([verb, "tracking=local", "checkpoint=model.safetensors", "run_dir=out", *overrides])
+    return Path("out")
+
+
+def result() -> dict:
+    return json.loads(Path("out/result.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "overrides"),
+    [
+        ({"space": "w+", "method": "optimize"}, {**FEW, "loss_weights": {"l2": 2.0}},
+         ["space=w+", "inverter.num_steps=2", "chunk_size=2", "inverter.loss_weights.l2=2.0"]),
+        ({"space": "w+", "method": "encoder", "seed": 1}, {}, ["space=w+", "inverter=encoder", "seed=1"]),
+        ({"method": "pti"}, {"num_steps": 2, "pivot": {"num_steps": 2}},
+         ["inverter=pti", "inverter.num_steps=2", "inverter.pivot.num_steps=2"]),
+    ],
+    ids=["optimize", "encoder", "pti"],
+)  # fmt: skip
+def test_inversion(model, chosen, options, overrides, capsys):
+    found = model.invert("in", **chosen, **options)
+    out = run("invert", "input=in", *overrides)
+    assert found.names == ("a", "b")
+    for row, name in enumerate(found.names):
+        theirs = load_latent(out / "latents" / f"{name}.safetensors", fingerprint=model.fingerprint)
+        assert torch.equal(found[row].latent.code, theirs.code)
+        assert torch.equal(
+            found.images[row].permute(1, 2, 0), torch.from_numpy(read_pixels(out / f"images/{name}.png"))
+        )
+    with open(out / "table.csv") as file:
+        rows = {row["name"]: float(row["l2"]) for row in csv.DictReader(file)}
+    assert rows == {name: pytest.approx(row["l2"], rel=1e-6) for name, row in found.table.rows.items()}
+    assert (found.deltas[0] is not None) == (chosen.get("method") == "pti")
+
+
+@pytest.mark.parametrize("inputs", [("seed:1", "seed:2"), ("in/a.png", "in/b.png")], ids=["seeds", "images"])
+def test_interpolation(model, inputs, capsys):
+    options = {"path": ["lerp", "slerp"], "num_frames": 3, "path_metrics": ["prior"], "space": "w"}
+    way = model.interpolate(*inputs, **options, inverter="quick", **{"inverter.num_steps": 2, "inverter.init": "mean"})
+    few = ["inverter=quick", "inverter.num_steps=2", "inverter.init=mean", "num_frames=3"]
+    out = run("interpolate", f"inputs=[{','.join(inputs)}]", "path=[lerp,slerp]", "frames=keep",
+              "path_metrics=[prior]", "space=w", *few)  # fmt: skip
+    for number, frame in enumerate(way.images):
+        theirs = read_pixels(out / "lerp" / "frames" / f"frame_{number:05d}.png")
+        assert torch.equal(frame.permute(1, 2, 0), torch.from_numpy(theirs))
+    entries = result()["methods"]["interpolate/paths"]
+    assert way.numbers == {path: {name: each["value"] for name, each in row.items()} for path, row in entries.items()}
+
+
+def test_directions_and_edits(model, capsys):
+    found = model.directions("pca", num_directions=2, num_samples=20, seed=1)
+    file = run("directions", "finder=pca", "finder.num_directions=2", "finder.num_samples=20", "seed=1")
+    theirs = load_directions(file / "directions.safetensors", fingerprint=model.fingerprint)
+    assert theirs.names == found.names
+    assert torch.equal(theirs.vectors, found.vectors)
+    saved = save_directions("d.safetensors", found)
+    made = [model.edit(["seed:3", model.generate(seed=4, psi=0.7)], given, [-1, 2], layers="coarse")
+            for given in (found, str(saved))]  # fmt: skip
+    Path("out").rename("before")
+    out = run("edit", "directions=d.safetensors", "latents=[seed:3,seed:4]", "strengths=[-1,2]", "layers=coarse")
+    assert torch.equal(made[0].images, made[1].images)
+    files = [out / "latents" / seed / f"{name}_{strength}.safetensors"
+             for seed in ("seed3", "seed4") for name in found.names for strength in ("-1", "+2")]  # fmt: skip
+    assert len(made[0]) == len(files) == 8
+    for latent, path in zip(made[0].latents, files, strict=True):
+        assert torch.equal(latent.code, load_latent(path, fingerprint=model.fingerprint).code)
+    assert found[0].name in repr(model.edit("seed:3", found[0], 1.0))
+
+
+def test_measurement(model, capsys):
+    for seed in (2, 3):
+        noise(8, 8, seed=seed).save(f"in/{seed}.png")
+    options = {"fd": {"num_generated": 6, "num_groups": 0}, "ppl_wend": {"num_samples": 4}, "seed": 2}
+    measured = model.measure(["fd", "ppl_wend"], images="in", **options)
+    run("evaluate", "metrics=[fd,ppl_wend]", "data=folder", "data.path=in", "split=all", "seed=2",
+        "metrics.fd.num_generated=6", "metrics.fd.num_groups=0", "metrics.ppl_wend.num_samples=4")  # fmt: skip
+    theirs = {name.partition("/")[2]: entry["value"] for name, entry in result()["values"].items()}
+    assert measured.values == theirs
+    assert len(measured) >= 2
+
+
+def test_samples_are_those_of_the_seeds(model, capsys):
+    """The video between two seeds begins at the first and ends at the second."""
+    out = run("interpolate", "inputs=[seed:5,seed:6]", "path=lerp", "num_frames=2", "frames=keep", "path_metrics=[]")
+    for number, image in enumerate(model.generate(2, seed=5).images):
+        theirs = torch.from_numpy(read_pixels(out / "frames" / f"frame_{number:05d}.png")).permute(2, 0, 1)
+        assert (image.int() - theirs.int()).abs().max() <= 1  # batches of two and of eight round differently
+
+
+def test_other_seeds_differ(model):
+    assert not torch.equal(model.generate(seed=5).images, model.generate(seed=6).images)
+    assert not torch.equal(model.generate(seed=5, psi=0.5).images, model.generate(seed=5).images)
+
+
+def test_an_image_is_the_same_in_any_batch(model):
+    many = model.generate(11, seed=0, psi=0.7, batch_size=8)
+    assert torch.equal(model.generate(1, seed=9, psi=0.7).images[0], many.images[9])
+    assert torch.equal(model.synthesize(many.latents, batch_size=11).images, many.images)
+
+
+def test_a_folder_of_an_inversion_is_kept_and_continued(model):
+    first = model.invert("in", output_dir="kept", **FEW)
+    before = Path("kept/latents/a.safetensors").stat().st_mtime_ns
+    assert torch.equal(model.invert("in", output_dir="kept", **FEW).images, first.images)
+    assert Path("kept/latents/a.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(wplus.UserError, match="holds inversions with other settings"):
+        model.invert("in", output_dir="kept", num_steps=3, chunk_size=2)
