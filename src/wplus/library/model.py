@@ -64,7 +64,7 @@ class Model(Models):
 
     def to(self, device: str | torch.device) -> Model:
         """Move every network to a device (auto, cpu, cuda, cuda:1, mps), in place."""
-        super().to(resolve_device(device) if isinstance(device, str) else device)
+        super().to(device if str(device) == "meta" else resolve_device(str(device)))  # meta: shapes without numbers
         return self
 
     @property
