@@ -317,11 +317,13 @@ def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:
 
 
 def training_of(model: str | None) -> str:
-    """The choice of `training` for a choice of `model` where none is made: what the model's file says at `training`,
-    else auto, a generator against a discriminator."""
+    """The choice of `training` for a choice of `model` where none is made: what the model's file says at `training`, or
+    one that it extends, else auto, a generator against a discriminator."""
     path = CONFIG_FOLDER / "model" / f"{model}.yaml"
-    found = yaml.safe_load(path.read_text()) if path.is_file() else {}
-    return str(found.get("training", "auto"))
+    said = yaml.safe_load(path.read_text()) if path.is_file() else {}
+    bases = [entry for entry in said.get("defaults", ()) if isinstance(entry, str) and entry != "_self_"]
+    found = said.get("training") or next((found for base in bases if (found := training_of(base)) != "auto"), "auto")
+    return str(found)
 
 
 def run_name(prefix: str, *, _root_: DictConfig) -> str:

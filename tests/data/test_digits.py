@@ -47,6 +47,11 @@ def test_other_sizes_and_colours(everything):
     assert np.corrcoef(*means)[0, 1] > 0.97
 
 
+def test_binary_digits_are_black_and_white(everything):
+    bits = digit_images(resolution=32, split="all", binary=True)
+    assert torch.equal(bits.images, 255 * (everything.images >= 128).to(torch.uint8))
+
+
 def test_labels_belong_to_their_pictures(everything):
     """A linear classifier of 1000 knows most of the last 1000: labels that are shuffled would leave a tenth."""
     x, y = everything.images.flatten(1).numpy() / 255.0, everything.attributes["digit"].numpy()

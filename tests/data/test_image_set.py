@@ -8,6 +8,7 @@ import torch
 
 from wplus.data import ImageSet, LazyImages
 from wplus.data.image_set import image_digest
+from wplus.errors import UserError
 
 
 class Decode:
@@ -117,3 +118,18 @@ def test_class_counts_are_true_or_none(image_set: ImageSet, rows: list | None, c
     labels = None if rows is None else torch.tensor(rows, dtype=torch.float32)
     found = replace(image_set, labels=labels).describe()["class_counts"]
     assert found == (counts and dict(zip("012", counts, strict=True)))
+
+
+def test_training_leaves_values_out_and_other_splits_say_so():
+    attributes = {"body": torch.tensor([0, 1, 2, 1]), "fur": torch.tensor([0, 0, 1, 1])}
+    images = ImageSet(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), None, list("abcd"), attributes=attributes)
+    left = images.without({"body": [1], "fur": [1]}, split="train")
+    assert left.names == ["a"]
+    assert left.policies == {"subset_of": 4, "without": {"body": [1], "fur": [1]}}
+    held_out = images.without({"body": [1]}, split="held_out")
+    assert (held_out.names, held_out.policies) == (images.names, {"without": {"body": [1]}})
+    assert images.without(None, split="train") is images
+    with pytest.raises(UserError, match="without must name attributes of the images, body, fur, got 'eyes'"):
+        images.without({"eyes": [1]}, split="train")
+    with pytest.raises(UserError, match=r"Without \{'fur': \[0, 1\]\} no training image is left"):
+        images.without({"fur": [0, 1]}, split="train")

@@ -58,7 +58,7 @@ def test_a_code_must_look_like_its_space():
         a_latent("w", code=torch.zeros(6, 12))
     with pytest.raises(UserError, match=r"s must have 1 dimension\(s\), got the shape \(2, 20\)"):
         a_latent("s", code=torch.zeros(2, 20))
-    with pytest.raises(UserError, match=r"space must be one of z, z\+, w, w\+, pn, pn\+, s, f/w\+, got 'v'"):
+    with pytest.raises(UserError, match=r"space must be one of z, z\+, w, w\+, pn, pn\+, code, s, f/w\+, got 'v'"):
         a_latent("v")
     with pytest.raises(UserError, match=r"truncation_psi must be 1 in s, .*, got 0\.5"):
         a_latent("s", truncation_psi=0.5)

@@ -14,7 +14,7 @@ from wplus.latents import space as latent_space
 from wplus.latents.latent import Latent, decode, lifted, load_latent, save_latent, synthesize, to_ws
 from wplus.latents.space import LatentSpace, space_named, space_of, spaces, whitened
 from wplus.latents.spaces.s import channel_names, style_stats
-from wplus.models import dcgan, stylegan1, stylegan2
+from wplus.models import autoencoder, dcgan, stylegan1, stylegan2
 from wplus.models.progressive import set_lod
 
 SIZE = {"resolution": 16, "z_dim": 8, "w_dim": 12, "num_mapping_layers": 2, "channel_base": 128, "channel_max": 8}
@@ -151,8 +151,9 @@ def test_an_edit_moves_a_map_as_it_moves_the_generators_own(generator, ws, space
 
 @pytest.mark.parametrize(
     ("given", "held"),
-    [("z", ["z", "z+", "w", "w+", "pn", "pn+", "s"]), ("z+", ["z+", "w+", "pn+", "s"]),
-     ("w", ["w", "w+", "pn", "pn+", "s"]), ("pn+", ["w+", "pn+", "s"]), ("s", ["s"]),
+    [("z", ["z", "z+", "w", "w+", "pn", "pn+", "code", "s"]), ("z+", ["z+", "w+", "pn+", "s"]),
+     ("w", ["w", "w+", "pn", "pn+", "code", "s"]), ("code", ["w", "w+", "pn", "pn+", "code", "s"]),
+     ("pn+", ["w+", "pn+", "s"]), ("s", ["s"]),
      ("f/w+", ["f/w+"])],
 )  # fmt: skip
 def test_what_goes_where_without_loss(given, held):
@@ -182,6 +183,21 @@ def test_latents_of_several_spaces_meet_in_the_first_that_holds_all():
     assert torch.equal(lifted(truncated, "s", generator), expected[0])
 
 
+def decoder_of_codes() -> autoencoder.Decoder:
+    return autoencoder.Decoder(resolution=16, code_dim=8, prior="normal", channel_base=64, channel_max=8)
+
+
+def test_code_is_the_w_of_a_decoder_and_of_no_other_generator():
+    generator = decoder_of_codes().eval().requires_grad_(False)
+    w, codes = generator.mapping(torch.randn(4, 8)), torch.randn(4, 8)
+    assert torch.equal(space_of("code", generator).from_ws(w, generator), w[:, 0])
+    assert torch.equal(to_ws(codes, "code", generator), to_ws(codes, "w", generator))
+    torch.testing.assert_close(space_of("code", generator).prior_distance(codes, generator), codes.square().mean(dim=1))
+    for other in (dcgan.Generator(resolution=16, z_dim=8), stylegan2.Generator(**SIZE)):
+        with pytest.raises(UserError, match="^space=code needs an autoencoder's decoder, got the generator of .*gan"):
+            space_of("code", other)
+
+
 def _latent(space: str, models: Models) -> Latent:
     found = space_of(space, models.generator)
     vectors = torch.randn(1, 8) if found.is_before_mapping else models.generator.mapping(torch.randn(1, 8))[:, 0]
@@ -189,8 +205,9 @@ def _latent(space: str, models: Models) -> Latent:
 
 
 def test_a_saved_latent_draws_its_image_in_every_space(tmp_path):
-    models = Models(generator=with_noise(stylegan2.Generator(**SIZE)))
+    styled, decoder = Models(generator=with_noise(stylegan2.Generator(**SIZE))), Models(generator=decoder_of_codes())
     for name in spaces():
+        models = decoder if name == "code" else styled
         latent = _latent(name, models)
         file = save_latent(tmp_path / "a.safetensors", latent)
         loaded = load_latent(file, fingerprint=models.fingerprint)

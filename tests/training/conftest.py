@@ -19,12 +19,15 @@ from wplus.data import Batches, ImageSet
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
+from wplus.models.autoencoder import CodeEncoder, Decoder
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.projected import Aided
 from wplus.models.san import San
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.tracking import Tracker
+from wplus.training.autoencoder import AutoencoderModule
+from wplus.training.autoencoder_hparams import AutoencoderHparams
 from wplus.training.build import gan_training
 from wplus.training.build_encoder import build_encoder_module, encoder_training
 from wplus.training.encoder import EncoderModule
@@ -244,6 +247,32 @@ def tiny_encoder() -> Callable[..., EncoderModule]:
             runtime=CPU,
             seed=seed,
         )
+
+    return make
+
+
+AUTOENCODERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of decoder and encoder
+    "plain": ({}, {}),
+    "relu": ({}, {"code_activation": "relu"}),
+    "sigmoid": ({}, {"code_activation": "sigmoid"}),
+    "variational": ({"prior": "normal", "sigma": None}, {"variational": True}),
+    "batch norm": ({"norm": "batch", "bottom": 2}, {}),
+}
+
+
+@pytest.fixture
+def tiny_autoencoder() -> Callable[..., AutoencoderModule]:
+    """tiny_autoencoder(case, c_dim=..., any field of AutoencoderHparams): equal arguments give equal modules."""
+
+    def make(case: str = "plain", *, c_dim: int = 0, seed: int = 0, **hparams: Any) -> AutoencoderModule:
+        torch.manual_seed(seed)
+        decoder, encoder = AUTOENCODERS[case]
+        shared = {**SMALL, **{key: decoder[key] for key in ("norm", "bottom") if key in decoder}}
+        generator = Decoder(resolution=8, c_dim=c_dim, code_dim=6, **{**SMALL, **decoder})
+        reader = CodeEncoder(w_dim=generator.w_dim, c_dim=c_dim, input_size=8, **shared, **encoder)
+        numbers = AutoencoderHparams(**{"batch_size": 4, "lr": 0.01, "ema_kimg": 0.02, **hparams})
+        data = random_images(40, c_dim=c_dim)
+        return AutoencoderModule(reader, generator, hparams=numbers, data=data, seed=seed)
 
     return make
 

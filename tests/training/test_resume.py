@@ -41,6 +41,15 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or
     "encoder": dict,
     "encoder with AdamW": lambda: {"hparams": {"optimizer": "adamw", "ema_kimg": None}},
     "iterative encoder": lambda: {"iterative": True, "hparams": {"num_passes": 2}},
+    "autoencoder": lambda: {"noise": 0.2, "masked": 0.2},
+    "autoencoder, sparse and contractive": lambda: {
+        "case": "sigmoid",
+        "kl_sparsity": 1.0,
+        "l1": 0.1,
+        "contractive": 0.1,
+    },
+    "autoencoder with batch norm": lambda: {"case": "batch norm"},
+    "autoencoder, variational": lambda: {"case": "variational", "kl_warmup_kimg": 0.02, "free_bits": 0.1},
     "encoder alone": lambda: {"loss_weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
 }
 
@@ -51,11 +60,15 @@ def _signals(signals_restored):
 
 
 @pytest.fixture
-def make(make_tiny, tiny_encoder):
+def make(make_tiny, tiny_encoder, tiny_autoencoder):
     """make(case, ...): an untrained module of it."""
-    return lambda case, **changes: (tiny_encoder if "encoder" in case else make_tiny)(
-        c_dim=0 if case == "san" else 3, **CASES[case](), **changes
-    )
+    makers = {"autoencoder": tiny_autoencoder, "encoder": tiny_encoder, "": make_tiny}
+
+    def made(case: str, **changes: Any) -> Any:
+        maker = next(each for word, each in makers.items() if word in case)
+        return maker(c_dim=0 if case == "san" else 3, **CASES[case](), **changes)
+
+    return made
 
 
 def assert_same(a: Any, b: Any, path: str = "") -> None:
@@ -116,6 +129,13 @@ CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "generator's Adam": lambda c: c["optimizer_states"][0]["state"][0]["exp_avg_sq"].add_(1),
         "discriminator's Adam": lambda c: c["optimizer_states"][1]["state"][0]["step"].add_(5),
     },
+    "autoencoder, variational": {
+        "clock": lambda c: c["state_dict"]["nimg"].sub_(4),
+        "averaged decoder": lambda c: c["state_dict"]["averages.generator.log_sigma"].add_(1),
+        "averaged encoder": lambda c: c["state_dict"]["averages.encoder.to_code.bias"].add_(1),
+        "deviation": lambda c: c["state_dict"]["generator.log_sigma"].add_(1),
+        "Adam": lambda c: c["optimizer_states"][0]["state"][0]["exp_avg"].add_(1),
+    },
     "encoder": {
         "pool of real codes": lambda c: c["state_dict"]["adversary.real_pool.latents"].mul_(-3),
         "pool of fake codes": lambda c: c["state_dict"]["adversary.fake_pool.latents"].mul_(-3),
@@ -157,6 +177,7 @@ OTHERS = [
     ("encoder", {"loss_weights": {"delta": 0.02}}, r"hparams\.loss_weights\.delta was 0\.01 and is now 0\.02"),
     ("encoder", {"latent_discriminator": {"pool_size": 6}}, r"latent_discriminator\.pool_size was 5 and is now 6"),
     ("encoder", {"progressive": None}, r"hparams\.progressive"),
+    ("autoencoder", {"l1": 0.5}, r"hparams\.l1 was 0\.0 and is now 0\.5"),
     ("encoder", {"seed": 1}, "seed was 0 and is now 1"),
 ]
 

@@ -24,6 +24,7 @@ from wplus.losses.pixel import L1, L2
 from wplus.losses.shape_style import Shape, Style
 from wplus.losses.ssim import MSSSIM, SSIM
 from wplus.models import dcgan, mlp_gan, stylegan2
+from wplus.models.autoencoder import CodeEncoder, Decoder, NormKind
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
 from wplus.models.network import DiscriminatorNetwork
@@ -31,6 +32,8 @@ from wplus.models.projected import Aided, Projected
 from wplus.models.san import San
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
+from wplus.training.autoencoder import AutoencoderModule
+from wplus.training.autoencoder_hparams import AutoencoderHparams
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import make_encoder_hparams
 from wplus.training.gan import GanModule
@@ -40,7 +43,13 @@ from wplus.training.module import TrainingModule
 
 LOSSES = sorted(path.stem for path in (CONFIG_FOLDER / "loss").glob("*.yaml"))
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": 3}
-LR = {"projected": 0.001, "encoder by further losses": 0.0001}  # else 0.01, with which rounding grows where it is steep
+LR = {
+    "autoencoder": 1e-4,
+    "variational autoencoder": 1e-4,
+    "normalised autoencoder": 1e-4,
+    "projected": 0.001,
+    "encoder by further losses": 0.0001,
+}  # else 0.01, with which rounding grows where it is steep
 RECIPE = {"lr_generator": 0.01, "lr_discriminator": 0.01, "ema_kimg": 0.1, "ema_rampup": None, "r1_interval": 2}
 
 
@@ -117,6 +126,20 @@ def encoder(
     )  # fmt: skip
 
 
+def autoencoder(*, norm: NormKind = "group", **hparams: Any) -> AutoencoderModule:
+    """A sparse one with corrupted inputs; a variational one where the rate has free bits; of classes."""
+    variational = "free_bits" in hparams
+    decoder = Decoder(code_dim=5, prior="normal", sigma=None if variational else 1.0, norm=norm, **SIZE)
+    activation: Any = "linear" if variational else "sigmoid"
+    reader = CodeEncoder(
+        w_dim=decoder.w_dim, input_size=8, c_dim=3, variational=variational, code_activation=activation, norm=norm,
+        channel_base=64, channel_max=8,
+    )  # fmt: skip
+    data = ImageSet(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.eye(3)[:2], ["a", "b"])
+    numbers = AutoencoderHparams(batch_size=8, ema_kimg=0.1, **hparams)
+    return AutoencoderModule(reader, decoder, hparams=numbers, data=data)
+
+
 def normalised(*, lost: bool = False) -> GanModule:
     """Batch normalisation: every process has statistics of its own while it trains.
 
@@ -162,10 +185,13 @@ EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     "encoder by further losses": partial(encoder, losses=further_losses),
     "encoder by the first style": partial(encoder, "const", "first"),
     "iterative encoder": partial(encoder, is_iterative=True),
+    "autoencoder": partial(autoencoder, noise=0.2, masked=0.2, kl_sparsity=1.0, l1=0.1, contractive=0.1),
+    "variational autoencoder": partial(autoencoder, free_bits=0.1, kl_warmup_kimg=0.01),
 }
 SAME: dict[str, Callable[[], TrainingModule]] = {  # in all processes, but not as in one
     "normalised": normalised,
     "normalised, and a batch lost": partial(normalised, lost=True),
+    "normalised autoencoder": partial(autoencoder, norm="batch"),
 }
 CASES = {**EQUAL, **SAME}
 

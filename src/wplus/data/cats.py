@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -38,6 +38,7 @@ def cat_images(
     flip: float = 0.5,
     memory_limit_gb: float = 4.0,
     cache_dir: str | None = None,
+    without: Mapping[str, Sequence[int]] | None = None,
 ) -> ImageSet:
     """Painted cats, RGB; cat number i depends on (seed, i, resolution) and the strengths of the nuisances alone.
 
@@ -53,6 +54,7 @@ def cat_images(
         background, shift, scale, flip: strengths of the nuisances, see `cat_render.Strengths`; 0 turns one off.
         memory_limit_gb: a set that needs more than this (in GiB) is rendered when it is asked for.
         cache_dir: where rendered sets are kept; see `cache.cache_folder`.
+        without: values of factors that the split "train" leaves out, as {"accessory": [3]}.
 
     Raises:
         UserError: an option that is not allowed, or a split that comes out empty.
@@ -93,7 +95,7 @@ def cat_images(
             "held_out_factors": list(held_out_factors),
             **asdict(strengths),
         },
-    )
+    ).without(without, split=split)
 
 
 def _select(

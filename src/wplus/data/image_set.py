@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.runtime import usable_cores
+from wplus.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -178,6 +179,27 @@ class ImageSet:
             attributes=self.attributes and {name: values[indices] for name, values in self.attributes.items()},
             policies={**self.policies, **({"subset_of": len(self)} if len(indices) < len(self) else {})},
         )
+
+    def without(self, left_out: Mapping[str, Sequence[int]] | None, *, split: str) -> ImageSet:
+        """These images of a split; of the split "train" those that have none of the values {attribute: [value, ...]}.
+
+        UserError for an attribute that is not known, or where nothing is left.
+        """
+        if not left_out:
+            return self
+        kept, known = torch.ones(len(self), dtype=torch.bool), self.attributes or {}
+        for name, values in left_out.items():
+            if name not in known:
+                raise UserError(
+                    f"without must name attributes of the images, {', '.join(known) or 'none'}, got '{name}'."
+                )
+            if split == "train":
+                kept &= ~torch.isin(known[name], torch.tensor(list(values)))
+        if not kept.any():
+            raise UserError(f"Without {dict(left_out)} no training image is left.")
+        found = self if kept.all() else self.subset(kept.nonzero()[:, 0])
+        listed = {name: list(values) for name, values in left_out.items()}
+        return replace(found, policies={**found.policies, "without": listed})
 
     def describe(self) -> dict[str, Any]:
         """What a log should say about the set: plain values only."""

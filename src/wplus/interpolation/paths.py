@@ -18,7 +18,7 @@ def lerp(keyframes: Keyframes, context: PathContext) -> Curve:
     return chain(keyframes, interpolation.lerp)
 
 
-@in_spaces("z", "z+", "w", "w+", "pn", "pn+", otherwise="the origin means nothing there; choose path=lerp")
+@in_spaces("z", "z+", "w", "w+", "code", "pn", "pn+", otherwise="the origin means nothing there; choose path=lerp")
 def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the origin, length interpolated linearly; over the last dimension.
 
@@ -29,7 +29,7 @@ def slerp(keyframes: Keyframes, context: PathContext) -> Curve:
     return chain(keyframes, interpolation.slerp)
 
 
-@in_spaces("w", "w+", otherwise="in z the mean is the origin, and path=slerp goes about that")
+@in_spaces("w", "w+", "code", otherwise="in z the mean is the origin, and path=slerp goes about that")
 def slerp_centered(keyframes: Keyframes, context: PathContext) -> Curve:
     """The great circle about the generator's mean latent w_avg, the distance from it interpolated linearly.
 

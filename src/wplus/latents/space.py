@@ -20,7 +20,7 @@ from wplus.latents.w_stats import Whitened
 from wplus.models.network import GeneratorNetwork, Styles
 
 Space = str
-"""A space by its name: z, z+, w, w+, pn, pn+, s, f/w+ (f16/w+ with its block), or one from outside."""
+"""A space by its name: z, z+, w, w+, pn, pn+, code, s, f/w+ (f16/w+ with its block), or one from outside."""
 Found = TypeVar("Found")
 _classes: dict[str, type[LatentSpace]] = {}
 
@@ -136,7 +136,7 @@ class LatentSpace:
 def spaces() -> tuple[str, ...]:
     """Their names: those of `spaces/` first, in the order of their floors, then those from outside."""
     _import_own()
-    own = [name for name in ("z", "z+", "w", "w+", "pn", "pn+", "s", "f/w+") if name in _classes]
+    own = [name for name in ("z", "z+", "w", "w+", "pn", "pn+", "code", "s", "f/w+") if name in _classes]
     return (*own, *(name for name in _classes if name not in own))
 
 

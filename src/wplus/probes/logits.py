@@ -28,6 +28,8 @@ def logits(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
     Held-out images that it takes for generated ones: it knows its training images by heart.
     """
     check_number("num_images", num_images, lowest=1, whole=True)
+    if not context.has_discriminator:
+        return ProbeResult()
     kinds = [kind for kind in KINDS if kind != "held_out" or context.data.held_out is not None]
     found = {kind: context.logits(kind, num_images) for kind in kinds}
     found = {kind: each for kind, each in found.items() if len(each)}

@@ -76,9 +76,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
     """Everything that can be measured of this moment, features at equal numbers of images."""
     generated, real = (context.features(which, num) for which in ("generated", "train"))
     thumbnails = [context.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
-    fake_logits, train_logits = (context.logits(which, num_logits) for which in ("generated", "train"))
     precision, recall = precision_recall_estimates(generated, real)
-    module, held_out = context.module, context.data.held_out
     found = {
         "diversity": diversity_estimate(generated, real),
         "pixels": diversity_estimate(*thumbnails),
@@ -86,6 +84,16 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
         "distance": distance_estimate(generated, real),
         "precision": precision,
         "recall": recall,
+        **(of_logits(context, num, num_logits=num_logits) if context.has_discriminator else {}),
+    }
+    return {name: each for name, each in found.items() if each is not None and isfinite(each.value + each.error)}
+
+
+def of_logits(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate | None]:
+    """What the discriminator says."""
+    fake_logits, train_logits = (context.logits(which, num_logits) for which in ("generated", "train"))
+    module, held_out = context.module, context.data.held_out
+    found = {
         "loss_slope": slope_estimate(module.generator_loss, fake_logits, train_logits, compares=module.compares),
         "r_t": mean_sign_estimate(train_logits),
     }
@@ -96,7 +104,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
     hinges = [context.head_hinges(which, num) for which in ("train", "generated")]
     if hinges[0] is not None and hinges[1] is not None:
         found["heads_loss"] = hinge_estimate(hinges[0], hinges[1])
-    return {name: each for name, each in found.items() if each is not None and isfinite(each.value + each.error)}
+    return found
 
 
 def read_series(path: Path, *, before_kimg: float) -> list[Reading]:

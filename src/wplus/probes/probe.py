@@ -183,7 +183,7 @@ class ProbeContext:
     def head_hinges(self, which: Which, num: int) -> Tensor | None:
         """(M,) the hinge loss of the discriminator's heads on frozen features for each image, mean over heads and
         positions; None where it has none."""
-        discriminator: Any = self.module.discriminator
+        discriminator: Any = getattr(self.module, "discriminator", None)
         if not hasattr(discriminator, "head_logits"):
             return None
         sign, parts = (1 if which == "generated" else -1), []
@@ -193,6 +193,11 @@ class ProbeContext:
                 heads = discriminator.head_logits(self._shown(which, images), labels if labels.shape[1] else None)
                 parts.append(mean_per_head([F.relu(1 + sign * logits) for logits in heads]))
         return torch.cat(parts).float().cpu()
+
+    @property
+    def has_discriminator(self) -> bool:
+        """Whether there are logits: the generator of an autoencoder learns without them."""
+        return hasattr(self.module, "discriminator")
 
     def of_extractor(self, name: str) -> str:
         """The name of a number that the extractor gives, marked where its net has taught the generator."""

@@ -89,6 +89,11 @@ def gan_training(
                 "training=e4e encoder=small checkpoint=model.safetensors."
             )
     parts = model()
+    if "discriminator" not in parts:
+        trained_by = parts.get("training", "...")
+        raise UserError(
+            f"This model has no discriminator to train a generator against: training={trained_by} trains it."
+        )
     networks = {role: parts[role] for role in ("generator", "discriminator")}
     source = None if transfer is None else transfer.read(*(part.func for part in networks.values()))
     presets = [parts["preset"], preset, None if source is None else source.preset]

@@ -25,7 +25,8 @@ each step, in place of `ema_kimg`.
 """
 
 
-def _hparam(meaning: str, default: object = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
+def hparam(meaning: str, default: object = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
+    """A field of a dataclass of hyper-parameters: its meaning, unit and highest value stand beside it."""
     return field(default=default, metadata={"info": MetricInfo(meaning=meaning, unit=unit), "highest": highest})
 
 
@@ -33,41 +34,39 @@ def _hparam(meaning: str, default: object = MISSING, *, unit: str = "", highest:
 class Hparams:
     """Hyper-parameters of `GanModule`, under StyleGAN2's names."""
 
-    batch_size: int = _hparam("Images per step over all processes and micro-batches.", unit="images")
-    gamma: float = _hparam("Weight of R1 and R2: the penalty is gamma/2 |dD/dx|^2.")
-    lr_generator: float = _hparam("Learning rate of the generator's Adam, before the correction for lazy steps.")
-    lr_discriminator: float = _hparam(
-        "Learning rate of the discriminator's Adam, before the correction for lazy steps."
-    )
-    ema_kimg: float = _hparam("Half-life of the moving average of the generator's weights.", unit="kimg")
-    ema_rampup: float | None = _hparam("The half-life is at most this share of the images seen; none: no ramp-up.")
-    beta1: float = _hparam("Decay of Adam's first moment.", 0.0, highest=0.9999)
-    beta2: float = _hparam("Decay of Adam's second moment.", 0.99, highest=0.9999)
-    adam_eps: float = _hparam("What Adam adds to the root of the second moment.", 1e-8)
-    r1_interval: int = _hparam(
+    batch_size: int = hparam("Images per step over all processes and micro-batches.", unit="images")
+    gamma: float = hparam("Weight of R1 and R2: the penalty is gamma/2 |dD/dx|^2.")
+    lr_generator: float = hparam("Learning rate of the generator's Adam, before the correction for lazy steps.")
+    lr_discriminator: float = hparam("Learning rate of the discriminator's Adam, before the correction for lazy steps.")
+    ema_kimg: float = hparam("Half-life of the moving average of the generator's weights.", unit="kimg")
+    ema_rampup: float | None = hparam("The half-life is at most this share of the images seen; none: no ramp-up.")
+    beta1: float = hparam("Decay of Adam's first moment.", 0.0, highest=0.9999)
+    beta2: float = hparam("Decay of Adam's second moment.", 0.99, highest=0.9999)
+    adam_eps: float = hparam("What Adam adds to the root of the second moment.", 1e-8)
+    r1_interval: int = hparam(
         "Steps between steps of the gradient penalties (lazy regularisation); 1: part of every loss.", 16, unit="steps"
     )
-    gp_weight: float = _hparam("Weight lambda of WGAN-GP's penalty, lambda (|dD/dx| - 1)^2.", 10.0)
-    n_critic: int = _hparam("Steps of the discriminator for each of the generator.", 1, unit="steps")
-    pl_interval: int = _hparam("Steps of the generator between steps on its path lengths.", 4, unit="steps")
-    pl_weight: float = _hparam("Weight of path length regularisation; 0 switches it off.", 2.0)
-    pl_decay: float = _hparam("Share of the newest path lengths in their running mean.", 0.01, highest=1.0)
-    pl_batch_shrink: int = _hparam("Path lengths are measured on one image of so many.", 2)
-    style_mixing_prob: float = _hparam("Probability that the styles of a batch are mixed.", 0.9, highest=1.0)
-    blur_sigma: float | None = _hparam(
+    gp_weight: float = hparam("Weight lambda of WGAN-GP's penalty, lambda (|dD/dx| - 1)^2.", 10.0)
+    n_critic: int = hparam("Steps of the discriminator for each of the generator.", 1, unit="steps")
+    pl_interval: int = hparam("Steps of the generator between steps on its path lengths.", 4, unit="steps")
+    pl_weight: float = hparam("Weight of path length regularisation; 0 switches it off.", 2.0)
+    pl_decay: float = hparam("Share of the newest path lengths in their running mean.", 0.01, highest=1.0)
+    pl_batch_shrink: int = hparam("Path lengths are measured on one image of so many.", 2)
+    style_mixing_prob: float = hparam("Probability that the styles of a batch are mixed.", 0.9, highest=1.0)
+    blur_sigma: float | None = hparam(
         "Blur in front of the discriminator at the start, as StyleGAN3 counts it; none: no blur.", None, unit="px"
     )
-    blur_fade_kimg: float | None = _hparam("Time in which the blur fades out, on a line.", None, unit="kimg")
-    start_resolution: int | None = _hparam("Resolution at which a growing network starts.", None, unit="px")
-    stable_kimg: float | None = _hparam("Time at each resolution before the next fades in.", None, unit="kimg")
-    fade_kimg: float | None = _hparam("Time in which a resolution fades in.", None, unit="kimg")
-    decay_kimg: float | None = _hparam(
+    blur_fade_kimg: float | None = hparam("Time in which the blur fades out, on a line.", None, unit="kimg")
+    start_resolution: int | None = hparam("Resolution at which a growing network starts.", None, unit="px")
+    stable_kimg: float | None = hparam("Time at each resolution before the next fades in.", None, unit="kimg")
+    fade_kimg: float | None = hparam("Time in which a resolution fades in.", None, unit="kimg")
+    decay_kimg: float | None = hparam(
         "Time in which numbers that have an end go there, on a cosine; none: nothing moves.", None, unit="kimg"
     )
-    gamma_end: float | None = _hparam("Where gamma goes.", None)
-    lr_end: float | None = _hparam("Where both learning rates go.", None)
-    beta2_end: float | None = _hparam("Where beta2 goes.", None, highest=0.9999)
-    ema_kimg_end: float | None = _hparam("Where the half-life of the moving average goes.", None, unit="kimg")
+    gamma_end: float | None = hparam("Where gamma goes.", None)
+    lr_end: float | None = hparam("Where both learning rates go.", None)
+    beta2_end: float | None = hparam("Where beta2 goes.", None, highest=0.9999)
+    ema_kimg_end: float | None = hparam("Where the half-life of the moving average goes.", None, unit="kimg")
 
     def at(self, nimg: int) -> Hparams:
         """The numbers after `nimg` images: those with an end are on their way there."""
