@@ -3,9 +3,10 @@
 import pytest
 
 from wplus.commands.multirun import spec_of
-from wplus.commands.sweep_run import SweepKeys
+from wplus.commands.sweep_run import SweepKeys, with_overrides
 from wplus.config import CONFIG_FOLDER
 from wplus.errors import UserError
+from wplus.sweeps.spec import Spec
 
 
 def spec(*arguments: str):
@@ -67,6 +68,36 @@ def test_intervals_are_searched():
     }
     assert (found.search.trials, found.search.sampler, found.objectives) == (7, "nsgaii", ["val/fd", "train/kimg"])
     assert found.stages[0].axes == {"seed": [0, 1]}  # of each trial
+
+
+@pytest.mark.parametrize(
+    ("axes", "overrides", "given", "expected"),
+    [
+        ({"space": ["w", "f/w+"], "space.block": [8, 16]}, [], [], {"space": ["w", "f8/w+", "f16/w+"]}),
+        ({"seed": [0], "space.block": [8, 16]}, ["space=f/w+"], [], {"seed": [0], "space": ["f8/w+", "f16/w+"]}),
+        ({"space": ["s", "f/w+"], "seed": [0]}, [], ["space.block=8"], {"space": ["s", "f8/w+"], "seed": [0]}),
+        ({"space": ["s", "f/w+"]}, [], ["seed=1"], {"space": ["s", "f/w+"]}),
+    ],
+)
+def test_a_space_and_its_block_are_one_axis_of_a_named_sweep(axes, overrides, given, expected):
+    written = Spec.of({"verb": "invert", "axes": axes, "overrides": ["a=1", *overrides]}, name="s")
+    (stage,) = with_overrides(written, given).stages
+    assert list(stage.axes.items()) == list(expected.items())
+    assert stage.overrides == ["a=1", *(each for each in given if each == "seed=1")]
+
+
+@pytest.mark.parametrize(
+    ("content", "override"),
+    [
+        ({"axes": {"space": ["w", "z"]}}, "space=w+"),
+        ({"points": [{"space": "w"}, {}]}, "invert:space=w+"),
+        ({"seeds": 2}, "seed=1"),
+        ({"objective": "invert/l2", "search": {"trials": 2, "space": {"x": [1, 2]}}}, "+x=1"),
+    ],
+)
+def test_what_the_sweep_would_overrule_is_refused(content, override):
+    with pytest.raises(UserError, match="has no effect: .* varies in invert, and the sweep says its values"):
+        with_overrides(Spec.of({"verb": "invert", **content}, name="s"), [override])
 
 
 def test_what_is_said_of_the_sweep_is_no_override():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from wplus.__main__ import main
 from wplus.errors import UserError
 from wplus.report.page import context, write_report
 from wplus.report.runs import read_subject
+from wplus.sweeps.answer import Asked
 from wplus.sweeps.spec import Spec, Stage
 
 EVIL = '<script>alert("x")</script>'
@@ -112,6 +114,54 @@ def test_intervals_and_tests_begin_with_five_seeds(tmp_path):
     test = block["tests"][block["baseline"]][best]["invert/psnr_db"]
     assert test["num"] == 5
     assert 0 < test["p"] <= 1
+
+
+def in_order(words: str) -> str:
+    return " ".join(words.split())
+
+
+def test_what_the_table_command_finds_stands_on_the_page(tmp_path, capsys):
+    """Tests, equivalence within the sweep's margin, spreads, and the winner on fresh seeds: the same cells."""
+    spec = replace(invert_spec(seeds=5), margin=0.5)
+    sweep = write_sweep(tmp_path / "s", spec, images=2)
+    best = Stage(verb="invert", points=[{"space": "w+", WEIGHT: 1.0}], seeds=[4, 5, 6, 7, 8, 9])  # 4 is not fresh
+    write_sweep(sweep / "confirm" / "best", replace(spec, name="best", stages=[best], baseline={}))
+    found = part(sweep)["block"]["findings"]
+    titles = [section.title for section in found["sections"]]
+    assert "margin of invert/psnr_db 0.5" in titles[0]
+    assert "on the seeds that chose" in titles[-1]
+    assert found["sections"][0].rows[1][1].endswith("equal within the margin: p = 1")
+    assert found["sections"][-1].rows[0][2] == "fresh seeds 5 to 9"
+    (row,) = found["sections"][-1].rows[1:]
+    assert (row[0], row[3]) == ("perceptual=1.0 space=w+", "+0.5")
+    text = in_order(Page(write_report(sweep).read_text()).text)
+    assert main(["sweep", "table", str(sweep), "--output", str(tmp_path / "t.md")]) == 0
+    said = in_order(capsys.readouterr().out)
+    for section in found["sections"]:
+        for cell in section.rows[1]:
+            assert cell in text
+        assert in_order(section.title)[:60] in said
+    for note in found["notes"]:
+        assert note in text
+        assert note in said
+
+
+def test_several_data_sets_are_compared_on_the_page(tmp_path):
+    for data, level in {"cats": 10.0, "dogs": 30.0}.items():
+        for method, gain in (("old", 0.0), ("new", 1.0)):
+            for seed in range(3):
+                values = {"invert/psnr_db": entry("psnr_db", level + gain + 0.1 * seed)}
+                question = {"data.name": data, "method": method, "seed": seed}
+                write_run(tmp_path / f"{data}{method}{seed}", "invert", values, question)
+    asked = Asked(sort="psnr_db", baseline="method=old", across=["data"])
+    sections = context([tmp_path], asked)["parts"][0]["block"]["findings"]["sections"]
+    (over,) = [section for section in sections if "over all data.name" in section.title]
+    ((method, words),) = over.rows[1:]
+    assert method == "method=new"
+    assert re.fullmatch(r"\+1 \(\+0\.9\d+ to \+1\.0\d+\); better with 1\.00 \[2 sets\]", words)
+    write_training(tmp_path / "train", {"training.hparams.gamma": 0.5, "seed": 0})
+    with pytest.raises(UserError, match="are of one command, and these are runs of train and invert"):
+        context([tmp_path], asked)
 
 
 def test_curves_and_the_film_of_a_training(tmp_path):

@@ -20,6 +20,7 @@ from wplus.sweeps.labels import labels, value_text
         ([{"checkpoint": "runs/a/best.st"}, {"checkpoint": "runs/a/last.st"}], ["best.st", "last.st"]),
         ([{"checkpoint": "runs/a/m.st"}, {"checkpoint": "runs/b/m.st"}],
          ["checkpoint=runs/a/m.st", "checkpoint=runs/b/m.st"]),
+        ([{"space": "w+"}, {"space": "f/w+"}], ["w+", "space=f/w+"]),  # no path
         ([{"a": 1}, {"a": 1, "b": 2}], ["", "b=2"]),
         ([{"a": 1}], [""]),
         ([{"lr": 0.0123456789}, {"lr": 12.0}], ["lr=0.01235", "lr=12.0"]),
@@ -32,6 +33,8 @@ def test_labels(points, expected):
 
 def test_what_is_always_named():
     assert labels([{"x": 2.5}], always=["x"]) == ["x=2.5"]
+    points = [{"a": 1, "seed": 0, "b": 2.5}, {"a": 1, "seed": 1, "b": 2.5}]
+    assert labels(points, always=["b", "a"]) == ["a=1 b=2.5 s0", "a=1 b=2.5 s1"]  # in their own order, whatever varies
 
 
 def test_a_mapping_is_written_as_an_override_has_it():

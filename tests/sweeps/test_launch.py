@@ -374,6 +374,16 @@ def test_a_job_that_another_process_runs_is_running(runs):
     assert state.look().state == "killed"
 
 
+def test_the_peak_of_memory_is_the_jobs_own(runs):
+    """Not that of an earlier one in the same process."""
+    real = runs.values
+    runs.values = lambda folder: (len(b"x" * (200 << 20)) if folder.name.endswith("=0") else 0) and real(folder)
+    made = launch(runs, {"verb": "invert", "seeds": 2})
+    made.run()
+    first, second = (state.peak_memory_mib for state in made.states.values())
+    assert first > second + 150
+
+
 # The best
 
 

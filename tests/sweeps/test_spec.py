@@ -56,7 +56,12 @@ def test_values_are_written_as_overrides_are():
 @given(st.integers(1, 4), st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))
 def test_what_is_written_is_read_again(seeds, values):
     spec = Spec(
-        name="x", question="?", stages=[Stage(verb="invert", axes={"k": values}, seeds=seeds)], baseline={"k": "a"}
+        name="x",
+        question="?",
+        stages=[Stage(verb="invert", axes={"k": values}, seeds=seeds)],
+        baseline={"k": "a"},
+        margin={"invert/l2": 0.1},
+        across=["k"],
     )
     again = Spec.of(spec.as_dict(), name="other")
     assert again.as_dict() == spec.as_dict()
@@ -76,6 +81,10 @@ def test_what_is_written_is_read_again(seeds, values):
         ),
         ({"stages": [{"verb": "invert"}, {"verb": "invert"}]}, "Two stages are called 'invert'"),
         ({"verb": "invert", "name": "a b"}, "name must be letters"),
+        ({"verb": "invert", "margin": 0.2}, "A margin without a number is the objective's, and there is none"),
+        ({"verb": "invert", "objective": "invert/l2", "margin": -1}, "margin must be a number of at least 0, got -1"),
+        ({"verb": "invert", "margin": {"invert/l2": "x"}}, "margin.invert/l2 must be a number of at least 0, got 'x'"),
+        ({"verb": "invert", "across": "data"}, "across must be a list of keys, got 'data'"),
     ],
 )
 def test_a_mistake_is_a_sentence(content, message):

@@ -1,10 +1,12 @@
 """The table over runs: what varies is found, seeds are pooled, differences are tested; with planted effects."""
 
+import importlib.util
 import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 
 from tests.sweeps.runs import FD, PSNR, write_run
@@ -129,8 +131,33 @@ def test_files_of_every_kind(folder, values, tmp_path):
     assert table.write(tmp_path / "t.md").read_text() == markdown(table)
     content = json.loads(table.write(tmp_path / "t.json").read_text())
     assert content["rows"]["space=z"][PSNR]["points"]["3"] == values["z"][3]
+    kept = pyarrow.parquet.read_table(table.write(tmp_path / "t.parquet")).to_pylist()
+    assert {row["space"]: row["difference"] for row in kept}["w+"] == frame.loc["w+", "difference"]
     with pytest.raises(UserError, match="ending of the table must be one of md, csv, json, parquet"):
         table.write(tmp_path / "t.xlsx")
+
+
+def test_settings_of_several_kinds_are_text_in_a_parquet_file(tmp_path):
+    settings = [None, 1, "auto", [1, 2], 0.123456789]
+    for number, value in enumerate(settings):
+        write_run(tmp_path / f"{number}", {PSNR: 20.0}, seed=0, **({} if value is None else {"x": value}))
+    kept = pyarrow.parquet.read_table(sweep_table(read_members([tmp_path])).write(tmp_path / "t.parquet")).to_pylist()
+    assert {row["x"] for row in kept} == {None, "1", "auto", "[1,2]", "0.123456789"}
+    assert {row["mean"] for row in kept} == {20.0}
+
+
+def test_what_a_file_needs_is_said_before_the_work(folder, values, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["sweep", "table", str(folder), "--output", f"{tmp_path}/t.md", f"{tmp_path}/t.parquet"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "A .parquet file needs pyarrow: pip install 'wplus[sweep]'.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_long_numbers_are_short_names(tmp_path):
+    for number, value in enumerate((0.015159204611384718, 0.4311710058685491)):
+        write_run(tmp_path / f"{number}", {PSNR: 20.0}, seed=0, x=value, y=value)
+    assert list(sweep_table(read_members([tmp_path]), keys=["x"]).rows) == ["x=0.01516", "x=0.4312"]
 
 
 def test_several_data_sets_have_no_mean_but_ratios_and_chances(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from wplus.commands.session import leaving_on_signals
+from wplus.core.sweep import is_pruned
 from wplus.errors import Interrupted, UserError
 from wplus.sweeps import run_job, trials
 from wplus.sweeps.launch import Launch
@@ -30,7 +31,7 @@ class Runs:
     """Stands for the commands: the number is best (highest) where x is 1; some runs fail, or are interrupted."""
 
     def __init__(self, root):
-        self.root, self.ran, self.answers = root, [], {}
+        self.root, self.ran, self.answers, self.values = root, [], {}, []
 
     def asked(self, verb, overrides):
         name = "_".join([verb, *overrides])
@@ -44,6 +45,7 @@ class Runs:
         words = {0: "finished", 1: "failed", 130: "interrupted"}[status]
         values = {"invert/psnr_db": {"value": -abs(math.log10(x)), "direction": "higher"},
                   "invert/l2": {"value": x, "direction": "lower"}}  # fmt: skip
+        self.values.append({name: each["value"] for name, each in values.items()})
         self.write(folder, {"status": words, "values": values if status == 0 else {}})
         return status, ""
 
@@ -96,10 +98,11 @@ def test_a_later_launch_goes_on_with_the_study(runs):
     assert len(SweepFolder(runs.root / "s").states()) == 9
 
 
-def test_an_interrupted_trial_goes_on_and_a_failed_one_is_told(runs):
+def test_an_interrupted_trial_goes_on_and_a_failed_one_is_told(runs, capsys):
     runs.answers = {1: 1, 2: 130}
     with pytest.raises(Interrupted):
         launch(runs).run()
+    assert "1 done, 1 interrupted, 1 failed of 3, 3 of the search not asked yet" in capsys.readouterr().out
     assert [state for state, _, _ in told(runs)] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING]
     assert launch(runs).run() == 1
     assert runs.ran[2] == runs.ran[3]
@@ -123,10 +126,16 @@ def test_a_trial_that_was_asked_for_and_not_written_down_is_run(runs):
     assert runs.ran[-1] == f"invert_x={lost.params['x']}"
 
 
-def test_several_objectives_and_seeds(runs):
+def test_several_objectives_and_seeds(runs, capsys):
     content = {**SEARCH, "objective": ["invert/psnr_db", "invert/l2"], "seeds": 2}
     assert launch(runs, content, sampler="nsgaii").run() == 0
     assert len(runs.ran) == 12
+    said = capsys.readouterr().out.splitlines()
+    (first,) = [number for number, line in enumerate(said) if line.startswith("  best in invert/psnr_db and invert/l2")]
+    found = [tuple(map(float, line.split(", ")[:2])) for line in said[first + 1 :]]
+    points = {(value["invert/psnr_db"], value["invert/l2"]) for value in runs.values}
+    front = {(a, b) for a, b in points if not any(x >= a and y <= b for x, y in points - {(a, b)})}
+    assert {(round(a, 3), round(b, 3)) for a, b in found} == {(round(a, 3), round(b, 3)) for a, b in front}
     for trial in study(runs).get_trials():
         assert trial.values == pytest.approx([abs(math.log10(trial.params["x"])), trial.params["x"]])
 
@@ -162,6 +171,7 @@ class Curves(Runs):
                 with leaving_on_signals():
                     time.sleep(30)
             except KeyboardInterrupt:
+                self.was_told = is_pruned()
                 self.write(folder, {"status": "interrupted", **info})
                 return 143, ""
         self.write(folder, {"status": "finished", "values": {"invert/psnr_db": {"value": -x, "direction": "higher"}}})
@@ -178,6 +188,8 @@ def test_a_bad_trial_is_ended_by_its_numbers_over_kimg(tmp_path, monkeypatch):
     assert launch(runs, pruner="median").run() == 0
     assert [state for state, _, _ in told(runs)] == [TrialState.COMPLETE] * 5 + [TrialState.PRUNED]
     assert SweepFolder(tmp_path / "s").states()["invert-005"].state == "pruned"
+    assert runs.was_told  # so that nobody asks for the same command once more
+    assert not is_pruned()
     assert launch(runs, pruner="median").run() == 0
     assert len(runs.ran) == 6
 

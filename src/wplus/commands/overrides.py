@@ -24,6 +24,7 @@ LAUNCHING = {
 _KEY = re.compile(r"(~|\+{0,2})\w[\w$|-]*([./@:][\w$|-]+)*", re.ASCII)  # as Hydra's grammar has it
 
 _BLOCK, _F_WPLUS = "space.block", "f/w+"
+SPACE_KEYS = ("space", _BLOCK)  # which are one name
 
 
 def readable(overrides: Sequence[str], *, is_sweep: bool = False) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wplus.core.claim import question
+from wplus.core.sweep import is_pruned
 from wplus.errors import Interrupted
 from wplus.tracking.run_folder import RunFolder
 
@@ -66,5 +67,6 @@ def exiting_when_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
+        if not is_pruned():  # which the sweep tells
+            print("Interrupted: what is done is kept, the same command goes on from there.", file=sys.stderr)
         raise SystemExit(128 + getattr(error, "number", int(signal.SIGINT))) from None

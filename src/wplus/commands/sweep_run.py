@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from wplus.commands.compose import Composer, shared_composer
+from wplus.commands.overrides import SPACE_KEYS, with_block
 from wplus.config import CONFIG_FOLDER, command_line
 from wplus.core.sweep import sweep
 from wplus.errors import UserError, check_choice, check_number
-from wplus.sweeps.labels import SEED
+from wplus.sweeps.labels import SEED, value_text
 
 if TYPE_CHECKING:
     from wplus.sweeps.run_job import Command
-    from wplus.sweeps.spec import Spec
+    from wplus.sweeps.spec import Spec, Stage
 
 ROOT = Path("runs/sweeps")
 _SECTIONS = ("slurm", "search")
@@ -115,10 +116,37 @@ def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
     names = [stage.name for stage in spec.stages]
     split = [(head, rest) if colon and head in names else (None, each)
              for each in overrides for head, colon, rest in [each.partition(":")]]  # fmt: skip
+    given = {stage.name: [text for name, text in split if name in (None, stage.name)] for stage in spec.stages}
+    searched = () if spec.search is None else tuple(spec.search.space)
+    for stage in spec.stages:
+        _refuse_swept(stage, given[stage.name], searched if stage is spec.stages[0] else ())
     return replace(spec, stages=[
-        replace(stage, overrides=[*stage.overrides, *(text for name, text in split if name in (None, stage.name))])
-        for stage in spec.stages
+        _with_blocks(replace(stage, overrides=[*stage.overrides, *given[stage.name]])) for stage in spec.stages
     ])  # fmt: skip
+
+
+def _refuse_swept(stage: "Stage", overrides: Sequence[str], searched: Sequence[str]) -> None:
+    """UserError for a key that varies: the sweep's values would win."""
+    seeds = [SEED] if stage.seeds is not None else []
+    swept = {*searched, *stage.axes, *seeds, *(key for point in stage.points for key in point)}
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        if key in swept:
+            raise UserError(f"{override} has no effect: {key} varies in {stage.name}, and the sweep says its values.")
+
+
+def _with_blocks(stage: "Stage") -> "Stage":
+    """With the axes `space` and `space.block` as the one that they are, `space: [w, f8/w+, f16/w+]`."""
+    varied = {key: values for key, values in stage.axes.items() if key in SPACE_KEYS}
+    fixed = [each for each in stage.overrides if each.partition("=")[0].lstrip("+") in SPACE_KEYS]
+    given = [*(f"{key}={','.join(map(value_text, values))}" for key, values in varied.items()), *fixed]
+    if not varied or len(given) < 2 or not any(each.startswith(SPACE_KEYS[1]) for each in given):
+        return stage
+    (space,) = with_block(given)
+    values = space.partition("=")[2].split(",")
+    axes = dict(item for key, other in stage.axes.items()
+                for item in ([("space", values)] if key in varied else [(key, other)]))  # fmt: skip
+    return replace(stage, axes=axes, overrides=[each for each in stage.overrides if each not in fixed])
 
 
 def launched(
@@ -181,7 +209,7 @@ def named_spec(text: str) -> "Spec":
         return SweepFolder(Path(text)).spec
     named = CONFIG_FOLDER / "sweep" / f"{text}.yaml"
     if named.is_file() or Path(text).is_file():
-        return read_spec(named if named.is_file() else Path(text))
+        return with_overrides(read_spec(named if named.is_file() else Path(text)), [])
     known = ", ".join(sorted(path.stem for path in (CONFIG_FOLDER / "sweep").glob("*.yaml")))
     raise UserError(f"A sweep must be one of {known}, a YAML file, or the folder of a sweep; got '{text}'.")
 

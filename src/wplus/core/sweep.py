@@ -11,6 +11,7 @@ FOLDER = "WPLUS_SWEEP"  # of the sweep
 KEYS = "WPLUS_SWEPT"  # what varies between its jobs
 LABEL = "WPLUS_SWEEP_LABEL"  # of this process's job
 HERE = "WPLUS_SWEEP_HERE"  # set while the process that runs the sweep runs a job itself
+PRUNED = "WPLUS_SWEEP_PRUNED"  # set when that job has been asked to end early, as a search does
 
 
 def swept() -> list[str]:
@@ -31,6 +32,11 @@ def label() -> str | None:
 def runs_here() -> bool:
     """Whether this process runs the jobs of a sweep one after the other."""
     return HERE in os.environ
+
+
+def is_pruned() -> bool:
+    """Whether the job that runs here ends because a search has seen enough of it."""
+    return PRUNED in os.environ
 
 
 @contextlib.contextmanager

@@ -179,7 +179,7 @@ class Block {
     return judging.map((number) => number.name).reverse();
   }
 
-  /** The second axis of a trade-off: the number that gets worst when the first gets better. */
+  /** The second axis of a trade-off: the second objective, else the number that gets worst when the first gets better. */
   suggestTradeOff() {
     const [x, y] = ["x", "y"].map((axis) => one(`.pareto-${axis}`, this.root));
     if (!x) return;
@@ -190,7 +190,8 @@ class Block {
     const own = goodness(x.value);
     const others = [...y.options].map((option) => option.value).filter((name) => name !== x.value);
     const agreement = (name) => rankCorrelation(own, goodness(name));
-    y.value = others.reduce((a, b) => (agreement(b) < agreement(a) ? b : a), others[0]);
+    const second = this.data.objectives.find((name) => others.includes(name));
+    y.value = second ?? others.reduce((a, b) => (agreement(b) < agreement(a) ? b : a), others[0]);
   }
 
   draw(target) {

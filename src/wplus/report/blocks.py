@@ -13,7 +13,10 @@ from wplus.core.metric_result import ARROWS, MetricInfo
 from wplus.core.paired import Paired
 from wplus.report.axes import axis
 from wplus.report.runs import PageRun, Part
-from wplus.sweeps.groups import NoBaseline
+from wplus.sweeps.answer import Asked, answering_table
+from wplus.sweeps.confirm import confirmed
+from wplus.sweeps.members import infos
+from wplus.sweeps.sections import findings, first_numbers, notes
 from wplus.sweeps.table import Cell, SweepTable, sweep_table
 
 MAX_COMPARISONS = 800
@@ -24,9 +27,9 @@ Entry = Mapping[str, Any]
 Tests = dict[str, dict[str, dict[str, Any]]]
 
 
-def part_block(part: Part, name: str) -> dict[str, Any]:
+def part_block(part: Part, name: str, asked: Asked) -> dict[str, Any]:
     """The block of a part's runs; `name` tells blocks of a page apart."""
-    table = _table(part)
+    table = _table(part, asked)
     groups = list(table.rows)
     members = [_member(run, groups) for run in part.runs if run.group in table.rows]
     return {
@@ -38,11 +41,24 @@ def part_block(part: Part, name: str) -> dict[str, Any]:
         "rows": [{"name": group, "cells": _cells(part, table, group)} for group in groups],
         "members": members,
         "has_seeds": any(len(cell.points) > 1 for row in table.rows.values() for cell in row.values()),
-        "objective": part.objective if part.objective in table.numbers else None,
+        "objective": table.sort,
+        "objectives": list(table.objectives),
         "baseline": table.baseline,
         "tests": _all_tests(part, table),
         "paired_by": "seed",
     }
+
+
+def part_findings(part: Part, asked: Asked) -> dict[str, Any] | None:
+    """What a part's table finds beside its means, as `wplus sweep table` prints it: tables of text, and their notes."""
+    members = part.table_members
+    if members[0].status != "finished" or len(members) < 2:
+        return None
+    table = answering_table(members, part.specs, asked)
+    numbers = first_numbers(table)
+    sections = findings(table, numbers)
+    sections += [section for folder in part.sweeps for section in confirmed(folder, table)]
+    return {"sections": sections, "notes": notes(table, numbers)} if sections else None
 
 
 def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:
@@ -64,6 +80,7 @@ def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:
         "members": [],
         "has_seeds": False,
         "objective": None,
+        "objectives": [],
         "baseline": baseline,
         "tests": {} if baseline is None else {baseline: tests},
         "paired_by": "item",
@@ -75,16 +92,17 @@ def short(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _table(part: Part) -> SweepTable:
-    """With the sweep's baseline, where that configuration is there already; by the objective, the best first."""
+def _table(part: Part, asked: Asked) -> SweepTable:
+    """Every number that judges is tested; with several data sets every configuration stands for itself."""
     members = part.table_members
     if members[0].status != "finished":  # none has: what there is so far
         members = [replace(member, status="finished") for member in members]
-    try:
-        table = sweep_table(members, baseline=part.baseline or None)
-    except NoBaseline:
-        table = sweep_table(members)
-    return table.sorted_by(part.objective) if part.objective in table.numbers else table
+    has_sets = bool(asked.across) or any(spec.across for spec in part.specs)
+    specs = [replace(spec, margin=None, across=(), baseline={} if has_sets else spec.baseline) for spec in part.specs]
+    judging = [name for name, info in infos(members).items() if info.direction != "neither"]
+    numbers = [name for name in judging if any(name in member.numbers() for member in members)]
+    baseline = None if has_sets else asked.baseline
+    return answering_table(members, specs, Asked(numbers=numbers, sort=asked.sort, baseline=baseline))
 
 
 def _axis(table: SweepTable, key: str) -> dict[str, Any]:

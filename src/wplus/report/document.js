@@ -43,7 +43,19 @@ function addFigure(target, draw) {
   inSight.observe(target);
 }
 
+// One a frame, so that the page scrolls on meanwhile; what has been scrolled past by then is left for later.
+const waiting = new Set();
+
 function drawIfStale(target) {
+  if (!drawers.get(target).isInSight) return;
+  if (!waiting.size) requestAnimationFrame(drawNext);
+  waiting.add(target);
+}
+
+function drawNext() {
+  const [target] = waiting;
+  waiting.delete(target);
+  if (waiting.size) requestAnimationFrame(drawNext);
   const figure = drawers.get(target);
   if (!figure.isStale || !figure.isInSight) return;
   figure.isStale = false;

@@ -14,37 +14,42 @@ from plotly.offline import get_plotlyjs
 
 from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.report.blocks import method_block, part_block
+from wplus.report.blocks import method_block, part_block, part_findings
 from wplus.report.curves import curve_charts
 from wplus.report.grids import grids
 from wplus.report.media import Media
 from wplus.report.notes import common_settings, derived_settings, digits, duration, environment, meanings, run_notes
 from wplus.report.runs import Part, Subject, read_subject
 from wplus.report.words import dressed
+from wplus.sweeps.answer import Asked
 
 SCRIPTS = ("numbers.js", "charts.js", "document.js", "blocks.js", "pictures.js", "start.js")
 _OPEN_CURVES = 4  # the others fold away
 _MAX_METHOD_RUNS = 8  # of a part, whose methods are shown
 
 
-def write_report(folders: Sequence[str | Path] | str | Path, output: str | Path | None = None) -> Path:
+def write_report(
+    folders: Sequence[str | Path] | str | Path, output: str | Path | None = None, asked: Asked | None = None
+) -> Path:
     """Write the page about runs, sweeps, or folders that hold runs, and return its path.
 
     Args:
         folders: one or several; UserError where there is no run.
         output: the file; None: report.html in the folder, or here for several.
+        asked: what is tested, and against what; None: what the sweeps say. UserError for what there is not.
     """
     given = [folders] if isinstance(folders, str | Path) else list(folders)
     target = output or (Path(given[0]) / "report.html" if len(given) == 1 else Path("report.html"))
-    html = rendered(context(given))
+    html = rendered(context(given, asked))
     return atomic_write(target, lambda file: file.write(html.encode("utf-8", "replace")))
 
 
-def context(folders: Sequence[str | Path]) -> dict[str, Any]:
+def context(folders: Sequence[str | Path], asked: Asked | None = None) -> dict[str, Any]:
     """Everything that the template shows."""
     subject = read_subject(folders)
     media, about = Media(), _about(folders)
-    parts = [_part(part, f"part{index}", media, about) for index, part in enumerate(subject.parts)]
+    chosen = _asked_of(subject, asked or Asked())
+    parts = [_part(part, f"part{index}", media, about, chosen[part.name]) for index, part in enumerate(subject.parts)]
     media.embed()
     blocks = [block for part in parts for block in (part["block"], *part["methods"])]
     content = {
@@ -99,8 +104,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
 
 
-def _part(part: Part, name: str, media: Media, about: dict[str, Any]) -> dict[str, Any]:
-    block = part_block(part, f"{name}-table")
+def _asked_of(subject: Subject, asked: Asked) -> dict[str, Asked]:
+    """Part -> what is asked of it: of the parts that answer a sweep, or of the only one."""
+    answering = [part.name for part in subject.parts if part.sweeps] or [part.name for part in subject.parts]
+    if asked != Asked() and len(answering) > 1 and not any(part.sweeps for part in subject.parts):
+        told = " and ".join(answering)
+        raise UserError(f"--sort, --baseline, --margin and --across are of one command, and these are runs of {told}.")
+    return {part.name: asked if part.name in answering else Asked() for part in subject.parts}
+
+
+def _part(part: Part, name: str, media: Media, about: dict[str, Any], asked: Asked) -> dict[str, Any]:
+    block = part_block(part, f"{name}-table", asked)
     charts = curve_charts(part)
     has_seeds = any(
         len({run.label for run in part.runs if run.group == group}) > 1 for group in {r.group for r in part.runs}
@@ -111,8 +125,8 @@ def _part(part: Part, name: str, media: Media, about: dict[str, Any]) -> dict[st
         "words": about["parts"].get(part.name, ""),
         "is_alone": len(block["rows"]) == 1,
         "messages": run_notes(part),
-        "block": dressed(block, part),
-        "methods": [dressed(each, part) for each in _methods(part, name)],
+        "block": {**dressed(block, part), "findings": part_findings(part, asked)},
+        "methods": [{**dressed(each, part), "findings": None} for each in _methods(part, name)],
         "curves": {"charts": charts, "is_alone": len(part.runs) == 1, "has_seeds": has_seeds} if charts else None,
         "num_open": _OPEN_CURVES,
         "grids": grids(part, media),

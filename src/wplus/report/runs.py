@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wplus.errors import UserError
-from wplus.sweeps.labels import SEED, Point
+from wplus.sweeps.labels import SEED
 from wplus.sweeps.members import Member, names_of, read_member, varying
 from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import SWEEP, JobState, SweepFolder
@@ -67,8 +67,18 @@ class Part:
     name: str
     """The command, or the stage of a sweep."""
     runs: Sequence[PageRun]
-    objective: str | None = None
-    baseline: Point = field(default_factory=dict)
+    sweeps: Mapping[Path, Spec] = field(default_factory=dict)
+    """Folder -> sweep, of the sweeps that these runs answer."""
+
+    @property
+    def specs(self) -> list[Spec]:
+        """Of its sweeps."""
+        return list(self.sweeps.values())
+
+    @property
+    def objective(self) -> str | None:
+        """The number that decides, where a sweep says so."""
+        return next((name for spec in self.specs for name in spec.objectives), None)
 
     @property
     def table_members(self) -> list[Member]:
@@ -126,12 +136,12 @@ def read_subject(folders: Iterable[str | Path]) -> Subject:
         jobs = {job.id: job for job in sweeps[path].jobs()}
         _collect(found, ((_stage(state), Path(state.run_dir), jobs[state.id])
                          for state in known.values() if state.run_dir))  # fmt: skip
-    specs = [sweep.spec for sweep in sweeps.values()]
+    specs = {path: sweep.spec for path, sweep in sweeps.items()}
     parts = [_part(name, list(members.values()), specs) for name, members in found.items()]
     lost = _lost(parts, [job for jobs in states.values() for job in jobs.values()])
     if not parts and not lost:
         raise UserError(f"There are no runs in {', '.join(map(str, folders))}: give folders of runs or of sweeps.")
-    return Subject(sorted(parts, key=lambda part: _place(part, specs)), lost, sweeps, states)
+    return Subject(sorted(parts, key=_place), lost, sweeps, states)
 
 
 def _results(folder: Path) -> list[Path]:
@@ -154,7 +164,7 @@ def _collect(found: dict[str, dict[Path, Member]], runs: Iterable[tuple[str | No
             found.setdefault(name, {})[folder.resolve()] = member
 
 
-def _part(name: str, members: Sequence[Member], specs: Sequence[Spec]) -> Part:
+def _part(name: str, members: Sequence[Member], specs: Mapping[Path, Spec]) -> Part:
     finished = [member for member in members if member.status == "finished"]
     keys = varying(finished or members)  # those of the table, which finished runs make
     counted = finished or members
@@ -165,9 +175,7 @@ def _part(name: str, members: Sequence[Member], specs: Sequence[Spec]) -> Part:
     if len(set(labels)) < len(labels):  # the same was asked twice: the folders tell them apart
         labels = [f"{label} ({member.folder.name})" for label, member in zip(labels, members, strict=True)]
     runs = [PageRun(*each) for each in zip(members, labels, groups, strict=True)]
-    spec = next((spec for spec in specs if _answering(spec) == name), None)
-    objective = next(iter(spec.objectives), None) if spec is not None else None
-    return Part(name, runs) if spec is None else Part(name, runs, objective, spec.baseline)
+    return Part(name, runs, {path: spec for path, spec in specs.items() if _answering(spec) == name})
 
 
 def _answering(spec: Spec) -> str:
@@ -175,9 +183,8 @@ def _answering(spec: Spec) -> str:
     return spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
 
 
-def _place(part: Part, specs: Sequence[Spec]) -> tuple[bool, int, str]:
-    answers = any(_answering(spec) == part.name for spec in specs)
-    return not answers, STORY.index(part.name) if part.name in STORY else len(STORY), part.name
+def _place(part: Part) -> tuple[bool, int, str]:
+    return not part.sweeps, STORY.index(part.name) if part.name in STORY else len(STORY), part.name
 
 
 def _lost(parts: Sequence[Part], jobs: Sequence[JobState]) -> list[Lost]:

@@ -7,14 +7,19 @@ with the baseline, on fresh seeds, and what those say counts.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from wplus.core.markdown import heading, mean_cell
 from wplus.core.seed_stats import MIN_SEEDS
 from wplus.errors import UserError, check_number
 from wplus.sweeps.labels import SEED
-from wplus.sweeps.sections import FORM, Section
+from wplus.sweeps.members import Member, matches, members_in
+from wplus.sweeps.sections import FORM, Section, findings
 from wplus.sweeps.spec import Job, Spec
-from wplus.sweeps.table import SweepTable
+from wplus.sweeps.state import SWEEP
+from wplus.sweeps.table import SweepTable, sweep_table
+
+FOLDER = "confirm"  # of a sweep: a sweep for each configuration that is confirmed
 
 
 def chosen(table: SweepTable, num: int) -> list[str]:
@@ -24,6 +29,9 @@ def chosen(table: SweepTable, num: int) -> list[str]:
         raise UserError("--confirm needs a number to choose by: --sort NUMBER, or an objective in the sweep.")
     if table.sort not in table.info or table.info[table.sort].direction == "neither":
         raise UserError(f"--confirm needs a number that judges, and {table.sort} says of no value that it is better.")
+    if table.across:
+        raise UserError("--confirm chooses among the configurations of one data set: leave --across out, and say which "
+                        f"with --where {table.across[0]}=...")  # fmt: skip
     best = [group for group in table.groups if table.sort in table.comparison.means[group]][:num]
     base = table.baseline
     return list(dict.fromkeys([*best, *([base] if base is not None and base in table.groups else [])]))
@@ -66,14 +74,40 @@ def _without_seed(job: Job) -> dict[str, object]:
     return {key: value for key, value in job.own.items() if key != SEED}
 
 
+def confirmed(folder: Path, table: SweepTable) -> list[Section]:
+    """What the runs on fresh seeds below the sweep's `folder` say; nothing where none has finished."""
+    if table.sort is None or table.across:
+        return []
+    used = {seed for seeds in table.members.values() for seed in seeds}
+    paths = sorted(path.parent for path in (folder / FOLDER).glob(f"*/{SWEEP}"))
+    members = [each for each in members_in(paths)
+               if each.status == "finished" and each.seed not in used and table.sort in each.numbers()]  # fmt: skip
+    if not members:
+        return []
+    others = {member.folder for member in members if not _is(member, table, table.baseline)}
+    baseline = table.settings[table.baseline] if table.baseline and 0 < len(others) < len(members) else None
+    margins = table.comparison.margins
+    fresh = sweep_table(members, baseline=baseline, margin=margins, tested=[table.sort], keys=table.keys)
+    found = [replace(each, title=f"On fresh seeds: {each.title}") for each in findings(fresh, [table.sort])]
+    return [*found, confirmation(table, fresh)]
+
+
+def _is(member: Member, table: SweepTable, group: str | None) -> bool:
+    """Whether a run is of this configuration of another table; names may be shorter there."""
+    return group is not None and matches(member, table.settings[group])
+
+
 def confirmation(table: SweepTable, fresh: SweepTable) -> Section:
     """What the seeds that chose say, and what the fresh ones do."""
     number = str(table.sort)
     title = f"{heading(number, table.info.get(number))}: on the seeds that chose (optimistic), and on fresh ones"
     rows = [["configuration", f"seeds {_span(table)}, optimistic", f"fresh seeds {_span(fresh)}", "change"]]
-    for group in fresh.groups:
-        before, after = (each.comparison.means[group][number] for each in (table, fresh))
-        rows.append([group, mean_cell(before, FORM), mean_cell(after, FORM), f"{after.value - before.value:+.3g}"])
+    for group, seeds in fresh.members.items():
+        own = next((each for each in table.comparison.means if _is(next(iter(seeds.values())), table, each)), None)
+        if own is not None and number in table.comparison.means[own]:
+            before, after = table.comparison.means[own][number], fresh.comparison.means[group][number]
+            change = f"{after.value - before.value:+.3g}"
+            rows.append([own, mean_cell(before, FORM), mean_cell(after, FORM), change])
     return Section(title, rows)
 
 

@@ -92,7 +92,7 @@ def grouped(members: Sequence[Member], across: Sequence[str] = (), keys: Sequenc
     """
     done = _finished(members)
     keys = [key for key in varying(done) if key != SEED] if keys is None else keys
-    sets = [key for key in keys if any(_is_of(key, each) for each in across)]
+    sets = sets_among(keys, across)
     if across and not sets:
         told = ", ".join(keys) or "none"
         raise UserError(f"across must be among the keys that vary, which are {told}; got {', '.join(across)}.")
@@ -106,6 +106,11 @@ def grouped(members: Sequence[Member], across: Sequence[str] = (), keys: Sequenc
     if num_left := len(members) - len(done):
         notes.append(f"{num_left} of {len(members)} runs have not finished and do not count.")
     return Groups(groups, keys, sets, notes)
+
+
+def sets_among(keys: Sequence[str], across: Sequence[str]) -> list[str]:
+    """Those of the keys that `across` names, by their ends or as a group."""
+    return [key for key in keys if any(_is_of(key, each) for each in across)]
 
 
 def _is_of(key: str, named: str) -> bool:

@@ -3,9 +3,11 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from wplus.core.claim import PATHS
 
 SEED = "seed"
 Point = Mapping[str, Any]
@@ -29,10 +31,10 @@ def labels(points: Sequence[Point], always: Collection[str] = ()) -> list[str]:
     A key is cut to its last part as long as no other ends alike; a word that several keys have keeps its key. What
     does not vary, and is not `always` named, has no part in a name: that of a single point is empty.
     """
-    varying = varying_keys(points)
-    keys = [*varying, *(key for key in always if key not in varying)]
+    named = {*varying_keys(points), *always}
+    keys = sorted(dict.fromkeys(key for point in points for key in point if key in named), key=lambda key: key == SEED)
     short = short_keys(keys)
-    texts = {key: _short_texts([point[key] for point in points if key in point]) for key in keys}
+    texts = {key: short_texts([point[key] for point in points if key in point], key) for key in keys}
     words = Counter(word for key in keys for word in set(texts[key].values()))
     return [" ".join(_part(key, short[key], texts[key][value_text(point[key])], words)
                      for key in keys if key in point) for point in points]  # fmt: skip
@@ -64,14 +66,15 @@ def _part(key: str, short: str, text: str, words: Counter[str]) -> str:
     return text if is_word and words[text] == 1 else f"{short}={text}"
 
 
-def _short_texts(values: Sequence[Any]) -> dict[str, str]:
+def short_texts(values: Iterable[Any], key: str) -> dict[str, str]:
     """Text -> shorter text, where all stay different: of paths the last part, of long numbers four digits."""
-    found = {value_text(value): _short_text(value) for value in values}
+    is_path = key.rpartition(".")[2] in PATHS  # a space such as f/w+ is none
+    found = {value_text(value): _short_text(value, is_path=is_path) for value in values}
     return found if len(set(found.values())) == len(found) else {text: text for text in found}
 
 
-def _short_text(value: Any) -> str:
+def _short_text(value: Any, *, is_path: bool) -> str:
     text = value_text(value)
     if isinstance(value, float) and len(text) > 6:
         return f"{value:.4g}"
-    return Path(text).name if isinstance(value, str) and os.sep in text and not text.startswith("[") else text
+    return Path(text).name if is_path and os.sep in text and not text.startswith("[") else text

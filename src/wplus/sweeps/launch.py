@@ -16,11 +16,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from wplus.core.sweep import HERE, LABEL
 from wplus.errors import Interrupted, UserError
+from wplus.sweeps.best import best_lines
 from wplus.sweeps.run_job import ASKING, STOPPED, Command, Ended, Processes, run_here
 from wplus.sweeps.slots import Slot
 from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import ENDED, JobState, SweepFolder, Taken, counted
-from wplus.sweeps.trials import Trials, direction, value_of
+from wplus.sweeps.trials import Trials, direction
 from wplus.tracking.local import read_result
 
 T = TypeVar("T")
@@ -350,27 +351,14 @@ class Launch:
 
     def summary(self) -> str:
         """What is done, what failed and why, what is missing; the best by the objective."""
-        lines = [f"{self.folder.path}: {counted(self.states)}", *self._best()]
+        num_untried = self._num_jobs() - len(self.states)
+        more = f", {num_untried} of the search not asked yet" if num_untried else ""
+        lines = [f"{self.folder.path}: {counted(self.states)}{more}", *best_lines(self.spec, self.jobs, self.states)]
         for state in self.states.values():
             if state.state == "failed":
                 lines.append(f"  failed: {state.id} {state.label}: {state.error} ({state.traceback or state.run_dir})")
         missing = [state.id for state in self.states.values() if state.state not in ENDED]
         return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else [])])
-
-    def _best(self) -> list[str]:
-        if len(self.spec.objectives) != 1:
-            return []
-        (name,) = self.spec.objectives
-        stage = self.spec.stage_of(name)
-        done = [state for state in self.states.values()
-                if state.state == "done" and self.jobs[state.id].stage.name == stage.name]  # fmt: skip
-        values = {state.id: value_of(Path(state.run_dir), name) for state in done}
-        ranked = [state for state in done if values[state.id] == values[state.id]]
-        if not ranked:
-            return []
-        turned = -1 if direction(Path(ranked[0].run_dir), name) == "higher" else 1
-        best = min(ranked, key=lambda state: turned * values[state.id])
-        return [f"  best {name}: {values[best.id]:.5g}, {best.id} {best.label} ({best.run_dir})"]
 
 
 class Here(Executor):

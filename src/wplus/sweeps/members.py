@@ -10,7 +10,7 @@ from typing import Any
 from wplus.core.claim import question
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.sweeps.labels import SEED, Point, short_keys, value_text
+from wplus.sweeps.labels import SEED, Point, short_keys, short_texts, value_text
 from wplus.sweeps.spec import Job
 from wplus.sweeps.state import SWEEP, SweepFolder
 from wplus.tracking.local import read_result
@@ -63,14 +63,20 @@ def read_members(folders: Iterable[Path]) -> list[Member]:
 
     Of a sweep of several stages the runs of the last one that records the objective are members.
     """
+    found = members_in(folders)
+    if not found:
+        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: give folders of runs or of sweeps.")
+    return found
+
+
+def members_in(folders: Iterable[Path]) -> list[Member]:
+    """As `read_members`, of whatever there is."""
     found: dict[Path, Member] = {}
     for folder in folders:
         for path, job in _runs(folder):
             member = read_member(path, job)
             if member is not None:
                 found.setdefault(path.resolve(), member)
-    if not found:
-        raise UserError(f"There are no runs in {', '.join(map(str, folders))}: give folders of runs or of sweeps.")
     return list(found.values())
 
 
@@ -115,12 +121,19 @@ def varying(members: Sequence[Member]) -> list[str]:
 
 def names_of(members: Sequence[Member], keys: Sequence[str]) -> list[str]:
     """A name for each member of these keys but for the seed: "space=w+ perceptual=0.1"; members that differ in their
-    seed alone have one name. A key is cut to its last part as long as no other ends alike."""
-    short = short_keys([key.removesuffix("._target_") for key in keys if key != SEED])
+    seed alone have one name. A key is cut to its last part as long as no other ends alike, a long number to four
+    digits as long as no other begins alike."""
+    words = short_keys([key.removesuffix("._target_") for key in keys if key != SEED])
+    texts = {key: short_texts((member.asked.get(key) for member in members), key) for key in keys}
     alone = members[0].folder.name if len(members) == 1 else ALONE
+
+    def shown(member: Member, key: str) -> str:
+        value = member.asked.get(key)
+        return texts[key][value_text(value)] if isinstance(value, float) else short_value(value)
+
     return [
-        " ".join(f"{word}={short_value(member.asked.get(key))}"
-                 for key in keys if key != SEED and (word := short[key.removesuffix("._target_")])) or alone
+        " ".join(f"{word}={shown(member, key)}"
+                 for key in keys if key != SEED and (word := words[key.removesuffix("._target_")])) or alone
         for member in members
     ]  # fmt: skip
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,9 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from resource import struct_rusage
 from typing import Protocol
 
+from wplus.core.memory import peak_memory, peak_mib
 from wplus.core.surroundings import environment
+from wplus.core.sweep import PRUNED
 from wplus.sweeps.slots import Slot, without_tasks
 
 Command = Callable[[Sequence[str]], tuple[int, str]]
@@ -41,20 +43,21 @@ class Ended:
 
     status: int
     words: str
-    memory_mib: float
+    memory_mib: float | None
     was_pruned: bool = False
 
 
 def run_here(command: Command, arguments: Sequence[str], variables: Mapping[str, str], watch: Watch | None) -> Ended:
     """In this process, as if it had been started so: the environment and `sys.argv` are the job's."""
-    with _command_line(["wplus", *arguments], variables), _Watcher(watch) as watcher:
+    with _command_line(["wplus", *arguments], variables), peak_memory() as memory, _Watcher(watch) as watcher:
         try:
             status, words = command(arguments)
         except KeyboardInterrupt:
             if not watcher.has_asked:
                 raise
             status, words = 130, ""  # the wish to end came when the command had ended already
-    return Ended(status, words, _mib(resource.getrusage(resource.RUSAGE_SELF)), watcher.has_asked and status in STOPPED)
+    most = None if memory.most is None else round(memory.most, 1)
+    return Ended(status, words, most, watcher.has_asked and status in STOPPED)
 
 
 class Processes:
@@ -81,7 +84,7 @@ class Processes:
             process.send_signal(ASKING)
         usage, was_pruned = _wait(process, watch)
         self._running.discard(process)
-        return Ended(process.returncode, _last_line(log), _mib(usage), was_pruned)
+        return Ended(process.returncode, _last_line(log), peak_mib(usage), was_pruned)
 
     def _may_have_ended(self) -> bool:
         return self._ends  # by a signal in the meantime
@@ -116,11 +119,12 @@ class _Watcher:
                 with self._lock:
                     if not self._ended.is_set():
                         self.has_asked = True
+                        os.environ[PRUNED] = "1"
                         os.kill(os.getpid(), ASKING)
                 return
 
 
-def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[resource.struct_rusage, bool]:
+def _wait(process: subprocess.Popen[bytes], watch: Watch | None) -> tuple[struct_rusage, bool]:
     """Until it has ended: what it used, and whether `watch` had it end."""
     was_asked = False
     while True:
@@ -143,12 +147,9 @@ def _command_line(argv: Sequence[str], variables: Mapping[str, str]) -> Iterator
             yield
     finally:
         sys.argv = before
+        os.environ.pop(PRUNED, None)
 
 
 def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()] if log.exists() else []
     return lines[-1] if lines else "no word of why"
-
-
-def _mib(usage: resource.struct_rusage) -> float:
-    return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux

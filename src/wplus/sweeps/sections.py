@@ -30,10 +30,14 @@ class Section:
 
 def sections(table: SweepTable, numbers: Sequence[str], *, screen: bool = False) -> list[Section]:
     """Those that say something. With `screen`, p is corrected by Benjamini and Hochberg and not by Holm."""
+    return [_means(table, numbers), *findings(table, numbers, screen=screen)]
+
+
+def findings(table: SweepTable, numbers: Sequence[str], *, screen: bool = False) -> list[Section]:
+    """What follows from the means: differences with tests, several data sets together, parts of the spread."""
     for name in numbers:
         check_choice("numbers", name, table.numbers)
-    found = [_means(table, numbers), _differences(table, numbers, screen=screen), _over_sets(table, numbers),
-             _spreads(table, numbers)]  # fmt: skip
+    found = [_differences(table, numbers, screen=screen), _over_sets(table, numbers), _spreads(table, numbers)]
     return [section for section in found if len(section.rows) > 1]
 
 
@@ -51,7 +55,7 @@ def show(
 ) -> None:
     """Print it; without `numbers` the one that it is sorted by and a few more. `width` None: the terminal's, where it
     is none a hundred letters."""
-    shown = list(numbers) if numbers else _first(table)
+    shown = list(numbers) if numbers else first_numbers(table)
     console = _console(width)
     for section in sections(table, shown, screen=screen):
         show_section(section, width=width)
@@ -103,10 +107,11 @@ def notes(table: SweepTable, numbers: Sequence[str]) -> list[str]:
     return found
 
 
-def _first(table: SweepTable) -> list[str]:
-    """The number of the order, then those that judge."""
+def first_numbers(table: SweepTable) -> list[str]:
+    """The number of the order, then those that judge: as many as fit beside each other."""
     judged = [name for name in table.numbers if name in table.info and table.info[name].direction != "neither"]
-    return list(dict.fromkeys([*([table.sort] if table.sort else []), *judged, *table.numbers]))[:_SHOWN]
+    first = [*([table.sort] if table.sort else []), *table.objectives]
+    return list(dict.fromkeys([*first, *judged, *table.numbers]))[: max(_SHOWN, len(set(first)))]
 
 
 def _means(table: SweepTable, numbers: Sequence[str]) -> Section:
@@ -124,7 +129,9 @@ def _differences(table: SweepTable, numbers: Sequence[str], *, screen: bool) -> 
     shown = [name for name in numbers if any(name in row for row in table.tests.values())]
     num = sum(test.p is not None for row in table.comparison.paired.values() for test in row.values())
     by = "q after Benjamini and Hochberg, to screen" if screen else "p after Holm"
-    title = f"Minus '{table.baseline}', seed by seed; signs flipped, {by} ({num} comparisons)"
+    margins = {name: table.comparison.margins[name] for name in shown if name in table.comparison.margins}
+    within = "".join(f"; margin of {name} {margin:g}" for name, margin in margins.items())
+    title = f"Minus '{table.baseline}', seed by seed; signs flipped, {by} ({num} comparisons){within}"
     rows = [["configuration", *(heading(name, table.info.get(name)) for name in shown)]]
     for group in table.groups:
         row = table.tests.get(group, {})

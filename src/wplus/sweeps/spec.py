@@ -129,6 +129,8 @@ class Spec:
         direction: which values of the objective are better, lower or higher, for W&B's sweeps, which must know before
             any run has recorded it; all else takes what the runs record.
         baseline: what of the varying keys is the method that others are compared with.
+        margin: differences of the objective up to it mean nothing, so that this is tested, too; or number -> margin.
+        across: keys that tell data sets or resolutions apart: on each there is a baseline, and no mean over them.
         search: values that are not given but looked for; the first stage is run at each of its trials.
     """
 
@@ -138,6 +140,8 @@ class Spec:
     objective: str | Sequence[str] | None = None
     direction: Literal["lower", "higher"] | None = None
     baseline: Point = field(default_factory=dict)
+    margin: float | Mapping[str, float] | None = None
+    across: Sequence[str] = ()
     search: Search | None = None
 
     def __post_init__(self) -> None:
@@ -155,6 +159,9 @@ class Spec:
         check_choice("direction", self.direction, ("lower", "higher", None))
         for objective in self.objectives:
             check_choice(f"The section of objective={objective}", objective.partition("/")[0], self._sections())
+        self._check_margin()
+        if isinstance(self.across, str):
+            raise UserError(f"across must be a list of keys, got '{self.across}'.")
         if self.search is not None:
             self._check_search(self.search)
 
@@ -179,7 +186,7 @@ class Spec:
             pairs = list(itertools.product(parents, stage.variations(trials)))
             points = [{**{key: value for job in those for key, value in job.point.items()}, **own}
                       for those, own in pairs]  # fmt: skip
-            names = labels(points, searched)
+            names = labels(points, [*searched, *(key for point in stage.points for key in point)])
             gathers = {name: {job.id: job.label for job in made[name]} for name in stage.gathered}
             made[stage.name] = [
                 Job(
@@ -213,6 +220,15 @@ class Spec:
     def _sections(self) -> list[str]:
         verbs = dict.fromkeys(stage.verb for stage in self.stages)
         return [*verbs, *(_OF_TRAINING if "train" in verbs else ())]
+
+    def _check_margin(self) -> None:
+        if isinstance(self.margin, Mapping):
+            for name, margin in self.margin.items():
+                check_number(f"margin.{name}", margin, lowest=0)
+        elif self.margin is not None:
+            check_number("margin", self.margin, lowest=0)
+            if not self.objectives:
+                raise UserError("A margin without a number is the objective's, and there is none: margin: {NUMBER: X}.")
 
     def _check_search(self, search: Search) -> None:
         if not self.objectives:

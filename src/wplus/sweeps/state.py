@@ -67,6 +67,7 @@ class JobState:
     """The file with the whole of it."""
     seconds: float | None = None
     peak_memory_mib: float | None = None
+    """Of the process while the job ran; of a job without a process of its own what earlier jobs left in it counts."""
     wandb_id: str = ""
 
     def look(self, *, is_mine: bool = False) -> "JobState":

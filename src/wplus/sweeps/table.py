@@ -1,5 +1,6 @@
 """The table of a sweep: a row for every configuration, means over seeds with their intervals, and honest tests."""
 
+import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from wplus.core.stats import Mean
 from wplus.core.tables import Comparison
 from wplus.errors import UserError, check_choice
 from wplus.sweeps.groups import grouped
-from wplus.sweeps.labels import Point
+from wplus.sweeps.labels import Point, value_text
 from wplus.sweeps.members import Member, infos
 from wplus.sweeps.where import Condition
 
@@ -49,6 +50,7 @@ class SweepTable:
         methods: configuration -> its name without what `across` tells of it.
         across: the keys that tell data sets apart; empty: there is one.
         sort: the number that the rows are sorted by.
+        objectives: the numbers that decide.
         notes: what a reader must know.
     """
 
@@ -61,6 +63,7 @@ class SweepTable:
     methods: Mapping[str, str] | None = None
     across: Sequence[str] = ()
     sort: str | None = None
+    objectives: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -132,13 +135,9 @@ class SweepTable:
         """As the ending says: .md, .csv, .json or .parquet (which needs pyarrow)."""
         from wplus.sweeps.sections import markdown
 
-        kind = path.suffix.lstrip(".")
-        check_choice("the ending of the table", kind, FORMATS)
+        kind = checked_ending(path)
         if kind == "parquet":
-            try:
-                content = self.frame.to_parquet()
-            except ImportError as error:
-                raise UserError("A .parquet file needs pyarrow: pip install pyarrow.") from error
+            content = _of_one_kind(self.frame).to_parquet(index=False, engine="pyarrow")
         elif kind == "csv":
             content = self.frame.to_csv(index=False, lineterminator="\n").encode()
         else:
@@ -188,6 +187,25 @@ def sweep_table(
     )  # fmt: skip
     return SweepTable(groups.keys, groups.settings, comparison, groups.seeds, list(groups.seeds), chosen,
                       groups.methods, groups.sets, notes=groups.notes)  # fmt: skip
+
+
+def checked_ending(path: Path) -> str:
+    """That of a table's file, without the dot. UserError for another one, and for .parquet without pyarrow."""
+    kind = path.suffix.lstrip(".")
+    check_choice("the ending of the table", kind, FORMATS)
+    if kind == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise UserError("A .parquet file needs pyarrow: pip install 'wplus[sweep]'.")
+    return kind
+
+
+def _of_one_kind(frame: pd.DataFrame) -> pd.DataFrame:
+    """A column whose values are of several kinds, as settings are, as overrides have them: a file's column has one."""
+    found = frame.copy()
+    for name in frame:
+        kinds = {type(value) for value in frame[name] if value is not None}
+        if len(kinds) > 1 or kinds & {list, dict}:
+            found[name] = [None if value is None else value_text(value) for value in frame[name]]
+    return found
 
 
 def _spread(clustered: ClusterMean | None) -> dict[str, Any]:

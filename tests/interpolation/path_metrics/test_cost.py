@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.fakes import straight, trajectory_of
-from wplus.interpolation.path_metrics.cost import MIB, Cost, cost, measured
+from wplus.core.memory import MIB
+from wplus.interpolation.path_metrics.cost import Cost, cost, measured
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")
 CPU = torch.device("cpu")

@@ -1,0 +1,81 @@
+"""Peak memory of blocks of code, which may lie within each other: what this process holds, or allocations of CUDA."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+MIB = 2**20
+# Of the blocks that are open, by device, the outermost first: the peak before the system's mark was reset.
+_peaks: dict[str, list[float]] = {}
+
+
+@dataclass
+class Peak:
+    """In MiB; None where the system does not tell."""
+
+    held: float | None
+    """Before the block."""
+    most: float | None = None
+    """At once within the block; known when it has been left."""
+
+
+@contextlib.contextmanager
+def peak_memory(device: torch.device | None = None) -> Iterator[Peak]:
+    """Measure the block: allocations of a CUDA device, on any other resident memory. Outer blocks take it too."""
+    cuda = device if device is not None and device.type == "cuda" else None
+    _note(cuda)
+    _forget(cuda)
+    found = Peak(_memory(cuda))
+    mine = _peaks.setdefault(str(cuda), [])
+    mine.append(0.0)
+    try:
+        yield found
+        _note(cuda)
+    finally:
+        peak = mine.pop()
+    found.most = None if found.held is None else peak
+
+
+def peak_mib(usage: resource.struct_rusage) -> float:
+    """Of a process that has ended."""
+    return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux
+
+
+def _note(cuda: torch.device | None) -> None:
+    """The peak so far is one of all blocks that are open."""
+    peak = _memory(cuda, peak=True) or 0.0
+    mine = _peaks.setdefault(str(cuda), [])
+    mine[:] = [max(before, peak) for before in mine]
+
+
+def _forget(cuda: torch.device | None) -> None:
+    if cuda is not None:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(cuda)
+        return
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        # What was freed before goes back to the system first, or the block would use it and seem to need nothing.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:  # only Linux has it
+        file.write("5")  # 5: VmHWM starts anew (man 5 proc)
+
+
+def _memory(cuda: torch.device | None, *, peak: bool = False) -> float | None:
+    """Held now, or at most, in MiB."""
+    if cuda is not None:
+        import torch
+
+        return (torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated)(cuda) / MIB
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        sizes = (line.split()[1] for line in file if line.startswith("VmHWM" if peak else "VmRSS"))
+        return next((int(size) / 1024 for size in sizes), None)  # in kB
+    return None
