@@ -108,7 +108,8 @@ def test_the_consistency_of_an_inverter(run: Started, models: Models, here: Path
     assert list(table["targets"]) == ["0", "1", "2"]
     run("consistency", *chosen, "inverter.num_steps=4", "run_dir=more")
     methods = compare({"2 steps": here / "out", "4 steps": here / "more"}, output_dir=here / "compared")
-    assert list(methods.paired["4 steps"]) == ["lec_pca0_all", "lec_no_edit_all"]
+    columns = [f"lec_{edit}_{what}" for what in ("all", "image") for edit in ("pca0", "no_edit")]
+    assert list(methods.paired["4 steps"]) == columns
     run("consistency", *chosen, "strength=3", "run_dir=farther")
     with pytest.raises(UserError, match="lec_pca0_all.*not measured alike"):
         compare({"2": here / "out", "3": here / "farther"}, output_dir=here / "compared")

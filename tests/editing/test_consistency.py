@@ -12,6 +12,7 @@ from wplus.editing.consistency import consistency, edit_errors, editability, pri
 from wplus.editing.directions import Direction
 from wplus.errors import UserError
 from wplus.latents.latent import Latent
+from wplus.latents.space import space_of
 
 NUM = 150
 
@@ -23,9 +24,9 @@ def edits() -> dict[str, torch.Tensor]:
 def measured(exact: Models, invert: Callable, *, ws: torch.Tensor | None = None, **options: object) -> dict:
     """Name -> result, of latents by default random."""
     ws = torch.randn(NUM, 3, 4) if ws is None else ws
-    chosen = options.pop("edits", edits())
-    errors = edit_errors(exact.generator, ws, invert=invert, edits=chosen, **options)
-    return {result.name: result for result in consistency(exact, errors, edits=chosen)}
+    shared = {"space": space_of("w+", exact.generator), "distance": Brightness(), "edits": edits(), "invert": invert}
+    errors = edit_errors(exact.generator, ws, **{**shared, **options})
+    return {result.name: result for result in consistency(exact, errors, space=shared["space"])}
 
 
 def values(results: dict[str, MetricResult]) -> dict[str, float]:
@@ -35,9 +36,9 @@ def values(results: dict[str, MetricResult]) -> dict[str, float]:
 def test_an_exact_inverter_comes_back(exact: Models) -> None:
     found = measured(exact, exact.generator.inverse)
     assert values(found) == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
-    assert len(found) == 8
+    assert len(found) == 10
     assert {result.direction for result in found.values()} == {"lower"}
-    assert len({result.meaning for result in found.values()}) == 4
+    assert len({result.meaning for result in found.values()}) == 5
 
 
 def test_a_constant_error_is_its_norm(exact: Models) -> None:
@@ -85,16 +86,37 @@ def test_an_inverter_may_optimise(exact: Models) -> None:
         (gradient,) = torch.autograd.grad((exact.generator.synthesis(ws) - images).square().sum() / 2, ws)
         return ws - gradient
 
-    found = edit_errors(exact.generator, torch.randn(5, 3, 4), invert=invert, edits=edits(), batch_size=2)["up"]
-    torch.testing.assert_close(found, torch.zeros(5).double(), rtol=0, atol=1e-5)
-    assert not found.requires_grad
+    found = measured(exact, invert, ws=torch.randn(5, 3, 4), batch_size=2)
+    assert values(found) == pytest.approx(dict.fromkeys(found, 0.0), abs=1e-5)
 
 
 def test_no_edit_is_the_second_inversion_alone(exact: Models) -> None:
     found = measured(exact, lambda x: x[:, 0] + 0.5, edits={"no_edit": torch.zeros(3, 4)}, ws=torch.randn(1, 3, 4))
-    assert list(found) == ["lec_no_edit", "lec_no_edit_all", "lec_no_edit_per_std"]
+    assert list(found) == ["lec_no_edit", "lec_no_edit_all", "lec_no_edit_per_std", "lec_no_edit_image"]
     assert found["lec_no_edit"].value == pytest.approx(0.5 * 12**0.5, rel=1e-5)
+    assert found["lec_no_edit_image"].value == pytest.approx(0.5, rel=1e-5)  # brightness
     assert {result.interval for result in found.values()} == {None}  # of one image
+
+
+@pytest.mark.parametrize("space", ["s", "f8/w+"])
+def test_spaces_without_ws_are_compared_in_their_own_deviations(models: Models, space: str) -> None:
+    """One inverter answers with the old code, one follows and misses by half a deviation in every number."""
+    generator, found = models.generator, space_of(space, models.generator)
+    codes = found.from_ws(generator.mapping(torch.randn(3, 8)), generator)
+    shift, scale = 0.5 * torch.randn(generator.num_ws, 8), found.scale(generator)
+    there = found.edited(codes, shift, generator)
+    lec = {}
+    for name, again in {"old": codes, "follows": there + 0.5 * scale}.items():
+        errors = edit_errors(generator, codes, space=found, distance=Brightness(), edits={"e": shift},
+                             invert=lambda _, again=again: again)  # fmt: skip
+        length = ((there - codes) / scale).double().norm(dim=1)
+        torch.testing.assert_close(errors["e"].lengths, length, rtol=1e-4, atol=1e-4)
+        lec[name] = {each.name: each for each in consistency(models, errors, space=found)}
+    if space == "s":  # undone exactly, from wherever; a map's edit depends on the w that it is made at
+        assert lec["old"]["lec_e_per_edit"].value == pytest.approx(1, rel=1e-4)
+        assert lec["follows"]["lec_e_per_std"].value == pytest.approx(0.5, rel=1e-3)
+    assert lec["old"]["lec_e"].protocol["compared_in"] == space
+    assert lec["old"]["lec_e_per_std"].protocol["prior_deviation"] == pytest.approx(codes.shape[1] ** 0.5)
 
 
 # --- how far images move ---

@@ -11,8 +11,8 @@ from wplus.checkpoint import Models
 from wplus.editing.directions import StyleDirection, check_edits, edit_latent, load_directions, save_directions
 from wplus.editing.edit import edit
 from wplus.editing.finders import pca
-from wplus.editing.samples import LabelledLatents
-from wplus.editing.style_channels import named_samples, relevance, style_channels
+from wplus.editing.samples import LabelledLatents, labelled_latents
+from wplus.editing.style_channels import relevance, style_channels
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, lifted, load_latent, synthesize
 from wplus.latents.space import space_of
@@ -77,21 +77,18 @@ def test_an_edit_moves_one_channel_by_its_units(models: Models, tmp_path: Path) 
             refused()
 
 
-def test_a_direction_of_w_edits_maps_and_not_styles(models: Models) -> None:
+@pytest.mark.parametrize("space", ["f8/w+", "s"])
+def test_a_direction_of_w_edits_maps_and_styles(models: Models, space: str) -> None:
+    """What was made of w becomes what is made of w + e."""
     direction, generator = pca(models, num_directions=1, num_samples=50)[0], models.generator
-    ws = generator.mapping(torch.randn(1, 8))
-    for space in ("f8/w+", "s"):
-        found = space_of(space, generator)
-        latent = Latent(found.from_ws(ws, generator)[0], space, models.fingerprint)
-        if space == "s":
-            with pytest.raises(UserError, match=r"Directions of w cannot edit s"):
-                edit_latent(latent, generator, direction, 1.0)
-            continue
-        edited = edit_latent(latent, generator, direction, 1.5)
-        expected = found.from_ws(ws + direction.shift(1.5), generator)[0]
-        torch.testing.assert_close(edited.code, expected, atol=1e-4, rtol=1e-3)
-        with pytest.raises(UserError, match="mode must be add in f8/w"):
-            edit_latent(latent, generator, direction, 1.0, mode="set")
+    ws, found = generator.mapping(torch.randn(1, 8)), space_of(space, generator)
+    latent = Latent(found.from_ws(ws, generator)[0], space, models.fingerprint)
+    edited = edit_latent(latent, generator, direction, 1.5)
+    expected = found.from_ws(ws + direction.shift(1.5), generator)[0]
+    torch.testing.assert_close(edited.code, expected, atol=1e-4, rtol=1e-3)
+    assert (edited.code - latent.code).abs().max() > 1e-2
+    with pytest.raises(UserError, match="mode must be add in "):
+        edit_latent(latent, generator, direction, 1.0, mode="set")
 
 
 class Brightest(torch.nn.Module):
@@ -104,13 +101,18 @@ class Brightest(torch.nn.Module):
 
 
 def test_samples_are_named_by_a_classifier(models: Models) -> None:
-    given = named_samples(models, Brightest(), 70, seed=1)
+    shared = {"models": models, "images": None, "latents": "samples", "num_images": 70, "seed": 1}
+    given = labelled_latents(**shared, classifier=Brightest())
     images = models.generator.synthesis(given.ws, noise_mode="const").clamp(-1, 1)
     expected = np.where(images.mean(dim=(1, 2, 3)).numpy() > 0, "yes", "no")
     assert (given.attributes["light"] == expected).mean() > 0.95  # rounding to 8 bits
-    found = style_channels(models, labelled=lambda: given, attributes=["light=yes"], classifier=Brightest(),
-                           num_samples=70, seed=1, num_channels=1)  # fmt: skip
+    found = style_channels(models, labelled=lambda: given, attributes=["light=yes"], num_channels=1)
     assert found[0].notes["num_examples"] == int((given.attributes["light"] == "yes").sum())
+    assert found.found["attributes"] == "named by brightest"
+    with pytest.raises(UserError, match="latents=samples needs classifier=FILE"):
+        labelled_latents(**shared)
+    with pytest.raises(UserError, match="classifier names latents=samples alone, got latents=encoder"):
+        labelled_latents(**{**shared, "latents": "encoder"}, classifier=Brightest())
 
 
 def test_too_few_examples(models: Models) -> None:
@@ -139,5 +141,6 @@ def test_what_cannot_be_edited_is_said_before_anything_is_written(models: Models
     good = Latent(torch.randn(8), "w", models.fingerprint)
     styles = Latent(lifted(good, "s", models.generator), "s", models.fingerprint)
     check_edits([good], models.generator, [direction], mode="set")
-    with pytest.raises(UserError, match="Directions of w cannot edit s"):
-        check_edits([good, styles], models.generator, [direction], mode="add")
+    check_edits([good, styles], models.generator, [direction], mode="add")
+    with pytest.raises(UserError, match="mode must be add in s"):
+        check_edits([good, styles], models.generator, [direction], mode="set")

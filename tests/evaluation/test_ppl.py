@@ -11,6 +11,8 @@ from wplus.errors import UserError
 from wplus.evaluation import sampler
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.ppl import ppl, ppl_name
+from wplus.latents.latent import decode
+from wplus.latents.space import space_of
 from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.stylegan2 import Generator
@@ -117,10 +119,10 @@ def without_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("without_rounding")
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+@pytest.mark.parametrize("space", ["z", "w", "w+", "pn", "pn+"])
 @pytest.mark.parametrize("sampling", ["full", "end"])
 def test_stylegan2_against_a_loop_over_pairs(shared, space, sampling):
-    """Of 200 samples the smallest and the largest value are cut off."""
+    """Of 200 samples the smallest and the largest value are cut off. P_N is affine in P, so lines are those of P."""
     net = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=32, channel_max=4, num_mapping_layers=2).double()
     net.eval().requires_grad_(False)
     for module in net.modules():
@@ -134,12 +136,17 @@ def test_stylegan2_against_a_loop_over_pairs(shared, space, sampling):
         start = float(ts[index]) if sampling == "full" else 0.0
         z0, z1 = (z[index].numpy() / np.linalg.norm(z[index].numpy()) for z in (z0s, z1s))
         angle = math.acos(float(z0 @ z1))
-        if space == "w+":
+        if space.endswith("+"):
             w0, w1 = (torch.stack([net.mapping(z[None])[0, 0] for z in end[index]])[None] for end in layers)
         else:
             w0, w1 = (net.mapping(z[index : index + 1]) for z in (z0s, z1s))
         for t in (start, start + eps):
             z = (math.sin((1 - t) * angle) * z0 + math.sin(t * angle) * z1) / math.sin(angle)
+            if space.startswith("pn"):
+                p0, p1 = (torch.where(w < 0, 5 * w, w) for w in (w0, w1))
+                p = (1 - t) * p0 + t * p1
+                ws.append(torch.where(p < 0, p / 5, p))
+                continue
             ws.append(net.mapping(torch.from_numpy(z)[None]) if space == "z" else (1 - t) * w0 + t * w1)
     noise = sampler.noise_maps(0, range(num), net.synthesis.noise_shapes)
     near, far = (net.synthesis(torch.cat(side), noise=noise).numpy() for side in (ws[0::2], ws[1::2]))
@@ -174,7 +181,17 @@ def test_images_are_cropped_then_brought_to_256_px(shared, crop):
     assert found.protocol["downsampling"] == "box, by a factor of what is left after the crop"
 
 
-@pytest.mark.parametrize("space", ["z", "w", "w+"])
+def test_a_straight_line_of_styles_is_that_of_w(models):
+    """So path lengths in s are those in w+ (in w, where layers are alike)."""
+    generator = models.generator
+    ends = [torch.randn(2, generator.num_ws, generator.w_dim) for _ in range(2)]
+    s, t = space_of("s", generator), torch.tensor([0.3, 0.8])[:, None, None]
+    styles = torch.lerp(*[s.from_ws(ws, generator) for ws in ends], t[:, 0])
+    expected = generator.synthesis(torch.lerp(*ends, t))
+    torch.testing.assert_close(generator.synthesis(decode(styles, "s", generator)), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("space", ["z", "w", "w+", "pn+"])
 def test_the_batch_size_changes_nothing_of_real_nets_and_the_seed_does(repository, shared, space):
     """A step of 1e-4 sees how kernels for other batch sizes round."""
     models, distance = wplus.load(repository / "experiments/models/cats32.safetensors"), EffNetLite0Distance()
@@ -223,6 +240,8 @@ FAMOUS = {"space": "w", "sampling": "end", "num_samples": 50_000, "crop": "face"
         ("lpips_vgg", {"epsilon": 1e-3}, "ppl_wend_step0.001"),
         ("lpips_vgg", {"noise_mode": "const"}, "ppl_wend_const_noise"),
         ("lpips_vgg", {"space": "w+", "crop": "none"}, "ppl_wplusend"),
+        ("lpips_vgg", {"space": "pn", "crop": "none"}, "ppl_pnend"),
+        ("lpips_vgg", {"space": "pn+", "crop": "face", "num_samples": 7}, "ppl_pnplusend_7_face"),
         ("squared_l2", {}, "ppl_wend_squared_l2_face"),
         ("squared_l2", {"crop": "none", "num_samples": 7}, "ppl_wend_squared_l2"),
         ("squared_l2", {"space": "w+", "sampling": "full", "crop": "none"}, "ppl_wplusfull_squared_l2"),
@@ -256,8 +275,9 @@ def test_the_protocol_says_how(models, shared):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"space": "z+"}, r"space must be one of z, w, w\+, got 'z\+'"), ({"sampling": "mid"}, "sampling must be"),
-     ({"crop": "ear"}, "crop must be one of none, face"), ({"noise_mode": "none"}, "noise_mode must be one of random"),
+    [({"space": "z+"}, r"space must be one of z, w, w\+, pn, pn\+, got 'z\+'"),
+     ({"sampling": "mid"}, "sampling must be"), ({"crop": "ear"}, "crop must be one of none, face"),
+     ({"noise_mode": "none"}, "noise_mode must be one of random"),
      ({"epsilon": 0}, "epsilon must be .* got 0"), ({"num_samples": 0}, "num_samples must be .* got 0")],
 )  # fmt: skip
 def test_bad_options_are_refused_before_anything_runs(context, options, words):

@@ -24,7 +24,7 @@ EXPECTED = {
     **{f"dci_{space}": {f"{name}_{space}_bodies": "higher" for name in (
         "dci_disentanglement", "dci_completeness", "dci_informativeness", "mig")} for space in "zws"},
     **{name: {f"{name}_squares": "lower"} for name in (
-        "ppl_wend", "ppl_wfull", "ppl_zend", "ppl_zfull", "ppl_wplusend", "ppl_wplusfull")},
+        f"ppl_{space}{where}" for space in ("z", "w", "wplus", "pn", "pnplus") for where in ("end", "full"))},
 }  # fmt: skip
 
 

@@ -9,7 +9,9 @@ import yaml
 from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
 from wplus.inversion import report
+from wplus.sweeps.members import read_members
 from wplus.sweeps.state import SweepFolder
+from wplus.sweeps.table import sweep_table
 
 TINY = [
     "tracking=local", "generator:debug=quick", "generator:schedule.kimg=0.016", "generator:probes=[]",
@@ -34,6 +36,9 @@ def test_a_later_stage_takes_the_checkpoints_of_the_earlier(tmp_path, monkeypatc
     assert labels == ["encoder", "optimize num_steps=1", "hybrid num_steps=1"]
     inverted = json.loads((Path(states["invert-001"].run_dir) / "result.json").read_text())
     assert inverted["inputs"]["model"]["file"].endswith(f"{states['encoder-000'].run_dir}/model.safetensors")
+    table = sweep_table(read_members([Path("runs/sweeps/encoder_start")]), baseline={"inverter": "encoder"})
+    assert {"invert/psnr_db", "train/kimg"} <= set(table.numbers)  # of the encoder that they were found with
+    assert "train/kimg" not in table.comparison.tested
     compared = json.loads((Path(states["compare-000"].run_dir) / "result.json").read_text())
     assert compared["config"]["labels"] == labels
     verb, folders = shlex.split(compared["command"])[1:3]  # its own command, not the sweep's

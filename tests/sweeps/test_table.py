@@ -15,7 +15,7 @@ from wplus.core.seed_stats import sign_flip_p
 from wplus.core.set_stats import improvement_probability, interquartile_mean
 from wplus.errors import UserError
 from wplus.sweeps.across import across_sets
-from wplus.sweeps.members import read_members, varying
+from wplus.sweeps.members import read_member, read_members, varying
 from wplus.sweeps.sections import markdown, notes, show
 from wplus.sweeps.table import sweep_table
 from wplus.sweeps.where import having, read_conditions
@@ -73,6 +73,19 @@ def test_seeds_alone_are_one_configuration(tmp_path):
     again = sweep_table(read_members([tmp_path]))
     assert dict(again.rows["all runs"][PSNR].points) == {0: 0, 1: 1, 2: 2}
     assert "1 runs ask what another one asked" in again.notes[0]
+
+
+def test_numbers_of_earlier_stages_stand_beside_a_runs_own(tmp_path):
+    """What an edit keeps beside how close the inversion came that it edits, image by image."""
+    for seed, space in enumerate(("w", "w+")):
+        write_run(tmp_path / "invert" / space, {PSNR: 20.0, "invert/l2": 1.0}, space=space, images=[19.0, 21.0])
+        write_run(tmp_path / "edit" / space, {"edit/kept": seed, "invert/l2": 2.0}, space=space, images=[0.0, 1.0],
+                  command="edit")  # fmt: skip
+    members = [read_member(tmp_path / "edit" / space, earlier=[tmp_path / "invert" / space]) for space in ("w", "w+")]
+    assert members[1].numbers() == {PSNR: 20.0, "invert/l2": 2.0, "edit/kept": 1.0}
+    assert members[1].items["1"] == {PSNR: 21.0, "edit/kept": 1.0}
+    assert members[1].inherited == {PSNR}
+    assert PSNR not in sweep_table(members).comparison.tested
 
 
 def test_a_baseline_is_found_by_the_value_of_a_number(folder, values):

@@ -18,13 +18,12 @@ from wplus.core.images import to_uint8
 from wplus.core.runtime import resolve_device
 from wplus.data import ImageSet, read_image
 from wplus.data.user_images import user_images_with_masks
-from wplus.errors import UserError
 from wplus.inversion.folder import DELTA, output_names, pixel_digest
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask, Inverter
 from wplus.latents.inputs import read_inputs
 from wplus.latents.latent import Latent
-from wplus.latents.space import Space, space_of
+from wplus.latents.space import LatentSpace, Space, space_of
 from wplus.latents.weight_delta import WeightDelta, load_delta
 from wplus.tracking import Tracker
 
@@ -105,23 +104,25 @@ def _is_square(file: str) -> bool:
         return image.width == image.height
 
 
-def codes_of(models: Models, invert: Inverter, *, space: Space, **shared: Any) -> Callable[[Tensor], Tensor]:
-    """An inverter as a function from images (N, C, R, R), about [-1, 1], to codes (N, num_ws, w_dim).
+def codes_of(
+    models: Models, invert: Inverter, *, space: Space, **shared: Any
+) -> tuple[Callable[[Tensor], Tensor], LatentSpace]:
+    """An inverter as a function from images (N, C, R, R), about [-1, 1], to codes (N, ...) of the space that stands
+    beside it: w+, or the space itself where it does not lead there.
 
     Its randomness comes from the pictures, so that the batch they travel in changes nothing. `shared` are further
     fields of `InversionTask`: perceptual, seed, losses, labels.
     """
     found = space_of(space, models.generator)
-    if not found.has_ws:
-        raise UserError(f"space must have a way back to w+, where codes are compared, and {found} has none.")
     encoder = models.encoder if "encoder" in models.networks else None
 
     def codes(images: Tensor) -> Tensor:
         names = [pixel_digest(image) for image in to_uint8(images)]
         task = InversionTask(models.generator, images, space, names=names, encoder=encoder, **shared)
-        return task.to_ws(invert(task).latents)
+        latents = invert(task).latents
+        return task.to_ws(latents) if found.has_ws else latents
 
-    return codes
+    return codes, space_of("w+", models.generator) if found.has_ws else found
 
 
 def weight_deltas(

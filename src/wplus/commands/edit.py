@@ -13,8 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wplus.checkpoint import Models
+    from wplus.core.metric_result import MetricResult
     from wplus.core.tables import Table
-    from wplus.editing.directions import Directions
+    from wplus.editing.consistency import Errors
+    from wplus.editing.directions import AnyDirection, Directions
+    from wplus.latents.latent import Latent
+    from wplus.latents.weight_delta import WeightDelta
+    from wplus.pretrained.attribute_classifier import AttributeClassifier
+    from wplus.tracking import Tracker
 
 
 @entry_point
@@ -33,16 +39,59 @@ def edit(cfg: dict[str, Any]) -> float:
     reading = {"space": cfg["space"], "truncation_psi": cfg["truncation_psi"]}
     latents, names, deltas = read_latents(cfg, cfg["latents"], models, perceptual=perceptual, **reading)
     check_edits(latents, models.generator, directions, mode=cfg["mode"])
+    classifier = named_by(cfg["classifier"], directions)
     with tracking(cfg, "edit") as tracker:
         edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
         moved = report(editability(models, latents, directions=directions, perceptual=perceptual), tracker)
-    print("\n".join(map(str, moved)))
+        named = [] if classifier is None else edit_factors(
+            cfg, models, latents, names, directions=directions, deltas=deltas, classifier=classifier, folder=folder,
+            tracker=tracker,
+        )  # fmt: skip
+    print("\n".join(map(str, [*moved, *named])))
     print(f"Strips, edited latents: {folder}")
     return sum(measurement.value for measurement in moved) / len(moved)
 
 
-LABELLED = ("latents", "attributes", "num_images", "batch_size")
+def named_by(file: str | None, directions: Sequence[AnyDirection]) -> AttributeClassifier | None:
+    """The classifier of a file, whose factors must name the directions; None without a file."""
+    from wplus.editing.factor_edits import check_named
+    from wplus.pretrained.attribute_classifier import load_classifier
+
+    if file is None:
+        return None
+    classifier = load_classifier(file)
+    check_named(directions, classifier)
+    return classifier
+
+
+def edit_factors(
+    cfg: dict[str, Any], models: Models, latents: Sequence[Latent], names: Sequence[str], *,
+    directions: Sequence[AnyDirection], deltas: Sequence[WeightDelta | None], classifier: AttributeClassifier,
+    folder: Path, tracker: Tracker,
+) -> list[MetricResult]:  # fmt: skip
+    """What edits achieve and keep; recorded, and a table of every latent in the folder."""
+    from wplus.commands.common import listed
+    from wplus.editing.edit import report, unique_names
+    from wplus.editing.factor_edits import factor_edits, factor_outcomes, score_table
+    from wplus.inversion.folder import TARGET
+
+    shared: dict[str, Any] = {"classifier": classifier, "strengths": listed(cfg["factor_strengths"])}
+    outcomes = factor_outcomes(models, latents, directions=directions, deltas=deltas, **shared)
+    results = report(factor_edits(models, outcomes, **shared), tracker)
+    files = unique_names(names)
+    targets = [each.metadata.get(TARGET, "") for each in latents]  # of inversions; others cannot be paired
+    table = score_table(outcomes, files, dict(zip(files, targets, strict=True)) if all(targets) else {})
+    instrument = {
+        **shared,
+        "classifier": classifier.protocol["classifier_fingerprint"],
+        "generator": models.fingerprint,
+    }
+    table.write(folder, {"instruments": dict.fromkeys(table.info, instrument)})
+    return results
+
+
+LABELLED = ("latents", "attributes", "num_images", "batch_size", "seed")
 
 
 @entry_point
@@ -70,9 +119,11 @@ def found_directions(cfg: Mapping[str, Any], models: Models) -> Directions:
     from functools import partial
 
     from wplus.editing.samples import labelled_latents
+    from wplus.pretrained.attribute_classifier import load_classifier
 
     images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
-    labelled = partial(labelled_latents, models, images, **{key: cfg[key] for key in LABELLED})
+    classifier = None if cfg["classifier"] is None else load_classifier(cfg["classifier"])
+    labelled = partial(labelled_latents, models, images, classifier=classifier, **{key: cfg[key] for key in LABELLED})
     return build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
 
 
@@ -108,36 +159,50 @@ def measure(
     from wplus.editing.consistency import consistency, edit_errors, editability
     from wplus.editing.edit import report
     from wplus.latents.latent import Latent
+    from wplus.pretrained.seen import marked
 
     batch_size = cfg["batch_size"]
-    invert = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
+    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
+    edits["no_edit"] = torch.zeros(models.generator.num_ws, models.generator.w_dim)  # the second inversion by itself
+    invert, space = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
     pixels = images.batch(torch.arange(len(images)))[0]
     device = next(models.generator.parameters()).device
     batches = [to_float(some).to(device) for some in pixels.split(batch_size)]
-    ws = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
-    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
-    edits["no_edit"] = torch.zeros(ws.shape[1:])  # what the second inversion loses by itself
-    errors = edit_errors(models.generator, ws, invert=invert, edits=edits, batch_size=batch_size)
-    found = report(consistency(models, errors, edits=edits, seed=cfg["seed"], protocol=protocol), tracker)
+    codes = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
+    errors = edit_errors(
+        models.generator, codes, space=space, invert=invert, edits=edits, distance=perceptual, batch_size=batch_size
+    )
+    instrument = {"distance": perceptual.name, "distance_provenance": dict(perceptual.provenance)}
+    found = report(consistency(models, errors, space=space, seed=cfg["seed"], protocol=protocol | instrument), tracker)
     shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
-    latents = [Latent(each, "w+", models.fingerprint) for each in ws.cpu()]
+    latents = [Latent(each, str(space), models.fingerprint) for each in codes.cpu()]
     found += report(editability(models, latents, directions=directions, **shared), tracker)
-    edited = {f"lec_{name}_all": edit_protocol(models, shift) for name, shift in edits.items()}
-    image_table(images.names, pixels, errors).write(folder, {**protocol, "instruments": edited})
+    suffix = marked("image", instrument, models.saw)
+    instruments: dict[str, dict[str, Any]] = {}
+    for name, shift in edits.items():
+        edit = edit_protocol(models, shift)
+        instruments |= {
+            f"lec_{name}_all": edit | {"compared_in": str(space)},
+            f"lec_{name}_{suffix}": edit | instrument,
+        }
+    table = image_table(images.names, pixels, errors, suffix=suffix)
+    table.write(folder, {**protocol, "instruments": instruments})
     return found
 
 
-def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Tensor]) -> Table:
-    """The errors (N,) of every edit, image by image, for comparisons with other inverters on the same pixels."""
+def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Errors], *, suffix: str) -> Table:
+    """The errors of every edit, image by image, for comparisons with other inverters on the same pixels; `suffix` is
+    what the columns of image distances end in."""
     from wplus.core.tables import Table
-    from wplus.editing.consistency import LEC_ALL
+    from wplus.editing.consistency import LEC_ALL, LEC_IMAGE
     from wplus.inversion.folder import output_names, pixel_digest
 
     files = output_names(names)
-    columns = {f"lec_{name}_all": values.tolist() for name, values in errors.items()}
-    rows = {file: {column: values[row] for column, values in columns.items()} for row, file in enumerate(files)}
+    columns = {f"lec_{name}_all": (each.norms.tolist(), LEC_ALL) for name, each in errors.items()}
+    columns |= {f"lec_{name}_{suffix}": (each.images.tolist(), LEC_IMAGE) for name, each in errors.items()}
+    rows = {file: {column: values[row] for column, (values, _) in columns.items()} for row, file in enumerate(files)}
     digests = dict(zip(files, map(pixel_digest, pixels), strict=True))
-    return Table(rows, digests, dict.fromkeys(columns, LEC_ALL))
+    return Table(rows, digests, {column: info for column, (_, info) in columns.items()})
 
 
 def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:

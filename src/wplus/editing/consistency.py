@@ -2,12 +2,13 @@
 
 Latent editing consistency (Tov et al. 2021, https://arxiv.org/abs/2102.02766, section 5.3) edits there and back: a
 latent w is edited, its image inverted anew, and the edit undone, || w - undo(invert(G(do(w)))) ||. An inverter whose
-latents follow edits comes back to where it started.
+latents follow edits comes back to where it started. Spaces that lead to w+ are compared there; s and f/w+, in which the
+same edit is another shift, in deviations of their own. What compares all of them is how far the image is from itself.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,15 @@ from wplus.core.progress import track
 from wplus.core.stats import bootstrap_interval, bootstrap_mean, kept_mean
 from wplus.editing.directions import AnyDirection, edit_latent
 from wplus.errors import UserError
-from wplus.latents.latent import Latent, synthesize
+from wplus.latents.latent import Latent, decode, synthesize
+from wplus.latents.space import LatentSpace
 from wplus.latents.w_stats import sample_w
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import GeneratorNetwork
 from wplus.pretrained.seen import marked_result
 
 Inverter = Callable[[Tensor], Tensor]
-"""Images (N, C, R, R), about [-1, 1] -> their ws (N, num_ws, w_dim)."""
+"""Images (N, C, R, R), about [-1, 1] -> their codes (N, ...)."""
 
 _LEC = (
     "Latent editing consistency: how far a latent is from itself after an edit, a new inversion of its image and the "
@@ -38,7 +40,7 @@ LEC, LEC_ALL, LEC_PER_STD = (
     for words in (
         ", mean from the 1st to the 99th percentile of images",
         ", mean over all images",
-        ", over the deviation of w from its mean, to compare generators",
+        ", over the deviation of codes from their mean, to compare generators",
     )
 )
 LEC_PER_EDIT = MetricInfo(
@@ -46,32 +48,67 @@ LEC_PER_EDIT = MetricInfo(
     "one that answers every image with its old latent.",
     direction="lower",
 )
+LEC_IMAGE = MetricInfo(
+    meaning="Latent editing consistency as one sees it: perceptual distance of an inverted image from itself after an "
+    "edit, a new inversion and the edit undone, mean over images; 0 for an inverter that follows the edit.",
+    direction="lower",
+)
 MOVED = MetricInfo(meaning="Perceptual distance that one unit of an edit's strength moves an image, mean over images.")
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What images are off by after an edit and back: (N,) float64 each, on the CPU."""
+
+    norms: Tensor
+    """Of the codes' differences, see `LatentSpace.length`."""
+    lengths: Tensor
+    """Of the edit, measured alike."""
+    images: Tensor
+    """Perceptual distances."""
 
 
 @torch.no_grad()
 def edit_errors(
-    generator: GeneratorNetwork, ws: Tensor, *, invert: Inverter, edits: Mapping[str, Tensor], batch_size: int = 16
-) -> dict[str, Tensor]:
-    """Edit -> norm over (num_ws, w_dim) of what each latent is off by after the edit and back, (N,) float64, CPU.
+    generator: GeneratorNetwork, codes: Tensor, *, space: LatentSpace, invert: Inverter, edits: Mapping[str, Tensor],
+    distance: ImageDistance, batch_size: int = 16,
+) -> dict[str, Errors]:  # fmt: skip
+    """Edit -> what each code is off by after the edit and back.
 
-    ws (N, num_ws, w_dim) are what `invert` found for images; `edits` says what is added to them, name -> (num_ws,
-    w_dim), as `Direction.shift` gives it.
+    Codes (N, ...) of the space, w+ or one without ws, are what `invert` found for images; `edits` says what is added to
+    ws, name -> (num_ws, w_dim), as `Direction.shift` gives it.
     """
-    errors, device = {}, generator.mapping.w_avg.device
+    device = generator.mapping.w_avg.device
+    batches = codes.to(device).split(batch_size)
+    found = {}
     for name, shift in edits.items():
-        norms, shift = [], shift.to(device)
-        for some in track(ws.to(device).split(batch_size), "Editing there and back (batches)"):
-            images = generator.synthesis(some + shift, noise_mode="const")
-            with torch.enable_grad():  # an inverter may optimise
-                again = invert(images).detach().to(device)
-            norms.append((some - (again - shift)).double().flatten(1).norm(dim=1).cpu())
-        errors[name] = torch.cat(norms)
-    return errors
+        parts = [
+            _there_and_back(generator, some, space, invert, shift.to(device), distance)
+            for some in track(batches, "Editing there and back (batches)")
+        ]
+        found[name] = Errors(*(torch.cat(rows).double().cpu() for rows in zip(*parts, strict=True)))
+    return found
+
+
+def _there_and_back(
+    generator: GeneratorNetwork, codes: Tensor, space: LatentSpace, invert: Inverter, shift: Tensor,
+    distance: ImageDistance,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """|| code - undo(invert(G(do(code)))) || of each, || do(code) - code ||, and the distance of both images: (N,)."""
+
+    def draw(some: Tensor) -> Tensor:
+        return generator.synthesis(decode(some, str(space), generator), noise_mode="const")
+
+    there = space.edited(codes, shift, generator)
+    with torch.enable_grad():  # an inverter may optimise
+        again = invert(draw(there)).detach().to(codes)
+    back = space.edited(again, -shift, generator)
+    norms, lengths = (space.length(each - codes, generator) for each in (back, there))
+    return norms, lengths, distance(draw(back), draw(codes))
 
 
 def consistency(
-    models: Models, errors: Mapping[str, Tensor], *, edits: Mapping[str, Tensor], seed: int = 0,
+    models: Models, errors: Mapping[str, Errors], *, space: LatentSpace, seed: int = 0,
     protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
     """Latent editing consistency from the `edit_errors` of each edit, with bootstrap intervals over images:
@@ -79,17 +116,19 @@ def consistency(
         lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
                            batches; here every image counts for itself, so that the batch size changes nothing
         lec_EDIT_all       the mean of all
-        lec_EDIT_per_edit  lec over the norm of the edit; left out where that is 0: the second inversion alone
-        lec_EDIT_per_std   lec over the deviation of w from its mean, in all layers
+        lec_EDIT_per_edit  lec over the length of the edit; left out where that is 0: the second inversion alone
+        lec_EDIT_per_std   lec over the deviation of codes from their mean, in w+ that of w in all layers
+        lec_EDIT_image     of the images, in the distance of `edit_errors`
 
-    `protocol` is what the caller knows of the inverter and the images.
+    `protocol` is what the caller knows of the inverter, the images and the distance.
     """
-    deviation = math.sqrt(models.generator.num_ws) * prior_deviation(models.generator, seed=seed)
-    for name, shift in edits.items():
-        norms, length = errors[name].numpy(), float(shift.norm())
+    deviation = _deviation(models.generator, space, seed=seed)
+    for name, found in errors.items():
+        norms, lengths = found.norms.numpy(), found.lengths.numpy()
         known = {
             "generator": models.fingerprint,
-            "edit_norm": length,
+            "compared_in": str(space),
+            "edit_norm": float(lengths.mean()),
             "prior_deviation": deviation,
             "num_images": len(norms),
             "seed": seed,
@@ -97,13 +136,22 @@ def consistency(
             **(protocol or {}),
         }
         filtered = known | {"kept": "1st to 99th percentile of images"}
-        numbers = [("", LEC, norms), ("_all", LEC_ALL, norms), ("_per_std", LEC_PER_STD, norms / deviation)]
-        if length:
-            numbers.insert(2, ("_per_edit", LEC_PER_EDIT, norms / length))
+        numbers = [("", LEC, norms), ("_all", LEC_ALL, norms), ("_per_std", LEC_PER_STD, norms / deviation),
+                   ("_image", LEC_IMAGE, found.images.numpy())]  # fmt: skip
+        if lengths.all():
+            numbers.insert(2, ("_per_edit", LEC_PER_EDIT, norms / lengths))
         for suffix, info, values in numbers:
-            mean, how = (_mean, known) if info is LEC_ALL else (kept_mean, filtered)
+            mean, how = (_mean, known) if info in (LEC_ALL, LEC_IMAGE) else (kept_mean, filtered)
             interval = bootstrap_interval(values, mean, seed=seed) if len(values) > 1 else None
-            yield MetricResult.of(info, f"lec_{name}{suffix}", float(mean(values)), protocol=how, interval=interval)
+            result = MetricResult.of(info, f"lec_{name}{suffix}", float(mean(values)), protocol=how, interval=interval)
+            yield marked_result(result, models.saw) if info is LEC_IMAGE else result
+
+
+def _deviation(generator: GeneratorNetwork, space: LatentSpace, *, seed: int) -> float:
+    """Root of the expected squared length of a code's difference from the mean."""
+    if space.scale(generator) is None:
+        return math.sqrt(generator.num_ws) * prior_deviation(generator, seed=seed)
+    return math.sqrt(math.prod(space.shape(generator)))  # every number in units of its own
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:

@@ -240,7 +240,7 @@ def _edited_map(
     if mode == "set":
         raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set")
     shift, device = direction.shift(strength), generator.mapping.w_avg.device
-    code = space_of(latent.space, generator).edited(latent.code.to(device), shift.to(device), generator).cpu()
+    code = space_of(latent.space, generator).edited(latent.code[None].to(device), shift.to(device), generator)[0].cpu()
     return replace(latent, code=code, metadata=_notes(direction.name, strength, mode))
 
 

@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
-from wplus.core.images import to_float
+from wplus.core.batching import in_batches
+from wplus.core.images import to_float, to_uint8
 from wplus.core.progress import track
+from wplus.core.random import rng
 from wplus.data import ImageSet
 from wplus.data.names import clean_name
 from wplus.data.reader import is_beside
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.latents import foreign
 from wplus.latents.latent import ws_of
+from wplus.latents.w_stats import map_samples
 from wplus.models.encoders.base import Encoder
+from wplus.pretrained.attribute_classifier import AttributeClassifier
 
+_NUM_SAMPLES = 4000  # that a classifier names
 MAX_CLASSES = 20  # an attribute of more values is a scale, which is cut at its median
 COMPARISONS = {
     "!=": np.not_equal, ">=": np.greater_equal, "<=": np.less_equal, "=": np.equal, ">": np.greater, "<": np.less,
@@ -48,12 +53,17 @@ class LabelledLatents:
 
 def labelled_latents(
     models: Models, images: Callable[[], ImageSet], *, latents: str = "encoder", attributes: str | None = None,
-    num_images: int | None = None, batch_size: int = 64,
+    classifier: AttributeClassifier | None = None, num_images: int | None = None, batch_size: int = 64, seed: int = 0,
 ) -> LabelledLatents:  # fmt: skip
-    """Latents with attributes: of the first `num_images` through the checkpoint's encoder, or of a folder of latents.
+    """Latents with attributes: of the first `num_images` through the checkpoint's encoder, of so many samples that a
+    classifier names, or of a folder of latents.
 
     `attributes` is a file, see `read_attributes`; None takes those of the images, which are read when needed.
     """
+    if latents == "samples":
+        return named_samples(models, classifier, num_images or _NUM_SAMPLES, seed=seed, batch_size=batch_size)
+    if classifier is not None:
+        raise UserError(f"classifier names latents=samples alone, got latents={latents}: leave one of them out.")
     encoder = one_pass_encoder(models) if latents == "encoder" else None
     pictures = images() if encoder is not None or attributes is None else None
     if attributes is not None:
@@ -69,6 +79,33 @@ def labelled_latents(
         pictures = pictures.subset(torch.arange(min(num_images, len(pictures))))
     source["images"] = pictures.fingerprint
     return join(pictures.names, encode(encoder, pictures, batch_size=batch_size), known, source)
+
+
+@torch.no_grad()
+def named_samples(
+    models: Models, classifier: AttributeClassifier | None, num: int, *, seed: int, batch_size: int = 64
+) -> LabelledLatents:
+    """Samples of the generator, with its stored noise, whose factors a classifier has named."""
+    if classifier is None:
+        raise UserError("latents=samples needs classifier=FILE, which names them: `wplus classifier` trains one.")
+    check_number("num_images", num, lowest=2, whole=True)
+    generator = models.generator
+    w = map_samples(generator, torch.randn(num, generator.z_dim, generator=rng(seed, "named samples")), None)
+    ws = w[:, None].repeat(1, generator.num_ws, 1)
+    named = classifier.to(w.device)
+
+    def numbers(some: Tensor) -> list[Tensor]:
+        return [named.predicted(to_uint8(generator.synthesis(some, noise_mode="const"))).cpu()]
+
+    (predicted,) = in_batches(numbers, ws, batch_size)
+    source = {"latents": f"{num} samples", "attributes": f"named by {named.name}"}
+    return LabelledLatents(ws.cpu(), factor_values(named, predicted), source)
+
+
+def factor_values(classifier: AttributeClassifier, predicted: Tensor) -> dict[str, np.ndarray]:
+    """Factor -> the values (N,) that the numbers of its classes (N, factors) stand for."""
+    return {factor: as_array([classes[index] for index in column.tolist()])
+            for (factor, classes), column in zip(classifier.classes.items(), predicted.T, strict=True)}  # fmt: skip
 
 
 def one_pass_encoder(models: Models) -> Encoder:

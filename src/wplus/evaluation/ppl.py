@@ -7,7 +7,9 @@ truncation; float32; box filter down to 256 px; the values from the 1st to the 9
 and torch-fidelity call PPL is another number: t = 0 only, at 64 px unless told otherwise.
 
 In w+ nothing is published. Ours: every layer of both ends has a mapped z of its own, and the way is the straight line:
-how smooth the space is that inversion into w+ uses.
+how smooth the space is that inversion into w+ uses. In P_N and P_N+, where the prior is normal, the same ends are
+joined by a straight line there. One in s is that in w+ (w where the layers are alike), as styles are affine in w. Maps
+of f/w+ have no prior to draw ends from.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,17 +30,26 @@ from wplus.evaluation.context import EvalContext, generator_protocol
 from wplus.evaluation.names import is_live
 from wplus.latents import interpolation as geometry
 from wplus.latents.latent import to_ws
+from wplus.latents.space import space_named, space_of
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.network import GeneratorNetwork
 
 MAX_PX = 256
 AT_ONCE = 16  # pairs, whatever the batch size: at a step of 1e-4 the rounding of another kernel is seen
 OFFICIAL, FAMOUS_NUM, EPSILON = "lpips_vgg", 50_000, 1e-4  # of the papers' numbers
-SPACES = {"z": "z", "w": "w", "w+": "wplus"}  # and how names spell them: W&B and Hydra read a plus as something else
+SPACES = {
+    "z": "z",
+    "w": "w",
+    "w+": "wplus",
+    "pn": "pn",
+    "pn+": "pnplus",
+}  # and how names spell them: W&B and Hydra read a plus as something else
 _WAYS = {
     "z": "great circles between random z",
     "w": "straight lines between random w",
     "w+": "straight lines between w+ whose layers are drawn one by one",
+    "pn": "straight lines in P_N between random w",
+    "pn+": "straight lines in P_N+ between w+ whose layers are drawn one by one",
 }
 _WHERE = {"full": "anywhere along", "end": "at the start of"}
 MEANING = "How fast images change along short steps {} {}; 0 is not at all."
@@ -108,7 +119,7 @@ def ppl_name(
     """What a path length is called. With lpips_vgg the papers' names stand for their protocol, 50,000 samples:
     ppl_zfull, ppl_wfull, ppl_zend, ppl_wend for images cropped to the middle of FFHQ's faces, ppl2_wend (from
     StyleGAN2 on) for whole ones. What differs is appended: ppl_zfull_10000_uncropped. Another distance is appended
-    instead, and compares with itself only: ppl_wend_effnet_lite0. In w+ there is no famous name.
+    instead, and compares with itself only: ppl_wend_effnet_lite0. In w+, pn and pn+ there is no famous name.
     """
     name, words = f"ppl_{SPACES[space]}{sampling}", []
     if distance != OFFICIAL:
@@ -117,7 +128,7 @@ def ppl_name(
         words.append(str(num_samples))
     if distance == OFFICIAL and crop == "none" and name == "ppl_wend":
         name = "ppl2_wend"
-    elif distance == OFFICIAL and space != "w+":
+    elif distance == OFFICIAL and space in ("z", "w"):
         words += ["uncropped"] * (crop == "none")
     else:
         words += ["face"] * (crop == "face")
@@ -165,7 +176,7 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
                 labels: Tensor | None, seed: int, device: torch.device | str, noise_mode: str,
                 epsilon: float) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Images (N, C, H, W) at t and at t + epsilon of the paths of samples `indices`, noise and labels shared."""
-    size = generator.z_dim * (generator.num_ws if space == "w+" else 1)
+    size = generator.z_dim * (generator.num_ws if space_named(space).of_layers else 1)
     z0, z1 = (sampler.normal(seed, stream, indices, size).to(device)
               for stream in (sampler.LATENT, sampler.SECOND_LATENT))  # fmt: skip
     t = sampler.uniform(seed, sampler.POSITION, indices) * (sampling == "full")
@@ -182,14 +193,18 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
 def styles_along(
     generator: GeneratorNetwork, space: str, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
 ) -> list[Tensor]:
-    """Styles at each t: great circles between the directions of z0 and z1; straight lines between what they are mapped
-    to; in w+ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
+    """Styles at each t: great circles between the directions of z0 and z1; straight lines in the space between what
+    they are mapped to; where layers differ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
     if space == "z":
         a, b = (z / z.norm(dim=1, keepdim=True) for z in (z0, z1))
         return [generator.mapping(geometry.slerp(a, b, t), c) for t in ts]
-    if space == "w":
-        a, b = (generator.mapping(z, c) for z in (z0, z1))
-    else:
+    found = space_of(space, generator)
+    if found.of_layers:
         shape = (len(z0), generator.num_ws, generator.z_dim)
         a, b = (to_ws(z.view(shape), "z+", generator, labels=c) for z in (z0, z1))
-    return [geometry.lerp(a, b, t) for t in ts]
+    else:
+        a, b = (generator.mapping(z, c) for z in (z0, z1))
+    if space in ("w", "w+"):  # ws as they are
+        return [geometry.lerp(a, b, t) for t in ts]
+    a, b = (found.from_ws(ws, generator) for ws in (a, b))
+    return [found.to_ws(geometry.lerp(a, b, t), generator) for t in ts]

@@ -175,14 +175,22 @@ def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
 @torch.no_grad()
 def synthesize(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
     """The images of latents, of any mixture of spaces: (N, C, H, W), each with its own noise."""
-    if any(not space_named(latent.space).has_ws for latent in latents):  # styles of several spaces make no batch
-        return torch.cat([_image(latent, generator) for latent in latents])
+    if any(not space_named(latent.space).has_ws for latent in latents):
+        return _drawn_from_styles(latents, generator)
     ws = torch.stack([ws_of(latent, generator) for latent in latents])
     if all(latent.noise is None for latent in latents):
         return generator.synthesis(ws, noise_mode="const")
     stored = tuple(layer[0] for layer in generator.synthesis.const_noise())
     layers = zip(*[latent.noise or stored for latent in latents], strict=True)
     return generator.synthesis(ws, noise=[torch.stack([noise.to(ws.device) for noise in layer]) for layer in layers])
+
+
+def _drawn_from_styles(latents: Sequence[Latent], generator: GeneratorNetwork) -> Tensor:
+    """At once where they are alike: styles of several spaces make no batch."""
+    if len({latent.space for latent in latents}) > 1 or any(latent.noise is not None for latent in latents):
+        return torch.cat([_image(latent, generator) for latent in latents])
+    codes = torch.stack([latent.code for latent in latents]).to(_device(generator))
+    return generator.synthesis(decode(codes, latents[0].space, generator), noise_mode="const")
 
 
 def _image(latent: Latent, generator: GeneratorNetwork) -> Tensor:

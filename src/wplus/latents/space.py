@@ -128,9 +128,15 @@ class LatentSpace:
         """Codes -> s (N, D), the styles of all layers; UserError for a generator that has none."""
         return space_of("s", generator).from_ws(self.to_ws(codes, generator, labels), generator)
 
-    def edited(self, code: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """A code (*shape) of a space without ws after an edit that adds `shift` (num_ws, w_dim) to ws."""
-        raise UserError(f"Directions of w cannot edit {self}, which has no way back to w+: invert into w+ or f/w+.")
+    def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """Codes (N, *shape) after an edit that adds `shift` (num_ws, w_dim) to ws; of w+ and spaces without ws."""
+        raise UserError(f"Directions of w cannot edit {self}: invert into w+, s or f/w+.")
+
+    def length(self, differences: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """(N,) float64 norms of differences (N, *shape) of codes, in units of `scale`."""
+        scale = self.scale(generator)
+        scaled = differences if scale is None else differences / scale
+        return scaled.double().flatten(1).norm(dim=1)
 
 
 def spaces() -> tuple[str, ...]:

@@ -5,7 +5,7 @@ with the baseline, on fresh seeds, and what those say counts.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from wplus.errors import UserError, check_number
 from wplus.sweeps.labels import SEED
 from wplus.sweeps.members import Member, matches, members_in
 from wplus.sweeps.sections import FORM, Section, findings
-from wplus.sweeps.spec import Job, Spec
+from wplus.sweeps.spec import Job, Spec, ancestors
 from wplus.sweeps.state import SWEEP
 from wplus.sweeps.table import SweepTable, sweep_table
 
@@ -49,7 +49,8 @@ def confirming(spec: Spec, jobs: Sequence[Job], table: SweepTable, group: str, s
     job = next(iter(table.members[group].values())).job
     if job is None:
         raise UserError("--confirm needs the folder of a sweep: how other runs were started is not known.")
-    way = _with_ancestors(job, {each.id: each for each in jobs})
+    known = {each.id: each for each in jobs}
+    way = {known[each].stage.name: known[each] for each in [*ancestors(job, known), job.id]}
     seeded = [name for name, each in way.items() if SEED in each.own] or [next(iter(way))]
     stages = [
         replace(way[stage.name].stage, axes={}, points=[_without_seed(way[stage.name])],
@@ -60,14 +61,6 @@ def confirming(spec: Spec, jobs: Sequence[Job], table: SweepTable, group: str, s
     return replace(
         spec, name=name, question=f"Confirmation of '{group}': {spec.question}", stages=stages, baseline={}, search=None
     )
-
-
-def _with_ancestors(job: Job, jobs: Mapping[str, Job]) -> dict[str, Job]:
-    """Stage -> the job of it that this one comes from, the first stage first."""
-    found: dict[str, Job] = {}
-    for parent in job.parents.values():
-        found |= _with_ancestors(jobs[parent], jobs)
-    return found | {job.stage.name: job}
 
 
 def _without_seed(job: Job) -> dict[str, object]:

@@ -11,7 +11,7 @@ from wplus.core.claim import question
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.sweeps.labels import SEED, Point, short_keys, short_texts, value_text
-from wplus.sweeps.spec import Job
+from wplus.sweeps.spec import Job, ancestors
 from wplus.sweeps.state import SWEEP, SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json, true_status
@@ -34,6 +34,10 @@ class Member:
     seconds: float | None = None
     job: Job | None = None
     """Of the sweep that it was read from."""
+    earlier: Sequence[Path] = ()
+    """The runs of earlier stages that it comes from, whose numbers are its numbers, too."""
+    inherited: frozenset[str] = frozenset()
+    """Names of the values that are theirs."""
 
     @property
     def seed(self) -> int:
@@ -49,13 +53,18 @@ class Member:
     @cached_property
     def items(self) -> dict[str, dict[str, float]]:
         """What was measured item by item (image by image): item -> the number's full name -> value."""
-        content = read_json(self.folder / "table.json")
+        found: dict[str, dict[str, float]] = {}
         full = {name.rpartition("/")[2]: name for name in self.numbers()}
-        told = {column for column, each in content.get("info", {}).items() if each.get("per_item", True)} or full
-        rows = content.get("rows", {})
-        return {item: {full[column]: float(value) for column, value in row.items()
-                       if column in full and column in told and isinstance(value, int | float)}
-                for item, row in rows.items()} if isinstance(rows, dict) else {}  # fmt: skip
+        for folder in (*self.earlier, self.folder):
+            content = read_json(folder / "table.json")
+            told = {column for column, each in content.get("info", {}).items() if each.get("per_item", True)} or full
+            rows = content.get("rows", {})
+            for item, row in rows.items() if isinstance(rows, dict) else ():
+                found.setdefault(item, {}).update({
+                    full[column]: float(value) for column, value in row.items()
+                    if column in full and column in told and isinstance(value, int | float)
+                })  # fmt: skip
+        return found
 
 
 def read_members(folders: Iterable[Path]) -> list[Member]:
@@ -73,15 +82,15 @@ def members_in(folders: Iterable[Path]) -> list[Member]:
     """As `read_members`, of whatever there is."""
     found: dict[Path, Member] = {}
     for folder in folders:
-        for path, job in _runs(folder):
-            member = read_member(path, job)
+        for path, job, earlier in _runs(folder):
+            member = read_member(path, job, earlier)
             if member is not None:
                 found.setdefault(path.resolve(), member)
     return list(found.values())
 
 
-def read_member(folder: Path, job: Job | None = None) -> Member | None:
-    """None for a folder that no run has written to.
+def read_member(folder: Path, job: Job | None = None, earlier: Sequence[Path] = ()) -> Member | None:
+    """None for a folder that no run has written to. Numbers of `earlier` runs are there where it has none of that name.
 
     Of a sweep's `job` counts its point, which has what the jobs were asked whose folders it reads, and not those
     folders: inversions by encoders of several seeds are one configuration.
@@ -97,7 +106,12 @@ def read_member(folder: Path, job: Job | None = None) -> Member | None:
         asked = own | dict(job.point)
     status = true_status(folder, result.get("status")) or "unknown"
     command = claim.get("kind") or result.get("job_type", "")
-    return Member(folder, command, status, asked, result.get("values", {}), result.get("seconds"), job)
+    theirs: dict[str, Any] = {}
+    for one in earlier:
+        theirs |= read_result(one).get("values", {})
+    own = result.get("values", {})
+    return Member(folder, command, status, asked, theirs | own, result.get("seconds"), job, earlier,
+                  frozenset(theirs.keys() - own.keys()))  # fmt: skip
 
 
 def _is_below(key: str, other: str) -> bool:
@@ -163,13 +177,14 @@ def infos(members: Iterable[Member]) -> dict[str, MetricInfo]:
             for name, entry in entries if entry.get("meaning")}  # fmt: skip
 
 
-def _runs(folder: Path) -> list[tuple[Path, Job | None]]:
+def _runs(folder: Path) -> list[tuple[Path, Job | None, Sequence[Path]]]:
+    """Folder, job of a sweep, and the folders of the jobs that this one comes from, the first stage first."""
     if (folder / SWEEP).is_file():
         sweep = SweepFolder(folder)
-        spec, states = sweep.spec, sweep.states()
+        spec, states, jobs = sweep.spec, sweep.states(), {job.id: job for job in sweep.jobs()}
         stage = spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
-        return [(Path(states[job.id].run_dir), job) for job in sweep.jobs()
-                if job.stage.name == stage and states[job.id].run_dir]  # fmt: skip
+        return [(Path(states[job.id].run_dir), job, [Path(states[each].run_dir) for each in ancestors(job, jobs)])
+                for job in jobs.values() if job.stage.name == stage and states[job.id].run_dir]  # fmt: skip
     if (folder / "result.json").is_file():
-        return [(folder, None)]
-    return [(path.parent, None) for path in sorted(folder.glob("**/result.json"))]
+        return [(folder, None, ())]
+    return [(path.parent, None, ()) for path in sorted(folder.glob("**/result.json"))]

@@ -242,6 +242,14 @@ class Spec:
             )
 
 
+def ancestors(job: Job, jobs: Mapping[str, Job]) -> list[str]:
+    """The ids of the jobs of earlier stages that a job comes from, the first stage first."""
+    found: dict[str, None] = {}
+    for parent in job.parents.values():
+        found |= dict.fromkeys([*ancestors(jobs[parent], jobs), parent])
+    return list(found)
+
+
 def read_spec(path: Path) -> Spec:
     """UserError for a file that is no sweep."""
     try:

@@ -167,7 +167,7 @@ def sweep_table(
         members: of one command; UserError for several.
         baseline: the configuration to compare with: what of the varying keys it has, or its name in the table.
         margin: differences within it are nothing, for all numbers or by number: that one is no larger is tested, too.
-        tested: the numbers that are tested; None: all that have a direction.
+        tested: the numbers that are tested; None: all that have a direction, those of earlier stages left out.
         across: keys, or groups of keys, that tell data sets apart: on each there is a baseline, and nothing is averaged
             over them but what has a common scale.
     """
@@ -178,7 +178,9 @@ def sweep_table(
             for group, seeds in groups.seeds.items()}  # fmt: skip
     columns = dict.fromkeys(name for seeds in rows.values() for row in seeds.values() for name in row)
     if tested is None:
-        tested = [name for name in columns if name not in info or info[name].direction != "neither"]
+        own = {name for seeds in groups.seeds.values() for member in seeds.values()
+               for name in columns if name not in member.inherited}  # fmt: skip
+        tested = [name for name in columns if name in own and (name not in info or info[name].direction != "neither")]
     comparison = Comparison(
         rows, groups.baselines(chosen), tested=tested, info=info, unit=SEEDS,
         margins=dict.fromkeys(tested, margin) if isinstance(margin, int | float) else margin or {},

@@ -92,11 +92,11 @@ class FWPlus(LatentSpace):
         ws = self._split(codes, generator)[1]
         return whitened(generator).distance(ws[:, self._first(generator) :])
 
-    def edited(self, code: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
+    def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
         """F' = F + G_r(w + e) - G_r(w), and w + e."""
-        features, ws = self._split(code[None], generator)
+        features, ws = self._split(codes, generator)
         before, after = (_features(generator, each, self._block) for each in (ws, ws + shift.to(ws)))
-        return torch.cat([(features + after - before).flatten(1), (ws + shift.to(ws)).flatten(1)], dim=1)[0]
+        return torch.cat([(features + after - before).flatten(1), (ws + shift.to(ws)).flatten(1)], dim=1)
 
     @property
     def _block(self) -> int:

@@ -105,6 +105,12 @@ class S(LatentSpace):
         """By the affine layers."""
         return torch.cat(styled(generator, str(self)).styles(ws), dim=1)
 
+    def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """s + A e: the affine layers move every latent alike, A(w + e) - A(w) = A(e) - A(0)."""
+        ends = torch.stack([shift, torch.zeros_like(shift)]).to(codes)
+        moved, still = self.from_ws(ends, generator)
+        return codes + (moved - still)
+
     def styles(self, codes: Tensor, generator: GeneratorNetwork, labels: Tensor | None = None) -> Tensor:
         """They are s."""
         return codes

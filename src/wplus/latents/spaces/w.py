@@ -50,6 +50,10 @@ class WPlus(LatentSpace):
         """They are w+."""
         return ws
 
+    def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
+        """w + e."""
+        return codes + shift
+
     def from_vectors(self, vectors: Tensor, generator: GeneratorNetwork) -> Tensor:
         """w (N, w_dim) -> a copy for every layer."""
         return vectors[:, None].repeat(1, generator.num_ws, 1)
