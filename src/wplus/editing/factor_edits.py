@@ -1,4 +1,4 @@
-"""What edits change and what they leave alone, by a classifier of attributes.
+"""Judges edits by a classifier of attributes: what they change, and what they leave alone.
 
 A direction that an attribute named is followed until the classifier sees the attribute. Asked of images that lack it
 first; from then on two things count: whether it ever comes, and how many of the other factors are still what they were.
