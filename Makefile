@@ -21,7 +21,7 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
 demo: $(READY)  ## the whole way in at most ten minutes on a CPU: train, invert, interpolate, evaluate, report
-	@$(RUN) experiments/demo.py $(ARGS)
+	@$(RUN) -m wplus demo $(ARGS)
 
 test: $(READY)  ## run the tests; ARGS="tests/models -k truncation" selects
 	@$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)  # what the tests of a file share is made once

@@ -43,8 +43,8 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
 
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
-        "classifier", "compare", "consistency", "convert", "directions", "draw_pairs", "edit", "ema", "evaluate",
-        "interpolate", "invert", "prepare", "report", "sweep", "train",
+        "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor", "draw_pairs",
+        "edit", "ema", "estimate", "evaluate", "interpolate", "invert", "prepare", "report", "sweep", "train",
     ]  # fmt: skip
 
 

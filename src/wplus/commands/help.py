@@ -42,7 +42,10 @@ def help_text(verb: str, chosen: Sequence[str] = ()) -> str:
     example = f"{groups[0].key}={groups[0].value.strip('[]').partition(',')[0]}" if groups else "data=folder"
     parts = [header(path), "KEY=VALUE", _table([*own, *shared])]
     if groups:
-        parts += ["CHOICE=OPTION; lists take several, as in [a,b]", _table([_with_options(entry) for entry in groups])]
+        parts += [
+            "CHOICE=OPTION; lists take several, as in [a,b]",
+            _table([_with_options(entry) for entry in groups]),
+        ]
     return "\n\n".join([*parts, FLAGS.format(example=example)])
 
 
@@ -90,11 +93,17 @@ def detail(group: str, option: str) -> str:
 def _one(group: str, name: str) -> str:
     path = CONFIG_FOLDER / group / f"{name}.yaml"
     if not path.is_file():
-        return f"{group} must be one of {', '.join(_options(group))}, got '{name}'."
+        return f"{group} must be one of {', '.join(options_of(group))}, got '{name}'."
     said = dict(comments(path))
     rows = [Entry(f"{group}.{key}", _shown(value), said.get(key) or said.get(key.partition(".")[2]) or from_source)
             for key, value, from_source in leaves(_content(path), GIVEN.get(group, ()))]  # fmt: skip
     return f"{group}={name}\n{textwrap.indent(header(path), '  ')}\n{_table(rows)}".rstrip()
+
+
+def option_names(group: str, name: str) -> list[str]:
+    """The keys below a choice, without its name in front; none of an option that there is not."""
+    path = CONFIG_FOLDER / group / f"{name}.yaml"
+    return [key for key, _, _ in leaves(_content(path), GIVEN.get(group, ()))] if path.is_file() else []
 
 
 def comments(path: Path) -> Iterator[tuple[str, str]]:
@@ -131,12 +140,13 @@ def _bases(path: Path) -> list[Path]:
     return [base for name in names if (base := path.parent / f"{name}.yaml").is_file()]
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
+    """The options of a choice, by name."""
     return sorted(path.stem for path in (CONFIG_FOLDER / group).glob("*.yaml"))
 
 
 def _with_options(entry: Entry) -> Entry:
-    listed = " | ".join(_options(entry.key))
+    listed = " | ".join(options_of(entry.key))
     return Entry(entry.key, entry.value, f"{listed}. {entry.comment}" if entry.comment else listed)
 
 

@@ -225,7 +225,7 @@ class Log(Callback):
             "progress/kimg_per_s": images / 1000 / seconds,
             "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
             "progress/minutes": module.seconds / 60,
-            "progress/peak_memory_gb": _peak_memory_gb(module.device),
+            "progress/peak_memory_gb": peak_memory_gb(module.device),
         }
 
 
@@ -317,7 +317,7 @@ class LeaveOnSignal(Callback):
             raise
 
 
-def _peak_memory_gb(device: torch.device) -> float:
+def peak_memory_gb(device: torch.device) -> float:
     """Peak memory of the device, or of this process where the device is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
