@@ -13,8 +13,10 @@ from wplus.evaluation.frechet import fd
 from wplus.evaluation.measure import Metric
 
 TESTED_ALONE = ("interpolation", "factors")
+CODED = ("anomaly", "dci_code", "elbo", "reconstruction", "representation")  # of an autoencoder
 SMALL = {"num_generated": 30, "num_samples": 40, "num_groups": 3, "num_splits": 3, "min_per_class": 1,
-         "extrapolate": True, "num_trees": 3}  # fmt: skip
+         "extrapolate": True, "num_trees": 3, "num_images": 30, "num_train": 30, "num_draws": 3,
+         "factor": "body", "value": 1}  # fmt: skip
 
 
 class Pixels(torch.nn.Module):
@@ -68,15 +70,26 @@ class Squares(torch.nn.Module):
 
 
 @functools.cache
-def every_metric() -> dict[str, Metric]:
-    """Config -> metric, and a Fréchet distance from the data with its mirror images."""
+def _every_metric() -> dict[str, Metric]:
     names = sorted(path.stem for path in (CONFIG_FOLDER / "metrics").glob("*.yaml") if path.stem not in TESTED_ALONE)
     nodes = composed("evaluate", [f"metrics=[{','.join(names)}]", "checkpoint=none", "run_dir=none"])["metrics"]
     nets = {"extractor": Pixels(), "classifier": Odd(), "distance": Squares()}
-    metrics = {"mirrored": partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")}
+    metrics = {}
     for name, node in nodes.items():
         nets["classifier"] = Bodies() if name.startswith("dci") else Odd()  # one asks for factors, one for attributes
-        options = {key: SMALL.get(key, value) for key, value in node.items() if key not in nets}
-        metrics[name] = build(options, **{key: net for key, net in nets.items() if key in node})
-    assert len(metrics) == len(names) + 1
+        given = {key: net for key, net in nets.items() if node.get(key) is not None}
+        options = {key: SMALL.get(key, value) for key, value in node.items() if key not in given}
+        metrics[name] = build(options, **given)
+    assert len(metrics) == len(names)
     return metrics
+
+
+def every_metric() -> dict[str, Metric]:
+    """Config -> metric of a GAN, and a Fréchet distance from the data with its mirror images."""
+    mirrored = partial(fd, extractor=Pixels(), num_generated=30, num_groups=3, mirror="x")
+    return {"mirrored": mirrored} | {name: each for name, each in _every_metric().items() if name not in CODED}
+
+
+def coded_metrics() -> dict[str, Metric]:
+    """Config -> metric of an autoencoder."""
+    return {name: each for name, each in _every_metric().items() if name in CODED}

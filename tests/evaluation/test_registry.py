@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.evaluation.registry import every_metric
+from tests.evaluation.coded import coded_context
+from tests.evaluation.registry import coded_metrics, every_metric
 from tests.processes import pair
 from wplus.evaluation.measure import measured
 
@@ -28,28 +29,55 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def results(context):
+CODES = {
+    "reconstruction": {"reconstruction_psnr": "higher", "reconstruction_similarity_ms_ssim": "higher",
+                       "reconstruction_squares": "lower"},
+    "elbo": {"elbo": "higher", "rate": "neither", "distortion": "lower", "bits_per_dim": "lower",
+             "iwae_3": "higher", "active_units": "higher"},
+    "representation": {"linear_probe_body": "higher", "knn_body": "higher"},
+    "anomaly": {f"anomaly_{score}_{what}": "higher" for score in ("pixels", "squares", "nelbo")
+                for what in ("auroc", "detected")},
+    "dci_code": {f"{name}_code_true": "higher" for name in (
+        "dci_disentanglement", "dci_completeness", "dci_informativeness", "mig")},
+}  # fmt: skip
+
+
+def results(context, metrics):
     """Metric -> its results, by name."""
-    metrics = every_metric()
     return {name: {result.name: result for result in found}
             for name, found in zip(metrics, measured(context, metrics), strict=True)}  # fmt: skip
 
 
-def test_numbers_explain_themselves_and_neither_order_nor_batch_size_change_them(context):
-    found = results(context)
-    shuffled = replace(context.real, images=context.real.images[torch.randperm(40)])
-    others, seeded = results(replace(context, real=shuffled, batch_size=7)), results(replace(context, seed=1))
+def check(found, others, expected):
+    """Both are equal, and as they are expected to be."""
     assert {metric: {name: each.direction for name, each in by_name.items()} for metric, by_name in found.items()} == (
-        EXPECTED
+        expected
     )
     for metric, by_name in found.items():
-        assert any(seeded[metric][name].value != result.value for name, result in by_name.items()), metric
         for name, result in by_name.items():
             assert result.meaning.endswith(".")
             assert others[metric][name].value == pytest.approx(result.value, rel=1e-6), name
             assert (others[metric][name].interval or ()) == pytest.approx(result.interval or (), rel=1e-6), name
             assert result.interval is None or result.interval[0] <= result.value <= result.interval[1]
             assert json.loads(json.dumps(result.protocol))["seconds"] >= 0
+
+
+def test_numbers_explain_themselves_and_neither_order_nor_batch_size_change_them(context):
+    found = results(context, every_metric())
+    shuffled = replace(context.real, images=context.real.images[torch.randperm(40)])
+    others = results(replace(context, real=shuffled, batch_size=7), every_metric())
+    seeded = results(replace(context, seed=1), every_metric())
+    check(found, others, EXPECTED)
+    for metric, by_name in found.items():
+        assert any(seeded[metric][name].value != result.value for name, result in by_name.items()), metric
+
+
+def test_so_do_numbers_of_codes():
+    context = coded_context()
+    shuffled = {name: getattr(context, name).subset(torch.randperm(len(getattr(context, name))))
+                for name in ("real", "held_out")}  # fmt: skip
+    others = results(replace(context, batch_size=17, **shuffled), coded_metrics())
+    check(results(context, coded_metrics()), others, CODES)
 
 
 def test_numbers_of_nets_that_taught_the_generator_are_marked(context):

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from registry import Pixels, every_metric, small_factors  # beside this script
+from coded import coded_context  # beside this script
+from registry import Pixels, coded_metrics, every_metric, small_factors
 
 from wplus.checkpoint import Models
 from wplus.core.distributed import (
@@ -49,6 +50,10 @@ def results(cache_dir: Path | None, batch_size: int = 4) -> dict[str, Any]:
     ours, metrics = context(cache_dir, batch_size), every_metric() | {"factors": small_factors}
     found = {f"{name}, {m.name}": np.array([m.value, *(m.interval or ())])
              for name, numbers in zip(metrics, measured(ours, metrics), strict=True) for m in numbers}  # fmt: skip
+    of_codes = coded_context(batch_size=batch_size)
+    found |= {f"{name}, {m.name}": np.array([m.value, *(m.interval or ())])
+              for name, numbers in zip(coded_metrics(), measured(of_codes, coded_metrics()), strict=True)
+              for m in numbers}  # fmt: skip
     passes = {"generated": ours.generated(30), "real": ours.real_images()}
     return found | {name: p.ask(Pixels(), FeatureRows()).value.rows.numpy() for name, p in passes.items()}
 

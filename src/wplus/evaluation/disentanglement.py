@@ -1,6 +1,7 @@
 """Disentanglement: how well single numbers of a latent stand for single factors of the image, DCI and MIG.
 
-The factors are the cats' own, as a classifier names them in generated images. Both scores ask about axes: a rotation of
+The factors are the cats' own, as a classifier names them in generated images, or the true ones of held-out images,
+whose codes an encoder tells. Both scores ask about axes: a rotation of
 a space changes them, though not what a linear boundary finds (`ls_w`).
 """
 
@@ -14,13 +15,15 @@ from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval
 from wplus.errors import UserError, check_number
 from wplus.evaluation import sampler
-from wplus.evaluation.context import EvalContext, check_groups
+from wplus.evaluation.coding import codes, encoder_of, shown
+from wplus.evaluation.context import EvalContext, check_groups, generator_protocol
 from wplus.evaluation.factors import FactorNames
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.separability import latents
 from wplus.latents.space import Space, space_of
 from wplus.models.network import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.attributes import known_factors
 
 DISENTANGLEMENT = MetricInfo(
     meaning="Of the latent's numbers, weighted by how much they tell, how far each tells of one factor alone: 1 of "
@@ -42,7 +45,7 @@ _NUM_BINS = 20  # of each number of a latent, equally filled (Locatello et al. 2
 
 
 def disentanglement(
-    context: EvalContext, *, classifier: AttributeClassifier, space: Space, num_samples: int = 5000,
+    context: EvalContext, *, classifier: AttributeClassifier | None = None, space: Space, num_samples: int = 5000,
     num_trees: int = 50, max_depth: int = 12, num_groups: int = 5, noise_mode: NoiseMode = "const",
 ) -> Iterator[MetricResult]:  # fmt: skip
     """Yield dci_disentanglement, dci_completeness, dci_informativeness and mig of a space, `..._<space>_<classifier>`.
@@ -52,8 +55,10 @@ def disentanglement(
     for the mutual information gap, numbers cut into 20 equally filled bins (Locatello et al. 2019, arXiv:1811.12359).
 
     Args:
+        classifier: names the factors of generated images; None: held-out images with their true factors and the codes
+            that the encoder answers, `..._<space>_true`.
         space: of the latents that drew the images, as for `invert`: z, w, s, ...; one vector, or all layers'.
-        num_samples: images; the forests learn from all groups but one and are asked of that.
+        num_samples: images, at most; the forests learn from all groups but one and are asked of that.
         num_groups: of images, for the interval (jackknife) and for what is held out; at least 2.
     """
     check_number("num_trees", num_trees, lowest=1, whole=True)
@@ -62,30 +67,63 @@ def disentanglement(
     if num_groups < 2:
         raise UserError(f"num_groups must be 2 or more, of which one is held out, got {num_groups}")
     space_of(space, context.generator)
-    names = list(classifier.classes)
-    net = FactorNames(classifier, names)
-    images = context.generated(num_samples, sampler.Sampling(noise_mode=noise_mode))
-    request = images.ask(net, FeatureRows())
+    find = _of_held_out(context, num_samples) if classifier is None else (
+        _of_generated(context, classifier, space, num_samples, noise_mode)
+    )  # fmt: skip
     forest = {"num_trees": num_trees, "max_depth": max_depth}
 
     def results() -> Iterator[MetricResult]:
-        named = request.value.rows.numpy().astype(np.int64)
-        codes = latents(context, num_samples, space)
-        told = {name: column for name, column in zip(names, named.T, strict=True) if len(np.unique(column)) > 1}
+        told, found, protocol = find()
+        told = {name: column for name, column in told.items() if len(np.unique(column)) > 1}
+        named_by = "true" if classifier is None else classifier.name
         if not told:
-            raise UserError(f"The images must differ in a factor that '{classifier.name}' names, and do not.")
-        groups = np.arange(num_samples) % num_groups
-        shared = net.protocol | images.protocol | {
-            "space": space, "num_numbers": codes.shape[1], "told": list(told), "num_groups": num_groups,
+            raise UserError(f"The images must differ in a factor that '{named_by}' names, and do not.")
+        groups = np.arange(len(found)) % num_groups
+        shared = protocol | {
+            "space": space, "num_numbers": found.shape[1], "told": list(told), "num_groups": num_groups,
         }  # fmt: skip
         spelled = space.replace("+", "plus").replace("/", "")
-        scores = _dci(codes, told, groups, seed=context.seed, progress=context.progress, **forest)
+        scores = _dci(found, told, groups, seed=context.seed, progress=context.progress, **forest)
         for part, (info, values) in scores.items():
-            yield _result(info, f"dci_{part}_{spelled}_{classifier.name}", values, shared | forest)
-        gaps = [mutual_information_gap(codes[kept], {k: v[kept] for k, v in told.items()}) for kept in _parts(groups)]
-        yield _result(MIG, f"mig_{spelled}_{classifier.name}", gaps, shared | {"num_bins": _NUM_BINS})
+            yield _result(info, f"dci_{part}_{spelled}_{named_by}", values, shared | forest)
+        gaps = [mutual_information_gap(found[kept], {k: v[kept] for k, v in told.items()}) for kept in _parts(groups)]
+        yield _result(MIG, f"mig_{spelled}_{named_by}", gaps, shared | {"num_bins": _NUM_BINS})
 
     return results()
+
+
+Found = tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]
+"""Factors, name -> values (N,); codes (N, D); the protocol."""
+
+
+def _of_generated(
+    context: EvalContext, classifier: AttributeClassifier, space: Space, num: int, noise_mode: NoiseMode
+) -> Callable[[], Found]:
+    """Generated images, as the classifier names them."""
+    names = list(classifier.classes)
+    net = FactorNames(classifier, names)
+    images = context.generated(num, sampler.Sampling(noise_mode=noise_mode))
+    request = images.ask(net, FeatureRows())
+
+    def find() -> Found:
+        named = request.value.rows.numpy().astype(np.int64)
+        told = dict(zip(names, named.T, strict=True))
+        return told, latents(context, num, space), net.protocol | images.protocol
+
+    return find
+
+
+def _of_held_out(context: EvalContext, num: int) -> Callable[[], Found]:
+    """Held-out images with their true factors, and what the encoder answers."""
+    encoder_of(context)
+
+    def find() -> Found:
+        some = shown(context, context.held_out, num, what="held-out")
+        told = {name: np.unique(values[some.order.numpy()], return_inverse=True)[1]
+                for name, values in known_factors(some.images).items()}  # fmt: skip
+        return told, codes(context, some), generator_protocol(context.models) | some.protocol
+
+    return find
 
 
 def _parts(groups: np.ndarray) -> list[np.ndarray]:

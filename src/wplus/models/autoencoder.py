@@ -69,7 +69,7 @@ class CodeEncoder(Encoder):
     def __init__(
         self, *, w_dim: int, input_size: int, img_channels: int = 3, c_dim: int = 0, variational: bool = False,
         code_activation: CodeActivation = "linear", backbone: Backbone = "conv", widths: Sequence[int] = (512, 256),
-        channel_base: int = 1024, channel_max: int = 128, norm: NormKind = "group", bottom: int = 4,
+        channel_base: int = 512, channel_max: int = 128, norm: NormKind = "group", bottom: int = 4,
     ) -> None:  # fmt: skip
         super().__init__(num_ws=1, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=False)
         check_choice("code_activation", code_activation, ("linear", "relu", "sigmoid"))
@@ -157,7 +157,7 @@ class Decoder(GeneratorNetwork):
     def __init__(
         self, *, resolution: int, c_dim: int = 0, img_channels: int = 3, code_dim: int = 32, prior: Prior = "mixture",
         likelihood: Likelihood = "gaussian", sigma: float | None = 1.0, backbone: Backbone = "conv",
-        widths: Sequence[int] = (512, 256), channel_base: int = 1024, channel_max: int = 128,
+        widths: Sequence[int] = (512, 256), channel_base: int = 512, channel_max: int = 128,
         norm: NormKind = "group", bottom: int = 4,
     ) -> None:  # fmt: skip
         check_number("code_dim", code_dim, lowest=1, whole=True)

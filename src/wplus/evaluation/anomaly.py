@@ -1,0 +1,112 @@
+"""Anomaly detection: images of a value of a factor that the training did not see, told by how badly they are coded.
+
+Train without the value (`data.without={digit: [9]}`), and measure with the same data: held-out images have all values.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.stats import rankdata
+from torch import Tensor
+
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import proportion_interval
+from wplus.errors import UserError, check_number
+from wplus.evaluation.coding import draws, encoder_of, of_each, shown
+from wplus.evaluation.context import EvalContext, generator_protocol
+from wplus.losses.image_pair import ImageDistance
+from wplus.losses.pixel import l2
+from wplus.losses.variational import kl_to_normal, negative_log_likelihood
+from wplus.models.autoencoder import CodeEncoder, Decoder
+from wplus.pretrained.seen import marked
+
+Z = 1.959963984540054  # of a 95 % interval
+AUROC = (
+    "Probability that an image of the value that training left out has a higher {} than another held-out image: 1 "
+    "tells all apart, 0.5 none."
+)
+DETECTED = (
+    "Share of the images of the value that training left out whose {} is above that of {:g} % of the other held-out "
+    "images."
+)
+
+
+def anomaly(
+    context: EvalContext, *, distance: ImageDistance, factor: str, value: int, num_images: int | None = None,
+    quantile: float = 0.95,
+) -> Iterator[MetricResult]:  # fmt: skip
+    """Yield anomaly_<score>_auroc and anomaly_<score>_detected, for the scores pixels, <distance>, and of a
+    variational autoencoder nelbo, minus the ELBO.
+
+    Args:
+        distance: perceptual, between an image and its reconstruction.
+        factor, value: images of this value are the anomalies; the data's attributes name them.
+        num_images: of the held-out images; None: all.
+        quantile: of the normal images' scores, above which an image is called an anomaly.
+    """
+    check_number("quantile", quantile, lowest=0, highest=1)
+    encoder, generator = encoder_of(context), context.generator
+    is_variational = isinstance(encoder, CodeEncoder) and encoder.variational
+    both = (encoder, generator) if isinstance(encoder, CodeEncoder) and isinstance(generator, Decoder) else None
+
+    def results() -> Iterator[MetricResult]:
+        some = shown(context, context.held_out, num_images, what="held-out")
+        is_odd = some.attributes(factor) == value
+        if is_odd.all() or not is_odd.any():
+            count = f"{int(is_odd.sum())} of {len(is_odd)}"
+            raise UserError(f"Of the held-out images some, not all, must have {factor}={value}, got {count}.")
+        scored = distance.to(context.device)
+
+        def measure(images: Tensor, labels: Tensor, digests: list[str]) -> list[Tensor]:
+            made = generator.synthesis(encoder(images), noise_mode="const")
+            found = [l2(made, images), scored(made, images)]
+            if both is not None and is_variational:
+                found.append(negative_elbo(*both, images, digests, context.seed))
+            return found
+
+        named = marked(distance.name, distance.provenance, context.models.saw)
+        scores = of_each(context, some, measure, "Scoring (images)")
+        words = {"pixels": "squared error of its reconstruction",
+                 named: f"distance {distance.name} from its reconstruction", "nelbo": "negative ELBO"}  # fmt: skip
+        protocol = generator_protocol(context.models) | some.protocol | {
+            "factor": factor, "value": value, "num_anomalies": int(is_odd.sum()), "seed": context.seed,
+            "left_out_of_training": value in dict(some.images.policies.get("without", {})).get(factor, []),
+        }  # fmt: skip
+        for (name, what), each in zip(words.items(), scores, strict=False):
+            odd, normal = each[is_odd], each[~is_odd]
+            area, interval = auroc(odd, normal)
+            info = MetricInfo(meaning=AUROC.format(what), direction="higher")
+            own = protocol | {"interval": "95 %, DeLong"}
+            yield MetricResult.of(info, f"anomaly_{name}_auroc", area, protocol=own, interval=interval)
+            share = float((odd > np.quantile(normal, quantile)).mean())
+            info = MetricInfo(meaning=DETECTED.format(what, 100 * quantile), direction="higher")
+            own = protocol | {"quantile": quantile, "interval": "95 %, Wilson's score interval, threshold as given"}
+            yield MetricResult.of(info, f"anomaly_{name}_detected", share, protocol=own,
+                                  interval=proportion_interval(share, len(odd)))  # fmt: skip
+
+    return results()
+
+
+def negative_elbo(
+    encoder: CodeEncoder, decoder: Decoder, images: Tensor, digests: list[str], seed: int
+) -> Tensor:  # fmt: skip
+    """(N,) by one draw of the code; the label of a conditional one is what the encoder names."""
+    posterior = encoder.posterior(images)
+    noise = draws(seed, digests, 1, decoder.code_dim, "anomaly")[0].to(images)
+    outputs = decoder.synthesis.outputs(decoder.ws(posterior.code(noise), posterior.label()))
+    return negative_log_likelihood(decoder, outputs, images) + kl_to_normal(posterior).sum(dim=1)
+
+
+def auroc(odd: np.ndarray, normal: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """P(odd > normal) + P(equal) / 2 of scores (M,) and (N,), and its interval by DeLong et al. 1988.
+
+    The variance is that of each side's mean placement among the other, from ranks (Sun and Xu 2014).
+    """
+    m, n = len(odd), len(normal)
+    every = rankdata(np.concatenate([odd, normal]))
+    of_odd = (every[:m] - rankdata(odd)) / n  # share of the normal ones below each odd one, ties by half
+    of_normal = 1 - (every[m:] - rankdata(normal)) / m
+    area = float(of_odd.mean())
+    variance = sum(side.var(ddof=1) / len(side) for side in (of_odd, of_normal) if len(side) > 1)
+    reach = Z * float(np.sqrt(variance))
+    return area, (max(0.0, area - reach), min(1.0, area + reach))
