@@ -1,4 +1,4 @@
-"""What a variational autoencoder says of images it has not seen: bounds on their likelihood, rate and distortion.
+"""Bounds on the likelihood of images that a variational autoencoder has not seen, its rate and its distortion.
 
 All in nats per image, summed over pixels and numbers of the code (`wplus.losses.variational`); and in bits for each of
 an image's 8-bit numbers.

@@ -1,4 +1,4 @@
-"""How near a decoder comes to images that an encoder has seen once: PSNR, MS-SSIM and a perceptual distance.
+"""Reconstruction: PSNR, MS-SSIM and a perceptual distance of images from what is made of an encoder's one answer.
 
 Of an autoencoder as of an encoder that was trained for a GAN: both answer with latents, whose image is compared.
 """

@@ -1,4 +1,4 @@
-"""What a code knows of true factors of its image: by a linear classifier, and by its nearest neighbours.
+"""Probes of codes: true factors of an image, told by a linear classifier and by the nearest neighbours of its code.
 
 Both learn from codes of training images and are asked of held-out ones. The encoder has seen no factor, unless it was
 trained with labels.
