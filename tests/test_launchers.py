@@ -58,6 +58,21 @@ def test_several_values_are_a_sweep_with_a_folder(folders, capsys):
     assert len(list(Path("runs/sweeps").iterdir())) == 2
 
 
+def test_two_processes_take_the_jobs_between_them(folders, capsys, monkeypatch, repository):
+    """The real command, in processes of its own, whose words are in files."""
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    main(["report", "-m", folders, "sweep=s", "slots=cpu:2"])
+    said = capsys.readouterr().out.splitlines()
+    assert (said[-1], len(said)) == ("runs/sweeps/s: 2 done of 2", 3)
+    assert states() == {"report-000": "done", "report-001": "done"}
+    for number, name in enumerate("ab"):
+        assert Path(f"{name}/report.html").exists()
+        assert Path(f"runs/sweeps/s/jobs/report-00{number}.log").read_text() == f"{name}/report.html\n"
+    noted = json.loads(Path("runs/sweeps/s/jobs/report-000.json").read_text())
+    assert noted["exit_status"] == 0
+    assert noted["peak_memory_mib"] > 10
+
+
 def test_a_plan_writes_nothing(folders, capsys):
     main(["report", "-m", folders, "--dry"])
     assert capsys.readouterr().out.splitlines()[-1] == "2 queued of 2"

@@ -25,7 +25,7 @@ def spec(*arguments: str):
         ("probes=[],[logits,recall]", "probes", ["[]", "[logits,recall]"]),
         ("name='a b',c", "name", ["'a b'", "c"]),
         ("loss=glob([h*,lsgan])", "loss", ["hinge", "lsgan"]),
-        ("model=glob(*,exclude=[style*,r3gan])", "model", ["dcgan", "mlp_gan", "progan"]),
+        ("model=glob(*,exclude=[style*,r3gan,*auto*,vae])", "model", ["dcgan", "mlp_gan", "progan"]),
         ("seed=choice(3,1)", "seed", [3, 1]),
         ("seed=sort(3,1)", "seed", [1, 3]),
     ],
@@ -98,6 +98,11 @@ def test_a_space_and_its_block_are_one_axis_of_a_named_sweep(axes, overrides, gi
 def test_what_the_sweep_would_overrule_is_refused(content, override):
     with pytest.raises(UserError, match="has no effect: .* varies in invert, and the sweep says its values"):
         with_overrides(Spec.of({"verb": "invert", **content}, name="s"), [override])
+
+
+def test_a_stage_that_there_is_not_is_refused():
+    with pytest.raises(UserError, match="invret:seed=1 is of a stage, which must be one of invert, got 'invret'"):
+        with_overrides(Spec.of({"verb": "invert"}, name="s"), ["invret:seed=1"])
 
 
 def test_what_is_said_of_the_sweep_is_no_override():

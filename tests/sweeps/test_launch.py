@@ -71,6 +71,17 @@ def test_what_is_done_is_not_done_again(runs, capsys):
     assert len(runs.ran) == 4
     assert launch(runs, {**ONE, "seeds": 3}).run() == 0  # a seed more
     assert len(runs.ran) == 6
+    capsys.readouterr()
+    assert launch(runs, {**ONE, "seeds": 1}).run() == 0  # fewer: the others are there still
+    last = capsys.readouterr().out.splitlines()
+    assert [last[0].partition(": ")[2], last[-1]] == [
+        "2 done of 2", "  no longer asked: invert-001 invert-003 invert-004 invert-005"
+    ]  # fmt: skip
+    asked = json.loads((runs.root / "s" / "sweep.json").read_text())
+    assert [each["spec"]["stages"][0]["seeds"] for each in asked["earlier"]] == [2, 3]
+    assert launch(runs, {**ONE, "seeds": 3}).run() == 0
+    assert "no longer" not in capsys.readouterr().out
+    assert len(runs.ran) == 6
 
 
 def test_equal_questions_of_one_sweep_are_one_run(runs):
@@ -141,6 +152,14 @@ def test_another_sweep_in_the_folder_is_refused(runs):
     with pytest.raises(UserError, match="is another sweep: what varies of invert had space and now num_images"):
         launch(runs, {"verb": "invert", "axes": {"num_images": [1, 2]}})
     assert (runs.root / "s" / "sweep.json").read_bytes() == before
+
+
+def test_only_some_jobs_are_run_and_an_unknown_one_is_refused(runs):
+    assert "invert-002" not in launch(runs, only=["invert-001"]).plan()
+    launch(runs, only=["invert-001"]).run()
+    assert runs.ran == ["invert-space=w-seed=1"]
+    with pytest.raises(UserError, match="--only must be one of invert-000, invert-001, .*, got 'invert-004'"):
+        launch(runs, only=["invert-004"])
 
 
 def test_a_deleted_run_is_queued_again(runs):

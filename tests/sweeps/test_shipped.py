@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wplus.commands.compose import Composer
+from wplus.commands.sweep import sweep
 from wplus.config import CONFIG_FOLDER
 from wplus.sweeps.labels import SEED
 from wplus.sweeps.spec import Spec, read_spec
@@ -26,6 +28,17 @@ def test_a_shipped_sweep_can_be_asked(spec: Spec, tmp_path: Path):
     configurations = {tuple((key, value) for key, value in job.point.items() if key != SEED)
                       for job in jobs if job.stage is asking}  # fmt: skip
     assert any(spec.baseline.items() <= dict(each).items() for each in configurations)
+
+
+@pytest.mark.parametrize("spec", SHIPPED.values(), ids=SHIPPED)
+def test_a_shipped_sweep_is_one_of_wandbs_or_says_why_not(spec: Spec, capsys):
+    status, said = sweep(["wandb", spec.name]), capsys.readouterr()
+    if len(spec.stages) == 1 and not any(spec.stages[0].points):
+        assert status == 0
+        assert yaml.safe_load(said.out)["metric"]["name"] == spec.objectives[0]
+    else:
+        assert status == 1
+        assert "use wplus sweep run, which logs to W&B as well" in said.err
 
 
 def test_the_sweeps_of_the_study_are_as_large_as_it_says():

@@ -1,6 +1,7 @@
 """The actions run, retry and status of `wplus sweep`, and what they share with `-m`."""
 
 import argparse
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path("runs/sweeps")
 _SECTIONS = ("slurm", "search")
+_OF_STAGE = re.compile(r"(\w+):(?=[\w.@/+]+=)")  # in front of an override
 _OVERRIDES = (
     "for all jobs, STAGE:KEY=VALUE for those of one stage; or of the sweep: sweep=NAME, slots=cpu:2|gpu:0-3|slurm, "
     "slurm.KEY=..., retry=true, max_failures=N, objective=NUMBER, search.KEY=..."
@@ -82,7 +84,7 @@ def add_actions(actions: Any) -> None:
     for name, text in (("run", "bring a sweep to its end"), ("retry", "the same, and run what failed again")):
         run = actions.add_parser(name, help=text)
         run.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")
-        run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=_OVERRIDES)
+        run.add_argument("overrides", nargs="*", default=[], metavar="KEY=VALUE", help=_OVERRIDES)
         run.add_argument("--slots", help="the same as slots=")
         run.add_argument("--max-failures", help="the same as max_failures=")
         run.add_argument("--folder", type=Path, help=f"of the sweep (default: {ROOT}/NAME)")
@@ -114,8 +116,11 @@ def _run(options: argparse.Namespace) -> int:
 def with_overrides(spec: "Spec", overrides: Sequence[str]) -> "Spec":
     """KEY=VALUE for all stages, STAGE:KEY=VALUE for one."""
     names = [stage.name for stage in spec.stages]
-    split = [(head, rest) if colon and head in names else (None, each)
-             for each in overrides for head, colon, rest in [each.partition(":")]]  # fmt: skip
+    split = [(found[1], each[found.end() :]) if (found := _OF_STAGE.match(each)) else (None, each)
+             for each in overrides]  # fmt: skip
+    for name, rest in split:
+        if name is not None and name not in names:
+            raise UserError(f"{name}:{rest} is of a stage, which must be one of {', '.join(names)}, got '{name}'.")
     given = {stage.name: [text for name, text in split if name in (None, stage.name)] for stage in spec.stages}
     searched = () if spec.search is None else tuple(spec.search.space)
     for stage in spec.stages:
@@ -232,13 +237,14 @@ def _status(options: argparse.Namespace) -> None:
     from wplus.sweeps.state import SweepFolder, counted
 
     for path in options.folders:
-        states = SweepFolder(path).states()
+        sweep_folder = SweepFolder(path)
+        states = sweep_folder.states()
         for state in states.values():
             words = f": {state.error} ({state.traceback})" if state.error else ""
             words += f", since {state.started} in {state.process}" if state.state == "running" else ""
             words += f", submitted as {state.allocation}" if state.allocation and state.state == "queued" else ""
             print(f"{state.id}  {state.state:<11}  {state.label}  {state.run_dir}{words}")
-        print(f"{path}: {counted(states)}")
+        print("\n".join([f"{path}: {counted(states)}", *filter(None, [sweep_folder.left_out()])]))
 
 
 def _value(text: str) -> Any:

@@ -30,14 +30,14 @@ Tests = dict[str, dict[str, dict[str, Any]]]
 def part_block(part: Part, name: str, asked: Asked) -> dict[str, Any]:
     """The block of a part's runs; `name` tells blocks of a page apart."""
     table = _table(part, asked)
-    groups = list(table.rows)
+    groups, deciding = list(table.rows), [*([table.sort] if table.sort else []), *table.objectives]
     members = [_member(run, groups) for run in part.runs if run.group in table.rows]
     return {
         "name": name,
         "noun": "configuration",
         "unit": "run",
         "keys": [_axis(table, key) for key in table.keys],
-        "numbers": [_number(each, table.info.get(each)) for each in table.numbers],
+        "numbers": [_number(each, table.info.get(each)) for each in dict.fromkeys([*deciding, *table.numbers])],
         "rows": [{"name": group, "cells": _cells(part, table, group)} for group in groups],
         "members": members,
         "has_seeds": any(len(cell.points) > 1 for row in table.rows.values() for cell in row.values()),

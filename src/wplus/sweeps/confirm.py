@@ -81,7 +81,10 @@ def confirmed(folder: Path, table: SweepTable) -> list[Section]:
     baseline = table.settings[table.baseline] if table.baseline and 0 < len(others) < len(members) else None
     margins = table.comparison.margins
     fresh = sweep_table(members, baseline=baseline, margin=margins, tested=[table.sort], keys=table.keys)
-    found = [replace(each, title=f"On fresh seeds: {each.title}") for each in findings(fresh, [table.sort])]
+    found = [
+        replace(each, title=f"On fresh seeds: {each.title[0].lower()}{each.title[1:]}")
+        for each in findings(fresh, [table.sort])
+    ]
     return [*found, confirmation(table, fresh)]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from wplus.core.sweep import HERE, LABEL
-from wplus.errors import Interrupted, UserError
+from wplus.errors import Interrupted, UserError, check_choice
 from wplus.sweeps.best import best_lines
 from wplus.sweeps.run_job import ASKING, STOPPED, Command, Ended, Processes, run_here
 from wplus.sweeps.slots import Slot
@@ -72,6 +72,8 @@ class Launch:
         self._resolved: set[str] = set()
         self._trials: Trials | None = None
         self._add(self.spec)
+        for job_id in only or ():
+            check_choice("--only", job_id, self.jobs)
 
     def _add(self, spec: Spec) -> list[Job]:
         """The jobs that are new, with their states."""
@@ -114,7 +116,8 @@ class Launch:
     def plan(self) -> str:
         """What would be run, with an estimate from the jobs that are done, or from earlier runs of the same command."""
         self.resolve_all()
-        rows = [f"  {state.id}  {state.state:<11}  {state.label}  {state.run_dir}" for state in self.states.values()]
+        rows = [f"  {state.id}  {state.state:<11}  {state.label}  {state.run_dir}" for state in self.states.values()
+                if self.only is None or state.id in self.only]  # fmt: skip
         search = self.spec.search
         trials = [] if search is None else [f"  and up to {search.trials - len(search.points)} trials of a search"]
         return "\n".join([*rows, *trials, f"{counted(self.states)}{self._estimate(with_earlier=True)}"])
@@ -358,7 +361,8 @@ class Launch:
             if state.state == "failed":
                 lines.append(f"  failed: {state.id} {state.label}: {state.error} ({state.traceback or state.run_dir})")
         missing = [state.id for state in self.states.values() if state.state not in ENDED]
-        return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else [])])
+        return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else []),
+                          *filter(None, [self.folder.left_out()])])  # fmt: skip
 
 
 class Here(Executor):

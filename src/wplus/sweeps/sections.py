@@ -131,7 +131,8 @@ def _differences(table: SweepTable, numbers: Sequence[str], *, screen: bool) -> 
     by = "q after Benjamini and Hochberg, to screen" if screen else "p after Holm"
     margins = {name: table.comparison.margins[name] for name in shown if name in table.comparison.margins}
     within = "".join(f"; margin of {name} {margin:g}" for name, margin in margins.items())
-    title = f"Minus '{table.baseline}', seed by seed; signs flipped, {by} ({num} comparisons){within}"
+    tested = f"; signs flipped, {by} ({num} comparison{'s' if num > 1 else ''}){within}" if num else ""
+    title = f"Minus '{table.baseline}', seed by seed{tested}"
     rows = [["configuration", *(heading(name, table.info.get(name)) for name in shown)]]
     for group in table.groups:
         row = table.tests.get(group, {})

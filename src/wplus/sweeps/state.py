@@ -6,6 +6,7 @@ is. Whether a run is finished, the run's own record says, and its lock whether i
 
 import json
 import os
+import shlex
 import socket
 import time
 from collections import Counter
@@ -150,6 +151,9 @@ class SweepFolder:
             if spec.search is not None and "spec" in known:  # what was tried stays
                 asked["search"]["points"] = known["spec"]["search"]["points"]
             content = {**made, "command": command, "spec": asked, "git": git_state(), "versions": versions()}
+            if "spec" in known and known["spec"] != json.loads(json.dumps(asked)):  # what was asked first stays readable
+                before = {"command": known["command"], "spec": known["spec"]}
+                content["earlier"] = [*known.get("earlier", []), before]
             if {**known, **content} != known:
                 write_json(self.path / SWEEP, {**known, **content})
 
@@ -197,6 +201,12 @@ class SweepFolder:
     def states(self) -> dict[str, JobState]:
         """All jobs of the sweep as they are now, by id."""
         return {job.id: self.load(job).look() for job in self.jobs()}
+
+    def left_out(self) -> str:
+        """A line that names the jobs of earlier launches that the last one has not asked for; empty for none."""
+        asked = {job.id for job in self.jobs()}
+        known = sorted(path.stem for path in (self.path / JOBS).glob("*.json") if path.stem not in asked)
+        return f"  no longer asked: {shlex.join(known)}" if known else ""
 
     def log(self, job_id: str) -> Path:
         """Where a process's words go."""
