@@ -151,7 +151,7 @@ class SweepFolder:
             if spec.search is not None and "spec" in known:  # what was tried stays
                 asked["search"]["points"] = known["spec"]["search"]["points"]
             content = {**made, "command": command, "spec": asked, "git": git_state(), "versions": versions()}
-            if "spec" in known and known["spec"] != json.loads(json.dumps(asked)):  # what was asked first stays readable
+            if "spec" in known and known["spec"] != json.loads(json.dumps(asked)):  # stays readable
                 before = {"command": known["command"], "spec": known["spec"]}
                 content["earlier"] = [*known.get("earlier", []), before]
             if {**known, **content} != known:
