@@ -248,13 +248,15 @@ def _contents(files: Mapping[str, object], labels: object) -> dict[str, bytes]:
     return found if labels is None else {**found, "dataset.json": json.dumps({"labels": labels}).encode()}
 
 
-def random_images(num: int = 10, *, resolution: int = 8, c_dim: int = 0, numbered: bool = False) -> ImageSet:
+def random_images(
+    num: int = 10, *, resolution: int = 8, c_dim: int = 0, numbered: bool = False, channels: int = 3
+) -> ImageSet:
     """Random images called 0.png, 1.png, ..., the same for the same arguments; the label is the number mod `c_dim`.
 
     With `numbered` the first pixel of each tells its number.
     """
     source = torch.Generator().manual_seed(num)
-    images = torch.randint(0, 256, (num, 3, resolution, resolution), generator=source, dtype=torch.uint8)
+    images = torch.randint(0, 256, (num, channels, resolution, resolution), generator=source, dtype=torch.uint8)
     if numbered:
         images[:, 0, 0, 0] = torch.arange(num)
     labels = torch.eye(c_dim)[torch.arange(num) % c_dim] if c_dim else None

@@ -38,6 +38,8 @@ ROLES: dict[str, tuple[type[Network], ...]] = {
     "generator": (GeneratorNetwork, TranslatorNetwork),
     "discriminator": (DiscriminatorNetwork, PatchDiscriminator),
     "encoder": (Encoder,),
+    "generator_backward": (TranslatorNetwork,),  # of CycleGAN: from the second domain to the first
+    "discriminator_backward": (PatchDiscriminator,),  # of the first domain
 }
 TRANSLATION = (TranslatorNetwork, PatchDiscriminator)  # have no latent space
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -71,6 +73,8 @@ class Models:
     generator = _Role[GeneratorNetwork]()
     discriminator = _Role[DiscriminatorNetwork]()
     encoder = _Role[Encoder]()
+    generator_backward = _Role[TranslatorNetwork]()
+    discriminator_backward = _Role[PatchDiscriminator]()
 
     def __init__(
         self,
@@ -135,10 +139,12 @@ def save(
     generator: Network | None = None,
     discriminator: Network | None = None,
     encoder: Network | None = None,
+    generator_backward: Network | None = None,
+    discriminator_backward: Network | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the given networks to one `.safetensors` file, atomically; `metadata` is anything JSON can hold."""
-    given = zip(ROLES, (generator, discriminator, encoder), strict=True)
+    given = zip(ROLES, (generator, discriminator, encoder, generator_backward, discriminator_backward), strict=True)
     networks = {role: net for role, net in given if net is not None}
     if not networks:
         raise UserError(f"Nothing to save in '{path}'; give at least one of {', '.join(ROLES)}.")

@@ -78,7 +78,7 @@ GIVEN = {
     "data": ("split", "boxes"),
     "encoder": ("w_dim", "img_channels"),
     "finder": ("seed", "labelled"),
-    "model": ("c_dim", "img_channels", "conv_clamp"),
+    "model": ("c_dim", "img_channels", "in_channels", "conv_clamp"),
     "tracking": ("group", "tags", "notes", "config", "swept"),
     "training": ("augment", "discriminator", "probes", "transfer"),
 }

@@ -59,7 +59,7 @@ def test_processes_take_their_own_rows_of_one_mask(monkeypatch):
     torch.manual_seed(3)
     whole = dropped(x, 0.5)
     for rank in range(2):
-        monkeypatch.setattr("wplus.models.mlp_gan.rank_and_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr("wplus.models.layers.rank_and_world", lambda rank=rank: (rank, 2))
         torch.manual_seed(3)
         parts.append(dropped(x[rank::2], 0.5))
     assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)

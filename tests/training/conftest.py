@@ -37,6 +37,7 @@ from wplus.training.hparams import Hparams
 from wplus.training.loop import Schedule, fit
 from wplus.training.penalties import R1
 from wplus.training.transfer import Transfer
+from wplus.training.translation import TranslationModule
 
 RECIPE = {
     "batch_size": 4, "gamma": 1.0, "lr_generator": 0.002, "lr_discriminator": 0.002, "ema_kimg": 0.02,
@@ -105,12 +106,19 @@ def make_tiny() -> Callable[..., GanModule]:
     return make
 
 
+def images_for(module: Any) -> ImageSet:
+    """Random images that a module takes."""
+    if isinstance(module, TranslationModule):
+        return random_images(channels=sum(module.channels))
+    return random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
+
+
 @pytest.fixture
 def play() -> Callable[..., Any]:
     """play(module, steps): so many steps outside of Lightning, with `optimizers` or its own."""
 
     def play_on(module: Any, steps: int, optimizers: list[torch.optim.Optimizer] | None = None) -> Any:
-        images = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
+        images = images_for(module)
         optimizers = optimizers or module.configure_optimizers()
         batches = Batches(images, module.batch_size, start_nimg=lambda: module.images_seen)
         for batch in itertools.islice(batches, steps):
@@ -129,8 +137,7 @@ def train(recorder: "Recorder") -> Callable[..., Any]:
         keep: int = 9, max_skipped: int = 4, status: int | None = None, minutes: float | None = None,
         tracker: Any = recorder,
     ) -> Any:  # fmt: skip
-        data = random_images(c_dim=module.generator.c_dim, resolution=module.generator.resolution)
-        batches = Batches(data, module.batch_size, mirror="x", start_nimg=lambda: module.images_seen)
+        batches = Batches(images_for(module), module.batch_size, mirror="x", start_nimg=lambda: module.images_seen)
         schedule = Schedule(
             kimg=None if images is None else images / 1000, minutes=minutes,
             log_kimg=0.008, snapshot_kimg=snapshot / 1000, keep_checkpoints=keep,

@@ -11,8 +11,8 @@ from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.models.encoders.e4e import LatentDiscriminator
-from wplus.training.encoder import LatentPool
 from wplus.training.module import ema_decay
+from wplus.training.replay import ReplayPool
 from wplus.training.snapshot import Exporter, InversionView, alternating
 
 
@@ -209,13 +209,13 @@ def slow_pool(batches: list[torch.Tensor], size: int, seed: int) -> tuple[list[f
 
 def test_the_rule_of_the_pools():
     batches = list(torch.arange(60.0).view(-1, 1).split(4))
-    pool, answers = LatentPool(10, 1), []
+    pool, answers = ReplayPool(10, 1), []
     for number, batch in enumerate(batches):
         torch.manual_seed(3 + number)
         answers += pool.query(batch, seen=4 * number).flatten().tolist()
     expected, kept = slow_pool(batches, 10, seed=3)
     assert answers == expected
-    assert pool.latents.flatten().tolist() == kept
+    assert pool.stored.flatten().tolist() == kept
     assert answers[:10] == list(range(10))
     exchanged = sum(answer != value for value, answer in zip(range(60), answers, strict=True))
     assert 15 <= exchanged <= 35
@@ -223,22 +223,22 @@ def test_the_rule_of_the_pools():
 
 def test_a_lost_batch_does_not_stay_in_a_pool():
     """Latents that are not finite come back themselves, but neither stand in a pool nor are drawn from its gaps."""
-    lost, pool = torch.full((4, 2), float("nan")), LatentPool(6, 2)
+    lost, pool = torch.full((4, 2), float("nan")), ReplayPool(6, 2)
     for seen, batch in enumerate((torch.ones(4, 2), lost, lost, lost, lost)):
         pool.query(batch, seen=4 * seen)
-    assert pool.latents.nan_to_num().tolist() == [[1, 1]] * 4 + [[0, 0]] * 2
+    assert pool.stored.nan_to_num().tolist() == [[1, 1]] * 4 + [[0, 0]] * 2
     for seen in range(5, 30):
         assert pool.query(torch.ones(4, 2), seen=4 * seen).isfinite().all()
-    assert pool.latents.isfinite().all()
+    assert pool.stored.isfinite().all()
 
 
 def test_codes_that_come_back_are_copies():
     """A pool that stored views would change with the next batch; one without room gives back what it is given."""
-    pool, codes = LatentPool(4, 2), torch.zeros(4, 2)
+    pool, codes = ReplayPool(4, 2), torch.zeros(4, 2)
     answers = pool.query(codes, seen=0)
     codes += 1
-    assert pool.latents.sum() == answers.sum() == 0
-    assert torch.equal(LatentPool(0, 2).query(codes, seen=0), codes)
+    assert pool.stored.sum() == answers.sum() == 0
+    assert torch.equal(ReplayPool(0, 2).query(codes, seen=0), codes)
 
 
 def test_the_pools_fill_with_the_clock(tiny_encoder, play):
@@ -248,9 +248,9 @@ def test_the_pools_fill_with_the_clock(tiny_encoder, play):
     optimizers, filled = game.configure_optimizers(), []
     for _ in range(2):
         play(game, 1, optimizers)
-        filled.append([int((pool.latents != 0).any(dim=1).sum()) for pool in pools])
+        filled.append([int((pool.stored != 0).any(dim=1).sum()) for pool in pools])
     assert filled == [[4, 4], [5, 5]]
-    assert not torch.equal(pools[0].latents, pools[1].latents)
+    assert not torch.equal(pools[0].stored, pools[1].stored)
 
 
 def test_historic_variants(tiny_encoder, make_images):

@@ -12,6 +12,7 @@ import torch
 
 from tests.fakes import gans
 from tests.training.conftest import FAMILIES
+from tests.training.trained import TRANSLATORS, tiny_translation
 from wplus.errors import Interrupted, UserError
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
@@ -51,6 +52,8 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or
     "autoencoder with batch norm": lambda: {"case": "batch norm"},
     "autoencoder, variational": lambda: {"case": "variational", "kl_warmup_kimg": 0.02, "free_bits": 0.1},
     "encoder alone": lambda: {"loss_weights": {"adversarial": 0.0}, "latent_discriminator": None},  # one optimizer
+    "pix2pix": lambda: {"norm": "batch", "dropout": 0.5, "constant_kimg": 0.008, "decay_kimg": 0.04},
+    "cyclegan": lambda: {"pool_size": 5, "jitter": 1.1},
 }
 
 
@@ -65,6 +68,8 @@ def make(make_tiny, tiny_encoder, tiny_autoencoder):
     makers = {"autoencoder": tiny_autoencoder, "encoder": tiny_encoder, "": make_tiny}
 
     def made(case: str, **changes: Any) -> Any:
+        if case in TRANSLATORS:
+            return tiny_translation(case, **{**CASES[case](), **changes})
         maker = next(each for word, each in makers.items() if word in case)
         return maker(c_dim=0 if case == "san" else 3, **CASES[case](), **changes)
 
@@ -137,8 +142,8 @@ CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "Adam": lambda c: c["optimizer_states"][0]["state"][0]["exp_avg"].add_(1),
     },
     "encoder": {
-        "pool of real codes": lambda c: c["state_dict"]["adversary.real_pool.latents"].mul_(-3),
-        "pool of fake codes": lambda c: c["state_dict"]["adversary.fake_pool.latents"].mul_(-3),
+        "pool of real codes": lambda c: c["state_dict"]["adversary.real_pool.stored"].mul_(-3),
+        "pool of fake codes": lambda c: c["state_dict"]["adversary.fake_pool.stored"].mul_(-3),
         "discriminator": lambda c: c["state_dict"]["adversary.discriminator.layers.0.weight"].add_(1),
         "average": lambda c: c["state_dict"]["average.conv.weight"].add_(1),
         "batch statistics": lambda c: c["state_dict"]["encoder.norm.running_mean"].add_(1),
@@ -146,6 +151,14 @@ CHANGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "slow weights": lambda c: c["optimizer_states"][0]["state"][2]["slow"].add_(1),
         "Ranger's count": lambda c: c["optimizer_states"][0]["state"][2].update(step=1),
         "discriminator's Adam": lambda c: c["optimizer_states"][1]["state"][0]["exp_avg"].add_(1),
+    },
+    "cyclegan": {
+        "pool of images of a": lambda c: c["state_dict"]["pool_a.stored"].mul_(-1),
+        "pool of images of b": lambda c: c["state_dict"]["pool_b.stored"].mul_(-1),
+        "way back": lambda c: c["state_dict"]["generator_backward.last.weight"].add_(1),
+        "clock": lambda c: c["state_dict"]["nimg"].sub_(4),
+        "generators' Adam": lambda c: c["optimizer_states"][0]["state"][0]["exp_avg_sq"].add_(1),
+        "discriminators' Adam": lambda c: c["optimizer_states"][1]["state"][0]["exp_avg"].add_(1),
     },
 }
 
@@ -179,6 +192,8 @@ OTHERS = [
     ("encoder", {"progressive": None}, r"hparams\.progressive"),
     ("autoencoder", {"l1": 0.5}, r"hparams\.l1 was 0\.0 and is now 0\.5"),
     ("encoder", {"seed": 1}, "seed was 0 and is now 1"),
+    ("pix2pix", {"l1_weight": 10.0}, r"hparams\.l1_weight was 100\.0 and is now 10\.0"),
+    ("cyclegan", {"pool_size": 6}, r"hparams\.pool_size was 5 and is now 6"),
 ]
 
 

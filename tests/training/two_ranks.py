@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from tests.training.trained import tiny_translation
 from wplus.config import CONFIG_FOLDER, build, composed
 from wplus.core.distributed import average_gradients, gathered, mean_over_ranks, rank_and_world
 from wplus.data import Batches, ImageSet
@@ -187,11 +188,14 @@ EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     "iterative encoder": partial(encoder, is_iterative=True),
     "autoencoder": partial(autoencoder, noise=0.2, masked=0.2, kl_sparsity=1.0, l1=0.1, contractive=0.1),
     "variational autoencoder": partial(autoencoder, free_bits=0.1, kl_warmup_kimg=0.01),
+    "pix2pix": partial(tiny_translation, "pix2pix", batch_size=8, dropout=0.5, jitter=1.2, l1_weight=1.0),
+    "cyclegan": partial(tiny_translation, "cyclegan", batch_size=8, pool_size=12, jitter=1.2),
 }
 SAME: dict[str, Callable[[], TrainingModule]] = {  # in all processes, but not as in one
     "normalised": normalised,
     "normalised, and a batch lost": partial(normalised, lost=True),
     "normalised autoencoder": partial(autoencoder, norm="batch"),
+    "normalised translator": partial(tiny_translation, "pix2pix", batch_size=8, norm="batch"),
 }
 CASES = {**EQUAL, **SAME}
 
@@ -204,10 +208,10 @@ def trained(case: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     module = CASES[case]()
     rank, world = rank_and_world()
-    generator = module.generator
-    shape = (32, 3, generator.resolution, generator.resolution)
+    resolution, channels = getattr(module.generator, "resolution", 8), sum(getattr(module, "channels", (3,)))
+    shape = (32, channels, resolution, resolution)
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    labels = torch.eye(3)[torch.arange(32) % 3] if generator.c_dim else None
+    labels = torch.eye(3)[torch.arange(32) % 3] if getattr(module.generator, "c_dim", 0) else None
     data = ImageSet(images, labels, [str(index) for index in range(32)])
     batches = Batches(data, 8, rank=rank, world_size=world)
     lr = LR.get(case, 0.01)

@@ -134,13 +134,12 @@ def run_training(
     best: Best,
 ) -> int | None:  # fmt: skip
     """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
-    from wplus.data import Batches
     from wplus.training.best import Headline
     from wplus.training.loop import fit
     from wplus.training.snapshot import Exporter
 
     module, data = training.module, training.data
-    batches = Batches(
+    batches = training.batches(
         data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=runtime.world_size,
         rank=runtime.rank, start_nimg=lambda: module.images_seen,
     )  # fmt: skip

@@ -30,7 +30,7 @@ _NUM_FILES = 66
 _PAINTED_PX = 1024
 _MEAN_SIZE = 0.9  # of the painted frame in the image's width: leaves air around ears and tail
 _BACKGROUND = 208  # grey level: light enough for the dark cats, dark enough for the cream one
-_MAX_CACHED_PX = 512  # larger layers are made again by each process: reading them would not be faster
+MAX_CACHED_PX = 512  # larger layers are made again by each process: reading them would not be faster
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,7 @@ def draw_factors(
 
 def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[Layer | None]]) -> np.ndarray:
     """One cat, uint8 (3, resolution, resolution); `layers` from `load_layers(resolution)`."""
-    painted = painted_px(resolution)
-    width = 1000 * painted / cat["size"]  # of the image, in pixels of the layers
-    # Around the painting on three sides, wide enough for the window and the filter's reach beyond it (3 pixels of the
-    # image); at the bottom the canvas ends with the cat.
-    reach = max(width - painted, 0) + width * max(abs(cat["shift_x"]), cat["shift_y"]) / 1000
-    margin = math.ceil(reach + 4 * width / resolution)
+    painted, margin = painted_px(resolution), margin_of(cat, resolution)
     colour = tuple(cat[name] for name in NUISANCES[:3])
     canvas = Image.new("RGB", (painted + 2 * margin, painted + margin), colour)
     body = layers["body"][cat["body"]]
@@ -96,6 +91,26 @@ def render(cat: Mapping[str, int], resolution: int, layers: Mapping[str, list[La
             assert body is not None, "every body is visible"
             mask = _inside(body, layer) if factor == "fur" else layer.image
             canvas.paste(layer.image, (margin + layer.left, margin + layer.top), mask)
+    return framed(canvas, cat, resolution)
+
+
+def _width(cat: Mapping[str, int], resolution: int) -> float:
+    """Of the image, in pixels of the layers."""
+    return 1000 * painted_px(resolution) / cat["size"]
+
+
+def margin_of(cat: Mapping[str, int], resolution: int) -> int:
+    """Of the canvas around the painting on three sides, wide enough for the window and the filter's reach beyond it (3
+    pixels of the image); at the bottom the canvas ends with the cat.
+    """  # fmt: skip
+    width = _width(cat, resolution)
+    reach = max(width - painted_px(resolution), 0) + width * max(abs(cat["shift_x"]), cat["shift_y"]) / 1000
+    return math.ceil(reach + 4 * width / resolution)
+
+
+def framed(canvas: Image.Image, cat: Mapping[str, int], resolution: int) -> np.ndarray:
+    """A canvas with `margin_of` as shift, size and flip show it, uint8 (3, resolution, resolution)."""
+    painted, margin, width = painted_px(resolution), margin_of(cat, resolution), _width(cat, resolution)
     # Mirroring comes last, so a shift to the right of a mirrored cat is one to the left before.
     shift_x = -cat["shift_x"] if cat["flip"] else cat["shift_x"]
     left = margin + (painted - width) / 2 - width * shift_x / 1000
@@ -131,16 +146,17 @@ def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list
         return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
 
     key = {"version": RENDER_VERSION, "pillow": Image.__version__, "px": px}
-    shape, is_cached = (_NUM_FILES, px, px, 4), px <= _MAX_CACHED_PX
+    shape, is_cached = (_NUM_FILES, px, px, 4), px <= MAX_CACHED_PX
     stack = cached_array("cat-layers", key, shrink, shape=shape, cache_dir=cache_dir) if is_cached else shrink()
     paintings, layers = iter(stack), {}
     for factor in FACTORS:
         unique = {content.tobytes(): content for content in itertools.islice(paintings, len(files[factor]))}
-        layers[factor] = [_cut(Image.fromarray(content)) for content in unique.values()]
+        layers[factor] = [cut(Image.fromarray(content)) for content in unique.values()]
     return layers
 
 
-def _cut(painting: Image.Image) -> Layer | None:
+def cut(painting: Image.Image) -> Layer | None:
+    """A painting without its empty margins; None where nothing is on it."""
     box = painting.getchannel("A").getbbox()
     return Layer(painting.crop(box), box[0], box[1]) if box else None
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -68,7 +69,7 @@ def cat_images(
     layers = load_layers(resolution, cache_dir)
     num_choices = {factor: len(layers[factor]) for factor in FACTORS}
     attributes = draw_factors(np.arange(num_images), seed, num_choices, strengths)
-    kept = _select(attributes, num_choices, split, held_out_fraction, held_out_factors)
+    kept = select_cats(attributes, num_choices, split, held_out_fraction, held_out_factors)
     key = {
         "version": RENDER_VERSION,
         "pillow": Image.__version__,
@@ -78,10 +79,9 @@ def cat_images(
         **asdict(strengths),
     }
     drawn = {name: torch.from_numpy(values[kept]) for name, values in attributes.items()}
-    make: Callable[..., torch.Tensor | LazyImages]
-    make = _in_memory if num_images * 3 * resolution**2 <= memory_limit_gb * 2**30 else _lazily
+    draw = partial(draw_cat, attributes, resolution, cache_dir)
     return ImageSet(
-        make(partial(_draw, attributes, resolution, cache_dir), key, kept, cache_dir),
+        drawn_images(draw, key, kept, memory_limit_gb=memory_limit_gb, cache_dir=cache_dir),
         None if labels == "none" else one_hot(drawn[labels], num_choices[labels]),
         [f"cat{index:06d}" for index in kept],
         attributes=drawn,
@@ -98,7 +98,7 @@ def cat_images(
     ).without(without, split=split)
 
 
-def _select(
+def select_cats(
     attributes: dict[str, np.ndarray], num_choices: dict[str, int], split: str, fraction: float, factors: Sequence[str]
 ) -> np.ndarray:
     """The numbers of the cats in `split`, int64, ascending."""
@@ -121,30 +121,41 @@ def _select(
     return kept
 
 
-def _draw(attributes: dict[str, np.ndarray], resolution: int, cache_dir: str | None, index: int) -> np.ndarray:
+def draw_cat(attributes: dict[str, np.ndarray], resolution: int, cache_dir: str | None, index: int) -> np.ndarray:
     """The pixels of cat number `index`."""
     cat = {name: int(values[index]) for name, values in attributes.items()}
     return render(cat, resolution, load_layers(resolution, cache_dir))
 
 
-def _in_memory(draw: partial[np.ndarray], key: dict[str, Any], kept: np.ndarray, cache_dir: str | None) -> torch.Tensor:
-    """The cats `kept` of all, which come from the cache or are drawn now."""
-    resolution, num_images = key["resolution"], key["num_images"]
+def drawn_images(
+    draw: Callable[[int], np.ndarray], key: dict[str, Any], kept: np.ndarray, *, name: str = "cats", channels: int = 3,
+    memory_limit_gb: float, cache_dir: str | None,
+) -> torch.Tensor | LazyImages:  # fmt: skip
+    """The pictures `kept` of all that `draw` makes: from the cache or drawn now, or when asked for where they are many.
 
-    shape = (num_images, 3, resolution, resolution)
+    Args:
+        draw: number of the picture -> uint8 (channels, resolution, resolution).
+        key: all that decides about the pixels, `num_images` and `resolution` among it.
+        name: of the pictures in the cache, and for people.
+    """
+    shape = (key["num_images"], channels, key["resolution"], key["resolution"])
+    if math.prod(shape) > memory_limit_gb * 2**30:
+        return _lazily(draw, key, kept, shape[1:])
 
     def build() -> np.ndarray:
         images = np.empty(shape, dtype=np.uint8)
-        for index in track(range(num_images), f"Drawing cats at {resolution} px"):
+        for index in track(range(len(images)), f"Drawing {name} at {shape[2]} px"):
             images[index] = draw(index)
         return images
 
-    return torch.from_numpy(cached_array(f"cats-{resolution}px", key, build, shape=shape, cache_dir=cache_dir))[kept]
+    return torch.from_numpy(cached_array(f"{name}-{shape[2]}px", key, build, shape=shape, cache_dir=cache_dir))[kept]
 
 
-def _lazily(draw: partial[np.ndarray], key: dict[str, Any], kept: np.ndarray, cache_dir: str | None) -> LazyImages:
-    """Cats that are drawn when asked for. The parameters say all about the pixels, so they stand in for a digest."""
-    text, shape = json.dumps(key, sort_keys=True), (3, key["resolution"], key["resolution"])
+def _lazily(
+    draw: Callable[[int], np.ndarray], key: dict[str, Any], kept: np.ndarray, shape: tuple[int, ...]
+) -> LazyImages:
+    """Pictures drawn when asked for. The parameters say all about the pixels, so they stand in for a digest."""
+    text = json.dumps(key, sort_keys=True)
     content = b"".join(hashlib.sha256(f"{text} {index}".encode()).digest() for index in kept)
     digests = np.frombuffer(content, dtype=np.uint8).reshape(len(kept), 32)
     return LazyImages(draw, numbers=kept, image_shape=shape, digests=digests)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.core.distributed import rank_and_world
 from wplus.errors import UserError, check_choice
 from wplus.models.ops import blur, conv2d, downsample
 
@@ -127,3 +128,13 @@ def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
     resolutions = sorted({block.resolution for block in blocks}, reverse=True)[:num_resolutions]
     for block in blocks:
         block.compute_dtype = torch.bfloat16 if block.resolution in resolutions else torch.float32
+
+
+def dropped(x: Tensor, p: float) -> Tensor:
+    """Dropout of x (N, ...) by masks that are drawn for the images of all processes, of which it takes its own.
+
+    Its rows are those numbered rank, rank + world, ... of all.
+    """
+    rank, world = rank_and_world()
+    kept = x.new_empty(len(x) * world, *x.shape[1:]).bernoulli_(1 - p)
+    return x * (kept[rank::world] / (1 - p))

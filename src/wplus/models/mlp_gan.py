@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from wplus.core.distributed import rank_and_world
+from wplus.models.layers import dropped
 from wplus.models.mapping import IdentityMappingGenerator, with_label
 from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
 
@@ -58,16 +58,6 @@ class Maxout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) -> (N, out_features)."""
         return self.linear(x).unflatten(1, (-1, self.num_pieces)).amax(dim=2)
-
-
-def dropped(x: Tensor, p: float) -> Tensor:
-    """Dropout of x (N, ...) by masks that are drawn for the images of all processes, of which it takes its own.
-
-    Its rows are those numbered rank, rank + world, ... of all.
-    """
-    rank, world = rank_and_world()
-    kept = x.new_empty(len(x) * world, *x.shape[1:]).bernoulli_(1 - p)
-    return x * (kept[rank::world] / (1 - p))
 
 
 class Discriminator(DiscriminatorNetwork):

@@ -1,7 +1,7 @@
 """From choices to a training that can start; what cannot be is refused before all work."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -11,7 +11,7 @@ import torch
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import step_seed
 from wplus.core.runtime import Runtime
-from wplus.data import ImageSet
+from wplus.data import Batches, ImageSet
 from wplus.errors import UserError, check_number
 from wplus.latents.labels import sample_of
 from wplus.models.layers import set_bf16_resolutions
@@ -53,6 +53,8 @@ class Training:
     """Every number with the reason for its value."""
     infos: Mapping[str, MetricInfo] = field(default_factory=lambda: INFOS)
     """What these numbers are."""
+    batches: Callable[..., Iterable[tuple[torch.Tensor, torch.Tensor]]] = Batches
+    """Endless batches of the data, as `wplus.data.Batches`."""
     transfer: Report | None = None
     """What came from trained networks, where it starts from such."""
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.core.distributed import gathered, rank_and_world
+from wplus.core.distributed import rank_and_world
 from wplus.core.metric_result import MetricInfo
 from wplus.core.runtime import eval_mode
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
@@ -24,6 +24,7 @@ from wplus.models.network import GeneratorNetwork, Network, nets_seen
 from wplus.training.encoder_hparams import EncoderHparams, LatentDiscriminatorHparams
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 from wplus.training.optim import Ranger
+from wplus.training.replay import ReplayPool
 
 FROZEN = ("generator.", "losses.")  # comes from files, and is not repeated in every checkpoint
 
@@ -267,7 +268,7 @@ class LatentAdversary(nn.Module):
         super().__init__()
         self.discriminator, self.settings = discriminator.requires_grad_(False), settings
         w_dim = discriminator.arguments["w_dim"]
-        self.real_pool, self.fake_pool = (LatentPool(settings.pool_size, w_dim) for _ in range(2))
+        self.real_pool, self.fake_pool = (ReplayPool(settings.pool_size, w_dim) for _ in range(2))
 
     def choose(self, ws: Tensor, stage: int) -> Tensor:
         """One of each image's latents 0..stage, of ws (N, num_ws, w_dim) -> (N, w_dim)."""
@@ -278,12 +279,8 @@ class LatentAdversary(nn.Module):
         return ws[torch.arange(len(ws), device=ws.device), style]
 
     def replay(self, real: Tensor, fake: Tensor, *, seen: int) -> tuple[Tensor, Tensor]:
-        """Both (N, w_dim) through their pools, which see the latents of all processes in the order of the images."""
-        (rank, world), answers = rank_and_world(), []
-        for pool, latents in ((self.real_pool, real), (self.fake_pool, fake)):
-            every = gathered(latents).unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)
-            answers.append(pool.query(every, seen=seen)[rank::world])
-        return answers[0], answers[1]
+        """Both (N, w_dim) through their pools."""
+        return self.real_pool(real, seen=seen), self.fake_pool(fake, seen=seen)
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """The logistic loss."""
@@ -305,41 +302,6 @@ class LatentAdversary(nn.Module):
         """Adam, as published."""
         lr, betas = self.settings.lr, (self.settings.beta1, self.settings.beta2)
         return torch.optim.Adam(self.discriminator.parameters(), lr=lr, betas=betas, fused=True)
-
-
-class LatentPool(nn.Module):
-    """Replay (Shrivastava et al. 2017, section 2.3): the last latents that passed, so that what D learns from is slow.
-
-    They are a buffer (size, w_dim), NaN where one was lost; how many of them there are follows from the clock.
-    """
-
-    latents: Tensor
-
-    def __init__(self, size: int, w_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("latents", torch.zeros(size, w_dim))
-
-    @torch.no_grad()
-    def query(self, latents: Tensor, *, seen: int) -> Tensor:
-        """Latents (N, w_dim) -> as many, after `seen` earlier ones. Draws from torch's CPU generator.
-
-        While there is room a latent is stored and comes back; later it comes back in half of the cases, and in the
-        others is exchanged for a random stored one. One that is not finite leaves its place empty and replaces none.
-        """
-        size = len(self.latents)
-        if size == 0:
-            return latents
-        coins, slots = torch.rand(len(latents)).tolist(), torch.randint(size, (len(latents),)).tolist()
-        answers, is_lost = latents.clone(), ~latents.isfinite().all(dim=1)
-        for index, (coin, slot) in enumerate(zip(coins, slots, strict=True)):
-            if seen + index < size:
-                self.latents[seen + index] = latents[index]
-            elif coin > 0.5:
-                if self.latents[slot].isfinite().all():
-                    answers[index] = self.latents[slot]
-                if not is_lost[index]:
-                    self.latents[slot] = latents[index]
-        return answers
 
 
 def _leave_out_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:

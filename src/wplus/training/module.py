@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wplus.core.distributed import average_gradients, mean_over_ranks
 from wplus.core.images import to_float
@@ -204,8 +203,9 @@ def shared_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
 
     Where that is not finite they are what they were before: they would never recover from a lost batch.
     """
-    norms = [module for network in networks for module in network.modules() if isinstance(module, _BatchNorm)]
-    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+    modules = [module for network in networks for module in network.modules()]
+    names = ("running_mean", "running_var")  # of torch's batch norm and of `wplus.models.translation.base.Norm`
+    buffers = [buffer for module in modules for name in names if (buffer := getattr(module, name, None)) is not None]
     before = [buffer.clone() for buffer in buffers]
     yield
     for buffer, last in zip(buffers, before, strict=True):

@@ -221,11 +221,11 @@ class InversionView:
         return MetricResult.of(info, name, distances.mean().item(), protocol=protocol, interval=mean.interval)
 
 
-def alternating(first: Tensor, second: Tensor) -> Tensor:
-    """Images (N, C, H, W) twice, ordered so that in a grid their rows take turns; a last short row is filled white."""
-    missing = -len(first) % GRID_COLUMNS
-    white = first.new_ones(missing, *first.shape[1:])
-    rows = [torch.cat([images, white]).unflatten(0, (-1, GRID_COLUMNS)) for images in (first, second)]
+def alternating(*sets: Tensor) -> Tensor:
+    """Images (N, C, H, W) of each, ordered so that in a grid their rows take turns; a short row is filled white."""
+    missing = -len(sets[0]) % GRID_COLUMNS
+    white = sets[0].new_ones(missing, *sets[0].shape[1:])
+    rows = [torch.cat([images, white]).unflatten(0, (-1, GRID_COLUMNS)) for images in sets]
     return torch.stack(rows, dim=1).flatten(0, 2)
 
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError, check_choice
+from wplus.models import layers
 from wplus.models.network import Network
 
 Mode = Literal["inference", "batch", "train"]
@@ -57,7 +58,7 @@ class Norm(nn.Module):
 
 def dropped(x: Tensor, share: float, mode: Mode) -> Tensor:
     """Dropout, in the mode "train" only."""
-    return F.dropout(x, share) if mode == "train" and share else x
+    return layers.dropped(x, share) if mode == "train" and share else x
 
 
 def has_bias(norm: NormKind) -> bool:

@@ -1,0 +1,145 @@
+"""Pairs for translation whose second picture is a bundled cat and whose first is made of it: outline, silhouette, ...
+
+outline         dark lines where colours change, on white
+silhouette      the cat in black on white
+low_resolution  a quarter of the resolution, enlarged by the nearest pixels
+scribble        a contour with gaps, off by a pixel, and some dabs of the cat's colours, on white
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from wplus.core.random import uniforms
+from wplus.data.cat_render import NUISANCES, RENDER_VERSION, Strengths, load_layers, render
+from wplus.data.cats import cat_images, drawn_images
+from wplus.data.domains import TwoDomains
+from wplus.data.image_set import ImageSet
+from wplus.errors import check_choice
+
+SHRINK = 4  # of low_resolution
+EDGE = 64  # levels of 255 between neighbours, from which on there is a line
+NUM_DABS, KEPT = 24, 0.7  # of a scribble: dabs of colour, share of the contour that is drawn
+_STREAM = 200  # of randomness
+Cat = dict[str, int]
+
+
+def cat_pairs(
+    *,
+    resolution: int,
+    task: str = "outline",
+    split: str = "train",
+    num_images: int = 20000,
+    seed: int = 0,
+    held_out_fraction: float = 0.15,
+    background: float = 0.0,
+    shift: float = 0.03,
+    scale: float = 0.08,
+    flip: float = 0.5,
+    memory_limit_gb: float = 4.0,
+    cache_dir: str | None = None,
+) -> TwoDomains:
+    """Pairs of a picture (domain a) and the cat that it was made of (domain b), by `task`; see above.
+
+    Outlines and silhouettes are grey, 1 channel; the others are RGB. No combination of a held-out cat's factors occurs
+    in training. The other options are those of `cat_images`; the background is one grey, for nothing in an outline
+    would tell another.
+
+    Raises:
+        UserError: what `cat_images` raises, or an unknown task.
+    """
+    check_choice("task", task, TASKS)
+    strengths: dict[str, Any] = {"background": background, "shift": shift, "scale": scale, "flip": flip}
+    shared: dict[str, Any] = {"memory_limit_gb": memory_limit_gb, "cache_dir": cache_dir}
+    cats = cat_images(
+        resolution=resolution, split=split, num_images=num_images, seed=seed, held_out_fraction=held_out_fraction,
+        **strengths, **shared,
+    )  # fmt: skip
+    every = cat_images(resolution=resolution, split="all", num_images=num_images, seed=seed, **strengths, **shared)
+    assert every.attributes is not None
+    attributes = {name: values.numpy() for name, values in every.attributes.items()}
+    make, channels = TASKS[task]
+
+    def draw(index: int) -> np.ndarray:
+        cat = {name: int(values[index]) for name, values in attributes.items()}
+        return make(every.images[index].numpy(), partial(_opacity, cat, resolution, cache_dir), index)
+
+    kept = np.array([int(name.removeprefix("cat")) for name in cats.names])
+    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "resolution": resolution, "num_images": num_images,
+           "seed": seed, "task": task, **asdict(Strengths(**strengths))}  # fmt: skip
+    pictures = drawn_images(draw, key, kept, name=f"cat-{task}", channels=channels, **shared)
+    policies = {**cats.policies, "task": task}
+    return TwoDomains.pairs(ImageSet(pictures, None, cats.names, policies=policies), cats)
+
+
+def _opacity(cat: Cat, resolution: int, cache_dir: str | None) -> np.ndarray:
+    """Where the cat is: uint8 (resolution, resolution), 255 inside; of the same picture on black and on white."""
+    layers = load_layers(resolution, cache_dir)
+    black, white = (
+        render({**cat, **dict.fromkeys(NUISANCES[:3], level)}, resolution, layers).astype(np.int16)
+        for level in (0, 255)
+    )
+    return (255 - (white - black).clip(0, 255).max(axis=0)).astype(np.uint8)
+
+
+# pixels (3, R, R) of a cat, what gives its opacity, its number -> picture (C, R, R); all uint8
+Maker = Callable[[np.ndarray, Callable[[], np.ndarray], int], np.ndarray]
+
+
+def _outline(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int) -> np.ndarray:
+    colours = pixels.astype(np.int16)
+    below = np.abs(np.diff(colours, axis=1, append=colours[:, -1:])).max(axis=0)
+    beside = np.abs(np.diff(colours, axis=2, append=colours[:, :, -1:])).max(axis=0)
+    return np.where(np.maximum(below, beside) > EDGE, 0, 255).astype(np.uint8)[None]
+
+
+def _silhouette(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int) -> np.ndarray:
+    return 255 - opacity()[None]
+
+
+def _low_resolution(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int) -> np.ndarray:
+    channels, size, _ = pixels.shape
+    blocks = pixels.reshape(channels, size // SHRINK, SHRINK, size // SHRINK, SHRINK).astype(np.uint32)
+    means = (blocks.sum(axis=(2, 4)) + SHRINK**2 // 2) // SHRINK**2
+    return means.astype(np.uint8).repeat(SHRINK, axis=1).repeat(SHRINK, axis=2)
+
+
+def _scribble(pixels: np.ndarray, opacity: Callable[[], np.ndarray], index: int) -> np.ndarray:
+    inside = opacity() > 127
+    size, page = len(inside), np.full_like(pixels, 255)
+    step = max(1, size // 32)  # of a pen
+    drawn = uniforms(np.arange(NUM_DABS + size * size), _STREAM, index)
+    rows, columns = np.nonzero(inside)
+    if len(rows):
+        chosen = (drawn[:NUM_DABS] * len(rows)).astype(np.int64)
+        for y, x in zip(rows[chosen], columns[chosen], strict=True):
+            page[:, y : y + step, max(x - step, 0) : x + 2 * step] = (pixels[:, y, x] // 32 * 32 + 16)[:, None, None]
+    contour = inside & ~_eroded(inside, step)
+    rows, columns = np.nonzero(contour)
+    chance = drawn[NUM_DABS + rows * size + columns]
+    off = np.where(chance < KEPT / 2, 0, step)  # a hand that is not steady
+    drawn_here = chance < KEPT
+    page[:, (rows - off).clip(0)[drawn_here], columns[drawn_here]] = 30
+    return page
+
+
+def _eroded(mask: np.ndarray, num: int) -> np.ndarray:
+    """Pixels all of whose neighbours within `num` pixels, up, down, left and right, are in the mask."""
+    padded = np.pad(mask, num, mode="edge")
+    size = len(mask)
+    parts = [padded[num + dy : num + dy + size, num + dx : num + dx + size]
+             for dy, dx in ((num, 0), (-num, 0), (0, num), (0, -num))]  # fmt: skip
+    return np.logical_and.reduce([mask, *parts])
+
+
+TASKS: dict[str, tuple[Maker, int]] = {
+    "outline": (_outline, 1),
+    "silhouette": (_silhouette, 1),
+    "low_resolution": (_low_resolution, 3),
+    "scribble": (_scribble, 3),
+}
+"""Task -> what makes the picture, and its channels."""

@@ -1,0 +1,131 @@
+"""Images of two domains, a and b, for translation: pairs, or two sets that know nothing of each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wplus.core.random import step_seed
+from wplus.data.image_set import ImageSet
+from wplus.data.loader import Batches
+from wplus.errors import UserError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TwoDomains(ImageSet):
+    """The images of domain b, which is what all see that take one set of images, beside those of domain a.
+
+    Attributes:
+        a: the images of domain a, of the same resolution.
+        is_paired: image n of one belongs to image n of the other, and has its name.
+        a_as_b, b_as_a: what each image of a should become in b, and each of b in a; None where nobody knows.
+    """
+
+    a: ImageSet
+    is_paired: bool
+    a_as_b: ImageSet | None = None
+    b_as_a: ImageSet | None = None
+
+    def __post_init__(self) -> None:
+        assert self.a.resolution == self.resolution, "both domains must have one resolution"
+        assert not self.is_paired or self.names == self.a.names, "pairs have one name"
+        is_given = bool(self.fingerprint)
+        super().__post_init__()
+        if not is_given:
+            both = f"{self.fingerprint} {self.a.fingerprint} {self.is_paired}"
+            object.__setattr__(self, "fingerprint", hashlib.sha256(both.encode()).hexdigest()[:16])
+
+    @classmethod
+    def pairs(cls, a: ImageSet, b: ImageSet) -> TwoDomains:
+        """Image n of `a` should become image n of `b`, and the other way round."""
+        return cls(**_fields(b), a=a, is_paired=True, a_as_b=b, b_as_a=a)
+
+    @classmethod
+    def unpaired(
+        cls, a: ImageSet, b: ImageSet, *, a_as_b: ImageSet | None = None, b_as_a: ImageSet | None = None
+    ) -> TwoDomains:
+        """Two sets of any sizes."""
+        return cls(**_fields(b), a=a, is_paired=False, a_as_b=a_as_b, b_as_a=b_as_a)
+
+    @property
+    def b(self) -> ImageSet:
+        """Domain b alone."""
+        return ImageSet(**_fields(self))
+
+    def side(self, direction: str) -> tuple[ImageSet, ImageSet | None]:
+        """What is translated in a direction, "forward" (a to b) or "backward", and what it should become."""
+        return (self.a, self.a_as_b) if direction == "forward" else (self.b, self.b_as_a)
+
+    def describe(self) -> dict[str, Any]:
+        """What a log should say about both: of b as of any set, and of a what differs."""
+        a = {key: value for key, value in self.a.describe().items() if self.b.describe().get(key) != value}
+        return {**super().describe(), "is_paired": self.is_paired, "a": a}
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """Images of b at `indices` int64 (M,); of pairs with their partners."""
+        found = self.b.subset(indices)
+        return TwoDomains.pairs(self.a.subset(indices), found) if self.is_paired else found
+
+
+def _fields(images: ImageSet) -> dict[str, Any]:
+    """The fields of a set alone, but its fingerprint."""
+    return {each.name: getattr(images, each.name) for each in fields(ImageSet) if each.name != "fingerprint"}
+
+
+def require_domains(images: ImageSet, *, paired: bool, model: str) -> TwoDomains:
+    """The images as two domains; UserError where they are one set, or two that are no pairs and have to be."""
+    if not isinstance(images, TwoDomains):
+        raise UserError(
+            f"{model} needs images of two domains and data has one set of them: choose data=cat_pairs"
+            f"{'' if paired else ', data=cat_domains, data=unpaired'} or data=pairs."
+        )
+    if paired and not images.is_paired:
+        raise UserError(
+            f"{model} learns from pairs, and data has two sets that are none: choose data=cat_pairs or data=pairs, or "
+            "model=cyclegan, which needs none."
+        )
+    return images
+
+
+class DomainBatches:
+    """Yields (images uint8 (B, C_a + C_b, H, W), a's channels first; no labels) for ever, as `Batches` does.
+
+    Pairs stay together, and are mirrored together. Otherwise each domain has an order and flips of its own, so that an
+    image meets another partner every time; an epoch of the smaller set is the shorter.
+
+    Args:
+        data: the images.
+        batch_size: images of each domain per step over all ranks.
+        paired: whether pairs stay together; data that has none never does.
+        seed, options: those of `Batches`.
+    """
+
+    def __init__(self, data: TwoDomains, batch_size: int, *, paired: bool, seed: int = 0, **options: Any) -> None:
+        seeds = (seed, seed) if paired else (seed, step_seed(seed, "domain b"))
+        self.sides = [Batches(part, batch_size, seed=own, **options)
+                      for part, own in zip((data.a, data.b), seeds, strict=True)]  # fmt: skip
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for (a, _), (b, _) in zip(*self.sides, strict=False):
+            yield torch.cat([a, b], dim=1), torch.empty(len(a), 0)
+
+    def at(self, nimg: int) -> tuple[Tensor, Tensor]:
+        """The batch whose first images are number `nimg` of the run."""
+        (a, _), (b, _) = (side.at(nimg) for side in self.sides)
+        return torch.cat([a, b], dim=1), torch.empty(len(a), 0)
+
+
+def same_names(a: ImageSet, b: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """The images of two sets that both have; both are in the order of their names."""
+    common = set(a.names) & set(b.names)
+    return _named(a, common), _named(b, common)
+
+
+def _named(images: ImageSet, names: set[str]) -> ImageSet:
+    rows = [row for row, name in enumerate(images.names) if name in names]
+    return images if len(rows) == len(images) else images.subset(torch.tensor(rows, dtype=torch.int64))

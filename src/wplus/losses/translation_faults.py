@@ -1,0 +1,88 @@
+"""Measures of what translators are known to do wrong: nothing, inverted colours, checkerboards, hidden information.
+
+All are functions of images (N, C, H, W) in [-1, 1].
+"""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from wplus.core.images import to_float, to_pil, to_uint8
+from wplus.core.metric_result import MetricInfo
+from wplus.core.random import rng
+from wplus.losses.image_pair import coloured
+
+NOISE_STD, JPEG_QUALITY = 0.05, 75
+CHANGE = MetricInfo(
+    meaning="Mean absolute difference of outputs from their inputs, pixels in [-1, 1]; near 0 nothing is translated."
+)
+CORRELATION = MetricInfo(
+    meaning="Correlation of outputs and what they should resemble, pixel by pixel in each channel: the truth where it "
+    "is known, else the inputs; below 0 colours are inverted.",
+    direction="higher",
+)
+NYQUIST = MetricInfo(
+    meaning="Power of outputs at the frequency of a checkerboard of single pixels, over that of real images; ideal: 1.",
+    direction="lower",
+)
+CYCLE = MetricInfo(
+    meaning="Mean absolute difference of images after there and back; pixels in [-1, 1].", direction="lower"
+)
+CYCLE_NOISE = MetricInfo(
+    meaning=f"The same with noise of deviation {NOISE_STD:g} on the image between: where it is far larger, that image "
+    "hides what the way back needs (steganography).",
+    direction="lower",
+)
+CYCLE_JPEG = MetricInfo(
+    meaning=f"The same with the image between compressed as JPEG of quality {JPEG_QUALITY}.", direction="lower"
+)
+
+
+def change(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Mean absolute difference (N,); of grey and coloured images that of colours."""
+    return (coloured(inputs) - coloured(outputs)).abs().mean(dim=(1, 2, 3))
+
+
+def correlation(images: Tensor, others: Tensor) -> Tensor:
+    """Pearson's correlation over pixels, mean over channels (N,); 0 of a channel that is one colour."""
+    a, b = (coloured(each).flatten(2).double() for each in (images, others))
+    a, b = a - a.mean(dim=2, keepdim=True), b - b.mean(dim=2, keepdim=True)
+    norm = (a.square().sum(dim=2) * b.square().sum(dim=2)).sqrt()
+    return ((a * b).sum(dim=2) / norm.clamp_min(1e-9)).mean(dim=1)
+
+
+def nyquist_power(images: Tensor) -> Tensor:
+    """Power (N,) at the highest frequency in x, in y and in both: a pattern that alternates from pixel to pixel."""
+    height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
+    pixels = images[..., :height, :width].double()
+    rows = 1 - 2 * (torch.arange(height, device=images.device) % 2).double()[:, None]
+    columns = 1 - 2 * (torch.arange(width, device=images.device) % 2).double()[None]
+    waves = torch.stack([rows.expand(height, width), columns.expand(height, width), rows * columns])
+    amplitudes = torch.einsum("nchw,khw->nck", pixels, waves) / (height * width)
+    return amplitudes.square().sum(dim=(1, 2))
+
+
+def nyquist_ratio(outputs: Tensor, real: Tensor) -> float:
+    """Mean power of outputs over that of real images; of the latter one level of 255 at the least."""
+    return float(nyquist_power(outputs).mean() / nyquist_power(real).mean().clamp_min((1 / 127.5) ** 2 / 64))
+
+
+def noisy(images: Tensor, *, std: float = NOISE_STD) -> Tensor:
+    """Images with normal noise, the same for the same place in the batch."""
+    return images + std * torch.randn(images.shape, generator=rng(0, "noise on translations")).to(images)
+
+
+def jpeg(images: Tensor, *, quality: int = JPEG_QUALITY) -> Tensor:
+    """Images after JPEG's compression, without subsampled colours."""
+    return torch.stack([_jpeg(image, quality) for image in to_uint8(images).cpu()]).to(images)
+
+
+def _jpeg(image: Tensor, quality: int) -> Tensor:
+    file = io.BytesIO()
+    to_pil(image).save(file, format="JPEG", quality=quality, subsampling=0)
+    with Image.open(file) as found:
+        pixels = np.array(found)
+    return to_float(torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1))

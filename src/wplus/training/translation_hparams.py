@@ -1,0 +1,76 @@
+"""Hyper-parameters of pix2pix and CycleGAN. Everything periodic is counted in images, as elsewhere."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from wplus.core.metric_result import MetricInfo
+from wplus.errors import check_choice, check_number
+
+INFOS = {
+    "generator_parameters": MetricInfo(meaning="Weights and biases of the generator of one direction."),
+    "discriminator_parameters": MetricInfo(meaning="Weights and biases of the discriminator of one domain."),
+    "num_downs": MetricInfo(meaning="Halvings of the generator."),
+    "num_blocks": MetricInfo(meaning="Residual blocks of the generator."),
+    "num_layers": MetricInfo(meaning="Layers of stride 2 of the discriminator, which decide how large a patch is."),
+    "constant_kimg": MetricInfo(meaning="Time at the full learning rate.", unit="kimg"),
+    "decay_kimg": MetricInfo(meaning="Time in which the learning rate then falls to 0.", unit="kimg"),
+}
+EPOCHS = 100  # at the full rate, and of its decay, as published
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationHparams:
+    """What both have in common; the numbers are the published ones."""
+
+    batch_size: int = 1  # images of each domain per step over all processes
+    lr: float = 0.0002  # of both Adams
+    beta1: float = 0.5
+    beta2: float = 0.999
+    constant_kimg: float | None = None  # at the full rate; null: 100 epochs of the data
+    decay_kimg: float | None = None  # in which it then falls to 0 on a line; null: 100 epochs
+    jitter: float = 286 / 256  # images are enlarged so and cropped at random; 1: as they are
+
+    def __post_init__(self) -> None:
+        lowest = {"batch_size": 1, "jitter": 1, "pool_size": 0}
+        highest = {"beta1": 0.9999, "beta2": 0.9999, "jitter": 4}
+        for item in fields(self):
+            value, name = getattr(self, item.name), item.name
+            if isinstance(value, str):
+                check_choice(f"training.hparams.{name}", value, DISCRIMINATED)
+            elif not (value is None and name.endswith("_kimg")):
+                whole = name in ("batch_size", "pool_size")
+                check_number(f"training.hparams.{name}", value, lowest=lowest.get(name, 0),
+                             highest=highest.get(name), whole=whole)  # fmt: skip
+
+    def rate(self, nimg: int) -> float:
+        """The learning rate after `nimg` images: constant, then on a line to 0."""
+        if self.constant_kimg is None or self.decay_kimg is None:
+            return self.lr
+        over = nimg - 1000 * self.constant_kimg
+        if over <= 0:
+            return self.lr
+        return self.lr * max(0.0, 1 - over / (1000 * self.decay_kimg)) if self.decay_kimg else 0.0
+
+
+DISCRIMINATED = ("pair", "output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixHparams(TranslationHparams):
+    """pix2pix (Isola et al. 2017, section 3 and appendix 6.2)."""
+
+    adversarial_weight: float = 1.0
+    l1_weight: float = 100.0  # of the mean absolute difference from the truth
+    discriminator_weight: float = 0.5  # "we divide the objective by 2 while optimizing D"
+    discriminated: Literal["pair", "output"] = "pair"  # what D sees: input and output together, or the output alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class CycleGANHparams(TranslationHparams):
+    """CycleGAN (Zhu et al. 2017, section 4 and appendix 7.1)."""
+
+    adversarial_weight: float = 2.0  # the paper's (D - 1)^2 is twice LSGAN's loss
+    cycle_weight: float = 10.0  # lambda, of the mean absolute difference after there and back
+    identity_weight: float = 0.5  # times cycle_weight, of an image of the domain itself; 0: none
+    discriminator_weight: float = 1.0  # LSGAN's loss has the paper's half inside
+    pool_size: int = 50  # earlier outputs that half of the discriminators' inputs are exchanged with; 0: none
