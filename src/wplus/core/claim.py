@@ -24,8 +24,8 @@ _ANYWHERE = ("cache_dir", "num_workers", "num_threads", "threads", "memory_limit
 # Keys of files and folders. A folder counts by the names and sizes in it, by the contents, or by where it is: it may
 # grow, as that of images to invert.
 PATHS = {"checkpoint", "directions", "folder", "folders", "generated", "input", "inputs", "latents", "output", "path",
-         "run_dir", "attributes", "boxes", "masks", "ground_truth", "deltas"}  # fmt: skip
-_IMAGE_SETS, _SMALL_SETS = ("path", "generated"), ("checkpoint", "latents", "inputs")
+         "path_b", "run_dir", "attributes", "boxes", "masks", "ground_truth", "deltas"}  # fmt: skip
+_IMAGE_SETS, _SMALL_SETS = ("path", "path_b", "generated"), ("checkpoint", "latents", "inputs")
 _NAMED = ("input", "inputs", "latents")  # the name of such a file stands in the results
 _WORDS = ("held_out", "encoder", "none", "alpha")  # of these keys that mean no file
 

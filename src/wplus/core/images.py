@@ -1,12 +1,13 @@
 """The border between images as people see them (uint8) and as networks see them (NCHW float in [-1, 1])."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from wplus.core.files import atomic_write
@@ -41,10 +42,13 @@ def to_pil(image: Tensor) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
 
 
-def save_png(path: str | Path, image: Tensor | Image.Image) -> Path:
-    """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically."""
+def save_png(path: str | Path, image: Tensor | Image.Image, *, notes: Mapping[str, str] | None = None) -> Path:
+    """Write one image, (C, H, W) or Pillow's, as a lossless PNG, atomically; `notes` are texts inside of it."""
     picture = to_pil(image) if isinstance(image, Tensor) else image
-    return atomic_write(path, lambda file: picture.save(file, format="PNG"))
+    info = PngInfo()
+    for key, text in (notes or {}).items():
+        info.add_text(key, text)
+    return atomic_write(path, lambda file: picture.save(file, format="PNG", pnginfo=info))
 
 
 def image_grid(images: Tensor, *, num_cols: int | None = None, scale: int = 1, gap: int = 0) -> Tensor:

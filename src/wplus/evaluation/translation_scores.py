@@ -1,0 +1,100 @@
+"""Scores of translations against the truth: pixels, perceptual distance, and factors changed as asked and others kept."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo, MetricResult
+from wplus.core.stats import proportion_interval
+from wplus.data.image_set import ImageSet
+from wplus.inversion.report import image_scores
+from wplus.inversion.result import Score
+from wplus.losses import translation_faults as faults
+from wplus.losses.image_pair import ImageDistance, coloured
+from wplus.losses.pixel import L1, L2
+from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.attributes import class_indices
+
+_BATCH = 64
+_SHARE = "Share of the translations in which a classifier finds the factor as in the truth, {}; on the truth itself it is "
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What compares translations with the truth.
+
+    Attributes:
+        terms: distances of image pairs beside L1 and PSNR, such as a perceptual one, by any names.
+        classifier: names the factors of images; None: they are not looked at.
+    """
+
+    terms: Mapping[str, ImageDistance] = field(default_factory=dict)
+    classifier: AttributeClassifier | None = None
+
+
+def image_columns(
+    inputs: ImageSet, outputs: Tensor, truth: ImageSet | None, *, judges: Judges,
+    way_back: Callable[[Tensor], Tensor | None],
+) -> dict[str, Score]:  # fmt: skip
+    """Column -> numbers (N,) of translations, uint8 (N, C, R, R), of as many inputs.
+
+    `change` from the inputs; with the truth L1, PSNR and the judges' distances; with a way back the error of there and
+    back, plain and with noise and JPEG between.
+    """
+    parts: list[dict[str, Score]] = []
+    for rows in torch.arange(len(outputs)).split(_BATCH):
+        made, given = to_float(outputs[rows]), to_float(inputs.batch(rows)[0])
+        columns = {"change": Score(faults.change(given, made), faults.CHANGE)}
+        if truth is not None:
+            terms = {"l1": L1(), "l2": L2(), **judges.terms}
+            columns |= image_scores(made, to_float(truth.batch(rows)[0]), terms)
+        parts.append(columns | _cycle(given, made, way_back))
+    return {
+        name: Score(torch.cat([part[name].values.cpu() for part in parts]), parts[0][name].info) for name in parts[0]
+    }
+
+
+def _cycle(given: Tensor, made: Tensor, way_back: Callable[[Tensor], Tensor | None]) -> dict[str, Score]:
+    between = {"cycle": (made, faults.CYCLE), "cycle_noise": (faults.noisy(made), faults.CYCLE_NOISE),
+               "cycle_jpeg": (faults.jpeg(made), faults.CYCLE_JPEG)}  # fmt: skip
+    found = {}
+    for name, (images, info) in between.items():
+        back = way_back(images)
+        if back is not None:
+            found[name] = Score(faults.change(given, back), info)
+    return found
+
+
+def factor_shares(
+    inputs: ImageSet, outputs: Tensor, truth: ImageSet | None, *, judges: Judges
+) -> Iterator[MetricResult]:
+    """For each factor that the truth tells and the classifier knows the share of translations that show it so.
+
+    Names: `changed_<factor>` where the inputs have another value of it, `kept_<factor>` else; Wilson's intervals. The
+    protocol has the same share of the true images: what the classifier misnames there is no fault of the translation.
+    """
+    classifier = judges.classifier
+    if classifier is None or truth is None or not truth.attributes or outputs.shape[1] != classifier.net.img_channels:
+        return
+    device = next(classifier.parameters()).device
+    found, ceiling = (
+        torch.cat([classifier.predicted(images(rows).to(device)).cpu() for rows in torch.arange(len(outputs)).split(256)])
+        for images in (lambda rows: outputs[rows], lambda rows: truth.batch(rows)[0])
+    )
+    for column, (factor, classes) in enumerate(classifier.classes.items()):
+        if factor not in truth.attributes:
+            continue
+        true = class_indices(truth.attributes[factor].numpy().astype(str), classes)
+        before = (inputs.attributes or {}).get(factor)
+        is_changed = before is not None and bool((before != truth.attributes[factor]).all())
+        share, on_truth = (float((each[:, column] == true).double().mean()) for each in (found, ceiling))
+        what = "which differs from the input's" if is_changed else "which is the input's where that shows it"
+        info = MetricInfo(meaning=f"{_SHARE.format(what)}{on_truth:.4g}.", direction="higher")
+        protocol = {**{key: value for key, value in classifier.protocol.items() if key != "attributes"},
+                    "num_images": len(outputs), "on_the_truth": on_truth, "interval": "95 %, Wilson's"}  # fmt: skip
+        name = f"{'changed' if is_changed else 'kept'}_{factor}"
+        yield MetricResult.of(info, name, share, protocol=protocol, interval=proportion_interval(share, len(outputs)))
