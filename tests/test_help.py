@@ -31,20 +31,22 @@ def test_comments_stand_beside_their_keys():
     shown = help_text("train")
     assert re.search(r"transfer.freeze_discriminator = 0 +layers of the discriminator, from the image on", shown)
     assert "model = stylegan2" in shown
-    assert "dcgan | mlp_gan | progan" in shown
+    assert "dcgan | mlp_gan | pix2pix | progan" in shown
 
 
 def test_help_of_a_choice_shows_its_options_with_their_defaults():
     shown = help_text("train", ["augment=ada"])
     assert "augment.target = 0.6" in shown
     assert "above it p rises" in shown
-    assert "data must be one of cats, digits, folder, zip, got 'dogs'." in help_text("train", ["data=dogs"])
+    known = "cat_domains, cat_pairs, cats, digits, folder, pairs, unpaired, zip"
+    assert f"data must be one of {known}, got 'dogs'." in help_text("train", ["data=dogs"])
 
 
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
         "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor", "draw_pairs",
         "edit", "ema", "estimate", "evaluate", "interpolate", "invert", "prepare", "report", "sweep", "train",
+        "translate",
     ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from wplus.signatures import signature
 
 _NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual")  # groups, where one is chosen
 # Keys that may be null though their default is not.
-_NULLABLE = ("evaluate.checkpoint", "directions.num_images", "interpolate.identity")
+_NULLABLE = ("evaluate.checkpoint", "directions.num_images", "interpolate.identity", "translate.classifier")
 
 
 def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:

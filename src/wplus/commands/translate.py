@@ -56,7 +56,7 @@ def images_and_truth(cfg: dict[str, Any], *, resolution: int, channels: tuple[in
         found.append(build(cfg["data"], split="held_out", resolution=resolution))
         return found[0].side(cfg["direction"])[0] if isinstance(found[0], TwoDomains) else found[0]
 
-    size = {"resolution": resolution, "held_out": held_out}
+    size: dict[str, Any] = {"resolution": resolution, "held_out": held_out}
     images = user_images(cfg["input"], channels=channels[0], **size, **{key: cfg[key] for key in READING})
     reading = {key: cfg[key] for key in ("fit", "resize")}
     if cfg["ground_truth"] is not None:
@@ -64,8 +64,8 @@ def images_and_truth(cfg: dict[str, Any], *, resolution: int, channels: tuple[in
         return images, partner_of(images, truth, str(cfg["ground_truth"]))
     if str(cfg["input"]) != HELD_OUT or not isinstance(found[0], TwoDomains):
         return images, None
-    truth = found[0].side(cfg["direction"])[1]
-    return images, None if truth is None else partner_of(images, truth, "data")
+    known = found[0].side(cfg["direction"])[1]
+    return images, None if known is None else partner_of(images, known, "data")
 
 
 def partner_of(images: Any, truth: Any, source: str) -> Any:

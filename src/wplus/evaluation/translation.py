@@ -1,4 +1,4 @@
-"""Images through a translator into a folder: resumable, every file whole or not at all, scored where the truth is known.
+"""Images through a translator into a folder: resumable, every file whole or not at all, scored by the truth if known.
 
 settings.json     what decided the results
 images/NAME.png   the translation, which says inside of what it was made      inputs/NAME.png   what was translated
@@ -8,9 +8,9 @@ truth/NAME.png    what it should be, where that is known                      gr
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -150,7 +150,9 @@ class FolderTranslation:
                     "pixels": "8 bits, range [-1, 1]", "interval": "95 % bootstrap"}  # fmt: skip
         table.write(self.folder, protocol)
         shares = list(factor_shares(self.images.subset(torch.tensor(indices)), outputs, truth, judges=self.judges))
-        tracker.image("translate/grid", self._grid(names), caption="input, translation, and the truth where it is known")
+        tracker.image(
+            "translate/grid", self._grid(names), caption="input, translation, and the truth where it is known"
+        )
         tracker.summary(table.entries("translate/", protocol))
         tracker.results(shares)
         return table, shares
@@ -188,8 +190,8 @@ def translated(network: TranslatorNetwork, images: Tensor, *, mode: str = "infer
 def _check_images(network: TranslatorNetwork, images: ImageSet, truth: ImageSet | None) -> None:
     if images.img_channels != network.in_channels:
         raise UserError(
-            f"The images have {images.img_channels} channel(s), this translator takes {network.in_channels}: give images of "
-            "the domain that it translates, direction=forward or backward."
+            f"The images have {images.img_channels} channel(s), this translator takes {network.in_channels}: give "
+            "images of the domain that it translates, direction=forward or backward."
         )
     if images.resolution % network.size_divisor:
         raise UserError(

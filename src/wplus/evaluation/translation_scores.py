@@ -1,9 +1,8 @@
-"""Scores of translations against the truth: pixels, perceptual distance, and factors changed as asked and others kept."""
+"""Scores of translations against the truth: pixels, perceptual distance, factors changed as asked and others kept."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,13 +13,15 @@ from wplus.data.image_set import ImageSet
 from wplus.inversion.report import image_scores
 from wplus.inversion.result import Score
 from wplus.losses import translation_faults as faults
-from wplus.losses.image_pair import ImageDistance, coloured
+from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.attributes import class_indices
 
 _BATCH = 64
-_SHARE = "Share of the translations in which a classifier finds the factor as in the truth, {}; on the truth itself it is "
+_SHARE = (
+    "Share of the translations in which a classifier finds the factor as in the truth, {}; on the truth itself it is "
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ def factor_shares(
         return
     device = next(classifier.parameters()).device
     found, ceiling = (
-        torch.cat([classifier.predicted(images(rows).to(device)).cpu() for rows in torch.arange(len(outputs)).split(256)])
+        torch.cat(
+            [classifier.predicted(images(rows).to(device)).cpu() for rows in torch.arange(len(outputs)).split(256)]
+        )
         for images in (lambda rows: outputs[rows], lambda rows: truth.batch(rows)[0])
     )
     for column, (factor, classes) in enumerate(classifier.classes.items()):
