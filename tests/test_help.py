@@ -31,7 +31,7 @@ def test_comments_stand_beside_their_keys():
     shown = help_text("train")
     assert re.search(r"transfer.freeze_discriminator = 0 +layers of the discriminator, from the image on", shown)
     assert "model = stylegan2" in shown
-    assert "dcgan | mlp_gan | pix2pix | progan" in shown
+    assert "cyclegan | dcgan | mlp_gan" in shown
 
 
 def test_help_of_a_choice_shows_its_options_with_their_defaults():

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 TREE = next(block for language, block in BLOCKS if not language and "src/wplus/" in block)
-SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.replace("\\\n", "").splitlines()]
 # The first lines of a config say how it is used.
 HEADERS = [
     line.lstrip("# ").strip()

@@ -2,10 +2,10 @@
 
     python -m experiments.studies.translation.study
 
-trains pix2pix on the four tasks that come in pairs and CycleGAN on the three that do not, translates held-out pictures in
-every direction that there is, and writes table.md, table.json and a grid of each (README.md beside this file explains the
-columns). Every step is a command that works by itself and continues where it was; so does this one. `wplus sweep run
-translation` is its trainings alone.
+trains pix2pix on the four tasks that come in pairs and CycleGAN on the three that do not, translates held-out
+pictures in every direction that there is, and writes table.md, table.json and a grid of each (README.md beside this
+file explains the columns). Every step is a command that works by itself and continues where it was; so does this
+one. `wplus sweep run translation` is its trainings alone.
 """
 
 import argparse
