@@ -1,10 +1,13 @@
-"""Alone, nothing is exchanged; what two processes exchange is in tests/evaluation/two_measuring.py."""
+"""Alone, nothing is exchanged; torchrun's processes meet; what two exchange is in tests/evaluation/two_measuring.py."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import Python
 from wplus.core.distributed import (
     all_agree,
     average_gradients,
@@ -54,3 +57,21 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         assert rank_and_world() == (0, 1)
         print("heard")
     assert capsys.readouterr().out == "heard\n"
+
+
+def test_processes_that_torchrun_starts_meet(tmp_path: Path, repository: Path) -> None:
+    """By torchrun itself: elsewhere its variables are set by hand."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import torch
+from wplus.core.distributed import only_first_speaks, process_group, rank_and_world, total
+with process_group(torch.device("cpu")), only_first_speaks():
+    rank, world = rank_and_world()
+    print(rank, world, int(total(torch.tensor(10**rank))))
+""")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script)
+    process = Python(*torchrun, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repository / "src")})
+    printed = process.output(200)
+    assert process.returncode == 0, printed
+    assert "0 2 11\n" in printed
+    assert "1 2 11" not in printed

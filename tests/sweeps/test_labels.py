@@ -20,7 +20,7 @@ from wplus.sweeps.labels import labels, value_text
         ([{"checkpoint": "runs/a/best.st"}, {"checkpoint": "runs/a/last.st"}], ["best.st", "last.st"]),
         ([{"checkpoint": "runs/a/m.st"}, {"checkpoint": "runs/b/m.st"}],
          ["checkpoint=runs/a/m.st", "checkpoint=runs/b/m.st"]),
-        ([{"space": "w+"}, {"space": "f/w+"}], ["w+", "space=f/w+"]),  # no path
+        ([{"space": "z"}, {"space": "f/w+"}], ["z", "space=f/w+"]),  # no path
         ([{"a": 1}, {"a": 1, "b": 2}], ["", "b=2"]),
         ([{"a": 1}], [""]),
         ([{"lr": 0.0123456789}, {"lr": 12.0}], ["lr=0.01235", "lr=12.0"]),

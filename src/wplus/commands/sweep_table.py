@@ -59,7 +59,7 @@ def _table(options: argparse.Namespace) -> int:
     from wplus.sweeps.answer import answering_table, number_named
     from wplus.sweeps.confirm import confirmed
     from wplus.sweeps.members import read_members
-    from wplus.sweeps.sections import show, show_section
+    from wplus.sweeps.sections import notes, show, show_notes, show_section
     from wplus.sweeps.state import SWEEP, SweepFolder
     from wplus.sweeps.table import checked_ending
     from wplus.sweeps.where import having, read_conditions
@@ -76,8 +76,11 @@ def _table(options: argparse.Namespace) -> int:
     show(table, [number_named(text, table.numbers) for text in options.numbers], screen=options.screen)
     if options.confirm is not None and (status := _confirm(table, options)) is not None:
         return status
-    for section in (section for path in sweeps for section in confirmed(path, table)):
-        show_section(section)
+    for path in sweeps:
+        sections, words = confirmed(path, table)
+        for section in sections:
+            show_section(section)
+        show_notes(word for word in words if word not in notes(table, table.numbers))
     return 0
 
 

@@ -56,9 +56,11 @@ def part_findings(part: Part, asked: Asked) -> dict[str, Any] | None:
         return None
     table = answering_table(members, part.specs, asked)
     numbers = first_numbers(table)
-    sections = findings(table, numbers)
-    sections += [section for folder in part.sweeps for section in confirmed(folder, table)]
-    return {"sections": sections, "notes": notes(table, numbers)} if sections else None
+    sections, said = findings(table, numbers), notes(table, numbers)
+    for folder in part.sweeps:
+        more, words = confirmed(folder, table)
+        sections, said = [*sections, *more], list(dict.fromkeys([*said, *words]))
+    return {"sections": sections, "notes": said} if sections else None
 
 
 def method_block(run: PageRun, key: str, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from wplus.core.seed_stats import MIN_SEEDS
 from wplus.errors import UserError, check_number
 from wplus.sweeps.labels import SEED
 from wplus.sweeps.members import Member, matches, members_in
-from wplus.sweeps.sections import FORM, Section, findings
+from wplus.sweeps.sections import FORM, Section, findings, notes
 from wplus.sweeps.spec import Job, Spec, ancestors
 from wplus.sweeps.state import SWEEP
 from wplus.sweeps.table import SweepTable, sweep_table
@@ -67,16 +67,16 @@ def _without_seed(job: Job) -> dict[str, object]:
     return {key: value for key, value in job.own.items() if key != SEED}
 
 
-def confirmed(folder: Path, table: SweepTable) -> list[Section]:
-    """What the runs on fresh seeds below the sweep's `folder` say; nothing where none has finished."""
+def confirmed(folder: Path, table: SweepTable) -> tuple[list[Section], list[str]]:
+    """What the runs on fresh seeds below the sweep's `folder` say, and notes; nothing where none has finished."""
     if table.sort is None or table.across:
-        return []
+        return [], []
     used = {seed for seeds in table.members.values() for seed in seeds}
     paths = sorted(path.parent for path in (folder / FOLDER).glob(f"*/{SWEEP}"))
     members = [each for each in members_in(paths)
                if each.status == "finished" and each.seed not in used and table.sort in each.numbers()]  # fmt: skip
     if not members:
-        return []
+        return [], []
     others = {member.folder for member in members if not _is(member, table, table.baseline)}
     baseline = table.settings[table.baseline] if table.baseline and 0 < len(others) < len(members) else None
     margins = table.comparison.margins
@@ -85,7 +85,7 @@ def confirmed(folder: Path, table: SweepTable) -> list[Section]:
         replace(each, title=f"On fresh seeds: {each.title[0].lower()}{each.title[1:]}")
         for each in findings(fresh, [table.sort])
     ]
-    return [*found, confirmation(table, fresh)]
+    return [*found, confirmation(table, fresh)], notes(fresh, [table.sort])
 
 
 def _is(member: Member, table: SweepTable, group: str | None) -> bool:

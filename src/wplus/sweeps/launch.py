@@ -119,7 +119,8 @@ class Launch:
         rows = [f"  {state.id}  {state.state:<11}  {state.label}  {state.run_dir}" for state in self.states.values()
                 if self.only is None or state.id in self.only]  # fmt: skip
         search = self.spec.search
-        trials = [] if search is None else [f"  and up to {search.trials - len(search.points)} trials of a search"]
+        num_left = 0 if search is None else max(0, search.trials - len(search.points))
+        trials = [f"  and up to {num_left} trials of a search"] if num_left else []
         return "\n".join([*rows, *trials, f"{counted(self.states)}{self._estimate(with_earlier=True)}"])
 
     def run(self) -> int:

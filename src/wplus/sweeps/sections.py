@@ -1,6 +1,6 @@
 """A sweep's table for people, as Markdown and in a terminal: what was found, what differs, what spreads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,13 +56,11 @@ def show(
     """Print it; without `numbers` the one that it is sorted by and a few more. `width` None: the terminal's, where it
     is none a hundred letters."""
     shown = list(numbers) if numbers else first_numbers(table)
-    console = _console(width)
     for section in sections(table, shown, screen=screen):
         show_section(section, width=width)
     others = [name for name in table.numbers if name not in shown]
     more = [f"Further numbers (--numbers, --output): {', '.join(others)}."] if others else []
-    for line in [*meanings(table, shown), *notes(table, shown), *more]:
-        console.print(Text(line))
+    show_notes([*meanings(table, shown), *notes(table, shown), *more, ""], width=width)
 
 
 def show_section(section: Section, *, width: int | None = None) -> None:
@@ -76,6 +74,13 @@ def show_section(section: Section, *, width: int | None = None) -> None:
     console = _console(width)
     console.print(grid)
     console.print()
+
+
+def show_notes(lines: Iterable[str], *, width: int | None = None) -> None:
+    """Print sentences, each on lines of its own."""
+    console = _console(width)
+    for line in lines:
+        console.print(Text(line))
 
 
 def _console(width: int | None) -> Console:
