@@ -15,7 +15,7 @@ INSTALLING := $(VENV).installing
 UV := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --python $(RUN),$(RUN) -m pip install --disable-pip-version-check) $(if $(CI),--quiet)
 
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint docs lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -32,11 +32,16 @@ lint: $(READY)  ## style, formatting, types and the import contract
 	$(RUN) -m mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(READY)  ## the site in site/: guides, reference of commands and API, studies; a broken link is an error
+	@$(INSTALL) --quiet --no-build-isolation -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "site/index.html"
+
 lock:  ## resolve pyproject.toml anew into requirements.lock; TORCH="torch==2.14.1 torchvision==0.29.1" pins torch
 	@$(PYTHON) .ci/lock.py requirements.lock $(TORCH)
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf $(VENV) $(INSTALLING) build .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(INSTALLING) build site .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
 
 # An install that was interrupted leaves $(INSTALLING) behind, beside the environment: half-written packages cannot

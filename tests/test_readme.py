@@ -18,7 +18,15 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 TREE = next(block for language, block in BLOCKS if not language and "src/wplus/" in block)
-SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.replace("\\\n", "").splitlines()]
+SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
+# What the site's pages show; those with a --config-dir of their own are run by test_docs.
+SHELL += [
+    line.replace("python -m wplus", "wplus")
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if "--config-dir" not in line
+]
 # The first lines of a config say how it is used.
 HEADERS = [
     line.lstrip("# ").strip()
@@ -101,7 +109,7 @@ def test_extras_exist():
     section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
     extras = set(re.findall(r"^(\w+) = \[", section.partition("\n[tool.")[0], re.MULTILINE))
     assert set(re.findall(r"pip install -e '\.\[(\w+)\]'", README)) <= extras
-    assert {"sweep", "dashboards", "fidelity", "export", "dev"} == extras
+    assert {"sweep", "dashboards", "fidelity", "export", "docs", "dev"} == extras
 
 
 def test_the_library_example_runs(tmp_path, monkeypatch):

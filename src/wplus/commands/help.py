@@ -121,7 +121,7 @@ def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tupl
         comment = known[key].comment if key in known else ""
         if isinstance(value, dict) and value:
             yield from leaves(value, (), f"{prefix}{key}.")
-        elif not key.startswith("_"):
+        elif not str(key).startswith("_"):
             yield f"{prefix}{key}", value, comment
 
 

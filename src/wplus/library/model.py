@@ -253,9 +253,8 @@ class Model(Models):
 
         >>> import wplus
         >>> model = wplus.load("cats32")
-        >>> measured = model.measure("ppl_wend", ppl_wend={"num_samples": 8})
-        >>> [result.direction for result in measured]
-        ['lower']
+        >>> model.measure("ppl_wend", ppl_wend={"num_samples": 8})[0].direction
+        'lower'
         """
         self.require_latents()
         names = [metrics] if isinstance(metrics, str) else list(metrics)

@@ -1,0 +1,141 @@
+"""The site: every link leads somewhere, what its pages show runs, and mkdocs builds it without a warning."""
+
+import importlib.util
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import noise
+from wplus.__main__ import main, verbs
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```', re.MULTILINE | re.DOTALL)
+# Appended to a page's commands, by verb: the same way, in seconds.
+SMALL = {
+    "invert": ["num_images=1", "data.num_images=60", "inverter.num_steps=2"],
+    "interpolate": ["num_frames=3", "path_metrics=[]"],
+    "directions": ["finder.num_samples=50", "finder.num_directions=1"],
+    "edit": ["strengths=[1]"],
+    "evaluate": ["data.num_images=60"],
+    "train": ["probes=[]", "num_samples=4", "data.num_images=60", "schedule.minutes=null", "schedule.kimg=0.008",
+              "training.hparams.batch_size=4"],
+}  # fmt: skip
+FD = ["metrics.fd.num_generated=8", "metrics.fd.num_groups=0", "metrics.fd.floor=none"]
+TINY = ["model.generator.channel_base=256", "model.generator.channel_max=16"]
+# Page -> which of its commands are run, with what else is appended to them.
+RUN = {
+    "start.md": {"doctor": [], "invert": [], "interpolate": [], "directions": [], "edit": [], "report": []},
+    "how/images.md": {"train": TINY, "evaluate": FD, "prepare": []},
+    "how/loss.md": {"invert": []},
+    "how/metric.md": {"evaluate": []},
+    "how/space.md": {"invert": []},
+}
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def site(hooks) -> tuple[dict[str, str], set[str]]:
+    """Every page's text, and the other files."""
+    pages, pictures = hooks.made_pages()
+    written = {path.relative_to(DOCS).as_posix(): path.read_text() for path in DOCS.rglob("*.md")}
+    assert not written.keys() & pages.keys()
+    return {**written, **pages}, set(pictures)
+
+
+def test_every_link_leads_to_a_page_or_a_picture(site):
+    pages, pictures = site
+    broken = []
+    for page, text in pages.items():
+        if page.startswith(("commands/", "choices/")) and "index" not in page:
+            continue  # what a command prints
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            goal = os.path.normpath(Path(page).parent / target.partition("#")[0])
+            if "://" not in target and not target.startswith("#") and goal not in {*pages, *pictures}:
+                broken.append((page, target))
+    assert broken == []
+
+
+def test_every_page_has_its_place(site, hooks):
+    def flat(node):
+        items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else [node]
+        return [page for item in items for page in (flat(item) if isinstance(item, dict | list) else [item])]
+
+    pages, pictures = site
+    assert sorted(flat(hooks.nav())) == sorted(pages)
+    assert {f"commands/{verb}.md" for verb in verbs()} <= pages.keys()
+    assert {"studies/inversion.md", "choices/inverter.md", "api/library.md", "design.md"} <= pages.keys()
+    assert all(name.startswith("pictures/") for name in pictures)
+    assert "num_frames = 60" in pages["commands/interpolate.md"]
+    assert "inverter.num_steps = 180" in pages["choices/inverter.md"]
+    assert "--layout" in pages["commands/convert.md"]
+
+
+def test_the_reference_names_what_is_there(hooks):
+    for names in hooks.API.values():
+        for name in names:
+            parts = name.split(".")
+            place = next(n for n in range(len(parts), 0, -1)
+                         if (ROOT / "src" / Path(*parts[:n])).with_suffix(".py").is_file())  # fmt: skip
+            module = importlib.import_module(".".join(parts[:place]))
+            for part in parts[place:]:
+                module = getattr(module, part)
+            assert module.__doc__ or name.startswith("wplus.library.sources")
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_commands_of_a_page_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my" / "images").mkdir(parents=True)
+    for seed in range(12):
+        noise(32, 32, seed=seed).save(tmp_path / "my" / "images" / f"{seed}.png")
+    blocks = BLOCK.findall((DOCS / page).read_text())
+    for _, name, text in blocks:
+        if name:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+    done = []
+    for line in (line for language, _, text in blocks if language == "bash" for line in text.splitlines()):
+        words = shlex.split(line.replace("python -m wplus", "wplus"), comments=True)
+        if words[:1] != ["wplus"] or words[1] not in RUN[page] or words[1] in done:
+            continue
+        done.append(words[1])
+        is_own = "data.path=my/images" in words
+        small = [word for word in SMALL.get(words[1], []) if not (is_own and word.startswith("data.num_images"))]
+        has_config = words[1] in SMALL
+        main([*words[1:], *small, *RUN[page][words[1]], *(["tracking=local"] if has_config else [])])
+    assert set(done) == set(RUN[page])
+
+
+def test_what_the_page_about_python_shows_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for language, _, text in BLOCK.findall((DOCS / "python.md").read_text()):
+        if language == "python":
+            exec(compile(text, "python.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"cats", "way.gif"}
+
+
+def test_mkdocs_builds_the_site_without_a_warning(tmp_path, monkeypatch):
+    """`make docs` brings mkdocs; elsewhere the tests above must do."""
+    pytest.importorskip("mkdocs")
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    monkeypatch.chdir(ROOT)
+    build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site")))
+    page = (tmp_path / "site" / "api" / "library.html").read_text()
+    assert "Find directions" in (tmp_path / "site" / "commands" / "directions.html").read_text()
+    assert 'id="wplus.library.model.Model.invert"' in page
+    assert "fonts.googleapis" not in page
