@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 TREE = next(block for language, block in BLOCKS if not language and "src/wplus/" in block)
-SHELL = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
-# What the site's pages show; those with a --config-dir of their own are run by test_docs.
-SHELL += [
+# README's, and those of the site's pages; pages with a --config-dir of their own are run by test_docs.
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))]
+SHELL = [
     line.replace("python -m wplus", "wplus")
-    for page in sorted((ROOT / "docs").rglob("*.md"))
-    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
+    for page in PAGES
+    for block in re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for line in re.sub(r"\\\n\s*", "", block).splitlines()
     if "--config-dir" not in line
 ]
 # The first lines of a config say how it is used.

@@ -185,7 +185,7 @@ class Model(Models):
         """Directions in latent space, as `wplus directions` finds them.
 
         Args:
-            finder: sefa, pca, svm, style_channels, style_channels_named.
+            finder: sefa, pca, svm, style_channels.
             options: of the finder (`num_directions=5`), and other keys of the command (`attributes="my.csv"`).
 
         >>> import wplus
