@@ -126,7 +126,7 @@ def test_what_the_table_command_finds_stands_on_the_page(tmp_path, capsys):
     sweep = write_sweep(tmp_path / "s", spec, images=2)
     best = Stage(verb="invert", points=[{"space": "w+", WEIGHT: 1.0}], seeds=[4, 5, 6, 7, 8, 9])  # 4 is not fresh
     write_sweep(sweep / "confirm" / "best", replace(spec, name="best", stages=[best], baseline={}))
-    found = part(sweep)["block"]["findings"]
+    found = part(sweep)["findings"]
     titles = [section.title for section in found["sections"]]
     assert "margin of invert/psnr_db 0.5" in titles[0]
     assert "on the seeds that chose" in titles[-1]
@@ -154,7 +154,7 @@ def test_several_data_sets_are_compared_on_the_page(tmp_path):
                 question = {"data.name": data, "method": method, "seed": seed}
                 write_run(tmp_path / f"{data}{method}{seed}", "invert", values, question)
     asked = Asked(sort="psnr_db", baseline="method=old", across=["data"])
-    sections = context([tmp_path], asked)["parts"][0]["block"]["findings"]["sections"]
+    sections = context([tmp_path], asked)["parts"][0]["findings"]["sections"]
     (over,) = [section for section in sections if "over all data.name" in section.title]
     ((method, words),) = over.rows[1:]
     assert method == "method=new"
