@@ -22,6 +22,8 @@ from wplus.losses.pixel import L2
 from wplus.models.stylegan2 import Generator
 from wplus.models.translation.resnet import ResNet
 from wplus.pretrained.attribute_classifier import load_classifier
+from wplus.tracking.local import read_records
+from wplus.tracking.wandb_dashboard import SHOWN
 
 SMALL = {"num_blocks": 1, "num_downs": 1, "width": 4}
 BOTH = ("generator", "generator_backward")
@@ -77,6 +79,8 @@ def test_a_folder_in_a_folder_out(here, capsys):
     values = json.loads((out / "result.json").read_text())["values"]
     assert {"translate/change", "translate/cycle", "translate/cycle_noise", "translate/cycle_jpeg"} <= values.keys()
     assert values["translate/change"]["interval"] is not None
+    logged = {key for row in read_records(out) for key in row} | values.keys()
+    assert {*SHOWN["translate"].numbers, *SHOWN["translate"].pictures} <= logged
     first = {path: path.stat().st_mtime_ns for path in out.rglob("images/**/*.png")}
     damaged = out / "images" / "a.png"
     whole = damaged.read_bytes()

@@ -53,6 +53,7 @@ SHOWN = {
         pictures=["invert/grid", "invert/convergence"],
     ),
     "interpolate": Shown(pictures=["interpolate/filmstrip", "interpolate/distances"]),
+    "translate": Shown(numbers=["translate/change"], pictures=["translate/grid"]),
     "evaluate": Shown(),
 }
 """By the kind of run; what the objective is called is known to the sweep alone."""
