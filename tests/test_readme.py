@@ -31,7 +31,7 @@ SHELL = [
 HEADERS = [
     line.lstrip("# ").strip()
     for path in sorted((ROOT / "configs").glob("**/*.yaml"))
-    for line in path.read_text().splitlines()
+    for line in re.sub(r"\\\n#\s*", "", path.read_text()).splitlines()
     if re.match(r"#\s+(python|wplus) ", line)
 ]
 COMMANDS = [line for line in [*SHELL, *HEADERS] if line.startswith(("python ", "wplus "))]
