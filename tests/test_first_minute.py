@@ -69,19 +69,23 @@ def test_an_estimate_of_a_tiny_training(tmp_path, monkeypatch, capsys):
 
 
 def test_an_estimate_is_arithmetic():
-    """Steps of 10 images take 0.5 s, but for the first; a snapshot 3 s; the 32 steps counted are whole periods."""
-    steps = [(10, 9.0)] + [(10 * number, 9.0 + 0.5 * (number - 1)) for number in range(2, 36)]
+    """Steps of 10 images take 0.5 s, every 16th of them 1.3, and the first 9; a snapshot 3 s. The 32 steps that count,
+    which are whole periods, take 17.6 s.
+    """  # fmt: skip
+    steps = [(10, 9.0)]
+    for number in range(2, 36):
+        steps.append((10 * number, steps[-1][1] + (1.3 if number % 16 == 3 else 0.5)))
     found = Measured(steps, [7.0, 3.0], start=2.0, memory_gib=1.5, checkpoint=2 * 2**20, model=2**20, pictures=2**19)
     found.what = "a net"
     schedule = {"kimg": 40, "minutes": None, "snapshot_kimg": 20, "keep_checkpoints": 2}
     training, time, memory, disk = report(found, schedule)
     assert training == "training  a net, 40 kimg"
-    assert "34 min: 33 min of steps at 20 images/s" in time
+    assert "37 min: 37 min of steps at 18.2 images/s (measured over 34 steps)" in time
     assert "4 snapshots of 3.0 s" in time
     assert "1.50 GiB" in memory
     assert disk.startswith("disk      10 MiB: 3 checkpoints of 2 MiB, 2 models of 1 MiB, pictures of 2 MiB")
     (first, *_) = report(found, {**schedule, "minutes": 1})
-    assert first.endswith("1.2 kimg")
+    assert first.endswith("1.091 kimg")
     assert "fewer than 16" in report(Measured(steps[:5], [3.0]), schedule)[1]
     with pytest.raises(UserError, match="No two steps"):
         report(Measured(steps[:1], [3.0]), schedule)

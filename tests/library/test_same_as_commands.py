@@ -11,7 +11,8 @@ import wplus
 from tests.fakes import noise, read_pixels
 from wplus.__main__ import main
 from wplus.editing.directions import load_directions, save_directions
-from wplus.latents.latent import load_latent
+from wplus.latents.latent import load_latent, synthesize
+from wplus.library import model as library
 
 FEW = {"num_steps": 2, "chunk_size": 2}
 
@@ -87,7 +88,7 @@ def test_directions_and_edits(model, capsys):
 
 
 def test_measurement(model, capsys):
-    for seed in (2, 3):
+    for seed in range(2, 14):  # enough for some to be held out, which `images` leaves none
         noise(8, 8, seed=seed).save(f"in/{seed}.png")
     options = {"fd": {"num_generated": 6, "num_groups": 0}, "ppl_wend": {"num_samples": 4}, "seed": 2}
     measured = model.measure(["fd", "ppl_wend"], images="in", **options)
@@ -95,6 +96,7 @@ def test_measurement(model, capsys):
         "metrics.fd.num_generated=6", "metrics.fd.num_groups=0", "metrics.ppl_wend.num_samples=4")  # fmt: skip
     theirs = {name.partition("/")[2]: entry["value"] for name, entry in result()["values"].items()}
     assert measured.values == theirs
+    assert measured[0].protocol["num_real"] == 14
     assert len(measured) >= 2
 
 
@@ -111,10 +113,19 @@ def test_other_seeds_differ(model):
     assert not torch.equal(model.generate(seed=5, psi=0.5).images, model.generate(seed=5).images)
 
 
-def test_an_image_is_the_same_in_any_batch(model):
+def test_an_image_is_the_same_in_any_batch(model, monkeypatch):
+    """Smaller batches are filled up. What rounds otherwise is seldom seen in whole numbers: so look at the sizes."""
+    sizes = []
+
+    def counted(latents, generator):
+        sizes.append(len(latents))
+        return synthesize(latents, generator)
+
+    monkeypatch.setattr(library, "synthesize", counted)
     many = model.generate(11, seed=0, psi=0.7, batch_size=8)
     assert torch.equal(model.generate(1, seed=9, psi=0.7).images[0], many.images[9])
     assert torch.equal(model.synthesize(many.latents, batch_size=11).images, many.images)
+    assert sizes == [8, 8, 8, 11]
 
 
 def test_a_folder_of_an_inversion_is_kept_and_continued(model):

@@ -149,7 +149,7 @@ def report(found: Measured, asked: Mapping[str, Any]) -> list[str]:
     measured = f"measured over {len(found.steps) - 1} steps"
     few = f"; fewer than {PERIOD} leave regularisers out, give more --seconds" if len(found.steps) <= PERIOD else ""
     return [
-        f"training  {found.what}, {kimg:g} kimg",
+        f"training  {found.what}, {kimg:.4g} kimg",
         f"time      {duration(found.start + training + looking)}: {duration(training)} of steps at {1 / rate:.3g} "
         f"images/s ({measured}{few}), {num} snapshots of {each:.1f} s",
         f"memory    {found.memory_gib:.2f} GiB at the peak, with torch itself",
