@@ -101,4 +101,6 @@ def test_runs_without_a_sweep_are_refused(folder, capsys):
     assert (
         main(["sweep", "table", str(folder / "of"), "--where", "command=invert", "--sort", PSNR, "--confirm", "1"]) == 1
     )
-    assert "is not the folder of a sweep" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "is not the folder of a sweep" in said.err
+    assert said.out == ""  # before anything else is done

@@ -244,7 +244,7 @@ def _status(options: argparse.Namespace) -> None:
             words += f", since {state.started} in {state.process}" if state.state == "running" else ""
             words += f", submitted as {state.allocation}" if state.allocation and state.state == "queued" else ""
             print(f"{state.id}  {state.state:<11}  {state.label}  {state.run_dir}{words}")
-        print("\n".join([f"{path}: {counted(states)}", *filter(None, [sweep_folder.left_out()])]))
+        print("\n".join([f"{path}: {counted(states)}", *filter(None, [sweep_folder.left_out(states)])]))
 
 
 def _value(text: str) -> Any:

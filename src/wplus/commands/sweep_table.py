@@ -1,6 +1,7 @@
 """The actions table and report of `wplus sweep`: what the runs found."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +72,11 @@ def _table(options: argparse.Namespace) -> int:
     members = read_members(options.folders)
     conditions = read_conditions(options.where, members)
     table = answering_table(having(members, conditions), specs, _asked(options), conditions)
+    confirming = [] if options.confirm is None else _confirming(table, options)  # refused before the work
     for path in options.output:
         print(table.write(path))
     show(table, [number_named(text, table.numbers) for text in options.numbers], screen=options.screen)
-    if options.confirm is not None and (status := _confirm(table, options)) is not None:
+    if confirming and (status := _confirm(confirming, options)) is not None:
         return status
     for path in sweeps:
         sections, words = confirmed(path, table)
@@ -84,20 +86,25 @@ def _table(options: argparse.Namespace) -> int:
     return 0
 
 
-def _confirm(table: "SweepTable", options: argparse.Namespace) -> int | None:
-    """Run what is to be confirmed, in sweeps below the sweep's folder; None where there is something to show."""
+def _confirming(table: "SweepTable", options: argparse.Namespace) -> "list[Spec]":
+    """The sweeps that confirm what is best."""
     from wplus.errors import UserError
-    from wplus.sweeps.confirm import FOLDER, chosen, confirming, fresh_seeds
+    from wplus.sweeps.confirm import chosen, confirming, fresh_seeds
     from wplus.sweeps.state import SweepFolder
 
     if len(options.folders) != 1:
         raise UserError(f"--confirm needs the folder of one sweep, got {len(options.folders)} folders.")
-    folder, groups, seeds = options.folders[0], chosen(table, options.confirm), fresh_seeds(table)
-    sweep = SweepFolder(folder)
-    sweeps = [confirming(sweep.spec, sweep.jobs(), table, group, seeds) for group in groups]
+    groups, seeds, sweep = chosen(table, options.confirm), fresh_seeds(table), SweepFolder(options.folders[0])
+    return [confirming(sweep.spec, sweep.jobs(), table, group, seeds) for group in groups]
+
+
+def _confirm(sweeps: "Sequence[Spec]", options: argparse.Namespace) -> int | None:
+    """Run what is to be confirmed, below the sweep's folder; None where there is something to show."""
+    from wplus.sweeps.confirm import FOLDER
+
     status = 0
     for spec in sweeps:
-        status = _run(spec, folder / FOLDER / spec.name, options.slots) or status
+        status = _run(spec, options.folders[0] / FOLDER / spec.name, options.slots) or status
     if options.slots == "slurm" and not status:
         print("Submitted; without --slots the same command shows both when the jobs are done.")
         return 0

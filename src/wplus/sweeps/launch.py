@@ -363,7 +363,7 @@ class Launch:
                 lines.append(f"  failed: {state.id} {state.label}: {state.error} ({state.traceback or state.run_dir})")
         missing = [state.id for state in self.states.values() if state.state not in ENDED]
         return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else []),
-                          *filter(None, [self.folder.left_out()])])  # fmt: skip
+                          *filter(None, [self.folder.left_out(self.jobs)])])  # fmt: skip
 
 
 class Here(Executor):

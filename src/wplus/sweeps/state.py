@@ -10,7 +10,7 @@ import shlex
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -202,9 +202,8 @@ class SweepFolder:
         """All jobs of the sweep as they are now, by id."""
         return {job.id: self.load(job).look() for job in self.jobs()}
 
-    def left_out(self) -> str:
-        """A line that names the jobs of earlier launches that the last one has not asked for; empty for none."""
-        asked = {job.id for job in self.jobs()}
+    def left_out(self, asked: Collection[str]) -> str:
+        """A line that names the jobs of earlier launches that are not among those of the last; empty for none."""
         known = sorted(path.stem for path in (self.path / JOBS).glob("*.json") if path.stem not in asked)
         return f"  no longer asked: {shlex.join(known)}" if known else ""
 
