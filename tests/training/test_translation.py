@@ -18,6 +18,7 @@ from wplus.losses.adversarial import relativistic_generator
 from wplus.models.translation.patch import PatchDiscriminator
 from wplus.models.translation.resnet import ResNet
 from wplus.models.translation.unet import UNet
+from wplus.training.build import gan_training
 from wplus.training.build_translation import cyclegan_training, pix2pix_training
 from wplus.training.snapshot import Exporter
 from wplus.training.translation import jittered
@@ -250,6 +251,15 @@ def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(UserError, match=message) as error:
         prepare(**changes)
     assert "\n" not in str(error.value)
+
+
+def test_a_generators_training_refuses_a_translator():
+    parts = {"generator": partial(UNet), "discriminator": partial(PatchDiscriminator), "training": "pix2pix"}
+    choices = {"preset": None, "loss": None, "runtime": CPU, "seed": 0, "num_samples": 4}
+    with pytest.raises(UserError, match="no discriminator to train a generator of latents against: training=pix2pix"):
+        gan_training(
+            data=lambda split: random_images(), model=lambda: parts, hparams={}, micro_batch_size=None, **choices
+        )
 
 
 def test_a_bottleneck_of_one_pixel_with_batch_norm_is_refused():

@@ -107,15 +107,14 @@ def run(
     cfg: Mapping[str, Any], training: Training, runtime: Runtime, found: Measured, *, folder: Path, seconds: float
 ) -> int | None:
     """Some seconds of training, noting how long its steps and snapshots take; the signal that ended it before."""
-    from wplus.data import Batches
     from wplus.tracking import Tracker
     from wplus.training.best import Best
     from wplus.training.loop import Schedule, fit
     from wplus.training.snapshot import Exporter
 
     module, data, tracker = training.module, training.data, Tracker()
-    batches = Batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=1, rank=0,
-                      start_nimg=lambda: module.images_seen)  # fmt: skip
+    batches = training.batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=1,
+                               rank=0, start_nimg=lambda: module.images_seen)  # fmt: skip
     write = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"],
                      best=Best(folder, cfg["objective"]))  # fmt: skip
 

@@ -91,10 +91,10 @@ def gan_training(
                 "training=e4e encoder=small checkpoint=model.safetensors."
             )
     parts = model()
-    if "discriminator" not in parts:
+    if "discriminator" not in parts or "preset" not in parts:
         trained_by = parts.get("training", "...")
         raise UserError(
-            f"This model has no discriminator to train a generator against: training={trained_by} trains it."
+            f"This model has no discriminator to train a generator of latents against: training={trained_by} trains it."
         )
     networks = {role: parts[role] for role in ("generator", "discriminator")}
     source = None if transfer is None else transfer.read(*(part.func for part in networks.values()))
