@@ -95,3 +95,37 @@ def test_the_whole_way(tmp_path, capsys):
     own = page.partition('<script type="text/plain" id="plotly">')[0]  # plotly's text names addresses it never visits
     assert "http://" not in own
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_the_whole_way_of_an_autoencoder(tmp_path):
+    """Its decoder goes the way of a GAN's generator; the encoder in the same file answers first."""
+    data, model = ["data=digits", "data.num_images=200"], tmp_path / "train" / "model.safetensors"
+    run("train", "model=autoencoder_conv", "debug=quick_autoencoder", *data, "schedule.kimg=0.064", "num_samples=4",
+        "probes=[reconstructions,truncation,fd,logits]", "probes.fd.num_images=24", f"cache_dir={tmp_path}/cache",
+        f"run_dir={tmp_path}/train")  # fmt: skip
+    best = result(tmp_path / "train")["values"]["train/best_l2"]
+    assert best["value"] == min(row["val/l2"] for row in read_records(tmp_path / "train") if "val/l2" in row)
+    for inverter, steps in (("encoder", []), ("optimize", ["inverter.num_steps=3", "inverter.init=encoder"])):
+        run("invert", f"checkpoint={model}", "input=held_out", "num_images=2", "space=code", *data, *steps,
+            f"inverter={inverter}", "tracking=local", f"run_dir={tmp_path}/{inverter}")  # fmt: skip
+    models = wplus.load(model)
+    latents = sorted((tmp_path / "encoder" / "latents").glob("*.safetensors"))
+    known = load_latent(latents[0], fingerprint=models.fingerprint)
+    assert (known.space, known.code.shape) == ("code", (32,))
+    run("interpolate", f"checkpoint={model}", f"inputs=[{latents[0]},{latents[1]}]", "path=[lerp,slerp]", "space=code",
+        "num_frames=3", "tracking=local", f"run_dir={tmp_path}/interpolate")  # fmt: skip
+    run("directions", f"checkpoint={model}", "finder=pca", "finder.num_samples=60", "tracking=local",
+        f"run_dir={tmp_path}/directions")  # fmt: skip
+    run("edit", f"checkpoint={model}", f"directions={tmp_path}/directions/directions.safetensors",
+        f"latents=[{latents[0]}]", "strengths=[-1,1]", "tracking=local", f"run_dir={tmp_path}/edit")  # fmt: skip
+    run("evaluate", f"checkpoint={model}", "metrics=[fd,reconstruction,representation,dci_code]", *data,
+        "metrics.fd.num_generated=64", "metrics.fd.num_real=64", "tracking=local",
+        "metrics.dci_code.num_trees=2", "metrics.dci_code.num_groups=2", "cache_dir=null",
+        f"run_dir={tmp_path}/evaluate")  # fmt: skip
+    values = result(tmp_path / "evaluate")["values"]
+    assert values["evaluate/fd_effnet_lite0"]["protocol"]["prior"] == "ten Gaussians of 176 codes"
+    assert {f"evaluate/{name}" for name in ("reconstruction_psnr", "linear_probe_digit", "mig_code_true")} <= set(values)
+    folders = ("train", "encoder", "optimize", "interpolate", "evaluate")
+    assert {folder: strange_keys(tmp_path / folder) for folder in folders} == dict.fromkeys(folders, set())
+    run("report", f"folder={tmp_path}")
+    assert "reconstruction_psnr" in (tmp_path / "report.html").read_text()

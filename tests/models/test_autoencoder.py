@@ -195,6 +195,6 @@ def test_few_codes_and_codes_in_a_plane_have_a_prior():
 
 
 def test_the_sampler_has_a_name():
-    assert CodeMapping(code_dim=4, c_dim=0, prior="normal").described(7) == "N(0, I)"
-    assert CodeMapping(code_dim=4, c_dim=0, prior="mixture").described(7) == "ten Gaussians fitted to codes of 7 images"
-    assert "diagonal" in CodeMapping(code_dim=400, c_dim=0, prior="mixture").described(7)
+    assert CodeMapping(code_dim=4, c_dim=0, prior="normal").described(7) == "standard normal"
+    assert CodeMapping(code_dim=4, c_dim=0, prior="mixture").described(7) == "ten Gaussians of 7 codes"
+    assert CodeMapping(code_dim=400, c_dim=0, prior="mixture").described(7) == "ten diagonal Gaussians of 7 codes"

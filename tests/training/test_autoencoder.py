@@ -160,10 +160,10 @@ def test_a_snapshot_has_the_prior_of_its_codes(make):
     assert first is module.ema is module.exported["generator"]
     codes = module._codes()
     torch.testing.assert_close(first.mapping.w_avg, codes.mean(dim=0), atol=1e-4, rtol=1e-3)
-    assert module.describe()["prior"] == "ten Gaussians fitted to codes of 40 images"
+    assert module.describe()["prior"] == "ten Gaussians of 40 codes"
     logged(module, 1)
     assert not module.averages["generator"].mapping.means.any()
-    assert make("variational").describe()["prior"] == "N(0, I)"
+    assert make("variational").describe()["prior"] == "standard normal"
 
 
 def test_a_lost_code_leaves_the_prior_as_it_was(make):

@@ -192,11 +192,13 @@ def by_digest(digests: np.ndarray, num: int) -> tuple[Tensor, np.ndarray]:
 
 
 def generator_protocol(models: Models) -> dict[str, Any]:
-    """What a protocol says of the generator: its fingerprint, and whether its weights are a moving average."""
+    """What a protocol says of the generator: its fingerprint, whether its weights are a moving average, and of an
+    autoencoder's the prior that its samples come from."""
     metadata = models.metadata or {}
     # Our checkpoints say "weights"; what is read from NVlabs' pickles says which of the file's generators it is.
     weights = metadata.get("weights") or metadata.get("generator") or "as stored in the file"
-    return {"generator": models.fingerprint, "weights": weights}
+    prior = {"prior": metadata["prior"]} if "prior" in metadata else {}
+    return {"generator": models.fingerprint, "weights": weights, **prior}
 
 
 def split_of(images: ImageSet) -> str:

@@ -99,9 +99,8 @@ class CodeMapping(MappingNetwork):
     def described(self, num_codes: int) -> str:
         """The sampler's name, to stand beside what is measured of its samples."""
         if self.kind == "normal":
-            return "N(0, I)"
-        kind = "" if self.factors.dim() == 3 else ", covariances diagonal"
-        return f"ten Gaussians fitted to codes of {num_codes} images{kind}"
+            return "standard normal"
+        return f"ten {'diagonal ' if self.factors.dim() == 2 else ''}Gaussians of {num_codes} codes"
 
 
 def fitted(codes: np.ndarray, *, diagonal: bool, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

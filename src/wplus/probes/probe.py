@@ -167,8 +167,9 @@ class ProbeContext:
         """What is to be said of a number that was measured on `num` generated and as many training images."""
         images = {"data": self.data.train.fingerprint, "split": "train", "num_real": num, "num_generated": num,
                   "all_real": num == len(self.data.train), "seed": self.seed}  # fmt: skip
-        weights = self.module.describe()["weights"]
-        return {**self.data.extractor.protocol, **images, "weights": weights, "kimg": self.kimg}
+        said = self.module.describe()
+        made = {name: said[name] for name in ("weights", "prior") if name in said}
+        return {**self.data.extractor.protocol, **images, **made, "kimg": self.kimg}
 
     def logits(self, which: Which, num: int) -> Tensor:
         """(M,) of the discriminator in evaluation mode; nothing is augmented.

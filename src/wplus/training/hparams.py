@@ -252,7 +252,11 @@ def explain_config(config: Mapping[str, Any]) -> Resolved:
     """Every number that a run of this configuration of `train` would use, with its reason; empty if none is derived."""
     model, training = config.get("model"), config["training"]
     resolution = config["data"].get("resolution")
-    if model is None or resolution is None or "preset" not in training:
+    if training["_target_"].endswith(".autoencoder_training") and model is not None and "encoder" in model:
+        from wplus.training.autoencoder_hparams import resolve_autoencoder
+
+        return resolve_autoencoder(training["hparams"], model["preset"])
+    if model is None or resolution is None or "preset" not in training or "discriminator" not in model:
         return {}
     transfer = bool(config["transfer"]["checkpoint"])
     presets = [build(node) for node in (model["preset"], training["preset"]) if node is not None]
