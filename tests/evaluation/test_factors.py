@@ -12,6 +12,7 @@ from wplus.checkpoint import Models
 from wplus.config import build, composed
 from wplus.data import ImageSet
 from wplus.data.cats import cat_images
+from wplus.data.digits import digit_images
 from wplus.errors import UserError
 from wplus.evaluation.context import EvalContext
 from wplus.evaluation.factor_counts import factor_of, num_pairs
@@ -153,3 +154,19 @@ def test_of_real_cats_the_bundled_classifier_misses_nothing():
     }  # fmt: skip
     assert found["factors_fur_cats32_attributes"].protocol["missing"] == ["4"]
     assert found["factors_mouth_cats32_attributes"].protocol["accuracy"] > 0.75
+
+
+def test_modes_of_digits_are_counted():
+    """Nine of ten where one was taken out; a single factor has no pairs."""
+    digits = digit_images(resolution=32, split="held_out")
+    node = composed("evaluate", ["metrics=[digits]", "checkpoint=none", "run_dir=none"])["metrics"]["digits"]
+    options = {**node, "num_generated": 500, "num_compared": 0, "num_groups": 0}
+    known, rest = digits.subset(torch.arange(300)), digits.subset(torch.arange(300, len(digits)))
+    nine = rest.subset((rest.attributes["digit"] != 4).nonzero()[:, 0])
+    for samples, count, missing in ((rest, 10, []), (nine, 9, ["4"])):
+        context = EvalContext(Models(), known, known, batch_size=64, progress=checking, samples=samples)
+        found = {result.name: result for result in measure(context, {"digits": build(options)})}
+        assert set(found) == {"factors_digit_digits", "factors_digit_chi2_digits"}
+        assert found["factors_digit_digits"].value == count
+        assert found["factors_digit_digits"].protocol["missing"] == missing
+        assert found["factors_digit_digits"].protocol["accuracy"] > 0.93

@@ -157,7 +157,8 @@ def factors(
         for column, factor in enumerate(told):
             counts = np.bincount(named[:, column], minlength=len(factor.values))
             yield from _of_factor(factor, counts, named[:, column], of, shared, num_groups, context.seed)
-        yield _pairs(named, told, of("factors_pairs"), shared, num_groups)
+        if len(told) > 1:
+            yield _pairs(named, told, of("factors_pairs"), shared, num_groups)
         if ask_pixels is not None:
             rows = ask_pixels.value.rows[:num_compared]
             yield _memorised(thumbnails, rows, real, known, of_images=images.protocol)
