@@ -18,7 +18,9 @@ from wplus.training.autoencoder import BLACK, AutoencoderModule
 from wplus.training.autoencoder_hparams import AutoencoderHparams, resolve_autoencoder
 from wplus.training.build_autoencoder import autoencoder_training, build_autoencoder
 
-MODELS = sorted(path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml") if training_of(path.stem) != "auto")
+MODELS = sorted(
+    path.stem for path in (CONFIG_FOLDER / "model").glob("*.yaml") if training_of(path.stem) == "autoencoder"
+)
 LINEAR = {"backbone": "mlp", "widths": ()}
 
 

@@ -110,10 +110,11 @@ def drawn(places: np.ndarray, values: np.ndarray, name: str, *, is_plane: bool) 
     figure = Figure(figsize=(6.0, 5.4), dpi=100)
     axes = figure.subplots()
     figure.subplots_adjust(left=0.1, right=0.84, bottom=0.1, top=0.97)
-    colours = colormaps["tab20" if values.max() >= NUM_COLOURS // 2 else "tab10"].colors
+    name_of_map = "tab20" if values.max() >= NUM_COLOURS // 2 else "tab10"
+    colours = colormaps[name_of_map](range(NUM_COLOURS))  # (20, 4)
     for value in np.unique(values):
         some = places[values == value]
-        colour = colours[int(value) % len(colours)]
+        colour = colours[int(value) % NUM_COLOURS]
         axes.scatter(some[:, 0], some[:, 1], s=7, linewidths=0, color=colour, label=str(value))
     kind = "number {} of the code" if is_plane else "principal component {}"
     axes.set(xlabel=kind.format(1), ylabel=kind.format(2))

@@ -168,7 +168,7 @@ class ProbeContext:
         images = {"data": self.data.train.fingerprint, "split": "train", "num_real": num, "num_generated": num,
                   "all_real": num == len(self.data.train), "seed": self.seed}  # fmt: skip
         said = self.module.describe()
-        made = {name: said[name] for name in ("weights", "prior") if name in said}
+        made: dict[str, Any] = {name: said[name] for name in ("weights", "prior") if name in said}
         return {**self.data.extractor.protocol, **images, **made, "kimg": self.kimg}
 
     def logits(self, which: Which, num: int) -> Tensor:
