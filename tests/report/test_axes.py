@@ -33,6 +33,13 @@ def test_an_axis_says_where_each_row_stands():
     assert (zero["ticks"], zero["at"], zero["tick_at"]) == (["0", "0.1", "1", "10"], [3, 0, 1, 2], [0, 1, 2, 3])
 
 
+def test_what_was_looked_for_by_factors_is_logarithmic_and_has_short_numbers():
+    found = axis("k", [0.123456789, 0.3, 0.4], is_log=True)
+    assert (found["kind"], found["ticks"]) == ("log", ["0.1235", "0.3", "0.4"])
+    assert axis("k", [0.0, 0.3, 0.4], is_log=True)["kind"] == "number"
+    assert axis("k", [1.00001, 1.00002])["ticks"] == ["1.00001", "1.00002"]
+
+
 def test_choices_stand_in_their_order_and_classes_by_their_last_word():
     found = axis("inverter._target_", ["wplus.a.B", None, "wplus.a.C"], order=[None, "wplus.a.C", "wplus.a.B"])
     assert (found["label"], found["kind"], found["ticks"], found["at"]) == (

@@ -14,6 +14,7 @@ from wplus.errors import UserError
 from wplus.report.page import context, write_report
 from wplus.report.runs import read_subject
 from wplus.sweeps.answer import Asked
+from wplus.sweeps.search import Search
 from wplus.sweeps.spec import Spec, Stage
 
 EVIL = '<script>alert("x")</script>'
@@ -162,6 +163,15 @@ def test_several_data_sets_are_compared_on_the_page(tmp_path):
     write_training(tmp_path / "train", {"training.hparams.gamma": 0.5, "seed": 0})
     with pytest.raises(UserError, match="are of one command, and these are runs of train and invert"):
         context([tmp_path], asked)
+
+
+def test_what_is_searched_by_factors_stands_on_a_logarithmic_axis(tmp_path):
+    points = [{WEIGHT: value} for value in (0.123456789, 0.3, 0.4)]
+    search = Search(trials=3, space={WEIGHT: {"low": 0.1, "high": 1.0, "log": True}}, points=points)
+    stage = Stage(verb="invert", axes={"space": ["w"]}, seeds=[0])
+    spec = Spec(name="s", stages=[stage], objective="invert/psnr_db", search=search)
+    (key,) = part(write_sweep(tmp_path / "s", spec, images=1))["block"]["data"]["keys"]
+    assert (key["kind"], key["ticks"]) == ("log", ["0.1235", "0.3", "0.4"])
 
 
 def test_curves_and_the_film_of_a_training(tmp_path):

@@ -10,8 +10,9 @@ from wplus.sweeps.members import short_key, short_value
 _LOG_RATIO = 10  # two values that are so far apart were not swept evenly
 
 
-def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = ()) -> dict[str, Any]:
-    """An axis for a key with one value per row; choices stand in the `order` of their first mention.
+def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = (), is_log: bool = False) -> dict[str, Any]:
+    """An axis for a key with one value per row; choices stand in the `order` of their first mention. `is_log`: numbers
+    were looked for by factors, as a search does, whatever they look like.
 
     `kind` is "number", "log" or "choice"; `ticks` are the distinct values in order, as text, and `at` says for each row
     where it stands: the number itself, or the index of its tick.
@@ -19,8 +20,8 @@ def axis(key: str, values: Sequence[Any], *, order: Sequence[Any] = ()) -> dict[
     texts = [short_value(value) for value in values]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = sorted({float(value) for value in values})
-        kind = scale(numbers)
-        ticks = {number: _text_of_number(number) for number in numbers}
+        kind = "log" if is_log and numbers[0] > 0 else scale(numbers)
+        ticks = _texts_of(numbers)
         at = [float(value) if kind != "choice" else numbers.index(float(value)) for value in values]
         return {"key": key, "label": short_key(key), "kind": kind, "ticks": list(ticks.values()), "at": at,
                 "tick_at": numbers if kind != "choice" else list(range(len(numbers)))}  # fmt: skip
@@ -55,5 +56,7 @@ def _unevenness(numbers: Sequence[float]) -> float:
     return math.sqrt(sum((step - mean) ** 2 for step in steps) / len(steps)) / mean
 
 
-def _text_of_number(number: float) -> str:
-    return f"{number:g}"
+def _texts_of(numbers: Sequence[float]) -> dict[float, str]:
+    """To four digits, where all stay different."""
+    found = {number: f"{number:.4g}" for number in numbers}
+    return found if len(set(found.values())) == len(numbers) else {number: f"{number:g}" for number in numbers}

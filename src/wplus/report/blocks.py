@@ -36,7 +36,7 @@ def part_block(part: Part, name: str, asked: Asked) -> dict[str, Any]:
         "name": name,
         "noun": "configuration",
         "unit": "run",
-        "keys": [_axis(table, key) for key in table.keys],
+        "keys": [_axis(table, key, is_log=key in part.log_keys) for key in table.keys],
         "numbers": [_number(each, table.info.get(each)) for each in dict.fromkeys([*deciding, *table.numbers])],
         "rows": [{"name": group, "cells": _cells(part, table, group)} for group in groups],
         "members": members,
@@ -107,10 +107,10 @@ def _table(part: Part, asked: Asked) -> SweepTable:
     return answering_table(members, specs, Asked(numbers=numbers, sort=asked.sort, baseline=baseline))
 
 
-def _axis(table: SweepTable, key: str) -> dict[str, Any]:
+def _axis(table: SweepTable, key: str, *, is_log: bool) -> dict[str, Any]:
     """Choices in the order of the runs, which is that of the sweep."""
     swept = [settings.get(key) for settings in table.settings.values()]
-    return axis(key, [table.settings[group].get(key) for group in table.rows], order=swept)
+    return axis(key, [table.settings[group].get(key) for group in table.rows], order=swept, is_log=is_log)
 
 
 def _member(run: PageRun, groups: Sequence[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 // members are the indices that are shown and colours has { of: row -> colour, legend: [[label, colour]] }.
 "use strict";
 
+const MAX_TICKS = 10;
 const numberOf = (block, name) => block.numbers.find((number) => number.name === name);
 const cellOf = (block, row, name) => block.rows[row].cells[name] ?? null;
 const titled = (number) => `${number.label}${number.unit ? `, ${number.unit}` : ""}${number.arrow ? ` ${number.arrow}` : ""}`;
@@ -81,7 +82,8 @@ function axisFigure(block, view, keyIndex) {
   const { palette } = view.theme;
   const colours = [...lines.values()].map((rows, index) => (lines.size <= palette.length ? palette[index] : view.colours.of[rows[0]]));
   const data = [...lines].flatMap(([name, rows], index) => lineWithBand(block, view, key, name, rows, colours[index]));
-  const ticks = { tickvals: key.tick_at, ticktext: key.ticks.map(plain) };
+  const isDense = key.kind !== "choice" && key.ticks.length > MAX_TICKS; // as of a search, whose values are all different
+  const ticks = isDense ? {} : { tickvals: key.tick_at, ticktext: key.ticks.map(plain) };
   const layout = layoutOf(view.theme, {
     height: 320,
     xaxis: { title: { text: plain(key.label) }, type: key.kind === "log" ? "log" : "linear", ...ticks },

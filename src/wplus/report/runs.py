@@ -81,6 +81,13 @@ class Part:
         return next((name for spec in self.specs for name in spec.objectives), None)
 
     @property
+    def log_keys(self) -> set[str]:
+        """The keys that a search looks through by factors."""
+        spaces = [spec.search.space for spec in self.specs if spec.search is not None]
+        return {key for space in spaces for key, values in space.items()
+                if isinstance(values, Mapping) and values.get("log")}  # fmt: skip
+
+    @property
     def table_members(self) -> list[Member]:
         """The finished runs; of a part that has none yet, what there is."""
         members = [run.member for run in self.runs]
