@@ -159,8 +159,8 @@ def inversion(device: str) -> Iterator[Finding]:
         task = InversionTask(found.generator, image, "w", names=names, chunk_size=1)
         made = optimize(task, num_steps=NUM_STEPS, latent_noise=0.0, init="best_of_n",
                         loss_weights={"l2": 1.0, "perceptual": 0.0})  # fmt: skip
-    error, first = (made.images - image).square().mean(), made.history["l2"][0, 0]
-    psnr, gain = float(10 * (4 / error).log10()), float(10 * (first / error.cpu()).log10())
+    missed, first = (made.images - image).square().mean(), made.history["l2"][0, 0]
+    psnr, gain = float(10 * (4 / missed).log10()), float(10 * (first / missed.cpu()).log10())
     text = f"PSNR {psnr:.1f} dB of its own sample, {gain:.1f} dB above where the search began"
     text += f", in {time.perf_counter() - began:.1f} s on {image.device}"
     yield Finding("inversion", "ok" if gain >= LEAST_GAIN_DB else "wrong", text)
