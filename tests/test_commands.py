@@ -37,7 +37,8 @@ def test_image_files_become_latent_files(models: Models, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("space", ["w", "w+"])
 def test_codes_do_not_depend_on_the_batch(models: Models, space: str) -> None:
-    codes = codes_of(models, invert, space=space, perceptual=None, seed=1)
+    codes, found = codes_of(models, invert, space=space, perceptual=None, seed=1)
+    assert str(found) == "w+"  # where they are compared
     images = torch.rand(4, 3, 8, 8) * 2 - 1
     together = codes(images)
     assert together.shape == (4, models.generator.num_ws, 4)

@@ -25,7 +25,7 @@ def spec(*arguments: str):
         ("probes=[],[logits,recall]", "probes", ["[]", "[logits,recall]"]),
         ("name='a b',c", "name", ["'a b'", "c"]),
         ("loss=glob([h*,lsgan])", "loss", ["hinge", "lsgan"]),
-        ("model=glob(*,exclude=[style*,r3gan,*auto*,vae])", "model", ["dcgan", "mlp_gan", "progan"]),
+        ("model=glob(*gan,exclude=[r3gan,cyclegan])", "model", ["dcgan", "mlp_gan", "progan"]),
         ("seed=choice(3,1)", "seed", [3, 1]),
         ("seed=sort(3,1)", "seed", [1, 3]),
     ],

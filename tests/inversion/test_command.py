@@ -123,7 +123,7 @@ def test_a_photo_is_cropped_with_a_warning_or_by_a_box(inverted):
         (["inverter.loss_weights.prior=1", "space=z"], "must be 0 in z"),
         (["+inverter.loss_weights.ssim=1"], "got 'ssim'"),
         (["masks=alpha"], "masks=alpha has no effect"),
-        (["space=x"], "space must be one of z, z+, w, w+, pn, pn+, s, f/w+, got 'x'"),
+        (["space=x"], "space must be one of z, z+, w, w+, pn, pn+, code, s, f/w+, got 'x'"),
     ],
 )
 def test_what_does_not_fit_together(here, inverted, arguments, message):

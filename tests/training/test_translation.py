@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 import wplus
 from tests.fakes import penalties, random_images
-from tests.training.trained import CPU, LEAST_SQUARES, LOSS, equal, model, snapshot, tiny_translation
+from tests.training.trained import CPU, LEAST_SQUARES, LOSS, equal, model, snapshot
+from tests.training.two_ranks import tiny_translation
 from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.data.domains import TwoDomains

@@ -15,11 +15,7 @@ from wplus.losses.adversarial import (
     nonsaturating_generator,
 )
 from wplus.models import mlp_gan, stylegan1, stylegan2
-from wplus.models.translation.patch import PatchDiscriminator
-from wplus.models.translation.resnet import ResNet
-from wplus.training import build_translation
 from wplus.training.hparams import auto
-from wplus.training.translation_hparams import CycleGANHparams, Pix2PixHparams
 
 CPU = Runtime(device=torch.device("cpu"))
 LOSS = {"generator_loss": nonsaturating_generator, "discriminator_loss": logistic_discriminator}
@@ -55,26 +51,6 @@ def model(**generator: Any) -> dict[str, Any]:
         "preset": auto,
         "loss": LOSS,
     }
-
-
-TRANSLATORS = {"pix2pix": Pix2PixHparams, "cyclegan": CycleGANHparams}
-
-
-def tiny_translation(
-    kind: str, *, channels: tuple[int, int] = (3, 3), seed: int = 0, norm: str = "instance", dropout: float = 0.0,
-    batch_size: int = 4, resolution: int = 8, **hparams: Any,
-) -> Any:  # fmt: skip
-    """A translator with a discriminator of patches, or two of each: equal arguments give equal modules."""
-    torch.manual_seed(seed)
-    sizes = {"num_blocks": 1, "num_downs": 1, "width": 4, "norm": norm, "dropout": dropout}
-    numbers = TRANSLATORS[kind](batch_size=batch_size, **{"jitter": 1.0, **hparams})
-    losses = LEAST_SQUARES if kind == "cyclegan" else LOSS
-    assemble = {"pix2pix": build_translation.pix2pix, "cyclegan": build_translation.cyclegan}[kind]
-    parts = {
-        "generator": partial(ResNet, **sizes),
-        "discriminator": partial(PatchDiscriminator, num_layers=1, width=4, norm=norm),
-    }
-    return assemble(parts, channels, resolution, hparams=numbers, seed=seed, **losses)
 
 
 def snapshot(*modules: nn.Module) -> list[Tensor]:

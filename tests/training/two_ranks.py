@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from tests.training.trained import tiny_translation
 from wplus.config import CONFIG_FOLDER, build, composed
 from wplus.core.distributed import average_gradients, gathered, mean_over_ranks, rank_and_world
 from wplus.data import Batches, ImageSet
@@ -31,6 +30,9 @@ from wplus.models.encoders.small import SmallEncoder
 from wplus.models.network import DiscriminatorNetwork
 from wplus.models.projected import Aided, Projected
 from wplus.models.san import San
+from wplus.models.translation.patch import PatchDiscriminator
+from wplus.models.translation.resnet import ResNet
+from wplus.training import build_translation
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.autoencoder import AutoencoderModule
@@ -41,8 +43,10 @@ from wplus.training.gan import GanModule
 from wplus.training.heads import Heads, ScheduledHeads
 from wplus.training.hparams import Hparams
 from wplus.training.module import TrainingModule
+from wplus.training.translation_hparams import CycleGANHparams, Pix2PixHparams
 
 LOSSES = sorted(path.stem for path in (CONFIG_FOLDER / "loss").glob("*.yaml"))
+TRANSLATORS = {"pix2pix": Pix2PixHparams, "cyclegan": CycleGANHparams}
 SIZE = {"resolution": 8, "channel_base": 64, "channel_max": 8, "c_dim": 3}
 LR = {
     "autoencoder": 1e-4,
@@ -125,6 +129,24 @@ def encoder(
         SmallEncoder(num_ws=generator.num_ws, w_dim=4, input_size=size, width=16, **encoder_options), generator,
         losses=terms, hparams=hparams, fingerprint="", discriminator=LatentDiscriminator(w_dim=4, width=8),
     )  # fmt: skip
+
+
+def tiny_translation(
+    kind: str, *, channels: tuple[int, int] = (3, 3), seed: int = 0, norm: str = "instance", dropout: float = 0.0,
+    batch_size: int = 4, resolution: int = 8, **hparams: Any,
+) -> Any:  # fmt: skip
+    """A translator with a discriminator of patches, or two of each: equal arguments give equal modules."""
+    torch.manual_seed(seed)
+    sizes = {"num_blocks": 1, "num_downs": 1, "width": 4, "norm": norm, "dropout": dropout}
+    numbers = TRANSLATORS[kind](batch_size=batch_size, **{"jitter": 1.0, **hparams})
+    losses = build(composed_loss("lsgan" if kind == "cyclegan" else "nonsaturating"))
+    assemble = {"pix2pix": build_translation.pix2pix, "cyclegan": build_translation.cyclegan}[kind]
+    parts = {
+        "generator": partial(ResNet, **sizes),
+        "discriminator": partial(PatchDiscriminator, num_layers=1, width=4, norm=norm),
+    }
+    return assemble(parts, channels, resolution, hparams=numbers, seed=seed, generator_loss=losses["generator_loss"],
+                    discriminator_loss=losses["discriminator_loss"])  # fmt: skip
 
 
 def autoencoder(*, norm: NormKind = "group", **hparams: Any) -> AutoencoderModule:
