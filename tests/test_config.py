@@ -309,7 +309,10 @@ MISTAKES = [
     ("--seed", "There is no flag '--seed': keys are given without dashes, as in seed=VALUE."),
     ("data=~/my images", "got '~/my images'; images of your own are data=folder \"data.path=~/my images\"."),
     ("data=my.ZIP", "got 'my.ZIP'; images of your own are data=zip data.path=my.ZIP."),
-    ("data.path=x", "There is no key 'data.path'; it goes with data=folder or data=pairs or data=unpaired or data=zip. Known there are "),
+    (
+        "data.path=x",
+        "There is no key 'data.path'; it goes with data=folder or data=pairs or data=unpaired or data=zip. Known ",
+    ),
     ("SCHEDULE.Kimg=1", "There is no key 'SCHEDULE.Kimg'; did you mean schedule.kimg?"),
     ("data=folder", "These keys have no value yet: data.path; give them on the command line as key=value."),
     ("schedule=3", "schedule holds keys of its own, as in schedule.kimg=..., got 3."),

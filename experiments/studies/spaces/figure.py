@@ -40,8 +40,9 @@ def points(members: Sequence[Member]) -> dict[str, Mapping[str, tuple[float, tup
 def short(name: str) -> str:
     """Without what most have: "space=pn+ inverter=preconditioned prior=0.03" becomes "pn+ prior=0.03"."""
     words = [word.removeprefix("space=") for word in name.split()]
-    return " ".join(word for word in words if "steps=" not in word and "preconditioned" not in word
-                    and word != "prior=0.0")  # fmt: skip
+    kept = [word for word in words if "steps=" not in word and "preconditioned" not in word
+            and word not in ("prior=0", "prior=0.0")]  # fmt: skip
+    return " ".join(sorted(kept, key=lambda word: "=" in word))
 
 
 def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], path: Path) -> Path:
@@ -55,6 +56,7 @@ def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], 
         axes.errorbar(x, y, xerr=spans[0], yerr=spans[1], fmt="o", ms=4, lw=1, color=colours[index % 20])
         axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel=NUMBERS["invert/psnr_db"], ylabel=NUMBERS["edit/editable"])
+    axes.margins(x=0.15)
     axes.grid(alpha=0.3)
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
