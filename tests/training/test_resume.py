@@ -12,7 +12,7 @@ import torch
 
 from tests.fakes import gans
 from tests.training.conftest import FAMILIES
-from tests.training.trained import TRANSLATORS, tiny_translation
+from tests.training.two_ranks import TRANSLATORS, tiny_translation
 from wplus.errors import Interrupted, UserError
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
