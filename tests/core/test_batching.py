@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wplus.core.batching import MIN_SHOWN, at_least, chunk_rows, in_batches, resolve_chunk_size
+from wplus.core.batching import MIN_SHOWN, at_least, chunk_rows, in_batches, resolve_chunk_size, whole_batches
 from wplus.errors import UserError
 
 CPU = torch.device("cpu")
@@ -43,3 +43,13 @@ def test_the_default_falls_with_the_resolution():
     assert resolve_chunk_size(3, 32, CPU) == 3
     with pytest.raises(UserError, match="chunk_size must be 1 or more, or null, got 0"):
         resolve_chunk_size(0, 32, CPU)
+
+
+@pytest.mark.parametrize("num", [1, 16, 20, 50])
+@pytest.mark.parametrize("batch_size", [1, 16, 20, 64])
+def test_whole_batches_hold_all_items_in_order_and_none_is_small(num, batch_size):
+    batches = whole_batches(range(num), batch_size)
+    assert [item for batch in batches for item in batch][:num] == list(range(num))
+    assert {item for batch in batches for item in batch} == set(range(num))
+    assert all(len(batch) % MIN_SHOWN == 0 for batch in batches)
+    assert sum(map(len, batches)) - num < MIN_SHOWN

@@ -1,5 +1,6 @@
 """`wplus directions`, `edit` and `consistency` as a user starts them, from another folder."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ from tests.keys import strange_keys
 from wplus.__main__ import main
 from wplus.checkpoint import Models
 from wplus.core.images import save_png
-from wplus.editing.directions import load_directions, save_directions
+from wplus.editing.directions import Directions, StyleDirection, load_directions, save_directions
 from wplus.editing.finders import pca
 from wplus.errors import UserError
 from wplus.inversion.compare import compare
 from wplus.latents.latent import Latent, load_latent, save_latent
+from wplus.pretrained import attribute_classifier
 
 Started = Callable[..., tuple[str, str]]
 
@@ -131,3 +133,62 @@ def test_a_mistake_is_a_sentence(run: Started, script: str, overrides: list[str]
     _, refusal = run(script, *overrides, "run_dir=out")
     assert word in refusal
     assert "\n" not in refusal
+
+
+def test_inverters_of_spaces_without_ws_compare_by_images_alone(run: Started, models: Models, here: Path) -> None:
+    """Lengths in s are other numbers than lengths in f/w+, and are called otherwise."""
+    save_directions(here / "d.safetensors", pca(models, num_directions=1, num_samples=100))
+    save_png(here / "in" / "a.png", torch.rand(3, 16, 16) * 2 - 1)
+    chosen = ["directions=d.safetensors", "input=in", "inverter=lbfgs", "inverter.num_steps=2"]
+    for space in ("s", "f8/w+"):
+        assert run("consistency", *chosen, f"space={space}", f"run_dir={space[:1]}")[1] == ""
+    found = values(here / "f")
+    assert {"consistency/lec_pca0_in_f8wplus", "consistency/lec_pca0_in_f8wplus_all"} <= set(found)
+    assert "consistency/lec_pca0_per_edit" in found
+    assert "consistency/lec_no_edit_per_edit" not in found  # nothing was edited, to the last bit
+    methods = compare({"s": here / "s", "f": here / "f"}, output_dir=here / "compared")
+    assert {"lec_pca0_image", "lec_pca0_in_s_all", "lec_pca0_in_f8wplus_all"} <= set(methods.means["s"]) | set(
+        methods.means["f"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides", "word"),
+    [
+        ("edit", ["latents=[seed:1]", "factor_strengths=[1]"], "factor_strengths has no effect without classifier=F"),
+        ("edit", ["latents=[seed:1]", "classifier=none.safetensors"], "'none.safetensors' does not exist"),
+        ("edit", ["latents=[seed:1]", "classifier=c.safetensors", "factor_strengths=[0,1]"],
+         "factor_strengths must be a number of at least 1e-06, got 0"),
+        ("edit", ["latents=[seed:1]", "classifier=c.safetensors", "factor_strengths=x"],
+         "factor_strengths must be a number of at least 1e-06, got 'x'"),
+        ("edit", ["latents=[seed:1]", "classifier=c.safetensors", "factor_strengths=[]"],
+         "factor_strengths must have one or more numbers, got none"),
+        ("consistency", ["input=in", "directions=s.safetensors"], "direction must be one of w here, got 'has=1.b4"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_refused_before_anything_is_written(
+    run: Started, models: Models, here: Path, monkeypatch: pytest.MonkeyPatch, script: str, overrides: list[str],
+    word: str,
+) -> None:  # fmt: skip
+    class Factors:
+        classes = {"light": ["no", "yes"]}
+
+    read = attribute_classifier.load_classifier
+    monkeypatch.setattr(attribute_classifier, "load_classifier",
+                        lambda path: Factors() if path == "c.safetensors" else read(path))  # fmt: skip
+    w = pca(models, num_directions=1, num_samples=100)
+    named = [dataclasses.replace(w[0], name="light=yes")]
+    save_directions(here / "d.safetensors", Directions(tuple(named), models.fingerprint, w.found))
+    channel = StyleDirection("has=1.b4.conv1.3", 3, "b4.conv1.3", 1.0, 0.0)
+    save_directions(here / "s.safetensors", Directions((channel,), models.fingerprint, {"finder": "style_channels"}))
+    save_png(here / "in" / "a.png", torch.rand(3, 16, 16) * 2 - 1)
+    given = overrides if any("directions=" in each for each in overrides) else ["directions=d.safetensors", *overrides]
+    assert word in run(script, *given, "run_dir=out")[1]
+    assert not (here / "out" / "result.json").exists()
+    assert not (here / "out" / "filmstrips").exists()
+
+
+def test_what_names_latents_is_refused_where_none_are_read(run: Started) -> None:
+    few = ["finder.num_directions=2", "finder.num_samples=50"]
+    _, refusal = run("directions", "finder=sefa", *few, "attributes=my.csv", "run_dir=out")
+    assert "attributes has no effect on finder=sefa, which reads no labels" in refusal

@@ -115,7 +115,7 @@ def test_spaces_without_ws_are_compared_in_their_own_deviations(models: Models, 
     if space == "s":  # undone exactly, from wherever; a map's edit depends on the w that it is made at
         assert lec["old"]["lec_e_per_edit"].value == pytest.approx(1, rel=1e-4)
         assert lec["follows"]["lec_e_per_std"].value == pytest.approx(0.5, rel=1e-3)
-    assert lec["old"]["lec_e"].protocol["compared_in"] == space
+    assert lec["old"]["lec_e_in_s" if space == "s" else "lec_e_in_f8wplus"].protocol["compared_in"] == space
     assert lec["old"]["lec_e_per_std"].protocol["prior_deviation"] == pytest.approx(codes.shape[1] ** 0.5)
 
 

@@ -71,7 +71,7 @@ def test_a_direction_must_be_named_by_a_factor(exact: Models, directions: list[D
         direction = Direction(name, directions[0].vector, (0,), 3, unit=1.0, origin=0.0)
         with pytest.raises(UserError, match=rf"names \(first, last\), such as first=VALUE, got '{name}'"):
             check_named([direction], Planted())
-    with pytest.raises(UserError, match="factor_strengths must be above 0"):
+    with pytest.raises(UserError, match="factor_strengths must be a number of at least 1e-06, got 0"):
         factor_outcomes(exact, [], directions=directions, classifier=Planted(), strengths=[0, 1])
 
 

@@ -111,6 +111,8 @@ def test_samples_are_named_by_a_classifier(models: Models) -> None:
     assert found.found["attributes"] == "named by brightest"
     with pytest.raises(UserError, match="latents=samples needs classifier=FILE"):
         labelled_latents(**shared)
+    with pytest.raises(UserError, match=r"attributes must be null with latents=samples, .* got 'my.csv'"):
+        labelled_latents(**shared, classifier=Brightest(), attributes="my.csv")
     with pytest.raises(UserError, match="classifier names latents=samples alone, got latents=encoder"):
         labelled_latents(**{**shared, "latents": "encoder"}, classifier=Brightest())
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
+from wplus.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from wplus.checkpoint import Models
     from wplus.core.metric_result import MetricResult
     from wplus.core.tables import Table
+    from wplus.data import ImageSet
     from wplus.editing.consistency import Errors
     from wplus.editing.directions import AnyDirection, Directions
+    from wplus.editing.samples import LabelledLatents
     from wplus.latents.latent import Latent
+    from wplus.latents.space import LatentSpace
     from wplus.latents.weight_delta import WeightDelta
+    from wplus.losses.image_pair import ImageDistance
     from wplus.pretrained.attribute_classifier import AttributeClassifier
     from wplus.tracking import Tracker
 
@@ -39,11 +44,12 @@ def edit(cfg: dict[str, Any]) -> float:
     reading = {"space": cfg["space"], "truncation_psi": cfg["truncation_psi"]}
     latents, names, deltas = read_latents(cfg, cfg["latents"], models, perceptual=perceptual, **reading)
     check_edits(latents, models.generator, directions, mode=cfg["mode"])
-    classifier = named_by(cfg["classifier"], directions)
+    classifier = named_by(cfg["classifier"], directions, strengths=cfg["factor_strengths"])
     with tracking(cfg, "edit") as tracker:
         edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
-        moved = report(editability(models, latents, directions=directions, perceptual=perceptual), tracker)
+        shared = {"directions": directions, "batch_size": cfg["batch_size"]}
+        moved = report(editability(models, latents, perceptual=perceptual, **shared), tracker)
         named = [] if classifier is None else edit_factors(
             cfg, models, latents, names, directions=directions, deltas=deltas, classifier=classifier, folder=folder,
             tracker=tracker,
@@ -53,15 +59,20 @@ def edit(cfg: dict[str, Any]) -> float:
     return sum(measurement.value for measurement in moved) / len(moved)
 
 
-def named_by(file: str | None, directions: Sequence[AnyDirection]) -> AttributeClassifier | None:
+def named_by(file: str | None, directions: Sequence[AnyDirection], *, strengths: Any) -> AttributeClassifier | None:
     """The classifier of a file, whose factors must name the directions; None without a file."""
-    from wplus.editing.factor_edits import check_named
+    from wplus.commands.common import listed
+    from wplus.editing.factor_edits import check_named, check_strengths
     from wplus.pretrained.attribute_classifier import load_classifier
 
     if file is None:
+        if strengths is not None:
+            raise UserError("factor_strengths has no effect without classifier=FILE: leave it out.")
         return None
     classifier = load_classifier(file)
     check_named(directions, classifier)
+    if strengths is not None:
+        check_strengths(listed(strengths))
     return classifier
 
 
@@ -73,20 +84,20 @@ def edit_factors(
     """What edits achieve and keep; recorded, and a table of every latent in the folder."""
     from wplus.commands.common import listed
     from wplus.editing.edit import report, unique_names
-    from wplus.editing.factor_edits import factor_edits, factor_outcomes, score_table
+    from wplus.editing.factor_edits import STRENGTHS, factor_edits, factor_outcomes, score_table
     from wplus.inversion.folder import TARGET
 
-    shared: dict[str, Any] = {"classifier": classifier, "strengths": listed(cfg["factor_strengths"])}
-    outcomes = factor_outcomes(models, latents, directions=directions, deltas=deltas, **shared)
+    strengths = STRENGTHS if cfg["factor_strengths"] is None else listed(cfg["factor_strengths"])
+    shared: dict[str, Any] = {"classifier": classifier, "strengths": strengths}
+    outcomes = factor_outcomes(
+        models, latents, directions=directions, deltas=deltas, batch_size=cfg["batch_size"], **shared
+    )
     results = report(factor_edits(models, outcomes, **shared), tracker)
     files = unique_names(names)
     targets = [each.metadata.get(TARGET, "") for each in latents]  # of inversions; others cannot be paired
     table = score_table(outcomes, files, dict(zip(files, targets, strict=True)) if all(targets) else {})
-    instrument = {
-        **shared,
-        "classifier": classifier.protocol["classifier_fingerprint"],
-        "generator": models.fingerprint,
-    }
+    seen_by = classifier.protocol["classifier_fingerprint"]
+    instrument = {"generator": models.fingerprint, "classifier": seen_by, "strengths": list(strengths)}
     table.write(folder, {"instruments": dict.fromkeys(table.info, instrument)})
     return results
 
@@ -123,89 +134,100 @@ def found_directions(cfg: Mapping[str, Any], models: Models) -> Directions:
 
     images = partial(build, cfg["data"], split=cfg["split"], resolution=models.generator.resolution)
     classifier = None if cfg["classifier"] is None else load_classifier(cfg["classifier"])
-    labelled = partial(labelled_latents, models, images, classifier=classifier, **{key: cfg[key] for key in LABELLED})
-    return build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
+    labels = partial(labelled_latents, models, images, classifier=classifier, **{key: cfg[key] for key in LABELLED})
+    read: list[LabelledLatents] = []
+
+    def labelled() -> LabelledLatents:
+        read.append(labels())
+        return read[-1]
+
+    found: Directions = build(cfg["finder"])(models, seed=cfg["seed"], labelled=labelled)
+    for key in ("classifier", "attributes"):
+        if cfg[key] is not None and not read:
+            raise UserError(f"{key} has no effect on finder={found.found['finder']}, which reads no labels.")
+    return found
 
 
 @entry_point
 def consistency(cfg: dict[str, Any]) -> float:
     """Measure an inverter by editing (LEC). Returns the value for the first direction, for sweeps."""
-    from wplus.commands.common import images_to_invert, opened, tracking
+    from wplus.commands.common import codes_of, images_to_invert, opened, tracking
     from wplus.editing.directions import load_directions
     from wplus.inversion.task import describe
 
     models, device, folder = opened(cfg)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
+    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
     images, _ = images_to_invert(cfg, models)
     perceptual, inverter = build(cfg["perceptual"]).to(device), build(cfg["inverter"])
     protocol = {"inverter": describe(inverter), "space": cfg["space"], "images": images.fingerprint}
+    invert, space = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
     with tracking(cfg | {"num_images": len(images)}, "consistency") as tracker:
-        found = measure(cfg, models, images, directions, inverter, perceptual, protocol, folder=folder, tracker=tracker)
+        found = measure(
+            cfg, models, images, directions, edits=edits, invert=invert, space=space, perceptual=perceptual,
+            protocol=protocol, folder=folder, tracker=tracker,
+        )  # fmt: skip
     print("\n".join(map(str, found)))
     print(f"Result: {folder / 'result.json'}")
     return found[0].value
 
 
 def measure(
-    cfg: dict[str, Any], models: Any, images: Any, directions: Any, inverter: Any, perceptual: Any,
-    protocol: dict[str, Any], *, folder: Path, tracker: Any,
-) -> list[Any]:  # fmt: skip
+    cfg: dict[str, Any], models: Models, images: ImageSet, directions: Sequence[AnyDirection], *,
+    edits: Mapping[str, Tensor], invert: Callable[[Tensor], Tensor], space: LatentSpace, perceptual: ImageDistance,
+    protocol: dict[str, Any], folder: Path, tracker: Tracker,
+) -> list[MetricResult]:  # fmt: skip
     """Invert, edit, invert again; the measurements, recorded, and a table of every image in the folder."""
     import torch
 
-    from wplus.commands.common import codes_of
     from wplus.core.images import to_float
     from wplus.core.progress import track
     from wplus.editing.consistency import consistency, edit_errors, editability
     from wplus.editing.edit import report
     from wplus.latents.latent import Latent
-    from wplus.pretrained.seen import marked
 
-    batch_size = cfg["batch_size"]
-    edits = {direction.name: direction.shift(cfg["strength"]) for direction in directions}
-    edits["no_edit"] = torch.zeros(models.generator.num_ws, models.generator.w_dim)  # the second inversion by itself
-    invert, space = codes_of(models, inverter, space=cfg["space"], perceptual=perceptual, seed=cfg["seed"])
+    generator, batch_size = models.generator, cfg["batch_size"]
+    both = {**edits, "no_edit": torch.zeros(generator.num_ws, generator.w_dim)}  # the second inversion by itself
     pixels = images.batch(torch.arange(len(images)))[0]
-    device = next(models.generator.parameters()).device
-    batches = [to_float(some).to(device) for some in pixels.split(batch_size)]
+    batches = [to_float(some).to(generator.mapping.w_avg.device) for some in pixels.split(batch_size)]
     codes = torch.cat([invert(batch).detach() for batch in track(batches, "Inverting (batches)")])
     errors = edit_errors(
-        models.generator, codes, space=space, invert=invert, edits=edits, distance=perceptual, batch_size=batch_size
+        generator, codes, space=space, invert=invert, edits=both, distance=perceptual, batch_size=batch_size
     )
     instrument = {"distance": perceptual.name, "distance_provenance": dict(perceptual.provenance)}
     found = report(consistency(models, errors, space=space, seed=cfg["seed"], protocol=protocol | instrument), tracker)
-    shared = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
+    shared: dict[str, Any] = {"perceptual": perceptual, "batch_size": batch_size, "protocol": protocol}
     latents = [Latent(each, str(space), models.fingerprint) for each in codes.cpu()]
     found += report(editability(models, latents, directions=directions, **shared), tracker)
-    suffix = marked("image", instrument, models.saw)
-    instruments: dict[str, dict[str, Any]] = {}
-    for name, shift in edits.items():
-        edit = edit_protocol(models, shift)
-        instruments |= {
-            f"lec_{name}_all": edit | {"compared_in": str(space)},
-            f"lec_{name}_{suffix}": edit | instrument,
-        }
-    table = image_table(images.names, pixels, errors, suffix=suffix)
+    table, instruments = image_table(models, images.names, pixels, errors, both, space=space, distance=instrument)
     table.write(folder, {**protocol, "instruments": instruments})
     return found
 
 
-def image_table(names: Sequence[str], pixels: Tensor, errors: Mapping[str, Errors], *, suffix: str) -> Table:
-    """The errors of every edit, image by image, for comparisons with other inverters on the same pixels; `suffix` is
-    what the columns of image distances end in."""
+def image_table(
+    models: Models, names: Sequence[str], pixels: Tensor, errors: Mapping[str, Errors], edits: Mapping[str, Tensor], *,
+    space: LatentSpace, distance: Mapping[str, Any],
+) -> tuple[Table, dict[str, dict[str, Any]]]:  # fmt: skip
+    """The errors of every edit, image by image, for comparisons with other inverters on the same pixels; and for each
+    column what must be equal then."""
     from wplus.core.tables import Table
-    from wplus.editing.consistency import LEC_ALL, LEC_IMAGE
+    from wplus.editing.consistency import LEC_ALL, LEC_IMAGE, in_space
     from wplus.inversion.folder import output_names, pixel_digest
+    from wplus.pretrained.seen import marked
 
-    files = output_names(names)
-    columns = {f"lec_{name}_all": (each.norms.tolist(), LEC_ALL) for name, each in errors.items()}
+    files, place, suffix = output_names(names), in_space(space), marked("image", distance, models.saw)
+    columns = {f"lec_{name}{place}_all": (each.norms.tolist(), LEC_ALL) for name, each in errors.items()}
     columns |= {f"lec_{name}_{suffix}": (each.images.tolist(), LEC_IMAGE) for name, each in errors.items()}
     rows = {file: {column: values[row] for column, (values, _) in columns.items()} for row, file in enumerate(files)}
+    instruments = {}
+    for name, shift in edits.items():
+        instruments[f"lec_{name}{place}_all"] = edit_protocol(models, shift)
+        instruments[f"lec_{name}_{suffix}"] = edit_protocol(models, shift) | dict(distance)
     digests = dict(zip(files, map(pixel_digest, pixels), strict=True))
-    return Table(rows, digests, {column: info for column, (_, info) in columns.items()})
+    return Table(rows, digests, {column: info for column, (_, info) in columns.items()}), instruments
 
 
-def edit_protocol(models: Any, shift: Tensor) -> dict[str, Any]:
+def edit_protocol(models: Models, shift: Tensor) -> dict[str, Any]:
     """What must be equal so that two inverters' errors under an edit can be compared."""
     from wplus.inversion.folder import pixel_digest
 

@@ -7,13 +7,15 @@ Kernels choose their order of summation by the size of the batch. Two ways keep 
     a fixed size  Hundreds of steps of a search amplify any difference: all its batches have `chunk_size` images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from wplus.errors import UserError
 
+Item = TypeVar("Item")
 MIN_SHOWN = 16
 """Images that a network sees at once, or more."""
 MIN_MADE = 8
@@ -23,6 +25,14 @@ MIN_MADE = 8
 def at_least(num: int, rows: Tensor) -> Tensor:
     """Rows (N, ...), the last one repeated until there are `num`."""
     return rows if len(rows) >= num else torch.cat([rows, rows[-1:].expand(num - len(rows), *rows.shape[1:])])
+
+
+def whole_batches(items: Sequence[Item], batch_size: int) -> list[Sequence[Item]]:
+    """Items in batches of `batch_size`, `MIN_SHOWN` or more, the last one repeated until all have `MIN_SHOWN`: what is
+    computed of them is to be cut to the number of items."""
+    filled = [*items, *[items[-1]] * (-len(items) % MIN_SHOWN)]
+    size = -(-max(batch_size, MIN_SHOWN) // MIN_SHOWN) * MIN_SHOWN
+    return [filled[first : first + size] for first in range(0, len(filled), size)]
 
 
 def in_batches(function: Callable[[Tensor], list[Tensor]], rows: Tensor, batch_size: int) -> list[Tensor]:

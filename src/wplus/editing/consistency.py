@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
+from wplus.core.batching import whole_batches
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import track
 from wplus.core.stats import bootstrap_interval, bootstrap_mean, kept_mean
@@ -114,7 +115,8 @@ def consistency(
     """Latent editing consistency from the `edit_errors` of each edit, with bootstrap intervals over images:
 
         lec_EDIT           the mean from the 1st to the 99th percentile. The published number filters means over
-                           batches; here every image counts for itself, so that the batch size changes nothing
+                           batches; here every image counts for itself, so that the batch size changes nothing. Lengths
+                           that are not those of w+ are called lec_EDIT_in_s, ..., and lec_EDIT_in_s_all
         lec_EDIT_all       the mean of all
         lec_EDIT_per_edit  lec over the length of the edit; left out where that is 0: the second inversion alone
         lec_EDIT_per_std   lec over the deviation of codes from their mean, in w+ that of w in all layers
@@ -136,7 +138,8 @@ def consistency(
             **(protocol or {}),
         }
         filtered = known | {"kept": "1st to 99th percentile of images"}
-        numbers = [("", LEC, norms), ("_all", LEC_ALL, norms), ("_per_std", LEC_PER_STD, norms / deviation),
+        place = in_space(space)
+        numbers = [(place, LEC, norms), (f"{place}_all", LEC_ALL, norms), ("_per_std", LEC_PER_STD, norms / deviation),
                    ("_image", LEC_IMAGE, found.images.numpy())]  # fmt: skip
         if lengths.all():
             numbers.insert(2, ("_per_edit", LEC_PER_EDIT, norms / lengths))
@@ -145,6 +148,11 @@ def consistency(
             interval = bootstrap_interval(values, mean, seed=seed) if len(values) > 1 else None
             result = MetricResult.of(info, f"lec_{name}{suffix}", float(mean(values)), protocol=how, interval=interval)
             yield marked_result(result, models.saw) if info is LEC_IMAGE else result
+
+
+def in_space(space: LatentSpace) -> str:
+    """What the names of lengths end in that do not compare with those of w+: `_in_s`, `_in_f16wplus`."""
+    return "" if space.has_ws else f"_in_{space}".replace("/", "").replace("+", "plus")
 
 
 def _deviation(generator: GeneratorNetwork, space: LatentSpace, *, seed: int) -> float:
@@ -178,8 +186,9 @@ def editability(
     if not steps:
         raise UserError(f"strengths must have one other than 0, got {list(strengths)}")
     for direction in directions:
-        batches = [latents[first : first + batch_size] for first in range(0, len(latents), batch_size)]
+        batches = whole_batches(latents, batch_size)
         moved = torch.cat([_moved(models.generator, some, direction, steps, perceptual) for some in batches])
+        moved = moved[: len(latents)]
         known = {
             "generator": models.fingerprint,
             "strengths": steps,

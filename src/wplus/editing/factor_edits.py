@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models
+from wplus.core.batching import whole_batches
 from wplus.core.images import to_uint8
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import track
@@ -21,12 +22,13 @@ from wplus.core.stats import bootstrap_mean, proportion_interval
 from wplus.core.tables import Table
 from wplus.editing.directions import AnyDirection, edit_latent
 from wplus.editing.samples import factor_values, members, split_comparison
-from wplus.errors import UserError
+from wplus.errors import UserError, check_number
 from wplus.latents.latent import Latent, synthesize
 from wplus.latents.weight_delta import WeightDelta
 from wplus.models.network import GeneratorNetwork
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 
+STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 ACHIEVED = MetricInfo(
     meaning="Share of the images without an attribute that have it at some strength of the edit that it names, as the "
     "classifier sees them.",
@@ -83,20 +85,28 @@ def check_named(directions: Sequence[AnyDirection], classifier: AttributeClassif
             )
 
 
+def check_strengths(strengths: Sequence[float]) -> None:
+    """UserError unless there are some, all of them numbers above 0."""
+    if not strengths:
+        raise UserError("factor_strengths must have one or more numbers, got none.")
+    for strength in strengths:
+        check_number("factor_strengths", strength, lowest=1e-6)
+
+
 @torch.no_grad()
 def factor_outcomes(
     models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection], classifier: AttributeClassifier,
-    strengths: Sequence[float], deltas: Sequence[WeightDelta | None] | None = None, batch_size: int = 64,
+    strengths: Sequence[float] = STRENGTHS, deltas: Sequence[WeightDelta | None] | None = None, batch_size: int = 64,
 ) -> dict[str, Outcome]:  # fmt: skip
     """Direction -> what its edits of latents achieve and keep, all images with the stored noise.
 
     Args:
         strengths: all above 0; tried from the smallest on.
         deltas: for each latent what pivotal tuning added to the generator, or None.
+        batch_size: for speed and memory alone.
     """
     check_named(directions, classifier)
-    if not strengths or min(strengths) <= 0:
-        raise UserError(f"factor_strengths must be above 0, got {list(strengths)}")
+    check_strengths(strengths)
     strengths, changes = sorted(strengths), list(deltas or [None] * len(latents))
     given = [replace(latent, noise=None) for latent in latents]
     named = classifier.to(models.generator.mapping.w_avg.device)
@@ -124,8 +134,9 @@ def _numbers(
     found = []
     for edit in track([None, *edits], "Editing factors (edits)") if len(latents) > 1 else [None, *edits]:
         edited = latents if edit is None else [edit_latent(each, generator, *edit) for each in latents]
-        batches = [edited[first : first + batch_size] for first in range(0, len(edited), batch_size)]
-        found.append(torch.cat([classifier.predicted(to_uint8(synthesize(some, generator))).cpu() for some in batches]))
+        batches = whole_batches(edited, batch_size) if len(latents) > 1 else [edited]
+        named = [classifier.predicted(to_uint8(synthesize(some, generator))).cpu() for some in batches]
+        found.append(torch.cat(named)[: len(latents)])
     return torch.stack(found)
 
 
@@ -143,7 +154,7 @@ def outcome(attribute: str, before: Named, steps: Sequence[Named], strengths: Se
 
 def factor_edits(
     models: Models, outcomes: Mapping[str, Outcome], *, classifier: AttributeClassifier,
-    strengths: Sequence[float], protocol: Mapping[str, Any] | None = None,
+    strengths: Sequence[float] = STRENGTHS, protocol: Mapping[str, Any] | None = None,
 ) -> Iterator[MetricResult]:  # fmt: skip
     """achieved_DIRECTION, kept_DIRECTION and editable_DIRECTION, and editable, the mean of all, with intervals over
     images; nothing of a direction whose attribute all images have."""

@@ -61,6 +61,10 @@ def labelled_latents(
     `attributes` is a file, see `read_attributes`; None takes those of the images, which are read when needed.
     """
     if latents == "samples":
+        if attributes is not None:
+            raise UserError(
+                f"attributes must be null with latents=samples, which a classifier names, got '{attributes}'."
+            )
         return named_samples(models, classifier, num_images or _NUM_SAMPLES, seed=seed, batch_size=batch_size)
     if classifier is not None:
         raise UserError(f"classifier names latents=samples alone, got latents={latents}: leave one of them out.")

@@ -12,7 +12,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.sweeps.labels import SEED, Point, short_keys, short_texts, value_text
 from wplus.sweeps.spec import Job, ancestors
-from wplus.sweeps.state import SWEEP, SweepFolder
+from wplus.sweeps.state import SWEEP, JobState, SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json, true_status
 
@@ -183,8 +183,13 @@ def _runs(folder: Path) -> list[tuple[Path, Job | None, Sequence[Path]]]:
         sweep = SweepFolder(folder)
         spec, states, jobs = sweep.spec, sweep.states(), {job.id: job for job in sweep.jobs()}
         stage = spec.stage_of(spec.objectives[0]).name if spec.objectives else spec.stages[-1].name
-        return [(Path(states[job.id].run_dir), job, [Path(states[each].run_dir) for each in ancestors(job, jobs)])
+        return [(Path(states[job.id].run_dir), job, _folders(ancestors(job, jobs), states))
                 for job in jobs.values() if job.stage.name == stage and states[job.id].run_dir]  # fmt: skip
     if (folder / "result.json").is_file():
         return [(folder, None, ())]
     return [(path.parent, None, ()) for path in sorted(folder.glob("**/result.json"))]
+
+
+def _folders(job_ids: Iterable[str], states: Mapping[str, JobState]) -> list[Path]:
+    """Of the jobs that have one."""
+    return [Path(states[job_id].run_dir) for job_id in job_ids if states[job_id].run_dir]

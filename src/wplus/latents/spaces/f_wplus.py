@@ -93,10 +93,10 @@ class FWPlus(LatentSpace):
         return whitened(generator).distance(ws[:, self._first(generator) :])
 
     def edited(self, codes: Tensor, shift: Tensor, generator: GeneratorNetwork) -> Tensor:
-        """F' = F + G_r(w + e) - G_r(w), and w + e."""
+        """F' = F + (G_r(w + e) - G_r(w)), and w + e: in this order nothing changes where e is 0."""
         features, ws = self._split(codes, generator)
         before, after = (_features(generator, each, self._block) for each in (ws, ws + shift.to(ws)))
-        return torch.cat([(features + after - before).flatten(1), (ws + shift.to(ws)).flatten(1)], dim=1)
+        return torch.cat([(features + (after - before)).flatten(1), (ws + shift.to(ws)).flatten(1)], dim=1)
 
     @property
     def _block(self) -> int:
