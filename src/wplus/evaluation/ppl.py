@@ -6,6 +6,9 @@ between mapped ones; t uniform in [0, 1) ("full") or 0 ("end"); the same fresh n
 truncation; float32; box filter down to 256 px; the values from the 1st to the 99th percentile kept. What torchmetrics
 and torch-fidelity call PPL is another number: t = 0 only, at 64 px unless told otherwise.
 
+Normalised z have the length sqrt(z_dim) here, about that of normal ones; NVlabs' have 1. StyleGAN's mapping normalises
+z and answers alike; a generator whose mapping does not has been trained with z of the former length.
+
 In w+ nothing is published. Ours: every layer of both ends has a mapped z of its own, and the way is the straight line:
 how smooth the space is that inversion into w+ uses. In P_N and P_N+, where the prior is normal, the same ends are
 joined by a straight line there. One in s is that in w+ (w where the layers are alike), as styles are affine in w. Maps
@@ -32,6 +35,7 @@ from wplus.latents import interpolation as geometry
 from wplus.latents.latent import to_ws
 from wplus.latents.space import space_named, space_of
 from wplus.losses.image_pair import ImageDistance
+from wplus.models.layers import normalize_second_moment
 from wplus.models.network import GeneratorNetwork
 
 MAX_PX = 256
@@ -193,10 +197,10 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
 def styles_along(
     generator: GeneratorNetwork, space: str, z0: Tensor, z1: Tensor, c: Tensor | None, *ts: Tensor
 ) -> list[Tensor]:
-    """Styles at each t: great circles between the directions of z0 and z1; straight lines in the space between what
-    they are mapped to; where layers differ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
+    """Styles at each t: great circles at radius sqrt(z_dim) between the directions of z0 and z1; straight lines in the
+    space between what they are mapped to; where layers differ z0 and z1 are (N, num_ws * z_dim), a z for each layer."""
     if space == "z":
-        a, b = (z / z.norm(dim=1, keepdim=True) for z in (z0, z1))
+        a, b = (normalize_second_moment(z) for z in (z0, z1))
         return [generator.mapping(geometry.slerp(a, b, t), c) for t in ts]
     found = space_of(space, generator)
     if found.of_layers:

@@ -7,7 +7,7 @@ from wplus.models.network import GeneratorNetwork
 
 
 class Z(LatentSpace):
-    """z (z_dim,), normal; the mapping network sees its direction alone."""
+    """z (z_dim,), normal; StyleGAN's mapping network sees its direction alone."""
 
     name = "z"
     is_before_mapping = True
