@@ -1,6 +1,7 @@
 """Anomaly detection: images of a value of a factor that the training did not see, told by how badly they are coded.
 
-Train without the value (`data.without={digit: [9]}`), and measure with the same data: held-out images have all values.
+Train without the value (`data.without={digit: [9]}`): held-out images have all values. Whether the training was without
+it stands in the checkpoint, and so in the protocol.
 """
 
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 from torch import Tensor
 
+from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import proportion_interval
 from wplus.errors import UserError, check_number
@@ -22,12 +24,11 @@ from wplus.pretrained.seen import marked
 
 Z = 1.959963984540054  # of a 95 % interval
 AUROC = (
-    "Probability that an image of the value that training left out has a higher {} than another held-out image: 1 "
-    "tells all apart, 0.5 none."
+    "Probability that a held-out image of the anomalous value has a higher {} than one of another value: 1 tells all "
+    "apart, 0.5 none."
 )
 DETECTED = (
-    "Share of the images of the value that training left out whose {} is above that of {:g} % of the other held-out "
-    "images."
+    "Share of the held-out images of the anomalous value whose {} is above that of {:g} % of those of other values."
 )
 
 
@@ -70,7 +71,7 @@ def anomaly(
                  named: f"distance {distance.name} from its reconstruction", "nelbo": "negative ELBO"}  # fmt: skip
         protocol = generator_protocol(context.models) | some.protocol | {
             "factor": factor, "value": value, "num_anomalies": int(is_odd.sum()), "seed": context.seed,
-            "left_out_of_training": value in dict(some.images.policies.get("without", {})).get(factor, []),
+            "left_out_of_training": value in left_out(context.models).get(factor, []),
         }  # fmt: skip
         for (name, what), each in zip(words.items(), scores, strict=False):
             odd, normal = each[is_odd], each[~is_odd]
@@ -85,6 +86,12 @@ def anomaly(
                                   interval=proportion_interval(share, len(odd)))  # fmt: skip
 
     return results()
+
+
+def left_out(models: Models) -> dict[str, list[int]]:
+    """What the checkpoint says that its training images were without, {attribute: [value, ...]}."""
+    found: dict[str, list[int]] = (models.metadata.get("data") or {}).get("without") or {}
+    return found
 
 
 def negative_elbo(
