@@ -14,8 +14,6 @@ from wplus.probes.probe import BATCH_SIZE, ProbeContext
 from wplus.training.autoencoder import AutoencoderModule
 from wplus.training.snapshot import Picture, ProbeResult, at
 
-NUM_COLOURS = 20
-
 
 def code_map(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
     """Codes of held-out images along their two principal components, coloured by a true factor where one is known.
@@ -82,12 +80,11 @@ def _codes(module: AutoencoderModule, images: ImageSet, device: torch.device) ->
 
 
 def _factor(images: ImageSet) -> tuple[str, np.ndarray]:
-    """The first factor that is known, and its values (N,) as numbers; "" and zeros for none."""
+    """The first factor that is known, and its values (N,) as text; "" and one value for none."""
     try:
-        name, values = next(iter(known_factors(images).items()))
+        return next(iter(known_factors(images).items()))
     except UserError:
-        return "", np.zeros(len(images), dtype=np.int64)
-    return name, np.unique(values, return_inverse=True)[1]
+        return "", np.full(len(images), "")
 
 
 def in_plane(codes: np.ndarray) -> np.ndarray:
@@ -109,15 +106,14 @@ def drawn(places: np.ndarray, values: np.ndarray, name: str, *, is_plane: bool) 
 
     figure = Figure(figsize=(6.0, 5.4), dpi=100)
     axes = figure.subplots()
-    figure.subplots_adjust(left=0.1, right=0.84, bottom=0.1, top=0.97)
-    name_of_map = "tab20" if values.max() >= NUM_COLOURS // 2 else "tab10"
-    colours = colormaps[name_of_map](range(NUM_COLOURS))  # (20, 4)
-    for value in np.unique(values):
-        some = places[values == value]
-        colour = colours[int(value) % NUM_COLOURS]
-        axes.scatter(some[:, 0], some[:, 1], s=7, linewidths=0, color=colour, label=str(value))
-    kind = "number {} of the code" if is_plane else "principal component {}"
-    axes.set(xlabel=kind.format(1), ylabel=kind.format(2))
+    figure.subplots_adjust(left=0.12, right=0.84, bottom=0.1, top=0.97)
+    kinds = np.unique(values)
+    colours = colormaps["tab20" if len(kinds) > 10 else "tab10"](range(len(kinds)))  # (kinds, 4)
+    for kind, colour in zip(kinds, colours, strict=True):
+        some = places[values == kind]
+        axes.scatter(some[:, 0], some[:, 1], s=7, linewidths=0, color=colour, label=str(kind))
+    labels = [f"number {axis} of the code" if is_plane else f"principal component {axis + 1}" for axis in range(2)]
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     if name:
         axes.legend(title=name, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=7, markerscale=2, frameon=False)
     canvas = FigureCanvasAgg(figure)
