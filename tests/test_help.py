@@ -42,6 +42,14 @@ def test_help_of_a_choice_shows_its_options_with_their_defaults():
     assert f"data must be one of {known}, got 'dogs'." in help_text("train", ["data=dogs"])
 
 
+def test_help_of_a_choice_has_what_it_extends_and_to_each_option_its_own_comment():
+    shown = help_text("train", ["model=vae"])
+    assert re.search(r"model.generator.prior = normal +where samples come from: normal", shown)
+    assert re.search(r"model.generator.code_dim = 32 +numbers of a code", shown)
+    assert re.search(r"model.encoder.bottom = \S+ +side of the smallest map in px\n", shown)
+    assert re.search(r"metrics.pr.k = 3 +neighbour that the balls reach to\n", help_text("evaluate", ["metrics=pr"]))
+
+
 def test_every_choice_has_a_help():
     """Also those with numbers by resolution, whose keys are no words."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]
@@ -49,6 +57,7 @@ def test_every_choice_has_a_help():
         f"{group}={name}": help_text("train", [f"{group}={name}"]) for group in groups for name in options_of(group)
     }
     assert [choice for choice, text in shown.items() if not text.startswith(choice)] == []
+    assert [choice for choice, text in shown.items() if "fmt:" in text] == []
     assert "model.preset.batch_size.8 = 256" in shown["model=progan"]
 
 

@@ -139,7 +139,8 @@ def _module(name: str) -> Module | None:
         return None
     text = path.read_text(encoding="utf-8")
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    said = [token for token in tokens if token.type == tokenize.COMMENT and not token.string.startswith("# fmt:")]
+    comments = {token.start[0]: token.string.lstrip("# ") for token in said}
     return Module(name, path, ast.parse(text), comments)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from wplus.config import CONFIG_FOLDER, GIVEN
 from wplus.signatures import complete, options
 
 WIDTH = 118
+OPTION = re.compile(r"^ *# ([\w.]+): (.*)$", re.MULTILINE)  # what is said of one that a config leaves at its default
 FLAGS = """\
 --help CHOICE=OPTION ...  the options of a choice, as in --help {example}
 --cfg job                 the whole configuration, with every number that will be used; nothing is run
@@ -63,7 +65,7 @@ def entries(path: Path) -> Iterator[Entry]:
         found = re.match(r"( *)([\w@./]+):(?: +([^#\s].*?))?(?: +# (.*))?$", line)
         more = re.match(r" +# *(.*)$", line)
         if found is None:
-            if more is not None and last is not None:
+            if more is not None and last is not None and not OPTION.match(line):
                 last = Entry(last.key, last.value, f"{last.comment} {more[1]}")
             continue
         if last is not None and not skipped:
@@ -111,7 +113,7 @@ def comments(path: Path) -> Iterator[tuple[str, str]]:
     for base in _bases(path):
         yield from comments(base)
     yield from ((entry.key, entry.comment) for entry in entries(path))
-    yield from re.findall(r"^ *# ([\w.]+): (.*)$", path.read_text(), re.MULTILINE)
+    yield from OPTION.findall(path.read_text())
 
 
 def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Any, str]]:
@@ -127,11 +129,11 @@ def leaves(node: Any, without: Sequence[str], prefix: str = "") -> Iterator[tupl
 
 def _content(path: Path) -> dict[str, Any]:
     """What a config says, with what it extends below it."""
-    content: dict[str, Any] = {}
-    for base in _bases(path):
-        content |= _content(base)
     own = yaml.safe_load(path.read_text()) or {}
-    return content | {key: value for key, value in own.items() if key != "defaults"}
+    own.pop("defaults", None)
+    content = OmegaConf.to_container(OmegaConf.merge(*map(_content, _bases(path)), own))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def _bases(path: Path) -> list[Path]:
