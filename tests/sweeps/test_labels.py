@@ -21,6 +21,7 @@ from wplus.sweeps.labels import labels, value_text
         ([{"checkpoint": "runs/a/m.st"}, {"checkpoint": "runs/b/m.st"}],
          ["checkpoint=runs/a/m.st", "checkpoint=runs/b/m.st"]),
         ([{"space": "z"}, {"space": "f/w+"}], ["z", "space=f/w+"]),  # no path
+        ([{"latents": r"[seed\:1]"}, {"latents": r"[seed\:2]"}], ["latents=[seed:1]", "latents=[seed:2]"]),
         ([{"a": 1}, {"a": 1, "b": 2}], ["", "b=2"]),
         ([{"a": 1}], [""]),
         ([{"lr": 0.0123456789}, {"lr": 12.0}], ["lr=0.01235", "lr=12.0"]),

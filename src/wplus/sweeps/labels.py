@@ -73,8 +73,13 @@ def short_texts(values: Iterable[Any], key: str) -> dict[str, str]:
     return found if len(set(found.values())) == len(found) else {text: text for text in found}
 
 
+def plain_text(value: Any) -> str:
+    """A value for people: as an override has it, without the backslashes of Hydra's grammar."""
+    return re.sub(r"\\(?=[^\w\s])", "", value_text(value))
+
+
 def _short_text(value: Any, *, is_path: bool) -> str:
-    text = value_text(value)
+    text = plain_text(value)
     if isinstance(value, float) and len(text) > 6:
         return f"{value:.4g}"
     return Path(text).name if is_path and os.sep in text and not text.startswith("[") else text

@@ -10,7 +10,7 @@ from typing import Any
 from wplus.core.claim import question
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
-from wplus.sweeps.labels import SEED, Point, short_keys, short_texts, value_text
+from wplus.sweeps.labels import SEED, Point, plain_text, short_keys, short_texts, value_text
 from wplus.sweeps.spec import Job, ancestors
 from wplus.sweeps.state import SWEEP, JobState, SweepFolder
 from wplus.tracking.local import read_result
@@ -165,7 +165,7 @@ def short_key(key: str) -> str:
 
 def short_value(value: Any) -> str:
     """A value as a table shows it, of this package's classes the name."""
-    text = value_text(value)
+    text = plain_text(value)
     return text.rpartition(".")[2] if text.startswith("wplus.") else text
 
 
