@@ -242,8 +242,7 @@ def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
     UserError for a batch that cannot be divided so.
     """
     batch, group = resolved["batch_size"][0], resolved.get("mbstd_group_size", (1, ""))[0]
-    if batch % world:
-        raise UserError(f"batch_size must be a multiple of {world}, the number of processes, got {batch}.")
+    check_divides(batch, world)
     local = batch // world
     micro = local if micro is None else micro
     check_number("micro_batch_size", micro, lowest=1, whole=True)
@@ -254,6 +253,12 @@ def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
             f"mbstd_group_size must divide the {micro} images that pass the discriminator together, got {group}."
         )
     return local // micro
+
+
+def check_divides(batch: int, world: int) -> None:
+    """UserError for a batch of which the processes cannot all have as many images."""
+    if batch % world:
+        raise UserError(f"batch_size must be a multiple of {world}, the number of processes, got {batch}.")
 
 
 def set_precision(networks: Sequence[Network], runtime: Runtime) -> None:

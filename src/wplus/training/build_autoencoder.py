@@ -14,7 +14,7 @@ from wplus.errors import UserError, check_number
 from wplus.models.autoencoder import CodeEncoder, Decoder
 from wplus.training.autoencoder import AutoencoderModule
 from wplus.training.autoencoder_hparams import INFOS, autoencoder_hparams, check_idle, resolve_autoencoder
-from wplus.training.build import Builder, Training, set_precision
+from wplus.training.build import Builder, Training, check_divides, set_precision
 from wplus.training.hparams import Resolved
 from wplus.training.snapshot import SampleView, View
 from wplus.training.transfer import Transfer
@@ -80,9 +80,7 @@ def build_autoencoder(
     UserError for labels that are no classes, a likelihood that does not fit the images, and numbers without effect.
     """
     hparams = autoencoder_hparams(resolved)
-    if hparams.batch_size % runtime.world_size:
-        raise UserError(f"batch_size must be a multiple of {runtime.world_size}, the number of processes, got "
-                        f"{hparams.batch_size}.")  # fmt: skip
+    check_divides(hparams.batch_size, runtime.world_size)
     if data.labels is not None and not is_one_hot(data.labels):
         raise UserError("An autoencoder's labels must be classes, one for each image; choose data.labels=none.")
     torch.manual_seed(step_seed(seed, "weights"))

@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import compares
 from wplus.models.network import Network
 from wplus.models.translation.unet import UNet
-from wplus.training.build import Builder, Training, set_precision
+from wplus.training.build import Builder, Training, check_divides, set_precision
 from wplus.training.hparams import Resolved
 from wplus.training.transfer import Transfer
 from wplus.training.translation import CycleGANModule, Loss, Pix2PixModule, TranslationModule
@@ -78,10 +78,7 @@ def translation_training(
     channels = (images.a.img_channels, images.img_channels)
     module = assemble(parts, channels, images.resolution, hparams=hparams, seed=seed, **losses)
     set_precision(list(module.exported.values()), runtime)
-    if hparams.batch_size % runtime.world_size:
-        raise UserError(
-            f"batch_size must be a multiple of {runtime.world_size}, the number of processes, got {hparams.batch_size}."
-        )
+    check_divides(hparams.batch_size, runtime.world_size)
     _rehearse(module, images)
     module.run_fingerprint.update(data=images.fingerprint, world_size=runtime.world_size)
     view = TranslationView(held_out, num_samples=num_samples)
