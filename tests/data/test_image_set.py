@@ -1,6 +1,7 @@
 import pickle
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,3 +134,14 @@ def test_training_leaves_values_out_and_other_splits_say_so():
         images.without({"eyes": [1]}, split="train")
     with pytest.raises(UserError, match=r"Without \{'fur': \[0, 1\]\} no training image is left"):
         images.without({"fur": [0, 1]}, split="train")
+    with pytest.raises(UserError, match="No training image has body=9, which without leaves out; they have 0, 1, 2"):
+        images.without({"body": [1, 9]}, split="train")
+    assert len(images.without({"body": [9]}, split="held_out")) == 4  # of few images none may have it
+
+
+@pytest.mark.parametrize("values", [9, "9", ["nine"], [1.5], None])
+def test_values_to_leave_out_are_whole_numbers(values: Any) -> None:
+    images = ImageSet(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), None, ["a", "b"], attributes={"fur": torch.arange(2)})
+    for split in ("train", "held_out"):
+        with pytest.raises(UserError, match=r"without must list whole numbers .* \{fur: \[1\]\}, got"):
+            images.without({"fur": values}, split=split)

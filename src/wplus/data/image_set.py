@@ -183,7 +183,7 @@ class ImageSet:
     def without(self, left_out: Mapping[str, Sequence[int]] | None, *, split: str) -> ImageSet:
         """These images of a split; of the split "train" those that have none of the values {attribute: [value, ...]}.
 
-        UserError for an attribute that is not known, or where nothing is left.
+        UserError for an attribute that is not known, a value that no training image has, or where nothing is left.
         """
         if not left_out:
             return self
@@ -193,6 +193,7 @@ class ImageSet:
                 raise UserError(
                     f"without must name attributes of the images, {', '.join(known) or 'none'}, got '{name}'."
                 )
+            _check_values(name, values, known[name] if split == "train" else None)
             if split == "train":
                 kept &= ~torch.isin(known[name], torch.tensor(list(values)))
         if not kept.any():
@@ -220,6 +221,18 @@ class ImageSet:
             return None
         names = self.label_names or [str(index) for index in range(self.c_dim)]
         return dict(zip(names, self.labels.sum(dim=0, dtype=torch.int64).tolist(), strict=True))
+
+
+def _check_values(name: str, values: object, known: Tensor | None) -> None:
+    """UserError for values of an attribute that are no list of whole numbers, or are not among those that are known."""
+    if not isinstance(values, Sequence) or not all(isinstance(value, int) for value in values):
+        raise UserError(f"without must list whole numbers for each attribute, as in {{{name}: [1]}}, got {values!r}.")
+    there = sorted(set(values) if known is None else set(known.tolist()))
+    if missing := sorted(set(values) - set(there)):
+        raise UserError(
+            f"No training image has {name}={missing[0]}, which without leaves out; they have "
+            f"{', '.join(map(str, there))}."
+        )
 
 
 def image_digest(pixels: np.ndarray) -> bytes:
