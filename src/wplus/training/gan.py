@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,22 +27,13 @@ from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs,
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 from wplus.training.optim import adam_numbers, discriminator_groups, freeze, frozen_layers
 from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits
+from wplus.training.phases import Draw, Phase, Told, backward
 from wplus.training.posthoc_ema import PowerAverages
 from wplus.training.progressive import growth_of
 from wplus.training.validate import check_fit, check_micro_batches
 
 GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One optimizer step: `losses` yields a loss per micro-batch, every `interval` steps."""
-
-    name: str
-    network: Literal["generator", "discriminator"]
-    interval: int
-    losses: Callable[[Tensor, Tensor], Iterator[Tensor]]
 
 
 class GanModule(TrainingModule):
@@ -121,6 +112,7 @@ class GanModule(TrainingModule):
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
         self.augment, self.heads = augment or NoAugment(), heads
+        self.backward_of: dict[str, Callable[[Draw], Told]] = {}  # phase -> a faster way to its gradients
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
 
@@ -175,34 +167,87 @@ class GanModule(TrainingModule):
     def phases(self) -> list[Phase]:
         """In StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
         hp = self.hp
-        phases = [Phase("generator", "generator", hp.n_critic, self.generator_losses)]
+        phases = [Phase("generator", "generator", hp.n_critic, self.draw_images, self.generator_losses)]
         if hp.pl_weight:  # its interval counts the generator's own steps
-            phases.append(Phase("path_length", "generator", hp.pl_interval * hp.n_critic, self.path_length_losses))
-        phases.append(Phase("discriminator", "discriminator", 1, self.discriminator_losses))
+            interval = hp.pl_interval * hp.n_critic
+            phases.append(Phase("path_length", "generator", interval, self.draw_paths, self.path_length_losses))
+        phases.append(Phase("discriminator", "discriminator", 1, self.draw_pairs, self.discriminator_losses))
         if self.lazy_penalties:
-            name = "_".join(penalty.name for penalty in self.penalties)
-            phases.append(Phase(name, "discriminator", hp.r1_interval, self.penalty_losses))
+            name, draw = "_".join(penalty.name for penalty in self.penalties), self.draw_for_penalties
+            phases.append(Phase(name, "discriminator", hp.r1_interval, draw, self.penalty_losses))
         return phases
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Accumulate the gradients of one phase over its micro-batches and take the optimizer step."""
+        """Draw what a phase needs, accumulate its gradients over its micro-batches and take the optimizer step."""
         self.seed_phase(phase.name)
+        draw = phase.draw(real, labels)
+        self.set_learning(phase)
+        optimizer.zero_grad(set_to_none=True)
+        run = self.backward_of.get(phase.name)
+        self._take_note(backward(phase, draw) if run is None else run(draw))
+        self.guarded_step(phase.name, optimizer)
+
+    def set_learning(self, phase: Phase) -> None:
+        """Gradients for the network of a phase, and for no frozen layer of it."""
         self.generator.requires_grad_(phase.network == "generator")
         self.discriminator.requires_grad_(phase.network == "discriminator")
         freeze(self.frozen)
-        optimizer.zero_grad(set_to_none=True)
-        for loss in phase.losses(real, labels):
-            loss.backward()
-        self.guarded_step(phase.name, optimizer)
 
-    # --- the losses: of each micro-batch its part of the mean over the batch ----------------------------------------
+    def _take_note(self, told: Told) -> None:
+        """Numbers for the log, logits for the augmentation, and the running means of w and of path lengths."""
+        for name, value in told.numbers:
+            self.means.add(name, value)
+        for logits in told.logits:
+            self.augment.observe(logits)
+        if told.w_mean is not None:
+            self.generator.mapping.update_w_avg(mean_over_ranks(told.w_mean))
+        if told.pl_mean is not None:
+            self.pl_mean.copy_(torch.where(told.pl_mean.isfinite(), told.pl_mean, self.pl_mean))
 
-    def generator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        """E f(D(G(z))), by default f(t) = -log sigmoid(t) (Goodfellow et al. 2014, section 3)."""
+    # --- what is drawn for a phase ----------------------------------------------------------------------------------
+
+    def draw_images(self, real: Tensor, labels: Tensor) -> Draw:
+        """Of the generator's phase: generated images, and what is done to them before they are judged."""
         inputs = self.sample_inputs(len(real), labels=labels)
         augment = self.sample_augment(real)
         augment_real = self.sample_augment(real) if self.compares else augment
         before_heads = self.heads.sample(real) if self.heads else Identity()
+        return Draw(real, labels, inputs, augments=(augment_real, augment), before_heads=(Identity(), before_heads))
+
+    def draw_paths(self, real: Tensor, labels: Tensor) -> Draw:
+        """Of path length regularisation: a part of the batch, and projections of its images."""
+        num = max(len(real) // self.hp.pl_batch_shrink, 1)
+        return Draw(real[:num], labels[:num], self.sample_inputs(num, path_length=True))
+
+    def draw_pairs(self, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
+        """Of the discriminator's phase: real and generated images; without the latter the real ones stand for both."""
+        inputs = self.sample_inputs(len(real), labels=labels) if with_fake else None
+        mixes = any(penalty.mixes for penalty in self.penalties)
+        rank, world = rank_and_world()
+        alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
+        augment_real = self.sample_augment(real)
+        augment_fake = self.sample_augment(real) if with_fake else augment_real
+        before_heads = [self.heads.sample(real) if self.heads else Identity() for _ in range(2)]
+        return Draw(
+            real, labels, inputs, alpha=alpha, augments=(augment_real, augment_fake),
+            before_heads=(before_heads[0], before_heads[1]), weights=self._penalty_weights(len(real)),
+        )  # fmt: skip
+
+    def draw_for_penalties(self, real: Tensor, labels: Tensor) -> Draw:
+        """Of penalties in a phase of their own, of which some look at generated images."""
+        return self.draw_pairs(real, labels, with_fake=any(penalty.uses_fake for penalty in self.penalties))
+
+    def _penalty_weights(self, num: int) -> tuple[Tensor, ...]:
+        """At this moment, of each penalty's value of one of `num` images: gamma/2 / num, stronger where rarer."""
+        weights = (penalty.weight_at(self.hp_now) for penalty in self.penalties)  # gamma/2
+        return tuple(torch.full((), weight * self.hp.r1_interval / num, device=self.device) for weight in weights)
+
+    # --- the losses: of each micro-batch its part of the mean over the batch ----------------------------------------
+
+    def generator_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
+        """E f(D(G(z))), by default f(t) = -log sigmoid(t) (Goodfellow et al. 2014, section 3)."""
+        real, inputs, (augment_real, augment) = draw.real, draw.inputs, draw.augments
+        assert inputs is not None
         w_sum = torch.zeros((), device=real.device)
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             sample = inputs.take(part)
@@ -213,22 +258,22 @@ class GanModule(TrainingModule):
                 logits = [self.pixels(shown, sample.c)]
                 if self.compares:
                     with torch.no_grad():
-                        logits.append(self.pixels(augment_real.take(part)(real[part]), labels[part]))
+                        logits.append(self.pixels(augment_real.take(part)(real[part]), draw.labels[part]))
                 loss = self.generator_loss(*logits).sum() / len(real)
-                self.means.add("train/generator/loss", loss.detach() * self.num_micro)
+                told.number("train/generator/loss", loss.detach() * self.num_micro)
             if self.asked is not None:
                 assert isinstance(self.discriminator, Projected)
-                heard = self.asked.against(self.discriminator, before_heads.take(part)(shown), sample.c)
-                self.means.add("train/heads/generator", heard.detach().mean())
+                heard = self.asked.against(self.discriminator, draw.before_heads[1].take(part)(shown), sample.c)
+                told.number("train/heads/generator", heard.detach().mean())
                 loss = loss + heard.sum() * (self.asked.weight_at(self.images_seen) / len(real))
             yield loss
-        self.generator.mapping.update_w_avg(mean_over_ranks(w_sum / len(real)))
+        told.w_mean = w_sum / len(real)
 
-    def path_length_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    def path_length_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
         """E (|J^T y| - a)^2, J = dG/dw, y ~ N(0, I), a the running mean of |J^T y| (StyleGAN2, equation 4)."""
-        hp = self.hp
-        num = max(len(real) // hp.pl_batch_shrink, 1)
-        inputs = self.sample_inputs(num, path_length=True)
+        hp, inputs = self.hp, draw.inputs
+        assert inputs is not None
+        num = len(inputs.z)
         parts = torch.arange(num, device=self.device).chunk(min(self.num_micro, num))
         # The mean of all lengths is needed first; the graphs of several parts together would be that of the batch.
         keep = torch.Tensor.detach if len(parts) > 1 else lambda lengths: lengths
@@ -237,62 +282,61 @@ class GanModule(TrainingModule):
         a = self.pl_mean.lerp(mean, hp.pl_decay)
         for part, lengths in zip(parts, known, strict=True):
             penalty = (lengths.detach() - a).square()  # (|J^T y| - a)^2
-            self.means.add("train/path_length/penalty", penalty.mean())
+            told.number("train/path_length/penalty", penalty.mean())
             lengths = self.path_lengths(inputs.take(part)) if len(parts) > 1 else lengths
             gradient = path_length_gradient(lengths, mean, a, hp.pl_decay)
             yield gradient * (2 / num * hp.pl_weight * hp.pl_interval)
-        self.pl_mean.copy_(torch.where(a.isfinite(), a, self.pl_mean))
-        self.means.add("train/path_length/mean", a)
+        told.pl_mean = a
+        told.number("train/path_length/mean", a)
 
-    def discriminator_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    def discriminator_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
         """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties if not lazy."""
-        for batch in self.discriminator_batches(real, labels):
-            loss = self.pixels_loss(batch, len(real)) + self.heads_loss(batch, len(real))
-            yield loss if self.lazy_penalties else loss + self.penalty(batch, len(real))
+        num = len(draw.real)
+        for batch in self.discriminator_batches(draw):
+            loss = self.pixels_loss(batch, num, told) + self.heads_loss(batch, num, told)
+            yield loss if self.lazy_penalties else loss + self.penalty(batch, draw.weights, told)
 
-    def pixels_loss(self, batch: DiscriminatorBatch, num: int) -> Tensor:
+    def pixels_loss(self, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
         """A micro-batch's part in the mean over `num` pairs, of what judges pixels."""
         if self.pixels is None:
             return torch.zeros((), device=batch.real.device)
         real, fake = both_logits(self.pixels, batch)
         real_logits, fake_logits = real[:, :1], fake[:, :1]
         loss = self.discriminator_loss(real_logits, fake_logits).sum() / num
-        self.means.add("train/discriminator/loss", loss.detach() * self.num_micro)
+        told.number("train/discriminator/loss", loss.detach() * self.num_micro)
         for kind, logits in (("real", real_logits.detach()), ("fake", fake_logits.detach())):
-            self.means.add(f"train/logits/{kind}", logits.mean())
-            self.means.add(f"train/logits/{kind}_std", logits.std(correction=0))
-            self.means.add(f"train/logits/{kind}_sign", logits.sign().mean())
-        self.augment.observe(real_logits.detach())
+            told.number(f"train/logits/{kind}", logits.mean())
+            told.number(f"train/logits/{kind}_std", logits.std(correction=0))
+            told.number(f"train/logits/{kind}_sign", logits.sign().mean())
+        told.logits.append(real_logits.detach())
         direction = (fake[:, 1:] - real[:, 1:]).sum() / num  # SAN: by which its direction learns; else there is none
         return loss + direction
 
-    def heads_loss(self, batch: DiscriminatorBatch, num: int) -> Tensor:
+    def heads_loss(self, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
         """The same, of heads on frozen features."""
         if self.asked is None:
             return torch.zeros((), device=batch.real.device)
         assert isinstance(self.discriminator, Projected)
         loss, real, values = self.asked.learn(self.discriminator, batch, nimg=self.images_seen)
         for name, value in values.items():
-            self.means.add(name, value)
+            told.number(name, value)
         if self.pixels is None:
-            self.augment.observe(torch.cat(real, dim=1))
+            told.logits.append(torch.cat(real, dim=1))
         return loss.sum() / num
 
-    def penalty_losses(self, real: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    def penalty_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
         """The penalties alone, in a step of their own."""
-        uses_fake = any(penalty.uses_fake for penalty in self.penalties)
-        for batch in self.discriminator_batches(real, labels, with_fake=uses_fake):
-            yield self.penalty(batch, len(real))
+        for batch in self.discriminator_batches(draw):
+            yield self.penalty(batch, draw.weights, told)
 
-    def penalty(self, batch: DiscriminatorBatch, num: int) -> Tensor:
-        """A micro-batch's part in the mean over `num` images of gamma/2 |dD/dx|^2, or others; stronger where rarer."""
+    def penalty(self, batch: DiscriminatorBatch, weights: Sequence[Tensor], told: Told) -> Tensor:
+        """A micro-batch's part in the mean over the batch of gamma/2 |dD/dx|^2, or others."""
         total = torch.zeros((), device=batch.real.device)
-        for penalty in self.penalties:
+        for penalty, weight in zip(self.penalties, weights, strict=True):
             assert self.pixels is not None
             value = penalty(self.pixels, batch)  # (n,), |dD/dx|^2
-            self.means.add(f"train/{penalty.name}/penalty", value.detach().mean())
-            weight = penalty.weight_at(self.hp_now)  # gamma/2
-            total = total + value.sum() * (weight * self.hp.r1_interval / num)
+            told.number(f"train/{penalty.name}/penalty", value.detach().mean())
+            total = total + value.sum() * weight
         return total
 
     @property
@@ -334,27 +378,19 @@ class GanModule(TrainingModule):
         assert inputs.pl_noise is not None
         return path_lengths(images, ws, inputs.pl_noise)
 
-    def discriminator_batches(
-        self, real: Tensor, labels: Tensor, *, with_fake: bool = True
-    ) -> Iterator[DiscriminatorBatch]:
-        """Micro-batches of real images beside generated ones; without them the real ones stand for both."""
-        inputs = self.sample_inputs(len(real), labels=labels) if with_fake else None
-        mixes = any(penalty.mixes for penalty in self.penalties)
-        rank, world = rank_and_world()
-        alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
-        augment_real = self.sample_augment(real)
-        augment_fake = self.sample_augment(real) if with_fake else augment_real
-        before_heads = [self.heads.sample(real) if self.heads else Identity() for _ in range(2)]
+    def discriminator_batches(self, draw: Draw) -> Iterator[DiscriminatorBatch]:
+        """Micro-batches of real images beside generated ones."""
+        real, labels, (before_real, before_fake) = draw.real, draw.labels, draw.before_heads
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             fake, fake_labels = real[part], labels[part]
-            if inputs is not None:
-                sample = inputs.take(part)
+            if draw.inputs is not None:
+                sample = draw.inputs.take(part)
                 fake_labels = sample.c
                 with torch.no_grad():
                     fake, _, _ = self.generate(sample)
-            augments = augment_real.take(part), augment_fake.take(part)
-            before = before_heads[0].take(part), before_heads[1].take(part)
-            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments, before)
+            augments = draw.augments[0].take(part), draw.augments[1].take(part)
+            before = before_real.take(part), before_fake.take(part)
+            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, draw.alpha[part], *augments, before)
 
     def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
         """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""
