@@ -23,8 +23,8 @@ ELSEWHERE = {
     "experiments/models/README.md": "studies/models.md", "experiments/sketches/README.md": "studies/sketches.md",
 }  # fmt: skip
 API = {
-    "library": ["wplus.library.model.load", "wplus.library.model.Model", "wplus.library.results",
-                "wplus.library.sources.AnyImage", "wplus.library.sources.AnyLatents"],
+    "library": ["wplus.library.model.load", "wplus.library.model.Model", "wplus.library.pictures",
+                "wplus.library.results", "wplus.library.sources.AnyImage", "wplus.library.sources.AnyLatents"],
     "checkpoints": ["wplus.checkpoint.Models", "wplus.checkpoint.load", "wplus.checkpoint.save"],
     "latents": ["wplus.latents.latent.Latent", "wplus.latents.latent.synthesize", "wplus.latents.space.LatentSpace"],
     "inversion": ["wplus.inversion.task.InversionTask", "wplus.inversion.result.Inversion",

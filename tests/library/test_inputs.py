@@ -10,10 +10,15 @@ from PIL import Image
 import wplus
 from tests.fakes import noise
 from wplus.core.images import to_float
+from wplus.editing.directions import Directions
 from wplus.latents.latent import Latent, save_latent
 
 PIXELS = np.asarray(noise(8, 8))  # which nobody may write to
 TENSOR = torch.from_numpy(PIXELS.copy()).permute(2, 0, 1)
+
+
+def one_direction(model: wplus.Model) -> Directions:
+    return model.directions("pca", num_directions=1, num_samples=20)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +107,24 @@ def test_what_shows_no_image_is_refused(model, given, word):
         (lambda m: m.synthesize([]), "no latents to draw"),
         (lambda m: m.directions("magic"), "finder must be one of pca"),
         (lambda m: m.edit("seed:1", "nothing.safetensors"), "nothing.safetensors"),
+        (
+            lambda m: m.edit(
+                "seed:1", m.directions("pca", num_directions=1, num_samples=20), classifier="none.safetensors"
+            ),
+            "'none.safetensors' does not exist",
+        ),
+        (
+            lambda m: m.edit("seed:1", m.directions("pca", num_directions=1, num_samples=20), factor_strengths=[1]),
+            "factor_strengths has no effect without classifier",
+        ),
+        (lambda m: m.translate("in"), "makes images of latents and translates none"),
+        (lambda m: m.invert("in", device="cpu"), "'device' is no option here: move the model"),
+        (lambda m: m.invert("in", inverter="quick"), "'inverter' is no option here: the argument method chooses it"),
+        (lambda m: m.measure("fd", run_dir="out"), "'run_dir' is no option here: nothing is recorded"),
+        (
+            lambda m: m.measure("fd", images="in", split="train"),
+            "'split' is no option here: the arguments",
+        ),
         (lambda m: m.interpolate(Latent(torch.zeros(4), "w", "x"), "seed:1"), "was made with generator x"),
     ],
 )

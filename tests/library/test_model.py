@@ -10,6 +10,7 @@ import wplus
 from tests.fakes import read_pixels, tiny_generator
 from wplus.config import bundled_models
 from wplus.core.metric_result import MetricResult
+from wplus.editing.directions import load_directions
 from wplus.latents.latent import load_latent
 from wplus.library.results import Measurements
 from wplus.models.translation.resnet import ResNet
@@ -80,6 +81,31 @@ def test_edits_are_rows_of_strengths(model):
     assert made.titles == ("seed:1: pca0", "seed:2: pca0")
     assert made.picture().height > made[:3].picture().height
     assert len(made[4].latents) == 1
+
+
+def test_directions_show_what_they_do(model):
+    found = model.directions("pca", num_directions=2, num_samples=20)
+    assert repr(found) == "<Directions: pca0, pca1>"
+    assert found.images.shape == (2 * 5, 3, 8, 8)
+    html = found._repr_html_()
+    assert html.count("<li>pca") == 2
+    assert '<img src="data:image/png' in html
+    assert load_directions(found.save("d.safetensors"), fingerprint=model.fingerprint).names == found.names
+    assert read_pixels(found.save("d.png")).shape[1] == found.preview.picture().width
+
+
+def test_translations_stand_beside_their_inputs(tmp_path):
+    made = wplus.load("cats32_outline").translate("held_out", num_images=3, data={"num_images": 60})
+    assert repr(made).startswith("<Translations: 3 of 32 x 32 px")
+    assert made.shares.values.keys() >= {"kept_body", "kept_fur", "kept_accessory"}
+    assert made.picture().width > made[0].picture().width
+    assert list(made[1].table.rows) == [made.names[1]]
+    assert torch.equal(made[1:].truth, made.truth[1:])
+    assert '<img src="data:image/png' in made._repr_html_()
+    assert len(list(made.save(tmp_path / "made").iterdir())) == 3
+    with pytest.raises(wplus.UserError, match="made without latents: invert them"):
+        _ = made.latent
+    assert len(wplus.load("cats32_e4e").invert(made[:2], method="encoder", space="w+")) == 2
 
 
 def test_a_film_is_shown_and_saved_as_long_as_it_lives(model):

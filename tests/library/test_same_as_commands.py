@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ import torch
 import wplus
 from tests.fakes import noise, read_pixels
 from wplus.__main__ import main
-from wplus.editing.directions import load_directions, save_directions
+from wplus.editing.directions import Directions, load_directions, save_directions
+from wplus.evaluation.translation import ROLES
 from wplus.latents.latent import load_latent, synthesize
 from wplus.library import model as library
+from wplus.models.translation.resnet import ResNet
 
 FEW = {"num_steps": 2, "chunk_size": 2}
 
 
-def run(verb: str, *overrides: str) -> Path:
-    main([verb, "tracking=local", "checkpoint=model.safetensors", "run_dir=out", *overrides])
+def run(verb: str, *overrides: str, checkpoint: str = "model.safetensors") -> Path:
+    main([verb, "tracking=local", f"checkpoint={checkpoint}", "run_dir=out", *overrides])
     return Path("out")
 
 
@@ -85,6 +88,48 @@ def test_directions_and_edits(model, capsys):
     for latent, path in zip(made[0].latents, files, strict=True):
         assert torch.equal(latent.code, load_latent(path, fingerprint=model.fingerprint).code)
     assert found[0].name in repr(model.edit("seed:3", found[0], 1.0))
+
+
+def test_what_a_classifier_says_of_edits(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = wplus.load("cats32")
+    found = model.directions("sefa", num_directions=1, num_samples=20)
+    named = Directions((replace(found[0], name="accessory=5"),), found.generator, found.found)
+    save_directions("d.safetensors", named)
+    made = model.edit(["seed:3", "seed:1"], named, [1], classifier="cats32_attributes", factor_strengths=[0.5, 2])
+    run("edit", "directions=d.safetensors", "latents=[seed:3,seed:1]", "strengths=[1]", "classifier=cats32_attributes",
+        "factor_strengths=[0.5,2]", checkpoint="cats32")  # fmt: skip
+    theirs = {name.partition("/")[2]: entry["value"] for name, entry in result()["values"].items()}
+    assert made.measurements.values == theirs
+    assert {"moved_accessory=5_seen", "achieved_accessory=5", "editable"} <= theirs.keys()
+    assert "achieved_accessory=5" in made._repr_html_()
+    assert not model.edit("seed:3", named, 1).measurements.values
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_translation(model, direction, capsys):
+    networks = {}
+    for seed, role in enumerate(ROLES.values()):
+        torch.manual_seed(seed)
+        networks[role] = ResNet(width=4, num_blocks=1, num_downs=1).eval()
+    wplus.save("translator.safetensors", **networks, metadata={"data": {"resolution": 8}})
+    pictures = [noise(8, 8, seed=seed) for seed in range(2)]
+    made = wplus.load("translator.safetensors").translate(
+        ["in/b.png", *pictures[:1]], direction=direction, mode="batch", ground_truth=["in/b.png", *pictures[:1]]
+    )
+    Path("given").mkdir()
+    Path("in/b.png").rename("given/b.png")
+    pictures[0].save("given/0001.png")
+    out = run("translate", "input=given", f"direction={direction}", "mode=batch", "ground_truth=given",
+              checkpoint="translator.safetensors")  # fmt: skip
+    assert made.names == ("b", "0001")
+    for row, name in enumerate(made.names):
+        for images, kind in ((made.images, "images"), (made.inputs, "inputs"), (made.truth, "truth")):
+            theirs = torch.from_numpy(read_pixels(out / kind / f"{name}.png")).permute(2, 0, 1)
+            assert torch.equal(images[row], theirs)
+    with open(out / "table.csv") as file:
+        rows = {row.pop("name"): {name: float(value) for name, value in row.items()} for row in csv.DictReader(file)}
+    assert rows == {name: pytest.approx(row, rel=1e-6) for name, row in made.table.rows.items()}
 
 
 def test_measurement(model, capsys):

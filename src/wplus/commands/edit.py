@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wplus.data import ImageSet
     from wplus.editing.consistency import Errors
     from wplus.editing.directions import AnyDirection, Directions
+    from wplus.editing.factor_edits import Outcome
     from wplus.editing.samples import LabelledLatents
     from wplus.latents.latent import Latent
     from wplus.latents.space import LatentSpace
@@ -76,27 +77,43 @@ def named_by(file: str | None, directions: Sequence[AnyDirection], *, strengths:
     return classifier
 
 
-def edit_factors(
-    cfg: dict[str, Any], models: Models, latents: Sequence[Latent], names: Sequence[str], *,
-    directions: Sequence[AnyDirection], deltas: Sequence[WeightDelta | None], classifier: AttributeClassifier,
-    folder: Path, tracker: Tracker,
-) -> list[MetricResult]:  # fmt: skip
-    """What edits achieve and keep; recorded, and a table of every latent in the folder."""
-    from wplus.commands.common import listed
-    from wplus.editing.edit import report, unique_names
-    from wplus.editing.factor_edits import STRENGTHS, factor_edits, factor_outcomes, score_table
-    from wplus.inversion.folder import TARGET
+def factors_of(
+    cfg: Mapping[str, Any], models: Models, latents: Sequence[Latent], *, directions: Sequence[AnyDirection],
+    deltas: Sequence[WeightDelta | None], classifier: AttributeClassifier,
+) -> tuple[dict[str, Outcome], Iterator[MetricResult]]:  # fmt: skip
+    """What edits achieve and keep, image by image, and its results."""
+    from wplus.editing.factor_edits import factor_edits, factor_outcomes
 
-    strengths = STRENGTHS if cfg["factor_strengths"] is None else listed(cfg["factor_strengths"])
-    shared: dict[str, Any] = {"classifier": classifier, "strengths": strengths}
+    shared: dict[str, Any] = {"classifier": classifier, "strengths": tried(cfg)}
     outcomes = factor_outcomes(
         models, latents, directions=directions, deltas=deltas, batch_size=cfg["batch_size"], **shared
     )
-    results = report(factor_edits(models, outcomes, **shared), tracker)
+    return outcomes, factor_edits(models, outcomes, **shared)
+
+
+def tried(cfg: Mapping[str, Any]) -> Sequence[float]:
+    """The strengths until which a factor may come."""
+    from wplus.commands.common import listed
+    from wplus.editing.factor_edits import STRENGTHS
+
+    return STRENGTHS if cfg["factor_strengths"] is None else listed(cfg["factor_strengths"])
+
+
+def edit_factors(
+    cfg: dict[str, Any], models: Models, latents: Sequence[Latent], names: Sequence[str], *, folder: Path,
+    tracker: Tracker, classifier: AttributeClassifier, **edited: Any,
+) -> list[MetricResult]:  # fmt: skip
+    """What edits achieve and keep, see `factors_of`; recorded, and a table of every latent in the folder."""
+    from wplus.editing.edit import report, unique_names
+    from wplus.editing.factor_edits import score_table
+    from wplus.inversion.folder import TARGET
+
+    outcomes, found = factors_of(cfg, models, latents, classifier=classifier, **edited)
+    results = report(found, tracker)
     files = unique_names(names)
     targets = [each.metadata.get(TARGET, "") for each in latents]  # of inversions; others cannot be paired
     table = score_table(outcomes, files, dict(zip(files, targets, strict=True)) if all(targets) else {})
-    seen_by = classifier.protocol["classifier_fingerprint"]
+    seen_by, strengths = classifier.protocol["classifier_fingerprint"], tried(cfg)
     instrument = {"generator": models.fingerprint, "classifier": seen_by, "strengths": list(strengths)}
     table.write(folder, {"instruments": dict.fromkeys(table.info, instrument)})
     return results

@@ -1,9 +1,17 @@
 """Images of one domain to images of another."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
+
+if TYPE_CHECKING:
+    from wplus.checkpoint import Models
+    from wplus.evaluation.translation import FolderTranslation
 
 READING = ("num_images", "fit", "resize", "boxes", "bad_files")
 
@@ -15,37 +23,44 @@ def translate(cfg: dict[str, Any]) -> float:
     from wplus.commands.common import tracking
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
+
+    models = load(cfg["checkpoint"], resolve_device(cfg["device"]))
+    translation = translation_of(cfg, models, ensure_folder(cfg["run_dir"]))
+    decided = {"num_images": len(translation.names), "resolution": translation.images.resolution}
+    with tracking(cfg | decided, "translate") as tracker:
+        table, shares = translation.run(tracker)
+    print("\n".join([str(table), *(f"  {share}" for share in shares)]))
+    print(f"Translations, grid, table: {translation.folder}")
+    return table.means[table.columns[-1] if translation.truth is None else "l1"].value
+
+
+def translation_of(cfg: Mapping[str, Any], models: Models, folder: Path) -> FolderTranslation:
+    """The translation of `input` into a folder, checked and not yet run."""
     from wplus.evaluation.translation import FolderTranslation, translator_of
     from wplus.evaluation.translation_scores import Judges
 
-    device = resolve_device(cfg["device"])
-    models = load(cfg["checkpoint"], device)
     network = translator_of(models, cfg["direction"])
-    resolution = resolution_of(cfg, models)
-    images, truth = images_and_truth(cfg, resolution=resolution, channels=(network.in_channels, network.img_channels))
+    device = next(network.parameters()).device
+    channels = (network.in_channels, network.img_channels)
+    images, truth = images_and_truth(cfg, resolution=resolution_of(cfg, models), channels=channels)
     judges = Judges()
     if truth is not None:
         classifier = build(cfg["classifier"]) if cfg["classifier"] is not None and truth.attributes else None
         terms = {"perceptual": build(cfg["perceptual"]).to(device)} if cfg["perceptual"] else {}
         judges = Judges(terms, classifier if classifier is None else classifier.to(device))
-    translation = FolderTranslation(
-        images, models=models, truth=truth, judges=judges, output_dir=ensure_folder(cfg["run_dir"]),
+    return FolderTranslation(
+        images, models=models, truth=truth, judges=judges, output_dir=folder,
         **{key: cfg[key] for key in ("direction", "mode", "batch_size")},
     )  # fmt: skip
-    with tracking(cfg | {"num_images": len(images), "resolution": resolution}, "translate") as tracker:
-        table, shares = translation.run(tracker)
-    print("\n".join([str(table), *(f"  {share}" for share in shares)]))
-    print(f"Translations, grid, table: {translation.folder}")
-    return table.means[table.columns[-1] if truth is None else "l1"].value
 
 
-def resolution_of(cfg: dict[str, Any], models: Any) -> int:
+def resolution_of(cfg: Mapping[str, Any], models: Models) -> int:
     """The side at which images are translated: as given, else that of the training, else 256 px, as published."""
     trained = models.metadata.get("data", {}).get("resolution") if isinstance(models.metadata, dict) else None
     return cfg["resolution"] or trained or 256
 
 
-def images_and_truth(cfg: dict[str, Any], *, resolution: int, channels: tuple[int, int]) -> tuple[Any, Any]:
+def images_and_truth(cfg: Mapping[str, Any], *, resolution: int, channels: tuple[int, int]) -> tuple[Any, Any]:
     """`input`, and what it should become, where the data or a folder tell it; of `channels` before and after."""
     from wplus.data.domains import TwoDomains
     from wplus.data.user_images import HELD_OUT, user_images

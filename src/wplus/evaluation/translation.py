@@ -139,7 +139,7 @@ class FolderTranslation:
         if not names:
             return Table({}), []
         truth = None if self.truth is None else self.truth.subset(torch.tensor(indices))
-        outputs = torch.stack([self._read("images", name) for name in names])
+        outputs = torch.stack([self.read("images", name) for name in names])
         columns = image_columns(
             self.images.subset(torch.tensor(indices)), outputs, truth, judges=self.judges, way_back=self._back
         )
@@ -161,7 +161,8 @@ class FolderTranslation:
         """What the other translator makes of translations in [-1, 1]; None where there is none."""
         return None if self.way_back is None else translated(self.way_back, outputs, mode=self.mode)
 
-    def _read(self, kind: str, name: str) -> Tensor:
+    def read(self, kind: str, name: str) -> Tensor:
+        """uint8 (C, H, W) of the folder: "images", "inputs" or "truth"."""
         with Image.open(self._path(kind, name)) as file:
             return _pixels(file)
 
@@ -169,7 +170,7 @@ class FolderTranslation:
         shown = names[:_MAX_ROWS]
         kinds = {"inputs": "input", "images": "translation", **({} if self.truth is None else {"truth": "truth"})}
         groups = [shown[first : first + _GROUPS_PER_ROW] for first in range(0, len(shown), _GROUPS_PER_ROW)]
-        rows = [[(self._read(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
+        rows = [[(self.read(kind, name), kinds[kind]) for name in group for kind in kinds] for group in groups]
         return save_png(self.folder / "grid.png", captioned_rows(rows, [", ".join(group) for group in groups]))
 
 

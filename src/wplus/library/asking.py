@@ -11,8 +11,14 @@ from wplus.commands.help import choices, entries
 from wplus.commands.overrides import as_text
 from wplus.commands.shapes import shaped
 from wplus.config import CONFIG_FOLDER, checked
+from wplus.errors import UserError
 
 _WORD = re.compile(r"(?!(true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_]\w*", re.IGNORECASE)
+_INSTEAD = {
+    "device": "move the model, as in model.to('cuda')",
+    "inverter": "the argument method chooses it",
+    **dict.fromkeys(("tracking", "run_dir", "name", "group", "tags"), "nothing is recorded; output_dir keeps files"),
+}
 _composer = functools.cache(Composer)
 _turn = threading.Lock()  # Hydra has one global state
 
@@ -23,9 +29,13 @@ def configuration(
     """The configuration that `wplus VERB` has with these keys; UserError, as the command's, for what it refuses.
 
     Values are plain ones of Python; a mapping gives keys of a section, as `metrics={"fd": {"num_generated": 1000}}`.
-    Of the `options` those that are no key of the command belong to `section`.
+    Of the `options` those that are no key of the command belong to `section`. What has an argument of its own, or
+    no effect without the record of a run, is refused among them.
     """
     known = _keys(verb)
+    for key in options:
+        if key in given or key.partition(".")[0] in _of_a_run():
+            raise UserError(f"'{key}' is no option here: {_INSTEAD.get(key, 'the arguments of the method say it')}.")
     own = {
         key if section is None or key.partition(".")[0] in known else f"{section}.{key}": value
         for key, value in options.items()
@@ -41,6 +51,12 @@ def _keys(verb: str) -> frozenset[str]:
     files = [CONFIG_FOLDER / f"{name}.yaml" for name in (verb, "common")]
     found = [entry.key for file in files for entry in (*entries(file), *choices(file))]
     return frozenset(key.partition(".")[0] for key in found)
+
+
+@functools.cache
+def _of_a_run() -> frozenset[str]:
+    """Keys that say where a command runs and records."""
+    return frozenset({entry.key for entry in entries(CONFIG_FOLDER / "common.yaml")} | {"tracking"}) - {"seed"}
 
 
 def _overrides(key: str, value: object) -> Iterator[str]:

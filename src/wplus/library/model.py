@@ -5,35 +5,36 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wplus import checkpoint
-from wplus.adapters import hub, model_folder
-from wplus.checkpoint import Models
 from wplus.commands.common import read_latents
-from wplus.commands.edit import found_directions
+from wplus.commands.edit import factors_of, found_directions, named_by
 from wplus.commands.evaluate import check, run_metrics
 from wplus.commands.evaluate import images as image_sets
 from wplus.commands.interpolate import filming_of
 from wplus.commands.invert import inversion_of
+from wplus.commands.translate import translation_of
 from wplus.config import build
 from wplus.core.batching import MIN_MADE
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_uint8
-from wplus.core.runtime import float32_convolutions, resolve_device
-from wplus.editing.directions import Directions, Mode, check_edits
+from wplus.core.runtime import float32_convolutions
+from wplus.editing.consistency import editability
+from wplus.editing.directions import Mode, check_edits
 from wplus.editing.edit import STRENGTHS, edits
 from wplus.errors import UserError, check_number
+from wplus.evaluation.translation import Direction
 from wplus.latents.inputs import read_inputs
 from wplus.latents.labels import Label
 from wplus.latents.latent import Latent, synthesize
 from wplus.library.asking import configuration
-from wplus.library.results import Edits, Interpolation, Inversions, Measurements, Pictures
+from wplus.library.base import Kept, folders, removed_if_it_fails
+from wplus.library.pictures import Edits, FoundDirections, Inversions, Pictures, Translations
+from wplus.library.results import Interpolation, Measurements
 from wplus.library.sources import (
     AnyDirections,
     AnyImages,
@@ -46,7 +47,7 @@ from wplus.library.sources import (
 from wplus.tracking import Tracker
 
 
-class Model(Models):
+class Model(Kept):
     """The networks of a checkpoint, and what the commands do with them.
 
     >>> import wplus
@@ -61,11 +62,6 @@ class Model(Models):
     for bit; what the command would refuse is a `wplus.errors.UserError` in the same words. Nothing is written where no
     `output_dir` is given. Progress is shown on standard error.
     """
-
-    def to(self, device: str | torch.device) -> Model:
-        """Move every network to a device (auto, cpu, cuda, cuda:1, mps), in place."""
-        super().to(device if str(device) == "meta" else resolve_device(str(device)))  # meta: shapes without numbers
-        return self
 
     @property
     def device(self) -> torch.device:
@@ -137,7 +133,7 @@ class Model(Models):
         'w+'
         """
         self.require_latents()
-        with _folders(output_dir) as (given, folder):
+        with folders(output_dir) as (given, folder):
             source, names = image_source(images, given)
             asked = {"checkpoint": self._name, "input": source, "space": space, "inverter": method, "seed": seed}
             inversion = inversion_of(configuration("invert", asked, options, section="inverter"), self, folder)
@@ -165,7 +161,7 @@ class Model(Models):
         """
         self.require_latents()
         own = tempfile.mkdtemp() if output_dir is None else None
-        with _folders(own or output_dir) as (given, folder), _removed_if_it_fails(own):
+        with folders(own or output_dir) as (given, folder), removed_if_it_fails(own):
             sources = latent_sources(keyframes, given, deltas=folder / "inversion" / "deltas")
             asked = {"checkpoint": self._name, "inputs": sources, "num_frames": num_frames, "path": path,
                      "space": space, "seed": seed, "frames": "keep"}  # fmt: skip
@@ -181,7 +177,7 @@ class Model(Models):
             weakref.finalize(way, shutil.rmtree, own, ignore_errors=True)
         return way
 
-    def directions(self, finder: str = "sefa", *, seed: int = 0, **options: Any) -> Directions:
+    def directions(self, finder: str = "sefa", *, seed: int = 0, **options: Any) -> FoundDirections:
         """Directions in latent space, as `wplus directions` finds them.
 
         Args:
@@ -194,12 +190,17 @@ class Model(Models):
         """
         self.require_latents()
         asked = {"checkpoint": self._name, "finder": finder, "seed": seed}
+        cfg = configuration("directions", asked, options, section="finder")
         with float32_convolutions():
-            return found_directions(configuration("directions", asked, options, section="finder"), self)
+            found = found_directions(cfg, self)
+        shown = {key: cfg[key] for key in ("label", "truncation_psi")}
+        preview = self.edit(cfg["preview"], found, cfg["strengths"], **shown)
+        return FoundDirections(found.items, found.generator, found.found, preview=preview)
 
     def edit(
         self, latents: AnyLatents, direction: AnyDirections, strengths: float | Sequence[float] = STRENGTHS, *,
-        mode: Mode = "add", layers: str | Sequence[int] | None = None, space: str = "w", **options: Any,
+        mode: Mode = "add", layers: str | Sequence[int] | None = None, space: str = "w",
+        classifier: str | Path | None = None, **options: Any,
     ) -> Edits:  # fmt: skip
         """Latents or images moved along directions, as `wplus edit` moves them.
 
@@ -209,6 +210,8 @@ class Model(Models):
             strengths: in standard deviations of the direction.
             mode: add: move by the strength. set: move to it.
             layers: coarse, middle, fine, all, a list of numbers; None: the direction's own.
+            classifier: a file of `wplus classifier`, or "cats32_attributes": then `.measurements` say whether edits
+                that its factors name achieve that, and keep the rest.
             options: other keys of the command (`inverter="quick"`, `truncation_psi=0.5` of seeds).
 
         >>> import wplus
@@ -221,22 +224,55 @@ class Model(Models):
         chosen = directions_of(direction, self.fingerprint)
         chosen = chosen if layers is None else [each.on(layers) for each in chosen]
         values = [strengths] if isinstance(strengths, int | float) else list(strengths)
-        with _folders(None) as (given, folder):
+        with folders(None) as (given, folder):
             sources = latent_sources(latents, given, deltas=folder / "inversion" / "deltas")
-            asked = {"checkpoint": self._name, "directions": "given", "latents": sources, "space": space}
+            asked = {"checkpoint": self._name, "directions": "given", "latents": sources, "space": space,
+                     "classifier": classifier}  # fmt: skip
             cfg = configuration("edit", asked, options, section="inverter") | {"run_dir": folder}
             perceptual = build(cfg["perceptual"]).to(self.device)
             found, names, deltas = read_latents(cfg, cfg["latents"], self, space=cfg["space"], perceptual=perceptual,
                                                 truncation_psi=cfg["truncation_psi"])  # fmt: skip
             check_edits(found, self.generator, chosen, mode=mode)
+            judge = named_by(cfg["classifier"], chosen, strengths=cfg["factor_strengths"])
             rows = list(edits(self, found, directions=chosen, strengths=values, mode=mode, deltas=deltas))
+            measured = [] if judge is None else [
+                *editability(self, found, perceptual=perceptual, directions=chosen, batch_size=cfg["batch_size"]),
+                *factors_of(cfg, self, found, directions=chosen, deltas=deltas, classifier=judge)[1],
+            ]  # fmt: skip
         return Edits(
             torch.cat([to_uint8(row.images).cpu() for row in rows]),
             tuple(latent for row in rows for latent in row.latents),
             tuple(f"{names[row.row]} {row.direction} {value:+g}" for row in rows for value in values),
-            tuple(deltas[row.row] for row in rows for _ in values),
-            strengths=tuple(values), titles=tuple(f"{names[row.row]}: {row.direction}" for row in rows),
+            tuple(deltas[row.row] for row in rows for _ in values), strengths=tuple(values),
+            titles=tuple(f"{names[row.row]}: {row.direction}" for row in rows), measurements=Measurements(measured),
         )  # fmt: skip
+
+    def translate(
+        self, images: AnyImages, *, direction: Direction = "forward", mode: str = "inference",
+        ground_truth: AnyImages | None = None, output_dir: str | Path | None = None, **options: Any,
+    ) -> Translations:  # fmt: skip
+        """Images of one domain as images of another, as `wplus translate` makes them, by pix2pix or CycleGAN.
+
+        Args:
+            images: as for `invert`; "held_out" is drawn with its truth, `data="cat_domains"` chooses what.
+            direction: forward, or backward of a CycleGAN.
+            mode: inference, or batch: the statistics of each image itself, as pix2pix was tested.
+            ground_truth: what the images should become, by name, or in their order where they are in memory.
+            options: other keys of the command (`resolution=256`, `fit="pad"`).
+
+        >>> import wplus
+        >>> translator = wplus.load("cats32_outline")
+        >>> made = translator.translate("held_out", num_images=2)
+        >>> made.images.shape, made.truth.shape
+        (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
+        """
+        with folders(output_dir) as (given, folder):
+            source, names = image_source(images, ensure_folder(given / "images"))
+            asked = {"checkpoint": self._name, "input": source, "direction": direction, "mode": mode}
+            if ground_truth is not None:
+                asked["ground_truth"] = image_source(ground_truth, ensure_folder(given / "truth"))[0]
+            translation = translation_of(configuration("translate", asked, options), self, folder)
+            return Translations.of(translation, *translation.run(), names)
 
     def measure(
         self, metrics: str | Sequence[str] = ("fd",), *, images: AnyImages | None = None,
@@ -258,7 +294,7 @@ class Model(Models):
         """
         self.require_latents()
         names = [metrics] if isinstance(metrics, str) else list(metrics)
-        with _folders(output_dir) as (given, folder):
+        with folders(output_dir) as (given, folder):
             asked: dict[str, Any] = {"checkpoint": self._name, "metrics": names, "seed": seed}
             if generated is not None:
                 asked["generated"] = image_source(generated, ensure_folder(given / "generated"))[0]
@@ -270,33 +306,6 @@ class Model(Models):
             place = None if output_dir is None else folder
             return Measurements(run_metrics(cfg, built, self, image_sets(cfg, self), device=self.device,
                                             folder=place, tracker=Tracker()))  # fmt: skip
-
-    def save_pretrained(self, folder: str | Path, **card: Any) -> Path:
-        """Write config.json, model.safetensors and a model card; `card` is `licence` and `metrics` of the card."""
-        model_folder.write(folder, self, **card)
-        return Path(folder)
-
-    def push_to_hub(self, name: str, **options: Any) -> str:
-        """Write the model to USER/NAME on Hugging Face's hub; returns its address. Options as `hub.uploaded` has them:
-        licence, metrics, private, token, message."""
-        return hub.uploaded(self, name, **options)
-
-    @classmethod
-    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> Model:
-        """A folder that `save_pretrained` wrote, or USER/NAME on Hugging Face's hub."""
-        return load(name if Path(name).exists() else f"{checkpoint.HUB}{name}", device)
-
-    @property
-    def _name(self) -> str:
-        return "memory" if self.path is None else str(self.path)
-
-    def __repr__(self) -> str:
-        parts = []
-        for role, network in self.networks.items():
-            size = f", {network.resolution} px" if isinstance(getattr(network, "resolution", None), int) else ""
-            parts.append(f"{role} ({type(network).__module__.rpartition('.')[2]}{size if role == 'generator' else ''})")
-        name = "in memory" if self.path is None else Path(self.path).stem
-        return f"<Model {name}: {', '.join(parts) or 'no network'}>"
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Model:
@@ -310,26 +319,4 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     Raises:
         UserError: nothing is there, it cannot be read, or it lacks what is needed.
     """
-    found = checkpoint.load(path, resolve_device(device) if isinstance(device, str) else device, needs=needs)
-    model = Model(metadata=found.metadata, path=found.path)
-    model.networks |= found.networks
-    return model
-
-
-@contextmanager
-def _folders(output_dir: str | Path | None) -> Iterator[tuple[Path, Path]]:
-    """A temporary folder for what is given, and the folder of what comes out, temporary where none is named; what a
-    GPU computes in the block is exact, as in the commands."""
-    with tempfile.TemporaryDirectory() as temporary, float32_convolutions():
-        given, out = Path(temporary) / "in", Path(temporary) / "out"
-        yield ensure_folder(given), ensure_folder(out if output_dir is None else output_dir)
-
-
-@contextmanager
-def _removed_if_it_fails(folder: str | None) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    return Model.read(path, device, needs=needs)

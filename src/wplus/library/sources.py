@@ -23,7 +23,7 @@ from wplus.inversion.folder import DELTA
 from wplus.latents.inputs import names_of_images
 from wplus.latents.latent import Latent, save_latent
 from wplus.latents.weight_delta import WeightDelta
-from wplus.library.results import Pictures
+from wplus.library.pictures import Pictures
 
 AnyImage: TypeAlias = str | Path | Image.Image | np.ndarray | Tensor
 """A path; a Pillow image; uint8 arrays (H, W), (H, W, C) or (N, H, W, C); tensors (C, H, W) or (N, C, H, W), uint8 or

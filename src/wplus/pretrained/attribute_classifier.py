@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wplus.checkpoint import fingerprint
+from wplus.checkpoint import fingerprint, located
 from wplus.core.images import to_float
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
@@ -169,8 +169,9 @@ def save_classifier(path: str | Path, classifier: AttributeClassifier) -> Path:
 
 
 def load_classifier(path: str | Path) -> AttributeClassifier:
-    """Read a classifier that `wplus classifier` trained, frozen; UserError for any other file."""
-    return FILE.read(path, _assemble, fingerprint=None).eval().requires_grad_(False)
+    """Read a classifier that `wplus classifier` trained, frozen; UserError for any other file. `cats32_attributes` is
+    one that comes with the project."""
+    return FILE.read(located(path), _assemble, fingerprint=None).eval().requires_grad_(False)
 
 
 def _assemble(header: dict[str, Any], tensors: dict[str, Tensor]) -> AttributeClassifier:
