@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wplus.losses.regularisers import r1_penalty
 from wplus.models import layers, ops, r3gan, stylegan2
 from wplus.models.ops import blur, downsample, no_weight_gradients
 from wplus.models.stylegan2 import modulated_conv2d
@@ -147,3 +148,33 @@ def test_bf16_is_a_way_to_run_not_a_property_of_the_weights(family):
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
     layers.set_bf16_resolutions(generator, 0)
     assert torch.equal(generator(z), exact)
+
+
+@pytest.mark.parametrize("family", [stylegan2, r3gan])
+def test_four_pixels_are_never_in_bf16(family):
+    for net in (family.Generator(z_dim=64, **SMALL), family.Discriminator(**SMALL)):
+        layers.set_bf16_resolutions(net, 4)  # there are three
+        blocks = [block for block in net.modules() if isinstance(block, layers.ResolutionBlock)]
+        assert {b.resolution for b in blocks if b.compute_dtype == torch.bfloat16} == {8, 16}
+
+
+def test_colours_of_bf16_maps_are_summed_in_float32():
+    """A colour is the sum over resolutions: each of them is rounded once, their sum never."""
+    generator = stylegan2.Generator(z_dim=64, **SMALL)
+    layers.set_bf16_resolutions(generator, 4)
+    seen: list[torch.Tensor] = []
+    for block in generator.synthesis.blocks:
+        block.register_forward_hook(lambda _, __, found: seen.append(found[1]))
+        block.torgb.register_forward_hook(lambda _, __, found: seen.append(found))
+    image = generator(torch.randn(4, 64))
+    assert {each.dtype for each in seen} == {torch.float32}
+    assert torch.equal(image, ops.upsample(seen[-3]) + seen[-2])
+    assert not torch.equal(image, image.to(torch.bfloat16).float())
+
+
+def test_a_penalty_moves_all_parameters_of_a_layer_or_none():
+    """Zero is a gradient, too: of the biases of the last layers, which a slope does not depend on."""
+    net = stylegan2.Discriminator(**SMALL)
+    images = torch.randn(4, 3, 16, 16, requires_grad=True)
+    r1_penalty(net(images), images).sum().backward()
+    assert {name for name, p in net.named_parameters() if p.grad is None} == {"b4.out.bias"}

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wplus.errors import UserError
 from wplus.models import ops, progan
@@ -97,6 +98,63 @@ def test_filters_against_loops(name, size):
     function, taps, way = FILTERS[name]
     x = torch.randn(2, 3, *size, dtype=torch.float64)
     torch.testing.assert_close(function(x), slow_upfirdn(x, taps, **way))
+
+
+@pytest.mark.parametrize("name", ["blur", "loud blur", "StyleGAN's"])
+def test_gradients_pass_a_low_pass_filter_as_they_pass_the_transposed_convolution(name):
+    """Of every order, and by the same filter: a transposed convolution whose groups are channels is slow."""
+    function, _, _ = FILTERS[name]
+    options = {"padding": 1, "taps": (1.0, 2.0, 1.0)} if name == "StyleGAN's" else dict(function.keywords)
+    kernel = ops._fir(
+        3, options.get("gain", 1.0), torch.float64, torch.device("cpu"), options.get("taps", ops.FIR_TAPS)
+    )
+    theirs = partial(F.conv2d, weight=kernel, padding=options["padding"], groups=3)
+    x = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
+    found, expected = (twice_differentiated(filtered, x) for filtered in (function, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-15, atol=1e-15)
+    with Operations() as seen:
+        twice_differentiated(function, x)
+    assert {transposed for _, transposed in seen.convolutions} == {False}
+
+
+def twice_differentiated(function, x: torch.Tensor) -> list[torch.Tensor]:
+    """Output, its gradient, and a gradient of that."""
+    y = function(x.clone())
+    (first,) = torch.autograd.grad(y.sin().sum(), x, create_graph=True)
+    return [y, first, *torch.autograd.grad(first.square().sum(), x)]
+
+
+class Operations(TorchDispatchMode):
+    """What torch is asked for: the names of all operations, and of convolutions whether they are transposed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.convolutions: list[tuple[str, bool]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.overloadpacket.__name__)
+        if func.overloadpacket is torch.ops.aten.convolution:
+            self.convolutions.append((self.names[-1], args[6]))
+        return func(*args, **(kwargs or {}))
+
+
+def test_leaky_relu_in_place_has_torchs_derivatives_and_adds_no_zeros():
+    x = torch.randn(3, 4, 5, 5, requires_grad=True)
+    theirs = lambda x: F.leaky_relu_(x * 2, 0.2)  # noqa: E731
+    ours = lambda x: ops.leaky_relu_(x * 2, 0.2)  # noqa: E731
+    for found, expected in zip(twice_differentiated(ours, x), twice_differentiated(theirs, x), strict=True):
+        assert torch.equal(found, expected)
+    made = x.detach() * 2
+    assert ops.leaky_relu_(made, 0.2) is made
+    scale, writes = torch.randn(3, 4, 5, 5, requires_grad=True), []
+    for function in (ours, theirs):
+        (first,) = torch.autograd.grad(function(x * scale).sum(), x, create_graph=True)
+        with Operations() as seen:
+            torch.autograd.grad(first.square().sum(), scale)
+        writes.append([name for name in seen.names if "zeros" in name or name.startswith("add")])
+    assert not writes[0]
+    assert writes[1]
 
 
 def test_a_filter_is_made_once(monkeypatch):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wplus.core.distributed import rank_and_world
 from wplus.errors import UserError, check_choice
+from wplus.models import ops
 from wplus.models.ops import blur, conv2d, downsample
 
 SLOPE = 0.2
@@ -40,7 +41,7 @@ def leaky_relu(x: Tensor, clamp: float | None = None) -> Tensor:
     StyleGAN multiplies its result by sqrt(2). Since lrelu(a x) = a lrelu(x) for a > 0, our layers fold that gain into
     weight and bias, which saves a pass over the activations.
     """
-    y = F.leaky_relu_(x, SLOPE)
+    y = ops.leaky_relu_(x, SLOPE)
     return y if clamp is None else y.clamp(-clamp, clamp)
 
 
@@ -72,7 +73,9 @@ class EqualizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_features) -> (N, out_features)."""
         y = torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_gain, alpha=self.weight_gain)
-        return leaky_relu(y) if self.activate else y
+        # torch's own, for the zeros of its second derivative: of vectors they cost nothing, and by them a penalty gives
+        # the biases of a discriminator's last layers a gradient, so that all of a layer makes the same steps.
+        return F.leaky_relu_(y, SLOPE) if self.activate else y
 
 
 class EqualizedConv2d(nn.Module):
@@ -123,9 +126,12 @@ class ResolutionBlock(nn.Module):
 
 def set_bf16_resolutions(network: nn.Module, num_resolutions: int) -> None:
     """Compute the blocks of the `num_resolutions` highest resolutions in bfloat16, the others in float32: how a network
-    runs, not what it is, so weights stay float32 and checkpoints do not know it."""
+    runs, not what it is, so weights stay float32 and checkpoints do not know it. Blocks of 4 px, whose few pixels
+    decide everything above and cost nothing, are always exact."""
     blocks = [module for module in network.modules() if isinstance(module, ResolutionBlock)]
-    resolutions = sorted({block.resolution for block in blocks}, reverse=True)[:num_resolutions]
+    resolutions = sorted({block.resolution for block in blocks if block.resolution >= 8}, reverse=True)[
+        :num_resolutions
+    ]
     for block in blocks:
         block.compute_dtype = torch.bfloat16 if block.resolution in resolutions else torch.float32
 

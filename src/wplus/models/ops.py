@@ -43,8 +43,17 @@ def conv_transpose2d(
 
 
 def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -> Tensor:
-    """Low-pass filter, [1,3,3,1] x [1,3,3,1], on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...)."""
-    return conv2d(x, _fir(x.shape[1], gain, x.dtype, x.device, taps), padding=padding, groups=x.shape[1])
+    """Low-pass filter, [1,3,3,1] x [1,3,3,1], on every channel; (N, C, H, W) -> (N, C, H + 2 padding - 3, ...).
+
+    `taps` read the same from both ends, and `padding` is less than their number.
+    """
+    if not torch.is_grad_enabled():
+        return _filtered(x, padding, gain, taps)
+    return _Blur.apply(x, padding, gain, taps)
+
+
+def _filtered(x: Tensor, padding: int, gain: float, taps: Taps) -> Tensor:
+    return F.conv2d(x, _fir(x.shape[1], gain, x.dtype, x.device, taps), padding=padding, groups=x.shape[1])
 
 
 def downsample(x: Tensor) -> Tensor:
@@ -55,6 +64,11 @@ def downsample(x: Tensor) -> Tensor:
 def upsample(x: Tensor) -> Tensor:
     """Insert zeros and low-pass filter with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
     return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
+
+
+def leaky_relu_(x: Tensor, slope: float) -> Tensor:
+    """`F.leaky_relu_`, in place, with a second derivative that adds nothing to the gradients of x, where it is zero."""
+    return _LeakyReLU.apply(x, slope) if torch.is_grad_enabled() else F.leaky_relu_(x, slope)
 
 
 def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -188,6 +202,53 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[1] and (_Convolution.weight_gradients or not ctx.is_parameter):
             grad_weight = _WeightGradient.apply(x, grad, tuple(weight.shape), ctx.geometry)
         return grad_x, grad_weight, None, None
+
+
+class _Blur(torch.autograd.Function):
+    """A low-pass filter that is symmetric: what carries gradients back is the same filter, with the rest of the padding
+    (a convolution whose groups are channels has a fast routine in every layout, its transpose has not)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, gain: float, taps: Taps) -> Tensor:
+        ctx.adjoint = (len(taps) - 1 - padding, gain, taps)
+        return _filtered(x, padding, gain, taps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Blur.apply(grad, *ctx.adjoint), None, None, None
+
+
+class _LeakyReLU(torch.autograd.Function):
+    """In place. Its slope is constant on either side of 0, so its second derivative is nothing; torch's would write
+    zeros as large as the maps and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
+        y = F.leaky_relu_(x, slope)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(y)
+        ctx.slope = slope
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (y,) = ctx.saved_tensors
+        return _LeakyReLUGradient.apply(grad, y.detach(), ctx.slope), None
+
+
+class _LeakyReLUGradient(torch.autograd.Function):
+    """The gradient times the slope at y; linear in the gradient, and its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, y: Tensor, slope: float) -> Tensor:
+        ctx.save_for_backward(y)
+        ctx.slope = slope
+        return torch.ops.aten.leaky_relu_backward(grad, y, slope, True)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        return _LeakyReLUGradient.apply(grad, y, ctx.slope), None, None
 
 
 class _WeightGradient(torch.autograd.Function):
