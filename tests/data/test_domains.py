@@ -13,8 +13,10 @@ from wplus.core.images import save_png
 from wplus.data.cat_domains import CHANGED, cat_domains
 from wplus.data.cat_pairs import TASKS, cat_pairs
 from wplus.data.cat_render import FACTORS
-from wplus.data.domains import DomainBatches, TwoDomains, require_domains
+from wplus.data.cats import cat_images
+from wplus.data.domains import DomainBatches, TwoDomains, refuse_one_set, require_domains
 from wplus.data.pairs import pairs, unpaired
+from wplus.data.sources import folder_images
 from wplus.errors import UserError
 
 FEW = {"resolution": 32, "num_images": 120}
@@ -74,7 +76,15 @@ WRONG = [
     (lambda f: require_domains(random_images(), paired=True, model="pix2pix"), "^pix2pix needs images of two domains"),
     (lambda f: require_domains(unpaired(f["a"], f["b"], resolution=8), paired=True, model="pix2pix"),
      "^pix2pix learns from pairs, and data has two sets that are none"),
+    (lambda f: refuse_one_set(cat_images, paired=True, model="pix2pix"), "^pix2pix needs images of two domains"),
+    (lambda f: refuse_one_set(folder_images, paired=False, model="cyclegan"), "choose data=cat_pairs, data=cat_dom"),
 ]  # fmt: skip
+
+
+def test_a_source_of_two_domains_is_known_before_it_is_asked():
+    """Also one that does not say what it makes, which is seen later."""
+    for source in (cat_pairs, cat_domains, pairs, unpaired, lambda **options: None):
+        refuse_one_set(source, paired=True, model="pix2pix")
 
 
 @pytest.mark.parametrize(("call", "message"), WRONG)

@@ -13,7 +13,7 @@ from wplus.evaluation.frechet import fd
 from wplus.evaluation.measure import Metric
 
 TESTED_ALONE = ("interpolation", "factors", "digits")
-CODED = ("anomaly", "dci_code", "elbo", "reconstruction", "representation")  # of an autoencoder
+CODED = ("anomaly", "dci_code", "denoising", "elbo", "reconstruction", "representation")  # of an autoencoder
 SMALL = {"num_generated": 30, "num_samples": 40, "num_groups": 3, "num_splits": 3, "min_per_class": 1,
          "extrapolate": True, "num_trees": 3, "num_images": 30, "num_train": 30, "num_draws": 3,
          "factor": "body", "value": 1}  # fmt: skip

@@ -34,6 +34,8 @@ CODES = {
                        "reconstruction_squares": "lower"},
     "elbo": {"elbo": "higher", "rate": "neither", "distortion": "lower", "bits_per_dim": "lower",
              "iwae_3": "higher", "active_units": "higher"},
+    "denoising": {"reconstruction_psnr_noise0.3": "higher", "reconstruction_similarity_ms_ssim_noise0.3": "higher",
+                  "reconstruction_squares_noise0.3": "lower"},
     "representation": {"linear_probe_body": "higher", "knn_body": "higher"},
     "anomaly": {f"anomaly_{score}_{what}": "higher" for score in ("pixels", "squares", "nelbo")
                 for what in ("auroc", "detected")},

@@ -7,15 +7,20 @@ from functools import partial
 import pytest
 import torch
 
+from tests.fakes import random_images
 from tests.probes.conftest import FAMILIES, Pixels, make_images, make_module, nothing_held_out, numbers
+from tests.training.two_ranks import tiny_translation
 from wplus.config import build, composed
 from wplus.core.images import to_float, to_uint8
 from wplus.core.metric_result import MetricInfo
 from wplus.data import Batches
+from wplus.data.domains import TwoDomains
 from wplus.probes import ProbeContext, ProbeData, ProbeRunner
 from wplus.probes import probe as module
 from wplus.probes.probe import BATCH_SIZE
+from wplus.probes.runner import TranslationContext
 from wplus.training.snapshot import LogMessage, Picture, ProbeResult
+from wplus.training.translation_view import TranslationView
 
 GROUPED = ("stylegan1", "stylegan2", "progan")  # with a minibatch standard deviation
 MAPPED = {"stylegan1", "stylegan2"}
@@ -231,3 +236,29 @@ def test_an_extractor_that_has_taught_the_generator_is_told_of_once(tmp_path):
     assert first[1].text.startswith("The discriminator sees raw, so what raw says of its generator is marked (_seen)")
     net.ema.saw = ()
     assert len(runner({}, make_images()).look(net, tmp_path).messages) == 0
+
+
+def test_a_translator_is_looked_at_through_its_translations(tmp_path):
+    """Of held-out images of domain a, then of training images, compared with images of b; probes of latents and logits
+    find nothing, all others something."""
+    train, held_out = (TwoDomains.unpaired(make_images(num), random_images(num + 1, resolution=16)) for num in (40, 30))
+    probes = build(composed("train", ["model=cyclegan", "data=cat_domains"])["probes"])
+    runner = ProbeRunner(
+        probes, data=train, held_out=lambda: held_out, seed=0, num_samples=4, extractor=Pixels,
+        samples=TranslationView(held_out, num_samples=4),
+    )  # fmt: skip
+    translator = tiny_translation("cyclegan", resolution=16)
+    found = runner.look(translator, tmp_path)
+    named = {picture.key for picture in found.pictures}
+    assert named == {"samples/forward", "samples/backward", "samples/neighbours"}
+    expected = {"val/fd_raw", "val/recall_raw", "probe/diversity_raw", "probe/health/recall", "probe/nearest_raw"}
+    assert expected <= set(found.values)
+    assert not any("logit" in name or "r_v" in name for name in found.values)
+    seen = TranslationContext(translator, runner.data, tmp_path)
+    inputs = torch.cat([seen._inputs(number) for number in range(3)])
+    places = ((inputs[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+    assert sorted(places[:30]) == list(range(30))
+    assert sorted(places[30:70]) == list(range(40))
+    assert places[:26] == places[70:]  # from the start again
+    torch.testing.assert_close(seen.images("generated", 40), translator.translate(inputs[:40]))
+    assert torch.equal(seen.images("train", 41), ProbeContext(make_module(), runner.data, tmp_path).images("train", 41))

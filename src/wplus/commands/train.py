@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 SETTINGS = "settings.txt"  # every number that was chosen or derived, with the reason
+TRANSLATORS = ("pix2pix", "cyclegan")
 # Groups; which of them a training needs it says.
 CHOICES = ("model", "discriminator", "loss", "augment", "encoder", "perceptual", "image_loss")
 
@@ -68,6 +69,7 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
     from wplus.probes import ProbeRunner
     from wplus.training.transfer import Transfer
 
+    check_domains(cfg)
     shared = {"extractor": partial(build, cfg["extractor"]), "cache_dir": cfg["cache_dir"]}
     return build(
         cfg["training"],
@@ -80,6 +82,17 @@ def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
         seed=cfg["seed"],
         num_samples=cfg["num_samples"],
     )
+
+
+def check_domains(cfg: dict[str, Any]) -> None:
+    """UserError, before anything is drawn or read, for a translator's training on one set of images."""
+    model = cfg["training"]["_target_"].rpartition(".")[2].removesuffix("_training")
+    if model in TRANSLATORS:
+        from hydra.utils import get_object
+
+        from wplus.data.domains import refuse_one_set
+
+        refuse_one_set(get_object(cfg["data"]["_target_"]), paired=model == "pix2pix", model=model)
 
 
 def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[str, Any]:

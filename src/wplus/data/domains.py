@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -77,19 +77,30 @@ def _fields(images: ImageSet) -> dict[str, Any]:
     return {each.name: getattr(images, each.name) for each in fields(ImageSet) if each.name != "fingerprint"}
 
 
+def refuse_one_set(source: Callable[..., Any], *, paired: bool, model: str) -> None:
+    """UserError, before it draws or reads anything, for a source of images that says it makes one set of them."""
+    makes = get_type_hints(source).get("return")
+    if isinstance(makes, type) and issubclass(makes, ImageSet) and not issubclass(makes, TwoDomains):
+        raise _one_set(paired=paired, model=model)
+
+
 def require_domains(images: ImageSet, *, paired: bool, model: str) -> TwoDomains:
     """The images as two domains; UserError where they are one set, or two that are no pairs and have to be."""
     if not isinstance(images, TwoDomains):
-        raise UserError(
-            f"{model} needs images of two domains and data has one set of them: choose data=cat_pairs"
-            f"{'' if paired else ', data=cat_domains, data=unpaired'} or data=pairs."
-        )
+        raise _one_set(paired=paired, model=model)
     if paired and not images.is_paired:
         raise UserError(
             f"{model} learns from pairs, and data has two sets that are none: choose data=cat_pairs or data=pairs, or "
             "model=cyclegan, which needs none."
         )
     return images
+
+
+def _one_set(*, paired: bool, model: str) -> UserError:
+    return UserError(
+        f"{model} needs images of two domains and data has one set of them: choose data=cat_pairs"
+        f"{'' if paired else ', data=cat_domains, data=unpaired'} or data=pairs."
+    )
 
 
 class DomainBatches:

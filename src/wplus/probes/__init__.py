@@ -4,6 +4,7 @@ A probe is a function from a `ProbeContext`, one moment of the run, to a `ProbeR
 file in configs/probes/ and one test.
 """
 
-from wplus.probes.probe import Probe, ProbeContext, ProbeData, ProbeRunner
+from wplus.probes.probe import ProbeContext, ProbeData
+from wplus.probes.runner import Probe, ProbeRunner
 
 __all__ = ["Probe", "ProbeContext", "ProbeData", "ProbeRunner"]

@@ -32,7 +32,7 @@ def style_mixing(context: ProbeContext, *, num_columns: int = 6, rows_per_third:
     check_number("num_columns", num_columns, lowest=1, whole=True)
     check_number("rows_per_third", rows_per_third, lowest=1, whole=True)
     generator = context.generator
-    num_layers = generator.num_active_ws  # fewer while a network grows
+    num_layers = generator.num_active_ws if context.has_latents else 0  # fewer while a network grows
     if num_layers < len(THIRDS):
         return ProbeResult()
     num_rows = rows_per_third * len(THIRDS)
@@ -70,6 +70,8 @@ def truncation(context: ProbeContext, *, num_latents: int = 4, num_steps: int = 
     if num_steps < 3 or num_steps % 2 == 0:
         raise UserError(f"num_steps must be odd and at least 3, so that psi=0 is among them, got {num_steps}")
     check_number("num_latents", num_latents, lowest=1, whole=True)
+    if not context.has_latents:
+        return ProbeResult()
     generator, (z, c) = context.generator, context.latents(num_latents)
     psis = torch.linspace(-1, 1, num_steps).tolist()
     columns = [generator(z, c, truncation_psi=psi).cpu() for psi in psis]
@@ -88,7 +90,7 @@ def noise_map(context: ProbeContext, *, num_latents: int = 6, num_draws: int = 5
     check_number("num_latents", num_latents, lowest=1, whole=True)
     check_number("num_draws", num_draws, lowest=2, whole=True)
     generator = context.generator
-    shapes = generator.synthesis.noise_shapes
+    shapes = generator.synthesis.noise_shapes if context.has_latents else []
     if not shapes:
         return ProbeResult()
     ws = generator.mapping(*context.latents(num_latents))

@@ -1,7 +1,6 @@
-"""Probes look at a generator while it trains: what they are given, what they share, and the runner of all of them."""
+"""Probes look at a generator while it trains: what they are given, and what they share."""
 
-import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from wplus.core.files import ensure_folder
 from wplus.core.images import as_uint8, to_float
-from wplus.core.metric_result import MetricInfo
 from wplus.core.random import rng
 from wplus.core.runtime import eval_mode
 from wplus.data import ImageSet
@@ -22,9 +20,8 @@ from wplus.evaluation.sampler import LATENT, normal, random_labels
 from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import SUFFIX, marked
-from wplus.training.gan import GanModule
 from wplus.training.heads import mean_per_head
-from wplus.training.snapshot import LogMessage, ProbeResult, SampleView
+from wplus.training.snapshot import LogMessage
 
 Which = Literal["generated", "train", "held_out"]
 BATCH_SIZE = 32  # of images that are made, or looked at, together
@@ -33,7 +30,6 @@ KEPT_BYTES = 2**28  # of generated images; more are made again for each use
 # use, so that the best snapshot is not measured afterwards on the very latents that it was chosen by.
 SEED = 20_240_001
 T = TypeVar("T")
-SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside training.", unit="s", direction="lower")
 
 
 class ProbeData:
@@ -130,13 +126,18 @@ class ProbeContext:
     `module` is as it is now; `generator` is its `ema`, with its stored noise.
     """
 
-    def __init__(self, module: GanModule, data: ProbeData, folder: Path) -> None:
+    has_latents = True  # whether images are generated from latents; translators make theirs of images
+
+    def __init__(self, module: Any, data: ProbeData, folder: Path) -> None:
         self.module, self.data, self.folder = module, data, folder
-        self.generator, self.device = module.ema, module.device
+        self.generator, self.device = self._generator(), module.device
         self.seed, self.kimg = data.seed, module.images_seen / 1000
         self._images: dict[int, Tensor] = {}
         self._features: dict[int, Tensor] = {}
         self._logits: dict[tuple[Which, int], Tensor] = {}
+
+    def _generator(self) -> Any:
+        return self.module.ema
 
     def images(self, which: Which, num: int) -> Tensor:
         """(M, C, H, W) on the CPU: generated ones float, about [-1, 1], from `latents`; real ones uint8, shuffled.
@@ -245,56 +246,19 @@ class ProbeContext:
     def _batch(self, which: Which, number: int) -> tuple[Tensor, Tensor]:
         if which != "generated":
             return self.data.batch(which, number)
-        c = self.latents(BATCH_SIZE, start=number * BATCH_SIZE)[1]
+        c = self.latents(BATCH_SIZE, start=number * BATCH_SIZE)[1] if self.has_latents else None
         return self._generated(number), torch.empty(BATCH_SIZE, 0) if c is None else c.cpu()
 
     @torch.no_grad()
+    def _fresh(self, number: int) -> Tensor:
+        """Batch `number` (BATCH_SIZE, C, H, W) of generated images, on the CPU."""
+        return self.generator(*self.latents(BATCH_SIZE, start=number * BATCH_SIZE)).float().cpu()
+
     def _generated(self, number: int) -> Tensor:
+        """The same, from memory where there is room."""
         if number in self._images:
             return self._images[number]
-        images = self.generator(*self.latents(BATCH_SIZE, start=number * BATCH_SIZE)).float().cpu()
+        images = self._fresh(number)
         if (len(self._images) + 1) * images.nbytes <= KEPT_BYTES:
             self._images[number] = images
         return images
-
-
-Probe = Callable[[ProbeContext], ProbeResult]
-"""One that does not apply to a network, or to the data, returns an empty result."""
-
-
-class ProbeRunner:
-    """A `View` of a generator's training: the sample grids of `SampleView`, then every probe in order.
-
-    `seed` is that of the grids; `shared` are the further arguments of `ProbeData`. Probes leave the run as it is:
-    weights, modes and torch's random numbers.
-    """
-
-    def __init__(
-        self, probes: Mapping[str, Probe], *, data: ImageSet, held_out: Callable[[], ImageSet], seed: int,
-        num_samples: int, **shared: Any,
-    ) -> None:  # fmt: skip
-        self.probes = dict(probes)
-        self.samples = SampleView(data, seed=seed, num_samples=num_samples)
-        self.data = ProbeData(data, held_out, seed=SEED, **shared)
-
-    def look(self, module: GanModule, folder: Path) -> ProbeResult:
-        """The results of all probes as one, and the seconds that they took."""
-        grids, start = self.samples.look(module, folder), time.monotonic()
-        with torch.no_grad(), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
-            context = ProbeContext(module, self.data, folder)
-            results = [probe(context) for probe in self.probes.values()]
-        self.data.tell_if_seen(context.generator.saw)
-        shared, self.data.messages = ProbeResult(messages=self.data.messages), []
-        seconds = {"progress/probe_seconds": (time.monotonic() - start, SECONDS)} if self.probes else {}
-        return merged([grids, *results, shared, ProbeResult(values=seconds)])
-
-
-def merged(results: Sequence[ProbeResult]) -> ProbeResult:
-    """All of them in order; of equal names the last one stands."""
-    return ProbeResult(
-        pictures=[picture for result in results for picture in result.pictures],
-        values={name: value for result in results for name, value in result.values.items()},
-        histograms={name: numbers for result in results for name, numbers in result.histograms.items()},
-        messages=[message for result in results for message in result.messages],
-        summary={name: entry for result in results for name, entry in result.summary.items()},
-    )

@@ -17,6 +17,7 @@ from wplus.models.network import Network
 from wplus.models.translation.unet import UNet
 from wplus.training.build import Builder, Training, check_divides, set_precision
 from wplus.training.hparams import Resolved
+from wplus.training.snapshot import View
 from wplus.training.transfer import Transfer
 from wplus.training.translation import CycleGANModule, Loss, Pix2PixModule, TranslationModule
 from wplus.training.translation_hparams import (
@@ -55,13 +56,13 @@ def translation_training(
     num_samples: int,
     checkpoint: str | None,
     transfer: Transfer | None = None,
-    probes: object = None,
+    probes: Callable[..., View] | None = None,
     **idle: Any,
 ) -> Training:
     """A translator's training; `idle` are the choices of other trainings, all None here.
 
-    A model brings its own loss; `loss` stands over it where it is given. `probes`, which look at latents, are left out:
-    `TranslationView` looks at what there is here.
+    A model brings its own loss; `loss` stands over it where it is given. Beside `TranslationView` the `probes` look at
+    translations forward as at a generator's images; those of latents find none.
     """
     _check_idle(name, {**idle, "checkpoint": checkpoint, "transfer.checkpoint": transfer and (transfer.files or None)})
     if model is None:
@@ -81,7 +82,9 @@ def translation_training(
     check_divides(hparams.batch_size, runtime.world_size)
     _rehearse(module, images)
     module.run_fingerprint.update(data=images.fingerprint, world_size=runtime.world_size)
-    view = TranslationView(held_out, num_samples=num_samples)
+    view: View = TranslationView(held_out, num_samples=num_samples)
+    if probes is not None:
+        view = probes(samples=view, data=images, held_out=lambda: held_out, seed=seed, num_samples=num_samples)
     batches = partial(DomainBatches, paired=module.needs_pairs)
     resolved = {**_counted(module), **sizes, **numbers}
     return Training(module=module, data=images, batches=batches, view=view, resolved=resolved, infos=INFOS)
