@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +31,11 @@ class MetricInfo:
         if not self.meaning.strip():
             raise UserError("The meaning of a number must be a sentence for a newcomer, got nothing.")
         check_choice("direction", self.direction, ARROWS)
+
+
+def described(meanings: Mapping[str, str]) -> dict[str, MetricInfo]:
+    """Of numbers without a unit, of which no values are better: what each is, by name."""
+    return {name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}
 
 
 @dataclass(frozen=True)

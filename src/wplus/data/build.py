@@ -5,9 +5,9 @@ import inspect
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from wplus.errors import UserError, check_choice, check_number
 
 BAD_FILES = ("refuse", "skip")
 _DIGEST_BYTES = 32
+Source = TypeVar("Source", bound=Callable[..., ImageSet])
 _MAX_BYTES = 2**31  # of a file: a zip's directory may claim anything
 
 
@@ -125,12 +126,20 @@ def _spread(num: int, num_images: int | None) -> np.ndarray:
     return np.arange(count) * num // count
 
 
-def with_dataset_options(source: Callable[..., ImageSet]) -> Callable[..., ImageSet]:
-    """Show the options of `build_dataset` in the signature of `source(path, **options)`: a wrong key is seen early."""
-    path = inspect.signature(source).parameters["path"]
-    options = [each for each in inspect.signature(build_dataset).parameters.values() if each.kind is each.KEYWORD_ONLY]
-    source.__signature__ = inspect.Signature([path, *options], return_annotation=ImageSet)  # type: ignore[attr-defined]
-    return source
+def with_options_of(inner: Callable[..., Any], *, without: Collection[str] = ()) -> Callable[[Source], Source]:
+    """A decorator that shows the options of `inner`, but some, in the signature of a source that hands them on: a wrong
+    key is seen early.
+    """
+    handed = {name: each for name, each in inspect.signature(inner).parameters.items()
+              if each.kind is each.KEYWORD_ONLY and name not in without}  # fmt: skip
+
+    def decorated(source: Source) -> Source:
+        signature = inspect.signature(source)
+        own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        source.__signature__ = signature.replace(parameters=[*own, *handed.values()])  # type: ignore[attr-defined]
+        return source
+
+    return decorated
 
 
 # One pass over all files

@@ -7,7 +7,7 @@ scribble        a contour with gaps, off by a pixel, and some dabs of the cat's 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from wplus.core.random import uniforms
-from wplus.data.cat_render import NUISANCES, RENDER_VERSION, Strengths, load_layers, render
-from wplus.data.cats import cat_images, drawn_images
+from wplus.data.build import with_options_of
+from wplus.data.cat_render import NUISANCES, RENDER_VERSION, load_layers, render
+from wplus.data.cats import Drawing, cat_images, drawn_images
 from wplus.data.domains import TwoDomains
 from wplus.data.image_set import ImageSet
 from wplus.errors import check_choice
@@ -28,21 +29,8 @@ _STREAM = 200  # of randomness
 Cat = dict[str, int]
 
 
-def cat_pairs(
-    *,
-    resolution: int,
-    task: str = "outline",
-    split: str = "train",
-    num_images: int = 20000,
-    seed: int = 0,
-    held_out_fraction: float = 0.15,
-    background: float = 0.0,
-    shift: float = 0.03,
-    scale: float = 0.08,
-    flip: float = 0.5,
-    memory_limit_gb: float = 4.0,
-    cache_dir: str | None = None,
-) -> TwoDomains:
+@with_options_of(Drawing)
+def cat_pairs(*, task: str = "outline", **options: Any) -> TwoDomains:
     """Pairs of a picture (domain a) and the cat that it was made of (domain b), by `task`; see above.
 
     Outlines and silhouettes are grey, 1 channel; the others are RGB. No combination of a held-out cat's factors occurs
@@ -53,25 +41,22 @@ def cat_pairs(
         UserError: what `cat_images` raises, or an unknown task.
     """
     check_choice("task", task, TASKS)
-    strengths: dict[str, Any] = {"background": background, "shift": shift, "scale": scale, "flip": flip}
-    shared: dict[str, Any] = {"memory_limit_gb": memory_limit_gb, "cache_dir": cache_dir}
-    cats = cat_images(
-        resolution=resolution, split=split, num_images=num_images, seed=seed, held_out_fraction=held_out_fraction,
-        **strengths, **shared,
-    )  # fmt: skip
-    every = cat_images(resolution=resolution, split="all", num_images=num_images, seed=seed, **strengths, **shared)
+    drawing = Drawing(**options)
+    cats = cat_images(**asdict(drawing))
+    every = cat_images(**asdict(replace(drawing, split="all")))
     assert every.attributes is not None
     attributes = {name: values.numpy() for name, values in every.attributes.items()}
     make, channels = TASKS[task]
 
     def draw(index: int) -> np.ndarray:
         cat = {name: int(values[index]) for name, values in attributes.items()}
-        return make(every.images[index].numpy(), partial(_opacity, cat, resolution, cache_dir), index)
+        opacity = partial(_opacity, cat, drawing.resolution, drawing.cache_dir)
+        return make(every.images[index].numpy(), opacity, index)
 
     kept = np.array([int(name.removeprefix("cat")) for name in cats.names])
-    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "resolution": resolution, "num_images": num_images,
-           "seed": seed, "task": task, **asdict(Strengths(**strengths))}  # fmt: skip
-    pictures = drawn_images(draw, key, kept, name=f"cat-{task}", channels=channels, **shared)
+    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "num_images": drawing.num_images, "task": task,
+           **drawing.asked}  # fmt: skip
+    pictures = drawn_images(draw, key, kept, name=f"cat-{task}", channels=channels, **drawing.kept)
     policies = {**cats.policies, "task": task}
     return TwoDomains.pairs(ImageSet(pictures, None, cats.names, policies=policies), cats)
 

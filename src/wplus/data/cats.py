@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,46 @@ from wplus.errors import UserError, check_choice, check_number
 
 LABELS = ("none", *FACTORS)
 _HELD_OUT = 100  # the stream of randomness that decides about combinations; streams below draw the factors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """The options that all sets of two domains share which are drawn of the cats: those of `cat_images`, on one grey
+    background.
+    """
+
+    resolution: int
+    split: str = "train"
+    num_images: int = 20000
+    seed: int = 0
+    held_out_fraction: float = 0.15
+    background: float = 0.0
+    shift: float = 0.03
+    scale: float = 0.08
+    flip: float = 0.5
+    memory_limit_gb: float = 4.0
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_resolution(self.resolution)
+        check_number("num_images", self.num_images, lowest=1, highest=10_000_000, whole=True)
+        check_number("seed", self.seed, lowest=0, highest=2**63 - 1, whole=True)
+        check_split(self.split, self.held_out_fraction)
+
+    @property
+    def strengths(self) -> Strengths:
+        """Of the nuisances."""
+        return Strengths(self.background, self.shift, self.scale, self.flip)
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Where pictures are kept, as `drawn_images` takes it."""
+        return {"memory_limit_gb": self.memory_limit_gb, "cache_dir": self.cache_dir}
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides about the pixels of a number."""
+        return {"resolution": self.resolution, "seed": self.seed, **asdict(self.strengths)}
 
 
 def cat_images(

@@ -9,16 +9,17 @@ or left out, with their partners, by name.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from wplus.core.files import at_home
-from wplus.data.build import build_dataset
+from wplus.data.build import build_dataset, with_options_of
 from wplus.data.decode import Box
 from wplus.data.domains import TwoDomains, same_names
+from wplus.data.image_set import ImageSet
 from wplus.data.names import without_extension
 from wplus.data.reader import Reader
 from wplus.data.sources import FolderReader, ZipReader
@@ -31,12 +32,11 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _EXIF_ORIENTATION = 0x0112
 
 
-def pairs(
-    path: str,
+def _sets(
+    readers: Sequence[Reader],
     *,
+    is_halved: bool = False,
     resolution: int,
-    path_b: str | None = None,
-    layout: str = "side_by_side",
     swap: bool = False,
     split: str = "train",
     held_out_fraction: float = 0.1,
@@ -48,65 +48,55 @@ def pairs(
     memory_limit_gb: float = 4.0,
     num_threads: int | None = None,
     cache_dir: str | None = None,
-) -> TwoDomains:
-    """Pairs of pictures from folders or zips, see above.
+) -> list[ImageSet]:
+    """The images of domain a and of b.
+
+    Args:
+        readers: of a and of b; `is_halved`: both of the same pictures, whose left half is of a and right half of b.
+        swap: exchange a and b, so that b becomes a.
+        split, held_out_fraction: a hash of a picture's name decides where it belongs.
+        fit: of pictures that are not square; of two side by side the half is meant, and "pad" is not allowed.
+        resolution, num_images, resize, channels, bad_files, memory_limit_gb, num_threads, cache_dir: as everywhere,
+            `num_images` of each domain.
+    """
+    boxes = _halves(readers[0], fit) if is_halved else (None, None)
+    sets = [
+        build_dataset(
+            reader, boxes=cut, resolution=resolution, split=split, held_out_fraction=held_out_fraction,
+            num_images=num_images, fit=fit, resize=resize, channels=channels, bad_files=bad_files,
+            memory_limit_gb=memory_limit_gb, num_threads=num_threads, cache_dir=cache_dir,
+        )
+        for reader, cut in zip(readers, boxes, strict=True)
+    ]  # fmt: skip
+    return sets[::-1] if swap else sets
+
+
+@with_options_of(_sets, without=["is_halved"])
+def pairs(path: str, *, path_b: str | None = None, layout: str = "side_by_side", **options: Any) -> TwoDomains:
+    """Pairs of pictures from folders or zips, see above; the other options are those of `_sets`.
 
     Args:
         path, path_b: a folder or zip of domain a, or of both; and one of domain b, in which partners have one name.
         layout: of one folder with both: "side_by_side" or "suffixes".
-        swap: exchange a and b, so that b becomes a.
-        split, held_out_fraction: a hash of a pair's name decides where it belongs.
-        fit: of pictures that are not square; of two side by side the half is meant, and "pad" is not allowed.
-        resolution, num_images, resize, channels, bad_files, memory_limit_gb, num_threads, cache_dir: as everywhere.
 
     Raises:
         UserError: what `build_dataset` raises, pictures without a partner, and a layout that is not known.
     """
     check_choice("layout", layout, LAYOUTS)
-    options: dict[str, Any] = {
-        "resolution": resolution, "split": split, "held_out_fraction": held_out_fraction, "num_images": num_images,
-        "fit": fit, "resize": resize, "channels": channels, "bad_files": bad_files,
-        "memory_limit_gb": memory_limit_gb, "num_threads": num_threads, "cache_dir": cache_dir,
-    }  # fmt: skip
-    reader = _reader(path)
-    boxes: tuple[Mapping[str, Box] | None, ...] = (None, None)
+    reader, is_halved = _reader(path), False
     if path_b is not None:
         readers = _of_one_name(reader, _reader(path_b))
     elif layout == "suffixes":
         readers = _of_suffixes(reader)
     else:
-        readers, boxes = (reader, reader), _halves(reader, fit)
-    sets = [build_dataset(each, boxes=cut, **options) for each, cut in zip(readers, boxes, strict=True)]
-    return TwoDomains.pairs(*same_names(*(reversed(sets) if swap else sets)))
+        readers, is_halved = (reader, reader), True
+    return TwoDomains.pairs(*same_names(*_sets(readers, is_halved=is_halved, **options)))
 
 
-def unpaired(
-    path: str,
-    path_b: str,
-    *,
-    resolution: int,
-    swap: bool = False,
-    split: str = "train",
-    held_out_fraction: float = 0.1,
-    num_images: int | None = None,
-    fit: str = "crop",
-    resize: str = "lanczos",
-    channels: int = 3,
-    bad_files: str = "refuse",
-    memory_limit_gb: float = 4.0,
-    num_threads: int | None = None,
-    cache_dir: str | None = None,
-) -> TwoDomains:
-    """Two folders or zips of pictures, of any number each; the options as in `pairs`, `num_images` of each domain."""
-    sets = [
-        build_dataset(
-            _reader(each), resolution=resolution, split=split, held_out_fraction=held_out_fraction,
-            num_images=num_images, fit=fit, resize=resize, channels=channels, bad_files=bad_files,
-            memory_limit_gb=memory_limit_gb, num_threads=num_threads, cache_dir=cache_dir,
-        )
-        for each in (path, path_b)
-    ]  # fmt: skip
-    return TwoDomains.unpaired(*(reversed(sets) if swap else sets))
+@with_options_of(_sets, without=["is_halved"])
+def unpaired(path: str, path_b: str, **options: Any) -> TwoDomains:
+    """Two folders or zips of pictures, of any number each; the other options are those of `_sets`."""
+    return TwoDomains.unpaired(*_sets([_reader(each) for each in (path, path_b)], is_halved=False, **options))
 
 
 class _Renamed(Reader):

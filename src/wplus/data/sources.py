@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from wplus.core.files import at_home
-from wplus.data.build import build_dataset, with_dataset_options
+from wplus.data.build import build_dataset, with_options_of
 from wplus.data.image_set import ImageSet
 from wplus.data.reader import Reader
 from wplus.errors import UserError
 
 
-@with_dataset_options
+@with_options_of(build_dataset)
 def folder_images(path: str, **options: Any) -> ImageSet:
     """The images below the folder `path`, any format that Pillow reads; see `build_dataset` for the options."""
     return build_dataset(FolderReader(path), **options)
 
 
-@with_dataset_options
+@with_options_of(build_dataset)
 def zip_images(path: str, **options: Any) -> ImageSet:
     """The images in the zip at `path`; see `build_dataset` for the options."""
     return build_dataset(ZipReader(path), **options)

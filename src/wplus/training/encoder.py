@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.core.distributed import rank_and_world
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, described
 from wplus.core.runtime import eval_mode
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.losses.image_pair import ImageDistance
@@ -115,7 +115,7 @@ class EncoderModule(TrainingModule):
         }
         for name, loss in self.losses.items():
             meanings[f"train/encoder/{name}"] = f"Distance {loss.name} of training images from their inversions, mean."
-        return {**super().log_infos(), **{name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}}
+        return {**super().log_infos(), **described(meanings)}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, described
 from wplus.training.penalties import Penalty
 
 
@@ -23,4 +23,4 @@ def gan_infos(penalties: Sequence[Penalty], phases: Mapping[str, str]) -> dict[s
         **{f"train/{phase}/grad_norm": f"Norm of the {network}'s gradient in the phase {phase}."
            for phase, network in phases.items()},
     }  # fmt: skip
-    return {name: MetricInfo(meaning=meaning) for name, meaning in meanings.items()}
+    return described(meanings)

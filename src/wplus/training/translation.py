@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.core.distributed import rank_and_world
-from wplus.core.metric_result import MetricInfo
+from wplus.core.metric_result import MetricInfo, described
 from wplus.models.network import Network
 from wplus.models.translation.base import TranslatorNetwork
 from wplus.models.translation.patch import PatchDiscriminator
@@ -116,7 +116,7 @@ class TranslationModule(TrainingModule):
             "train/logits/fake": "Mean logit of generated patches.",
             "progress/learning_rate": "Learning rate of this moment.",
         }
-        return {**super().log_infos(), **{name: MetricInfo(meaning=text) for name, text in meanings.items()}}
+        return {**super().log_infos(), **described(meanings)}
 
 
 class Pix2PixModule(TranslationModule):
