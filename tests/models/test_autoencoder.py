@@ -125,6 +125,18 @@ def test_what_cannot_be_is_refused(message):
         Decoder(resolution=16, **REFUSED[message])
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
+@torch.no_grad()
+def test_the_picture_is_the_mean_of_the_likelihood(likelihood):
+    """Of a Bernoulli P(white) - P(black), of a Gaussian its mean."""
+    decoder = Decoder(resolution=8, img_channels=1, code_dim=3, likelihood=likelihood, backbone="mlp", widths=())
+    ws = 9 * torch.randn(4, 1, 3)
+    outputs = decoder.synthesis.outputs(ws)
+    white = outputs.sigmoid()
+    expected = white - (1 - white) if likelihood == "bernoulli" else outputs
+    torch.testing.assert_close(decoder.synthesis(ws), expected)
+
+
 def test_a_normal_code_is_linear():
     with pytest.raises(UserError, match="code_activation must be linear where a code is normal, got relu"):
         CodeEncoder(w_dim=3, input_size=8, variational=True, code_activation="relu")

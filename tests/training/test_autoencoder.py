@@ -1,6 +1,7 @@
 """An autoencoder's training: known optima of linear networks, each term, the prior at snapshots, and refusals."""
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,16 @@ def test_corruption_is_of_the_input_alone_and_repeats(make):
     hidden = (masked == BLACK).all(dim=1)
     assert hidden.float().mean() == pytest.approx(0.3, abs=0.03)
     assert torch.equal(masked.movedim(1, -1)[~hidden], real.movedim(1, -1)[~hidden])
+
+
+def test_the_target_is_clean():
+    """A decoder that makes the clean image has no error but the constant, whatever the encoder saw (Vincent et al.)."""
+    data = blobs(8)
+    module = linear_module(data, variational=False, code_dim=2, noise=0.5)
+    real = to_float(data.images)
+    module.generator.synthesis.outputs = lambda ws: real
+    module._loss(real, torch.empty(8, 0))
+    assert module.means.collect()["train/autoencoder/distortion"] == pytest.approx(32 * math.log(2 * math.pi))
 
 
 def test_the_encoder_of_a_conditional_one_learns_to_name_the_class(make):

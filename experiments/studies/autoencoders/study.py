@@ -1,26 +1,38 @@
-"""A picture of every kind of autoencoder: held-out images, what comes back of them, and samples.
+"""Pictures of every kind of autoencoder, of its first seed.
 
-    python -m experiments.studies.autoencoders.study runs/sweeps/autoencoders --data digits
+    python -m experiments.studies.autoencoders.study runs --data digits
 
-looks for trainings below a folder (a sweep's, or any with runs) and writes DATA.png: images on top, and for every kind,
-of its first seed, a row of their reconstructions and a row of samples.
+looks for trainings below a folder (of runs, or of a sweep that holds them) and writes
+
+DATA.png        held-out images, and for every kind a row of their reconstructions and a row of samples
+DATA_ways.png   the straight way from code to code of two held-out images, a row for every kind
+DATA_maps.png   codes of held-out images along their two principal components, coloured by a true factor
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import wplus
 from wplus.config import build, composed
 from wplus.core.files import ensure_folder
 from wplus.core.images import save_png, to_float
+from wplus.data import ImageSet
+from wplus.pretrained.attributes import known_factors
+from wplus.probes.codes import in_plane
 from wplus.probes.grids import labelled_grid
 from wplus.tracking.local import read_result
 
 NUM_COLUMNS = 12
+WAY = [2, 7]  # the two images whose codes are joined
+NUM_ACROSS, NUM_DOTS = 5, 1000  # maps beside each other, codes in each
 
 
 def main() -> None:
@@ -32,8 +44,10 @@ def main() -> None:
     options = parser.parse_args()
     held_out = build(composed("train", [f"data={options.data}"])["data"], split="held_out")
     images = to_float(held_out.batch(torch.arange(NUM_COLUMNS))[0])
-    picture = drawn(images, trainings(options.folder, data=options.data))
-    print(f"Picture: {save_png(ensure_folder(options.output) / f'{options.data}.png', picture)}")
+    models, folder = trainings(options.folder, data=options.data), ensure_folder(options.output)
+    pictures = {"": drawn(images, models), "_ways": ways(images[WAY], models), "_maps": maps(held_out, models)}
+    for ending, picture in pictures.items():
+        print(f"Picture: {save_png(folder / f'{options.data}{ending}.png', picture)}")
 
 
 def trainings(folder: Path, *, data: str) -> dict[str, Path]:
@@ -61,6 +75,45 @@ def drawn(images: Tensor, models: dict[str, Path]) -> Tensor:
         rows += [list(known.generator.synthesis(known.encoder(images))), list(known.generator(z))]
         left += [f"{name}:\nreconstructions", f"samples,\n{known.metadata['prior'].removesuffix(' codes')}"]
     return labelled_grid(rows, left=left, breaks=breaks)
+
+
+@torch.no_grad()
+def ways(ends: Tensor, models: dict[str, Path]) -> Tensor:
+    """Two images (2, C, H, W), mixed pixel by pixel, and below for each model what lies between their codes."""
+    t = torch.linspace(0, 1, NUM_COLUMNS - 2)[:, None, None]
+    fade = torch.lerp(ends[:1], ends[1:], t[..., None])
+    rows, left = [[ends[0], *fade, ends[1]]], ["pixels, faded"]
+    for name, path in models.items():
+        known = wplus.load(path)
+        a, b = known.encoder(ends).split(1)
+        rows.append([ends[0], *known.generator.synthesis(torch.lerp(a, b, t)), ends[1]])
+        left.append(name)
+    return labelled_grid(rows, left=left, top=["real", "t = 0", *[""] * (len(t) - 2), "t = 1", "real"])
+
+
+@torch.no_grad()
+def maps(held_out: ImageSet, models: dict[str, Path]) -> Tensor:
+    """A scatter plot for each model, of one colour for each value of the first factor that is known."""
+    some = held_out.subset(torch.arange(min(NUM_DOTS, len(held_out))))
+    images = to_float(some.batch(torch.arange(len(some)))[0])
+    name, values = next(iter(known_factors(some).items()))
+    figure = Figure(figsize=(2.4 * NUM_ACROSS, 2.6 * -(-len(models) // NUM_ACROSS)), dpi=100, layout="constrained")
+    every = figure.subplots(-(-len(models) // NUM_ACROSS), NUM_ACROSS, squeeze=False).ravel()
+    kinds = np.unique(values)
+    colours = mpl.colormaps["tab20" if len(kinds) > 10 else "tab10"](range(len(kinds)))
+    for axes, (model, path) in zip(every, models.items(), strict=False):
+        codes = wplus.load(path).encoder.posterior(images).mean.double().numpy()
+        places = in_plane(codes)
+        for kind, colour in zip(kinds, colours, strict=True):
+            axes.scatter(*places[values == kind].T, s=4, linewidths=0, color=colour, label=str(kind))
+        axes.set_title(f"{model}, {codes.shape[1]}", fontsize=9)
+    for axes in every:
+        axes.set(xticks=[], yticks=[], frame_on=axes.has_data())
+    figure.legend(*every[0].get_legend_handles_labels(), title=name, loc="outside right center", fontsize=8,
+                  markerscale=2.5, frameon=False)  # fmt: skip
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1)
 
 
 if __name__ == "__main__":
