@@ -245,6 +245,7 @@ REFUSED = {
     r"kl_sparsity=1 needs activations from 0 to 1": lambda: training("autoencoder", given={"kl_sparsity": 1.0}),
     r"rho must be above 0": lambda: training("autoencoder_sparse_kl", given={"rho": 0.0}),
     r"l1=1 is refused with a variational encoder": lambda: training("vae", given={"l1": 1.0}),
+    r"contractive=2 is refused with a variational": lambda: training("vae", given={"contractive": 2.0}),
     r"training.hparams.masked must be a number .* at most 1, got 2": lambda: training("vae", given={"masked": 2.0}),
     r"batch_size must be a whole number": lambda: training("vae", given={"batch_size": 0.5}),
     r"labels must be classes, one for each image": lambda: training("vae", labelled(torch.rand(40, 2))),
