@@ -59,11 +59,15 @@ def test_an_interval_over_trainings_is_students():
 
 
 def test_the_tables_are_those_of_the_sweeps(tmp_path, monkeypatch):
-    """Kinds of the second sweep have a name of their own, and ways over pixels stand beside those over codes."""
+    """Kinds of both sweeps, in their names what was changed about them; ways over pixels stand below the others."""
     monkeypatch.chdir(tmp_path)
     runs = {}
-    for sweep, value in (("autoencoders", 1.0), ("autoencoders_longer", 5.0)):
-        spec = Spec(name=sweep, stages=[Stage(verb="evaluate", name="on_digits", axes={"model": ["vae"]}, seeds=3)])
+    for sweep, value, change in (
+        ("autoencoders", 1.0, {}),
+        ("autoencoders_sigma", 5.0, {"model.generator.sigma": 0.5}),
+    ):
+        point = {"model": "vae", **change}
+        spec = Spec(name=sweep, stages=[Stage(verb="evaluate", name="on_digits", points=[point], seeds=3)])
         folder = SweepFolder(tmp_path / sweep)
         folder.claim(spec, "test")
         for job in folder.jobs():
@@ -79,7 +83,7 @@ def test_the_tables_are_those_of_the_sweeps(tmp_path, monkeypatch):
     tables.main()
     text = (tmp_path / "out" / "tables.md").read_text()
     assert "| `vae` | 2.00 (-0.48 to 4.48) |" in text
-    assert "| `vae, longer` | 6.00 (3.52 to 8.48) |" in text
+    assert "| `vae sigma=0.5` | 6.00 (3.52 to 8.48) |" in text
     assert "| `pixels, faded` | 7.00 *(6.00 to 8.00)* |" in text
 
 

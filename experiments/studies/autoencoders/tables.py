@@ -1,6 +1,6 @@
 """The tables of the study: means over the trainings of each kind, with intervals, of what the sweep measured.
 
-    python -m experiments.studies.autoencoders.tables runs/sweeps/autoencoders runs/sweeps/autoencoders_longer
+    python -m experiments.studies.autoencoders.tables runs/sweeps/autoencoders runs/sweeps/autoencoders_sigma
 
 writes tables.md and tables.json. Intervals are 95 %, Student's t over the trainings of a kind, which differ in their
 seed (t assumes that they are normally distributed; three are too few to say more); in italics those of a single model,
@@ -67,7 +67,7 @@ PARTS = {
 def main() -> None:
     """Read the sweep, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="+", help="of sweeps; a name beside each kind tells them apart")
+    parser.add_argument("folders", type=Path, nargs="+", help="of sweeps")
     parser.add_argument("--output", type=Path, default=Path("runs/study-autoencoders"), help="default: %(default)s")
     options = parser.parse_args()
     found = {part: runs_of(options.folders, stages) for part, (stages, _) in PARTS.items()}
@@ -80,23 +80,20 @@ def main() -> None:
 
 
 def runs_of(folders: Sequence[Path], stages: Sequence[str]) -> Runs:
-    """What the jobs of these stages that have ended recorded; where ways were compared, also those of pixels.
-
-    Kinds of a second sweep have its name's last word: `vae, longer`.
-    """
-    found = Runs()
+    """What the jobs of these stages that have ended recorded; where ways were compared, also those of pixels, last."""
+    found, faded = Runs(), Runs()
     for folder in folders:
         sweep = SweepFolder(folder)
-        states, ending = sweep.states(), "" if folder == folders[0] else f", {sweep.spec.name.rpartition('_')[2]}"
+        states = sweep.states()
         for job in sweep.jobs():
             run = states[job.id].run_dir
             if job.stage.name not in stages or not run or not (read_result(Path(run)) or {}).get("values"):
                 continue
             ways = read_json(Path(run) / "interpolation" / "table.json").get("means", {})
-            found.setdefault(named(job.point) + ending, []).append({**values_of(Path(run)), **ways.get(WAY, {})})
+            found.setdefault(named(job.point), []).append({**values_of(Path(run)), **ways.get(WAY, {})})
             if CROSS_DISSOLVE in ways:
-                found.setdefault("pixels, faded", [ways[CROSS_DISSOLVE]])
-    return found
+                faded["pixels, faded"] = [ways[CROSS_DISSOLVE]]
+    return found | faded
 
 
 def named(point: Mapping[str, Any]) -> str:
@@ -113,11 +110,12 @@ def values_of(run: Path) -> dict[str, Entry]:
 
 def table(runs: Runs, columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Kind -> number -> mean, interval and of how many trainings."""
-    return {
+    rows = {
         kind: {name: over_seeds([one[name] for one in each if name in one]) for name in columns
                if any(name in one for one in each)}
         for kind, each in runs.items()
     }  # fmt: skip
+    return {kind: row for kind, row in rows.items() if row}
 
 
 def over_seeds(entries: Sequence[Entry]) -> dict[str, Any]:
