@@ -145,6 +145,10 @@ def test_what_pictures_show():
     assert set(outline.unique().tolist()) == {0, 255}
     scribble = cat_pairs(task="scribble", **FEW).a.images
     assert 0.6 < (scribble == 255).all(dim=1).float().mean() < 0.95
+    pen = (scribble == 30).all(dim=1)
+    assert 0.02 < pen.float().mean() < 0.12
+    inside = torch.nn.functional.max_pool2d((cats.a.images > 127).float(), 7, stride=1, padding=3)[:, 0] == 0
+    assert not pen[inside].any()  # a contour, and nothing three pixels from it
 
 
 @pytest.mark.parametrize("task", CHANGED)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from tests.evaluation.coded import coded_context, grey_images
+from tests.evaluation.coded import LINEAR, coded_context, frozen, grey_images
 from tests.fakes import measured
+from wplus.checkpoint import Models
 from wplus.data import ImageSet
 from wplus.errors import UserError
+from wplus.evaluation.coding import codes, shown
 from wplus.evaluation.representation import linear_probe, nearest, representation, votes
+from wplus.models.autoencoder import CodeEncoder, Decoder
 
 
 def clouds(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,6 +39,16 @@ def test_a_scale_of_numbers_does_not_matter_to_the_probe():
     scale = np.array([1e-3, 1.0, 1e3, 0.0])
     expected = linear_probe(a * (scale > 0), known, b * (scale > 0), 1.0, 500)
     assert (linear_probe(a * scale + 5, known, b * scale + 5, 1.0, 500) == expected).mean() > 0.98
+
+
+def test_a_label_is_no_part_of_the_code():
+    """The class that a conditional encoder names stands beside the code in w, where a probe would read it off."""
+    size = {"resolution": 16, "img_channels": 1, "c_dim": 3, "code_dim": 4, **LINEAR}
+    encoder = CodeEncoder(w_dim=7, c_dim=3, input_size=16, img_channels=1, **LINEAR)
+    images = grey_images(42, labels=True)
+    context = coded_context(Models(generator=frozen(Decoder(**size)), encoder=frozen(encoder)), held_out=images)
+    found = codes(context, shown(context, images, None, what="held-out"))
+    assert found.shape == (42, 4)
 
 
 def test_codes_know_what_the_image_shows():
