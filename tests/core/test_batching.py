@@ -40,7 +40,9 @@ def test_every_chunk_is_full(num, rows):
 
 def test_the_default_falls_with_the_resolution():
     assert [resolve_chunk_size(None, size, CPU) for size in (8, 32, 64, 1024)] == [8, 4, 2, 1]
-    assert resolve_chunk_size(3, 32, CPU) == 3
+    gpu = torch.device("cuda")
+    assert [resolve_chunk_size(None, size, gpu) for size in (8, 128, 256, 512, 1024)] == [64, 64, 32, 8, 2]
+    assert resolve_chunk_size(3, 32, CPU) == resolve_chunk_size(3, 32, gpu) == 3
     with pytest.raises(UserError, match="chunk_size must be 1 or more, or null, got 0"):
         resolve_chunk_size(0, 32, CPU)
 

@@ -108,6 +108,18 @@ def test_scores_are_mean_distances_of_truncated_samples(stylegan, pooled):
         assert (score.info.direction, name in score.info.meaning) == ("lower", True)
 
 
+def test_the_generator_is_read_for_its_fingerprint_once(stylegan, monkeypatch):
+    """Whatever the number of images, and of others that say how far they moved."""
+    read = []
+    for module in ("inversion.pti", "latents.weight_delta"):
+        monkeypatch.setattr(f"wplus.{module}.fingerprint", lambda net: read.append(net) or fingerprint(net))
+    found = tune(task_of(stylegan, 3), num_others=2, num_steps=1)
+    assert len(read) == 1
+    assert "locality_l2" in found.scores
+    with pytest.raises(UserError, match="the generator of this weight delta must be"):
+        found.deltas[0].applied(stylegan, known="another")
+
+
 def test_held_points_lie_between_pivot_and_samples(stylegan):
     task, pivot = task_of(stylegan, names=["a"]), torch.zeros(1, stylegan.num_ws, stylegan.w_dim)
 

@@ -14,8 +14,9 @@ from wplus.training.penalties import DiscriminatorBatch, both_logits
 def test_micro_batches_share_out_every_image_once_and_keep_stddev_groups(batch, num_micro, group):
     """Every image gets the standard deviation that it has in the full batch."""
     parts = micro_batches(batch, num_micro, group)
-    assert [len(part) for part in parts] == [batch // num_micro] * num_micro
-    assert sorted(torch.cat(parts).tolist()) == list(range(batch))
+    numbers = [torch.arange(batch)[part] for part in parts]
+    assert [len(part) for part in numbers] == [batch // num_micro] * num_micro
+    assert sorted(torch.cat(numbers).tolist()) == list(range(batch))
     x = torch.randn(batch, 2, 3, 3)
     whole = minibatch_stddev(x, group)
     for part in parts:
@@ -47,6 +48,13 @@ def test_take():
         assert torch.equal(getattr(part, name), getattr(inputs, name)[index])
     assert all(torch.equal(a, b[index]) for a, b in zip(part.noise, noise, strict=True))
     assert (part.mix_from, part.pl_noise) == (2, None)
+
+
+def test_one_micro_batch_copies_nothing():
+    inputs = GeneratorInputs(torch.randn(4, 3), torch.randn(4, 2), (torch.randn(4, 1, 4, 4),))
+    (everything,) = micro_batches(4, 1, 2)
+    assert inputs.take(everything).z.data_ptr() == inputs.z.data_ptr()
+    assert inputs.take(everything).noise[0].data_ptr() == inputs.noise[0].data_ptr()
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.0])

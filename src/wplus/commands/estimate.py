@@ -83,8 +83,8 @@ def configuration(overrides: Sequence[str]) -> dict[str, Any]:
 def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
     """Train for a few seconds in a temporary folder, a snapshot before and one after."""
     from wplus.commands.train import chosen_training, sizes
+    from wplus.core.memory import peak_gib
     from wplus.core.runtime import Runtime
-    from wplus.training.loop import peak_memory_gb
 
     found, began = Measured(), time.monotonic()
     runtime = Runtime.prepare(cfg["device"], **{**cfg["trainer"], "devices": 1, "num_nodes": 1})
@@ -99,7 +99,7 @@ def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
         found.model = (folder / "model.safetensors").stat().st_size
         written = (file.stat().st_size for file in folder.glob("samples/*") if file.is_file())
         found.pictures = sum(written) // max(1, len(found.snapshots))
-    found.memory_gib, found.what = peak_memory_gb(runtime.device), sizes(training)
+    found.memory_gib, found.what = peak_gib(runtime.device), sizes(training)
     return found
 
 
@@ -107,6 +107,7 @@ def run(
     cfg: Mapping[str, Any], training: Training, runtime: Runtime, found: Measured, *, folder: Path, seconds: float
 ) -> int | None:
     """Some seconds of training, noting how long its steps and snapshots take; the signal that ended it before."""
+    from wplus.commands.train import image_place
     from wplus.tracking import Tracker
     from wplus.training.best import Best
     from wplus.training.loop import Schedule, fit
@@ -114,7 +115,8 @@ def run(
 
     module, data, tracker = training.module, training.data, Tracker()
     batches = training.batches(data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=1,
-                               rank=0, start_nimg=lambda: module.images_seen)  # fmt: skip
+                               rank=0, start_nimg=lambda: module.images_seen, device=runtime.device,
+                               place=image_place(training, runtime))  # fmt: skip
     write = Exporter(folder, tracker, training.view, data=data.describe(), seed=cfg["seed"],
                      best=Best(folder, cfg["objective"]))  # fmt: skip
 

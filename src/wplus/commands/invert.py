@@ -26,7 +26,8 @@ def invert(cfg: dict[str, Any]) -> float:
     models, device, folder = opened(cfg)
     inversion = inversion_of(cfg, models, folder)
     chunk_size = resolve_chunk_size(cfg["chunk_size"], models.generator.resolution, device)
-    with tracking(cfg | {"num_images": len(inversion.names), "chunk_size": chunk_size}, "invert") as tracker:
+    decided = {"num_images": len(inversion.names), "chunk_size": chunk_size, "batch_size": inversion.batch_size}
+    with tracking(cfg | decided, "invert") as tracker:
         table = inversion.run(tracker)
     print(f"{table}\nInversions, latents, table: {folder}")
     return table.means["l2"].value

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from wplus.core.runtime import Runtime
+    from wplus.data.on_device import Place
     from wplus.training.best import Best
     from wplus.training.build import Training
     from wplus.training.loop import Schedule
+    from wplus.training.module import TrainingModule
 
 
 SETTINGS = "settings.txt"  # every number that was chosen or derived, with the reason
@@ -31,6 +33,7 @@ def train(cfg: dict[str, Any]) -> float:
     Returns the best value of the objective, or the thousands of images seen where none is recorded.
     """
     from wplus.core.files import ensure_folder
+    from wplus.core.memory import peak_memory
     from wplus.core.runtime import Runtime
     from wplus.tracking import Tracker
     from wplus.training.best import Best
@@ -43,25 +46,39 @@ def train(cfg: dict[str, Any]) -> float:
     training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
     resumable(training.module, folder, schedule)  # refused before anything is recorded
-    best = Best(folder, cfg["objective"])
+    best, place = Best(folder, cfg["objective"]), image_place(training, runtime)
     record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
     with open_tracker(record, folder) if runtime.rank == 0 else Tracker() as tracker:
-        tracker.decided(decided(record, training, runtime))
+        tracker.decided(decided(record, training, runtime) | {"trainer.images": place})
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
-        received = run_training(cfg, training, schedule, runtime, folder=folder, tracker=tracker, best=best)
+        with peak_memory(runtime.device) as memory:
+            received = run_training(
+                cfg, training, schedule, runtime, place=place, folder=folder, tracker=tracker, best=best
+            )
         kimg = training.module.images_seen / 1000
         status = "finished" if received is None else "interrupted"
-        meaning = "Images that the training has shown, in thousands."
-        spent = "Time spent in training steps, snapshots not counted."
-        tracker.summary({
-            "train/kimg": {"value": kimg, "protocol": {"status": status}, "meaning": meaning},
-            "train/minutes": {"value": training.module.seconds / 60, "protocol": {"status": status}, "meaning": spent,
-                              "unit": "min"},
-        })  # fmt: skip
+        tracker.summary(costs(training.module, memory.most, protocol={"status": status, "device": str(runtime.device)}))
         print(f"{status} at {kimg:g} kimg: {folder}" + (f"; {best}" if str(best) else ""))
         if received is not None:
             raise Interrupted(received)
     return kimg if best.value is None else best.value
+
+
+def costs(module: TrainingModule, peak_mib: float | None, *, protocol: dict[str, Any]) -> dict[str, Any]:
+    """What a training took, as `Tracker.summary` takes it: images, time, memory."""
+    kimg, seconds = module.images_seen / 1000, module.seconds
+    found = {
+        "train/kimg": (kimg, "Images that the training has shown, in thousands.", None),
+        "train/minutes": (seconds / 60, "Time spent in training steps, snapshots not counted.", "min"),
+    }
+    if kimg:
+        text = "Time of the steps by thousand images, snapshots not counted."
+        found["train/sec_per_kimg"] = (seconds / kimg, text, "s")
+    if peak_mib is not None:
+        text = "Peak memory, snapshots included, of the GPU's tensors, or of this process on a CPU."
+        found["train/peak_memory_gb"] = (peak_mib / 1024, text, "GiB")
+    return {name: {"value": value, "protocol": protocol, "meaning": meaning, **({"unit": unit} if unit else {})}
+            for name, (value, meaning, unit) in found.items()}  # fmt: skip
 
 
 def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
@@ -93,6 +110,14 @@ def check_domains(cfg: dict[str, Any]) -> None:
         from wplus.data.domains import refuse_one_set
 
         refuse_one_set(get_object(cfg["data"]["_target_"]), paired=model == "pix2pix", model=model)
+
+
+def image_place(training: Training, runtime: Runtime) -> Place:
+    """Where the images of a training lie while it goes on."""
+    from wplus.data.on_device import place_of
+
+    sets = [getattr(training.data, "a", None), training.data]  # of two domains both
+    return place_of([images for images in sets if images is not None], runtime.device, runtime.images)
 
 
 def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[str, Any]:
@@ -143,8 +168,8 @@ def sizes(training: Training) -> str:
 
 
 def run_training(
-    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, folder: Path, tracker: Any,
-    best: Best,
+    cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, place: Place, folder: Path,
+    tracker: Any, best: Best,
 ) -> int | None:  # fmt: skip
     """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
     from wplus.training.best import Headline
@@ -154,7 +179,7 @@ def run_training(
     module, data = training.module, training.data
     batches = training.batches(
         data, module.batch_size, seed=cfg["seed"], mirror=cfg["mirror"], world_size=runtime.world_size,
-        rank=runtime.rank, start_nimg=lambda: module.images_seen,
+        rank=runtime.rank, start_nimg=lambda: module.images_seen, device=runtime.device, place=place,
     )  # fmt: skip
     headline = Headline(best)
     for sink in (best, headline):

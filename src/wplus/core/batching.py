@@ -19,7 +19,10 @@ Item = TypeVar("Item")
 MIN_SHOWN = 16
 """Images that a network sees at once, or more."""
 MIN_MADE = 8
-"""Images that a generator makes at once, or more; also the most that a search holds, which needs their gradients."""
+"""Images that a generator makes at once, or more; also the most that a search on a CPU holds, which needs their
+gradients."""
+MAX_SEARCHED = 64
+"""Images that a search on a GPU holds at once, at most."""
 
 
 def at_least(num: int, rows: Tensor) -> Tensor:
@@ -43,9 +46,14 @@ def in_batches(function: Callable[[Tensor], list[Tensor]], rows: Tensor, batch_s
 
 
 def resolve_chunk_size(chunk_size: int | None, resolution: int, device: torch.device) -> int:
-    """`chunk_size` of a search; None: as many images as it takes to fill the machine at this resolution, no more."""
+    """`chunk_size` of a search; None: as many images as it takes to fill the machine at this resolution, no more.
+
+    On a CPU 128 px in a row; on a GPU, which waits for the host below that, as many pixels as 32 images of 256 px.
+    """
+    if chunk_size is None and device.type == "cpu":
+        return min(MIN_MADE, max(1, 128 // resolution))
     if chunk_size is None:
-        return min(MIN_MADE, max(1, (128 if device.type == "cpu" else 2048) // resolution))
+        return min(MAX_SEARCHED, max(1, 32 * 256**2 // resolution**2))
     if chunk_size < 1:
         raise UserError(f"chunk_size must be 1 or more, or null, got {chunk_size}.")
     return chunk_size

@@ -39,6 +39,11 @@ def from_torchrun(name: str, default: int) -> int:
     return int(text)
 
 
+def backend_of(device: torch.device) -> str:
+    """What carries tensors between processes, from where they are: those of the CPU gloo, those of a GPU nccl."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
 @contextlib.contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, for the time of the block; alone, `device` is all that comes out.
@@ -57,8 +62,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", from_torchrun("LOCAL_RANK", 0) % torch.cuda.device_count())
         torch.cuda.set_device(device)
-    # Tensors travel from where they are: of the CPU by gloo, of a GPU by nccl.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group(backend_of(device))
     try:
         yield device
     finally:

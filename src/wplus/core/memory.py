@@ -44,6 +44,15 @@ def peak_memory(device: torch.device | None = None) -> Iterator[Peak]:
     found.most = None if found.held is None else peak
 
 
+def peak_gib(device: torch.device | None = None) -> float:
+    """Of the outermost block that is open, so far, or without one of this process; NaN where the system is silent."""
+    cuda = device if device is not None and device.type == "cuda" else None
+    _note(cuda)
+    mine = _peaks.get(str(cuda))
+    most = mine[0] if mine else _memory(cuda, peak=True)
+    return float("nan") if most is None else most / 1024
+
+
 def peak_mib(usage: resource.struct_rusage) -> float:
     """Of a process that has ended."""
     return round(usage.ru_maxrss / 1024, 1)  # kilobytes on Linux

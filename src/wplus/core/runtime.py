@@ -63,22 +63,28 @@ def eval_mode(network: M) -> Iterator[M]:
 
 
 @contextlib.contextmanager
-def float32_convolutions(*, tf32: bool = False) -> Iterator[None]:
+def float32_convolutions(*, tf32: bool = False, benchmark: bool = False) -> Iterator[None]:
     """How a GPU computes convolutions and matrix products of float32 tensors for the time of the block.
 
     Exactly, or with `tf32` of inputs that are rounded to 11 bits, which is torch's default for convolutions. Rounded,
     the images of a pair that lies a ten-thousandth of the way apart differ by the rounding: a perceptual path length of
     52 becomes 2400. So what is measured, inverted, walked or edited is exact, and training has the choice.
+
+    With `benchmark` every shape is convolved by each routine once, and by the fastest from then on: for steps, whose
+    shapes are the same for hours.
     """
-    backends: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [backend.allow_tf32 for backend in backends]
+    cudnn: Any = torch.backends.cudnn
+    backends: tuple[Any, ...] = cudnn, torch.backends.cuda.matmul
+    before, benchmarked = [backend.allow_tf32 for backend in backends], cudnn.benchmark
     try:
         for backend in backends:
             backend.allow_tf32 = tf32
+        cudnn.benchmark = benchmark
         yield
     finally:
         for backend, allowed in zip(backends, before, strict=True):
             backend.allow_tf32 = allowed
+        cudnn.benchmark = benchmarked
 
 
 def keep_freed_memory() -> None:
@@ -108,12 +114,15 @@ class Runtime:
     """auto: bf16 in the four highest resolutions on a GPU, float32 elsewhere."""
     tf32: bool = False
     """Training steps round the inputs of float32 convolutions to 11 bits on a GPU, which is faster."""
+    images: Literal["auto", "host", "device"] = "auto"
+    """Where training images lie: on the GPU, in memory that it reads; auto: on the GPU where they fit."""
 
     def __post_init__(self) -> None:
         for name in ("devices", "num_nodes"):
             check_number(name, getattr(self, name), lowest=1, whole=True)
         check_choice("precision", self.precision, ("auto", "bf16", "float32"))
         check_choice("tf32", self.tf32, (False, True))
+        check_choice("images", self.images, ("auto", "host", "device"))
         if self.precision == "bf16" and self.device.type == "cpu":
             raise UserError("precision=bf16 is many times slower than float32 on a CPU; use precision=float32 there.")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from wplus.core.random import step_seed
 from wplus.data.image_set import ImageSet
 from wplus.data.loader import Batches
+from wplus.data.on_device import pinned
 from wplus.errors import UserError
 
 
@@ -122,13 +123,16 @@ class DomainBatches:
                       for part, own in zip((data.a, data.b), seeds, strict=True)]  # fmt: skip
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for (a, _), (b, _) in zip(*self.sides, strict=False):
-            yield torch.cat([a, b], dim=1), torch.empty(len(a), 0)
+        for (a, labels), (b, _) in zip(*self.sides, strict=False):
+            yield self._joined(a, b), labels[:, :0]
 
     def at(self, nimg: int) -> tuple[Tensor, Tensor]:
         """The batch whose first images are number `nimg` of the run."""
-        (a, _), (b, _) = (side.at(nimg) for side in self.sides)
-        return torch.cat([a, b], dim=1), torch.empty(len(a), 0)
+        (a, labels), (b, _) = (side.at(nimg) for side in self.sides)
+        return self._joined(a, b), labels[:, :0]
+
+    def _joined(self, a: Tensor, b: Tensor) -> Tensor:
+        return pinned(torch.cat([a, b], dim=1), self.sides[0].device)
 
 
 def same_names(a: ImageSet, b: ImageSet) -> tuple[ImageSet, ImageSet]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from wplus.core.random import hashes, permutation
 from wplus.data.image_set import ImageSet
+from wplus.data.on_device import OnDevice, Place, pinned, uploaded
 from wplus.errors import UserError, check_choice
 
 MIRRORS = ("none", "x")
@@ -51,6 +52,9 @@ class Batches:
         start_nimg: called when iteration begins; the clock to start at.
         mirror: "x" flips about half of the positions left to right, decided by a hash of (seed, position).
         prefetch: how many batches are decoded ahead.
+        device: where the batches go.
+        place: device: the images stay there, uint8, once they have been seen; host: every batch comes from memory that
+            a GPU reads while the host goes on.
 
     Raises:
         UserError: an unknown `mirror`, or a batch that the ranks cannot share equally.
@@ -67,12 +71,16 @@ class Batches:
         start_nimg: Callable[[], int] = lambda: 0,
         mirror: str = "none",
         prefetch: int = 3,
+        device: torch.device | str = "cpu",
+        place: Place = "host",
     ) -> None:
         check_choice("mirror", mirror, MIRRORS)
         if batch_size < 1 or batch_size % world_size:
             raise UserError(f"batch_size must be a multiple of the {world_size} process(es), got {batch_size}.")
         self.image_set, self.batch_size, self.seed, self.mirror = image_set, batch_size, seed, mirror
         self.rank, self.world_size, self.start_nimg, self.prefetch = rank, world_size, start_nimg, prefetch
+        self.device = torch.device(device)
+        self._source = OnDevice(image_set, self.device) if place == "device" else image_set
         self.indices = EpochOrder(len(image_set), lambda epoch: permutation(len(image_set), seed, _ORDER, epoch))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -96,11 +104,14 @@ class Batches:
 
     def _request(self, nimg: int) -> Callable[[], tuple[Tensor, Tensor]]:
         positions = np.arange(nimg + self.rank, nimg + self.batch_size, self.world_size)
-        pending = self.image_set.request(torch.from_numpy(self.indices(positions)))
+        pending = self._source.request(torch.from_numpy(self.indices(positions)))
         flips = torch.from_numpy(self.flips(positions))
 
         def finish() -> tuple[Tensor, Tensor]:
             images, labels = pending()
-            return (torch.where(flips[:, None, None, None], images.flip(3), images) if flips.any() else images), labels
+            if flips.any():
+                mask = uploaded(flips, images.device)[:, None, None, None]
+                images = torch.where(mask, images.flip(3), images)
+            return pinned(images, self.device), pinned(labels, self.device)
 
         return finish

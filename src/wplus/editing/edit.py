@@ -73,8 +73,9 @@ def edits(
     if not (latents and strengths and directions):
         raise UserError("An edit needs at least one latent, one direction and one strength.")
     given = zip(latents, deltas or [None] * len(latents), strict=True)
+    known = models.fingerprint if deltas else None
     for row, (latent, delta) in enumerate(track(list(given), "Editing (latents)")):
-        generator = models.generator if delta is None else delta.applied(models.generator)
+        generator = models.generator if delta is None else delta.applied(models.generator, known=known)
         for direction in directions:
             edited = [edit_latent(latent, generator, direction, strength, mode=mode) for strength in strengths]
             yield Edited(row, direction.name, edited, synthesize(edited, generator))

@@ -113,10 +113,11 @@ def factor_outcomes(
     untuned = [row for row, delta in enumerate(changes) if delta is None]
     groups = [untuned] * bool(untuned) + [[row] for row, delta in enumerate(changes) if delta is not None]
     edits = [(direction, strength) for direction in directions for strength in strengths]
+    known = models.fingerprint if len(untuned) < len(changes) else None
     numbers = torch.empty(1 + len(edits), len(given), len(named.classes), dtype=torch.int64)
     for rows in track(groups, "Editing factors (generators)") if len(groups) > 1 else groups:
         delta = changes[rows[0]]
-        generator = models.generator if delta is None else delta.applied(models.generator)
+        generator = models.generator if delta is None else delta.applied(models.generator, known=known)
         numbers[:, rows] = _numbers(generator, [given[row] for row in rows], edits, named, batch_size)
     before, *after = [factor_values(named, each) for each in numbers]
     starts = range(0, len(edits), len(strengths))

@@ -286,7 +286,7 @@ def locality_scores(task: InversionTask, deltas: Sequence[WeightDelta], *, num: 
     before = [generator.synthesis(part, noise_mode="const") for part in ws]
     moved: dict[str, list[Tensor]] = {name: [] for name in terms}
     for delta in deltas:
-        tuned = delta.applied(generator)
+        tuned = delta.applied(generator, known=delta.generator)
         after = [tuned.synthesis(part, noise_mode="const") for part in ws]
         for name, term in terms.items():
             distances = [term(*pair) for pair in zip(after, before, strict=True)]

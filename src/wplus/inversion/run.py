@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models, fingerprint
+from wplus.core.batching import MIN_MADE, resolve_chunk_size
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_float, to_uint8
 from wplus.core.progress import Bar
@@ -38,6 +39,7 @@ class FolderInversion:
         models: latents are bound to its generator's fingerprint; its encoder, if any, is offered to the inverter.
         invert: an inverter with its options bound, see `wplus.inversion.task`.
         masks: where the images count, uint8 (N, 1, R, R), 255 is fully; None: everywhere.
+        batch_size: images that are inverted, and then written, together; None: as many as are computed at once.
         label: of all images for a conditional generator, a class number or a vector; None: the labels of `images`.
         ground_truth: folder of the images' true latents, where they are known: adds the score `latent_error`.
         video: keep: films the first batch that is inverted, see `InversionVideo`, if that was not done before.
@@ -46,14 +48,15 @@ class FolderInversion:
 
     def __init__(
         self, images: ImageSet, *, models: Models, invert: Inverter, space: Space, output_dir: str | Path,
-        masks: Tensor | LazyImages | None = None, batch_size: int = 8, label: Label = None,
+        masks: Tensor | LazyImages | None = None, batch_size: int | None = None, label: Label = None,
         ground_truth: str | Path | None = None, video: Literal["drop", "keep"] = "drop", **shared: Any,
     ) -> None:  # fmt: skip
-        check_number("batch_size", batch_size, lowest=1, whole=True)
+        if batch_size is not None:
+            check_number("batch_size", batch_size, lowest=1, whole=True)
         check_choice("video", video, ("drop", "keep"))
         generator = models.generator
         self.images, self.masks, self.invert = images, masks, invert
-        self.batch_size, self.video, self.names = batch_size, video, output_names(images.names)
+        self.video, self.names = video, output_names(images.names)
         self.labels = choose_labels(images, generator, label)
         self.task = InversionTask(  # of no images yet
             generator, torch.zeros(0, generator.img_channels, generator.resolution, generator.resolution), space,
@@ -61,6 +64,8 @@ class FolderInversion:
             masks=None if masks is None else torch.zeros(0, 1, generator.resolution, generator.resolution),
             encoder=models.encoder if "encoder" in models.networks else None, **shared,
         )  # fmt: skip
+        at_once = resolve_chunk_size(self.task.chunk_size, generator.resolution, generator.mapping.w_avg.device)
+        self.batch_size = batch_size or max(MIN_MADE, at_once)
         self.terms = image_terms(self.task)
         if masks is not None:  # some terms take none: refused before any work
             image = torch.zeros(1, *self.task.images.shape[1:], device=generator.mapping.w_avg.device)

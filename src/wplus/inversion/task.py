@@ -105,8 +105,11 @@ class InversionTask:
         return replace(self, images=self.images[rows], names=names, labels=labels, masks=masks, start=start)
 
     def chunks(self) -> list[tuple[Tensor, InversionTask]]:
-        """Row numbers and task of every `chunk_size` images; copies of the last image fill the last chunk."""
+        """Row numbers and task of every `chunk_size` images; copies of the last image fill the last chunk. Where the
+        device decides, a GPU's chunk is no larger than there are images: its kernels promise no bits anyway."""
         size = resolve_chunk_size(self.chunk_size, self.generator.resolution, self.device)
+        if self.chunk_size is None and self.device.type != "cpu":
+            size = max(1, min(size, len(self.images)))
         return [(rows, self.select(rows)) for rows in chunk_rows(len(self.images), size, self.device)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:

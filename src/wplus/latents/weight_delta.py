@@ -50,12 +50,13 @@ class WeightDelta:
     latent: str
     metadata: dict[str, str] = field(default_factory=dict)
 
-    def applied(self, generator: AnyGenerator) -> AnyGenerator:
+    def applied(self, generator: AnyGenerator, *, known: str | None = None) -> AnyGenerator:
         """A copy of the generator with the change added, frozen; the generator itself stays as it is.
 
-        UserError for another generator than the one that was tuned.
+        `known` is its fingerprint, where that is known: reading all of its numbers takes time. UserError for another
+        generator than the one that was tuned.
         """
-        found = fingerprint(generator)
+        found = fingerprint(generator) if known is None else known
         if found != self.generator:
             raise UserError(f"the generator of this weight delta must be {self.generator}, got {found}")
         tuned = copy.deepcopy(generator).eval().requires_grad_(False)

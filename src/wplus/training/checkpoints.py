@@ -10,6 +10,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from wplus.core.files import atomic_write
 from wplus.errors import UserError
+from wplus.training.layout import contiguous
 
 SUFFIX = ".ckpt"
 
@@ -22,7 +23,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         def save(file: BinaryIO) -> None:
             try:
-                torch.save(checkpoint, file)
+                torch.save(contiguous(checkpoint), file)
             except RuntimeError as error:  # torch fails once more while it closes an archive that cannot be written
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 

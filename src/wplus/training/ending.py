@@ -19,7 +19,7 @@ from wplus.core.progress import Bar
 from wplus.training.module import TrainingModule
 
 STEPS_BETWEEN_EXCHANGES = 8
-"""Several processes must end after the same step; an exchange waits for the device, so it is rare."""
+"""Several processes must end after the same step; an exchange waits for all of them, so it is rare."""
 
 
 class Stopwatch:
@@ -72,7 +72,7 @@ class StopAtEnd(Callback):
         over = self.is_over(module)
         if trainer.world_size > 1 and math.isfinite(self.total_seconds) and module.images_seen < self.total_nimg:
             due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
-            over = due and float(mean_over_ranks(torch.tensor(float(over), device=module.device))) > 0
+            over = due and float(mean_over_ranks(torch.tensor(float(over)))) > 0
         if over:
             self.ended = trainer.should_stop = True
 

@@ -274,7 +274,7 @@ class GanModule(TrainingModule):
         hp, inputs = self.hp, draw.inputs
         assert inputs is not None
         num = len(inputs.z)
-        parts = torch.arange(num, device=self.device).chunk(min(self.num_micro, num))
+        parts = micro_batches(num, min(self.num_micro, num), 1, self.device)
         # The mean of all lengths is needed first; the graphs of several parts together would be that of the batch.
         keep = torch.Tensor.detach if len(parts) > 1 else lambda lengths: lengths
         known = [keep(self.path_lengths(inputs.take(part))) for part in parts]

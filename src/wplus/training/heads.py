@@ -77,7 +77,8 @@ class Heads(nn.Module):
         loss = self.discriminator_loss(real, fake)
         known = [[each.detach() for each in part] for part in (real, fake)]
         values = {"loss": loss.detach().mean(), "accuracy": self.observe(*known)}
-        values["weight"] = torch.as_tensor(self.weight_at(nimg), device=loss.device)
+        weight = self.weight_at(nimg)
+        values["weight"] = weight if isinstance(weight, Tensor) else torch.full((), weight, device=loss.device)
         return loss, known[0], {f"train/heads/{name}": value for name, value in values.items()}
 
     def generator_loss(self, fake: Sequence[Tensor]) -> Tensor:

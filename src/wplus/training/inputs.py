@@ -11,6 +11,9 @@ from torch import Tensor
 from wplus.core.distributed import rank_and_world
 from wplus.models.network import GeneratorNetwork
 
+Rows = Tensor | slice
+"""Some images of a batch: their numbers, or a slice."""
+
 
 @dataclass(frozen=True)
 class GeneratorInputs:
@@ -27,7 +30,7 @@ class GeneratorInputs:
     z_mix: Tensor | None = None
     pl_noise: Tensor | None = None
 
-    def take(self, index: Tensor) -> GeneratorInputs:
+    def take(self, index: Rows) -> GeneratorInputs:
         """The part that belongs to the images `index`."""
 
         def part(value: object) -> Any:
@@ -38,12 +41,15 @@ class GeneratorInputs:
         return replace(self, **{f.name: part(getattr(self, f.name)) for f in fields(self)})
 
 
-def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torch.device | str = "cpu") -> list[Tensor]:
-    """Split the images 0..batch_size-1 into `num_micro` index lists that keep the minibatch-stddev groups whole.
+def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torch.device | str = "cpu") -> list[Rows]:
+    """Split the images 0..batch_size-1 into `num_micro` index lists that keep the minibatch-stddev groups whole; one
+    of all images is a slice, which copies nothing.
 
     Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the
     same grouping rule, makes the accumulated gradient equal to that of the full batch.
     """
+    if num_micro == 1:
+        return [slice(None)]
     columns = torch.arange(batch_size, device=device).view(group_size, -1)
     return [part.reshape(-1) for part in columns.chunk(num_micro, dim=1)]
 

@@ -17,14 +17,16 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
-from wplus.core.distributed import mean_over_ranks
+from wplus.core.distributed import backend_of, mean_over_ranks
 from wplus.core.files import ensure_folder
+from wplus.core.memory import peak_gib
 from wplus.core.metric_result import MetricInfo
 from wplus.core.runtime import Runtime, float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
 from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, ShowProgress, StopAtEnd
+from wplus.training.layout import lay_out
 from wplus.training.module import TrainingModule, check_same_run
 
 
@@ -86,6 +88,7 @@ def fit(
     leave = LeaveOnSignal()
     callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop),
                  ShowProgress(stop, note)]  # fmt: skip
+    lay_out(module, runtime.device)
     module.tf32 = runtime.tf32  # of the steps; what is looked at in between is exact
     with _quiet_lightning(), float32_convolutions(), leave.as_it_came():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
@@ -127,7 +130,9 @@ def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
         accelerator=runtime.device.type,
         devices=[runtime.device.index] if runtime.device.index is not None else runtime.devices,
         num_nodes=runtime.num_nodes,
-        strategy=UnwrappedDDPStrategy() if runtime.world_size > 1 else "auto",
+        strategy=UnwrappedDDPStrategy(process_group_backend=backend_of(runtime.device))
+        if runtime.world_size > 1
+        else "auto",
         # One device is no part of whatever Slurm runs beside it.
         plugins=[AtomicCheckpointIO(), *([] if runtime.world_size > 1 else [LightningEnvironment()])],
         callbacks=callbacks,
@@ -225,7 +230,7 @@ class Log(Callback):
             "progress/kimg_per_s": images / 1000 / seconds,
             "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
             "progress/minutes": module.seconds / 60,
-            "progress/peak_memory_gb": peak_memory_gb(module.device),
+            "progress/peak_memory_gb": peak_gib(module.device),
         }
 
 
@@ -283,11 +288,11 @@ class LeaveOnSignal(Callback):
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        """All processes must leave after the same step; the exchange waits for the device, so it is rare."""
+        """All processes must leave after the same step; the exchange waits for them, and is rare."""
         asked = self.received is not None
         if trainer.world_size > 1:
             due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
-            asked = due and float(mean_over_ranks(torch.tensor(float(asked), device=module.device))) > 0
+            asked = due and float(mean_over_ranks(torch.tensor(float(asked)))) > 0
         trainer.should_stop = trainer.should_stop or asked
 
     def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
@@ -315,12 +320,3 @@ class LeaveOnSignal(Callback):
             if self._interruption is not None:
                 raise self._interruption from None
             raise
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Peak memory of the device, or of this process where the device is the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # POSIX only
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # kilobytes on Linux

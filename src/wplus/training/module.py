@@ -20,6 +20,7 @@ from wplus.core.random import seed_torch, step_seed
 from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError
 from wplus.models.network import Network
+from wplus.training.layout import follow_layout
 
 
 class TrainingModule(LightningModule):
@@ -67,7 +68,7 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
         optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
-        with float32_convolutions(tf32=self.tf32):
+        with float32_convolutions(tf32=self.tf32, benchmark=True):
             self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -96,6 +97,11 @@ class TrainingModule(LightningModule):
         if in_a_row:
             self.skipped[1] = (self.skipped[1] + 1) * bad
         self.means.add(f"train/{name}/grad_norm", norm)
+
+    def on_train_start(self) -> None:
+        """What optimizers had in a file lies as the weights do here."""
+        found = self.optimizers(use_pl_optimizer=False)
+        follow_layout(found if isinstance(found, list) else [found])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the run is, so that another run does not continue it by mistake, and what was not yet logged."""

@@ -150,7 +150,8 @@ class Ranger(Optimizer):
         size, rectified = step_size(step, beta1, beta2)
         if rectified:
             divisors = torch._foreach_sqrt(second)
-            torch._foreach_add_(divisors, torch.where(bad, math.inf, group["eps"]))
+            # With alpha it is the sum with a tensor; without, torch takes a number, and waits for the device to say it.
+            torch._foreach_add_(divisors, torch.where(bad, math.inf, group["eps"]), alpha=1)
             torch._foreach_addcdiv_(params, first, divisors, value=-group["lr"] * size)
         else:
             torch._foreach_add_(params, torch._foreach_mul(first, keep), alpha=-group["lr"] * size)

@@ -29,7 +29,8 @@ class ReplayPool(nn.Module):
         """Rows (N, *shape) -> as many, after `seen` earlier ones. Draws from torch's CPU generator.
 
         While there is room a row is stored and comes back; later it comes back in half of the cases, and in the others
-        is exchanged for a random stored one. One that is not finite leaves its place empty and replaces none.
+        is exchanged for a random stored one. One that is not finite leaves its place empty and replaces none, which is
+        decided on the device.
         """
         size = len(self.stored)
         if size == 0:
@@ -40,8 +41,7 @@ class ReplayPool(nn.Module):
             if seen + index < size:
                 self.stored[seen + index] = rows[index]
             elif coin > 0.5:
-                if self.stored[slot].isfinite().all():
-                    answers[index] = self.stored[slot]
-                if not is_lost[index]:
-                    self.stored[slot] = rows[index]
+                earlier = self.stored[slot].clone()
+                answers[index] = torch.where(earlier.isfinite().all(), earlier, answers[index])
+                self.stored[slot] = torch.where(is_lost[index], earlier, rows[index])
         return answers

@@ -28,7 +28,7 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     size = math.floor(3 * sigma)
     if size < 1:
         return images
-    steps = torch.arange(-size, size + 1, dtype=torch.float32)
+    steps = torch.arange(-size, size + 1, dtype=torch.float32, device=images.device)
     taps = torch.exp2(-(steps / sigma).square())
     row = (taps / taps.sum()).to(images).expand(images.shape[1], 1, 1, -1)
     images = F.conv2d(images, row, padding=(0, size), groups=images.shape[1])
@@ -42,7 +42,7 @@ class Blurred:
     augment: Sampled
     sigma: float
 
-    def take(self, index: Tensor) -> Blurred:
+    def take(self, index: Tensor | slice) -> Blurred:
         """The part that belongs to the images `index`."""
         return replace(self, augment=self.augment.take(index))
 

@@ -80,7 +80,7 @@ class SampledDiffAugment:
     draws: Mapping[str, Tensor]
     sizes: Sizes
 
-    def take(self, index: Tensor) -> SampledDiffAugment:
+    def take(self, index: Tensor | slice) -> SampledDiffAugment:
         """The part that belongs to the images `index`."""
         return replace(self, draws={name: draw[index] for name, draw in self.draws.items()})
 

@@ -120,7 +120,7 @@ _RGB_ONLY = ("hue", "saturation")
 class Sampled(Protocol):
     """What happens to each image of a batch, drawn once for all of it; called on the images, it does so."""
 
-    def take(self, index: Tensor) -> Sampled:
+    def take(self, index: Tensor | slice) -> Sampled:
         """The part that belongs to the images `index`."""
         ...
 
@@ -132,7 +132,7 @@ class Sampled(Protocol):
 class Identity:
     """Images as they are."""
 
-    def take(self, index: Tensor) -> Identity:
+    def take(self, index: Tensor | slice) -> Identity:
         """The part that belongs to the images `index`."""
         return self
 
@@ -161,7 +161,7 @@ class SampledAugment:
     cutout: Tensor | None = None
     """(N, 3): centre and size, 0 for none."""
 
-    def take(self, index: Tensor) -> SampledAugment:
+    def take(self, index: Tensor | slice) -> SampledAugment:
         """The part that belongs to the images `index`."""
         sampled: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "strength"}
         part: dict[str, Any] = {name: value[index] for name, value in sampled.items() if value is not None}
