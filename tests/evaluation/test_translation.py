@@ -186,6 +186,7 @@ def test_scores_of_the_truth_itself(furs):
     assert (columns["psnr_db"].values == 100).all()
     expected = (to_float(inputs.images[:]) - to_float(truth.images[:])).abs().mean(dim=(1, 2, 3))
     torch.testing.assert_close(columns["change"].values, expected)
+    torch.testing.assert_close(columns["asked"].values, expected)
     torch.testing.assert_close(columns["cycle"].values, expected)
     shares = {each.name: each for each in factor_shares(inputs, truth.images[:], truth, judges=judges)}
     assert {"changed_fur", "kept_body", "kept_eyes", "kept_mouth", "kept_accessory"} <= shares.keys()
@@ -195,9 +196,12 @@ def test_scores_of_the_truth_itself(furs):
 
 
 def test_who_does_nothing_has_changed_nothing(furs):
-    """Everything is kept but what should have changed."""
+    """Everything is kept but what should have changed, and the error is what was asked for."""
     judges = Judges(classifier=load_classifier(bundled_model("cats32_attributes.safetensors")))
     inputs, truth = furs.side("backward")
+    columns = image_columns(inputs, inputs.images[:], truth, judges=Judges(), way_back=lambda images: None)
+    assert columns["change"].values.max() == 0 < columns["asked"].values.min()
+    torch.testing.assert_close(columns["asked"].values, columns["l1"].values)
     shares = {each.name: each.value for each in factor_shares(inputs, inputs.images[:], truth, judges=judges)}
     assert shares["changed_fur"] < 0.1
     assert min(shares["kept_body"], shares["kept_accessory"]) > 0.9

@@ -28,7 +28,7 @@ TASKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "hat": ("cyclegan_fur", "cat_domains", ("forward", "backward")),
     "robots": ("cyclegan_fur", "cat_domains", ("forward", "backward")),
 }
-COLUMNS = ("l1", "psnr_db", "effnet_lite0", "change", "cycle", "cycle_noise", "cycle_jpeg")
+COLUMNS = ("l1", "psnr_db", "effnet_lite0", "change", "asked", "cycle", "cycle_noise", "cycle_jpeg")
 KINDS = ("changed", "kept")
 
 

@@ -43,16 +43,16 @@ def image_columns(
 ) -> dict[str, Score]:  # fmt: skip
     """Column -> numbers (N,) of translations, uint8 (N, C, R, R), of as many inputs.
 
-    `change` from the inputs; with the truth L1, PSNR and the judges' distances; with a way back the error of there and
-    back, plain and with noise and JPEG between.
+    `change` from the inputs; with the truth how far it is from them (`asked`), L1, PSNR and the judges' distances; with
+    a way back the error of there and back, plain and with noise and JPEG between.
     """
     parts: list[dict[str, Score]] = []
     for rows in torch.arange(len(outputs)).split(_BATCH):
         made, given = to_float(outputs[rows]), to_float(inputs.batch(rows)[0])
         columns = {"change": Score(faults.change(given, made), faults.CHANGE)}
         if truth is not None:
-            terms = {"l1": L1(), "l2": L2(), **judges.terms}
-            columns |= image_scores(made, to_float(truth.batch(rows)[0]), terms)
+            terms, true = {"l1": L1(), "l2": L2(), **judges.terms}, to_float(truth.batch(rows)[0])
+            columns |= {"asked": Score(faults.change(given, true), faults.ASKED), **image_scores(made, true, terms)}
         parts.append(columns | _cycle(given, made, way_back))
     return {
         name: Score(torch.cat([part[name].values.cpu() for part in parts]), parts[0][name].info) for name in parts[0]

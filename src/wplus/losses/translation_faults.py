@@ -19,6 +19,9 @@ NOISE_STD, JPEG_QUALITY = 0.05, 75
 CHANGE = MetricInfo(
     meaning="Mean absolute difference of outputs from their inputs, pixels in [-1, 1]; near 0 nothing is translated."
 )
+ASKED = MetricInfo(
+    meaning="Mean absolute difference of the truth from the input, pixels in [-1, 1]: the error of doing nothing."
+)
 CORRELATION = MetricInfo(
     meaning="Correlation of outputs and what they should resemble, pixel by pixel in each channel: the truth where it "
     "is known, else the inputs; below 0 colours are inverted.",
