@@ -8,7 +8,7 @@ import argparse
 
 import torch
 from timing import best, in_turns
-from training import SIZES, make_game, peak_memory_gb
+from training import SIZES, build_gan, peak_memory_gb
 
 from wplus.core.runtime import keep_freed_memory, resolve_device
 from wplus.inversion.optimize import optimize
@@ -33,7 +33,7 @@ def main() -> None:
 
 def measure(size: str, device: torch.device, batches: list[int], turns: int) -> None:
     """Print generation and inversion speed of one size."""
-    generator = make_game(size, device, 0)[0].ema
+    generator = build_gan(size, device, 0)[0].ema
     perceptual = EffNetLite0Distance().to(device)
     print(f"\n{size} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for batch in batches:

@@ -2,24 +2,31 @@
 
 Prints, for every size, milliseconds and operations per second of each phase, images per second with every phase
 amortised over its interval, and the rate as a share of what a plain matrix product reaches in the same turn.
+
+`--peer PATH`, a checkout of NVlabs' stylegan2-ada-pytorch, also times that code: the same networks and phases, without
+augmentation, in turns with ours in the same process; the ratio is the median of the turns'.
 """
 
 import argparse
 import json
 import resource
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from operations import discriminator_operations, generator_operations, phase_operations
+from peer import Peer
 from timing import best, in_turns, middle
 
-from wplus.core.runtime import keep_freed_memory, resolve_device
+from wplus.core.runtime import Runtime, keep_freed_memory, resolve_device
 from wplus.losses.adversarial import logistic_discriminator, nonsaturating_generator
 from wplus.models.layers import set_bf16_resolutions
+from wplus.models.ops import fused
 from wplus.models.stylegan2 import Discriminator, Generator
 from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
+from wplus.training.module import update_ema
 from wplus.training.penalties import R1
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
@@ -29,6 +36,10 @@ SIZES = {
     "s64": (64, 16384, 512, 512, 8, 8, 2.0),
     "s128": (128, 16384, 512, 512, 2, 32, 2.0),
     "s256": (256, 16384, 512, 512, 2, 16, 2.0),
+    # StyleGAN2-ADA's `auto` for one GPU, of `gpu.py`, and what its smoke test takes
+    "auto64": (64, 16384, 512, 512, 2, 32, 2.0),
+    "auto1024": (1024, 32768, 512, 512, 2, 4, 2.0),
+    "smoke": (16, 128, 16, 16, 2, 4, 2.0),
 }
 
 
@@ -39,20 +50,26 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--bf16", type=int, default=0, help="resolutions in bfloat16, highest first (GPUs only)")
+    parser.add_argument("--compile", action="store_true", help="as trainer.compile=auto")
+    parser.add_argument("--peer", type=Path, help="a checkout of NVlabs' stylegan2-ada-pytorch, timed beside ours")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     keep_freed_memory()
-    figures = [measure(name, resolve_device(options.device), options.turns, options.bf16) for name in options.size]
+    device = resolve_device(options.device)
+    runtime = Runtime(device=device, compile="auto" if options.compile else "off", kernels="auto")
+    chosen = {"turns": options.turns, "bf16": options.bf16, "peer": options.peer}
+    figures = [measure(name, runtime, **chosen) for name in options.size]
     for figure in figures:
         show(figure)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str, Any]:
-    """The figures of one size as plain values."""
-    resolution, base, maximum, w_dim, layers, batch, _ = SIZES[size]
+def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Path | None = None) -> dict[str, Any]:
+    """The figures of one size as plain values, with phases that run as `runtime` says."""
+    (resolution, base, maximum, w_dim, layers, batch, _), device = SIZES[size], runtime.device
     game, optimizers = build_gan(size, device, bf16)
+    said = game.prepare(runtime)
     real, labels = (
         torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1,
         torch.zeros(batch, 0, device=device),
@@ -62,7 +79,10 @@ def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str,
         name: lambda phase=phase: game.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         for name, phase in phases.items()
     }
-    taken = in_turns({**tasks, "average": game._update_average}, device, turns)
+    other = {} if peer is None else Peer(peer, SIZES[size], real).tasks()
+    with fused(game.kernels):
+        average = partial(update_ema, game.ema, game.generator, 0.999)
+        taken = in_turns({**tasks, "average": average, **other}, device, turns)
     network = (
         generator_operations(resolution, base, maximum, w_dim, layers),
         discriminator_operations(resolution, base, maximum),
@@ -74,6 +94,8 @@ def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str,
         for turn in range(turns)
     ]
     shares = [work / seconds / rate for seconds, rate in zip(step, taken["matrix"], strict=True)]
+    theirs = [sum(taken[f"peer {name}"][turn] / phase.interval for name, phase in phases.items())
+              + taken["peer average"][turn] for turn in range(turns if other else 0)]  # fmt: skip
     quiet = sum(best(taken[name]) / phase.interval for name, phase in phases.items()) + best(taken["average"])
     return {
         "size": size,
@@ -87,6 +109,14 @@ def measure(size: str, device: torch.device, turns: int, bf16: int) -> dict[str,
         "share": work / quiet / max(taken["matrix"]),
         "share_median": middle(shares),
         "peak_memory_gb": peak_memory_gb(device),
+        "ways": said,
+        "peer": {
+            "times_as_fast": middle([b / a for a, b in zip(step, theirs, strict=True)]),
+            "images_per_s": batch / best(theirs),
+            "phases_ms": {name: best(taken[f"peer {name}"]) * 1e3 for name in phases},
+        }
+        if theirs
+        else None,
         "phases": {
             name: {
                 "ms": best(taken[name]) * 1e3,
@@ -137,6 +167,11 @@ def show(figure: dict[str, Any]) -> None:
         f"{figure['share']:.0%} of the matrix product (median of turns {figure['share_median']:.0%}), "
         f"peak memory {figure['peak_memory_gb']:.1f} GB"
     )
+    if figure["peer"]:
+        peer = figure["peer"]
+        each = ", ".join(f"{name} {ms:.1f} ms" for name, ms in peer["phases_ms"].items())
+        rate, times = peer["images_per_s"], peer["times_as_fast"]
+        print(f"  NVlabs' code: {rate:.1f} images/s ({each}); ours is {times:.2f} times as fast")
 
 
 def peak_memory_gb(device: torch.device) -> float:

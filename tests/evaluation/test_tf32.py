@@ -97,7 +97,9 @@ def test_commands_are_exact_and_put_the_switches_back():
 @pytest.mark.parametrize("tf32", [False, True])
 def test_training_steps_alone_have_the_choice(tf32, monkeypatch):
     seen: list[list[bool]] = []
-    module = SimpleNamespace(tf32=tf32, optimizers=lambda **_: [], run_step=lambda *_, **__: seen.append(switches()))
+    module = SimpleNamespace(
+        tf32=tf32, kernels=False, optimizers=lambda **_: [], run_step=lambda *_, **__: seen.append(switches())
+    )
     with float32_convolutions():
         TrainingModule.training_step(module, (), 0)
         assert switches() == [False, False]

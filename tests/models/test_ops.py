@@ -3,6 +3,7 @@
 import itertools
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -217,3 +218,12 @@ def test_the_second_pass_after_no_weight_gradients_reaches_the_weights():
 
     expected = penalty_gradient(F.conv2d, torch.enable_grad())
     torch.testing.assert_close(penalty_gradient(ops.conv2d, ops.no_weight_gradients()), expected)
+
+
+def test_only_cuda_takes_them_where_a_training_step_says_so():
+    with ops.fused(True):
+        assert [ops.is_fused(torch.empty(0, device=name)) for name in ("cpu", "meta")] == [False, False]
+        assert ops.is_fused(SimpleNamespace(device=torch.device("cuda", 1)))
+        with ops.fused(False):
+            assert not ops.is_fused(SimpleNamespace(device=torch.device("cuda")))
+    assert not ops.is_fused(SimpleNamespace(device=torch.device("cuda")))

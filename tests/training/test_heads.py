@@ -19,6 +19,7 @@ from wplus.training.build import gan_training
 from wplus.training.heads import Heads, ScheduledHeads
 from wplus.training.hparams import explain_config
 from wplus.training.penalties import both_logits
+from wplus.training.phases import draw_pairs
 from wplus.training.transfer import Transfer
 
 
@@ -236,7 +237,7 @@ def test_the_direction_of_san_learns_to_part_the_images(make_tiny, make_images):
     game, (images, labels) = make_tiny(san=True), Batches(make_images(), 8).at(0)
     found = gradients(game, "discriminator", images, labels)
     game.seed_phase("discriminator")
-    (part,) = game.discriminator_batches(game.draw_pairs(to_float(images), labels))
+    (part,) = game.discriminator_batches(draw_pairs(game, to_float(images), labels))
     real, fake = both_logits(game.discriminator, part)
     weight = game.discriminator.direction.weight
     expected = torch.autograd.grad((fake[:, 1] - real[:, 1]).mean(), weight)[0]

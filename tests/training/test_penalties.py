@@ -13,7 +13,7 @@ from wplus.data import Batches
 from wplus.losses import adversarial
 from wplus.training.hparams import Hparams
 from wplus.training.penalties import R1, DiscriminatorBatch, Penalty, active_penalties
-from wplus.training.phases import Told
+from wplus.training.phases import Told, draw_pairs
 
 RELATIVISTIC = {
     "losses": {
@@ -85,7 +85,7 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
     found = gradients(module, "discriminator", images, labels)
 
     module.seed_phase("discriminator")
-    (pairs,) = module.discriminator_batches(module.draw_pairs(to_float(images), labels))
+    (pairs,) = module.discriminator_batches(draw_pairs(module, to_float(images), labels))
     assert torch.equal(pairs.fake_labels, labels)
     critic = lambda x: module.discriminator(x, labels)  # noqa: E731
     value = module.discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
@@ -145,7 +145,7 @@ def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_im
     monkeypatch.setattr(R1, "__call__", lambda self, discriminator, batch: torch.ones(4))
     play(game, 3)  # the third step begins at half of the way
     images, labels = Batches(make_images(), 4).at(0)
-    draw = game.draw_pairs(to_float(images), labels)
+    draw = draw_pairs(game, to_float(images), labels)
     (pairs,) = game.discriminator_batches(draw)
     assert game.penalty(pairs, draw.weights, Told()).item() == pytest.approx(gamma / 2)
 

@@ -89,6 +89,7 @@ def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
     found, began = Measured(), time.monotonic()
     runtime = Runtime.prepare(cfg["device"], **{**cfg["trainer"], "devices": 1, "num_nodes": 1})
     training = chosen_training(dict(cfg), runtime)
+    training.module.prepare(runtime)
     found.start = time.monotonic() - began
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -46,11 +46,14 @@ def train(cfg: dict[str, Any]) -> float:
     training = chosen_training(cfg, runtime)
     data, folder = training.data, ensure_folder(cfg["run_dir"])
     resumable(training.module, folder, schedule)  # refused before anything is recorded
+    prepared = training.module.prepare(runtime)
     best, place = Best(folder, cfg["objective"]), image_place(training, runtime)
     record = filled_in(cfg, training.resolved) | {"data": {**cfg["data"], "resolution": data.resolution}}
     with open_tracker(record, folder) if runtime.rank == 0 else Tracker() as tracker:
-        tracker.decided(decided(record, training, runtime) | {"trainer.images": place})
+        tracker.decided(decided(record, training, runtime) | {"trainer.images": place} | prepared)
         record_start(cfg, training, runtime, folder=folder, tracker=tracker)
+        if runtime.rank == 0:
+            print("".join(f"{line}\n" for line in ways(prepared)), end="")
         with peak_memory(runtime.device) as memory:
             received = run_training(
                 cfg, training, schedule, runtime, place=place, folder=folder, tracker=tracker, best=best
@@ -62,6 +65,17 @@ def train(cfg: dict[str, Any]) -> float:
         if received is not None:
             raise Interrupted(received)
     return kimg if best.value is None else best.value
+
+
+def ways(prepared: dict[str, Any]) -> list[str]:
+    """A line for each way to run faster that was asked for or failed: what came of it."""
+    lines = []
+    for key, found in prepared.items():
+        if isinstance(found, dict):
+            lines.append(f"{key}: " + "; ".join(f"{phase} {how}" for phase, how in found.items()))
+        elif found.startswith("off: "):
+            lines.append(f"{key}: {found}")
+    return lines
 
 
 def costs(module: TrainingModule, peak_mib: float | None, *, protocol: dict[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,12 @@ class Runtime:
     """Training steps round the inputs of float32 convolutions to 11 bits on a GPU, which is faster."""
     images: Literal["auto", "host", "device"] = "auto"
     """Where training images lie: on the GPU, in memory that it reads; auto: on the GPU where they fit."""
+    compile: Literal["off", "auto"] = "off"
+    """auto: phases of a training that compile, and then agree with the plain ones, run compiled."""
+    cuda_graphs: bool = False
+    """Phases of a training are recorded as CUDA graphs and replayed."""
+    kernels: Literal["auto", "off"] = "auto"
+    """auto: training steps on a GPU take the Triton kernels, where these agree with plain operations."""
 
     def __post_init__(self) -> None:
         for name in ("devices", "num_nodes"):
@@ -123,6 +129,14 @@ class Runtime:
         check_choice("precision", self.precision, ("auto", "bf16", "float32"))
         check_choice("tf32", self.tf32, (False, True))
         check_choice("images", self.images, ("auto", "host", "device"))
+        check_choice("compile", self.compile, ("off", "auto"))
+        check_choice("cuda_graphs", self.cuda_graphs, (False, True))
+        check_choice("kernels", self.kernels, ("auto", "off"))
+        if self.cuda_graphs and self.device.type != "cuda":
+            raise UserError(f"cuda_graphs=true needs device=cuda, got {self.device.type}; leave it out.")
+        for name, is_asked in (("compile=auto", self.compile == "auto"), ("cuda_graphs=true", self.cuda_graphs)):
+            if is_asked and self.world_size > 1:
+                raise UserError(f"{name} works in one process, got {self.world_size} processes; leave it out.")
         if self.precision == "bf16" and self.device.type == "cpu":
             raise UserError("precision=bf16 is many times slower than float32 on a CPU; use precision=float32 there.")
 

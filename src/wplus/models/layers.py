@@ -101,6 +101,8 @@ class EqualizedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H/down, W/down)."""
         y = self.convolve(x, (self.weight * self.weight_gain).to(x.dtype))
+        if self.bias is not None and self.activate and ops.is_fused(y):
+            return ops.activated(y, self.bias * self.bias_gain, clamp=self.clamp)
         if self.bias is not None:
             y = y.add_((self.bias * self.bias_gain).to(x.dtype).view(1, -1, 1, 1))
         return leaky_relu(y, self.clamp) if self.activate else y

@@ -28,7 +28,7 @@ def conv2d(
 
     `is_parameter` False says that the weight was computed from inputs: `no_weight_gradients` then leaves it alone.
     """
-    if not torch.is_grad_enabled():
+    if _is_plain():
         return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
     return _Convolution.apply(x, weight, (stride, padding, 0, groups, False), is_parameter)
 
@@ -37,9 +37,15 @@ def conv_transpose2d(
     x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True
 ) -> Tensor:
     """`F.conv_transpose2d` without bias, with fast derivatives of every order. weight (C, O/groups, k, k)."""
-    if not torch.is_grad_enabled():
+    if _is_plain():
         return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=groups)
     return _Convolution.apply(x, weight, (stride, padding, 0, groups, True), is_parameter)
+
+
+def _is_plain() -> bool:
+    """Whether torch's own operations serve: nobody asks for derivatives, or `torch.compile` looks, which would make a
+    graph of its own of every function with a backward pass in Python."""
+    return not torch.is_grad_enabled() or torch.compiler.is_dynamo_compiling()
 
 
 def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -> Tensor:
@@ -47,7 +53,9 @@ def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -
 
     `taps` read the same from both ends, and `padding` is less than their number.
     """
-    if not torch.is_grad_enabled():
+    if is_fused(x):
+        return _fused_fir(x, taps, gain, pad=padding, size=[side + 2 * padding - len(taps) + 1 for side in x.shape[2:]])
+    if _is_plain():
         return _filtered(x, padding, gain, taps)
     return _Blur.apply(x, padding, gain, taps)
 
@@ -58,17 +66,21 @@ def _filtered(x: Tensor, padding: int, gain: float, taps: Taps) -> Tensor:
 
 def downsample(x: Tensor) -> Tensor:
     """Low-pass filter and drop every second sample: (N, C, H, W) -> (N, C, H/2, W/2)."""
+    if is_fused(x):
+        return _fused_fir(x, FIR_TAPS, 1.0, down=2, pad=1, size=[side // 2 for side in x.shape[2:]])
     return conv2d(x, _fir(x.shape[1], 1.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
 
 
 def upsample(x: Tensor) -> Tensor:
     """Insert zeros and low-pass filter with gain 4: (N, C, H, W) -> (N, C, 2H, 2W)."""
+    if is_fused(x):
+        return _fused_fir(x, FIR_TAPS, 4.0, up=2, pad=2, size=[2 * side for side in x.shape[2:]])
     return conv_transpose2d(x, _fir(x.shape[1], 4.0, x.dtype, x.device), stride=2, padding=1, groups=x.shape[1])
 
 
 def leaky_relu_(x: Tensor, slope: float) -> Tensor:
     """`F.leaky_relu_`, in place, with a second derivative that adds nothing to the gradients of x, where it is zero."""
-    return _LeakyReLU.apply(x, slope) if torch.is_grad_enabled() else F.leaky_relu_(x, slope)
+    return F.leaky_relu_(x, slope) if _is_plain() else _LeakyReLU.apply(x, slope)
 
 
 def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -110,6 +122,43 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     return torch.cat([x, y], dim=1)
 
 
+# --- Triton kernels -------------------------------------------------------------------------------------------------
+
+FUSED_ON = ("cuda",)  # types of devices
+_fused = False
+
+
+@contextmanager
+def fused(is_on: bool) -> Iterator[None]:
+    """Inside, networks on CUDA take the Triton kernels of `wplus.models.kernels`, or plain operations."""
+    global _fused
+    before, _fused = _fused, is_on
+    try:
+        yield
+    finally:
+        _fused = before
+
+
+def is_fused(x: Tensor) -> bool:
+    """Whether what is done to x takes the Triton kernels."""
+    return _fused and x.device.type in FUSED_ON
+
+
+def _fused_fir(x: Tensor, taps: Taps, gain: float, *, size: list[int], **way: int) -> Tensor:
+    from wplus.models.kernels import fir  # imports Triton, which is not everywhere
+
+    return fir(x, tuple(tap / sum(taps) for tap in taps), gain=gain, size=(size[0], size[1]), **way)
+
+
+def activated(
+    x: Tensor, bias: Tensor, *, scale: Tensor | None = None, offset: Tensor | None = None, clamp: float | None = None
+) -> Tensor:
+    """clamp(leaky_relu(x scale + offset + bias)) by one kernel (`wplus.models.kernels.activate`)."""
+    from wplus.models.kernels import activate
+
+    return activate(x, bias, scale=scale, offset=offset, clamp=clamp)
+
+
 # --- modulated convolution: two forms of the same numbers -----------------------------------------------------------
 
 
@@ -136,8 +185,13 @@ def conv2d_scaled(
 ) -> Tensor:
     """One weight for all samples: the input is scaled by the styles (N, I), the output by `out_scale` (N, O)."""
     scale = out_scale.to(x.dtype)[:, :, None, None]
-    y = _resampled_conv2d(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up=up, groups=1)
+    y = conv2d_styled(x, weight, styles, up=up)
     return y * scale if offset is None else torch.addcmul(offset.to(y.dtype), y, scale)
+
+
+def conv2d_styled(x: Tensor, weight: Tensor, styles: Tensor, *, up: int) -> Tensor:
+    """One weight for all samples, the input scaled by the styles (N, I), the output not scaled yet."""
+    return _resampled_conv2d(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up=up, groups=1)
 
 
 def _resampled_conv2d(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Tensor:

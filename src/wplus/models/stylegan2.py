@@ -19,6 +19,11 @@ from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, NoiseLa
 # --- generator ------------------------------------------------------------------------------------------------------
 
 
+def demodulations(weight: Tensor, styles: Tensor) -> Tensor:
+    """Equation 3, 1 / sqrt(sum over inputs and taps of (s w)^2): weight (O, I, k, k), styles (N, I) -> (N, O)."""
+    return (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt()
+
+
 def modulated_conv2d(
     x: Tensor, weight: Tensor, styles: Tensor, *, gain: float = 1.0, up: int = 1, offset: Tensor | None = None
 ) -> Tensor:
@@ -26,8 +31,7 @@ def modulated_conv2d(
 
     `gain` multiplies the result; `offset` (N or 1, 1, up H, up W) is added to it.
     """
-    # Equation 3: the norm of the modulated weights, 1 / sqrt(sum over inputs and taps of (s w)^2).
-    demodulation = (styles.square() @ weight.square().sum(dim=(2, 3)).t() + 1e-8).rsqrt() * gain  # (N, O)
+    demodulation = demodulations(weight, styles) * gain
     if not ops.prefers_per_sample_weights(x, weight, up):  # scaling the maps instead gives the same
         return ops.conv2d_scaled(x, weight, styles, demodulation, up=up, offset=offset)
     # Equation 1: w' = s w, demodulated at once.
@@ -55,6 +59,9 @@ class SynthesisLayer(NoiseLayer):
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
         """x (N, I, H, W), styles (N, I), noise (N or 1, 1, up H, up H) or None -> (N, O, up H, up W)."""
         offset = None if noise is None else noise * (self.noise_strength * SQRT2)
+        if ops.is_fused(x):
+            y, scale = ops.conv2d_styled(x, self.weight, styles, up=self.up), demodulations(self.weight, styles) * SQRT2
+            return ops.activated(y, self.bias * SQRT2, scale=scale, offset=offset, clamp=self.conv_clamp)
         y = modulated_conv2d(x, self.weight, styles, gain=SQRT2, up=self.up, offset=offset)
         return leaky_relu(y.add_((self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1)), self.conv_clamp)
 

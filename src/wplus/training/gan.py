@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wplus.core.distributed import mean_over_ranks, rank_and_world
+from wplus.core.distributed import mean_over_ranks
 from wplus.core.metric_result import MetricInfo
+from wplus.core.runtime import Runtime
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
@@ -18,16 +19,17 @@ from wplus.models.projected import Projected
 from wplus.training.augment.blur import Blurred, faded_sigma
 from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
-from wplus.training.augment.pipeline import Identity, Sampled
+from wplus.training.augment.pipeline import Sampled
+from wplus.training.faster import prepare
 from wplus.training.gan_infos import gan_infos
 from wplus.training.heads import INFOS as head_infos
 from wplus.training.heads import Heads
 from wplus.training.hparams import Hparams
 from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
-from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
+from wplus.training.module import TrainingModule, ema_decay, fused_operations, shared_statistics, update_ema
 from wplus.training.optim import adam_numbers, discriminator_groups, freeze, frozen_layers
 from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits
-from wplus.training.phases import Draw, Phase, Told, backward
+from wplus.training.phases import Draw, Phase, Told, backward, draw_for_penalties, draw_images, draw_pairs, draw_paths
 from wplus.training.posthoc_ema import PowerAverages
 from wplus.training.progressive import growth_of
 from wplus.training.validate import check_fit, check_micro_batches
@@ -112,6 +114,7 @@ class GanModule(TrainingModule):
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
         self.augment, self.heads = augment or NoAugment(), heads
+        self.fixed_form = False  # whether what is drawn has the same form in every step
         self.backward_of: dict[str, Callable[[Draw], Told]] = {}  # phase -> a faster way to its gradients
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
@@ -143,6 +146,11 @@ class GanModule(TrainingModule):
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
+    def prepare(self, runtime: Runtime) -> dict[str, Any]:
+        """As of every training; phases are compiled or recorded (`wplus.training.faster`)."""
+        self.kernels, said = fused_operations(runtime)
+        return {"trainer.kernels": said, **prepare(self, runtime)}
+
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
         real = self._follow_clock(real, optimizers)
@@ -167,13 +175,15 @@ class GanModule(TrainingModule):
     def phases(self) -> list[Phase]:
         """In StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
         hp = self.hp
-        phases = [Phase("generator", "generator", hp.n_critic, self.draw_images, self.generator_losses)]
+        phases = [Phase("generator", "generator", hp.n_critic, partial(draw_images, self), self.generator_losses)]
         if hp.pl_weight:  # its interval counts the generator's own steps
             interval = hp.pl_interval * hp.n_critic
-            phases.append(Phase("path_length", "generator", interval, self.draw_paths, self.path_length_losses))
-        phases.append(Phase("discriminator", "discriminator", 1, self.draw_pairs, self.discriminator_losses))
+            phases.append(
+                Phase("path_length", "generator", interval, partial(draw_paths, self), self.path_length_losses)
+            )
+        phases.append(Phase("discriminator", "discriminator", 1, partial(draw_pairs, self), self.discriminator_losses))
         if self.lazy_penalties:
-            name, draw = "_".join(penalty.name for penalty in self.penalties), self.draw_for_penalties
+            name, draw = "_".join(penalty.name for penalty in self.penalties), partial(draw_for_penalties, self)
             phases.append(Phase(name, "discriminator", hp.r1_interval, draw, self.penalty_losses))
         return phases
 
@@ -203,44 +213,6 @@ class GanModule(TrainingModule):
             self.generator.mapping.update_w_avg(mean_over_ranks(told.w_mean))
         if told.pl_mean is not None:
             self.pl_mean.copy_(torch.where(told.pl_mean.isfinite(), told.pl_mean, self.pl_mean))
-
-    # --- what is drawn for a phase ----------------------------------------------------------------------------------
-
-    def draw_images(self, real: Tensor, labels: Tensor) -> Draw:
-        """Of the generator's phase: generated images, and what is done to them before they are judged."""
-        inputs = self.sample_inputs(len(real), labels=labels)
-        augment = self.sample_augment(real)
-        augment_real = self.sample_augment(real) if self.compares else augment
-        before_heads = self.heads.sample(real) if self.heads else Identity()
-        return Draw(real, labels, inputs, augments=(augment_real, augment), before_heads=(Identity(), before_heads))
-
-    def draw_paths(self, real: Tensor, labels: Tensor) -> Draw:
-        """Of path length regularisation: a part of the batch, and projections of its images."""
-        num = max(len(real) // self.hp.pl_batch_shrink, 1)
-        return Draw(real[:num], labels[:num], self.sample_inputs(num, path_length=True))
-
-    def draw_pairs(self, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
-        """Of the discriminator's phase: real and generated images; without the latter the real ones stand for both."""
-        inputs = self.sample_inputs(len(real), labels=labels) if with_fake else None
-        mixes = any(penalty.mixes for penalty in self.penalties)
-        rank, world = rank_and_world()
-        alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
-        augment_real = self.sample_augment(real)
-        augment_fake = self.sample_augment(real) if with_fake else augment_real
-        before_heads = [self.heads.sample(real) if self.heads else Identity() for _ in range(2)]
-        return Draw(
-            real, labels, inputs, alpha=alpha, augments=(augment_real, augment_fake),
-            before_heads=(before_heads[0], before_heads[1]), weights=self._penalty_weights(len(real)),
-        )  # fmt: skip
-
-    def draw_for_penalties(self, real: Tensor, labels: Tensor) -> Draw:
-        """Of penalties in a phase of their own, of which some look at generated images."""
-        return self.draw_pairs(real, labels, with_fake=any(penalty.uses_fake for penalty in self.penalties))
-
-    def _penalty_weights(self, num: int) -> tuple[Tensor, ...]:
-        """At this moment, of each penalty's value of one of `num` images: gamma/2 / num, stronger where rarer."""
-        weights = (penalty.weight_at(self.hp_now) for penalty in self.penalties)  # gamma/2
-        return tuple(torch.full((), weight * self.hp.r1_interval / num, device=self.device) for weight in weights)
 
     # --- the losses: of each micro-batch its part of the mean over the batch ----------------------------------------
 
@@ -356,7 +328,7 @@ class GanModule(TrainingModule):
         """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
         return sample_inputs(
             self.generator, num, labels=labels if self.same_labels else None, all_labels=self.labels,
-            style_mixing_prob=self.hp.style_mixing_prob, path_length=path_length,
+            style_mixing_prob=self.hp.style_mixing_prob, path_length=path_length, fixed_form=self.fixed_form,
         )  # fmt: skip
 
     def sample_augment(self, images: Tensor) -> Sampled:
@@ -380,7 +352,8 @@ class GanModule(TrainingModule):
 
     def discriminator_batches(self, draw: Draw) -> Iterator[DiscriminatorBatch]:
         """Micro-batches of real images beside generated ones."""
-        real, labels, (before_real, before_fake) = draw.real, draw.labels, draw.before_heads
+        real, labels, alpha, (before_real, before_fake) = draw.real, draw.labels, draw.alpha, draw.before_heads
+        assert alpha is not None
         for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
             fake, fake_labels = real[part], labels[part]
             if draw.inputs is not None:
@@ -390,7 +363,7 @@ class GanModule(TrainingModule):
                     fake, _, _ = self.generate(sample)
             augments = draw.augments[0].take(part), draw.augments[1].take(part)
             before = before_real.take(part), before_fake.take(part)
-            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, draw.alpha[part], *augments, before)
+            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments, before)
 
     def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
         """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""

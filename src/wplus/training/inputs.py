@@ -20,13 +20,14 @@ class GeneratorInputs:
     """All random inputs of a phase for one batch, drawn at once so that micro-batches use what the full batch would.
 
     z, z_mix (N, z_dim); c (N, c_dim); noise one (N, 1, H, W) per layer; pl_noise (N, C, H, W) or None; layers from
-    `mix_from` on take the styles of z_mix (None: no mixing in this batch).
+    `mix_from` on take the styles of z_mix (None: no mixing in this batch; as a scalar tensor there always is a number,
+    and what is computed with these inputs is the same operations for every batch).
     """
 
     z: Tensor
     c: Tensor
     noise: tuple[Tensor, ...]
-    mix_from: int | None = None
+    mix_from: int | Tensor | None = None
     z_mix: Tensor | None = None
     pl_noise: Tensor | None = None
 
@@ -35,7 +36,7 @@ class GeneratorInputs:
 
         def part(value: object) -> Any:
             if isinstance(value, Tensor):
-                return value[index]
+                return value[index] if value.ndim else value
             return tuple(item[index] for item in value) if isinstance(value, tuple) else value
 
         return replace(self, **{f.name: part(getattr(self, f.name)) for f in fields(self)})
@@ -62,12 +63,14 @@ def sample_inputs(
     labels: Tensor | None = None,
     style_mixing_prob: float = 0.0,
     path_length: bool = False,
+    fixed_form: bool = False,
 ) -> GeneratorInputs:
     """Inputs for `num` images from torch's generator as it is seeded, on the device of `all_labels`.
 
     Every process draws those of all, and takes its part: what a step sees does not depend on the number of processes.
     Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Whether styles are mixed is one decision
     for the batch; the layer is drawn among those in use. With `path_length` the projection of the image is drawn, too.
+    With `fixed_form` the layer is a tensor: the number of layers where nothing is mixed.
     """
     (rank, world), device, mix_from = rank_and_world(), all_labels.device, None
     if float(torch.rand(())) < style_mixing_prob:  # a host-side draw: no wait for the device
@@ -83,6 +86,10 @@ def sample_inputs(
         z_mix=torch.randn(total, generator.z_dim, device=device),
         pl_noise=torch.randn(shape, device=device) if path_length else None,
     )
+    if fixed_form:
+        drawn = replace(
+            drawn, mix_from=torch.full((), generator.num_ws if mix_from is None else mix_from, device=device)
+        )
     own = drawn if world == 1 else drawn.take(torch.arange(rank, total, world, device=device))
     return own if labels is None else replace(own, c=labels)
 
@@ -93,5 +100,8 @@ def style_mixing(generator: GeneratorNetwork, sample: GeneratorInputs) -> tuple[
     total = ws.detach()[:, 0].sum(dim=0)
     if sample.mix_from is not None and sample.z_mix is not None:
         other = generator.mapping(sample.z_mix, sample.c)
+        if isinstance(sample.mix_from, Tensor):
+            is_own = torch.arange(ws.shape[1], device=ws.device) < sample.mix_from  # (num_ws,)
+            return torch.where(is_own[:, None], ws, other), total
         ws = torch.cat([ws[:, : sample.mix_from], other[:, sample.mix_from :]], dim=1)
     return ws, total

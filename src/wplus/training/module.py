@@ -17,9 +17,10 @@ from wplus.core.distributed import average_gradients, mean_over_ranks
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo
 from wplus.core.random import seed_torch, step_seed
-from wplus.core.runtime import float32_convolutions
+from wplus.core.runtime import Runtime, float32_convolutions
 from wplus.errors import UserError
 from wplus.models.network import Network
+from wplus.models.ops import fused
 from wplus.training.layout import follow_layout
 
 
@@ -35,6 +36,7 @@ class TrainingModule(LightningModule):
     nimg: Tensor
     skipped: Tensor
     tf32: bool = False  # whether steps may round (`wplus.core.runtime.float32_convolutions`)
+    kernels: bool = False  # whether steps take the Triton kernels (`wplus.models.ops.fused`)
 
     def __init__(self, *, batch_size: int, seed: int, run_fingerprint: Mapping[str, Any]) -> None:
         super().__init__()
@@ -65,10 +67,22 @@ class TrainingModule(LightningModule):
         """What a checkpoint file says about `exported`: plain values."""
         raise NotImplementedError
 
+    def prepare(self, runtime: Runtime) -> dict[str, Any]:
+        """Be made ready, before the first step, to run as fast as `runtime` says; what came of it, by key of the
+        configuration. UserError for what does nothing here."""
+        for name, default in (("compile", "off"), ("cuda_graphs", False)):
+            if getattr(runtime, name) != default:
+                raise UserError(
+                    f"trainer.{name}={getattr(runtime, name)} has no effect: only the phases of a generator's training "
+                    "against a discriminator can be compiled or recorded; leave it out."
+                )
+        self.kernels, said = fused_operations(runtime)
+        return {"trainer.kernels": said}
+
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """One step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
         optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
-        with float32_convolutions(tf32=self.tf32, benchmark=True):
+        with float32_convolutions(tf32=self.tf32, benchmark=True), fused(self.kernels):
             self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -129,6 +143,18 @@ class TrainingModule(LightningModule):
         }
 
 
+def fused_operations(runtime: Runtime) -> tuple[bool, str]:
+    """Whether training steps take the Triton kernels, and what is to be said of it."""
+    if runtime.kernels == "off" or runtime.device.type != "cuda":
+        return False, "off"
+    try:
+        from wplus.models.kernels import why_not
+    except ImportError as error:
+        return False, f"off: {error}"
+    reason = why_not(runtime.device)
+    return not reason, f"off: {reason}" if reason else "on"
+
+
 def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], path: object) -> None:
     """UserError naming the first value in which the fingerprint of a checkpoint's run differs from this run's."""
     before, now = _flat(saved), _flat(current)
@@ -160,22 +186,25 @@ class RunningMeans:
     @torch.no_grad()
     def add(self, name: str, value: Tensor) -> None:
         """Count one more value of `name`, a scalar tensor."""
-        value = value.detach()
-        self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        if name in self._sums:
+            self._sums[name] += value.detach()  # in place: at the same address in every step
+        else:
+            self._sums[name] = value.detach().clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def collect(self) -> dict[str, float]:
         """The means as floats (one transfer for all of them), and start over."""
-        if not self._sums:
+        if not self._counts:
             return {}
-        names = list(self._sums)
-        values = torch.stack([self._sums[name].float() / self._counts[name] for name in names]).tolist()
-        self._sums, self._counts = {}, {}
-        return dict(zip(names, values, strict=True))
+        values = torch.stack([self._sums[name].float() / count for name, count in self._counts.items()]).tolist()
+        found = dict(zip(self._counts, values, strict=True))
+        torch._foreach_zero_(list(self._sums.values()))
+        self._counts = {}
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """What has been added since the last `collect`."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {"sums": {name: self._sums[name].clone() for name in self._counts}, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Go on from what `state_dict` gave."""

@@ -4,15 +4,21 @@ The second half draws nothing and does not ask for the clock, so that it can be 
 (`wplus.training.faster`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from wplus.core.distributed import rank_and_world
 from wplus.training.augment.pipeline import Identity, Sampled
 from wplus.training.inputs import GeneratorInputs
+
+if TYPE_CHECKING:
+    from wplus.training.gan import GanModule
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Draw:
     real: Tensor
     labels: Tensor
     inputs: GeneratorInputs | None = None
-    alpha: Tensor = field(default_factory=lambda: torch.zeros(0))
+    alpha: Tensor | None = None
     augments: tuple[Sampled, Sampled] = (Identity(), Identity())
     before_heads: tuple[Sampled, Sampled] = (Identity(), Identity())
     weights: tuple[Tensor, ...] = ()
@@ -65,3 +71,47 @@ def backward(phase: Phase, draw: Draw) -> Told:
     for loss in phase.losses(draw, told):
         loss.backward()
     return told
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------------
+
+
+def draw_images(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+    """Of the generator's phase: generated images, and what is done to them before they are judged."""
+    inputs = game.sample_inputs(len(real), labels=labels)
+    augment = game.sample_augment(real)
+    augment_real = game.sample_augment(real) if game.compares else augment
+    before_heads = game.heads.sample(real) if game.heads else Identity()
+    return Draw(real, labels, inputs, augments=(augment_real, augment), before_heads=(Identity(), before_heads))
+
+
+def draw_paths(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+    """Of path length regularisation: a part of the batch, and projections of its images."""
+    num = max(len(real) // game.hp.pl_batch_shrink, 1)
+    return Draw(real[:num], labels[:num], game.sample_inputs(num, path_length=True))
+
+
+def draw_pairs(game: GanModule, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
+    """Of the discriminator's phase: real and generated images; without the latter the real ones stand for both."""
+    inputs = game.sample_inputs(len(real), labels=labels) if with_fake else None
+    mixes = any(penalty.mixes for penalty in game.penalties)
+    rank, world = rank_and_world()
+    alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
+    augment_real = game.sample_augment(real)
+    augment_fake = game.sample_augment(real) if with_fake else augment_real
+    before_heads = [game.heads.sample(real) if game.heads else Identity() for _ in range(2)]
+    return Draw(
+        real, labels, inputs, alpha=alpha, augments=(augment_real, augment_fake),
+        before_heads=(before_heads[0], before_heads[1]), weights=_penalty_weights(game, len(real)),
+    )  # fmt: skip
+
+
+def draw_for_penalties(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+    """Of penalties in a phase of their own, of which some look at generated images."""
+    return draw_pairs(game, real, labels, with_fake=any(penalty.uses_fake for penalty in game.penalties))
+
+
+def _penalty_weights(game: GanModule, num: int) -> tuple[Tensor, ...]:
+    """At this moment, of each penalty's value of one of `num` images: gamma/2 / num, stronger where rarer."""
+    weights = (penalty.weight_at(game.hp_now) for penalty in game.penalties)  # gamma/2
+    return tuple(torch.full((), weight * game.hp.r1_interval / num, device=game.device) for weight in weights)

@@ -30,6 +30,8 @@ class NoAugment(nn.Module):
 
     fingerprint: Mapping[str, Any] | None = None
     """What must not change when a run is continued."""
+    fixed_form: bool = False
+    """Whether what is sampled has the same form in every step: the identity is sampled like anything else."""
 
     def sample(self, images: Tensor) -> Sampled:
         """What happens to a batch like `images` (N, C, H, W); called on the images, it gives what D sees of them."""
@@ -70,7 +72,8 @@ class FixedAugment(NoAugment):
 
     def sample(self, images: Tensor) -> SampledAugment | Identity:
         """Transforms from torch's generator, which the phase has seeded; none at all where p is known to be 0."""
-        return Identity() if self._on_host.is_zero() else self.pipeline.sample(images, self.p)
+        is_nothing = not self.fixed_form and self._on_host.is_zero()
+        return Identity() if is_nothing else self.pipeline.sample(images, self.p)
 
     def values(self) -> dict[str, Tensor]:
         """p."""

@@ -1,0 +1,230 @@
+"""One command for a GPU: is it right there, and how fast? `python experiments/benchmarks/gpu.py --output runs/gpu`
+
+1. Parity: the gradients of every phase on the GPU against the CPU's, from the same draws, in each way that a phase may
+   run: plain, with the Triton kernels, compiled, as a CUDA graph; a perceptual path length on both devices.
+2. Speed: every phase in each way at 64, 256 and 1024 px, seconds per thousand images, peak memory; inversion; a metric.
+
+Prints a table and writes `gpu.md` and `gpu.json`. It ends within `--minutes` (8): what did not fit is named. On a CPU,
+`--size smoke` runs what needs no GPU and says what it left out.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from training import build_gan, measure
+
+import wplus
+from wplus.core.files import atomic_write, ensure_folder
+from wplus.core.runtime import Runtime, float32_convolutions, keep_freed_memory, now, resolve_device
+from wplus.models.ops import fused
+from wplus.training.faster import difference, filled, prepare, tensors_of
+from wplus.training.gan import GanModule
+from wplus.training.phases import Draw, Phase, backward
+
+MODEL = "cats32"  # comes along
+CASES = {"smoke": "smoke", "64": "auto64", "256": "s256", "1024": "auto1024"}
+BF16 = {"smoke": 0}  # resolutions in bfloat16; elsewhere 4, as trainer.precision=auto on a GPU
+WAYS: dict[str, dict[str, Any]] = {  # fields of the runtime
+    "plain": {"kernels": "off"},
+    "kernels": {},
+    "graphs": {"kernels": "off", "cuda_graphs": True},
+    "kernels, graphs": {"cuda_graphs": True},
+    "compiled": {"kernels": "off", "compile": "auto"},
+    "compiled, graphs": {"kernels": "off", "compile": "auto", "cuda_graphs": True},
+}
+EXPECTED_S = {"compiled": 150, "compiled, graphs": 150}  # of a way, with compiling; others 20
+
+
+@dataclass
+class Report:
+    """What was found, as plain values, and what was left out, with the reason."""
+
+    device: str
+    torch: str
+    parity: list[dict[str, Any]] = field(default_factory=list)
+    speed: list[dict[str, Any]] = field(default_factory=list)
+    others: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Everything asked for; 1 where a parity was missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", nargs="+", choices=CASES, default=["64", "256", "1024"])
+    parser.add_argument("--way", nargs="+", choices=WAYS, default=[*WAYS])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--output", type=Path, default=Path("runs/gpu"))
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    began, device = time.monotonic(), resolve_device(options.device)
+    torch.backends.cudnn.benchmark = True
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    report = Report(device=name, torch=torch.__version__)
+    ways = list(possible(options.way, device, report))
+
+    def left() -> float:
+        return options.minutes * 60 - (time.monotonic() - began)
+
+    with float32_convolutions():
+        check(ways, device, report)
+        time_phases(options.size, ways, device, options.turns, report, left)
+        time_others(device, report, small="smoke" in options.size)
+    report.seconds = time.monotonic() - began
+    write(report, options.output)
+    return int(any(not row["agrees"] for row in report.parity))
+
+
+def possible(asked: Sequence[str], device: torch.device, report: Report) -> Iterator[str]:
+    """The ways that a device has; the others are noted as left out."""
+    for way in asked:
+        needs_gpu = "kernels" in way or "graphs" in way
+        if needs_gpu and device.type != "cuda":
+            report.left_out.append(f"{way}: needs a GPU")
+        elif "compiled" in way and device.type != "cuda" and asked == [*WAYS]:
+            report.left_out.append(f"{way}: takes minutes on a CPU, ask for it by --way")
+        else:
+            yield way
+
+
+# --- is it right ----------------------------------------------------------------------------------------------------
+
+
+def check(ways: Sequence[str], device: torch.device, report: Report) -> None:
+    """Gradients of each phase on `device`, in each way, against plain ones on the CPU, in float32."""
+    reference = build_game("cpu")
+    reference.fixed_form = True
+    draws = {phase.name: drawn(reference, phase) for phase in reference.phases()}
+    expected = {phase.name: outputs(reference, phase, draws[phase.name]) for phase in reference.phases()}
+    for way in ways:
+        game, runtime = build_game(device), Runtime(device=device, **WAYS[way])
+        said = {name: how for each in prepare(game, runtime).values() for name, how in each.items()}
+        for phase in game.phases():
+            draw = draws[phase.name]
+            here = filled(draw, iter([tensor.to(device) for tensor in tensors_of(draw)]))
+            with fused("kernels" in way):
+                found, num = outputs(game, phase, here)
+            far = difference([each.cpu() for each in found], expected[phase.name][0], num_gradients=num)
+            note(report, phase.name, way, said.get(phase.name, "plain"), far, allowed=1e-4)
+    if device.type == "cpu":
+        report.left_out.append("CPU against GPU: needs a GPU")
+
+
+def note(report: Report, what: str, way: str, runs: str, far: float, *, allowed: float) -> None:
+    """A line of the table of parities."""
+    row = {"what": what, "way": way, "runs": runs, "difference": far, "agrees": far <= allowed}
+    report.parity.append(row)
+
+
+def build_game(device: torch.device | str) -> GanModule:
+    """The smallest size, with the same weights on every device; its noise counts."""
+    torch.manual_seed(0)
+    game, _ = build_gan("smoke", torch.device("cpu"), 0)
+    for layer in game.generator.synthesis.noise_layers:
+        layer.noise_strength.data.fill_(0.1)
+    return game.to(device)
+
+
+def drawn(game: GanModule, phase: Phase) -> Draw:
+    """What a phase works with, the same in every call."""
+    torch.manual_seed(1)
+    size = game.batch_size, 3, game.generator.resolution, game.generator.resolution
+    return phase.draw(torch.rand(size) * 2 - 1, torch.zeros(size[0], 0))
+
+
+def outputs(game: GanModule, phase: Phase, draw: Draw) -> tuple[list[Tensor], int]:
+    """Gradients of a phase, then what it tells; and how many gradients there are."""
+    network, run = getattr(game, phase.network), game.backward_of.get(phase.name)
+    game.set_learning(phase)
+    network.zero_grad(set_to_none=True)
+    told = backward(phase, draw) if run is None else run(draw)
+    found = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    return [*found, *(tensor.detach() for tensor in tensors_of(told))], len(found)
+
+
+# --- how fast -------------------------------------------------------------------------------------------------------
+
+
+def time_phases(
+    sizes: Sequence[str], ways: Sequence[str], device: torch.device, turns: int, report: Report,
+    left: Callable[[], float],
+) -> None:  # fmt: skip
+    """Every way at every size, the plain ones first, as long as there is time."""
+    for way in ways:
+        for size in sizes:
+            if left() < EXPECTED_S.get(way, 20) and size != "smoke":
+                report.left_out.append(f"{way} at {size} px: the time was over")
+                continue
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            began, runtime = time.monotonic(), Runtime(device=device, **WAYS[way])
+            figure = measure(CASES[size], runtime, turns=turns, bf16=BF16.get(size, 4) if device.type == "cuda" else 0)
+            row = {"size": size, "way": way, "s_per_kimg": 1000 / figure["images_per_s"]}
+            row |= {f"{name}_ms": phase["ms"] for name, phase in figure["phases"].items()}
+            row |= {"batch": figure["batch"], "memory_gb": figure["peak_memory_gb"], "ways": figure["ways"],
+                    "seconds": time.monotonic() - began}  # fmt: skip
+            report.speed.append(row)
+
+
+def time_others(device: torch.device, report: Report, *, small: bool) -> None:
+    """Inversion of generated cats into w+, and a perceptual path length, here and on the CPU."""
+    model, num, steps = wplus.load(MODEL), 2 if small else 64, 2 if small else 100
+    few = {"ppl_wend": {"num_samples": 8}}
+    found = [model.measure(["ppl_wend"], **few)]
+    model = model.to(device)
+    found.append(model.measure(["ppl_wend"], **few))
+    here, there = (float(each[0].value) for each in found)
+    note(report, "ppl_wend of 8 samples", "plain", "plain", abs(there / here - 1), allowed=1e-2)
+    images = model.generate(num, seed=0, psi=0.7).pil
+    began = now(device)
+    model.invert(images, space="w+", method="optimize", num_steps=steps)
+    report.others["inversion into w+, ms per image and step"] = (now(device) - began) / num / steps * 1e3
+    began = now(device)
+    model.measure(["ppl_wend"], ppl_wend={"num_samples": 8 if small else 2000})
+    report.others["perceptual path length, ms per sample"] = (now(device) - began) / (8 if small else 2000) * 1e3
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def write(report: Report, folder: Path) -> None:
+    """Print the tables; `gpu.md` and `gpu.json` in `folder`."""
+    text = "\n".join(lines(report))
+    print(text)
+    folder = ensure_folder(folder)
+    for name, content in (("gpu.md", text), ("gpu.json", json.dumps(asdict(report), indent=2))):
+        atomic_write(folder / name, lambda file, content=content: file.write(f"{content}\n".encode()))
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The report as Markdown."""
+    yield f"# {report.device}, torch {report.torch}, {report.seconds:.0f} s\n"
+    yield from ["| what | way | runs | difference | agrees |", "|---|---|---|---|---|"]
+    for row in report.parity:
+        shown = f"{row['difference']:.1g} | {'yes' if row['agrees'] else 'NO'}"
+        yield f"| {row['what']} | {row['way']} | {row['runs']} | {shown} |"
+    phases = ("generator", "path_length", "discriminator", "r1")
+    yield f"\n| px | way | batch | s/kimg | {' | '.join(f'{name}, ms' for name in phases)} | memory, GB |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in report.speed:
+        cells = [row["size"], row["way"], f"{row['batch']}", f"{row['s_per_kimg']:.3g}",
+                 *(f"{row[f'{name}_ms']:.1f}" for name in phases), f"{row['memory_gb']:.1f}"]  # fmt: skip
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    for name, value in report.others.items():
+        yield f"- {name}: {value:.3g}"
+    for what in report.left_out:
+        yield f"- left out: {what}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

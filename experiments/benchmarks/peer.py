@@ -1,0 +1,89 @@
+"""NVlabs' StyleGAN2-ADA in PyTorch, from a checkout that the user has, as tasks to be timed beside ours.
+
+Its classes are called as its training loop does: the same networks, the lazy regularisers' intervals and learning
+rates, no augmentation, float32, gradients made finite before the optimizer's step.
+"""
+
+import copy
+import importlib
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INTERVALS = {"G": 4, "D": 16}  # of the lazy regularisers
+PHASES = {"generator": ("G", "Gmain", 1), "path_length": ("G", "Greg", INTERVALS["G"]),
+          "discriminator": ("D", "Dmain", 1), "r1": ("D", "Dreg", INTERVALS["D"])}  # fmt: skip
+
+
+class Peer:
+    """A training of one size; `size` as in `training.SIZES`, `real` (N, 3, H, W) in [-1, 1]."""
+
+    def __init__(self, path: Path, size: tuple[Any, ...], real: Tensor) -> None:
+        if not (path / "training" / "networks.py").is_file():
+            raise SystemExit(f"--peer needs a checkout of stylegan2-ada-pytorch, got '{path}'")
+        networks, losses = imported(path)
+        resolution, base, maximum, w_dim, layers, _, pl_weight = size
+        shape = {"c_dim": 0, "img_resolution": resolution, "img_channels": 3}
+        widths = {"channel_base": base, "channel_max": maximum, "num_fp16_res": 0, "conv_clamp": None}
+        g = networks.Generator(z_dim=w_dim, w_dim=w_dim, mapping_kwargs={"num_layers": layers}, synthesis_kwargs=widths,
+                               **shape)  # fmt: skip
+        d = networks.Discriminator(**shape, **widths, epilogue_kwargs={"mbstd_group_size": 4})
+        self.networks = {
+            name: each.train().requires_grad_(False).to(real.device) for name, each in (("G", g), ("D", d))
+        }
+        self.average, self.real, self.pl_weight = copy.deepcopy(g).eval(), real, pl_weight
+        self.loss = losses.StyleGAN2Loss(device=real.device, G_mapping=g.mapping, G_synthesis=g.synthesis, D=d,
+                                         r1_gamma=1.0, pl_weight=pl_weight)  # fmt: skip
+        self.optimizers = {}
+        for name, network in self.networks.items():
+            share = INTERVALS[name] / (INTERVALS[name] + 1)
+            self.optimizers[name] = torch.optim.Adam(
+                network.parameters(), lr=0.002 * share, betas=(0.0, 0.99**share), eps=1e-8
+            )
+
+    def tasks(self) -> dict[str, Callable[[], None]]:
+        """`peer PHASE` for each of our phases, and `peer average`."""
+        phases = [name for name in PHASES if self.pl_weight or name != "path_length"]
+        return {f"peer {name}": partial(self.run, *PHASES[name]) for name in phases} | {"peer average": self.move}
+
+    def run(self, name: str, phase: str, gain: int) -> None:
+        """One optimizer step."""
+        network, optimizer = self.networks[name], self.optimizers[name]
+        z = torch.randn(len(self.real), self.networks["G"].z_dim, device=self.real.device)
+        c = torch.zeros(len(self.real), 0, device=self.real.device)
+        optimizer.zero_grad(set_to_none=True)
+        network.requires_grad_(True)
+        self.loss.accumulate_gradients(
+            phase=phase, real_img=self.real, real_c=c, gen_z=z, gen_c=c, sync=True, gain=gain
+        )
+        network.requires_grad_(False)
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+        optimizer.step()
+
+    @torch.no_grad()
+    def move(self) -> None:
+        """The moving average of the generator."""
+        for mean, now in zip(self.average.parameters(), self.networks["G"].parameters(), strict=True):
+            mean.copy_(now.lerp(mean, 0.999))
+        for mean, now in zip(self.average.buffers(), self.networks["G"].buffers(), strict=True):
+            mean.copy_(now)
+
+
+def imported(path: Path) -> list[ModuleType]:
+    """The checkout's `training.networks` and `training.loss`; a module of ours is called `training`, too."""
+    ours = sys.modules.pop("training", None)
+    sys.path.insert(0, str(path.resolve()))
+    try:
+        return [importlib.import_module(f"training.{name}") for name in ("networks", "loss")]
+    finally:
+        sys.path.remove(str(path.resolve()))
+        if ours is not None:
+            sys.modules["training"] = ours

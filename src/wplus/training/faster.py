@@ -1,0 +1,304 @@
+"""Faster ways to the gradients of a GAN's phases: compiled functions, and CUDA graphs.
+
+A phase is traced once, with its derivatives of both orders, into one graph of tensor operations: so a compiler sees the
+second derivatives of R1 and path lengths like anything else, made of the fast convolutions of `wplus.models.ops`, and
+nothing that depends on data passes through Python (tracing fails where it does). Each way is compared with the plain
+one before the first step; where it fails or differs, the phase runs plainly, and the record says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from wplus.core.runtime import Runtime, float32_convolutions
+from wplus.models.ops import fused
+from wplus.training.layout import lay_out
+from wplus.training.phases import Draw, Phase, Told
+
+if TYPE_CHECKING:
+    from wplus.training.gan import GanModule
+
+# The largest relative difference of a network's gradient: another order of float32 sums gives 1e-5; in bfloat16 a fused
+# operation rounds once where plain ones round several times.
+TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
+Compiler = Callable[[torch.fx.GraphModule, Sequence[Tensor]], Callable[..., Sequence[Tensor]]]
+Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # of what a network holds, and what was drawn
+
+
+class PhaseFunction(nn.Module):
+    """A phase as a function of tensors alone, without effects: parameters, buffers and what was drawn -> gradients of
+    the parameters that learn by it, and what it tells.
+
+    `draw` says how what is drawn is put together, which must be so in every step.
+    """
+
+    def __init__(self, game: GanModule, phase: Phase, draw: Draw) -> None:
+        super().__init__()
+        game.set_learning(phase)
+        self.game, self.phase, self.form = game, phase, draw
+        held: dict[str, Tensor] = {"pl_mean": game.pl_mean}
+        for name in ("generator", "discriminator"):
+            network = getattr(game, name)
+            held |= {f"{name}.{key}": tensor for key, tensor in (*network.named_parameters(), *network.named_buffers())}
+        self.names, self.held = list(held), list(held.values())
+        self.learns = [name for name, tensor in held.items() if tensor.requires_grad]
+        self.used: list[str] = []
+        self.told = Told()
+
+    @torch.enable_grad()
+    def outputs(self, held: Sequence[Tensor], drawn: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of `used`, laid out as the parameters are, then what `told` has room for."""
+        state = {name: tensor.detach() for name, tensor in zip(self.names, held, strict=True)}
+        leaves = {name: state[name].requires_grad_() for name in self.learns}
+        state = {f"game.{name}": tensor for name, tensor in state.items()}
+        return torch.func.functional_call(self, state, (leaves, drawn))
+
+    def forward(self, leaves: Mapping[str, Tensor], drawn: Sequence[Tensor]) -> list[Tensor]:
+        """`outputs`, where the modules already hold the leaves."""
+        told, gradients = Told(), dict[str, Tensor]()
+        for loss in self.phase.losses(filled(self.form, iter(drawn)), told):
+            found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+            for name, gradient in zip(leaves, found, strict=True):
+                if gradient is not None:
+                    gradients[name] = gradients[name] + gradient if name in gradients else gradient
+        self.used, self.told = list(gradients), told
+        laid_out = [_laid_out(gradient.detach(), leaves[name]) for name, gradient in gradients.items()]
+        return [*laid_out, *(tensor.detach() for tensor in tensors_of(told))]
+
+    def deliver(self, outputs: Sequence[Tensor]) -> Told:
+        """Give the parameters their gradients; what was told."""
+        num = len(self.used)
+        for name, gradient in zip(self.used, outputs[:num], strict=True):
+            self.game.get_parameter(name).grad = gradient
+        return filled(self.told, iter(outputs[num:]))
+
+
+class Faster:
+    """A phase by a compiled function, called with what was drawn for a step."""
+
+    def __init__(self, function: PhaseFunction, run: Run) -> None:
+        self.function, self.run = function, run
+
+    @torch.no_grad()
+    def __call__(self, draw: Draw) -> Told:
+        """Gradients into the parameters; what the phase tells."""
+        return self.function.deliver(self.run(self.function.held, tensors_of(draw)))
+
+
+class Recorded(Faster):
+    """A phase that is recorded once, on inputs at fixed addresses, and then replayed.
+
+    `record` gives a function that repeats the work of another one, and the outputs, whose values it replaces.
+    """
+
+    def __init__(self, function: PhaseFunction, run: Run, drawn: Sequence[Tensor], record: Record) -> None:
+        super().__init__(function, run)
+        self.inputs = [tensor.clone() for tensor in drawn]
+        self.replay, self.outputs = record(lambda: run(function.held, self.inputs))
+
+    @torch.no_grad()
+    def __call__(self, draw: Draw) -> Told:
+        """Gradients into the parameters; what the phase tells, which the next step overwrites."""
+        torch._foreach_copy_(self.inputs, tensors_of(draw))
+        self.replay()
+        return self.function.deliver(self.outputs)
+
+
+Record = Callable[[Callable[[], Sequence[Tensor]]], tuple[Callable[[], None], Sequence[Tensor]]]
+
+
+def cuda_graph(work: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
+    """Record `work` as a CUDA graph, after it has run on a stream of its own as often as libraries need to settle."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=_pool()):
+        outputs = work()
+    return graph.replay, outputs
+
+
+@functools.cache
+def _pool() -> Any:
+    """Memory that the phases share: they follow each other, and what one leaves is used before the next."""
+    return torch.cuda.graph_pool_handle()
+
+
+# --- before the first step ------------------------------------------------------------------------------------------
+
+
+def inductor(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """torch's own compiler, of a graph that needs no tracing any more."""
+    return torch._inductor.compile(graph, list(inputs))
+
+
+def prepare(
+    game: GanModule, runtime: Runtime, *, compiler: Compiler = inductor, record: Record = cuda_graph
+) -> dict[str, dict[str, str]]:
+    """Make the phases of a GAN as fast as `runtime` says: how each runs, by key of the configuration.
+
+    `game.fixed_form` is true afterwards where one of them needs that what is drawn always has the same form.
+    """
+    asked = {"trainer.compile": runtime.compile == "auto", "trainer.cuda_graphs": runtime.cuda_graphs}
+    said: dict[str, dict[str, str]] = {key: {} for key, is_asked in asked.items() if is_asked}
+    if not said:
+        return {}
+    lay_out(game.to(runtime.device), runtime.device)  # now: what is recorded stays where it is
+    game.fixed_form = game.augment.fixed_form = True
+    with float32_convolutions(tf32=runtime.tf32):
+        for phase in game.phases():
+            for key, how in _prepared(game, phase, said, compiler, record).items():
+                said[key][phase.name] = how
+    game.fixed_form = game.augment.fixed_form = bool(game.backward_of)
+    return said
+
+
+def _prepared(
+    game: GanModule, phase: Phase, asked: Mapping[str, Any], compiler: Compiler, record: Record
+) -> dict[str, str]:
+    """Choose how a phase runs; what became of each thing asked for."""
+    reason = why_plain(game, phase)
+    if reason:
+        return dict.fromkeys(asked, f"plain: {reason}")
+    game.seed_phase(phase.name)
+    draw = phase.draw(*_images(game))
+    function, drawn, found = PhaseFunction(game, phase, draw), tensors_of(draw), dict[str, str]()
+    plain: Run = function.outputs
+    with fused(False):
+        expected = plain(function.held, drawn)
+    run = plain
+    if "trainer.compile" in asked:
+        tried = _tried(lambda: Faster(function, compiled(function, drawn, compiler)), function, drawn, expected)
+        found["trainer.compile"] = tried if isinstance(tried, str) else "compiled"
+        if isinstance(tried, Faster):
+            game.backward_of[phase.name], run = tried, tried.run
+    if "trainer.cuda_graphs" in asked:
+        with fused(game.kernels and run is plain):
+            tried = _tried(lambda: Recorded(function, run, drawn, record), function, drawn, expected)
+        found["trainer.cuda_graphs"] = tried if isinstance(tried, str) else "recorded"
+        if isinstance(tried, Faster):
+            game.backward_of[phase.name] = tried
+    return found
+
+
+def traced(function: PhaseFunction, drawn: Sequence[Tensor]) -> torch.fx.GraphModule:
+    """The operations of a phase and of its derivatives, as one graph of all tensors; an error where Python asks for the
+    value of one."""
+    num = len(function.held)
+    return make_fx(lambda *tensors: function.outputs(tensors[:num], tensors[num:]))(*function.held, *drawn)
+
+
+def compiled(function: PhaseFunction, drawn: Sequence[Tensor], compiler: Compiler) -> Run:
+    """Trace the function of a phase on what was drawn, and compile the graph."""
+    with fused(False):  # the compiler makes its own kernels
+        graph = traced(function, drawn)
+        run = compiler(graph, [*(tensor.detach() for tensor in function.held), *drawn])
+    return lambda held, drawn: run(*(tensor.detach() for tensor in held), *drawn)
+
+
+def _tried(
+    make: Callable[[], Faster], function: PhaseFunction, drawn: Sequence[Tensor], expected: Sequence[Tensor]
+) -> Faster | str:
+    """What `make` makes, or why the phase runs plainly."""
+    try:
+        way = make()
+        with torch.no_grad():
+            if isinstance(way, Recorded):
+                way.replay()
+            found = way.outputs if isinstance(way, Recorded) else way.run(function.held, drawn)
+        far = difference(found, expected, num_gradients=len(function.used))
+    except Exception as error:  # compilers and drivers fail in their own ways
+        lines = str(error).strip().splitlines() or ["no message"]
+        return f"plain: {type(error).__name__}: {lines[0]}"
+    allowed = TOLERANCES[_precision(function.game)]
+    return way if far <= allowed else f"plain: it differs by {far:.1g} from the plain operations (allowed: {allowed:g})"
+
+
+def why_plain(game: GanModule, phase: Phase) -> str:
+    """Why a phase cannot be a function of tensors that is the same in every step; "" where it can."""
+    classes = {type(game.generator): "generator", game.discriminator.own_class: "discriminator"}
+    for network, name in classes.items():
+        for flag, what in (("progressive", "grows by the clock"), ("drops_units", "draws random numbers on its way"),
+                           ("batch_norm", "moves statistics on its way")):  # fmt: skip
+            if getattr(network, flag):
+                return f"the {name} {what}"
+    if phase.name == "path_length":
+        return ""
+    if game.hp.blur_sigma is not None:
+        return "the size of the blur follows the clock"
+    if game.heads is not None and phase.name in ("generator", "discriminator"):
+        return "heads on frozen features have a state of their own"
+    if isinstance(game.discriminator_loss, nn.Module) and phase.name == "discriminator":
+        return "the loss has a state of its own"
+    return ""
+
+
+def difference(found: Sequence[Tensor], expected: Sequence[Tensor], *, num_gradients: int) -> float:
+    """The largest distance of two results: of gradients |a - b| / (|b| + |all| / 1000) with the norm of each and of
+    all, of other numbers over 1 + |b|; infinite where they do not fit each other."""
+    if [each.shape for each in found] != [each.shape for each in expected]:
+        return float("inf")
+    norms = torch.stack([each.float().norm() for each in expected[:num_gradients]])
+    least = norms.norm() / 1000
+    far = [(a.float() - b.float()).norm() / (norm + least)
+           for a, b, norm in zip(found, expected, norms, strict=False)]  # fmt: skip
+    others = zip(found[num_gradients:], expected[num_gradients:], strict=True)
+    far += [((a - b).abs() / (1 + b.abs())).amax().float() for a, b in others]
+    return float(torch.stack(far).nan_to_num(float("inf")).amax())
+
+
+def _precision(game: GanModule) -> torch.dtype:
+    parts = (*game.generator.modules(), *game.discriminator.modules())
+    is_bf16 = any(getattr(part, "compute_dtype", None) == torch.bfloat16 for part in parts)
+    return torch.bfloat16 if is_bf16 else torch.float32
+
+
+def _images(game: GanModule) -> tuple[Tensor, Tensor]:
+    """A batch like those of training: uniform noise, and labels of the data."""
+    network, num = game.discriminator, game.batch_size
+    shape = (num, network.img_channels, network.resolution, network.resolution)
+    labels = game.labels[torch.randint(len(game.labels), (num,), device=game.labels.device)]
+    return torch.rand(shape, device=game.labels.device) * 2 - 1, labels
+
+
+# --- the tensors of what is put together of them --------------------------------------------------------------------
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in dataclasses, mappings and sequences, in their order."""
+    found = list[Tensor]()
+    _mapped(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+    return found
+
+
+def filled(form: Any, tensors: Iterator[Tensor]) -> Any:
+    """`form` with other tensors in the places of its own."""
+    return _mapped(form, lambda _: next(tensors))
+
+
+def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _mapped(each, change) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(each, change) for each in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **{name: _mapped(part, change) for name, part in parts.items()})
+    return value
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """With the strides of the parameter, as optimizers expect it and `backward` leaves it."""
+    return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

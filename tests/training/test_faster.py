@@ -1,0 +1,304 @@
+"""Phases as functions of tensors: compiled, recorded, or neither, and by Triton kernels, against the plain ones."""
+
+import functools
+import itertools
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.training.trained import CPU, assert_gradients_close, equal, gradients, snapshot
+from tests.triton_interpreter import interpreted
+from wplus.commands.train import ways
+from wplus.core.images import to_float
+from wplus.core.runtime import Runtime
+from wplus.data import Batches
+from wplus.errors import UserError
+from wplus.losses.adversarial import logistic_discriminator
+from wplus.losses.lecam import LeCam
+from wplus.models import ops
+from wplus.training.augment.control import AdaptiveAugment
+from wplus.training.faster import PhaseFunction, cuda_graph, difference, prepare, tensors_of, why_plain
+from wplus.training.heads import Heads
+
+COMPILED = replace(CPU, compile="auto")
+PHASES = ("generator", "path_length", "discriminator", "r1")
+
+
+def as_traced(graph, inputs):
+    """The graph that a compiler gets, without the minutes that it takes."""
+    return graph
+
+
+@pytest.fixture
+def batches(make_images):
+    """Batches of eight images with three labels."""
+    return lambda num: list(itertools.islice(Batches(make_images(c_dim=3), 8), num))
+
+
+@pytest.fixture
+def conditional(make_tiny):
+    """What a phase may have: labels, micro-batches, ADA, style mixing, weights that move with the clock."""
+
+    def make(num_micro=1, transforms="blit"):
+        augment = AdaptiveAugment(transforms=transforms, interval=1, speed_kimg=0.05)
+        moving = {"decay_kimg": 0.064, "gamma_end": 0.5, "style_mixing_prob": 0.5}
+        return make_tiny(batch_size=8, c_dim=3, num_micro=num_micro, augment=augment, **moving)
+
+    return make
+
+
+def play(game, batches, optimizers=None):
+    optimizers = optimizers or game.configure_optimizers()
+    for batch in batches:
+        game.run_step(*batch, optimizers=optimizers)
+    return game
+
+
+def with_fixed_form(game):
+    game.fixed_form = game.augment.fixed_form = True
+    return game
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_as_a_function_gives_what_backward_gives(conditional, batches, phase):
+    """Bit for bit, without an effect on the game; and with it the numbers of the log and the running means."""
+    plain, game = (with_fixed_form(conditional(num_micro=2, transforms="bgcfnc")) for _ in range(2))
+    (images, labels), (chosen,) = batches(1)[0], [each for each in game.phases() if each.name == phase]
+    expected = gradients(plain, phase, images, labels)
+    game.seed_phase(phase)
+    draw = chosen.draw(to_float(images), labels)
+    before = snapshot(game)
+    function = PhaseFunction(game, chosen, draw)
+    outputs = function.outputs(function.held, tensors_of(draw))
+    assert equal(snapshot(game), before)
+    assert all(p.grad is None for p in game.parameters())
+    game._take_note(function.deliver(outputs))
+    found = {name: p.grad for name, p in getattr(game, chosen.network).named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    logged = {name: value for name, value in plain.means.collect().items() if not name.endswith("grad_norm")}
+    assert game.means.collect() == logged
+    assert equal(snapshot(game), snapshot(plain))
+
+
+# --- nothing depends on data ----------------------------------------------------------------------------------------
+
+
+class Operations(TorchDispatchMode):
+    """What is done, in its order: names, shapes of tensors, and every number that comes from Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not str(func).startswith("profiler."):
+            self.seen.append(f"{func} {pytree.tree_map(plain, (args, kwargs))}")
+        return func(*args, **(kwargs or {}))
+
+
+def plain(value):
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else value
+
+
+def addresses(game, optimizers):
+    """Where everything lies that lives longer than a step."""
+    states = [state for optimizer in optimizers for each in optimizer.state.values() for state in each.values()]
+    held = [*game.parameters(), *game.buffers(), *states, *game.means._sums.values()]
+    return [tensor.data_ptr() for tensor in held if tensor.numel()]
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_phase_does_the_same_with_other_data_at_another_time(conditional, batches, phase):
+    """Every operation from what was drawn to the optimizer's step, and every address."""
+    game = with_fixed_form(conditional(num_micro=2, transforms="bgcfnc"))
+    optimizers = game.configure_optimizers()
+    play(game, batches(2), optimizers)  # optimizers have a state now
+    (chosen,) = [each for each in game.phases() if each.name == phase]
+    steps, places = [], []
+    for nimg, (images, labels) in ((40, batches(2)[0]), (56, batches(2)[1])):
+        game.images_seen = nimg
+        game.hp_now = game.hp.at(nimg)
+        game.seed_phase(phase)
+        real = to_float(images)
+        draw = chosen.draw(real, labels)
+        with Operations() as operations:
+            drawn = replace(chosen, draw=lambda *_, draw=draw: draw)
+            game.run_phase(drawn, real, labels, optimizers[chosen.network == "discriminator"])
+        steps.append(operations.seen)
+        places.append(addresses(game, optimizers))
+        game.means.collect()
+    assert len(steps[0]) == len(steps[1]) > 400
+    assert [pair for pair in zip(*steps, strict=True) if pair[0] != pair[1]] == []
+    assert places[0] == places[1]
+
+
+def test_data_that_python_looks_at_is_seen(make_tiny, batches, monkeypatch):
+    """By tracing, which every compiled phase goes through."""
+    game = make_tiny(pl_weight=0.0, gamma=0.0)
+    monkeypatch.setattr(game, "generator_loss", lambda fake: fake if float(fake.detach().sum()) > 0 else -fake)
+    said = prepare(game, COMPILED, compiler=as_traced)["trainer.compile"]
+    assert said["generator"].startswith("plain: RuntimeError: ")
+    assert "data-dependent" in said["generator"] or "tracing" in said["generator"]
+    assert said["discriminator"] == "compiled"
+
+
+# --- compiled -------------------------------------------------------------------------------------------------------
+
+
+def test_a_compiled_training_is_the_plain_one(conditional, batches):
+    game = conditional()
+    assert prepare(game, COMPILED, compiler=as_traced) == {"trainer.compile": dict.fromkeys(PHASES, "compiled")}
+    assert game.fixed_form
+    assert game.augment.fixed_form
+    play(game, batches(3))
+    plain = play(conditional(), batches(3))
+    for found, expected in zip(snapshot(game), snapshot(plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    logged = game.means.collect()
+    assert logged == {name: pytest.approx(value, rel=1e-4, abs=1e-6) for name, value in plain.means.collect().items()}
+
+
+def wrong(graph, inputs):
+    """A compiler whose first output is off."""
+
+    def run(*values):
+        first, *others = graph(*values)
+        return (first * 1.01, *others)
+
+    return run
+
+
+def broken(graph, inputs):
+    raise OSError("no compiler here\nwhat it tried")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        (wrong, "plain: it differs by 0.0"),
+        (broken, "plain: OSError: no compiler here"),
+    ],
+)
+def test_what_does_not_compile_or_differs_runs_plainly(make_tiny, batches, compiler, reason):
+    game, other = (make_tiny(batch_size=8, c_dim=3, style_mixing_prob=0.5, pl_weight=0.0) for _ in range(2))
+    said = prepare(game, COMPILED, compiler=compiler)["trainer.compile"]
+    assert said.keys() == {"generator", "discriminator", "r1"}
+    assert all(reason in how and "\n" not in how for how in said.values()), said
+    assert not game.backward_of
+    assert not game.fixed_form
+    assert equal(snapshot(play(game, batches(2))), snapshot(play(other, batches(2))))
+
+
+def test_how_far_two_results_are_apart():
+    """Each gradient by its own length and a thousandth of all, other numbers by one more than their own."""
+    expected = [torch.tensor([3.0, 4.0]), torch.tensor([0.0]), torch.tensor(9.0)]
+    far = functools.partial(difference, expected=expected, num_gradients=2)
+    assert far(expected) == 0
+    assert far([torch.tensor([3.0, 4.1]), *expected[1:]]) == pytest.approx(0.1 / 5.005, rel=1e-4)
+    assert far([expected[0], torch.tensor([0.005]), expected[2]]) == pytest.approx(1.0, rel=1e-4)
+    assert far([*expected[:2], torch.tensor(9.5)]) == pytest.approx(0.05)
+    assert far([*expected[:2], torch.tensor(float("nan"))]) == float("inf")
+    assert far(expected[:2]) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("options", "phases", "reason"),
+    [
+        ({"family": "stylegan1", "penalties": ()}, ("generator",), "the generator grows by the clock"),
+        ({"family": "dcgan", "penalties": ()}, ("generator", "discriminator"), "the generator draws random|moves stat"),
+        ({"blur_sigma": 2.0, "blur_fade_kimg": 1.0}, ("generator", "discriminator", "r1"), "the size of the blur"),
+        ({"losses": {"discriminator": LeCam(logistic_discriminator)}}, ("discriminator",), "the loss has a state"),
+    ],
+    ids=["progressive", "batch norm", "blur", "lecam"],
+)
+def test_what_changes_from_step_to_step_runs_plainly(make_tiny, options, phases, reason):
+    game = make_tiny(**options)
+    found = {phase.name: why_plain(game, phase) for phase in game.phases()}
+    for name, said in found.items():
+        assert bool(re.search(reason, said)) == (name in phases or "generator" in reason), name
+
+
+def test_heads_run_plainly_and_regularisers_beside_them_do_not(make_tiny, monkeypatch):
+    game = make_tiny()
+    monkeypatch.setattr(game, "heads", Heads())
+    assert [bool(why_plain(game, phase)) for phase in game.phases()] == [True, False, True, False]
+
+
+def test_a_line_says_what_came_of_it():
+    prepared = {"trainer.kernels": "off", "trainer.compile": {"generator": "compiled", "r1": "plain: it differs"}}
+    assert ways(prepared) == ["trainer.compile: generator compiled; r1 plain: it differs"]
+    assert ways({"trainer.kernels": "off: no driver"}) == ["trainer.kernels: off: no driver"]
+
+
+# --- recorded -------------------------------------------------------------------------------------------------------
+
+
+def on_cpu(work):
+    """Stands for a CUDA graph: the same work on the same inputs, into outputs that stay where they are."""
+    outputs = [output.clone() for output in work()]
+
+    def replay():
+        for output, value in zip(outputs, work(), strict=True):
+            output.copy_(value)
+
+    return replay, outputs
+
+
+def test_a_recorded_training_is_the_plain_one_and_stays_where_it_is(conditional, batches):
+    game, recorded = conditional(), replace(CPU)
+    object.__setattr__(recorded, "cuda_graphs", True)  # which a runtime refuses on a CPU
+    assert prepare(game, recorded, record=on_cpu) == {"trainer.cuda_graphs": dict.fromkeys(PHASES, "recorded")}
+    optimizers = game.configure_optimizers()
+    play(game, batches(1), optimizers)
+    inputs = [way.inputs for way in game.backward_of.values()]
+    kept = [tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(game, optimizers)
+    play(game, batches(3)[1:], optimizers)
+    assert ([tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(game, optimizers)) == kept
+    plain = play(conditional(), batches(3))
+    for found, expected in zip(snapshot(game), snapshot(plain), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_graphs_are_for_cuda():
+    with pytest.raises(UserError, match=r"^cuda_graphs=true needs device=cuda, got cpu; leave it out\.$"):
+        Runtime(device=torch.device("cpu"), cuda_graphs=True)
+    with pytest.raises(UserError, match=r"^compile=auto works in one process, got 2 processes; leave it out\.$"):
+        Runtime(device=torch.device("cpu"), compile="auto", devices=2)
+    assert cuda_graph is prepare.__kwdefaults__["record"]
+
+
+def test_other_trainings_have_no_phases_to_compile(tiny_encoder):
+    assert tiny_encoder().prepare(CPU) == {"trainer.kernels": "off"}
+    with pytest.raises(UserError, match="^trainer.compile=auto has no effect: only the phases of a generator's"):
+        tiny_encoder().prepare(COMPILED)
+
+
+# --- by Triton kernels ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", ["path_length", "r1"])
+def test_a_phase_by_kernels(make_tiny, make_images, monkeypatch, phase):
+    """The regularisers, with both derivatives, through modulated layers, noise, clamps and both resamplings."""
+    images, labels = Batches(make_images(), 2).at(0)
+    games = [make_tiny(batch_size=2, discriminator={"conv_clamp": 0.5}) for _ in range(2)]
+    for game in games:
+        for layer in game.generator.synthesis.noise_layers:
+            layer.conv_clamp = 0.5
+    expected = gradients(games[0], phase, images, labels)
+    with interpreted() as kernels, ops.fused(True):
+        used = [watched(kernels, name, monkeypatch) for name in ("_Activate", "_Fir")]
+        found = gradients(games[1], phase, images, labels)
+    assert all(used)
+    assert_gradients_close(found, expected)
+
+
+def watched(module, name, monkeypatch):
+    """The calls of a function with a backward pass."""
+    calls, apply = [], getattr(module, name).apply
+    monkeypatch.setattr(getattr(module, name), "apply", lambda *values: calls.append(name) or apply(*values))
+    return calls
