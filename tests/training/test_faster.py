@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import re
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.trained import CPU, assert_gradients_close, equal, gradients, snapshot
 from tests.triton_interpreter import interpreted
+from wplus.__main__ import main
 from wplus.commands.train import ways
 from wplus.core.images import to_float
 from wplus.core.runtime import Runtime
@@ -20,6 +22,7 @@ from wplus.errors import UserError
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
 from wplus.models import ops
+from wplus.training import gan
 from wplus.training.augment.control import AdaptiveAugment
 from wplus.training.faster import PhaseFunction, cuda_graph, difference, prepare, tensors_of, why_plain
 from wplus.training.heads import Heads
@@ -233,6 +236,18 @@ def test_a_line_says_what_came_of_it():
     prepared = {"trainer.kernels": "off", "trainer.compile": {"generator": "compiled", "r1": "plain: it differs"}}
     assert ways(prepared) == ["trainer.compile: generator compiled; r1 plain: it differs"]
     assert ways({"trainer.kernels": "off: no driver"}) == ["trainer.kernels: off: no driver"]
+
+
+def test_the_record_and_the_terminal_say_what_came_of_it(tmp_path, monkeypatch, capsys):
+    said = {"generator": "compiled", "discriminator": "plain: it differs by 0.1"}
+    monkeypatch.setattr(
+        gan, "prepare", lambda game, runtime: {"trainer.compile": said} if runtime.compile == "auto" else {}
+    )
+    small = ["debug=quick", "data.num_images=60", "schedule.kimg=0.016", "num_samples=4", "probes=[]"]
+    assert main(["train", *small, "device=cpu", "trainer.compile=auto", f"run_dir={tmp_path}", "tracking=local"]) == 0
+    record = json.loads((tmp_path / "result.json").read_text())["config"]["trainer"]
+    assert (record["compile"], record["kernels"]) == (said, "off")
+    assert "trainer.compile: generator compiled; discriminator plain: it differs by 0.1\n" in capsys.readouterr().out
 
 
 # --- recorded -------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def prepare(
         return {}
     lay_out(game.to(runtime.device), runtime.device)  # now: what is recorded stays where it is
     game.fixed_form = game.augment.fixed_form = True
-    with float32_convolutions(tf32=runtime.tf32):
+    with float32_convolutions(tf32=runtime.tf32, benchmark=True):
         for phase in game.phases():
             for key, how in _prepared(game, phase, said, compiler, record).items():
                 said[key][phase.name] = how
