@@ -19,7 +19,7 @@ from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import jackknife_interval, proportion_interval
 from wplus.data import ImageSet
-from wplus.errors import UserError, check_choice, check_number
+from wplus.errors import UserError, check_number
 from wplus.evaluation.context import EvalContext, check_groups, split_of
 from wplus.evaluation.factor_counts import Factor, factor_of, num_pairs
 from wplus.evaluation.feature_pass import FeatureRows
@@ -129,9 +129,7 @@ def factors(
     real = context.real
     if real is None:
         raise UserError("Factors are compared with those of real images, and there are none.")
-    names = list(classifier.classes) if factors is None else list(factors)
-    for name in names:
-        check_choice("factors", name, classifier.classes)
+    names = classifier.checked(factors)
     check_number("num_compared", num_compared, lowest=0, highest=num_generated, whole=True)
     images = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     check_groups(num_groups, images.num)

@@ -15,13 +15,13 @@ from torchvision.transforms.functional import normalize
 
 from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
-from wplus.errors import check_choice
+from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import ImageDistance, coloured
 from wplus.losses.perceptual import unit_length
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
-from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, names_with_maps
 from wplus.pretrained.weights import find, load_into, read_tensors
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
@@ -147,3 +147,20 @@ class EffNetLite0Identity(IdentityDistance):
     def _descriptors(self, images: Tensor) -> Tensor:
         images = resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE))
         return self.net.pooled(images.contiguous(memory_format=torch.channels_last))
+
+
+class ExtractorIdentity(IdentityDistance):
+    """`identity_<net>`: the coarsest feature maps of an extractor that has maps, pooled; sizes as above. A stand-in."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__()
+        if not extractor.map_channels:
+            raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
+        self.name, self.net = f"identity_{extractor.name}", extractor
+        seen = f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged"
+        layers = f"maps at stride {extractor.map_strides[-1]}, pooled"
+        weights = extractor.protocol["extractor_weights"]
+        self.freeze(weights=weights, sha256=extractor.weights_sha256, layers=layers, input=seen)
+
+    def _descriptors(self, images: Tensor) -> Tensor:
+        return self.net.maps(resized(images, min(max(images.shape[-1], MIN_SIZE), MAX_SIZE)))[-1].mean(dim=(2, 3))

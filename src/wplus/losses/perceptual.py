@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
-from wplus.errors import check_choice
+from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
+from wplus.pretrained.extractor import Extractor, names_with_maps
 from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
 from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256_by_name
 
@@ -89,6 +90,23 @@ class EffNetLite0Distance(PerceptualDistance):
         # Channels last: half the time of NCHW at 32 px on a CPU.
         outputs = self.net.stage_outputs(images.contiguous(memory_format=torch.channels_last))
         return [outputs[layer] for layer in self.layers]
+
+
+class ExtractorDistance(PerceptualDistance):
+    """Called like its net: all feature maps of an extractor that has maps. A second opinion beside the net of a loss."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__()
+        if not extractor.map_channels:
+            raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
+        self.name, self.net = extractor.name, extractor
+        layers = [f"maps at stride {stride}" for stride in extractor.map_strides]
+        origin = extractor.protocol
+        self.freeze(weights=origin["extractor_weights"], sha256=extractor.weights_sha256, layers=layers,
+                    input=SIZE_POLICY)  # fmt: skip
+
+    def _feature_maps(self, images: Tensor) -> list[Tensor]:
+        return self.net.maps(images)
 
 
 # Trunk -> torchvision's weights file; the eight letters before .pth begin the file's SHA-256.

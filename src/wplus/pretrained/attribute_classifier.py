@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wplus.checkpoint import fingerprint, located
 from wplus.core.images import to_float
 from wplus.core.safetensors_file import SafetensorsFormat
-from wplus.errors import UserError
+from wplus.errors import UserError, check_choice
 from wplus.models.encoders.small import Normalise, maps_of, trunk
 from wplus.models.network import Network, assign, meta_init
 
@@ -123,10 +123,14 @@ class AttributeClassifier(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> logits (N, all classes of all factors)."""
+        return self.seen(to_float(images))
+
+    def seen(self, pixels: Tensor) -> Tensor:
+        """The same of images (N, C, H, W) in [-1, 1]; gradients reach them."""
         channels = self.net.img_channels
-        if images.shape[1] not in (1, channels):
-            raise UserError(f"'{self.name}' classifies images of {channels} channel(s), not of {images.shape[1]}.")
-        pixels = to_float(images).expand(-1, channels, -1, -1)
+        if pixels.shape[1] not in (1, channels):
+            raise UserError(f"'{self.name}' classifies images of {channels} channel(s), not of {pixels.shape[1]}.")
+        pixels = pixels.expand(-1, channels, -1, -1)
         size = (self.net.input_size, self.net.input_size)
         if pixels.shape[2:] != size:
             shrunk = pixels.shape[2] > size[0]
@@ -136,6 +140,12 @@ class AttributeClassifier(nn.Module):
     def predicted(self, images: Tensor) -> Tensor:
         """Images uint8 (N, C, H, W) -> the most probable class of every factor, int64 (N, factors)."""
         return torch.stack([part.argmax(dim=1) for part in self.net.factors(self.logits(images))], dim=1)
+
+    def checked(self, factors: Sequence[str] | None) -> list[str]:
+        """Those factors, or all for None; UserError for one that it does not know."""
+        for factor in factors or ():
+            check_choice("factors", factor, self.classes)
+        return list(self.classes if factors is None else factors)
 
     def _places(self, *, inside: bool) -> Tensor:
         """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that lack it."""

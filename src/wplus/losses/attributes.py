@@ -1,0 +1,46 @@
+"""What a classifier of attributes makes of two images: how differently it sees their factors."""
+
+import torch
+from torch import Tensor
+
+from wplus.core.metric_result import MetricInfo
+from wplus.losses.image_pair import ImageDistance
+from wplus.pretrained.attribute_classifier import AttributeClassifier
+
+
+class AttributesDistance(ImageDistance):
+    """`factors_<classifier>`: 1/2 sum |p(a) - p(b)| over the values of a factor, averaged over the factors.
+
+    The total variation between the classifier's probabilities. Where it is sure of both images that is the share of
+    factors that it names differently, where it is not, it moves smoothly.
+
+    Args:
+        classifier: of the images' factors, see `wplus classifier`.
+        factors: those to look at; None: all that it knows.
+    """
+
+    info = MetricInfo(
+        meaning="How differently the classifier sees the factors of two images: about the share of factors that it names "
+        "differently; 0 for equal images.", direction="lower",
+    )  # fmt: skip
+    similarity = MetricInfo(
+        meaning="How alike the classifier sees the factors of two images: about the share of factors that it names alike; "
+        "1 for equal images.", direction="higher",
+    )  # fmt: skip
+
+    def __init__(self, classifier: AttributeClassifier, factors: list[str] | None = None) -> None:
+        super().__init__()
+        self.name, self.classifier = f"factors_{classifier.name}", classifier
+        self.factors = classifier.checked(factors)
+        self.freeze(**{**classifier.protocol, "attributes": None, "factors": self.factors})
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Probabilities of the values of each factor (N, K)."""
+        parts = dict(zip(self.classifier.classes, self.classifier.net.factors(self.classifier.seen(images)), strict=True))
+        return [parts[factor].softmax(dim=1) for factor in self.factors]
+
+    def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:
+        """Distances (N,) from 0 to 1; UserError for a mask, because a classifier sees whole images."""
+        self._refuse(mask)
+        pairs = zip(features_a, features_b, strict=True)
+        return torch.stack([(a - b).abs().sum(dim=1) / 2 for a, b in pairs]).mean(dim=0)
