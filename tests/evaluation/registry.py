@@ -12,7 +12,7 @@ from wplus.evaluation.factors import factors
 from wplus.evaluation.frechet import fd
 from wplus.evaluation.measure import Metric
 
-TESTED_ALONE = ("interpolation", "factors", "digits")
+TESTED_ALONE = ("interpolation", "factors", "digits", "cas", "fd_per_class")
 CODED = ("anomaly", "dci_code", "denoising", "elbo", "reconstruction", "representation")  # of an autoencoder
 SMALL = {"num_generated": 30, "num_samples": 40, "num_groups": 3, "num_splits": 3, "min_per_class": 1,
          "extrapolate": True, "num_trees": 3, "num_images": 30, "num_train": 30, "num_draws": 3,

@@ -8,16 +8,26 @@ import torch
 
 from wplus.config import CONFIG_FOLDER
 from wplus.errors import UserError
+from wplus.losses.attributes import AttributesDistance
 from wplus.losses.discriminator import DiscriminatorFeatures
-from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, MoCoIdentity
+from wplus.losses.identity import ArcFaceIdentity, EffNetLite0Identity, ExtractorIdentity, MoCoIdentity
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over, resized_mask
-from wplus.losses.perceptual import EffNetLite0Distance, LPIPSDistance, STLPIPSDistance
+from wplus.losses.perceptual import EffNetLite0Distance, ExtractorDistance, LPIPSDistance, STLPIPSDistance
 from wplus.losses.pixel import L1, L2
 from wplus.losses.shape_style import Shape, Style
 from wplus.losses.ssim import MSSSIM, SSIM
 from wplus.models.stylegan2 import Discriminator
+from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet
+from wplus.pretrained.effnet_lite0 import EffNetLite0Features
 
 SIZE = 32
+
+
+def classifier() -> AttributeClassifier:
+    torch.manual_seed(0)
+    net = AttributeNet(num_classes=[3, 2], input_size=SIZE, width=16).eval()
+    factors = {"fur": ["0", "1", "2"], "hat": ["no", "yes"]}
+    return AttributeClassifier(net, factors=factors, attributes={"hat": ("hat", ["yes"])}, name="toy", trained={})
 
 
 def small_discriminator() -> Discriminator:
@@ -35,10 +45,13 @@ LIGHT = {
     "discriminator_features": lambda: DiscriminatorFeatures(small_discriminator()),
     "discriminator_features (l1)": lambda: DiscriminatorFeatures(small_discriminator(), compare="l1"),
     "identity_effnet_lite0": EffNetLite0Identity,
+    "effnet_lite0 (maps)": lambda: ExtractorDistance(EffNetLite0Features()),
+    "identity_effnet_lite0 (maps)": lambda: ExtractorIdentity(EffNetLite0Features()),
+    "factors": lambda: AttributesDistance(classifier()),
     "shape": Shape,
     "style": lambda: Style(EffNetLite0Distance()),
 }
-MASKED = [name for name in LIGHT if not name.startswith("identity")]
+MASKED = [name for name in LIGHT if not name.startswith(("identity", "factors"))]
 
 
 @pytest.fixture
@@ -63,7 +76,8 @@ def test_the_sweep_knows_every_class():
     files = [path for group in ("image_loss", "perceptual") for path in (CONFIG_FOLDER / group).glob("*.yaml")]
     named = {target for path in files for target in re.findall(r"_target_: (wplus\.losses\.\S+)", path.read_text())}
     swept = {L1, L2, SSIM, MSSSIM, EffNetLite0Distance, LPIPSDistance, DiscriminatorFeatures, EffNetLite0Identity}
-    swept |= {Shape, Style, STLPIPSDistance, ArcFaceIdentity, MoCoIdentity}
+    swept |= {Shape, Style, STLPIPSDistance, ArcFaceIdentity, MoCoIdentity, AttributesDistance}
+    swept |= {ExtractorDistance, ExtractorIdentity}
     assert named <= {f"{cls.__module__}.{cls.__name__}" for cls in swept}
 
 
@@ -222,3 +236,40 @@ def test_published_nets_keep_the_promises(which, request, pictures):
     assert torch.isfinite(gradient).all()
     assert (gradient.flatten(1).norm(dim=1) > 0).all()
     test_a_frozen_instrument_that_says_what_it_is(distance)
+
+
+# Distances by whatever net has feature maps, and by a classifier
+
+
+def test_maps_of_an_extractor_give_the_distance_of_its_own_class(pair):
+    torch.testing.assert_close(ExtractorDistance(EffNetLite0Features())(*pair), EffNetLite0Distance()(*pair))
+
+
+def test_the_identity_of_an_extractor_is_the_angle_between_its_pooled_maps(pair):
+    net = EffNetLite0Features()
+    large = [torch.nn.functional.interpolate(images, size=64, mode="bilinear") for images in pair]
+    a, b = (net.maps(images)[-1].mean(dim=(2, 3)) for images in large)
+    torch.testing.assert_close(ExtractorIdentity(net)(*pair), 1 - torch.cosine_similarity(a, b), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [ExtractorDistance, ExtractorIdentity])
+def test_a_net_without_maps_is_refused(make):
+    net = EffNetLite0Features()
+    net.map_channels = ()
+    with pytest.raises(UserError, match="'effnet_lite0' has no feature maps: take one of effnet_lite0, "):
+        make(net)
+
+
+def test_a_classifier_that_is_sure_gives_the_share_of_factors_that_it_names_differently(pair):
+    sure = classifier()
+    sure.net.heads.weight.data *= 1e6
+    sure.net.heads.bias.data.zero_()
+    sure.net.heads.bias.data -= sure.seen(torch.cat(pair)).mean(dim=0)  # so that not all are named alike
+    a, b = (torch.stack([part.argmax(dim=1) for part in sure.net.factors(sure.seen(images))]) for images in pair)
+    assert 0 < (a != b).sum() < 6
+    torch.testing.assert_close(AttributesDistance(sure)(*pair), (a != b).float().mean(dim=0))
+    torch.testing.assert_close(AttributesDistance(sure, ["hat"])(*pair), (a != b).float()[1])
+    with pytest.raises(UserError, match="factors must be one of fur, hat, got 'tail'"):
+        AttributesDistance(sure, ["tail"])
+    with pytest.raises(UserError, match=r"factors_toy.*no mask"):
+        AttributesDistance(sure)(*pair, torch.ones(1, 1, SIZE, SIZE))

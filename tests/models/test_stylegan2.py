@@ -211,3 +211,14 @@ def test_with_labels_the_logit_is_a_projection():
     assert features.shape == (4, 8)
     expected = (features * discriminator.mapping.w(None, c)).sum(dim=1, keepdim=True) / math.sqrt(8)
     torch.testing.assert_close(discriminator(images, c), expected)
+
+
+def test_without_noise_its_strength_is_zero_and_does_not_learn():
+    generator = make_generator(use_noise=True)
+    silent = Generator(resolution=16, z_dim=6, w_dim=10, num_mapping_layers=2, use_noise=False, **SMALL)
+    assert not [name for name, _ in silent.named_parameters() if "noise" in name]
+    assert set(silent.state_dict()) == set(generator.state_dict())
+    ws = torch.randn(2, silent.num_ws, 10)
+    assert torch.equal(silent.synthesis(ws, noise_mode="random"), silent.synthesis(ws, noise_mode="none"))
+    assert not torch.equal(generator.synthesis(ws, noise_mode="random"), generator.synthesis(ws, noise_mode="none"))
+    assert silent.arguments["use_noise"] is False

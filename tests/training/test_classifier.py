@@ -10,10 +10,12 @@ from tests.evaluation.labelled import image_set
 from wplus.__main__ import main
 from wplus.data import ImageSet
 from wplus.errors import UserError
+from wplus.pretrained import attribute_training
 from wplus.pretrained.attribute_classifier import load_classifier
+from wplus.pretrained.attribute_training import Schedule
 from wplus.tracking.local import read_records
 from wplus.training import classifier as classifier_training
-from wplus.training.classifier import Schedule, accuracies, train
+from wplus.training.classifier import accuracies, train
 
 SHORT = Schedule(kimg=0.64, batch_size=16, snapshot_kimg=0.16, learning_rate=1e-2)
 
@@ -65,12 +67,12 @@ def test_a_folder_of_another_training_is_refused(learn: Any) -> None:
 
 def test_every_image_is_seen_once_in_an_epoch() -> None:
     schedule = Schedule(kimg=0.07, batch_size=10)
-    batches = [indices for _, indices in classifier_training._order(14, schedule, 0)]
+    batches = [indices for _, indices in attribute_training._order(14, schedule, 0)]
     assert all(len(batch) == 10 for batch in batches)
     seen = torch.cat(batches).view(5, 14)
     assert torch.equal(seen.sort(dim=1).values, torch.arange(14).expand(5, -1))
     assert not torch.equal(seen[0], seen[1])
-    later = [indices for _, indices in classifier_training._order(14, schedule, 3)]
+    later = [indices for _, indices in attribute_training._order(14, schedule, 3)]
     assert all(torch.equal(a, b) for a, b in zip(later, batches[3:], strict=True))
 
 

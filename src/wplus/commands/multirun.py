@@ -29,6 +29,8 @@ def multirun(command: Callable[[Sequence[str]], Any], verb: str, arguments: Sequ
     try:
         with leaving_on_signals():
             keys, overrides = SweepKeys.of(arguments)
+            if keys.size != "full":
+                raise UserError(f"size={keys.size} is of named sweeps: wplus sweep run NAME size={keys.size}.")
             spec = spec_of(verb, overrides, keys)
             status = launched(spec, keys, lambda given: called(command, given[1:]), is_dry=is_dry)
     except UserError as error:

@@ -26,8 +26,8 @@ ROOT = Path("runs/sweeps")
 _SECTIONS = ("slurm", "search")
 _OF_STAGE = re.compile(r"(\w+):(?=[\w.@/+]+=)")  # in front of an override
 _OVERRIDES = (
-    "for all jobs, STAGE:KEY=VALUE for those of one stage; or of the sweep: sweep=NAME, slots=cpu:2|gpu:0-3|slurm, "
-    "slurm.KEY=..., retry=true, max_failures=N, objective=NUMBER, search.KEY=..."
+    "for all jobs, STAGE:KEY=VALUE for those of one stage; or of the sweep: size=smoke, sweep=NAME, "
+    "slots=cpu:2|gpu:0-3|slurm, slurm.KEY=..., retry=true, max_failures=N, objective=NUMBER, search.KEY=..."
 )
 
 
@@ -37,6 +37,7 @@ class SweepKeys:
 
     Args:
         sweep: its name, that of its folder.
+        size: one of those of a named sweep; full: as its file has it.
         slots: where jobs run: 1, cpu:N, gpu:A-B or slurm.
         retry: run failed jobs again.
         max_failures: start no further job after so many failed; None: the others go on.
@@ -47,6 +48,7 @@ class SweepKeys:
     """
 
     sweep: str | None = None
+    size: str = "full"
     slots: str = "1"
     retry: bool = False
     max_failures: int | None = None
@@ -73,7 +75,7 @@ class SweepKeys:
             if equals and section in _SECTIONS and name:
                 found[section][name] = _value(text)
             elif equals and key in cls.__annotations__ and key not in _SECTIONS:
-                found[key] = text if key in ("slots", "sweep", "question") else _value(text)
+                found[key] = text if key in ("slots", "size", "sweep", "question") else _value(text)
             else:
                 rest.append(argument)
         return cls(**found), rest
@@ -98,11 +100,12 @@ def add_actions(actions: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from wplus.__main__ import main
+    from wplus.sweeps.sizes import sized
 
     flags = [f"{key}={value}" for key in ("slots", "max_failures") if (value := getattr(options, key)) is not None]
     keys, overrides = SweepKeys.of([*options.overrides, *flags])
-    spec = named_spec(options.spec)
-    spec = with_overrides(spec, overrides)
+    spec, of_size = sized(named_spec(options.spec), keys.size)
+    spec = with_overrides(spec, [*of_size, *overrides])
     spec = replace(spec, objective=keys.objective or spec.objective, question=keys.question or spec.question)
     if keys.search:
         if spec.search is None:

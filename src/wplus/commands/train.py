@@ -227,7 +227,8 @@ def classifier(cfg: dict[str, Any]) -> float:
     from wplus.core.files import ensure_folder
     from wplus.core.runtime import resolve_device
     from wplus.pretrained.attribute_classifier import check_name, save_classifier
-    from wplus.training.classifier import Schedule, accuracies, train
+    from wplus.pretrained.attribute_training import Schedule
+    from wplus.training.classifier import accuracies, train
 
     check_name(cfg["classifier"])
     schedule = Schedule(**cfg["schedule"], seed=cfg["seed"])

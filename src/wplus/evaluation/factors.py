@@ -26,7 +26,7 @@ from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
 from wplus.models.network import NoiseMode
-from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.attribute_classifier import AttributeClassifier, chosen_factors
 from wplus.pretrained.attributes import class_indices, known_factors
 from wplus.pretrained.extractor import Extractor
 
@@ -129,7 +129,7 @@ def factors(
     real = context.real
     if real is None:
         raise UserError("Factors are compared with those of real images, and there are none.")
-    names = classifier.checked(factors)
+    names = chosen_factors(classifier, factors)
     check_number("num_compared", num_compared, lowest=0, highest=num_generated, whole=True)
     images = context.generated(num_generated, Sampling(truncation_psi, truncation_cutoff, noise_mode))
     check_groups(num_groups, images.num)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from wplus.core.metric_result import MetricInfo
 from wplus.losses.image_pair import ImageDistance
-from wplus.pretrained.attribute_classifier import AttributeClassifier
+from wplus.pretrained.attribute_classifier import AttributeClassifier, chosen_factors
 
 
 class AttributesDistance(ImageDistance):
@@ -20,23 +20,25 @@ class AttributesDistance(ImageDistance):
     """
 
     info = MetricInfo(
-        meaning="How differently the classifier sees the factors of two images: about the share of factors that it names "
-        "differently; 0 for equal images.", direction="lower",
+        meaning="How differently the classifier sees the factors of two images: about the share of factors that it "
+        "names differently; 0 for equal images.", direction="lower",
     )  # fmt: skip
     similarity = MetricInfo(
-        meaning="How alike the classifier sees the factors of two images: about the share of factors that it names alike; "
-        "1 for equal images.", direction="higher",
+        meaning="How alike the classifier sees the factors of two images: about the share of factors that it names "
+        "alike; 1 for equal images.", direction="higher",
     )  # fmt: skip
 
     def __init__(self, classifier: AttributeClassifier, factors: list[str] | None = None) -> None:
         super().__init__()
         self.name, self.classifier = f"factors_{classifier.name}", classifier
-        self.factors = classifier.checked(factors)
+        self.factors = chosen_factors(classifier, factors)
         self.freeze(**{**classifier.protocol, "attributes": None, "factors": self.factors})
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Probabilities of the values of each factor (N, K)."""
-        parts = dict(zip(self.classifier.classes, self.classifier.net.factors(self.classifier.seen(images)), strict=True))
+        parts = dict(
+            zip(self.classifier.classes, self.classifier.net.factors(self.classifier.seen(images)), strict=True)
+        )
         return [parts[factor].softmax(dim=1) for factor in self.factors]
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:

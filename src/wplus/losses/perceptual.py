@@ -93,7 +93,7 @@ class EffNetLite0Distance(PerceptualDistance):
 
 
 class ExtractorDistance(PerceptualDistance):
-    """Called like its net: all feature maps of an extractor that has maps. A second opinion beside the net of a loss."""
+    """Called like its net: all feature maps of an extractor that has some. A second opinion beside a loss's net."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ class SynthesisLayer(NoiseLayer):
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.register_buffer("noise_const", torch.randn(resolution, resolution))
-        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.noise_strength: Tensor = nn.Parameter(torch.zeros([]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, styles: Tensor, noise: Tensor | None) -> Tensor:
@@ -64,6 +64,11 @@ class SynthesisLayer(NoiseLayer):
             return ops.activated(y, self.bias * SQRT2, scale=scale, offset=offset, clamp=self.conv_clamp)
         y = modulated_conv2d(x, self.weight, styles, gain=SQRT2, up=self.up, offset=offset)
         return leaky_relu(y.add_((self.bias * SQRT2).to(y.dtype).view(1, -1, 1, 1)), self.conv_clamp)
+
+    def silence(self) -> None:
+        """The strength of noise stays 0: a buffer of the same name, which no optimizer sees."""
+        del self.noise_strength
+        self.register_buffer("noise_strength", torch.zeros([]))
 
 
 class ToRGB(nn.Module):
@@ -182,17 +187,21 @@ class Generator(GeneratorNetwork):
     num_mapping_layers  depth of the mapping network (8 in the paper, 2 in the `auto` preset of StyleGAN2-ADA)
     channel_base        feature maps at resolution r: min(channel_base / r, channel_max)
     conv_clamp          limit of the activations' magnitude; None: none (256 in checkpoints trained in float16)
+    use_noise           False: the strength of all noise is 0 and does not learn, for ablations
     """
 
     def __init__(
         self, *, resolution: int, z_dim: int = 512, w_dim: int = 512, c_dim: int = 0, img_channels: int = 3,
         num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512,
-        conv_clamp: float | None = None,
+        conv_clamp: float | None = None, use_noise: bool = True,
     ) -> None:  # fmt: skip
         size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
         synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max, conv_clamp=conv_clamp)
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
         self.synthesis = synthesis
+        if not use_noise:
+            for layer in synthesis.noise_layers:
+                layer.silence()
         layers = {"num_ws": self.num_ws, "num_layers": num_mapping_layers}
         self.mapping = MappingMLP(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, **layers)
         self.register_load_state_dict_pre_hook(_drop_filters)

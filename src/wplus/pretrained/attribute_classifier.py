@@ -141,12 +141,6 @@ class AttributeClassifier(nn.Module):
         """Images uint8 (N, C, H, W) -> the most probable class of every factor, int64 (N, factors)."""
         return torch.stack([part.argmax(dim=1) for part in self.net.factors(self.logits(images))], dim=1)
 
-    def checked(self, factors: Sequence[str] | None) -> list[str]:
-        """Those factors, or all for None; UserError for one that it does not know."""
-        for factor in factors or ():
-            check_choice("factors", factor, self.classes)
-        return list(self.classes if factors is None else factors)
-
     def _places(self, *, inside: bool) -> Tensor:
         """(attributes, all classes) bool: the classes of each attribute's factor that have it, or that lack it."""
         rows = [
@@ -154,6 +148,13 @@ class AttributeClassifier(nn.Module):
             for factor, group in self.groups.values()
         ]
         return torch.tensor(rows).view(self.dim, -1)
+
+
+def chosen_factors(classifier: AttributeClassifier, factors: Sequence[str] | None) -> list[str]:
+    """Those factors, or all that it knows for None; UserError for one that it does not know."""
+    for factor in factors or ():
+        check_choice("factors", factor, classifier.classes)
+    return list(classifier.classes if factors is None else factors)
 
 
 def check_name(name: str) -> None:

@@ -132,6 +132,7 @@ class Spec:
         margin: differences of the objective up to it mean nothing, so that this is tested, too; or number -> margin.
         across: keys that tell data sets or resolutions apart: on each there is a baseline, and no mean over them.
         search: values that are not given but looked for; the first stage is run at each of its trials.
+        sizes: smaller forms of the sweep by name, each with the fields of `wplus.sweeps.sizes.Size`.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Spec:
     margin: float | Mapping[str, float] | None = None
     across: Sequence[str] = ()
     search: Search | None = None
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.+-]+", self.name):
@@ -198,11 +200,12 @@ class Spec:
         return [job for jobs in made.values() for job in jobs]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; `Spec.of` of it gives the same."""
+        """For JSON; `Spec.of` of it gives the same, without sizes, which belong to the file."""
         stages = [{**vars(stage), "axes": dict(stage.axes), "points": list(map(dict, stage.points))}
                   for stage in self.stages]  # fmt: skip
         search = None if self.search is None else self.search.as_dict()
-        return {**vars(self), "stages": stages, "baseline": dict(self.baseline), "search": search}
+        fields = {name: value for name, value in vars(self).items() if name != "sizes"}
+        return {**fields, "stages": stages, "baseline": dict(self.baseline), "search": search}
 
     @staticmethod
     def of(content: Mapping[str, Any], *, name: str) -> "Spec":

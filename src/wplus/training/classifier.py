@@ -4,56 +4,26 @@ Randomness at a step depends on (seed, step) alone, and the state is kept on the
 and an interrupted training gives the bits of an uninterrupted one (on a CPU).
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.core.files import atomic_write
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.progress import Bar
 from wplus.data import ImageSet
-from wplus.data.loader import EpochOrder
 from wplus.errors import UserError
 from wplus.pretrained.attribute_classifier import AttributeClassifier, AttributeNet, check_name
+from wplus.pretrained.attribute_training import Schedule, learning, new_optimizer, seeded_net
 from wplus.pretrained.attributes import binary_attributes, class_indices, known_factors
 from wplus.tracking import Tracker
 
 STATE = "training.ckpt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How a classifier is trained: AdamW, the rate rising over the first twentieth and falling to 0 by a cosine."""
-
-    kimg: float
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.0
-    snapshot_kimg: float = 50.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("kimg", "batch_size", "learning_rate", "snapshot_kimg"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name)} is not allowed: it must be more than 0.")
-
-    @property
-    def num_steps(self) -> int:
-        """Steps in all, at least one."""
-        return max(1, round(self.kimg * 1000 / self.batch_size))
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        warm = max(1, self.num_steps // 20)
-        return self.learning_rate * min((step + 1) / warm, (1 + math.cos(math.pi * step / self.num_steps)) / 2)
 
 
 def train(
@@ -77,12 +47,10 @@ def train(
     values = known_factors(images, factors)
     classes = {factor: [str(value) for value in np.unique(column)] for factor, column in values.items()}
     targets = torch.stack([class_indices(values[factor], classes[factor]) for factor in classes], dim=1)
-    with torch.random.fork_rng(devices=[]):  # the process's own state stays as it is
-        torch.manual_seed(schedule.seed)
-        net = AttributeNet(
-            num_classes=[len(names) for names in classes.values()], input_size=images.resolution,
-            img_channels=images.img_channels, width=width,
-        )  # fmt: skip
+    net = seeded_net(
+        schedule.seed, num_classes=[len(names) for names in classes.values()], input_size=images.resolution,
+        img_channels=images.img_channels, width=width,
+    )  # fmt: skip
     trained = {"data": images.fingerprint, "num_images": len(images), **asdict(schedule)}
     run = {**trained, "factors": classes, "width": width}
     _fit(net.to(device), images, targets, schedule, folder / STATE, run=run, tracker=tracker or Tracker())
@@ -93,45 +61,23 @@ def train(
 
 def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedule, state: Path, *,
          run: Mapping[str, Any], tracker: Tracker) -> None:  # fmt: skip
-    device = next(net.parameters()).device
-    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=schedule.weight_decay, fused=True)
+    optimizer = new_optimizer(net, schedule)
     start, size = _resume(state, net, optimizer, run), schedule.batch_size
     tracker.rewind(start * size / 1000 if start else None)
     snapshot = max(1, round(schedule.snapshot_kimg * 1000 / size))
-    total = torch.zeros((), device=device, dtype=torch.float64)
+    total = torch.zeros((), device=next(net.parameters()).device, dtype=torch.float64)
+    losses = learning(net, optimizer, lambda indices: images.batch(indices)[0], targets, schedule, start=start)
     with Bar("Training the classifier (images)", schedule.num_steps * size, start=start * size) as shown:
-        for step, indices in _order(len(images), schedule, start):
-            pixels = images.batch(indices)[0].to(device).float() / 127.5 - 1
-            loss = _loss(net, pixels, targets[indices].to(device), schedule.label_smoothing)
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-            note, done = None, step + 1
+        for done, loss in enumerate(losses, start + 1):
+            total += loss
+            note = None
             if done % snapshot == 0 or done == schedule.num_steps:
-                mean = float(total) / (step % snapshot + 1)  # the state is kept at multiples, so `total` began there
+                mean = float(total) / ((done - 1) % snapshot + 1)  # the state is kept at multiples: there it began
                 total.zero_()
                 tracker.log({"train/classifier/loss": mean}, kimg=done * size / 1000)
                 _save(state, net, optimizer, run, done)
                 note = f"loss {mean:.3f}"
             shown.update(size, note)
-
-
-def _order(num: int, schedule: Schedule, start: int) -> Iterator[tuple[int, Tensor]]:
-    """(step, image numbers (B,)) from step `start` on: permutations drawn from (seed, epoch), joined without a gap."""
-    size = schedule.batch_size
-    order = EpochOrder(num, lambda epoch: np.random.default_rng([schedule.seed, epoch]).permutation(num))
-    for step in range(start, schedule.num_steps):
-        yield step, torch.from_numpy(order(np.arange(step * size, (step + 1) * size)))
-
-
-def _loss(net: AttributeNet, pixels: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Mean over images of the sum over factors of the cross entropy in nats."""
-    parts = net.factors(net(pixels))
-    losses = [F.cross_entropy(part, targets[:, i], label_smoothing=smoothing) for i, part in enumerate(parts)]
-    return torch.stack(losses).sum()
 
 
 def _resume(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]) -> int:
