@@ -1,4 +1,4 @@
-"""What a classifier of attributes makes of two images: how differently it sees their factors."""
+"""Distance of two images by how differently a classifier of attributes sees their factors."""
 
 import torch
 from torch import Tensor

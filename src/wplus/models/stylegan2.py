@@ -200,8 +200,9 @@ class Generator(GeneratorNetwork):
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)
         self.synthesis = synthesis
         if not use_noise:
-            for layer in synthesis.noise_layers:
-                layer.silence()
+            for block in synthesis.blocks:
+                for each in block.layers:
+                    each.silence()
         layers = {"num_ws": self.num_ws, "num_layers": num_mapping_layers}
         self.mapping = MappingMLP(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, **layers)
         self.register_load_state_dict_pre_hook(_drop_filters)

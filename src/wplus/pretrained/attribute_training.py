@@ -1,4 +1,4 @@
-"""How a net of attributes learns: its schedule, and its steps, each of which depends on (seed, step) alone."""
+"""Learning of a net of attributes: its schedule, and its steps, each of which depends on (seed, step) alone."""
 
 import math
 from collections.abc import Callable, Iterator
