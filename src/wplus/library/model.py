@@ -32,7 +32,7 @@ from wplus.latents.inputs import read_inputs
 from wplus.latents.labels import Label
 from wplus.latents.latent import Latent, synthesize
 from wplus.library.asking import configuration
-from wplus.library.base import Kept, folders, removed_if_it_fails
+from wplus.library.kept import Kept, folders, removed_if_it_fails
 from wplus.library.pictures import Edits, FoundDirections, Inversions, Pictures, Translations
 from wplus.library.results import Interpolation, Measurements
 from wplus.library.sources import (

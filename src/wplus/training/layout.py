@@ -1,4 +1,4 @@
-"""How the weights of a training lie in memory: channels last on a GPU, where the maps do, and contiguous in files."""
+"""Layout of the weights of a training in memory: channels last on a GPU, where the maps do, and contiguous in files."""
 
 from collections.abc import Iterable
 from typing import Any
