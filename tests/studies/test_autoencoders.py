@@ -20,10 +20,10 @@ from wplus.tracking.local import open_tracker
 SMALL = {"channel_base": 32, "channel_max": 8}
 
 
-def trained(folder: Path, name: str, seed: int, data: str = "digits") -> Path:
+def trained(folder: Path, name: str, seed: int, data: str = "digits", sigma: float = 1.0) -> Path:
     """The folder of a training that has ended."""
     config = {
-        "model": {"training": "autoencoder", "preset": {"name": name}},
+        "model": {"training": "autoencoder", "preset": {"name": name}, "generator": {"sigma": sigma}},
         "seed": seed,
         "data": {"_target_": f"wplus.data.{data}.{data.removesuffix('s')}_images"},
     }
@@ -39,8 +39,10 @@ def test_the_first_seed_of_each_kind_is_drawn(tmp_path):
     trained(tmp_path / "a", "sparse", 1)
     plain, cats = trained(tmp_path / "c", "plain", 2), trained(tmp_path / "d", "plain", 0, "cats")
     found = study.trainings(tmp_path, data="digits")
-    assert found == {"sparse": first, "plain": plain}
+    assert list(found.items()) == [("plain", plain), ("sparse", first)]
     assert study.trainings(tmp_path, data="cats") == {"plain": cats}
+    fixed = trained(tmp_path / "e", "sparse", 0, sigma=0.5)
+    assert study.trainings(tmp_path, data="digits") == {**found, "sparse, sigma 0.5": fixed}
     images = torch.rand(3, 1, 32, 32) * 2 - 1
     assert study.drawn(images, found).shape[1] > 5 * 64
     assert study.ways(images[:2], found).shape[1] > 3 * 64

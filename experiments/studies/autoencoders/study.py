@@ -58,10 +58,11 @@ def trainings(folder: Path, *, data: str) -> dict[str, Path]:
         of_data = str(config.get("data", {}).get("_target_", "")).endswith(f".{data.removesuffix('s')}_images")
         if (config.get("model") or {}).get("training") != "autoencoder" or not of_data:
             continue
-        name, seed = config["model"]["preset"]["name"], config["seed"]
+        name, seed, sigma = config["model"]["preset"]["name"], config["seed"], config["model"]["generator"].get("sigma")
+        name += "" if sigma in (None, 1.0) else f", sigma {sigma:g}"
         if name not in found or seed < found[name][0]:
             found[name] = (seed, model)
-    return {name: path for name, (_, path) in found.items()}
+    return {name: path for name, (_, path) in sorted(found.items())}
 
 
 @torch.no_grad()
