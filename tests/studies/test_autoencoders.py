@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scipy.stats
@@ -20,12 +21,12 @@ from wplus.tracking.local import open_tracker
 SMALL = {"channel_base": 32, "channel_max": 8}
 
 
-def trained(folder: Path, name: str, seed: int, data: str = "digits", sigma: float = 1.0) -> Path:
+def trained(folder: Path, name: str, seed: int, data: str = "digits", sigma: float = 1.0, **choices: Any) -> Path:
     """The folder of a training that has ended."""
     config = {
         "model": {"training": "autoencoder", "preset": {"name": name}, "generator": {"sigma": sigma}},
         "seed": seed,
-        "data": {"_target_": f"wplus.data.{data}.{data.removesuffix('s')}_images"},
+        "data": {"_target_": f"wplus.data.{data}.{data.removesuffix('s')}_images", **choices},
     }
     with open_tracker(output_dir=folder, job_type="train", name=name, config=config):
         decoder = Decoder(resolution=32, img_channels=1, code_dim=4, **SMALL)
@@ -37,6 +38,7 @@ def trained(folder: Path, name: str, seed: int, data: str = "digits", sigma: flo
 def test_the_first_seed_of_each_kind_is_drawn(tmp_path):
     first = trained(tmp_path / "b", "sparse", 0)
     trained(tmp_path / "a", "sparse", 1)
+    trained(tmp_path / "0", "sparse", 0, without={"digit": [9]})
     plain, cats = trained(tmp_path / "c", "plain", 2), trained(tmp_path / "d", "plain", 0, "cats")
     found = study.trainings(tmp_path, data="digits")
     assert list(found.items()) == [("plain", plain), ("sparse", first)]
@@ -48,6 +50,9 @@ def test_the_first_seed_of_each_kind_is_drawn(tmp_path):
     assert study.ways(images[:2], found).shape[1] > 3 * 64
     digits = digit_images(resolution=32, split="held_out", num_images=200)
     assert study.maps(digits, found).shape[0] == 3
+    head, _, pixels, *rows = study.read_by_a_classifier(digits, found).splitlines()
+    assert len(rows) == 2
+    assert float(pixels.split("|")[3].split()[0]) > 0.85 > float(rows[0].split("|")[2].split()[0])
 
 
 def test_an_interval_over_trainings_is_students():

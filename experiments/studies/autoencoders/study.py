@@ -7,6 +7,9 @@ looks for trainings below a folder (of runs, or of a sweep that holds them) and 
 DATA.png        held-out images, and for every kind a row of their reconstructions and a row of samples
 DATA_ways.png   the straight way from code to code of two held-out images, a row for every kind
 DATA_maps.png   codes of held-out images along their two principal components, coloured by a true factor
+
+and of digits prints which share a classifier reads with a probability above 0.9: of samples, of reconstructions and of
+images half way between the codes of two.
 """
 
 import argparse
@@ -21,10 +24,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import wplus
-from wplus.config import build, composed
+from wplus.config import build, bundled_model, composed
 from wplus.core.files import ensure_folder
-from wplus.core.images import save_png, to_float
+from wplus.core.images import save_png, to_float, to_uint8
+from wplus.core.stats import proportion_interval
 from wplus.data import ImageSet
+from wplus.pretrained.attribute_classifier import load_classifier
 from wplus.pretrained.attributes import known_factors
 from wplus.probes.codes import in_plane
 from wplus.probes.grids import labelled_grid
@@ -32,7 +37,8 @@ from wplus.tracking.local import read_result
 
 NUM_COLUMNS = 12
 WAY = [2, 7]  # the two images whose codes are joined
-NUM_ACROSS, NUM_DOTS = 5, 1000  # maps beside each other, codes in each
+NUM_ACROSS, NUM_DOTS = 6, 1000  # maps beside each other, codes in each
+SURE = 0.9  # probability of a class, from which on a classifier has read a digit
 
 
 def main() -> None:
@@ -48,15 +54,18 @@ def main() -> None:
     pictures = {"": drawn(images, models), "_ways": ways(images[WAY], models), "_maps": maps(held_out, models)}
     for ending, picture in pictures.items():
         print(f"Picture: {save_png(folder / f'{options.data}{ending}.png', picture)}")
+    if options.data == "digits":
+        print(read_by_a_classifier(held_out, models))
 
 
 def trainings(folder: Path, *, data: str) -> dict[str, Path]:
-    """Name of the model -> its file, of the lowest seed, for all trainings of autoencoders on this data."""
+    """Name of the model -> its file, of the lowest seed, for all trainings of autoencoders on all of this data."""
     found: dict[str, tuple[int, Path]] = {}
     for model in sorted(folder.rglob("model.safetensors")):
         config: dict[str, Any] = (read_result(model.parent) or {}).get("config") or {}
         of_data = str(config.get("data", {}).get("_target_", "")).endswith(f".{data.removesuffix('s')}_images")
-        if (config.get("model") or {}).get("training") != "autoencoder" or not of_data:
+        is_whole = not config.get("data", {}).get("without")
+        if (config.get("model") or {}).get("training") != "autoencoder" or not of_data or not is_whole:
             continue
         name, seed, sigma = config["model"]["preset"]["name"], config["seed"], config["model"]["generator"].get("sigma")
         name += "" if sigma in (None, 1.0) else f", sigma {sigma:g}"
@@ -76,6 +85,28 @@ def drawn(images: Tensor, models: dict[str, Path]) -> Tensor:
         rows += [list(known.generator.synthesis(known.encoder(images))), list(known.generator(z))]
         left += [f"{name}:\nreconstructions", f"samples,\n{known.metadata['prior'].removesuffix(' codes')}"]
     return labelled_grid(rows, left=left, breaks=breaks)
+
+
+@torch.no_grad()
+def read_by_a_classifier(held_out: ImageSet, models: dict[str, Path]) -> str:
+    """A table of the shares of images whose digit the bundled classifier is sure of, with Wilson's intervals."""
+    classifier = load_classifier(bundled_model("digits_attributes.safetensors"))
+    images = to_float(held_out.batch(torch.arange(min(NUM_DOTS, len(held_out))))[0])
+
+    def share(made: Tensor) -> str:
+        sure = classifier.logits(to_uint8(made)).softmax(dim=1).amax(dim=1) > SURE
+        low, high = proportion_interval(float(sure.double().mean()), len(sure))
+        return f"{sure.double().mean():.2f} ({low:.2f} to {high:.2f})"
+
+    lines = ["| kind | samples | reconstructions | half way |", "|---|---|---|---|",
+             f"| held-out, pixels | | {share(images)} | {share((images + images.roll(1, 0)) / 2)} |"]  # fmt: skip
+    for name, path in models.items():
+        known = wplus.load(path)
+        z = torch.randn(NUM_DOTS, known.generator.z_dim, generator=torch.Generator().manual_seed(0))
+        ws = known.encoder(images)
+        made = known.generator(z), *(known.generator.synthesis(each) for each in (ws, (ws + ws.roll(1, 0)) / 2))
+        lines.append(f"| {name} | {' | '.join(map(share, made))} |")
+    return "\n".join(lines)
 
 
 @torch.no_grad()

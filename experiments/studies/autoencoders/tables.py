@@ -16,6 +16,7 @@ import numpy as np
 from scipy.stats import t
 
 from wplus.core.files import atomic_write, ensure_folder, write_json
+from wplus.pretrained.seen import SUFFIX
 from wplus.sweeps.state import SweepFolder
 from wplus.tracking.local import read_result
 from wplus.tracking.run_folder import read_json
@@ -103,9 +104,9 @@ def named(point: Mapping[str, Any]) -> str:
 
 
 def values_of(run: Path) -> dict[str, Entry]:
-    """The numbers of an evaluation by their names."""
+    """The numbers of an evaluation by their names, without the mark of those whose net has taught the generator."""
     values = (read_result(run) or {}).get("values", {})
-    return {name.removeprefix("evaluate/"): entry for name, entry in values.items()}
+    return {name.removeprefix("evaluate/").removesuffix(SUFFIX): entry for name, entry in values.items()}
 
 
 def table(runs: Runs, columns: Mapping[str, tuple[str, str]]) -> dict[str, dict[str, dict[str, Any]]]:
