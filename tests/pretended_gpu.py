@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch.utils._device
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 
@@ -173,8 +174,9 @@ def dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
     refuse_mix(name, here, elsewhere)
     device, goes_to_gpu = kwargs.get("device"), bool(here)
     if device is not None:
-        goes_to_gpu = torch.device(device).type != "cpu"
-        bare_kwargs["device"] = torch.device("cpu")
+        kind = torch.device(device).type  # meta is what C++ takes ours for, but where networks without numbers are made
+        goes_to_gpu = kind == "cuda" or (kind == "meta" and torch.utils._device.CURRENT_DEVICE is None)
+        bare_kwargs["device"] = torch.device("cpu") if goes_to_gpu else device
     if kwargs.get("pin_memory"):
         bare_kwargs["pin_memory"] = False
     if name in GATHERS:
@@ -223,9 +225,11 @@ def wrapped(out: Any) -> Any:
 
 def refuse_mix(name: str, here: list[Tensor], elsewhere: list[Tensor]) -> None:
     """As CUDA does; a tensor of no dimension counts as a number, but not in a list of tensors."""
+    if not here:
+        return
     if any(t.device.type == "meta" for t in elsewhere):
         raise RuntimeError(f"{name} of a tensor without numbers")
-    if not here or name in CROSSING:
+    if name in CROSSING:
         return
     alien = [tuple(t.shape) for t in elsewhere if t.dim() or "_foreach_" in name or "_fused_" in name]
     if alien:

@@ -1,0 +1,170 @@
+"""Every command on a pretended GPU: no mix of devices, and the CPU's files, bit for bit. And that what pretends refuses
+what a GPU refuses."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import wplus
+from tests.fakes import noise, tiny_encoder, tiny_generator
+from tests.pretended_gpu import GPU, OnGpu, pretended_gpu
+from wplus.__main__ import main
+from wplus.config import CONFIG_FOLDER
+from wplus.inversion import report
+from wplus.models.stylegan2 import Discriminator
+from wplus.models.translation.resnet import ResNet
+
+MODEL, SETS = (
+    "checkpoint=model.safetensors",
+    ["data=folder", "data.path=set", "data.resolution=8", "data.labels=folder"],
+)
+INPUT, DIRECTIONS = ["input=set/0/0.png"], "directions=cpu/directions/directions.safetensors"
+PATHS = sorted(path.stem for path in (CONFIG_FOLDER / "path").glob("*.yaml"))
+PATH_METRICS = sorted(path.stem for path in (CONFIG_FOLDER / "path_metrics").glob("*.yaml"))
+FILM = [MODEL, "inputs=[seed:1,seed:2]", "space=w+", "num_frames=3", "frames=keep"]
+COMMANDS = {  # a verb, and perhaps what of it, in an order in which each finds what it needs
+    "train": [*SETS, "schedule.kimg=0.016", "training.hparams.batch_size=8", "training.micro_batch_size=4",
+              "augment=ada", "model.generator.channel_max=8", "model.discriminator.channel_max=8", "model.generator.z_dim=8",
+              "model.generator.w_dim=8", "model.generator.num_mapping_layers=2", "num_samples=4", "trainer.precision=float32",
+              "probes=[style_mixing,truncation,noise_map,logits]"],
+    "invert": [MODEL, *INPUT, "space=w+", "inverter=hybrid", "inverter.num_steps=2", "chunk_size=1"],
+    "directions": [MODEL, "finder=pca", "finder.num_directions=1", "finder.num_samples=20"],
+    "edit": [MODEL, DIRECTIONS, "latents=[seed:1,set/0/0.png]", "strengths=[-1,1]", "inverter.num_steps=2"],
+    "consistency": [MODEL, DIRECTIONS, *INPUT, "inverter.num_steps=2"],
+    "interpolate by every path": [*FILM, f"path=[{','.join(PATHS)}]", "retime=[none,arc_length]", "path_metrics=[prior]",
+                                  "path.geodesic.num_steps=2"],
+    "interpolate by every metric": [*FILM, f"path_metrics=[{','.join(PATH_METRICS)}]"],
+    "draw_pairs": [*SETS, "resolution=8", "split=all", "num_pairs=3", "output={place}/draw_pairs/pairs.json"],
+    "evaluate": [MODEL, *SETS, "data.held_out_fraction=0.5", "metrics=[interpolation]", "cache_dir=null", "metrics.interpolation.pairs=draw",
+                 "metrics.interpolation.num_pairs=3", "metrics.interpolation.inverter.num_steps=2",
+                 "metrics.interpolation.inverter.num_candidates=4", "metrics.interpolation.num_frames=17"],
+    "compare": ["folders=[cpu/invert,gpu/invert]", "labels=[a,b]", "image_loss=[identity_effnet_lite0]"],
+    "translate": ["checkpoint=translator.safetensors", *INPUT, "resolution=8", "classifier=null"],
+    "classifier": [*SETS, "width=16", "schedule.kimg=0.064", "schedule.batch_size=16"],
+}  # fmt: skip
+WITHOUT_DEVICE = {"ema"}  # averages files
+VOLATILE = ("seconds", "minutes", "sec_per_kimg", "kimg_per_s", "memory", "cost")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator with an encoder and a discriminator, a translator, and images of two classes."""
+    root = tmp_path_factory.mktemp("pretended")
+    generator = tiny_generator()
+    judge = Discriminator(resolution=8, channel_base=64, channel_max=8, mbstd_group_size=1)
+    wplus.save(root / "model.safetensors", generator=generator, encoder=tiny_encoder(generator), discriminator=judge)
+    translator = ResNet(width=4, num_blocks=1, num_downs=1).eval()
+    wplus.save(root / "translator.safetensors", generator=translator, metadata={"data": {"resolution": 8}})
+    for number in range(32):
+        path = root / "set" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise(8, 8, seed=number).save(path)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPUs alone have another form of the modulated convolution, GPUs another layout, and they search for other numbers
+    of images at once: all that rounds differently. Curves take longer than what they show."""
+    monkeypatch.setattr("wplus.models.ops.prefers_per_sample_weights", lambda *_: False)
+    monkeypatch.setattr("wplus.training.loop.lay_out", lambda *_: None)
+    monkeypatch.setattr("wplus.inversion.task.resolve_chunk_size", lambda *_: 1)
+    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)
+
+
+def test_every_command_is_among_them():
+    known = {path.stem for path in CONFIG_FOLDER.glob("*.yaml") if "- common" in path.read_text()}
+    assert known == {name.partition(" ")[0] for name in COMMANDS} | WITHOUT_DEVICE
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_leaves_what_it_leaves_on_a_cpu(folder, monkeypatch, capsys, name):
+    monkeypatch.chdir(folder)
+    run(name, "cpu", "cpu")
+    with pretended_gpu() as gpu:
+        run(name, "gpu", "cuda:0")
+    assert gpu.operations
+    assert dict(contents(folder / "gpu" / name)) == dict(contents(folder / "cpu" / name))
+
+
+def run(name: str, place: str, device: str) -> None:
+    verb = name.partition(" ")[0]
+    own = [] if verb == "draw_pairs" else [f"run_dir={place}/{name}", "tracking=local"]
+    main([verb, *(each.format(place=place) for each in COMMANDS[name]), *own, f"device={device}"])
+
+
+def contents(root: Path) -> Iterator[tuple[str, Any]]:
+    """What files of a run say, but for the time it took, and pictures of that."""
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.suffix == ".safetensors":
+            yield name, {key: value.numpy().tobytes() for key, value in load_file(path).items()}
+        elif path.name == "pairs.json" or (
+            path.suffix == ".png" and "plot" not in name and "curve" not in name and "distances" not in name
+        ):
+            yield name, path.read_bytes()
+    if (root / "result.json").is_file():
+        found = json.loads((root / "result.json").read_text())
+        for part in ("values", "methods"):
+            yield part, dict(numbers(found.get(part, {}), part))
+
+
+def numbers(tree: Any, where: str) -> Iterator[tuple[str, float]]:
+    """Values of a record by their way in it."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if any(word in key for word in VOLATILE) or key == "protocol":
+            continue
+        if isinstance(value, (int, float)) and value == value:
+            yield f"{where}/{key}", value
+        yield from numbers(value, f"{where}/{key}")
+
+
+# --- what pretends --------------------------------------------------------------------------------------------------
+
+
+def test_it_refuses_what_a_gpu_refuses():
+    with pretended_gpu():
+        here, there = torch.ones(3, device="cuda"), torch.ones(3)
+        for mixed in (lambda: here + there, lambda: torch._foreach_add_([here], [there]), lambda: here @ there):
+            with pytest.raises(RuntimeError, match="same device"):
+                mixed()
+        with pytest.raises(RuntimeError, match="indices should be either on cpu"):
+            there[torch.zeros(2, dtype=torch.int64, device="cuda")]
+        with pytest.raises(TypeError, match="numpy"):
+            here.numpy()
+        assert torch.equal((here + 1 + torch.tensor(2.0)).cpu(), there + 3)
+        assert here.device == GPU
+        assert here[torch.tensor([0, 2])].device == GPU
+
+
+def test_it_counts_who_makes_the_host_wait_and_what_is_sent():
+    with pretended_gpu() as gpu:
+        here = torch.zeros(3, device="cuda")
+        assert not gpu.waits
+        assert not gpu.uploads
+        for waiting in (lambda: float(here[0]), here.tolist, lambda: here[here > 0], here.cpu, here.nonzero):
+            gpu.forget()
+            waiting()
+            assert sum(gpu.waits.values()) == 1
+        for sending in (lambda: torch.tensor(1.0, device="cuda"), lambda: torch.ones(2).to(GPU),
+                        lambda: here[[0, 1]], lambda: here.copy_(torch.ones(3)), lambda: here[torch.tensor([0])]):  # fmt: skip
+            gpu.forget()
+            sending()
+            assert sum(gpu.uploads.values()) == 1
+            assert not gpu.waits
+
+
+def test_gradients_of_it_are_the_cpus():
+    x = torch.randn(4, 3, 8, 8)
+    layer = torch.nn.Conv2d(3, 2, 3)
+    layer(x).square().sum().backward()
+    with pretended_gpu():
+        there = torch.nn.Conv2d(3, 2, 3)
+        there.weight, there.bias = (torch.nn.Parameter(OnGpu(p.detach())) for p in (layer.weight, layer.bias))
+        there(OnGpu(x)).square().sum().backward()
+    assert torch.equal(there.weight.grad.numbers, layer.weight.grad)
