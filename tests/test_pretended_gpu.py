@@ -27,27 +27,30 @@ INPUT, DIRECTIONS = ["input=set/0/0.png"], "directions=cpu/directions/directions
 PATHS = sorted(path.stem for path in (CONFIG_FOLDER / "path").glob("*.yaml"))
 PATH_METRICS = sorted(path.stem for path in (CONFIG_FOLDER / "path_metrics").glob("*.yaml"))
 FILM = [MODEL, "inputs=[seed:1,seed:2]", "space=w+", "num_frames=3", "frames=keep"]
+SIZES = ["model.generator.channel_max=8", "model.discriminator.channel_max=8", "model.generator.z_dim=8",
+         "model.generator.w_dim=8", "model.generator.num_mapping_layers=2",
+         "training.hparams.batch_size=8"]  # fmt: skip
+PAIRS = {"pairs": "draw", "num_pairs": 3, "num_frames": 17, "methods": "[w_lerp]", "pictures": "none",
+         "inverter.num_steps": 2, "inverter.num_candidates": 4}  # fmt: skip
 COMMANDS = {  # a verb, and perhaps what of it, in an order in which each finds what it needs
-    "train": [*SETS, "schedule.kimg=0.016", "training.hparams.batch_size=8", "training.micro_batch_size=4",
-              "augment=ada", "model.generator.channel_max=8", "model.discriminator.channel_max=8", "model.generator.z_dim=8",
-              "model.generator.w_dim=8", "model.generator.num_mapping_layers=2", "num_samples=4", "trainer.precision=float32",
-              "probes=[style_mixing,truncation,noise_map,logits]"],
+    "train": [*SETS, *SIZES, "schedule.kimg=0.016", "training.micro_batch_size=4", "augment=ada", "num_samples=4",
+              "trainer.precision=float32", "probes=[style_mixing,truncation,noise_map,logits]"],
     "invert": [MODEL, *INPUT, "space=w+", "inverter=hybrid", "inverter.num_steps=2", "chunk_size=1"],
     "directions": [MODEL, "finder=pca", "finder.num_directions=1", "finder.num_samples=20"],
     "edit": [MODEL, DIRECTIONS, "latents=[seed:1,set/0/0.png]", "strengths=[-1,1]", "inverter.num_steps=2"],
     "consistency": [MODEL, DIRECTIONS, *INPUT, "inverter.num_steps=2"],
-    "interpolate by every path": [*FILM, f"path=[{','.join(PATHS)}]", "retime=[none,arc_length]", "path_metrics=[prior]",
-                                  "path.geodesic.num_steps=2"],
+    "interpolate by every path": [*FILM, f"path=[{','.join(PATHS)}]", "retime=[none,arc_length]",
+                                  "path_metrics=[prior]", "path.geodesic.num_steps=2"],
     "interpolate by every metric": [*FILM, f"path_metrics=[{','.join(PATH_METRICS)}]"],
     "draw_pairs": [*SETS, "resolution=8", "split=all", "num_pairs=3", "output={place}/draw_pairs/pairs.json"],
-    "evaluate": [MODEL, *SETS, "data.held_out_fraction=0.5", "metrics=[interpolation]", "cache_dir=null", "metrics.interpolation.pairs=draw",
-                 "metrics.interpolation.num_pairs=3", "metrics.interpolation.inverter.num_steps=2",
-                 "metrics.interpolation.inverter.num_candidates=4", "metrics.interpolation.num_frames=17"],
+    "evaluate": [MODEL, *SETS, "data.held_out_fraction=0.5", "metrics=[interpolation]", "cache_dir=null",
+                 *(f"metrics.interpolation.{key}={value}" for key, value in PAIRS.items())],
     "compare": ["folders=[cpu/invert,gpu/invert]", "labels=[a,b]", "image_loss=[identity_effnet_lite0]"],
     "translate": ["checkpoint=translator.safetensors", *INPUT, "resolution=8", "classifier=null"],
     "classifier": [*SETS, "width=16", "schedule.kimg=0.064", "schedule.batch_size=16"],
 }  # fmt: skip
 WITHOUT_DEVICE = {"ema"}  # averages files
+PLOTS = ("plot", "curve", "distances", "along")
 VOLATILE = ("seconds", "minutes", "sec_per_kimg", "kimg_per_s", "memory", "cost")
 
 
@@ -104,9 +107,7 @@ def contents(root: Path) -> Iterator[tuple[str, Any]]:
         name = str(path.relative_to(root))
         if path.suffix == ".safetensors":
             yield name, {key: value.numpy().tobytes() for key, value in load_file(path).items()}
-        elif path.name == "pairs.json" or (
-            path.suffix == ".png" and "plot" not in name and "curve" not in name and "distances" not in name
-        ):
+        elif path.name == "pairs.json" or (path.suffix == ".png" and not any(word in name for word in PLOTS)):
             yield name, path.read_bytes()
     if (root / "result.json").is_file():
         found = json.loads((root / "result.json").read_text())
@@ -151,8 +152,11 @@ def test_it_counts_who_makes_the_host_wait_and_what_is_sent():
             gpu.forget()
             waiting()
             assert sum(gpu.waits.values()) == 1
-        for sending in (lambda: torch.tensor(1.0, device="cuda"), lambda: torch.ones(2).to(GPU),
-                        lambda: here[[0, 1]], lambda: here.copy_(torch.ones(3)), lambda: here[torch.tensor([0])]):  # fmt: skip
+        sendings = [
+            lambda: torch.tensor(1.0, device="cuda"), lambda: torch.ones(2).to(GPU), lambda: here[[0, 1]],
+            lambda: here.copy_(torch.ones(3)), lambda: here[torch.tensor([0])],
+        ]  # fmt: skip
+        for sending in sendings:
             gpu.forget()
             sending()
             assert sum(gpu.uploads.values()) == 1

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -38,6 +39,12 @@ def test_the_whole_way(tmp_path, capsys):
         f"run_dir={tmp_path}/train")  # fmt: skip
     assert wplus.load(model).generator.resolution == 16
     assert result(tmp_path / "train")["values"]["train/kimg"]["value"] == 0.064
+    took = {
+        name: result(tmp_path / "train")["values"][f"train/{name}"]["value"] for name in ("sec_per_kimg", "minutes")
+    }
+    assert took["sec_per_kimg"] == pytest.approx(took["minutes"] * 60 / 0.064)
+    assert 0.1 < result(tmp_path / "train")["values"]["train/peak_memory_gb"]["value"] < 100
+    assert result(tmp_path / "train")["config"]["trainer"]["images"] == "host"
     best = result(tmp_path / "train")["values"]["train/best_fd_effnet_lite0"]
     fds = [row["val/fd_effnet_lite0"] for row in read_records(tmp_path / "train") if "val/fd_effnet_lite0" in row]
     assert best["value"] == min(fds)

@@ -80,6 +80,23 @@ def test_inverters_are_exact_on_a_gpu(invert):
         assert torch.equal(invert(task).images, exact)
 
 
+WAYS = {
+    "generate": lambda model: model.generate(4, seed=1).images,
+    "interpolate": lambda model: model.interpolate("seed:1", "seed:2", num_frames=5, path_metrics=[]).images,
+    "directions and edit": lambda model: model.edit("seed:3", model.directions("sefa", num_samples=20), [-2, 2]).images,
+    "measure": lambda model: [*model.measure(["ppl_wend"], ppl_wend={"num_samples": 8}).values.values()],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_library_is_exact_on_a_gpu(tmp_path, way):
+    """As the commands are; pictures are whole numbers, of which rounding moves some."""
+    model = wplus.load(wplus.save(tmp_path / "model.safetensors", generator=tiny_generator()))
+    exact = WAYS[way](model)
+    with EmulatedTF32():
+        assert np.array_equal(WAYS[way](model), exact)
+
+
 def switches() -> list[bool]:
     return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
 
