@@ -1,4 +1,4 @@
-"""Images that lie on a GPU: uploaded once, when they are first asked for, and taken from there ever after."""
+"""Images on a GPU: uploaded once, when they are first asked for, and taken from there ever after."""
 
 from __future__ import annotations
 
