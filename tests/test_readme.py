@@ -109,7 +109,7 @@ def test_extras_exist():
     section = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
     extras = set(re.findall(r"^(\w+) = \[", section.partition("\n[tool.")[0], re.MULTILINE))
     assert set(re.findall(r"pip install -e '\.\[(\w+)\]'", README)) <= extras
-    assert {"sweep", "dashboards", "fidelity", "export", "docs", "dev"} == extras
+    assert {"app", "sweep", "dashboards", "fidelity", "export", "docs", "dev"} == extras
 
 
 def test_the_library_example_runs(tmp_path, monkeypatch):

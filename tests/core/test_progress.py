@@ -5,7 +5,7 @@ import re
 import pytest
 
 from wplus.core import progress
-from wplus.core.progress import Bar, track
+from wplus.core.progress import Bar, track, watched
 
 
 @pytest.fixture
@@ -41,3 +41,18 @@ def test_many_small_parts_arrive(monkeypatch, capsys):
 def test_items_pass_through(capsys):
     assert list(track([1, 2, 3], "Reading")) == [1, 2, 3]
     assert "Reading: 3/3" in capsys.readouterr().err
+
+
+def test_a_watcher_sees_bars_and_may_end_the_work():
+    seen = []
+
+    def watch(bar):
+        seen.append((bar.description, bar.done))
+        if bar.done == 2:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError), watched(watch):
+        list(track([1, 2, 3], "Reading"))
+    assert seen == [("Reading", 1), ("Reading", 2)]
+    assert list(track([1, 2, 3], "Reading")) == [1, 2, 3]
+    assert len(seen) == 2

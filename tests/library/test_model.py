@@ -94,6 +94,19 @@ def test_directions_show_what_they_do(model):
     assert read_pixels(found.save("d.png")).shape[1] == found.preview.picture().width
 
 
+def test_mixtures_are_a_matrix(model):
+    cats = model.generate(3, psi=0.7)
+    made = model.mix(cats[:2], [cats[2], "seed:7"], layers=[0, 1])
+    assert made.names == ("seed:0 + seed:2", "seed:0 + seed:7", "seed:1 + seed:2", "seed:1 + seed:7")
+    ws = [model.generator.mapping(each.latent.code[None], truncation_psi=0.7)[0] for each in cats]
+    wanted = torch.cat([ws[2][:2], ws[1][2:]])
+    torch.testing.assert_close(made[2].latent.code, wanted)
+    assert torch.equal(model.mix(cats[0], cats[1], layers="all").images, cats[1].images)
+    assert made.picture().height > made[:2].picture().height
+    with pytest.raises(wplus.UserError, match="layers must be all, coarse, middle, fine or a list"):
+        model.mix("seed:1", "seed:2", layers="rough")
+
+
 def test_translations_stand_beside_their_inputs(tmp_path):
     made = wplus.load("cats32_outline").translate("held_out", num_images=3, data={"num_images": 60})
     assert repr(made).startswith("<Translations: 3 of 32 x 32 px")

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from wplus.__main__ import main
 from wplus.editing.directions import Directions, load_directions, save_directions
 from wplus.evaluation.translation import ROLES
 from wplus.latents.latent import load_latent, synthesize
-from wplus.library import model as library
+from wplus.library import drawing as library
 from wplus.models.translation.resnet import ResNet
 
 FEW = {"num_steps": 2, "chunk_size": 2}
@@ -142,6 +143,11 @@ def test_measurement(model, capsys):
     theirs = {name.partition("/")[2]: entry["value"] for name, entry in result()["values"].items()}
     assert measured.values == theirs
     assert measured[0].protocol["num_real"] == 14
+    pictures = [read_pixels(path) for path in sorted(Path("in").iterdir())]
+    mixed = [*pictures[:4], *map(str, sorted(Path("in").iterdir())[4:6]),
+             torch.from_numpy(np.stack(pictures[6:])).permute(0, 3, 1, 2)]  # fmt: skip
+    in_memory = model.measure("fd", images=mixed, fd=options["fd"], seed=2)
+    assert in_memory[0].value == pytest.approx(measured[0].value, rel=1e-4)
     assert len(measured) >= 2
 
 

@@ -22,6 +22,7 @@ Verdict = Literal["ok", "absent", "wrong"]
 MARKS: dict[Verdict, str] = {"ok": "  ", "absent": "- ", "wrong": "! "}
 # By extra of pyproject.toml what it brings.
 EXTRAS = {
+    "app": ("gradio",),
     "sweep": ("submitit", "optuna"), "export": ("onnx", "onnxscript", "onnxruntime"),
     "dashboards": ("wandb_workspaces",), "fidelity": ("torch_fidelity",),
 }  # fmt: skip

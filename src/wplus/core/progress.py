@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -14,6 +16,7 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 15.0
 _SHARE_BETWEEN_LINES = 0.01  # of all the time until then
 _ROUNDING = 1e-9  # of a total that is reached in many small parts
+_watcher: ContextVar[Callable[[Bar], None] | None] = ContextVar("watcher", default=None)
 
 
 class Bar:
@@ -41,6 +44,8 @@ class Bar:
         """Advance by `advance` units of the total and optionally replace the note."""
         self.done += advance
         self.note = self.note if note is None else note
+        if (watch := _watcher.get()) is not None:
+            watch(self)
         self._going = self._going or (self.done, time.monotonic())
         if self._rich is not None:
             self._rich.update(self._task, advance=advance, note=self.note)
@@ -71,6 +76,16 @@ class Bar:
         note = f", {self.note}" if self.note else ""
         counts = f"{round(self.done, 1):.10g}/{self.total:.10g}"
         return f"{self.description}: {counts}, {duration(now - self._began)}{left}{note}"
+
+
+@contextmanager
+def watched(watch: Callable[[Bar], None]) -> Iterator[None]:
+    """Tell `watch` of every bar that moves in the block, in this thread; what it raises ends the work."""
+    token = _watcher.set(watch)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def duration(seconds: float) -> str:

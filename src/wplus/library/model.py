@@ -19,21 +19,17 @@ from wplus.commands.interpolate import filming_of
 from wplus.commands.invert import inversion_of
 from wplus.commands.translate import translation_of
 from wplus.config import build
-from wplus.core.batching import MIN_MADE
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_uint8
 from wplus.core.runtime import float32_convolutions
 from wplus.editing.consistency import editability
 from wplus.editing.directions import Mode, check_edits
 from wplus.editing.edit import STRENGTHS, edits
-from wplus.errors import UserError, check_number
 from wplus.evaluation.translation import Direction
-from wplus.latents.inputs import read_inputs
-from wplus.latents.labels import Label
-from wplus.latents.latent import Latent, synthesize
 from wplus.library.asking import configuration
-from wplus.library.kept import Kept, folders, removed_if_it_fails
-from wplus.library.pictures import Edits, FoundDirections, Inversions, Pictures, Translations
+from wplus.library.kept import folders, removed_if_it_fails
+from wplus.library.drawing import Drawing
+from wplus.library.pictures import Edits, FoundDirections, Inversions, Translations
 from wplus.library.results import Interpolation, Measurements
 from wplus.library.sources import (
     AnyDirections,
@@ -47,7 +43,7 @@ from wplus.library.sources import (
 from wplus.tracking import Tracker
 
 
-class Model(Kept):
+class Model(Drawing):
     """The networks of a checkpoint, and what the commands do with them.
 
     >>> import wplus
@@ -62,54 +58,6 @@ class Model(Kept):
     for bit; what the command would refuse is a `wplus.errors.UserError` in the same words. Nothing is written where no
     `output_dir` is given. Progress is shown on standard error.
     """
-
-    @property
-    def device(self) -> torch.device:
-        """Where the generator is."""
-        self.require_latents()
-        return self.generator.mapping.w_avg.device
-
-    def generate(
-        self, num: int = 1, *, seed: int = 0, psi: float = 1.0, label: Label = None, batch_size: int = 16
-    ) -> Pictures:
-        """Images of the inputs seed:SEED, seed:SEED+1, ..., which the commands know by these names.
-
-        Args:
-            num: how many images, 1 or more.
-            psi: truncation; 1 for none, 0 for the mean image.
-            label: of all images, for a conditional generator: a class number or a vector.
-            batch_size: for speed and memory alone; an image is the same in any batch.
-        """
-        check_number("num", num, lowest=1, whole=True)
-        check_number("seed", seed, lowest=0, whole=True)
-        self.require_latents()
-        seeds = [f"seed:{seed + number}" for number in range(num)]
-        latents, names = read_inputs(seeds, models=self, invert=None, label=label, truncation_psi=psi)
-        return self.synthesize(latents, names=names, batch_size=batch_size)
-
-    def synthesize(
-        self, latents: Latent | Sequence[Latent], *, names: Sequence[str] | None = None, batch_size: int = 16
-    ) -> Pictures:
-        """The images of latents, of any spaces.
-
-        >>> import wplus
-        >>> model = wplus.load("cats32")
-        >>> cat = model.generate(seed=3)
-        >>> bool((model.synthesize(cat.latent).images == cat.images).all())
-        True
-        """
-        self.require_latents()
-        check_number("batch_size", batch_size, lowest=1, whole=True)
-        several = [latents] if isinstance(latents, Latent) else list(latents)
-        if not several:
-            raise UserError("There are no latents to draw: give one or more.")
-        size, parts = max(batch_size, MIN_MADE), []
-        with float32_convolutions():
-            for first in range(0, len(several), size):
-                some = several[first : first + size]
-                filled = [*some, *[some[-1]] * (MIN_MADE - len(some))]  # from there on all batches round alike
-                parts.append(to_uint8(synthesize(filled, self.generator)[: len(some)]).cpu())
-        return Pictures(torch.cat(parts), tuple(several), tuple(names or map(str, range(len(several)))))
 
     def invert(
         self, images: AnyImages, *, space: str = "w", method: str = "optimize", seed: int = 0,
@@ -162,7 +110,7 @@ class Model(Kept):
         self.require_latents()
         own = tempfile.mkdtemp() if output_dir is None else None
         with folders(own or output_dir) as (given, folder), removed_if_it_fails(own):
-            sources = latent_sources(keyframes, given, deltas=folder / "inversion" / "deltas")
+            sources, called = latent_sources(keyframes, given, deltas=folder / "inversion" / "deltas")
             asked = {"checkpoint": self._name, "inputs": sources, "num_frames": num_frames, "path": path,
                      "space": space, "seed": seed, "frames": "keep"}  # fmt: skip
             cfg = configuration("interpolate", asked, options, section="path") | {"run_dir": folder}
@@ -171,6 +119,7 @@ class Model(Kept):
                 cfg, cfg["inputs"], self, space=filming.space_for_images, at_least=2,
                 perceptual=filming.perceptual.to(self.device),
             )  # fmt: skip
+            names = [called.get(name, name) for name in names]
             videos = filming.run(self, latents, names=names, output_dir=folder, tracker=Tracker(), deltas=deltas)
         way = Interpolation(videos, tuple(latents), tuple(names))
         if own is not None:  # the films live as long as what shows them
@@ -225,13 +174,9 @@ class Model(Kept):
         chosen = chosen if layers is None else [each.on(layers) for each in chosen]
         values = [strengths] if isinstance(strengths, int | float) else list(strengths)
         with folders(None) as (given, folder):
-            sources = latent_sources(latents, given, deltas=folder / "inversion" / "deltas")
-            asked = {"checkpoint": self._name, "directions": "given", "latents": sources, "space": space,
-                     "classifier": classifier}  # fmt: skip
-            cfg = configuration("edit", asked, options, section="inverter") | {"run_dir": folder}
-            perceptual = build(cfg["perceptual"]).to(self.device)
-            found, names, deltas = read_latents(cfg, cfg["latents"], self, space=cfg["space"], perceptual=perceptual,
-                                                truncation_psi=cfg["truncation_psi"])  # fmt: skip
+            cfg, perceptual, found, names, deltas = self._read(
+                latents, given, folder, space, options, classifier=classifier
+            )
             check_edits(found, self.generator, chosen, mode=mode)
             judge = named_by(cfg["classifier"], chosen, strengths=cfg["factor_strengths"])
             rows = list(edits(self, found, directions=chosen, strengths=values, mode=mode, deltas=deltas))

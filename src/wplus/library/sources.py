@@ -62,9 +62,13 @@ def image_source(images: AnyImages, folder: Path) -> tuple[str, list[str] | None
     return (str(folder / names[0]) if len(items) == 1 else str(folder)), names
 
 
-def latent_sources(given: object, folder: Path, *, deltas: Path) -> list[str]:
-    """What a command takes as `inputs` for `AnyLatents`, or several; weight deltas are written into `deltas`."""
+def latent_sources(given: object, folder: Path, *, deltas: Path) -> tuple[list[str], dict[str, str]]:
+    """What a command takes as `inputs` for `AnyLatents`, or several; weight deltas are written into `deltas`.
+
+    Beside it by the name that a command sees what the result of another method is called.
+    """
     sources: list[str] = []
+    called: dict[str, str] = {}
     for item in _flat(given):
         name = f"{len(sources)}-latent.safetensors"
         if isinstance(item, str):
@@ -80,8 +84,9 @@ def latent_sources(given: object, folder: Path, *, deltas: Path) -> list[str]:
             if delta is not None:
                 latent = replace(latent, metadata={**latent.metadata, DELTA: f"deltas/{name}"})
                 delta.save(deltas / name)
+            called[Path(name).stem] = shown
             sources.append(str(save_latent(folder / name, latent)))
-    return sources
+    return sources, called
 
 
 def _flat(given: object) -> Iterator[str | Image.Image | Latent | tuple[Latent, str, WeightDelta | None]]:
