@@ -71,6 +71,13 @@ def shown(page: Browser, name: str, tag: str = "img") -> str:
     return page.run(f"{found}.src")
 
 
+def upload(page: Browser, name: str, file: Path) -> None:
+    """A file for an act, all of it."""
+    page.choose(f"#{name}-file input[type=file]", file)
+    text = f"document.querySelector('#{name}-file').textContent"
+    page.wait(f"{text}.includes({file.stem!r}) && !{text}.includes('Uploading')", 240)
+
+
 def says(page: Browser, words: str) -> None:
     """A sentence on the page, which is closed again."""
     page.wait(f"{TOAST}.includes({words!r})", 240)
@@ -93,8 +100,7 @@ def test_styles_are_mixed(page, acts):
 def test_an_upload_is_inverted_walked_from_and_edited(page, acts, tmp_path):
     acts.model.generate(seed=5, psi=0.5).pil[0].save(tmp_path / "mine.png")
     page.click("#tab-your-image-button")
-    page.choose("#image-file input[type=file]", tmp_path / "mine.png")
-    page.wait("document.querySelector('#image-file').textContent.includes('mine')", 240)
+    upload(page, "image", tmp_path / "mine.png")
     page.run(
         "[...document.querySelectorAll('#tab-your-image input[type=radio]')].find(e => e.value === 'encoder').click()"
     )
@@ -141,17 +147,15 @@ def test_pictures_are_translated(page):
     assert shown(page, "translate").startswith("data:image/png")
 
 
-def test_bad_uploads_get_a_sentence(page, tmp_path):
+def test_bad_uploads_get_a_sentence(page, address, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)).save(tmp_path / "large.png")
-    page.click("#tab-your-image-button")
-    page.choose("#walk-file input[type=file]", tmp_path / "broken.png")
-    page.wait("document.querySelector('#walk-file').textContent.includes('broken')", 240)
-    page.click("#walk-go")
+    visited(page, address).click("#tab-your-image-button")
+    upload(page, "image", tmp_path / "broken.png")
+    page.click("#image-go")
     says(page, "'broken.png' is no image that can be read here")
     page.click("#tab-translate-button")
-    page.choose("#translate-file input[type=file]", tmp_path / "large.png")
-    page.wait("document.querySelector('#translate-file').textContent.includes('large')", 240)
+    upload(page, "translate", tmp_path / "large.png")
     page.click("#translate-go")
     says(page, "An upload may have 0.1 MB, 'large.png' has 0.3.")
 

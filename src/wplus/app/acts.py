@@ -1,4 +1,4 @@
-"""What stands behind the buttons: plain values in, results of the library out; nobody's images are kept here."""
+"""Acts behind the buttons: plain values in, results of the library out; nobody's images are kept here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one request of the app may take, and how many may wait."""
+"""Limits of the time that a request of the app takes, and of how many wait."""
 
 from __future__ import annotations
 

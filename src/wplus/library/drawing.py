@@ -1,4 +1,4 @@
-"""What a model draws: samples, the images of latents, style mixing."""
+"""Drawing by a model: samples, the images of latents, style mixing."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,22 +17,21 @@ from wplus.checkpoint import Models
 from wplus.core.files import ensure_folder
 from wplus.core.runtime import float32_convolutions, resolve_device
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Own = TypeVar("Own", bound="Kept")
 
 
 class Kept(Models):
     """The networks of a checkpoint as one object that is read, moved, written and shared."""
 
     @classmethod
-    def read(cls, path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Self:
+    def read(cls: type[Own], path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Own:
         """See `wplus.load`."""
         found = checkpoint.load(path, resolve_device(device) if isinstance(device, str) else device, needs=needs)
         model = cls(metadata=found.metadata, path=found.path)
         model.networks |= found.networks
         return model
 
-    def to(self, device: str | torch.device) -> Self:
+    def to(self: Own, device: str | torch.device) -> Own:
         """Move every network to a device (auto, cpu, cuda, cuda:1, mps), in place."""
         super().to(device if str(device) == "meta" else resolve_device(str(device)))  # meta: shapes without numbers
         return self
@@ -48,7 +47,7 @@ class Kept(Models):
         return hub.uploaded(self, name, **options)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str = "cpu") -> Self:
+    def from_pretrained(cls: type[Own], name: str | Path, device: str = "cpu") -> Own:
         """A folder that `save_pretrained` wrote, or USER/NAME on Hugging Face's hub."""
         return cls.read(name if Path(name).exists() else f"{checkpoint.HUB}{name}", device)
 

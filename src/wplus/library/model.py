@@ -27,8 +27,8 @@ from wplus.editing.directions import Mode, check_edits
 from wplus.editing.edit import STRENGTHS, edits
 from wplus.evaluation.translation import Direction
 from wplus.library.asking import configuration
-from wplus.library.kept import folders, removed_if_it_fails
 from wplus.library.drawing import Drawing
+from wplus.library.kept import folders, removed_if_it_fails
 from wplus.library.pictures import Edits, FoundDirections, Inversions, Translations
 from wplus.library.results import Interpolation, Measurements
 from wplus.library.sources import (
