@@ -162,3 +162,4 @@ def test_mkdocs_builds_the_site_without_a_warning(tmp_path, monkeypatch):
     assert "Find directions" in (tmp_path / "site" / "commands" / "directions.html").read_text()
     assert 'id="wplus.library.model.Model.invert"' in page
     assert "fonts.googleapis" not in page
+    assert "unpkg.com" not in page
