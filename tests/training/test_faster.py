@@ -47,7 +47,7 @@ def conditional(make_tiny):
     """What a phase may have: labels, micro-batches, ADA, style mixing, weights that move with the clock."""
 
     def make(num_micro=1, transforms="blit"):
-        augment = AdaptiveAugment(transforms=transforms, interval=1, speed_kimg=0.05)
+        augment = AdaptiveAugment(target=-1.0, transforms=transforms, interval=1, speed_kimg=0.05)  # p rises from 0
         moving = {"decay_kimg": 0.064, "gamma_end": 0.5, "style_mixing_prob": 0.5}
         return make_tiny(batch_size=8, c_dim=3, num_micro=num_micro, augment=augment, **moving)
 
