@@ -46,12 +46,13 @@ def test_ones_own_image_is_walked_from_and_edited(acts, tmp_path):
     assert torch.equal(same.images[0], same.images[1])
 
 
-def test_channels_of_s_come_last(acts):
-    """They do not lead back to w+, in which the others are."""
+def test_sliders_of_w_and_of_channels_go_together(acts):
+    """In any order: styles are affine in w."""
     model = wplus.load("cats32")
-    both = Acts(model, None, [directions_of(model, None)[-1], *model.directions("sefa", num_directions=1)])
-    edited = both.edit(None, False, 1, 0.7, 8.0, 2.0)
+    channel, (sefa,) = directions_of(model, None)[-1], model.directions("sefa", num_directions=1)
+    edited = Acts(model, None, [channel, sefa]).edit(None, False, 1, 0.7, 8.0, 2.0)
     assert edited.latents[1].space == "s"
+    assert torch.equal(edited.images, Acts(model, None, [sefa, channel]).edit(None, False, 1, 0.7, 2.0, 8.0).images)
     assert not torch.equal(edited.images[0], edited.images[1])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from wplus.editing.directions import AnyDirection, StyleDirection, load_directions
+from wplus.editing.directions import AnyDirection, load_directions
 from wplus.errors import UserError
 from wplus.library import Model, load
 from wplus.library.pictures import Inversions, Pictures, Translations
@@ -79,11 +79,11 @@ class Acts:
         )  # fmt: skip
 
     def edit(self, own: Pictures | None, is_own: bool, seed: int, psi: float, *strengths: float) -> Pictures:
-        """The image before and after all sliders: those of w first, since a channel of s does not lead back to w+."""
+        """The image before and after all sliders; their order does not matter, as styles are affine in w."""
         start: Pictures = _own(own) if is_own else self.model.generate(seed=seed, psi=psi)
         moved = [(each, by) for each, by in zip(self.directions, strengths, strict=True) if by]
         found = start
-        for direction, strength in sorted(moved, key=lambda pair: isinstance(pair[0], StyleDirection)):
+        for direction, strength in moved:
             found = self.model.edit(found, direction, strength)
         named = (*start.names, "edited")
         return self.model.synthesize([*start.latents, *found.latents], names=named)
