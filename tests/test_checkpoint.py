@@ -109,7 +109,7 @@ def test_one_network_of_a_checkpoint(saved):
 
 def test_networks_remember_their_arguments():
     generator = make_generator()
-    assert generator.arguments == {**ARGUMENTS, "c_dim": 0, "img_channels": 3, "conv_clamp": None}
+    assert generator.arguments == {**ARGUMENTS, "c_dim": 0, "img_channels": 3, "conv_clamp": None, "use_noise": True}
 
     class Scaled(Generator):
         def __init__(self, factor: float = 2.0) -> None:

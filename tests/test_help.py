@@ -63,7 +63,7 @@ def test_every_choice_has_a_help():
 
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
-        "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor", "draw_pairs",
+        "app", "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor", "draw_pairs",
         "edit", "ema", "estimate", "evaluate", "interpolate", "invert", "prepare", "report", "sweep", "train",
         "translate",
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def test_the_overview_lists_the_verbs(capsys):
     shown = capsys.readouterr().out
     assert all(f"\n  {verb} " in shown for verb in verbs())
     assert all(summary for _, summary in verbs().values())
-    with pytest.raises(SystemExit, match="must be one of classifier, .* got 'fly'"):
+    with pytest.raises(SystemExit, match="must be one of app, .* got 'fly'"):
         main(["fly"])
 
 

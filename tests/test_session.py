@@ -148,10 +148,14 @@ def signalled(run: Callable[[], None], moment: str, sent: signal.Signals) -> obj
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moment, interrupted)
+        # A shell that starts the tests in the background has its children ignore SIGINT.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             run()
         except SystemExit as ended:
             return ended.code
+        finally:
+            signal.signal(signal.SIGINT, before)
     return None
 
 

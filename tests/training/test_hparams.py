@@ -122,7 +122,7 @@ NETWORKS = {  # generator, discriminator (None: the preset's), loss of the gener
         "channel_base: 16384, channel_max: 512, mbstd_group_size: None", "nonsaturating",
     ),
     "stylegan2": (
-        "z_dim: 512, w_dim: 512, num_mapping_layers: None, channel_base: None, channel_max: None",
+        "z_dim: 512, w_dim: 512, num_mapping_layers: None, channel_base: None, channel_max: None, use_noise: True",
         "channel_base: None, channel_max: None, mbstd_group_size: None, architecture: resnet, num_mapping_layers: 8",
         "nonsaturating",
     ),
