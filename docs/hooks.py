@@ -22,6 +22,7 @@ DOCS = ROOT / "docs"
 ELSEWHERE = {
     "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "experiments/LOG.md": "studies/log.md",
     "experiments/models/README.md": "studies/models.md", "experiments/sketches/README.md": "studies/sketches.md",
+    "experiments/studies/README.md": "studies/index.md",
 }  # fmt: skip
 API = {
     "library": ["wplus.library.model.load", "wplus.library.model.Model", "wplus.library.pictures",

@@ -63,9 +63,9 @@ def test_every_choice_has_a_help():
 
 def test_every_command_is_a_verb():
     assert list(verbs()) == [
-        "app", "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor", "draw_pairs",
-        "edit", "ema", "estimate", "evaluate", "interpolate", "invert", "prepare", "report", "sweep", "train",
-        "translate",
+        "app", "classifier", "compare", "completion", "consistency", "convert", "demo", "directions", "doctor",
+        "draw_pairs", "edit", "ema", "estimate", "evaluate", "interpolate", "invert", "prepare", "report", "sweep",
+        "train", "translate",
     ]  # fmt: skip
 
 
