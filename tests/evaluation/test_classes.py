@@ -165,6 +165,14 @@ def test_an_unconditional_generator_is_refused():
             metric(context_of(painter))
 
 
+def test_a_classifier_that_cannot_be_is_refused_before_anything_is_drawn():
+    painter = Painter()
+    for options, said in (({"width": 20}, "multiple of 16"), ({"kimg": 0}, "kimg=0"), ({"num_real": [0]}, "num_real")):
+        with pytest.raises(UserError, match=said):
+            cas(context_of(painter), **options)
+    assert painter.asked == []
+
+
 def test_too_few_of_a_class_and_several_classes_at_once_are_refused():
     with pytest.raises(UserError, match=r"Class high has \d+ real and \d generated images"):
         measured(context_of(Painter(), real=data(300, 1, shares=(1, 1, 0.02))), fd_per_class, extractor=Pixels(),

@@ -222,3 +222,5 @@ def test_without_noise_its_strength_is_zero_and_does_not_learn():
     assert torch.equal(silent.synthesis(ws, noise_mode="random"), silent.synthesis(ws, noise_mode="none"))
     assert not torch.equal(generator.synthesis(ws, noise_mode="random"), generator.synthesis(ws, noise_mode="none"))
     assert silent.arguments["use_noise"] is False
+    with pytest.raises(UserError, match="use_noise must be one of True, False, got 'maybe'"):
+        make_generator(use_noise="maybe")

@@ -18,11 +18,13 @@ from torch import Tensor
 from wplus.core.images import to_float
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.core.stats import bootstrap_mean, proportion_interval
+from wplus.data import ImageSet
 from wplus.errors import UserError, check_number
 from wplus.evaluation.context import EvalContext, generator_protocol, split_of
 from wplus.evaluation.labelled import Labelled, check_conditional, made, real_in_order
 from wplus.evaluation.sampler import Sampling
 from wplus.models.network import NoiseMode
+from wplus.pretrained.attribute_classifier import AttributeNet
 from wplus.pretrained.attribute_training import Schedule, learning, new_optimizer, seeded_net
 
 MAX_PX = 64  # what the classifier sees
@@ -63,6 +65,7 @@ def cas(
     for number in num_real:
         check_number("num_real", number, lowest=1, whole=True)
     check_conditional(context)
+    _net(context, width)
     schedule, sampling = Schedule(kimg=kimg, seed=context.seed), Sampling(truncation_psi, truncation_cutoff, noise_mode)
 
     def results() -> Iterator[MetricResult]:
@@ -70,11 +73,8 @@ def cas(
         test, real = _held_out(context), real_in_order(context.real, max([*num_real, 1]), max_px=MAX_PX)
         generated = made(context, num_generated, sampling, max_px=MAX_PX)
         nums = sorted({min(number, len(context.real)) for number in num_real})
-        shared = generator_protocol(context.models) | asdict(sampling) | asdict(schedule) | {
-            "data": context.real.fingerprint, "split": split_of(context.real), "num_generated": num_generated,
-            "labels": "every class equally often", "num_classes": context.generator.c_dim, "width": width,
-            "num_images": len(test.classes), "input": f"averaged down to at most {MAX_PX} px",
-            "interval": "95 %, Wilson's score interval over images",
+        shared = _protocol(context, context.real, width) | asdict(sampling) | asdict(schedule) | {
+            "num_generated": num_generated, "num_images": len(test.classes)
         }  # fmt: skip
 
         def right(*parts: Labelled) -> np.ndarray:
@@ -97,6 +97,15 @@ def cas(
     return results()
 
 
+def _protocol(context: EvalContext, real: ImageSet, width: int) -> dict[str, Any]:
+    """What is the same whatever the classifier learns from."""
+    return generator_protocol(context.models) | {
+        "data": real.fingerprint, "split": split_of(real), "labels": "every class equally often",
+        "num_classes": context.generator.c_dim, "width": width, "input": f"averaged down to at most {MAX_PX} px",
+        "interval": "95 %, Wilson's score interval over images",
+    }  # fmt: skip
+
+
 def _held_out(context: EvalContext) -> Labelled:
     """UserError where there are none, or they have no labels."""
     if context.held_out is None or len(context.held_out) == 0:
@@ -110,14 +119,19 @@ def _right(
     """1 where a classifier that learned from the parts, an equal share of each, names a test image right: (M,)."""
     pool = Labelled(torch.cat([part.images for part in parts]), torch.cat([part.classes for part in parts]))
     rows = balanced([len(part.classes) for part in parts])
-    channels, size = pool.images.shape[1:3]
-    net = seeded_net(schedule.seed, num_classes=[context.generator.c_dim], input_size=size, img_channels=channels,
-                     width=width).to(context.device)  # fmt: skip
+    net = _net(context, width)
     optimizer = new_optimizer(net, schedule)
     losses = learning(net, optimizer, lambda numbers: pool.images[rows[numbers]], pool.classes[rows][:, None], schedule)
     for _ in context.progress(losses, "Learning classes (steps)", total=schedule.num_steps):
         pass
     return _hits(net.eval(), test, context.device)
+
+
+def _net(context: EvalContext, width: int) -> AttributeNet:
+    """A new classifier of the generator's classes; UserError for a width that none has."""
+    made = context.generator
+    size = {"input_size": min(made.resolution, MAX_PX), "img_channels": made.img_channels, "width": width}
+    return seeded_net(context.seed, num_classes=[made.c_dim], **size).to(context.device)
 
 
 def balanced(nums: Sequence[int]) -> Tensor:

@@ -15,13 +15,13 @@ from torchvision.transforms.functional import normalize
 
 from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
-from wplus.errors import UserError, check_choice
+from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured
 from wplus.losses.perceptual import unit_length
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
 from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
-from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, names_with_maps
+from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, check_maps
 from wplus.pretrained.weights import find, load_into, read_tensors
 
 INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
@@ -154,8 +154,7 @@ class ExtractorIdentity(IdentityDistance):
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
-        if not extractor.map_channels:
-            raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
+        check_maps(extractor)
         self.name, self.net = f"identity_{extractor.name}", extractor
         seen = f"{MIN_SIZE} to {MAX_SIZE} px; area when reduced, bilinear when enlarged"
         layers = f"maps at stride {extractor.map_strides[-1]}, pooled"

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from wplus.core.files import sha256
 from wplus.core.metric_result import MetricInfo
-from wplus.errors import UserError, check_choice
+from wplus.errors import check_choice
 from wplus.losses.image_pair import ImageDistance, coloured, mean_over
 from wplus.models.encoders.base import resized
 from wplus.pretrained import effnet_lite0
-from wplus.pretrained.extractor import Extractor, names_with_maps
+from wplus.pretrained.extractor import Extractor, check_maps
 from wplus.pretrained.shift_tolerant import ShiftTolerantNet, renamed
 from wplus.pretrained.weights import find_or_download, from_package, load_into, read_tensors, sha256_by_name
 
@@ -97,8 +97,7 @@ class ExtractorDistance(PerceptualDistance):
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
-        if not extractor.map_channels:
-            raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
+        check_maps(extractor)
         self.name, self.net = extractor.name, extractor
         layers = [f"maps at stride {stride}" for stride in extractor.map_strides]
         origin = extractor.protocol

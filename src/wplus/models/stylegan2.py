@@ -195,6 +195,7 @@ class Generator(GeneratorNetwork):
         num_mapping_layers: int = 8, channel_base: int = 32768, channel_max: int = 512,
         conv_clamp: float | None = None, use_noise: bool = True,
     ) -> None:  # fmt: skip
+        check_choice("use_noise", use_noise, (True, False))
         size: dict[str, Any] = {"resolution": resolution, "w_dim": w_dim, "img_channels": img_channels}
         synthesis = Synthesis(**size, channel_base=channel_base, channel_max=channel_max, conv_clamp=conv_clamp)
         super().__init__(**size, z_dim=z_dim, c_dim=c_dim, num_ws=synthesis.num_ws)

@@ -88,6 +88,12 @@ class PackageExtractor(Extractor):
         raise NotImplementedError
 
 
+def check_maps(extractor: Extractor) -> None:
+    """UserError for one without feature maps."""
+    if not extractor.map_channels:
+        raise UserError(f"'{extractor.name}' has no feature maps: take one of {', '.join(names_with_maps())}.")
+
+
 # --- nets with maps, by name ------------------------------------------------------------------------------------------
 
 
