@@ -67,5 +67,8 @@ def write_json(path: str | Path, content: object, *, is_durable: bool = True) ->
 
 def sha256(path: str | Path) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(2**20):
+            found.update(part)
+    return found.hexdigest()

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Self
+from typing import IO, BinaryIO, TypeVar
 
 import imageio_ffmpeg
 import numpy as np
@@ -31,6 +31,7 @@ from wplus.core.images import as_uint8, save_png
 from wplus.errors import UserError, check_choice
 
 WATCHABLE_PX = 256
+Own = TypeVar("Own", bound="VideoWriter")
 
 
 def upscale_factor(upscale: int | str, size: int) -> int:
@@ -79,7 +80,7 @@ class VideoWriter:
             self._append(frame)
             self.num_frames += 1
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
