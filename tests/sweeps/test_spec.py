@@ -85,6 +85,7 @@ def test_what_is_written_is_read_again(seeds, values):
         ({"verb": "invert", "objective": "invert/l2", "margin": -1}, "margin must be a number of at least 0, got -1"),
         ({"verb": "invert", "margin": {"invert/l2": "x"}}, "margin.invert/l2 must be a number of at least 0, got 'x'"),
         ({"verb": "invert", "across": "data"}, "across must be a list of keys, got 'data'"),
+        ({"verb": "invert", "where": {"space": "w"}}, r"where.space must be a list of values, got 'w'"),
     ],
 )
 def test_a_mistake_is_a_sentence(content, message):
@@ -99,3 +100,20 @@ def test_the_sweeps_that_come_with_the_project_are_read():
         spec = read_spec(file)
         assert spec.question.endswith("?")
         assert len(spec.jobs()) > 1
+
+
+def test_a_stage_may_be_for_some_of_the_earlier_jobs():
+    edits = {"verb": "edit", "overrides": ["latents={invert}"], "where": {"space": ["w+", "z"]}}
+    spec = {"stages": [{"verb": "invert", "axes": {"space": ["w", "w+", "s"]}, "seeds": 2}, edits]}
+    found = Spec.of(Spec.of(spec, name="x").as_dict(), name="x").jobs()
+    assert [job.parents for job in found if job.stage.verb == "edit"] == [
+        {"invert": "invert-002"},
+        {"invert": "invert-003"},
+    ]
+
+
+def test_a_stage_for_no_earlier_job_is_refused():
+    edits = {"verb": "edit", "overrides": ["latents={invert}"], "where": {"space": ["z"]}}
+    spec = Spec.of({"stages": [{"verb": "invert", "axes": {"space": ["w"]}}, edits]}, name="x")
+    with pytest.raises(UserError, match=r"where of edit leaves none of the jobs that it reads: \{'space': \['z'\]\}"):
+        spec.jobs()

@@ -55,8 +55,14 @@ def _shape_nodes(node: object, place: str = "") -> None:
     if not isinstance(node, dict) or "_target_" not in node:
         return
     for key, option in signature(str(node["_target_"])).items():
-        if key in node and re.match(r"(Mapping|dict)\[", option.annotation):
+        if key in node and _is_mapping(option.annotation):
             node[key] = _shape(f"{place}{key}", node[key], is_list=False, section={})
+
+
+def _is_mapping(annotation: str) -> bool:
+    """Whether nothing else than a mapping, or None, is meant."""
+    kinds = [kind for kind in re.split(r"\s*\|\s*(?![^\[]*\])", annotation) if kind != "None"]
+    return all(re.match(r"(Mapping|dict)\[", kind) for kind in kinds) and bool(kinds)
 
 
 def _shape(key: str, value: object, *, is_list: bool, section: object) -> Any:

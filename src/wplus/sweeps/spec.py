@@ -34,6 +34,7 @@ class Stage:
         axes: key -> values; all combinations are run.
         points: combinations that no grid makes, each a mapping of key -> value; all axes are run at each.
         seeds: so many seeds, 0, 1, ..., or a list of them; None: the command's own.
+        where: key -> values: of the jobs whose folders it reads only those that were asked one of these.
     """
 
     verb: str
@@ -42,14 +43,16 @@ class Stage:
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     points: Sequence[Point] = ({},)
     seeds: int | Sequence[int] | None = None
+    where: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.verb)
         if isinstance(self.seeds, int):
             check_number("seeds", self.seeds, lowest=1, whole=True)
-        for key, values in self.axes.items():
-            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                raise UserError(f"axes.{key} must be a list of values, got {values!r}.")
+        for kind in ("axes", "where"):
+            for key, values in getattr(self, kind).items():
+                if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+                    raise UserError(f"{kind}.{key} must be a list of values, got {values!r}.")
 
     @property
     def earlier(self) -> list[str]:
@@ -65,6 +68,11 @@ class Stage:
     def reading(self) -> list[str]:
         """The keys that are given folders of earlier stages."""
         return [each.partition("=")[0].lstrip("+") for each in self.overrides if OF_STAGE.search(each)]
+
+    def reads(self, jobs: Sequence["Job"]) -> bool:
+        """Whether it is for these jobs of earlier stages."""
+        asked = {key: value_text(value) for job in jobs for key, value in job.point.items()}
+        return all(key in asked and asked[key] in map(value_text, values) for key, values in self.where.items())
 
     def variations(self, trials: Sequence[Point] = ({},)) -> Iterator[Point]:
         """What varies from job to job; `trials` are the points that a search has asked for."""
@@ -185,6 +193,9 @@ class Spec:
         for stage in self.stages:
             trials = self.search.points if self.search is not None and stage is self.stages[0] else ({},)
             parents = _agreeing(list(itertools.product(*(made[name] for name in stage.earlier))))
+            parents = [jobs for jobs in parents if stage.reads(jobs)]
+            if not parents:
+                raise UserError(f"where of {stage.name} leaves none of the jobs that it reads: {dict(stage.where)}.")
             pairs = list(itertools.product(parents, stage.variations(trials)))
             points = [{**{key: value for job in those for key, value in job.point.items()}, **own}
                       for those, own in pairs]  # fmt: skip
@@ -201,8 +212,8 @@ class Spec:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; `Spec.of` of it gives the same, without sizes, which belong to the file."""
-        stages = [{**vars(stage), "axes": dict(stage.axes), "points": list(map(dict, stage.points))}
-                  for stage in self.stages]  # fmt: skip
+        stages = [{**vars(stage), "axes": dict(stage.axes), "points": list(map(dict, stage.points)),
+                   "where": dict(stage.where)} for stage in self.stages]  # fmt: skip
         search = None if self.search is None else self.search.as_dict()
         fields = {name: value for name, value in vars(self).items() if name != "sizes"}
         return {**fields, "stages": stages, "baseline": dict(self.baseline), "search": search}

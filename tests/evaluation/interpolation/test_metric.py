@@ -300,6 +300,18 @@ def test_spaces_without_ws_are_compared_too(run, bench, tmp_path):
     assert first == pytest.approx(second, rel=1e-5)
 
 
+def test_a_folder_of_latents_is_walked_in_its_space(run, bench, latents, tmp_path):
+    """Pairs are drawn of the images that it has, and the list of them serves again."""
+    for path in sorted(Path(latents["w"]).rglob("*.safetensors"))[2 * NUM_PAIRS :]:
+        path.unlink()
+    options = {"paths": {"straight": lerp}, "pictures": "none", "latents": latents["w"], "inverter": None}
+    found = run(**options)
+    assert {name.split("/")[1] for name in found} == {"w_straight", "cross_dissolve"}
+    listed = str(tmp_path / "interpolation" / "pairs.json")
+    again = run(replace(bench, output_dir=tmp_path / "again"), pairs=listed, **options)
+    assert {name: each.value for name, each in again.items()} == {name: each.value for name, each in found.items()}
+
+
 def test_the_prior_is_measured_once(run, latents, monkeypatch):
     measured, original = [], Whitened.of
     monkeypatch.setattr(Whitened, "of", lambda generator, **options: measured.append(1) or original(generator))
@@ -319,6 +331,7 @@ def test_the_prior_is_measured_once(run, latents, monkeypatch):
         ({"path_metrics": {"steps": steps}}, "must include fidelity"),
         ({"pictures": "some"}, "pictures must .* got 'some'"),
         ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
+        ({"latents": "nowhere"}, "There are no latents in the folder 'nowhere'"),
     ],
 )
 def test_refused_before_any_work(make, options, message):

@@ -61,8 +61,10 @@ class Interpolation:
     retime: Mapping[str, Retiming | None] | None = None
     spaces: Sequence[Space] = ("z", "w", "w+")  # each path in each space that it is for
     methods: Sequence[str] | None = None  # instead, a choice of SPACE_PATH such as [z_slerp, w_lerp+arc_length]
-    latents: Mapping[Space, str] | None = None  # instead, folders of inversions by space, such as {w: runs/invert-w}
-    pairs: str = "draw"  # draw: num_pairs of the held-out images, written to pairs.json | such a file
+    latents: Mapping[Space, str] | str | None = (
+        None  # instead, folders of inversions by space, such as {w: runs/invert-w}, or one, in its space
+    )
+    pairs: str = "draw"  # draw: num_pairs of the held-out images, with `latents` of those, to pairs.json | such a file
     num_pairs: int = 200  # a third each of near, mid and far ones
     num_frames: int = 33  # of a trajectory, both ends included
     frames_per_bin: int = 3  # of a trajectory in each of four parts of the way, compared with real images as a set
@@ -74,10 +76,14 @@ class Interpolation:
     inversion_batch_size: int = 50
 
     def __post_init__(self) -> None:
+        self._latents = (
+            {pair_lists.space_in(self.latents): self.latents} if isinstance(self.latents, str) else self.latents
+        )
+        spaces = list(self._latents or ()) if isinstance(self.latents, str) else self.spaces
         paths = retimed(self.paths, self.retime)
-        self._methods = methods_of(paths, self.spaces, self.methods)
+        self._methods = methods_of(paths, spaces, self.methods)
         if not self._methods:
-            raise UserError(f"paths must have one that is for one of the spaces {', '.join(self.spaces)}, got "
+            raise UserError(f"paths must have one that is for one of the spaces {', '.join(spaces)}, got "
                             f"{', '.join(paths) or 'none'}.")  # fmt: skip
         names = [method.name for method in self._methods]
         check_choice("baseline", self.baseline or names[0], [*names, CROSS_DISSOLVE])
@@ -87,8 +93,8 @@ class Interpolation:
         check_number("inversion_batch_size", self.inversion_batch_size, lowest=1, whole=True)
         check_threshold(self.endpoint_threshold, self.path_metrics)
         self._spaces = list(dict.fromkeys(method.space for method in self._methods))
-        for space in self._spaces if self.latents else ():
-            pair_lists.source_space(space, list(self.latents or ()))
+        for space in self._spaces if self._latents else ():
+            pair_lists.source_space(space, list(self._latents or ()))
 
     def __call__(self, context: EvalContext) -> Iterator[MetricResult]:
         """Ask for the real images' features, and refuse what cannot work before anything heavy; what is returned yields
@@ -100,8 +106,8 @@ class Interpolation:
         found, own = copy.copy(self), {each: str(space_of(each, generator)) for each in self._spaces}
         found._methods = [replace(method, space=own[method.space]) for method in self._methods]
         found._spaces = list(dict.fromkeys(own.values()))
-        if self.latents is not None:
-            found.latents = {str(space_of(space, generator)): folder for space, folder in self.latents.items()}
+        if self._latents is not None:
+            found._latents = {str(space_of(space, generator)): folder for space, folder in self._latents.items()}
         return found
 
     def _asked(self, context: EvalContext) -> Iterator[MetricResult]:
@@ -111,7 +117,7 @@ class Interpolation:
             raise UserError("Interpolations are measured on real images, held-out ones too, and need an output folder.")
         check_images(context.models.generator, held_out)
         listed = None if self.pairs == "draw" else pair_lists.read_pairs(self.pairs, held_out)
-        for space, given in (self.latents or {}).items():
+        for space, given in (self._latents or {}).items():
             if not Path(given).is_dir():
                 raise UserError(f"The folder '{given}' of latents in {space} does not exist: invert writes such ones.")
         discriminator = self._discriminator(context, held_out)
@@ -127,7 +133,7 @@ class Interpolation:
         pairs = listed or self._drawn(context, held_out, ensure_folder(folder))
         settings = self._settings(context, pairs, discriminator) | {"num_real": real_images.num}
         # Of given latents a missing one is told before the folder is anybody's.
-        fingerprint, latents = context.models.fingerprint, self.latents
+        fingerprint, latents = context.models.fingerprint, self._latents
         given = pair_lists.read_endpoints(latents, pairs.names, fingerprint=fingerprint) if latents else None
         if is_first():
             require_same_settings(ensure_folder(folder / "pairs"), settings, noun="trajectories")
@@ -153,10 +159,12 @@ class Interpolation:
         yield from _measurements(summary, protocol, fading)
 
     def _drawn(self, context: EvalContext, held_out: ImageSet, folder: Path) -> PairList:
+        among = pair_lists.with_latents(held_out, self._latents) if self._latents else held_out
         pairs = pair_lists.draw_pairs(
-            held_out, num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
+            among, num_pairs=self.num_pairs, distance=self.perceptual, seed=context.seed,
             batch_size=context.batch_size, device=context.device, progress=context.progress,
         )  # fmt: skip
+        pairs = replace(pairs, data=held_out.fingerprint)  # so that the list serves again
         if is_first():
             pairs.save(folder / "pairs.json")
         return pairs
@@ -179,7 +187,7 @@ class Interpolation:
     ) -> dict[str, Any]:
         """Everything that decides the numbers, as plain values: the protocol, and what a folder is continued by."""
         listed = json.dumps([pair.name for pair in pairs.pairs])
-        folders = {str(space): str(folder) for space, folder in (self.latents or {}).items()}
+        folders = {str(space): str(folder) for space, folder in (self._latents or {}).items()}
         return {
             **generator_protocol(context.models),
             "data": pairs.data,

@@ -164,9 +164,31 @@ def read_endpoints(folders: Mapping[Space, str | Path], names: Sequence[str], *,
     return {space: _read(space, Path(folder), names, fingerprint) for space, folder in folders.items()}
 
 
+def space_in(folder: str | Path) -> Space:
+    """The space of the latents in a folder, by the first; UserError where there is none."""
+    first = next(iter(sorted(_files_in(Path(folder)).rglob("*.safetensors"))), None)
+    if first is None:
+        raise UserError(f"There are no latents in the folder '{folder}': invert writes such ones.")
+    return load_latent(first, fingerprint=None).space
+
+
+def with_latents(images: ImageSet, folders: Mapping[Space, str | Path]) -> ImageSet:
+    """Those of the images that have a latent in each of the folders; UserError where none has."""
+    files = [_files_in(Path(folder)) for folder in folders.values()]
+    names = [name for name, file in zip(images.names, output_names(images.names), strict=True)
+             if all((each / f"{file}.safetensors").is_file() for each in files)]  # fmt: skip
+    if not names:
+        raise UserError(f"The latents in {', '.join(map(str, folders.values()))} are of none of the held-out images.")
+    return subset(images, names)
+
+
+def _files_in(folder: Path) -> Path:
+    return folder / "latents" if (folder / "latents").is_dir() else folder
+
+
 def _read(space: Space, folder: Path, names: Sequence[str], fingerprint: str) -> dict[str, Endpoint]:
     space_named(space)
-    found, files = {}, folder / "latents" if (folder / "latents").is_dir() else folder
+    found, files = {}, _files_in(folder)
     for name, file in zip(names, output_names(names), strict=True):
         latent = load_latent(files / f"{file}.safetensors", fingerprint=fingerprint)
         if latent.space != space:
