@@ -5,7 +5,10 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.studies.spaces.figure import drawn, points, short
+from experiments.studies.spaces.tables import tables
+from wplus.core.files import write_json
 from wplus.sweeps.members import Member
+from wplus.sweeps.spec import Spec
 
 
 def member(space: str, **values: float) -> Member:
@@ -27,3 +30,36 @@ def test_runs_with_both_numbers_are_drawn(tmp_path):
 def test_names_keep_what_differs():
     assert short("space=f16/w+ inverter=staged first.num_steps=200") == "f16/w+ inverter=staged"
     assert short("space=pn+ inverter=preconditioned inverter.num_steps=300 prior=0.03") == "pn+ prior=0.03"
+
+
+def test_an_inversion_is_told_with_what_followed_from_it(tmp_path):
+    stages = [{"verb": "invert", "points": [{"space": "w"}, {"space": "w+"}]},
+              {"verb": "edit", "overrides": ["latents={invert}"]},
+              {"verb": "edit", "name": "channel_edits", "overrides": ["latents={invert}"], "where": {"space": ["w"]}},
+              {"verb": "evaluate", "name": "paths", "overrides": ["latents={invert}"]},
+              {"verb": "consistency", "axes": {"space": ["w"]}}]  # fmt: skip
+    jobs = Spec.of({"stages": stages}, name="x").jobs()
+    for number, job in enumerate(jobs):
+        name = {"invert": "invert/psnr_db", "consistency": "consistency/lec_accessory=5_per_edit"}
+        entry = {name.get(job.stage.verb, "edit/editable"): {"value": number / 8, "interval": [0, 1]}}
+        asked = {"space": job.point.get("space")}
+        write_json(tmp_path / job.id / "result.json", {"status": "finished", "config": asked, "values": entry})
+        if job.stage.name == "paths":
+            folder, method = tmp_path / job.id / "interpolation", f"{asked['space']}_lerp"
+            write_json(
+                folder / "table.json", {"means": {method: {"tortuosity_seen": {"value": number, "interval": None}}}}
+            )
+            rows = [f"{method},{pair},{pair + number},{pair},{2 * pair}" for pair in range(8)]
+            lines = ["method,pair,relative_ppl,tortuosity,step_cv", *rows, "cross_dissolve,0,9,9,9"]
+            (folder / "rows.csv").write_text("\n".join(lines))
+    found = tables(jobs, {job.id: tmp_path / job.id for job in jobs})
+    assert [line.split(" | ") for line in found["Inversions and edits"].splitlines()[2:]] == [
+        ["| w", "0.0 (0.0 to 1.0)", "0.250 (0.000 to 1.000)", "0.500 (0.000 to 1.000) |"],
+        ["| w+", "0.1 (0.0 to 1.0)", "0.375 (0.000 to 1.000)", " |"],
+    ]
+    assert found["Paths"].splitlines()[2:] == ["| w | 5.00 |", "| w+ | 6.00 |"]
+    (line,) = found["Paths against w+"].splitlines()[2:]
+    assert (
+        line == "| w | -1.00 (-1.00 to -1.00), p = 0.008 | +0.00 (0.00 to 0.00), p = 1 | +0.00 (0.00 to 0.00), p = 1 |"
+    )
+    assert found["Edits there and back"].splitlines()[2:] == ["| w | 0.88 (0.00 to 1.00) |"]

@@ -1,0 +1,157 @@
+"""The tables of the study: each inversion with the edits and paths that followed from it, and edits there and back.
+
+    python -m experiments.studies.spaces.tables runs/sweeps/spaces
+
+prints them as Markdown. Intervals are 95 %, over images, of paths over pairs; the differences of paths are paired.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.studies.spaces.figure import short
+from wplus.core.paired import Paired, paired
+from wplus.sweeps.members import names_of, read_member, varying
+from wplus.sweeps.spec import Job
+from wplus.sweeps.state import SweepFolder
+from wplus.tracking.local import read_result
+from wplus.tracking.run_folder import read_json
+
+Numbers = Mapping[str, Mapping[str, Any]]
+"""Name -> value, interval, ..."""
+COLUMNS = {  # heading -> stage, end of the number's name, format
+    "PSNR, dB": ("invert", "psnr_db", ".1f"),
+    "MS-SSIM": ("invert", "similarity_ms_ssim", ".3f"),
+    "another net": ("invert", "/mobilenet_v2", ".3f"),
+    "identity-like": ("invert", "similarity_identity_mobilenet_v2", ".3f"),
+    "factors": ("invert", "similarity_factors_cats32_attributes", ".3f"),
+    "distance from the prior": ("invert", "prior_distance", ".3g"),
+    "style distance": ("invert", "style_distance", ".2f"),
+    "s/image": ("invert", "seconds", ".2f"),
+    "editable": ("edit", "edit/editable", ".3f"),
+    "by a channel of s": ("channel_edits", "edit/editable", ".3f"),
+}
+PATHS = {
+    "endpoints_pass": ("ends pass", ".2f"),
+    "relative_ppl": ("relative PPL", ".2f"),
+    "tortuosity": ("tortuosity", ".2f"),
+    "step_cv": ("unevenness", ".2f"),
+    "kd_mobilenet_v2_mid_dip": ("kd half way beyond the ends", ".2f"),
+    "prior_max": ("farthest from the prior", ".3g"),
+}
+TESTED = ("relative_ppl", "tortuosity", "step_cv")
+BACK = {
+    "lec_accessory=5_image_seen": ("picture, edited and back", ".3f"),
+    "lec_no_edit_image_seen": ("the same without an edit", ".3f"),
+    "lec_accessory=5_per_edit": ("code, in edits", ".2f"),
+}
+BASELINE = "w+"
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the sweep")
+    sweep = SweepFolder(parser.parse_args().folder)
+    states = sweep.states()
+    folders = {job.id: Path(states[job.id].run_dir) for job in sweep.jobs() if states[job.id].run_dir}
+    jobs = [job for job in sweep.jobs() if job.id in folders and read_result(folders[job.id])]
+    for title, text in tables(jobs, folders).items():
+        print(f"## {title}\n\n{text}\n")
+
+
+def tables(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, str]:
+    """Title -> Markdown, of the jobs that have ended and their folders by id."""
+    names = names_by_inversion(jobs, folders)
+    of: dict[str, dict[str, Path]] = {name: {} for name in names.values()}
+    for job in jobs:
+        inversion = job.id if job.stage.name == "invert" else job.parents.get("invert")
+        if inversion in names:
+            of[names[inversion]][job.stage.name] = folders[job.id]
+    back = {str(job.point["space"]): folders[job.id] for job in jobs if job.stage.name == "consistency"}
+    ways = {name: stages["paths"] for name, stages in of.items() if "paths" in stages}
+    return {
+        "Inversions and edits": markdown({
+            name: {heading: cell(values(stages.get(stage)), end, form)
+                   for heading, (stage, end, form) in COLUMNS.items()}
+            for name, stages in of.items()
+        }),
+        "Paths": markdown({
+            name: {heading: cell(along(folder), number, form) for number, (heading, form) in PATHS.items()}
+            for name, folder in ways.items()
+        }),
+        f"Paths against {BASELINE}": markdown(against(ways)),
+        "Edits there and back": markdown({
+            space: {heading: cell(values(folder), number, form) for number, (heading, form) in BACK.items()}
+            for space, folder in back.items()
+        }),
+    }  # fmt: skip
+
+
+def names_by_inversion(jobs: Iterable[Job], folders: Mapping[str, Path]) -> dict[str, str]:
+    """Id of an inversion -> what tells it from the others."""
+    found = [(job, read_member(folders[job.id], job)) for job in jobs if job.stage.name == "invert"]
+    pairs = [(job, member) for job, member in found if member is not None]
+    members = [member for _, member in pairs]
+    return {job.id: short(name) for (job, _), name in zip(pairs, names_of(members, varying(members)), strict=True)}
+
+
+def values(folder: Path | None) -> Numbers:
+    """What a run recorded."""
+    return {} if folder is None else (read_result(folder) or {}).get("values", {})
+
+
+def along(folder: Path) -> Numbers:
+    """The numbers of the only path that a run has compared."""
+    means = read_json(folder / "interpolation" / "table.json").get("means", {})
+    return {name.removesuffix("_seen"): entry for name, entry in next(iter(means.values()), {}).items()}
+
+
+def against(ways: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Each inversion's paths minus the baseline's, on the same pairs: with interval and p of Wilcoxon's test."""
+    rows = {name: by_pair(folder) for name, folder in ways.items()}
+    own = rows.pop(BASELINE, {})
+    found: dict[str, dict[str, str]] = {}
+    for name, pairs in rows.items():
+        shared = sorted(own.keys() & pairs.keys())
+        both = {number: [[each[pair][number] for pair in shared] for each in (pairs, own)] for number in TESTED}
+        found[name] = {PATHS[number][0]: told(paired(*each)) for number, each in both.items()} if shared else {}
+    return found
+
+
+def by_pair(folder: Path) -> dict[str, dict[str, float]]:
+    """Pair -> number -> value, of the path (the pixels' own dissolve comes after it)."""
+    with (folder / "interpolation" / "rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row["pair"]: {number: float(row[number]) for number in TESTED}
+            for row in rows if row["method"] == rows[0]["method"]}  # fmt: skip
+
+
+def told(difference: Paired) -> str:
+    """+0.12 (0.05 to 0.19), p = 0.003."""
+    low, high = difference.interval
+    p = "no test" if difference.p is None else f"p = {difference.p:.1g}"
+    return f"{difference.difference:+.2f} ({low:.2f} to {high:.2f}), {p}"
+
+
+def cell(numbers: Numbers, end: str, form: str) -> str:
+    """The number that ends so, with its interval; empty where there is none."""
+    entry = next((entry for name, entry in numbers.items() if f"/{name}".endswith(end)), None)
+    if entry is None:
+        return ""
+    value, interval = f"{entry['value']:{form}}", entry.get("interval")
+    return value if not interval else f"{value} ({interval[0]:{form}} to {interval[1]:{form}})"
+
+
+def markdown(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """A table of the columns that any row has."""
+    used = [heading for heading in next(iter(rows.values()), {}) if any(row.get(heading) for row in rows.values())]
+    lines = [["space", *used], ["---"] * (len(used) + 1)]
+    lines += [[name, *(row.get(heading, "") for heading in used)] for name, row in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
