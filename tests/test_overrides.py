@@ -121,6 +121,17 @@ def test_one_thing_is_a_list_of_it_where_several_may_be():
     assert shaped(config.composed("directions", ["checkpoint=a"]), "directions")["finder"]["layers"] == "all"
 
 
+@pytest.mark.parametrize(("latents", "found"), [("runs/w", "runs/w"), ("{w: runs/w}", {"w": "runs/w"})])
+def test_a_section_stays_one_unless_a_single_value_is_allowed_too(latents, found):
+    """Latents of the metric are a folder or folders by space; its paths are a mapping and nothing else."""
+    overrides = ["checkpoint=a", "metrics=[interpolation]", f"metrics.interpolation.latents={latents}"]
+    cfg = shaped(config.composed("evaluate", overrides), "evaluate")
+    assert cfg["metrics"]["interpolation"]["latents"] == found
+    cfg["metrics"]["interpolation"]["paths"] = "lerp"
+    with pytest.raises(UserError, match="metrics.interpolation.paths holds keys of its own, got 'lerp'"):
+        shaped(cfg, "evaluate")
+
+
 def test_home_folders(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     cfg = OmegaConf.create({"a": "~/x", "b": ["~", {"c": "x~y"}], "d": "~/.cache"})
