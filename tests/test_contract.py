@@ -199,6 +199,27 @@ def test_no_file_is_longer_than_a_sitting(repository):
     assert [str(path) for path in modules(repository) if len(path.read_text().splitlines()) > 420] == []
 
 
+def lengths(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Functions and how many lines of statements they have, those in it included: signature and docstring apart."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            statements = node.body[ast.get_docstring(node) is not None :]
+            yield node.name, statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
+
+
+def test_no_function_is_longer_than_a_screen(repository):
+    found = [(path, *each) for path, tree in python_files(repository) for each in lengths(tree) if each[1] > 40]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [('"""A\n    B."""', 0), ("pass", 1), ('"""A."""\n    def g():\n        a = 1\n        b = 2\n    return a', 4)],
+)
+def test_a_function_is_as_long_as_its_statements(body, expected):
+    assert next(lengths(ast.parse(f"def f(\n    a,\n):\n    {body}"))) == ("f", expected)
+
+
 def test_mypy_has_nothing_to_say(repository):
     done = subprocess.run([sys.executable, "-m", "mypy"], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

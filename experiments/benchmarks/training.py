@@ -28,6 +28,7 @@ from wplus.training.gan import GanModule
 from wplus.training.hparams import Hparams
 from wplus.training.module import update_ema
 from wplus.training.penalties import R1
+from wplus.training.phases import Phase
 
 #                resolution, channel base, max, w_dim, mapping layers, batch, path length weight
 SIZES = {
@@ -68,34 +69,16 @@ def main() -> None:
 def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Path | None = None) -> dict[str, Any]:
     """The figures of one size as plain values, with phases that run as `runtime` says."""
     (resolution, base, maximum, w_dim, layers, batch, _), device = SIZES[size], runtime.device
-    game, optimizers = build_gan(size, device, bf16)
-    said = game.prepare(runtime)
-    real, labels = (
-        torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1,
-        torch.zeros(batch, 0, device=device),
-    )
-    phases = {phase.name: phase for phase in game.phases()}
-    tasks = {
-        name: lambda phase=phase: game.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        for name, phase in phases.items()
-    }
-    other = {} if peer is None else Peer(peer, SIZES[size], real).tasks()
-    with fused(game.kernels):
-        average = partial(update_ema, game.ema, game.generator, 0.999)
-        taken = in_turns({**tasks, "average": average, **other}, device, turns)
-    network = (
-        generator_operations(resolution, base, maximum, w_dim, layers),
-        discriminator_operations(resolution, base, maximum),
-    )
-    operations = {name: phase_operations(name, *network, batch) for name in phases}
+    module, optimizers = build_gan(size, device, bf16)
+    said = module.prepare(runtime)
+    phases = {phase.name: phase for phase in module.phases()}
+    taken = time_phases(module, optimizers, SIZES[size], peer, turns)
+    generator = generator_operations(resolution, base, maximum, w_dim, layers)
+    discriminator = discriminator_operations(resolution, base, maximum)
+    operations = {name: phase_operations(name, generator, discriminator, batch) for name in phases}
     work = sum(operations[name] / phase.interval for name, phase in phases.items())
-    step = [
-        sum(taken[name][turn] / phase.interval for name, phase in phases.items()) + taken["average"][turn]
-        for turn in range(turns)
-    ]
+    step = [seconds_per_step(phases, taken, turn) for turn in range(turns)]
     shares = [work / seconds / rate for seconds, rate in zip(step, taken["matrix"], strict=True)]
-    theirs = [sum(taken[f"peer {name}"][turn] / phase.interval for name, phase in phases.items())
-              + taken["peer average"][turn] for turn in range(turns if other else 0)]  # fmt: skip
     quiet = sum(best(taken[name]) / phase.interval for name, phase in phases.items()) + best(taken["average"])
     return {
         "size": size,
@@ -110,13 +93,7 @@ def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Pat
         "share_median": middle(shares),
         "peak_memory_gb": peak_memory_gb(device),
         "ways": said,
-        "peer": {
-            "times_as_fast": middle([b / a for a, b in zip(step, theirs, strict=True)]),
-            "images_per_s": batch / best(theirs),
-            "phases_ms": {name: best(taken[f"peer {name}"]) * 1e3 for name in phases},
-        }
-        if theirs
-        else None,
+        "peer": None if peer is None else of_peer(phases, taken, step, batch),
         "phases": {
             name: {
                 "ms": best(taken[name]) * 1e3,
@@ -125,6 +102,39 @@ def measure(size: str, runtime: Runtime, *, turns: int, bf16: int = 0, peer: Pat
             }
             for name, phase in phases.items()
         },
+    }
+
+
+def time_phases(
+    module: GanModule, optimizers: list[torch.optim.Optimizer], size: tuple[Any, ...], peer: Path | None, turns: int
+) -> dict[str, list[float]]:
+    """Seconds of every phase and of the average, ours and with `peer` theirs, by turn; the matrix product's rate."""
+    (resolution, *_, batch, _), device = size, module.device
+    real = torch.rand(batch, 3, resolution, resolution, device=device) * 2 - 1
+    labels = torch.zeros(batch, 0, device=device)
+    tasks = {
+        phase.name: partial(module.run_phase, phase, real, labels, optimizers[phase.network == "discriminator"])
+        for phase in module.phases()
+    }
+    theirs = {} if peer is None else Peer(peer, size, real).tasks()
+    with fused(module.kernels):
+        average = partial(update_ema, module.ema, module.generator, 0.999)
+        return in_turns({**tasks, "average": average, **theirs}, device, turns)
+
+
+def seconds_per_step(phases: dict[str, Phase], taken: dict[str, list[float]], turn: int, whose: str = "") -> float:
+    """Of one turn, with every phase amortised over its interval."""
+    own = sum(taken[f"{whose}{name}"][turn] / phase.interval for name, phase in phases.items())
+    return own + taken[f"{whose}average"][turn]
+
+
+def of_peer(phases: dict[str, Phase], taken: dict[str, list[float]], step: list[float], batch: int) -> dict[str, Any]:
+    """How fast the peer is, and how many times as fast ours, of which a step took `step` seconds in each turn."""
+    theirs = [seconds_per_step(phases, taken, turn, "peer ") for turn in range(len(step))]
+    return {
+        "times_as_fast": middle([b / a for a, b in zip(step, theirs, strict=True)]),
+        "images_per_s": batch / best(theirs),
+        "phases_ms": {name: best(taken[f"peer {name}"]) * 1e3 for name in phases},
     }
 
 
@@ -144,14 +154,14 @@ def build_gan(size: str, device: torch.device, bf16: int) -> tuple[GanModule, li
         ema_rampup=0.05,
         pl_weight=pl_weight,
     )
-    game = GanModule(
+    module = GanModule(
         *networks,
         generator_loss=nonsaturating_generator,
         discriminator_loss=logistic_discriminator,
         hparams=hparams,
         penalties=[R1("gamma")],
     ).to(device)
-    return game, game.configure_optimizers()
+    return module, module.configure_optimizers()
 
 
 def show(figure: dict[str, Any]) -> None:

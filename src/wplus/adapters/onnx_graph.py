@@ -34,6 +34,14 @@ class _Graph(nn.Module):
         return self.network(*((latents,) if c is None else (latents, c)), noise_mode="const", **self.options)
 
 
+def _examples(generator: GeneratorNetwork, part: Part) -> dict[str, Tensor]:
+    """Inputs of a batch of two: one would be taken for a size that never varies."""
+    if part == "synthesis":
+        return {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
+    examples = {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0))}
+    return examples | ({"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {})
+
+
 def write(
     path: str | Path, generator: GeneratorNetwork, *, part: Part = "generator", truncation_psi: float = 1.0
 ) -> Path:
@@ -51,14 +59,8 @@ def write(
         raise UserError(f"psi must be a finite number, got {truncation_psi}")
     if part == "synthesis" and truncation_psi != 1:
         raise UserError(f"psi must be 1 for the synthesis, which takes ws, got {truncation_psi}; write the generator.")
-    # Inputs of a batch of two: one would be taken for a size that never varies.
-    if part == "synthesis":
-        module = _Graph(generator.synthesis)
-        examples = {"ws": generator.mapping.w_avg.expand(2, generator.num_ws, -1).contiguous()}
-    else:
-        module = _Graph(generator, truncation_psi=truncation_psi)
-        examples = {"z": torch.randn(2, generator.z_dim, generator=torch.Generator().manual_seed(0))}
-        examples |= {"c": torch.eye(generator.c_dim)[[0, -1]]} if generator.c_dim else {}
+    module = _Graph(generator.synthesis) if part == "synthesis" else _Graph(generator, truncation_psi=truncation_psi)
+    examples = _examples(generator, part)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns about torch's own code
         program: Any = torch.onnx.export(
@@ -71,12 +73,7 @@ def write(
             opset_version=OPSET,
             verbose=False,
         )
-    said: dict[str, Any] = {
-        "part": part,
-        "truncation_psi": truncation_psi,
-        "noise": "const",
-        "generator": fingerprint(generator),
-    }
-    said |= {"saw": list(generator.saw)} if generator.saw else {}
+    said = {"part": part, "truncation_psi": truncation_psi, "noise": "const", "generator": fingerprint(generator),
+            **({"saw": list(generator.saw)} if generator.saw else {})}  # fmt: skip
     program.model.metadata_props["wplus"] = json.dumps(said)
     return atomic_write(path, lambda file: file.write(program.model_proto.SerializeToString()))

@@ -77,18 +77,8 @@ def build_dataset(
     used = _spread(len(reader.names), num_images)
     wanted = np.intersect1d(select(reader.names, split, held_out_fraction), used)
     checked = wanted if split == "held_out" else used
-    images: Tensor | LazyImages
-    if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
-        images, bad = load_images(decoder, checked, wanted)
-    else:
-        images, bad = digest_images(decoder, checked, wanted, cache_dir)
-    if bad:
-        listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
-        found = f"{len(bad)} of {len(checked)} image(s) in '{reader.source}'"
-        if bad_files == "refuse":
-            cure = "repair or delete them, or leave them out with bad_files=skip"
-            raise UserError(f"{found} cannot be used; {cure}: {listing}.")
-        warnings.warn(f"{found} are left out: {listing}.", stacklevel=3)
+    images, bad = _read(decoder, checked, wanted, memory_limit_gb, cache_dir)
+    _report_bad(reader, bad, len(checked), bad_files)
     is_good = np.array([reader.names[number] not in bad for number in wanted], dtype=bool)
     kept = wanted[is_good]
     if not len(kept):
@@ -115,6 +105,18 @@ def build_dataset(
             **({"subset_of": len(reader.names)} if len(used) < len(reader.names) else {}),
         },
     )
+
+
+def _report_bad(reader: Reader, bad: Mapping[str, str], num_checked: int, bad_files: str) -> None:
+    """Refuse the images that cannot be used, each with its reason, or warn that they are left out."""
+    if not bad:
+        return
+    listing = "; ".join(f"{name}: {reason}" for name, reason in sorted(bad.items()))
+    found = f"{len(bad)} of {num_checked} image(s) in '{reader.source}'"
+    if bad_files == "refuse":
+        cure = "repair or delete them, or leave them out with bad_files=skip"
+        raise UserError(f"{found} cannot be used; {cure}: {listing}.")
+    warnings.warn(f"{found} are left out: {listing}.", stacklevel=4)
 
 
 def _spread(num: int, num_images: int | None) -> np.ndarray:
@@ -207,6 +209,15 @@ def other_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     common = Counter(sizes.values()).most_common(1)[0][0] if sizes else (0, 0)
     most = f"where most images are {common[0]}x{common[1]} (fit=refuse)"
     return {name: f"it is {size[0]}x{size[1]} {most}" for name, size in sizes.items() if size != common}
+
+
+def _read(
+    decoder: Decoder, checked: np.ndarray, wanted: np.ndarray, memory_limit_gb: float, cache_dir: str | None
+) -> tuple[Tensor | LazyImages, dict[str, str]]:
+    """The images `wanted`, in memory where they fit, and of all `checked` the bad ones with their reasons."""
+    if len(wanted) * math.prod(decoder.image_shape) <= memory_limit_gb * 2**30:
+        return load_images(decoder, checked, wanted)
+    return digest_images(decoder, checked, wanted, cache_dir)
 
 
 def load_images(decoder: Decoder, checked: np.ndarray, wanted: np.ndarray) -> tuple[Tensor, dict[str, str]]:

@@ -110,14 +110,8 @@ def cat_images(
     num_choices = {factor: len(layers[factor]) for factor in FACTORS}
     attributes = draw_factors(np.arange(num_images), seed, num_choices, strengths)
     kept = select_cats(attributes, num_choices, split, held_out_fraction, held_out_factors)
-    key = {
-        "version": RENDER_VERSION,
-        "pillow": Image.__version__,
-        "resolution": resolution,
-        "num_images": num_images,
-        "seed": seed,
-        **asdict(strengths),
-    }
+    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "resolution": resolution, "num_images": num_images,
+           "seed": seed, **asdict(strengths)}  # fmt: skip
     drawn = {name: torch.from_numpy(values[kept]) for name, values in attributes.items()}
     draw = partial(draw_cat, attributes, resolution, cache_dir)
     return ImageSet(
@@ -127,15 +121,10 @@ def cat_images(
         attributes=drawn,
         label_names=None if labels == "none" else [f"{labels}{index}" for index in range(num_choices[labels])],
         policies={
-            "source": "cats (robohash set4, David Revoy, CC-BY-4.0)",
-            "split": split,
-            "labels": labels,
-            "seed": seed,
-            "held_out_fraction": held_out_fraction,
-            "held_out_factors": list(held_out_factors),
-            **asdict(strengths),
+            "source": "cats (robohash set4, David Revoy, CC-BY-4.0)", "split": split, "labels": labels, "seed": seed,
+            "held_out_fraction": held_out_fraction, "held_out_factors": list(held_out_factors), **asdict(strengths),
         },
-    ).without(without, split=split)
+    ).without(without, split=split)  # fmt: skip
 
 
 def select_cats(

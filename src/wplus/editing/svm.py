@@ -3,7 +3,7 @@
 https://arxiv.org/abs/1907.10786, section 3.1, and the conditional directions of its section 3.3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -59,33 +59,48 @@ def svm(
     for spec in labels:
         _check_classes(spec, labels[spec], held_out, min_per_class)
 
-    def fitted(vectors: np.ndarray, spec: str) -> tuple[np.ndarray, float]:
-        return fit(vectors[~held_out], labels[spec][~held_out], seed=seed, regularisation=regularisation)
-
-    def scored(normal: np.ndarray, threshold: float, spec: str) -> dict[str, Any]:
-        return separation((vectors @ normal)[held_out], labels[spec][held_out], threshold)
-
-    fits = {spec: fitted(vectors, spec) for spec in labels}
+    boundaries = Boundaries(vectors, labels, held_out, {"seed": seed, "regularisation": regularisation})
     population = vectors if space == "w+" else sample_w(generator, num_samples, seed=seed).numpy()
     items = []
-    for spec, (normal, origin) in fits.items():
-        notes = {"attribute": spec, "num_with": int(labels[spec].sum()), **scored(normal, origin, spec)}
-        others = _conditions(spec, list(labels), orthogonal_to)
-        if others:
-            rest = without(normal, np.stack([fits[other][0] for other in others]))
-            if rest is None:
-                raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
-            # The boundary along what is left: that of the one number that a latent has there.
-            sign, origin = fitted((vectors @ rest)[:, None], spec)
-            normal = sign[0] * rest
-            notes["accuracy_unconditional"] = notes["accuracy"]
-            notes |= {**scored(normal, origin, spec), "orthogonal_to": others}
+    for spec in labels:
+        normal, origin, notes = boundaries.of(spec, _conditions(spec, list(labels), orthogonal_to))
         unit = float((population @ normal).std())
         vector = _per_layer(normal, selected, generator.num_ws, space)
         items.append(Direction(spec, vector, selected, generator.num_ws, unit=unit, origin=origin, notes=notes))
     settings = {"layers": layers, "space": space, "orthogonal_to": orthogonal_to, "regularisation": regularisation,
                 "held_out_fraction": held_out_fraction, "num_latents": len(vectors), "seed": seed}  # fmt: skip
     return Directions(tuple(items), models.fingerprint, {"finder": "svm", **settings, **given.source})
+
+
+class Boundaries:
+    """Between vectors (N, D) with and without each attribute: learned from some, judged by those `held_out` (N,)."""
+
+    def __init__(
+        self, vectors: np.ndarray, labels: Mapping[str, np.ndarray], held_out: np.ndarray, options: Mapping[str, Any]
+    ) -> None:
+        self._vectors, self._labels, self._held_out, self._options = vectors, labels, held_out, options
+        self._fits = {spec: self._fit(vectors, spec) for spec in labels}
+
+    def of(self, spec: str, others: Sequence[str]) -> tuple[np.ndarray, float, dict[str, Any]]:
+        """Unit normal (D,), orthogonal to those of `others`, threshold along it, and how well both separate."""
+        normal, origin = self._fits[spec]
+        notes = {"attribute": spec, "num_with": int(self._labels[spec].sum()), **self._score(normal, origin, spec)}
+        if not others:
+            return normal, origin, notes
+        rest = without(normal, np.stack([self._fits[other][0] for other in others]))
+        if rest is None:
+            raise UserError(f"Nothing of '{spec}' is orthogonal to {', '.join(others)}: name fewer of them.")
+        # The boundary along what is left: that of the one number that a latent has there.
+        sign, origin = self._fit((self._vectors @ rest)[:, None], spec)
+        normal = sign[0] * rest
+        notes["accuracy_unconditional"] = notes["accuracy"]
+        return normal, origin, {**notes, **self._score(normal, origin, spec), "orthogonal_to": list(others)}
+
+    def _fit(self, vectors: np.ndarray, spec: str) -> tuple[np.ndarray, float]:
+        return fit(vectors[~self._held_out], self._labels[spec][~self._held_out], **self._options)
+
+    def _score(self, normal: np.ndarray, threshold: float, spec: str) -> dict[str, Any]:
+        return separation((self._vectors @ normal)[self._held_out], self._labels[spec][self._held_out], threshold)
 
 
 def fit(vectors: np.ndarray, labels: np.ndarray, *, seed: int, regularisation: float) -> tuple[np.ndarray, float]:

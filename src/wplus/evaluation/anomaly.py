@@ -5,6 +5,7 @@ it stands in the checkpoint, and so in the protocol.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -74,18 +75,24 @@ def anomaly(
             "left_out_of_training": value in left_out(context.models).get(factor, []),
         }  # fmt: skip
         for (name, what), each in zip(words.items(), scores, strict=False):
-            odd, normal = each[is_odd], each[~is_odd]
-            area, interval = auroc(odd, normal)
-            info = MetricInfo(meaning=AUROC.format(what), direction="higher")
-            own = protocol | {"interval": "95 %, DeLong"}
-            yield MetricResult.of(info, f"anomaly_{name}_auroc", area, protocol=own, interval=interval)
-            share = float((odd > np.quantile(normal, quantile)).mean())
-            info = MetricInfo(meaning=DETECTED.format(what, 100 * quantile), direction="higher")
-            own = protocol | {"quantile": quantile, "interval": "95 %, Wilson's score interval, threshold as given"}
-            yield MetricResult.of(info, f"anomaly_{name}_detected", share, protocol=own,
-                                  interval=proportion_interval(share, len(odd)))  # fmt: skip
+            yield from _of_score(name, what, each[is_odd], each[~is_odd], quantile, protocol)
 
     return results()
+
+
+def _of_score(
+    name: str, what: str, odd: np.ndarray, normal: np.ndarray, quantile: float, protocol: dict[str, Any]
+) -> Iterator[MetricResult]:
+    """How well the scores of odd images (M,) and normal ones (N,) tell them apart."""
+    area, interval = auroc(odd, normal)
+    info = MetricInfo(meaning=AUROC.format(what), direction="higher")
+    own = protocol | {"interval": "95 %, DeLong"}
+    yield MetricResult.of(info, f"anomaly_{name}_auroc", area, protocol=own, interval=interval)
+    share = float((odd > np.quantile(normal, quantile)).mean())
+    info = MetricInfo(meaning=DETECTED.format(what, 100 * quantile), direction="higher")
+    own = protocol | {"quantile": quantile, "interval": "95 %, Wilson's score interval, threshold as given"}
+    interval = proportion_interval(share, len(odd))
+    yield MetricResult.of(info, f"anomaly_{name}_detected", share, protocol=own, interval=interval)
 
 
 def left_out(models: Models) -> dict[str, list[int]]:

@@ -95,32 +95,47 @@ def linear_separability(context: EvalContext, *, classifier: AttributeClassifier
         labels = {name: logits[name][rows] > 0 for name, rows in kept.items()}
         left_out = _left_out(labels, rare, min_per_class)
         measured = [name for name in labels if name not in left_out]
-        codes, ours = latents(context, num_samples, space), distributed.share(range(len(measured)))
-        counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))  # of prediction and label, in each group of images
-        progress = context.progress(ours, f"Separating {space} (attributes)", total=len(ours))
-        for row, name in zip(counts, (measured[index] for index in progress), strict=True):
-            predicted = separate(codes[kept[name]], labels[name], name=name, seed=context.seed, **machine)
-            np.add.at(row, (kept[name] % len(row), predicted.astype(int), labels[name].astype(int)), 1)
-        counts = distributed.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
-
+        codes = latents(context, num_samples, space)
+        counts = _joint_counts(context, codes, {each: kept[each] for each in measured}, labels, num_groups, machine,
+                               title=f"Separating {space} (attributes)")  # fmt: skip
         name = f"ls_{space}_{classifier.name}"
         if distributed.is_first():
             _show(context, name, measured, counts.sum(axis=1), left_out)
-        bits = float(conditional_entropy(counts.sum(axis=1)).sum())
-        chance = float(entropy(counts.sum(axis=(1, 2))).sum())
         protocol = net.protocol | images.protocol | machine
         protocol |= {"space": space, "num_kept": num_samples // 2, "num_attributes": len(measured),
-                     "left_out": left_out, "bits": bits, "score_of_a_guess": 2**chance}  # fmt: skip
-        interval = None
-        if num_groups:
-            protocol["interval"] = f"95 %, jackknife over {num_groups} groups of images, boundaries as they are"
-            rest = conditional_entropy(counts.sum(axis=1, keepdims=True) - counts).sum(axis=0)
-            low, high = jackknife_interval(bits, rest.tolist())
-            interval = 2 ** max(low, 0.0), 2**high
-        info = MetricInfo(meaning=MEANING.format(space), direction="lower")
-        yield MetricResult.of(info, name, 2**bits, protocol=protocol, interval=interval)
+                     "left_out": left_out}  # fmt: skip
+        yield _score(name, counts, protocol, num_groups)
 
     return results()
+
+
+def _joint_counts(
+    context: EvalContext, codes: np.ndarray, kept: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray],
+    num_groups: int, machine: Mapping[str, Any], *, title: str,
+) -> np.ndarray:  # fmt: skip
+    """How often prediction and label of the kept images are what: (attributes, groups of images, 2, 2)."""
+    names, ours = list(kept), distributed.share(range(len(kept)))
+    counts = np.zeros((len(ours), max(num_groups, 1), 2, 2))
+    progress = context.progress(ours, title, total=len(ours))
+    for row, name in zip(counts, (names[index] for index in progress), strict=True):
+        predicted = separate(codes[kept[name]], labels[name], name=name, seed=context.seed, **machine)
+        np.add.at(row, (kept[name] % len(row), predicted.astype(int), labels[name].astype(int)), 1)
+    return distributed.gathered(torch.from_numpy(counts), torch.tensor(ours, dtype=torch.int64)).numpy()
+
+
+def _score(name: str, counts: np.ndarray, protocol: dict[str, Any], num_groups: int) -> MetricResult:
+    """2 to the bits that predictions leave unknown, of counts (attributes, groups, 2, 2)."""
+    bits = float(conditional_entropy(counts.sum(axis=1)).sum())
+    chance = float(entropy(counts.sum(axis=(1, 2))).sum())
+    protocol |= {"bits": bits, "score_of_a_guess": 2**chance}
+    interval = None
+    if num_groups:
+        protocol["interval"] = f"95 %, jackknife over {num_groups} groups of images, boundaries as they are"
+        rest = conditional_entropy(counts.sum(axis=1, keepdims=True) - counts).sum(axis=0)
+        low, high = jackknife_interval(bits, rest.tolist())
+        interval = 2 ** max(low, 0.0), 2**high
+    info = MetricInfo(meaning=MEANING.format(protocol["space"]), direction="lower")
+    return MetricResult.of(info, name, 2**bits, protocol=protocol, interval=interval)
 
 
 def _left_out(labels: Mapping[str, np.ndarray], rare: str, min_per_class: int) -> list[str]:

@@ -3,7 +3,7 @@
 import functools
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -59,45 +59,53 @@ def optimize(
         restarts=restarts, early_stop=early_stop, noise=noise, return_best=return_best,
     )  # fmt: skip
     axes = gradient_axes(problem.objective) if preconditioner == "gradients" else None
+    descend = functools.partial(
+        adam, axes=axes,
+        lr=lambda t: lr * lr_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown),
+        latent_noise=lambda t: latent_noise * latent_noise_multiplier(t, length=latent_noise_length),
+    )  # fmt: skip
+    return problem.solve(descend)
+
+
+def adam(
+    problem: Problem, *, lr: Callable[[float], float], latent_noise: Callable[[float], float], axes: Axes
+) -> list[Tensor]:
+    """Where Adam ends along `axes`; learning rate and noise, in deviations of the prior, by the share of the steps."""
     rotated = functools.partial(rotate, axes=axes, chunks=problem.rows)
     unrotated = functools.partial(rotate, axes=transposed(axes), chunks=problem.rows)
+    task, params, record = problem.task, problem.params, problem.record
+    w, noise_maps = params[0], params[1:]  # w, or what is searched for in another space
+    w_noise = NormalStream(task.seed, task.names, "code noise", w.shape[1:], task.device)
+    w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
+    w_rotated = rotated(w)
+    optimizer = torch.optim.Adam([w_rotated, *noise_maps], betas=(0.9, 0.999))
 
-    def descend(problem: Problem) -> list[Tensor]:
-        params, record = problem.params, problem.record
-        w, noise_maps = params[0], params[1:]  # w, or what is searched for in another space
-        w_noise = NormalStream(problem.task.seed, task.names, "code noise", w.shape[1:], task.device)
-        w_std = problem.prior.std.view(-1, *[1] * (w.ndim - 1))
-        w_rotated = rotated(w)
-        adam = torch.optim.Adam([w_rotated, *noise_maps], betas=(0.9, 0.999))
+    for step in range(problem.num_steps):
+        # Learning rate: up linearly over the first 5 % of the steps, down as a cosine over the last 25 %.
+        t = step / problem.num_steps
+        optimizer.param_groups[0]["lr"] = lr(t)
 
-        for step in range(num_steps):
-            # Learning rate: up linearly over the first 5 % of the steps, down as a cosine over the last 25 %.
-            t = step / num_steps
-            adam.param_groups[0]["lr"] = lr * lr_multiplier(t, rampup=lr_rampup, rampdown=lr_rampdown)
+        # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: not to settle in the first hollow.
+        strength = latent_noise(t)
+        noisy = w + w_noise.next() * (w_std * strength) if strength > 0 else w
 
-            # w~ = w + N(0, 0.05 sigma_w t^2), t from 1 to 0 over the first 75 %: not to settle in the first hollow.
-            strength = latent_noise * latent_noise_multiplier(t, length=latent_noise_length)
-            noisy = w + w_noise.next() * (w_std * strength) if strength > 0 else w
+        # Loss of G(w~) and its gradients, image by image.
+        _, (w_grad, *noise_grads) = problem.evaluate([noisy, *noise_maps])
+        w_rotated.grad = rotated(w_grad)
+        for noise_map, gradient in zip(noise_maps, noise_grads, strict=True):
+            noise_map.grad = gradient
 
-            # Loss of G(w~) and its gradients, image by image.
-            _, (w_grad, *noise_grads) = problem.evaluate([noisy, *noise_maps])
-            w_rotated.grad = rotated(w_grad)
-            for noise_map, gradient in zip(noise_maps, noise_grads, strict=True):
-                noise_map.grad = gradient
-
-            # Step, then z back onto its sphere and noise to mean 0, mean square 1: no change to the loss, but to the
-            # size of the next step. Images that are done stay as they are.
-            before = [param.clone() for param in params]
-            adam.step()
-            w.copy_(unrotated(w_rotated))
-            for param, old, normalized in zip(params, before, problem.renormalize(params), strict=True):
-                param.copy_(where_rows(record.frozen, old, normalized))
-            w_rotated.copy_(rotated(w))
-            if record.is_over():
-                break
-        return params
-
-    return problem.solve(descend)
+        # Step, then z back onto its sphere and noise to mean 0, mean square 1: no change to the loss, but to the size
+        # of the next step. Images that are done stay as they are.
+        before = [param.clone() for param in params]
+        optimizer.step()
+        w.copy_(unrotated(w_rotated))
+        for param, old, normalized in zip(params, before, problem.renormalize(params), strict=True):
+            param.copy_(where_rows(record.frozen, old, normalized))
+        w_rotated.copy_(rotated(w))
+        if record.is_over():
+            break
+    return params
 
 
 def lr_multiplier(t: float, *, rampup: float, rampdown: float) -> float:

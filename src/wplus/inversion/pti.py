@@ -168,9 +168,11 @@ class Tuner:
         else:
             keep(self._evaluate(changes, None)[0])
         best = iter(record.best)
-        changes = {key: tuple(next(best) for _ in parts) for key, parts in changes.items()}
-        with torch.no_grad():
-            image = self._synthesize(changes, self._ws)
+        return self._tuned({key: tuple(next(best) for _ in parts) for key, parts in changes.items()}, record)
+
+    @torch.no_grad()
+    def _tuned(self, changes: Mapping[str, Parts], record: Record) -> Tuned:
+        image = self._synthesize(changes, self._ws)
         named = {_PREFIX + key: parts for key, parts in changes.items()}
         return Tuned(named, image, {name: rows[:, 0].cpu() for name, rows in record.finished_history().items()})
 

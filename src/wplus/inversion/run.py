@@ -67,15 +67,11 @@ class FolderInversion:
         at_once = resolve_chunk_size(self.task.chunk_size, generator.resolution, generator.mapping.w_avg.device)
         self.batch_size = batch_size or max(MIN_MADE, at_once)
         self.terms = image_terms(self.task)
-        if masks is not None:  # some terms take none: refused before any work
-            image = torch.zeros(1, *self.task.images.shape[1:], device=generator.mapping.w_avg.device)
-            for term in self.terms.values():
-                term(image, image, torch.ones_like(image[:, :1]))
+        if masks is not None:
+            self._check_masks()
         check_inverter(invert, self.task.latent_space)
         encoder = check_encoder(self.task.encoder, generator, space) if uses_encoder(invert) else None
-        self.true_ws = None
-        if ground_truth is not None:
-            self.true_ws = read_ground_truth(ground_truth, self.names, models)
+        self.true_ws = None if ground_truth is None else read_ground_truth(ground_truth, self.names, models)
         self.settings = {
             **self.task.settings(),
             "generator": models.fingerprint,
@@ -90,6 +86,13 @@ class FolderInversion:
         self.store = InversionFolder(folder, fingerprint=models.fingerprint, settings_digest=digest(self.settings))
         self.store.require_names(dict(zip(images.names, self.names, strict=True)))
         self.done = [self._is_done(index) for index in range(len(self.names))]
+
+    def _check_masks(self) -> None:
+        """Some terms take none: refused before any work."""
+        device = self.task.generator.mapping.w_avg.device
+        image = torch.zeros(1, *self.task.images.shape[1:], device=device)
+        for term in self.terms.values():
+            term(image, image, torch.ones_like(image[:, :1]))
 
     def run(self, tracker: Tracker | None = None, *, has_pictures: bool = True) -> Table:
         """Invert what is missing and return the scores of all images; the tracker gets them and, with `has_pictures`,

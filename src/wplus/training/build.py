@@ -82,20 +82,7 @@ def gan_training(
     A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `probes`
     makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone.
     """
-    if model is None:
-        raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
-    for name, choice in idle.items():
-        if choice is not None:
-            raise UserError(
-                f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
-                "training=e4e encoder=small checkpoint=model.safetensors."
-            )
-    parts = model()
-    if "discriminator" not in parts or "preset" not in parts:
-        trained_by = parts.get("training", "...")
-        raise UserError(
-            f"This model has no discriminator to train a generator of latents against: training={trained_by} trains it."
-        )
+    parts = _parts_of(model, idle)
     networks = {role: parts[role] for role in ("generator", "discriminator")}
     source = None if transfer is None else transfer.read(*(part.func for part in networks.values()))
     presets = [parts["preset"], preset, None if source is None else source.preset]
@@ -121,6 +108,25 @@ def gan_training(
     )  # fmt: skip
     report = start_from(module, source) if source is not None else None
     return Training(module=module, data=images, view=view, resolved=resolved | sooner, transfer=report)
+
+
+def _parts_of(model: Builder | None, idle: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model brings: generator, discriminator, preset, loss. UserError for choices that make no GAN."""
+    if model is None:
+        raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
+    for name, choice in idle.items():
+        if choice is not None:
+            raise UserError(
+                f"{name} has no effect on a generator's training: leave it out, or train an encoder, for example with "
+                "training=e4e encoder=small checkpoint=model.safetensors."
+            )
+    parts: dict[str, Any] = model()
+    if "discriminator" not in parts or "preset" not in parts:
+        trained_by = parts.get("training", "...")
+        raise UserError(
+            f"This model has no discriminator to train a generator of latents against: training={trained_by} trains it."
+        )
+    return parts
 
 
 @dataclass(frozen=True, kw_only=True)
