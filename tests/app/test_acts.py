@@ -9,8 +9,6 @@ import wplus
 from tests.fakes import noise, tiny_encoder, tiny_generator
 from wplus.app import acts as app_acts
 from wplus.app.acts import OUTLINE, PAINT, Acts, directions_of, seeds, uploaded
-from wplus.app.limits import Limits
-from wplus.core.progress import Bar, watched
 from wplus.models.translation.resnet import ResNet
 
 
@@ -102,16 +100,3 @@ def test_an_upload_is_looked_at_before_it_is_read(tmp_path, monkeypatch):
 
 def test_seeds():
     assert seeds(" 1,2  3 ") == ["seed:1", "seed:2", "seed:3"]
-
-
-def test_work_ends_when_its_time_is_over():
-    shown = []
-    with watched(Limits(seconds=60).watch(lambda share, what: shown.append((share, what)))), Bar("Working", 4) as bar:
-        bar.update()
-    assert shown == [(0.25, "Working")]
-    with (
-        pytest.raises(wplus.UserError, match="^This took longer than 0 s, the limit of this app"),
-        watched(Limits(seconds=0).watch(lambda share, what: None)),
-        Bar("Working", 4) as bar,
-    ):
-        bar.update()

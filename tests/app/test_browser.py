@@ -155,9 +155,8 @@ def test_bad_uploads_get_a_sentence(page, address, tmp_path):
     page.click("#image-go")
     says(page, "'broken.png' is no image that can be read here")
     page.click("#tab-translate-button")
-    upload(page, "translate", tmp_path / "large.png")
-    page.click("#translate-go")
-    says(page, "An upload may have 0.1 MB, 'large.png' has 0.3.")
+    page.choose("#translate-file input[type=file]", tmp_path / "large.png")
+    says(page, 'File(s) exceed the maximum allowed size of 102.4 Kb: "large.png"')
 
 
 def test_two_users_are_served_in_turn_and_see_their_own(page, acts, app, address):

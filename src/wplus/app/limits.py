@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from wplus.core.progress import Bar
+from torch.overrides import TorchFunctionMode
+
+from wplus.core.progress import Bar, watched
 from wplus.errors import UserError
 
 
@@ -24,15 +28,35 @@ class Limits:
     waiting: int = 20
     minutes: float = 60.0
 
-    def watch(self, show: Callable[[float, str], None]) -> Callable[[Bar], None]:
-        """What a progress bar tells: shown on the page; UserError when the time is over."""
-        end = time.monotonic() + self.seconds
+    @contextmanager
+    def kept(self, show: Callable[[float, str], None]) -> Iterator[None]:
+        """Work in the block tells `show` how far it is, and ends by a UserError when its time is over: as soon as a
+        progress bar moves or torch is asked for anything in this thread."""
+        clock = _Clock(self.seconds)
 
         def look(bar: Bar) -> None:
-            if time.monotonic() > end:
-                raise UserError(
-                    f"This took longer than {self.seconds:g} s, the limit of this app: ask for fewer steps or frames."
-                )
+            clock.check()
             show(min(1.0, bar.done / bar.total), bar.description)
 
-        return look
+        with watched(look), clock:
+            yield
+
+
+class _Clock(TorchFunctionMode):
+    """Looks at the time whenever a function of torch is called."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.end = seconds, time.monotonic() + seconds
+
+    def check(self) -> None:
+        if time.monotonic() > self.end:
+            limit = f"{self.seconds:g} s, the limit of this app"
+            raise UserError(f"This took longer than {limit}: ask for fewer steps, frames or images.")
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        self.check()
+        return function(*args, **(kwargs or {}))

@@ -9,7 +9,6 @@ import gradio as gr
 
 from wplus.app.acts import OUTLINE, PAINT, RANGES, Acts
 from wplus.app.limits import Limits
-from wplus.core.progress import watched
 from wplus.editing.directions import StyleDirection
 from wplus.errors import UserError
 
@@ -69,13 +68,13 @@ class _Tabs:
     def image(self) -> None:
         gr.Markdown("The latent of an image of yours, and the way to another. What is not square is cropped.")
         with gr.Row():
-            file = gr.File(label=f"your image, {self.size}", elem_id="image-file", height=120)
+            file = gr.File(label=f"your image, {self.size}", elem_id="image-file", height=150)
             space = gr.Radio(["w", "w+"], value="w+", label="space", info="w+ comes closer, w edits better")
             method = gr.Radio(self.acts.methods, value=self.acts.methods[0], label="method")
             steps = gr.Slider(1, 500, 50, step=1, label="steps")
         self._button("image", "Invert", self.acts.invert, [file, space, method, steps], keeps=True)
         with gr.Row():
-            goal = gr.File(label=f"another image, {self.size}; or none", elem_id="walk-file", height=120)
+            goal = gr.File(label=f"another image, {self.size}; or none", elem_id="walk-file", height=150)
             seed = _seed(1, "without another image: to the sample of seed")
             path = gr.Radio(["lerp", "slerp"], value="slerp", label="path")
             frames = gr.Slider(2, 120, 30, step=1, label="frames")
@@ -116,7 +115,7 @@ class _Tabs:
             gr.Markdown("There is no translator: start the app with --translator FILE.")
             return
         gr.Markdown(f"`{self.acts.translator!r}` makes a picture of one domain one of another.")
-        file = gr.File(label=f"your image, {self.size}; none: examples", elem_id="translate-file", height=120)
+        file = gr.File(label=f"your image, {self.size}; none: examples", elem_id="translate-file", height=150)
         self._button("translate", "Translate", self.acts.translate, [file])
 
     def _button(
@@ -135,12 +134,13 @@ class _Tabs:
 
         def answered(progress: Any = _PROGRESS, *values: Any) -> Any:
             try:
-                with watched(self.limits.watch(lambda share, what: progress(share, desc=what))):
+                with self.limits.kept(lambda share, what: progress(share, desc=what)):
                     found = act(*values)
+                    results = found if isinstance(found, tuple) else (found,)
+                    shown = [each._repr_html_() for each in results]
             except UserError as error:
                 raise gr.Error(str(error), print_exception=False, duration=None) from error
-            results = found if isinstance(found, tuple) else (found,)
-            answers = [*(each._repr_html_() for each in results), *([results[-1]] if keeps else [])]
+            answers = [*shown, *([results[-1]] if keeps else [])]
             return answers if len(answers) > 1 else answers[0]
 
         return answered

@@ -15,8 +15,6 @@ from wplus.app.limits import Limits
 from wplus.app.pages import CSS, pages
 from wplus.errors import UserError
 
-HARD = 4  # times the limit of uploads is what is not even received: the page says no more than Error of these
-
 
 @contextmanager
 def running(
@@ -33,7 +31,7 @@ def running(
         try:
             _, address, _ = page.launch(
                 server_name=host, server_port=port, inbrowser=is_opened, share=False, quiet=True, show_error=False,
-                prevent_thread_lock=True, max_file_size=round(HARD * acts.megabytes * 2**20), footer_links=[], css=CSS,
+                prevent_thread_lock=True, max_file_size=round(acts.megabytes * 2**20), footer_links=[], css=CSS,
                 run_history=False, enable_monitoring=False, ssr_mode=False, theme=_theme(),
             )  # fmt: skip
         except OSError as error:
