@@ -14,6 +14,7 @@ import wplus
 from tests.fakes import noise, tiny_encoder, tiny_generator
 from tests.pretended_gpu import GPU, OnGpu, pretended_gpu
 from wplus.__main__ import main
+from wplus.commands import demo, doctor, estimate
 from wplus.config import CONFIG_FOLDER
 from wplus.inversion import report
 from wplus.models.stylegan2 import Discriminator
@@ -123,6 +124,41 @@ def numbers(tree: Any, where: str) -> Iterator[tuple[str, float]]:
         if isinstance(value, (int, float)) and value == value:
             yield f"{where}/{key}", value
         yield from numbers(value, f"{where}/{key}")
+
+
+# --- commands without a run -----------------------------------------------------------------------------------------
+
+
+def test_the_doctor_says_what_it_says_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(doctor, "NUM_STEPS", 3)
+    (plain,) = doctor.inversion("cpu")
+    with pretended_gpu() as gpu:
+        (found,) = doctor.inversion("cuda:0")
+    assert gpu.operations
+    assert found.text.endswith("s on cuda:0")
+    assert found.text.partition(", in")[0] == plain.text.partition(", in")[0]
+
+
+def test_an_estimate_is_of_what_a_run_leaves(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    overrides = [each for each in COMMANDS["train"] if "kimg" not in each]
+    plain = estimate.measure(estimate.configuration([*overrides, "device=cpu"]), 0.5)
+    with pretended_gpu() as gpu:
+        found = estimate.measure(estimate.configuration([*overrides, "device=cuda:0"]), 0.5)
+    assert gpu.operations
+    assert (found.what, found.model) == (plain.what, plain.model)
+    assert found.memory_gib == 0.25  # what the device says, not the process
+
+
+def test_the_demo_is_of_commands_that_are_here(folder, tmp_path):
+    """It starts each by itself, without a word about devices."""
+    for name in "ab":
+        path = tmp_path / "invert" / "w" / "latents" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = [command for _, command in demo.steps(tmp_path, "cats32", 1.0, 1)]
+    assert {verb for verb, *_ in found} - {"report"} <= {name.partition(" ")[0] for name in COMMANDS}
+    assert [each for _, *arguments in found for each in arguments if "device" in each] == []
 
 
 # --- what pretends --------------------------------------------------------------------------------------------------
