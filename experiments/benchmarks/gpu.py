@@ -100,22 +100,22 @@ def possible(asked: Sequence[str], device: torch.device, report: Report) -> Iter
 
 def check(ways: Sequence[str], device: torch.device, report: Report) -> None:
     """Gradients of each phase on `device`, in each way, against plain ones on the CPU, in float32."""
-    reference = build_game("cpu")
+    reference = build_module("cpu")
     reference.fixed_form = True
     draws = {phase.name: drawn(reference, phase) for phase in reference.phases()}
     expected = {phase.name: outputs(reference, phase, draws[phase.name]) for phase in reference.phases()}
     for way in ways:
-        game, runtime = build_game(device), Runtime(device=device, **WAYS[way])
-        prepared = game.prepare(runtime)
+        module, runtime = build_module(device), Runtime(device=device, **WAYS[way])
+        prepared = module.prepare(runtime)
         kernels = prepared.pop("trainer.kernels")
         said = {name: how for each in prepared.values() for name, how in each.items()}
-        for phase in game.phases():
+        for phase in module.phases():
             draw = draws[phase.name]
             here = filled(draw, iter([tensor.to(device) for tensor in tensors_of(draw)]))
-            with fused(game.kernels):
-                found, num = outputs(game, phase, here)
+            with fused(module.kernels):
+                found, num = outputs(module, phase, here)
             far = difference([each.cpu() for each in found], expected[phase.name][0], num_gradients=num)
-            runs = said.get(phase.name, "plain") if game.kernels or "kernels" not in way else f"kernels {kernels}"
+            runs = said.get(phase.name, "plain") if module.kernels or "kernels" not in way else f"kernels {kernels}"
             note(report, phase.name, way, runs, far, allowed=1e-4)
     if device.type == "cpu":
         report.left_out.append("CPU against GPU: needs a GPU")
@@ -128,26 +128,26 @@ def note(report: Report, what: str, way: str, runs: str, far: float, *, allowed:
     report.parity.append(row)
 
 
-def build_game(device: torch.device | str) -> GanModule:
+def build_module(device: torch.device | str) -> GanModule:
     """The smallest size, with the same weights on every device; its noise counts."""
     torch.manual_seed(0)
-    game, _ = build_gan("smoke", torch.device("cpu"), 0)
-    for layer in game.generator.synthesis.noise_layers:
+    module, _ = build_gan("smoke", torch.device("cpu"), 0)
+    for layer in module.generator.synthesis.noise_layers:
         layer.noise_strength.data.fill_(0.1)
-    return game.to(device)
+    return module.to(device)
 
 
-def drawn(game: GanModule, phase: Phase) -> Draw:
+def drawn(module: GanModule, phase: Phase) -> Draw:
     """What a phase works with, the same in every call."""
     torch.manual_seed(1)
-    size = game.batch_size, 3, game.generator.resolution, game.generator.resolution
+    size = module.batch_size, 3, module.generator.resolution, module.generator.resolution
     return phase.draw(torch.rand(size) * 2 - 1, torch.zeros(size[0], 0))
 
 
-def outputs(game: GanModule, phase: Phase, draw: Draw) -> tuple[list[Tensor], int]:
+def outputs(module: GanModule, phase: Phase, draw: Draw) -> tuple[list[Tensor], int]:
     """Gradients of a phase, then what it tells; and how many gradients there are."""
-    network, run = getattr(game, phase.network), game.backward_of.get(phase.name)
-    game.set_learning(phase)
+    network, run = getattr(module, phase.network), module.backward_of.get(phase.name)
+    module.set_learning(phase)
     network.zero_grad(set_to_none=True)
     told = backward(phase, draw) if run is None else run(draw)
     found = [p.grad.clone() for p in network.parameters() if p.grad is not None]

@@ -273,7 +273,7 @@ def _describes_networks(header: object) -> bool:
     return are_whole and all(_are_names(e.get("saw", [])) for e in entries)
 
 
-def _are_names(value: Any) -> bool:
+def _are_names(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and name for name in value)
 
 

@@ -49,8 +49,8 @@ def config(family: str) -> dict[str, Any]:
         return plain(compose("train", [f"model={family}", *SMALL[family]]))
 
 
-def game(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **hparams: Any) -> GanModule:
-    """The game that the command makes, small; noise and residual branches have a part in its images.
+def module(family: str, c_dim: int = 0, *, lod: float = 0.0, loss: str | None = None, **hparams: Any) -> GanModule:
+    """The module that the command makes, small; noise and residual branches have a part in its images.
 
     Networks that grow are at `lod`, and in training grow fast. `loss` None is the family's own.
     """
@@ -91,7 +91,7 @@ def play(made: GanModule, steps: int, optimizers: list[torch.optim.Optimizer] | 
 @each_family
 def test_the_one_interface(family, c_dim):
     """z -> ws -> image, truncation, noise, and the attributes that sampling, inversion and metrics read."""
-    generator = game(family, c_dim).ema
+    generator = module(family, c_dim).ema
     mapping, synthesis, (z, c) = generator.mapping, generator.synthesis, inputs(generator)
     ws = mapping(z, c)
     assert ws.shape == (4, generator.num_ws, generator.w_dim)
@@ -112,7 +112,7 @@ def test_the_one_interface(family, c_dim):
 @each_family
 def test_truncation_pulls_towards_the_mean(family, cutoff):
     """And leaves a label that is a part of w alone, whether latents are truncated in z or in w."""
-    generator = game(family, CLASSES).ema
+    generator = module(family, CLASSES).ema
     mapping, (z, c) = generator.mapping, inputs(generator)
     if family.startswith("stylegan"):
         mapping.w_avg.normal_()  # of the others it is known, and 0
@@ -131,7 +131,7 @@ def test_truncation_pulls_towards_the_mean(family, cutoff):
 @with_labels
 @each_family
 def test_what_does_not_fit_is_refused(family, c_dim):
-    made = game(family, c_dim)
+    made = module(family, c_dim)
     (z, c), pixels = inputs(made.ema), torch.zeros(SHAPE)
     ws, discriminator = made.ema.mapping(z, c), made.discriminator
     refused = {
@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused(family, c_dim):
 @each_family
 def test_a_gradient_reaches_every_parameter(family, c_dim):
     """Of networks that grow: at one of their resolutions, or while it fades in. Labels change logits."""
-    made = game(family, c_dim)
+    made = module(family, c_dim)
     z, c = inputs(made.generator)
     noise = made.generator.synthesis.random_noise(4)
     for lod in (0.0, 0.5, 1.5) if family in GROWING else (0.0,):
@@ -176,7 +176,7 @@ def test_a_gradient_reaches_every_parameter(family, c_dim):
 @each_family
 def test_images_do_not_depend_on_the_batch(family):
     """The exported generator; in training, batch normalisation mixes the images of a batch, and says so."""
-    made = game(family)
+    made = module(family)
     z, _ = inputs(made.generator)
     with torch.no_grad():
         together, alone = made.ema(z), torch.cat([made.ema(one[None]) for one in z])
@@ -188,7 +188,7 @@ def test_images_do_not_depend_on_the_batch(family):
 
 @each_family
 def test_second_order_where_it_is_claimed(family):
-    made = game(family)
+    made = module(family)
     if made.discriminator.second_order:
         pixels = torch.randn(SHAPE, requires_grad=True)
         r1_penalty(made.discriminator(pixels), pixels).sum().backward()
@@ -209,7 +209,7 @@ def test_second_order_where_it_is_claimed(family):
 @with_labels
 @each_family
 def test_a_file_gives_back_the_networks(family, c_dim, tmp_path):
-    made = game(family, c_dim)
+    made = module(family, c_dim)
     play(made, 1)
     loaded = wplus.load(wplus.save(tmp_path / "m.safetensors", generator=made.ema, discriminator=made.discriminator))
     (z, c), pixels = inputs(made.generator), torch.randn(SHAPE)
@@ -223,7 +223,7 @@ def test_a_file_gives_back_the_networks(family, c_dim, tmp_path):
 @pytest.mark.parametrize("family", GROWING)
 def test_half_grown_networks(family, lod, tmp_path):
     """Images keep their size, have the detail of what is in use, and a file knows how far a network has grown."""
-    made, size = game(family, lod=lod), 2 ** int(lod)
+    made, size = module(family, lod=lod), 2 ** int(lod)
     z, _ = inputs(made.ema)
     images = made.ema(z)
     assert images.shape == SHAPE
@@ -243,9 +243,9 @@ def test_every_loss_with_every_family(family, loss):
     """Three steps with labels; or a refusal that says why."""
     if loss == "wgan_gp" and family == "dcgan":
         with pytest.raises(UserError, match=r"gradient_penalty \(gp_weight=10\) is refused: .* normalises over the"):
-            game(family, CLASSES, loss=loss)
+            module(family, CLASSES, loss=loss)
         return
-    made = game(family, CLASSES, loss=loss)
+    made = module(family, CLASSES, loss=loss)
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
     play(made, 3)
     assert made.skipped.tolist() == [0, 0]

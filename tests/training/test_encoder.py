@@ -21,9 +21,9 @@ def batch(make_images, c_dim: int = 0):
     return to_float(images), labels
 
 
-def still(game):
+def still(module):
     """Optimizers that leave everything where it is, so that gradients can be read."""
-    networks = [game.encoder] + ([game.adversary.discriminator] if game.adversary is not None else [])
+    networks = [module.encoder] + ([module.adversary.discriminator] if module.adversary is not None else [])
     return [torch.optim.SGD(net.parameters(), lr=0.0, fused=True) for net in networks]
 
 
@@ -41,12 +41,12 @@ def changed(module, before) -> set[str]:
 @pytest.mark.parametrize("nimg", [0, 8, 16, 24, 800])
 def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
     """Total of e4e's coach: image terms, adversarial mean over the codes that take part, sum over the deltas."""
-    game = tiny_encoder(loss_weights={"w_norm": 0.03, "l1": 0.5})
-    game.images_seen = nimg
-    reference = copy.deepcopy(game)
+    module = tiny_encoder(loss_weights={"w_norm": 0.03, "l1": 0.5})
+    module.images_seen = nimg
+    reference = copy.deepcopy(module)
     real, labels = batch(make_images)
-    game.update(real, labels, still(game))
-    logged = game.means.collect()
+    module.update(real, labels, still(module))
+    logged = module.means.collect()
 
     stage = min(nimg // 8, 3)
     encoder, discriminator = reference.encoder, reference.adversary.discriminator
@@ -67,7 +67,7 @@ def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
     expected = {"l1": l1, "l2": l2, "perceptual": blurred, "adversarial": adversarial, "delta": delta, "w_norm": norm}
     for name, value in {**expected, "loss": total}.items():
         assert logged[f"train/encoder/{name}"] == pytest.approx(value.item(), rel=1e-4, abs=1e-7), name
-    for (name, found), wanted in zip(game.encoder.named_parameters(), encoder.parameters(), strict=True):
+    for (name, found), wanted in zip(module.encoder.named_parameters(), encoder.parameters(), strict=True):
         if wanted.grad is None:
             assert found.grad is None, name
         else:
@@ -75,37 +75,37 @@ def test_the_loss_is_the_published_sum(tiny_encoder, make_images, nimg):
 
 
 def test_heads_above_the_stage_do_not_move(tiny_encoder, play):
-    game = tiny_encoder()
-    optimizers, moved = game.configure_optimizers(), []
+    module = tiny_encoder()
+    optimizers, moved = module.configure_optimizers(), []
     for _ in range(8):
-        before = state_of(game.encoder.heads)
-        play(game, 1, optimizers)
-        moved.append({int(name.split(".")[0]) for name in changed(game.encoder.heads, before)})
-        assert int(game.encoder.stage) == int(game.average.stage) == max(moved[-1])
+        before = state_of(module.encoder.heads)
+        play(module, 1, optimizers)
+        moved.append({int(name.split(".")[0]) for name in changed(module.encoder.heads, before)})
+        assert int(module.encoder.stage) == int(module.average.stage) == max(moved[-1])
     assert moved == [set(range(1 + stage)) for stage in (0, 0, 1, 1, 2, 2, 3, 3)]
 
 
 def test_large_images_are_compared_small(tiny_encoder, make_images):
-    game = tiny_encoder(hparams={"loss_px": 4}, loss_weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
+    module = tiny_encoder(hparams={"loss_px": 4}, loss_weights={"perceptual": 0.0, "adversarial": 0.0, "delta": 0.0})
     real, labels = batch(make_images)
-    reference = copy.deepcopy(game)
-    game.update(real, labels, still(game))
+    reference = copy.deepcopy(module)
+    module.update(real, labels, still(module))
     torch.manual_seed(step_seed(0, 0, 0, "encoder/0"))
     w = reference.encoder.latent_avg + reference.encoder.offsets(real, 0)
     image = reference.generator.synthesis(w, noise_mode="random")
     expected = (F.avg_pool2d(image, 2) - F.avg_pool2d(real, 2)).square().mean().item()
-    assert game.means.collect()["train/encoder/l2"] == pytest.approx(expected, rel=1e-5)
+    assert module.means.collect()["train/encoder/l2"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("noise", ["random", "const"])
 def test_noise_of_the_generator(tiny_encoder, make_images, noise):
-    game = tiny_encoder(hparams={"noise": noise})
+    module = tiny_encoder(hparams={"noise": noise})
     real, labels = batch(make_images)
     losses = []
     for nimg in (0, 4):
-        game.images_seen = nimg
-        game.update(real, labels, still(game))
-        losses.append(game.means.collect()["train/encoder/l2"])
+        module.images_seen = nimg
+        module.update(real, labels, still(module))
+        losses.append(module.means.collect()["train/encoder/l2"])
     assert (losses[0] == losses[1]) == (noise == "const")
 
 
@@ -113,34 +113,38 @@ def test_noise_of_the_generator(tiny_encoder, make_images, noise):
 
 
 def test_what_a_step_moves(tiny_encoder, play):
-    game = tiny_encoder()
-    frozen = state_of(game.generator)
-    for module in (game.encoder, game.average, game.adversary.discriminator):
-        before = state_of(module)
-        play(game, 1)
-        assert {name for name in changed(module, before) if name.endswith("weight")}
-    assert changed(game.generator, frozen) == set()
-    assert not any(p.requires_grad for net in (game.generator, game.adversary, game.average) for p in net.parameters())
-    assert all(p.grad is None for p in game.generator.parameters())
-    assert not game.generator.training
-    assert not game.average.training
-    assert game.encoder.training
+    module = tiny_encoder()
+    frozen = state_of(module.generator)
+    for network in (module.encoder, module.average, module.adversary.discriminator):
+        before = state_of(network)
+        play(module, 1)
+        assert {name for name in changed(network, before) if name.endswith("weight")}
+    assert changed(module.generator, frozen) == set()
+    assert not any(
+        p.requires_grad for net in (module.generator, module.adversary, module.average) for p in net.parameters()
+    )
+    assert all(p.grad is None for p in module.generator.parameters())
+    assert not module.generator.training
+    assert not module.average.training
+    assert module.encoder.training
 
 
 @pytest.mark.parametrize(("start", "expected"), [("mean", torch.linspace(-1, 1, 6)), ("zero", torch.zeros(6))])
 def test_the_mean_latent_is_kept(tiny_encoder, play, start, expected):
-    game = play(tiny_encoder(hparams={"start_from": start}), 2)
-    assert torch.equal(game.encoder.latent_avg, expected.expand(4, 6))
-    assert torch.equal(game.average.latent_avg, expected.expand(4, 6))
+    module = play(tiny_encoder(hparams={"start_from": start}), 2)
+    assert torch.equal(module.encoder.latent_avg, expected.expand(4, 6))
+    assert torch.equal(module.average.latent_avg, expected.expand(4, 6))
 
 
 def test_the_average_follows(tiny_encoder, play):
-    game = tiny_encoder(hparams={"ema_kimg": 0.01, "ema_rampup": 1.0})
-    play(game, 3)
-    before = copy.deepcopy(game.average)
-    play(game, 1)
+    module = tiny_encoder(hparams={"ema_kimg": 0.01, "ema_rampup": 1.0})
+    play(module, 3)
+    before = copy.deepcopy(module.average)
+    play(module, 1)
     decay = ema_decay(4, 12, half_life_kimg=0.01, rampup=1.0)
-    for mean, old, new in zip(game.average.parameters(), before.parameters(), game.encoder.parameters(), strict=True):
+    for mean, old, new in zip(
+        module.average.parameters(), before.parameters(), module.encoder.parameters(), strict=True
+    ):
         torch.testing.assert_close(mean, decay * old + (1 - decay) * new.detach())
     plain = tiny_encoder(hparams={"ema_kimg": None})
     assert plain.average is None
@@ -150,34 +154,34 @@ def test_the_average_follows(tiny_encoder, play):
 @pytest.mark.parametrize("optimizer", ["ranger", "adamw"])
 def test_a_bad_step_is_skipped_and_counted(tiny_encoder, make_images, optimizer):
     """The discriminator, which is well, does not hide that the encoder is lost."""
-    game = tiny_encoder(hparams={"optimizer": optimizer})
-    optimizers = game.configure_optimizers()
+    module = tiny_encoder(hparams={"optimizer": optimizer})
+    optimizers = module.configure_optimizers()
     real, labels = batch(make_images)
-    game.update(real, labels, optimizers)
-    before = {name: p.detach().clone() for name, p in game.encoder.named_parameters()}
-    game.losses["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
+    module.update(real, labels, optimizers)
+    before = {name: p.detach().clone() for name, p in module.encoder.named_parameters()}
+    module.losses["l2"].distance = lambda a, b, mask=None: (a[0] - b[0]).sum(dim=(1, 2, 3)) * float("nan")
     for count in (1, 2):
-        game.update(real, labels, optimizers)
-        assert game.skipped.tolist() == [count, count]
-    assert all(torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
-    assert game.state_summary()["progress/skipped_in_a_row"] == 2
-    del game.losses["l2"].distance
-    game.update(real, labels, optimizers)
-    assert game.skipped.tolist() == [2, 0]
-    assert any(not torch.equal(p, before[name]) for name, p in game.encoder.named_parameters())
+        module.update(real, labels, optimizers)
+        assert module.skipped.tolist() == [count, count]
+    assert all(torch.equal(p, before[name]) for name, p in module.encoder.named_parameters())
+    assert module.state_summary()["progress/skipped_in_a_row"] == 2
+    del module.losses["l2"].distance
+    module.update(real, labels, optimizers)
+    assert module.skipped.tolist() == [2, 0]
+    assert any(not torch.equal(p, before[name]) for name, p in module.encoder.named_parameters())
 
 
 # --- the discriminator of codes ---------------------------------------------------------------------------------------
 
 
-def learned_from(game, make_images, stage_at: int, c_dim: int = 0):
+def learned_from(module, make_images, stage_at: int, c_dim: int = 0):
     """What the discriminator is shown in a step at `stage_at` images: (real, fake), before the pools."""
-    shown, game.images_seen = [], stage_at
+    shown, module.images_seen = [], stage_at
     real, labels = batch(make_images, c_dim)
-    reference = copy.deepcopy(game)
-    game.adversary.replay = lambda real, fake, seen: shown.append((real, fake)) or (real, fake)
-    game.update(real, labels, still(game))
-    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, game.hp.progressive_stage(stage_at, 3))
+    reference = copy.deepcopy(module)
+    module.adversary.replay = lambda real, fake, seen: shown.append((real, fake)) or (real, fake)
+    module.update(real, labels, still(module))
+    ws = reference.encoder.latent_avg + reference.encoder.offsets(real, module.hp.progressive_stage(stage_at, 3))
     return shown[0], ws.detach(), labels
 
 
@@ -243,11 +247,11 @@ def test_codes_that_come_back_are_copies():
 
 def test_the_pools_fill_with_the_clock(tiny_encoder, play):
     """Five places and four codes a step: full after the second; what is learned from later was seen before."""
-    game = tiny_encoder()
-    pools = (game.adversary.real_pool, game.adversary.fake_pool)
-    optimizers, filled = game.configure_optimizers(), []
+    module = tiny_encoder()
+    pools = (module.adversary.real_pool, module.adversary.fake_pool)
+    optimizers, filled = module.configure_optimizers(), []
     for _ in range(2):
-        play(game, 1, optimizers)
+        play(module, 1, optimizers)
         filled.append([int((pool.stored != 0).any(dim=1).sum()) for pool in pools])
     assert filled == [[4, 4], [5, 5]]
     assert not torch.equal(pools[0].stored, pools[1].stored)
@@ -255,18 +259,18 @@ def test_the_pools_fill_with_the_clock(tiny_encoder, play):
 
 def test_historic_variants(tiny_encoder, make_images):
     """Without pools only the first code is ever shown; in the paper's runs, without the mean."""
-    game = tiny_encoder(latent_discriminator={"pool_size": 0, "styles": "first", "fakes": "without_mean"})
-    (_, fake), ws, _ = learned_from(game, make_images, 24)
-    torch.testing.assert_close(fake, ws[:, 0] - game.encoder.latent_avg[0])
+    module = tiny_encoder(latent_discriminator={"pool_size": 0, "styles": "first", "fakes": "without_mean"})
+    (_, fake), ws, _ = learned_from(module, make_images, 24)
+    torch.testing.assert_close(fake, ws[:, 0] - module.encoder.latent_avg[0])
 
 
 def test_real_codes_are_the_mappings(tiny_encoder, make_images):
     """Of the classes of the images, truncated as asked."""
-    game = tiny_encoder(c_dim=3, latent_discriminator={"psi": 0.7})
-    (real, _), _, labels = learned_from(game, make_images, 0, c_dim=3)
+    module = tiny_encoder(c_dim=3, latent_discriminator={"psi": 0.7})
+    (real, _), _, labels = learned_from(module, make_images, 0, c_dim=3)
     torch.manual_seed(step_seed(0, 0, 0, "latent_discriminator"))
     z = torch.randn(4, 6)
-    expected = game.generator.mapping(z, labels, truncation_psi=0.7)[:, 0]
+    expected = module.generator.mapping(z, labels, truncation_psi=0.7)[:, 0]
     torch.testing.assert_close(real, expected)
 
 
@@ -281,11 +285,11 @@ def test_its_loss_and_its_penalty(tiny_encoder):
 
 
 def test_the_penalty_is_lazy(tiny_encoder, play):
-    game = tiny_encoder(latent_discriminator={"r1_interval": 3})
-    optimizers, found = game.configure_optimizers(), []
+    module = tiny_encoder(latent_discriminator={"r1_interval": 3})
+    optimizers, found = module.configure_optimizers(), []
     for _ in range(5):
-        play(game, 1, optimizers)
-        found.append("train/latent_r1/grad_norm" in game.means.collect())
+        play(module, 1, optimizers)
+        found.append("train/latent_r1/grad_norm" in module.means.collect())
     assert found == [True, False, False, True, False]
 
 
@@ -301,12 +305,12 @@ def test_size_of_the_published_discriminator():
 
 def test_num_passes_add_up_and_step_once(tiny_encoder, make_images):
     """ReStyle: N passes, each from what the last reached and through no other, one step on all their gradients."""
-    game = tiny_encoder(
+    module = tiny_encoder(
         iterative=True, progressive=None, hparams={"num_passes": 3, "noise": "const"}, loss_weights={"adversarial": 0.0}
     )
     real, labels = batch(make_images)
-    reference = copy.deepcopy(game)
-    game.update(real, labels, still(game))
+    reference = copy.deepcopy(module)
+    module.update(real, labels, still(module))
 
     encoder = reference.encoder
     ws = encoder.latent_avg.expand(4, 4, 6)
@@ -317,43 +321,43 @@ def test_num_passes_add_up_and_step_once(tiny_encoder, make_images):
         blurred = (F.avg_pool2d(image, 2) - F.avg_pool2d(real, 2)).square().mean()
         delta = (ws[:, 1:] - ws[:, :1]).norm(dim=2).mean(dim=0).sum()
         ((image - real).square().mean() + 0.8 * blurred + 0.01 * delta).backward()
-    for found, wanted in zip(game.encoder.parameters(), encoder.parameters(), strict=True):
+    for found, wanted in zip(module.encoder.parameters(), encoder.parameters(), strict=True):
         torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-6)
-    assert int(game.encoder.norm.num_batches_tracked) == 3
+    assert int(module.encoder.norm.num_batches_tracked) == 3
 
 
 def test_inference_refines_as_often(tiny_encoder, make_images):
-    game = tiny_encoder(iterative=True, hparams={"num_passes": 2})
+    module = tiny_encoder(iterative=True, hparams={"num_passes": 2})
     real, _ = batch(make_images)
-    encoder = copy.deepcopy(game.average).eval()
+    encoder = copy.deepcopy(module.average).eval()
     ws = encoder.latent_avg.expand(4, -1, -1)
-    image = game.generator.synthesis(ws)
+    image = module.generator.synthesis(ws)
     for _ in range(2):
         ws = ws + encoder.offsets(torch.cat([real, image], dim=1))
-        image = game.generator.synthesis(ws)
-    torch.testing.assert_close(game.reconstruct(real), image)
+        image = module.generator.synthesis(ws)
+    torch.testing.assert_close(module.reconstruct(real), image)
 
 
 # --- what a run leaves behind -----------------------------------------------------------------------------------------
 
 
 def test_what_is_exported(tiny_encoder, make_images, play, recorder, tmp_path):
-    game = play(tiny_encoder(), 3)
+    module = play(tiny_encoder(), 3)
     held_out = make_images(11)
-    Exporter(tmp_path, recorder, InversionView(held_out, num_samples=9), data={"num_images": 11}, seed=5)(game)
+    Exporter(tmp_path, recorder, InversionView(held_out, num_samples=9), data={"num_images": 11}, seed=5)(module)
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         names = set(file.keys())
-    for role, network in {"generator": game.generator, "encoder": game.average}.items():
+    for role, network in {"generator": module.generator, "encoder": module.average}.items():
         assert {f"{role}.{name}" for name in network.state_dict()} <= names
     assert recorder.images == ["samples/inversions: kimg-000000.012.png"]
     ((kimg, row),) = recorder.rows
     assert kimg == 0.012
     assert row.keys() == {"val/l1", "val/l2", "val/blurred"}
     real = to_float(held_out.images[:9])
-    expected = (game.reconstruct(real) - real).square().mean().item()
+    expected = (module.reconstruct(real) - real).square().mean().item()
     assert row["val/l2"] == pytest.approx(expected, rel=1e-5)
     metadata = recorder.artifacts[0]["metadata"]
-    assert metadata["encoder"]["generator"] == game.fingerprint
+    assert metadata["encoder"]["generator"] == module.fingerprint
     assert metadata["encoder"]["stage"] == 1
     assert metadata["encoder"]["hparams"]["loss_weights"]["perceptual"] == 0.8
     assert (metadata["nimg"], metadata["seed"]) == (12, 5)
@@ -380,9 +384,11 @@ def test_rows_take_turns():
 
 
 def test_the_generator_is_not_in_every_checkpoint(tiny_encoder):
-    game = tiny_encoder()
-    names = game.state_dict().keys()
+    module = tiny_encoder()
+    names = module.state_dict().keys()
     assert not [name for name in names if name.startswith(("generator", "losses"))]
     assert {name.split(".")[0] for name in names} == {"nimg", "skipped", "encoder", "average", "adversary"}
     with pytest.raises(RuntimeError, match=r"encoder\.conv\.weight"):
-        game.load_state_dict({name: value for name, value in game.state_dict().items() if "conv.weight" not in name})
+        module.load_state_dict(
+            {name: value for name, value in module.state_dict().items() if "conv.weight" not in name}
+        )

@@ -54,38 +54,38 @@ def conditional(make_tiny):
     return make
 
 
-def play(game, batches, optimizers=None):
-    optimizers = optimizers or game.configure_optimizers()
+def play(module, batches, optimizers=None):
+    optimizers = optimizers or module.configure_optimizers()
     for batch in batches:
-        game.run_step(*batch, optimizers=optimizers)
-    return game
+        module.run_step(*batch, optimizers=optimizers)
+    return module
 
 
-def with_fixed_form(game):
-    game.fixed_form = game.augment.fixed_form = True
-    return game
+def with_fixed_form(module):
+    module.fixed_form = module.augment.fixed_form = True
+    return module
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_phase_as_a_function_gives_what_backward_gives(conditional, batches, phase):
-    """Bit for bit, without an effect on the game; and with it the numbers of the log and the running means."""
-    plain, game = (with_fixed_form(conditional(num_micro=2, transforms="bgcfnc")) for _ in range(2))
-    (images, labels), (chosen,) = batches(1)[0], [each for each in game.phases() if each.name == phase]
+    """Bit for bit, without an effect on the module; and with it the numbers of the log and the running means."""
+    plain, module = (with_fixed_form(conditional(num_micro=2, transforms="bgcfnc")) for _ in range(2))
+    (images, labels), (chosen,) = batches(1)[0], [each for each in module.phases() if each.name == phase]
     expected = gradients(plain, phase, images, labels)
-    game.seed_phase(phase)
+    module.seed_phase(phase)
     draw = chosen.draw(to_float(images), labels)
-    before = snapshot(game)
-    function = PhaseFunction(game, chosen, draw)
+    before = snapshot(module)
+    function = PhaseFunction(module, chosen, draw)
     outputs = function.outputs(function.held, tensors_of(draw))
-    assert equal(snapshot(game), before)
-    assert all(p.grad is None for p in game.parameters())
-    game._take_note(function.deliver(outputs))
-    found = {name: p.grad for name, p in getattr(game, chosen.network).named_parameters() if p.grad is not None}
+    assert equal(snapshot(module), before)
+    assert all(p.grad is None for p in module.parameters())
+    module._take_note(function.deliver(outputs))
+    found = {name: p.grad for name, p in getattr(module, chosen.network).named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     logged = {name: value for name, value in plain.means.collect().items() if not name.endswith("grad_norm")}
-    assert game.means.collect() == logged
-    assert equal(snapshot(game), snapshot(plain))
+    assert module.means.collect() == logged
+    assert equal(snapshot(module), snapshot(plain))
 
 
 # --- nothing depends on data ----------------------------------------------------------------------------------------
@@ -108,33 +108,33 @@ def plain(value):
     return tuple(value.shape) if isinstance(value, torch.Tensor) else value
 
 
-def addresses(game, optimizers):
+def addresses(module, optimizers):
     """Where everything lies that lives longer than a step."""
     states = [state for optimizer in optimizers for each in optimizer.state.values() for state in each.values()]
-    held = [*game.parameters(), *game.buffers(), *states, *game.means._sums.values()]
+    held = [*module.parameters(), *module.buffers(), *states, *module.means._sums.values()]
     return [tensor.data_ptr() for tensor in held if tensor.numel()]
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_phase_does_the_same_with_other_data_at_another_time(conditional, batches, phase):
     """Every operation from what was drawn to the optimizer's step, and every address."""
-    game = with_fixed_form(conditional(num_micro=2, transforms="bgcfnc"))
-    optimizers = game.configure_optimizers()
-    play(game, batches(2), optimizers)  # optimizers have a state now
-    (chosen,) = [each for each in game.phases() if each.name == phase]
+    module = with_fixed_form(conditional(num_micro=2, transforms="bgcfnc"))
+    optimizers = module.configure_optimizers()
+    play(module, batches(2), optimizers)  # optimizers have a state now
+    (chosen,) = [each for each in module.phases() if each.name == phase]
     steps, places = [], []
     for nimg, (images, labels) in ((40, batches(2)[0]), (56, batches(2)[1])):
-        game.images_seen = nimg
-        game.hp_now = game.hp.at(nimg)
-        game.seed_phase(phase)
+        module.images_seen = nimg
+        module.hp_now = module.hp.at(nimg)
+        module.seed_phase(phase)
         real = to_float(images)
         draw = chosen.draw(real, labels)
         with Operations() as operations:
             drawn = replace(chosen, draw=lambda *_, draw=draw: draw)
-            game.run_phase(drawn, real, labels, optimizers[chosen.network == "discriminator"])
+            module.run_phase(drawn, real, labels, optimizers[chosen.network == "discriminator"])
         steps.append(operations.seen)
-        places.append(addresses(game, optimizers))
-        game.means.collect()
+        places.append(addresses(module, optimizers))
+        module.means.collect()
     assert len(steps[0]) == len(steps[1]) > 400
     assert [pair for pair in zip(*steps, strict=True) if pair[0] != pair[1]] == []
     assert places[0] == places[1]
@@ -142,9 +142,9 @@ def test_a_phase_does_the_same_with_other_data_at_another_time(conditional, batc
 
 def test_data_that_python_looks_at_is_seen(make_tiny, batches, monkeypatch):
     """By tracing, which every compiled phase goes through."""
-    game = make_tiny(pl_weight=0.0, gamma=0.0)
-    monkeypatch.setattr(game, "generator_loss", lambda fake: fake if float(fake.detach().sum()) > 0 else -fake)
-    said = prepare(game, COMPILED, compiler=as_traced)["trainer.compile"]
+    module = make_tiny(pl_weight=0.0, gamma=0.0)
+    monkeypatch.setattr(module, "generator_loss", lambda fake: fake if float(fake.detach().sum()) > 0 else -fake)
+    said = prepare(module, COMPILED, compiler=as_traced)["trainer.compile"]
     assert said["generator"].startswith("plain: RuntimeError: ")
     assert "data-dependent" in said["generator"] or "tracing" in said["generator"]
     assert said["discriminator"] == "compiled"
@@ -154,15 +154,15 @@ def test_data_that_python_looks_at_is_seen(make_tiny, batches, monkeypatch):
 
 
 def test_a_compiled_training_is_the_plain_one(conditional, batches):
-    game = conditional()
-    assert prepare(game, COMPILED, compiler=as_traced) == {"trainer.compile": dict.fromkeys(PHASES, "compiled")}
-    assert game.fixed_form
-    assert game.augment.fixed_form
-    play(game, batches(3))
+    module = conditional()
+    assert prepare(module, COMPILED, compiler=as_traced) == {"trainer.compile": dict.fromkeys(PHASES, "compiled")}
+    assert module.fixed_form
+    assert module.augment.fixed_form
+    play(module, batches(3))
     plain = play(conditional(), batches(3))
-    for found, expected in zip(snapshot(game), snapshot(plain), strict=True):
+    for found, expected in zip(snapshot(module), snapshot(plain), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    logged = game.means.collect()
+    logged = module.means.collect()
     assert logged == {name: pytest.approx(value, rel=1e-4, abs=1e-6) for name, value in plain.means.collect().items()}
 
 
@@ -188,13 +188,13 @@ def broken(graph, inputs):
     ],
 )
 def test_what_does_not_compile_or_differs_runs_plainly(make_tiny, batches, compiler, reason):
-    game, other = (make_tiny(batch_size=8, c_dim=3, style_mixing_prob=0.5, pl_weight=0.0) for _ in range(2))
-    said = prepare(game, COMPILED, compiler=compiler)["trainer.compile"]
+    module, other = (make_tiny(batch_size=8, c_dim=3, style_mixing_prob=0.5, pl_weight=0.0) for _ in range(2))
+    said = prepare(module, COMPILED, compiler=compiler)["trainer.compile"]
     assert said.keys() == {"generator", "discriminator", "r1"}
     assert all(reason in how and "\n" not in how for how in said.values()), said
-    assert not game.backward_of
-    assert not game.fixed_form
-    assert equal(snapshot(play(game, batches(2))), snapshot(play(other, batches(2))))
+    assert not module.backward_of
+    assert not module.fixed_form
+    assert equal(snapshot(play(module, batches(2))), snapshot(play(other, batches(2))))
 
 
 def test_how_far_two_results_are_apart():
@@ -220,16 +220,16 @@ def test_how_far_two_results_are_apart():
     ids=["progressive", "batch norm", "blur", "lecam"],
 )
 def test_what_changes_from_step_to_step_runs_plainly(make_tiny, options, phases, reason):
-    game = make_tiny(**options)
-    found = {phase.name: why_plain(game, phase) for phase in game.phases()}
+    module = make_tiny(**options)
+    found = {phase.name: why_plain(module, phase) for phase in module.phases()}
     for name, said in found.items():
         assert bool(re.search(reason, said)) == (name in phases or "generator" in reason), name
 
 
 def test_heads_run_plainly_and_regularisers_beside_them_do_not(make_tiny, monkeypatch):
-    game = make_tiny()
-    monkeypatch.setattr(game, "heads", Heads())
-    assert [bool(why_plain(game, phase)) for phase in game.phases()] == [True, False, True, False]
+    module = make_tiny()
+    monkeypatch.setattr(module, "heads", Heads())
+    assert [bool(why_plain(module, phase)) for phase in module.phases()] == [True, False, True, False]
 
 
 def test_a_line_says_what_came_of_it():
@@ -241,7 +241,7 @@ def test_a_line_says_what_came_of_it():
 def test_the_record_and_the_terminal_say_what_came_of_it(tmp_path, monkeypatch, capsys):
     said = {"generator": "compiled", "discriminator": "plain: it differs by 0.1"}
     monkeypatch.setattr(
-        gan, "prepare", lambda game, runtime: {"trainer.compile": said} if runtime.compile == "auto" else {}
+        gan, "prepare", lambda module, runtime: {"trainer.compile": said} if runtime.compile == "auto" else {}
     )
     small = ["debug=quick", "data.num_images=60", "schedule.kimg=0.016", "num_samples=4", "probes=[]"]
     assert main(["train", *small, "device=cpu", "trainer.compile=auto", f"run_dir={tmp_path}", "tracking=local"]) == 0
@@ -265,17 +265,17 @@ def on_cpu(work):
 
 
 def test_a_recorded_training_is_the_plain_one_and_stays_where_it_is(conditional, batches):
-    game, recorded = conditional(), replace(CPU)
+    module, recorded = conditional(), replace(CPU)
     object.__setattr__(recorded, "cuda_graphs", True)  # which a runtime refuses on a CPU
-    assert prepare(game, recorded, record=on_cpu) == {"trainer.cuda_graphs": dict.fromkeys(PHASES, "recorded")}
-    optimizers = game.configure_optimizers()
-    play(game, batches(1), optimizers)
-    inputs = [way.inputs for way in game.backward_of.values()]
-    kept = [tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(game, optimizers)
-    play(game, batches(3)[1:], optimizers)
-    assert ([tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(game, optimizers)) == kept
+    assert prepare(module, recorded, record=on_cpu) == {"trainer.cuda_graphs": dict.fromkeys(PHASES, "recorded")}
+    optimizers = module.configure_optimizers()
+    play(module, batches(1), optimizers)
+    inputs = [way.inputs for way in module.backward_of.values()]
+    kept = [tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(module, optimizers)
+    play(module, batches(3)[1:], optimizers)
+    assert ([tensor.data_ptr() for tensor in itertools.chain(*inputs)], addresses(module, optimizers)) == kept
     plain = play(conditional(), batches(3))
-    for found, expected in zip(snapshot(game), snapshot(plain), strict=True):
+    for found, expected in zip(snapshot(module), snapshot(plain), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -300,14 +300,14 @@ def test_other_trainings_have_no_phases_to_compile(tiny_encoder):
 def test_a_phase_by_kernels(make_tiny, make_images, monkeypatch, phase):
     """The regularisers, with both derivatives, through modulated layers, noise, clamps and both resamplings."""
     images, labels = Batches(make_images(), 2).at(0)
-    games = [make_tiny(batch_size=2, discriminator={"conv_clamp": 0.5}) for _ in range(2)]
-    for game in games:
-        for layer in game.generator.synthesis.noise_layers:
+    modules = [make_tiny(batch_size=2, discriminator={"conv_clamp": 0.5}) for _ in range(2)]
+    for module in modules:
+        for layer in module.generator.synthesis.noise_layers:
             layer.conv_clamp = 0.5
-    expected = gradients(games[0], phase, images, labels)
+    expected = gradients(modules[0], phase, images, labels)
     with interpreted() as kernels, ops.fused(True):
         used = [watched(kernels, name, monkeypatch) for name in ("_Activate", "_Fir")]
-        found = gradients(games[1], phase, images, labels)
+        found = gradients(modules[1], phase, images, labels)
     assert all(used)
     assert_gradients_close(found, expected)
 

@@ -103,8 +103,8 @@ def test_the_generator_hears_the_weighted_heads(aided, make_tiny, batch):
 
 def test_the_pixels_learn_what_they_learn_without_heads(aided, make_tiny, batch):
     """And the heads by a hinge loss of the images that everyone sees; R1 leaves the heads alone."""
-    game, plain = aided(c_dim=3), make_tiny(c_dim=3)
-    found, expected = (gradients(each, "discriminator", *batch) for each in (game, plain))
+    module, plain = aided(c_dim=3), make_tiny(c_dim=3)
+    found, expected = (gradients(each, "discriminator", *batch) for each in (module, plain))
     assert_gradients_close({name: found[f"pixel.{name}"] for name in expected}, expected)
     assert any(name.startswith("nets.") for name in found)
     found, expected = (gradients(each, "r1", *batch) for each in (aided(c_dim=3), make_tiny(c_dim=3)))
@@ -122,38 +122,38 @@ def test_micro_batches_add_up(aided, batch, phase):
 def test_heads_beside_every_family_in_training(aided, play, family):
     """Networks that grow, a loss that compares, batch normalisation: the heads learn, and the generator hears them."""
     losses = {"generator": relativistic_generator, "discriminator": relativistic_discriminator}
-    game = aided(family=family, resolution=16, c_dim=3, losses=losses if family == "r3gan" else None)
-    before = snapshot(game.discriminator.nets)
-    found = play(game, 2).means.collect()
-    assert not equal(snapshot(game.discriminator.nets), before)
+    module = aided(family=family, resolution=16, c_dim=3, losses=losses if family == "r3gan" else None)
+    before = snapshot(module.discriminator.nets)
+    found = play(module, 2).means.collect()
+    assert not equal(snapshot(module.discriminator.nets), before)
     assert {"train/heads/generator", "train/heads/accuracy", "train/generator/loss"} <= set(found)
-    assert int(game.skipped[0]) == 0
+    assert int(module.skipped[0]) == 0
 
 
 def test_nobody_asks_heads_of_weight_0(aided, play, monkeypatch):
-    game = aided(weights={"start_kimg": 0.008})
+    module = aided(weights={"start_kimg": 0.008})
     asked: list[int] = []
-    ask = game.discriminator.head_logits
+    ask = module.discriminator.head_logits
     monkeypatch.setattr(
-        game.discriminator, "head_logits", lambda *args: (asked.append(game.images_seen), ask(*args))[1]
+        module.discriminator, "head_logits", lambda *args: (asked.append(module.images_seen), ask(*args))[1]
     )
-    play(game, 4)
+    play(module, 4)
     assert asked == [8, 8, 12, 12]
 
 
 def test_the_power_iteration_moves_once_a_step(aided, play, monkeypatch):
-    game, moved = aided(num_micro=2), []
+    module, moved = aided(num_micro=2), []
     monkeypatch.setattr(SpectralConv2d, "iterate", lambda layer, num=1: moved.append(layer))
-    play(game, 1)
-    spectral = [module for module in game.discriminator.modules() if isinstance(module, SpectralConv2d)]
+    play(module, 1)
+    spectral = [part for part in module.discriminator.modules() if isinstance(part, SpectralConv2d)]
     assert len(moved) == len(spectral)
     assert all(a is b for a, b in zip(moved, spectral, strict=True))
 
 
 def test_own_learning_rate_and_moving_numbers(aided, play):
-    game = aided(weights={"lr": 0.123}, decay_kimg=0.01, lr_end=0.0)
-    optimizers = game.configure_optimizers()
-    play(game, 4, optimizers)
+    module = aided(weights={"lr": 0.123}, decay_kimg=0.01, lr_end=0.0)
+    optimizers = module.configure_optimizers()
+    play(module, 4, optimizers)
     rates = [group["lr"] for group in optimizers[1].param_groups]
     assert rates[1] == 0.123
     assert rates[0] < 1e-5
@@ -182,14 +182,14 @@ def test_aided_as_the_command_builds_it(play):
         start_with("aided", "discriminator.heads.weight=0.3"),
         start_with("aided", "discriminator.heads.weight=0.1"),
     )
-    game = training.module
-    assert isinstance(game.discriminator, Aided)
-    assert game.heads.weight == 0.3
-    assert len(game.discriminator.arguments["sha256"]["effnet_lite0"]) == 64
-    assert game.ema.saw == game.discriminator.saw == ("effnet_lite0",)
-    assert game.run_fingerprint["heads"] != plain.module.run_fingerprint["heads"]
-    assert {"train/heads/accuracy", "train/heads/weight"} <= set(game.log_infos())
-    assert "train/heads/loss" in play(game, 2).means.collect()
+    module = training.module
+    assert isinstance(module.discriminator, Aided)
+    assert module.heads.weight == 0.3
+    assert len(module.discriminator.arguments["sha256"]["effnet_lite0"]) == 64
+    assert module.ema.saw == module.discriminator.saw == ("effnet_lite0",)
+    assert module.run_fingerprint["heads"] != plain.module.run_fingerprint["heads"]
+    assert {"train/heads/accuracy", "train/heads/weight"} <= set(module.log_infos())
+    assert "train/heads/loss" in play(module, 2).means.collect()
 
 
 def test_projected_as_the_command_builds_it(play):
@@ -197,13 +197,13 @@ def test_projected_as_the_command_builds_it(play):
     from wplus.training.augment.control import AdaptiveAugment
 
     training = start_with("projected", augment=lambda: AdaptiveAugment(interval=1, speed_kimg=0.01))
-    game = play(training.module, 3)
-    assert isinstance(game.discriminator, Projected)
+    module = play(training.module, 3)
+    assert isinstance(module.discriminator, Projected)
     assert training.resolved["gamma"] == (0.0, "this loss brings no penalty of this weight")
-    assert [phase.name for phase in game.phases()] == ["generator", "path_length", "discriminator"]
-    assert -1 <= game.augment.rt.item() <= 1
-    assert game.augment.rt.item() != 0
-    found = game.means.collect()
+    assert [phase.name for phase in module.phases()] == ["generator", "path_length", "discriminator"]
+    assert -1 <= module.augment.rt.item() <= 1
+    assert module.augment.rt.item() != 0
+    found = module.means.collect()
     assert "train/generator/loss" not in found
     assert found["train/heads/loss"] > 0
     with pytest.raises(UserError, match="loss has no effect on a discriminator of frozen features alone"):
@@ -217,30 +217,30 @@ def test_the_configuration_knows_the_numbers_of_both():
 
 def test_heads_join_a_trained_discriminator_and_leave_it(files, start, tmp_path):
     trained = wplus.load(files[1]).discriminator
-    game = start_with("aided", transfer=Transfer(checkpoint=list(files))).module
-    assert torch.equal(game.discriminator.pixel.b4.out.weight, trained.b4.out.weight)
-    assert torch.equal(game.discriminator.pixel.b8.conv0.weight, trained.b8.conv0.weight)
-    path = wplus.save(tmp_path / "aided.safetensors", discriminator=game.discriminator)
+    module = start_with("aided", transfer=Transfer(checkpoint=list(files))).module
+    assert torch.equal(module.discriminator.pixel.b4.out.weight, trained.b4.out.weight)
+    assert torch.equal(module.discriminator.pixel.b8.conv0.weight, trained.b8.conv0.weight)
+    path = wplus.save(tmp_path / "aided.safetensors", discriminator=module.discriminator)
     plain = start([files[0], path])
-    assert torch.equal(plain.module.discriminator.b16.conv1.weight, game.discriminator.pixel.b16.conv1.weight)
+    assert torch.equal(plain.module.discriminator.b16.conv1.weight, module.discriminator.pixel.b16.conv1.weight)
     assert not plain.transfer.networks[1].new
     again = start_with("projected", transfer=Transfer(checkpoint=[files[0], path])).module.discriminator
     head = again.nets["effnet_lite0"].heads[0].read.weight
-    assert torch.equal(head, game.discriminator.nets["effnet_lite0"].heads[0].read.weight)
+    assert torch.equal(head, module.discriminator.nets["effnet_lite0"].heads[0].read.weight)
     san = start_with("san", transfer=Transfer(checkpoint=[files[0], path])).module.discriminator
-    assert torch.equal(san.direction.weight, game.discriminator.pixel.b4.out.weight)
+    assert torch.equal(san.direction.weight, module.discriminator.pixel.b4.out.weight)
     path = wplus.save(tmp_path / "san.safetensors", discriminator=san)
     assert torch.equal(start([files[0], path]).module.discriminator.b4.out.weight, san.direction.weight)
 
 
 def test_the_direction_of_san_learns_to_part_the_images(make_tiny, make_images):
     """Its gradient is that of E<w, h(G(z))> - E<w, h(x)>, so a step along it raises real logits over generated ones."""
-    game, (images, labels) = make_tiny(san=True), Batches(make_images(), 8).at(0)
-    found = gradients(game, "discriminator", images, labels)
-    game.seed_phase("discriminator")
-    (part,) = game.discriminator_batches(draw_pairs(game, to_float(images), labels))
-    real, fake = both_logits(game.discriminator, part)
-    weight = game.discriminator.direction.weight
+    module, (images, labels) = make_tiny(san=True), Batches(make_images(), 8).at(0)
+    found = gradients(module, "discriminator", images, labels)
+    module.seed_phase("discriminator")
+    (part,) = module.discriminator_batches(draw_pairs(module, to_float(images), labels))
+    real, fake = both_logits(module.discriminator, part)
+    weight = module.discriminator.direction.weight
     expected = torch.autograd.grad((fake[:, 1] - real[:, 1]).mean(), weight)[0]
     torch.testing.assert_close(found["pixel.b4.out.weight"], expected)
     assert expected.abs().max() > 1e-4

@@ -70,10 +70,10 @@ def test_each_sees_its_images_as_augmentation_shows_them_to_the_discriminator():
 @pytest.mark.parametrize("interval", [1, 3])
 def test_a_penalty_of_every_step_is_part_of_the_loss(make_tiny, interval):
     """Without a step of its own there is nothing to correct Adam for."""
-    game = make_tiny(r1_interval=interval, pl_weight=0.0, **RELATIVISTIC)
-    names = [phase.name for phase in game.phases()]
+    module = make_tiny(r1_interval=interval, pl_weight=0.0, **RELATIVISTIC)
+    names = [phase.name for phase in module.phases()]
     assert names == ["generator", "discriminator"] + ["r1_r2"] * (interval > 1)
-    beta2 = game.configure_optimizers()[1].param_groups[0]["betas"][1]
+    beta2 = module.configure_optimizers()[1].param_groups[0]["betas"][1]
     assert beta2 == (0.99 if interval == 1 else pytest.approx(0.99**0.75))
 
 
@@ -129,25 +129,25 @@ def test_a_run_is_not_continued_with_another_loss(make_tiny):
 
 def test_the_optimizers_and_penalties_follow_the_clock(make_tiny, play):
     moving = {"decay_kimg": 0.016, "lr_end": 0.001, "beta2_end": 0.9, "gamma_end": 0.5}
-    game = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
-    optimizers = game.configure_optimizers()
+    module = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
+    optimizers = module.configure_optimizers()
     assert optimizers[1].param_groups[0]["lr"] == 0.002
-    play(game, 3, optimizers)  # the third step begins at half of the way
+    play(module, 3, optimizers)  # the third step begins at half of the way
     for optimizer in optimizers:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0015)
         assert optimizer.param_groups[0]["betas"] == pytest.approx((0.0, 0.945))
-    assert game.hp_now.gamma == pytest.approx(0.75)
+    assert module.hp_now.gamma == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(("moving", "gamma"), [({"decay_kimg": 0.016, "gamma_end": 0.5}, 0.75), ({}, 1.0)])
 def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_images, play, monkeypatch, moving, gamma):
-    game = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
+    module = make_tiny(r1_interval=1, pl_weight=0.0, **moving)
     monkeypatch.setattr(R1, "__call__", lambda self, discriminator, batch: torch.ones(4))
-    play(game, 3)  # the third step begins at half of the way
+    play(module, 3)  # the third step begins at half of the way
     images, labels = Batches(make_images(), 4).at(0)
-    draw = draw_pairs(game, to_float(images), labels)
-    (pairs,) = game.discriminator_batches(draw)
-    assert game.penalty(pairs, draw.weights, Told()).item() == pytest.approx(gamma / 2)
+    draw = draw_pairs(module, to_float(images), labels)
+    (pairs,) = module.discriminator_batches(draw)
+    assert module.penalty(pairs, draw.weights, Told()).item() == pytest.approx(gamma / 2)
 
 
 @dataclass(frozen=True)

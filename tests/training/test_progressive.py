@@ -49,49 +49,49 @@ def test_the_learning_rate_rises_with_the_resolution():
 
 def test_the_optimizers_of_both_networks_get_it(growing, play, monkeypatch):
     monkeypatch.setattr(growth, "_LR_FACTORS", ((16, 3.0), (8, 2.0)))
-    game, rates = growing(), []
-    optimizers = game.configure_optimizers()
-    monkeypatch.setattr(game, "run_phase", lambda *_: None)
+    module, rates = growing(), []
+    optimizers = module.configure_optimizers()
+    monkeypatch.setattr(module, "run_phase", lambda *_: None)
     for _ in range(9):  # lod 2, 2, 2, 1.5, 1, 1, 1, 0.5, 0
-        play(game, 1, optimizers)
+        play(module, 1, optimizers)
         rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
     expected = [0.002 * factor for factor in (1, 1, 1, 2, 2, 2, 2, 3, 3)]
     assert [rate for rate, _ in rates] == [rate for _, rate in rates] == pytest.approx(expected)
 
 
 def test_real_images_networks_and_average_are_at_the_same_level(growing, make_images, monkeypatch):
-    game, shown = growing(), []
-    monkeypatch.setattr(game, "run_phase", lambda phase, real, *_: shown.append(real))
-    batches = Batches(make_images(resolution=16), 4, start_nimg=lambda: game.images_seen)
-    optimizers = game.configure_optimizers()
+    module, shown = growing(), []
+    monkeypatch.setattr(module, "run_phase", lambda phase, real, *_: shown.append(real))
+    batches = Batches(make_images(resolution=16), 4, start_nimg=lambda: module.images_seen)
+    optimizers = module.configure_optimizers()
     for step, lod in enumerate([2.0, 2.0, 2.0, 1.5, 1.0, 1.0, 1.0, 0.5, 0.0]):
-        images, labels = batches.at(game.images_seen)
+        images, labels = batches.at(module.images_seen)
         shown.clear()
-        game.run_step(images, labels, optimizers)
-        networks = (game.generator.synthesis, game.discriminator, game.ema.synthesis)
+        module.run_step(images, labels, optimizers)
+        networks = (module.generator.synthesis, module.discriminator, module.ema.synthesis)
         assert [network.growth.value for network in networks] == [lod] * 3, step
         assert torch.equal(shown[0], at_lod(images.float() / 127.5 - 1, lod)), step
-    assert game.means.collect()["train/lod"] == pytest.approx(11 / 9)
+    assert module.means.collect()["train/lod"] == pytest.approx(11 / 9)
 
 
 def test_what_is_logged_of_growth_stands_on_the_games_device(growing):
     """The means of a step are fetched together, which takes tensors of one device."""
-    game = growing()
-    game._follow_clock(torch.empty(4, 3, 16, 16, device="meta"), game.configure_optimizers())
-    assert game.means._sums["train/lod"].device.type == "meta"
+    module = growing()
+    module._follow_clock(torch.empty(4, 3, 16, 16, device="meta"), module.configure_optimizers())
+    assert module.means._sums["train/lod"].device.type == "meta"
 
 
 def test_moments_are_forgotten_and_only_there(growing, play):
-    game, steps = growing(), []
-    optimizers = game.configure_optimizers()
+    module, steps = growing(), []
+    optimizers = module.configure_optimizers()
     for _ in range(6):
-        play(game, 1, optimizers)
-        steps.append(int(optimizers[0].state[game.generator.synthesis.const]["step"]))
+        play(module, 1, optimizers)
+        steps.append(int(optimizers[0].state[module.generator.synthesis.const]["step"]))
     assert steps == [1, 2, 3, 1, 1, 2]  # the fade begins within the step at 12 images and has ended at 16
 
 
 def test_styles_are_mixed_among_the_layers_in_use(growing):
-    game = growing(style_mixing_prob=1.0)
+    module = growing(style_mixing_prob=1.0)
     for nimg, expected in ((0, {1}), (16, {1, 2, 3})):
-        game.growth.apply([game.generator], nimg)
-        assert {game.sample_inputs(2).mix_from for _ in range(40)} == expected
+        module.growth.apply([module.generator], nimg)
+        assert {module.sample_inputs(2).mix_from for _ in range(40)} == expected

@@ -15,7 +15,7 @@ class Fixed:
     def __init__(self, seen: ProbeResult) -> None:
         self.seen = seen
 
-    def look(self, game, folder) -> ProbeResult:
+    def look(self, module, folder) -> ProbeResult:
         self.folder = folder
         return self.seen
 
@@ -39,8 +39,8 @@ def test_all_that_is_seen_is_recorded(make_tiny, tmp_path, capsys):
 
 
 def test_grids_of_samples(make_tiny, make_images, tmp_path):
-    game = make_tiny(c_dim=3)
-    seen = SampleView(make_images(5, c_dim=3), seed=1, num_samples=8).look(game, tmp_path)
+    module = make_tiny(c_dim=3)
+    seen = SampleView(make_images(5, c_dim=3), seed=1, num_samples=8).look(module, tmp_path)
     assert [picture.name for picture in seen.pictures] == ["real", "kimg-000000.000"]
     assert (seen.values, seen.messages) == ({}, ())
 

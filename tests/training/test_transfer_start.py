@@ -23,21 +23,21 @@ from wplus.training.penalties import R1
 from wplus.training.transfer import Source, Transfer
 
 
-def test_a_game_starts_from_it(files, start):
+def test_a_module_starts_from_it(files, start):
     """The average, too; sizes that a preset chooses are the checkpoint's."""
     training = start(list(files))
-    game, source = training.module, wplus.load(files[0]).generator
-    for made in (game.generator, game.ema):
+    module, source = training.module, wplus.load(files[0]).generator
+    for made in (module.generator, module.ema):
         assert torch.equal(made.synthesis.b8.conv0.weight, source.synthesis.b8.conv0.weight)
         assert torch.equal(made.mapping.w_avg, source.mapping.w_avg)
-    assert torch.equal(game.discriminator.b4.out.weight, wplus.load(files[1]).discriminator.b4.out.weight)
-    assert game.generator.arguments["num_mapping_layers"] == 3
-    assert game.generator.arguments["channel_max"] == 8
+    assert torch.equal(module.discriminator.b4.out.weight, wplus.load(files[1]).discriminator.b4.out.weight)
+    assert module.generator.arguments["num_mapping_layers"] == 3
+    assert module.generator.arguments["channel_max"] == 8
     assert training.resolved["ema_rampup"] == (None, "transfer: the average starts from trained weights")
-    assert game.hp.ema_rampup is None
+    assert module.hp.ema_rampup is None
     assert not training.transfer.networks[0].mismatched
-    assert game.run_fingerprint["transfer"]["generator"] == fingerprint(source)
-    assert game.describe()["transfer"] == game.run_fingerprint["transfer"]
+    assert module.run_fingerprint["transfer"]["generator"] == fingerprint(source)
+    assert module.describe()["transfer"] == module.run_fingerprint["transfer"]
 
 
 def test_given_numbers_win(files, start):
@@ -116,12 +116,12 @@ def test_the_report(files, start, recorder, tmp_path, capsys):
     training = start(list(files))
     training.transfer.record(tmp_path, recorder)
     content = json.loads((tmp_path / "transfer.json").read_text())
-    game, old = training.module, wplus.load(files[0]).generator
+    module, old = training.module, wplus.load(files[0]).generator
     loaded = content["generator"]["loaded"]
     assert loaded["numbers"] == sum(tensor.numel() for tensor in old.state_dict().values())
     assert loaded["tensors"] == len(loaded["names"]) == len(old.state_dict())
     total = sum(content["generator"][kind]["numbers"] for kind in ("loaded", "mismatched", "new"))
-    assert total == sum(tensor.numel() for tensor in game.generator.state_dict().values())
+    assert total == sum(tensor.numel() for tensor in module.generator.state_dict().values())
     assert content["discriminator"]["skipped"]["names"] == {"b8.fromrgb.weight": 24, "b8.fromrgb.bias": 8}
     assert content["discriminator"]["resolution"] == {"there": 8, "here": 16}
     assert recorder.inputs == {"transfer": files[0], "transfer-discriminator": files[1]}

@@ -41,7 +41,7 @@ def read_foreign(path: str | Path) -> tuple[dict[str, Network], dict[str, Any]]:
         raise UserError(f"Cannot read '{path}': its content is not what the names in it say ({reason}).") from error
 
 
-def _saw(content: Any) -> tuple[str, ...]:
+def _saw(content: object) -> tuple[str, ...]:
     names = content.get(SAW, []) if isinstance(content, dict) else []
     return tuple(printable(name, 100) for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 

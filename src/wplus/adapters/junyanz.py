@@ -29,7 +29,7 @@ Layout = dict[str, str]
 """Our modules -> theirs."""
 
 
-def recognises(content: Any) -> bool:
+def recognises(content: object) -> bool:
     """Whether `content` of a torch file looks like one of their state dicts."""
     return isinstance(content, Mapping) and _first(_tensors(content)) is not None
 

@@ -60,7 +60,9 @@ def edit(cfg: dict[str, Any]) -> float:
     return sum(measurement.value for measurement in moved) / len(moved)
 
 
-def named_by(file: str | None, directions: Sequence[AnyDirection], *, strengths: Any) -> AttributeClassifier | None:
+def named_by(
+    file: str | None, directions: Sequence[AnyDirection], *, strengths: Sequence[float] | float | None
+) -> AttributeClassifier | None:
     """The classifier of a file, whose factors must name the directions; None without a file."""
     from wplus.commands.common import listed
     from wplus.editing.factor_edits import check_named, check_strengths

@@ -111,7 +111,7 @@ def _refuse_keys_with_dashes(arguments: Sequence[str], flags: Collection[str]) -
             raise SystemExit(f"There is no flag '{argument}': keys are given without dashes, as in {typed(meant)}.")
 
 
-def _in_one_sentence(task: Callable[[Any], Any], name: str, options: Any, resolve: str | None) -> None:
+def _in_one_sentence(task: Callable[[Any], Any], name: str, options: argparse.Namespace, resolve: str | None) -> None:
     """Run the task; what is refused on the way to it ends the process with one sentence."""
     try:
         with one_sentence(name, options.overrides):
@@ -120,7 +120,7 @@ def _in_one_sentence(task: Callable[[Any], Any], name: str, options: Any, resolv
         raise SystemExit(str(error)) from None
 
 
-def _run(task: Callable[[Any], Any], name: str, options: Any, resolve: str | None) -> None:
+def _run(task: Callable[[Any], Any], name: str, options: argparse.Namespace, resolve: str | None) -> None:
     overrides = options.overrides = readable(options.overrides, is_sweep=options.multirun)
     if options.dry:
         raise UserError("--dry shows the plan of a sweep: it goes with -m.")
@@ -135,7 +135,7 @@ def _run(task: Callable[[Any], Any], name: str, options: Any, resolve: str | Non
             task(config)
 
 
-def _run_in_hydra(task: Callable[[Any], Any], name: str, options: Any) -> None:
+def _run_in_hydra(task: Callable[[Any], Any], name: str, options: argparse.Namespace) -> None:
     """By Hydra's own application, which composes twice, for all that is Hydra's. It prints what it refuses in many
     lines; asked for full errors it raises it.
     """  # fmt: skip

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from wplus.checkpoint import Models
     from wplus.core.metric_result import MetricResult
+    from wplus.data import ImageSet
     from wplus.tracking import Tracker
 
 
@@ -29,7 +30,7 @@ def evaluate(cfg: dict[str, Any]) -> float:
         return measure_checkpoint(cfg, device)
 
 
-def measure_checkpoint(cfg: dict[str, Any], device: Any) -> float:
+def measure_checkpoint(cfg: dict[str, Any], device: torch.device) -> float:
     """What every process does; the first one tracks."""
     from rich import print as show
 
@@ -67,7 +68,7 @@ def run_metrics(
     return list(report(measured(context, metrics), tracker))
 
 
-def decided(cfg: dict[str, Any], real: Any, models: Any) -> Iterator[tuple[str, Any]]:
+def decided(cfg: dict[str, Any], real: ImageSet, models: Models) -> Iterator[tuple[str, Any]]:
     """What the metrics' options leave open, by key."""
     for name, node in cfg["metrics"].items():
         if node.get("num_real", 0) is None:
@@ -90,7 +91,7 @@ def check(cfg: dict[str, Any]) -> None:
         check_whole(cfg["split"])  # here, before an extractor looks for its weights
 
 
-def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
+def images(cfg: dict[str, Any], models: Models) -> dict[str, Any]:
     """The images of a context, each set read when a metric first asks for it, at the generator's resolution."""
     from wplus.evaluation.context import deferred
 
@@ -102,7 +103,7 @@ def images(cfg: dict[str, Any], models: Any) -> dict[str, Any]:
     return {"real": real, "held_out": held_out, "samples": samples if cfg["generated"] is not None else None}
 
 
-def given_images(source: str, **policies: Any) -> Any:
+def given_images(source: str, **policies: Any) -> ImageSet:
     """The images of `generated`, as they are: UserError where one cannot be read or is not square."""
     from wplus.data.user_images import user_images
     from wplus.errors import UserError

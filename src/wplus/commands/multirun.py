@@ -99,7 +99,7 @@ def searched(override: Override) -> Any:
     return list(values(override))
 
 
-def _name(verb: str, varying: Sequence[str], content: Any) -> str:
+def _name(verb: str, varying: Sequence[str], content: object) -> str:
     """`invert-space-perceptual-1f6b02`: the same command again finds the same sweep."""
     words: Mapping[str, str] = short_keys(varying)
     short = "-".join([verb, *(re.sub(r"[^\w.]", "", words[key]) for key in varying)])[:60]

@@ -81,7 +81,7 @@ class SweepKeys:
         return cls(**found), rest
 
 
-def add_actions(actions: Any) -> None:
+def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Tell the parser of them."""
     for name, text in (("run", "bring a sweep to its end"), ("retry", "the same, and run what failed again")):
         run = actions.add_parser(name, help=text)

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wplus.sweeps.answer import Asked
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from wplus.sweeps.table import SweepTable
 
 
-def add_actions(actions: Any) -> None:
+def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Tell the parser of it."""
     table = actions.add_parser("table", help="means over seeds with intervals, tests against a baseline")
     add = table.add_argument

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wplus.sweeps.spec import Spec
 
 
-def add_actions(actions: Any) -> None:
+def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Tell the parser of it."""
     wandb = actions.add_parser("wandb", help="the YAML of a W&B sweep; a workspace, a report")
     wandb.add_argument("spec", help="a name in configs/sweep, a YAML file, or the folder of a sweep")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from wplus.core.runtime import Runtime
     from wplus.data.on_device import Place
+    from wplus.tracking import Tracker
     from wplus.training.best import Best
     from wplus.training.build import Training
     from wplus.training.loop import Schedule
@@ -152,7 +153,7 @@ def decided(cfg: dict[str, Any], training: Training, runtime: Runtime) -> dict[s
     return found if cfg.get("loss") or own_loss is None else found | {"loss": own_loss}
 
 
-def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Any) -> None:
+def record_start(cfg: dict[str, Any], training: Training, runtime: Runtime, *, folder: Path, tracker: Tracker) -> None:
     """The data, the networks that it starts from, and every number that was derived with the reason for it.
 
     The numbers stand in `SETTINGS`, the terminal shows one line.
@@ -183,7 +184,7 @@ def sizes(training: Training) -> str:
 
 def run_training(
     cfg: dict[str, Any], training: Training, schedule: Schedule, runtime: Runtime, *, place: Place, folder: Path,
-    tracker: Any, best: Best,
+    tracker: Tracker, best: Best,
 ) -> int | None:  # fmt: skip
     """Train up to the end of the schedule, from where the folder's checkpoints are; the signal that ended it before."""
     from wplus.training.best import Headline

@@ -11,6 +11,7 @@ from wplus.config import build
 
 if TYPE_CHECKING:
     from wplus.checkpoint import Models
+    from wplus.data import ImageSet
     from wplus.evaluation.translation import FolderTranslation
 
 READING = ("num_images", "fit", "resize", "boxes", "bad_files")
@@ -83,7 +84,7 @@ def images_and_truth(cfg: Mapping[str, Any], *, resolution: int, channels: tuple
     return images, None if known is None else partner_of(images, known, "data")
 
 
-def partner_of(images: Any, truth: Any, source: str) -> Any:
+def partner_of(images: ImageSet, truth: ImageSet, source: str) -> ImageSet:
     """The images of `truth` that are called like the images, in their order; UserError where one is missing."""
     import torch
 

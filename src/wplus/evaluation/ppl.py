@@ -96,8 +96,8 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
     check_number("num_samples", num_samples, lowest=1, whole=True)
     if not 0 < epsilon < 1:
         raise UserError(f"epsilon must be between 0 and 1 (the definition has 1e-4), got {epsilon}")
-    way: Any = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
-    options: Any = {"num_samples": num_samples, "crop": crop, **way}
+    way: dict[str, Any] = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
+    options: dict[str, Any] = {"num_samples": num_samples, "crop": crop, **way}
 
     def results() -> Iterator[MetricResult]:
         distances = path_distances(context, distance.to(context.device), **options)
@@ -191,7 +191,8 @@ def image_pairs(generator: GeneratorNetwork, indices: Sequence[int], *, space: s
         noise = [torch.cat([layer, layer]) for layer in noise]
     # Both sides in one batch, so that the same kernels compute them: the difference of the pair is all that counts.
     images = generator.synthesis(torch.cat(ws), noise_mode="const", noise=noise)
-    return images.chunk(2)  # type: ignore[return-value]
+    first, second = images.chunk(2)
+    return first, second
 
 
 def styles_along(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from wplus.losses.pixel import PSNR, psnr_of
 from wplus.models.network import StyledSynthesis
 from wplus.pretrained.seen import SUFFIX, is_seen
 from wplus.tracking import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLOURS = ("#1f6fb4", "#d1622b", "#3a8f4d", "#8a56a8", "#7a7a7a", "#b8a02a", "#2aa7b8", "#b82a6f", "#6f4a2a", "#222222")
 PRIOR_DISTANCE = MetricInfo(
@@ -247,7 +250,7 @@ def plot_convergence(
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=130))
 
 
-def _draw(axes: Any, values: np.ndarray, colour: str, label: str) -> None:
+def _draw(axes: "Axes", values: np.ndarray, colour: str, label: str) -> None:
     """values (steps, N); zeros cannot be drawn on a logarithmic axis and are lifted to the smallest float32."""
     positive = np.maximum(np.where(np.isfinite(values), values, np.nan), np.finfo(np.float32).tiny)
     mean = np.exp(np.log(positive).mean(axis=1))

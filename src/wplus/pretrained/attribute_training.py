@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,11 +44,11 @@ class Schedule:
         return self.learning_rate * min((step + 1) / warm, (1 + math.cos(math.pi * step / self.num_steps)) / 2)
 
 
-def seeded_net(seed: int, **arguments: object) -> AttributeNet:
+def seeded_net(seed: int, **arguments: Any) -> AttributeNet:
     """A new net; the state of the process's own random numbers stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AttributeNet(**arguments)  # type: ignore[arg-type]
+        return AttributeNet(**arguments)
 
 
 def new_optimizer(net: AttributeNet, schedule: Schedule) -> torch.optim.Optimizer:

@@ -7,7 +7,6 @@ protocols which nets measured; where the two meet, a number's name ends in `_see
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from wplus.core.metric_result import MetricResult
 from wplus.pretrained import effnet_lite0, inception, mobilenet_v2, squeezenet, vgg16
@@ -25,17 +24,17 @@ NETS = {
 }
 
 
-def nets_of(instrument: Any) -> set[str]:
+def nets_of(instrument: object) -> set[str]:
     """Every word in the description of an instrument (its provenance, its protocol), weights files by their net."""
     return {NETS.get(word, word) for word in _words(instrument)}
 
 
-def is_seen(instrument: Any, saw: Collection[str]) -> bool:
+def is_seen(instrument: object, saw: Collection[str]) -> bool:
     """Whether one of the nets that `saw` names stands behind an instrument."""
     return not nets_of(instrument).isdisjoint(saw)
 
 
-def marked(name: str, instrument: Any, saw: Collection[str]) -> str:
+def marked(name: str, instrument: object, saw: Collection[str]) -> str:
     """A number's name, with `_seen` where its instrument looks through a net that has taught what it measures."""
     return f"{name}{SUFFIX}" if is_seen(instrument, saw) else name
 
@@ -49,7 +48,7 @@ def marked_result(result: MetricResult, saw: Collection[str]) -> MetricResult:
     return replace(result, name=f"{result.name}{SUFFIX}", protocol=result.protocol | {SEEN: nets})
 
 
-def _words(value: Any) -> Iterator[str]:
+def _words(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

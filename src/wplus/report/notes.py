@@ -89,7 +89,7 @@ def _flat(protocol: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{name}", digits(value)
 
 
-def digits(value: Any) -> str:
+def digits(value: object) -> str:
     """Four significant digits of a float; anything else as it is."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

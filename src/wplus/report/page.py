@@ -90,7 +90,7 @@ def _own(name: str) -> str:
     return files("wplus.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _script_json(content: Any) -> str:
+def _script_json(content: object) -> str:
     """JSON that ends no script element; what is not finite is missing."""
     text = json.dumps(_finite(content), allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

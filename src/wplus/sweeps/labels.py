@@ -14,7 +14,7 @@ Point = Mapping[str, Any]
 """Key -> value of what a job has that others have otherwise."""
 
 
-def value_text(value: Any) -> str:
+def value_text(value: object) -> str:
     """A value as an override has it."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(value_text, value))}]"
@@ -73,12 +73,12 @@ def short_texts(values: Iterable[Any], key: str) -> dict[str, str]:
     return found if len(set(found.values())) == len(found) else {text: text for text in found}
 
 
-def plain_text(value: Any) -> str:
+def plain_text(value: object) -> str:
     """A value for people: as an override has it, without the backslashes of Hydra's grammar."""
     return re.sub(r"\\(?=[^\w\s])", "", value_text(value))
 
 
-def _short_text(value: Any, *, is_path: bool) -> str:
+def _short_text(value: object, *, is_path: bool) -> str:
     text = plain_text(value)
     if isinstance(value, float) and len(text) > 6:
         return f"{value:.4g}"

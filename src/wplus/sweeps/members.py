@@ -163,7 +163,7 @@ def short_key(key: str) -> str:
     return key.removesuffix("._target_").rpartition(".")[2]
 
 
-def short_value(value: Any) -> str:
+def short_value(value: object) -> str:
     """A value as a table shows it, of this package's classes the name."""
     text = plain_text(value)
     return text.rpartition(".")[2] if text.startswith("wplus.") else text

@@ -186,7 +186,7 @@ def with_decided(config: Plain, values: Plain) -> dict[str, Any]:
     return changed
 
 
-def _entry(value: Any) -> dict[str, Any]:
+def _entry(value: object) -> dict[str, Any]:
     entry = dict(value) if isinstance(value, Mapping) else {"value": value, "protocol": {}}
     return entry | {"value": _plain(entry["value"])}
 

@@ -6,7 +6,7 @@ that both have keys of their own (`wandb_keys`); the axis of curves is not taken
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -179,7 +179,7 @@ def _grouped(board: Board) -> dict[str, Any]:
     return {"groupby": wr.Config(swept_key(board.keys[0])), "groupby_aggfunc": "mean"} if board.keys else {}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -197,7 +197,7 @@ def as_json(built: ws.Workspace | wr.Report) -> str:
     return json.dumps(content, indent=2)
 
 
-def saved(build: Any, board: Board, *, entity: str | None, project: str) -> str:
+def saved(build: Callable[..., Any], board: Board, *, entity: str | None, project: str) -> str:
     """Build with `workspace` or `report`, save on the server; its address. UserError without an account or a server."""
     try:
         built = build(board, entity=entity or wandb.Api().default_entity, project=project)

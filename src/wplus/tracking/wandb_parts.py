@@ -112,7 +112,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _is_whole(entry: Any) -> bool:
+def _is_whole(entry: object) -> bool:
     """Whether the note of an artifact has all that is needed to log it again."""
     shape = {"step": int, "files": dict, "aliases": list, "name": str, "kind": str}
     if not isinstance(entry, dict) or entry.keys() != {*shape, "metadata"}:

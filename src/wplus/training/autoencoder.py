@@ -8,6 +8,7 @@ the rate is over the code.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -188,7 +189,7 @@ class AutoencoderModule(TrainingModule):
     def _normal(self, phase: str, real: Tensor) -> Tensor:
         return self._drawn(phase, (len(real), self.generator.code_dim), torch.randn)
 
-    def _drawn(self, phase: str, shape: Any, draw: Any) -> Tensor:
+    def _drawn(self, phase: str, shape: Sequence[int], draw: Callable[..., Tensor]) -> Tensor:
         """Random numbers of a phase for the images of this process: drawn for those of all."""
         self.seed_phase(phase)
         rank, world = rank_and_world()

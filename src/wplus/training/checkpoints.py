@@ -18,7 +18,7 @@ SUFFIX = ".ckpt"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoints through a temporary file, fsync and rename; read without running code from the file."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` (tensors and plain containers) to `path`, whole or not at all."""
 
         def save(file: BinaryIO) -> None:
@@ -29,7 +29,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
         atomic_write(path, save)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         """Read what `save_checkpoint` wrote; always under torch's `weights_only`."""
         return torch.load(path, map_location="cpu", weights_only=True)
 

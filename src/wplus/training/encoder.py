@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from wplus.core.distributed import rank_and_world
 from wplus.core.metric_result import MetricInfo, described
@@ -309,5 +310,5 @@ def _leave_out_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, 
         del state[name]
 
 
-def _expect_no_frozen(module: nn.Module, incompatible: Any) -> None:
+def _expect_no_frozen(module: nn.Module, incompatible: _IncompatibleKeys) -> None:
     incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if not name.startswith(FROZEN)]

@@ -39,13 +39,13 @@ class PhaseFunction(nn.Module):
     `draw` says how what is drawn is put together, which must be so in every step.
     """
 
-    def __init__(self, game: GanModule, phase: Phase, draw: Draw) -> None:
+    def __init__(self, module: GanModule, phase: Phase, draw: Draw) -> None:
         super().__init__()
-        game.set_learning(phase)
-        self.game, self.phase, self.form = game, phase, draw
-        held: dict[str, Tensor] = {"pl_mean": game.pl_mean}
+        module.set_learning(phase)
+        self.module, self.phase, self.form = module, phase, draw
+        held: dict[str, Tensor] = {"pl_mean": module.pl_mean}
         for name in ("generator", "discriminator"):
-            network = getattr(game, name)
+            network = getattr(module, name)
             held |= {f"{name}.{key}": tensor for key, tensor in (*network.named_parameters(), *network.named_buffers())}
         self.names, self.held = list(held), list(held.values())
         self.learns = [name for name, tensor in held.items() if tensor.requires_grad]
@@ -57,7 +57,7 @@ class PhaseFunction(nn.Module):
         """The gradients of `used`, laid out as the parameters are, then what `told` has room for."""
         state = {name: tensor.detach() for name, tensor in zip(self.names, held, strict=True)}
         leaves = {name: state[name].requires_grad_() for name in self.learns}
-        state = {f"game.{name}": tensor for name, tensor in state.items()}
+        state = {f"module.{name}": tensor for name, tensor in state.items()}
         return torch.func.functional_call(self, state, (leaves, drawn))
 
     def forward(self, leaves: Mapping[str, Tensor], drawn: Sequence[Tensor]) -> list[Tensor]:
@@ -76,7 +76,7 @@ class PhaseFunction(nn.Module):
         """Give the parameters their gradients; what was told."""
         num = len(self.used)
         for name, gradient in zip(self.used, outputs[:num], strict=True):
-            self.game.get_parameter(name).grad = gradient
+            self.module.get_parameter(name).grad = gradient
         return filled(self.told, iter(outputs[num:]))
 
 
@@ -143,36 +143,36 @@ def inductor(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[
 
 
 def prepare(
-    game: GanModule, runtime: Runtime, *, compiler: Compiler = inductor, record: Record = cuda_graph
+    module: GanModule, runtime: Runtime, *, compiler: Compiler = inductor, record: Record = cuda_graph
 ) -> dict[str, dict[str, str]]:
     """Make the phases of a GAN as fast as `runtime` says: how each runs, by key of the configuration.
 
-    `game.fixed_form` is true afterwards where one of them needs that what is drawn always has the same form.
+    `module.fixed_form` is true afterwards where one of them needs that what is drawn always has the same form.
     """
     asked = {"trainer.compile": runtime.compile == "auto", "trainer.cuda_graphs": runtime.cuda_graphs}
     said: dict[str, dict[str, str]] = {key: {} for key, is_asked in asked.items() if is_asked}
     if not said:
         return {}
-    lay_out(game.to(runtime.device), runtime.device)  # now: what is recorded stays where it is
-    game.fixed_form = game.augment.fixed_form = True
+    lay_out(module.to(runtime.device), runtime.device)  # now: what is recorded stays where it is
+    module.fixed_form = module.augment.fixed_form = True
     with float32_convolutions(tf32=runtime.tf32, benchmark=True):
-        for phase in game.phases():
-            for key, how in _prepared(game, phase, said, compiler, record).items():
+        for phase in module.phases():
+            for key, how in _prepared(module, phase, said, compiler, record).items():
                 said[key][phase.name] = how
-    game.fixed_form = game.augment.fixed_form = bool(game.backward_of)
+    module.fixed_form = module.augment.fixed_form = bool(module.backward_of)
     return said
 
 
 def _prepared(
-    game: GanModule, phase: Phase, asked: Mapping[str, Any], compiler: Compiler, record: Record
+    module: GanModule, phase: Phase, asked: Mapping[str, Any], compiler: Compiler, record: Record
 ) -> dict[str, str]:
     """Choose how a phase runs; what became of each thing asked for."""
-    reason = why_plain(game, phase)
+    reason = why_plain(module, phase)
     if reason:
         return dict.fromkeys(asked, f"plain: {reason}")
-    game.seed_phase(phase.name)
-    draw = phase.draw(*_images(game))
-    function, drawn, found = PhaseFunction(game, phase, draw), tensors_of(draw), dict[str, str]()
+    module.seed_phase(phase.name)
+    draw = phase.draw(*_images(module))
+    function, drawn, found = PhaseFunction(module, phase, draw), tensors_of(draw), dict[str, str]()
     plain: Run = function.outputs
     with fused(False):
         expected = plain(function.held, drawn)
@@ -181,13 +181,13 @@ def _prepared(
         tried = _tried(lambda: Faster(function, compiled(function, drawn, compiler)), function, drawn, expected)
         found["trainer.compile"] = tried if isinstance(tried, str) else "compiled"
         if isinstance(tried, Faster):
-            game.backward_of[phase.name], run = tried, tried.run
+            module.backward_of[phase.name], run = tried, tried.run
     if "trainer.cuda_graphs" in asked:
-        with fused(game.kernels and run is plain):
+        with fused(module.kernels and run is plain):
             tried = _tried(lambda: Recorded(function, run, drawn, record), function, drawn, expected)
         found["trainer.cuda_graphs"] = tried if isinstance(tried, str) else "recorded"
         if isinstance(tried, Faster):
-            game.backward_of[phase.name] = tried
+            module.backward_of[phase.name] = tried
     return found
 
 
@@ -220,13 +220,13 @@ def _tried(
     except Exception as error:  # compilers and drivers fail in their own ways
         lines = str(error).strip().splitlines() or ["no message"]
         return f"plain: {type(error).__name__}: {lines[0]}"
-    allowed = TOLERANCES[_precision(function.game)]
+    allowed = TOLERANCES[_precision(function.module)]
     return way if far <= allowed else f"plain: it differs by {far:.1g} from the plain operations (allowed: {allowed:g})"
 
 
-def why_plain(game: GanModule, phase: Phase) -> str:
+def why_plain(module: GanModule, phase: Phase) -> str:
     """Why a phase cannot be a function of tensors that is the same in every step; "" where it can."""
-    classes = {type(game.generator): "generator", game.discriminator.own_class: "discriminator"}
+    classes = {type(module.generator): "generator", module.discriminator.own_class: "discriminator"}
     for network, name in classes.items():
         for flag, what in (("progressive", "grows by the clock"), ("drops_units", "draws random numbers on its way"),
                            ("batch_norm", "moves statistics on its way")):  # fmt: skip
@@ -234,11 +234,11 @@ def why_plain(game: GanModule, phase: Phase) -> str:
                 return f"the {name} {what}"
     if phase.name == "path_length":
         return ""
-    if game.hp.blur_sigma is not None:
+    if module.hp.blur_sigma is not None:
         return "the size of the blur follows the clock"
-    if game.heads is not None and phase.name in ("generator", "discriminator"):
+    if module.heads is not None and phase.name in ("generator", "discriminator"):
         return "heads on frozen features have a state of their own"
-    if isinstance(game.discriminator_loss, nn.Module) and phase.name == "discriminator":
+    if isinstance(module.discriminator_loss, nn.Module) and phase.name == "discriminator":
         return "the loss has a state of its own"
     return ""
 
@@ -257,18 +257,18 @@ def difference(found: Sequence[Tensor], expected: Sequence[Tensor], *, num_gradi
     return float(torch.stack(far).nan_to_num(float("inf")).amax())
 
 
-def _precision(game: GanModule) -> torch.dtype:
-    parts = (*game.generator.modules(), *game.discriminator.modules())
+def _precision(module: GanModule) -> torch.dtype:
+    parts = (*module.generator.modules(), *module.discriminator.modules())
     is_bf16 = any(getattr(part, "compute_dtype", None) == torch.bfloat16 for part in parts)
     return torch.bfloat16 if is_bf16 else torch.float32
 
 
-def _images(game: GanModule) -> tuple[Tensor, Tensor]:
+def _images(module: GanModule) -> tuple[Tensor, Tensor]:
     """A batch like those of training: uniform noise, and labels of the data."""
-    network, num = game.discriminator, game.batch_size
+    network, num = module.discriminator, module.batch_size
     shape = (num, network.img_channels, network.resolution, network.resolution)
-    labels = game.labels[torch.randint(len(game.labels), (num,), device=game.labels.device)]
-    return torch.rand(shape, device=game.labels.device) * 2 - 1, labels
+    labels = module.labels[torch.randint(len(module.labels), (num,), device=module.labels.device)]
+    return torch.rand(shape, device=module.labels.device) * 2 - 1, labels
 
 
 # --- the tensors of what is put together of them --------------------------------------------------------------------
@@ -277,7 +277,12 @@ def _images(game: GanModule) -> tuple[Tensor, Tensor]:
 def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in dataclasses, mappings and sequences, in their order."""
     found = list[Tensor]()
-    _mapped(value, lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    _mapped(value, keep)
     return found
 
 

@@ -76,42 +76,42 @@ def backward(phase: Phase, draw: Draw) -> Told:
 # --- what is drawn ------------------------------------------------------------------------------------------------
 
 
-def draw_images(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+def draw_images(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
     """Of the generator's phase: generated images, and what is done to them before they are judged."""
-    inputs = game.sample_inputs(len(real), labels=labels)
-    augment = game.sample_augment(real)
-    augment_real = game.sample_augment(real) if game.compares else augment
-    before_heads = game.heads.sample(real) if game.heads else Identity()
+    inputs = module.sample_inputs(len(real), labels=labels)
+    augment = module.sample_augment(real)
+    augment_real = module.sample_augment(real) if module.compares else augment
+    before_heads = module.heads.sample(real) if module.heads else Identity()
     return Draw(real, labels, inputs, augments=(augment_real, augment), before_heads=(Identity(), before_heads))
 
 
-def draw_paths(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+def draw_paths(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
     """Of path length regularisation: a part of the batch, and projections of its images."""
-    num = max(len(real) // game.hp.pl_batch_shrink, 1)
-    return Draw(real[:num], labels[:num], game.sample_inputs(num, path_length=True))
+    num = max(len(real) // module.hp.pl_batch_shrink, 1)
+    return Draw(real[:num], labels[:num], module.sample_inputs(num, path_length=True))
 
 
-def draw_pairs(game: GanModule, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
+def draw_pairs(module: GanModule, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
     """Of the discriminator's phase: real and generated images; without the latter the real ones stand for both."""
-    inputs = game.sample_inputs(len(real), labels=labels) if with_fake else None
-    mixes = any(penalty.mixes for penalty in game.penalties)
+    inputs = module.sample_inputs(len(real), labels=labels) if with_fake else None
+    mixes = any(penalty.mixes for penalty in module.penalties)
     rank, world = rank_and_world()
     alpha = (torch.rand if mixes else torch.zeros)(len(real) * world, device=real.device)[rank::world]
-    augment_real = game.sample_augment(real)
-    augment_fake = game.sample_augment(real) if with_fake else augment_real
-    before_heads = [game.heads.sample(real) if game.heads else Identity() for _ in range(2)]
+    augment_real = module.sample_augment(real)
+    augment_fake = module.sample_augment(real) if with_fake else augment_real
+    before_heads = [module.heads.sample(real) if module.heads else Identity() for _ in range(2)]
     return Draw(
         real, labels, inputs, alpha=alpha, augments=(augment_real, augment_fake),
-        before_heads=(before_heads[0], before_heads[1]), weights=_penalty_weights(game, len(real)),
+        before_heads=(before_heads[0], before_heads[1]), weights=_penalty_weights(module, len(real)),
     )  # fmt: skip
 
 
-def draw_for_penalties(game: GanModule, real: Tensor, labels: Tensor) -> Draw:
+def draw_for_penalties(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
     """Of penalties in a phase of their own, of which some look at generated images."""
-    return draw_pairs(game, real, labels, with_fake=any(penalty.uses_fake for penalty in game.penalties))
+    return draw_pairs(module, real, labels, with_fake=any(penalty.uses_fake for penalty in module.penalties))
 
 
-def _penalty_weights(game: GanModule, num: int) -> tuple[Tensor, ...]:
+def _penalty_weights(module: GanModule, num: int) -> tuple[Tensor, ...]:
     """At this moment, of each penalty's value of one of `num` images: gamma/2 / num, stronger where rarer."""
-    weights = (penalty.weight_at(game.hp_now) for penalty in game.penalties)  # gamma/2
-    return tuple(torch.full((), weight * game.hp.r1_interval / num, device=game.device) for weight in weights)
+    weights = (penalty.weight_at(module.hp_now) for penalty in module.penalties)  # gamma/2
+    return tuple(torch.full((), weight * module.hp.r1_interval / num, device=module.device) for weight in weights)

@@ -13,7 +13,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,8 @@ from wplus.errors import UserError, check_number
 from wplus.latents.w_stats import NUM_SAMPLES, sample_w
 from wplus.models.network import GeneratorNetwork
 from wplus.training.module import update_ema
+
+Numbers = float | np.ndarray
 
 FOLDER = "ema"  # of a run, with a file for each average and snapshot
 _NAME = re.compile(r"sigma-(?P<sigma>[0-9.e-]+)_nimg-(?P<nimg>\d+)\.safetensors")
@@ -97,7 +98,7 @@ def stored_averages(run: Path, *, until: int | None = None) -> list[Stored]:
     return sorted(kept, key=lambda each: (each.nimg, each.sigma))
 
 
-def inner_products(nimg_a: Any, gamma_a: Any, nimg_b: Any, gamma_b: Any) -> Any:
+def inner_products(nimg_a: Numbers, gamma_a: Numbers, nimg_b: Numbers, gamma_b: Numbers) -> Numbers:
     """Integral of p_a p_b over time, p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) up to t (appendix C.3).
 
     With m = min(t_a, t_b): (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1) * m^(gamma_a + gamma_b + 1)

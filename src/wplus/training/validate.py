@@ -82,7 +82,7 @@ def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) ->
         )
 
 
-def check_no_loss(loss: Any) -> None:
+def check_no_loss(loss: object) -> None:
     """UserError for a loss that was chosen beside a discriminator that brings its own."""
     if loss is not None:
         raise UserError(

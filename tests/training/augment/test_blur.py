@@ -48,11 +48,11 @@ def test_differentiable(sigma):
 
 
 def test_a_training_blurs_until_it_has_faded(make_tiny, play):
-    game = make_tiny(blur_sigma=2.0, blur_fade_kimg=0.008)
+    module = make_tiny(blur_sigma=2.0, blur_fade_kimg=0.008)
     found = []
     for _ in range(3):
-        found.append(getattr(game.sample_augment(torch.zeros(4, 3, 8, 8)), "sigma", None))
-        play(game, 1)
+        found.append(getattr(module.sample_augment(torch.zeros(4, 3, 8, 8)), "sigma", None))
+        play(module, 1)
     assert found == [2.0, 1.0, None]
     with pytest.raises(UserError, match="must be given together, got 2.0 and None"):
         make_tiny(blur_sigma=2.0)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -16,6 +16,9 @@ from wplus.evaluation.interpolation.summary import Passing, Summary
 from wplus.evaluation.interpolation.trajectories import CROSS_DISSOLVE
 from wplus.evaluation.measure import with_caveat
 from wplus.interpolation.trajectory import PathNumber
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Each = TypeVar("Each")
 
@@ -139,7 +142,7 @@ def plot(path: Path, summary: Summary) -> None:
     atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
-def _draw_curves(axis: Any, summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
+def _draw_curves(axis: "Axes", summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
     for method, curves in summary.along.items():
         for name in (panel, f"{panel}_a", f"{panel}_b"):
             style = styles[method] | ({"linestyle": "--"} if name.endswith("_b") and method != CROSS_DISSOLVE else {})
@@ -148,7 +151,7 @@ def _draw_curves(axis: Any, summary: Summary, panel: str, styles: Mapping[str, d
     axis.set(ylabel=_PANELS.get(panel, panel), yscale="log" if panel == "prior" else "linear")
 
 
-def _draw_kernel(axis: Any, summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
+def _draw_kernel(axis: "Axes", summary: Summary, panel: str, styles: Mapping[str, dict[str, Any]]) -> None:
     places = {"ends": (0.0, 1.0), "middle": (0.5,)} | {bin_name(*b): (sum(b) / 2,) for b in BINS}
     for method, means in summary.means.items():
         points = sorted((t, means[name].value) for place, ts in places.items() for t in ts
