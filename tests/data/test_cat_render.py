@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wplus.data.cat_render import FACTORS, Strengths, _layer_files, draw_factors, load_layers, painted_px, render
+from wplus.data.cat_render import CATS, FACTORS, Strengths, draw_factors, load_layers, painted_px, render
 from wplus.errors import UserError
 
 PLAIN = {
@@ -33,7 +33,7 @@ def test_against_compositing_the_original_paintings() -> None:
     chosen = {"body": 3, "fur": 4, "eyes": 5, "mouth": 8, "accessory": 11}
     canvas, body = np.ones((1024, 1024, 3)) * [200, 180, 160], np.ones(1)
     for factor, choice in chosen.items():  # all before fur 6, where the paintings' numbers are the choices'
-        painting = np.asarray(Image.open(_layer_files()[factor][_file_order(factor, choice)]).convert("RGBA")) / 255.0
+        painting = np.asarray(Image.open(CATS.files()[factor][_file_order(factor, choice)]).convert("RGBA")) / 255.0
         alpha = painting[:, :, 3:]
         body = alpha if factor == "body" else body
         alpha = alpha * body if factor == "fur" else alpha
@@ -45,7 +45,7 @@ def test_against_compositing_the_original_paintings() -> None:
 
 
 def _file_order(factor: str, choice: int) -> int:
-    names = [path.name for path in _layer_files()[factor]]
+    names = [path.name for path in CATS.files()[factor]]
     return next(index for index, name in enumerate(names) if name.endswith(f"#{factor}{choice}.png"))
 
 
@@ -110,4 +110,4 @@ GOLDEN = {
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install robohash"):
-        _layer_files()
+        CATS.files()

@@ -25,8 +25,6 @@ FACTORS = ("body", "fur", "eyes", "mouth", "accessory")
 NUISANCES = ("background_red", "background_green", "background_blue", "shift_x", "shift_y", "size", "flip")
 """Colours 0..255; shifts (right and down) and size in thousandths of the image's width; flip 0 or 1."""
 
-_FOLDERS = ("000#00body", "001#01fur", "002#02eyes", "003#03mouth", "004#04accessories")
-_NUM_FILES = 66
 _PAINTED_PX = 1024
 _MEAN_SIZE = 0.9  # of the painted frame in the image's width: leaves air around ears and tail
 _BACKGROUND = 208  # grey level: light enough for the dark cats, dark enough for the cream one
@@ -62,6 +60,52 @@ class Layer:
     image: Image.Image
     left: int
     top: int
+
+
+@dataclass(frozen=True)
+class Paintings:
+    """One of robohash's sets of paintings, of a cat or a robot.
+
+    Args:
+        name: what they draw.
+        root: the set's folder.
+        folders: by part, from the lowest layer to the highest, the folder of its paintings.
+        num_files: in all of them.
+        version: part of the cache's key.
+    """
+
+    name: str
+    root: str
+    folders: Mapping[str, str]
+    num_files: int
+    version: int
+
+    def files(self) -> dict[str, list[Path]]:
+        """By part, sorted by name. UserError where they are not installed, or others."""
+        package = importlib.util.find_spec("robohash")
+        if package is None or package.origin is None:
+            raise UserError(
+                f"The {self.name}s need the package robohash, which is not installed: pip install robohash."
+            )
+        root = Path(package.origin).parent / "sets" / self.root
+        files = {part: sorted((root / folder).glob("*.png")) for part, folder in self.folders.items()}
+        if sum(map(len, files.values())) != self.num_files:
+            raise UserError(f"The package robohash does not have the expected {self.num_files} paintings in '{root}'.")
+        return files
+
+    def shrunk(self, resolution: int, cache_dir: str | None) -> dict[str, list[Image.Image]]:
+        """By part, RGBA, for images of `resolution`; made once."""
+        files, px = self.files(), painted_px(resolution)
+
+        def shrink() -> np.ndarray:  # Pillow multiplies with alpha before it averages, so edges do not darken
+            paintings = (Image.open(file).convert("RGBA") for part in files.values() for file in part)
+            return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
+
+        key = {"version": self.version, "pillow": Image.__version__, "px": px}
+        shape, is_cached = (self.num_files, px, px, 4), px <= MAX_CACHED_PX
+        name = f"{self.name}-layers"
+        stack = iter(cached_array(name, key, shrink, shape=shape, cache_dir=cache_dir) if is_cached else shrink())
+        return {part: [Image.fromarray(each) for each in itertools.islice(stack, len(files[part]))] for part in files}
 
 
 def draw_factors(
@@ -133,25 +177,20 @@ def painted_px(resolution: int) -> int:
     return min(_PAINTED_PX, max(64, 2 * resolution))
 
 
+CATS = Paintings("cat", "set4", dict(zip(FACTORS, ("000#00body", "001#01fur", "002#02eyes", "003#03mouth",
+                                                  "004#04accessories"), strict=True)), 66, RENDER_VERSION)  # fmt: skip
+
+
 @lru_cache(maxsize=2)
 def load_layers(resolution: int, cache_dir: str | None = None) -> dict[str, list[Layer | None]]:
     """The paintings for images of `resolution`, by factor; None for an empty one ("no fur pattern", "no accessory").
 
     Two of the fur paintings are equal (both empty); only the first is kept, so that every choice can be seen.
     """
-    files, px = _layer_files(), painted_px(resolution)
-
-    def shrink() -> np.ndarray:  # Pillow multiplies with alpha before it averages, so edges do not darken
-        paintings = (Image.open(file).convert("RGBA") for factor in FACTORS for file in files[factor])
-        return np.stack([np.asarray(painting.resize((px, px), Image.Resampling.BOX)) for painting in paintings])
-
-    key = {"version": RENDER_VERSION, "pillow": Image.__version__, "px": px}
-    shape, is_cached = (_NUM_FILES, px, px, 4), px <= MAX_CACHED_PX
-    stack = cached_array("cat-layers", key, shrink, shape=shape, cache_dir=cache_dir) if is_cached else shrink()
-    paintings, layers = iter(stack), {}
-    for factor in FACTORS:
-        unique = {content.tobytes(): content for content in itertools.islice(paintings, len(files[factor]))}
-        layers[factor] = [cut(Image.fromarray(content)) for content in unique.values()]
+    layers = {}
+    for factor, paintings in CATS.shrunk(resolution, cache_dir).items():
+        unique = {painting.tobytes(): painting for painting in paintings}
+        layers[factor] = [cut(painting) for painting in unique.values()]
     return layers
 
 
@@ -159,14 +198,3 @@ def cut(painting: Image.Image) -> Layer | None:
     """A painting without its empty margins; None where nothing is on it."""
     box = painting.getchannel("A").getbbox()
     return Layer(painting.crop(box), box[0], box[1]) if box else None
-
-
-def _layer_files() -> dict[str, list[Path]]:
-    package = importlib.util.find_spec("robohash")
-    if package is None or package.origin is None:
-        raise UserError("The cats need the package robohash, which is not installed: pip install robohash.")
-    root = Path(package.origin).parent / "sets" / "set4"
-    files = {factor: sorted((root / folder).glob("*.png")) for factor, folder in zip(FACTORS, _FOLDERS, strict=True)}
-    if sum(map(len, files.values())) != _NUM_FILES:
-        raise UserError(f"The package robohash does not have the expected {_NUM_FILES} paintings in '{root}'.")
-    return files
