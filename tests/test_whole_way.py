@@ -89,6 +89,11 @@ def test_the_whole_way(tmp_path, capsys):
 
     assert {folder: strange_keys(tmp_path / folder) for folder in FOLDERS} == {folder: set() for folder in FOLDERS}
 
+    for folder in FOLDERS:
+        for name, each in result(tmp_path / folder)["values"].items():
+            assert each["meaning"], name
+            assert isinstance(each["value"], str) or each["direction"] in ("higher", "lower", "neither"), name
+
     for kind, folder in {"train": "train", "invert": "invert/w", "interpolate": "interpolate"}.items():
         shown = SHOWN[kind]
         named = {*(name for names in shown.curves.values() for name in names), *shown.numbers, *shown.pictures}

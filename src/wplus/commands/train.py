@@ -12,6 +12,7 @@ from wplus.errors import Interrupted
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wplus.core.metric_result import Direction
     from wplus.core.runtime import Runtime
     from wplus.data.on_device import Place
     from wplus.tracking import Tracker
@@ -79,21 +80,26 @@ def ways(prepared: dict[str, Any]) -> list[str]:
     return lines
 
 
+COSTS: dict[str, tuple[str, str, Direction]] = {  # name -> meaning, unit, direction
+    "train/kimg": ("Images that the training has shown, in thousands.", "kimg", "neither"),
+    "train/minutes": ("Time spent in training steps, snapshots not counted.", "min", "neither"),
+    "train/sec_per_kimg": ("Time of the steps by thousand images, snapshots not counted.", "s", "lower"),
+    "train/peak_memory_gb": (
+        "Peak memory, snapshots included, of the GPU's tensors, or of this process on a CPU.", "GiB", "lower"
+    ),
+}  # fmt: skip
+
+
 def costs(module: TrainingModule, peak_mib: float | None, *, protocol: dict[str, Any]) -> dict[str, Any]:
     """What a training took, as `Tracker.summary` takes it: images, time, memory."""
+    from wplus.core.metric_result import MetricResult
+
     kimg, seconds = module.images_seen / 1000, module.seconds
-    found = {
-        "train/kimg": (kimg, "Images that the training has shown, in thousands.", None),
-        "train/minutes": (seconds / 60, "Time spent in training steps, snapshots not counted.", "min"),
-    }
-    if kimg:
-        text = "Time of the steps by thousand images, snapshots not counted."
-        found["train/sec_per_kimg"] = (seconds / kimg, text, "s")
-    if peak_mib is not None:
-        text = "Peak memory, snapshots included, of the GPU's tensors, or of this process on a CPU."
-        found["train/peak_memory_gb"] = (peak_mib / 1024, text, "GiB")
-    return {name: {"value": value, "protocol": protocol, "meaning": meaning, **({"unit": unit} if unit else {})}
-            for name, (value, meaning, unit) in found.items()}  # fmt: skip
+    values = [kimg, seconds / 60, seconds / kimg if kimg else None, None if peak_mib is None else peak_mib / 1024]
+    return {
+        name: MetricResult(name, value, protocol, None, *info).entry()
+        for (name, info), value in zip(COSTS.items(), values, strict=True) if value is not None
+    }  # fmt: skip
 
 
 def chosen_training(cfg: dict[str, Any], runtime: Runtime) -> Training:
