@@ -19,17 +19,9 @@ from torch import nn
 from wplus.core.files import at_home
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import (
-    DiscriminatorNetwork,
-    GeneratorNetwork,
-    Network,
-    assign,
-    class_named,
-    described,
-    meta_init,
-    nets_seen,
-)
+from wplus.models.network import GeneratorNetwork, Network, assign, class_named, described, meta_init, nets_seen
 from wplus.models.translation.base import TranslatorNetwork
 from wplus.models.translation.patch import PatchDiscriminator
 

@@ -25,9 +25,9 @@ from wplus.losses.shape_style import Shape, Style
 from wplus.losses.ssim import MSSSIM, SSIM
 from wplus.models import dcgan, mlp_gan, stylegan2
 from wplus.models.autoencoder import CodeEncoder, Decoder, NormKind
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.encoders.e4e import LatentDiscriminator
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.network import DiscriminatorNetwork
 from wplus.models.projected import Aided, Projected
 from wplus.models.san import San
 from wplus.models.translation.patch import PatchDiscriminator

@@ -11,7 +11,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_choice
 from wplus.losses.image_pair import ImageDistance, mean_over
 from wplus.losses.perceptual import unit_length
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.stylegan2 import Discriminator
 
 

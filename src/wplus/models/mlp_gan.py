@@ -11,9 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.layers import dropped
 from wplus.models.mapping import IdentityMappingGenerator, with_label
-from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
+from wplus.models.network import SynthesisNetwork
 
 
 class Synthesis(SynthesisNetwork):

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.models import ops
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, block_widths, leaky_relu, num_channels
 from wplus.models.layers import normalize_second_moment as pixel_norm
 from wplus.models.mapping import IdentityMappingGenerator
-from wplus.models.network import DiscriminatorNetwork, SynthesisNetwork
+from wplus.models.network import SynthesisNetwork
 from wplus.models.ops import conv2d, minibatch_stddev
 from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from wplus.core.random import rng
 from wplus.errors import UserError, check_number
+from wplus.models.discriminator import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
 from wplus.models.layers import SLOPE, EqualizedLinear
-from wplus.models.network import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
 from wplus.models.spectral import SpectralConv2d, iterate_all
 
 if TYPE_CHECKING:

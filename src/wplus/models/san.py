@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.network import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
+from wplus.models.discriminator import DiscriminatorAround, DiscriminatorNetwork, rebuilt_discriminator
 
 
 class Direction(nn.Module):

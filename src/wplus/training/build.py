@@ -14,8 +14,9 @@ from wplus.core.runtime import Runtime
 from wplus.data import Batches, ImageSet
 from wplus.errors import UserError, check_number
 from wplus.latents.labels import sample_of
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.layers import set_bf16_resolutions
-from wplus.models.network import DiscriminatorNetwork, Network
+from wplus.models.network import Network
 from wplus.models.projected import Projected
 from wplus.training.augment.control import NoAugment
 from wplus.training.gan import DiscriminatorLoss, GanModule, GeneratorLoss

@@ -14,7 +14,8 @@ from wplus.core.metric_result import MetricInfo
 from wplus.core.runtime import Runtime
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
+from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.network import GeneratorNetwork, Network, nets_seen
 from wplus.models.projected import Projected
 from wplus.training.augment.blur import Blurred, faded_sigma
 from wplus.training.augment.control import INFOS as augment_infos

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wplus.errors import UserError, check_number
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.projected import Projected
 from wplus.training.hparams import Hparams
 from wplus.training.validate import name_of

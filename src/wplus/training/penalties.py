@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wplus.errors import UserError, check_choice, check_number
 from wplus.losses.regularisers import interpolates, r1_penalty, unit_gradient_penalty
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.training.augment.pipeline import Identity, Sampled
 from wplus.training.hparams import Hparams
 

@@ -20,7 +20,8 @@ from wplus.checkpoint import Models, fingerprint, load
 from wplus.core.files import atomic_write, write_json
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
-from wplus.models.network import DiscriminatorNetwork, GeneratorNetwork, Network, nets_seen
+from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.network import GeneratorNetwork, Network, nets_seen
 from wplus.models.progressive import Growth
 from wplus.tracking import Tracker
 from wplus.training.checkpoints import SUFFIX

@@ -9,7 +9,7 @@ from wplus.checkpoint import fingerprint
 from wplus.core.batching import in_batches
 from wplus.errors import UserError
 from wplus.interpolation.trajectory import MetricTools, PathNumber, Scores, Trajectory
-from wplus.models.network import DiscriminatorNetwork
+from wplus.models.discriminator import DiscriminatorNetwork
 
 LOGIT_MEAN = PathNumber(name="logit_mean", by_net=False, direction="higher", format=".2f", shown="file", meaning=(
     "The discriminator's logit of the frames, mean over the way; compare paths of one generator alone."))  # fmt: skip
