@@ -35,7 +35,7 @@ lint: $(READY)  ## style, formatting, types and the import contract
 docs: $(READY)  ## the site in site/: guides, reference of commands and API, studies; a broken link is an error
 	@$(INSTALL) --quiet --no-build-isolation -e '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
-	@echo "site/index.html"
+	@echo "site/index.html opens from disk; its search needs a server: python3 -m http.server -d site"
 
 lock:  ## resolve pyproject.toml anew into requirements.lock; TORCH="torch==2.14.1 torchvision==0.29.1" pins torch
 	@$(PYTHON) .ci/lock.py requirements.lock $(TORCH)

@@ -25,8 +25,13 @@ ELSEWHERE = {
     "experiments/studies/README.md": "studies/index.md",
 }  # fmt: skip
 API = {
-    "library": ["wplus.library.model.load", "wplus.library.model.Model", "wplus.library.pictures",
-                "wplus.library.results", "wplus.library.sources.AnyImage", "wplus.library.sources.AnyLatents"],
+    "library": ["wplus.library.model.load", "wplus.library.model.Model",
+                *(f"wplus.library.pictures.{name}" for name in ("Pictures", "Inversions", "Edits", "Translations",
+                                                                "FoundDirections")),
+                "wplus.library.mixing.Mixtures", "wplus.library.results.Interpolation",
+                "wplus.library.results.Measurements", "wplus.library.sources.AnyImage",
+                "wplus.library.sources.AnyImages", "wplus.library.sources.AnyLatents",
+                "wplus.library.sources.AnyDirections"],
     "checkpoints": ["wplus.checkpoint.Models", "wplus.checkpoint.load", "wplus.checkpoint.save"],
     "latents": ["wplus.latents.latent.Latent", "wplus.latents.latent.synthesize", "wplus.latents.space.LatentSpace"],
     "inversion": ["wplus.inversion.task.InversionTask", "wplus.inversion.result.Inversion",
@@ -41,6 +46,8 @@ API = {
                  "wplus.models.encoders.base.Encoder"],
 }  # fmt: skip
 NOTEBOOKS = ROOT / "experiments" / "notebooks"
+SHOWN = ("app_draw", "app_edit", "inversion", "page_light", "strip")  # of experiments/pictures, on pages of docs/
+WIDE = "---\nhide: [toc]\n---\n"  # no contents beside what commands print
 HOW = ("app", "images", "encoder", "slurm", "page", "loss", "metric", "space")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -56,13 +63,13 @@ def elsewhere() -> dict[str, str]:
 def made_pages() -> tuple[dict[str, str], dict[str, Path]]:
     """Page -> Markdown of all that is made, and picture -> file."""
     pages: dict[str, str] = {}
-    pictures: dict[str, Path] = {}
+    pictures = {f"pictures/{name}.png": ROOT / "experiments" / "pictures" / f"{name}.png" for name in SHOWN}
     for source, page in elsewhere().items():
         if not source.startswith("docs/"):
             pages[page] = _moved((ROOT / source).read_text(), source, page, pictures)
     pages |= {f"notebooks/{path.stem}.md": _notebook(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     summaries = {verb: summary for verb, (_, summary) in verbs().items()}
-    pages |= {f"commands/{verb}.md": f"# wplus {verb}\n\n{summary}\n\n```text\n{help_of(verb)}\n```\n"
+    pages |= {f"commands/{verb}.md": f"{WIDE}# wplus {verb}\n\n{summary}\n\n```text\n{help_of(verb)}\n```\n"
               for verb, summary in summaries.items()}  # fmt: skip
     rows = "\n".join(f"| [`{verb}`]({verb}.md) | {summary} |" for verb, summary in summaries.items())
     pages["commands/index.md"] = f"# Commands\n\n`wplus VERB --help` prints these pages.\n\n| | |\n|---|---|\n{rows}\n"
@@ -92,7 +99,8 @@ def groups() -> list[str]:
 
 def _choices(group: str) -> str:
     blocks = [f"## {name}\n\n```text\n{detail(group, name)}\n```\n" for name in options_of(group)]
-    return "\n".join([f"# `{group}=`\n", *blocks])
+    links = ", ".join(f"[{name}](#{name.lower()})" for name in options_of(group))
+    return "\n".join([f"{WIDE}# {group}=\n\n{links}\n", *blocks])
 
 
 def _notebook(path: Path) -> str:
@@ -128,19 +136,15 @@ def nav() -> list[Any]:
     """The order of all pages."""
     studies = [page for source, page in sorted(elsewhere().items()) if page.startswith("studies/")]
     return [
-        {"wplus": "index.md"},
-        {"Five-minute start": "start.md"},
-        {"In Python": "python.md"},
-        {"Notebooks": [f"notebooks/{path.stem}.md" for path in sorted(NOTEBOOKS.glob("*.ipynb"))]},
+        {"Start": ["index.md", {"Five-minute start": "start.md"}, {"In Python": "python.md"},
+                   {"Notebooks": [f"notebooks/{path.stem}.md" for path in sorted(NOTEBOOKS.glob("*.ipynb"))]}]},
         {"How to": [f"how/{name}.md" for name in HOW]},
         {"Commands": ["commands/index.md", *(f"commands/{verb}.md" for verb in verbs())]},
         {"Choices": ["choices/index.md", *(f"choices/{group}.md" for group in groups())]},
         {"API": [f"api/{name}.md" for name in API]},
         {"Studies": studies},
-        {"Design": "design.md"},
-        {"Contributing": "contributing.md"},
-        {"Changelog": "changelog.md"},
-    ]
+        {"Project": [{"Design": "design.md"}, {"Contributing": "contributing.md"}, {"Changelog": "changelog.md"}]},
+    ]  # fmt: skip
 
 
 def on_config(config: Any) -> Any:

@@ -161,5 +161,7 @@ def test_mkdocs_builds_the_site_without_a_warning(tmp_path, monkeypatch):
     page = (tmp_path / "site" / "api" / "library.html").read_text()
     assert "Find directions" in (tmp_path / "site" / "commands" / "directions.html").read_text()
     assert 'id="wplus.library.model.Model.invert"' in page
+    assert page.count("language-pycon") > 5  # examples are code, not prose
+    assert "<blockquote>" not in page
     assert "fonts.googleapis" not in page
     assert "unpkg.com" not in page

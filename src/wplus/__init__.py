@@ -1,8 +1,9 @@
 """wplus: train style-based generators, invert images, interpolate between them, and measure all of it.
 
->>> import wplus
->>> wplus.load("cats32").generate(2, seed=0, psi=0.7)
-<Pictures: 2 of 32 x 32 px: seed:0, seed:1>
+Examples:
+    >>> import wplus
+    >>> wplus.load("cats32").generate(2, seed=0, psi=0.7)
+    <Pictures: 2 of 32 x 32 px: seed:0, seed:1>
 
 The public names are loaded on first use, so that `import wplus` stays cheap for command lines that only print help.
 """

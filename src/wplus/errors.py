@@ -37,11 +37,14 @@ def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
         raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
 
 
-def check_number(name: str, value: object, *, lowest: float, highest: float | None = None, whole: bool = False) -> None:
+def check_number(
+    name: str, value: object, *, lowest: float = -math.inf, highest: float | None = None, whole: bool = False
+) -> None:
     """UserError unless `value` is a finite number (a whole one with `whole`) from `lowest` to `highest`."""
     is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     number = float(value) if is_number else math.nan  # type: ignore[arg-type]
-    if not lowest <= number <= (math.inf if highest is None else highest) or number == math.inf:
-        limit = "" if highest is None else f" and at most {highest:g}"
+    if not lowest <= number <= (math.inf if highest is None else highest) or math.isinf(number):
         kind = "whole number" if whole else "number"
-        raise UserError(f"{name} must be a {kind} of at least {lowest:g}{limit}, got {value!r}")
+        limits = [f" of at least {lowest:g}"] if math.isfinite(lowest) else []
+        limits += [] if highest is None else [f" and at most {highest:g}" if limits else f" of at most {highest:g}"]
+        raise UserError(f"{name} must be a {kind}{''.join(limits)}, got {value!r}")

@@ -55,6 +55,7 @@ def test_pictures_show_and_save_themselves(model):
     assert repr(found) == "<Pictures: 10 of 8 x 8 px: seed:2, seed:3, seed:4, seed:5, ...>"
     assert found._repr_html_().startswith('<img src="data:image/png;base64,')
     assert found[-1].names == ("seed:11",)
+    assert repr(found[0].latent) == f"<Latent of z: 8, of generator {model.fingerprint}>"
     assert [each.names[0] for each in found[:2]] == ["seed:2", "seed:3"]
     assert found.pil[0].size == (8, 8)
     with pytest.raises(wplus.UserError, match="There are 10 latents"):
@@ -72,6 +73,8 @@ def test_inversions_stand_beside_their_targets(model):
     found = model.invert("in", method="encoder", space="w+")
     one = found[1:]
     assert list(one.table.rows) == ["b"]
+    assert repr(one.table).startswith("<Table: 1 rows of ")
+    assert "<th>b</th>" in one.table._repr_html_()
     assert torch.equal(one.targets[0], found.targets[1])
     assert found.picture().width > one.picture().width
 
@@ -86,6 +89,7 @@ def test_edits_are_rows_of_strengths(model):
 def test_directions_show_what_they_do(model):
     found = model.directions("pca", num_directions=2, num_samples=20)
     assert repr(found) == "<Directions: pca0, pca1>"
+    assert repr(found[0]).startswith("<Direction pca0: explained")
     assert found.images.shape == (2 * 5, 3, 8, 8)
     html = found._repr_html_()
     assert html.count("<li>pca") == 2
@@ -134,6 +138,8 @@ def test_a_film_is_shown_and_saved_as_long_as_it_lives(model):
     assert "data:image/gif" in way._repr_html_()
     with pytest.raises(wplus.UserError, match="There is no mp4 of this way; there are gif"):
         way.save("b.mp4")
+    with pytest.raises(wplus.UserError, match="or as FILE.mp4, FILE.gif or FILE.png, got 'b.webm'"):
+        way.save("b.webm")
     (folder,) = {file.parent.parent for file in next(iter(way.videos.values())).files.values()}
     assert folder.is_dir()
     del way
@@ -147,6 +153,7 @@ def test_numbers_are_found_by_name():
     assert measured["fd"] is measured[0] is results[0]
     assert measured.values == {"fd": 2.5, "kd": 1.0}
     assert repr(measured) == "<Measurements: fd 2.5 [2, 3]; kd 1 dB>"
+    assert repr(measured[1]) == "<MetricResult kd 1 dB>"
     assert "<td>2.5 ↓</td><td>2 to 3</td><td>how far &amp; wide</td>" in measured._repr_html_()
     assert len(measured[:1]) == 1
     with pytest.raises(wplus.UserError, match="must be one of fd, kd, got 'pr'"):

@@ -79,6 +79,9 @@ class MetricResult:
         shown = {"value": self.value, "protocol": self.protocol, "interval": self.interval}
         return {**shown, "meaning": self.meaning, "unit": self.unit, "direction": self.direction}
 
+    def __repr__(self) -> str:
+        return f"<MetricResult {self}>"
+
     def __str__(self) -> str:
         bounds = "" if self.interval is None else f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
         unit = f" {self.unit}" if self.unit else ""

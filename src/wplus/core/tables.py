@@ -80,6 +80,12 @@ class Table:
         lines = [f"  {heads[column]:<{width}} {mean_cell(mean, '.4g')}" for column, mean in self.means.items()]
         return "\n".join([f"{len(self.rows)} image(s), mean and 95 % bootstrap interval", *lines])
 
+    def __repr__(self) -> str:
+        return f"<Table: {len(self.rows)} rows of {', '.join(self.columns) or 'no scores'}>"
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html()
+
 
 @dataclass(frozen=True)
 class Comparison:

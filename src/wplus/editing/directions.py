@@ -103,6 +103,9 @@ class Direction:
     def __str__(self) -> str:
         return _with_notes(self.name, self.notes)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
 
 def _with_notes(name: str, notes: Mapping[str, Any]) -> str:
     numbers = {key: value for key, value in notes.items() if isinstance(value, (int, float))}
@@ -143,6 +146,9 @@ class StyleDirection:
 
     def __str__(self) -> str:
         return _with_notes(self.name, self.notes)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
 
 
 AnyDirection = Direction | StyleDirection

@@ -1,5 +1,6 @@
 """The distribution metrics as `torchmetrics.Metric`, for anybody's own loop; the same numbers as those of commands.
 
+Examples:
     >>> import torch
     >>> from wplus.evaluation.torch_metrics import FrechetDistance
     >>> metric = FrechetDistance()

@@ -58,6 +58,11 @@ class Latent:
             raise UserError(f"{self.space} must have {num_dims} dimension(s), got the shape {shape}")
         _check_truncation(space, self.truncation_psi)
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.code.shape))
+        truncated = "" if self.truncation_psi == 1 else f", truncation psi {self.truncation_psi:g}"
+        return f"<Latent of {self.space}: {size}{truncated}, of generator {self.generator}>"
+
 
 # Files
 

@@ -48,6 +48,7 @@ class Drawing(Kept):
         """
         check_number("num", num, lowest=1, whole=True)
         check_number("seed", seed, lowest=0, whole=True)
+        check_number("psi", psi)
         self.require_latents()
         seeds = [f"seed:{seed + number}" for number in range(num)]
         latents, names = read_inputs(seeds, models=self, invert=None, label=label, truncation_psi=psi)
@@ -58,17 +59,18 @@ class Drawing(Kept):
     ) -> Pictures:
         """The images of latents, of any spaces.
 
-        >>> import wplus
-        >>> model = wplus.load("cats32")
-        >>> cat = model.generate(seed=3)
-        >>> bool((model.synthesize(cat.latent).images == cat.images).all())
-        True
+        Examples:
+            >>> import wplus
+            >>> model = wplus.load("cats32")
+            >>> cat = model.generate(seed=3)
+            >>> bool((model.synthesize(cat.latent).images == cat.images).all())
+            True
         """
         self.require_latents()
         check_number("batch_size", batch_size, lowest=1, whole=True)
-        several = [latents] if isinstance(latents, Latent) else list(latents)
-        if not several:
-            raise UserError("There are no latents to draw: give one or more.")
+        several = [latents] if isinstance(latents, Latent) else list(latents) if isinstance(latents, Sequence) else []
+        if not several or not all(isinstance(each, Latent) for each in several):
+            raise UserError("There are no latents to draw: give one or more, as the .latents of pictures are.")
         size, parts = max(batch_size, MIN_MADE), []
         with float32_convolutions():
             for first in range(0, len(several), size):
@@ -88,9 +90,10 @@ class Drawing(Kept):
             layers: those of the columns: coarse, middle, fine, a list of numbers.
             options: as of `edit` (`truncation_psi=0.5` of seeds). Tuned weights (`method="pti"`) are left out.
 
-        >>> import wplus
-        >>> wplus.load("cats32").mix(["seed:1", "seed:2"], ["seed:3"], layers="fine")
-        <Mixtures: 2 of 32 x 32 px: seed:1 + seed:3, seed:2 + seed:3>
+        Examples:
+            >>> import wplus
+            >>> wplus.load("cats32").mix(["seed:1", "seed:2"], ["seed:3"], layers="fine")
+            <Mixtures: 2 of 32 x 32 px: seed:1 + seed:3, seed:2 + seed:3>
         """
         self.require_latents()
         read = []

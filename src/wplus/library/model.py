@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from wplus.commands.common import read_latents
@@ -25,6 +26,7 @@ from wplus.core.runtime import float32_convolutions
 from wplus.editing.consistency import editability
 from wplus.editing.directions import Mode, check_edits
 from wplus.editing.edit import STRENGTHS, edits
+from wplus.errors import UserError, check_number
 from wplus.evaluation.translation import Direction
 from wplus.library.asking import configuration
 from wplus.library.drawing import Drawing
@@ -46,13 +48,14 @@ from wplus.tracking import Tracker
 class Model(Drawing):
     """The networks of a checkpoint, and what the commands do with them.
 
-    >>> import wplus
-    >>> model = wplus.load("cats32")
-    >>> model
-    <Model cats32: generator (stylegan2, 32 px)>
-    >>> cats = model.generate(4, seed=0, psi=0.7)
-    >>> cats.images.shape
-    torch.Size([4, 3, 32, 32])
+    Examples:
+        >>> import wplus
+        >>> model = wplus.load("cats32")
+        >>> model
+        <Model cats32: generator (stylegan2, 32 px)>
+        >>> cats = model.generate(4, seed=0, psi=0.7)
+        >>> cats.images.shape
+        torch.Size([4, 3, 32, 32])
 
     Every method takes the keys of its command as keyword arguments (`wplus invert --help`), and gives its numbers, bit
     for bit; what the command would refuse is a `wplus.errors.UserError` in the same words. Nothing is written where no
@@ -72,13 +75,14 @@ class Model(Drawing):
             output_dir: keeps the folder of the inversion; the same call goes on with what is missing there.
             options: of the method (`num_steps=300`), and other keys of the command (`label=2`, `masks="alpha"`).
 
-        >>> import wplus
-        >>> model = wplus.load("cats32_e4e")
-        >>> found = model.invert(model.generate(2), space="w+", method="encoder")
-        >>> found
-        <Inversions: 2 of 32 x 32 px: 0000, 0001>
-        >>> found[0].latent.space
-        'w+'
+        Examples:
+            >>> import wplus
+            >>> model = wplus.load("cats32_e4e")
+            >>> found = model.invert(model.generate(2), space="w+", method="encoder")
+            >>> found
+            <Inversions: 2 of 32 x 32 px: 0000, 0001>
+            >>> found[0].latent.space
+            'w+'
         """
         self.require_latents()
         with folders(output_dir) as (given, folder):
@@ -101,11 +105,12 @@ class Model(Drawing):
             options: of a path (`geodesic={"num_steps": 50}`), and other keys of the command (`loop=True`,
                 `retime="arc_length"`, `path_metrics=[]`).
 
-        >>> import wplus
-        >>> model = wplus.load("cats32")
-        >>> way = model.interpolate("seed:1", "seed:2", num_frames=5, path="lerp", path_metrics=[])
-        >>> way
-        <Interpolation: seed:1 to seed:2 by lerp, 5 frames>
+        Examples:
+            >>> import wplus
+            >>> model = wplus.load("cats32")
+            >>> way = model.interpolate("seed:1", "seed:2", num_frames=5, path="lerp", path_metrics=[])
+            >>> way
+            <Interpolation: seed:1 to seed:2 by lerp, 5 frames>
         """
         self.require_latents()
         own = tempfile.mkdtemp() if output_dir is None else None
@@ -133,9 +138,10 @@ class Model(Drawing):
             finder: sefa, pca, svm, style_channels.
             options: of the finder (`num_directions=5`), and other keys of the command (`attributes="my.csv"`).
 
-        >>> import wplus
-        >>> wplus.load("cats32").directions("sefa", num_directions=2, num_samples=100).names
-        ['sefa0', 'sefa1']
+        Examples:
+            >>> import wplus
+            >>> wplus.load("cats32").directions("sefa", num_directions=2, num_samples=100).names
+            ['sefa0', 'sefa1']
         """
         self.require_latents()
         asked = {"checkpoint": self._name, "finder": finder, "seed": seed}
@@ -163,16 +169,19 @@ class Model(Drawing):
                 that its factors name achieve that, and keep the rest.
             options: other keys of the command (`inverter="quick"`, `truncation_psi=0.5` of seeds).
 
-        >>> import wplus
-        >>> model = wplus.load("cats32")
-        >>> found = model.directions("sefa", num_directions=1, num_samples=100)
-        >>> model.edit("seed:3", found, [-2, 0, 2])
-        <Edits: 3 of 32 x 32 px: seed:3 sefa0 -2, seed:3 sefa0 +0, seed:3 sefa0 +2>
+        Examples:
+            >>> import wplus
+            >>> model = wplus.load("cats32")
+            >>> found = model.directions("sefa", num_directions=1, num_samples=100)
+            >>> model.edit("seed:3", found, [-2, 0, 2])
+            <Edits: 3 of 32 x 32 px: seed:3 sefa0 -2, seed:3 sefa0 +0, seed:3 sefa0 +2>
         """
         self.require_latents()
         chosen = directions_of(direction, self.fingerprint)
         chosen = chosen if layers is None else [each.on(layers) for each in chosen]
-        values = [strengths] if isinstance(strengths, int | float) else list(strengths)
+        values = np.atleast_1d(np.asarray(strengths)).tolist()
+        for value in values:
+            check_number("strengths", value)
         with folders(None) as (given, folder):
             cfg, perceptual, found, names, deltas = self._read(
                 latents, given, folder, space, options, classifier=classifier
@@ -205,11 +214,12 @@ class Model(Drawing):
             ground_truth: what the images should become, by name, or in their order where they are in memory.
             options: other keys of the command (`resolution=256`, `fit="pad"`).
 
-        >>> import wplus
-        >>> translator = wplus.load("cats32_outline")
-        >>> made = translator.translate("held_out", num_images=2)
-        >>> made.images.shape, made.truth.shape
-        (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
+        Examples:
+            >>> import wplus
+            >>> translator = wplus.load("cats32_outline")
+            >>> made = translator.translate("held_out", num_images=2)
+            >>> made.images.shape, made.truth.shape
+            (torch.Size([2, 3, 32, 32]), torch.Size([2, 3, 32, 32]))
         """
         with folders(output_dir) as (given, folder):
             source, names = image_source(images, ensure_folder(given / "images"))
@@ -232,13 +242,14 @@ class Model(Drawing):
             output_dir: where metrics write pictures and tables; None: nowhere.
             options: of metrics (`fd={"num_generated": 1000}`), and other keys of the command (`extractor="inception"`).
 
-        >>> import wplus
-        >>> model = wplus.load("cats32")
-        >>> model.measure("ppl_wend", ppl_wend={"num_samples": 8})[0].direction
-        'lower'
+        Examples:
+            >>> import wplus
+            >>> model = wplus.load("cats32")
+            >>> model.measure("ppl_wend", ppl_wend={"num_samples": 8})[0].direction
+            'lower'
         """
         self.require_latents()
-        names = [metrics] if isinstance(metrics, str) else list(metrics)
+        names = [str(each) for each in (metrics if isinstance(metrics, list | tuple) else [metrics])]
         with folders(output_dir) as (given, folder):
             asked: dict[str, Any] = {"checkpoint": self._name, "metrics": names, "seed": seed}
             if generated is not None:
@@ -264,4 +275,6 @@ def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequenc
     Raises:
         UserError: nothing is there, it cannot be read, or it lacks what is needed.
     """
+    if not isinstance(path, str | Path):
+        raise UserError(f"A model is read from a path or by a name such as cats32, got {type(path).__name__}.")
     return Model.read(path, device, needs=needs)

@@ -25,7 +25,7 @@ from wplus.inversion.folder import DELTA, output_names
 from wplus.inversion.run import FolderInversion
 from wplus.latents.latent import Latent, load_latent, save_latent
 from wplus.latents.weight_delta import WeightDelta, load_delta
-from wplus.library.results import Measurements, image_tag
+from wplus.library.results import Measurements, folder_of, image_tag
 
 _NUM_COLUMNS = 8
 
@@ -79,7 +79,7 @@ class Pictures:
         target = Path(path)
         if target.suffix.lower() == ".png":
             return save_png(target, self.picture())
-        folder = ensure_folder(target)
+        folder = ensure_folder(folder_of(target, kinds="FILE.png"))
         files = output_names([name.replace(":", "") for name in self.names])
         for name, image in zip(files, self.images, strict=True):
             save_png(folder / f"{name}.png", image)

@@ -23,6 +23,9 @@ from wplus.evaluation.measure import in_words
 from wplus.interpolation.video import Video
 from wplus.latents.latent import Latent
 
+_FILES = (".avi", ".bmp", ".gif", ".jpeg", ".jpg", ".json", ".mov", ".mp4", ".npy", ".npz", ".png", ".pt",
+          ".safetensors", ".tif", ".tiff", ".webm", ".webp", ".zip")  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Interpolation:
@@ -62,6 +65,7 @@ class Interpolation:
             if source is None:
                 raise UserError(f"There is no {kind} of this way; there are {', '.join(self._first.files)}.")
             return atomic_write(target, lambda file: file.write(source.read_bytes()))
+        folder_of(target, kinds="FILE.mp4, FILE.gif or FILE.png")
         for name, video in self.videos.items():
             own = ensure_folder(target / name if len(self.videos) > 1 else target)
             for file in video.files.values():
@@ -127,6 +131,13 @@ class Measurements(Sequence[MetricResult]):
         head = "".join(f"<th>{word}</th>" for word in ("number", "value", "95 % interval", "what", "measured with"))
         body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
         return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def folder_of(path: str | Path, *, kinds: str) -> Path:
+    """A folder to save into; UserError where the name is that of a file of a kind that is not written."""
+    if Path(path).suffix.lower() in _FILES:
+        raise UserError(f"This is saved into a folder, or as {kinds}, got '{path}'.")
+    return Path(path)
 
 
 def _bounds(result: MetricResult) -> str:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ AnyLatents: TypeAlias = Latent | AnyImages | Sequence[Latent | Pictures | AnyIma
 """Latents, images (inverted first), the results of `generate`, `invert` and `edit`, "seed:N", or several of these."""
 AnyDirections: TypeAlias = str | Path | AnyDirection | Directions | Sequence[AnyDirection]
 """A file of directions, what `Model.directions` returns, or one or several of these directions."""
+_BRIGHTEST = 8  # what generators give beyond 1 is clipped; what is meant as 0 to 255, or is no number, is refused
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
@@ -110,7 +111,11 @@ def directions_of(given: AnyDirections, fingerprint: str) -> list[AnyDirection]:
         if given.generator != fingerprint:
             raise UserError(f"The directions are those of generator {given.generator}, not of {fingerprint}.")
         return given.choose("all")
-    return [given] if isinstance(given, Direction | StyleDirection) else list(given)
+    several: list[Any] = list(given) if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(each, Direction | StyleDirection) for each in several):
+        kinds = sorted({type(each).__name__ for each in several})
+        raise UserError(f"A direction must be one of model.directions(...) or a file of them, got {', '.join(kinds)}.")
+    return several
 
 
 def as_data(source: str) -> dict[str, object]:
@@ -152,4 +157,7 @@ def _of_tensor(images: Tensor) -> Iterator[Image.Image]:
     if not is_kind or found.ndim != 4 or found.shape[1] not in (1, 3, 4):
         wanted = "uint8, or float in [-1, 1], of the shape (C, H, W) or (N, C, H, W), C of 1, 3 or 4"
         raise UserError(f"A tensor of images must be {wanted}, got {images.dtype} of the shape {tuple(images.shape)}.")
+    most = float(found.abs().max()) if found.is_floating_point() and found.numel() else 0.0
+    if not most <= _BRIGHTEST:
+        raise UserError(f"Float images must lie in [-1, 1], these reach {most:g}: give uint8 for 0 to 255.")
     yield from map(to_pil, as_uint8(found))
