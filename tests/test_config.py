@@ -294,6 +294,8 @@ MISTAKES = [
     ("seed=1,2", "'seed=1,2' has several values: write seed=[1,2] for a list, "),
     ("loss=null", "A choice must be one of the options that --help lists, got null."),
     ("loss=1", "A choice must be one of the options that --help lists, got a number (int)."),
+    ("probes=[1]", "A choice must be one of the options that --help lists, got a number (int)."),
+    ("probes=[null]", "A choice must be one of the options that --help lists, got null."),
     ("seed=[1", "'seed=[1' cannot be read: write seed=[1] for a list, or \"seed='[1'\" for a text."),
     ("tags=[a,,b (c)]", "write \"tags=[a,'b (c)']\" for a list, or \"tags='[a,,b (c)]'\" for a text."),
     ("tags={a", "'tags={a' cannot be read: write tags=[a] for a list, or \"tags='{a'\" for a text."),

@@ -43,6 +43,14 @@ def test_networks_without_latents_are_refused():
         wplus.Model().invert("a.png")
 
 
+def test_much_drawing_shows_how_far_it_is(capsys):
+    model = wplus.Model(generator=tiny_generator().eval())
+    model.generate(64)
+    assert capsys.readouterr().err == ""
+    model.generate(65)
+    assert "Drawing (batches): 5/5" in capsys.readouterr().err
+
+
 def test_labels_reach_the_images():
     model = wplus.Model(generator=tiny_generator(c_dim=3).eval())
     assert not torch.equal(model.generate(label=0).images, model.generate(label=1).images)

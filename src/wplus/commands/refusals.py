@@ -17,6 +17,9 @@ from wplus.config import CONFIG_FOLDER, GIVEN, RENAMED, parsed
 from wplus.errors import UserError
 from wplus.signatures import complete
 
+# Hydra's words for GROUP=null, and what comes of GROUP=[1] within it.
+_NO_OPTION = re.compile(r"(?s)Config group override must be a string.*Got (\w+)|argument of type '(\w+)' is not ")
+
 
 @contextmanager
 def one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
@@ -32,11 +35,12 @@ def one_sentence(name: str, overrides: Sequence[str]) -> Iterator[None]:
     except CompactHydraException as error:
         _pass_interruption_on(error)
         raise UserError(sentence(error, name, overrides)) from None
-    except ValueError as error:
-        if not str(error).startswith("Config group override must be a string"):  # Hydra's words for GROUP=null
+    except (ValueError, TypeError) as error:
+        given = _NO_OPTION.match(str(error))
+        if given is None:
             raise
-        given = str(error).rpartition("Got ")[2]
-        what = "null" if given == "NoneType" else f"a number ({given})"
+        kind = given[1] or given[2]
+        what = "null" if kind == "NoneType" else f"a number ({kind})"
         raise UserError(f"A choice must be one of the options that --help lists, got {what}.") from None
 
 

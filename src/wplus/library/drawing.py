@@ -12,6 +12,7 @@ from wplus.commands.common import read_latents
 from wplus.config import build
 from wplus.core.batching import MIN_MADE
 from wplus.core.images import to_uint8
+from wplus.core.progress import silent, track
 from wplus.core.runtime import float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.latents.inputs import read_inputs
@@ -24,6 +25,8 @@ from wplus.library.mixing import Mixtures, mixed
 from wplus.library.pictures import Pictures
 from wplus.library.sources import AnyLatents, latent_sources
 from wplus.losses.image_pair import ImageDistance
+
+_MANY = 64  # images, from which on drawing shows how far it is
 
 
 class Drawing(Kept):
@@ -72,8 +75,9 @@ class Drawing(Kept):
         if not several or not all(isinstance(each, Latent) for each in several):
             raise UserError("There are no latents to draw: give one or more, as the .latents of pictures are.")
         size, parts = max(batch_size, MIN_MADE), []
+        show = track if len(several) > _MANY else silent
         with float32_convolutions():
-            for first in range(0, len(several), size):
+            for first in show(range(0, len(several), size), "Drawing (batches)"):
                 some = several[first : first + size]
                 filled = [*some, *[some[-1]] * (MIN_MADE - len(some))]  # from there on all batches round alike
                 parts.append(to_uint8(synthesize(filled, self.generator)[: len(some)]).cpu())
