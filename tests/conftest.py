@@ -61,6 +61,12 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing those of an inversion takes longer than a few of its steps; inversion/test_report does it."""
+    monkeypatch.setattr("wplus.inversion.report.plot_convergence", lambda histories, path: path)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout: entry scripts, configs, README."""

@@ -16,7 +16,6 @@ from tests.pretended_gpu import GPU, OnGpu, pretended_gpu
 from wplus.__main__ import main
 from wplus.commands import demo, doctor, estimate
 from wplus.config import CONFIG_FOLDER
-from wplus.inversion import report
 from wplus.models.stylegan2 import Discriminator
 from wplus.models.translation.resnet import ResNet
 
@@ -72,13 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def as_on_a_gpu(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPUs alone have another form of the modulated convolution, GPUs another layout, and they search for other numbers
-    of images at once: all that rounds differently. Curves take longer than what they show."""
+    of images at once: all that rounds differently."""
     monkeypatch.setattr("wplus.models.ops.prefers_per_sample_weights", lambda *_: False)
     monkeypatch.setattr("wplus.training.loop.lay_out", lambda *_: None)
     monkeypatch.setattr("wplus.inversion.task.resolve_chunk_size", lambda *_: 1)
-    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)
 
 
 def test_every_command_is_among_them():

@@ -3,7 +3,6 @@
 import pytest
 
 from tests.fakes import LinearGenerator, PooledDistance, tiny_generator
-from wplus.inversion import report
 
 
 @pytest.fixture
@@ -24,9 +23,3 @@ def stylegan():
 @pytest.fixture
 def conditional():
     return tiny_generator(c_dim=3)
-
-
-@pytest.fixture
-def without_curves(monkeypatch):
-    """Drawing them takes longer than a few steps of inversion; test_report does it."""
-    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)

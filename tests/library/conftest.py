@@ -7,7 +7,6 @@ import pytest
 import wplus
 from tests.fakes import noise, tiny_encoder, tiny_generator
 from wplus.interpolation import video
-from wplus.inversion import report
 
 
 @pytest.fixture
@@ -23,7 +22,6 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> wplus.Model:
 
 
 @pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_plots(without_curves: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing them takes longer than what they show."""
-    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)
     monkeypatch.setattr(video, "plot_distances", lambda path, *arguments, **options: path)

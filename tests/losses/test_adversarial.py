@@ -10,7 +10,7 @@ from wplus.config import CONFIG_FOLDER
 from wplus.losses import adversarial
 from wplus.signatures import complete
 
-SIGMOID = lambda t: 1 / (1 + torch.exp(-t))  # noqa: E731
+SIGMOID = lambda t: 1 / (1 + torch.exp(-t))
 GENERATOR = {  # loss -> its definition by the logit of a generated image
     adversarial.minimax_generator: lambda t: torch.log(1 - SIGMOID(t)),
     adversarial.nonsaturating_generator: lambda t: -torch.log(SIGMOID(t)),

@@ -142,8 +142,8 @@ class Operations(TorchDispatchMode):
 
 def test_leaky_relu_in_place_has_torchs_derivatives_and_adds_no_zeros():
     x = torch.randn(3, 4, 5, 5, requires_grad=True)
-    theirs = lambda x: F.leaky_relu_(x * 2, 0.2)  # noqa: E731
-    ours = lambda x: ops.leaky_relu_(x * 2, 0.2)  # noqa: E731
+    theirs = lambda x: F.leaky_relu_(x * 2, 0.2)
+    ours = lambda x: ops.leaky_relu_(x * 2, 0.2)
     for found, expected in zip(twice_differentiated(ours, x), twice_differentiated(theirs, x), strict=True):
         assert torch.equal(found, expected)
     made = x.detach() * 2

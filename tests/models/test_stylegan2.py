@@ -195,7 +195,7 @@ def test_colours_are_modulated_and_not_demodulated():
 def test_both_branches_of_a_residual_block_are_divided_by_sqrt_2():
     block = randomised(DiscriminatorBlock(4, 6, resolution=8, img_channels=3, is_residual=True))
     image = torch.randn(2, 3, 8, 8)
-    lrelu = lambda x: F.leaky_relu(x, 0.2) * math.sqrt(2)  # noqa: E731
+    lrelu = lambda x: F.leaky_relu(x, 0.2) * math.sqrt(2)
     x = lrelu(F.conv2d(image, block.fromrgb.weight / math.sqrt(3), block.fromrgb.bias))
     y = lrelu(F.conv2d(x, block.conv0.weight / 6, block.conv0.bias, padding=1))
     y = lrelu(F.conv2d(blur(y, padding=2), block.conv1.weight / 6, block.conv1.bias, stride=2))

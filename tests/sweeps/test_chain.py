@@ -8,7 +8,6 @@ import yaml
 
 from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
-from wplus.inversion import report
 from wplus.sweeps.members import read_members
 from wplus.sweeps.state import SweepFolder
 from wplus.sweeps.table import sweep_table
@@ -20,9 +19,8 @@ TINY = [
 ]  # fmt: skip
 
 
-def test_a_later_stage_takes_the_checkpoints_of_the_earlier(tmp_path, monkeypatch, capsys):
+def test_a_later_stage_takes_the_checkpoints_of_the_earlier(tmp_path, monkeypatch, capsys, without_curves):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "plot_convergence", lambda histories, path: path)  # slow, and not looked at
     content = yaml.safe_load((CONFIG_FOLDER / "sweep" / "encoder_start.yaml").read_text())
     content["stages"][0]["seeds"] = [1]
     content["stages"][2] |= {"axes": {}, "points": [{"inverter": "encoder"}, *(

@@ -224,5 +224,5 @@ def test_the_golden_curve(make_tiny, make_images, tmp_path):
     fresh.write_text(header + "".join(" ".join(f"{value:.6g}" for value in row) + "\n" for row in rows))
     expected = [[float(value) for value in line.split()] for line in GOLDEN.read_text().splitlines()[1:]]
     found = torch.tensor(rows, dtype=torch.float64)
-    told = lambda text: f"{text}\nthe new curve is in {fresh}"  # noqa: E731
+    told = lambda text: f"{text}\nthe new curve is in {fresh}"
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-4, msg=told)

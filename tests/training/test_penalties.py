@@ -87,7 +87,7 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
     module.seed_phase("discriminator")
     (pairs,) = module.discriminator_batches(draw_pairs(module, to_float(images), labels))
     assert torch.equal(pairs.fake_labels, labels)
-    critic = lambda x: module.discriminator(x, labels)  # noqa: E731
+    critic = lambda x: module.discriminator(x, labels)
     value = module.discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
 
     def gradient(x: torch.Tensor) -> torch.Tensor:

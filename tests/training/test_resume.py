@@ -327,7 +327,7 @@ def lose(module: GanModule, *, after: int) -> GanModule:
     """From `after` images on both losses are NaN."""
     for name in ("generator_loss", "discriminator_loss"):
         loss = getattr(module, name)
-        bad = lambda *logits, loss=loss: loss(*logits) * (float("nan") if module.images_seen >= after else 1)  # noqa: E731
+        bad = lambda *logits, loss=loss: loss(*logits) * (float("nan") if module.images_seen >= after else 1)
         setattr(module, name, bad)
     return module
 

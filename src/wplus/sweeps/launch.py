@@ -6,7 +6,6 @@ import contextlib
 import queue
 import shlex
 import signal
-import statistics
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,17 +15,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from wplus.core.sweep import HERE, LABEL
 from wplus.errors import Interrupted, UserError, check_choice
-from wplus.sweeps.best import best_lines
 from wplus.sweeps.run_job import ASKING, STOPPED, Command, Ended, Processes, run_here
 from wplus.sweeps.slots import Slot
 from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import ENDED, JobState, SweepFolder, Taken, counted
+from wplus.sweeps.summary import num_jobs, summary, time_left
 from wplus.sweeps.trials import Trials, direction
 from wplus.tracking.local import read_result
 
 T = TypeVar("T")
 _LOOK = 2.0  # seconds between two looks at what other launches do
-_MAX_SEEN = 200  # earlier runs that an estimate is made from
 
 
 class Asked(NamedTuple):
@@ -121,7 +119,8 @@ class Launch:
         search = self.spec.search
         num_left = 0 if search is None else max(0, search.trials - len(search.points))
         trials = [f"  and up to {num_left} trials of a search"] if num_left else []
-        return "\n".join([*rows, *trials, f"{counted(self.states)}{self._estimate(with_earlier=True)}"])
+        left = time_left(self.spec, self.jobs, self.states, num_slots=len(self.slots), with_earlier=True)
+        return "\n".join([*rows, *trials, f"{counted(self.states)}{left}"])
 
     def run(self) -> int:
         """Run what is to be run; 0 when all jobs are done, else 1. `Interrupted` passes when all is saved."""
@@ -145,7 +144,7 @@ class Launch:
             if self._received:
                 raise Interrupted(self._received[0])
         finally:
-            print(self.summary(), flush=True)
+            print(summary(self.folder, self.spec, self.jobs, self.states), flush=True)
         return 0 if all(self._is_fine(state) for state in self.states.values()) else 1
 
     def _loop(self, pool: Executor, running: dict[Future[bool], Job], free: queue.SimpleQueue[Slot]) -> None:
@@ -317,53 +316,18 @@ class Launch:
             self._has_objective = all(direction(Path(state.run_dir), name) for name in own)
 
     def _say(self, state: JobState, seconds: float) -> None:
-        num_done = sum(self._is_fine(each) for each in self.states.values())
-        text = f"[{num_done}/{self._num_jobs()}] {state.id} {state.label}: {state.state} after {seconds:.0f} s"
+        done = f"{sum(self._is_fine(each) for each in self.states.values())}/{num_jobs(self.spec, self.states)}"
+        text = f"[{done}] {state.id} {state.label}: {state.state} after {seconds:.0f} s"
         if state.state == "failed":
             self._failures += 1
             text += f": {state.error} ({state.traceback})"
-        print(text + (self._estimate() if self._is_fine(state) else ""), flush=True)
-
-    def _num_jobs(self) -> int:
-        search = self.spec.search
-        more = 0 if search is None else search.trials - len(search.points)
-        return len(self.states) + more * sum(1 for _ in self.spec.stages[0].variations())
-
-    def _estimate(self, *, with_earlier: bool = False) -> str:
-        """By the mean time of a job of each stage."""
-        left = [self.jobs[state.id].stage for state in self.states.values() if state.state not in ENDED]
-        known = {stage.name: self._seconds(stage.name, stage.verb, with_earlier) for stage in self.spec.stages}
-        if not left or any(not known[stage.name] for stage in left):
-            return ""
-        minutes = sum(statistics.fmean(known[stage.name]) for stage in left) / max(1, len(self.slots)) / 60
-        return f"; about {minutes:.0f} min left" if minutes >= 1 else "; less than a minute left"
-
-    def _seconds(self, stage: str, verb: str, with_earlier: bool) -> list[float]:
-        own = [state.seconds for job_id, state in self.states.items()
-               if self.jobs[job_id].stage.name == stage and state.state == "done" and state.seconds]  # fmt: skip
-        if own or not with_earlier:
-            return own
-        folders = {Path(state.run_dir).parent for state in self.states.values() if state.run_dir}
-        files = [file for folder in sorted(folders) for file in sorted(folder.glob("*/result.json"))[:_MAX_SEEN]]
-        results = [read_result(file.parent) for file in files]
-        finished = [each for each in results if (each.get("job_type"), each.get("status")) == (verb, "finished")]
-        return [each["seconds"] for each in finished if each.get("seconds")]
+        if self._is_fine(state):
+            text += time_left(self.spec, self.jobs, self.states, num_slots=len(self.slots))
+        print(text, flush=True)
 
     @staticmethod
     def _is_fine(state: JobState) -> bool:
         return state.state in ("done", "pruned")
-
-    def summary(self) -> str:
-        """What is done, what failed and why, what is missing; the best by the objective."""
-        num_untried = self._num_jobs() - len(self.states)
-        more = f", {num_untried} of the search not asked yet" if num_untried else ""
-        lines = [f"{self.folder.path}: {counted(self.states)}{more}", *best_lines(self.spec, self.jobs, self.states)]
-        for state in self.states.values():
-            if state.state == "failed":
-                lines.append(f"  failed: {state.id} {state.label}: {state.error} ({state.traceback or state.run_dir})")
-        missing = [state.id for state in self.states.values() if state.state not in ENDED]
-        return "\n".join([*lines, *([f"  missing: {shlex.join(missing)}"] if missing else []),
-                          *filter(None, [self.folder.left_out(self.jobs)])])  # fmt: skip
 
 
 class Here(Executor):
