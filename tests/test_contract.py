@@ -199,6 +199,38 @@ def test_no_file_is_longer_than_a_sitting(repository):
     assert [str(path) for path in modules(repository) if len(path.read_text().splitlines()) > 420] == []
 
 
+def sentences(tree: ast.Module) -> Iterator[str]:
+    """The source of what people are told of their mistakes, as far as it stands where it is raised."""
+    for name, call in calls(tree):
+        if name.endswith("UserError") and call.args and isinstance(call.args[0], ast.Constant | ast.JoinedStr):
+            yield ast.unparse(call.args[0])
+
+
+def is_whole(sentence: str) -> bool:
+    """Whether it ends with a full stop, perhaps within a bracket, or with a sentence of somebody else's."""
+    return re.search(r"(\.\)?|\{[^{}]*(error|advice)[^{}]*\})['\"]+$", sentence) is not None
+
+
+def test_what_people_are_told_is_a_sentence(repository):
+    found = [each for _, tree in python_files(repository) for each in sentences(tree)]
+    assert len(found) > 500
+    assert [each for each in found if not is_whole(each)] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("raise UserError('It is none.')", True),
+        ("raise UserError(f'It is {none}.')", True),
+        ("raise errors.UserError(f'It is {none}')", False),
+        ("raise UserError('It ' 'is none')", False),
+        ("raise UserError(f'{name}: {error}')", True),
+    ],
+)
+def test_a_sentence_without_an_end_is_seen(code, expected):
+    assert [is_whole(each) for each in sentences(ast.parse(code))] == [expected]
+
+
 def lengths(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Functions and how many lines of statements they have, those in it included: signature and docstring apart."""
     for node in ast.walk(tree):

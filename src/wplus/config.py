@@ -99,9 +99,8 @@ class FileConfigSource(hydra_source.FileConfigSource):
         given = OmegaConf.to_container(found.config)
         completed = complete(given, GIVEN.get(group, ()))
         for entry in given.get("defaults") or () if isinstance(given, dict) else ():
-            for choice in (
-                entry if isinstance(entry, dict) else ()
-            ):  # GROUP@KEY: chosen there, so no default stands here
+            # GROUP@KEY: chosen there, so no default stands here
+            for choice in entry if isinstance(entry, dict) else ():
                 *parents, last = choice.partition("@")[2].split(".")
                 node = functools.reduce(lambda tree, key: tree.get(key, {}), parents, completed)
                 if last not in functools.reduce(lambda tree, key: tree.get(key, {}), parents, given):
@@ -185,7 +184,7 @@ def bundled_model(name: str) -> str:
     models = bundled_models()
     found = models.get(name.removesuffix(".safetensors"))
     if found is None:
-        raise UserError(f"A bundled model must be one of {', '.join(models) or 'none, as none is here'}, got '{name}'")
+        raise UserError(f"A bundled model must be one of {', '.join(models) or 'none, as none is here'}, got '{name}'.")
     return str(found)
 
 
@@ -200,7 +199,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         container = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
         reason = str(error.__cause__ if isinstance(error.__cause__, UserError) else error).splitlines()[0]
-        raise UserError(f"The value of '{error.full_key}' cannot be resolved: {reason}.") from error
+        raise UserError(f"The value of '{error.full_key}' cannot be resolved: {reason.rstrip('.')}.") from error
     return cast(dict[str, Any], container)
 
 

@@ -31,10 +31,10 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def check_choice(name: str, value: object, allowed: Iterable[object]) -> None:
-    """UserError unless `value` is one of `allowed`: "space must be one of z, z+, w, w+, got 'x'"."""
+    """UserError, as "space must be one of z, z+, w, w+, got 'x'.", unless `value` is one of `allowed`."""
     choices = list(allowed)
     if value not in choices:
-        raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+        raise UserError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
 
 
 def check_number(
@@ -47,4 +47,4 @@ def check_number(
         kind = "whole number" if whole else "number"
         limits = [f" of at least {lowest:g}"] if math.isfinite(lowest) else []
         limits += [] if highest is None else [f" and at most {highest:g}" if limits else f" of at most {highest:g}"]
-        raise UserError(f"{name} must be a {kind}{''.join(limits)}, got {value!r}")
+        raise UserError(f"{name} must be a {kind}{''.join(limits)}, got {value!r}.")

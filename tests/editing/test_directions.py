@@ -51,7 +51,7 @@ def test_directions_are_chosen_by_name_and_number(a_direction: Make) -> None:
     assert directions.choose(1)[0] is directions["f"]
     for choice in ("g", 2, -1):
         with pytest.raises(
-            UserError, match=f"^direction must be one of d, f, or a number from 0 to 1, got {choice!r}$"
+            UserError, match=f"^direction must be one of d, f, or a number from 0 to 1, got {choice!r}[.]$"
         ):
             directions.choose(choice)
 
@@ -152,7 +152,7 @@ def test_truncation_and_noise_go_along(models: Models, a_direction: Make) -> Non
 
 
 def test_an_unknown_mode_and_a_direction_without_spread_are_refused(a_direction: Make) -> None:
-    with pytest.raises(UserError, match="^mode must be one of add, set, got 'move'$"):
+    with pytest.raises(UserError, match="^mode must be one of add, set, got 'move'[.]$"):
         edit_ws(torch.zeros(1, 3, 4), a_direction(), 1.0, mode="move")
     with pytest.raises(UserError, match="do not differ along 'd'"):
         a_direction(unit=0.0)

@@ -68,7 +68,7 @@ def test_latents_of_a_folder(models: Models, tmp_path: Path) -> None:
     assert names == ["b", "sub/a"]
     torch.testing.assert_close(found, torch.stack([w.expand(6, 8), ws]))
     with pytest.raises(
-        UserError, match="^latents must be encoder or a folder of latent files, got .*none', which holds none$"
+        UserError, match="^latents must be encoder or a folder of latent files, got .*none', which holds none[.]$"
     ):
         read_latents(tmp_path / "none", models)
 

@@ -51,7 +51,7 @@ def test_what_label_takes(form, labels, label, row):
     net = conditional(labels)
     if row is ... or (form == "vectors" and label == 2):
         allowed = "a list of 3 numbers" if form == "vectors" else "a class number from 0 to 2 or a list of 3 numbers"
-        with pytest.raises(UserError, match=f"^label must be {allowed}, got .{{1,81}}$"):
+        with pytest.raises(UserError, match=f"^label must be {allowed}, got .{{1,81}}[.]$"):
             read_label(label, net)
     else:
         found = read_label(label, net)

@@ -164,7 +164,7 @@ REFUSED: list[Case] = [
       }.items() for value in values),
     (partial(override, auto(32, None), {"gama": 1}), "^Unknown training key 'gama'; known are batch_size, channel_"),
     (partial(override, {"style_mixing_prob": (0.9, "")}, {"style_mixing_prob": 1.5}),
-     r"^style_mixing_prob must be a number of at least 0 and at most 1, got 1\.5$"),
+     r"^style_mixing_prob must be a number of at least 0 and at most 1, got 1\.5[.]$"),
     (partial(Schedule, kimg=-1), r"^schedule\.kimg must be .*, got -1"),
     (partial(Schedule, kimg=1, keep_checkpoints=0), r"^schedule\.keep_checkpoints must be .*, got 0"),
     (partial(ClassifierSchedule, kimg=0), "^kimg=0 is not allowed"),

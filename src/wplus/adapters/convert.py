@@ -75,7 +75,7 @@ def _suffix(target: str | Path) -> str:
         return ""
     if suffix not in (".safetensors", ".pt", ".onnx", ""):
         kinds = f".safetensors, .pt ({', '.join(LAYOUTS)} layout), .onnx, or a slash (a folder with a model card)"
-        raise UserError(f"OUT must end in {kinds}, got '{target}'")
+        raise UserError(f"OUT must end in {kinds}, got '{target}'.")
     return suffix
 
 

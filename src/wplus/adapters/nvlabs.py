@@ -230,7 +230,7 @@ def _stated(kwargs: Mapping[str, Any], name: str, default: object, origin: str, 
     value = kwargs.get(name, default)
     if value is not None and not (type(value) in ((int,) if whole else (int, float)) and 0 < value < math.inf):
         kind = "integer" if whole else "number"
-        raise UserError(f"{origin}: {name} must be a positive {kind} or None, got {value!r:.40}")
+        raise UserError(f"{origin}: {name} must be a positive {kind} or None, got {value!r:.40}.")
     return value
 
 

@@ -56,7 +56,7 @@ def write(
         needed = " and ".join(lacking)
         raise UserError(f"Writing ONNX needs the package {needed}; install it with: pip install 'wplus[export]'.")
     if not math.isfinite(truncation_psi):
-        raise UserError(f"psi must be a finite number, got {truncation_psi}")
+        raise UserError(f"psi must be a finite number, got {truncation_psi}.")
     if part == "synthesis" and truncation_psi != 1:
         raise UserError(f"psi must be 1 for the synthesis, which takes ws, got {truncation_psi}; write the generator.")
     module = _Graph(generator.synthesis) if part == "synthesis" else _Graph(generator, truncation_psi=truncation_psi)

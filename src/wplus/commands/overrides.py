@@ -48,7 +48,7 @@ def with_block(overrides: Sequence[str]) -> list[str]:
     if not blocks:
         return list(overrides)
     if wrong := next((each for each in blocks if not each.isdecimal()), None):
-        raise UserError(f"{_BLOCK} must be the resolution of a block, such as 16, got {wrong}")
+        raise UserError(f"{_BLOCK} must be the resolution of a block, such as 16, got {wrong}.")
     names, kept = ",".join(f"f{block}/w+" for block in blocks), []
     for override, (key, _, value) in given.items():
         if key.lstrip("+") == "space":
@@ -56,7 +56,7 @@ def with_block(overrides: Sequence[str]) -> list[str]:
         elif key.lstrip("+") != _BLOCK:
             kept.append(override)
     if not any(key.lstrip("+") == "space" and _F_WPLUS in value for key, _, value in given.values()):
-        raise UserError(f"{_BLOCK} must go with space={_F_WPLUS}, got {_BLOCK}={','.join(blocks)} alone")
+        raise UserError(f"{_BLOCK} must go with space={_F_WPLUS}, got {_BLOCK}={','.join(blocks)} alone.")
     return kept
 
 

@@ -184,7 +184,7 @@ def editability(
     """
     steps = [strength for strength in strengths if strength]
     if not steps:
-        raise UserError(f"strengths must have one other than 0, got {list(strengths)}")
+        raise UserError(f"strengths must have one other than 0, got {list(strengths)}.")
     for direction in directions:
         batches = whole_batches(latents, batch_size)
         moved = torch.cat([_moved(models.generator, some, direction, steps, perceptual) for some in batches])

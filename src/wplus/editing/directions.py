@@ -42,12 +42,12 @@ def select_layers(layers: str | Sequence[int], num_ws: int) -> tuple[int, ...]:
         return tuple(range(num_ws))
     if isinstance(layers, str):
         if layers not in THIRDS:
-            raise UserError(f"layers must be all, {', '.join(THIRDS)} or a list of numbers, got {layers!r}")
+            raise UserError(f"layers must be all, {', '.join(THIRDS)} or a list of numbers, got {layers!r}.")
         bounds = [-(-num_ws * part // 3) for part in range(4)]  # rounded up: a remainder goes to the coarser thirds
         third = THIRDS.index(layers)
         return tuple(range(bounds[third], bounds[third + 1]))
     if not layers or not all(0 <= layer < num_ws for layer in layers):
-        raise UserError(f"layers must be some of 0 to {num_ws - 1}, those of this generator, got {list(layers)}")
+        raise UserError(f"layers must be some of 0 to {num_ws - 1}, those of this generator, got {list(layers)}.")
     return tuple(sorted(set(layers)))
 
 
@@ -187,7 +187,7 @@ class Directions:
         if choice in self.names:
             return self.items[self.names.index(str(choice))]
         allowed = f"one of {', '.join(self.names)}, or a number from 0 to {len(self.items) - 1}"
-        raise UserError(f"direction must be {allowed}, got {choice!r}")
+        raise UserError(f"direction must be {allowed}, got {choice!r}.")
 
     def choose(self, choice: str | int | Sequence[str | int]) -> list[AnyDirection]:
         """Those that are asked for: "all", one by name or number, or a list of names and numbers."""
@@ -244,7 +244,7 @@ def _edited_map(
 ) -> Latent:
     """Of a space without ws, which is edited by what the direction adds to w+."""
     if mode == "set":
-        raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set")
+        raise UserError(f"mode must be add in {latent.space}, whose place along a direction is not known, got set.")
     shift, device = direction.shift(strength), generator.mapping.w_avg.device
     code = space_of(latent.space, generator).edited(latent.code[None].to(device), shift.to(device), generator)[0].cpu()
     return replace(latent, code=code, metadata=_notes(direction.name, strength, mode))

@@ -138,7 +138,7 @@ def read_latents(folder: str | Path, models: Models) -> tuple[list[str], Tensor]
         if foreign.is_latent_file(path) and not is_beside(path.relative_to(root).as_posix())
     )  # fmt: skip
     if not files:
-        raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none")
+        raise UserError(f"latents must be encoder or a folder of latent files, got '{folder}', which holds none.")
     found = [(file.parent, *entry) for file in files for entry in foreign.read_latents(file, models)]
     names = [clean_name((parent.relative_to(base) / name).as_posix()) for parent, name, _ in found]
     return names, torch.stack([ws_of(latent, models.generator).cpu() for _, _, latent in found])
@@ -241,6 +241,6 @@ def split_comparison(spec: str) -> tuple[str, str, str]:
 def _values(name: str, attributes: Mapping[str, np.ndarray]) -> np.ndarray:
     if name not in attributes:
         raise UserError(
-            f"attributes must be some of {', '.join(attributes) or 'none'}, those of the samples, got '{name}'"
+            f"attributes must be some of {', '.join(attributes) or 'none'}, those of the samples, got '{name}'."
         )
     return attributes[name]

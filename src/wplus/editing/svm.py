@@ -47,9 +47,9 @@ def svm(
     """
     check_choice("space", space, ("w", "w+"))
     if not 0 < held_out_fraction < 1:
-        raise UserError(f"held_out_fraction must be above 0 and below 1, got {held_out_fraction}")
+        raise UserError(f"held_out_fraction must be above 0 and below 1, got {held_out_fraction}.")
     if isinstance(orthogonal_to, str) and orthogonal_to not in ("none", "others"):
-        raise UserError(f"orthogonal_to must be none, others or a list of comparisons, got {orthogonal_to!r}")
+        raise UserError(f"orthogonal_to must be none, others or a list of comparisons, got {orthogonal_to!r}.")
     given, generator = labelled(), models.generator
     selected = select_layers(layers, generator.num_ws)
     vectors = _vectors(given.ws, selected, space)

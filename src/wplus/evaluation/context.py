@@ -96,7 +96,7 @@ class EvalContext:
         if num == "all" and self.real is not None:
             check_whole(split_of(self.real), is_part=is_part(self.real), num=len(self.real))
         elif num is not None and not isinstance(num, int):
-            raise UserError(f"num_real must be a whole number, all, or null for those that are given, got {num!r}")
+            raise UserError(f"num_real must be a whole number, all, or null for those that are given, got {num!r}.")
         num = num if isinstance(num, int) else None
         return self._pass(("real", num, mirror), lambda: _real(self, num, mirror))
 
@@ -169,7 +169,7 @@ def _real(context: EvalContext, num: int | None, mirror: str) -> Source:
     real, given = context.real, 0 if context.real is None else len(context.real)
     num = given if num is None else num
     if real is None or not 1 <= num <= given:
-        raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {num}")
+        raise UserError(f"num_real must be from 1 to the {given} real images that are given, got {num}.")
     check_images(context.generator if context.samples is None else context.samples, real)
     copies = 2 if mirror == "x" else 1
     digests = context.once("digests", lambda: real.digests)  # images in memory are hashed for every call
@@ -219,7 +219,7 @@ def check_groups(num_groups: int, num_generated: int) -> None:
     """UserError unless a jackknife can leave out groups of so many images."""
     if num_groups == 1 or num_groups < 0 or num_generated < max(2 * num_groups, 2):
         given = f"{num_groups} for {num_generated} generated images"
-        raise UserError(f"num_groups must be 0 (no interval), or from 2 groups of at least 2 images, got {given}")
+        raise UserError(f"num_groups must be 0 (no interval), or from 2 groups of at least 2 images, got {given}.")
 
 
 def check_whole(split: str, *, is_part: bool = False, num: int | None = None) -> None:

@@ -65,7 +65,7 @@ def disentanglement(
     check_number("max_depth", max_depth, lowest=1, whole=True)
     check_groups(num_groups, num_samples)
     if num_groups < 2:
-        raise UserError(f"num_groups must be 2 or more, of which one is held out, got {num_groups}")
+        raise UserError(f"num_groups must be 2 or more, of which one is held out, got {num_groups}.")
     space_of(space, context.generator)
     find = _of_held_out(context, num_samples) if classifier is None else (
         _of_generated(context, classifier, space, num_samples, noise_mode)

@@ -266,7 +266,7 @@ def fd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
         raise UserError("extrapolate=true needs groups of generated images: num_groups=0 has none, 10 are usual.")
     real = context.real_images(num=num_real, mirror=mirror)
     if real.num < 4 * real.copies:
-        raise UserError(f"num_real must be at least 4 for a Fréchet distance, got {real.source.num}")
+        raise UserError(f"num_real must be at least 4 for a Fréchet distance, got {real.source.num}.")
     has_interval = floor == "halves" and num_groups and real.num >= 4 * GROUPS_OF_A_HALF * real.copies
     num_real_groups = 2 * GROUPS_OF_A_HALF if has_interval else 2
     of_real = real.ask(extractor, GroupedStatistics(num_real_groups, block=real.copies))

@@ -139,7 +139,7 @@ def kd(context: EvalContext, *, extractor: Extractor, num_generated: int = 10_00
     check_groups(num_groups, generated.num)
     real = context.real_images(num=num_real, mirror=mirror)
     if real.num < 2:
-        raise UserError(f"num_real must be at least 2 for a kernel distance, got {real.num}")
+        raise UserError(f"num_real must be at least 2 for a kernel distance, got {real.num}.")
     options = {"num_subsets": num_subsets, "subset_size": subset_size, "num_groups": num_groups, "seed": context.seed}
     distances = ask_kernel_distances(pairs_of(context, extractor, real, generated), **options)
 

@@ -145,7 +145,7 @@ def _real_images(
 ) -> tuple[FeaturePass, dict[str, Any]]:
     """The pass over them, and the protocol; UserError where either side has too few for a k-th neighbour."""
     if not 1 <= k < generated.num:
-        raise UserError(f"k must be from 1 to one less than the {generated.num} generated images, got {k}")
+        raise UserError(f"k must be from 1 to one less than the {generated.num} generated images, got {k}.")
     real = context.real_images(num=num, mirror=mirror)
     if real.num <= k:
         raise UserError(f"{real.num} real images have no neighbour {k}: at least {k + 1} are needed.")

@@ -95,7 +95,7 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
     check_choice("noise_mode", noise_mode, ("random", "const"))
     check_number("num_samples", num_samples, lowest=1, whole=True)
     if not 0 < epsilon < 1:
-        raise UserError(f"epsilon must be between 0 and 1 (the definition has 1e-4), got {epsilon}")
+        raise UserError(f"epsilon must be between 0 and 1 (the definition has 1e-4), got {epsilon}.")
     way: dict[str, Any] = {"space": space, "sampling": sampling, "noise_mode": noise_mode, "epsilon": epsilon}
     options: dict[str, Any] = {"num_samples": num_samples, "crop": crop, **way}
 

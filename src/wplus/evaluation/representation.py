@@ -99,7 +99,7 @@ def linear_probe(
 def nearest(codes_a: np.ndarray, codes_b: np.ndarray, k: int) -> np.ndarray:
     """The numbers (M, k) of the nearest of codes (N, D) to each of codes (M, D), the nearest first."""
     if k > len(codes_a):
-        raise UserError(f"num_neighbours must be at most the {len(codes_a)} training images, got {k}")
+        raise UserError(f"num_neighbours must be at most the {len(codes_a)} training images, got {k}.")
     squares = (codes_b**2).sum(1)[:, None] + (codes_a**2).sum(1) - 2 * codes_b @ codes_a.T
     return np.argsort(squares, axis=1, kind="stable")[:, :k]
 

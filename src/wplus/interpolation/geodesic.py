@@ -47,7 +47,7 @@ def geodesic(
     check_number("num_steps", num_steps, lowest=1, whole=True)
     check_number("prior", prior, lowest=0)
     if not learning_rate > 0:
-        raise UserError(f"learning_rate must be above 0, got {learning_rate}")
+        raise UserError(f"learning_rate must be above 0, got {learning_rate}.")
     curve, num = init(keyframes, context), len(keyframes) - 1
     t = torch.arange(num)[:, None] + torch.linspace(0, 1, num_points + 2, dtype=torch.float64)
     times = curve.time_map(t.flatten()).view_as(t)

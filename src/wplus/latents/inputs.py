@@ -43,11 +43,11 @@ def read_inputs(
     number = sum(len(found.get(source, [source])) for source in sources)
     if number < at_least:
         raise UserError(
-            f"this command needs at least {at_least} input(s), got {number}: {', '.join(sources) or 'none'}"
+            f"this command needs at least {at_least} input(s), got {number}: {', '.join(sources) or 'none'}."
         )
     images = list(dict.fromkeys(source for source in sources if _is_image(source)))
     if images and invert is None:
-        raise UserError(f"the input must be seed:N or a latent file, got the image '{images[0]}'")
+        raise UserError(f"the input must be seed:N or a latent file, got the image '{images[0]}'.")
     files = invert(images, names_of_images(images)) if images and invert is not None else []
     for source, file in zip(images, files, strict=True):
         found[source] = [(Path(source).stem, load_latent(file, fingerprint=models.fingerprint))]
@@ -61,11 +61,11 @@ def _expanded(item: str) -> list[str]:
         return [item if item.startswith(SEED) else str(path)]
     if not path.is_dir():
         raise UserError(
-            f"inputs must be images, latent files, folders of them, or seed:N, got '{item}', which does not exist"
+            f"inputs must be images, latent files, folders of them, or seed:N, got '{item}', which does not exist."
         )
     files = sorted(str(file) for file in path.iterdir() if file.is_file() and not is_beside(file.name))
     if not files:
-        raise UserError(f"the folder '{item}' must hold images or latent files, and has no files")
+        raise UserError(f"the folder '{item}' must hold images or latent files, and has no files.")
     return files
 
 
@@ -85,9 +85,9 @@ def _read(source: str, models: Models, *, label: Label, truncation_psi: float) -
         return read_latents(source, models)
     number, generator = source.removeprefix(SEED), models.generator
     if not (number.isascii() and number.isdecimal() and len(number) < 20 and int(number) < 2**63):
-        raise UserError(f"a seed must be seed: and a whole number below 2^63, as in seed:7, got '{source:.80}'")
+        raise UserError(f"a seed must be seed: and a whole number below 2^63, as in seed:7, got '{source:.80}'.")
     if label is None and generator.c_dim:
-        raise UserError(f"label must be {allowed_labels(generator)} for the input '{source}', got null")
+        raise UserError(f"label must be {allowed_labels(generator)} for the input '{source}', got null.")
     z = torch.randn(generator.z_dim, generator=torch.Generator().manual_seed(int(number)))
     own = read_label(label, generator)
     return [(source, Latent(z, "z", models.fingerprint, truncation_psi=truncation_psi, label=own))]

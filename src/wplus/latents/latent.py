@@ -55,7 +55,7 @@ class Latent:
         num_dims = 2 if space.of_layers and space.has_ws else 1
         if self.code.ndim != num_dims:
             shape = tuple(self.code.shape)
-            raise UserError(f"{self.space} must have {num_dims} dimension(s), got the shape {shape}")
+            raise UserError(f"{self.space} must have {num_dims} dimension(s), got the shape {shape}.")
         _check_truncation(space, self.truncation_psi)
 
     def __repr__(self) -> str:
@@ -135,7 +135,7 @@ def decode(
 
 def _check_truncation(space: LatentSpace, psi: float) -> None:
     if psi != 1 and not space.has_ws:
-        raise UserError(f"truncation_psi must be 1 in {space}, whose latents are truncated on the way there, got {psi}")
+        raise UserError(f"truncation_psi must be 1 in {space}, whose latents are truncated on the way, got {psi}.")
 
 
 def has_cutoff(latent: Latent) -> bool:
@@ -168,7 +168,7 @@ def lifted(latent: Latent, space: Space, generator: GeneratorNetwork) -> Tensor:
     if not target.holds(source):
         raise UserError(f"A latent of {source} cannot go to {target} without loss.")
     if has_cutoff(latent) and not (target.of_layers or target.is_before_mapping):
-        raise UserError(f"space must be w+, as the latent's layers differ by its truncation cutoff, got {space}")
+        raise UserError(f"space must be w+, as the latent's layers differ by its truncation cutoff, got {space}.")
     code = latent.code.to(_device(generator))
     if str(source) == str(target) and (source.is_before_mapping or latent.truncation_psi == 1):
         return code

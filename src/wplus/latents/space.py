@@ -156,7 +156,7 @@ def space_named(name: str) -> LatentSpace:
     for known in _classes.values():
         if isinstance(name, str) and (found := known.named(name)) is not None:
             return found
-    raise UserError(f"space must be one of {', '.join(spaces())}, got {name!r}")
+    raise UserError(f"space must be one of {', '.join(spaces())}, got {name!r}.")
 
 
 def space_of(name: str, generator: GeneratorNetwork) -> LatentSpace:
@@ -176,4 +176,4 @@ def check_shape(codes: Tensor, space: LatentSpace, generator: GeneratorNetwork) 
     allowed = space.shape(generator)
     if tuple(codes.shape[1:]) != allowed:
         wanted = ", ".join(map(str, allowed))
-        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(codes.shape)}")
+        raise UserError(f"{space} of this generator must be (N, {wanted}), got {tuple(codes.shape)}.")

@@ -58,7 +58,7 @@ class WeightDelta:
         """
         found = fingerprint(generator) if known is None else known
         if found != self.generator:
-            raise UserError(f"the generator of this weight delta must be {self.generator}, got {found}")
+            raise UserError(f"the generator of this weight delta must be {self.generator}, got {found}.")
         tuned = copy.deepcopy(generator).eval().requires_grad_(False)
         parameters = dict(tuned.named_parameters())
         with torch.no_grad():
@@ -70,7 +70,7 @@ class WeightDelta:
         """UserError unless it was tuned for this latent."""
         found = code_digest(latent.code)
         if found != self.latent:
-            raise UserError(f"the latent of this weight delta must be {self.latent}, got {found}")
+            raise UserError(f"the latent of this weight delta must be {self.latent}, got {found}.")
 
     def save(self, path: str | Path) -> Path:
         """Write it to a safetensors file, whole or not at all; `load_delta` reads it."""

@@ -39,7 +39,7 @@ class DiscriminatorFeatures(ImageDistance):
         judge = discriminator.pixel_part if isinstance(discriminator, DiscriminatorNetwork) else None
         if not isinstance(judge, Discriminator):
             kind = f"{type(discriminator).__module__}.{type(discriminator).__name__}"
-            raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}")
+            raise UserError(f"discriminator must be StyleGAN2's, whose blocks have features, got a {kind}.")
         self.shape = (judge.img_channels, judge.resolution, judge.resolution)
         self.discriminator = copy.deepcopy(judge)
         weights = {"weights": "blocks of a discriminator", "sha256": tensors_digest(self.discriminator)}
@@ -49,7 +49,7 @@ class DiscriminatorFeatures(ImageDistance):
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps (N, C_l, H_l, W_l), one per block; UserError for images of another shape."""
         if tuple(images.shape[1:]) != self.shape:
-            raise UserError(f"images must be (N, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
+            raise UserError(f"images must be (N, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}.")
         maps = [x.float() for x in self.discriminator.feature_maps(images)]
         return [unit_length(x) for x in maps] if self.compare == "normalised" else maps
 

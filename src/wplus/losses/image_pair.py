@@ -64,7 +64,7 @@ class ImageDistance(nn.Module):
     def _refuse(self, mask: Tensor | None) -> None:
         """For distances of the whole image: UserError when there is a mask."""
         if mask is not None:
-            raise UserError(f"{self.name} compares whole images and takes no mask: give it the weight 0")
+            raise UserError(f"{self.name} compares whole images and takes no mask: give it the weight 0.")
 
 
 def mean_over(maps: Tensor, mask: Tensor | None) -> Tensor:

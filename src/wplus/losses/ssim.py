@@ -69,7 +69,7 @@ class MSSSIM(ImageDistance):
     def num_scales(self, size: int) -> int:
         """At how many scales images of `size` px are compared; UserError when they are too small."""
         if size < smallest_size(self.scales or 1):
-            raise UserError(f"{self.name} needs images of at least {smallest_size(self.scales or 1)} px, got {size}")
+            raise UserError(f"{self.name} needs images of at least {smallest_size(self.scales or 1)} px, got {size}.")
         return self.scales or min(int(math.log2(size / WINDOW)) + 1, len(SCALE_WEIGHTS))
 
     def distance(self, features_a: list[Tensor], features_b: list[Tensor], mask: Tensor | None = None) -> Tensor:

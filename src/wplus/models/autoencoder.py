@@ -74,7 +74,7 @@ class CodeEncoder(Encoder):
         super().__init__(num_ws=1, w_dim=w_dim, img_channels=img_channels, input_size=input_size, is_iterative=False)
         check_choice("code_activation", code_activation, ("linear", "relu", "sigmoid"))
         if variational and code_activation != "linear":
-            raise UserError(f"code_activation must be linear where a code is normal, got {code_activation}")
+            raise UserError(f"code_activation must be linear where a code is normal, got {code_activation}.")
         self.code_dim, self.c_dim, self.variational = w_dim - c_dim, c_dim, variational
         self.code_activation = code_activation
         self.is_flat = backbone == "mlp"
@@ -191,7 +191,7 @@ class Decoder(GeneratorNetwork):
 def check_widths(widths: Sequence[int]) -> list[int]:
     """The widths as a list; UserError for more layers than any perceptron has, or an empty one."""
     if len(widths) > MAX_LAYERS:
-        raise UserError(f"widths must be of at most {MAX_LAYERS} layers, got {len(widths)}")
+        raise UserError(f"widths must be of at most {MAX_LAYERS} layers, got {len(widths)}.")
     for width in widths:
         check_number("widths", width, lowest=1, whole=True)
     return list(widths)

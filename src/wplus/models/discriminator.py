@@ -25,7 +25,7 @@ class DiscriminatorNetwork(Network):
         """img (N, img_channels, resolution, resolution) in [-1, 1], c (N, c_dim) -> logits (N, 1), high is real."""
         shape = (self.img_channels, self.resolution, self.resolution)
         if tuple(img.shape[1:]) != shape:
-            raise UserError(f"images must be (N, {', '.join(map(str, shape))}), got {tuple(img.shape)}")
+            raise UserError(f"images must be (N, {', '.join(map(str, shape))}), got {tuple(img.shape)}.")
         return self.logits(img, check_label(c, self.c_dim))
 
     def logits(self, img: Tensor, c: Tensor | None) -> Tensor:
@@ -90,5 +90,5 @@ def rebuilt_discriminator(entry: Mapping[str, Any]) -> DiscriminatorNetwork:
     """The discriminator of pixels of a description; UserError for one of something else."""
     found = class_named(str(entry.get("class")))
     if found is None or not issubclass(found, DiscriminatorNetwork) or not found.of_pixels:
-        raise UserError(f"pixel must be a discriminator of pixels, got a {entry.get('class')}")
+        raise UserError(f"pixel must be a discriminator of pixels, got a {entry.get('class')}.")
     return found(**entry["arguments"])

@@ -26,7 +26,7 @@ def num_channels(resolution: int, channel_base: int, channel_max: int) -> int:
     channels = min(channel_base // resolution, channel_max)
     if channels < 1:
         allowed = f"channel_base must be at least {resolution} and channel_max at least 1"
-        raise UserError(f"{allowed}, or {resolution} px have no feature maps, got {channel_base} and {channel_max}")
+        raise UserError(f"{allowed}, or {resolution} px have no feature maps, got {channel_base} and {channel_max}.")
     return channels
 
 

@@ -58,7 +58,7 @@ class MappingMLP(MappingNetwork):
 def check_z(z: Tensor | None, z_dim: int) -> Tensor:
     """z in float32; UserError unless it is (N, z_dim)."""
     if z is None or z.shape[1:] != (z_dim,):
-        raise UserError(f"z must be (N, {z_dim}), got {None if z is None else tuple(z.shape)}")
+        raise UserError(f"z must be (N, {z_dim}), got {None if z is None else tuple(z.shape)}.")
     return z.to(torch.float32)
 
 

@@ -119,7 +119,7 @@ def check_counts(arguments: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             check_counts(value)
         if name.startswith("num_") and isinstance(value, int) and value > MAX_COUNT:
-            raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}")
+            raise UserError(f"{name} must be at most {MAX_COUNT} in a file, got {value}.")
 
 
 def assign(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -224,7 +224,7 @@ class SynthesisNetwork(nn.Module):
         replaces what `noise_mode` would choose.
         """
         if isinstance(ws, Tensor) and ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}")
+            raise UserError(f"ws must be (N, {self.num_ws}, {self.w_dim}), got {tuple(ws.shape)}.")
         check_choice("noise_mode", noise_mode, NOISE_MODES)
         chosen: Sequence[Tensor | None] = [None] * len(self.noise_layers)
         if noise is not None:
@@ -232,7 +232,7 @@ class SynthesisNetwork(nn.Module):
         elif noise_mode != "none":
             chosen = self.const_noise() if noise_mode == "const" else self.random_noise(len(ws))
         if len(chosen) != len(self.noise_layers):
-            raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}")
+            raise UserError(f"noise must have {len(self.noise_layers)} maps, one per layer, got {len(chosen)}.")
         return self._drawn(ws, chosen)
 
     def _drawn(self, ws: Tensor | Styles, noise: Sequence[Tensor | None]) -> Tensor:
@@ -324,5 +324,5 @@ def check_label(c: Tensor | None, c_dim: int) -> Tensor | None:
     if not c_dim:
         return None
     if c is None or c.shape[1:] != (c_dim,):
-        raise UserError(f"labels must be (N, {c_dim}), got {None if c is None else tuple(c.shape)}")
+        raise UserError(f"labels must be (N, {c_dim}), got {None if c is None else tuple(c.shape)}.")
     return c

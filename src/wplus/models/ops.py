@@ -115,7 +115,7 @@ def minibatch_stddev(x: Tensor, group_size: int) -> Tensor:
     num, _, height, width = x.shape
     group = min(group_size, num)
     if num % group:
-        raise UserError(f"the batch must be a multiple of mbstd_group_size={group_size}, got {num} images")
+        raise UserError(f"the batch must be a multiple of mbstd_group_size={group_size}, got {num} images.")
     y = x.to(torch.float32).reshape(group, num // group, *x.shape[1:])  # (G, N/G, C, H, W)
     y = (y - y.mean(dim=0)).square().mean(dim=0).add(1e-8).sqrt().mean(dim=(1, 2, 3))  # (N/G,)
     y = y.to(x.dtype).repeat(group).view(num, 1, 1, 1).expand(-1, -1, height, width)

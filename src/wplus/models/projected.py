@@ -137,10 +137,10 @@ class NetHeads(nn.Module):
 def check_levels(net: str, levels: Sequence[int], num: int, channels: Sequence[int]) -> None:
     """UserError unless the levels are some of the net's, fine to coarse, and each has a width."""
     if not levels or list(levels) != sorted(set(levels)) or not 0 <= levels[0] <= levels[-1] < num:
-        raise UserError(f"levels must be some of {net}'s {list(range(num))}, in this order, got {list(levels)}")
+        raise UserError(f"levels must be some of {net}'s {list(range(num))}, in this order, got {list(levels)}.")
     if len(channels) <= levels[-1]:
         raise UserError(
-            f"channels must have a width for each of {levels[-1] + 1} levels of {net}, got {list(channels)}"
+            f"channels must have a width for each of {levels[-1] + 1} levels of {net}, got {list(channels)}."
         )
 
 
@@ -175,7 +175,7 @@ class Projected(DiscriminatorNetwork):
         super().__init__(resolution=resolution, c_dim=c_dim, img_channels=img_channels)
         size = min(max(resolution, INPUT_PX[0]), INPUT_PX[1]) if input_px is None else input_px
         if not nets or len(set(nets)) < len(nets):
-            raise UserError(f"nets must be different ones, at least one, got {list(nets)}")
+            raise UserError(f"nets must be different ones, at least one, got {list(nets)}.")
         self.saw = tuple(nets)
         options: dict[str, Any] = {"levels": levels, "channels": channels, "input_px": size, "c_dim": c_dim}
         self.nets = nn.ModuleDict({

@@ -46,7 +46,7 @@ class San(DiscriminatorAround):
         if c_dim or not self.pixel.logit_layer:
             what = f"{c_dim} classes" if c_dim else f"a last layer that is not linear ({type(self.pixel).__module__})"
             raise UserError(
-                f"discriminator=san needs a discriminator without labels and a linear last layer, got {what}"
+                f"discriminator=san needs a discriminator without labels and a linear last layer, got {what}."
             )
         name, _, last = self.pixel.logit_layer.rpartition(".")
         parent = self.pixel.get_submodule(name)

@@ -29,5 +29,5 @@ class ArcFaceNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, 112, 112) -> (N, 512), each of length 1. UserError for images of another shape."""
         if images.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
-            raise UserError(f"images must be (N, 3, {INPUT_SIZE}, {INPUT_SIZE}), got {tuple(images.shape)}")
+            raise UserError(f"images must be (N, 3, {INPUT_SIZE}, {INPUT_SIZE}), got {tuple(images.shape)}.")
         return F.normalize(self.output_layer(self.body(self.input_layer(images))))

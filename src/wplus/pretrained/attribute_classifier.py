@@ -44,9 +44,9 @@ class AttributeNet(Network):
     def __init__(self, *, num_classes: Sequence[int], input_size: int, img_channels: int = 3, width: int = 32) -> None:
         super().__init__()
         if not num_classes or min(num_classes) < 2:
-            raise UserError(f"num_classes must be 2 or more of each factor, got {list(num_classes)}")
+            raise UserError(f"num_classes must be 2 or more of each factor, got {list(num_classes)}.")
         if input_size < 8 or input_size & (input_size - 1):
-            raise UserError(f"input_size must be a power of two from 8 up, got {input_size}")
+            raise UserError(f"input_size must be a power of two from 8 up, got {input_size}.")
         self.num_classes, self.input_size, self.img_channels = tuple(num_classes), input_size, img_channels
         self.stem, self.units, self.downs, channels = trunk(img_channels, width, input_size=input_size)
         self.norm = Normalise(channels[-1])
@@ -91,12 +91,12 @@ class AttributeClassifier(nn.Module):
         self.groups = {attribute: (factor, list(group)) for attribute, (factor, group) in attributes.items()}
         self.attributes, self.dim = list(self.groups), len(self.groups)
         if not self.groups:
-            raise UserError(f"'{name}' has no attributes, so there is nothing to ask it")
+            raise UserError(f"'{name}' has no attributes, so there is nothing to ask it.")
         for attribute, (factor, group) in self.groups.items():
             known = self.classes.get(factor, [])
             if not 0 < len(set(group) & set(known)) == len(group) < len(known):
                 allowed = ", ".join(known) or "a factor that it does not have"
-                raise UserError(f"'{attribute}' must be some, not all, classes of '{factor}' ({allowed}), got {group}")
+                raise UserError(f"'{attribute}' must be some, not all, classes of '{factor}' ({allowed}), got {group}.")
         self.register_buffer("_inside", self._places(inside=True), persistent=False)
         self.register_buffer("_outside", self._places(inside=False), persistent=False)
 

@@ -75,7 +75,7 @@ class PackageExtractor(Extractor):
 
     def __init__(self, *, min_px: int = 64, max_px: int = 224) -> None:
         if not 32 <= min_px <= max_px:
-            raise UserError(f"min_px must be at least 32 and at most max_px, got {min_px} and {max_px}")
+            raise UserError(f"min_px must be at least 32 and at most max_px, got {min_px} and {max_px}.")
         path = from_package(*self.file)
         resize = "bilinear, antialiased when shrunk, in float after uint8 rounding"
         prepared = {"extractor_input": f"shorter side brought into {min_px}..{max_px} px", "resize": resize}

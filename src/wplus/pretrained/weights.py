@@ -91,7 +91,7 @@ def read_tensors(path: Path, *, entry: str = "") -> dict[str, torch.Tensor]:
     if isinstance(content, dict):
         content = content.get(entry, content)
     if not isinstance(content, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in content.values()):
-        raise UserError(f"'{path}' must map names to tensors, as a weights file of this net does")
+        raise UserError(f"'{path}' must map names to tensors, as a weights file of this net does.")
     return content
 
 

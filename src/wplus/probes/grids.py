@@ -68,7 +68,7 @@ def truncation(context: ProbeContext, *, num_latents: int = 4, num_steps: int = 
     Networks that look at the direction of a latent alone (ProGAN) have nothing between: they are left out.
     """
     if num_steps < 3 or num_steps % 2 == 0:
-        raise UserError(f"num_steps must be odd and at least 3, so that psi=0 is among them, got {num_steps}")
+        raise UserError(f"num_steps must be odd and at least 3, so that psi=0 is among them, got {num_steps}.")
     check_number("num_latents", num_latents, lowest=1, whole=True)
     if not context.has_latents:
         return ProbeResult()

@@ -1,4 +1,4 @@
-"""What is said of a sweep: how long it takes yet, what is done, failed or missing, and the best by its objectives."""
+"""Sentences about a sweep: how long it takes yet, what is done, failed or missing, and the best by its objectives."""
 
 import math
 import shlex

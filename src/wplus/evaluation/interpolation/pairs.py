@@ -78,7 +78,7 @@ def draw_pairs(
     check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
     if not 3 <= num_pairs <= most:
-        raise UserError(f"num_pairs must be from 3 to {most}, none of {len(images)} images twice, got {num_pairs}")
+        raise UserError(f"num_pairs must be from 3 to {most}, none of {len(images)} images twice, got {num_pairs}.")
     candidates = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
     if order == "digests":
         candidates = by_digest(images.digests, len(images))[0][candidates]

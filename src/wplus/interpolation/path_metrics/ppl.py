@@ -36,7 +36,7 @@ def pair_ppl(
     whatever the pair; by Cauchy-Schwarz and the triangle inequality no way has less. Left out where the ends are equal.
     """
     if not 0 < epsilon < 1:
-        raise UserError(f"epsilon must be between 0 and 1, got {epsilon}")
+        raise UserError(f"epsilon must be between 0 and 1, got {epsilon}.")
     check_number("num_samples", num_samples, lowest=1, whole=True)
     draws = torch.rand(num_samples, generator=rng(seed, trajectory.name, "path length"), dtype=torch.float64)
     t = (torch.arange(num_samples) + draws) / num_samples * (1 - epsilon)

@@ -57,7 +57,7 @@ class FWPlus(LatentSpace):
         allowed = [block for block in styled(generator, str(self)).feature_shapes if block <= in_use]
         block = max(8, min(in_use // 2, _LARGEST_DEFAULT)) if self.block is None else self.block
         if block not in allowed:
-            raise UserError(f"space.block must be one of {', '.join(map(str, allowed))}, got {block}")
+            raise UserError(f"space.block must be one of {', '.join(map(str, allowed))}, got {block}.")
         return FWPlus(block)
 
     def shape(self, generator: GeneratorNetwork) -> tuple[int, ...]:

@@ -59,12 +59,12 @@ class Encoder(Network):
         UserError for images that are not square or have other channels, and for a stage that does not exist.
         """
         if images.ndim != 4 or images.shape[1] != self.in_channels or images.shape[2] != images.shape[3]:
-            raise UserError(f"images must be square, (N, {self.in_channels}, R, R), got {tuple(images.shape)}")
+            raise UserError(f"images must be square, (N, {self.in_channels}, R, R), got {tuple(images.shape)}.")
         stage, last = int(self.stage) if stage is None else stage, self.num_ws - 1
         if not self.has_stages and stage != last:
-            raise UserError(f"{type(self).__name__} has no stages: stage must be left out, got {stage}")
+            raise UserError(f"{type(self).__name__} has no stages: stage must be left out, got {stage}.")
         if not 0 <= stage <= last:
-            raise UserError(f"stage must be from 0 (w alone) to {last} (all deltas), got {stage}")
+            raise UserError(f"stage must be from 0 (w alone) to {last} (all deltas), got {stage}.")
         return self._offsets(resized(images, self.input_size).contiguous(memory_format=torch.channels_last), stage)
 
     def _offsets(self, x: Tensor, stage: int) -> Tensor:

@@ -80,7 +80,7 @@ def trunk(
     """Stem, three residual units on maps of side 16, 8 and 4 (or smaller ones for smaller images), what halves the maps
     between them, and the units' channels; UserError for another width than 16, 32, ..."""
     if width < GROUP_SIZE or width % GROUP_SIZE:
-        raise UserError(f"width must be a positive multiple of {GROUP_SIZE}, got {width}")
+        raise UserError(f"width must be a positive multiple of {GROUP_SIZE}, got {width}.")
     channels = [multiple * width for multiple in WIDTHS]
     first, units = stem(in_channels, width, input_size=input_size), nn.ModuleList(Residual(num) for num in channels)
     halving = [nn.Conv2d(*pair, 3, stride=2, padding=1) for pair in pairwise(channels)]

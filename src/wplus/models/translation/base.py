@@ -113,4 +113,4 @@ def check_images(images: Tensor, channels: int, divisor: int = 1) -> None:
     fits = images.ndim == 4 and images.shape[1] == channels and not any(size % divisor for size in images.shape[2:])
     if not fits:
         sides = "" if divisor == 1 else f" with H and W multiples of {divisor}"
-        raise UserError(f"images must be (N, {channels}, H, W){sides}, got {tuple(images.shape)}")
+        raise UserError(f"images must be (N, {channels}, H, W){sides}, got {tuple(images.shape)}.")

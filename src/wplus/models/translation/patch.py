@@ -45,7 +45,7 @@ class PatchDiscriminator(Network):
     ) -> None:
         super().__init__()
         if num_layers < 0:
-            raise UserError(f"num_layers must be 0 or more, got {num_layers}")
+            raise UserError(f"num_layers must be 0 or more, got {num_layers}.")
         self.in_channels = in_channels
         kernel, bias = (4 if num_layers else 1), has_bias(norm)
         widths = [width * min(2**i, WIDEST) for i in range(max(num_layers, 1) + 1)]

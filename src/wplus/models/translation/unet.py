@@ -88,7 +88,7 @@ class UNet(TranslatorNetwork):
         super().__init__(in_channels=in_channels, img_channels=img_channels)
         check_choice("upsample", upsample, UPSAMPLES)
         if num_downs < 2:
-            raise UserError(f"num_downs must be at least 2, got {num_downs}")
+            raise UserError(f"num_downs must be at least 2, got {num_downs}.")
         self.size_divisor = 2**num_downs
         widths = [width * min(2**i, WIDEST) for i in range(num_downs)]
         bias = has_bias(norm)
