@@ -85,9 +85,11 @@ def test_an_estimate_is_arithmetic():
     assert "37 min: 37 min of steps at 18.2 images/s (measured over 34 steps)" in time
     assert "4 snapshots of 3.0 s" in time
     assert "1.50 GiB" in memory
-    assert disk.startswith("disk      10 MiB: 3 checkpoints of 2 MiB, 2 models of 1 MiB, pictures of 2 MiB")
-    (first, *_) = report(found, {**schedule, "minutes": 1})
+    assert disk.startswith("disk      10 MiB: 3 checkpoint(s) of 2 MiB, 2 model(s) of 1 MiB, pictures of 2 MiB")
+    found.num_models = 1
+    first, *_, disk = report(found, {**schedule, "minutes": 1})
     assert first.endswith("1.091 kimg")
+    assert disk.startswith("disk      4 MiB: 1 checkpoint(s) of 2 MiB, 1 model(s) of 1 MiB")  # at its end
     assert "fewer than 16" in report(Measured(steps[:5], [3.0]), schedule)[1]
     with pytest.raises(UserError, match="No two steps"):
         report(Measured(steps[:1], [3.0]), schedule)

@@ -39,6 +39,7 @@ class Measured:
     memory_gib: float = 0.0
     checkpoint: int = 0  # bytes
     model: int = 0
+    num_models: int = 2  # the last one, and the best where training looks for it
     pictures: int = 0  # of one snapshot
     what: str = ""
 
@@ -98,6 +99,7 @@ def measure(cfg: Mapping[str, Any], seconds: float) -> Measured:
             raise Interrupted(received)
         found.checkpoint = max(file.stat().st_size for file in folder.glob("checkpoints/*.ckpt"))
         found.model = (folder / "model.safetensors").stat().st_size
+        found.num_models = len(list(folder.glob("*.safetensors")))
         written = (file.stat().st_size for file in folder.glob("samples/*") if file.is_file())
         found.pictures = sum(written) // max(1, len(found.snapshots))
     found.memory_gib, found.what = peak_gib(runtime.device), sizes(training)
@@ -145,9 +147,10 @@ def report(found: Measured, asked: Mapping[str, Any]) -> list[str]:
     limits = [asked["kimg"] or float("inf"), (asked["minutes"] or float("inf")) * 0.06 / rate]
     kimg = min(limits)
     num = int(kimg // asked["snapshot_kimg"]) + 2  # one before the first step, one at the end
-    each, keep = found.snapshots[-1], asked["keep_checkpoints"]
+    each = found.snapshots[-1]
+    num_checkpoints = min(asked["keep_checkpoints"] + 1, num - 1)  # an old one goes when a new one is there
     training, looking = kimg * 1000 * rate, num * each
-    bytes_in_all = found.checkpoint * (keep + 1) + 2 * found.model + num * found.pictures
+    bytes_in_all = found.checkpoint * num_checkpoints + found.num_models * found.model + num * found.pictures
     measured = f"measured over {len(found.steps) - 1} steps"
     few = f"; fewer than {PERIOD} leave regularisers out, give more --seconds" if len(found.steps) <= PERIOD else ""
     return [
@@ -155,6 +158,6 @@ def report(found: Measured, asked: Mapping[str, Any]) -> list[str]:
         f"time      {duration(found.start + training + looking)}: {duration(training)} of steps at {1 / rate:.3g} "
         f"images/s ({measured}{few}), {num} snapshots of {each:.1f} s",
         f"memory    {found.memory_gib:.2f} GiB at the peak, with torch itself",
-        f"disk      {bytes_in_all / MIB:.0f} MiB: {keep + 1} checkpoints of {found.checkpoint / MIB:.0f} MiB, 2 models "
-        f"of {found.model / MIB:.0f} MiB, pictures of {num * found.pictures / MIB:.0f} MiB",
+        f"disk      {bytes_in_all / MIB:.0f} MiB: {num_checkpoints} checkpoint(s) of {found.checkpoint / MIB:.0f} MiB, "
+        f"{found.num_models} model(s) of {found.model / MIB:.0f} MiB, pictures of {num * found.pictures / MIB:.0f} MiB",
     ]
