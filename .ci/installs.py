@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 TORCHES = ("torch", "torch==2.11.*")
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "src", "configs", "experiments")
+DRAW = "import torch, wplus; print(torch.__version__, wplus.load('cats32').generate(2, psi=0.7))"
 INVERT = "invert checkpoint=cats32 input=held_out num_images=1 data.num_images=60 inverter.num_steps=2 tracking=local"
-USES = (["wplus"], ["wplus", "doctor"], ["wplus", *INVERT.split()],
-        ["python", "-c", "import wplus; print(wplus.load('cats32').generate(2, psi=0.7))"])  # fmt: skip
+USES = (["wplus"], ["wplus", "doctor"], ["wplus", *INVERT.split()], ["python", "-c", DRAW])
 
 
 def interpreters() -> dict[str, Path]:
@@ -58,7 +58,8 @@ def tried(python: Path, torch: str) -> str:
         steps += [[str(environment / "bin" / program), *words] for program, *words in USES]
         for step in steps:
             done = subprocess.run(step, cwd=elsewhere, capture_output=True, text=True)
-            print(f"    {Path(step[0]).name} {' '.join(step[1:])[:100]}: {done.returncode}", flush=True)
+            said = done.stdout.strip().rpartition("\n")[2][:100]
+            print(f"    {Path(step[0]).name} {' '.join(step[1:])[:100]}: {done.returncode} {said}", flush=True)
             if done.returncode:
                 return (done.stderr or done.stdout).strip()[-2000:]
     return ""
