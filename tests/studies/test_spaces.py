@@ -14,7 +14,7 @@ from wplus.sweeps.spec import Spec
 def member(space: str, **values: float) -> Member:
     entries = {name.replace("_", "/", 1): {"value": value, "interval": [value - 1, value + 1]}
                for name, value in values.items()}  # fmt: skip
-    asked = {"space": space, "inverter.num_steps": 300 if space == "w" else 100}
+    asked = {"space": space, "inverter.num_steps": 150}
     return Member(Path(space), "edit", "finished", asked, entries)
 
 
@@ -28,8 +28,11 @@ def test_runs_with_both_numbers_are_drawn(tmp_path):
 
 
 def test_names_keep_what_differs():
-    assert short("space=f16/w+ inverter=staged first.num_steps=200") == "f16/w+ inverter=staged"
-    assert short("space=pn+ inverter=preconditioned inverter.num_steps=300 prior=0.03") == "pn+ prior=0.03"
+    assert short("space=f16/w+ inverter=preconditioned inverter.num_steps=150 pivot=null prior=null") == "f16/w+"
+    assert short("space=w+ inverter.num_steps=600") == "w+ steps=600"
+    assert short("space=pn+ inverter=preconditioned inverter.num_steps=150 prior=0.03") == "pn+ prior=0.03"
+    tuned = "space=w inverter=pti inverter.num_steps={} pivot=preconditioned pivot.num_steps=100"
+    assert [short(tuned.format(steps)) for steps in (5, 150)] == ["w inverter=pti steps=5", "w inverter=pti steps=150"]
 
 
 def test_an_inversion_is_told_with_what_followed_from_it(tmp_path):

@@ -15,6 +15,7 @@ from wplus.sweeps.members import Member, names_of, read_members, varying
 
 NUMBERS = {"invert/psnr_db": "PSNR of the inversion, dB", "edit/editable": "other factors kept by edits that arrive"}
 FOLDER = Path(__file__).parent
+USUAL = 150  # steps of an inversion
 
 
 def main() -> None:
@@ -38,11 +39,15 @@ def points(members: Sequence[Member]) -> dict[str, Mapping[str, tuple[float, tup
 
 
 def short(name: str) -> str:
-    """Without what most have: "space=pn+ inverter=preconditioned prior=0.03" becomes "pn+ prior=0.03"."""
+    """Without what most have: "space=pn+ inverter=preconditioned prior=0.03" becomes "pn+ prior=0.03".
+
+    Steps are told where the generator is tuned, and where there are more than elsewhere.
+    """
     words = [word.removeprefix("space=") for word in name.split()]
-    kept = [word for word in words if "steps=" not in word and "preconditioned" not in word
-            and word not in ("prior=0", "prior=0.0")]  # fmt: skip
-    return " ".join(sorted(kept, key=lambda word: "=" in word))
+    silent = ("prior=0", "prior=0.0", *(() if "inverter=pti" in words else (f"inverter.num_steps={USUAL}",)))
+    kept = [word for word in words if not word.startswith("pivot") and not word.endswith(("=null", "preconditioned"))
+            and word not in silent]  # fmt: skip
+    return " ".join(sorted(kept, key=lambda word: "=" in word)).replace("inverter.num_steps", "steps")
 
 
 def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], path: Path) -> Path:
