@@ -63,6 +63,6 @@ def test_an_inversion_is_told_with_what_followed_from_it(tmp_path):
     assert found["Paths"].splitlines()[2:] == ["| w | 5.00 |", "| w+ | 6.00 |"]
     (line,) = found["Paths against w+"].splitlines()[2:]
     assert (
-        line == "| w | -1.00 (-1.00 to -1.00), p = 0.008 | +0.00 (0.00 to 0.00), p = 1 | +0.00 (0.00 to 0.00), p = 1 |"
+        line == "| w | -1.00 (-1.00 to -1.00), p = 0.02 | +0.00 (0.00 to 0.00), p = 1 | +0.00 (0.00 to 0.00), p = 1 |"
     )
     assert found["Edits there and back"].splitlines()[2:] == ["| w | 0.88 (0.00 to 1.00) |"]

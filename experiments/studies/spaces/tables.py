@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.studies.spaces.figure import short
-from wplus.core.paired import Paired, paired
+from wplus.core.paired import Paired, paired_tests
 from wplus.sweeps.members import names_of, read_member, varying
 from wplus.sweeps.spec import Job
 from wplus.sweeps.state import SweepFolder
@@ -56,8 +56,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the sweep")
     sweep = SweepFolder(parser.parse_args().folder)
     states = sweep.states()
-    folders = {job.id: Path(states[job.id].run_dir) for job in sweep.jobs() if states[job.id].run_dir}
-    jobs = [job for job in sweep.jobs() if job.id in folders and read_result(folders[job.id])]
+    jobs = [job for job in sweep.jobs() if states[job.id].state == "done"]
+    folders = {job.id: Path(states[job.id].run_dir) for job in jobs}
     for title, text in tables(jobs, folders).items():
         print(f"## {title}\n\n{text}\n")
 
@@ -110,15 +110,12 @@ def along(folder: Path) -> Numbers:
 
 
 def against(ways: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """Each inversion's paths minus the baseline's, on the same pairs: with interval and p of Wilcoxon's test."""
-    rows = {name: by_pair(folder) for name, folder in ways.items()}
-    own = rows.pop(BASELINE, {})
-    found: dict[str, dict[str, str]] = {}
-    for name, pairs in rows.items():
-        shared = sorted(own.keys() & pairs.keys())
-        both = {number: [[each[pair][number] for pair in shared] for each in (pairs, own)] for number in TESTED}
-        found[name] = {PATHS[number][0]: told(paired(*each)) for number, each in both.items()} if shared else {}
-    return found
+    """Each inversion's paths minus the baseline's on the same pairs, with interval and the p of Wilcoxon's test, all
+    corrected together (Holm 1979)."""
+    if BASELINE not in ways:
+        return {}
+    found = paired_tests({name: by_pair(folder) for name, folder in ways.items()}, BASELINE, columns=TESTED)
+    return {name: {PATHS[number][0]: told(each) for number, each in tests.items()} for name, tests in found.items()}
 
 
 def by_pair(folder: Path) -> dict[str, dict[str, float]]:
@@ -132,7 +129,7 @@ def by_pair(folder: Path) -> dict[str, dict[str, float]]:
 def told(difference: Paired) -> str:
     """+0.12 (0.05 to 0.19), p = 0.003."""
     low, high = difference.interval
-    p = "no test" if difference.p is None else f"p = {difference.p:.1g}"
+    p = "no test" if difference.p_holm is None else f"p = {difference.p_holm:.1g}"
     return f"{difference.difference:+.2f} ({low:.2f} to {high:.2f}), {p}"
 
 
