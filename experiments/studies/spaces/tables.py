@@ -2,7 +2,7 @@
 
     python -m experiments.studies.spaces.tables runs/sweeps/spaces
 
-prints them as Markdown. Intervals are 95 %, over images, of paths over pairs; the differences of paths are paired.
+prints them as Markdown. Intervals are 95 %, over images, of paths over pairs of them; differences are paired.
 """
 
 import argparse
@@ -41,7 +41,12 @@ PATHS = {
     "kd_mobilenet_v2_mid_dip": ("kd half way beyond the ends", ".2f"),
     "prior_max": ("farthest from the prior", ".3g"),
 }
-TESTED = ("relative_ppl", "tortuosity", "step_cv")
+TESTED = {  # what is compared with the baseline, table by table
+    "invert": {"psnr_db": "PSNR, dB", "mobilenet_v2": "another net"},
+    "edit": {"editable": "editable"},
+    "channel_edits": {"editable": "by a channel of s"},
+    "paths": {"relative_ppl": "relative PPL", "tortuosity": "tortuosity", "step_cv": "unevenness"},
+}
 BACK = {
     "lec_accessory=5_image_seen": ("picture, edited and back", ".3f"),
     "lec_no_edit_image_seen": ("the same without an edit", ".3f"),
@@ -82,7 +87,7 @@ def tables(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, str]:
             name: {heading: cell(along(folder), number, form) for number, (heading, form) in PATHS.items()}
             for name, folder in ways.items()
         }),
-        f"Paths against {BASELINE}": markdown(against(ways)),
+        f"Against {BASELINE}": markdown(against(of)),
         "Edits there and back": markdown({
             space: {heading: cell(values(folder), number, form) for number, (heading, form) in BACK.items()}
             for space, folder in back.items()
@@ -109,20 +114,34 @@ def along(folder: Path) -> Numbers:
     return {name.removesuffix("_seen"): entry for name, entry in next(iter(means.values()), {}).items()}
 
 
-def against(ways: Mapping[str, Path]) -> dict[str, dict[str, str]]:
-    """Each inversion's paths minus the baseline's on the same pairs, with interval and the p of Wilcoxon's test, all
-    corrected together (Holm 1979)."""
-    if BASELINE not in ways:
-        return {}
-    found = paired_tests({name: by_pair(folder) for name, folder in ways.items()}, BASELINE, columns=TESTED)
-    return {name: {PATHS[number][0]: told(each) for number, each in tests.items()} for name, tests in found.items()}
+def against(of: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, str]]:
+    """Each inversion's numbers minus the baseline's on the same images or pairs, with interval and the p of Wilcoxon's
+    test, which are corrected stage by stage (Holm 1979)."""
+    found: dict[str, dict[str, str]] = {name: {} for name in of if name != BASELINE}
+    for stage, columns in TESTED.items():
+        folders = {name: stages[stage] for name, stages in of.items() if stage in stages}
+        if BASELINE not in folders:
+            continue
+        read = by_pair if stage == "paths" else by_image
+        tests = paired_tests(
+            {name: read(each, columns) for name, each in folders.items()}, BASELINE, columns=[*columns]
+        )
+        for name, row in tests.items():
+            found[name] |= {columns[number]: told(each) for number, each in row.items()}
+    return found
 
 
-def by_pair(folder: Path) -> dict[str, dict[str, float]]:
+def by_image(folder: Path, columns: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Image -> number -> value, of those that have one."""
+    rows = read_json(folder / "table.json").get("rows", {})
+    return {image: {name: row[name] for name in columns if row.get(name) is not None} for image, row in rows.items()}
+
+
+def by_pair(folder: Path, columns: Iterable[str]) -> dict[str, dict[str, float]]:
     """Pair -> number -> value, of the path (the pixels' own dissolve comes after it)."""
     with (folder / "interpolation" / "rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {row["pair"]: {number: float(row[number]) for number in TESTED}
+    return {row["pair"]: {number: float(row[number]) for number in columns}
             for row in rows if row["method"] == rows[0]["method"]}  # fmt: skip
 
 
@@ -130,7 +149,7 @@ def told(difference: Paired) -> str:
     """+0.12 (0.05 to 0.19), p = 0.003."""
     low, high = difference.interval
     p = "no test" if difference.p_holm is None else f"p = {difference.p_holm:.1g}"
-    return f"{difference.difference:+.2f} ({low:.2f} to {high:.2f}), {p}"
+    return f"{difference.difference:+.3g} ({low:.3g} to {high:.3g}), {p}"
 
 
 def cell(numbers: Numbers, end: str, form: str) -> str:
@@ -144,7 +163,7 @@ def cell(numbers: Numbers, end: str, form: str) -> str:
 
 def markdown(rows: Mapping[str, Mapping[str, str]]) -> str:
     """A table of the columns that any row has."""
-    used = [heading for heading in next(iter(rows.values()), {}) if any(row.get(heading) for row in rows.values())]
+    used = list(dict.fromkeys(heading for row in rows.values() for heading, text in row.items() if text))
     lines = [["space", *used], ["---"] * (len(used) + 1)]
     lines += [[name, *(row.get(heading, "") for heading in used)] for name, row in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
