@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import wplus
-from wplus.checkpoint import Models, fingerprint
+from wplus.checkpoint import Models, fingerprint, load_network
 from wplus.errors import UserError
 from wplus.models import mlp_gan
 from wplus.models.stylegan2 import Discriminator, Generator
@@ -96,9 +96,15 @@ def test_a_home_folder_in_front(tmp_path, monkeypatch):
     assert wplus.load("~/models/a.safetensors").generator.z_dim == 4
 
 
-def test_a_network_that_a_checkpoint_lacks(saved):
-    with pytest.raises(UserError, match="has no encoder; it holds generator, discriminator"):
-        wplus.load(saved).need("encoder")
+def test_one_network_of_a_checkpoint(saved):
+    assert isinstance(load_network(saved, "discriminator"), Discriminator)
+    for path, role, word in (
+        (saved, "encoder", "has no encoder; it holds generator, discriminator"),
+        (saved, "critic", "'critic'.*generator, discriminator, encoder"),
+        (None, "discriminator", "path of a file, not None"),
+    ):
+        with pytest.raises(UserError, match=word):
+            load_network(path, role)
 
 
 def test_networks_remember_their_arguments():

@@ -199,6 +199,15 @@ def located(path: str | Path) -> Path:
     return bundled_models().get(text, file)
 
 
+def load_network(path: str | Path, role: str) -> Network:
+    """One network of a checkpoint, for a configuration that hands it to something else; UserError when it has none."""
+    if role not in ROLES:
+        raise UserError(f"A checkpoint has no networks of the role '{role}'; it has {', '.join(ROLES)}.")
+    if not isinstance(path, (str, Path)):
+        raise UserError(f"The {role} comes from a checkpoint: give the path of a file, not {path!r:.60}.")
+    return load(path).need(role)
+
+
 def _is_safetensors(path: Path) -> bool:
     """A safetensors file begins with the header's length (8 bytes, little endian) and a JSON object."""
     with open(path, "rb") as file:
