@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from experiments.studies.spaces.figure import drawn, points, short
-from experiments.studies.spaces.tables import tables
+from experiments.studies.spaces.tables import baseline_of, tables
 from wplus.core.files import write_json
 from wplus.sweeps.members import Member
 from wplus.sweeps.spec import Spec
@@ -69,3 +69,8 @@ def test_an_inversion_is_told_with_what_followed_from_it(tmp_path):
         "| w", "+2 (2 to 2), p = 0.008", "-1 (-1 to -1), p = 0.02", "+0 (0 to 0), p = 1", "+0 (0 to 0), p = 1 |"
     ]  # fmt: skip
     assert found["Edits there and back"].splitlines()[2:] == ["| w | 0.88 (0.00 to 1.00) |"]
+
+
+def test_more_steps_are_compared_with_more_steps():
+    names = ["w+", "w+ steps=600", "f16/w+", "f16/w+ steps=600", "w inverter=pti steps=5"]
+    assert [baseline_of(name, names) for name in names] == ["w+", "w+", "w+", "w+ steps=600", "w+"]

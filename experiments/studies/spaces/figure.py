@@ -61,7 +61,7 @@ def drawn(found: Mapping[str, Mapping[str, tuple[float, tuple[float, float]]]], 
         axes.errorbar(x, y, xerr=spans[0], yerr=spans[1], fmt="o", ms=4, lw=1, color=colours[index % 20])
         axes.annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xlabel=NUMBERS["invert/psnr_db"], ylabel=NUMBERS["edit/editable"])
-    axes.margins(x=0.15)
+    axes.margins(x=0.22)
     axes.grid(alpha=0.3)
     return atomic_write(path, lambda file: figure.savefig(file, format="png", dpi=110))
 

@@ -7,7 +7,7 @@ prints them as Markdown. Intervals are 95 %, over images, of paths over pairs of
 
 import argparse
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,20 +115,27 @@ def along(folder: Path) -> Numbers:
 
 
 def against(of: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, str]]:
-    """Each inversion's numbers minus the baseline's on the same images or pairs, with interval and the p of Wilcoxon's
-    test, which are corrected stage by stage (Holm 1979)."""
+    """Each inversion's numbers minus those of w+ on the same images or pairs.
+
+    With interval and the p of Wilcoxon's test, corrected stage by stage (Holm 1979).
+    """
     found: dict[str, dict[str, str]] = {name: {} for name in of if name != BASELINE}
     for stage, columns in TESTED.items():
         folders = {name: stages[stage] for name, stages in of.items() if stage in stages}
         if BASELINE not in folders:
             continue
         read = by_pair if stage == "paths" else by_image
-        tests = paired_tests(
-            {name: read(each, columns) for name, each in folders.items()}, BASELINE, columns=[*columns]
-        )
+        rows = {name: read(each, columns) for name, each in folders.items()}
+        tests = paired_tests(rows, {name: baseline_of(name, folders) for name in folders}, columns=[*columns])
         for name, row in tests.items():
             found[name] |= {columns[number]: told(each) for number, each in row.items()}
     return found
+
+
+def baseline_of(name: str, names: Collection[str]) -> str:
+    """What an inversion is compared with: w+ of as many steps, "w+ steps=600" for "f16/w+ steps=600", else w+."""
+    alike = f"{BASELINE} {name.partition(' ')[2]}"
+    return alike if alike in names and alike != name else BASELINE
 
 
 def by_image(folder: Path, columns: Iterable[str]) -> dict[str, dict[str, float]]:
