@@ -124,7 +124,7 @@ def test_an_estimate_knows_the_keys_of_the_training():
         ("wplus evaluate metrics=[fd,kd", ["metrics=[fd,kd"]),
         ("wplus evaluate metrics=[fd,ppl2", ["metrics=[fd,ppl2_wend"]),
         ("wplus invert inverter@inverter.pivot=qu", ["inverter@inverter.pivot=quick "]),
-        ("wplus interpolate checkpoint=cats64", ["checkpoint=cats64 "]),
+        ("wplus interpolate checkpoint=cats32_o", ["checkpoint=cats32_outline "]),
         ("wplus estimate train model=stylegan", ["model=stylegan1 ", "model=stylegan2 "]),
         ("wplus train --h", ["--help "]),
         ("wplus train schedule.k", ["schedule.kimg=", "schedule.keep_checkpoints="]),
