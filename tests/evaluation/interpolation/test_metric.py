@@ -331,6 +331,7 @@ def test_the_prior_is_measured_once(run, latents, monkeypatch):
         ({"path_metrics": {"steps": steps}}, "must include fidelity"),
         ({"pictures": "some"}, "pictures must .* got 'some'"),
         ({"latents": {"w+": "x"}}, "Nothing given as latents goes into z"),
+        ({"latents": ["x"]}, "latents must be a folder, or folders by space as in {w: FOLDER}, got .'x'."),
         ({"latents": "nowhere"}, "There are no latents in the folder 'nowhere'"),
     ],
 )

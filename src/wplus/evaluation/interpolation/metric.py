@@ -76,6 +76,8 @@ class Interpolation:
     inversion_batch_size: int = 50
 
     def __post_init__(self) -> None:
+        if not isinstance(self.latents, str | Mapping | None):
+            raise UserError(f"latents must be a folder, or folders by space as in {{w: FOLDER}}, got {self.latents!r}.")
         self._latents = (
             {pair_lists.space_in(self.latents): self.latents} if isinstance(self.latents, str) else self.latents
         )

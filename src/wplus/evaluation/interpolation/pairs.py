@@ -77,6 +77,8 @@ def draw_pairs(
     """
     check_choice("order", order, ("digests", "files"))
     most = len(images) // 2
+    if most < 3:
+        raise UserError(f"Pairs are drawn of 6 images or more, got {len(images)}.")
     if not 3 <= num_pairs <= most:
         raise UserError(f"num_pairs must be from 3 to {most}, none of {len(images)} images twice, got {num_pairs}.")
     candidates = torch.randperm(len(images), generator=rng(seed, "pairs of images"))[: 2 * min(most, _MOST_CANDIDATES)]
