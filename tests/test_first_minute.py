@@ -47,7 +47,7 @@ def test_doctor_looks_for_weights_without_a_network():
     lacking = found["perceptual=lpips_vgg"]
     assert lacking.verdict == "absent"
     assert "download.pytorch.org" in lacking.text
-    assert {"image_loss=identity_arcface", "extractor=inception"} <= found.keys()
+    assert {"identity=arcface", "extractor=inception"} <= found.keys()
 
 
 def test_doctor_inverts_a_sample_of_its_own(monkeypatch):

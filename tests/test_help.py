@@ -50,6 +50,13 @@ def test_help_of_a_choice_has_what_it_extends_and_to_each_option_its_own_comment
     assert re.search(r"metrics.pr.k = 3 +neighbour that the balls reach to\n", help_text("evaluate", ["metrics=pr"]))
 
 
+def test_help_of_a_choice_has_the_choices_within_it_as_they_are_given():
+    shown = help_text("evaluate", ["metrics=interpolation"])
+    at = "identity@metrics.interpolation.identity = effnet_lite0"
+    assert re.search(rf"\n  {at}\n +arcface \| effnet_lite0 \| mobilenet_v2 \| moco. descriptor of who", shown)
+    assert "inverter@metrics.interpolation.inverter = quick" in shown
+
+
 def test_every_choice_has_a_help():
     """Also those with numbers by resolution, whose keys are no words."""
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir()]

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
 from wplus import config
+from wplus.commands.compose import Composer, choices_kept
 from wplus.commands.overrides import readable
 from wplus.commands.refusals import dotted_keys, renamed, sentence
 from wplus.commands.shapes import shaped
 from wplus.config import plain
 from wplus.errors import UserError
+from wplus.library.asking import configuration
 
 
 @given(st.text(st.sampled_from("ab1 .-_/ü猫#&=()~'\"$@!;"), min_size=1, max_size=20).map(str.strip))
@@ -130,6 +132,24 @@ def test_a_section_stays_one_unless_a_single_value_is_allowed_too(latents, found
     cfg["metrics"]["interpolation"]["paths"] = "lerp"
     with pytest.raises(UserError, match="metrics.interpolation.paths holds keys of its own, got 'lerp'"):
         shaped(cfg, "evaluate")
+
+
+@pytest.mark.parametrize("value", ["moco", "dog"])
+def test_a_choice_within_a_choice_is_no_value(value):
+    """Who is in the images is chosen as whatever else is; none is a value."""
+    metrics, key = ["checkpoint=a", "metrics=[interpolation]"], "metrics.interpolation.identity"
+    with choices_kept():
+        chosen = Composer().config("evaluate", [*metrics, f"identity@{key}=moco", f"{key}.path=my.pth"])
+        wanted = {"_target_": "wplus.losses.identity.MoCoIdentity", "path": "my.pth", "compat": "published"}
+        assert shaped(chosen, "evaluate")["metrics"]["interpolation"]["identity"] == wanted
+        options = {f"identity@{key}": "moco", f"{key}.path": "my.pth"}
+        asked = configuration("evaluate", {"checkpoint": "a", "metrics": ["interpolation"]}, options, section="metrics")
+        assert asked["metrics"]["interpolation"]["identity"] == wanted
+        left_out = Composer().config("evaluate", [*metrics, f"{key}=null"])
+        assert shaped(left_out, "evaluate")["metrics"]["interpolation"]["identity"] is None
+        wrong = Composer().config("evaluate", [*metrics, f"{key}={value}"])
+        with pytest.raises(UserError, match=f"{key}={value} chooses .* identity@{key}=NAME, one of arcface, "):
+            shaped(wrong, "evaluate")
 
 
 def test_home_folders(monkeypatch):

@@ -35,6 +35,17 @@ def test_both_groups_build_stlpips_by_its_name(stlpips_package, name, group):
     assert (built if group == "perceptual" else built[name]).name == name
 
 
+@pytest.mark.parametrize("group", ["identity", "perceptual"])
+def test_what_is_chosen_alone_and_as_a_term_is_the_same(group):
+    alone = {path.stem: plain(OmegaConf.load(path)) for path in (CONFIG_FOLDER / group).glob("*.yaml")}
+    stem = "identity_{}" if group == "identity" else "{}"
+    names = {name: stem.format(name) for name in alone if stem.format(name) in FILES}
+    assert len(names) >= len(alone) - 1 > 0  # the default of perceptual= is a term anyway
+    assert {name: list(plain(OmegaConf.load(FILES[term])).values()) for name, term in names.items()} == {
+        name: [alone[name]] for name in names
+    }
+
+
 def test_the_discriminator_comes_from_the_generators_checkpoint(tmp_path):
     networks = {"generator": tiny_generator(), "discriminator": Discriminator(resolution=8, channel_base=64)}
     path = str(wplus.save(tmp_path / "model.safetensors", **networks))

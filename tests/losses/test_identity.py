@@ -69,7 +69,7 @@ def test_missing_weights_name_file_url_folder_and_the_stand_in(monkeypatch, tmp_
     monkeypatch.setattr(weights.torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as error:
         build(plain(OmegaConf.load(CONFIG_FOLDER / "image_loss" / f"{make.name}.yaml")))
-    for part in (file, url, str(tmp_path / "checkpoints"), "identity_effnet_lite0"):
+    for part in (file, url, str(tmp_path / "checkpoints"), "choose effnet_lite0"):
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"elsewhere\.pth' does not exist"):
         make(tmp_path / "elsewhere.pth")

@@ -117,13 +117,11 @@ def models() -> Iterator[Finding]:
 
 def weights() -> Iterator[Finding]:
     """Of pretrained nets, by the choice that takes them; what is not here is not downloaded."""
-    for group in ("extractor", "perceptual", "image_loss"):
+    for group in ("extractor", "perceptual", "identity"):
         for path in sorted((CONFIG_FOLDER / group).glob("*.yaml")):
-            node = yaml.safe_load(path.read_text())
-            node = node if "_target_" in node else next(iter(node.values()))
-            if group != "image_loss" or path.stem.startswith("identity"):
-                needed: Verdict = "wrong" if path.stem == "effnet_lite0" else "absent"
-                yield _tried(f"{group}={path.stem}", functools.partial(_file_of, node), absent=needed)
+            needed: Verdict = "wrong" if path.stem == "effnet_lite0" else "absent"
+            look = functools.partial(_file_of, yaml.safe_load(path.read_text()))
+            yield _tried(f"{group}={path.stem}", look, absent=needed)
 
 
 def _file_of(node: dict[str, Any]) -> str:

@@ -86,6 +86,14 @@ def choices(path: Path) -> Iterator[Entry]:
             yield Entry(found[1], "the model's" if "${model}" in found[2] else found[2], found[3] or "")
 
 
+def _choices_within(group: str, path: Path) -> Iterator[Entry]:
+    """The choices that an option of a group makes itself, as they are given: GROUP@KEY."""
+    for line in path.read_text().splitlines():
+        found = re.match(r"  - /([a-z_]+)@([\w.]+): (\[.*?\]|\S+)(?: +# (.*))?$", line)
+        if found is not None:
+            yield Entry(f"{found[1]}@{group}.{found[2]}", found[3], found[4] or "")
+
+
 def detail(group: str, option: str) -> str:
     """The options of a choice with their defaults, and what is said of them in its config or its source."""
     blocks = [_one(group.partition("@")[0], name) for name in option.strip("[]").split(",")]
@@ -99,6 +107,7 @@ def _one(group: str, name: str) -> str:
     said = dict(comments(path))
     rows = [Entry(f"{group}.{key}", _shown(value), said.get(key) or said.get(key.partition(".")[2]) or from_source)
             for key, value, from_source in leaves(_content(path), GIVEN.get(group, ()))]  # fmt: skip
+    rows += [_with_options(entry) for entry in _choices_within(group, path)]
     return f"{group}={name}\n{textwrap.indent(header(path), '  ')}\n{_table(rows)}".rstrip()
 
 
@@ -148,7 +157,7 @@ def options_of(group: str) -> list[str]:
 
 
 def _with_options(entry: Entry) -> Entry:
-    listed = " | ".join(options_of(entry.key))
+    listed = " | ".join(options_of(entry.key.partition("@")[0]))
     return Entry(entry.key, entry.value, f"{listed}. {entry.comment}" if entry.comment else listed)
 
 
@@ -164,5 +173,7 @@ def _table(rows: Sequence[Entry]) -> str:
     for text, row in zip(left, rows, strict=True):
         wrapped = textwrap.wrap(row.comment, WIDTH - column) or [""]
         first = f"{text:<{column}}{wrapped[0]}" if len(text) < column or not row.comment else f"{text}  {wrapped[0]}"
+        if len(first) > WIDTH:  # a long list: what is said of it begins below
+            first, wrapped = text, ["", *wrapped]
         lines += [first.rstrip(), *(" " * column + line for line in wrapped[1:])]
     return "\n".join(lines)

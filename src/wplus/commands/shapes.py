@@ -5,21 +5,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
 
-from wplus.config import CONFIG_FOLDER
+from wplus.commands.help import options_of
+from wplus.config import CONFIG_FOLDER, at
 from wplus.errors import UserError
 from wplus.signatures import signature
 
-_NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual")  # groups, where one is chosen
+# Groups, where one is chosen.
+_NEEDED = ("data", "tracking", "trainer", "training", "inverter", "finder", "perceptual", "identity")
 # Keys that may be null though their default is not.
-_NULLABLE = ("evaluate.checkpoint", "directions.num_images", "interpolate.identity", "translate.classifier")
+_NULLABLE = ("evaluate.checkpoint", "directions.num_images", "translate.classifier")
 
 
 def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
     """The configuration of a command with single things in lists; changed in place.
 
     A key whose default, or whose parameter in the source, is a list or a mapping is one. UserError for anything else
-    where a mapping belongs, and for a key that was taken away with `~`.
+    where a mapping belongs, for a key that was taken away with `~`, and for a choice that was made as a value.
     """
     for key, default in _defaults(verb):
         _refuse_absent(key, key not in config)
@@ -28,8 +31,19 @@ def shaped(config: dict[str, Any], verb: str) -> dict[str, Any]:
         config[key] = _shape(key, config[key], is_list=isinstance(default, list), section=default)
         for name in default if isinstance(default, Mapping) and isinstance(config[key], Mapping) else ():
             _refuse_absent(f"{key}.{name}", name not in config[key])
+    _refuse_words(config)
     _shape_nodes(config)
     return config
+
+
+def _refuse_words(config: Mapping[str, Any]) -> None:
+    """UserError for a word at a place where GROUP@PLACE chooses, as of metrics.interpolation.inverter=hybrid."""
+    for choice in HydraConfig.get().runtime.choices if HydraConfig.initialized() else ():
+        group, _, place = str(choice).partition("@")
+        value = at(config, place) if place else None
+        if isinstance(value, str):
+            options = ", ".join(options_of(group))
+            raise UserError(f"{place}={value} chooses nothing: write {choice}=NAME, one of {options}.")
 
 
 def _refuse_absent(key: str, is_absent: bool) -> None:

@@ -37,7 +37,7 @@ def configuration(
         if key in given or key.partition(".")[0] in _of_a_run():
             raise UserError(f"'{key}' is no option here: {_INSTEAD.get(key, 'the arguments of the method say it')}.")
     own = {
-        key if section is None or key.partition(".")[0] in known else f"{section}.{key}": value
+        key if section is None or key.rpartition("@")[2].partition(".")[0] in known else f"{section}.{key}": value
         for key, value in options.items()
     }
     overrides = [override for key, value in {**given, **own}.items() for override in _overrides(key, value)]

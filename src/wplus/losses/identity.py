@@ -24,7 +24,7 @@ from wplus.pretrained.arcface import INPUT_SIZE, ArcFaceNet
 from wplus.pretrained.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, check_maps
 from wplus.pretrained.weights import find, load_into, read_tensors
 
-INSTEAD = "give its path as image_loss.identity.path, or choose image_loss=[identity_effnet_lite0], a stand-in"
+INSTEAD = "give it as identity.path=FILE (image_loss.identity.path=FILE), or choose effnet_lite0, a stand-in"
 
 
 class IdentityDistance(ImageDistance):
