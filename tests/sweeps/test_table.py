@@ -18,6 +18,7 @@ from wplus.sweeps.across import across_sets
 from wplus.sweeps.members import read_member, read_members, varying
 from wplus.sweeps.sections import markdown, notes, show
 from wplus.sweeps.table import sweep_table
+from wplus.sweeps.trials import direction, value_of
 from wplus.sweeps.where import having, read_conditions
 
 RNG = np.random.default_rng(0)
@@ -86,6 +87,21 @@ def test_numbers_of_earlier_stages_stand_beside_a_runs_own(tmp_path):
     assert members[1].items["1"] == {PSNR: 21.0, "edit/kept": 1.0}
     assert members[1].inherited == {PSNR}
     assert PSNR not in sweep_table(members).comparison.tested
+
+
+def test_numbers_of_several_methods_are_numbers_of_the_run(tmp_path):
+    """What a comparison of paths found of one of them can be an objective, and a column."""
+    number = "evaluate/interpolation/w_lerp/tortuosity"
+    for seed, value in enumerate((3.0, 4.0)):
+        write_run(tmp_path / f"{seed}", {}, seed=seed, command="evaluate")
+        result = json.loads((tmp_path / f"{seed}" / "result.json").read_text())
+        entry = {"value": value, "direction": "lower"}
+        methods = {"evaluate/interpolation": {"w_lerp": {"tortuosity": entry}}}
+        (tmp_path / f"{seed}" / "result.json").write_text(json.dumps(result | {"methods": methods}))
+    assert [member.numbers() for member in read_members([tmp_path])] == [{number: 3.0}, {number: 4.0}]
+    later = read_member(tmp_path / "1", earlier=[tmp_path / "0"])
+    assert (later.numbers(), later.inherited) == ({number: 4.0}, set())
+    assert (direction(tmp_path / "0", number), value_of(tmp_path / "0", number)) == ("lower", 3.0)
 
 
 def test_a_baseline_is_found_by_the_value_of_a_number(folder, values):

@@ -13,7 +13,7 @@ from wplus.errors import UserError
 from wplus.sweeps.labels import SEED, Point, plain_text, short_keys, short_texts, value_text
 from wplus.sweeps.spec import Job, ancestors
 from wplus.sweeps.state import SWEEP, JobState, SweepFolder
-from wplus.tracking.local import read_result
+from wplus.tracking.local import numbers_in, read_result
 from wplus.tracking.run_folder import read_json, true_status
 
 ALONE = "all runs"  # the name of the only configuration of several runs
@@ -108,8 +108,8 @@ def read_member(folder: Path, job: Job | None = None, earlier: Sequence[Path] = 
     command = claim.get("kind") or result.get("job_type", "")
     theirs: dict[str, Any] = {}
     for one in earlier:
-        theirs |= read_result(one).get("values", {})
-    own = result.get("values", {})
+        theirs |= numbers_in(read_result(one))
+    own = numbers_in(result)
     return Member(folder, command, status, asked, theirs | own, result.get("seconds"), job, earlier,
                   frozenset(theirs.keys() - own.keys()))  # fmt: skip
 

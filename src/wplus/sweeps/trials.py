@@ -21,7 +21,7 @@ from wplus.sweeps.run_job import Watch
 from wplus.sweeps.search import PRUNERS, SAMPLERS, Search
 from wplus.sweeps.spec import Job, Spec
 from wplus.sweeps.state import ENDED, JobState, SweepFolder
-from wplus.tracking.local import read_records, read_result
+from wplus.tracking.local import numbers_in, read_records, read_result
 from wplus.tracking.tracker import KIMG
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class _Rows:
 def direction(folder: Path, name: str) -> str:
     """lower or higher, as the run in `folder` says of this number; UserError where it has none, or no such number."""
     result = read_result(folder)
-    known = {**result.get("info", {}), **result.get("values", {})}
+    known = {**result.get("info", {}), **numbers_in(result)}
     if name not in known:
         names = [key for key in known if not key.startswith("derived/")]
         raise UserError(f"objective={name} is not among the numbers of '{folder}': {', '.join(names) or 'none'}.")
@@ -175,7 +175,7 @@ def sign(folder: Path, name: str) -> int:
 
 def value_of(folder: Path, name: str) -> float:
     """A number of a finished run; nan where it is none."""
-    value = read_result(folder).get("values", {}).get(name, {}).get("value", math.nan)
+    value = numbers_in(read_result(folder)).get(name, {}).get("value", math.nan)
     return float(value) if isinstance(value, int | float | str) else math.nan
 
 

@@ -173,6 +173,14 @@ def read_result(folder: AnyPath) -> dict[str, Any]:
     return content | ({"status": true_status(Path(folder), content["status"])} if "status" in content else {})
 
 
+def numbers_in(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The entries of a result's values, and of what it says of several methods: KEY/METHOD/NUMBER."""
+    groups = result.get("methods", {}).items()
+    of_methods = {f"{key}/{method}/{name}": entry for key, methods in groups for method, entries in methods.items()
+                  for name, entry in entries.items()}  # fmt: skip
+    return {**result.get("values", {}), **of_methods}
+
+
 def read_records(folder: AnyPath) -> Iterator[dict[str, Any]]:
     """The rows of `folder`/records.jsonl in order; a half-written last line is passed over."""
     path = Path(folder) / RECORDS
