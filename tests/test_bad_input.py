@@ -1,4 +1,4 @@
-"""Each mistake of a user gets one sentence with the value and what is allowed; nothing already written is lost."""
+"""Each mistake of a user gets one sentence with the value and what is allowed; nothing is left behind, nothing lost."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ from PIL import Image
 
 import wplus
 from wplus.__main__ import main
+from wplus.editing.directions import Direction, Directions, save_directions
 from wplus.latents.latent import Latent, save_latent
 from wplus.models.stylegan2 import Discriminator, Generator
 
@@ -17,13 +18,16 @@ Refused = Callable[..., str]
 
 
 @pytest.fixture
-def refused() -> Refused:
-    """Run a command with arguments that it must refuse; returns its one sentence."""
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Run a command with arguments that it must refuse, where nothing may be left; returns its one sentence."""
+    monkeypatch.chdir(tmp_path)
 
     def run(verb: str, *arguments: object) -> str:
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         with pytest.raises(SystemExit) as stopped:
             main([verb, *map(str, arguments), "tracking=local"])
         message = str(stopped.value)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         assert message.strip() not in ("", "0", "None")
         assert "\n" not in message
         assert "Traceback" not in message
@@ -117,6 +121,37 @@ def test_choices_of_an_encoders_training(tmp_path, model, refused, arguments, wo
     message = refused("train", *[part.format(model=model) for part in arguments], f"run_dir={tmp_path}/run")
     assert all(word in message for word in words), message
     assert not (tmp_path / "run").exists()
+
+
+ANYTHING_WRONG = [  # arguments, words of the sentence; refused at different places of a command
+    ("train data.resolution=8 training.hparams.gamma=-1 debug=quick", "gamma must be"),
+    ("evaluate metrics=[fd] data.path=nowhere", "'nowhere' does not exist"),
+    ("evaluate metrics=[pr] metrics.pr.k=0", "k must be"),
+    ("evaluate metrics=[ppl_wend,reconstruction]", "needs an encoder"),
+    ("invert input=in inverter.num_steps=0", "num_steps must be"),
+    ("invert input=in inverter=sketch", "inverter=sketch needs masks"),
+    ("interpolate inputs=[in/0.png,in/1.png] inverter.num_steps=0", "num_steps must be"),
+    ("interpolate inputs=[seed:1,seed:2] noise=own", "noise must be"),
+    ("directions finder.num_directions=1 strengths=[x]", "strengths must be a number, got 'x'"),
+    ("edit directions=d.safetensors latents=[seed:1] strengths=[1,x]", "strengths must be a number, got 'x'"),
+    ("consistency directions=d.safetensors input=in inverter=encoder", "needs an encoder"),
+    ("translate input=in", "translat"),
+    ("compare folders=[in,nowhere]", "in"),
+    ("ema folder=in", "in"),
+    ("classifier data.resolution=8", "attributes"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), ANYTHING_WRONG)
+def test_what_is_refused_leaves_nothing(tmp_path, model, refused, line, words):
+    pictures(tmp_path / "in", (8, 8), (8, 8))
+    verb, *arguments = line.split()
+    fingerprint = wplus.load(model).fingerprint
+    found = Direction("d", torch.eye(4)[0], (0, 1, 2, 3), 4, 1.0, 0.0)
+    save_directions(tmp_path / "d.safetensors", Directions((found,), fingerprint, {"finder": "sefa"}))
+    where = [] if verb in ("train", "compare", "ema", "classifier") else [f"checkpoint={model}"]
+    data = ["data=folder", "data.path=in"] if verb in ("train", "evaluate", "classifier") else []
+    assert words in refused(verb, *where, *data, *arguments)
 
 
 def test_a_checkpoint_without_a_generator(tmp_path, refused):

@@ -3,7 +3,7 @@
 import argparse
 import math
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 
@@ -48,3 +48,11 @@ def check_number(
         limits = [f" of at least {lowest:g}"] if math.isfinite(lowest) else []
         limits += [] if highest is None else [f" and at most {highest:g}" if limits else f" of at most {highest:g}"]
         raise UserError(f"{name} must be a {kind}{''.join(limits)}, got {value!r}.")
+
+
+def check_numbers(name: str, values: Sequence[object], *, lowest: float = -math.inf) -> None:
+    """UserError unless there are some values, all of them finite numbers of at least `lowest`."""
+    if not values:
+        raise UserError(f"{name} must have one or more numbers, got none.")
+    for value in values:
+        check_number(name, value, lowest=lowest)

@@ -67,6 +67,8 @@ def test_all_metrics_ask_before_the_first_one_measures(context, extractor):
     assert found[0].protocol["seed"] == 7
     assert found[1].value == found[2].value
     assert happened == ["a asks", "b asks", "a measures", "b measures"]
+    measured(context, metrics)
+    assert happened[4:] == ["a asks", "b asks"], "before anybody asks for a result"
 
 
 def test_report_logs_each_metric_when_it_ends_and_a_table():

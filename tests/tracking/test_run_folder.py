@@ -84,6 +84,36 @@ def test_the_status_says_how_it_ended(tmp_path: Path, error: BaseException | Non
     assert (tmp_path / "console.log").read_text() == "said\nsaid\n"
 
 
+def test_what_is_refused_before_anything_came_out_leaves_nothing(tmp_path: Path):
+    """Also where the record was open already, and in a folder that has files of its own."""
+
+    def make(folder: Path, name: str, *, logged: bool) -> None:
+        with claimed(folder), open_tracker(output_dir=folder, job_type="train", name="n") as tracker:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text("x")
+            if logged:
+                tracker.log({"a": 1})
+            raise UserError("No.")
+
+    def refused(folder: Path, name: str, *, logged: bool = False) -> None:
+        with pytest.raises(UserError):
+            make(folder, name, logged=logged)
+
+    refused(tmp_path / "new" / "run", "wandb/run")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "notes.txt").write_text("mine")
+    before = content(tmp_path)
+    refused(own, "inversion/settings.json")
+    assert content(tmp_path) == before
+    for number, (name, logged) in enumerate([("a.png", False), ("wandb/run", True)]):  # but what there is is kept
+        for made in (name, "settings.json"):
+            refused(tmp_path / str(number), made, logged=logged)
+            assert read_result(tmp_path / str(number))["status"] == "failed"
+            assert (tmp_path / str(number) / name).exists()
+            assert (tmp_path / str(number) / "traceback.txt").exists()
+
+
 def test_before_the_record_is_open_a_failure_is_told_too(tmp_path: Path):
     with pytest.raises(MemoryError), claimed(tmp_path / "a"):
         raise MemoryError("too large")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
 from wplus.config import build
-from wplus.errors import UserError
+from wplus.errors import UserError, check_numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,8 @@ def edit(cfg: dict[str, Any]) -> float:
     from wplus.editing.edit import edit, report
 
     models, device, folder = opened(cfg)
+    strengths = listed(cfg["strengths"])
+    check_numbers("strengths", strengths)
     directions = load_directions(cfg["directions"], fingerprint=models.fingerprint).choose(cfg["direction"])
     layers = [cfg["layers"]] if isinstance(cfg["layers"], int) else cfg["layers"]
     directions = directions if layers is None else [direction.on(layers) for direction in directions]
@@ -47,7 +49,7 @@ def edit(cfg: dict[str, Any]) -> float:
     check_edits(latents, models.generator, directions, mode=cfg["mode"])
     classifier = named_by(cfg["classifier"], directions, strengths=cfg["factor_strengths"])
     with tracking(cfg, "edit") as tracker:
-        edit(models, latents, names=names, directions=directions, strengths=listed(cfg["strengths"]), mode=cfg["mode"],
+        edit(models, latents, names=names, directions=directions, strengths=strengths, mode=cfg["mode"],
              deltas=deltas, output_dir=folder, tracker=tracker)  # fmt: skip
         shared = {"directions": directions, "batch_size": cfg["batch_size"]}
         moved = report(editability(models, latents, perceptual=perceptual, **shared), tracker)
@@ -134,6 +136,7 @@ def directions(cfg: dict[str, Any]) -> None:
 
     models, _, folder = opened(cfg)
     seeds, strengths = {"label": cfg["label"], "truncation_psi": cfg["truncation_psi"]}, listed(cfg["strengths"])
+    check_numbers("strengths", strengths)
     (latent, *_), _ = read_inputs([cfg["preview"]], models=models, invert=None, **seeds)
     directions = found_directions(cfg, models)
     with tracking(cfg, "directions") as tracker:

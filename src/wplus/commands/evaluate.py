@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
 
     from wplus.checkpoint import Models
-    from wplus.core.metric_result import MetricResult
     from wplus.data import ImageSet
-    from wplus.tracking import Tracker
+    from wplus.evaluation.context import EvalContext
+    from wplus.evaluation.measure import Metric
 
 
 @entry_point
@@ -38,43 +38,44 @@ def measure_checkpoint(cfg: dict[str, Any], device: torch.device) -> float:
     from wplus.commands.common import tracking
     from wplus.core.distributed import is_first
     from wplus.core.files import ensure_folder
-    from wplus.evaluation.measure import table
+    from wplus.evaluation.measure import measured, report, table
     from wplus.tracking import Tracker
 
     check(cfg)
     models = load(cfg["checkpoint"], device, needs=["generator"]) if cfg["checkpoint"] else Models()
     folder = ensure_folder(cfg["run_dir"])
-    metrics = {name: build(node) for name, node in cfg["metrics"].items()}
-    sources = images(cfg, models)
-    with tracking(cfg, "evaluate") if is_first() else Tracker() as tracker:
-        measurements = run_metrics(cfg, metrics, models, sources, device=device, folder=folder, tracker=tracker)
-        tracker.decided(dict(decided(cfg, sources["real"], models)))
+    context = context_of(cfg, models, device=device, folder=folder)
+    results = measured(context, built_metrics(cfg))  # refused before anything is recorded
+    with tracking(cfg, "evaluate") if is_first() else Tracker() as context.tracker:
+        measurements = list(report(results, context.tracker))
+        context.tracker.decided(dict(decided(cfg, context)))
     show(table(measurements))
     print(f"Result: {folder / 'result.json'}")
     return measurements[0].value
 
 
-def run_metrics(
-    cfg: dict[str, Any], metrics: dict[str, Any], models: Models, sources: dict[str, Any], *, device: torch.device,
-    folder: Path | None, tracker: Tracker,
-) -> list[MetricResult]:  # fmt: skip
-    """The results of all metrics on these images (see `images`)."""
+def built_metrics(cfg: dict[str, Any]) -> dict[str, Metric]:
+    """The metrics that were chosen, by name."""
+    return {name: build(node) for name, node in cfg["metrics"].items()}
+
+
+def context_of(cfg: dict[str, Any], models: Models, *, device: torch.device, folder: Path | None) -> EvalContext:
+    """What the metrics are given: the networks, the images (see `images`), and where they may write."""
     from wplus.evaluation.context import EvalContext
-    from wplus.evaluation.measure import measured, report
 
     computing = {"batch_size": cfg["batch_size"], "device": device, "seed": cfg["seed"]}
-    places = {"output_dir": folder, "cache_dir": cfg["cache_dir"], "tracker": tracker}
-    context = EvalContext(models, **sources, **computing, **places)
-    return list(report(measured(context, metrics), tracker))
+    places = {"output_dir": folder, "cache_dir": cfg["cache_dir"]}
+    return EvalContext(models, **images(cfg, models), **computing, **places)
 
 
-def decided(cfg: dict[str, Any], real: ImageSet, models: Models) -> Iterator[tuple[str, Any]]:
+def decided(cfg: dict[str, Any], context: EvalContext) -> Iterator[tuple[str, Any]]:
     """What the metrics' options leave open, by key."""
     for name, node in cfg["metrics"].items():
-        if node.get("num_real", 0) is None:
-            yield f"metrics.{name}.num_real", len(real)
+        if node.get("num_real", 0) is None and context.real is not None:
+            yield f"metrics.{name}.num_real", len(context.real)
         if node.get("discriminator") == "auto":
-            yield f"metrics.{name}.discriminator", cfg["checkpoint"] if "discriminator" in models.networks else "none"
+            own = "discriminator" in context.models.networks
+            yield f"metrics.{name}.discriminator", cfg["checkpoint"] if own else "none"
 
 
 def check(cfg: dict[str, Any]) -> None:

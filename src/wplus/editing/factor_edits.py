@@ -22,7 +22,7 @@ from wplus.core.stats import bootstrap_mean, proportion_interval
 from wplus.core.tables import Table
 from wplus.editing.directions import AnyDirection, edit_latent
 from wplus.editing.samples import factor_values, members, split_comparison
-from wplus.errors import UserError, check_number
+from wplus.errors import UserError, check_numbers
 from wplus.latents.latent import Latent, synthesize
 from wplus.latents.weight_delta import WeightDelta
 from wplus.models.network import GeneratorNetwork
@@ -87,10 +87,7 @@ def check_named(directions: Sequence[AnyDirection], classifier: AttributeClassif
 
 def check_strengths(strengths: Sequence[float]) -> None:
     """UserError unless there are some, all of them numbers above 0."""
-    if not strengths:
-        raise UserError("factor_strengths must have one or more numbers, got none.")
-    for strength in strengths:
-        check_number("factor_strengths", strength, lowest=1e-6)
+    check_numbers("factor_strengths", strengths, lowest=1e-6)
 
 
 @torch.no_grad()

@@ -33,8 +33,9 @@ def measure(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Met
 
 
 def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[Iterator[MetricResult]]:
-    """Run every metric; yields, for each, its results as they come. Protocols get the seconds it took until then;
-    numbers of nets that have taught the generator are marked (`wplus.pretrained.seen`).
+    """Call every metric, and give, for each, its results as they come. UserError, before anything is measured, for what
+    a metric refuses. Protocols get the seconds it took until then; numbers of nets that have taught the generator are
+    marked (`wplus.pretrained.seen`).
 
     What several metrics share is part of the seconds of the first that needs it; what is done with a result before the
     next one is asked for is not.
@@ -42,8 +43,7 @@ def measured(context: EvalContext, metrics: Mapping[str, Metric]) -> Iterator[It
     if context.samples is None and "generator" not in context.models.networks:
         raise UserError("The checkpoint has no generator, so there is nothing to measure.")
     started = [metric(context) for metric in metrics.values()]
-    for results in started:
-        yield _timed(results, saw=context.models.saw)
+    return (_timed(results, saw=context.models.saw) for results in started)
 
 
 def _timed(results: Iterator[MetricResult], *, saw: Collection[str]) -> Iterator[MetricResult]:

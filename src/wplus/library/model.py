@@ -14,19 +14,18 @@ import torch
 
 from wplus.commands.common import read_latents
 from wplus.commands.edit import factors_of, found_directions, named_by
-from wplus.commands.evaluate import check, run_metrics
-from wplus.commands.evaluate import images as image_sets
+from wplus.commands.evaluate import built_metrics, check, context_of
 from wplus.commands.interpolate import filming_of
 from wplus.commands.invert import inversion_of
 from wplus.commands.translate import translation_of
-from wplus.config import build
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_uint8
 from wplus.core.runtime import float32_convolutions
 from wplus.editing.consistency import editability
 from wplus.editing.directions import Mode, check_edits
 from wplus.editing.edit import STRENGTHS, edits
-from wplus.errors import UserError, check_number
+from wplus.errors import UserError, check_numbers
+from wplus.evaluation.measure import measure
 from wplus.evaluation.translation import Direction
 from wplus.library.asking import configuration
 from wplus.library.drawing import Drawing
@@ -180,8 +179,7 @@ class Model(Drawing):
         chosen = directions_of(direction, self.fingerprint)
         chosen = chosen if layers is None else [each.on(layers) for each in chosen]
         values = np.atleast_1d(np.asarray(strengths)).tolist()
-        for value in values:
-            check_number("strengths", value)
+        check_numbers("strengths", values)
         with folders(None) as (given, folder):
             cfg, perceptual, found, names, deltas = self._read(
                 latents, given, folder, space, options, classifier=classifier
@@ -258,10 +256,8 @@ class Model(Drawing):
                 asked |= as_data(image_source(images, ensure_folder(given / "real"))[0])
             cfg = configuration("evaluate", asked, options, section="metrics")
             check(cfg)
-            built = {name: build(node) for name, node in cfg["metrics"].items()}
-            place = None if output_dir is None else folder
-            return Measurements(run_metrics(cfg, built, self, image_sets(cfg, self), device=self.device,
-                                            folder=place, tracker=Tracker()))  # fmt: skip
+            context = context_of(cfg, self, device=self.device, folder=None if output_dir is None else folder)
+            return Measurements(list(measure(context, built_metrics(cfg))))
 
 
 def load(path: str | Path, device: str | torch.device = "cpu", *, needs: Sequence[str] = ()) -> Model:

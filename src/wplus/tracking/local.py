@@ -18,10 +18,9 @@ from wplus.core.files import atomic_write, ensure_folder, sha256, write_json
 from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError
 from wplus.tracking import environment
-from wplus.tracking.run_folder import RESULT, Status, read_json, record_opened, true_status
+from wplus.tracking.run_folder import RECORDS, RESULT, Status, read_json, record_opened, true_status
 from wplus.tracking.tracker import KIMG, AnyPath, Level, Plain, Run, Sink, Tracker, with_decided
 
-RECORDS = "records.jsonl"
 MESSAGE = "message"
 # What a run that is continued takes over from its earlier part.
 _KEPT = ("values", "methods", "info", "files", "artifacts", "inputs")

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import time
 import traceback
@@ -27,6 +28,10 @@ from wplus.errors import UserError
 
 Status = Literal["finished", "interrupted", "failed"]
 CLAIM, RESULT, CONSOLE, TRACEBACK = "run.json", "result.json", "console.log", "traceback.txt"
+RECORDS, WANDB = "records.jsonl", "wandb"
+# Files that a command writes before anything has come out of it, and the keys of its result that say what has.
+_ACCOUNT = {CLAIM, LOCK, RESULT, CONSOLE, TRACEBACK, RECORDS, "settings.json"}
+_OUTCOME = ("values", "methods", "files")
 _active: dict[Path, RunFolder] = {}
 
 
@@ -34,7 +39,8 @@ class RunFolder:
     """As a context manager, the folder `path` for a command of this `kind` with this question, and for no other.
 
     Entering raises UserError, and leaves everything as it was, where the folder belongs to another run or is in use by
-    another process. So does a UserError from the block as long as the record was not opened (`opened`).
+    another process. So does a UserError from the block where the folder is new and nothing has come out of it: no
+    number, no picture, no file beside the account of the run itself.
     """
 
     def __init__(self, path: str | Path, *, kind: str, asked: Mapping[str, Any]) -> None:
@@ -47,6 +53,7 @@ class RunFolder:
         self.check()
         self._missing = [each for each in (self.path, *self.path.parents) if not each.exists()]
         self._before = None if self._missing else os.stat(self.path)
+        self._names = set() if self._missing or not self.path.is_dir() else set(os.listdir(self.path))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -87,15 +94,33 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         del _active[self.path]
         self._console.close()
-        made = set(os.listdir(self.path)) - {CLAIM, LOCK} if self._is_new and self.path.is_dir() else set()
-        says_nothing = not self._is_opened and (error is None or isinstance(error, UserError))
-        if says_nothing and not made:
+        if self._has_said_nothing(error):
             self._leave_as_it_was()
             return
         if self._is_opened or self._is_new:
             with contextlib.suppress(UserError, OSError):  # a full disk: that error is on its way already
                 self._record(error)
         self._lock.release()
+
+    def _has_said_nothing(self, error: BaseException | None) -> bool:
+        """Whether nobody would miss what the folder tells of this process: it made nothing, or it was refused before
+        anything came out of it."""
+        if error is not None and not isinstance(error, UserError):
+            return False
+        made = [path for each in self._made() - {CLAIM} for path in (self.path / each, *(self.path / each).rglob("*"))]
+        if not self._is_opened and not made:
+            return True
+        if error is None or not self._is_new or self._names & _ACCOUNT:
+            return False
+        own = self.path / WANDB
+        further = [path for path in made if path.is_file() and path.name not in _ACCOUNT and own not in path.parents]
+        has_rows = (self.path / RECORDS).is_file() and (self.path / RECORDS).stat().st_size > 0
+        return not further and not has_rows and not any(map(read_json(self.path / RESULT).get, _OUTCOME))
+
+    def _made(self) -> set[str]:
+        """What stands in a new folder that was not there before."""
+        found = set(os.listdir(self.path)) if self._is_new and self.path.is_dir() else set()
+        return found - self._names - {LOCK}
 
     def _record(self, error: BaseException | None) -> None:
         """The status, where the record did not get it or there is none; why it failed."""
@@ -107,8 +132,8 @@ class RunFolder:
         write_json(path, found | {"status": status})
 
     def _leave_as_it_was(self) -> None:
-        if self._is_new:
-            (self.path / CLAIM).unlink(missing_ok=True)
+        for path in (self.path / name for name in self._made()):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         self._lock.release()
         if self._before is not None:
             with contextlib.suppress(OSError):
