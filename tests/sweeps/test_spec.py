@@ -102,14 +102,22 @@ def test_the_sweeps_that_come_with_the_project_are_read():
         assert len(spec.jobs()) > 1
 
 
-def test_a_stage_may_be_for_some_of_the_earlier_jobs():
-    edits = {"verb": "edit", "overrides": ["latents={invert}"], "where": {"space": ["w+", "z"]}}
-    spec = {"stages": [{"verb": "invert", "axes": {"space": ["w", "w+", "s"]}, "seeds": 2}, edits]}
+@pytest.mark.parametrize(
+    ("where", "parents"),
+    [
+        ({"space": ["w+", "z"]}, [("invert-002", "directions-000"), ("invert-002", "directions-001"),
+                                  ("invert-003", "directions-000"), ("invert-003", "directions-001")]),
+        ({"space": ["w+", "s"], "seed": ["1"], "finder": ["pca"]}, [("invert-003", "directions-001"),
+                                                                   ("invert-005", "directions-001")]),
+    ],
+)  # fmt: skip
+def test_a_stage_may_be_for_some_of_the_earlier_jobs(where, parents):
+    """Every key counts, be it of the first or of a further job that is read, a number or a word."""
+    edits = {"verb": "edit", "overrides": ["latents={invert}", "directions={directions}"], "where": where}
+    inversions = {"verb": "invert", "axes": {"space": ["w", "w+", "s"]}, "seeds": 2}
+    spec = {"stages": [inversions, {"verb": "directions", "axes": {"finder": ["sefa", "pca"]}}, edits]}
     found = Spec.of(Spec.of(spec, name="x").as_dict(), name="x").jobs()
-    assert [job.parents for job in found if job.stage.verb == "edit"] == [
-        {"invert": "invert-002"},
-        {"invert": "invert-003"},
-    ]
+    assert [tuple(job.parents.values()) for job in found if job.stage.verb == "edit"] == parents
 
 
 def test_a_stage_for_no_earlier_job_is_refused():
