@@ -42,7 +42,7 @@ API = {
                 "wplus.editing.directions.edit_latent"],
     "measuring": ["wplus.core.metric_result.MetricResult", "wplus.core.metric_result.MetricInfo",
                   "wplus.evaluation.context.EvalContext", "wplus.evaluation.torch_metrics"],
-    "networks": ["wplus.models.network.GeneratorNetwork", "wplus.models.discriminator.DiscriminatorNetwork",
+    "networks": ["wplus.models.generator.GeneratorNetwork", "wplus.models.discriminator.DiscriminatorNetwork",
                  "wplus.models.encoders.base.Encoder"],
 }  # fmt: skip
 NOTEBOOKS = ROOT / "experiments" / "notebooks"

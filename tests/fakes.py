@@ -31,7 +31,7 @@ from wplus.interpolation.trajectory import Trajectory
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.perceptual import PerceptualDistance
 from wplus.models.encoders.small import SmallEncoder
-from wplus.models.network import GeneratorNetwork, MappingNetwork, NoiseLayer, SynthesisNetwork
+from wplus.models.generator import GeneratorNetwork, MappingNetwork, NoiseLayer, SynthesisNetwork
 from wplus.models.stylegan2 import Generator
 from wplus.tracking import Sink
 from wplus.training.penalties import R1, R2, GradientPenalty, Penalty

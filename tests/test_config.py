@@ -16,6 +16,7 @@ import torch
 from omegaconf import OmegaConf
 
 from wplus import config
+from wplus.commands import record
 from wplus.commands.refusals import renamed, suggestions
 from wplus.config import build, plain
 from wplus.core.sweep import sweep
@@ -222,17 +223,17 @@ def test_the_record_of_a_job_says_what_varies_and_belongs_to_the_sweep(tmp_path,
     cfg = {"run_dir": "runs/train-1", "group": None, "name": "train", "tags": []}
     with sweep(tmp_path / "s", ["seed"]):
         monkeypatch.setenv("WPLUS_SWEEP_LABEL", "dcgan s1")
-        fields = config.record_fields(cfg)
+        fields = record.record_fields(cfg)
         assert (fields["name"], fields["group"], fields["sweep_dir"]) == ("dcgan s1", "s", tmp_path / "s")
-        assert config.record_fields({**cfg, "group": "mine"})["group"] == "mine"
+        assert record.record_fields({**cfg, "group": "mine"})["group"] == "mine"
     monkeypatch.delenv("WPLUS_SWEEP_LABEL")
-    fields = config.record_fields(cfg)
+    fields = record.record_fields(cfg)
     assert (fields["name"], fields["group"], fields["sweep_dir"]) == ("train-1", "train", None)
 
 
 def test_command_line_can_be_pasted(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train.py", "seed=1", "inputs=[a b,c]"])
-    assert config.command_line() == "python train.py seed=1 'inputs=[a b,c]'"
+    assert record.command_line() == "python train.py seed=1 'inputs=[a b,c]'"
 
 
 # Entry points

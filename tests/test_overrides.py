@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from wplus import config
 from wplus.commands.compose import Composer, choices_kept
-from wplus.commands.overrides import readable
+from wplus.commands.overrides import RENAMED, readable
 from wplus.commands.refusals import dotted_keys, renamed, sentence
 from wplus.commands.shapes import shaped
 from wplus.config import plain
@@ -174,7 +174,7 @@ def context(primary: str, override: str) -> tuple[DictConfig, list[str]]:
     return cfg, list(dotted_keys(cfg))
 
 
-@pytest.mark.parametrize(("old", "new"), config.RENAMED.items())
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
 def test_old_names_are_refused_with_the_new_ones(old, new):
     """A choice in any command; a key where the new one stands and the old one does not."""
     if "=" in old:

@@ -21,7 +21,8 @@ from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import GeneratorNetwork, Network, assign, class_named, described, meta_init, nets_seen
+from wplus.models.generator import GeneratorNetwork
+from wplus.models.network import Network, assign, class_named, described, meta_init, nets_seen
 from wplus.models.translation.base import TranslatorNetwork
 from wplus.models.translation.patch import PatchDiscriminator
 

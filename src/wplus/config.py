@@ -4,8 +4,6 @@ import functools
 import inspect
 import os
 import re
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -23,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from wplus.core.claim import PATHS, digest, question
-from wplus.core.sweep import label, runs_here, sweep_folder, swept
+from wplus.core.sweep import runs_here, swept
 from wplus.errors import UserError
 from wplus.signatures import complete, listed, takes_further_keys
 
@@ -32,46 +30,6 @@ _CHECKOUT = _PACKAGE.parents[1]
 # Beside the package in a checkout, inside of it where the package is installed.
 CONFIG_FOLDER = next(folder for folder in (_PACKAGE / "configs", _CHECKOUT / "configs") if folder.is_dir())
 _MODEL_FOLDERS = (_PACKAGE / "bundled", _CHECKOUT / "experiments" / "models")
-# Old keys and choices with what they are called now: they are refused with the new name. A key stands for all below it.
-RENAMED = {
-    "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
-    "generator": "checkpoint",
-    "watch": "probes",
-    "training.recipe": "training.hparams",
-    "geodesic.steps": "geodesic.num_steps",
-    "path=slerp_mean": "path=slerp_centered",
-    "path=whitened": "path=pn",
-    **{
-        f"path={name}_even": f"path={name} retime=arc_length"
-        for name in ("lerp", "slerp", "spline", "coarse_first", "fine_first", "geodesic")
-    },
-    "path=slerp_mean_even": "path=slerp_centered retime=arc_length",
-    "path=whitened_even": "path=pn retime=arc_length",
-    "path_metrics=logit": "path_metrics=discriminator_score",
-    "interpolation.gate": "interpolation.endpoint_threshold",
-    "truth": "ground_truth",
-    "codes": "latents",  # of `directions`
-    "inverter.steps": "inverter.num_steps",
-    "inverter.weights": "inverter.loss_weights",
-    "inverter.code_noise": "inverter.latent_noise",
-    "inverter.code_noise_length": "inverter.latent_noise_length",
-    "inverter.start": "inverter.init",
-    "inverter.basis": "inverter.preconditioner",
-    "inverter.keep": "inverter.return_best",
-    "inverter.lanes": "chunk_size",
-    "inverter.start=best_of": "inverter.init=best_of_n",
-    "inverter.keep=best": "inverter.return_best=true",
-    "inverter.keep=last": "inverter.return_best=false",
-    "inverter=search": "inverter=preconditioned",
-    "inverter=fast": "inverter=quick",
-    "inverter=pivotal": "inverter=pti",
-    "inverter=scribble": "inverter=sketch",
-    "inverter=refine": "inverter=restyle",
-    "encoder=refine": "encoder=restyle",
-    "training.weights": "training.loss_weights",
-    "training.hparams.refinements": "training.hparams.num_passes",
-    "loss.numbers": "loss.hparams",
-}
 # What the program itself gives to the choices of a group; all else in their signatures are options of the config.
 GIVEN = {
     "discriminator": ("c_dim", "img_channels", "pixel", "resolution", "sha256"),
@@ -82,8 +40,6 @@ GIVEN = {
     "tracking": ("group", "tags", "notes", "config", "swept"),
     "training": ("augment", "discriminator", "probes", "transfer"),
 }
-_TAGGED = ("experiment", "data", "model", "inverter", "finder", "perceptual")  # groups whose choice becomes a tag
-_KEYED = ("path",)  # groups of which several may be chosen: their options are the keys of the config
 
 
 class FileConfigSource(hydra_source.FileConfigSource):
@@ -256,50 +212,11 @@ def _listed(node: object) -> Any:
     return {key: listed(target, key, value) for key, value in found.items()} if isinstance(target, str) else found
 
 
-def command_line() -> str:
-    """The command that started this process, for notes and reports."""
-    script, *arguments = sys.argv
-    program = ["python", script] if script.endswith(".py") and not script.endswith("__main__.py") else ["wplus"]
-    return shlex.join([*program, *arguments])
-
-
-def record_fields(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What a tracker wants to know about a run besides its folder: name, group, tags, the whole config, the command."""
-    hydra = HydraConfig.get() if HydraConfig.initialized() else None
-    choices = hydra.runtime.choices if hydra else {}
-    chosen = [str(choices[group]) for group in _TAGGED if choices.get(group) not in (None, "null")]
-    chosen += [str(name) for group in _KEYED for name in cfg.get(group) or ()]
-    folder = sweep_folder()
-    return {
-        "name": label() or Path(cfg["run_dir"]).name,
-        "group": _group(cfg),
-        "sweep_dir": folder,
-        "swept": {key: choices.get(key, at(cfg, key)) for key in swept()},
-        "tags": [*chosen, *cfg["tags"]],
-        "config": {**cfg, **_decided(cfg)},
-        "notes": command_line(),
-    }
-
-
-def _decided(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What the configuration left open and is known from the start."""
-    from wplus.core.runtime import resolve_device
-
-    device = {"device": str(resolve_device(cfg["device"]))} if "device" in cfg else {}
-    return {**device, "group": _group(cfg)}
-
-
 def at(cfg: Any, key: str) -> Any:
     """The value of a dotted key; None where there is none, as of a group of options."""
     for part in key.split("."):
         cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
     return cfg
-
-
-def _group(cfg: Mapping[str, Any]) -> str:
-    """In W&B: the sweep, where there is one and nothing else is said."""
-    folder = sweep_folder()
-    return str(cfg["group"] or (cfg["name"] if folder is None else folder.name))
 
 
 def refuse_sweep_of_processes(trainer: Mapping[str, Any]) -> None:

@@ -12,9 +12,10 @@ from wplus.checkpoint import Models, fingerprint
 from wplus.data.image_set import ImageSet
 from wplus.errors import UserError
 from wplus.inversion import result
+from wplus.inversion.locality import Locality, sample_ws
 from wplus.inversion.objective import Objective, all_loss_weights
 from wplus.inversion.optimize import optimize
-from wplus.inversion.pti import Locality, Tuner, pti, sample_ws
+from wplus.inversion.pti import Tuner, pti
 from wplus.inversion.run import FolderInversion
 from wplus.inversion.task import InversionTask
 from wplus.latents.latent import load_latent, synthesize

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 
 from wplus.losses.regularisers import r1_penalty
 from wplus.models import layers, ops, r3gan, stylegan2
-from wplus.models.ops import blur, downsample, no_weight_gradients
+from wplus.models.convolution import no_weight_gradients
+from wplus.models.ops import blur, downsample
 from wplus.models.stylegan2 import modulated_conv2d
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wplus.errors import UserError
-from wplus.models import ops, progan
+from wplus.models import convolution, ops, progan
 
 # input channels, output channels, kernel, size, stride, padding, groups
 GEOMETRIES = [
@@ -46,7 +46,7 @@ def derivatives(convolve, x, weight) -> list[torch.Tensor]:
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_every_derivative_is_that_of_pytorchs_convolution(geometry, transposed):
     options = dict(zip(("stride", "padding", "groups"), geometry[4:], strict=True))
-    ours, theirs = (ops.conv_transpose2d, F.conv_transpose2d) if transposed else (ops.conv2d, F.conv2d)
+    ours, theirs = (convolution.conv_transpose2d, F.conv_transpose2d) if transposed else (convolution.conv2d, F.conv2d)
     x, weight = tensors(geometry, transposed=transposed)
     found = derivatives(lambda *a: ours(*a, **options), x, weight)
     expected = derivatives(lambda *a: theirs(*a, **options), x, weight)
@@ -54,9 +54,9 @@ def test_every_derivative_is_that_of_pytorchs_convolution(geometry, transposed):
         torch.testing.assert_close(mine, reference)
 
 
-@pytest.mark.parametrize("convolve", [ops.conv2d, ops.conv_transpose2d])
+@pytest.mark.parametrize("convolve", [convolution.conv2d, convolution.conv_transpose2d])
 def test_the_same_values_without_a_graph(convolve):
-    x, weight = tensors((4, 4, 3, 6, 2, 1, 2), transposed=convolve is ops.conv_transpose2d)
+    x, weight = tensors((4, 4, 3, 6, 2, 1, 2), transposed=convolve is convolution.conv_transpose2d)
     with_graph = convolve(x, weight, stride=2, padding=1, groups=2)
     with torch.no_grad():
         without = convolve(x, weight, stride=2, padding=1, groups=2)
@@ -191,17 +191,17 @@ def test_minibatch_stddev_against_loops(num, group_size, group):
         ops.minibatch_stddev(torch.zeros(6, 1, 4, 4), 4)
 
 
-@pytest.mark.parametrize("convolve", [ops.conv2d, ops.conv_transpose2d])
+@pytest.mark.parametrize("convolve", [convolution.conv2d, convolution.conv_transpose2d])
 def test_no_weight_gradients_skips_parameters_only(convolve):
     """Not weights that were computed, and not after its block, even where that failed."""
     x, weight = tensors((2, 2, 3, 5, 1, 1, 1), transposed=False)
     of_image, of_weight = torch.autograd.grad(convolve(x, weight).sum(), (x, weight))
-    with ops.no_weight_gradients():
+    with convolution.no_weight_gradients():
         by_image, by_weight = torch.autograd.grad(convolve(x, weight).sum(), (x, weight), allow_unused=True)
         (computed,) = torch.autograd.grad(convolve(x, weight, is_parameter=False).sum(), weight)
     assert by_weight is None
     torch.testing.assert_close((by_image, computed), (of_image, of_weight))
-    with pytest.raises(ZeroDivisionError), ops.no_weight_gradients():
+    with pytest.raises(ZeroDivisionError), convolution.no_weight_gradients():
         _ = 1 / 0
     torch.testing.assert_close(torch.autograd.grad(convolve(x, weight).sum(), weight)[0], of_weight)
 
@@ -217,7 +217,7 @@ def test_the_second_pass_after_no_weight_gradients_reaches_the_weights():
         return torch.autograd.grad(by_image.square().sum(), weight)[0]
 
     expected = penalty_gradient(F.conv2d, torch.enable_grad())
-    torch.testing.assert_close(penalty_gradient(ops.conv2d, ops.no_weight_gradients()), expected)
+    torch.testing.assert_close(penalty_gradient(convolution.conv2d, convolution.no_weight_gradients()), expected)
 
 
 def test_only_cuda_takes_them_where_a_training_step_says_so():

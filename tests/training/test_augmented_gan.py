@@ -10,6 +10,7 @@ from wplus.core.images import to_float
 from wplus.core.random import step_seed
 from wplus.data import Batches
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment
+from wplus.training.gan_losses import discriminator_batches
 from wplus.training.phases import draw_pairs
 
 PHASES = ("generator", "discriminator", "r1")
@@ -42,7 +43,7 @@ def test_the_discriminator_sees_augmented_images_only(make_tiny, batch, phase):
 def test_real_and_generated_images_are_augmented_each_in_its_own_way(make_tiny, batch):
     """A transform that both had in common would be seen to be one."""
     module = make_tiny(augment=FixedAugment(1.0), batch_size=8, c_dim=3)
-    (pairs,) = module.discriminator_batches(draw_pairs(module, to_float(batch[0]), batch[1]))
+    (pairs,) = discriminator_batches(module, draw_pairs(module, to_float(batch[0]), batch[1]))
     assert not torch.equal(pairs.augment_real.geometry, pairs.augment_fake.geometry)
     assert not torch.equal(pairs.augment_real.color, pairs.augment_fake.color)
 

@@ -16,6 +16,7 @@ from wplus.losses.adversarial import relativistic_discriminator, relativistic_ge
 from wplus.models.projected import Aided, Projected
 from wplus.models.spectral import SpectralConv2d
 from wplus.training.build import gan_training
+from wplus.training.gan_losses import discriminator_batches
 from wplus.training.heads import Heads, ScheduledHeads
 from wplus.training.hparams import explain_config
 from wplus.training.penalties import both_logits
@@ -238,7 +239,7 @@ def test_the_direction_of_san_learns_to_part_the_images(make_tiny, make_images):
     module, (images, labels) = make_tiny(san=True), Batches(make_images(), 8).at(0)
     found = gradients(module, "discriminator", images, labels)
     module.seed_phase("discriminator")
-    (part,) = module.discriminator_batches(draw_pairs(module, to_float(images), labels))
+    (part,) = discriminator_batches(module, draw_pairs(module, to_float(images), labels))
     real, fake = both_logits(module.discriminator, part)
     weight = module.discriminator.direction.weight
     expected = torch.autograd.grad((fake[:, 1] - real[:, 1]).mean(), weight)[0]

@@ -11,6 +11,7 @@ from wplus.config import build
 from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.losses import adversarial
+from wplus.training.gan_losses import discriminator_batches, penalty_loss
 from wplus.training.hparams import Hparams
 from wplus.training.penalties import R1, DiscriminatorBatch, Penalty, active_penalties
 from wplus.training.phases import Told, draw_pairs
@@ -85,7 +86,7 @@ def test_the_discriminators_gradient_with_its_penalties(make_tiny, make_images, 
     found = gradients(module, "discriminator", images, labels)
 
     module.seed_phase("discriminator")
-    (pairs,) = module.discriminator_batches(draw_pairs(module, to_float(images), labels))
+    (pairs,) = discriminator_batches(module, draw_pairs(module, to_float(images), labels))
     assert torch.equal(pairs.fake_labels, labels)
     critic = lambda x: module.discriminator(x, labels)
     value = module.discriminator_loss(critic(pairs.real), critic(pairs.fake)).mean()
@@ -146,8 +147,8 @@ def test_a_penalty_weighs_what_the_recipe_says_at_this_moment(make_tiny, make_im
     play(module, 3)  # the third step begins at half of the way
     images, labels = Batches(make_images(), 4).at(0)
     draw = draw_pairs(module, to_float(images), labels)
-    (pairs,) = module.discriminator_batches(draw)
-    assert module.penalty(pairs, draw.weights, Told()).item() == pytest.approx(gamma / 2)
+    (pairs,) = discriminator_batches(module, draw)
+    assert penalty_loss(module, pairs, draw.weights, Told()).item() == pytest.approx(gamma / 2)
 
 
 @dataclass(frozen=True)

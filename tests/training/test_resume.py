@@ -18,10 +18,10 @@ from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
+from wplus.training.callbacks import Diverged
 from wplus.training.checkpoints import checkpoint_path, latest_checkpoint
 from wplus.training.gan import GanModule
 from wplus.training.heads import ScheduledHeads
-from wplus.training.loop import Diverged
 
 MICRO = {"num_micro": 2, "ema_rampup": 0.05}
 CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or of tiny_encoder

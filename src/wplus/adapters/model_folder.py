@@ -16,7 +16,8 @@ from wplus import __version__, checkpoint
 from wplus.adapters.rebuild import plain
 from wplus.core.files import atomic_write, write_json
 from wplus.errors import UserError
-from wplus.models.network import GeneratorNetwork, Network
+from wplus.models.generator import GeneratorNetwork
+from wplus.models.network import Network
 
 CARD = "README.md"
 TEMPLATE = """\

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wplus.checkpoint import fingerprint
 from wplus.core.files import atomic_write
 from wplus.errors import UserError
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 Part = Literal["generator", "synthesis"]
 PARTS: tuple[Part, ...] = ("generator", "synthesis")

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from wplus.checkpoint import Models, load
-from wplus.config import build, record_fields
+from wplus.commands.record import record_fields
+from wplus.config import build
 from wplus.core.files import ensure_folder
 from wplus.core.images import to_uint8
 from wplus.core.runtime import resolve_device

@@ -5,10 +5,50 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from wplus.config import RENAMED, Parsed, parsed, quoted
+from wplus.config import Parsed, parsed, quoted
 from wplus.core.claim import PATHS
 from wplus.errors import UserError
 
+# Old keys and choices with what they are called now: they are refused with the new name. A key stands for all below it.
+RENAMED = {
+    "model": "checkpoint",  # a file; `model` is a choice of networks, where there is one
+    "generator": "checkpoint",
+    "watch": "probes",
+    "training.recipe": "training.hparams",
+    "geodesic.steps": "geodesic.num_steps",
+    "path=slerp_mean": "path=slerp_centered",
+    "path=whitened": "path=pn",
+    **{
+        f"path={name}_even": f"path={name} retime=arc_length"
+        for name in ("lerp", "slerp", "spline", "coarse_first", "fine_first", "geodesic")
+    },
+    "path=slerp_mean_even": "path=slerp_centered retime=arc_length",
+    "path=whitened_even": "path=pn retime=arc_length",
+    "path_metrics=logit": "path_metrics=discriminator_score",
+    "interpolation.gate": "interpolation.endpoint_threshold",
+    "truth": "ground_truth",
+    "codes": "latents",  # of `directions`
+    "inverter.steps": "inverter.num_steps",
+    "inverter.weights": "inverter.loss_weights",
+    "inverter.code_noise": "inverter.latent_noise",
+    "inverter.code_noise_length": "inverter.latent_noise_length",
+    "inverter.start": "inverter.init",
+    "inverter.basis": "inverter.preconditioner",
+    "inverter.keep": "inverter.return_best",
+    "inverter.lanes": "chunk_size",
+    "inverter.start=best_of": "inverter.init=best_of_n",
+    "inverter.keep=best": "inverter.return_best=true",
+    "inverter.keep=last": "inverter.return_best=false",
+    "inverter=search": "inverter=preconditioned",
+    "inverter=fast": "inverter=quick",
+    "inverter=pivotal": "inverter=pti",
+    "inverter=scribble": "inverter=sketch",
+    "inverter=refine": "inverter=restyle",
+    "encoder=refine": "encoder=restyle",
+    "training.weights": "training.loss_weights",
+    "training.hparams.refinements": "training.hparams.num_passes",
+    "loss.numbers": "loss.hparams",
+}
 # Keys by which Hydra launches sweeps, and what they are called in sweeps of wplus.
 LAUNCHING = {
     "hydra/launcher=basic": "slots=1",

@@ -12,8 +12,8 @@ import yaml
 from hydra.errors import CompactHydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 
-from wplus.commands.overrides import as_text, typed
-from wplus.config import CONFIG_FOLDER, GIVEN, RENAMED, parsed
+from wplus.commands.overrides import RENAMED, as_text, typed
+from wplus.config import CONFIG_FOLDER, GIVEN, parsed
 from wplus.errors import UserError
 from wplus.signatures import complete
 

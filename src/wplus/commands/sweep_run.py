@@ -13,7 +13,8 @@ import yaml
 
 from wplus.commands.compose import Composer, shared_composer
 from wplus.commands.overrides import SPACE_KEYS, with_block
-from wplus.config import CONFIG_FOLDER, command_line
+from wplus.commands.record import command_line
+from wplus.config import CONFIG_FOLDER
 from wplus.core.sweep import sweep
 from wplus.errors import UserError, check_choice, check_number
 from wplus.sweeps.labels import SEED, value_text

@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wplus.commands.entry import entry_point
-from wplus.config import build, record_fields, refuse_sweep_of_processes
+from wplus.commands.record import record_fields
+from wplus.config import build, refuse_sweep_of_processes
 from wplus.errors import Interrupted
 
 if TYPE_CHECKING:

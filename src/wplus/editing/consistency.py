@@ -26,7 +26,7 @@ from wplus.latents.latent import Latent, decode, synthesize
 from wplus.latents.space import LatentSpace
 from wplus.latents.w_stats import sample_w
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.pretrained.seen import marked_result
 
 Inverter = Callable[[Tensor], Tensor]

@@ -18,7 +18,7 @@ from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError, check_choice
 from wplus.latents.latent import Latent, lifted, ws_of
 from wplus.latents.space import space_of
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 FILE = SafetensorsFormat(
     noun="directions",

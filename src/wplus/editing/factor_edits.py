@@ -25,7 +25,7 @@ from wplus.editing.samples import factor_values, members, split_comparison
 from wplus.errors import UserError, check_numbers
 from wplus.latents.latent import Latent, synthesize
 from wplus.latents.weight_delta import WeightDelta
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)

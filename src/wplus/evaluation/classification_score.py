@@ -23,7 +23,7 @@ from wplus.errors import UserError, check_number
 from wplus.evaluation.context import EvalContext, generator_protocol, split_of
 from wplus.evaluation.labelled import Labelled, check_conditional, made, real_in_order
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeNet
 from wplus.pretrained.attribute_training import Schedule, learning, new_optimizer, seeded_net
 

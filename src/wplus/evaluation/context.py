@@ -18,7 +18,7 @@ from wplus.errors import UserError, check_choice, check_number
 from wplus.evaluation.feature_pass import FeaturePass, Progress, Source
 from wplus.evaluation.sampler import PLAIN, Sampling, generate, ordered_labels, random_labels
 from wplus.models.discriminator import DiscriminatorNetwork
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.tracking import Tracker
 
 T = TypeVar("T")

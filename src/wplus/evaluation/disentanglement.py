@@ -21,7 +21,7 @@ from wplus.evaluation.factors import FactorNames
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.separability import latents
 from wplus.latents.space import Space, space_of
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.attributes import known_factors
 

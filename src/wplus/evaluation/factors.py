@@ -25,7 +25,7 @@ from wplus.evaluation.factor_counts import Factor, factor_of, num_pairs
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier, chosen_factors
 from wplus.pretrained.attributes import class_indices, known_factors
 from wplus.pretrained.extractor import Extractor

@@ -20,7 +20,7 @@ from wplus.evaluation.frechet import FeatureStatistics, FrechetReference
 from wplus.evaluation.labelled import check_conditional, classes_of
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 MEAN = MetricInfo(

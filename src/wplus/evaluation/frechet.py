@@ -23,7 +23,7 @@ from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.feature_pass import Accumulator
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 GROUPS_OF_A_HALF = 5  # of real images, for the floor's interval: their sums are kept, each as large as the covariance

@@ -19,7 +19,7 @@ from wplus.evaluation.context import EvalContext
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 NUM_SPLITS = 10  # of the definition

@@ -18,7 +18,7 @@ from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.names import distribution_name
 from wplus.evaluation.pairwise import KernelSums, Pairs, pairs_of
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # of the definition, as NVlabs and torch-fidelity have it

@@ -21,7 +21,7 @@ from wplus.evaluation.feature_pass import FeaturePass, Request
 from wplus.evaluation.names import VGG16, distribution_name
 from wplus.evaluation.pairwise import InBalls, NeighbourSquares, Pairs, pairs_of
 from wplus.evaluation.sampler import Sampling
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.extractor import Extractor
 
 PRECISION = MetricInfo(

@@ -35,8 +35,8 @@ from wplus.latents import interpolation as geometry
 from wplus.latents.latent import to_ws
 from wplus.latents.space import space_named, space_of
 from wplus.losses.image_pair import ImageDistance
+from wplus.models.generator import GeneratorNetwork
 from wplus.models.layers import normalize_second_moment
-from wplus.models.network import GeneratorNetwork
 
 MAX_PX = 256
 AT_ONCE = 16  # pairs, whatever the batch size: at a step of 1e-4 the rounding of another kernel is seen

@@ -11,7 +11,7 @@ from wplus.core.batching import MIN_MADE, at_least
 from wplus.core.images import to_uint8
 from wplus.core.random import sample_rng
 from wplus.errors import UserError, check_choice
-from wplus.models.network import NOISE_MODES, GeneratorNetwork, NoiseMode
+from wplus.models.generator import NOISE_MODES, GeneratorNetwork, NoiseMode
 
 # One stream of random numbers for each use, so that no two uses share numbers.
 LATENT, SECOND_LATENT, POSITION, LABEL, NOISE = range(5)

@@ -29,7 +29,7 @@ from wplus.evaluation.context import EvalContext, check_groups
 from wplus.evaluation.feature_pass import FeatureRows
 from wplus.evaluation.ppl import MAX_PX, box_filtered
 from wplus.latents.space import space_of
-from wplus.models.network import NoiseMode
+from wplus.models.generator import NoiseMode
 from wplus.pretrained.attribute_classifier import AttributeClassifier
 from wplus.pretrained.extractor import Extractor
 

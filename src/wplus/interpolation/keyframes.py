@@ -12,7 +12,7 @@ from wplus.errors import UserError, check_choice
 from wplus.latents.latent import Latent, has_cutoff, lifted
 from wplus.latents.space import Space, space_named, space_of, spaces
 from wplus.latents.weight_delta import WeightDelta
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 @dataclass(frozen=True)

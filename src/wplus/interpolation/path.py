@@ -18,7 +18,7 @@ from wplus.interpolation.keyframes import Keyframes
 from wplus.latents.space import Space, whitened
 from wplus.latents.w_stats import Whitened
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from wplus.latents import interpolation
 from wplus.latents.latent import decode
 from wplus.latents.weight_delta import WeightDelta
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import GeneratorNetwork, Styles
+from wplus.models.generator import GeneratorNetwork, Styles
 
 
 def render(

@@ -13,7 +13,7 @@ from wplus.inversion.result import Inversion, Record
 from wplus.inversion.task import InversionTask, Progress, for_spaces, needs_encoder
 from wplus.latents.space import LatentSpace, Space, space_named, space_of
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 NUM_PASSES = 5  # of an iterative encoder (ReStyle, Alaluf et al. 2021, section 4)
 

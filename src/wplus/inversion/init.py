@@ -14,7 +14,7 @@ from wplus.inversion.objective import Objective
 from wplus.inversion.task import InversionTask
 from wplus.latents.space import LatentSpace
 from wplus.latents.w_stats import map_samples
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 INITS = ("mean", "seed", "best_of_n", "encoder")
 _CANDIDATES_AT_ONCE = 16

@@ -29,7 +29,7 @@ from wplus.latents.space import space_named, whitened
 from wplus.latents.spaces.s import style_stats
 from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import PSNR, psnr_of
-from wplus.models.network import StyledSynthesis
+from wplus.models.generator import StyledSynthesis
 from wplus.pretrained.seen import SUFFIX, is_seen
 from wplus.tracking import Tracker
 

@@ -25,7 +25,7 @@ from wplus.inversion.task import InversionTask, Inverter, Progress, check_invert
 from wplus.latents.labels import Label, read_label
 from wplus.latents.latent import Latent
 from wplus.latents.space import Space
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.tracking import Tracker
 
 

@@ -19,7 +19,7 @@ from wplus.inversion.result import Inversion
 from wplus.inversion.task import InversionTask
 from wplus.latents.w_stats import map_samples
 from wplus.losses.shape_style import Shape
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 SKETCH_WEIGHTS = {"l1": 0.0, "l2": 10.0, "perceptual": 2.0, "shape": 30.0, "delta": 0.0, "prior": 0.3}
 _NUM_SAMPLES, _PSI = 256, 0.7  # images that the average is taken of, and their truncation

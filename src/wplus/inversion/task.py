@@ -22,7 +22,7 @@ from wplus.latents.latent import decode, to_ws
 from wplus.latents.space import LatentSpace, Space, space_of
 from wplus.losses.image_pair import ImageDistance
 from wplus.models.encoders.base import Encoder
-from wplus.models.network import GeneratorNetwork, Styles
+from wplus.models.generator import GeneratorNetwork, Styles
 
 Inverter = Callable[..., Inversion]
 

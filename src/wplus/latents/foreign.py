@@ -19,7 +19,7 @@ from wplus.data.names import clean_name
 from wplus.errors import UserError
 from wplus.latents.latent import Latent, load_latent
 from wplus.latents.space import Space
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 OWN, ARRAYS, TORCH = ".safetensors", (".npy", ".npz"), (".pt", ".pth", ".pkl")
 SUFFIXES = (OWN, *ARRAYS, *TORCH)

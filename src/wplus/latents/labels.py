@@ -8,7 +8,7 @@ from torch import Tensor
 from wplus.core.random import permutation
 from wplus.data.reader import is_one_hot
 from wplus.errors import UserError
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 NUM_KEPT = 1024
 Label = int | Sequence[float] | None

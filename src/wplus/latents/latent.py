@@ -15,7 +15,7 @@ from torch import Tensor
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.latents.space import LatentSpace, Space, check_shape, space_named, space_of
-from wplus.models.network import GeneratorNetwork, Styles
+from wplus.models.generator import GeneratorNetwork, Styles
 
 FILE = SafetensorsFormat(
     noun="latent",

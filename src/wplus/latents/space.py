@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wplus.errors import UserError
 from wplus.latents.w_stats import Whitened
-from wplus.models.network import GeneratorNetwork, Styles
+from wplus.models.generator import GeneratorNetwork, Styles
 
 Space = str
 """A space by its name: z, z+, w, w+, pn, pn+, code, s, f/w+ (f16/w+ with its block), or one from outside."""

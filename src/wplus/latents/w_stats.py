@@ -17,7 +17,7 @@ from wplus.core.random import rng
 from wplus.errors import check_number
 from wplus.latents.interpolation import precise
 from wplus.latents.labels import labels_in_turn
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 _SLOPE, _INVERSE_SLOPE = 0.2, 5.0  # of the leaky ReLU at the end of the mapping network, and of what takes it back
 # Share of the average. What varies less is no distribution but a bend of the surface that w lies on: measured exactly,

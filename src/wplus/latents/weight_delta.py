@@ -21,7 +21,7 @@ from wplus.checkpoint import fingerprint
 from wplus.core.safetensors_file import SafetensorsFormat
 from wplus.errors import UserError
 from wplus.latents.latent import Latent
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 FILE = SafetensorsFormat(
     noun="weight delta",

@@ -12,7 +12,7 @@ from wplus.core.images import Row
 from wplus.editing.directions import select_layers
 from wplus.latents.latent import Latent, lifted
 from wplus.library.pictures import Pictures
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 @dataclass(frozen=True, eq=False, repr=False)

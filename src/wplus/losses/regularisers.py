@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from wplus.models.ops import no_weight_gradients
+from wplus.models.convolution import no_weight_gradients
 
 
 def r1_penalty(logits: Tensor, images: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from wplus.errors import UserError, check_choice, check_number
 from wplus.models.code_prior import CodeMapping, Prior
 from wplus.models.encoders.base import Encoder
+from wplus.models.generator import GeneratorNetwork, SynthesisNetwork
 from wplus.models.layers import SLOPE, num_channels
 from wplus.models.mapping import with_label
-from wplus.models.network import GeneratorNetwork, SynthesisNetwork
 
 Backbone = Literal["mlp", "conv"]
 NormKind = Literal["group", "batch", "none"]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from wplus.errors import check_choice
+from wplus.models.generator import MappingNetwork, check_label
 from wplus.models.mapping import check_z, with_label
-from wplus.models.network import MappingNetwork, check_label
 
 Prior = Literal["normal", "mixture"]
 NUM_GAUSSIANS = 10

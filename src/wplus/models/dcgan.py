@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.generator import SynthesisNetwork
 from wplus.models.layers import SLOPE, block_widths
 from wplus.models.mapping import IdentityMappingGenerator
-from wplus.models.network import SynthesisNetwork
 
 DEVIATION = 0.02  # all weights start from N(0, 0.02^2) (section 4)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from wplus.errors import UserError
-from wplus.models.network import Network, check_label, class_named
+from wplus.models.generator import check_label
+from wplus.models.network import Network, class_named
 
 
 class DiscriminatorNetwork(Network):

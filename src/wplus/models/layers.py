@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from wplus.core.distributed import rank_and_world
 from wplus.errors import UserError, check_choice
 from wplus.models import ops
-from wplus.models.ops import blur, conv2d, downsample
+from wplus.models.convolution import conv2d
+from wplus.models.ops import blur, downsample
 
 SLOPE = 0.2
 SQRT2 = math.sqrt(2)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.models.generator import GeneratorNetwork, MappingNetwork, check_label
 from wplus.models.layers import EqualizedLinear, normalize_second_moment
-from wplus.models.network import GeneratorNetwork, MappingNetwork, check_label
 
 W_AVG_BETA = 0.995  # decay of the running mean of w, published for every pass of training; here once per step
 

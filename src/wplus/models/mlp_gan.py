@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.generator import SynthesisNetwork
 from wplus.models.layers import dropped
 from wplus.models.mapping import IdentityMappingGenerator, with_label
-from wplus.models.network import SynthesisNetwork
 
 
 class Synthesis(SynthesisNetwork):

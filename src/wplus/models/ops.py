@@ -1,9 +1,5 @@
-"""Convolutions that stay fast when they are differentiated twice, the FIR filters around them, and the faster form of
-a modulated convolution.
-
-PyTorch's double backward computes the weight's gradient as a convolution whose kernel is as large as the image, many
-times slower than the routine of the first backward pass. R1 and path length regularisation live in that second pass, so
-here each derivative of a convolution is again one of three routines: convolution, transposed one, weight gradient.
+"""Operations of style-based networks: FIR filters and resampling, the statistics of a minibatch, and two forms of a
+modulated convolution; Triton's kernels (`wplus.models.kernels`) instead of plain operations where they are asked for.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,36 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wplus.errors import UserError
+from wplus.models.convolution import conv2d, conv_transpose2d, is_plain
 
 Taps = tuple[float, ...]
 FIR_TAPS = (1.0, 3.0, 3.0, 1.0)  # the resampling filter of StyleGAN2, normalised to sum 1 in each direction
-
-
-def conv2d(
-    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True
-) -> Tensor:
-    """`F.conv2d` without bias, with fast derivatives of every order. x (N, C, H, W), weight (O, C/groups, k, k).
-
-    `is_parameter` False says that the weight was computed from inputs: `no_weight_gradients` then leaves it alone.
-    """
-    if _is_plain():
-        return F.conv2d(x, weight, stride=stride, padding=padding, groups=groups)
-    return _Convolution.apply(x, weight, (stride, padding, 0, groups, False), is_parameter)
-
-
-def conv_transpose2d(
-    x: Tensor, weight: Tensor, *, stride: int = 1, padding: int = 0, groups: int = 1, is_parameter: bool = True
-) -> Tensor:
-    """`F.conv_transpose2d` without bias, with fast derivatives of every order. weight (C, O/groups, k, k)."""
-    if _is_plain():
-        return F.conv_transpose2d(x, weight, stride=stride, padding=padding, groups=groups)
-    return _Convolution.apply(x, weight, (stride, padding, 0, groups, True), is_parameter)
-
-
-def _is_plain() -> bool:
-    """Whether torch's own operations serve: nobody asks for derivatives, or `torch.compile` looks, which would make a
-    graph of its own of every function with a backward pass in Python."""
-    return not torch.is_grad_enabled() or torch.compiler.is_dynamo_compiling()
 
 
 def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -> Tensor:
@@ -55,7 +25,7 @@ def blur(x: Tensor, *, padding: int, gain: float = 1.0, taps: Taps = FIR_TAPS) -
     """
     if is_fused(x):
         return _fused_fir(x, taps, gain, pad=padding, size=[side + 2 * padding - len(taps) + 1 for side in x.shape[2:]])
-    if _is_plain():
+    if is_plain():
         return _filtered(x, padding, gain, taps)
     return _Blur.apply(x, padding, gain, taps)
 
@@ -80,7 +50,7 @@ def upsample(x: Tensor) -> Tensor:
 
 def leaky_relu_(x: Tensor, slope: float) -> Tensor:
     """`F.leaky_relu_`, in place, with a second derivative that adds nothing to the gradients of x, where it is zero."""
-    return F.leaky_relu_(x, slope) if _is_plain() else _LeakyReLU.apply(x, slope)
+    return F.leaky_relu_(x, slope) if is_plain() else _LeakyReLU.apply(x, slope)
 
 
 def constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -207,57 +177,6 @@ def _resampled_conv2d(x: Tensor, weight: Tensor, *, up: int, groups: int) -> Ten
 # --- derivatives ----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def no_weight_gradients() -> Iterator[None]:
-    """Inside, a backward pass skips the gradients of convolution weights.
-
-    Autograd does not tell a Python function which gradients the caller wants: where images or latents are meant (R1,
-    path length), those of the weights would be computed and thrown away.
-    """
-    _Convolution.weight_gradients = False
-    try:
-        yield
-    finally:
-        _Convolution.weight_gradients = True
-
-
-# (stride, padding, output_padding, groups, transposed)
-_Geometry = tuple[int, int, int, int, bool]
-
-
-def _adjoint(geometry: _Geometry, input_size: int, output_size: int, kernel: int) -> _Geometry:
-    """The geometry of the map that carries gradients from the output back to the input."""
-    stride, padding, _, groups, transposed = geometry
-    if transposed:
-        return stride, padding, 0, groups, False
-    return stride, padding, input_size - ((output_size - 1) * stride - 2 * padding + kernel), groups, True
-
-
-class _Convolution(torch.autograd.Function):
-    """y = conv(x, w) or its transpose; linear in both arguments, so every derivative is of the same family."""
-
-    weight_gradients = True
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: _Geometry, is_parameter: bool) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.geometry, ctx.is_parameter = geometry, is_parameter
-        stride, padding, extra, groups, transposed = geometry
-        args = ([stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups)
-        return torch.ops.aten.convolution(x, weight, None, *args)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight = ctx.saved_tensors
-        grad_x = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], weight.shape[2])
-            grad_x = _Convolution.apply(grad, weight, adjoint, ctx.is_parameter)
-        if ctx.needs_input_grad[1] and (_Convolution.weight_gradients or not ctx.is_parameter):
-            grad_weight = _WeightGradient.apply(x, grad, tuple(weight.shape), ctx.geometry)
-        return grad_x, grad_weight, None, None
-
-
 class _Blur(torch.autograd.Function):
     """A low-pass filter that is symmetric: what carries gradients back is the same filter, with the rest of the padding
     (a convolution whose groups are channels has a fast routine in every layout, its transpose has not)."""
@@ -303,27 +222,3 @@ class _LeakyReLUGradient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (y,) = ctx.saved_tensors
         return _LeakyReLUGradient.apply(grad, y, ctx.slope), None, None
-
-
-class _WeightGradient(torch.autograd.Function):
-    """dL/dw of y = conv(x, w), from x and dL/dy; bilinear, so its own derivatives are convolutions."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, grad: Tensor, shape: tuple[int, ...], geometry: _Geometry) -> Tensor:
-        ctx.save_for_backward(x, grad)
-        ctx.geometry = geometry
-        stride, padding, extra, groups, transposed = geometry
-        weight = x.new_empty(1).expand(shape)
-        args = ([stride] * 2, [padding] * 2, [1, 1], transposed, [extra] * 2, groups, [False, True, False])
-        return torch.ops.aten.convolution_backward(grad, x, weight, None, *args)[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad_weight: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, grad = ctx.saved_tensors
-        grad_x = grad_grad = None
-        if ctx.needs_input_grad[0]:
-            adjoint = _adjoint(ctx.geometry, x.shape[2], grad.shape[2], grad_weight.shape[2])
-            grad_x = _Convolution.apply(grad, grad_weight, adjoint, False)
-        if ctx.needs_input_grad[1]:
-            grad_grad = _Convolution.apply(x, grad_weight, ctx.geometry, False)
-        return grad_x, grad_grad, None, None

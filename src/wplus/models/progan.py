@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wplus.models import ops
+from wplus.models.convolution import conv2d
 from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.generator import SynthesisNetwork
 from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, block_widths, leaky_relu, num_channels
 from wplus.models.layers import normalize_second_moment as pixel_norm
 from wplus.models.mapping import IdentityMappingGenerator
-from wplus.models.network import SynthesisNetwork
-from wplus.models.ops import conv2d, minibatch_stddev
+from wplus.models.ops import minibatch_stddev
 from wplus.models.progressive import Growth, downsample_mean, upsample_nearest
 
 # --- layers of ProGAN and StyleGAN ----------------------------------------------------------------------------------

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wplus.models.convolution import conv2d
 from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.generator import SynthesisNetwork
 from wplus.models.layers import SLOPE, ResolutionBlock, block_widths
 from wplus.models.mapping import IdentityMappingGenerator
-from wplus.models.network import SynthesisNetwork
-from wplus.models.ops import conv2d, downsample, upsample
+from wplus.models.ops import downsample, upsample
 
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through a leaky ReLU (He et al. 2015)
 EXPANSION = 2  # of a residual block's inner width

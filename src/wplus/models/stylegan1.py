@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from wplus.models import progan
+from wplus.models.generator import GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles, check_label
 from wplus.models.layers import SQRT2, block_widths, leaky_relu, normalize_second_moment
 from wplus.models.mapping import MappingMLP, check_z, with_label
-from wplus.models.network import GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles, check_label
 from wplus.models.progan import Conv, Dense, blur, image_at_lod
 from wplus.models.progressive import Growth
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from wplus.errors import check_choice
 from wplus.models import ops
 from wplus.models.discriminator import DiscriminatorNetwork
+from wplus.models.generator import GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles
 from wplus.models.layers import SQRT2, EqualizedConv2d, EqualizedLinear, ResolutionBlock, block_widths, leaky_relu
 from wplus.models.mapping import MappingMLP
-from wplus.models.network import GeneratorNetwork, NoiseLayer, StyledSynthesis, Styles
 
 # --- generator ------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from wplus.core.metric_result import MetricInfo
 from wplus.editing.directions import THIRDS, select_layers
 from wplus.errors import UserError, check_number
 from wplus.evaluation.sampler import noise_maps
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.probes.probe import ProbeContext
 from wplus.training.snapshot import Picture, ProbeResult, at
 

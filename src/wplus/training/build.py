@@ -26,7 +26,8 @@ from wplus.training.module import TrainingModule
 from wplus.training.penalties import Penalty, active_penalties
 from wplus.training.progressive import growth_of
 from wplus.training.snapshot import SampleView, View
-from wplus.training.transfer import Report, Transfer, start_from
+from wplus.training.transfer import Transfer, start_from
+from wplus.training.transfer_report import Report
 from wplus.training.validate import (
     check_augment,
     check_effect,

@@ -16,7 +16,7 @@ from wplus.losses.image_pair import ImageDistance
 from wplus.losses.pixel import L1, L2
 from wplus.models.encoders.base import Encoder
 from wplus.models.encoders.e4e import LatentDiscriminator
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.training.build import Builder, Training, set_precision
 from wplus.training.encoder import EncoderModule
 from wplus.training.encoder_hparams import INFOS, LATENT_LOSSES, EncoderHparams, make_encoder_hparams

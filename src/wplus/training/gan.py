@@ -1,4 +1,4 @@
-"""Training a generator against a discriminator: StyleGAN2's losses and regularisers, lazy or in every step."""
+"""Training a generator against a discriminator: StyleGAN2's step, its regularisers lazy or in every step."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -15,26 +15,44 @@ from wplus.core.runtime import Runtime
 from wplus.losses.adversarial import compares
 from wplus.losses.regularisers import path_lengths
 from wplus.models.discriminator import DiscriminatorNetwork
-from wplus.models.network import GeneratorNetwork, Network, nets_seen
+from wplus.models.generator import GeneratorNetwork
+from wplus.models.network import Network, nets_seen
 from wplus.models.projected import Projected
 from wplus.training.augment.blur import Blurred, faded_sigma
 from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
 from wplus.training.augment.pipeline import Sampled
 from wplus.training.faster import prepare
-from wplus.training.gan_infos import gan_infos
+from wplus.training.gan_losses import (
+    discriminator_losses,
+    gan_infos,
+    generator_losses,
+    path_length_losses,
+    penalty_losses,
+)  # fmt: skip
 from wplus.training.heads import INFOS as head_infos
 from wplus.training.heads import Heads
 from wplus.training.hparams import Hparams
-from wplus.training.inputs import GeneratorInputs, micro_batches, sample_inputs, style_mixing
+from wplus.training.inputs import GeneratorInputs, sample_inputs, style_mixing
 from wplus.training.module import TrainingModule, ema_decay, fused_operations, shared_statistics, update_ema
 from wplus.training.optim import adam_numbers, discriminator_groups, freeze, frozen_layers
-from wplus.training.penalties import DiscriminatorBatch, Penalty, active_penalties, both_logits
-from wplus.training.phases import Draw, Phase, Told, backward, draw_for_penalties, draw_images, draw_pairs, draw_paths
+from wplus.training.penalties import Penalty, active_penalties
+from wplus.training.phases import (
+    Draw,
+    Phase,
+    Role,
+    Told,
+    backward,
+    draw_for_penalties,
+    draw_images,
+    draw_pairs,
+    draw_paths,
+)  # fmt: skip
 from wplus.training.posthoc_ema import PowerAverages
 from wplus.training.progressive import growth_of
 from wplus.training.validate import check_fit, check_micro_batches
 
+Losses = Callable[..., Iterator[Tensor]]
 GeneratorLoss = Callable[..., Tensor]
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
 
@@ -176,16 +194,18 @@ class GanModule(TrainingModule):
     def phases(self) -> list[Phase]:
         """In StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
         hp = self.hp
-        phases = [Phase("generator", "generator", hp.n_critic, partial(draw_images, self), self.generator_losses)]
+
+        def phase(name: str, network: Role, interval: int, draw: Callable[..., Draw], losses: Losses) -> Phase:
+            return Phase(name, network, interval, partial(draw, self), partial(losses, self))
+
+        phases = [phase("generator", "generator", hp.n_critic, draw_images, generator_losses)]
         if hp.pl_weight:  # its interval counts the generator's own steps
             interval = hp.pl_interval * hp.n_critic
-            phases.append(
-                Phase("path_length", "generator", interval, partial(draw_paths, self), self.path_length_losses)
-            )
-        phases.append(Phase("discriminator", "discriminator", 1, partial(draw_pairs, self), self.discriminator_losses))
+            phases.append(phase("path_length", "generator", interval, draw_paths, path_length_losses))
+        phases.append(phase("discriminator", "discriminator", 1, draw_pairs, discriminator_losses))
         if self.lazy_penalties:
-            name, draw = "_".join(penalty.name for penalty in self.penalties), partial(draw_for_penalties, self)
-            phases.append(Phase(name, "discriminator", hp.r1_interval, draw, self.penalty_losses))
+            name = "_".join(penalty.name for penalty in self.penalties)
+            phases.append(phase(name, "discriminator", hp.r1_interval, draw_for_penalties, penalty_losses))
         return phases
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -214,103 +234,6 @@ class GanModule(TrainingModule):
             self.generator.mapping.update_w_avg(mean_over_ranks(told.w_mean))
         if told.pl_mean is not None:
             self.pl_mean.copy_(torch.where(told.pl_mean.isfinite(), told.pl_mean, self.pl_mean))
-
-    # --- the losses: of each micro-batch its part of the mean over the batch ----------------------------------------
-
-    def generator_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
-        """E f(D(G(z))), by default f(t) = -log sigmoid(t) (Goodfellow et al. 2014, section 3)."""
-        real, inputs, (augment_real, augment) = draw.real, draw.inputs, draw.augments
-        assert inputs is not None
-        w_sum = torch.zeros((), device=real.device)
-        for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
-            sample = inputs.take(part)
-            fake, _, w_part = self.generate(sample)
-            w_sum = w_sum + w_part
-            shown, loss = augment.take(part)(fake), torch.zeros((), device=real.device)
-            if self.pixels is not None:
-                logits = [self.pixels(shown, sample.c)]
-                if self.compares:
-                    with torch.no_grad():
-                        logits.append(self.pixels(augment_real.take(part)(real[part]), draw.labels[part]))
-                loss = self.generator_loss(*logits).sum() / len(real)
-                told.number("train/generator/loss", loss.detach() * self.num_micro)
-            if self.asked is not None:
-                assert isinstance(self.discriminator, Projected)
-                heard = self.asked.against(self.discriminator, draw.before_heads[1].take(part)(shown), sample.c)
-                told.number("train/heads/generator", heard.detach().mean())
-                loss = loss + heard.sum() * (self.asked.weight_at(self.images_seen) / len(real))
-            yield loss
-        told.w_mean = w_sum / len(real)
-
-    def path_length_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
-        """E (|J^T y| - a)^2, J = dG/dw, y ~ N(0, I), a the running mean of |J^T y| (StyleGAN2, equation 4)."""
-        hp, inputs = self.hp, draw.inputs
-        assert inputs is not None
-        num = len(inputs.z)
-        parts = micro_batches(num, min(self.num_micro, num), 1, self.device)
-        # The mean of all lengths is needed first; the graphs of several parts together would be that of the batch.
-        keep = torch.Tensor.detach if len(parts) > 1 else lambda lengths: lengths
-        known = [keep(self.path_lengths(inputs.take(part))) for part in parts]
-        mean = mean_over_ranks(torch.cat(known).detach().mean())
-        a = self.pl_mean.lerp(mean, hp.pl_decay)
-        for part, lengths in zip(parts, known, strict=True):
-            penalty = (lengths.detach() - a).square()  # (|J^T y| - a)^2
-            told.number("train/path_length/penalty", penalty.mean())
-            lengths = self.path_lengths(inputs.take(part)) if len(parts) > 1 else lengths
-            gradient = path_length_gradient(lengths, mean, a, hp.pl_decay)
-            yield gradient * (2 / num * hp.pl_weight * hp.pl_interval)
-        told.pl_mean = a
-        told.number("train/path_length/mean", a)
-
-    def discriminator_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
-        """E f(D(x), D(G(z))), by default -log sigmoid(D(x)) - log(1 - sigmoid(D(G(z)))); penalties if not lazy."""
-        num = len(draw.real)
-        for batch in self.discriminator_batches(draw):
-            loss = self.pixels_loss(batch, num, told) + self.heads_loss(batch, num, told)
-            yield loss if self.lazy_penalties else loss + self.penalty(batch, draw.weights, told)
-
-    def pixels_loss(self, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
-        """A micro-batch's part in the mean over `num` pairs, of what judges pixels."""
-        if self.pixels is None:
-            return torch.zeros((), device=batch.real.device)
-        real, fake = both_logits(self.pixels, batch)
-        real_logits, fake_logits = real[:, :1], fake[:, :1]
-        loss = self.discriminator_loss(real_logits, fake_logits).sum() / num
-        told.number("train/discriminator/loss", loss.detach() * self.num_micro)
-        for kind, logits in (("real", real_logits.detach()), ("fake", fake_logits.detach())):
-            told.number(f"train/logits/{kind}", logits.mean())
-            told.number(f"train/logits/{kind}_std", logits.std(correction=0))
-            told.number(f"train/logits/{kind}_sign", logits.sign().mean())
-        told.logits.append(real_logits.detach())
-        direction = (fake[:, 1:] - real[:, 1:]).sum() / num  # SAN: by which its direction learns; else there is none
-        return loss + direction
-
-    def heads_loss(self, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
-        """The same, of heads on frozen features."""
-        if self.asked is None:
-            return torch.zeros((), device=batch.real.device)
-        assert isinstance(self.discriminator, Projected)
-        loss, real, values = self.asked.learn(self.discriminator, batch, nimg=self.images_seen)
-        for name, value in values.items():
-            told.number(name, value)
-        if self.pixels is None:
-            told.logits.append(torch.cat(real, dim=1))
-        return loss.sum() / num
-
-    def penalty_losses(self, draw: Draw, told: Told) -> Iterator[Tensor]:
-        """The penalties alone, in a step of their own."""
-        for batch in self.discriminator_batches(draw):
-            yield self.penalty(batch, draw.weights, told)
-
-    def penalty(self, batch: DiscriminatorBatch, weights: Sequence[Tensor], told: Told) -> Tensor:
-        """A micro-batch's part in the mean over the batch of gamma/2 |dD/dx|^2, or others."""
-        total = torch.zeros((), device=batch.real.device)
-        for penalty, weight in zip(self.penalties, weights, strict=True):
-            assert self.pixels is not None
-            value = penalty(self.pixels, batch)  # (n,), |dD/dx|^2
-            told.number(f"train/{penalty.name}/penalty", value.detach().mean())
-            total = total + value.sum() * weight
-        return total
 
     @property
     def pixels(self) -> DiscriminatorNetwork | None:
@@ -351,21 +274,6 @@ class GanModule(TrainingModule):
         assert inputs.pl_noise is not None
         return path_lengths(images, ws, inputs.pl_noise)
 
-    def discriminator_batches(self, draw: Draw) -> Iterator[DiscriminatorBatch]:
-        """Micro-batches of real images beside generated ones."""
-        real, labels, alpha, (before_real, before_fake) = draw.real, draw.labels, draw.alpha, draw.before_heads
-        assert alpha is not None
-        for part in micro_batches(len(real), self.num_micro, self.group_size, self.device):
-            fake, fake_labels = real[part], labels[part]
-            if draw.inputs is not None:
-                sample = draw.inputs.take(part)
-                fake_labels = sample.c
-                with torch.no_grad():
-                    fake, _, _ = self.generate(sample)
-            augments = draw.augments[0].take(part), draw.augments[1].take(part)
-            before = before_real.take(part), before_fake.take(part)
-            yield DiscriminatorBatch(real[part], labels[part], fake, fake_labels, alpha[part], *augments, before)
-
     def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
         """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""
         if self.hp.decay_kimg is not None or self.growth is not None:
@@ -394,16 +302,6 @@ class GanModule(TrainingModule):
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)
         return adam_numbers(self.hp_now, lazy_penalties=self.lazy_penalties, factor=factor)
-
-
-def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float) -> Tensor:
-    """A scalar whose gradient is N/2 times that of E (l - a)^2, the mean over N images, of which `lengths` are some.
-
-    As a = old + decay (m - old) moves with the mean m of all lengths, d/dl_i E (l - a)^2 = 2/N k_i with
-    k_i = (l_i - a) - decay (m - a). Unlike the square, the sum of k_i l_i over micro-batches is that of the batch.
-    """
-    k = (lengths.detach() - a) - decay * (mean - a)
-    return (k * lengths).sum()
 
 
 def _described(loss: Callable[..., Tensor]) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wplus.core.distributed import rank_and_world
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 Rows = Tensor | slice
 """Some images of a batch: their numbers, or a slice."""

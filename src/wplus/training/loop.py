@@ -1,9 +1,7 @@
 """Fit a module into a folder: resume what is there, run, log, save, and leave when asked to."""
 
 import logging
-import math
 import signal
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +15,14 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
-from wplus.core.distributed import backend_of, mean_over_ranks
+from wplus.core.distributed import backend_of
 from wplus.core.files import ensure_folder
-from wplus.core.memory import peak_gib
-from wplus.core.metric_result import MetricInfo
 from wplus.core.runtime import Runtime, float32_convolutions
 from wplus.errors import UserError, check_number
 from wplus.tracking import Tracker
-from wplus.training.checkpoints import AtomicCheckpointIO, checkpoint_path, latest_checkpoint, prune
-from wplus.training.ending import STEPS_BETWEEN_EXCHANGES, ShowProgress, StopAtEnd
+from wplus.training.callbacks import LeaveOnSignal, Log, Snapshot
+from wplus.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
+from wplus.training.ending import ShowProgress, StopAtEnd
 from wplus.training.layout import lay_out
 from wplus.training.module import TrainingModule, check_same_run
 
@@ -171,152 +168,3 @@ class UnwrappedDDPStrategy(DDPStrategy):
         assert self.model is not None
         for tensor in self.model.state_dict().values():
             dist.broadcast(tensor, src=0)
-
-
-# --- callbacks ------------------------------------------------------------------------------------------------------
-
-
-INFOS = {
-    "progress/kimg_per_s": MetricInfo(meaning="Thousands of images per second.", unit="kimg/s", direction="higher"),
-    "progress/sec_per_kimg": MetricInfo(meaning="Seconds per thousand images.", unit="s", direction="lower"),
-    "progress/minutes": MetricInfo(meaning="Time spent in training steps so far, snapshots not counted.", unit="min"),
-    "progress/peak_memory_gb": MetricInfo(
-        meaning="Peak memory of the GPU, or of this process on a CPU.", unit="GiB", direction="lower"
-    ),
-}
-
-
-class Diverged(UserError):
-    """Too many optimizer steps in a row had a gradient that was not finite."""
-
-
-def crossed(nimg: int, batch_size: int, interval: int) -> bool:
-    """Whether a multiple of `interval` images lies in the step that ended at `nimg`."""
-    return nimg // interval > (nimg - batch_size) // interval
-
-
-class Log(Callback):
-    """Every `interval` images, and at the end of the schedule: means since the last time, speed, memory.
-
-    Not where a run is interrupted: it goes on with the row that it had begun. Stops a lost run.
-    """
-
-    def __init__(self, tracker: Tracker, schedule: Schedule, stop: StopAtEnd) -> None:
-        self.tracker, self.interval, self.stop = tracker, round(schedule.log_kimg * 1000), stop
-        self.max_skipped = schedule.max_skipped_in_a_row
-
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        self._since, self._nimg = time.monotonic(), module.images_seen
-        self.tracker.describe({**module.log_infos(), **INFOS})
-
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        nimg = module.images_seen
-        if crossed(nimg, module.batch_size, self.interval) or self.stop.ended:
-            values = {**module.means.collect(), **module.state_summary(), **self._speed(module)}
-            finite = {name: value for name, value in values.items() if math.isfinite(value)}
-            kimg, skipped = nimg / 1000, values["progress/skipped_in_a_row"]
-            self.tracker.log(finite, kimg=kimg)
-            if skipped >= self.max_skipped:
-                raise Diverged(
-                    f"{skipped:.0f} optimizer steps in a row had a gradient that was not finite (allowed: "
-                    f"{self.max_skipped - 1}) at {kimg:g} kimg; the last good checkpoint is kept."
-                )
-
-    def _speed(self, module: TrainingModule) -> dict[str, float]:
-        now = time.monotonic()
-        seconds, images = max(now - self._since, 1e-9), module.images_seen - self._nimg
-        self._since, self._nimg = now, module.images_seen
-        return {
-            "progress/kimg_per_s": images / 1000 / seconds,
-            "progress/sec_per_kimg": seconds * 1000 / max(images, 1),
-            "progress/minutes": module.seconds / 60,
-            "progress/peak_memory_gb": peak_gib(module.device),
-        }
-
-
-class Snapshot(Callback):
-    """Every `interval` images, at the start and at the end: a checkpoint to resume from and whatever `export` writes.
-
-    So where a run is interrupted, and `export` is told that the moment is chance: nothing may depend on it.
-
-    No checkpoint is taken while steps are being skipped: the last one stays the last good one.
-    """
-
-    def __init__(self, folder: Path, export: Callable[..., None], schedule: Schedule, stop: StopAtEnd) -> None:
-        self.folder, self.export, self.keep, self.stop = folder, export, schedule.keep_checkpoints, stop
-        self.watch = stop.watch
-        self.interval, self._saved_at = round(schedule.snapshot_kimg * 1000), -1
-
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        self._saved_at = module.images_seen
-        if module.images_seen == 0 and trainer.is_global_zero:
-            with self.watch.paused(module.device):
-                self.export(module)
-
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        is_due = crossed(module.images_seen, module.batch_size, self.interval) or self.stop.ended
-        if not (is_due or trainer.should_stop):
-            return
-        if self._saved_at == module.images_seen or int(module.skipped[1]):
-            return
-        self._saved_at = module.images_seen
-        with self.watch.paused(module.device):
-            # The export first: killed between the two, a run exports this moment again; the other way round it never
-            # would.
-            if trainer.is_global_zero:
-                self.export(module, **({} if is_due else {"is_due": False}))
-            trainer.save_checkpoint(checkpoint_path(self.folder, module.images_seen))
-            if trainer.is_global_zero:
-                prune(self.folder, self.keep)
-
-
-class LeaveOnSignal(Callback):
-    """SIGTERM and SIGINT end the run after the step at hand, with a checkpoint; a second SIGINT ends it at once."""
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._interruption: BaseException | None = None
-        self._before: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.received == signal.SIGINT == number:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        """All processes must leave after the same step; the exchange waits for them, and is rare."""
-        asked = self.received is not None
-        if trainer.world_size > 1:
-            due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
-            asked = due and float(mean_over_ranks(torch.tensor(float(asked)))) > 0
-        trainer.should_stop = trainer.should_stop or asked
-
-    def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Before Lightning takes its own handlers away: put back later, ours would bring one of those back for good."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def on_exception(self, trainer: Trainer, module: TrainingModule, exception: BaseException) -> None:
-        """The same when training fails."""
-        self._interruption = exception if isinstance(exception, KeyboardInterrupt) else None
-        self.on_train_end(trainer, module)
-
-    @contextmanager
-    def as_it_came(self) -> Iterator[None]:
-        """An interruption that ends the run at once passes as it is: Lightning makes an exit with status 1 of it, and
-        leaves Ctrl-C ignored.
-        """  # fmt: skip
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            yield
-        except SystemExit:
-            if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-                signal.signal(signal.SIGINT, before)
-            if self._interruption is not None:
-                raise self._interruption from None
-            raise

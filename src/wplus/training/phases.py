@@ -20,6 +20,8 @@ from wplus.training.inputs import GeneratorInputs
 if TYPE_CHECKING:
     from wplus.training.gan import GanModule
 
+Role = Literal["generator", "discriminator"]
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -59,7 +61,7 @@ class Phase:
     """One optimizer step every `interval` steps: `draw` of real images and labels, then a loss per micro-batch."""
 
     name: str
-    network: Literal["generator", "discriminator"]
+    network: Role
     interval: int
     draw: Callable[[Tensor, Tensor], Draw]
     losses: Callable[[Draw, Told], Iterator[Tensor]]

@@ -22,7 +22,7 @@ from wplus.checkpoint import load, save
 from wplus.core.metric_result import MetricInfo, MetricResult
 from wplus.errors import UserError, check_number
 from wplus.latents.w_stats import NUM_SAMPLES, sample_w
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.training.module import update_ema
 
 Numbers = float | np.ndarray

@@ -9,37 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from wplus.checkpoint import Models, fingerprint, load
-from wplus.core.files import atomic_write, write_json
-from wplus.core.metric_result import MetricInfo
 from wplus.errors import UserError, check_number
 from wplus.models.discriminator import DiscriminatorNetwork
-from wplus.models.network import GeneratorNetwork, Network, nets_seen
+from wplus.models.generator import GeneratorNetwork
+from wplus.models.network import Network, nets_seen
 from wplus.models.progressive import Growth
-from wplus.tracking import Tracker
-from wplus.training.checkpoints import SUFFIX
 from wplus.training.gan import GanModule
 from wplus.training.hparams import CHECKPOINT_SIZES, Resolved, transfer_rampup
+from wplus.training.transfer_report import NetworkReport, Report
 from wplus.training.validate import name_of
 
 ROLES = ("generator", "discriminator")
-KINDS = {
-    kind: MetricInfo(meaning=meaning)
-    for kind, meaning in (
-        ("loaded", "Numbers that the network started from as they were in the checkpoint."),
-        ("mismatched", "Numbers that the checkpoint has in another shape: they started as in an untrained network."),
-        ("skipped", "Numbers of the checkpoint that the network has no place for."),
-        ("new", "Numbers that the checkpoint lacks: they started as in an untrained network."),
-    )
-}
-NUM_SHOWN = 4  # modules that a printed line names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,112 +189,3 @@ def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
         if name not in grown:
             found[moved.get(prefix, "") + name.removeprefix(prefix)] = (name, tensor)
     return found
-
-
-# --- report ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkReport:
-    """Of one network; by name, loaded, skipped and new hold counts of numbers, mismatched the shape there and here."""
-
-    role: str
-    origin: Path | None
-    """The file; None where none holds such a network, and all is new."""
-    resolutions: tuple[int | None, int]
-    """Of the network in the file, and of that to be trained."""
-    arguments: Mapping[str, tuple[Any, Any]]
-    """Constructor arguments that differ: there, here."""
-    loaded: Mapping[str, int]
-    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    skipped: Mapping[str, int]
-    new: Mapping[str, int]
-
-    def numbers(self, kind: str) -> int:
-        """How many numbers there are of a kind; of mismatched ones, in the network to be trained."""
-        found = getattr(self, kind).values()
-        return sum(math.prod(here) for _, here in found) if kind == "mismatched" else sum(found)
-
-    def __str__(self) -> str:
-        if self.origin is None:
-            return f"{self.role}: new, for no checkpoint holds one"
-        there, here = self.resolutions
-        parts = []
-        for kind in (kind for kind in KINDS if getattr(self, kind)):
-            names = getattr(self, kind)
-            modules = list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
-            more = [f"and {len(modules) - NUM_SHOWN} more"] if len(modules) > NUM_SHOWN else []
-            listed = "" if kind == "loaded" else f" ({', '.join(modules[:NUM_SHOWN] + more)})"
-            parts.append(f"{kind} {self.numbers(kind):,} numbers in {len(names)} tensors{listed}")
-        parts += [f"{name} {a} -> {b}" for name, (a, b) in self.arguments.items()]
-        return f"{self.role}, {there} -> {here} px, from {self.origin}: {'; '.join(parts)}"
-
-    def content(self) -> dict[str, Any]:
-        """For JSON."""
-        entries = {kind: getattr(self, kind) for kind in KINDS}
-        kinds = {kind: {"tensors": len(names), "numbers": self.numbers(kind), "names": names}
-                 for kind, names in entries.items()}  # fmt: skip
-        resolution = dict(zip(("there", "here"), self.resolutions, strict=True))
-        origin = self.origin and str(self.origin)
-        return {"checkpoint": origin, "resolution": resolution, "other_arguments": self.arguments, **kinds}
-
-    def markdown(self) -> list[str]:
-        """A section for each kind with every name."""
-        lines = []
-        for kind in ("arguments", *KINDS):
-            heading = "other arguments" if kind == "arguments" else kind
-            entries = {name: f"{entry:,}" if isinstance(entry, int) else "{} there, {} here".format(*entry)
-                       for name, entry in getattr(self, kind).items()}  # fmt: skip
-            if entries:
-                lines += [
-                    "",
-                    f"## {self.role}: {heading}",
-                    "",
-                    *(f"- {name}: {text}" for name, text in entries.items()),
-                ]
-        return lines
-
-
-@dataclass(frozen=True)
-class Report:
-    """Of every network of a training; `frozen` are the discriminator's tensors that stay as they were loaded."""
-
-    networks: tuple[NetworkReport, ...]
-    frozen: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        frozen = [f"frozen: {len(self.frozen)} tensors of the discriminator"] if self.frozen else []
-        return "\n".join(f"  {line}" for line in [*map(str, self.networks), *frozen])
-
-    def record(self, folder: Path, tracker: Tracker) -> None:
-        """transfer.json, transfer.md and the tracker's summary; a run that is continued keeps those of its start."""
-        for network in self.networks:
-            if network.origin is not None:
-                name = "transfer" if network.role == "generator" else f"transfer-{network.role}"
-                tracker.use_artifact(network.origin, name=name, kind="model")
-        if any((folder / "checkpoints").glob(f"*{SUFFIX}")):
-            print(f"The run goes on; what it started from is told by {folder / 'transfer.md'}.")
-            return
-        print(f"It starts from trained networks:\n{self}")
-        content = {network.role: network.content() for network in self.networks}
-        write_json(folder / "transfer.json", {**content, "frozen": list(self.frozen)})
-        atomic_write(folder / "transfer.md", lambda file: file.write(self.markdown().encode()))
-        entries = {}
-        for network in self.networks:
-            for kind, info in KINDS.items():
-                protocol = {"checkpoint": str(network.origin), "tensors": len(getattr(network, kind))}
-                entry = {"value": network.numbers(kind), "protocol": protocol, **asdict(info)}
-                entries[f"train/transfer_{network.role}_{kind}"] = entry
-        tracker.summary(entries)
-
-    def markdown(self) -> str:
-        """A table of the counts, then every name."""
-        lines = ["# What the run started from", "", f"| network | {' | '.join(KINDS)} | checkpoint |", "|---" * 6 + "|"]
-        for network in self.networks:
-            cells = [f"{network.numbers(kind):,} ({len(getattr(network, kind))})" for kind in KINDS]
-            lines.append(f"| {network.role} | {' | '.join(cells)} | {network.origin or 'none'} |")
-        lines += ["", "Numbers (tensors).", *(f"{kind}: {info.meaning}" for kind, info in KINDS.items())]
-        lines += [line for network in self.networks for line in network.markdown()]
-        if self.frozen:
-            lines += ["", "## Frozen", "", *(f"- {name}" for name in self.frozen)]
-        return "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ from wplus.inversion.folder import require_same_settings
 from wplus.inversion.task import describe
 from wplus.latents.space import Space, space_named, space_of
 from wplus.losses.image_pair import ImageDistance
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 from wplus.pretrained.extractor import Extractor
 from wplus.pretrained.seen import INSTRUMENTS
 

@@ -7,7 +7,7 @@ from wplus.latents.space import LatentSpace
 from wplus.latents.spaces.w import W
 from wplus.models.autoencoder import Decoder
 from wplus.models.code_prior import CodeMapping
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 class Code(W):

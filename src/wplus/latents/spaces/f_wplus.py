@@ -17,7 +17,7 @@ from wplus.errors import UserError
 from wplus.latents.space import LatentSpace, of_weights, space_of, whitened
 from wplus.latents.spaces.s import styled
 from wplus.latents.w_stats import map_samples
-from wplus.models.network import GeneratorNetwork, Styles
+from wplus.models.generator import GeneratorNetwork, Styles
 
 _NAME = re.compile(r"f(\d*)/?w\+")  # in names of methods and files there is no slash
 _LARGEST_DEFAULT = 64  # of the block: maps of 32 px, as in the literature at 1024 px

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wplus.latents.space import LatentSpace, whitened
 from wplus.latents.w_stats import Whitened
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 class PN(LatentSpace):

@@ -15,7 +15,7 @@ from wplus.errors import UserError
 from wplus.latents.interpolation import precise
 from wplus.latents.space import LatentSpace, of_weights
 from wplus.latents.w_stats import map_samples
-from wplus.models.network import GeneratorNetwork, StyledSynthesis, Styles
+from wplus.models.generator import GeneratorNetwork, StyledSynthesis, Styles
 
 NUM_SAMPLES, _NUM_KEPT, _CHUNK = 10_000, 2000, 1000
 _SMALLEST = 1e-3  # of the mean deviation: what no style moves has none of its own

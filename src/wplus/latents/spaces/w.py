@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from wplus.latents.space import LatentSpace, whitened
-from wplus.models.network import GeneratorNetwork
+from wplus.models.generator import GeneratorNetwork
 
 
 class W(LatentSpace):
