@@ -129,9 +129,9 @@ def _right(
 
 def _net(context: EvalContext, width: int) -> AttributeNet:
     """A new classifier of the generator's classes; UserError for a width that none has."""
-    made = context.generator
-    size = {"input_size": min(made.resolution, MAX_PX), "img_channels": made.img_channels, "width": width}
-    return seeded_net(context.seed, num_classes=[made.c_dim], **size).to(context.device)
+    generator = context.generator
+    size = {"input_size": min(generator.resolution, MAX_PX), "img_channels": generator.img_channels, "width": width}
+    return seeded_net(context.seed, num_classes=[generator.c_dim], **size).to(context.device)
 
 
 def balanced(nums: Sequence[int]) -> Tensor:

@@ -83,6 +83,7 @@ def ppl(context: EvalContext, *, distance: ImageDistance, space: str, sampling: 
 
     Args:
         distance: perceptual distance of images in [-1, 1]; its name is part of the result's.
+        space: where the way between two latents goes: z (great circles), w, w+, pn, pn+ (straight lines).
         sampling: "full" anywhere along the way between two latents, "end" at its start.
         num_samples: pairs of latents; the interval is a bootstrap over them, the percentiles included.
         epsilon: length of a step, of the whole way.

@@ -151,7 +151,7 @@ def white(noise: Tensor, eps: float = 1e-12) -> Tensor:
 
 
 def autocorrelation(noise: Sequence[Tensor]) -> Tensor:
-    """NVlabs' noise regulariser per image, (N,): squared correlation with the map shifted by one pixel.
+    """The noise regulariser of StyleGAN2 (appendix D), (N,): squared correlation with the map moved by a pixel.
 
     Summed over maps (N, 1, r, r), both axes, and a pyramid of each map down to 8 px. The squares are those of each
     image's own mean; averaging over the batch first, as is sometimes done, would tie the images together.

@@ -21,6 +21,7 @@ from wplus.inversion.encoder import check_encoder
 from wplus.inversion.folder import IMAGE, InversionFolder, digest, output_names, require_same_settings
 from wplus.inversion.objective import image_terms
 from wplus.inversion.report import InversionVideo, read_ground_truth, report, score_notes, scores, with_marks
+from wplus.inversion.result import Inversion
 from wplus.inversion.task import InversionTask, Inverter, Progress, check_inverter, describe, uses_encoder
 from wplus.latents.labels import Label, read_label
 from wplus.latents.latent import Latent
@@ -112,6 +113,7 @@ class FolderInversion:
         return table
 
     def _run_batch(self, indices: Sequence[int], progress: Bar) -> None:
+        """Invert the images with these numbers, and store them."""
         pixels, masks = self._pixels(indices)
         device, names = self.task.generator.mapping.w_avg.device, [self.names[index] for index in indices]
         task = replace(
@@ -128,6 +130,13 @@ class FolderInversion:
             steps.reach(1.0)  # steps that were not needed are done too
             if video is not None:
                 video.finish(found.images)
+        self._store(task, found, indices, pixels, masks)
+
+    def _store(
+        self, task: InversionTask, found: Inversion, indices: Sequence[int], pixels: Tensor, masks: Tensor | None
+    ) -> None:
+        """The files of every image of a batch, whole ones; pixels uint8 (B, C, R, R), masks uint8 (B, 1, R, R)."""
+        names = list(task.names)
         true_ws = None if self.true_ws is None else torch.stack([self.true_ws[name] for name in names])
         columns = with_marks(scores(found, task, self.terms, true_ws), self.terms, self.saw)
         for row, index in enumerate(indices):
