@@ -1,8 +1,8 @@
 """Disentanglement: how well single numbers of a latent stand for single factors of the image, DCI and MIG.
 
 The factors are the cats' own, as a classifier names them in generated images, or the true ones of held-out images,
-whose codes an encoder tells. Both scores ask about axes: a rotation of
-a space changes them, though not what a linear boundary finds (`ls_w`).
+whose codes an encoder tells. Both scores ask about axes: a rotation of a space changes them, though not what a linear
+boundary finds (`ls_w`).
 """
 
 from collections.abc import Callable, Iterator
@@ -59,7 +59,9 @@ def disentanglement(
             that the encoder answers, `..._<space>_true`.
         space: of the latents that drew the images, as for `invert`: z, w, s, ...; one vector, or all layers'.
         num_samples: images, at most; the forests learn from all groups but one and are asked of that.
+        num_trees, max_depth: of the forests, one for each factor.
         num_groups: of images, for the interval (jackknife) and for what is held out; at least 2.
+        noise_mode: how the generator is sampled.
     """
     check_number("num_trees", num_trees, lowest=1, whole=True)
     check_number("max_depth", max_depth, lowest=1, whole=True)

@@ -88,6 +88,7 @@ def initial_latents(
 
 
 def _best_candidates(objective: Objective, mean: Tensor, num_candidates: int) -> Tensor:
+    """Of the means (N, ...) and so many random samples the ones with the lowest loss, image by image: (N, ...)."""
     task, best = objective.task, mean.clone()
     generator, space = task.generator, task.latent_space
     z = torch.randn(num_candidates, generator.z_dim, generator=rng(task.seed, "candidates")).to(best)
