@@ -1,4 +1,4 @@
-"""What a tracker is told of a run when it begins: name, group, tags, the whole configuration, the command."""
+"""The record of a run as it begins: name, group, tags, the whole configuration, the command."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""What training, inversion and metrics may ask of a generator: base classes of generators, mapping and synthesis."""
+"""Base classes of generators, mapping and synthesis: what training, inversion and metrics may ask of a generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: the log, the snapshots, and leaving when a signal asks for it."""
+"""Callbacks beside the steps of a training: the log, the snapshots, and leaving when a signal asks for it."""
 
 from __future__ import annotations
 

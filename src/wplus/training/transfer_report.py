@@ -1,4 +1,4 @@
-"""What became of every tensor of the networks that a run started from, for people, files and the tracker."""
+"""The report of a transfer: what became of every tensor of the networks that a run started from."""
 
 from __future__ import annotations
 
