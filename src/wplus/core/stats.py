@@ -10,6 +10,7 @@ from scipy.stats import bootstrap, false_discovery_control, rankdata, wilcoxon
 from wplus.errors import check_number
 
 NUM_RESAMPLES = 2000
+Z = 1.959963984540054  # half the length of a 95 % interval of a normal number, in its deviations
 MIN_ITEMS = 6  # with 5 the smallest two-sided p is 2 / 2^5 = 0.06
 _MAX_EXACT = 50  # items; above, the normal approximation is good to many digits
 _MAX_HELD = 2_000_000  # values of resamples in memory at a time
@@ -72,9 +73,8 @@ def student_t(degrees: int) -> float:
 
 def proportion_interval(proportion: float, num: int) -> tuple[float, float]:
     """95 % interval of a part of `num` independent images: Wilson's score interval (1927), not empty at 0 and 1."""
-    z = 1.959963984540054
-    centre = (proportion + z**2 / (2 * num)) / (1 + z**2 / num)
-    reach = z / (1 + z**2 / num) * np.sqrt(proportion * (1 - proportion) / num + z**2 / (4 * num**2))
+    centre = (proportion + Z**2 / (2 * num)) / (1 + Z**2 / num)
+    reach = Z / (1 + Z**2 / num) * np.sqrt(proportion * (1 - proportion) / num + Z**2 / (4 * num**2))
     # Of none and of all one end is exact; what rounding leaves there is nothing.
     low, high = (0.0 if proportion == 0 else centre - reach), (1.0 if proportion == 1 else centre + reach)
     return float(low), float(high)

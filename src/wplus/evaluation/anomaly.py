@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wplus.checkpoint import Models
 from wplus.core.metric_result import MetricInfo, MetricResult
-from wplus.core.stats import proportion_interval
+from wplus.core.stats import Z, proportion_interval
 from wplus.errors import UserError, check_number
 from wplus.evaluation.coding import draws, encoder_of, of_each, shown
 from wplus.evaluation.context import EvalContext, generator_protocol
@@ -23,7 +23,6 @@ from wplus.losses.variational import kl_to_normal, negative_log_likelihood
 from wplus.models.autoencoder import CodeEncoder, Decoder
 from wplus.pretrained.seen import marked
 
-Z = 1.959963984540054  # of a 95 % interval
 AUROC = (
     "Probability that a held-out image of the anomalous value has a higher {} than one of another value: 1 tells all "
     "apart, 0.5 none."
@@ -101,10 +100,8 @@ def left_out(models: Models) -> dict[str, list[int]]:
     return found
 
 
-def negative_elbo(
-    encoder: CodeEncoder, decoder: Decoder, images: Tensor, digests: list[str], seed: int
-) -> Tensor:  # fmt: skip
-    """(N,) by one draw of the code; the label of a conditional one is what the encoder names."""
+def negative_elbo(encoder: CodeEncoder, decoder: Decoder, images: Tensor, digests: list[str], seed: int) -> Tensor:
+    """In nats, (N,), by one draw of the code; the label of a conditional one is what the encoder names."""
     posterior = encoder.posterior(images)
     noise = draws(seed, digests, 1, decoder.code_dim, "anomaly")[0].to(images)
     outputs = decoder.synthesis.outputs(decoder.ws(posterior.code(noise), posterior.label()))

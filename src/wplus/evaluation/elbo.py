@@ -5,7 +5,7 @@ an image's 8-bit numbers.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -90,11 +90,11 @@ def elbo(context: EvalContext, *, num_images: int | None = 500, num_draws: int =
     return results()
 
 
-class LogJoint:
-    """Of K draws of the code for each image: -log p(x|z), mean over draws (N,), and log p(x, z) / q(z|x) (K, N)."""
+class LogJoint(NamedTuple):
+    """Of K draws of the code for each of N images, in nats."""
 
-    def __init__(self, distortion: Tensor, weights: Tensor) -> None:
-        self.distortion, self.weights = distortion, weights
+    distortion: Tensor  # -log p(x|z), mean over draws (N,)
+    weights: Tensor  # log p(x, z) / q(z|x) (K, N)
 
 
 def log_joint(decoder: Decoder, posterior: Posterior, images: Tensor, labels: Tensor, noise: Tensor) -> LogJoint:

@@ -142,8 +142,8 @@ def read_table(notes: Mapping[str, Mapping[str, str]]) -> Table:
 
 @torch.no_grad()
 def read_ground_truth(folder: str | Path, names: Sequence[str], models: Models) -> dict[str, Tensor]:
-    """True ws (num_ws, w_dim) from the latents in `folder`, of any space with a way to w+, that are
-    called like the images.
+    """True ws (num_ws, w_dim) from the latents in `folder` that are called like the images, of any space with a way to
+    w+.
 
     UserError for one that is missing or belongs to another generator.
     """
