@@ -10,8 +10,8 @@ from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
 from wplus.sweeps.spec import read_spec
 
-STUDIES = ("augmentation", "disentanglement", "encoder_losses", "generators", "interpolation_quality", "loss_weights",
-           "out_of_domain", "spaces")  # fmt: skip
+STUDIES = ("augmentation", "disentanglement", "encoder_losses", "generators", "interpolation_quality", "inverters",
+           "loss_weights", "out_of_domain", "spaces")  # fmt: skip
 RUN = ("augmentation", "loss_weights", "out_of_domain")  # the quick ones; all compose, see tests/sweeps/test_sizes.py
 
 

@@ -168,10 +168,10 @@ def cell(numbers: Numbers, end: str, form: str) -> str:
     return value if not interval else f"{value} ({interval[0]:{form}} to {interval[1]:{form}})"
 
 
-def markdown(rows: Mapping[str, Mapping[str, str]]) -> str:
-    """A table of the columns that any row has."""
+def markdown(rows: Mapping[str, Mapping[str, str]], first: str = "space") -> str:
+    """A table of the columns that any row has; `first` is the heading of the rows' names."""
     used = list(dict.fromkeys(heading for row in rows.values() for heading, text in row.items() if text))
-    lines = [["space", *used], ["---"] * (len(used) + 1)]
+    lines = [[first, *used], ["---"] * (len(used) + 1)]
     lines += [[name, *(row.get(heading, "") for heading in used)] for name, row in rows.items()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
