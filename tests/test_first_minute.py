@@ -151,18 +151,22 @@ def test_bash_completes(tmp_path):
 
 
 def test_every_step_of_the_demo_composes(tmp_path):
-    """The way itself takes minutes: `make demo`."""
+    """The way itself takes minutes: `make demo`. What is inverted is what was trained, unless another is asked for."""
     latents = tmp_path / "invert" / "w" / "latents"
     latents.mkdir(parents=True)
     for name in "ab":
         (latents / f"{name}.safetensors").touch()
     composer = Composer()
     with choices_kept():
-        verbs = [command[0] for _, command in demo.steps(tmp_path, "cats32", 1.0, 2)
-                 if command[0] == "report" or composer.config(command[0], command[1:])]  # fmt: skip
+        commands = [command for _, command in demo.steps(tmp_path, None, 1.0, 2)]
+        found = [composer.config(command[0], command[1:]) for command in commands[:-1]]
+    verbs = [command[0] for command in commands]
     assert verbs == ["train", "invert", "invert", "invert", "interpolate", "evaluate", "report"]
+    assert {config["checkpoint"] for config in found[1:]} == {f"{found[0]['run_dir']}/model.safetensors"}
+    demo.write_about(tmp_path, None)
+    assert "this very generator" in (tmp_path / "about.json").read_text()
     demo.write_about(tmp_path, "cats32")
-    assert "comes with the project" in (tmp_path / "about.json").read_text()
+    assert "cats32, which was trained before" in (tmp_path / "about.json").read_text()
 
 
 def test_a_step_of_the_demo_that_fails_ends_it(tmp_path, monkeypatch):

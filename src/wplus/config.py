@@ -38,7 +38,7 @@ GIVEN = {
     "finder": ("seed", "labelled"),
     "model": ("c_dim", "img_channels", "in_channels", "conv_clamp"),
     "tracking": ("group", "tags", "notes", "config", "swept"),
-    "training": ("augment", "discriminator", "probes", "transfer"),
+    "training": ("anchor", "augment", "discriminator", "probes", "transfer"),
 }
 
 

@@ -76,7 +76,8 @@ def make_tiny() -> Callable[..., GanModule]:
     def make(
         family: str = "stylegan2", *, resolution: int = 8, c_dim: int = 0, num_micro: int = 1, seed: int = 0,
         losses: Any = None, penalties: Any = R1_ALONE, augment: Any = None, freeze: int = 0,
-        discriminator: Any = None, heads: Any = None, san: bool = False, posthoc_ema: Any = (), **hparams: Any,
+        discriminator: Any = None, heads: Any = None, san: bool = False, anchor: Any = None,
+        posthoc_ema: Any = (), **hparams: Any,
     ) -> GanModule:  # fmt: skip
         torch.manual_seed(seed)
         networks, shape = importlib.import_module(f"wplus.models.{family}"), {"resolution": resolution, "c_dim": c_dim}
@@ -85,6 +86,8 @@ def make_tiny() -> Callable[..., GanModule]:
         for layer in generator.synthesis.noise_layers:
             layer.noise_strength.data.fill_(0.1)
         judge = networks.Discriminator(**shape, **{**theirs, **(discriminator or {})})
+        if anchor is not None:
+            anchor.bind(random_images(resolution=resolution), generator, seed=seed)
         if san:
             judge = San(pixel=judge, **shape)
         return GanModule(
@@ -99,6 +102,7 @@ def make_tiny() -> Callable[..., GanModule]:
             labels=torch.eye(c_dim) if c_dim else None,
             augment=augment,
             heads=heads,
+            anchor=anchor,
             freeze_discriminator=freeze,
             posthoc_ema=posthoc_ema,
         )

@@ -16,6 +16,8 @@ from tests.training.two_ranks import TRANSLATORS, tiny_translation
 from wplus.errors import Interrupted, UserError
 from wplus.losses.adversarial import logistic_discriminator
 from wplus.losses.lecam import LeCam
+from wplus.losses.perceptual import EffNetLite0Distance
+from wplus.training.anchor import Anchor
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.callbacks import Diverged
@@ -35,6 +37,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {  # arguments of make_tiny, or
     "heads that come and go": lambda: {
         "heads": ScheduledHeads(start_kimg=0.004, warmup_kimg=0.008, hold_kimg=0.004, fade_kimg=0.008)
     },
+    "anchor": lambda: {"anchor": Anchor(warmup_kimg=0.016, fit_steps=3, pool=64, perceptual=EffNetLite0Distance())},
     "lecam": lambda: {"losses": {"discriminator": LeCam(logistic_discriminator, weight=0.5)}},
     "san": lambda: {"san": True},
     "frozen layers": lambda: {"resolution": 16, "freeze": 5},
@@ -71,7 +74,7 @@ def make(make_tiny, tiny_encoder, tiny_autoencoder):
         if case in TRANSLATORS:
             return tiny_translation(case, **{**CASES[case](), **changes})
         maker = next(each for word, each in makers.items() if word in case)
-        return maker(c_dim=0 if case == "san" else 3, **CASES[case](), **changes)
+        return maker(c_dim=0 if case in ("san", "anchor") else 3, **CASES[case](), **changes)
 
     return made
 

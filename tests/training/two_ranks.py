@@ -33,6 +33,7 @@ from wplus.models.san import San
 from wplus.models.translation.patch import PatchDiscriminator
 from wplus.models.translation.resnet import ResNet
 from wplus.training import build_translation
+from wplus.training.anchor import Anchor
 from wplus.training.augment.control import AdaptiveAugment, FixedAugment, ScheduledAugment
 from wplus.training.augment.diffaug import DiffAugment
 from wplus.training.autoencoder import AutoencoderModule
@@ -97,6 +98,21 @@ def san() -> GanModule:
     hparams = Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE)
     generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **size)
     return GanModule(generator, judge, hparams=hparams, **losses)
+
+
+def anchored() -> GanModule:
+    """A warm-up of one step, then pairs, which are of images without labels."""
+    size = {**SIZE, "c_dim": 0}
+    generator = stylegan2.Generator(z_dim=4, w_dim=4, num_mapping_layers=1, **size)
+    anchor = Anchor(warmup_kimg=0.008, fit_steps=2, pool=32, perceptual=EffNetLite0Distance())
+    anchor.bind(
+        ImageSet(torch.arange(12 * 192, dtype=torch.uint8).view(12, 3, 8, 8), None, list("abcdefghijkl")),
+        generator,
+        seed=0,
+    )
+    hparams = Hparams(batch_size=8, gamma=1.0, pl_interval=2, **RECIPE)
+    judge = stylegan2.Discriminator(mbstd_group_size=2, **size)
+    return GanModule(generator, judge, hparams=hparams, anchor=anchor, **build(composed_loss("nonsaturating")))
 
 
 def further_losses() -> dict[str, ImageDistance]:
@@ -204,6 +220,7 @@ EQUAL: dict[str, Callable[[], TrainingModule]] = {  # to one process
     "heads": lambda: gan(heads=ScheduledHeads(weight=0.5, target=0.55, interval=2, speed_kimg=0.05, policy="color")),
     "projected": projected,
     "san": san,
+    "anchor": anchored,
     "encoder": encoder,
     "encoder by further losses": partial(encoder, losses=further_losses),
     "encoder by the first style": partial(encoder, "const", "first"),

@@ -16,17 +16,18 @@ from wplus.config import bundled_model
 from wplus.errors import OneLineParser
 
 ABOUT = """\
-Trains a small StyleGAN2 on the bundled cats, inverts held-out cats into z, w and w+, films the way between two of
-them, measures the generator, and writes report.html. Ten minutes on two CPU cores are too short to train a cat worth
-inverting, so the inversion half uses a generator that the same code trained for longer and that comes along;
---model takes another. Interrupted, the same command goes on where it was.
+Trains a small StyleGAN2 on painted cats from nothing, inverts held-out cats into z, w and w+ of it, films the way
+between two of them, measures it, and writes report.html. --model takes another generator for all but the training.
+Interrupted, the same command goes on where it was.
 """
 SPACES = ("z", "w", "w+")
 DATA = "data.num_images=10000"
 # What a newcomer should know of each part of the page.
 WORDS = {
-    "train": "A generator learns to draw images from random codes, the latents, against a discriminator that tells its "
-    "pictures from real ones. The samples always come from the same latents, drawn by the generator's moving average.",
+    "train": "A generator learns to draw images from random codes, the latents. For a while it reconstructs the images "
+    "that an encoder shows it; then a discriminator tells its pictures from real ones, and so do heads on the features "
+    "of a network of photographs. The samples always come from the same latents, drawn by the generator's moving "
+    "average.",
     "invert": "Cats that the generator has not seen in training, and the closest it can draw. z is its input, one "
     "vector; w is z after the mapping network; w+ gives every layer a w of its own: more freedom, closer pictures, and "
     "a latent that is further from what the generator was trained on.",
@@ -40,15 +41,13 @@ def demo(arguments: Sequence[str]) -> int:
     """Go the whole way on painted cats: train, invert, interpolate, evaluate, report; at most ten minutes on a CPU."""
     parser = OneLineParser(prog="wplus demo", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="runs/demo", help="folder of everything (default: %(default)s)")
-    parser.add_argument("--model", default="cats32", help="generator to invert with (default: %(default)s)")
-    parser.add_argument(
-        "--kimg", type=float, default=16.384, help="thousands of images to train on (default: %(default)s)"
-    )
+    parser.add_argument("--minutes", type=float, default=7.0, help="of training (default: %(default)s)")
+    parser.add_argument("--model", help="generator to invert with, such as cats32 (default: the one just trained)")
     parser.add_argument("--steps", type=int, default=300, help="of optimisation, an inversion (default: %(default)s)")
     options = parser.parse_args(arguments)
     start, output = time.monotonic(), Path(options.output)
     write_about(output, options.model)
-    for title, command in steps(output, options.model, options.kimg, options.steps):
+    for title, command in steps(output, options.model, options.minutes, options.steps):
         print(f"\n--- {title} ({time.monotonic() - start:.0f} s)\n{shlex.join(['wplus', *command])}", flush=True)
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         status = subprocess.run([sys.executable, "-m", "wplus", *command], env=environment).returncode
@@ -59,11 +58,10 @@ def demo(arguments: Sequence[str]) -> int:
     return 0
 
 
-def steps(output: Path, model: str, kimg: float, num_steps: int) -> Iterator[tuple[str, list[str]]]:
+def steps(output: Path, model: str | None, minutes: float, num_steps: int) -> Iterator[tuple[str, list[str]]]:
     """(title, command) of every step, in order; each command works by itself, too."""
-    file = bundled_model(model) if "/" not in model and "." not in model else model
-    common = [f"checkpoint={file}", "group=demo"]
-    yield "Train a small StyleGAN2", training(output, kimg)
+    common = [f"checkpoint={chosen(output, model)}", "group=demo"]
+    yield "Train a small StyleGAN2", training(output, minutes)
     for space in SPACES:
         yield f"Invert held-out cats into {space}", [
             "invert", *common, DATA, "input=held_out", "num_images=8", f"space={space}",
@@ -77,17 +75,24 @@ def steps(output: Path, model: str, kimg: float, num_steps: int) -> Iterator[tup
     yield "Write the report", ["report", f"folder={output}"]
 
 
-def training(output: Path, kimg: float) -> list[str]:
+def chosen(output: Path, model: str | None) -> Path | str:
+    """The file of the generator that is inverted and measured."""
+    if model is None:
+        return output / "train" / "model.safetensors"
+    return bundled_model(model) if "/" not in model and "." not in model else model
+
+
+def training(output: Path, minutes: float) -> list[str]:
     """The generator's training, with looks that take little time."""
     return [
-        "train", "experiment=cats32", "group=demo", DATA, f"schedule.kimg={kimg}",
+        "train", "experiment=cats32_minutes", "group=demo", DATA, f"schedule.minutes={minutes:g}",
         "probes=[style_mixing,truncation,noise_map,logits]", f"run_dir={output}/train",
     ]  # fmt: skip
 
 
 def measuring(output: Path, common: list[str]) -> list[str]:
-    """Fréchet distance, by a net that has not taught the bundled generator where there is one, and path lengths, on
-    few images."""
+    """Fréchet distance, by a net that has not taught the generator where there is one, and path lengths, on few
+    images."""
     kinds = ("wend", "wfull", "zend", "zfull")
     return [
         "evaluate", *common, DATA, f"metrics=[fd,{','.join(f'ppl_{kind}' for kind in kinds)}]",
@@ -108,18 +113,12 @@ def judge() -> str:
     return "mobilenet_v2"
 
 
-def write_about(output: Path, model: str) -> None:
-    """What the report says first: where the two generators come from."""
+def write_about(output: Path, model: str | None) -> None:
+    """What the report says first: what was trained, and whose the inversions are."""
     from wplus.core.files import write_json
 
-    bundled = (
-        "Ten minutes on two CPU cores are too short to train a cat worth inverting: the inversions, the film and the "
-        "numbers below are those of a generator that the same code trained for longer and that comes with the project: "
-        "experiments/models/README.md has the command."
-    )
     text = ["Painted cats at 32 px, on a CPU. A small StyleGAN2 is trained from nothing, in a few minutes."]
-    text.append(
-        bundled if model == "cats32" else f"The inversions, the film and the numbers below are those of {model}."
-    )
+    owner = "this very generator" if model is None else f"{model}, which was trained before"
+    text.append(f"The inversions, the film and the numbers below are those of {owner}.")
     about = {"title": "The whole way, on cats", "text": text, "command": "wplus demo", "parts": WORDS}
     write_json(output / "about.json", about)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SETTINGS = "settings.txt"  # every number that was chosen or derived, with the reason
 TRANSLATORS = ("pix2pix", "cyclegan")
 # Groups; which of them a training needs it says.
-CHOICES = ("model", "discriminator", "loss", "augment", "encoder", "perceptual", "image_loss")
+CHOICES = ("model", "discriminator", "loss", "augment", "anchor", "encoder", "perceptual", "image_loss")
 
 
 @entry_point(resolve="wplus.training.hparams.resolve_config")

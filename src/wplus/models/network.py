@@ -52,9 +52,9 @@ class Network(nn.Module):
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
 
 
-def nets_seen(networks: Iterable[Network]) -> tuple[str, ...]:
-    """The names of all pretrained nets that any of the networks saw."""
-    return tuple(sorted({name for network in networks for name in getattr(network, "saw", ())}))
+def nets_seen(networks: Iterable[Network], others: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names of all pretrained nets that any of the networks saw, and of `others`."""
+    return tuple(sorted({name for network in networks for name in getattr(network, "saw", ())} | set(others)))
 
 
 def _recording(init: Any) -> Any:

@@ -18,6 +18,7 @@ from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.layers import set_bf16_resolutions
 from wplus.models.network import Network
 from wplus.models.projected import Projected
+from wplus.training.anchor import Anchor
 from wplus.training.augment.control import NoAugment
 from wplus.training.gan import DiscriminatorLoss, GanModule, GeneratorLoss
 from wplus.training.heads import Heads
@@ -29,6 +30,7 @@ from wplus.training.snapshot import SampleView, View
 from wplus.training.transfer import Transfer, start_from
 from wplus.training.transfer_report import Report
 from wplus.training.validate import (
+    check_anchor,
     check_augment,
     check_effect,
     check_fit,
@@ -72,6 +74,7 @@ def gan_training(
     loss: Builder | None,
     augment: Builder | None = None,
     discriminator: Builder | None = None,
+    anchor: Builder | None = None,
     probes: Callable[..., View] | None = None,
     transfer: Transfer | None = None,
     runtime: Runtime,
@@ -101,11 +104,13 @@ def gan_training(
     augmentation = augment() if augment is not None else NoAugment()
     check_augment(augmentation, spec.discriminator_loss)
     sooner = augmentation.start_from_trained() if source is not None else {}
+    check_anchor(anchor, source)
     images = data(split="train")
     sampling = {"data": images, "seed": seed, "num_samples": num_samples}
     view = SampleView(**sampling) if probes is None else probes(held_out=partial(data, split="held_out"), **sampling)
     module, resolved = build_gan(
         images, spec, runtime=runtime, seed=seed, micro_batch_size=micro_batch_size, augment=augmentation,
+        anchor=None if anchor is None else anchor(),
         freeze_discriminator=source.freeze_discriminator if source is not None else 0, posthoc_ema=posthoc_ema,
     )  # fmt: skip
     report = start_from(module, source) if source is not None else None
@@ -207,6 +212,7 @@ def build_gan(
     seed: int = 0,
     micro_batch_size: int | None = None,
     augment: NoAugment | None = None,
+    anchor: Anchor | None = None,
     freeze_discriminator: int = 0,
     posthoc_ema: Sequence[float] = (),
 ) -> tuple[GanModule, Resolved]:
@@ -226,6 +232,8 @@ def build_gan(
     networks[1] = spec.discriminator_around(networks[1], shape)
     networks[0].data_labels = sample_of(data.labels)
     set_precision(networks, runtime)
+    if anchor is not None:
+        anchor.bind(data, networks[0], seed=seed)
     module = GanModule(
         *networks,
         generator_loss=spec.generator_loss,
@@ -237,6 +245,7 @@ def build_gan(
         labels=data.labels,
         augment=augment,
         heads=spec.heads,
+        anchor=anchor,
         freeze_discriminator=freeze_discriminator,
         posthoc_ema=posthoc_ema,
     )

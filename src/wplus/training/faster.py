@@ -234,6 +234,8 @@ def why_plain(module: GanModule, phase: Phase) -> str:
                 return f"the {name} {what}"
     if phase.name == "path_length":
         return ""
+    if module.anchor is not None and phase.name == "generator":
+        return "the pairs that it keeps are images of the data"
     if module.hp.blur_sigma is not None:
         return "the size of the blur follows the clock"
     if module.heads is not None and phase.name in ("generator", "discriminator"):

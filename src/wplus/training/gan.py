@@ -18,6 +18,8 @@ from wplus.models.discriminator import DiscriminatorNetwork
 from wplus.models.generator import GeneratorNetwork
 from wplus.models.network import Network, nets_seen
 from wplus.models.projected import Projected
+from wplus.training.anchor import ENCODER_LR, Anchor, warm_up
+from wplus.training.anchor import INFOS as anchor_infos
 from wplus.training.augment.blur import Blurred, faded_sigma
 from wplus.training.augment.control import INFOS as augment_infos
 from wplus.training.augment.control import NoAugment
@@ -72,6 +74,7 @@ class GanModule(TrainingModule):
         labels: (M, c_dim) labels of the training data, from which generated images draw theirs.
         augment: what the discriminator sees of images, real and generated; None: the images themselves.
         heads: how heads on frozen features are trained, where the discriminator has such.
+        anchor: the generator's start from reconstructions, and the pairs that it keeps; bound to the data.
         freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
         posthoc_ema: relative lengths of averages of the generator that are kept beside `ema` and stored at snapshots,
             from which `wplus ema` makes any other (`wplus.training.posthoc_ema`).
@@ -94,6 +97,7 @@ class GanModule(TrainingModule):
         labels: Tensor | None = None,
         augment: NoAugment | None = None,
         heads: Heads | None = None,
+        anchor: Anchor | None = None,
         freeze_discriminator: int = 0,
         posthoc_ema: Sequence[float] = (),
     ) -> None:
@@ -114,11 +118,12 @@ class GanModule(TrainingModule):
             "heads": heads.fingerprint if heads else None,
             "freeze_discriminator": freeze_discriminator or None,
             "posthoc_ema": list(posthoc_ema) or None,
+            **({"anchor": anchor.fingerprint} if anchor else {}),
         }
         super().__init__(batch_size=hparams.batch_size, seed=seed, run_fingerprint=fingerprint)
         self.generator, self.discriminator = generator, discriminator
         self.frozen, self.group_size = frozen_layers(discriminator, freeze_discriminator), discriminator.group_size
-        generator.saw = nets_seen([generator, discriminator])
+        generator.saw = nets_seen([generator, discriminator], anchor.saw if anchor else ())
         self.ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.power_averages = PowerAverages(generator, posthoc_ema)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
@@ -132,7 +137,7 @@ class GanModule(TrainingModule):
         self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
-        self.augment, self.heads = augment or NoAugment(), heads
+        self.augment, self.heads, self.anchor = augment or NoAugment(), heads, anchor
         self.fixed_form = False  # whether what is drawn has the same form in every step
         self.backward_of: dict[str, Callable[[Draw], Told]] = {}  # phase -> a faster way to its gradients
         self.register_buffer("pl_mean", torch.zeros(()))
@@ -161,7 +166,8 @@ class GanModule(TrainingModule):
     def log_infos(self) -> dict[str, MetricInfo]:
         """What the numbers are that a run logs."""
         known = gan_infos(self.penalties, {phase.name: phase.network for phase in self.phases()})
-        return {**super().log_infos(), **known, **augment_infos, **(head_infos if self.heads else {})}
+        others = (head_infos if self.heads else {}) | (anchor_infos if self.anchor else {})
+        return {**super().log_infos(), **known, **augment_infos, **others}
 
     # --- the step ---------------------------------------------------------------------------------------------------
 
@@ -173,15 +179,20 @@ class GanModule(TrainingModule):
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
         """Run the phases that are due, then move the average."""
         real = self._follow_clock(real, optimizers)
+        if not warm_up(self, real, optimizers[0]):
+            self._compete(real, labels, optimizers)
+        half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
+        update_ema(self.ema, self.generator, ema_decay(self.batch_size, self.images_seen, half_life, rampup))
+        self.power_averages.update(self.generator, batch_size=self.batch_size, nimg=self.images_seen + self.batch_size)
+
+    def _compete(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
+        """The phases of this step, and what follows from what the discriminator said."""
         step = self.images_seen // self.batch_size
         self.discriminator.begin_step()
         with shared_statistics([self.generator, self.discriminator]):
             for phase in self.phases():
                 if step % phase.interval == 0:
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
-        half_life, rampup = self.hp_now.ema_kimg, self.hp.ema_rampup
-        update_ema(self.ema, self.generator, ema_decay(self.batch_size, self.images_seen, half_life, rampup))
-        self.power_averages.update(self.generator, batch_size=self.batch_size, nimg=self.images_seen + self.batch_size)
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
         end_step = getattr(self.discriminator_loss, "end_step", None)  # of a loss with a state
         if end_step is not None:
@@ -293,11 +304,19 @@ class GanModule(TrainingModule):
         """Of the generator, and of what learns of the discriminator: its heads may have a rate of their own."""
         generator, discriminator = self._adam_numbers()
         groups: list[list[dict[str, Any]]] = [[{"params": list(self.generator.parameters()), **generator}]]
+        if self.anchor is not None:
+            encoder = {"params": list(self.anchor.encoder.parameters()), "lr": ENCODER_LR, "own_lr": True}
+            groups[0].append({**generator, **encoder})
         # Penalties are the pixels' alone, so there are no lazy steps of the heads to correct for.
         own = {"lr": None if self.heads is None else self.heads.lr, "betas": (self.hp.beta1, self.hp.beta2)}
         groups.append(discriminator_groups(self.discriminator, self.frozen, discriminator, own))
         # Fused ones can skip a step (`guarded_step`).
         return [torch.optim.Adam(part, eps=self.hp.adam_eps, fused=True) for part in groups]
+
+    @property
+    def generator_lr(self) -> float:
+        """The learning rate of the generator's Adam at the moment."""
+        return float(self._adam_numbers()[0]["lr"])
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
         factor = 1.0 if self.growth is None else self.growth.lr_factor(self.images_seen)

@@ -46,6 +46,10 @@ def generator_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Tens
             loss = loss + heard.sum() * (module.asked.weight_at(module.images_seen) / len(real))
         yield loss
     told.w_mean = w_sum / len(real)
+    if module.anchor is not None and draw.pairs is not None:
+        loss, numbers = module.anchor.loss(module.generator, draw.pairs)
+        told.numbers.extend(numbers.items())
+        yield loss
 
 
 def path_length_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Tensor]:

@@ -18,6 +18,7 @@ from wplus.training.augment.pipeline import Identity, Sampled
 from wplus.training.inputs import GeneratorInputs
 
 if TYPE_CHECKING:
+    from wplus.training.anchor import Pairs
     from wplus.training.gan import GanModule
 
 Role = Literal["generator", "discriminator"]
@@ -28,7 +29,8 @@ class Draw:
     """All that a phase works with beside its networks.
 
     real (N, C, H, W), labels (N, c_dim); `alpha` (N,) in [0, 1]: places between the images of a pair; `augments` and
-    `before_heads` are of real and of generated images; `weights` () of each penalty at this moment, over N.
+    `before_heads` are of real and of generated images; `weights` () of each penalty at this moment, over N; `pairs` of
+    latents and images that the generator keeps; `noise` (N, z_dim) of the codes of images.
     """
 
     real: Tensor
@@ -38,6 +40,8 @@ class Draw:
     augments: tuple[Sampled, Sampled] = (Identity(), Identity())
     before_heads: tuple[Sampled, Sampled] = (Identity(), Identity())
     weights: tuple[Tensor, ...] = ()
+    pairs: Pairs | None = None
+    noise: Tensor | None = None
 
 
 @dataclass
@@ -84,7 +88,16 @@ def draw_images(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
     augment = module.sample_augment(real)
     augment_real = module.sample_augment(real) if module.compares else augment
     before_heads = module.heads.sample(real) if module.heads else Identity()
-    return Draw(real, labels, inputs, augments=(augment_real, augment), before_heads=(Identity(), before_heads))
+    pairs = None if module.anchor is None else module.anchor.sample(module.batch_size)
+    augments, heads = (augment_real, augment), (Identity(), before_heads)
+    return Draw(real, labels, inputs, augments=augments, before_heads=heads, pairs=pairs)
+
+
+def draw_codes(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
+    """Of the warm-up: what is added to the codes of the images."""
+    rank, world = rank_and_world()
+    noise = torch.randn(len(real) * world, module.generator.z_dim, device=real.device)[rank::world]
+    return Draw(real, labels, noise=noise)
 
 
 def draw_paths(module: GanModule, real: Tensor, labels: Tensor) -> Draw:

@@ -82,6 +82,14 @@ def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) ->
         )
 
 
+def check_anchor(anchor: object, source: object) -> None:
+    """UserError for a start from reconstructions of a generator that starts from trained networks."""
+    if anchor is not None and source is not None:
+        raise UserError(
+            "anchor has no effect on a generator that starts from trained networks: leave out one of the two."
+        )
+
+
 def check_no_loss(loss: object) -> None:
     """UserError for a loss that was chosen beside a discriminator that brings its own."""
     if loss is not None:

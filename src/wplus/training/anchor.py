@@ -1,0 +1,284 @@
+"""A generator's start from reconstructions, and pairs of a latent and an image that it keeps while it learns to fool.
+
+An adversary that begins at noise soon tells all images apart and leaves a generator few kinds of images. Here the
+generator first learns as the decoder of a variational autoencoder (Kingma and Welling 2014), in seconds; then its
+mapping learns where the codes of images lie, by nearest neighbours in w (IMLE, Li and Malik 2018; in a latent space
+GLANN, Hoshen et al. 2019), and every training image is given the latent whose w is nearest. These pairs are kept beside
+the adversary (GLO, Bojanowski et al. 2018): no image is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
+
+from wplus.core.distributed import rank_and_world
+from wplus.core.images import to_float
+from wplus.core.metric_result import MetricInfo
+from wplus.core.random import rng
+from wplus.errors import UserError, check_number
+from wplus.losses.variational import gaussian_nll, kl_to_normal
+from wplus.models.autoencoder import CodeEncoder
+from wplus.models.mapping import MappingMLP
+from wplus.training.inputs import micro_batches
+from wplus.training.phases import Draw, Phase, Told, draw_codes
+
+if TYPE_CHECKING:
+    from wplus.data import ImageSet
+    from wplus.losses.image_pair import ImageDistance
+    from wplus.models.network import GeneratorNetwork
+    from wplus.training.gan import GanModule
+
+ENCODER_LR = 1e-3
+CALM = 0.25  # the last share of the warm-up, in which learning rates go down to nothing
+CHUNK = 512  # images or codes at once, where all of them pass
+INFOS = {
+    "train/warm_up/distortion": MetricInfo(
+        meaning="Error of the reconstruction of a training image in the warm-up, nats per number of the image.",
+        direction="lower",
+    ),
+    "train/warm_up/rate": MetricInfo(meaning="KL(q(z|x) || N(0, I)) in the warm-up, nats per number of the image."),
+    "train/anchor/l2": MetricInfo(
+        meaning="Mean squared error of the training images that are drawn from their latents.", direction="lower"
+    ),
+    "train/anchor/perceptual": MetricInfo(
+        meaning="Perceptual distance of the training images that are drawn from their latents.", direction="lower"
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Training images (n, C, H, W) in [-1, 1] and the latents that draw them, z (n, z_dim)."""
+
+    z: Tensor
+    images: Tensor
+
+
+class Anchor(nn.Module):
+    """The warm-up of a generator, and the pairs that it keeps.
+
+    Args:
+        warmup_kimg: images by which it learns to reconstruct, before anything judges it.
+        sigma: deviation of p(x|z) in the warm-up, of images in [-1, 1].
+        beta: weight of the rate there.
+        weight: of the squared error of pairs, beside the adversary's loss.
+        perceptual_weight: of their perceptual distance; 0: there is none.
+        share: pairs per step, as a share of the batch.
+        fit_steps: steps of the mapping's regression.
+        pool: latents among which those of the images are searched.
+        perceptual: the distance of images.
+    """
+
+    z: Tensor
+    fitted: Tensor
+
+    def __init__(
+        self,
+        *,
+        warmup_kimg: float = 32.0,
+        sigma: float = 0.3,
+        beta: float = 1.0,
+        weight: float = 30.0,
+        perceptual_weight: float = 2.0,
+        share: float = 0.5,
+        fit_steps: int = 400,
+        pool: int = 65536,
+        perceptual: ImageDistance | None = None,
+    ) -> None:
+        super().__init__()
+        check_number("anchor.warmup_kimg", warmup_kimg, lowest=0.001)
+        check_number("anchor.sigma", sigma, lowest=0.001)
+        weights = {"beta": beta, "weight": weight, "perceptual_weight": perceptual_weight}
+        for name, value in weights.items():
+            check_number(f"anchor.{name}", value, lowest=0)
+        check_number("anchor.share", share, lowest=0.01, highest=1)
+        check_number("anchor.fit_steps", fit_steps, lowest=1, whole=True)
+        check_number("anchor.pool", pool, lowest=1, whole=True)
+        self.warmup, self.sigma, self.beta = warmup_kimg * 1000, sigma, beta
+        self.weight, self.perceptual_weight, self.share = weight, perceptual_weight, share
+        self.fit_steps, self.pool = fit_steps, pool
+        self.perceptual = perceptual if perceptual_weight else None
+        self.register_state_dict_post_hook(_leave_out_the_net)
+        self.register_load_state_dict_post_hook(_after_loading)
+        self.is_fitted = False  # on the host: reading the buffer would wait for the device
+        self.fingerprint: dict[str, Any] = {
+            **weights, "warmup_kimg": warmup_kimg, "sigma": sigma, "share": share, "fit_steps": fit_steps, "pool": pool,
+            "perceptual": None if self.perceptual is None else self.perceptual.name,
+        }  # fmt: skip
+
+    @property
+    def saw(self) -> tuple[str, ...]:
+        """Pretrained nets that teach the generator by the perceptual distance."""
+        return () if self.perceptual is None else (self.perceptual.name,)
+
+    def bind(self, data: ImageSet, generator: GeneratorNetwork, *, seed: int) -> None:
+        """Take the images, and make the encoder and room for their latents; UserError for what has no mapping."""
+        if data.c_dim:
+            raise UserError(
+                "anchor is for images without labels: use anchor=null, or data.labels=none where data has that."
+            )
+        if not isinstance(generator.mapping, MappingMLP) or generator.progressive:
+            raise UserError(
+                "anchor needs a generator that has a mapping network and does not grow, as model=stylegan2, got "
+                f"{type(generator).__module__.rpartition('.')[2]}: use anchor=null."
+            )
+        self.data, self.seed = data, seed
+        size, channels = generator.resolution, generator.img_channels
+        self.encoder = CodeEncoder(w_dim=generator.z_dim, input_size=size, img_channels=channels, variational=True)
+        self.register_buffer("z", torch.zeros(len(data), generator.z_dim))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    # --- warm-up ------------------------------------------------------------------------------------------------------
+
+    def warms_up(self, nimg: int) -> bool:
+        """Whether the generator still learns to reconstruct alone, after `nimg` images."""
+        return nimg < self.warmup
+
+    def lr_factor(self, nimg: int) -> float:
+        """Of the learning rates in the warm-up: 1, and at the end on a line to 0."""
+        return min(1.0, max((1 - nimg / self.warmup) / CALM, 0.02))
+
+    def reconstruction_loss(
+        self, generator: GeneratorNetwork, real: Tensor, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """-log p(x|z) + beta KL(q(z|x) || N(0, I)), mean over images and per number of an image; and its parts."""
+        posterior = self.encoder.posterior(real)
+        drawn = generator(posterior.code(noise))
+        log_sigma = torch.full((), self.sigma, device=real.device).log()
+        size = real[0].numel()
+        distortion = gaussian_nll(real, drawn, log_sigma).mean() / size
+        rate = kl_to_normal(posterior).sum(dim=1).mean() / size
+        parts = {"train/warm_up/distortion": distortion.detach(), "train/warm_up/rate": rate.detach()}
+        return distortion + self.beta * rate, parts
+
+    # --- from codes to latents ----------------------------------------------------------------------------------------
+
+    def fit(self, generator: GeneratorNetwork) -> None:
+        """Let the mapping learn where the codes of the images lie in w, then give every image its latent."""
+        mapping, source = generator.mapping, rng(self.seed, "anchor")
+        assert isinstance(mapping, MappingMLP)
+        with torch.no_grad():
+            codes = [
+                self.encoder.posterior(self._images(rows)).mean for rows in torch.arange(len(self.data)).split(CHUNK)
+            ]
+            targets = mapping.w(torch.cat(codes), None)
+        fit_mapping(mapping, targets, steps=self.fit_steps, source=source)
+        with torch.no_grad():
+            pool = torch.randn(self.pool, mapping.z_dim, generator=source).to(targets.device)
+            ws = torch.cat([mapping.w(part, None) for part in pool.split(CHUNK)])
+            nearest = torch.cat([torch.cdist(part, ws).argmin(dim=1) for part in targets.split(CHUNK)])
+            self.z.copy_(pool[nearest])
+            mapping.w_avg.copy_(ws.mean(dim=0))
+        self.fitted.fill_(True)
+        self.is_fitted = True
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return to_float(self.data.batch(rows)[0].to(self.z.device))
+
+    # --- pairs --------------------------------------------------------------------------------------------------------
+
+    def sample(self, batch_size: int) -> Pairs:
+        """Pairs of this process, from torch's generator, for a step of `batch_size` images over all processes."""
+        rank, world = rank_and_world()
+        num = max(round(batch_size * self.share / world), 1) * world
+        rows = torch.randint(len(self.data), (num,))[rank::world]
+        return Pairs(z=self.z[rows.to(self.z.device)], images=self._images(rows))
+
+    def loss(self, generator: GeneratorNetwork, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+        """weight |x - G(z)|^2 + perceptual_weight d(x, G(z)), mean over pairs, and its parts."""
+        drawn = generator(pairs.z)
+        l2 = (pairs.images - drawn).square().mean()
+        total, parts = self.weight * l2, {"train/anchor/l2": l2.detach()}
+        if self.perceptual is not None:
+            distance = self.perceptual(pairs.images, drawn).mean()
+            total, parts["train/anchor/perceptual"] = total + self.perceptual_weight * distance, distance.detach()
+        return total, parts
+
+
+def warm_up(module: GanModule, real: Tensor, optimizer: torch.optim.Optimizer) -> bool:
+    """A step of the warm-up of `module`, or its end where it is over; whether there was such a step.
+
+    At the end the averages are what the generator is, and its optimizer forgets: the losses that follow are others.
+    """
+    anchor, lr = module.anchor, module.generator_lr
+    if anchor is None or anchor.is_fitted:
+        return False
+    warms_up = anchor.warms_up(module.images_seen)
+    for group in optimizer.param_groups:
+        own = ENCODER_LR if group.get("own_lr") else lr
+        group["lr"] = own * (anchor.lr_factor(module.images_seen) if warms_up else 1.0)
+    if warms_up:
+        phase = Phase("warm_up", "generator", 1, partial(draw_codes, module), partial(reconstruction_losses, module))
+        module.run_phase(phase, real, real.new_zeros(len(real), 0), optimizer)
+        return True
+    anchor.fit(module.generator)
+    for average in (module.ema, *module.power_averages.averages):
+        average.load_state_dict(module.generator.state_dict())
+    optimizer.state.clear()
+    return False
+
+
+def reconstruction_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Tensor]:
+    """-log p(x|z) + beta KL(q(z|x) || p(z)), of the generator as a decoder, before it has an adversary."""
+    assert module.anchor is not None
+    assert draw.noise is not None
+    for part in micro_batches(len(draw.real), module.num_micro, 1, module.device):
+        loss, numbers = module.anchor.reconstruction_loss(module.generator, draw.real[part], draw.noise[part])
+        told.numbers.extend(numbers.items())
+        yield loss * (len(draw.real[part]) / len(draw.real))
+
+
+def _leave_out_the_net(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}perceptual.")]:
+        del state[name]
+
+
+def _after_loading(module: nn.Module, incompatible: _IncompatibleKeys) -> None:
+    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if ".perceptual." not in f".{name}"]
+    assert isinstance(module, Anchor)
+    module.is_fitted = bool(module.fitted)
+
+
+# --- the mapping's regression -----------------------------------------------------------------------------------------
+
+MAPPING_LR = 5.0  # layers of a mapping learn at a hundredth of it; with 0.1 it moves a tenth of the way
+NUM_LATENTS, NUM_TARGETS, NUM_STEPS = 8192, 2048, 8  # of a matching: latents, targets, and steps that use it
+BATCH = 512
+JITTER = 0.02  # of matched latents: neighbours draw alike
+
+
+def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, source: torch.Generator) -> list[float]:
+    """IMLE in w: for each of some targets (M, w_dim) the nearest of many mapped latents is drawn towards it.
+
+    Somebody is nearest to every target, so that none is left out, as a discriminator may. The source's numbers, drawn
+    on the CPU, alone decide. Returns the mean squared distance of each matching, which falls.
+    """
+    mapping.requires_grad_(True)
+    optimizer = torch.optim.Adam(mapping.parameters(), lr=MAPPING_LR, betas=(0.5, 0.99))
+    distances = []
+    for step in range(steps):
+        if step % NUM_STEPS == 0:
+            with torch.no_grad():
+                latents = torch.randn(NUM_LATENTS, mapping.z_dim, generator=source).to(targets.device)
+                wanted = targets[torch.randint(len(targets), (NUM_TARGETS,), generator=source).to(targets.device)]
+                between = torch.cdist(wanted, mapping.w(latents, None))
+                matched = latents[between.argmin(dim=1)]
+            distances.append(float(between.amin(dim=1).square().mean()))
+        rows = torch.randint(NUM_TARGETS, (BATCH,), generator=source)
+        jitter = JITTER * torch.randn(BATCH, mapping.z_dim, generator=source)
+        rows, jitter = rows.to(targets.device), jitter.to(targets.device)
+        # E |f(z_j) - w_i|^2, z_j the nearest to w_i of many
+        loss = (mapping.w(matched[rows] + jitter, None) - wanted[rows]).square().sum(dim=1).mean()
+        for group in optimizer.param_groups:
+            group["lr"] = MAPPING_LR * max(1 - step / steps, 0.02)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return distances
