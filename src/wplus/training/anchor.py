@@ -32,7 +32,7 @@ from wplus.training.phases import Draw, Phase, Told, draw_codes
 if TYPE_CHECKING:
     from wplus.data import ImageSet
     from wplus.losses.image_pair import ImageDistance
-    from wplus.models.network import GeneratorNetwork
+    from wplus.models.generator import GeneratorNetwork
     from wplus.training.gan import GanModule
 
 ENCODER_LR = 1e-3
