@@ -12,7 +12,7 @@ from wplus.core.random import rng
 from wplus.errors import UserError
 from wplus.losses.perceptual import EffNetLite0Distance
 from wplus.models.mapping import MappingMLP
-from wplus.training.anchor import ENCODER_LR, Anchor, Pairs, fit_mapping
+from wplus.training.anchor import ENCODER_LR, Anchor, Pairs, fit_mapping, warm_up
 
 SHORT = {"warmup_kimg": 0.016, "fit_steps": 3, "pool": 64}
 
@@ -97,6 +97,13 @@ def test_before_the_end_of_the_warm_up_nobody_judges(anchored, play):
     rates = [group["lr"] for group in optimizers[0].param_groups]
     assert rates == pytest.approx([module.generator_lr, ENCODER_LR])
     assert {int(state["step"]) for state in optimizers[0].state.values()} == {1, 2}  # the warm-up is forgotten
+
+
+def test_the_averages_begin_where_the_warm_up_ends(anchored, play):
+    module = play(anchored(), 4)
+    assert not equal(snapshot(module.ema), snapshot(module.generator))
+    assert not warm_up(module, to_float(random_images(4).images), module.configure_optimizers()[0])
+    assert equal(snapshot(module.ema), snapshot(module.generator))
 
 
 def test_the_rates_of_the_warm_up():

@@ -132,8 +132,7 @@ class GanModule(TrainingModule):
         self.same_labels = self.compares or any(penalty.mixes for penalty in active)
         # Whether they have optimizer steps of their own; else they are part of the discriminator's loss.
         self.lazy_penalties = bool(active) and hparams.r1_interval > 1
-        self.hp, self.num_micro = hparams, num_micro
-        self.hp_now = hparams  # at the clock of this step
+        self.hp, self.hp_now, self.num_micro = hparams, hparams, num_micro  # hp_now: at the clock of this step
         self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
