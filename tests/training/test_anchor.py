@@ -33,7 +33,7 @@ def test_the_mapping_finds_every_group_of_codes():
     mapping = MappingMLP(z_dim=8, c_dim=0, w_dim=4, num_ws=1, num_layers=2)
     rare = torch.arange(2000) % 20 == 0
     targets = torch.where(rare[:, None], 3.0, -1.0) + 0.1 * torch.randn(2000, 4)
-    fall = fit_mapping(mapping, targets, steps=64, source=rng(0, "test"))
+    fall = fit_mapping(mapping, targets, steps=64, lr=5.0, source=rng(0, "test"))
     with torch.no_grad():
         ws = mapping.w(torch.randn(4000, 8), None)
     assert fall[-1] < 0.1 < 3 < fall[0]
@@ -46,7 +46,7 @@ def test_the_same_source_gives_the_same_mapping():
     for _ in range(2):
         torch.manual_seed(0)
         mapping = MappingMLP(z_dim=6, c_dim=0, w_dim=6, num_ws=1, num_layers=1)
-        fit_mapping(mapping, torch.linspace(-1, 1, 60).view(10, 6), steps=2, source=rng(3, "test"))
+        fit_mapping(mapping, torch.linspace(-1, 1, 60).view(10, 6), steps=2, lr=5.0, source=rng(3, "test"))
         found.append(snapshot(mapping))
     assert equal(*found)
 
@@ -120,7 +120,7 @@ def test_every_image_gets_the_latent_that_is_nearest(anchored):
         targets = mapping.w(anchor.encoder.posterior(images).mean, None)
     anchor.fit(module.generator)
     source = rng(0, "anchor")
-    fit_mapping(MappingMLP(z_dim=6, c_dim=0, w_dim=6, num_ws=1, num_layers=1), targets, steps=3, source=source)
+    fit_mapping(MappingMLP(z_dim=6, c_dim=0, w_dim=6, num_ws=1, num_layers=1), targets, steps=3, lr=5.0, source=source)
     pool = torch.randn(50, 6, generator=source)
     with torch.no_grad():
         ws = mapping.w(pool, None)

@@ -71,7 +71,7 @@ class Anchor(nn.Module):
         weight: of the squared error of pairs, beside the adversary's loss.
         perceptual_weight: of their perceptual distance; 0: there is none.
         share: pairs per step, as a share of the batch.
-        fit_steps: steps of the mapping's regression.
+        fit_steps, fit_lr: steps and learning rate of the mapping's regression.
         pool: latents among which those of the images are searched.
         perceptual: the distance of images.
     """
@@ -89,6 +89,7 @@ class Anchor(nn.Module):
         perceptual_weight: float = 2.0,
         share: float = 0.5,
         fit_steps: int = 400,
+        fit_lr: float = 5.0,
         pool: int = 65536,
         perceptual: ImageDistance | None = None,
     ) -> None:
@@ -100,17 +101,18 @@ class Anchor(nn.Module):
             check_number(f"anchor.{name}", value, lowest=0)
         check_number("anchor.share", share, lowest=0.01, highest=1)
         check_number("anchor.fit_steps", fit_steps, lowest=1, whole=True)
+        check_number("anchor.fit_lr", fit_lr, lowest=0)
         check_number("anchor.pool", pool, lowest=1, whole=True)
         self.warmup, self.sigma, self.beta = warmup_kimg * 1000, sigma, beta
         self.weight, self.perceptual_weight, self.share = weight, perceptual_weight, share
-        self.fit_steps, self.pool = fit_steps, pool
+        self.fit_steps, self.fit_lr, self.pool = fit_steps, fit_lr, pool
         self.perceptual = perceptual if perceptual_weight else None
         self.register_state_dict_post_hook(_leave_out_the_net)
         self.register_load_state_dict_post_hook(_after_loading)
         self.is_fitted = False  # on the host: reading the buffer would wait for the device
         self.fingerprint: dict[str, Any] = {
-            **weights, "warmup_kimg": warmup_kimg, "sigma": sigma, "share": share, "fit_steps": fit_steps, "pool": pool,
-            "perceptual": None if self.perceptual is None else self.perceptual.name,
+            **weights, "warmup_kimg": warmup_kimg, "sigma": sigma, "share": share, "fit_steps": fit_steps,
+            "fit_lr": fit_lr, "pool": pool, "perceptual": None if self.perceptual is None else self.perceptual.name,
         }  # fmt: skip
 
     @property
@@ -169,7 +171,7 @@ class Anchor(nn.Module):
                 self.encoder.posterior(self._images(rows)).mean for rows in torch.arange(len(self.data)).split(CHUNK)
             ]
             targets = mapping.w(torch.cat(codes), None)
-        fit_mapping(mapping, targets, steps=self.fit_steps, source=source)
+        fit_mapping(mapping, targets, steps=self.fit_steps, lr=self.fit_lr, source=source)
         with torch.no_grad():
             pool = torch.randn(self.pool, mapping.z_dim, generator=source).to(targets.device)
             ws = torch.cat([mapping.w(part, None) for part in pool.split(CHUNK)])
@@ -248,20 +250,20 @@ def _after_loading(module: nn.Module, incompatible: _IncompatibleKeys) -> None:
 
 # --- the mapping's regression -----------------------------------------------------------------------------------------
 
-MAPPING_LR = 5.0  # layers of a mapping learn at a hundredth of it; with 0.1 it moves a tenth of the way
 NUM_LATENTS, NUM_TARGETS, NUM_STEPS = 8192, 2048, 8  # of a matching: latents, targets, and steps that use it
 BATCH = 512
 JITTER = 0.02  # of matched latents: neighbours draw alike
 
 
-def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, source: torch.Generator) -> list[float]:
+def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, lr: float, source: torch.Generator) -> list[float]:
     """IMLE in w: for each of some targets (M, w_dim) the nearest of many mapped latents is drawn towards it.
 
     Somebody is nearest to every target, so that none is left out, as a discriminator may. The source's numbers, drawn
-    on the CPU, alone decide. Returns the mean squared distance of each matching, which falls.
+    on the CPU, alone decide. Layers of a mapping learn at a hundredth of `lr`. Returns the mean squared distance of
+    each matching, which falls.
     """
     mapping.requires_grad_(True)
-    optimizer = torch.optim.Adam(mapping.parameters(), lr=MAPPING_LR, betas=(0.5, 0.99))
+    optimizer = torch.optim.Adam(mapping.parameters(), lr=lr, betas=(0.5, 0.99))
     distances = []
     for step in range(steps):
         if step % NUM_STEPS == 0:
@@ -277,7 +279,7 @@ def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, source: tor
         # E |f(z_j) - w_i|^2, z_j the nearest to w_i of many
         loss = (mapping.w(matched[rows] + jitter, None) - wanted[rows]).square().sum(dim=1).mean()
         for group in optimizer.param_groups:
-            group["lr"] = MAPPING_LR * max(1 - step / steps, 0.02)
+            group["lr"] = lr * max(1 - step / steps, 0.02)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
