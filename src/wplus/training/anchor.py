@@ -82,7 +82,7 @@ class Anchor(nn.Module):
     def __init__(
         self,
         *,
-        warmup_kimg: float = 32.0,
+        warmup_kimg: float = 40.0,
         sigma: float = 0.3,
         beta: float = 1.0,
         weight: float = 30.0,
@@ -124,12 +124,12 @@ class Anchor(nn.Module):
         """Take the images, and make the encoder and room for their latents; UserError for what has no mapping."""
         if data.c_dim:
             raise UserError(
-                "anchor is for images without labels: use anchor=null, or data.labels=none where data has that."
+                "anchor is for images without labels: use anchor=none, or data.labels=none where data has that."
             )
         if not isinstance(generator.mapping, MappingMLP) or generator.progressive:
             raise UserError(
                 "anchor needs a generator that has a mapping network and does not grow, as model=stylegan2, got "
-                f"{type(generator).__module__.rpartition('.')[2]}: use anchor=null."
+                f"{type(generator).__module__.rpartition('.')[2]}: use anchor=none."
             )
         self.data, self.seed = data, seed
         size, channels = generator.resolution, generator.img_channels
