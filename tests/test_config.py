@@ -273,7 +273,7 @@ MISTAKES = [
     ("seed=1", "Seed 1 is not allowed; take another."),
     (
         "sed=1",
-        "There is no key 'sed'; did you mean seed or data.seed? Known are augment, cache_dir, checkpoint, ",
+        "There is no key 'sed'; did you mean seed or data.seed? Known are anchor, augment, cache_dir, ",
     ),
     ("+foo=1", "There is no key 'foo'. Known are "),
     ("+schedule.foo=1", "There is no key 'schedule.foo'. Known there are keep_checkpoints, kimg, "),

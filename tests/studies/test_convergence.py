@@ -23,7 +23,7 @@ def test_every_method_composes_and_lasts_by_the_minute(number):
     assert config["schedule"]["kimg"] is None
     assert config["schedule"]["minutes"] == 2
     numbers = explain_config(config)
-    assert numbers["batch_size"][0] == 32
+    assert numbers["batch_size"][0] == TRAIN.points[number].get("training.hparams.batch_size", 32)
     chosen = config.get("discriminator")
     assert (numbers["gamma"][0] == 0) == (chosen is not None and "loss" in chosen)
 
