@@ -1,10 +1,10 @@
 """A generator's start from reconstructions, and pairs of a latent and an image that it keeps while it learns to fool.
 
-An adversary that begins at noise soon tells all images apart and leaves a generator few kinds of images. Here the
-generator first learns as the decoder of a variational autoencoder (Kingma and Welling 2014), in seconds; then its
-mapping learns where the codes of images lie, by nearest neighbours in w (IMLE, Li and Malik 2018; in a latent space
-GLANN, Hoshen et al. 2019), and every training image is given the latent whose w is nearest. These pairs are kept beside
-the adversary (GLO, Bojanowski et al. 2018): no image is forgotten.
+An adversary that begins at noise tells all images apart at once, and teaches slowly. Here the generator first learns as
+the decoder of a variational autoencoder (Kingma and Welling 2014), in a minute or two; then its mapping learns where
+the codes of images lie, by nearest neighbours in w (IMLE, Li and Malik 2018; in a latent space GLANN, Hoshen et al.
+2019), and every training image is given the latent whose w is nearest. These pairs are kept beside the adversary (GLO,
+Bojanowski et al. 2018), for the adversary alone would lose them.
 """
 
 from __future__ import annotations
