@@ -275,6 +275,7 @@ MISTAKES = [
         "sed=1",
         "There is no key 'sed'; did you mean seed or data.seed? Known are anchor, augment, cache_dir, ",
     ),
+    ("anchor.foo=1", "There is no key 'anchor.foo'. Nothing can be given there."),
     ("+foo=1", "There is no key 'foo'. Known are "),
     ("+schedule.foo=1", "There is no key 'schedule.foo'. Known there are keep_checkpoints, kimg, "),
     ("lr=0.002", "did you mean training.hparams.lr_generator or training.hparams.lr_discriminator or "),

@@ -90,8 +90,10 @@ def test_before_the_end_of_the_warm_up_nobody_judges(anchored, play):
     assert not equal(reader, snapshot(module.anchor.encoder))
     assert not module.anchor.is_fitted
     reader = snapshot(module.anchor.encoder)
+    assert module.caution == "still in its warm-up of 0.016 kimg, samples mean nothing yet"
     play(module, 1, optimizers)
     assert module.anchor.is_fitted
+    assert module.caution == ""
     assert not equal(judge, snapshot(module.discriminator))
     assert equal(reader, snapshot(module.anchor.encoder))
     rates = [group["lr"] for group in optimizers[0].param_groups]

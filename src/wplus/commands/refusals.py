@@ -117,7 +117,9 @@ def _unknown_key(key: str, name: str, overrides: Sequence[str], parent: DictConf
     known = sorted(str(name) for name in beside if str(name) != "hydra" and not str(name).startswith("_"))
     takers = " or ".join(_takers(key))
     question = f"; did you mean {' or '.join(meant)}?" if meant else f"; it goes with {takers}." if takers else "."
-    return f"There is no key '{key}'{question} Known {'there ' if '.' in key else ''}are {', '.join(known)}."
+    there = "there " if "." in key else ""
+    listed = f"Known {there}are {', '.join(known)}." if known else f"Nothing can be given {there.strip()}."
+    return f"There is no key '{key}'{question} {listed}"
 
 
 def _takers(key: str) -> list[str]:

@@ -64,7 +64,7 @@ def train(cfg: dict[str, Any]) -> float:
         kimg = training.module.images_seen / 1000
         status = "finished" if received is None else "interrupted"
         tracker.summary(costs(training.module, memory.most, protocol={"status": status, "device": str(runtime.device)}))
-        print(f"{status} at {kimg:g} kimg: {folder}" + (f"; {best}" if str(best) else ""))
+        print("; ".join(filter(None, [f"{status} at {kimg:g} kimg: {folder}", str(best), training.module.caution])))
         if received is not None:
             raise Interrupted(received)
     return kimg if best.value is None else best.value

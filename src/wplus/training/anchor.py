@@ -209,13 +209,13 @@ def warm_up(module: GanModule, real: Tensor, optimizer: torch.optim.Optimizer) -
 
     At the end the averages are what the generator is, and its optimizer forgets: the losses that follow are others.
     """
-    anchor, lr = module.anchor, module.generator_lr
+    anchor = module.anchor
     if anchor is None or anchor.is_fitted:
         return False
     warms_up = anchor.warms_up(module.images_seen)
+    factor = anchor.lr_factor(module.images_seen) if warms_up else 1.0
     for group in optimizer.param_groups:
-        own = ENCODER_LR if group.get("own_lr") else lr
-        group["lr"] = own * (anchor.lr_factor(module.images_seen) if warms_up else 1.0)
+        group["lr"] = factor * (ENCODER_LR if group.get("own_lr") else module.generator_lr)
     if warms_up:
         phase = Phase("warm_up", "generator", 1, partial(draw_codes, module), partial(reconstruction_losses, module))
         module.run_phase(phase, real, real.new_zeros(len(real), 0), optimizer)

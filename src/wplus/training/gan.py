@@ -148,6 +148,13 @@ class GanModule(TrainingModule):
         return {"generator": self.ema, "discriminator": self.discriminator}
 
     @property
+    def caution(self) -> str:
+        """As of every training: before its warm-up is over a generator's samples are no images."""
+        if self.anchor is None or self.anchor.is_fitted:
+            return ""
+        return f"still in its warm-up of {self.anchor.warmup / 1000:g} kimg, samples mean nothing yet"
+
+    @property
     def stored_averages(self) -> dict[float, Network]:
         """Averages of the generator that a snapshot stores, by their relative length."""
         return dict(zip(self.power_averages.sigmas, self.power_averages.averages, strict=True))  # type: ignore[arg-type]

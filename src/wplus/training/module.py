@@ -59,6 +59,11 @@ class TrainingModule(LightningModule):
         raise NotImplementedError
 
     @property
+    def caution(self) -> str:
+        """What is to be said of networks that are not yet what they are to be; "": nothing."""
+        return ""
+
+    @property
     def stored_averages(self) -> Mapping[float, Network]:
         """Averages that a snapshot stores for later, by their relative length."""
         return {}
