@@ -35,8 +35,8 @@ PAIRS = {"pairs": "draw", "num_pairs": 3, "num_frames": 17, "methods": "[w_lerp]
 COMMANDS = {  # a verb, and perhaps what of it, in an order in which each finds what it needs
     "train": [*SETS, *SIZES, "schedule.kimg=0.016", "training.micro_batch_size=4", "augment=ada", "num_samples=4",
               "trainer.precision=float32", "probes=[style_mixing,truncation,noise_map,logits]"],
-    "train from reconstructions": [*SETS, *SIZES, "data.labels=none", "schedule.kimg=0.032", "anchor=pairs", "probes=[]",
-                                   "anchor.warmup_kimg=0.016", "anchor.fit_steps=2", "anchor.pool=64", "num_samples=4",
+    "train from reconstructions": [*SETS, *SIZES, "data.labels=none", "schedule.kimg=0.032", "anchor=pairs",
+                                   "probes=[]", "anchor.warmup_kimg=0.016", "anchor.fit_steps=2", "anchor.pool=64", "num_samples=4",
                                    "trainer.precision=float32"],
     "invert": [MODEL, *INPUT, "space=w+", "inverter=hybrid", "inverter.num_steps=2", "chunk_size=1"],
     "directions": [MODEL, "finder=pca", "finder.num_directions=1", "finder.num_samples=20"],

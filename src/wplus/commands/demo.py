@@ -41,7 +41,9 @@ def demo(arguments: Sequence[str]) -> int:
     """Go the whole way on painted cats: train, invert, interpolate, evaluate, report; at most ten minutes on a CPU."""
     parser = OneLineParser(prog="wplus demo", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="runs/demo", help="folder of everything (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=7.0, help="of training (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=7.0, help="of training; cats come after some three (default: %(default)s)"
+    )
     parser.add_argument("--model", help="generator to invert with, such as cats32 (default: the one just trained)")
     parser.add_argument("--steps", type=int, default=300, help="of optimisation, an inversion (default: %(default)s)")
     options = parser.parse_args(arguments)
