@@ -14,7 +14,7 @@ from wplus.core.images import to_float
 from wplus.data import Batches
 from wplus.errors import UserError
 from wplus.losses import adversarial
-from wplus.training.module import RunningMeans, check_same_run, ema_decay, update_ema
+from wplus.training.module import RunningMeans, check_same_run, ema_decay, leave_out, update_ema
 from wplus.training.penalties import DiscriminatorBatch, both_logits
 
 # --- steps that are skipped -----------------------------------------------------------------------------------------
@@ -234,3 +234,26 @@ def test_an_encoders_statistics_are_those_of_its_images(tiny_encoder, make_image
     module.run_step(images, labels, module.configure_optimizers())
     assert int(module.encoder.norm.num_batches_tracked) == 1
     torch.testing.assert_close(module.encoder.norm.running_mean, 0.1 * to_float(images).mean(dim=(0, 2, 3)))
+
+
+def test_frozen_parts_stay_out_of_the_state_and_are_not_asked_for():
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.own, self.frozen, self.frozen_too, self.absent = (
+                nn.Linear(2, 1),
+                nn.Linear(2, 1),
+                nn.Linear(2, 1),
+                None,
+            )
+            leave_out(self, "frozen", "absent")
+
+    first, second = nn.ModuleDict({"a": Pair()}), nn.ModuleDict({"a": Pair()})
+    before = second["a"].frozen.weight.clone()
+    state = first.state_dict()
+    assert {name.split(".")[1] for name in state} == {"own", "frozen_too"}
+    second.load_state_dict(state)  # strictly
+    assert torch.equal(second["a"].own.weight, first["a"].own.weight)
+    assert torch.equal(second["a"].frozen.weight, before)
+    with pytest.raises(RuntimeError, match="frozen_too"):
+        second.load_state_dict({name: value for name, value in state.items() if "too" not in name})

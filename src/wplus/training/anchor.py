@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _IncompatibleKeys
 
 from wplus.core.distributed import rank_and_world
 from wplus.core.images import to_float
@@ -27,6 +26,7 @@ from wplus.losses.variational import gaussian_nll, kl_to_normal
 from wplus.models.autoencoder import CodeEncoder
 from wplus.models.mapping import MappingMLP
 from wplus.training.inputs import micro_batches
+from wplus.training.module import leave_out
 from wplus.training.phases import Draw, Phase, Told, draw_codes
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class Anchor(nn.Module):
         self.weight, self.perceptual_weight, self.share = weight, perceptual_weight, share
         self.fit_steps, self.fit_lr, self.pool = fit_steps, fit_lr, pool
         self.perceptual = perceptual if perceptual_weight else None
-        self.register_state_dict_post_hook(_leave_out_the_net)
-        self.register_load_state_dict_post_hook(_after_loading)
+        leave_out(self, "perceptual")
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "is_fitted", bool(module.fitted)))
         self.is_fitted = False  # on the host: reading the buffer would wait for the device
         self.fingerprint: dict[str, Any] = {
             **weights, "warmup_kimg": warmup_kimg, "sigma": sigma, "share": share, "fit_steps": fit_steps,
@@ -235,17 +235,6 @@ def reconstruction_losses(module: GanModule, draw: Draw, told: Told) -> Iterator
         loss, numbers = module.anchor.reconstruction_loss(module.generator, draw.real[part], draw.noise[part])
         told.numbers.extend(numbers.items())
         yield loss * (len(draw.real[part]) / len(draw.real))
-
-
-def _leave_out_the_net(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    for name in [name for name in state if name.startswith(f"{prefix}perceptual.")]:
-        del state[name]
-
-
-def _after_loading(module: nn.Module, incompatible: _IncompatibleKeys) -> None:
-    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if ".perceptual." not in f".{name}"]
-    assert isinstance(module, Anchor)
-    module.is_fitted = bool(module.fitted)
 
 
 # --- the mapping's regression -----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _IncompatibleKeys
 
 from wplus.core.distributed import rank_and_world
 from wplus.core.metric_result import MetricInfo, described
@@ -24,10 +23,8 @@ from wplus.models.generator import GeneratorNetwork
 from wplus.models.network import Network, nets_seen
 from wplus.training.encoder_hparams import EncoderHparams
 from wplus.training.latent_adversary import LatentAdversary
-from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
+from wplus.training.module import TrainingModule, ema_decay, leave_out, shared_statistics, update_ema
 from wplus.training.optim import Ranger
-
-FROZEN = ("generator.", "losses.")  # comes from files, and is not repeated in every checkpoint
 
 
 class EncoderModule(TrainingModule):
@@ -70,8 +67,7 @@ class EncoderModule(TrainingModule):
         settings, self.adversary = hparams.latent_discriminator, None
         if discriminator is not None and settings is not None:
             self.adversary = LatentAdversary(discriminator, settings)
-        self.register_state_dict_post_hook(_leave_out_frozen)
-        self.register_load_state_dict_post_hook(_expect_no_frozen)
+        leave_out(self, "generator", "losses")  # they come from files
 
     @property
     def exported(self) -> dict[str, Network]:
@@ -256,12 +252,3 @@ class EncoderModule(TrainingModule):
         else:
             first = torch.optim.AdamW(params, lr=lr, weight_decay=decay, fused=True)
         return [first] if self.adversary is None else [first, self.adversary.optimizer()]
-
-
-def _leave_out_frozen(module: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    for name in [name for name in state if name.startswith(tuple(prefix + part for part in FROZEN))]:
-        del state[name]
-
-
-def _expect_no_frozen(module: nn.Module, incompatible: _IncompatibleKeys) -> None:
-    incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if not name.startswith(FROZEN)]

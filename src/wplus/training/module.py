@@ -217,6 +217,31 @@ class RunningMeans:
         self._counts = dict(state["counts"])
 
 
+# --- what others keep -----------------------------------------------------------------------------------------------
+
+
+def leave_out(module: nn.Module, *parts: str) -> None:
+    """Let the parts of these names, frozen networks that come from files, stay out of `module`'s state.
+
+    A state without them is loaded as one with what they are.
+    """
+
+    def belongs(name: str, prefix: str) -> bool:
+        return name.startswith(tuple(f"{prefix}{part}." for part in parts))
+
+    def without(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+        for name in [name for name in state if belongs(name, prefix)]:
+            del state[name]
+
+    def expect_none(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+        for part in parts:
+            if (network := getattr(module, part)) is not None:
+                state.update({f"{prefix}{part}.{name}": value for name, value in network.state_dict().items()})
+
+    module.register_state_dict_post_hook(without)
+    module.register_load_state_dict_pre_hook(expect_none)
+
+
 # --- moving average and running statistics --------------------------------------------------------------------------
 
 
