@@ -20,6 +20,7 @@ from wplus.sweeps.spec import Spec, Stage
 from wplus.sweeps.wandb_sweep import wandb_sweep
 from wplus.tracking.local import read_result
 
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = {
     "question": "Which space?", "verb": "invert", "overrides": ["num_images=2"], "seeds": 2, "direction": "higher",
     "axes": {"space": ["w", "w+"], "inverter.num_steps": [3]}, "objective": "invert/psnr_db",
@@ -177,3 +178,18 @@ def test_the_dashboards_are_printed_without_a_server(tmp_path, capsys, monkeypat
         assert "summary:invert/psnr_db" in text
     assert sweep(["wandb", str(written(path, objective=None)), "--report", "--dry"]) == 1
     assert "has no objective" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("study", ["loss_weights", "spaces"])
+def test_the_report_of_a_study_has_its_page(study, capsys):
+    page = ROOT / "experiments" / "studies" / study / "README.md"
+    assert sweep(["wandb", study, "--report", "--page", str(page), "--dry"]) == 0
+    shown = capsys.readouterr().out
+    answer = next(line for line in page.read_text().splitlines() if line.startswith("- **"))
+    assert json.dumps(answer)[1:-1] in shown
+    assert "summary_metrics.invert/psnr_db" in shown
+    assert "invert/grid" in shown
+    assert sweep(["wandb", study, "--report", "--page", str(page.with_name("weights.png")), "--dry"]) == 1
+    assert "must be a file of Markdown" in capsys.readouterr().err
+    assert sweep(["wandb", study, "--workspace", "--page", str(page), "--dry"]) == 1
+    assert "give --report, too" in capsys.readouterr().err

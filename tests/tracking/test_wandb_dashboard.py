@@ -10,7 +10,7 @@ from wplus.tracking import wandb_dashboard as dashboard
 from wplus.tracking.wandb_dashboard import Board
 
 BOARD = Board(
-    name="spaces", question="Which gamma?", kind="train", objective="val/fd_effnet_lite0", direction="lower",
+    name="spaces", question="Which gamma?", kinds=["train"], objective="val/fd_effnet_lite0", direction="lower",
     swept={"model": ["stylegan2", "r3gan"], "training.hparams.gamma": [0.1, 1.0, 10.0], "seed": [0, 1]},
     names={"training.hparams.gamma": "gamma"},
 )  # fmt: skip
@@ -46,7 +46,7 @@ def test_parallel_coordinates_have_what_varies_and_the_best_of_the_objective():
     higher = Board(**{**vars(BOARD), "objective": "val/recall_effnet_lite0", "direction": "higher"})
     (plot,) = of_kind(sent(higher), "Parallel Coordinates Plot")
     assert plot["columns"][-1]["accessor"] == "summary:val/recall_effnet_lite0_max"
-    inversion = Board(**{**vars(BOARD), "kind": "invert", "objective": "invert/psnr_db", "direction": "higher"})
+    inversion = Board(**{**vars(BOARD), "kinds": ["invert"], "objective": "invert/psnr_db", "direction": "higher"})
     (plot,) = of_kind(sent(inversion), "Parallel Coordinates Plot")
     assert plot["columns"][-1]["accessor"] == "summary:invert/psnr_db"
 
@@ -83,9 +83,25 @@ def test_the_report_has_the_question_and_the_same_panels():
     assert '"value": "spaces"' in json.dumps(content)
 
 
+def test_the_report_shows_what_was_found_without_the_files_beside_it():
+    page = (
+        "# Found\n\n| w | [5](#five) |\n\n![a picture](grid.png) [the log](../LOG.md), [paper](https://arxiv.org/a_(b))"
+    )
+    (block,) = [each for each in sent(Board(**{**vars(BOARD), "page": page}), dashboard.report)["spec"]["blocks"]
+                if each["type"] == "markdown-block"]  # fmt: skip
+    assert block["content"] == "# Found\n\n| w | 5 |\n\n the log, [paper](https://arxiv.org/a_(b))"
+
+
+def test_every_stage_of_a_sweep_is_shown():
+    board = Board(**{**vars(BOARD), "kinds": ["directions", "invert", "invert", "edit"], "objective": "edit/editable"})
+    shown = dashboard.shown_of(board)
+    assert shown.numbers == dashboard.SHOWN["invert"].numbers
+    assert shown.pictures == ["directions/overview", "invert/grid", "invert/convergence", "edit/filmstrip"]
+
+
 @pytest.mark.parametrize("kind", [*dashboard.SHOWN, "compare"])
 def test_every_kind_of_run_has_a_dashboard(kind):
-    board = Board(**{**vars(BOARD), "kind": kind})
+    board = Board(**{**vars(BOARD), "kinds": [kind]})
     shown = dashboard.shown_of(board)
     text = json.dumps(sent(board))
     named = [*(name for names in shown.curves.values() for name in names), *shown.numbers, *shown.pictures]

@@ -12,7 +12,7 @@ from wplus.errors import UserError
 
 if TYPE_CHECKING:
     from wplus.core.metric_result import Direction
-    from wplus.sweeps.spec import Spec
+    from wplus.sweeps.spec import Spec, Stage
 
 
 def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,6 +23,7 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     wandb.add_argument("--output", type=Path, help="write the YAML to this file; default: print it")
     wandb.add_argument("--workspace", action="store_true", help="save a workspace of the sweep's runs instead")
     wandb.add_argument("--report", action="store_true", help="save a report of the sweep's runs instead")
+    wandb.add_argument("--page", type=Path, metavar="FILE.md", help="what was found, for the report to show")
     wandb.add_argument("--dry", action="store_true", help="print workspace and report as JSON: no account is needed")
     wandb.set_defaults(action=_wandb)
 
@@ -30,12 +31,12 @@ def add_actions(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _wandb(options: argparse.Namespace) -> None:
     spec = named_spec(options.spec)
     direction = _direction(spec, Path(options.spec) if is_folder(options.spec) else ROOT / spec.name)
-    config = _config(spec)
+    config = _config(spec.stages[-1])
     tracking = config["tracking"]
     project = os.environ.get("WANDB_PROJECT") or tracking.get("project") or "wplus"
     entity = os.environ.get("WANDB_ENTITY") or tracking.get("entity")
     if options.workspace or options.report:
-        _dashboards(options, spec, direction, config, project=project, entity=entity)
+        _dashboards(options, spec, direction, project=project, entity=entity)
     else:
         _write_yaml(options, spec, direction, project=project, entity=entity)
 
@@ -55,9 +56,8 @@ def _write_yaml(
 
 
 def _dashboards(
-    options: argparse.Namespace, spec: "Spec", direction: "Direction", config: dict[str, Any], *, project: str,
-    entity: str | None,
-) -> None:  # fmt: skip
+    options: argparse.Namespace, spec: "Spec", direction: "Direction", *, project: str, entity: str | None
+) -> None:
     from wplus.sweeps.labels import short_keys
     from wplus.sweeps.wandb_sweep import swept_of
 
@@ -67,10 +67,10 @@ def _dashboards(
         raise UserError(f"W&B's workspaces need {error.name}: pip install 'wplus[dashboards]'.") from error
     if not spec.objectives:
         raise UserError(f"A dashboard shows what decides, and '{spec.name}' has no objective: add one to the sweep.")
-    verb, swept = spec.stages[-1].verb, swept_of(spec)
+    swept = swept_of(spec)
     board = dashboard.Board(
-        name=spec.name, question=spec.question, kind="encoder" if verb == "train" and config.get("encoder") else verb,
-        swept=swept, names=short_keys(list(swept)), objective=spec.objectives[0], direction=direction,
+        name=spec.name, question=spec.question, kinds=[_kind(stage) for stage in spec.stages], swept=swept,
+        names=short_keys(list(swept)), objective=spec.objectives[0], direction=direction, page=_page(options),
     )  # fmt: skip
     chosen = [build for build, is_asked in
               ((dashboard.workspace, options.workspace), (dashboard.report, options.report)) if is_asked]  # fmt: skip
@@ -79,6 +79,18 @@ def _dashboards(
             print(dashboard.as_json(build(board, entity=entity or "ENTITY", project=project)))
         else:
             print(dashboard.saved(build, board, entity=entity, project=project))
+
+
+def _page(options: argparse.Namespace) -> str:
+    """The Markdown that a report shows; "" where none is asked for."""
+    if options.page is None:
+        return ""
+    if not options.report:
+        raise UserError("--page is what a report shows: give --report, too.")
+    try:
+        return str(options.page.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--page must be a file of Markdown in UTF-8, got {options.page}: {error}.") from error
 
 
 def _direction(spec: "Spec", folder: Path) -> "Direction":
@@ -96,9 +108,13 @@ def _direction(spec: "Spec", folder: Path) -> "Direction":
     return known[objective].direction
 
 
-def _config(spec: "Spec") -> dict[str, Any]:
-    """Of the last stage; what it reads of earlier stages is not there yet."""
+def _kind(stage: "Stage") -> str:
+    """Of the runs of a stage, as dashboards tell them apart."""
+    return "encoder" if stage.verb == "train" and _config(stage).get("encoder") else stage.verb
+
+
+def _config(stage: "Stage") -> dict[str, Any]:
+    """Of a stage's runs; what they read of earlier stages is not there yet."""
     from wplus.sweeps.spec import OF_STAGE
 
-    stage = spec.stages[-1]
     return shown(stage.verb, readable([OF_STAGE.sub("x", override) for override in stage.overrides]))

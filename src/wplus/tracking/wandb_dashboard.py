@@ -6,6 +6,7 @@ that both have keys of their own (`wandb_keys`); the axis of curves is not taken
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,8 @@ SHOWN = {
         pictures=["invert/grid", "invert/convergence"],
     ),
     "interpolate": Shown(pictures=["interpolate/filmstrip", "interpolate/distances"]),
+    "edit": Shown(pictures=["edit/filmstrip"]),
+    "directions": Shown(pictures=["directions/overview"]),
     "translate": Shown(numbers=["translate/change"], pictures=["translate/grid"]),
     "evaluate": Shown(),
 }
@@ -66,19 +69,21 @@ class Board:
     Args:
         name: of the sweep, which is the group of its runs.
         question: that it answers, a sentence.
-        kind: of its runs, such as those in `SHOWN`.
+        kinds: of its runs, stage by stage, such as those in `SHOWN`.
         swept: key -> values.
         objective: the number that decides, and which of its values are better.
         names: key -> what panels call it, where that is shorter.
+        page: Markdown of what was found, which a report shows.
     """
 
     name: str
     question: str
-    kind: str
+    kinds: Sequence[str]
     swept: Mapping[str, Sequence[Any]]
     objective: str
     direction: Direction
     names: Mapping[str, str] = field(default_factory=dict)
+    page: str = ""
 
     @property
     def decisive(self) -> str:
@@ -108,18 +113,31 @@ def workspace(board: Board, *, entity: str, project: str) -> ws.Workspace:
 
 
 def report(board: Board, *, entity: str, project: str) -> wr.Report:
-    """The question, then the same panels with a heading over each section."""
+    """The question, what was found, then the same panels with a heading over each section."""
     # Without a project of its own: with one the server would be asked for it, and the report has its.
     runs = wr.Runset(name=board.name, filters=expr.And(expr.Metric("Group") == board.name))
     blocks: list[Any] = [wr.P(text=board.question)] if board.question else []
+    blocks += [wr.MarkdownBlock(text=without_files(board.page))] if board.page else []
     for title, panels in sections_of(board).items():
         blocks += [wr.H2(text=title), wr.PanelGrid(runsets=[runs], panels=panels)]
     return wr.Report(entity=entity, project=project, title=board.name, description=board.question, blocks=blocks)
 
 
+def without_files(page: str) -> str:
+    """Markdown without what stands beside it in its folder: no pictures, and of links to files the words alone."""
+    pictures = re.compile(r"!\[[^\]]*\]\((?!https?:)[^)]*\)")
+    links = re.compile(r"\[([^\]]*)\]\((?!https?:)[^)]*\)")
+    return links.sub(r"\1", pictures.sub("", page))
+
+
 def shown_of(board: Board) -> Shown:
-    """What is known of its kind of runs; nothing of a kind that is not listed."""
-    return SHOWN.get(board.kind, Shown())
+    """What is known of its kinds of runs; nothing of a kind that is not listed."""
+    known = [SHOWN.get(kind, Shown()) for kind in dict.fromkeys(board.kinds)]
+    return Shown(
+        curves={title: names for each in known for title, names in each.curves.items()},
+        numbers=[name for each in known for name in each.numbers],
+        pictures=[name for each in known for name in each.pictures],
+    )
 
 
 def sections_of(board: Board) -> dict[str, list[Any]]:
