@@ -233,7 +233,7 @@ def test_an_extractor_that_has_taught_the_generator_is_told_of_once(tmp_path):
     view = runner({"a": lambda context: ProbeResult(messages=[LogMessage(context.data.extractor.name)])}, make_images())
     first, second = (view.look(net, tmp_path).messages for _ in range(2))
     assert [each.text for each in second] == ["raw"]
-    assert first[1].text.startswith("The discriminator sees raw, so what raw says of its generator is marked (_seen)")
+    assert first[1].text.startswith("raw has taught the generator, so what raw says of it is marked (_seen)")
     net.ema.saw = ()
     assert len(runner({}, make_images()).look(net, tmp_path).messages) == 0
 

@@ -6,13 +6,15 @@ from experiments.run_command import run_command
 from wplus.core.files import write_json
 
 
-def test_a_step_runs_in_its_folder_and_is_named_first(tmp_path, capfd):
+def test_a_step_runs_where_the_work_does_and_is_named_first(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     write_json(tmp_path / "a b" / "result.json", {"status": "finished", "config": {"seed": 0}, "numbers": {}})
-    run_command(["report", "folder=a b"], tmp_path)
+    run_command(["report", "folder=a b"])
     assert capfd.readouterr().out.splitlines()[1:] == ["wplus report 'folder=a b'", "a b/report.html"]
 
 
-def test_a_failure_ends_the_work_with_its_status(tmp_path):
+def test_a_failure_ends_the_work_with_its_status(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as error:
-        run_command(["report", "nokey=1"], tmp_path)
+        run_command(["report", "nokey=1"])
     assert error.value.code == 1

@@ -10,6 +10,7 @@ from wplus.checkpoint import Models
 from wplus.models import dcgan, mlp_gan, progan, r3gan, stylegan1, stylegan2
 from wplus.models.network import Network
 from wplus.models.progressive import set_lod
+from wplus.models.projected import Aided
 from wplus.training.transfer import transfer
 
 
@@ -155,3 +156,13 @@ def test_how_far_a_network_has_grown_is_not_copied():
     set_lod(ours, 2.0)
     assert not any("lod" in name for name in moved(ours, theirs).loaded)
     assert ours.synthesis.growth.value == float(ours.synthesis.growth.lod) == 2.0
+
+
+def test_the_part_for_pixels_fits_a_discriminator_without_heads():
+    ours, pixel = (network(stylegan2.Discriminator, 16, seed=seed) for seed in (0, 1))
+    there = Aided(pixel=pixel, resolution=16, channels=(8, 8, 8, 8), input_px=32)
+    (report,) = transfer({"discriminator": ours}, Models(discriminator=there)).networks
+    assert set(report.loaded) == set(ours.state_dict())
+    assert report.skipped
+    assert report.arguments == {}  # of another class: it takes none of these
+    assert all(torch.equal(tensor, pixel.state_dict()[name]) for name, tensor in ours.state_dict().items())

@@ -65,6 +65,7 @@ def command(output: Path, name: str, *, num_images: int) -> list[str]:
         f"transfer.checkpoint=[{','.join(map(str, MODELS))}]",
         "training.hparams.ema_kimg=0.1",  # short: what goes wrong shall be seen soon
         *RUNS[name],
+        "extractor=mobilenet_v2",  # which has not taught the networks
         "probes=[monitor]",
         f"probes.monitor.num_images={num_images}",
         f"schedule.kimg={KIMG[name]}",

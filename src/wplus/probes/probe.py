@@ -65,8 +65,8 @@ class ProbeData:
         if net in saw and not self._has_told:
             self._has_told = True
             self.messages.append(LogMessage(
-                f"The discriminator sees {net}, so what {net} says of its generator is marked ({SUFFIX}); another "
-                "extractor, such as extractor=mobilenet_v2, judges it.", level="warning",
+                f"{net} has taught the generator, so what {net} says of it is marked ({SUFFIX}); another extractor, "
+                "such as extractor=mobilenet_v2, judges it.", level="warning",
             ))  # fmt: skip
 
     @cached_property

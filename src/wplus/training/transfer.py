@@ -172,7 +172,9 @@ def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None)
     known = dict.fromkeys(ours.arguments) if theirs is None else theirs.arguments
     arguments = {name: (known.get(name), value) for name, value in ours.arguments.items()}
     resolutions = arguments.pop("resolution")
-    differing = {name: pair for name, pair in arguments.items() if theirs is not None and pair[0] != pair[1]}
+    # a network of another class, such as one with heads beside it, takes others
+    differing = {name: pair for name, pair in arguments.items()
+                 if theirs is not None and name in theirs.arguments and pair[0] != pair[1]}  # fmt: skip
     return NetworkReport(
         role=role, origin=origin, resolutions=resolutions, arguments=differing,
         loaded=loaded, mismatched=mismatched, skipped=skipped, new=new,
