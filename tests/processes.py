@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import signal
@@ -11,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerContext
@@ -101,6 +103,7 @@ def pair(script: Path, *arguments: object, timeout: float) -> list[str]:
 
 def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str, forked: bool) -> None:
     os.setsid()
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1), os.dup2(file, 2)
@@ -125,6 +128,14 @@ def _be_python(arguments: list[str], cwd: str, env: dict[str, str], output: str,
     finally:
         sys.stdout.flush()
         atexit._run_exitfuncs()  # which multiprocessing leaves out
+
+
+def _end_with_the_tests() -> None:
+    """Where those are killed nobody else would end this group."""
+    tests = multiprocessing.parent_process()
+    assert tests is not None
+    multiprocessing.connection.wait([tests.sentinel])
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__child__":

@@ -2,16 +2,20 @@
 
 import csv
 import math
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from experiments.studies.augmentation import samples
 from experiments.studies.out_of_domain import pictures
 from wplus.__main__ import main
 from wplus.config import CONFIG_FOLDER
 from wplus.sweeps.spec import read_spec
+from wplus.sweeps.state import SweepFolder
 
 STUDIES = ("augmentation", "disentanglement", "encoder_losses", "generators", "interpolation_quality", "inverters",
-           "loss_weights", "out_of_domain", "spaces")  # fmt: skip
+           "loss_weights", "out_of_domain", "spaces", "transfer")  # fmt: skip
 RUN = ("augmentation", "loss_weights", "out_of_domain")  # the quick ones; all compose, see tests/sweeps/test_sizes.py
 
 
@@ -34,6 +38,11 @@ def test_the_smaller_size_ends_in_its_objective(name, tmp_path, monkeypatch):
     found = [float(row["mean"]) for row in rows if row["number"] == objective]
     assert found
     assert all(map(math.isfinite, found))
+    if name == "augmentation":
+        models = samples.trained(SweepFolder(Path("runs/sweeps/augmentation_smoke")))
+        assert list(models) == ["dcgan_cats"]
+        with Image.open(samples.drawn(models, tmp_path / "digits.png")) as image:
+            assert image.width > 10 * 64
 
 
 def test_pictures_are_the_same_every_time():

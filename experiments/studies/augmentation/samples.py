@@ -1,0 +1,64 @@
+"""Draws what each generator of the study shows when it is asked for the digits 0 to 9, row by row.
+
+python -m experiments.studies.augmentation.samples runs/sweeps/augmentation
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+import wplus
+from wplus.core.files import atomic_write
+from wplus.core.images import captioned_rows
+from wplus.latents.labels import labels_in_turn
+from wplus.models.generator import GeneratorNetwork
+from wplus.sweeps.labels import SEED
+from wplus.sweeps.state import SweepFolder
+
+NUM_CLASSES, NUM_ROWS = 10, 3
+
+
+def main() -> None:
+    """Read the sweep, write digits.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_name("digits.png"), help="beside this file")
+    options = parser.parse_args()
+    print(drawn(trained(SweepFolder(options.folder)), options.output))
+
+
+def trained(sweep: SweepFolder) -> dict[str, Path]:
+    """What varies -> the model of seed 0."""
+    states = sweep.states()
+    return {
+        " ".join(str(value) for key, value in job.point.items() if key != SEED): Path(states[job.id].run_dir)
+        / "model.safetensors"
+        for job in sweep.jobs()
+        if job.stage.verb == "train" and job.point.get(SEED, 0) == 0 and states[job.id].state == "done"
+    }
+
+
+def drawn(models: Mapping[str, Path], path: Path) -> Path:
+    """Rows of ten digits each, under the names of their generators."""
+    rows, titles = [], []
+    for name, file in models.items():
+        images = digits(wplus.load(file, needs=["generator"]).generator)
+        captions = [str(number % NUM_CLASSES) for number in range(len(images))]
+        every = list(zip(images, captions, strict=True))
+        rows += [every[start : start + NUM_CLASSES] for start in range(0, len(every), NUM_CLASSES)]
+        titles += [name, *[""] * (NUM_ROWS - 1)]
+    picture = captioned_rows(rows, titles, min_px=64)
+    return atomic_write(path, lambda file: picture.save(file, format="png"))
+
+
+@torch.no_grad()
+def digits(generator: GeneratorNetwork) -> torch.Tensor:
+    """Images (30, C, R, R) in [-1, 1] of the classes in turn, of latents that are always the same ones."""
+    z = torch.randn(NUM_ROWS * NUM_CLASSES, generator.z_dim, generator=torch.Generator().manual_seed(0))
+    return generator(z, labels_in_turn(generator, len(z), each_class=True))
+
+
+if __name__ == "__main__":
+    main()
