@@ -1,88 +1,85 @@
-"""The study of inverters: its table says what the folders say, its commands compose."""
+"""The study of inverters: its tables say what the folders say; pictures whose truth is known are counted."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from PIL import Image
 
-from experiments.studies.inversion import edits, known_truth, study, tables
-from wplus.checkpoint import Models
-from wplus.config import CONFIG_FOLDER
-from wplus.editing.directions import Direction, Directions, save_directions
-from wplus.latents.latent import Latent, save_latent
-from wplus.latents.weight_delta import WeightDelta
-from wplus.models.stylegan2 import Generator
+from experiments.studies.inversion import known_truth, tables
+from wplus.core.files import write_json
+from wplus.core.images import save_png
+from wplus.sweeps.spec import Job, Spec
 
-
-def folder_of(output: Path, method: str, rows: dict[str, dict[str, float]]) -> None:
-    folder = output / study.folder_name(method)
-    folder.mkdir(parents=True)
-    (folder / "table.json").write_text(json.dumps({"rows": rows, "protocol": {"space": "w"}}))
-
-
-def test_scores_of_images_and_of_their_edits(tmp_path):
-    rows = {"a": {"l2": 0.1, "similarity_identity_effnet_lite0_seen": 0.75}, "b": {"l2": 0.2}}
-    folder_of(tmp_path, "hybrid", rows)
-    (tmp_path / "edited").mkdir()
-    (tmp_path / "edited" / "hybrid.json").write_text(json.dumps({"a": {"lec": 1.5}}))
-    found = tables.scores(tmp_path, "hybrid")
-    assert found == {"a": {"l2": 0.1, "identity": 0.75, "lec": 1.5}, "b": {"l2": 0.2}}
+WAYS = [
+    {"checkpoint": "x", "space": "w+", "inverter": "preconditioned", "inverter.num_steps": 150},
+    {"checkpoint": "x", "space": "w+", "inverter": "hybrid", "inverter.num_steps": 50},
+    {"checkpoint": "y", "space": "w+", "inverter": "restyle"},
+]
+STAGES = [
+    {"verb": "directions"},
+    {"verb": "invert", "points": WAYS},
+    {"verb": "edit", "overrides": ["directions={directions}", "latents={invert}"]},
+    {"verb": "consistency", "overrides": ["directions={directions}"], "points": WAYS[1:]},
+]
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+ENTRY = {"invert": "invert/psnr_db", "edit": "edit/editable", "consistency": "consistency/lec_accessory=5_per_edit"}
 
 
-def test_the_table_has_paired_differences_from_the_baseline(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "draw", lambda *_: None)
-    monkeypatch.setattr(tables, "draw_convergence", lambda *_: None)
-    names = [str(index) for index in range(12)]
-    baseline = {name: {"psnr_db": float(index), "effnet_lite0": 1.0} for index, name in enumerate(names)}
-    better = {name: {"psnr_db": row["psnr_db"] + 2, "effnet_lite0": 1.0} for name, row in baseline.items()}
-    folder_of(tmp_path, tables.BASELINE, baseline)
-    folder_of(tmp_path, "hybrid", {**better, "only here": {"psnr_db": 99.0, "effnet_lite0": 0.0}})
-    tables.write_tables(tmp_path, [tables.BASELINE, "hybrid"])
-    content = json.loads((tmp_path / "table.json").read_text())
-    found = content["paired"]["hybrid"]["psnr_db"]
-    assert (found["difference"], found["num_items"]) == (2.0, 12)
-    assert found["p_holm"] == pytest.approx(2 * 2 / 2**12)  # all signs alike: 2 of the 2^12 cases; two comparisons
-    assert content["paired"]["hybrid"]["effnet_lite0"]["p"] == 1.0
-    assert content["protocol"]["hybrid"] == {"space": "w"}
-    assert "| hybrid | +2.0, p = 0.001 |" in (tmp_path / "table.md").read_text()
+@pytest.fixture
+def of(tmp_path):
+    """Stages of every way, whose runs have written their numbers: that of the n-th job is n / 8."""
+    jobs = Spec.of({"stages": STAGES}, name="x").jobs()
+    for number, job in enumerate(jobs):
+        if job.stage.verb in ENTRY:
+            entry = {"value": number / 8, "interval": [0, 1]}
+            write_run(tmp_path / job.id, job, {ENTRY[job.stage.verb]: entry}, number)
+    return tables.by_stage(jobs, {job.id: tmp_path / job.id for job in jobs})
 
 
-def test_every_image_has_its_edit(tmp_path):
-    vectors = torch.eye(4)[:3]
-    items = [Direction(f"d{i}", v, (0, 1), 2, unit=0.5, origin=0.0) for i, v in enumerate(vectors)]
-    save_directions(tmp_path / "directions" / "directions.safetensors", Directions(tuple(items), "f" * 16))
-    for name in "abcdefg":
-        save_latent(tmp_path / "encoder" / "latents" / f"{name}.safetensors", Latent(torch.zeros(4), "w", "f" * 16))
-    found = edits.edits(tmp_path, "encoder", num=7, fingerprint="f" * 16)
-    assert [name for name, _ in found] == list("abcdefg")
-    assert torch.equal(found[1][1], torch.tensor([[0.0, 1, 0, 0]] * 2))  # two units of a half, in both layers
-    assert torch.equal(found[3][1], torch.tensor([[-1.0, 0, 0, 0]] * 2))
-    assert torch.equal(found[6][1], found[0][1])
+def write_run(folder: Path, job: Job, numbers: dict, number: int) -> None:
+    write_json(folder / "result.json", {"status": "finished", "config": dict(job.point), "values": numbers})
+    if job.stage.verb == "invert":
+        rows = {f"{image}": {"psnr_db": image - 2 * number, "seconds": None} for image in range(8)}
+        write_json(folder / "table.json", {"rows": rows})
+        for part, colour in (("targets", BLUE), ("images", RED)):
+            for image in range(10):
+                save_png(
+                    folder / part / f"{image}.png", torch.tensor(colour)[:, None, None].expand(3, 8, 8) / 127.5 - 1
+                )
 
 
-def test_a_tuned_generator_shows_its_latent(tmp_path):
-    generator = Generator(resolution=8, z_dim=4, w_dim=4, channel_base=64, channel_max=8).eval().requires_grad_(False)
-    models = Models(generator=generator)
-    latent = Latent(torch.randn(4), "w", models.fingerprint)
-    save_latent(tmp_path / "latents" / "a.safetensors", latent)
-    assert edits.read(tmp_path, "a", models)[1] is generator
-    change = {"synthesis.b8.torgb.bias": (torch.full((3,), 0.5),)}
-    WeightDelta(change, generator=models.fingerprint, latent="").save(tmp_path / "deltas" / "a.safetensors")
-    found, tuned = edits.read(tmp_path, "a", models)
-    shift = torch.zeros(generator.num_ws, 4)
-    moved = edits.picture(tuned, found, shift) - edits.picture(generator, found, shift)
-    torch.testing.assert_close(moved, torch.full((3, 8, 8), 0.5))
+def test_a_way_is_told_with_its_edits(of):
+    found = tables.tables(of)
+    assert [line.split(" | ") for line in found["Inversions and edits"].splitlines()[2:]] == [
+        ["| preconditioned, w+", "0.1 (0.0 to 1.0)", "0.500 (0.000 to 1.000) |"],
+        ["| hybrid, w+, 50 steps", "0.2 (0.0 to 1.0)", "0.625 (0.000 to 1.000) |"],
+        ["| restyle, w+", "0.4 (0.0 to 1.0)", "0.750 (0.000 to 1.000) |"],
+    ]
+    assert found["Edits there and back"].splitlines()[2:] == [
+        "| hybrid, w+, 50 steps | 0.88 (0.00 to 1.00) |", "| restyle, w+ | 1.00 (0.00 to 1.00) |"
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", study.METHODS)
-def test_every_command_composes(method, tmp_path):
-    inverted, *_ = study.commands(tmp_path, [method], 2, 10)
-    for command in (inverted, study.again(tmp_path, method, 10)):
-        with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-            config = compose("invert", command[1:], return_hydra_config=True)
-        assert Path(config.checkpoint).is_file()
+def test_differences_are_paired_with_the_baseline(of):
+    lines = tables.tables(of)[f"Against {tables.BASELINE}"].splitlines()[2:]
+    assert lines == [  # all eight signs alike, twice: 2 / 2^8 each, two comparisons
+        "| hybrid, w+, 50 steps | -2 (-2 to -2), p = 0.02 |", "| restyle, w+ | -4 (-4 to -4), p = 0.02 |"
+    ]  # fmt: skip
+    del of[tables.BASELINE]["invert"]
+    assert len(tables.tables(of)[f"Against {tables.BASELINE}"].splitlines()) == 2 + 2
+
+
+def test_the_picture_has_the_target_first(of, tmp_path):
+    tables.draw({name: folders["invert"] for name, folders in of.items()}, tmp_path)
+    with Image.open(tmp_path / "grid.png") as image:
+        picture = image.convert("RGB")
+    shown = {colour: num for num, colour in picture.getcolors(2**20)}
+    assert shown[RED] == 3 * shown[BLUE] > 0
+    left = {colour for _, colour in picture.crop((0, 0, picture.width // 5, picture.height)).getcolors(2**20)}
+    assert left & {RED, BLUE} == {BLUE}
+    assert not (tmp_path / "convergence.png").exists()  # no run has a history
 
 
 def test_known_truth_counts_what_reaches_35_db(tmp_path):

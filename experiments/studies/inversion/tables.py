@@ -1,95 +1,113 @@
-"""From the folders of a study to its answer: a table with intervals, paired tests, and pictures side by side."""
+"""The tables and pictures of the study: every way to invert, what edits make of its answers, edits there and back.
 
-import json
+    python -m experiments.studies.inversion.tables runs/sweeps/inverters
+
+prints the tables as Markdown and writes grid.png and convergence.png beside this file. Intervals are 95 %, over
+images; differences are paired.
+"""
+
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from experiments.studies.inversion.study import folder_name
-from wplus.core.files import atomic_write, write_json
-from wplus.core.tables import Comparison
-from wplus.pretrained.seen import SUFFIX
+from experiments.studies.spaces import tables as spaces
+from experiments.studies.spaces.tables import by_image, cell, markdown, told, values
+from wplus.core.files import atomic_write
+from wplus.core.images import captioned_rows
+from wplus.core.paired import paired_tests
+from wplus.data import read_image
+from wplus.inversion.folder import InversionFolder
+from wplus.inversion.report import plot_convergence, read_history
+from wplus.sweeps.labels import Point
+from wplus.sweeps.spec import Job
+from wplus.sweeps.state import SweepFolder
 
-NUM_SHOWN = 8
-# Column -> heading and the number format of its values.
-COLUMNS = {
-    "l2": ("L2", ".4f"),
-    "psnr_db": ("PSNR, dB", ".1f"),
-    "effnet_lite0": ("effnet_lite0", ".3f"),
-    "identity": ("identity-like similarity", ".3f"),
-    "ms_ssim": ("MS-SSIM", ".3f"),
-    "prior_distance": ("distance from the prior", ".2f"),
-    "lec": ("LEC", ".2f"),
-    "edit_novelty": ("unlike any cat, edited", ".2f"),
-    "seconds": ("s/image", ".3f"),
+COLUMNS = {heading: column for heading, column in spaces.COLUMNS.items() if column[0] != "channel_edits"}
+COLUMNS["s/image"] = ("invert", "seconds", ".3f")  # of an encoder, too
+TESTED = {stage: numbers for stage, numbers in spaces.TESTED.items() if stage in ("invert", "edit")}
+BACK = {
+    "lec_accessory=5_image_seen": ("picture, edited and back", ".3f"),
+    "lec_no_edit_image_seen": ("the same without an edit", ".3f"),
+    "lec_accessory=5_per_edit": ("code, in edits", ".2f"),
 }
-BASELINE = "optimize, w+"
-SEARCHES = ("optimize, z", "optimize, w", "optimize, w+", "encoder", "hybrid")  # of one kind of evaluation
-TESTED = ("psnr_db", "effnet_lite0")
-SHORT = {"similarity_identity_effnet_lite0": "identity", "similarity_ms_ssim": "ms_ssim"}
+USUAL, BASELINE = 150, "preconditioned, w+"  # steps of a search, and what the others are compared with
+NUM_SHOWN = 8
+CURVES = tuple(f"{way}, w+" for way in ("optimize", "quick", "preconditioned", "lbfgs", "hybrid"))
 
 
-def write_tables(output: Path, methods: Sequence[str]) -> None:
-    """table.md, table.json, grid.png and convergence.png in `output`."""
-    rows = {method: scores(output, method) for method in methods}
-    table = Comparison(rows, BASELINE if BASELINE in rows else methods[0], tested=TESTED)
-    text = table.markdown(COLUMNS)
-    atomic_write(output / "table.md", lambda file: file.write(text.encode()))
-    numbers = {key: value for key, value in table.as_dict().items() if key != "rows"}  # those are in the folders
-    write_json(output / "table.json", {**numbers, "protocol": protocol(output, methods)})
-    draw(output, methods)
-    draw_convergence(output, [method for method in methods if method in SEARCHES])
-    print(text)
+def main() -> None:
+    """Print the tables, write the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the sweep")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="of the pictures: beside this file")
+    options = parser.parse_args()
+    sweep = SweepFolder(options.folder)
+    states = sweep.states()
+    jobs = [job for job in sweep.jobs() if states[job.id].state == "done"]
+    of = by_stage(jobs, {job.id: Path(states[job.id].run_dir) for job in jobs})
+    for title, text in tables(of).items():
+        print(f"## {title}\n\n{text}\n")
+    draw({name: folders["invert"] for name, folders in of.items() if "invert" in folders}, options.output)
 
 
-def scores(output: Path, method: str) -> dict[str, dict[str, float]]:
-    """Scores of every image; those of edits where the image was edited."""
-    table = json.loads((output / folder_name(method) / "table.json").read_text())["rows"]
-    rows = {name: named(row) for name, row in table.items()}
-    edited = output / "edited" / f"{folder_name(method)}.json"
-    for name, values in (json.loads(edited.read_text()) if edited.is_file() else {}).items():
-        rows[name] |= values
-    return rows
+def name_of(point: Point) -> str:
+    """`hybrid, w+`, with the steps where they are not the usual ones."""
+    steps = point.get("inverter.num_steps", USUAL)
+    return f"{point['inverter']}, {point['space']}" + ("" if steps == USUAL else f", {steps} steps")
 
 
-def named(row: Mapping[str, float]) -> dict[str, float]:
-    """A row with the study's short names: `identity`, whatever net it is of, and `ms_ssim`, both similarities.
-
-    Marks of nets that have taught the generator are left out: all methods have the same generator.
-    """
-    plain = {name.removesuffix(SUFFIX): value for name, value in row.items()}
-    return {SHORT.get(name, name): value for name, value in plain.items()}
-
-
-def protocol(output: Path, methods: Sequence[str]) -> dict[str, Any]:
-    """How each method's numbers were made."""
-    tables = {method: json.loads((output / folder_name(method) / "table.json").read_text()) for method in methods}
-    return {method: table["protocol"] for method, table in tables.items()}
+def by_stage(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """A way to invert -> stage -> run folder, of the jobs that have ended and their folders by id."""
+    found: dict[str, dict[str, Path]] = {}
+    for job in jobs:
+        if "inverter" in job.point:
+            found.setdefault(name_of(job.point), {})[job.stage.name] = folders[job.id]
+    return found
 
 
-def draw(output: Path, methods: Sequence[str]) -> None:
-    """grid.png: a row per held-out cat, the target first, then what each method makes of it."""
-    from wplus.core.images import captioned_rows
-    from wplus.data import read_image
+def tables(of: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
+    """Title -> Markdown."""
+    return {
+        "Inversions and edits": markdown({
+            name: {heading: cell(values(folders.get(stage)), end, form)
+                   for heading, (stage, end, form) in COLUMNS.items()}
+            for name, folders in of.items()
+        }, first="way"),
+        f"Against {BASELINE}": markdown(against(of), first="way"),
+        "Edits there and back": markdown({
+            name: {heading: cell(values(folders["consistency"]), number, form)
+                   for number, (heading, form) in BACK.items()}
+            for name, folders in of.items() if "consistency" in folders
+        }, first="way"),
+    }  # fmt: skip
 
-    folders = {method: output / folder_name(method) for method in methods}
+
+def against(of: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, str]]:
+    """Each way's numbers minus the baseline's, image by image, with the p of Wilcoxon's test after Holm (1979)."""
+    found: dict[str, dict[str, str]] = {name: {} for name in of if name != BASELINE}
+    for stage, columns in TESTED.items():
+        rows = {name: by_image(folders[stage], columns) for name, folders in of.items() if stage in folders}
+        tests = paired_tests(rows, BASELINE, columns=[*columns]) if BASELINE in rows else {}
+        for name, row in tests.items():
+            found[name] |= {columns[number]: told(each) for number, each in row.items()}
+    return found
+
+
+def draw(folders: Mapping[str, Path], output: Path) -> None:
+    """grid.png: a row per cat, the target first, then what each way makes of it; convergence.png of some searches."""
     first = next(iter(folders.values()))
     names = sorted(path.stem for path in (first / "targets").glob("*.png"))[:NUM_SHOWN]
     rows = [
         [(read_image(first / "targets" / f"{name}.png"), "target")]
-        + [(read_image(folder / "images" / f"{name}.png"), method) for method, folder in folders.items()]
+        + [(read_image(folder / "images" / f"{name}.png"), way) for way, folder in folders.items()]
         for name in names
     ]
     picture = captioned_rows(rows, names)
     atomic_write(output / "grid.png", lambda file: picture.save(file, format="PNG"))
-
-
-def draw_convergence(output: Path, methods: Sequence[str]) -> None:
-    """convergence.png: how the perceptual distance fell, evaluation by evaluation."""
-    from wplus.inversion.folder import InversionFolder
-    from wplus.inversion.report import plot_convergence, read_history
-
-    stores = {method: InversionFolder(output / folder_name(method)) for method in methods}
-    histories = {method: read_history(store, store.names()) for method, store in stores.items()}
-    if histories:
+    stores = {way: InversionFolder(folders[way]) for way in CURVES if way in folders}
+    if histories := {way: read_history(store, store.names()) for way, store in stores.items() if store.names()}:
         plot_convergence(histories, output / "convergence.png", terms=["l2", "perceptual"])
+
+
+if __name__ == "__main__":
+    main()
