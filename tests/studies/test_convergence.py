@@ -1,9 +1,15 @@
 """The sweeps of convergence: every run composes, is named by what it is, and trains."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from PIL import Image
 
 import wplus
+from experiments.studies.convergence import curves
 from wplus.config import CONFIG_FOLDER, composed
 from wplus.sweeps.spec import read_spec, value_text
 from wplus.training.hparams import explain_config
@@ -13,15 +19,45 @@ TRAIN = SPEC.stages[0]
 TAUGHT = read_spec(CONFIG_FOLDER / "sweep" / "taught.yaml")
 
 
+def recorded(folder: Path, values: list[float]) -> Path:
+    """A run that was looked at before it began, after two minutes and after ten, and tells the time in rows before."""
+    rows: list[dict[str, Any]] = [{"progress/kimg": 0.0, "time": 1.0}]
+    for kimg, minutes, value in zip((0.0, 10.0, 50.0), (0.0, 2.0, 10.0), values, strict=True):
+        rows += [{"progress/kimg": kimg, "progress/minutes": minutes}] if kimg else []
+        rows += [{"progress/kimg": kimg, "val/fd_mobilenet_v2": value}]
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return folder
+
+
+def test_a_run_tells_of_all_shorter_ones(tmp_path):
+    runs = [recorded(tmp_path / "0", [900.0, 500.0, 100.0]), recorded(tmp_path / "1", [900.0, 700.0, 300.0])]
+    found = {"own": [curves.curve(folder, "val/fd_mobilenet_v2") for folder in runs]}
+    assert curves.table(found, ".0f").splitlines()[-1] == (
+        "| own | 750 (700 to 800) | 600 (500 to 700) | 450 (350 to 550) | 200 (100 to 300) |"
+    )
+    short = {"own": [(minutes / 2, values) for minutes, values in found["own"]]}
+    assert curves.table(short, ".0f").splitlines()[-1].endswith("| 200 (100 to 300) |")  # after five, and no further
+    with Image.open(curves.drawn({"own": runs}, tmp_path / "curves.png")) as image:
+        assert image.width > 1000
+
+
+def test_methods_have_names_of_their_own():
+    names = [curves.name_of(point) for point in TRAIN.points]
+    assert names[:2] == ["own", "r3gan"]
+    assert names[-1] == "aided, anchor pairs"
+    assert len(set(names)) == len(names)
+
+
 def overrides(point: dict) -> list[str]:
     return [*TRAIN.overrides, *(f"{key}={value_text(value)}" for key, value in point.items())]
 
 
 @pytest.mark.parametrize("number", range(len(TRAIN.points)))
 def test_every_method_composes_and_lasts_by_the_minute(number):
-    config = composed("train", overrides({**TRAIN.points[number], "schedule.minutes": 2, "seed": 1}))
+    config = composed("train", overrides({**TRAIN.points[number], "seed": 1}))
     assert config["schedule"]["kimg"] is None
-    assert config["schedule"]["minutes"] == 2
+    assert config["schedule"]["minutes"] == 10
     numbers = explain_config(config)
     assert numbers["batch_size"][0] == TRAIN.points[number].get("training.hparams.batch_size", 32)
     chosen = config.get("discriminator")
@@ -46,9 +82,16 @@ def test_one_of_them_for_a_moment(tmp_path):
     from wplus.__main__ import main
 
     small = ["data.num_images=64", "model.generator.channel_base=128", "schedule.kimg=0.064", "schedule.minutes=null"]
-    small += ["discriminator.network.input_px=32", "num_samples=4", "tracking=local", f"run_dir={tmp_path}/run"]
-    point = next(point for point in TRAIN.points if "discriminator.heads.target" in point)
-    assert main(["train", *overrides(point), "trainer.threads=1", *small]) == 0
+    small += [
+        "discriminator.network.input_px=32",
+        "num_samples=4",
+        "tracking=local",
+        f"run_dir={tmp_path}/run",
+        "probes=[]",
+    ]
+    point = next(point for point in TRAIN.points if "discriminator.heads.floor" in point)
+    plain = [each for each in overrides(point) if not each.startswith(("probes", "extractor"))]
+    assert main(["train", *plain, *small]) == 0
     found = wplus.load(tmp_path / "run" / "model.safetensors")
     assert found.saw == ("effnet_lite0",)
     assert found.discriminator(torch.zeros(4, 3, 32, 32)).shape == (4, 1)
