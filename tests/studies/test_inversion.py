@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from experiments.studies.inversion import known_truth, tables
+from wplus.config import CONFIG_FOLDER
 from wplus.core.files import write_json
 from wplus.core.images import save_png
-from wplus.sweeps.spec import Job, Spec
+from wplus.sweeps.spec import Job, Spec, read_spec
 
 WAYS = [
     {"checkpoint": "x", "space": "w+", "inverter": "preconditioned", "inverter.num_steps": 150},
@@ -69,6 +70,13 @@ def test_differences_are_paired_with_the_baseline(of):
     ]  # fmt: skip
     del of[tables.BASELINE]["invert"]
     assert len(tables.tables(of)[f"Against {tables.BASELINE}"].splitlines()) == 2 + 2
+
+
+def test_ways_have_names_of_their_own():
+    inversions = read_spec(CONFIG_FOLDER / "sweep" / "inverters.yaml").stages[1]
+    names = [tables.name_of(point) for point in inversions.points]
+    assert {"hybrid, w+, 50 steps", "lbfgs from best_of_n, w+", tables.BASELINE} <= set(names)
+    assert len(set(names)) == len(names)
 
 
 def test_the_picture_has_the_target_first(of, tmp_path):

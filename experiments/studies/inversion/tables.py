@@ -51,9 +51,10 @@ def main() -> None:
 
 
 def name_of(point: Point) -> str:
-    """`hybrid, w+`, with the steps where they are not the usual ones."""
-    steps = point.get("inverter.num_steps", USUAL)
-    return f"{point['inverter']}, {point['space']}" + ("" if steps == USUAL else f", {steps} steps")
+    """`hybrid, w+`, with the start and the steps where they are not the usual ones."""
+    steps, start = point.get("inverter.num_steps", USUAL), point.get("inverter.init")
+    way = f"{point['inverter']} from {start}" if start else point["inverter"]
+    return f"{way}, {point['space']}" + ("" if steps == USUAL else f", {steps} steps")
 
 
 def by_stage(jobs: Sequence[Job], folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
