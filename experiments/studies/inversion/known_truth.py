@@ -3,8 +3,9 @@
     python -m experiments.studies.inversion.known_truth --model experiments/models/cats64.safetensors
 
 draws 64 pictures G(w) from seeded z, stores them as 8-bit PNGs as any picture would be, inverts them with
-`invert.py` into w (500 steps), and prints the share that reaches 35 dB and the error of the codes. Real
-pictures have no true code; here every part of the chain can be held to it. Interrupted, the same command goes on.
+`invert.py` into w (L-BFGS from the best of 500 samples, 500 evaluations), and prints the share that reaches 35 dB and
+the error of the codes. Real pictures have no true code; here every part of the chain can be checked against one.
+Interrupted, the same command continues.
 """
 
 import argparse
@@ -24,13 +25,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/known-truth"), help="folder (default: %(default)s)")
     parser.add_argument("--num-images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--inverter", default="preconditioned", help="as invert.py calls it (default: %(default)s)")
+    parser.add_argument("--inverter", default="lbfgs", help="as invert.py calls it (default: %(default)s)")
     options, overrides = parser.parse_known_args()
     draw(options.model, options.output, options.num_images)
     command = [
         "invert", f"checkpoint={options.model}", f"input={options.output}/images",
         f"ground_truth={options.output}/latents", "space=w", f"inverter={options.inverter}",
-        f"inverter.num_steps={options.steps}", f"run_dir={options.output}/inversion", "tracking=local", *overrides,
+        f"inverter.num_steps={options.steps}", f"run_dir={options.output}/inversion", "tracking=local",
+        *(["inverter.init=best_of_n"] if options.inverter == "lbfgs" else []), *overrides,
     ]  # fmt: skip
     run_command(command)
     print(summary(options.output / "inversion"))
