@@ -1,10 +1,10 @@
-"""A generator's start from reconstructions, and pairs of a latent and an image that it keeps while it learns to fool.
+"""Warm-up of a generator by reconstruction, and pairs of latents and images retained during adversarial training.
 
-An adversary that begins at noise tells all images apart at once, and teaches slowly. Here the generator first learns as
-the decoder of a variational autoencoder (Kingma and Welling 2014), in a minute or two; then its mapping learns where
-the codes of images lie, by nearest neighbours in w (IMLE, Li and Malik 2018; in a latent space GLANN, Hoshen et al.
-2019), and every training image is given the latent whose w is nearest. These pairs are kept beside the adversary (GLO,
-Bojanowski et al. 2018), for the adversary alone would lose them.
+A discriminator facing noise separates all images at once and teaches slowly. Here the generator is first trained as the
+decoder of a variational autoencoder (Kingma and Welling 2014), for a minute or two. Its mapping is then fitted to the
+distribution of image codes by nearest neighbours in w (IMLE, Li and Malik 2018; in a latent space GLANN, Hoshen et al.
+2019), and every training image is assigned the latent whose w is nearest. A reconstruction loss on these pairs (GLO,
+Bojanowski et al. 2018) complements the adversarial loss, which alone would forget them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from wplus.training.gan import GanModule
 
 ENCODER_LR = 1e-3
-CALM = 0.25  # the last share of the warm-up, in which learning rates go down to nothing
-CHUNK = 512  # images or codes at once, where all of them pass
+CALM = 0.25  # final fraction of the warm-up, during which learning rates decay to nearly 0
+CHUNK = 512  # images or codes per batch when processing all of them
 INFOS = {
     "train/warm_up/distortion": MetricInfo(
         meaning="Error of the reconstruction of a training image in the warm-up, nats per number of the image.",
@@ -55,25 +55,25 @@ INFOS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Training images (n, C, H, W) in [-1, 1] and the latents that draw them, z (n, z_dim)."""
+    """Training images (n, C, H, W) in [-1, 1] and their assigned latents z (n, z_dim)."""
 
     z: Tensor
     images: Tensor
 
 
 class Anchor(nn.Module):
-    """The warm-up of a generator, and the pairs that it keeps.
+    """Warm-up of a generator, and the pairs of latents and images it retains.
 
     Args:
-        warmup_kimg: images by which it learns to reconstruct, before anything judges it.
-        sigma: deviation of p(x|z) in the warm-up, of images in [-1, 1].
-        beta: weight of the rate there.
-        weight: of the squared error of pairs, beside the adversary's loss.
-        perceptual_weight: of their perceptual distance; 0: there is none.
-        share: pairs per step, as a share of the batch.
-        fit_steps, fit_lr: steps and learning rate of the mapping's regression.
-        pool: latents among which those of the images are searched.
-        perceptual: the distance of images.
+        warmup_kimg: length of the reconstruction warm-up, before adversarial training.
+        sigma: standard deviation of p(x|z) in the warm-up, for images in [-1, 1].
+        beta: weight of the rate in the warm-up.
+        weight: weight of the squared error of pairs, relative to the adversarial loss.
+        perceptual_weight: weight of the perceptual distance of pairs; 0: none.
+        share: pairs per step, as a fraction of the batch.
+        fit_steps, fit_lr: steps and learning rate for fitting the mapping.
+        pool: number of candidate latents when assigning latents to images.
+        perceptual: the perceptual distance.
     """
 
     z: Tensor
@@ -109,7 +109,7 @@ class Anchor(nn.Module):
         self.perceptual = perceptual if perceptual_weight else None
         leave_out(self, "perceptual")
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "is_fitted", bool(module.fitted)))
-        self.is_fitted = False  # on the host: reading the buffer would wait for the device
+        self.is_fitted = False  # host copy: reading the buffer would synchronise with the device
         self.fingerprint: dict[str, Any] = {
             **weights, "warmup_kimg": warmup_kimg, "sigma": sigma, "share": share, "fit_steps": fit_steps,
             "fit_lr": fit_lr, "pool": pool, "perceptual": None if self.perceptual is None else self.perceptual.name,
@@ -117,11 +117,11 @@ class Anchor(nn.Module):
 
     @property
     def saw(self) -> tuple[str, ...]:
-        """Pretrained nets that teach the generator by the perceptual distance."""
+        """Pretrained nets that the generator is trained with through the perceptual distance."""
         return () if self.perceptual is None else (self.perceptual.name,)
 
     def bind(self, data: ImageSet, generator: GeneratorNetwork, *, seed: int) -> None:
-        """Take the images, and make the encoder and room for their latents; UserError for what has no mapping."""
+        """Attach the images and create the encoder and latents; UserError for an unsuitable generator or labels."""
         if data.c_dim:
             raise UserError(
                 "anchor is for images without labels: use anchor=none, or data.labels=none where data has that."
@@ -140,17 +140,17 @@ class Anchor(nn.Module):
     # --- warm-up ------------------------------------------------------------------------------------------------------
 
     def warms_up(self, nimg: int) -> bool:
-        """Whether the generator still learns to reconstruct alone, after `nimg` images."""
+        """Return whether the warm-up is still running after `nimg` images."""
         return nimg < self.warmup
 
     def lr_factor(self, nimg: int) -> float:
-        """Of the learning rates in the warm-up: 1, and at the end on a line to 0."""
+        """Return the learning-rate factor in the warm-up: 1, with a linear decay to 0.02 at the end."""
         return min(1.0, max((1 - nimg / self.warmup) / CALM, 0.02))
 
     def reconstruction_loss(
         self, generator: GeneratorNetwork, real: Tensor, noise: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """-log p(x|z) + beta KL(q(z|x) || N(0, I)), mean over images and per number of an image; and its parts."""
+        """Return -log p(x|z) + beta KL(q(z|x) || N(0, I)), averaged over images and their elements, and its terms."""
         posterior = self.encoder.posterior(real)
         drawn = generator(posterior.code(noise))
         log_sigma = torch.full((), self.sigma, device=real.device).log()
@@ -163,7 +163,7 @@ class Anchor(nn.Module):
     # --- from codes to latents ----------------------------------------------------------------------------------------
 
     def fit(self, generator: GeneratorNetwork) -> None:
-        """Let the mapping learn where the codes of the images lie in w, then give every image its latent."""
+        """Fit the mapping to the image codes in w, then assign a latent to every image."""
         mapping, source = generator.mapping, rng(self.seed, "anchor")
         assert isinstance(mapping, MappingMLP)
         with torch.no_grad():
@@ -187,14 +187,14 @@ class Anchor(nn.Module):
     # --- pairs --------------------------------------------------------------------------------------------------------
 
     def sample(self, batch_size: int) -> Pairs:
-        """Pairs of this process, from torch's generator, for a step of `batch_size` images over all processes."""
+        """Draw this process's pairs, from torch's generator, for a step of `batch_size` images over all processes."""
         rank, world = rank_and_world()
         num = max(round(batch_size * self.share / world), 1) * world
         rows = torch.randint(len(self.data), (num,))[rank::world]
         return Pairs(z=self.z[rows.to(self.z.device)], images=self._images(rows))
 
     def loss(self, generator: GeneratorNetwork, pairs: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
-        """weight |x - G(z)|^2 + perceptual_weight d(x, G(z)), mean over pairs, and its parts."""
+        """Return weight |x - G(z)|^2 + perceptual_weight d(x, G(z)), averaged over pairs, and its unweighted terms."""
         drawn = generator(pairs.z)
         l2 = (pairs.images - drawn).square().mean()
         total, parts = self.weight * l2, {"train/anchor/l2": l2.detach()}
@@ -205,9 +205,9 @@ class Anchor(nn.Module):
 
 
 def warm_up(module: GanModule, real: Tensor, optimizer: torch.optim.Optimizer) -> bool:
-    """A step of the warm-up of `module`, or its end where it is over; whether there was such a step.
+    """Perform a warm-up step of `module`, or finish the warm-up once it is over; return whether there was a step.
 
-    At the end the averages are what the generator is, and its optimizer forgets: the losses that follow are others.
+    Finishing copies the generator into the averages and resets its optimizer, since the losses that follow differ.
     """
     anchor = module.anchor
     if anchor is None or anchor.is_fitted:
@@ -228,7 +228,7 @@ def warm_up(module: GanModule, real: Tensor, optimizer: torch.optim.Optimizer) -
 
 
 def reconstruction_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Tensor]:
-    """-log p(x|z) + beta KL(q(z|x) || p(z)), of the generator as a decoder, before it has an adversary."""
+    """-log p(x|z) + beta KL(q(z|x) || p(z)) for the generator as a decoder, before adversarial training."""
     assert module.anchor is not None
     assert draw.noise is not None
     for part in micro_batches(len(draw.real), module.num_micro, 1, module.device):
@@ -237,19 +237,19 @@ def reconstruction_losses(module: GanModule, draw: Draw, told: Told) -> Iterator
         yield loss * (len(draw.real[part]) / len(draw.real))
 
 
-# --- the mapping's regression -----------------------------------------------------------------------------------------
+# --- fitting the mapping ----------------------------------------------------------------------------------------------
 
-NUM_LATENTS, NUM_TARGETS, NUM_STEPS = 8192, 2048, 8  # of a matching: latents, targets, and steps that use it
+NUM_LATENTS, NUM_TARGETS, NUM_STEPS = 8192, 2048, 8  # latents and targets per matching, and steps that use it
 BATCH = 512
-JITTER = 0.02  # of matched latents: neighbours draw alike
+JITTER = 0.02  # noise on matched latents, so that neighbouring latents give similar images
 
 
 def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, lr: float, source: torch.Generator) -> list[float]:
-    """IMLE in w: for each of some targets (M, w_dim) the nearest of many mapped latents is drawn towards it.
+    """IMLE in w: for each of a sample of targets (M, w_dim), pull the nearest of many mapped latents towards it.
 
-    Somebody is nearest to every target, so that none is left out, as a discriminator may. The source's numbers, drawn
-    on the CPU, alone decide. Layers of a mapping learn at a hundredth of `lr`. Returns the mean squared distance of
-    each matching, which falls.
+    Every target has a nearest latent, so none is left out, as can happen with a discriminator. All randomness comes
+    from `source`, on the CPU. The effective learning rate of mapping layers is a hundredth of `lr`. Returns the mean
+    squared distance of each matching, which decreases.
     """
     mapping.requires_grad_(True)
     optimizer = torch.optim.Adam(mapping.parameters(), lr=lr, betas=(0.5, 0.99))
@@ -265,7 +265,7 @@ def fit_mapping(mapping: MappingMLP, targets: Tensor, *, steps: int, lr: float, 
         rows = torch.randint(NUM_TARGETS, (BATCH,), generator=source)
         jitter = JITTER * torch.randn(BATCH, mapping.z_dim, generator=source)
         rows, jitter = rows.to(targets.device), jitter.to(targets.device)
-        # E |f(z_j) - w_i|^2, z_j the nearest to w_i of many
+        # E |f(z_j) - w_i|^2, where f(z_j) is the nearest of many to w_i
         loss = (mapping.w(matched[rows] + jitter, None) - wanted[rows]).square().sum(dim=1).mean()
         for group in optimizer.param_groups:
             group["lr"] = lr * max(1 - step / steps, 0.02)

@@ -1,8 +1,8 @@
-"""Training an autoencoder: encoder and decoder together, by what the decoder makes of the encoder's code.
+"""Autoencoder training: encoder and decoder are trained jointly to reconstruct images.
 
-Plain ones are regularised by their size (undercomplete), sparse codes, corrupted inputs or a flat encoder; a
-variational one by the rate, what a code tells beyond the prior. Errors are in nats per image: summed over pixels, as
-the rate is over the code.
+Plain autoencoders are regularised by code size (undercomplete), sparse codes, corrupted inputs or a contractive
+encoder; variational ones by the rate KL(q(z|x) || p(z)). Errors are in nats per image, summed over pixels just as the
+rate is summed over the code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from wplus.training.autoencoder_hparams import AutoencoderHparams
 from wplus.training.module import TrainingModule, ema_decay, shared_statistics, update_ema
 
 BLACK = -1.0
-SIGMA_LR = 10.0  # times the learning rate: one number that goes by steps of that size has a long way
+SIGMA_LR = 10.0  # factor on the learning rate of log sigma, a scalar that has far to go in steps of that size
 MEANINGS = {
     "loss": "Weighted sum of all terms, nats per image.",
     "distortion": "-log p(x|z), nats per image: error of the reconstruction of a training image.",
@@ -44,13 +44,13 @@ MEANINGS = {
 
 
 class AutoencoderModule(TrainingModule):
-    """An encoder and its decoder, the `generator`, learn; both averages are exported.
+    """Trains an encoder and its decoder, the `generator`; the moving averages of both are exported.
 
     Args:
-        encoder, generator: that fit to each other.
-        hparams: the numbers.
-        data: training images, to whose codes the prior is fitted where it is a mixture.
-        num_prior_images: at most so many of them.
+        encoder, generator: matching encoder and decoder.
+        hparams: hyper-parameters.
+        data: training images; a mixture prior is fitted to their codes.
+        num_prior_images: maximum number of images for fitting the prior.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class AutoencoderModule(TrainingModule):
         self.averages = nn.ModuleDict(averages).eval().requires_grad_(False)
         self._fitted_at = -1
 
-    # --- what others use ----------------------------------------------------------------------------------------------
+    # --- exported networks --------------------------------------------------------------------------------------------
 
     @property
     def ema(self) -> Decoder:
-        """The averaged decoder, whose prior is that of this moment's codes."""
+        """The averaged decoder, with its prior fitted to the current codes."""
         generator = self.averaged_decoder
         if self._fitted_at != self.images_seen:
             self._fitted_at = self.images_seen
@@ -93,7 +93,7 @@ class AutoencoderModule(TrainingModule):
 
     @property
     def averaged_decoder(self) -> Decoder:
-        """The averaged decoder, whatever its prior was fitted to."""
+        """The averaged decoder, without refitting its prior."""
         decoder: Any = self.averages["generator"]
         return decoder
 
@@ -105,17 +105,17 @@ class AutoencoderModule(TrainingModule):
 
     @property
     def exported(self) -> dict[str, Network]:
-        """The averages of both."""
+        """The moving averages of both networks."""
         return {"generator": self.ema, "encoder": self.averaged_encoder}
 
     def describe(self) -> dict[str, Any]:
-        """How they came to be, and where samples come from."""
+        """The hyper-parameters, which weights are exported, and the prior that samples are drawn from."""
         prior = self.generator.mapping.described(self.num_prior_images)
         return {"hparams": asdict(self.hp), "weights": "moving average of the decoder", "prior": prior}
 
     @torch.no_grad()
     def _codes(self) -> Tensor:
-        """Codes (M, code_dim) of training images by the averaged encoder."""
+        """Encode training images with the averaged encoder to codes (M, code_dim)."""
         with eval_mode(self.averaged_encoder) as encoder:
             order = torch.from_numpy(permutation(len(self.data), 0, 0)[: self.num_prior_images])
             parts = [self.data.batch(rows)[0] for rows in order.split(4 * MIN_SHOWN)]
@@ -127,7 +127,7 @@ class AutoencoderModule(TrainingModule):
     # --- the step -----------------------------------------------------------------------------------------------------
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of both networks on L = -log p(x|z) + the terms that have a weight, mean over the batch."""
+        """Step both networks on L = -log p(x|z) + weighted terms, averaged over the batch."""
         optimizers[0].zero_grad(set_to_none=True)
         with shared_statistics([self.encoder, self.generator]):
             self._loss(real, labels).backward()
@@ -139,31 +139,31 @@ class AutoencoderModule(TrainingModule):
     def _loss(self, real: Tensor, labels: Tensor) -> Tensor:
         hp, seen = self.hp, self.corrupted(real)
         seen.requires_grad_(bool(hp.contractive))
-        # z = mu + sigma * noise, or the code itself
+        # z = mu + sigma * noise, or the deterministic code
         posterior = self.encoder.posterior(seen)
         code = posterior.code(self._normal("code", real) if self.encoder.variational else None)
         outputs = self.generator.synthesis.outputs(self.generator.ws(code, labels))
-        # D = -log p(x|z): of the clean image, whatever the encoder saw (Vincent et al. 2010)
+        # D = -log p(x|z) of the clean image, even if the encoder saw a corrupted one (Vincent et al. 2010)
         terms = {"distortion": (1.0, negative_log_likelihood(self.generator, outputs, real).mean())}
         if self.encoder.variational:
-            # R = KL(q(z|x) || N(0, I)); beta R (Higgins et al. 2017), by warm-up (Bowman et al. 2016)
+            # R = KL(q(z|x) || N(0, I)); beta R (Higgins et al. 2017) with warm-up (Bowman et al. 2016)
             terms["rate"] = (hp.rate_weight(self.images_seen), self._rate(posterior))
         if hp.l1:
             # |h|_1
             terms["l1"] = (hp.l1, code.abs().sum(dim=1).mean())
         if hp.kl_sparsity:
-            # sum_j KL(rho || rho_j), rho_j the mean activation over the batch (Ng, "Sparse autoencoder")
+            # sum_j KL(rho || rho_j), where rho_j is the mean activation over the batch (Ng, "Sparse autoencoder")
             terms["kl_sparsity"] = (hp.kl_sparsity, bernoulli_kl(hp.rho, of_all_ranks(code.mean(dim=0))).sum())
         if hp.contractive:
             # |dh/dx|_F^2 (Rifai et al. 2011) = E |J^T v|^2 for normal v
             terms["contractive"] = (hp.contractive, jacobian_norm(code, seen, self._normal("direction", real)).mean())
         if posterior.class_logits is not None:
-            # -log q(y|x), beside what the decoder makes of z and the true y (Kingma et al. 2014, equation 9)
+            # -log q(y|x), in addition to decoding z with the true y (Kingma et al. 2014, equation 9)
             terms["label"] = (hp.label_weight, F.cross_entropy(posterior.class_logits, labels))
         return self._total(terms)
 
     def _rate(self, posterior: Posterior) -> Tensor:
-        """KL(q(z|x) || p(z)), of each number of the code at least `free_bits` (Kingma et al. 2016, equation 15)."""
+        """KL(q(z|x) || p(z)), at least `free_bits` per code dimension (Kingma et al. 2016, equation 15)."""
         of_numbers = kl_to_normal(posterior).mean(dim=0)  # (code_dim,)
         self.means.add("train/autoencoder/rate", of_numbers.sum())
         # sum_j max(lambda, E_x KL_j)
@@ -171,15 +171,15 @@ class AutoencoderModule(TrainingModule):
 
     def _total(self, terms: dict[str, tuple[float, Tensor]]) -> Tensor:
         total = sum((weight * value for weight, value in terms.values()), start=torch.zeros((), device=self.device))
-        values = {name: value for name, (_, value) in terms.items() if name != "rate"}  # which is logged as it is
+        values = {name: value for name, (_, value) in terms.items() if name != "rate"}  # logged without free bits
         for name, value in {**values, "loss": total}.items():
             self.means.add(f"train/autoencoder/{name}", value)
         return total
 
     def corrupted(self, real: Tensor) -> Tensor:
-        """What the encoder sees of images (N, C, H, W): with noise, or with pixels that are black."""
+        """Corrupt the encoder's input (N, C, H, W) with noise, or by setting random pixels to black."""
         seen = real.detach().clone()
-        if self.hp.noise:  # the range of images is twice that of [0, 1]
+        if self.hp.noise:  # `noise` refers to [0, 1], images are in [-1, 1]
             seen += 2 * self.hp.noise * self._drawn("noise", real.shape, torch.randn)
         if self.hp.masked:
             kept = self._drawn("mask", (len(real), 1, *real.shape[2:]), torch.rand) >= self.hp.masked
@@ -190,7 +190,7 @@ class AutoencoderModule(TrainingModule):
         return self._drawn(phase, (len(real), self.generator.code_dim), torch.randn)
 
     def _drawn(self, phase: str, shape: Sequence[int], draw: Callable[..., Tensor]) -> Tensor:
-        """Random numbers of a phase for the images of this process: drawn for those of all."""
+        """Draw random numbers of a phase for the images of all processes and return those of this one."""
         self.seed_phase(phase)
         rank, world = rank_and_world()
         return draw(shape[0] * world, *shape[1:], device=self.device)[rank::world]
@@ -199,11 +199,11 @@ class AutoencoderModule(TrainingModule):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images (N, C, R, R) of the codes and classes that the averaged encoder answers `images` with."""
+        """Reconstruct images as (N, C, R, R) from the averaged encoder's codes and classes."""
         return self.averaged_decoder.synthesis(self.averaged_encoder(images))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam of both networks; a learned deviation goes ten times as fast."""
+        """Create one Adam for both networks; a learned sigma has ten times the learning rate."""
         every = [*self.encoder.named_parameters(), *self.generator.named_parameters()]
         sigma = [parameter for name, parameter in every if name == "log_sigma"]
         groups: list[dict[str, Any]] = [{"params": [each for name, each in every if name != "log_sigma"]}]
@@ -211,7 +211,7 @@ class AutoencoderModule(TrainingModule):
         return [torch.optim.Adam(groups, lr=self.hp.lr, betas=(self.hp.beta1, self.hp.beta2), fused=True)]
 
     def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: skipped steps; of a variational one the rate's weight, and the deviation of p(x|z)."""
+        """Values to log: skipped steps and, for variational autoencoders, the rate's weight and sigma of p(x|z)."""
         found = super().state_summary()
         if self.encoder.variational:
             found["progress/rate_weight"] = self.hp.rate_weight(self.images_seen)
@@ -220,7 +220,7 @@ class AutoencoderModule(TrainingModule):
         return found
 
     def log_infos(self) -> dict[str, MetricInfo]:
-        """What the numbers are that a run logs."""
+        """Descriptions of the values that a run logs."""
         lower = ("loss", "distortion", "label")
         infos = {
             f"train/autoencoder/{name}": MetricInfo(meaning=text, direction="lower" if name in lower else "neither")
@@ -233,5 +233,5 @@ class AutoencoderModule(TrainingModule):
 
 
 def of_all_ranks(mean: Tensor) -> Tensor:
-    """A mean over the images of this process, as that of all processes; the gradient is that of this process's."""
+    """Replace the value of a per-process mean by the mean over all processes, keeping this process's gradient."""
     return mean if rank_and_world()[1] == 1 else mean + (mean_over_ranks(mean.detach()) - mean.detach())

@@ -1,4 +1,4 @@
-"""Hyper-parameters of an autoencoder's training; no torch here, as in `hparams`."""
+"""Hyper-parameters for autoencoder training; like `hparams`, this module does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -11,7 +11,7 @@ from wplus.training.hparams import Resolved, hparam
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderHparams:
-    """Weights stand beside errors that are summed over pixels, not averaged (see `wplus.losses.variational`)."""
+    """Hyper-parameters of `AutoencoderModule`; weights are relative to errors summed, not averaged, over pixels."""
 
     batch_size: int = hparam("Images per step over all processes.", 64, unit="images")
     lr: float = hparam("Learning rate of Adam.", 1e-3)
@@ -33,7 +33,7 @@ class AutoencoderHparams:
     label_weight: float = hparam("Weight of the cross-entropy of the class that the encoder names.", 1.0)
 
     def rate_weight(self, nimg: int) -> float:
-        """The weight of the rate after `nimg` images."""
+        """Return the weight of the rate after `nimg` images."""
         return self.beta * min(1.0, nimg / (1000 * self.kl_warmup_kimg)) if self.kl_warmup_kimg else self.beta
 
 
@@ -46,9 +46,9 @@ INFOS: dict[str, MetricInfo] = {
 
 
 def resolve_autoencoder(given: Mapping[str, Any], preset: Mapping[str, Any]) -> Resolved:
-    """Every number with the reason for it; `given` stands over the model's preset, that over the defaults.
+    """Resolve every value, with its reason; `given` overrides the model's preset, which overrides the defaults.
 
-    UserError for an unknown name, or a number that cannot be.
+    Raises UserError for an unknown name or an invalid value.
     """
     named = {name: value for name, value in preset.items() if name != "name"}
     resolved: Resolved = {name: (value, "default") for name, value in _DEFAULTS.items()}
@@ -67,12 +67,12 @@ def resolve_autoencoder(given: Mapping[str, Any], preset: Mapping[str, Any]) -> 
 
 
 def autoencoder_hparams(resolved: Resolved) -> AutoencoderHparams:
-    """The numbers themselves."""
+    """Return the resolved values as hyper-parameters."""
     return AutoencoderHparams(**{name: value for name, (value, _) in resolved.items() if name in _DEFAULTS})
 
 
 def check_idle(resolved: Resolved, *, variational: bool, code_activation: str, c_dim: int) -> None:
-    """UserError for a number that was given and changes nothing, and for one that this code cannot have."""
+    """Raise UserError for a given value that has no effect, or one that does not suit this kind of code."""
     hparams = autoencoder_hparams(resolved)
     idle: dict[str, str] = {}
     if not variational:

@@ -1,7 +1,7 @@
-"""The best snapshot of a training by one recorded number: kept as model-best.safetensors.
+"""Keeps the best snapshot of a training, according to one recorded metric, as model-best.safetensors.
 
-The best of several snapshots is optimistic, for chance had a part in the choice: measure that file afresh, on other
-latents and images, before its number is told to anybody.
+The best of several snapshots is an optimistic estimate, since chance plays a part in the selection. Evaluate that file
+again, on other latents and images, before reporting its metrics.
 """
 
 import math
@@ -23,15 +23,15 @@ _SUPERLATIVE = {"lower": "lowest", "higher": "highest"}
 
 
 class Best(Sink):
-    """Hears what is logged, and says after each snapshot whether it is the best so far.
+    """A sink that decides after each snapshot whether it is the best so far.
 
     Args:
-        folder: of the run; what `FILE` there says is gone on from, where it was chosen by the same number.
-        objective: a recorded number of which lower, or higher, values are better; None: the first of `val/`.
+        folder: the run's folder; an existing `FILE` there is taken as the best so far if its objective is the same.
+        objective: a recorded metric for which lower or higher values are better; None: the first one in `val/`.
 
     Attributes:
         value, kimg: of the best snapshot so far; None before the first.
-        num_snapshots: that the number was known of.
+        num_snapshots: number of snapshots with a value of the objective.
     """
 
     def __init__(self, folder: Path, objective: str | None = None) -> None:
@@ -43,17 +43,17 @@ class Best(Sink):
         self._latest: dict[str, float] = {}
 
     def describe(self, info: Mapping[str, MetricInfo]) -> None:
-        """Learn which values are better."""
+        """Record for each metric whether lower or higher values are better."""
         self._infos.update(info)
 
     def log(self, values: Mapping[str, float], *, kimg: float | None = None) -> None:
-        """Keep what every number was the last time."""
+        """Keep the latest value of every metric."""
         self._latest.update(values)
 
     def rewind(self, kimg: float | None) -> None:
-        """Go on from the file and the record; from nothing where the run begins anew.
+        """Restore the state from the file and the record, unless the run starts from scratch.
 
-        A file from after `kimg` stands: a run that is continued comes to that moment again.
+        A file from a later time than `kimg` is kept: the resumed run will reach that snapshot again.
         """
         if kimg is None or not (self.folder / FILE).is_file():
             return
@@ -64,9 +64,9 @@ class Best(Sink):
             self.num_snapshots = sum(self.name in row for row in read_records(self.folder))
 
     def is_reached(self, kimg: float) -> bool:
-        """Whether the snapshot at `kimg`, whose numbers have been logged, is the best so far.
+        """Return whether the snapshot at `kimg`, whose metrics have been logged, is the best so far.
 
-        UserError where the objective is no number that is recorded, or none of which some values are better.
+        Raises UserError if the objective is not recorded, or is a metric without a better direction.
         """
         self._check()
         value = math.nan if self.objective is None else self._latest.get(self.objective, math.nan)
@@ -83,7 +83,7 @@ class Best(Sink):
         known = [name for name, info in self._infos.items() if info.direction != "neither"]
         if self.objective is None:
             found = [name for name in self._latest if name.startswith(VALIDATION) and name in known]
-            # Rather one that is measured by a net which has not taught the generator.
+            # Prefer a metric whose feature network was not used to train the generator.
             self.objective = next(iter(sorted(found, key=lambda name: name.endswith(SUFFIX))), None)
         elif self.objective not in known:
             why = "which is neither better low nor high" if self.objective in self._infos else "which is not recorded"
@@ -91,7 +91,7 @@ class Best(Sink):
 
     @property
     def name(self) -> str:
-        """What the best value is recorded as: train/best_fd_effnet_lite0."""
+        """The name under which the best value is recorded, e.g. train/best_fd_effnet_lite0."""
         return f"train/best_{str(self.objective).partition('/')[2].replace('/', '_')}"
 
     @property
@@ -100,12 +100,12 @@ class Best(Sink):
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What the file says of its choice."""
+        """Metadata for the file on how it was selected."""
         return {"objective": self.objective, "value": self.value, "kimg": self.kimg}
 
     @property
     def result(self) -> MetricResult:
-        """The best value, and in its protocol when it was, of how many, and what that means."""
+        """The best value; its protocol records the time, the number of snapshots and the selection bias."""
         assert self.value is not None
         extreme = _SUPERLATIVE[self._info.direction]
         about = f"the {extreme} of {self.num_snapshots} snapshots by this very number, which is optimistic"
@@ -117,7 +117,7 @@ class Best(Sink):
         return MetricResult.of(info, self.name, self.value, protocol=protocol)
 
     def __str__(self) -> str:
-        """For the terminal: `fd_effnet_lite0 88.2, best 85.03 at 10.24 kimg`; empty without a number."""
+        """Text for the terminal, `fd_effnet_lite0 88.2, best 85.03 at 10.24 kimg`; empty without a value."""
         now = self._latest.get(str(self.objective))
         if now is None:
             return ""
@@ -126,7 +126,7 @@ class Best(Sink):
 
 
 class Headline(Sink):
-    """The last losses, the objective and the speed, in the few words that stand beside a progress bar."""
+    """A sink that formats the latest losses, the objective and the speed for a progress bar."""
 
     def __init__(self, best: Best) -> None:
         self.best = best

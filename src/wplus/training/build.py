@@ -1,4 +1,4 @@
-"""From choices to a training that can start; what cannot be is refused before all work."""
+"""Builds a GAN training from its configuration, rejecting invalid combinations before any work is done."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,26 +41,26 @@ from wplus.training.validate import (
     name_of,
 )
 
-Builder = Callable[..., Any]  # builds what was chosen in a group of the configuration, when it is called
-BF16_RESOLUTIONS = 4  # the highest ones, as StyleGAN2-ADA's float16
-LARGEST = 1024  # resolution: what is refused there is refused everywhere
+Builder = Callable[..., Any]  # when called, builds the choice made in a configuration group
+BF16_RESOLUTIONS = 4  # number of highest resolutions in bfloat16, as for float16 in StyleGAN2-ADA
+LARGEST = 1024  # resolution used for early checks: what fails there fails at every resolution
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """All that a run needs besides a folder: what configs/training decides, made ready."""
+    """Everything a run needs besides a folder, as built from configs/training."""
 
     module: TrainingModule
     data: ImageSet
     view: View
     resolved: Resolved
-    """Every number with the reason for its value."""
+    """Every hyper-parameter with the reason for its value."""
     infos: Mapping[str, MetricInfo] = field(default_factory=lambda: INFOS)
-    """What these numbers are."""
+    """Descriptions of the resolved values."""
     batches: Callable[..., Iterable[tuple[torch.Tensor, torch.Tensor]]] = Batches
-    """Endless batches of the data, as `wplus.data.Batches`."""
+    """Endless batches of the data, like `wplus.data.Batches`."""
     transfer: Report | None = None
-    """What came from trained networks, where it starts from such."""
+    """What was loaded from trained networks, if training starts from any."""
 
 
 def gan_training(
@@ -82,10 +82,10 @@ def gan_training(
     num_samples: int,
     **idle: Any,
 ) -> Training:
-    """A generator against a discriminator; `idle` are the choices that only other trainings use, all None here.
+    """Build a GAN training; `idle` holds choices that only other kinds of training use and must all be None.
 
-    A model brings its own preset and its own loss; `preset` and `loss` stand over them where they are given. `probes`
-    makes the view of the run (`wplus.probes.ProbeRunner`); None: grids of samples alone.
+    A model has its own preset and loss, which `preset` and `loss` override if given. `probes` creates the view of the
+    run (`wplus.probes.ProbeRunner`); None means sample grids only.
     """
     parts = _parts_of(model, idle)
     networks = {role: parts[role] for role in ("generator", "discriminator")}
@@ -118,7 +118,7 @@ def gan_training(
 
 
 def _parts_of(model: Builder | None, idle: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model brings: generator, discriminator, preset, loss. UserError for choices that make no GAN."""
+    """Return a model's generator, discriminator, preset and loss. UserError for choices that do not form a GAN."""
     if model is None:
         raise UserError("A generator's training needs a choice of model, such as model=stylegan2.")
     for name, choice in idle.items():
@@ -138,17 +138,16 @@ def _parts_of(model: Builder | None, idle: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class GanSpec:
-    """What defines a GAN's training: networks, loss and numbers.
+    """Specification of a GAN training: networks, loss and hyper-parameters.
 
     Args:
-        generator, discriminator: partial constructors, whose None keywords the presets fill.
+        generator, discriminator: partial constructors; keywords that are None are filled from the presets.
         generator_loss, discriminator_loss, penalties: see `GanModule`.
-        hparams: numbers that the loss was published with; the presets stand over them.
-        presets: a later one stands over those before it.
-        given: numbers that were given, over all others; None: derive.
-        around, heads: a partial constructor of a discriminator that looks through frozen nets
-            (`wplus.models.projected`), with that of pixels inside where it has a place for one, and how its heads are
-            trained.
+        hparams: values that the loss was published with; overridden by the presets.
+        presets: presets in order; later ones override earlier ones.
+        given: user-given values that override all others; None means derive.
+        around, heads: a partial constructor of a discriminator on frozen features (`wplus.models.projected`), which
+            contains the pixel discriminator if it has a parameter for one, and the training of its heads.
     """
 
     generator: partial
@@ -163,7 +162,7 @@ class GanSpec:
     heads: Heads | None = None
 
     def resolve(self, resolution: int) -> Resolved:
-        """Every number with the reason for it."""
+        """Resolve every hyper-parameter, with the reason for its value."""
         return resolve(
             resolution=resolution,
             presets=self.presets,
@@ -175,11 +174,11 @@ class GanSpec:
 
     @property
     def has_pixels(self) -> bool:
-        """Whether the model's own discriminator is a part of the one around it."""
+        """Whether the discriminator in use contains the model's own one for pixels."""
         return self.around is not None and "pixel" in inspect.signature(self.around.func).parameters
 
     def discriminator_around(self, pixels: DiscriminatorNetwork, shape: Mapping[str, Any]) -> DiscriminatorNetwork:
-        """The discriminator of the training, `pixels` the model's own; `shape` says resolution, labels and channels."""
+        """Build the discriminator to train around `pixels`, the model's own; `shape`: resolution, labels, channels."""
         if self.around is None:
             return pixels
         made = self.around(**shape, **({"pixel": pixels} if self.has_pixels else {}))
@@ -188,7 +187,7 @@ class GanSpec:
         return made
 
     def check(self, runtime: Runtime, micro_batch_size: int | None) -> None:
-        """Refuse what cannot be, before data is read: what makes sense together does so at every resolution."""
+        """Reject invalid combinations before data is read; these checks do not depend on the resolution."""
         check_options("generator", self.generator)
         check_options("discriminator", self.discriminator)
         judge = self.discriminator if self.around is None or self.has_pixels else self.around
@@ -216,10 +215,10 @@ def build_gan(
     freeze_discriminator: int = 0,
     posthoc_ema: Sequence[float] = (),
 ) -> tuple[GanModule, Resolved]:
-    """Build the networks for `data` and the module that trains them; also its numbers, each with the reason for it.
+    """Build the networks for `data` and the module that trains them; return it with its resolved hyper-parameters.
 
-    `micro_batch_size` is the images per backward pass and process (None: all). UserError for a batch that cannot be
-    divided.
+    `micro_batch_size` is the number of images per backward pass and process (None: all). Raises UserError for a batch
+    that cannot be divided.
     """
     resolved = spec.resolve(data.resolution)
     parts = num_micro(resolved, runtime.world_size, micro_batch_size)
@@ -254,9 +253,9 @@ def build_gan(
 
 
 def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
-    """Micro-batches per step and process; every one holds whole minibatch-stddev groups, where the numbers have them.
+    """Return the micro-batches per step and process; each contains whole minibatch-stddev groups, if there are any.
 
-    UserError for a batch that cannot be divided so.
+    Raises UserError for a batch that cannot be divided in this way.
     """
     batch, group = resolved["batch_size"][0], resolved.get("mbstd_group_size", (1, ""))[0]
     check_divides(batch, world)
@@ -273,13 +272,13 @@ def num_micro(resolved: Resolved, world: int, micro: int | None) -> int:
 
 
 def check_divides(batch: int, world: int) -> None:
-    """UserError for a batch of which the processes cannot all have as many images."""
+    """Raise UserError if the batch cannot be divided equally among the processes."""
     if batch % world:
         raise UserError(f"batch_size must be a multiple of {world}, the number of processes, got {batch}.")
 
 
 def set_precision(networks: Sequence[Network], runtime: Runtime) -> None:
-    """bfloat16 in the highest resolutions, where `runtime` says so; UserError where no network has blocks for it."""
+    """Enable bfloat16 at the highest resolutions if `runtime` asks for it; UserError if no network supports it."""
     modules = [part for network in networks for part in network.modules()]
     if runtime.precision == "bf16" and not any(hasattr(part, "compute_dtype") for part in modules):
         raise UserError(

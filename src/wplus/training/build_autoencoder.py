@@ -1,4 +1,4 @@
-"""From choices to an autoencoder's training that can start; what does not fit together is refused before all work."""
+"""Builds an autoencoder training from its configuration, rejecting invalid combinations before any work is done."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +23,7 @@ from wplus.training.transfer import Transfer
 def autoencoder_training(
     *,
     hparams: Mapping[str, Any],
-    num_prior_images: int = 5000,  # training images to whose codes a mixture is fitted, at most
+    num_prior_images: int = 5000,  # maximum number of training images whose codes a mixture prior is fitted to
     data: Builder,
     model: Builder | None,
     probes: Callable[..., View] | None = None,
@@ -33,7 +33,7 @@ def autoencoder_training(
     num_samples: int,
     **idle: Any,
 ) -> Training:
-    """An encoder and a decoder from nothing; `idle` are the choices that only other trainings use, all None here."""
+    """Build a training of an encoder and a decoder from scratch; `idle` choices, of other trainings, must be None."""
     if model is None:
         raise UserError("An autoencoder's training needs a choice of model, such as model=autoencoder or model=vae.")
     for name, choice in idle.items():
@@ -56,7 +56,7 @@ def autoencoder_training(
 
 
 def check_parts(parts: Mapping[str, Any]) -> None:
-    """UserError for a model that is no autoencoder."""
+    """Raise UserError for a model that is not an autoencoder."""
     classes = [getattr(parts.get(role), "func", None) for role in ("encoder", "generator")]
     if classes != [CodeEncoder, Decoder]:
         raise UserError(
@@ -75,9 +75,9 @@ def build_autoencoder(
     runtime: Runtime,
     seed: int = 0,
 ) -> tuple[AutoencoderModule, Resolved]:
-    """Both networks for `data` and the module that trains them; also its numbers, each with the reason for it.
+    """Build both networks for `data` and the module that trains them; return it with its resolved values.
 
-    UserError for labels that are no classes, a likelihood that does not fit the images, and numbers without effect.
+    Raises UserError for labels that are not classes, a likelihood unsuitable for the images, or values without effect.
     """
     hparams = autoencoder_hparams(resolved)
     check_divides(hparams.batch_size, runtime.world_size)
@@ -101,7 +101,7 @@ def build_autoencoder(
 
 
 def check_likelihood(decoder: Decoder, encoder: CodeEncoder, data: ImageSet) -> None:
-    """UserError for a Bernoulli of a variational encoder whose images are not black and white: no likelihood then."""
+    """Raise UserError for a Bernoulli likelihood with a variational encoder unless images are black and white only."""
     if decoder.likelihood != "bernoulli" or not encoder.variational:
         return
     pixels = data.batch(torch.arange(min(len(data), 64)))[0]

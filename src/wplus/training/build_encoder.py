@@ -1,4 +1,4 @@
-"""From choices to an encoder's training that can start; what does not fit together is refused before all work."""
+"""Builds an encoder training from its configuration, rejecting invalid combinations before any work is done."""
 
 import inspect
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from wplus.training.hparams import Resolved
 from wplus.training.snapshot import InversionView
 from wplus.training.transfer import Transfer
 
-INPUT_PX = (32, 256)  # what an encoder sees, when it does not say: the generator's resolution, within these
+INPUT_PX = (32, 256)  # limits of an encoder's default input size, the generator's resolution
 
 
 def encoder_training(
@@ -44,7 +44,7 @@ def encoder_training(
     transfer: Transfer | None = None,
     **idle: Any,
 ) -> Training:
-    """An encoder for the generator in a checkpoint file; `idle` are the choices of other trainings, all None here."""
+    """Build an encoder training for the generator in a checkpoint; `idle` choices, of other trainings, must be None."""
     if transfer is not None and transfer.files:
         raise UserError(
             "transfer.checkpoint has no effect on an encoder's training, which starts from an untrained encoder: leave "
@@ -83,10 +83,10 @@ def build_encoder_module(
     runtime: Runtime,
     seed: int = 0,
 ) -> EncoderModule:
-    """An untrained encoder for `models.generator`, and the module that trains it, rehearsed on a blank image.
+    """Build an untrained encoder for `models.generator` and the module that trains it, tested on a blank image.
 
-    `encoder` is a partial constructor whose num_ws, w_dim and img_channels, and an input_size of None, are filled in.
-    UserError when encoder, losses, hparams and generator do not fit together.
+    `encoder` is a partial constructor; num_ws, w_dim, img_channels and an input_size of None are filled in. Raises
+    UserError if encoder, losses, hparams and generator do not fit together.
     """
     generator = models.generator
     torch.manual_seed(step_seed(seed, "weights"))
@@ -116,7 +116,7 @@ def build_encoder_module(
 def _losses(
     perceptual: Builder | None, image_loss: Builder | None, weights: Mapping[str, float]
 ) -> dict[str, ImageDistance]:
-    """The image losses by name; UserError when a weight has none, or one has no weight."""
+    """Return the image losses by name; UserError for a weight without a loss or a loss without a weight."""
     losses: dict[str, ImageDistance] = {"l1": L1(), "l2": L2()}
     if perceptual is not None:
         losses["perceptual"] = perceptual()
@@ -141,7 +141,7 @@ def _fitting(encoder: partial, generator: GeneratorNetwork) -> Encoder:
 
 
 def _check_images(images: ImageSet, generator: GeneratorNetwork) -> None:
-    """UserError for images of other channels; or of other classes, where the generator has them."""
+    """Raise UserError if images and generator differ in channels or, for a conditional generator, in classes."""
     if images.img_channels != generator.img_channels:
         raise UserError(
             f"The images have {images.img_channels} channel(s), the generator makes {generator.img_channels}; "
@@ -155,7 +155,7 @@ def _check_images(images: ImageSet, generator: GeneratorNetwork) -> None:
 
 
 def _numbers(module: EncoderModule) -> Resolved:
-    """What follows from generator and hparams, each with the reason."""
+    """Return the values derived from generator and hparams, each with its reason."""
     encoder, hparams = module.encoder, module.hp
     num = sum(p.numel() for p in encoder.parameters())
     numbers: Resolved = {

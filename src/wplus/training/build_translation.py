@@ -1,4 +1,4 @@
-"""From choices to a translator's training that can start; what does not fit together is refused before all work."""
+"""Builds a translation training from its configuration, rejecting invalid combinations before any work is done."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -34,12 +34,12 @@ Parts = Mapping[str, Any]
 
 
 def pix2pix_training(*, hparams: Pix2PixHparams, **choices: Any) -> Training:
-    """A translator that learns from pairs; `choices` are those of `translation_training`."""
+    """Build a paired translation training; `choices` are those of `translation_training`."""
     return translation_training("pix2pix", hparams, pix2pix, **choices)
 
 
 def cyclegan_training(*, hparams: CycleGANHparams, **choices: Any) -> Training:
-    """A translator for each direction, without pairs; `choices` are those of `translation_training`."""
+    """Build an unpaired training with a translator per direction; `choices` are those of `translation_training`."""
     return translation_training("cyclegan", hparams, cyclegan, **choices)
 
 
@@ -59,10 +59,10 @@ def translation_training(
     probes: Callable[..., View] | None = None,
     **idle: Any,
 ) -> Training:
-    """A translator's training; `idle` are the choices of other trainings, all None here.
+    """Build a translation training; `idle` choices, of other trainings, must be None.
 
-    A model brings its own loss; `loss` stands over it where it is given. Beside `TranslationView` the `probes` look at
-    translations forward as at a generator's images; those of latents find none.
+    A model has its own loss, which `loss` overrides if given. In addition to `TranslationView`, `probes` treat forward
+    translations like a generator's images; probes that need latents return nothing.
     """
     _check_idle(name, {**idle, "checkpoint": checkpoint, "transfer.checkpoint": transfer and (transfer.files or None)})
     if model is None:
@@ -97,7 +97,7 @@ def _check_idle(name: str, choices: Mapping[str, Any]) -> None:
 
 
 def check_parts(parts: Parts, name: str) -> None:
-    """UserError for the networks of another kind of model."""
+    """Raise UserError for networks of another kind of model."""
     if not all(isinstance(parts.get(role), partial) for role in ("generator", "discriminator")) or "preset" in parts:
         raise UserError(f"training={name} is refused with this model, which translates no images: use model={name}.")
     for role in ("generator", "discriminator"):
@@ -105,7 +105,7 @@ def check_parts(parts: Parts, name: str) -> None:
 
 
 def _losses(parts: Parts, name: str) -> dict[str, Loss]:
-    """The losses of either side; UserError for what belongs to a discriminator of whole images."""
+    """Return both losses; UserError for losses that need a penalty or compare generated with real images."""
     is_bound = any(penalty.why_needed for penalty in parts.get("penalties") or ())
     if is_bound or compares(parts["generator_loss"]):
         raise UserError(
@@ -116,7 +116,7 @@ def _losses(parts: Parts, name: str) -> dict[str, Loss]:
 
 
 def _schedule(hparams: TranslationHparams, images: TwoDomains) -> tuple[Any, Resolved]:
-    """The numbers with the times of the learning rate, and why: epochs are those of the larger domain."""
+    """Fill in the times of the learning-rate schedule, with reasons; epochs are those of the larger domain."""
     largest = max(len(images), len(images.a))
     numbers: Resolved = {}
     for name in ("constant_kimg", "decay_kimg"):
@@ -127,7 +127,7 @@ def _schedule(hparams: TranslationHparams, images: TwoDomains) -> tuple[Any, Res
 
 
 def _sized(parts: Parts, images: TwoDomains) -> tuple[dict[str, Any], Resolved]:
-    """The partial constructors with sizes that follow from the resolution where they are None, and why."""
+    """Fill in sizes that are None in the partial constructors, derived from the resolution, with reasons."""
     exponent = round(math.log2(images.resolution))
     derived: Resolved = {
         "num_downs": (exponent, f"the innermost map of {images.resolution} px is 1 px wide"),
@@ -149,7 +149,7 @@ def _sized(parts: Parts, images: TwoDomains) -> tuple[dict[str, Any], Resolved]:
 def pix2pix(
     parts: Parts, channels: tuple[int, int], resolution: int, *, hparams: Pix2PixHparams, **shared: Any
 ) -> Pix2PixModule:
-    """Untrained networks for images of `channels` of a and of b, and the module that trains them."""
+    """Build untrained networks for images with `channels` in domains a and b, and the module that trains them."""
     a, b = channels
     seen = a + b if hparams.discriminated == "pair" else b
     networks = {
@@ -162,7 +162,7 @@ def pix2pix(
 def cyclegan(
     parts: Parts, channels: tuple[int, int], resolution: int, *, hparams: CycleGANHparams, **shared: Any
 ) -> CycleGANModule:
-    """As `pix2pix`, for both directions."""
+    """Build the networks and the module as in `pix2pix`, for both directions."""
     a, b = channels
     if a != b and hparams.identity_weight:
         raise UserError(
@@ -179,7 +179,7 @@ def cyclegan(
 
 
 def _rehearse(module: TranslationModule, images: TwoDomains) -> None:
-    """UserError where a network does not fit the images, or batch norm meets a single number."""
+    """Test a forward pass; UserError if a network does not fit the images or batch norm gets a single value."""
     blank = torch.zeros(1, module.channels[0], images.resolution, images.resolution)
     was = [buffer.clone() for buffer in module.buffers()]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

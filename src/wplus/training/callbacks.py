@@ -1,4 +1,4 @@
-"""Callbacks beside the steps of a training: the log, the snapshots, and leaving when a signal asks for it."""
+"""Training callbacks: logging, snapshots, and stopping on a signal."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ INFOS = {
 
 
 class Diverged(UserError):
-    """Too many optimizer steps in a row had a gradient that was not finite."""
+    """Raised after too many consecutive optimizer steps with a non-finite gradient."""
 
 
 def crossed(nimg: int, batch_size: int, interval: int) -> bool:
-    """Whether a multiple of `interval` images lies in the step that ended at `nimg`."""
+    """Return whether the step that ended at `nimg` passed a multiple of `interval` images."""
     return nimg // interval > (nimg - batch_size) // interval
 
 
 class Log(Callback):
-    """Every `interval` images, and at the end of the schedule: means since the last time, speed, memory.
+    """Logs means since the last row, speed and memory every `interval` images and at the end of the schedule.
 
-    Not where a run is interrupted: it goes on with the row that it had begun. Stops a lost run.
+    Nothing is logged when a run is interrupted, since the resumed run completes the unfinished row. Raises `Diverged`
+    for a run that is beyond recovery.
     """
 
     def __init__(self, tracker: Tracker, schedule: Schedule, stop: StopAtEnd) -> None:
@@ -84,11 +85,10 @@ class Log(Callback):
 
 
 class Snapshot(Callback):
-    """Every `interval` images, at the start and at the end: a checkpoint to resume from and whatever `export` writes.
+    """Saves a checkpoint and calls `export` every `interval` images, at the start and at the end.
 
-    So where a run is interrupted, and `export` is told that the moment is chance: nothing may depend on it.
-
-    No checkpoint is taken while steps are being skipped: the last one stays the last good one.
+    The same happens when a run is interrupted; `export` is then called with `is_due=False`, since results must not
+    depend on when that was. No checkpoint is saved while steps are being skipped, so the last one stays good.
     """
 
     def __init__(self, folder: Path, export: Callable[..., None], schedule: Schedule, stop: StopAtEnd) -> None:
@@ -110,8 +110,8 @@ class Snapshot(Callback):
             return
         self._saved_at = module.images_seen
         with self.watch.paused(module.device):
-            # The export first: killed between the two, a run exports this moment again; the other way round it never
-            # would.
+            # Export first: if the run is killed in between, it exports this snapshot again; in the opposite order the
+            # snapshot would be lost.
             if trainer.is_global_zero:
                 self.export(module, **({} if is_due else {"is_due": False}))
             trainer.save_checkpoint(checkpoint_path(self.folder, module.images_seen))
@@ -120,7 +120,7 @@ class Snapshot(Callback):
 
 
 class LeaveOnSignal(Callback):
-    """SIGTERM and SIGINT end the run after the step at hand, with a checkpoint; a second SIGINT ends it at once."""
+    """Stops the run on SIGTERM or SIGINT after the current step, with a checkpoint; a second SIGINT does so at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -137,7 +137,7 @@ class LeaveOnSignal(Callback):
         self.received = number
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        """All processes must leave after the same step; the exchange waits for them, and is rare."""
+        """Stop all processes after the same step; the exchange makes them wait for each other, so it is infrequent."""
         asked = self.received is not None
         if trainer.world_size > 1:
             due = (module.images_seen // module.batch_size) % STEPS_BETWEEN_EXCHANGES == 0
@@ -145,19 +145,22 @@ class LeaveOnSignal(Callback):
         trainer.should_stop = trainer.should_stop or asked
 
     def on_train_end(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Before Lightning takes its own handlers away: put back later, ours would bring one of those back for good."""
+        """Restore the previous signal handlers.
+
+        This must precede Lightning's own clean-up: if it came later, it would reinstall one of Lightning's handlers.
+        """
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
     def on_exception(self, trainer: Trainer, module: TrainingModule, exception: BaseException) -> None:
-        """The same when training fails."""
+        """Restore the handlers when training fails, too."""
         self._interruption = exception if isinstance(exception, KeyboardInterrupt) else None
         self.on_train_end(trainer, module)
 
     @contextmanager
     def as_it_came(self) -> Iterator[None]:
-        """An interruption that ends the run at once passes as it is: Lightning makes an exit with status 1 of it, and
+        """Re-raise a KeyboardInterrupt that stopped the run at once: Lightning turns it into an exit with status 1 and
         leaves Ctrl-C ignored.
         """  # fmt: skip
         before = signal.getsignal(signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Checkpoints that resume a run: written atomically, checked when read, the last good one always kept."""
+"""Checkpoints for resuming a run: written atomically, verified on reading, the last good one always kept."""
 
 import warnings
 import zipfile
@@ -16,15 +16,15 @@ SUFFIX = ".ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoints through a temporary file, fsync and rename; read without running code from the file."""
+    """Writes Lightning checkpoints via temporary file, fsync and rename; reads them without executing pickled code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write `checkpoint` (tensors and plain containers) to `path`, whole or not at all."""
+        """Write `checkpoint` (tensors and plain containers) to `path` atomically."""
 
         def save(file: BinaryIO) -> None:
             try:
                 torch.save(contiguous(checkpoint), file)
-            except RuntimeError as error:  # torch fails once more while it closes an archive that cannot be written
+            except RuntimeError as error:  # torch raises a second error while closing an archive it could not write
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
         atomic_write(path, save)
@@ -32,19 +32,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read what `save_checkpoint` wrote; always under torch's `weights_only`."""
+        """Read a checkpoint written by `save_checkpoint`, always with torch's `weights_only`."""
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def checkpoint_path(folder: Path, nimg: int) -> Path:
-    """The file of a checkpoint taken after `nimg` images; names sort by age."""
+    """Return the path of the checkpoint after `nimg` images; names sort by age."""
     return folder / f"nimg-{nimg:012d}{SUFFIX}"
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest intact checkpoint in `folder`; damaged ones are passed over with a warning. None without any.
+    """Return the newest intact checkpoint in `folder`, or None; damaged ones are skipped with a warning.
 
-    UserError when all that exist are damaged, rather than silently starting over.
+    Raises UserError if all existing ones are damaged, instead of silently starting over.
     """
     candidates = sorted(folder.glob(f"*{SUFFIX}"), reverse=True)
     for path in candidates:
@@ -63,10 +63,10 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _is_intact(path: Path) -> bool:
-    """torch writes zip archives with a checksum per member; reading them all finds truncation and flipped bits."""
+    """Check for truncation and flipped bits by reading everything: torch's zip archives have a checksum per member."""
     try:
         with zipfile.ZipFile(path) as archive:
             is_whole = archive.testzip() is None
         return is_whole and torch.load(path, map_location="cpu", weights_only=True, mmap=True) is not None
-    except Exception:  # a header that is damaged fails wherever it is trusted
+    except Exception:  # a damaged header can cause any kind of error
         return False

@@ -1,7 +1,7 @@
-"""Train a classifier of the attributes that images come with, and measure it on images that it has not seen.
+"""Train a classifier on the attributes that come with images, and measure its accuracy on unseen images.
 
-Randomness at a step depends on (seed, step) alone, and the state is kept on the way: the same command again continues,
-and an interrupted training gives the bits of an uninterrupted one (on a CPU).
+Randomness at a step depends on (seed, step) only, and the state is saved along the way: running the same command again
+resumes, and an interrupted training is bit-identical to an uninterrupted one (on a CPU).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,7 @@ def train(
     device: torch.device | str = "cpu",
     tracker: Tracker | None = None,
 ) -> AttributeClassifier:
-    """Train on `images`, or go on where `folder`/training.ckpt ended; what it separates is called ls_w_<name>.
+    """Train on `images`, or resume from `folder`/training.ckpt; the separability metric is then called ls_w_<name>.
 
     See `known_factors`, `binary_attributes` (min_share, num_contrasts) and `AttributeNet` (width).
     """
@@ -72,7 +72,7 @@ def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedul
             total += loss
             note = None
             if done % snapshot == 0 or done == schedule.num_steps:
-                mean = float(total) / ((done - 1) % snapshot + 1)  # the state is kept at multiples: there it began
+                mean = float(total) / ((done - 1) % snapshot + 1)  # the state is saved at multiples: it starts there
                 total.zero_()
                 tracker.log({"train/classifier/loss": mean}, kimg=done * size / 1000)
                 _save(state, net, optimizer, run, done)
@@ -81,7 +81,7 @@ def _fit(net: AttributeNet, images: ImageSet, targets: Tensor, schedule: Schedul
 
 
 def _resume(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, run: Mapping[str, Any]) -> int:
-    """The step to go on from: 0, or where the state in `path` ended; UserError when that is of another training."""
+    """Return the step to resume from: 0, or that of the state in `path`; UserError if it is from another training."""
     if not path.is_file():
         return 0
     state = torch.load(path, map_location="cpu", weights_only=True)
@@ -110,9 +110,9 @@ def accuracies(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
 ) -> Iterator[MetricResult]:
-    """Yield `accuracy_<factor>` on images that come with the factors, with Wilson's 95 % interval.
+    """Yield `accuracy_<factor>` on images with known factors, with Wilson's 95 % interval.
 
-    A class that training has not seen counts as wrong.
+    A class that does not occur in the training data counts as wrong.
     """
     from scipy.stats import binomtest
 

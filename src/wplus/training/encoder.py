@@ -1,5 +1,5 @@
-"""Training an encoder for a frozen generator (e4e, Tov et al. 2021; pSp, Richardson et al. 2021; ReStyle, Alaluf et al.
-2021): image losses, losses of the latents, and a discriminator that keeps latents where the generator's own are."""
+"""Encoder training for a frozen generator (e4e, Tov et al. 2021; pSp, Richardson et al. 2021; ReStyle, Alaluf et al.
+2021): image losses, latent losses, and a latent discriminator that keeps latents close to the generator's own."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from wplus.training.optim import Ranger
 
 
 class EncoderModule(TrainingModule):
-    """An encoder learns to answer images with latents; the discriminator of latents learns beside it.
+    """Trains an encoder to map images to latents, together with an optional latent discriminator.
 
     Args:
-        encoder: one whose `latent_avg` is set.
-        generator: frozen here.
-        losses: of image pairs, by the names that `hparams.loss_weights` uses; also measured on held-out images.
-        hparams: the numbers.
-        fingerprint: of the generator.
-        discriminator: of latents; needed where the adversarial loss has a weight.
+        encoder: an encoder whose `latent_avg` is set.
+        generator: the generator, which is frozen.
+        losses: image-pair losses under the names used in `hparams.loss_weights`; also measured on held-out images.
+        hparams: hyper-parameters.
+        fingerprint: fingerprint of the generator.
+        discriminator: latent discriminator; required if the adversarial loss has a weight.
     """
 
     def __init__(
@@ -67,20 +67,20 @@ class EncoderModule(TrainingModule):
         settings, self.adversary = hparams.latent_discriminator, None
         if discriminator is not None and settings is not None:
             self.adversary = LatentAdversary(discriminator, settings)
-        leave_out(self, "generator", "losses")  # they come from files
+        leave_out(self, "generator", "losses")  # loaded from files
 
     @property
     def exported(self) -> dict[str, Network]:
-        """The encoder, or its moving average, and its generator."""
+        """The encoder or its moving average, and its generator."""
         return {"generator": self.generator, "encoder": self.exported_encoder}
 
     @property
     def exported_encoder(self) -> Encoder:
-        """The moving average where there is one, else the encoder."""
+        """The moving average if there is one, otherwise the encoder."""
         return self.encoder if self.average is None else self.average
 
     def describe(self) -> dict[str, Any]:
-        """Which generator the encoder belongs to, and how it came to be."""
+        """Which generator the encoder belongs to, and how it was trained."""
         return {
             "encoder": {
                 "generator": self.fingerprint,
@@ -92,11 +92,11 @@ class EncoderModule(TrainingModule):
         }
 
     def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: skipped steps, and the stage."""
+        """Counters to log: skipped steps and the stage."""
         return {**super().state_summary(), "progress/stage": int(self.encoder.stage)}
 
     def log_infos(self) -> dict[str, MetricInfo]:
-        """What the numbers are that a run logs."""
+        """Descriptions of the values that a run logs."""
         meanings = {
             "train/encoder/loss": "Weighted sum of the encoder's losses.",
             "train/encoder/adversarial": "-log sigmoid of the discriminator's logits of the encoder's latents, mean.",
@@ -117,7 +117,7 @@ class EncoderModule(TrainingModule):
     # --- the step ---------------------------------------------------------------------------------------------------
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of the encoder; before it one of the discriminator, on the latents of the same forward pass."""
+        """Step the latent discriminator on the latents of the encoder's forward pass, then step the encoder."""
         stage = self._set_stage()
         optimizers[0].zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -138,13 +138,13 @@ class EncoderModule(TrainingModule):
             update_ema(self.average, self.encoder, decay)
 
     def _set_stage(self) -> int:
-        """The stage of this moment, also in the encoder, which is exported with it."""
+        """Return the current stage and store it in the encoder, which is exported with it."""
         stage = self.hp.progressive_stage(self.images_seen, self.encoder.num_ws - 1)
         self.encoder.stage.fill_(stage)
         return stage
 
     def _noise(self, phase: str, num: int) -> list[Tensor]:
-        """The generator's for `num` images of this process: drawn for those of all, or stored."""
+        """Return noise for `num` images of this process: stored, or drawn for all processes and then sliced."""
         if self.hp.noise == "const":
             return self.generator.synthesis.const_noise()
         self.seed_phase(phase)
@@ -152,24 +152,24 @@ class EncoderModule(TrainingModule):
         return [noise[rank::world] for noise in self.generator.synthesis.random_noise(num * world)]
 
     def _start(self, num: int) -> tuple[Tensor, Tensor | None]:
-        """The mean latent for each of `num` images, and its image for an encoder that looks at one."""
+        """Return the mean latent for each of `num` images and, for an iterative encoder, the image of that latent."""
         ws = self.encoder.latent_avg[None]
         images = self.generator.synthesis(ws).expand(num, -1, -1, -1) if self.encoder.is_iterative else None
         return ws.expand(num, -1, -1), images
 
     def _encode(self, encoder: Encoder, real: Tensor, ws: Tensor, images: Tensor | None, stage: int) -> Tensor:
-        """ws + E(x), or ws + E(x, G(ws)) (ReStyle, equation 1)."""
+        """Return ws + E(x), or ws + E(x, G(ws)) (ReStyle, equation 1)."""
         if encoder.is_iterative and images is not None:
             real = torch.cat([real, images], dim=1)
         return ws + encoder.offsets(real, stage)
 
     def _fit(self, images: Tensor) -> Tensor:
-        """The size at which images are compared: at most `loss_px`, averaged over areas."""
+        """Downscale images to at most `loss_px` by area averaging, for comparison."""
         size = self.hp.loss_px
         return images if images.shape[-1] <= size else F.adaptive_avg_pool2d(images, size)
 
     def _loss(self, ws: Tensor, images: Tensor, target: dict[str, list[Tensor]], stage: int) -> Tensor:
-        """The weighted sum of the image losses and the losses of the latents."""
+        """Return the weighted sum of the image losses and the latent losses."""
         small = self._fit(images)
         values = {
             name: self.losses[name].distance(self.losses[name].features(small), features).mean()
@@ -183,7 +183,7 @@ class EncoderModule(TrainingModule):
         return total
 
     def _latent_losses(self, ws: Tensor, stage: int) -> dict[str, Tensor]:
-        """Those with a weight: `adversarial` is a mean over the latents that take part, `delta` a sum over deltas."""
+        """Return the weighted latent losses: `adversarial` is a mean over active latents, `delta` a sum over deltas."""
         weights, values = self.hp.loss_weights, {}
         if self.adversary is not None:
             logits = self.adversary.discriminator(ws[:, : stage + 1].flatten(0, 1))
@@ -198,7 +198,7 @@ class EncoderModule(TrainingModule):
     def _update_discriminator(
         self, adversary: LatentAdversary, ws: Tensor, labels: Tensor, stage: int, optimizer: torch.optim.Optimizer
     ) -> None:
-        """A step of the discriminator, and every few steps one of its R1 penalty, on what the pools give."""
+        """Step the discriminator, and every few steps its R1 penalty, on samples from the replay pools."""
         settings, step = adversary.settings, self.images_seen // self.batch_size
         self.seed_phase("latent_discriminator")
         real = self._sample_w(len(ws), labels)
@@ -218,7 +218,7 @@ class EncoderModule(TrainingModule):
             self.means.add(f"train/latent_discriminator/{name}", value)
 
     def _sample_w(self, num: int, labels: Tensor) -> Tensor:
-        """w (num, w_dim) of the generator's mapping, of the classes of the images."""
+        """Sample w (num, w_dim) from the generator's mapping, conditioned on the classes of the images."""
         assert self.adversary is not None
         rank, world = rank_and_world()
         z = torch.randn(num * world, self.generator.z_dim, device=self.device)[rank::world]
@@ -229,7 +229,7 @@ class EncoderModule(TrainingModule):
 
     @torch.no_grad()
     def reconstruct(self, real: Tensor) -> Tensor:
-        """Images (N, C, R, R) of the latents that the exported encoder answers `real` with; stored noise."""
+        """Return inversions (N, C, R, R) of `real` by the exported encoder, with stored noise."""
         ws, images = self._start(len(real))
         with eval_mode(self.exported_encoder) as encoder:
             for _ in range(self.hp.num_passes):
@@ -240,12 +240,12 @@ class EncoderModule(TrainingModule):
 
     @torch.no_grad()
     def compare(self, images: Tensor, real: Tensor) -> dict[str, Tensor]:
-        """Every loss (N,) of image pairs, those without a weight too."""
+        """Return every loss (N,) of image pairs, including those without a weight."""
         a, b = self._fit(images), self._fit(real)
         return {name: loss(a, b) for name, loss in self.losses.items()}
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """The encoder's, and the latent discriminator's where there is one."""
+        """Create the encoder's optimizer and, if there is a latent discriminator, its optimizer."""
         params, lr, decay = self.encoder.parameters(), self.hp.lr, self.hp.weight_decay
         if self.hp.optimizer == "ranger":
             first: torch.optim.Optimizer = Ranger(params, lr=lr, weight_decay=decay)

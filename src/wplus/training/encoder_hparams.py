@@ -1,4 +1,4 @@
-"""Hyper-parameters of an encoder's training. Everything periodic is counted in images, as elsewhere."""
+"""Hyper-parameters for encoder training. Everything periodic is counted in images, as elsewhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ INFOS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Progressive:
-    """Deltas join one after the other (e4e, section 3.3.1): the first at `start_kimg`, the next every `every_kimg`."""
+    """Activates deltas one by one (e4e, section 3.3.1): the first at `start_kimg`, another every `every_kimg`."""
 
     start_kimg: float | None
-    """None: never, the first latent stands for all layers."""
+    """None: never; the first latent is used for all layers."""
     every_kimg: float = 1.0
 
     def __post_init__(self) -> None:
@@ -31,7 +31,7 @@ class Progressive:
         check_number("training.progressive.every_kimg", self.every_kimg, lowest=0.001)
 
     def stage(self, nimg: int, last: int) -> int:
-        """The number of the newest delta after `nimg` images: 0 for w alone, up to `last`."""
+        """Return the index of the newest active delta after `nimg` images: 0 for w alone, up to `last`."""
         if self.start_kimg is None:
             return 0
         since = nimg - round(self.start_kimg * 1000)
@@ -40,7 +40,7 @@ class Progressive:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentDiscriminatorHparams:
-    """The discriminator of latents (e4e, section 3.3.2)."""
+    """Hyper-parameters of the latent discriminator (e4e, section 3.3.2)."""
 
     lr: float = 2e-5
     beta1: float = 0.9
@@ -49,9 +49,9 @@ class LatentDiscriminatorHparams:
     """R1 weight; the penalty is r1/2 |dD/dw|^2."""
     r1_interval: int = 16
     pool_size: int = 50
-    """Earlier latents that half of the discriminator's inputs are exchanged with; 0: none."""
+    """Size of the pool of earlier latents that replace half of the discriminator's inputs; 0: no pool."""
     styles: Literal["random", "first"] = "random"
-    """Which of an image's latents the discriminator learns from: a random one of those that take part, or the first."""
+    """Which of an image's latents the discriminator is trained on: a random active one, or the first."""
     fakes: Literal["with_mean", "without_mean"] = "with_mean"
     """with_mean: the encoder's latents; without_mean: their offsets from the mean, as in the paper's runs."""
     psi: float = 1.0
@@ -68,20 +68,20 @@ class EncoderHparams:
     batch_size: int
     """Images per step over all processes."""
     loss_weights: Mapping[str, float]
-    """Of l1, l2, perceptual, those of image_loss by their names, adversarial, delta, w_norm."""
+    """Weights of l1, l2, perceptual, the losses in image_loss by name, adversarial, delta and w_norm."""
     optimizer: Literal["ranger", "adamw"] = "ranger"
     lr: float = 1e-4
     weight_decay: float = 0.0
     ema_kimg: float | None = None
-    """Half-life of the moving average of the encoder that is exported; None: the encoder itself is."""
+    """Half-life of the moving average of the encoder, which is then exported; None: the encoder itself is exported."""
     ema_rampup: float = 0.05
     """The half-life is at most this share of the images seen so far."""
     start_from: Literal["mean", "zero"] = "mean"
-    """What the encoder's answers are relative to: the generator's mean w, or zero."""
+    """What the encoder's outputs are relative to: the generator's mean w, or zero."""
     noise: Literal["random", "const"] = "random"
     """Noise of the generator during training: fresh (random) or stored (const)."""
     num_passes: int = 1
-    """Passes per image of an iterative encoder, each of which sees what the last one reached (ReStyle)."""
+    """Passes per image of an iterative encoder, each of which sees the result of the previous one (ReStyle)."""
     loss_px: int = 256
     """Images larger than this are compared at this size."""
     progressive: Progressive | None = None
@@ -100,11 +100,11 @@ class EncoderHparams:
 
     @property
     def adversary(self) -> LatentDiscriminatorHparams | None:
-        """The discriminator of latents, where its loss has a weight."""
+        """Settings of the latent discriminator if its loss has a weight, otherwise None."""
         return self.latent_discriminator if self.loss_weights.get("adversarial") else None
 
     def progressive_stage(self, nimg: int, last: int) -> int:
-        """The number of the newest delta that takes part after `nimg` images, of `last` in all."""
+        """Return the index of the newest active delta after `nimg` images, out of `last` in total."""
         return last if self.progressive is None else self.progressive.stage(nimg, last)
 
 
@@ -114,7 +114,7 @@ def make_encoder_hparams(
     progressive: Mapping[str, float] | None,
     latent_discriminator: Mapping[str, Any] | None,
 ) -> EncoderHparams:
-    """From the plain values of a configuration; UserError for a number or a choice that cannot be."""
+    """Build hyper-parameters from the plain values of a configuration; UserError for an invalid number or choice."""
     stages = None if progressive is None else Progressive(**progressive)
     adversary = None if latent_discriminator is None else LatentDiscriminatorHparams(**latent_discriminator)
     return EncoderHparams(
@@ -123,7 +123,7 @@ def make_encoder_hparams(
 
 
 def _check(settings: object, prefix: str, *, highest: Mapping[str, float], zero: tuple[str, ...] = ()) -> None:
-    """UserError for a number below its limit (1 for whole ones, except those that may be `zero`), or a wrong choice."""
+    """Raise UserError for a number out of range (integers: at least 1, or 0 if in `zero`) or an invalid choice."""
     for name, kind in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if choices := [choice for choice in get_args(kind) if isinstance(choice, str)]:

@@ -1,8 +1,8 @@
-"""When a run ends: after so many images, or after so much time spent training, whichever comes first.
+"""Callbacks that end a run after a number of images or an amount of training time, and show its progress.
 
-The time is that of the steps, data included; what a snapshot takes (pictures, probes, files) is none of it, so that
-runs which are looked at often and rarely compare at equal minutes. It is kept in the checkpoint: a run that continues
-has spent what it had spent when the checkpoint was written. The weights at a moment depend on the images alone.
+Training time covers the steps, including data loading, but not snapshots (images, probes, files), so that runs with
+frequent and rare snapshots are comparable at equal minutes. It is stored in the checkpoint, so a resumed run continues
+from the time recorded there. The weights at any point depend on the images only.
 """
 
 import math
@@ -19,21 +19,21 @@ from wplus.core.progress import Bar
 from wplus.training.module import TrainingModule
 
 STEPS_BETWEEN_EXCHANGES = 8
-"""Several processes must end after the same step; an exchange waits for all of them, so it is rare."""
+"""Steps between synchronisations: all processes must stop after the same step, but every exchange waits for all."""
 
 
 class Stopwatch:
-    """Adds the time of steps to `module.seconds`."""
+    """Accumulates the time of training steps in `module.seconds`."""
 
     def __init__(self) -> None:
         self._since = time.monotonic()
 
     def start(self) -> None:
-        """From now on."""
+        """Start timing."""
         self._since = time.monotonic()
 
     def lap(self, module: TrainingModule) -> None:
-        """A step has ended."""
+        """Add the time of the step that has just ended."""
         now = time.monotonic()
         module.step_seconds = now - self._since
         module.seconds += module.step_seconds
@@ -41,7 +41,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self, device: torch.device) -> Iterator[None]:
-        """What is done inside is not training; the steps that the device has not finished are."""
+        """Exclude the enclosed code from training time, after waiting for steps still running on the device."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         spent = time.monotonic() - self._since
@@ -50,7 +50,7 @@ class Stopwatch:
 
 
 class StopAtEnd(Callback):
-    """Ends the run at `kimg` thousand images or after `minutes` (None: no such limit)."""
+    """Ends the run at `kimg` thousand images or after `minutes` (None: no limit)."""
 
     def __init__(self, *, kimg: float | None, minutes: float | None) -> None:
         self.total_nimg = math.inf if kimg is None else round(kimg * 1000)
@@ -59,15 +59,15 @@ class StopAtEnd(Callback):
         self.ended = False
 
     def is_over(self, module: TrainingModule) -> bool:
-        """Whether a module has nothing left to do, as far as this process knows."""
+        """Return whether the module has reached a limit, as far as this process knows."""
         return module.images_seen >= self.total_nimg or module.seconds >= self.total_seconds
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """The time goes on from where it was."""
+        """Start the stopwatch; the time of a resumed run is added to."""
         self.watch.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        """The first of all that happens after a step."""
+        """Stop the run if a limit is reached; must run before all other callbacks."""
         self.watch.lap(module)
         over = self.is_over(module)
         if trainer.world_size > 1 and math.isfinite(self.total_seconds) and module.images_seen < self.total_nimg:
@@ -78,7 +78,7 @@ class StopAtEnd(Callback):
 
 
 class ShowProgress(Callback):
-    """Shows how far the run is on its way to `stop`, with `note()`; after all that logs."""
+    """Shows the progress towards `stop` together with `note()`; must come after the callbacks that log."""
 
     def __init__(self, stop: StopAtEnd, note: Callable[[], str]) -> None:
         self.note = note
@@ -87,20 +87,20 @@ class ShowProgress(Callback):
         self.bar: Bar | None = None
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """The bar goes on from where it was."""
+        """Start the bar at the current progress."""
         self._shown = self._done(module)
         if trainer.is_global_zero:
             self.bar = Bar(f"Training ({'images' if self.counts_images else 's'})", self.total, start=self._shown)
             self.bar.__enter__()
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
-        """The last of all that happens after a step."""
+        """Update the bar; must run after all other callbacks."""
         before, self._shown = self._shown, self._done(module)
         if self.bar is not None:
             self.bar.update(self._shown - before, self.note())
 
     def teardown(self, trainer: Trainer, module: TrainingModule, stage: str) -> None:
-        """The bar stays as it is."""
+        """Close the bar, leaving it as it is."""
         if self.bar is not None:
             self.bar.__exit__()
             self.bar = None

@@ -1,9 +1,10 @@
-"""Faster ways to the gradients of a GAN's phases: compiled functions, and CUDA graphs.
+"""Faster gradients for the phases of GAN training, by compilation and CUDA graphs.
 
-A phase is traced once, with its derivatives of both orders, into one graph of tensor operations: so a compiler sees the
-second derivatives of R1 and path lengths like anything else, made of the fast convolutions of `wplus.models.ops`, and
-nothing that depends on data passes through Python (tracing fails where it does). Each way is compared with the plain
-one before the first step; where it fails or differs, the phase runs plainly, and the record says why.
+A phase is traced once, with its derivatives of both orders, into a single graph of tensor operations. A compiler then
+sees the second derivatives of R1 and path lengths like any other operation, built from the fast convolutions of
+`wplus.models.ops`, and nothing that depends on data passes through Python (otherwise tracing fails). Each variant is
+compared with plain execution before the first step; if it fails or differs, the phase runs plainly and the reason is
+recorded.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from wplus.training.phases import Draw, Phase, Told
 if TYPE_CHECKING:
     from wplus.training.gan import GanModule
 
-# The largest relative difference of a network's gradient: another order of float32 sums gives 1e-5; in bfloat16 a fused
-# operation rounds once where plain ones round several times.
+# Maximum relative difference of a network's gradient: a different order of float32 sums gives 1e-5; in bfloat16 a fused
+# operation rounds once where plain operations round several times.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 Compiler = Callable[[torch.fx.GraphModule, Sequence[Tensor]], Callable[..., Sequence[Tensor]]]
-Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # of what a network holds, and what was drawn
+Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]  # (held tensors, drawn tensors)
 
 
 class PhaseFunction(nn.Module):
-    """A phase as a function of tensors alone, without effects: parameters, buffers and what was drawn -> gradients of
-    the parameters that learn by it, and what it tells.
+    """A phase as a pure function of tensors: maps parameters, buffers and drawn inputs to the gradients of trainable
+    parameters and the phase's other outputs.
 
-    `draw` says how what is drawn is put together, which must be so in every step.
+    `draw` defines the structure of the drawn inputs, which must be the same in every step.
     """
 
     def __init__(self, module: GanModule, phase: Phase, draw: Draw) -> None:
@@ -54,14 +55,14 @@ class PhaseFunction(nn.Module):
 
     @torch.enable_grad()
     def outputs(self, held: Sequence[Tensor], drawn: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of `used`, laid out as the parameters are, then what `told` has room for."""
+        """Return the gradients of `used`, in the memory layout of the parameters, then the tensors of `told`."""
         state = {name: tensor.detach() for name, tensor in zip(self.names, held, strict=True)}
         leaves = {name: state[name].requires_grad_() for name in self.learns}
         state = {f"module.{name}": tensor for name, tensor in state.items()}
         return torch.func.functional_call(self, state, (leaves, drawn))
 
     def forward(self, leaves: Mapping[str, Tensor], drawn: Sequence[Tensor]) -> list[Tensor]:
-        """`outputs`, where the modules already hold the leaves."""
+        """Compute `outputs` while the modules hold the leaves as their parameters."""
         told, gradients = Told(), dict[str, Tensor]()
         for loss in self.phase.losses(filled(self.form, iter(drawn)), told):
             found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
@@ -73,7 +74,7 @@ class PhaseFunction(nn.Module):
         return [*laid_out, *(tensor.detach() for tensor in tensors_of(told))]
 
     def deliver(self, outputs: Sequence[Tensor]) -> Told:
-        """Give the parameters their gradients; what was told."""
+        """Assign the gradients to the parameters and return the phase's other outputs."""
         num = len(self.used)
         for name, gradient in zip(self.used, outputs[:num], strict=True):
             self.module.get_parameter(name).grad = gradient
@@ -81,21 +82,21 @@ class PhaseFunction(nn.Module):
 
 
 class Faster:
-    """A phase by a compiled function, called with what was drawn for a step."""
+    """A phase run by a compiled function; call it with the inputs drawn for a step."""
 
     def __init__(self, function: PhaseFunction, run: Run) -> None:
         self.function, self.run = function, run
 
     @torch.no_grad()
     def __call__(self, draw: Draw) -> Told:
-        """Gradients into the parameters; what the phase tells."""
+        """Assign gradients to the parameters and return the phase's other outputs."""
         return self.function.deliver(self.run(self.function.held, tensors_of(draw)))
 
 
 class Recorded(Faster):
     """A phase that is recorded once, on inputs at fixed addresses, and then replayed.
 
-    `record` gives a function that repeats the work of another one, and the outputs, whose values it replaces.
+    `record` returns a function that replays the recorded work, and the outputs that every replay overwrites.
     """
 
     def __init__(self, function: PhaseFunction, run: Run, drawn: Sequence[Tensor], record: Record) -> None:
@@ -105,7 +106,7 @@ class Recorded(Faster):
 
     @torch.no_grad()
     def __call__(self, draw: Draw) -> Told:
-        """Gradients into the parameters; what the phase tells, which the next step overwrites."""
+        """Assign gradients to the parameters and return the other outputs, which the next step overwrites."""
         torch._foreach_copy_(self.inputs, tensors_of(draw))
         self.replay()
         return self.function.deliver(self.outputs)
@@ -115,7 +116,7 @@ Record = Callable[[Callable[[], Sequence[Tensor]]], tuple[Callable[[], None], Se
 
 
 def cuda_graph(work: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], None], Sequence[Tensor]]:
-    """Record `work` as a CUDA graph, after it has run on a stream of its own as often as libraries need to settle."""
+    """Record `work` as a CUDA graph, after warm-up runs on a separate stream that let libraries initialise."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -130,7 +131,7 @@ def cuda_graph(work: Callable[[], Sequence[Tensor]]) -> tuple[Callable[[], None]
 
 @functools.cache
 def _pool() -> Any:
-    """Memory that the phases share: they follow each other, and what one leaves is used before the next."""
+    """Memory pool shared by all phases: they run in sequence, and outputs are consumed before the next phase."""
     return torch.cuda.graph_pool_handle()
 
 
@@ -138,22 +139,22 @@ def _pool() -> Any:
 
 
 def inductor(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    """torch's own compiler, of a graph that needs no tracing any more."""
+    """Compile an already traced graph with torch's own compiler."""
     return torch._inductor.compile(graph, list(inputs))
 
 
 def prepare(
     module: GanModule, runtime: Runtime, *, compiler: Compiler = inductor, record: Record = cuda_graph
 ) -> dict[str, dict[str, str]]:
-    """Make the phases of a GAN as fast as `runtime` says: how each runs, by key of the configuration.
+    """Compile and record the phases of a GAN as `runtime` requests; return how each runs, by configuration key.
 
-    `module.fixed_form` is true afterwards where one of them needs that what is drawn always has the same form.
+    `module.fixed_form` is true afterwards if a phase requires drawn inputs to have the same structure in every step.
     """
     asked = {"trainer.compile": runtime.compile == "auto", "trainer.cuda_graphs": runtime.cuda_graphs}
     said: dict[str, dict[str, str]] = {key: {} for key, is_asked in asked.items() if is_asked}
     if not said:
         return {}
-    lay_out(module.to(runtime.device), runtime.device)  # now: what is recorded stays where it is
+    lay_out(module.to(runtime.device), runtime.device)  # before recording: recorded tensors must keep their addresses
     module.fixed_form = module.augment.fixed_form = True
     with float32_convolutions(tf32=runtime.tf32, benchmark=True):
         for phase in module.phases():
@@ -166,7 +167,7 @@ def prepare(
 def _prepared(
     module: GanModule, phase: Phase, asked: Mapping[str, Any], compiler: Compiler, record: Record
 ) -> dict[str, str]:
-    """Choose how a phase runs; what became of each thing asked for."""
+    """Choose how a phase runs; return the outcome of each requested option."""
     reason = why_plain(module, phase)
     if reason:
         return dict.fromkeys(asked, f"plain: {reason}")
@@ -192,15 +193,14 @@ def _prepared(
 
 
 def traced(function: PhaseFunction, drawn: Sequence[Tensor]) -> torch.fx.GraphModule:
-    """The operations of a phase and of its derivatives, as one graph of all tensors; an error where Python asks for the
-    value of one."""
+    """Trace a phase and its derivatives into one graph; fails if Python code reads the value of a tensor."""
     num = len(function.held)
     return make_fx(lambda *tensors: function.outputs(tensors[:num], tensors[num:]))(*function.held, *drawn)
 
 
 def compiled(function: PhaseFunction, drawn: Sequence[Tensor], compiler: Compiler) -> Run:
-    """Trace the function of a phase on what was drawn, and compile the graph."""
-    with fused(False):  # the compiler makes its own kernels
+    """Trace the function of a phase on the drawn inputs, and compile the graph."""
+    with fused(False):  # the compiler generates its own kernels
         graph = traced(function, drawn)
         run = compiler(graph, [*(tensor.detach() for tensor in function.held), *drawn])
     return lambda held, drawn: run(*(tensor.detach() for tensor in held), *drawn)
@@ -209,7 +209,7 @@ def compiled(function: PhaseFunction, drawn: Sequence[Tensor], compiler: Compile
 def _tried(
     make: Callable[[], Faster], function: PhaseFunction, drawn: Sequence[Tensor], expected: Sequence[Tensor]
 ) -> Faster | str:
-    """What `make` makes, or why the phase runs plainly."""
+    """Return the result of `make`, or the reason why the phase runs plainly."""
     try:
         way = make()
         with torch.no_grad():
@@ -217,7 +217,7 @@ def _tried(
                 way.replay()
             found = way.outputs if isinstance(way, Recorded) else way.run(function.held, drawn)
         far = difference(found, expected, num_gradients=len(function.used))
-    except Exception as error:  # compilers and drivers fail in their own ways
+    except Exception as error:  # compilers and drivers can raise anything
         lines = str(error).strip().splitlines() or ["no message"]
         return f"plain: {type(error).__name__}: {lines[0]}"
     allowed = TOLERANCES[_precision(function.module)]
@@ -225,7 +225,7 @@ def _tried(
 
 
 def why_plain(module: GanModule, phase: Phase) -> str:
-    """Why a phase cannot be a function of tensors that is the same in every step; "" where it can."""
+    """Return why a phase cannot be a fixed function of tensors, or "" if it can."""
     classes = {type(module.generator): "generator", module.discriminator.own_class: "discriminator"}
     for network, name in classes.items():
         for flag, what in (("progressive", "grows by the clock"), ("drops_units", "draws random numbers on its way"),
@@ -246,8 +246,8 @@ def why_plain(module: GanModule, phase: Phase) -> str:
 
 
 def difference(found: Sequence[Tensor], expected: Sequence[Tensor], *, num_gradients: int) -> float:
-    """The largest distance of two results: of gradients |a - b| / (|b| + |all| / 1000) with the norm of each and of
-    all, of other numbers over 1 + |b|; infinite where they do not fit each other."""
+    """Return the largest difference between two results: |a - b| / (|b| + |all| / 1000) for gradients, with the norms
+    of each and of all of them, and |a - b| / (1 + |b|) for other values; infinite if the shapes differ."""
     if [each.shape for each in found] != [each.shape for each in expected]:
         return float("inf")
     norms = torch.stack([each.float().norm() for each in expected[:num_gradients]])
@@ -266,18 +266,18 @@ def _precision(module: GanModule) -> torch.dtype:
 
 
 def _images(module: GanModule) -> tuple[Tensor, Tensor]:
-    """A batch like those of training: uniform noise, and labels of the data."""
+    """Return a stand-in for a training batch: uniform noise and labels from the data."""
     network, num = module.discriminator, module.batch_size
     shape = (num, network.img_channels, network.resolution, network.resolution)
     labels = module.labels[torch.randint(len(module.labels), (num,), device=module.labels.device)]
     return torch.rand(shape, device=module.labels.device) * 2 - 1, labels
 
 
-# --- the tensors of what is put together of them --------------------------------------------------------------------
+# --- nested structures of tensors -----------------------------------------------------------------------------------
 
 
 def tensors_of(value: Any) -> list[Tensor]:
-    """All tensors in dataclasses, mappings and sequences, in their order."""
+    """Return all tensors in nested dataclasses, mappings and sequences, in order."""
     found = list[Tensor]()
 
     def keep(tensor: Tensor) -> Tensor:
@@ -289,7 +289,7 @@ def tensors_of(value: Any) -> list[Tensor]:
 
 
 def filled(form: Any, tensors: Iterator[Tensor]) -> Any:
-    """`form` with other tensors in the places of its own."""
+    """Return a copy of `form` with its tensors replaced, in order."""
     return _mapped(form, lambda _: next(tensors))
 
 
@@ -307,5 +307,5 @@ def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """With the strides of the parameter, as optimizers expect it and `backward` leaves it."""
+    """Return the gradient with the strides of the parameter, as optimizers expect and `backward` produces it."""
     return gradient if gradient.stride() == parameter.stride() else torch.empty_like(parameter).copy_(gradient)

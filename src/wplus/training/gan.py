@@ -1,4 +1,4 @@
-"""Training a generator against a discriminator: StyleGAN2's step, its regularisers lazy or in every step."""
+"""GAN training: StyleGAN2's training step, with regularisers applied lazily or in every step."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -60,24 +60,24 @@ DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 class GanModule(TrainingModule):
-    """Generator against discriminator (StyleGAN2, Karras et al. 2020, sections 2 and 3).
+    """Trains a generator against a discriminator (StyleGAN2, Karras et al. 2020, sections 2 and 3).
 
-    UserError for networks, losses and numbers that do not fit each other.
+    Raises UserError for networks, losses and hyper-parameters that do not fit together.
 
     Args:
-        generator, discriminator: networks; a copy of the generator is kept as the moving average `ema`.
-        generator_loss: logits of generated images -> loss per image; one that compares
-            (`wplus.losses.adversarial.compares`) also gets those of real images.
-        discriminator_loss: (real logits, generated logits) -> loss per pair.
-        hparams: the numbers; `hparams.batch_size` counts all processes and micro-batches.
+        generator, discriminator: networks to train; a copy of the generator is kept as the moving average `ema`.
+        generator_loss: maps logits of generated images to a loss per image; one that compares
+            (`wplus.losses.adversarial.compares`) also takes the logits of real images.
+        discriminator_loss: maps (real logits, generated logits) to a loss per pair.
+        hparams: hyper-parameters; `hparams.batch_size` counts all processes and micro-batches.
         num_micro: micro-batches per step and process (gradient accumulation).
-        labels: (M, c_dim) labels of the training data, from which generated images draw theirs.
-        augment: what the discriminator sees of images, real and generated; None: the images themselves.
-        heads: how heads on frozen features are trained, where the discriminator has such.
-        anchor: the generator's start from reconstructions, and the pairs that it keeps; bound to the data.
-        freeze_discriminator: layers of the discriminator, from the image on, that do not learn (Freeze-D).
-        posthoc_ema: relative lengths of averages of the generator that are kept beside `ema` and stored at snapshots,
-            from which `wplus ema` makes any other (`wplus.training.posthoc_ema`).
+        labels: (M, c_dim) labels of the training data, from which labels for generated images are drawn.
+        augment: augmentation applied to everything the discriminator sees, real and generated; None means none.
+        heads: training of the heads on frozen features, if the discriminator has any.
+        anchor: warm-up of the generator by reconstruction, and the pairs it retains; already bound to the data.
+        freeze_discriminator: number of discriminator layers, starting at the image, that are frozen (Freeze-D).
+        posthoc_ema: relative lengths of additional generator averages that are stored at snapshots, from which
+            `wplus ema` can reconstruct any other length (`wplus.training.posthoc_ema`).
     """
 
     labels: Tensor
@@ -128,17 +128,17 @@ class GanModule(TrainingModule):
         self.power_averages = PowerAverages(generator, posthoc_ema)
         self.generator_loss, self.discriminator_loss = generator_loss, discriminator_loss
         self.penalties, self.compares = active, compares(generator_loss)
-        # Images that are compared or mixed with each other belong to one class.
+        # Images that are compared or mixed with each other must share a class.
         self.same_labels = self.compares or any(penalty.mixes for penalty in active)
-        # Whether they have optimizer steps of their own; else they are part of the discriminator's loss.
+        # Whether penalties have optimizer steps of their own; otherwise they are part of the discriminator's loss.
         self.lazy_penalties = bool(active) and hparams.r1_interval > 1
-        self.hp, self.hp_now, self.num_micro = hparams, hparams, num_micro  # hp_now: at the clock of this step
+        self.hp, self.hp_now, self.num_micro = hparams, hparams, num_micro  # hp_now: values for the current step
         self.growth = growth_of(type(generator), generator.resolution, hparams)
         if self.growth is not None:
             self.growth.apply([generator, discriminator, self.ema], 0)
         self.augment, self.heads, self.anchor = augment or NoAugment(), heads, anchor
-        self.fixed_form = False  # whether what is drawn has the same form in every step
-        self.backward_of: dict[str, Callable[[Draw], Told]] = {}  # phase -> a faster way to its gradients
+        self.fixed_form = False  # whether drawn inputs have the same structure in every step
+        self.backward_of: dict[str, Callable[[Draw], Told]] = {}  # phase -> faster function for its gradients
         self.register_buffer("pl_mean", torch.zeros(()))
         self.register_buffer("labels", torch.zeros(1, 0) if labels is None else labels, persistent=False)
 
@@ -149,28 +149,28 @@ class GanModule(TrainingModule):
 
     @property
     def caution(self) -> str:
-        """As of every training: before its warm-up is over a generator's samples are no images."""
+        """See base class; until the warm-up is over, samples from the generator are not meaningful images."""
         if self.anchor is None or self.anchor.is_fitted:
             return ""
         return f"still in its warm-up of {self.anchor.warmup / 1000:g} kimg, samples mean nothing yet"
 
     @property
     def stored_averages(self) -> dict[float, Network]:
-        """Averages of the generator that a snapshot stores, by their relative length."""
+        """Averages of the generator that a snapshot stores, by relative length."""
         return dict(zip(self.power_averages.sigmas, self.power_averages.averages, strict=True))  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
-        """The hyper-parameters, which weights of the generator are exported, and what the run started from."""
+        """The hyper-parameters, which generator weights are exported, and what the run started from."""
         known = self.run_fingerprint
         origin = {name: known[name] for name in ("transfer", "freeze_discriminator") if known.get(name)}
         return {"hparams": asdict(self.hp), "weights": "moving average of the generator", **origin}
 
     def state_summary(self) -> dict[str, Any]:
-        """Counters of skipped steps, and what is to be said of augmentation."""
+        """Counters of skipped steps, and the state of the augmentation."""
         return {**super().state_summary(), **self.augment.summary()}
 
     def log_infos(self) -> dict[str, MetricInfo]:
-        """What the numbers are that a run logs."""
+        """Descriptions of the values that a run logs."""
         known = gan_infos(self.penalties, {phase.name: phase.network for phase in self.phases()})
         others = (head_infos if self.heads else {}) | (anchor_infos if self.anchor else {})
         return {**super().log_infos(), **known, **augment_infos, **others}
@@ -178,12 +178,12 @@ class GanModule(TrainingModule):
     # --- the step ---------------------------------------------------------------------------------------------------
 
     def prepare(self, runtime: Runtime) -> dict[str, Any]:
-        """As of every training; phases are compiled or recorded (`wplus.training.faster`)."""
+        """See base class; phases can be compiled or recorded as CUDA graphs (`wplus.training.faster`)."""
         self.kernels, said = fused_operations(runtime)
         return {"trainer.kernels": said, **prepare(self, runtime)}
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """Run the phases that are due, then move the average."""
+        """Run the phases that are due, then update the moving averages."""
         real = self._follow_clock(real, optimizers)
         if not warm_up(self, real, optimizers[0]):
             self._compete(real, labels, optimizers)
@@ -192,7 +192,7 @@ class GanModule(TrainingModule):
         self.power_averages.update(self.generator, batch_size=self.batch_size, nimg=self.images_seen + self.batch_size)
 
     def _compete(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """The phases of this step, and what follows from what the discriminator said."""
+        """Run the phases of this step, then adapt augmentation and heads to the discriminator's outputs."""
         step = self.images_seen // self.batch_size
         self.discriminator.begin_step()
         with shared_statistics([self.generator, self.discriminator]):
@@ -200,7 +200,7 @@ class GanModule(TrainingModule):
                 if step % phase.interval == 0:
                     self.run_phase(phase, real, labels, optimizers[phase.network == "discriminator"])
         self.augment.adapt(batch_size=self.batch_size, step=step + 1)
-        end_step = getattr(self.discriminator_loss, "end_step", None)  # of a loss with a state
+        end_step = getattr(self.discriminator_loss, "end_step", None)  # only stateful losses have it
         if end_step is not None:
             end_step()
         if self.heads is not None:
@@ -209,7 +209,7 @@ class GanModule(TrainingModule):
             self.means.add(name, value)
 
     def phases(self) -> list[Phase]:
-        """In StyleGAN2's order; a regulariser of weight 0, or one of every discriminator step, has none."""
+        """Phases in StyleGAN2's order; regularisers with weight 0, or applied in every step, have none of their own."""
         hp = self.hp
 
         def phase(name: str, network: Role, interval: int, draw: Callable[..., Draw], losses: Losses) -> Phase:
@@ -226,7 +226,7 @@ class GanModule(TrainingModule):
         return phases
 
     def run_phase(self, phase: Phase, real: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Draw what a phase needs, accumulate its gradients over its micro-batches and take the optimizer step."""
+        """Draw a phase's inputs, accumulate gradients over its micro-batches and take the optimizer step."""
         self.seed_phase(phase.name)
         draw = phase.draw(real, labels)
         self.set_learning(phase)
@@ -236,13 +236,13 @@ class GanModule(TrainingModule):
         self.guarded_step(phase.name, optimizer)
 
     def set_learning(self, phase: Phase) -> None:
-        """Gradients for the network of a phase, and for no frozen layer of it."""
+        """Enable gradients for the network that a phase trains, except for its frozen layers."""
         self.generator.requires_grad_(phase.network == "generator")
         self.discriminator.requires_grad_(phase.network == "discriminator")
         freeze(self.frozen)
 
     def _take_note(self, told: Told) -> None:
-        """Numbers for the log, logits for the augmentation, and the running means of w and of path lengths."""
+        """Pass on a phase's outputs: values to log, logits for augmentation, running means of w and path lengths."""
         for name, value in told.numbers:
             self.means.add(name, value)
         for logits in told.logits:
@@ -254,26 +254,26 @@ class GanModule(TrainingModule):
 
     @property
     def pixels(self) -> DiscriminatorNetwork | None:
-        """What judges pixels."""
+        """The discriminator of pixels, if there is one."""
         return self.discriminator.pixel_part
 
     @property
     def asked(self) -> Heads | None:
-        """The heads, while they have a weight."""
+        """The heads while their weight is non-zero, otherwise None."""
         weight = 0.0 if self.heads is None else self.heads.weight_at(self.images_seen)
         return None if not isinstance(weight, Tensor) and weight == 0 else self.heads
 
-    # --- what they are made of --------------------------------------------------------------------------------------
+    # --- building blocks of the losses ------------------------------------------------------------------------------
 
     def sample_inputs(self, num: int, *, labels: Tensor | None = None, path_length: bool = False) -> GeneratorInputs:
-        """All random inputs for `num` images; labels from the data, or `labels` where classes must be the same."""
+        """Draw all random inputs for `num` images; labels come from the data, or are `labels` if classes must match."""
         return sample_inputs(
             self.generator, num, labels=labels if self.same_labels else None, all_labels=self.labels,
             style_mixing_prob=self.hp.style_mixing_prob, path_length=path_length, fixed_form=self.fixed_form,
         )  # fmt: skip
 
     def sample_augment(self, images: Tensor) -> Sampled:
-        """What happens to a batch like `images` before the discriminator sees it, blur first, while there is any."""
+        """Sample the augmentation of a batch like `images` for the discriminator, preceded by blur while it lasts."""
         sampled = self.augment.sample(images)
         if self.hp.blur_sigma is None or self.hp.blur_fade_kimg is None:
             return sampled
@@ -281,18 +281,18 @@ class GanModule(TrainingModule):
         return Blurred(sampled, sigma) if sigma else sampled
 
     def generate(self, inputs: GeneratorInputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (N, C, H, W), their ws (N, num_ws, w_dim), and the sum of w over the batch before mixing (w_dim,)."""
+        """Return images (N, C, H, W), their ws (N, num_ws, w_dim) and the batch sum of w before mixing (w_dim,)."""
         ws, w_sum = style_mixing(self.generator, inputs)
         return self.generator.synthesis(ws, noise=inputs.noise), ws, w_sum
 
     def path_lengths(self, inputs: GeneratorInputs) -> Tensor:
-        """|J^T y| (N,)."""
+        """Return path lengths |J^T y| (N,)."""
         images, ws, _ = self.generate(inputs)
         assert inputs.pl_noise is not None
         return path_lengths(images, ws, inputs.pl_noise)
 
     def _follow_clock(self, real: Tensor, optimizers: list[torch.optim.Optimizer]) -> Tensor:
-        """Set the numbers of this moment, and what is in use of networks that grow; real images with as much detail."""
+        """Apply schedules and progressive growing for this step; return real images at the current level of detail."""
         if self.hp.decay_kimg is not None or self.growth is not None:
             self.hp_now = self.hp.at(self.images_seen)
             for optimizer, numbers in zip(optimizers, self._adam_numbers(), strict=True):
@@ -307,21 +307,21 @@ class GanModule(TrainingModule):
         return self.growth.shown(real, self.images_seen)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Of the generator, and of what learns of the discriminator: its heads may have a rate of their own."""
+        """Create Adam for the generator and the unfrozen discriminator; heads may have their own learning rate."""
         generator, discriminator = self._adam_numbers()
         groups: list[list[dict[str, Any]]] = [[{"params": list(self.generator.parameters()), **generator}]]
         if self.anchor is not None:
             encoder = {"params": list(self.anchor.encoder.parameters()), "lr": ENCODER_LR, "own_lr": True}
             groups[0].append({**generator, **encoder})
-        # Penalties are the pixels' alone, so there are no lazy steps of the heads to correct for.
+        # Penalties apply to the pixel discriminator only, so the heads need no correction for lazy steps.
         own = {"lr": None if self.heads is None else self.heads.lr, "betas": (self.hp.beta1, self.hp.beta2)}
         groups.append(discriminator_groups(self.discriminator, self.frozen, discriminator, own))
-        # Fused ones can skip a step (`guarded_step`).
+        # Only fused optimizers can skip a step on the device (`guarded_step`).
         return [torch.optim.Adam(part, eps=self.hp.adam_eps, fused=True) for part in groups]
 
     @property
     def generator_lr(self) -> float:
-        """The learning rate of the generator's Adam at the moment."""
+        """The current learning rate of the generator's Adam."""
         return float(self._adam_numbers()[0]["lr"])
 
     def _adam_numbers(self) -> list[dict[str, Any]]:
@@ -330,7 +330,7 @@ class GanModule(TrainingModule):
 
 
 def _described(loss: Callable[..., Tensor]) -> str:
-    """The name of a loss, with what was chosen in it; one with a state describes itself."""
+    """Return a loss's name with its chosen arguments; a stateful loss describes itself."""
     if isinstance(loss, torch.nn.Module):
         return str(loss.described)
     function, chosen = (loss.func, loss.keywords) if isinstance(loss, partial) else (loss, {})

@@ -1,6 +1,6 @@
-"""The losses of a GAN's phases: of each micro-batch its part of the mean over the batch; and what is told on the way.
+"""Losses of the phases of a GAN training step, as generators over micro-batches, and the values logged on the way.
 
-StyleGAN2 (Karras et al. 2020), in the order of its step.
+Each micro-batch yields its share of the batch mean. The order follows StyleGAN2's step (Karras et al. 2020).
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def path_length_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Te
     assert inputs is not None
     num = len(inputs.z)
     parts = micro_batches(num, min(module.num_micro, num), 1, module.device)
-    # The mean of all lengths is needed first; the graphs of several parts together would be that of the batch.
+    # The mean of all lengths is needed first. With several parts no graphs are kept: together they would be as large
+    # as that of the whole batch.
     keep = torch.Tensor.detach if len(parts) > 1 else lambda lengths: lengths
     known = [keep(module.path_lengths(inputs.take(part))) for part in parts]
     mean = mean_over_ranks(torch.cat(known).detach().mean())
@@ -74,10 +75,10 @@ def path_length_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Te
 
 
 def path_length_gradient(lengths: Tensor, mean: Tensor, a: Tensor, decay: float) -> Tensor:
-    """A scalar whose gradient is N/2 times that of E (l - a)^2, the mean over N images, of which `lengths` are some.
+    """Return a scalar whose gradient is N/2 times that of E (l - a)^2 over N images, `lengths` being some of them.
 
-    As a = old + decay (m - old) moves with the mean m of all lengths, d/dl_i E (l - a)^2 = 2/N k_i with
-    k_i = (l_i - a) - decay (m - a). Unlike the square, the sum of k_i l_i over micro-batches is that of the batch.
+    Since a = old + decay (m - old) depends on the mean m of all lengths, d/dl_i E (l - a)^2 = 2/N k_i with
+    k_i = (l_i - a) - decay (m - a). Unlike the square, sum_i k_i l_i over micro-batches equals that over the batch.
     """
     k = (lengths.detach() - a) - decay * (mean - a)
     return (k * lengths).sum()
@@ -92,7 +93,7 @@ def discriminator_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[
 
 
 def _pixels_loss(module: GanModule, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
-    """A micro-batch's part in the mean over `num` pairs, of what judges pixels."""
+    """Return a micro-batch's share of the pixel discriminator's loss, a mean over `num` pairs."""
     if module.pixels is None:
         return torch.zeros((), device=batch.real.device)
     real, fake = both_logits(module.pixels, batch)
@@ -104,12 +105,12 @@ def _pixels_loss(module: GanModule, batch: DiscriminatorBatch, num: int, told: T
         told.number(f"train/logits/{kind}_std", logits.std(correction=0))
         told.number(f"train/logits/{kind}_sign", logits.sign().mean())
     told.logits.append(real_logits.detach())
-    direction = (fake[:, 1:] - real[:, 1:]).sum() / num  # SAN: by which its direction learns; else there is none
+    direction = (fake[:, 1:] - real[:, 1:]).sum() / num  # SAN: trains its direction; otherwise empty
     return loss + direction
 
 
 def _heads_loss(module: GanModule, batch: DiscriminatorBatch, num: int, told: Told) -> Tensor:
-    """The same, of heads on frozen features."""
+    """Return a micro-batch's share of the loss of the heads on frozen features."""
     if module.asked is None:
         return torch.zeros((), device=batch.real.device)
     assert isinstance(module.discriminator, Projected)
@@ -122,13 +123,13 @@ def _heads_loss(module: GanModule, batch: DiscriminatorBatch, num: int, told: To
 
 
 def penalty_losses(module: GanModule, draw: Draw, told: Told) -> Iterator[Tensor]:
-    """The penalties alone, in a step of their own."""
+    """The penalties alone, for a separate optimizer step."""
     for batch in discriminator_batches(module, draw):
         yield penalty_loss(module, batch, draw.weights, told)
 
 
 def penalty_loss(module: GanModule, batch: DiscriminatorBatch, weights: Sequence[Tensor], told: Told) -> Tensor:
-    """A micro-batch's part in the mean over the batch of gamma/2 |dD/dx|^2, or others."""
+    """Return a micro-batch's share of the batch mean of the weighted penalties, such as gamma/2 |dD/dx|^2."""
     total = torch.zeros((), device=batch.real.device)
     for penalty, weight in zip(module.penalties, weights, strict=True):
         assert module.pixels is not None
@@ -139,7 +140,7 @@ def penalty_loss(module: GanModule, batch: DiscriminatorBatch, weights: Sequence
 
 
 def discriminator_batches(module: GanModule, draw: Draw) -> Iterator[DiscriminatorBatch]:
-    """Micro-batches of real images beside generated ones."""
+    """Yield micro-batches of real and generated images."""
     real, labels, alpha, (before_real, before_fake) = draw.real, draw.labels, draw.alpha, draw.before_heads
     assert alpha is not None
     for part in micro_batches(len(real), module.num_micro, module.group_size, module.device):
@@ -155,7 +156,7 @@ def discriminator_batches(module: GanModule, draw: Draw) -> Iterator[Discriminat
 
 
 def gan_infos(penalties: Sequence[Penalty], phases: Mapping[str, str]) -> dict[str, MetricInfo]:
-    """Name -> meaning; `phases` are those of a step, name -> network."""
+    """Describe the logged values by name; `phases` maps the phases of a step to their networks."""
     logits = {"": "Mean", "_std": "Standard deviation", "_sign": "Mean sign"}
     kinds = {"real": "real images, as augmentation shows them", "fake": "generated images"}
     meanings = {

@@ -1,8 +1,8 @@
-"""Heads on frozen features in a GAN's training: their hinge loss, their learning rate, their weight by the clock.
+"""Training of discriminator heads on frozen features: hinge loss, learning rate and a weight schedule.
 
-The weight is that of what they tell the generator; their own loss has none. While it is 0 by the clock they neither
-tell nor learn. Heads that win tell the generator the same of all its images and cost it variety (recall), which
-`target` is against.
+The weight applies to their term in the generator's loss; their own loss is unweighted. While the scheduled weight is 0,
+the heads are neither used nor trained. Heads that win give the generator the same signal for all its images, which
+costs variety (recall); `target` counteracts that.
 """
 
 from collections.abc import Sequence
@@ -35,16 +35,16 @@ INFOS = {
 
 
 def mean_per_head(values: Sequence[Tensor]) -> Tensor:
-    """Per head (n, positions) -> (n,): the mean over heads of means over positions, so that all heads count alike."""
+    """Average one (n, positions) tensor per head to (n,): over positions first, so that all heads count equally."""
     return torch.stack([value.mean(dim=1) for value in values]).mean(dim=0)
 
 
 class Heads(nn.Module):
-    """Heads that are the whole discriminator (Projected GAN, equation 3): hinge loss, weight 1.
+    """Training of heads that make up the whole discriminator (Projected GAN, equation 3): hinge loss, weight 1.
 
     Args:
         lr: learning rate of their Adam; None: the discriminator's.
-        policy: of DiffAugment in front of the heads alone, beside what `augment` does; "": none.
+        policy: DiffAugment policy for the heads only, in addition to `augment`; "": none.
     """
 
     def __init__(self, *, lr: float | None = None, policy: str = "") -> None:
@@ -56,21 +56,21 @@ class Heads(nn.Module):
         self.fingerprint: dict[str, Any] = {"lr": lr, "policy": policy}
 
     def weight_at(self, nimg: int) -> float | Tensor:
-        """Of the heads in the generator's loss after `nimg` images; the number 0 where nobody asks them."""
+        """Weight of the heads in the generator's loss after `nimg` images; the number 0 while they are not used."""
         return 1.0
 
     def sample(self, images: Tensor) -> Sampled:
-        """What the heads see of a batch like `images`, drawn from torch's generator."""
+        """Sample the heads' augmentation for a batch like `images` from torch's generator."""
         return Identity() if self.augment is None else self.augment.sample(images)
 
     def against(self, discriminator: Projected, images: Tensor, labels: Tensor) -> Tensor:
-        """What the heads say against generated images, as they see them, unweighted (n,)."""
+        """Return the generator's unweighted loss (n,) from the heads, for generated images already augmented."""
         return self.generator_loss(discriminator.head_logits(images, labels))
 
     def learn(
         self, discriminator: Projected, batch: DiscriminatorBatch, *, nimg: int
     ) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-        """The heads' loss of pairs (n,), their logits of the real images, and what is logged."""
+        """Return the heads' loss per pair (n,), their logits for the real images, and values to log."""
         shown = torch.cat([before(images) for before, images in zip(batch.before_heads, batch.shown, strict=True)])
         logits = discriminator.head_logits(shown, torch.cat([batch.labels, batch.fake_labels]))
         real, fake = ([each.chunk(2)[kind] for each in logits] for kind in (0, 1))
@@ -82,41 +82,42 @@ class Heads(nn.Module):
         return loss, known[0], {f"train/heads/{name}": value for name, value in values.items()}
 
     def generator_loss(self, fake: Sequence[Tensor]) -> Tensor:
-        """-D(G(z)) (n,), of logits (n, positions) per head."""
+        """Return -D(G(z)) (n,) from the logits (n, positions) of each head."""
         return mean_per_head([critic_generator(logits) for logits in fake])
 
     def discriminator_loss(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (n,)."""
+        """Return max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (n,)."""
         return mean_per_head([hinge_discriminator(a, b) for a, b in zip(real, fake, strict=True)])
 
     def observe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """Take note of logits, of one micro-batch; the share of positions that are judged rightly, a scalar."""
+        """Record the logits of one micro-batch; return the share of positions classified correctly, a scalar."""
         right = [(a > 0).float() / 2 + (b < 0).float() / 2 for a, b in zip(real, fake, strict=True)]
         return mean_per_head(right).mean()
 
     def adapt(self, *, batch_size: int, step: int) -> None:
-        """Move what is moved after step number `step` (from 1)."""
+        """Adapt after step number `step` (from 1)."""
 
 
 class ScheduledHeads(Heads):
-    """Heads beside a discriminator of pixels, weighed by the clock, and down where they win.
+    """Training of heads beside a pixel discriminator, with a scheduled weight that is reduced while the heads win.
 
-    The weight is 0 up to `start_kimg`, rises on a line to `weight` in `warmup_kimg`, stays for `hold_kimg`, and goes on
-    a line to `floor` in `fade_kimg`. While it is 0 by the clock nobody asks the heads, and they cost nothing.
+    The weight is 0 until `start_kimg`, rises linearly to `weight` over `warmup_kimg`, stays there for `hold_kimg`, and
+    changes linearly to `floor` over `fade_kimg`. While the scheduled weight is 0, the heads are not evaluated.
 
-    With `target` it is also multiplied by a strength in [0, 1], from 1: every `interval` steps it moves by
-    batch interval / speed, down while the heads judge more than the share `target` of all positions rightly, else up.
+    With `target`, the weight is also multiplied by a strength in [0, 1], initially 1: every `interval` steps it changes
+    by batch interval / speed, down while the heads classify more than the share `target` of all positions correctly,
+    up otherwise.
 
     Args:
-        weight: of what the heads say, beside the pixels' loss.
-        start_kimg: before it there are no heads.
+        weight: weight of the heads relative to the pixel loss.
+        start_kimg: time at which the heads are switched on.
         warmup_kimg: time from 0 to `weight`.
-        hold_kimg: time at `weight`; None: for ever.
+        hold_kimg: time at `weight`; None: until the end.
         fade_kimg: time from `weight` to `floor`, after `hold_kimg`.
-        floor: where the weight goes in the end, at most `weight`.
-        target: share of positions, from 0.5 to 1; None: the weight follows the clock alone.
-        interval: steps between two moves of the strength.
-        speed_kimg: time that the strength needs from 1 to 0.
+        floor: final weight, at most `weight`.
+        target: share of positions, from 0.5 to 1; None: the weight follows the schedule alone.
+        interval: steps between two updates of the strength.
+        speed_kimg: time for the strength to go from 1 to 0.
     """
 
     strength: Tensor
@@ -154,16 +155,16 @@ class ScheduledHeads(Heads):
         self.fingerprint |= {**numbers, "hold_kimg": hold_kimg, "floor": floor, "target": target}
         self.fingerprint |= {"interval": interval, "speed_kimg": speed_kimg} if target is not None else {}
         self.register_buffer("strength", torch.ones(()))
-        self.register_buffer("seen", torch.zeros(2))  # since the last move: sum of shares, micro-batches; all processes
-        self._own = torch.zeros(2)  # of this process in this step
+        self.register_buffer("seen", torch.zeros(2))  # over all processes since the last update: sum of shares, number
+        self._own = torch.zeros(2)  # this process, this step
 
     def weight_at(self, nimg: int) -> float | Tensor:
-        """By the clock, times the strength where there is one."""
+        """The scheduled weight, times the strength if there is a target."""
         scheduled = self.scheduled(nimg / 1000)
         return scheduled if self.target is None or not scheduled else scheduled * self.strength.clone()
 
     def scheduled(self, kimg: float) -> float:
-        """The weight by the clock alone."""
+        """The weight given by the schedule alone."""
         since = kimg - self.start
         if since < 0:
             return 0.0
@@ -176,7 +177,7 @@ class ScheduledHeads(Heads):
 
     @torch.no_grad()
     def observe(self, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-        """As of `Heads`; a lost step's share counts as chance."""
+        """See base class; the share of a step with NaN logits counts as chance."""
         share = super().observe(real, fake)
         if self.target is not None:
             self._own = self._own.to(share.device) + torch.stack([share.nan_to_num(0.5), torch.ones_like(share)])
@@ -184,7 +185,7 @@ class ScheduledHeads(Heads):
 
     @torch.no_grad()
     def adapt(self, *, batch_size: int, step: int) -> None:
-        """Exchange this step's shares, and every `interval` steps move the strength."""
+        """Exchange this step's shares between processes, and update the strength every `interval` steps."""
         if self.target is None:
             return
         self.seen += mean_over_ranks(self._own.to(self.seen))

@@ -1,6 +1,6 @@
-"""Hyper-parameters of a GAN's training, and how defaults, loss, presets and given values become the numbers in use.
+"""Hyper-parameters for GAN training, and their resolution from defaults, loss, presets and user-given values.
 
-No torch here: `python train.py ... --cfg job` resolves the numbers without it.
+This module does not import torch, so `python train.py ... --cfg job` can resolve the values without it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from wplus.errors import UserError, check_number
 
 Resolved = dict[str, tuple[Any, str]]  # name -> (value, why)
 Preset = Mapping[str, Any] | Callable[[int, int | None], Resolved]
-"""Published numbers: a mapping, as YAML has it, or a function of (resolution, batch size or None).
+"""Published hyper-parameters: a mapping, as read from YAML, or a function of (resolution, batch size or None).
 
-A mapping has a `name`, perhaps a `family` (of networks, the only ones that it fits), and numbers. One that is itself a
-mapping, resolution -> number, stands for its entry at the largest resolution up to the run's. `ema_decay` is that of
-each step, in place of `ema_kimg`.
+A mapping has a `name`, optionally a `family` (the only network family it applies to), and values. A value that is
+itself a mapping from resolution to number is looked up at the largest resolution not above the run's. `ema_decay` is
+the decay per step, given in place of `ema_kimg`.
 """
 
 
 def hparam(meaning: str, default: object = MISSING, *, unit: str = "", highest: float | None = None) -> Any:
-    """A field of a dataclass of hyper-parameters: its meaning, unit and highest value stand beside it."""
+    """Declare a hyper-parameter as a dataclass field whose metadata holds its meaning, unit and highest value."""
     return field(default=default, metadata={"info": MetricInfo(meaning=meaning, unit=unit), "highest": highest})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hparams:
-    """Hyper-parameters of `GanModule`, under StyleGAN2's names."""
+    """Hyper-parameters of `GanModule`, named as in StyleGAN2."""
 
     batch_size: int = hparam("Images per step over all processes and micro-batches.", unit="images")
     gamma: float = hparam("Weight of R1 and R2: the penalty is gamma/2 |dD/dx|^2.")
@@ -69,7 +69,7 @@ class Hparams:
     ema_kimg_end: float | None = hparam("Where the half-life of the moving average goes.", None, unit="kimg")
 
     def at(self, nimg: int) -> Hparams:
-        """The numbers after `nimg` images: those with an end are on their way there."""
+        """Return the hyper-parameters after `nimg` images, with those that have an end value annealed towards it."""
         if self.decay_kimg is None:
             return self
         moved: dict[str, Any] = {
@@ -87,8 +87,8 @@ ENDS = {
     "beta2": "beta2_end",
     "ema_kimg": "ema_kimg_end",
 }
-PENALTY_WEIGHTS = ("gamma", "gp_weight")  # what nothing but a penalty reads
-CHECKPOINT_SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # options that decide which tensors fit
+PENALTY_WEIGHTS = ("gamma", "gp_weight")  # used by penalties only
+CHECKPOINT_SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # options that determine tensor shapes
 INFOS: dict[str, MetricInfo] = {
     **{item.name: item.metadata["info"] for item in fields(Hparams)},
     "channel_base": MetricInfo(meaning="Feature maps at resolution r: channel_base / r, at most channel_max."),
@@ -107,7 +107,7 @@ _AS_PUBLISHED = "as published"
 
 
 def on_cosine(base: float, end: float, nimg: int, *, decay_kimg: float) -> float:
-    """base + (end - base) (1 - cos(pi t)) / 2 after `nimg` images, t the share of `decay_kimg` that is over."""
+    """Return base + (end - base) (1 - cos(pi t)) / 2, where t is the elapsed fraction of `decay_kimg` at `nimg`."""
     t = min(nimg / (1000 * decay_kimg), 1.0) if decay_kimg else 1.0
     return base + (end - base) * ((1 - math.cos(math.pi * t)) / 2)
 
@@ -116,9 +116,10 @@ def on_cosine(base: float, end: float, nimg: int, *, decay_kimg: float) -> float
 
 
 def auto(resolution: int, batch_size: int | None) -> Resolved:
-    """StyleGAN2-ADA's `auto` for one device, from resolution and batch alone, never from the number of devices.
+    """StyleGAN2-ADA's `auto` preset for one device: depends on resolution and batch size, not on the device count.
 
-    (With the device count in the formula, as published, the same config is another experiment on another machine.)
+    (The published formula includes the device count, so the same config would be a different experiment on another
+    machine.)
     """
     batch = batch_size or min(4096 // resolution, 32)  # published for n devices: max(min(n min(4096 // r, 32), 64), n)
     return {
@@ -136,9 +137,10 @@ def auto(resolution: int, batch_size: int | None) -> Resolved:
 
 
 def preset_numbers(preset: Preset, resolution: int, batch_size: int | None) -> Resolved:
-    """What a preset says at this resolution; `batch_size` None: its own.
+    """Return a preset's values at this resolution; with `batch_size` None, the preset's own batch size is used.
 
-    A number that depends on the resolution is its entry at the largest one up to `resolution`, else the smallest.
+    A value that depends on the resolution is taken at the largest listed resolution not above `resolution`, or at the
+    smallest one if there is none.
     """
     if callable(preset):
         return preset(resolution, batch_size)
@@ -158,7 +160,7 @@ def preset_numbers(preset: Preset, resolution: int, batch_size: int | None) -> R
     return {name: (value, f"{preset.get('name', 'preset')}, as published") for name, value in numbers.items()}
 
 
-# --- resolution of all of them ------------------------------------------------------------------------------------
+# --- resolving all values -----------------------------------------------------------------------------------------
 
 
 def resolve(
@@ -170,16 +172,18 @@ def resolve(
     penalty_weights: Iterable[str | float] = (),
     options: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """Every number with the reason for it. Later ones stand over earlier ones: `Hparams`' defaults, `loss`, `presets`.
+    """Resolve every hyper-parameter, with the reason for its value.
+
+    Precedence, lowest first: the defaults of `Hparams`, `loss`, `presets` in order, `given`.
 
     Args:
-        given: stands over all of them; None: derive.
-        loss: numbers that the loss was published with.
-        penalty_weights: those of the loss's penalties (names of numbers here, or values); the others are set to 0.
-        options: keyword arguments of the networks, the generator's last; given where a preset has the same name.
+        given: values that override all others; None means derive.
+        loss: values that the loss was published with.
+        penalty_weights: weights of the loss's penalties (hyper-parameter names or numbers); all others are set to 0.
+        options: keyword arguments of the networks, the generator's last; they count as given if a preset sets them.
 
     Raises:
-        UserError: an unknown name, or a number that cannot be.
+        UserError: an unknown name or an invalid value.
     """
     if given.get("batch_size") is not None:
         check_number("batch_size", given["batch_size"], lowest=1, whole=True)
@@ -204,9 +208,9 @@ def resolve(
 
 
 def override(resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
-    """The numbers with those that are given (not None) in place of the derived ones.
+    """Replace derived values with those that are given (not None).
 
-    UserError for an unknown name, or a number that cannot be: below 1 where it counts something, else negative.
+    Raises UserError for an unknown name or an invalid value: below 1 for a count, negative for any other number.
     """
     unknown = sorted(set(given) - set(resolved))
     if unknown:
@@ -219,24 +223,24 @@ def override(resolved: Resolved, given: Mapping[str, Any]) -> Resolved:
 
 
 def hparams_of(resolved: Resolved) -> Hparams:
-    """The part of the numbers that belongs to the training, not to the networks."""
+    """Return the resolved values that configure training rather than the networks."""
     return Hparams(**{item.name: resolved[item.name][0] for item in fields(Hparams)})
 
 
-# --- of a configuration ---------------------------------------------------------------------------------------------
+# --- configurations -------------------------------------------------------------------------------------------------
 
 
 def resolve_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The composed configuration of `train` with every hyper-parameter and derived option of the networks filled in.
+    """Fill in every hyper-parameter and derived network option of a composed `train` configuration.
 
-    What only a file decides stays None: sizes of the networks with `transfer.checkpoint`. The configuration of another
-    training, or of one without a resolution, comes back as it is. `explain_config` has the reasons.
+    Values that only a file determines stay None, such as network sizes with `transfer.checkpoint`. A configuration of
+    another kind of training, or one without a resolution, is returned unchanged. See `explain_config` for the reasons.
     """
     return filled_in(config, explain_config(config))
 
 
 def filled_in(config: Mapping[str, Any], resolved: Resolved) -> dict[str, Any]:
-    """The composed configuration of `train` with these numbers where they belong."""
+    """Return a copy of a composed `train` configuration with the resolved values inserted."""
     filled = copy.deepcopy(dict(config))
     networks = filled.get("model") or {}
     for node in (filled["training"]["hparams"], networks.get("generator"), networks.get("discriminator")):
@@ -249,7 +253,7 @@ def filled_in(config: Mapping[str, Any], resolved: Resolved) -> dict[str, Any]:
 
 
 def explain_config(config: Mapping[str, Any]) -> Resolved:
-    """Every number that a run of this configuration of `train` would use, with its reason; empty if none is derived."""
+    """Return every value that a run of this `train` configuration would use, with reasons; empty if none is derived."""
     model, training = config.get("model"), config["training"]
     resolution = config["data"].get("resolution")
     if training["_target_"].endswith(".autoencoder_training") and model is not None and "encoder" in model:
@@ -273,23 +277,23 @@ def explain_config(config: Mapping[str, Any]) -> Resolved:
 
 
 def _unread_checkpoint(resolution: int, batch_size: int | None) -> Resolved:
-    """What `wplus.training.transfer` takes from a checkpoint, before it is read."""
+    """Placeholders for the values that `wplus.training.transfer` takes from a checkpoint not yet read."""
     why = "transfer: the checkpoint's"
     return {**transfer_rampup(), **dict.fromkeys((*CHECKPOINT_SIZES, "start_resolution"), (None, why))}
 
 
 def transfer_rampup() -> Resolved:
-    """StyleGAN2-ADA's code resumes without the ramp-up of the average."""
+    """Disable the EMA ramp-up, as StyleGAN2-ADA's code does when resuming."""
     return {"ema_rampup": (None, "transfer: the average starts from trained weights")}
 
 
 def augment_speed(*, transfer: bool) -> tuple[float, str]:
-    """Kimg from p = 0 to 1 of adaptive augmentation (StyleGAN2-ADA, and its code with --resume), and why."""
+    """Kimg for adaptive augmentation to go from p = 0 to 1 (StyleGAN2-ADA; its code with --resume), and the reason."""
     return (100.0, "transfer: faster than from scratch, as StyleGAN2-ADA") if transfer else (500.0, "as published")
 
 
 def explain(resolved: Resolved) -> str:
-    """One line per number: what it is and why; none for what neither a choice nor a preset has set."""
+    """Format one line per value with its reason, omitting those that neither a choice nor a preset has set."""
     return "\n".join(
         f"  {name} = {'none' if value is None else f'{value:g}'}  ({why})"
         for name, (value, why) in resolved.items()
@@ -298,7 +302,7 @@ def explain(resolved: Resolved) -> str:
 
 
 def summary(resolved: Resolved, infos: Mapping[str, MetricInfo]) -> dict[str, dict[str, Any]]:
-    """For a tracker: `derived/<name>` -> value, the reason for it, meaning and unit."""
+    """Summary entries for a tracker: `derived/<name>` -> value, reason, meaning and unit."""
     return {
         f"derived/{name}": {"value": value, "protocol": {"why": why}, **asdict(infos[name])}
         for name, (value, why) in resolved.items()

@@ -1,4 +1,4 @@
-"""Inputs of the generator in a phase: latents, labels, noise, style mixing, drawn for the whole batch at once."""
+"""Random inputs of the generator in a phase (latents, labels, noise, style mixing), drawn for the whole batch."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from wplus.core.distributed import rank_and_world
 from wplus.models.generator import GeneratorNetwork
 
 Rows = Tensor | slice
-"""Some images of a batch: their numbers, or a slice."""
+"""Selects images of a batch: their indices, or a slice."""
 
 
 @dataclass(frozen=True)
 class GeneratorInputs:
-    """All random inputs of a phase for one batch, drawn at once so that micro-batches use what the full batch would.
+    """All random inputs of a phase, drawn for the full batch so that micro-batches do not change them.
 
-    z, z_mix (N, z_dim); c (N, c_dim); noise one (N, 1, H, W) per layer; pl_noise (N, C, H, W) or None; layers from
-    `mix_from` on take the styles of z_mix (None: no mixing in this batch; as a scalar tensor there always is a number,
-    and what is computed with these inputs is the same operations for every batch).
+    z, z_mix (N, z_dim); c (N, c_dim); noise: one (N, 1, H, W) per layer; pl_noise (N, C, H, W) or None. Layers from
+    index `mix_from` on use the styles of z_mix (None: no mixing in this batch; if it is a scalar tensor it always has a
+    value, so that the same operations are executed for every batch).
     """
 
     z: Tensor
@@ -32,7 +32,7 @@ class GeneratorInputs:
     pl_noise: Tensor | None = None
 
     def take(self, index: Rows) -> GeneratorInputs:
-        """The part that belongs to the images `index`."""
+        """Return the inputs of the images `index`."""
 
         def part(value: object) -> Any:
             if isinstance(value, Tensor):
@@ -43,11 +43,11 @@ class GeneratorInputs:
 
 
 def micro_batches(batch_size: int, num_micro: int, group_size: int, device: torch.device | str = "cpu") -> list[Rows]:
-    """Split the images 0..batch_size-1 into `num_micro` index lists that keep the minibatch-stddev groups whole; one
-    of all images is a slice, which copies nothing.
+    """Split images 0..batch_size-1 into `num_micro` index lists without breaking up minibatch-stddev groups.
 
-    Image n is in group n mod (batch / group_size). Taking whole groups, in the order that gives each micro-batch the
-    same grouping rule, makes the accumulated gradient equal to that of the full batch.
+    A single micro-batch is returned as a slice, which copies nothing. Image n is in group n mod (batch / group_size).
+    Taking whole groups, ordered so that the same rule holds within each micro-batch, makes the accumulated gradient
+    equal to that of the full batch.
     """
     if num_micro == 1:
         return [slice(None)]
@@ -65,15 +65,15 @@ def sample_inputs(
     path_length: bool = False,
     fixed_form: bool = False,
 ) -> GeneratorInputs:
-    """Inputs for `num` images from torch's generator as it is seeded, on the device of `all_labels`.
+    """Draw inputs for `num` images from torch's seeded generator, on the device of `all_labels`.
 
-    Every process draws those of all, and takes its part: what a step sees does not depend on the number of processes.
-    Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Whether styles are mixed is one decision
-    for the batch; the layer is drawn among those in use. With `path_length` the projection of the image is drawn, too.
-    With `fixed_form` the layer is a tensor: the number of layers where nothing is mixed.
+    Every process draws the inputs of all processes and takes its share, so a step does not depend on the number of
+    processes. Labels are `labels` (num, c_dim), or drawn from `all_labels` (M, c_dim). Style mixing is decided once for
+    the batch, and the layer is drawn among those in use. `path_length` also draws the random projection of the images.
+    With `fixed_form` the layer is a tensor, equal to the number of layers if there is no mixing.
     """
     (rank, world), device, mix_from = rank_and_world(), all_labels.device, None
-    if float(torch.rand(())) < style_mixing_prob:  # a host-side draw: no wait for the device
+    if float(torch.rand(())) < style_mixing_prob:  # drawn on the host: no synchronisation
         mix_from = int(torch.randint(1, generator.num_active_ws, ()))
     total = num * world
     index = torch.randint(len(all_labels), (total,), device=device)
@@ -95,7 +95,7 @@ def sample_inputs(
 
 
 def style_mixing(generator: GeneratorNetwork, sample: GeneratorInputs) -> tuple[Tensor, Tensor]:
-    """ws (N, num_ws, w_dim) with style mixing, and the sum of the unmixed w over the batch (w_dim,)."""
+    """Return ws (N, num_ws, w_dim) with style mixing, and the batch sum of the unmixed w (w_dim,)."""
     ws = generator.mapping(sample.z, sample.c)
     total = ws.detach()[:, 0].sum(dim=0)
     if sample.mix_from is not None and sample.z_mix is not None:

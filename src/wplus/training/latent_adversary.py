@@ -1,4 +1,4 @@
-"""The discriminator of latents that an encoder of e4e's kind is trained against (Tov et al. 2021, section 4.2)."""
+"""Training of the latent discriminator for encoders such as e4e (Tov et al. 2021, section 4.2)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from wplus.training.replay import ReplayPool
 
 
 class LatentAdversary(nn.Module):
-    """The discriminator of latents: w of the mapping network (real) or of an encoder (fake)? Frozen but for its steps.
+    """Discriminates w of the mapping network (real) from w of an encoder (fake); frozen except in its own steps.
 
-    e4e's code has two variants of what it learns from: with --use_w_pool a random one of each image's latents, half of
-    them exchanged with earlier ones (pool_size=50, styles=random), without it the first (pool_size=0, styles=first).
+    e4e's code has two variants of its training data: with --use_w_pool a random latent of each image, half of them
+    replaced by earlier ones (pool_size=50, styles=random); without it the first latent (pool_size=0, styles=first).
     """
 
     def __init__(self, discriminator: LatentDiscriminator, settings: LatentDiscriminatorHparams) -> None:
@@ -27,7 +27,7 @@ class LatentAdversary(nn.Module):
         self.real_pool, self.fake_pool = (ReplayPool(settings.pool_size, w_dim) for _ in range(2))
 
     def choose(self, ws: Tensor, stage: int) -> Tensor:
-        """One of each image's latents 0..stage, of ws (N, num_ws, w_dim) -> (N, w_dim)."""
+        """Choose one of the latents 0..stage of each image, ws (N, num_ws, w_dim) -> (N, w_dim)."""
         if self.settings.styles == "first":
             return ws[:, 0]
         rank, world = rank_and_world()
@@ -35,26 +35,26 @@ class LatentAdversary(nn.Module):
         return ws[torch.arange(len(ws), device=ws.device), style]
 
     def replay(self, real: Tensor, fake: Tensor, *, seen: int) -> tuple[Tensor, Tensor]:
-        """Both (N, w_dim) through their pools."""
+        """Pass both (N, w_dim) through their replay pools."""
         return self.real_pool(real, seen=seen), self.fake_pool(fake, seen=seen)
 
     def loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The logistic loss."""
+        """Return the logistic loss."""
         return logistic_discriminator(*self.discriminator(torch.cat([real, fake])).chunk(2)).mean()
 
     def penalty(self, real: Tensor) -> Tensor:
-        """R1 for its lazy step: r1/2 |dD/dw|^2, times the steps between two of them."""
+        """Return lazy R1: r1/2 |dD/dw|^2, times the number of steps between two applications."""
         w = real[:, :, None, None].clone().requires_grad_()  # r1_penalty takes images
         penalty = r1_penalty(self.discriminator(w.flatten(1)), w).mean()
         return penalty * (0.5 * self.settings.r1 * self.settings.r1_interval)
 
     @torch.no_grad()
     def observe(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Means for the log: its loss and its logits after the step."""
+        """Return means to log: the loss and the logits after the step."""
         logits = self.discriminator(torch.cat([real, fake])).chunk(2)
         return {"loss": logistic_discriminator(*logits).mean(), "real": logits[0].mean(), "fake": logits[1].mean()}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam, as published."""
+        """Create Adam with the published settings."""
         lr, betas = self.settings.lr, (self.settings.beta1, self.settings.beta2)
         return torch.optim.Adam(self.discriminator.parameters(), lr=lr, betas=betas, fused=True)

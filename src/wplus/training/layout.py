@@ -1,4 +1,4 @@
-"""Layout of the weights of a training in memory: channels last on a GPU, where the maps do, and contiguous in files."""
+"""Memory layout of weights: channels last during training on a GPU, like the feature maps, and contiguous in files."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,18 +10,18 @@ from torch.utils._pytree import tree_map
 
 
 def lay_out(module: nn.Module, device: torch.device) -> None:
-    """Weights of convolutions channels last where a training runs on a GPU: cuDNN would copy them so in every call."""
+    """Convert convolution weights to channels last on a GPU; otherwise cuDNN would copy them in every call."""
     if device.type == "cuda":
-        nn.Module.to(module, memory_format=torch.channels_last)  # Lightning's own would drop the layout
+        nn.Module.to(module, memory_format=torch.channels_last)  # Lightning's `to` would drop the layout
 
 
 def contiguous(tree: Any) -> Any:
-    """Containers with the tensors as files have them, whatever they lie like here."""
+    """Return a nested container with all tensors made contiguous, as they are stored in files."""
     return tree_map(lambda leaf: leaf.contiguous() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def follow_layout(optimizers: Iterable[Optimizer]) -> None:
-    """Moments lie as their weights do, also those that came from a file: fused optimizers demand it."""
+    """Give moments, e.g. those loaded from a file, the layout of their weights, as fused optimizers require."""
     for optimizer in optimizers:
         for parameter, state in optimizer.state.items():
             for name, value in state.items():

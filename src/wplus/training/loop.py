@@ -1,4 +1,4 @@
-"""Fit a module into a folder: resume what is there, run, log, save, and leave when asked to."""
+"""The training loop: resume from the output folder, train, log, save, and stop cleanly when asked to."""
 
 import logging
 import signal
@@ -29,17 +29,17 @@ from wplus.training.module import TrainingModule, check_same_run
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long a run goes and what it leaves behind; changing it does not make it another run."""
+    """Length of a run and how often it logs and saves; these settings may change when a run is resumed."""
 
     kimg: float | None
-    """Thousands of images in all, those before an interruption included; None: `minutes` alone end the run."""
+    """Total thousands of images, including those before an interruption; None: only `minutes` ends the run."""
     minutes: float | None = None
-    """Of training in all, snapshots not counted, those before an interruption included; None: no limit."""
+    """Total training time, without snapshots, including time before an interruption; None: no limit."""
     log_kimg: float = 1.0
     snapshot_kimg: float = 20.0
     keep_checkpoints: int = 2
     max_skipped_in_a_row: int = 32
-    """Stop when so many optimizer steps in a row had a gradient that was not finite."""
+    """Stop after this many consecutive optimizer steps with a non-finite gradient."""
 
     def __post_init__(self) -> None:
         if self.kimg is None and self.minutes is None:
@@ -65,12 +65,12 @@ def fit(
     export: Callable[..., None],
     note: Callable[[], str] = lambda: "",
 ) -> int | None:
-    """Train `module` up to the end of the schedule, from the newest intact checkpoint in `output_dir`/checkpoints on.
+    """Train `module` to the end of the schedule, resuming the newest intact checkpoint in `output_dir`/checkpoints.
 
-    `loader` yields (uint8 images, labels) for ever and starts at the module's clock when iterated; `export(module)`
-    writes pictures and models at every snapshot, with `is_due=False` where a run is interrupted, and with
-    `is_again=True` where nothing is left to do; `note()` stands beside the progress bar. Returns the signal that ended
-    it before (SIGTERM or Ctrl-C, after saving), None at the end.
+    `loader` yields (uint8 images, labels) indefinitely and starts at the module's clock when iterated. `export(module)`
+    writes images and models at every snapshot; it is called with `is_due=False` when the run is interrupted, and with
+    `is_again=True` if the run is already finished. `note()` is shown beside the progress bar. Returns None at the end,
+    or the signal that stopped the run earlier (SIGTERM or Ctrl-C, after saving).
     """
     folder = ensure_folder(Path(output_dir) / "checkpoints")
     resume, checkpoint = resumable(module, output_dir, schedule)
@@ -86,20 +86,20 @@ def fit(
     callbacks = [stop, leave, Log(tracker, schedule, stop), Snapshot(folder, export, schedule, stop),
                  ShowProgress(stop, note)]  # fmt: skip
     lay_out(module, runtime.device)
-    module.tf32 = runtime.tf32  # of the steps; what is looked at in between is exact
+    module.tf32 = runtime.tf32  # for training steps only; snapshots are computed in full float32
     with _quiet_lightning(), float32_convolutions(), leave.as_it_came():
         _trainer(runtime, callbacks).fit(module, loader, ckpt_path=resume)
     if leave.received is None and not stop.ended:
-        return int(signal.SIGTERM)  # another process was asked
+        return int(signal.SIGTERM)  # another process received the signal
     return leave.received
 
 
 def resumable(
     module: TrainingModule, output_dir: str | Path, schedule: Schedule
 ) -> tuple[Path | None, Mapping[str, Any]]:
-    """The newest intact checkpoint in `output_dir`, its file and content; None and nothing without one.
+    """Return the file and content of the newest intact checkpoint in `output_dir`, or None and an empty mapping.
 
-    UserError when it is of another run, or farther than the schedule goes.
+    Raises UserError if it belongs to a different run or is already past the end of the schedule.
     """
     path = latest_checkpoint(Path(output_dir) / "checkpoints")
     if path is None:
@@ -122,7 +122,7 @@ def resumable(
 
 
 def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
-    """Lightning for devices, processes and checkpoints; progress, logs and the end of the run are ours (the clock)."""
+    """Create a Trainer that handles devices, processes and checkpoints; our callbacks do progress, logs and the end."""
     return Trainer(
         accelerator=runtime.device.type,
         devices=[runtime.device.index] if runtime.device.index is not None else runtime.devices,
@@ -130,7 +130,7 @@ def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
         strategy=UnwrappedDDPStrategy(process_group_backend=backend_of(runtime.device))
         if runtime.world_size > 1
         else "auto",
-        # One device is no part of whatever Slurm runs beside it.
+        # With a single device, ignore a surrounding Slurm allocation.
         plugins=[AtomicCheckpointIO(), *([] if runtime.world_size > 1 else [LightningEnvironment()])],
         callbacks=callbacks,
         max_epochs=-1,
@@ -145,7 +145,7 @@ def _trainer(runtime: Runtime, callbacks: list[Callback]) -> Trainer:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Lightning's adverts and its advice about loaders with workers do not apply here."""
+    """Silence Lightning's adverts and its advice about loader workers, which does not apply here."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -153,7 +153,7 @@ def _quiet_lightning() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            # That is the moving average:
+            # The module in eval mode is the moving average.
             warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
             yield
     finally:
@@ -164,7 +164,7 @@ class UnwrappedDDPStrategy(DDPStrategy):
     """Lightning's process handling without the DistributedDataParallel wrapper; see `core.distributed`."""
 
     def configure_ddp(self) -> None:
-        """Leave the module as it is; every process starts from rank 0's weights."""
+        """Leave the module unwrapped; every process starts from rank 0's weights."""
         assert self.model is not None
         for tensor in self.model.state_dict().values():
             dist.broadcast(tensor, src=0)

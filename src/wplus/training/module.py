@@ -1,8 +1,8 @@
-"""Base of every training: a clock, randomness that follows it, guarded steps, means, a moving average.
+"""Base class for training modules: image clock, reproducible randomness, guarded steps, running means, EMA.
 
-The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness of a step is
-a function of (seed, nimg), on any number of processes: the state of a run is its weights, its optimizers and the
-clock, nothing else.
+The clock is the number of real images seen (`nimg`). Everything periodic follows it, and all randomness in a step is a
+function of (seed, nimg), for any number of processes. The state of a run therefore consists of its weights, its
+optimizers and the clock, and nothing else.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,18 +25,18 @@ from wplus.training.layout import follow_layout
 
 
 class TrainingModule(LightningModule):
-    """One step per batch; a subclass has `update`, `configure_optimizers` and what it exports.
+    """Base class that runs one step per batch; subclasses define `update`, `configure_optimizers` and `exported`.
 
     Args:
-        batch_size: images per step over all processes, by which the clock advances.
-        seed: of everything random in the run.
-        run_fingerprint: plain values that must not change when the run is continued.
+        batch_size: images per step over all processes; the clock advances by this number.
+        seed: seed for all randomness in the run.
+        run_fingerprint: plain values that must not change when the run is resumed.
     """
 
     nimg: Tensor
     skipped: Tensor
-    tf32: bool = False  # whether steps may round (`wplus.core.runtime.float32_convolutions`)
-    kernels: bool = False  # whether steps take the Triton kernels (`wplus.models.ops.fused`)
+    tf32: bool = False  # whether steps may use TF32 (`wplus.core.runtime.float32_convolutions`)
+    kernels: bool = False  # whether steps use the Triton kernels (`wplus.models.ops.fused`)
 
     def __init__(self, *, batch_size: int, seed: int, run_fingerprint: Mapping[str, Any]) -> None:
         super().__init__()
@@ -44,37 +44,38 @@ class TrainingModule(LightningModule):
         self.batch_size, self.seed, self.run_fingerprint = batch_size, seed, dict(run_fingerprint)
         self.means = RunningMeans()
         self.register_buffer("nimg", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # optimizer steps skipped: in all, in a row
-        self.seconds, self.step_seconds = 0.0, 0.0  # spent in training steps, and in the last one (`training.ending`)
-        self.images_seen = 0  # the clock again, on the host: reading the buffer would wait for the device
+        self.register_buffer("skipped", torch.zeros(2, dtype=torch.int64))  # skipped steps: total, consecutive
+        self.seconds, self.step_seconds = 0.0, 0.0  # spent in all training steps and in the last (`training.ending`)
+        self.images_seen = 0  # host copy of the clock: reading the buffer would synchronise with the device
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "images_seen", int(module.nimg)))
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of all networks on real images (N, C, H, W) in [-1, 1] and labels (N, c_dim)."""
+        """Perform one step of all networks on real images (N, C, H, W) in [-1, 1] and labels (N, c_dim)."""
         raise NotImplementedError
 
     @property
     def exported(self) -> dict[str, Network]:
-        """What others use of this moment: role in a checkpoint file -> network."""
+        """The networks to save in a checkpoint file, by role."""
         raise NotImplementedError
 
     @property
     def caution(self) -> str:
-        """What is to be said of networks that are not yet what they are to be; "": nothing."""
+        """A warning that the networks are not yet usable, or "" if there is nothing to warn about."""
         return ""
 
     @property
     def stored_averages(self) -> Mapping[float, Network]:
-        """Averages that a snapshot stores for later, by their relative length."""
+        """Weight averages that a snapshot stores for later use, by relative length."""
         return {}
 
     def describe(self) -> dict[str, Any]:
-        """What a checkpoint file says about `exported`: plain values."""
+        """Metadata about `exported` for a checkpoint file, as plain values."""
         raise NotImplementedError
 
     def prepare(self, runtime: Runtime) -> dict[str, Any]:
-        """Be made ready, before the first step, to run as fast as `runtime` says; what came of it, by key of the
-        configuration. UserError for what does nothing here."""
+        """Enable the speed options of `runtime` before the first step; return their outcomes by configuration key.
+
+        Raises UserError for an option that has no effect here."""
         for name, default in (("compile", "off"), ("cuda_graphs", False)):
             if getattr(runtime, name) != default:
                 raise UserError(
@@ -85,26 +86,26 @@ class TrainingModule(LightningModule):
         return {"trainer.kernels": said}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """One step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
-        optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning hands a single one over without its list
+        """Perform one step on uint8 images (N, C, H, W) and labels (N, c_dim)."""
+        optimizers = self.optimizers(use_pl_optimizer=False)  # Lightning does not wrap a single optimizer in a list
         with float32_convolutions(tf32=self.tf32, benchmark=True), fused(self.kernels):
             self.run_step(*batch, optimizers=optimizers if isinstance(optimizers, list) else [optimizers])
 
     def run_step(self, images: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """`update` on uint8 images, then move the clock."""
+        """Call `update` on uint8 images, then advance the clock."""
         self.update(to_float(images), labels, optimizers)
         self.nimg += self.batch_size
         self.images_seen += self.batch_size
 
     def seed_phase(self, name: str) -> None:
-        """Seed torch for a phase of this step, the same in all processes: each draws for all and takes its part."""
+        """Seed torch for a phase of this step, identically in all processes: each draws for all and takes its share."""
         seed_torch(step_seed(self.seed, 0, self.images_seen, name))
 
     def guarded_step(self, name: str, optimizer: torch.optim.Optimizer, *, in_a_row: bool = True) -> None:
-        """Step unless a gradient is not finite; decided on the device, so that the host never waits.
+        """Step the optimizer unless a gradient is not finite, without synchronising the host with the device.
 
-        The fused optimizers skip their update when `found_inf` is 1, the hook that gradient scalers use. A phase that
-        can be well while another is lost leaves the count of bad steps `in_a_row` alone.
+        Fused optimizers skip their update when `found_inf` is 1, the hook that gradient scalers use. A phase that can
+        stay healthy while another diverges should pass `in_a_row=False`, which leaves the consecutive count alone.
         """
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         average_gradients(gradients)
@@ -118,28 +119,28 @@ class TrainingModule(LightningModule):
         self.means.add(f"train/{name}/grad_norm", norm)
 
     def on_train_start(self) -> None:
-        """What optimizers had in a file lies as the weights do here."""
+        """Match the memory layout of restored optimizer state to that of the weights."""
         found = self.optimizers(use_pl_optimizer=False)
         follow_layout(found if isinstance(found, list) else [found])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the run is, so that another run does not continue it by mistake, and what was not yet logged."""
+        """Store the fingerprint, so that a different run cannot resume it by mistake, and values not yet logged."""
         checkpoint["run_fingerprint"] = self.run_fingerprint
         checkpoint["means"] = self.means.state_dict()
         checkpoint["seconds"], checkpoint["step_seconds"] = self.seconds, self.step_seconds
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The row of the log that was begun goes on."""
+        """Restore the running means of the unfinished log row."""
         if "means" in checkpoint:
             self.means.load_state_dict(checkpoint["means"], self.device)
 
     def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: optimizer steps skipped in all and in a row."""
+        """Counters to log: skipped optimizer steps, total and consecutive."""
         total, in_a_row = self.skipped.tolist()
         return {"progress/skipped_steps": total, "progress/skipped_in_a_row": in_a_row}
 
     def log_infos(self) -> dict[str, MetricInfo]:
-        """What the numbers are that a run logs."""
+        """Descriptions of the values that a run logs."""
         skipped = "Optimizer steps that were skipped because a gradient was not finite, {}; ideally 0."
         counts = {"progress/skipped_steps": "in all", "progress/skipped_in_a_row": "the last in a row"}
         return {
@@ -149,7 +150,7 @@ class TrainingModule(LightningModule):
 
 
 def fused_operations(runtime: Runtime) -> tuple[bool, str]:
-    """Whether training steps take the Triton kernels, and what is to be said of it."""
+    """Return whether training steps use the Triton kernels, and a status to report."""
     if runtime.kernels == "off" or runtime.device.type != "cuda":
         return False, "off"
     try:
@@ -161,7 +162,7 @@ def fused_operations(runtime: Runtime) -> tuple[bool, str]:
 
 
 def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any], path: object) -> None:
-    """UserError naming the first value in which the fingerprint of a checkpoint's run differs from this run's."""
+    """Raise UserError naming the first value in which the checkpoint's run fingerprint differs from this run's."""
     before, now = _flat(saved), _flat(current)
     for key in sorted(set(before) | set(now)):
         if before.get(key) != now.get(key):
@@ -179,9 +180,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class RunningMeans:
-    """Means of named scalars since the last `collect`; adding never waits for the device.
+    """Means of named scalars since the last `collect`; adding never synchronises with the device.
 
-    (torchmetrics' MeanMetric needs a transfer per name to be read, and takes several times as long to be added to.)
+    (torchmetrics' MeanMetric needs one transfer per name to be read, and its updates take several times as long.)
     """
 
     def __init__(self) -> None:
@@ -190,15 +191,15 @@ class RunningMeans:
 
     @torch.no_grad()
     def add(self, name: str, value: Tensor) -> None:
-        """Count one more value of `name`, a scalar tensor."""
+        """Add a value (a scalar tensor) to the mean of `name`."""
         if name in self._sums:
-            self._sums[name] += value.detach()  # in place: at the same address in every step
+            self._sums[name] += value.detach()  # in place, so that the address is the same in every step
         else:
             self._sums[name] = value.detach().clone()
         self._counts[name] = self._counts.get(name, 0) + 1
 
     def collect(self) -> dict[str, float]:
-        """The means as floats (one transfer for all of them), and start over."""
+        """Return the means as floats (one transfer for all of them) and reset."""
         if not self._counts:
             return {}
         values = torch.stack([self._sums[name].float() / count for name, count in self._counts.items()]).tolist()
@@ -208,22 +209,22 @@ class RunningMeans:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been added since the last `collect`."""
+        """Return what has been added since the last `collect`."""
         return {"sums": {name: self._sums[name].clone() for name in self._counts}, "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the state returned by `state_dict`."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
 
 
-# --- what others keep -----------------------------------------------------------------------------------------------
+# --- submodules kept elsewhere --------------------------------------------------------------------------------------
 
 
 def leave_out(module: nn.Module, *parts: str) -> None:
-    """Let the parts of these names, frozen networks that come from files, stay out of `module`'s state.
+    """Exclude the named submodules, frozen networks loaded from files, from the state dict of `module`.
 
-    A state without them is loaded as one with what they are.
+    Loading a state dict without them keeps their current weights.
     """
 
     def belongs(name: str, prefix: str) -> bool:
@@ -246,7 +247,7 @@ def leave_out(module: nn.Module, *parts: str) -> None:
 
 
 def ema_decay(batch_size: int, nimg: int, half_life_kimg: float, rampup: float | None) -> float:
-    """beta = 0.5^(batch / half-life), the half-life at most `rampup` times the images seen (StyleGAN2-ADA)."""
+    """Return beta = 0.5^(batch / half-life), with the half-life at most `rampup` times `nimg` (StyleGAN2-ADA)."""
     half_life = half_life_kimg * 1000
     if rampup is not None:
         half_life = min(half_life, nimg * rampup)
@@ -255,7 +256,7 @@ def ema_decay(batch_size: int, nimg: int, half_life_kimg: float, rampup: float |
 
 @torch.no_grad()
 def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * network for parameters; buffers are copied."""
+    """Update parameters by average <- decay * average + (1 - decay) * network; buffers are copied."""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
     buffers = list(average.buffers())
     if buffers:
@@ -264,12 +265,13 @@ def update_ema(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 @contextmanager
 def shared_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """A step: batches are normalised within each process; the running statistics become the mean over the processes.
+    """Wrap a step so that batch-norm running statistics are averaged over processes afterwards.
 
-    Where that is not finite they are what they were before: they would never recover from a lost batch.
+    Batches are still normalised within each process. Where the average is not finite, the previous statistics are
+    restored: they would never recover from a bad batch.
     """
     modules = [module for network in networks for module in network.modules()]
-    names = ("running_mean", "running_var")  # of torch's batch norm and of `wplus.models.translation.base.Norm`
+    names = ("running_mean", "running_var")  # in torch's batch norm and `wplus.models.translation.base.Norm`
     buffers = [buffer for module in modules for name in names if (buffer := getattr(module, name, None)) is not None]
     before = [buffer.clone() for buffer in buffers]
     yield

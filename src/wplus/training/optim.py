@@ -1,6 +1,6 @@
-"""Optimizers: Adam as GANs are trained with it, layers that it leaves alone, and Ranger for encoders.
+"""Optimizers: Adam settings for GANs, frozen discriminator layers (Freeze-D), and Ranger for encoders.
 
-Ranger is rectified Adam on centralised gradients, with a second, slow set of weights: RAdam (Liu et al. 2020,
+Ranger is rectified Adam on centralised gradients with a second, slow set of weights: RAdam (Liu et al. 2020,
 https://arxiv.org/abs/1908.03265, algorithm 2), Lookahead (Zhang et al. 2019, https://arxiv.org/abs/1907.08610) and
 gradient centralisation (Yong et al. 2020, https://arxiv.org/abs/2004.01461).
 """
@@ -21,10 +21,10 @@ from wplus.training.validate import name_of
 
 
 def adam_numbers(hparams: Hparams, *, lazy_penalties: bool, factor: float = 1.0) -> list[dict[str, Any]]:
-    """lr, times `factor`, and betas of the generator and of the discriminator.
+    """Return lr, scaled by `factor`, and betas for the generator and the discriminator.
 
-    With a regularisation step every k steps, k + 1 steps replace k: lr c and beta^c with c = k / (k + 1) (StyleGAN2,
-    appendix B).
+    A regularisation step every k steps makes k + 1 steps out of k, which is corrected by lr c and beta^c with
+    c = k / (k + 1) (StyleGAN2, appendix B).
     """
     lazy = (hparams.pl_interval if hparams.pl_weight else None, hparams.r1_interval if lazy_penalties else None)
     shares = [1.0 if interval is None else interval / (interval + 1) for interval in lazy]
@@ -40,8 +40,10 @@ def discriminator_groups(
     numbers: Mapping[str, Any],
     heads: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Parameter groups of what learns of it: all with `numbers`, but with `heads` the heads on frozen features, where
-    that has a learning rate; such a group says `own_lr`, so that nobody moves its numbers with the clock."""
+    """Return parameter groups for the unfrozen part of the discriminator, with the settings `numbers`.
+
+    Heads on frozen features get the settings `heads` if these have a learning rate. Their group is then marked
+    `own_lr`, so that schedules leave its settings alone."""
     still = {id(parameter) for layer in frozen for parameter in layer.parameters()}
     learning = [parameter for parameter in discriminator.parameters() if id(parameter) not in still]
     apart = set[int]()
@@ -57,7 +59,7 @@ def discriminator_groups(
 
 
 def frozen_layers(discriminator: DiscriminatorNetwork, num: int) -> list[nn.Module]:
-    """The first `num` of its layers from the image on; UserError where it has fewer that can be frozen."""
+    """Freeze and return the first `num` layers, starting at the image; UserError if fewer can be frozen."""
     check_number("freeze_discriminator", num, lowest=0, whole=True)
     layers = discriminator.layers_from_image()
     if num > len(layers):
@@ -70,28 +72,28 @@ def frozen_layers(discriminator: DiscriminatorNetwork, num: int) -> list[nn.Modu
 
 
 def freeze(layers: Sequence[nn.Module]) -> None:
-    """No gradient for their parameters, and statistics of batches as they are: used, not moved."""
+    """Disable gradients of the layers' parameters and keep their batch statistics fixed (evaluation mode)."""
     for layer in layers:
         layer.requires_grad_(False).eval()
 
 
 # --- Ranger ---------------------------------------------------------------------------------------------------------
 
-RECTIFIED_FROM = 5  # length of the averaged window above which the second moment is trusted
+RECTIFIED_FROM = 5  # length of the approximated moving average above which the second moment is used
 
 
 class Ranger(Optimizer):
-    """pSp's and e4e's optimizer; the defaults are theirs.
+    """Ranger as used by pSp and e4e, with their defaults.
 
-    A step during which the attribute `found_inf` is a tensor of 1 changes no weight and no moment, decided on the
-    device; only the count of steps goes on, because the host keeps it. State per parameter: step, exp_avg, exp_avg_sq,
+    If the attribute `found_inf` is a tensor of 1, a step changes neither weights nor moments. This is decided on the
+    device; only the step count, kept on the host, advances. The state per parameter is step, exp_avg, exp_avg_sq and
     slow.
 
     Args:
-        betas: decay of the two moments.
-        eps: added to the root of the second moment.
-        lookahead_k: steps between two moves of the slow weights.
-        lookahead_alpha: how far they then go towards the fast ones, which go on from there.
+        betas: decay rates of the two moments.
+        eps: added to the square root of the second moment.
+        lookahead_k: steps between two updates of the slow weights.
+        lookahead_alpha: interpolation of the slow towards the fast weights, which then continue from the slow ones.
     """
 
     def __init__(
@@ -111,9 +113,9 @@ class Ranger(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient; gradients are overwritten on the way."""
+        """Update every parameter that has a gradient; gradients are overwritten in the process."""
         for group in self.param_groups:
-            together: dict[int, list[Tensor]] = {}  # by the number of their step: some may have joined later
+            together: dict[int, list[Tensor]] = {}  # grouped by step count: some parameters may have joined later
             for p in (p for p in group["params"] if p.grad is not None):
                 state = self._state(p)
                 state["step"] += 1
@@ -136,7 +138,7 @@ class Ranger(Optimizer):
         return state
 
     def _move(self, group: dict, step: int, params: list[Tensor], bad: Tensor) -> None:
-        """A step that is bad adds exact zeros and multiplies by exact ones."""
+        """Apply one update; a bad step adds exact zeros and multiplies by exact ones."""
         beta1, beta2 = group["betas"]
         keep = (~bad).to(torch.float32)
         gradients = [centralised(p.grad.masked_fill_(bad, 0.0)) for p in params if p.grad is not None]
@@ -150,7 +152,7 @@ class Ranger(Optimizer):
         size, rectified = step_size(step, beta1, beta2)
         if rectified:
             divisors = torch._foreach_sqrt(second)
-            # With alpha it is the sum with a tensor; without, torch takes a number, and waits for the device to say it.
+            # alpha selects the overload for tensors; without it torch reads a number, which waits for the device.
             torch._foreach_add_(divisors, torch.where(bad, math.inf, group["eps"]), alpha=1)
             torch._foreach_addcdiv_(params, first, divisors, value=-group["lr"] * size)
         else:
@@ -158,14 +160,14 @@ class Ranger(Optimizer):
 
 
 def centralised(gradient: Tensor) -> Tensor:
-    """A weight's gradient less its mean over everything but the output channels, in place; vectors stay as they are."""
+    """Subtract from a weight's gradient its mean over all but the output channels, in place; vectors are unchanged."""
     if gradient.ndim > 1:
         gradient -= gradient.mean(dim=tuple(range(1, gradient.ndim)), keepdim=True)
     return gradient
 
 
 def step_size(step: int, beta1: float, beta2: float) -> tuple[float, bool]:
-    """(factor on the learning rate, whether to divide by the root of the second moment) of RAdam's step 1, 2, ..."""
+    """Return (learning-rate factor, whether to divide by the root of the second moment) for RAdam's step 1, 2, ..."""
     longest = 2 / (1 - beta2) - 1
     length = longest - 2 * step * beta2**step / (1 - beta2**step)
     unbiased = 1 / (1 - beta1**step)

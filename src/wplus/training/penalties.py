@@ -1,4 +1,4 @@
-"""The batch that a discriminator learns from, and its gradient penalties, which a loss lists by `_target_`."""
+"""The discriminator's training batch and its gradient penalties, which a loss lists by `_target_`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,45 +19,45 @@ Discriminator = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class DiscriminatorBatch:
-    """Real images beside generated ones: images (N, C, H, W), labels (N, c_dim)."""
+    """Real and generated images (N, C, H, W) with their labels (N, c_dim)."""
 
     real: Tensor
     labels: Tensor
     fake: Tensor
     fake_labels: Tensor
     alpha: Tensor
-    """(N,) in [0, 1]: places between the images of a pair, for penalties that mix them."""
+    """(N,) in [0, 1]: interpolation weights between the images of a pair, for penalties that mix them."""
     augment_real: Sampled = field(default_factory=Identity)
-    """What the discriminator sees of the real images."""
+    """Augmentation of the real images for the discriminator."""
     augment_fake: Sampled = field(default_factory=Identity)
     before_heads: tuple[Sampled, Sampled] = (Identity(), Identity())
-    """What heads on frozen features see of that, of real and of generated images."""
+    """Further augmentation of (real, generated) images for heads on frozen features."""
 
     @cached_property
     def shown(self) -> tuple[Tensor, Tensor]:
-        """What the discriminator sees of real and of generated images."""
+        """Real and generated images as the discriminator sees them."""
         return self.augment_real(self.real), self.augment_fake(self.fake)
 
 
 @dataclass(frozen=True)
 class Penalty:
-    """A penalty of the discriminator; called on a batch it gives its value per image (N,), without its weight.
+    """Base class of discriminator penalties; calling one on a batch returns its unweighted value per image (N,).
 
-    A subclass, here or anywhere, with a `name` and `__call__` is all that another penalty needs.
+    To add a penalty, define a subclass with a `name` and `__call__` in any module.
 
     Args:
-        weight: the hyper-parameter that weighs it, by name, or a number.
+        weight: the name of the hyper-parameter that weights it, or a number.
     """
 
     weight: str | float
     name: ClassVar[str]
     factor: ClassVar[float] = 1.0
     uses_fake: ClassVar[bool] = True
-    """Whether it looks at generated images."""
+    """Whether it uses generated images."""
     mixes: ClassVar[bool] = False
-    """Whether it looks between the images of a pair, which then belong to one class."""
+    """Whether it interpolates between the images of a pair, which must then share a class."""
     why_needed: ClassVar[str] = ""
-    """Why a loss that brings it makes no sense without it; "" where it does."""
+    """Why a loss that includes it makes no sense without it, or "" if the loss can do without."""
 
     def __post_init__(self) -> None:
         what = f"The weight of the penalty {self.name}"
@@ -67,11 +67,11 @@ class Penalty:
             check_number(what, self.weight, lowest=0)
 
     def __call__(self, discriminator: Discriminator, batch: DiscriminatorBatch) -> Tensor:
-        """The value (N,), without its weight."""
+        """Return the unweighted value (N,)."""
         raise NotImplementedError
 
     def weight_at(self, hparams: Hparams) -> float:
-        """What its value is multiplied by, gamma/2 for R1."""
+        """Return the factor applied to its value, e.g. gamma/2 for R1."""
         return self.factor * (getattr(hparams, self.weight) if isinstance(self.weight, str) else self.weight)
 
 
@@ -120,7 +120,7 @@ class GradientPenalty(Penalty):
 
 
 def active_penalties(penalties: Sequence[Penalty], hparams: Hparams) -> list[Penalty]:
-    """Those whose weight is not 0; UserError for a weight of 0 where the loss makes no sense without the penalty."""
+    """Return the penalties with non-zero weight; UserError if the loss makes no sense without one whose weight is 0."""
     for penalty in penalties:
         if penalty.why_needed and not penalty.weight_at(hparams):
             raise UserError(
@@ -134,10 +134,10 @@ def active_penalties(penalties: Sequence[Penalty], hparams: Hparams) -> list[Pen
 
 
 def both_logits(discriminator: DiscriminatorNetwork, batch: DiscriminatorBatch) -> tuple[Tensor, Tensor]:
-    """What the discriminator learns by of real and of generated images (N, 1 or 2); N is a multiple of the group size.
+    """Return training logits of real and of generated images (N, 1 or 2); N must be a multiple of the group size.
 
-    In one pass over both, interleaved so that no stddev group mixes the two; with batch norm in two, as published
-    (Radford et al. 2016): each has its own statistics.
+    Both go through in one pass, interleaved so that no minibatch-stddev group mixes them. With batch norm there are two
+    passes, as published (Radford et al. 2016), so that each has its own statistics.
     """
     real, fake = batch.shown
     if discriminator.own_class.batch_norm:

@@ -1,7 +1,7 @@
-"""A phase of a step in two halves: what is drawn for it, by the host, and a function of tensors that gives gradients.
+"""Phases of a training step, each in two halves: drawing random inputs on the host, and computing gradients from them.
 
-The second half draws nothing and does not ask for the clock, so that it can be compiled, or recorded as a CUDA graph
-(`wplus.training.faster`).
+The second half is a function of tensors that draws nothing and does not depend on the clock, so it can be compiled or
+recorded as a CUDA graph (`wplus.training.faster`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Role = Literal["generator", "discriminator"]
 
 @dataclass(frozen=True)
 class Draw:
-    """All that a phase works with beside its networks.
+    """All inputs of a phase besides its networks.
 
-    real (N, C, H, W), labels (N, c_dim); `alpha` (N,) in [0, 1]: places between the images of a pair; `augments` and
-    `before_heads` are of real and of generated images; `weights` () of each penalty at this moment, over N; `pairs` of
-    latents and images that the generator keeps; `noise` (N, z_dim) of the codes of images.
+    real (N, C, H, W), labels (N, c_dim); `alpha` (N,) in [0, 1]: interpolation weights between the images of a pair;
+    `augments` and `before_heads`: for (real, generated) images; `weights` (): current weight of each penalty, over N;
+    `pairs`: latents and images that the generator retains; `noise` (N, z_dim): added to the codes of images.
     """
 
     real: Tensor
@@ -46,8 +46,8 @@ class Draw:
 
 @dataclass
 class Told:
-    """What a phase tells beside its gradients, all detached: scalars for the log by name, logits (n, ...) of real
-    images for the augmentation, the batch's mean of w (w_dim,) before mixing, and the new running mean of path lengths.
+    """Outputs of a phase besides its gradients, all detached: named scalars to log, logits (n, ...) of real images for
+    the augmentation, the batch mean of w (w_dim,) before mixing, and the new running mean of path lengths.
     """
 
     numbers: list[tuple[str, Tensor]] = field(default_factory=list)
@@ -56,13 +56,13 @@ class Told:
     pl_mean: Tensor | None = None
 
     def number(self, name: str, value: Tensor) -> None:
-        """A scalar of one micro-batch."""
+        """Record a scalar from one micro-batch."""
         self.numbers.append((name, value))
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer step every `interval` steps: `draw` of real images and labels, then a loss per micro-batch."""
+    """One optimizer step every `interval` steps: `draw` inputs for real images and labels, then yield `losses`."""
 
     name: str
     network: Role
@@ -72,18 +72,18 @@ class Phase:
 
 
 def backward(phase: Phase, draw: Draw) -> Told:
-    """Add the gradients of a phase to those of its network's parameters."""
+    """Accumulate the gradients of a phase in the parameters of its network."""
     told = Told()
     for loss in phase.losses(draw, told):
         loss.backward()
     return told
 
 
-# --- what is drawn ------------------------------------------------------------------------------------------------
+# --- drawing inputs -----------------------------------------------------------------------------------------------
 
 
 def draw_images(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
-    """Of the generator's phase: generated images, and what is done to them before they are judged."""
+    """Draw the inputs of the generator's phase: generator inputs and the augmentation of the generated images."""
     inputs = module.sample_inputs(len(real), labels=labels)
     augment = module.sample_augment(real)
     augment_real = module.sample_augment(real) if module.compares else augment
@@ -94,20 +94,20 @@ def draw_images(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
 
 
 def draw_codes(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
-    """Of the warm-up: what is added to the codes of the images."""
+    """Draw the inputs of the warm-up: noise for the codes of the images."""
     rank, world = rank_and_world()
     noise = torch.randn(len(real) * world, module.generator.z_dim, device=real.device)[rank::world]
     return Draw(real, labels, noise=noise)
 
 
 def draw_paths(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
-    """Of path length regularisation: a part of the batch, and projections of its images."""
+    """Draw the inputs of path length regularisation: part of the batch, and random projections of its images."""
     num = max(len(real) // module.hp.pl_batch_shrink, 1)
     return Draw(real[:num], labels[:num], module.sample_inputs(num, path_length=True))
 
 
 def draw_pairs(module: GanModule, real: Tensor, labels: Tensor, *, with_fake: bool = True) -> Draw:
-    """Of the discriminator's phase: real and generated images; without the latter the real ones stand for both."""
+    """Draw the inputs of the discriminator's phase; without generated images the real ones stand in for both."""
     inputs = module.sample_inputs(len(real), labels=labels) if with_fake else None
     mixes = any(penalty.mixes for penalty in module.penalties)
     rank, world = rank_and_world()
@@ -122,11 +122,11 @@ def draw_pairs(module: GanModule, real: Tensor, labels: Tensor, *, with_fake: bo
 
 
 def draw_for_penalties(module: GanModule, real: Tensor, labels: Tensor) -> Draw:
-    """Of penalties in a phase of their own, of which some look at generated images."""
+    """Draw the inputs of penalties in a phase of their own, with generated images only if one needs them."""
     return draw_pairs(module, real, labels, with_fake=any(penalty.uses_fake for penalty in module.penalties))
 
 
 def _penalty_weights(module: GanModule, num: int) -> tuple[Tensor, ...]:
-    """At this moment, of each penalty's value of one of `num` images: gamma/2 / num, stronger where rarer."""
+    """Current weight of each penalty's value for one of `num` images: gamma/2 / num, times the lazy interval."""
     weights = (penalty.weight_at(module.hp_now) for penalty in module.penalties)  # gamma/2
     return tuple(torch.full((), weight * module.hp.r1_interval / num, device=module.device) for weight in weights)

@@ -1,9 +1,9 @@
-"""Post-hoc EMA (Karras et al. 2024, arXiv:2312.02696, section 3): averages of the weights, their length chosen later.
+"""Post-hoc EMA (Karras et al. 2024, arXiv:2312.02696, section 3): weight averages with a length chosen after training.
 
-While a network trains, two averages with power-function profiles are kept, in which the weights at time tau count by
-tau^gamma; their lengths are relative to the run's: sigma = 0.05 and 0.10 are the profiles' standard deviations in parts
-of the time so far. They are stored at every snapshot. Any other profile is then nearly a sum of the stored ones, whose
-factors a least-squares problem gives.
+During training, averages with power-function profiles are maintained, in which the weights at time tau are weighted by
+tau^gamma. Their lengths are relative to the run: sigma, for example 0.05 and 0.10, is the standard deviation of the
+profile as a fraction of the training time so far. They are stored at every snapshot. Any other profile can then be
+approximated by a linear combination of the stored ones, whose coefficients solve a least-squares problem.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from wplus.training.module import update_ema
 
 Numbers = float | np.ndarray
 
-FOLDER = "ema"  # of a run, with a file for each average and snapshot
+FOLDER = "ema"  # in a run's folder, with a file for each average and snapshot
 _NAME = re.compile(r"sigma-(?P<sigma>[0-9.e-]+)_nimg-(?P<nimg>\d+)\.safetensors")
 PROFILE_ERROR = MetricInfo(
     meaning="Distance of the profile of the average from the one that was asked for, over the latter's length: 0 is "
     "exact; it grows where few snapshots were stored.", direction="lower",
 )  # fmt: skip
-LARGEST = 0.28  # sigma of gamma = 0, the mean of all weights, is 1 / sqrt(12) = 0.2887
+LARGEST = 0.28  # gamma = 0, the plain mean of all weights, has sigma = 1 / sqrt(12) = 0.2887
 
 
 def gamma_of(sigma: float) -> float:
-    """The exponent of a profile whose relative standard deviation is `sigma` (equation 126 of the appendix).
+    """Return the exponent of the profile with relative standard deviation `sigma` (equation 126 of the appendix).
 
     sigma^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)), so gamma is the largest real root of a cubic.
     """
@@ -48,12 +48,12 @@ def gamma_of(sigma: float) -> float:
 
 
 def power_decay(gamma: float, batch_size: int, nimg: int) -> float:
-    """beta = (1 - batch / nimg)^(gamma + 1) of the step that ends after `nimg` images (equation 2)."""
+    """Return beta = (1 - batch / nimg)^(gamma + 1) for the step that ends after `nimg` images (equation 2)."""
     return max(1 - batch_size / nimg, 0.0) ** (gamma + 1)
 
 
 class PowerAverages(nn.Module):
-    """Averages of a network with the profiles of `sigmas`; `averages` are in their order."""
+    """Averages of a network with the profiles given by `sigmas`; `averages` has the same order."""
 
     def __init__(self, network: nn.Module, sigmas: Sequence[float]) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class PowerAverages(nn.Module):
         self.averages = nn.ModuleList(copy.deepcopy(network).eval().requires_grad_(False) for _ in sigmas)
 
     def update(self, network: nn.Module, *, batch_size: int, nimg: int) -> None:
-        """Take in the weights after the step that ends after `nimg` images; the first step's are all there is."""
+        """Update with the weights of the step that ends after `nimg` images; the first step replaces the averages."""
         for gamma, average in zip(self.gammas, self.averages, strict=True):
             update_ema(average, network, power_decay(gamma, batch_size, nimg))
 
@@ -71,7 +71,7 @@ class PowerAverages(nn.Module):
 
 @dataclass(frozen=True)
 class Stored:
-    """One average of one snapshot."""
+    """A stored average from one snapshot."""
 
     path: Path
     sigma: float
@@ -79,12 +79,12 @@ class Stored:
 
 
 def file_name(sigma: float, nimg: int) -> str:
-    """Of an average after `nimg` images; names of one sigma sort by age."""
+    """File name of an average after `nimg` images; names with the same sigma sort by age."""
     return f"sigma-{sigma:g}_nimg-{nimg:012d}.safetensors"
 
 
 def stored_averages(run: Path, *, until: int | None = None) -> list[Stored]:
-    """The averages in a run's folder, the oldest first, of snapshots up to `until` images. UserError for none."""
+    """List the averages in a run's folder up to `until` images, oldest first. UserError if there are none."""
     found = []
     for path in sorted((run / FOLDER).glob("*.safetensors")):
         match = _NAME.fullmatch(path.name)
@@ -99,10 +99,10 @@ def stored_averages(run: Path, *, until: int | None = None) -> list[Stored]:
 
 
 def inner_products(nimg_a: Numbers, gamma_a: Numbers, nimg_b: Numbers, gamma_b: Numbers) -> Numbers:
-    """Integral of p_a p_b over time, p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) up to t (appendix C.3).
+    """Integral of p_a p_b over time, where p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1) up to t (appendix C.3).
 
     With m = min(t_a, t_b): (gamma_a + 1) (gamma_b + 1) / (gamma_a + gamma_b + 1) * m^(gamma_a + gamma_b + 1)
-    / (t_a^(gamma_a + 1) t_b^(gamma_b + 1)). Numbers or arrays, which broadcast.
+    / (t_a^(gamma_a + 1) t_b^(gamma_b + 1)). The arguments are numbers or arrays, which broadcast.
     """
     shorter = np.minimum(nimg_a, nimg_b)
     total = gamma_a + gamma_b + 1
@@ -111,16 +111,18 @@ def inner_products(nimg_a: Numbers, gamma_a: Numbers, nimg_b: Numbers, gamma_b: 
 
 
 def solve(nimgs: Sequence[int], sigmas: Sequence[float], *, nimg: int, sigma: float) -> tuple[np.ndarray, float]:
-    """Factors (S,) of stored profiles whose sum is nearest to that of `sigma` at `nimg`, and what is left, relative.
+    """Fit stored profiles to the one of `sigma` at `nimg`; return their coefficients (S,) and the relative residual.
 
-    They minimise |sum x_i p_i - p|^2; what is left is that over |p|^2, under a root: 0 is the profile itself.
+    The coefficients minimise |sum x_i p_i - p|^2; the residual is the square root of that minimum over |p|^2, 0 for an
+    exact fit.
     """
     times, gammas = np.asarray(nimgs, np.float64), np.asarray([gamma_of(each) for each in sigmas])
     target, gamma = np.float64(nimg), np.float64(gamma_of(sigma))
     gram = inner_products(times[:, None], gammas[:, None], times[None], gammas[None])
     right = inner_products(times, gammas, target, gamma)
     norm = float(inner_products(target, gamma, target, gamma))
-    # Profiles of neighbouring snapshots are nearly parallel: scaled to unit length, and without what rounding decides.
+    # Profiles of neighbouring snapshots are nearly parallel: scale them to unit length, and let rcond drop directions
+    # that are determined by rounding only.
     scale = np.sqrt(np.diag(gram))
     factors = np.linalg.lstsq(gram / np.outer(scale, scale), right / scale, rcond=1e-12)[0] / scale
     left = norm - 2 * float(factors @ right) + float(factors @ gram @ factors)
@@ -129,8 +131,8 @@ def solve(nimgs: Sequence[int], sigmas: Sequence[float], *, nimg: int, sigma: fl
 
 @torch.no_grad()
 def combined(stored: Sequence[Stored], factors: np.ndarray) -> GeneratorNetwork:
-    """The generator whose parameters are the sum of the stored ones by their factors, in float64; its buffers are those
-    of the newest."""
+    """Return the generator whose parameters are the weighted sum of the stored ones, computed in float64; its buffers
+    are those of the newest."""
     newest = max(stored, key=lambda each: each.nimg)
     result = load(newest.path, needs=["generator"]).generator
     sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in result.named_parameters()}
@@ -143,8 +145,8 @@ def combined(stored: Sequence[Stored], factors: np.ndarray) -> GeneratorNetwork:
 
 
 def averaged(stored: Sequence[Stored], *, sigma: float, folder: Path) -> tuple[Path, MetricResult]:
-    """Write the generator averaged with the profile of `sigma` at the newest of the snapshots; the file, and how far
-    the profile is from what was asked. The mean of w is that of the averaged mapping."""
+    """Write the generator averaged with the profile of `sigma` at the newest snapshot; return the file and the error of
+    the profile. The mean of w is recomputed with the averaged mapping."""
     newest = max(stored, key=lambda each: each.nimg)
     nimg = newest.nimg
     factors, left = solve([each.nimg for each in stored], [each.sigma for each in stored], nimg=nimg, sigma=sigma)

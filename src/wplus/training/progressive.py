@@ -1,4 +1,4 @@
-"""Progressive growing by the clock: how much of the networks is in use, and what follows from it."""
+"""Schedule of progressive growing: the level of detail as a function of the clock, and its consequences."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from wplus.models.progressive import at_lod, set_lod
 from wplus.training.hparams import Hparams
 from wplus.training.validate import family_of
 
-# From this resolution on, times 0.001 (ProGAN's and StyleGAN's code).
+# (resolution, factor of 0.001) from that resolution up (ProGAN's and StyleGAN's code).
 _LR_FACTORS = ((512, 3.0), (256, 2.0), (128, 1.5))
 _NUMBERS = ("start_resolution", "stable_kimg", "fade_kimg")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthSchedule:
-    """From `start_resolution` on, each is trained for `stable_kimg`, then the next fades in over `fade_kimg`."""
+    """Trains each resolution from `start_resolution` up for `stable_kimg`, then fades in the next over `fade_kimg`."""
 
     resolution: int
     start_resolution: int
@@ -36,7 +36,7 @@ class GrowthSchedule:
             )
 
     def lod(self, nimg: int) -> float:
-        """Level of detail after `nimg` images: 0 is the whole resolution (ProGAN, section 2; the authors' schedule)."""
+        """Return the level of detail after `nimg` images, 0 at full resolution (ProGAN, section 2; authors' code)."""
         start = math.log2(self.resolution / self.start_resolution)
         duration = self.stable_kimg + self.fade_kimg
         if duration == 0:
@@ -46,35 +46,35 @@ class GrowthSchedule:
         return max(start - phase - faded, 0.0)
 
     def begins(self, nimg: int, batch_size: int) -> bool:
-        """Whether a fade begins or ends with the step at `nimg`: the optimizers start anew, as published."""
+        """Return whether a fade begins or ends with the step at `nimg`; the optimizers are then reset, as published."""
         if nimg == 0:
             return False
         now, before = self.lod(nimg), self.lod(nimg - batch_size)
         return math.floor(now) != math.floor(before) or math.ceil(now) != math.ceil(before)
 
     def lr_factor(self, nimg: int) -> float:
-        """The learning rate rises with the resolution in use."""
+        """Return the learning-rate factor, which rises with the resolution in use."""
         in_use = self.resolution / 2 ** math.floor(self.lod(nimg))
         return next((factor for res, factor in _LR_FACTORS if in_use >= res), 1.0)
 
     def apply(self, networks: Sequence[Network], nimg: int) -> None:
-        """Set what is in use of the networks."""
+        """Set the level of detail of the networks."""
         for network in networks:
             set_lod(network, self.lod(nimg))
 
     def restart(self, optimizers: Sequence[torch.optim.Optimizer], nimg: int, batch_size: int) -> None:
-        """Forget the optimizers' moments where a fade begins or ends."""
+        """Reset the optimizers' moments when a fade begins or ends."""
         if self.begins(nimg, batch_size):
             for optimizer in optimizers:
                 optimizer.state.clear()
 
     def shown(self, real: Tensor, nimg: int) -> Tensor:
-        """Real images with the detail that generated ones have."""
+        """Return real images at the level of detail of generated ones."""
         return at_lod(real, self.lod(nimg))
 
 
 def growth_of(network: type[Network], resolution: int, hparams: Hparams) -> GrowthSchedule | None:
-    """The schedule of networks that grow, None of others; UserError for numbers that are missing or have no effect."""
+    """Return the schedule of a progressive network, None for others; UserError for missing or ineffective values."""
     numbers = {name: getattr(hparams, name) for name in _NUMBERS}
     family = family_of(network)
     for name, value in numbers.items():

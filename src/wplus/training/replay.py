@@ -1,4 +1,4 @@
-"""Replay: a discriminator also sees what was generated earlier, so that what it learns from changes slowly."""
+"""Replay pools: a discriminator also sees earlier generated samples, so that its training data changes slowly."""
 
 import torch
 from torch import Tensor, nn
@@ -7,9 +7,10 @@ from wplus.core.distributed import gathered, rank_and_world
 
 
 class ReplayPool(nn.Module):
-    """The last images or latents that passed (Shrivastava et al. 2017, section 2.3; 50 images in CycleGAN).
+    """Pool of earlier images or latents (Shrivastava et al. 2017, section 2.3; 50 images in CycleGAN).
 
-    They are a buffer (size, *shape), NaN where one was lost; how many of them there are follows from the clock.
+    They are stored in a buffer (size, *shape), with NaN for samples that were not finite; how many are stored follows
+    from the clock.
     """
 
     stored: Tensor
@@ -19,17 +20,17 @@ class ReplayPool(nn.Module):
         self.register_buffer("stored", torch.zeros(size, *shape))
 
     def forward(self, rows: Tensor, *, seen: int) -> Tensor:
-        """`query` for rows (N, *shape) of this process: the pool sees those of all, in the order of the images."""
+        """Call `query` for rows (N, *shape) of this process; the pool sees those of all processes, in image order."""
         rank, world = rank_and_world()
         every = gathered(rows).unflatten(0, (world, -1)).transpose(0, 1).flatten(0, 1)
         return self.query(every, seen=seen)[rank::world]
 
     @torch.no_grad()
     def query(self, rows: Tensor, *, seen: int) -> Tensor:
-        """Rows (N, *shape) -> as many, after `seen` earlier ones. Draws from torch's CPU generator.
+        """Map rows (N, *shape), after `seen` earlier ones, to as many. Draws from torch's CPU generator.
 
-        While there is room a row is stored and comes back; later it comes back in half of the cases, and in the others
-        is exchanged for a random stored one. One that is not finite leaves its place empty and replaces none, which is
+        While there is room, each row is stored and returned. Afterwards it is returned in half of the cases and swapped
+        with a random stored row in the others. A non-finite row leaves its slot empty and replaces no other; this is
         decided on the device.
         """
         size = len(self.stored)

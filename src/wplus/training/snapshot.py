@@ -1,4 +1,4 @@
-"""The pictures, numbers and models that a run leaves behind at every snapshot."""
+"""The images, metrics and models that a run saves at every snapshot."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture file below samples/: its name without suffix, where a tracker shows it, and what it shows."""
+    """An image file in samples/: its name without suffix, its key in a tracker, and its caption."""
 
     name: str
     key: str
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class LogMessage:
-    """Something that is to be said of a moment, to whoever sits before the screen and to the record."""
+    """A message about a snapshot, printed on the terminal and stored in the log."""
 
     text: str
     level: Literal["info", "warning"] = "info"
@@ -53,39 +53,39 @@ class LogMessage:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a moment of a training shows; all of it may be empty."""
+    """Results of looking at a training at one moment; any of them may be empty."""
 
     pictures: Sequence[Picture] = ()
     values: Mapping[str, tuple[float, MetricInfo]] = field(default_factory=dict)
-    """Name -> number for the log, and what it means."""
+    """Name -> value to log and its description."""
     histograms: Mapping[str, Any] = field(default_factory=dict)
-    """Name -> numbers of any shape."""
+    """Name -> values of any shape."""
     messages: Sequence[LogMessage] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
-    """What holds until the next moment says otherwise, so at the end of the run; as `Tracker.summary` takes it."""
+    """Entries for `Tracker.summary`, valid until a later result replaces them."""
 
     @classmethod
     def measured(cls, results: Iterable[MetricResult], *, pictures: Sequence[Picture] = ()) -> "ProbeResult":
-        """Numbers `val/<name>`: in the log, and with interval and protocol in the summary."""
+        """Report results as `val/<name>`: values in the log, with interval and protocol in the summary."""
         found = {f"{VALIDATION}{result.name}": result for result in results}
         values = {name: (each.value, each.info) for name, each in found.items()}
         return cls(pictures, values, summary={name: each.entry() for name, each in found.items()})
 
 
 class View(Protocol):
-    """What a snapshot shows of a training."""
+    """Produces the results that a snapshot reports about a training."""
 
     def look(self, module: Any, folder: Path) -> ProbeResult:
-        """What is to be seen of a `TrainingModule` as it is now; `folder` is the run's."""
+        """Return the results for a `TrainingModule` in its current state; `folder` is the run's."""
         ...
 
 
 class Exporter:
-    """Writes what `view` shows of a moment of the run, and the model.
+    """Writes the results of `view` at a snapshot, and the model.
 
-    Files under `folder`: samples/NAME.png, model.safetensors (always the latest), the best so far, which `best` tells
-    (None: it is not kept), and in ema/ the averages that a run keeps for `wplus ema`. A picture that is there already
-    and whose name does not tell the clock (`kimg-...`) is left alone.
+    Files under `folder`: samples/NAME.png, model.safetensors (always the latest), the best model so far as judged by
+    `best` (None: not kept), and in ema/ the averages for `wplus ema`. An existing image is not overwritten, unless its
+    name contains the clock (`kimg-...`).
     """
 
     def __init__(
@@ -97,9 +97,9 @@ class Exporter:
         self._told: set[str] = set()
 
     def __call__(self, module: TrainingModule, *, is_due: bool = True, is_again: bool = False) -> None:
-        """Write what is seen of this moment, and the model; where it is not due, as where a run is interrupted, it
-        does not compete to be the best: a run that was interrupted has the best of one that was not. Of a moment that
-        comes again, as that of a finished run, the record is told what it lacks.
+        """Write the current results and the model. A snapshot that is not due, as when a run is interrupted, cannot
+        become the best one, so that interruptions do not change the choice. If the snapshot has been taken before, as
+        for a finished run, only values missing from the record are logged.
         """  # fmt: skip
         kimg = module.images_seen / 1000
         rows = read_records(self.folder) if is_again else ()
@@ -143,7 +143,7 @@ class Exporter:
             if name not in self._told:
                 self.tracker.histogram(name, numbers, kimg=kimg)
         for message in seen.messages if MESSAGE not in self._told else ():
-            print(f"At {kimg:g} kimg: {message.text}", flush=True)  # a progress bar passes it on to the terminal
+            print(f"At {kimg:g} kimg: {message.text}", flush=True)  # a progress bar forwards it to the terminal
             self.tracker.log_message(message.text, level=message.level, kimg=kimg)
         if seen.summary:
             self.tracker.summary(seen.summary)
@@ -157,14 +157,14 @@ class Exporter:
         if new:
             self.tracker.log(new, kimg=kimg)
         if self.best is not None:
-            self.best.log(found, kimg=kimg)  # also what the record has already
+            self.best.log(found, kimg=kimg)  # including values already in the record
 
 
 class SampleView:
-    """Real images, and the averaged generator's images for fixed latents.
+    """Grids of real images and of the averaged generator's images for fixed latents.
 
-    Labels run through the classes column by column, or through labels of the data that are no classes; the latents
-    depend on the seed alone, so that grids of two runs can be compared.
+    Labels cycle through the classes column by column, or through labels from the data if these are not classes. The
+    latents depend on the seed only, so grids of two runs can be compared.
     """
 
     def __init__(self, data: ImageSet, *, seed: int, num_samples: int) -> None:
@@ -172,14 +172,14 @@ class SampleView:
         self.data, self.seed, self.num_samples = data, seed, num_samples
 
     def look(self, module: GanModule, folder: Path) -> ProbeResult:
-        """Two grids and no numbers."""
+        """Return two grids and no values."""
         real = grid(self.data.batch(torch.arange(min(self.num_samples, len(self.data))))[0])
         made = Picture(at(module), "samples/fixed_latents", "generated from fixed latents", grid(self.sample(module)))
         return ProbeResult([Picture("real", "samples/real", "real images", real), made])
 
     @torch.no_grad()
     def sample(self, module: GanModule) -> Tensor:
-        """Images (num_samples, C, H, W) of the moving average, truncation 1, stored noise."""
+        """Generate images (num_samples, C, H, W) with the moving average, truncation 1 and stored noise."""
         generator = module.ema
         source = torch.Generator().manual_seed(step_seed(self.seed, "samples"))
         z = torch.randn(self.num_samples, generator.z_dim, generator=source).to(module.device)
@@ -190,7 +190,7 @@ class SampleView:
 
 
 class InversionView:
-    """The first `num_samples` held-out images, the same at every moment of every run."""
+    """Inversions of the first `num_samples` held-out images, the same at every snapshot of every run."""
 
     def __init__(self, held_out: ImageSet, *, num_samples: int) -> None:
         check_number("num_samples", num_samples, lowest=1, whole=True)
@@ -198,7 +198,7 @@ class InversionView:
         self.images = to_float(held_out.batch(torch.arange(count))[0])
 
     def look(self, module: EncoderModule, folder: Path) -> ProbeResult:
-        """A grid in which a row of images is followed by the row of their inversions; the mean of each loss."""
+        """Return a grid that alternates rows of images and of their inversions, and the mean of each loss."""
         found = [module.reconstruct(part.to(module.device)) for part in self.images.split(BATCH)]
         pairs = zip(found, self.images.split(BATCH), strict=True)
         compared = [module.compare(images, part.to(module.device)) for images, part in pairs]
@@ -216,13 +216,13 @@ class InversionView:
         if mean.interval is not None:
             protocol["interval"] = "95 %, percentile bootstrap over images"
         info = MetricInfo(meaning=about, direction="lower")
-        # By the distance's own name: which net stands behind `perceptual` differs from run to run.
+        # Use the distance's own name, since the network behind `perceptual` differs between runs.
         name = marked(loss.name, loss.provenance, module.generator.saw)
         return MetricResult.of(info, name, distances.mean().item(), protocol=protocol, interval=mean.interval)
 
 
 def alternating(*sets: Tensor) -> Tensor:
-    """Images (N, C, H, W) of each, ordered so that in a grid their rows take turns; a short row is filled white."""
+    """Interleave image sets (N, C, H, W) so that their rows alternate in a grid; short rows are padded with white."""
     missing = -len(sets[0]) % GRID_COLUMNS
     white = sets[0].new_ones(missing, *sets[0].shape[1:])
     rows = [torch.cat([images, white]).unflatten(0, (-1, GRID_COLUMNS)) for images in sets]
@@ -230,10 +230,10 @@ def alternating(*sets: Tensor) -> Tensor:
 
 
 def at(module: TrainingModule) -> str:
-    """A picture's name that tells the clock and sorts by it."""
+    """Return an image name that contains the clock and sorts by it."""
     return f"kimg-{module.images_seen / 1000:010.3f}"
 
 
 def grid(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) in rows of eight, large enough to be looked at."""
+    """Arrange images (N, C, H, W) in rows of eight, enlarged to a viewable size."""
     return image_grid(images, num_cols=GRID_COLUMNS, scale=watchable_scale(images.shape[3], min_px=64))

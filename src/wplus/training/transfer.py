@@ -1,8 +1,8 @@
-"""A run that starts from trained networks, of another resolution or domain: what of them fits is copied, the rest told.
+"""Transfer from trained networks of another resolution or domain: copies the tensors that fit and reports the rest.
 
-Tensors are paired by what they do: by name, and where a name counts layers from the end that moves with the resolution,
-by the `places` that the network declares. What fits in shape is copied into the generator, its moving average and the
-discriminator; the optimizers, the clock and the mean path length start anew, for no such file has them.
+Tensors are matched by function: by name or, if layer numbers in names shift with the resolution, by the canonical names
+that the network declares. Those with matching shapes are copied into the generator, its moving averages and the
+discriminator. The optimizers, the clock and the mean path length start afresh, since such files do not contain them.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ ROLES = ("generator", "discriminator")
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """What a run starts from.
+    """Configures the trained networks that a run starts from.
 
     Args:
-        checkpoint: a file that wplus.load reads, or several: a network is taken from the first that holds it.
-        freeze_discriminator: so many layers of the discriminator, from the image on, stay as they were loaded.
+        checkpoint: one or more files that wplus.load reads; each network is taken from the first that contains it.
+        freeze_discriminator: number of discriminator layers, starting at the image, that stay as they were loaded.
     """
 
     checkpoint: str | Path | Sequence[str | Path] | None = None
@@ -51,15 +51,15 @@ class Transfer:
 
     @property
     def files(self) -> list[Path]:
-        """None without a transfer."""
+        """The checkpoint files; empty without a transfer."""
         given = [self.checkpoint] if isinstance(self.checkpoint, (str, Path)) else self.checkpoint or []
         return [Path(path) for path in given]
 
     def read(self, generator: type[GeneratorNetwork], discriminator: type[DiscriminatorNetwork]) -> Source | None:
-        """The networks, None without a transfer.
+        """Load the networks; returns None without a transfer.
 
-        UserError for networks of another family than those to be trained, files without a generator, or without a
-        discriminator where layers of it shall freeze.
+        Raises UserError if a network belongs to a different family than the one to be trained, or if there is no
+        generator, or no discriminator although some of its layers are to be frozen.
         """
         if not self.files:
             return None
@@ -88,17 +88,17 @@ class Transfer:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Trained networks, by role, and the files that they are from."""
+    """Trained networks by role, and the files they come from."""
 
     models: Models
     origins: Mapping[str, Path] = field(default_factory=dict)
     freeze_discriminator: int = 0
 
     def preset(self, resolution: int, batch_size: int | None) -> Resolved:
-        """What the start changes; it stands over the other presets.
+        """Hyper-parameters implied by the transfer; as a preset, it overrides all others.
 
-        A network that grows starts where the trained one ended: its lower colors are as old as the time when they
-        were the highest.
+        A progressive network starts at the resolution where the trained one ended, since its RGB layers at lower
+        resolutions have not been trained since these were the highest.
         """
         generator = self.models.generator
         known, why = generator.arguments, "transfer: the checkpoint's, so that its tensors fit"
@@ -111,23 +111,23 @@ class Source:
 
 
 def kind_of(network: Network) -> type[Network] | None:
-    """The class of a network, of a discriminator inside another that one's; None for features of frozen nets alone."""
+    """Return a network's class; for discriminators that of the pixel part, None if all of it is on frozen features."""
     if not isinstance(network, DiscriminatorNetwork):
         return type(network)
     return None if network.pixel_part is None else network.own_class
 
 
 def start_from(module: GanModule, source: Source) -> Report:
-    """Copy what fits into the networks of an untrained module and its moving average.
+    """Copy what fits into the networks of an untrained module and its moving averages.
 
-    UserError where no weights of the generator fit, or a layer that shall be frozen was not loaded.
+    Raises UserError if no weights of the generator fit, or if a layer to be frozen was not loaded.
     """
     report = transfer({role: getattr(module, role) for role in ROLES}, source.models, source.origins)
     module.ema.load_state_dict(module.generator.state_dict())
     for average in module.power_averages.averages:
         average.load_state_dict(module.generator.state_dict())
     networks = [module.generator, module.ema, module.discriminator, *module.stored_averages.values()]
-    saw = nets_seen([*networks, *source.models.networks.values()])  # what taught the old weights lives on in the new
+    saw = nets_seen([*networks, *source.models.networks.values()])  # the new weights inherit their influence
     for network in networks:
         network.saw = saw
     generator, discriminator = report.networks
@@ -145,14 +145,14 @@ def start_from(module: GanModule, source: Source) -> Report:
             f"transfer.freeze_discriminator={len(module.frozen)} would freeze {missing[0]}, which was not loaded from "
             f"'{discriminator.origin}': freeze fewer layers, or none."
         )
-    found = source.models.networks  # what a run that is continued must have started from
+    found = source.models.networks  # fingerprinted: a resumed run must have started from the same networks
     module.run_fingerprint["transfer"] = {role: fingerprint(found[role]) if role in found else None for role in ROLES}
     return replace(report, frozen=frozen)
 
 
 @torch.no_grad()
 def transfer(networks: Mapping[str, Network], models: Models, origins: Mapping[str, Path] | None = None) -> Report:
-    """Copy from `models` into the networks (role -> network) what does the same there and has the same shape."""
+    """Copy into the networks (role -> network) the tensors of `models` with the same function and shape."""
     pairs = [(role, network, models.networks.get(role)) for role, network in networks.items()]
     return Report(tuple(_copy(role, ours, theirs, (origins or {}).get(role)) for role, ours, theirs in pairs))
 
@@ -172,7 +172,7 @@ def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None)
     known = dict.fromkeys(ours.arguments) if theirs is None else theirs.arguments
     arguments = {name: (known.get(name), value) for name, value in ours.arguments.items()}
     resolutions = arguments.pop("resolution")
-    # a network of another class, such as one with heads beside it, takes others
+    # a network of a different class, such as one with additional heads, has different arguments
     differing = {name: pair for name, pair in arguments.items()
                  if theirs is not None and name in theirs.arguments and pair[0] != pair[1]}  # fmt: skip
     return NetworkReport(
@@ -182,7 +182,7 @@ def _copy(role: str, ours: Network, theirs: Network | None, origin: Path | None)
 
 
 def _by_place(network: Network) -> dict[str, tuple[str, Tensor]]:
-    """What a tensor does -> its name and itself. How far a network has grown is the clock's business."""
+    """Map a tensor's function to its name and value; the growth state is left out, as it follows the clock."""
     moved = {f"{name}.": f"{place}." if place else "" for name, place in network.canonical_names().items()}
     grown = {f"{name}.lod" for name, module in network.named_modules() if isinstance(module, Growth)}
     found = {}

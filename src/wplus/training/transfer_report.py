@@ -1,4 +1,4 @@
-"""The report of a transfer: what became of every tensor of the networks that a run started from."""
+"""Transfer report: what happened to each tensor of the networks that a run started from."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ KINDS = {
         ("new", "Numbers that the checkpoint lacks: they started as in an untrained network."),
     )
 }
-NUM_SHOWN = 4  # modules that a printed line names
+NUM_SHOWN = 4  # modules named per printed line
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkReport:
-    """Of one network; by name, loaded, skipped and new hold counts of numbers, mismatched the shape there and here."""
+    """Report on one network. By tensor name: element counts in loaded, skipped and new, both shapes in mismatched."""
 
     role: str
     origin: Path | None
-    """The file; None where none holds such a network, and all is new."""
+    """The file; None if no file contains such a network and everything is new."""
     resolutions: tuple[int | None, int]
-    """Of the network in the file, and of that to be trained."""
+    """Resolution of the network in the file, and of the one to be trained."""
     arguments: Mapping[str, tuple[Any, Any]]
-    """Constructor arguments that differ: there, here."""
+    """Constructor arguments that differ: (in the file, here)."""
     loaded: Mapping[str, int]
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     skipped: Mapping[str, int]
     new: Mapping[str, int]
 
     def numbers(self, kind: str) -> int:
-        """How many numbers there are of a kind; of mismatched ones, in the network to be trained."""
+        """Count the tensor elements of a kind; mismatched ones are counted in the network to be trained."""
         found = getattr(self, kind).values()
         return sum(math.prod(here) for _, here in found) if kind == "mismatched" else sum(found)
 
@@ -61,7 +61,7 @@ class NetworkReport:
         return f"{self.role}, {there} -> {here} px, from {self.origin}: {'; '.join(parts)}"
 
     def content(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the report as plain values for JSON."""
         entries = {kind: getattr(self, kind) for kind in KINDS}
         kinds = {kind: {"tensors": len(names), "numbers": self.numbers(kind), "names": names}
                  for kind, names in entries.items()}  # fmt: skip
@@ -70,7 +70,7 @@ class NetworkReport:
         return {"checkpoint": origin, "resolution": resolution, "other_arguments": self.arguments, **kinds}
 
     def markdown(self) -> list[str]:
-        """A section for each kind with every name."""
+        """Return the lines of a section per kind, listing every name."""
         lines = []
         for kind in ("arguments", *KINDS):
             heading = "other arguments" if kind == "arguments" else kind
@@ -88,7 +88,7 @@ class NetworkReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Of every network of a training; `frozen` are the discriminator's tensors that stay as they were loaded."""
+    """Report on all networks; `frozen` names the discriminator's tensors that stay as they were loaded."""
 
     networks: tuple[NetworkReport, ...]
     frozen: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Report:
         return "\n".join(f"  {line}" for line in [*map(str, self.networks), *frozen])
 
     def record(self, folder: Path, tracker: Tracker) -> None:
-        """transfer.json, transfer.md and the tracker's summary; a run that is continued keeps those of its start."""
+        """Write transfer.json, transfer.md and the tracker's summary; a resumed run keeps its original ones."""
         for network in self.networks:
             if network.origin is not None:
                 name = "transfer" if network.role == "generator" else f"transfer-{network.role}"
@@ -119,7 +119,7 @@ class Report:
         tracker.summary(entries)
 
     def markdown(self) -> str:
-        """A table of the counts, then every name."""
+        """Return a table of the counts, followed by every name."""
         lines = ["# What the run started from", "", f"| network | {' | '.join(KINDS)} | checkpoint |", "|---" * 6 + "|"]
         for network in self.networks:
             cells = [f"{network.numbers(kind):,} ({len(getattr(network, kind))})" for kind in KINDS]

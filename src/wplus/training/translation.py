@@ -1,4 +1,4 @@
-"""Training translators: pix2pix from pairs (Isola et al., 1611.07004), CycleGAN without (Zhu et al., 1703.10593)."""
+"""Translator training: pix2pix with pairs (Isola et al., 1611.07004), CycleGAN without (Zhu et al., 1703.10593)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Loss = Callable[..., Tensor]
 
 
 class TranslationModule(TrainingModule):
-    """What both share: images of two domains in the channels of a batch, crops, and a rate that follows the clock.
+    """Base class of both methods: two domains in the channels of a batch, random crops, learning-rate schedule.
 
     Args:
-        channels: of domain a and of domain b.
-        generator_loss, discriminator_loss: of logits, see `wplus.losses.adversarial`.
-        hparams: the numbers; those that depend on the data are filled in.
-        networks: by their roles, `generator` from a to b.
+        channels: number of channels of domain a and of domain b.
+        generator_loss, discriminator_loss: losses of logits, see `wplus.losses.adversarial`.
+        hparams: hyper-parameters, with those that depend on the data filled in.
+        networks: networks by role; `generator` translates a to b.
     """
 
     generator: TranslatorNetwork
@@ -54,55 +54,55 @@ class TranslationModule(TrainingModule):
 
     @property
     def exported(self) -> dict[str, Network]:
-        """All networks as they are: neither method has a moving average."""
+        """All networks; neither method keeps a moving average."""
         return {role: getattr(self, role) for role in self.roles}
 
     def describe(self) -> dict[str, Any]:
-        """The method and its numbers."""
+        """The method and its hyper-parameters."""
         method = type(self).__name__.removesuffix("Module").lower()
         return {"translation": {"method": method, "hparams": asdict(self.hp), "weights": "as trained"}}
 
     def translator(self, direction: Direction) -> TranslatorNetwork | None:
-        """The generator of a direction; None where there is none."""
+        """Return the generator of a direction, or None if there is none."""
         return getattr(self, "generator" if direction == "forward" else "generator_backward", None)
 
     @torch.no_grad()
     def translate(self, images: Tensor, direction: Direction = "forward") -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] -> (N, D, H, W), as in use: the explicit mode of inference."""
+        """Translate images (N, C, H, W) in [-1, 1] to (N, D, H, W), explicitly in inference mode."""
         translator = self.translator(direction)
         assert translator is not None
         return translator(images, mode="inference")
 
     def split(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """A batch (N, C_a + C_b, H, W) -> images of a and of b."""
+        """Split a batch (N, C_a + C_b, H, W) into images of a and of b."""
         a, b = images.split(list(self.channels), dim=1)
         return a, b
 
     def set_rates(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        """The learning rate of this moment."""
+        """Set the current learning rate."""
         rate = self.hp.rate(self.images_seen)
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = rate
 
     def adam(self, *networks: Network) -> torch.optim.Optimizer:
-        """One Adam for all of them, as published."""
+        """Create one Adam for all the networks, as published."""
         hp = self.hp
         parameters = [parameter for network in networks for parameter in network.parameters()]
         return torch.optim.Adam(parameters, lr=hp.rate(0), betas=(hp.beta1, hp.beta2), fused=True)
 
     def judged(self, discriminator: PatchDiscriminator, real: Tensor, fake: Tensor) -> Tensor:
-        """The discriminator's loss, mean over images and patches; each batch passes for itself, as published."""
+        """Return the discriminator's loss, averaged over images and patches; batches pass separately, as published."""
         logits = discriminator(real, "train"), discriminator(fake, "train")
         for name, values in zip(("real", "fake"), logits, strict=True):
             self.means.add(f"train/logits/{name}", values.mean())
         return self.discriminator_loss(*logits).mean()
 
     def state_summary(self) -> dict[str, Any]:
-        """Counters for logs: skipped steps, and the learning rate."""
+        """Values to log: skipped steps and the learning rate."""
         return {**super().state_summary(), "progress/learning_rate": self.hp.rate(self.images_seen)}
 
     def log_infos(self) -> dict[str, MetricInfo]:
-        """What the numbers are that a run logs."""
+        """Descriptions of the values that a run logs."""
         meanings = {
             "train/generator/loss": "Weighted sum of the generators' losses.",
             "train/generator/adversarial": "The adversarial loss of the generators, mean over directions.",
@@ -120,7 +120,7 @@ class TranslationModule(TrainingModule):
 
 
 class Pix2PixModule(TranslationModule):
-    """A U-Net learns from pairs: the discriminator first, then the generator, both on one picture of it.
+    """Trains a translator on pairs: first the discriminator, then the generator, on the same generated image.
 
     min_G max_D  E[log D(a, b)] + E[log(1 - D(a, G(a)))] + lambda E |b - G(a)|_1, non-saturating (equation 4)
     """
@@ -129,7 +129,7 @@ class Pix2PixModule(TranslationModule):
     needs_pairs = True
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of each network on pairs (N, C_a + C_b, H, W)."""
+        """Perform one step of each network on pairs (N, C_a + C_b, H, W)."""
         self.set_rates(optimizers)
         self.seed_phase("jitter")
         a, b = self.split(jittered(real, self.hp.jitter))
@@ -140,7 +140,7 @@ class Pix2PixModule(TranslationModule):
             self._step_generator(a, b, fake, optimizers[0])
 
     def _seen(self, a: Tensor, b: Tensor) -> Tensor:
-        """What the discriminator sees of a pair."""
+        """Return the discriminator's input for a pair."""
         return torch.cat([a, b], dim=1) if self.hp.discriminated == "pair" else b
 
     def _step_discriminator(self, a: Tensor, b: Tensor, fake: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -163,15 +163,15 @@ class Pix2PixModule(TranslationModule):
             self.means.add(f"train/generator/{name}", value)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam each."""
+        """Create one Adam for each network."""
         return [self.adam(self.generator), self.adam(self.discriminator)]
 
 
 class CycleGANModule(TranslationModule):
-    """Two translators learn without pairs that there and back is where one was: generators first, then discriminators.
+    """Trains two translators on unpaired images with cycle consistency: generators first, then discriminators.
 
-    L = L_GAN(G, D_b) + L_GAN(F, D_a) + lambda (|F(G(a)) - a|_1 + |G(F(b)) - b|_1)  (equation 3), and for pictures to
-    keep their colours 0.5 lambda (|G(b) - b|_1 + |F(a) - a|_1) (section 5.2)
+    L = L_GAN(G, D_b) + L_GAN(F, D_a) + lambda (|F(G(a)) - a|_1 + |G(F(b)) - b|_1)  (equation 3), plus the identity loss
+    0.5 lambda (|G(b) - b|_1 + |F(a) - a|_1), which preserves colors (section 5.2)
     """
 
     hp: CycleGANHparams
@@ -188,7 +188,7 @@ class CycleGANModule(TranslationModule):
         )
 
     def update(self, real: Tensor, labels: Tensor, optimizers: list[torch.optim.Optimizer]) -> None:
-        """One step of both generators, then one of both discriminators, on images (N, C_a + C_b, H, W)."""
+        """Step both generators, then both discriminators, on images (N, C_a + C_b, H, W)."""
         self.set_rates(optimizers)
         a, b = self.split(real)
         self.seed_phase("jitter a")
@@ -204,7 +204,7 @@ class CycleGANModule(TranslationModule):
             self._step_discriminators((a, fake_a), (b, fake_b), optimizers[1])
 
     def _step_generators(self, a: Tensor, b: Tensor, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
-        """The step; what they made of b and of a."""
+        """Step both generators and return the translations of b and of a."""
         forward, backward, hp = self.generator, self.generator_backward, self.hp
         optimizer.zero_grad(set_to_none=True)
         self._hold_discriminators(True)
@@ -236,7 +236,7 @@ class CycleGANModule(TranslationModule):
     def _step_discriminators(
         self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
-        """A step of both, on real and generated images of either domain."""
+        """Step both discriminators on (real, generated) images of the two domains."""
         optimizer.zero_grad(set_to_none=True)
         loss = self.judged(self.discriminator, *b) + self.judged(self.discriminator_backward, *a)
         (self.hp.discriminator_weight * loss).backward()
@@ -244,7 +244,7 @@ class CycleGANModule(TranslationModule):
         self.means.add("train/discriminator/loss", loss / 2)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """One Adam for both generators, one for both discriminators."""
+        """Create one Adam for both generators and one for both discriminators."""
         return [
             self.adam(self.generator, self.generator_backward),
             self.adam(self.discriminator, self.discriminator_backward),
@@ -252,9 +252,10 @@ class CycleGANModule(TranslationModule):
 
 
 def jittered(images: Tensor, factor: float) -> Tensor:
-    """Images (N, C, H, W) enlarged by `factor` and cropped at random places, bilinear; channels of one move together.
+    """Enlarge images (N, C, H, W) by `factor` (bilinear) and crop each at a random position, the same for all channels.
 
-    Draws for the images of all processes from torch's generator, and takes its own (pix2pix, appendix 6.2: 286 to 256).
+    Draws for the images of all processes from torch's generator and uses those of this process (pix2pix, appendix 6.2:
+    286 to 256).
     """
     if factor == 1:
         return images

@@ -15,20 +15,20 @@ INFOS = {
     "constant_kimg": MetricInfo(meaning="Time at the full learning rate.", unit="kimg"),
     "decay_kimg": MetricInfo(meaning="Time in which the learning rate then falls to 0.", unit="kimg"),
 }
-EPOCHS = 100  # at the full rate, and of its decay, as published
+EPOCHS = 100  # at the full learning rate, and again for its decay, as published
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationHparams:
-    """What both have in common; the numbers are the published ones."""
+    """Hyper-parameters common to both methods, with the published defaults."""
 
     batch_size: int = 1  # images of each domain per step over all processes
-    lr: float = 0.0002  # of both Adams
+    lr: float = 0.0002  # learning rate of both Adams
     beta1: float = 0.5
     beta2: float = 0.999
-    constant_kimg: float | None = None  # at the full rate; null: 100 epochs of the data
-    decay_kimg: float | None = None  # in which it then falls to 0 on a line; null: 100 epochs
-    jitter: float = 286 / 256  # images are enlarged so and cropped at random; 1: as they are
+    constant_kimg: float | None = None  # time at the full learning rate; null: 100 epochs of the data
+    decay_kimg: float | None = None  # time in which it then falls linearly to 0; null: 100 epochs
+    jitter: float = 286 / 256  # images are enlarged by this factor and cropped at random; 1: no jitter
 
     def __post_init__(self) -> None:
         lowest = {"batch_size": 1, "jitter": 1, "pool_size": 0}
@@ -43,7 +43,7 @@ class TranslationHparams:
                              highest=highest.get(name), whole=whole)  # fmt: skip
 
     def rate(self, nimg: int) -> float:
-        """The learning rate after `nimg` images: constant, then on a line to 0."""
+        """Return the learning rate after `nimg` images: constant, then falling linearly to 0."""
         if self.constant_kimg is None or self.decay_kimg is None:
             return self.lr
         over = nimg - 1000 * self.constant_kimg
@@ -60,7 +60,7 @@ class Pix2PixHparams(TranslationHparams):
     """pix2pix (Isola et al. 2017, section 3 and appendix 6.2)."""
 
     adversarial_weight: float = 1.0
-    l1_weight: float = 100.0  # of the mean absolute difference from the truth
+    l1_weight: float = 100.0  # weight of the mean absolute difference from the truth
     discriminator_weight: float = 0.5  # "we divide the objective by 2 while optimizing D"
     discriminated: Literal["pair", "output"] = "pair"  # what D sees: input and output together, or the output alone
 
@@ -70,7 +70,7 @@ class CycleGANHparams(TranslationHparams):
     """CycleGAN (Zhu et al. 2017, section 4 and appendix 7.1)."""
 
     adversarial_weight: float = 2.0  # the paper's (D - 1)^2 is twice LSGAN's loss
-    cycle_weight: float = 10.0  # lambda, of the mean absolute difference after there and back
-    identity_weight: float = 0.5  # times cycle_weight, of an image of the domain itself; 0: none
+    cycle_weight: float = 10.0  # lambda, weight of the mean absolute difference after a full cycle
+    identity_weight: float = 0.5  # weight of the identity loss, relative to cycle_weight; 0: none
     discriminator_weight: float = 1.0  # LSGAN's loss has the paper's half inside
-    pool_size: int = 50  # earlier outputs that half of the discriminators' inputs are exchanged with; 0: none
+    pool_size: int = 50  # size of the pool of earlier outputs that replace half of the discriminators' inputs; 0: none

@@ -1,4 +1,4 @@
-"""A snapshot's view of a translator: inputs, outputs and the truth side by side, numbers, known faults in words."""
+"""Snapshot view of a translator: inputs, outputs and the truth side by side, metrics, and warnings for known faults."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from wplus.training.snapshot import BATCH, LogMessage, Picture, ProbeResult, alt
 from wplus.training.translation import Direction, TranslationModule
 
 DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
-# From here on a number is a fault, which is said.
-STILL = 0.25  # of the change that the truth asks for
-STILL_UNKNOWN = 0.01  # mean change of pixels in [-1, 1], where no truth is known: about one level of 255
+# Thresholds beyond which a fault is reported.
+STILL = 0.25  # fraction of the change that the truth requires
+STILL_UNKNOWN = 0.01  # mean change of pixels in [-1, 1] if no truth is known: about one level of 255
 INVERTED = -0.1  # correlation
 CHECKERED = 10.0  # times the power of real images
-HIDDEN = 3.0  # times the error of there and back without noise, and what the noise is itself
+HIDDEN = 3.0  # times the sum of the cycle error without noise and the noise itself
 
 
 @dataclass(frozen=True)
 class Side:
-    """Held-out images (N, C, R, R) of a direction, what they should become where that is known, and real ones there."""
+    """Held-out inputs (N, C, R, R) of a direction, their true translations if known, and real images of the target."""
 
     inputs: Tensor
     truth: Tensor | None
@@ -39,7 +39,7 @@ class Side:
 
 
 class TranslationView:
-    """The first `num_samples` held-out images of each domain, the same at every moment of every run."""
+    """Translations of the first `num_samples` held-out images of each domain, the same at all snapshots of all runs."""
 
     def __init__(self, held_out: TwoDomains, *, num_samples: int) -> None:
         check_number("num_samples", num_samples, lowest=1, whole=True)
@@ -53,7 +53,7 @@ class TranslationView:
             )  # fmt: skip
 
     def look(self, module: TranslationModule, folder: Path) -> ProbeResult:
-        """A grid for each direction that there is, and its numbers."""
+        """Return a grid and metrics for each available direction."""
         pictures, results, messages = [], [], []
         values: dict[str, tuple[float, MetricInfo]] = {}
         for direction in DIRECTIONS:
@@ -87,7 +87,7 @@ def _batched(module: TranslationModule, images: Tensor, direction: Direction) ->
 
 
 def _back(module: TranslationModule, outputs: Tensor, direction: Direction) -> Tensor | None:
-    """What the other translator makes of outputs; None where there is none."""
+    """Translate outputs back with the other translator; None if there is none."""
     other: Direction = "backward" if direction == "forward" else "forward"
     return None if module.translator(other) is None else _batched(module, outputs, other)
 
@@ -137,7 +137,7 @@ def _health(
 
 
 def _faults(found: dict[str, float], side: Side) -> Iterator[str]:
-    """What is wrong, in words."""
+    """Describe the faults found."""
     asked = None if side.truth is None else float(faults.change(side.inputs, side.truth).mean())
     if found["change"] < (STILL_UNKNOWN if asked is None else STILL * asked):
         why = "" if asked is None else f", where the truth differs by {asked:.3g}"

@@ -1,4 +1,4 @@
-"""Pairs of networks, losses and numbers that make no sense together are refused, with the reason."""
+"""Rejects combinations of networks, losses and hyper-parameters that make no sense together, with the reason."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +12,13 @@ from wplus.training.augment.control import AdaptiveAugment, NoAugment
 from wplus.training.hparams import ENDS, Hparams, Preset
 from wplus.training.penalties import Penalty
 
-OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # options of networks that nobody gives
+OF_THE_DATA = ("resolution", "c_dim", "img_channels")  # network options that are taken from the data
 
 
 def check_fit(
     generator: type[Network], discriminator: type[Network], hparams: Hparams, penalties: Sequence[Penalty]
 ) -> None:
-    """UserError with the reason where a hyper-parameter cannot be applied to networks of these classes."""
+    """Raise UserError with the reason if a hyper-parameter cannot be applied to networks of these classes."""
     ends = list(dict.fromkeys(ENDS.values()))
     given = [end for end in ends if getattr(hparams, end) is not None]
     if given and hparams.decay_kimg is None:
@@ -42,10 +42,10 @@ def check_fit(
 
 
 def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence[Penalty]) -> None:
-    """UserError for a number of `given` (None: it was not) that changes nothing in `hparams`.
+    """Raise UserError for a value in `given` (None: not given) that has no effect in `hparams`.
 
-    Numbers of presets and losses may be idle. A weight of a penalty that the loss does not bring is not refused: an
-    experiment's gamma shall not stand in the way of another loss, and the log says that it is not used.
+    Values from presets and losses may be unused. The weight of a penalty that the loss does not include is accepted, so
+    that an experiment's gamma does not prevent trying another loss; the log says that it is not used.
     """
     idle: dict[str, str] = {}
     if not hparams.pl_weight:
@@ -63,7 +63,7 @@ def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence
 
 
 def check_preset(preset: Preset, generator: type[Network]) -> None:
-    """UserError for a preset that says which `family` it is for, as DCGAN's does not, with networks of another."""
+    """Raise UserError if a preset names a `family` (DCGAN's does not) and the networks belong to another one."""
     own = family_of(generator)
     if isinstance(preset, Mapping) and (family := preset.get("family")) not in (None, own):
         raise UserError(
@@ -73,7 +73,7 @@ def check_preset(preset: Preset, generator: type[Network]) -> None:
 
 
 def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) -> None:
-    """UserError for an augmentation that follows the sign of D(x), with a loss by which it does not say "real"."""
+    """Raise UserError for an augmentation driven by the sign of D(x) if, with this loss, it does not mean "real"."""
     reason = why_unsigned(discriminator_loss)
     if isinstance(augment, AdaptiveAugment) and reason is not None:
         raise UserError(
@@ -83,7 +83,7 @@ def check_augment(augment: NoAugment, discriminator_loss: Callable[..., Any]) ->
 
 
 def check_anchor(anchor: object, source: object) -> None:
-    """UserError for a start from reconstructions of a generator that starts from trained networks."""
+    """Raise UserError if a generator that starts from trained networks is also to be warmed up by reconstruction."""
     if anchor is not None and source is not None:
         raise UserError(
             "anchor has no effect on a generator that starts from trained networks: leave out one of the two."
@@ -91,7 +91,7 @@ def check_anchor(anchor: object, source: object) -> None:
 
 
 def check_no_loss(loss: object) -> None:
-    """UserError for a loss that was chosen beside a discriminator that brings its own."""
+    """Raise UserError for a loss chosen together with a discriminator that has its own."""
     if loss is not None:
         raise UserError(
             "loss has no effect on a discriminator of frozen features alone, which brings its own loss: leave it out, "
@@ -100,7 +100,7 @@ def check_no_loss(loss: object) -> None:
 
 
 def check_options(role: str, part: partial) -> None:
-    """UserError for an option of a network that its class does not have, as in a preset made for another model."""
+    """Raise UserError for a network option that its class does not have, e.g. from a preset for another model."""
     assert isinstance(part.func, type)
     known = inspect.signature(part.func).parameters
     for name in part.keywords:
@@ -110,7 +110,7 @@ def check_options(role: str, part: partial) -> None:
 
 
 def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> None:
-    """UserError where the gradients of parts of a batch do not add up to that of the batch."""
+    """Raise UserError if the gradients of micro-batches do not add up to the gradient of the batch."""
     for network in networks if num_micro > 1 else ():
         if network.batch_norm or network.drops_units:
             reason = "it normalises over the batch, and its parts have statistics of their own"
@@ -123,12 +123,12 @@ def check_micro_batches(networks: Sequence[type[Network]], num_micro: int) -> No
 
 
 def name_of(network: type) -> str:
-    """The role and the family, as in 'the discriminator of dcgan'."""
+    """Return role and family, as in 'the discriminator of dcgan'."""
     return f"the {network.__name__.lower()} of {family_of(network)}"
 
 
 def family_of(network: type) -> str:
-    """The name of the module that defines a network."""
+    """Return the name of the module that defines a network."""
     return network.__module__.rpartition(".")[2]
 
 

@@ -1,1 +1,1 @@
-"""Augmentation of what the discriminator sees (Karras et al. 2020, "Training GANs with Limited Data", ADA)."""
+"""Augmentation of the discriminator's inputs (Karras et al. 2020, "Training GANs with Limited Data", ADA)."""

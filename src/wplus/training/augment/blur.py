@@ -1,6 +1,6 @@
-"""A low-pass filter in front of the discriminator that fades by the clock (StyleGAN3, Karras et al. 2021; StyleGAN-XL).
+"""A blur of the discriminator's inputs that fades out over time (StyleGAN3, Karras et al. 2021; StyleGAN-XL).
 
-Early on it hides from the discriminator the detail by which it would win. Augmentation comes after it.
+Early in training it hides the details by which the discriminator would win. Augmentation is applied after it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from wplus.training.augment.pipeline import Sampled
 
 
 def faded_sigma(sigma: float, nimg: int, *, fade_kimg: float) -> float:
-    """sigma (1 - nimg / fade), in px, down to 0."""
+    """Return sigma (1 - nimg / fade), in px, at least 0."""
     return sigma * max(1 - nimg / (1000 * fade_kimg), 0.0)
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images (N, C, H, W) filtered by 2^-(x / sigma)^2 along both axes, |x| <= 3 sigma in px, zeros outside.
+    """Filter images (N, C, H, W) with 2^-(x / sigma)^2 along both axes, |x| <= 3 sigma in px, with zero padding.
 
-    The authors' code has this base of 2: in the usual terms the deviation is 0.85 sigma.
+    The base of 2 follows the authors' code; the standard deviation is 0.85 sigma.
     """
     size = math.floor(3 * sigma)
     if size < 1:
@@ -37,15 +37,15 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Blurred:
-    """A sampled augmentation of images that are blurred first."""
+    """A sampled augmentation that is preceded by a blur."""
 
     augment: Sampled
     sigma: float
 
     def take(self, index: Tensor | slice) -> Blurred:
-        """The part that belongs to the images `index`."""
+        """Return the part for the images `index`."""
         return replace(self, augment=self.augment.take(index))
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> the same shape."""
+        """Augment images (N, C, H, W); the shape does not change."""
         return self.augment(gaussian_blur(images, self.sigma))

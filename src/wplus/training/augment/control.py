@@ -1,4 +1,4 @@
-"""Strength of a run's augmentation: not at all, at a fixed p, by the clock, or as the discriminator overfits."""
+"""Control of the augmentation strength p: none, fixed, scheduled, or adapted to the discriminator's overfitting."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from wplus.errors import check_number
 from wplus.training.augment.pipeline import Identity, Pipeline, Sampled, SampledAugment
 from wplus.training.hparams import Resolved, augment_speed, on_cosine
 
-NEAR_ONE = 0.95  # from here on p counts as saturated
+NEAR_ONE = 0.95  # p is considered saturated from here on
 INFOS = {
     "train/augment/p": MetricInfo(meaning="Probability of each transform of what the discriminator sees."),
     "train/augment/rt": MetricInfo(
@@ -26,38 +26,38 @@ INFOS = {
 
 
 class NoAugment(nn.Module):
-    """The discriminator sees images as they are."""
+    """No augmentation, and the base class of all others."""
 
     fingerprint: Mapping[str, Any] | None = None
-    """What must not change when a run is continued."""
+    """Settings that must not change when a run is resumed."""
     fixed_form: bool = False
-    """Whether what is sampled has the same form in every step: the identity is sampled like anything else."""
+    """Whether samples have the same structure in every step, i.e. p = 0 gets no shortcut."""
 
     def sample(self, images: Tensor) -> Sampled:
-        """What happens to a batch like `images` (N, C, H, W); called on the images, it gives what D sees of them."""
+        """Sample the augmentation of a batch like `images` (N, C, H, W); calling it on images applies it."""
         return Identity()
 
     def observe(self, real_logits: Tensor) -> None:
-        """Take note of the logits (n, 1) of augmented real images, of one micro-batch."""
+        """Record the logits (n, 1) of the augmented real images of one micro-batch."""
 
     def adapt(self, *, batch_size: int, step: int) -> None:
-        """Move p after step number `step` (from 1), of `batch_size` images over all processes."""
+        """Update p after step number `step` (from 1), of `batch_size` images over all processes."""
 
     def values(self) -> dict[str, Tensor]:
-        """What is logged of this step, as scalars on the device."""
+        """Values to log for this step, as scalars on the device."""
         return {}
 
     def summary(self) -> dict[str, float]:
-        """What is logged of this moment, on the host; warns where something is wrong."""
+        """Values to log for the current state, on the host; warns if something is wrong."""
         return {}
 
     def start_from_trained(self) -> Resolved:
-        """Be told, before the first step, that the networks are trained ones; the numbers that change by it."""
+        """Adapt to networks that are already trained, before the first step; return the values that change."""
         return {}
 
 
 class FixedAugment(NoAugment):
-    """The same probability p in [0, 1] throughout; the other arguments are those of `Pipeline`."""
+    """Augmentation with a constant probability p in [0, 1]; the other arguments are those of `Pipeline`."""
 
     p: Tensor
 
@@ -71,18 +71,18 @@ class FixedAugment(NoAugment):
         self.register_load_state_dict_post_hook(lambda module, _: module._on_host.note(module.p))
 
     def sample(self, images: Tensor) -> SampledAugment | Identity:
-        """Transforms from torch's generator, which the phase has seeded; none at all where p is known to be 0."""
+        """Sample transforms from torch's generator, seeded by the phase; the identity if p is known to be 0."""
         is_nothing = not self.fixed_form and self._on_host.is_zero()
         return Identity() if is_nothing else self.pipeline.sample(images, self.p)
 
     def values(self) -> dict[str, Tensor]:
-        """p."""
+        """The current p."""
         return {"train/augment/p": self.p}
 
 
 class ScheduledAugment(FixedAugment):
-    """p goes to `p_end` on a cosine over the first `decay_kimg` (0: is there from the start), as R3GAN's does
-    (Huang et al. 2024); hyper-parameters that move over the same time are at the same share of their ways.
+    """Augmentation whose p follows a cosine to `p_end` over the first `decay_kimg` (0: p_end from the start), as in
+    R3GAN (Huang et al. 2024). Hyper-parameters with the same decay time follow the same curve.
     """
 
     def __init__(self, p: float = 0.0, *, p_end: float, decay_kimg: float, **pipeline: Any) -> None:
@@ -95,23 +95,23 @@ class ScheduledAugment(FixedAugment):
 
     @torch.no_grad()
     def adapt(self, *, batch_size: int, step: int) -> None:
-        """The next step's p."""
+        """Set p for the next step."""
         self.p.fill_(on_cosine(self.start, self.end, batch_size * step, decay_kimg=self.decay_kimg))
         self._on_host.note(self.p)
 
 
 class AdaptiveAugment(FixedAugment):
-    """p rises while D tells real images too surely, and falls otherwise (ADA, section 3).
+    """Adaptive augmentation: p rises while D is too confident on real images, and falls otherwise (ADA, section 3).
 
-    Every `interval` steps p <- p + sign(r_t - target) batch interval / speed, held in [0, 1], with r_t = E[sign D(x)]
-    over the real images of these steps: near 0 without overfitting, 1 with nothing but it.
+    Every `interval` steps p <- p + sign(r_t - target) batch interval / speed, clamped to [0, 1], where
+    r_t = E[sign D(x)] over the real images of these steps: near 0 without overfitting, 1 with complete overfitting.
 
     Args:
-        p: at the start.
-        target: of r_t, in [-1, 1].
+        p: initial value.
+        target: target of r_t, in [-1, 1].
         interval: steps between two updates.
-        speed_kimg: time that p needs from 0 to 1; None: `wplus.training.hparams.augment_speed`.
-        alarm_kimg: warn once after p has been near 1 for so long.
+        speed_kimg: time for p to go from 0 to 1; None: `wplus.training.hparams.augment_speed`.
+        alarm_kimg: warn once after p has been near 1 for this long.
     """
 
     signs: Tensor
@@ -137,14 +137,14 @@ class AdaptiveAugment(FixedAugment):
         check_number("augment.alarm_kimg", alarm_kimg, lowest=0)
         self.target, self.interval, self.speed, self.alarm = target, interval, speed_kimg * 1000, alarm_kimg * 1000
         self.fingerprint |= {"target": target, "interval": interval, "speed_kimg": speed_kimg}
-        self.register_buffer("signs", torch.zeros(2))  # since the last update: sum of signs, images; of all processes
+        self.register_buffer("signs", torch.zeros(2))  # over all processes since the last update: sum of signs, images
         self.register_buffer("rt", torch.zeros(()))
         self.register_buffer("saturated_nimg", torch.zeros((), dtype=torch.int64))  # images since p has been near 1
-        self._seen = torch.zeros(2)  # of this process in this step
+        self._seen = torch.zeros(2)  # this process, this step
         self._warned = False
 
     def start_from_trained(self) -> Resolved:
-        """A discriminator that is good from the first step overfits sooner: p moves faster, unless told how fast."""
+        """Speed up p unless a speed was given: a discriminator that is good from the start overfits sooner."""
         if self.speed_is_given:
             return {}
         speed_kimg, why = augment_speed(transfer=True)
@@ -154,13 +154,13 @@ class AdaptiveAugment(FixedAugment):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        """Add the signs of the logits; a lost step's NaN counts as 0."""
+        """Accumulate the signs of the logits; NaN counts as 0."""
         signs = real_logits.sign().nan_to_num(0.0)
         self._seen = self._seen.to(signs.device) + torch.stack([signs.sum(), torch.ones_like(signs).sum()])
 
     @torch.no_grad()
     def adapt(self, *, batch_size: int, step: int) -> None:
-        """Exchange this step's signs, and every `interval` steps move p; the host never waits for the device."""
+        """Exchange this step's signs, and update p every `interval` steps, without synchronising with the device."""
         self.signs += mean_over_ranks(self._seen.to(self.signs))
         self._seen = torch.zeros_like(self.signs)
         if step % self.interval:
@@ -173,11 +173,11 @@ class AdaptiveAugment(FixedAugment):
         self._on_host.note(self.p)
 
     def values(self) -> dict[str, Tensor]:
-        """p, and the last r_t."""
+        """The current p and the last r_t."""
         return {**super().values(), "train/augment/rt": self.rt}
 
     def summary(self) -> dict[str, float]:
-        """Whether p has been near 1 for long, which also warns once."""
+        """Whether p has been near 1 for long; if so, also warns once."""
         near_one = int(self.saturated_nimg)
         saturated = near_one > 0 and near_one >= self.alarm
         if saturated and not self._warned and is_first():
@@ -192,16 +192,16 @@ class AdaptiveAugment(FixedAugment):
 
 
 class HostScalar:
-    """What the host knows of a scalar on the device without waiting for it: perhaps that it is 0.
+    """A host copy of a device scalar, transferred without waiting, to find out whether it is 0.
 
-    To know it late costs work and changes no number, for p = 0 is the identity either way.
+    A late answer only costs work and does not change results, since p = 0 is the identity either way.
     """
 
     def __init__(self, value: Tensor) -> None:
         self.note(value)
 
     def note(self, value: Tensor) -> None:
-        """The scalar has changed to `value`; from CUDA it is on its way."""
+        """Start copying the new `value` to the host; from CUDA the copy is asynchronous."""
         self._arrived = None
         if value.device.type == "cuda":
             self._host = torch.empty((), pin_memory=True)
@@ -212,5 +212,5 @@ class HostScalar:
             self._host = value.detach().to("cpu", copy=True)
 
     def is_zero(self) -> bool:
-        """Whether the value has arrived and is 0."""
+        """Return whether the value has arrived and is 0."""
         return (self._arrived is None or self._arrived.query()) and float(self._host) == 0

@@ -1,7 +1,7 @@
 """DiffAugment (Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", arXiv:2006.10738).
 
-Every image, real or generated, is changed by every operation of the policy, each with numbers of its own. All
-operations are differentiable (twice), and no image's change depends on another image.
+Every image, real or generated, goes through every operation of the policy with its own random parameters. All
+operations are twice differentiable, and images are processed independently of each other.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from wplus.training.augment.control import NoAugment
 
 @dataclass(frozen=True)
 class Sizes:
-    """How far the operations go, as shares of the image's size."""
+    """Strengths of the operations, as fractions of the image size."""
 
     translation: float
     cutout: float
 
 
 def color(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
-    """Brightness +-0.5, then saturation x 0..2, then contrast x 0.5..1.5, by `draw` (N, 3) in [0, 1)."""
+    """Change brightness by +-0.5, then saturation by x 0..2, then contrast by x 0.5..1.5; `draw` (N, 3) in [0, 1)."""
     brightness, saturation, contrast = (part[:, None, None, None] for part in draw.unbind(dim=1))
     x = x + (brightness - 0.5)
     grey = x.mean(dim=1, keepdim=True)
@@ -38,10 +38,10 @@ def color(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
 
 
 def translation(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
-    """Move by whole pixels, uniform up to the share `sizes.translation` either way; zeros come in from outside."""
+    """Translate by whole pixels, uniformly up to the fraction `sizes.translation` either way, with zero padding."""
     for axis, side in enumerate(x.shape[2:]):
         most = int(side * sizes.translation + 0.5)
-        moved = _whole(draw[:, axis], 2 * most + 1)  # in the padded image, output i is what was at i + moved
+        moved = _whole(draw[:, axis], 2 * most + 1)  # output i is read at i + moved in the padded image
         padded = F.pad(x, (0, 0, most, most) if axis == 0 else (most, most, 0, 0))
         at = torch.arange(side, device=x.device) + moved[:, None]  # (N, side)
         at = at[:, None, :, None] if axis == 0 else at[:, None, None, :]
@@ -50,7 +50,7 @@ def translation(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
 
 
 def cutout(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
-    """A square of the share `sizes.cutout` of the image's sides is 0; its middle is anywhere, so it may stick out."""
+    """Zero out a square of side fraction `sizes.cutout`, centred anywhere, so that it may extend past the border."""
     inside = torch.ones((), dtype=torch.bool, device=x.device)
     for axis, side in enumerate(x.shape[2:]):
         size = int(side * sizes.cutout + 0.5)
@@ -62,11 +62,11 @@ def cutout(x: Tensor, draw: Tensor, sizes: Sizes) -> Tensor:
 
 
 def _whole(draw: Tensor, count: int) -> Tensor:
-    """[0, 1) -> 0..count-1."""
+    """Map [0, 1) to 0..count-1."""
     return (draw * count).long().clamp(max=count - 1)
 
 
-OPERATIONS: dict[str, tuple[Callable[[Tensor, Tensor, Sizes], Tensor], int]] = {  # and how many numbers each takes
+OPERATIONS: dict[str, tuple[Callable[[Tensor, Tensor, Sizes], Tensor], int]] = {  # with parameters per image
     "color": (color, 3),
     "translation": (translation, 2),
     "cutout": (cutout, 2),
@@ -75,29 +75,29 @@ OPERATIONS: dict[str, tuple[Callable[[Tensor, Tensor, Sizes], Tensor], int]] = {
 
 @dataclass(frozen=True)
 class SampledDiffAugment:
-    """What happens to each image of a batch: operation -> its numbers (N, k) in [0, 1)."""
+    """A sampled augmentation of a batch: operation -> its random parameters (N, k) in [0, 1)."""
 
     draws: Mapping[str, Tensor]
     sizes: Sizes
 
     def take(self, index: Tensor | slice) -> SampledDiffAugment:
-        """The part that belongs to the images `index`."""
+        """Return the part for the images `index`."""
         return replace(self, draws={name: draw[index] for name, draw in self.draws.items()})
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) about [-1, 1] -> the same shape, not clamped."""
+        """Augment images (N, C, H, W) with values around [-1, 1]; the result is not clamped."""
         for name, draw in self.draws.items():
             images = OPERATIONS[name][0](images, draw, self.sizes)
         return images
 
 
 class DiffAugment(NoAugment):
-    """The discriminator sees real and generated images through the operations of a policy, at the same strength.
+    """Applies the operations of a policy to all real and generated images, with constant strength.
 
     Args:
-        policy: operations in their order, separated by commas: color, translation, cutout.
-        translation: how far, as a share of the image's size, in [0, 1].
-        cutout: side of the square, as a share of the image's, in [0, 1]; 0.5 as published, Projected GAN takes 0.2.
+        policy: operations in order, separated by commas: color, translation, cutout.
+        translation: maximum translation, as a fraction of the image size, in [0, 1].
+        cutout: side of the square, as a fraction of the image's, in [0, 1]; 0.5 as published, 0.2 in Projected GAN.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class DiffAugment(NoAugment):
         }  # fmt: skip
 
     def sample(self, images: Tensor) -> SampledDiffAugment:
-        """Numbers for a batch like `images` (N, C, H, W), from torch's generator: those of all processes, then ours."""
+        """Sample for a batch like `images` (N, C, H, W), from torch's generator: draw for all processes, then slice."""
         rank, world = rank_and_world()
         num = len(images) * world
         draws = {name: torch.rand(num, OPERATIONS[name][1], device=images.device) for name in self.names}

@@ -1,6 +1,6 @@
-"""Wavelet filters of the augmentation pipeline: resampling by two (sym6) and bands of frequencies (sym2).
+"""Wavelet filters of the augmentation pipeline: resampling by two (sym6) and frequency bands (sym2).
 
-Both are orthonormal, so that upsampling followed by downsampling is the identity, and the bands add up to it.
+Both are orthonormal, so that upsampling followed by downsampling is the identity, and the bands sum to the identity.
 """
 
 import math
@@ -21,16 +21,16 @@ SYM6 = (
 SYM2 = tuple(x / (4 * math.sqrt(2)) for x in (1 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 1 + 3**0.5))
 NUM_BANDS = 4  # [0, pi/8], [pi/8, pi/4], [pi/4, pi/2], [pi/2, pi]
 
-DELAY = sum(n * tap for n, tap in enumerate(SYM6)) / sum(SYM6)  # samples by which the filter moves a slow signal, 5.1
+DELAY = sum(n * tap for n, tap in enumerate(SYM6)) / sum(SYM6)  # delay of the filter for a slow signal, in samples: 5.1
 MARGIN = (len(SYM6) - 1) / 2  # pixels, both sides together, by which the upsampled samples exceed the image
-MATRIX_PX = 256  # up to here a product with a matrix is faster than small convolutions, ten times at 32 px on a CPU
-_PAD = len(SYM6) // 2 - 1  # pixels beyond the border that the kept samples need
+MATRIX_PX = 256  # up to this size matrix products beat small convolutions, tenfold at 32 px on a CPU
+_PAD = len(SYM6) // 2 - 1  # padding in pixels that the kept samples need
 
 
 def upsample2(x: Tensor) -> Tensor:
-    """Twice as fine, (N, C, H, W) -> (N, C, 2H + 10, 2W + 10), reflected beyond the border; needs H, W >= 6.
+    """Upsample by two with reflection padding, (N, C, H, W) -> (N, C, 2H + 10, 2W + 10); needs H, W >= 6.
 
-    Sample n lies at pixel (n - DELAY) / 2: some samples more than the image has, which `downsample2` needs.
+    Sample n lies at pixel (n - DELAY) / 2. The extra samples beyond the image are needed by `downsample2`.
     """
     if max(x.shape[2:]) > MATRIX_PX:
         return _up(_up(x, axis=3), axis=2)
@@ -47,7 +47,7 @@ def downsample2(x: Tensor) -> Tensor:
 
 
 def sample_positions(size: int, like: Tensor) -> Tensor:
-    """Where the 2 size + 10 samples of a line of pixels lie, in pixels."""
+    """Return the positions, in pixels, of the 2 size + 10 upsampled samples of a line of pixels."""
     return (torch.arange(2 * size + 2 * _PAD, dtype=like.dtype, device=like.device) - DELAY) / 2
 
 
@@ -65,7 +65,7 @@ def _down(x: Tensor, axis: int) -> Tensor:
 
 @constant
 def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The filter as a matrix on a line of `size` samples: what it makes of each of them alone."""
+    """Return the filter as a matrix acting on a line of `size` samples, from its response to each unit vector."""
     with torch.inference_mode(False), torch.no_grad():  # inference tensors cannot be saved for a later backward pass
         alone = torch.eye(size, dtype=torch.float64)[None, None]
         matrix = _up(alone, axis=2) if direction == "up" else _down(alone, axis=2)
@@ -74,7 +74,7 @@ def _matrix(direction: str, size: int, dtype: torch.dtype, device: torch.device)
 
 @constant
 def _taps(direction: str, axis: int, channels: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(channels, 1, ...) for downsampling; (2 channels, 1, ...) for the even and the odd samples of upsampling."""
+    """Return kernels (channels, 1, ...) for downsampling; (2 channels, 1, ...) for even and odd upsampled samples."""
     filters, gain = ([SYM6], math.sqrt(0.5)) if direction == "down" else ([SYM6[-2::-2], SYM6[::-2]], math.sqrt(2))
     with torch.inference_mode(False):
         taps = (torch.tensor(filters, dtype=torch.float64)[:, None] * gain).unsqueeze(2 if axis == 3 else 3)
@@ -85,10 +85,11 @@ def _taps(direction: str, axis: int, channels: int, dtype: torch.dtype, device: 
 
 
 def band_filters() -> np.ndarray:
-    """Impulse responses of the bands, low to high, (4, 43), centred; they add up to a single 1.
+    """Return centred impulse responses (4, 43) of the bands, low to high; they sum to a unit impulse.
 
-    With L(z) = H(z) H(1/z) / 2 and its complement 1 - L(z), both of zero phase, the bands are L(z) L(z^2) L(z^4),
-    L(z) L(z^2) (1 - L(z^4)), L(z) (1 - L(z^2)) and 1 - L(z): an octave each (ADA, appendix B, "Image-space filtering").
+    With L(z) = H(z) H(1/z) / 2 and its complement 1 - L(z), both zero-phase, the bands are L(z) L(z^2) L(z^4),
+    L(z) L(z^2) (1 - L(z^4)), L(z) (1 - L(z^2)) and 1 - L(z): one octave each (ADA, appendix B, "Image-space
+    filtering").
     """
     low = np.convolve(SYM2, SYM2[::-1]) / 2
     passed, bands = np.ones(1), list[np.ndarray]()
@@ -104,7 +105,7 @@ def band_filters() -> np.ndarray:
 
 @constant
 def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The filters as matrices (4, size, size) on a line of pixels that is reflected at its ends."""
+    """Return the band filters as matrices (4, size, size) on a line of pixels, with reflection at both ends."""
     filters = band_filters()
     reach = filters.shape[1] // 2
     matrices = np.zeros((NUM_BANDS, size, size))
@@ -117,6 +118,6 @@ def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor
 
 
 def reflected(index: np.ndarray, size: int) -> np.ndarray:
-    """Indices of any value folded back to 0..size-1 at the centres of the first and the last pixel."""
+    """Fold arbitrary indices back to 0..size-1 by reflection at the centres of the first and last pixel."""
     folded = np.abs(index) % (2 * (size - 1))
     return np.minimum(folded, 2 * (size - 1) - folded)

@@ -1,7 +1,7 @@
-"""Which transforms happen to which image of a batch, and how strongly (ADA, section 2 and appendix B).
+"""Sampling of augmentation transforms for the images of a batch (ADA, section 2 and appendix B).
 
-Every transform happens to an image with probability p times its multiplier, independently of the others. All geometric
-ones are fused into one matrix and one resampling, all color ones into another matrix.
+Every transform is applied to an image with probability p times its multiplier, independently of the others. All
+geometric transforms are fused into one matrix and one resampling, all color transforms into another matrix.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ FAMILIES: dict[str, tuple[str, ...]] = dict(_GROUPS)
 for _num in range(2, len(_GROUPS) + 1):  # bg is the first two groups, bgc the first three, up to bgcfnc
     FAMILIES["bgcfnc"[:_num]] = sum(list(_GROUPS.values())[:_num], ())
 TRANSFORMS = FAMILIES["bgcfnc"]
-IMAGE_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected share of the bands in an image's power, about 1/f
+IMAGE_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # expected fraction of an image's power in each band, about 1/f
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strengths:
-    """How far the transforms go where they happen; the defaults are the published ones."""
+    """Strengths of the transforms; the defaults are the published ones."""
 
     xint_max: float = 0.125
-    """Integer translation: uniform up to this share of the image's size."""
+    """Integer translation: uniform up to this fraction of the image size."""
     scale_std: float = 0.2
-    """Isotropic scaling: by 2^x, x normal with this deviation."""
+    """Isotropic scaling: by 2^x, with x normal with this standard deviation."""
     rotate_max: float = 1.0
-    """Rotation: uniform up to this share of half a turn in either direction."""
+    """Rotation: uniform up to this fraction of half a turn in either direction."""
     aniso_std: float = 0.2
     """Anisotropic scaling: by 2^x and 2^-x."""
     xfrac_std: float = 0.125
-    """Fractional translation: normal, as a share of the image's size."""
+    """Fractional translation: normal, as a fraction of the image size."""
     brightness_std: float = 0.2
     contrast_std: float = 0.5
     """Contrast: times 2^x."""
     hue_max: float = 1.0
-    """Hue: uniform up to this share of half a turn in either direction."""
+    """Hue: uniform up to this fraction of half a turn in either direction."""
     saturation_std: float = 1.0
     """Saturation: times 2^x."""
     imgfilter_std: float = 1.0
     """Filtering: every band times 2^x."""
     noise_std: float = 0.1
-    """Noise: its deviation is half-normal with this scale."""
+    """Noise: its standard deviation is half-normal with this scale."""
     cutout_size: float = 0.5
-    """Cutout: sides of the rectangle as a share of the image's."""
+    """Cutout: sides of the rectangle as a fraction of the image's."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,32 +69,32 @@ class Strengths:
 
 
 class BatchRng:
-    """Random numbers for the images of a batch, those of all processes, from torch's generator of their device."""
+    """Random numbers for the images of a batch over all processes, from torch's generator of their device."""
 
     def __init__(self, images: Tensor) -> None:
         self.num, self.device = len(images) * rank_and_world()[1], images.device
         self.channels, self.height, self.width = images.shape[1:]
 
     def uniform(self, limit: float) -> Tensor:
-        """(N,) uniform in [-limit, limit)."""
+        """Return (N,) samples uniform in [-limit, limit)."""
         return (torch.rand(self.num, device=self.device) * 2 - 1) * limit
 
     def normal(self, std: float) -> Tensor:
-        """(N,) normal with mean 0."""
+        """Return (N,) normal samples with mean 0."""
         return torch.randn(self.num, device=self.device) * std
 
     def whole(self, count: int) -> Tensor:
-        """(N,) of 0..count-1, as floats."""
+        """Return (N,) samples from 0..count-1, as floats."""
         return torch.randint(count, (self.num,), device=self.device).float()
 
     def happens(self, probability: Tensor) -> Tensor:
-        """(N,) of bool: true with `probability`."""
+        """Return (N,) booleans that are true with `probability`."""
         return torch.rand(self.num, device=self.device) < probability
 
 
 Transform = Callable[[BatchRng, Strengths], Tensor]  # -> a matrix per image
 
-# In the order of their composition. The second rotation turns the axes of the anisotropic scaling.
+# In order of composition. The second rotation rotates the axes of the anisotropic scaling.
 GEOMETRIC: tuple[tuple[str, Transform], ...] = (
     ("xflip", lambda rng, s: ops.scaling(1 - 2 * rng.whole(2), torch.ones(rng.num, device=rng.device))),
     ("rotate90", lambda rng, s: ops.quarter_turns(rng.whole(4))),
@@ -118,40 +118,40 @@ _RGB_ONLY = ("hue", "saturation")
 
 
 class Sampled(Protocol):
-    """What happens to each image of a batch, drawn once for all of it; called on the images, it does so."""
+    """An augmentation sampled for the images of a batch; calling it on the images applies it."""
 
     def take(self, index: Tensor | slice) -> Sampled:
-        """The part that belongs to the images `index`."""
+        """Return the part for the images `index`."""
         ...
 
     def __call__(self, images: Tensor, /) -> Tensor:
-        """Images (N, C, H, W) -> the same shape."""
+        """Augment images (N, C, H, W); the shape does not change."""
         ...
 
 
 class Identity:
-    """Images as they are."""
+    """Leaves images unchanged."""
 
     def take(self, index: Tensor | slice) -> Identity:
-        """The part that belongs to the images `index`."""
+        """Return the part for the images `index`, the identity itself."""
         return self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """The same tensor."""
+        """Return the same tensor."""
         return images
 
 
 @dataclass(frozen=True)
 class SampledAugment:
-    """What happens to each image of a batch; None where a family is not in use. Applied by calling it.
+    """Transforms sampled for each image of a batch; None for families not in use. Calling it applies them.
 
-    Sampled at once for the whole batch, so that micro-batches get what the full batch would.
+    They are sampled for the whole batch at once, so that micro-batches do not change them.
     """
 
     strength: Tensor
-    """p, a scalar on the device; where it is 0 the images stay what they are, bit for bit."""
+    """p, a scalar on the device; if it is 0, images are returned bit-identical."""
     geometry: Tensor | None = None
-    """(N, 3, 3), forward: where pixels go."""
+    """(N, 3, 3), forward: maps source to target positions."""
     color: Tensor | None = None
     """(N, 4, 4)."""
     gains: Tensor | None = None
@@ -162,13 +162,13 @@ class SampledAugment:
     """(N, 3): centre and size, 0 for none."""
 
     def take(self, index: Tensor | slice) -> SampledAugment:
-        """The part that belongs to the images `index`."""
+        """Return the part for the images `index`."""
         sampled: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "strength"}
         part: dict[str, Any] = {name: value[index] for name, value in sampled.items() if value is not None}
         return replace(self, **part)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) about [-1, 1] -> the same shape, not clamped."""
+        """Augment images (N, C, H, W) with values around [-1, 1]; the result is not clamped."""
         changed = images
         if self.geometry is not None:
             changed = ops.warp(changed, self.geometry)
@@ -188,8 +188,8 @@ class Pipeline:
 
     Args:
         transforms: a family of FAMILIES: blit, geom, color, filter, noise, cutout, bg, bgc, bgcf, bgcfn, bgcfnc.
-        multipliers: transform -> factor of p, where it is not 1 (of the family's) or 0 (of the others).
-        strengths: fields of `Strengths` where they are not the published ones.
+        multipliers: transform -> factor of p; the default is 1 for transforms of the family and 0 for others.
+        strengths: fields of `Strengths` that differ from the published values.
     """
 
     def __init__(
@@ -209,11 +209,11 @@ class Pipeline:
         self.strengths = Strengths(**(strengths or {}))
 
     def sample(self, images: Tensor, strength: Tensor) -> SampledAugment:
-        """Transforms for a batch like `images` (N, C, H, W), from torch's generator; `strength` is p."""
+        """Sample transforms for a batch like `images` (N, C, H, W) from torch's generator; `strength` is p."""
         rng, (rank, world) = BatchRng(images), rank_and_world()
         color = COLOR if rng.channels == 3 else [pair for pair in COLOR if pair[0] not in _RGB_ONLY]
         sampled = SampledAugment(
-            strength=strength.detach().clone(),  # the controller may move p before the batch is done
+            strength=strength.detach().clone(),  # the controller may update p before the batch is done
             geometry=self._composed(GEOMETRIC, 3, rng, strength),
             color=self._composed(color, 4, rng, strength),
             gains=self._gains(rng, strength) if self._uses("imgfilter") else None,
@@ -227,13 +227,13 @@ class Pipeline:
 
     def _happens(self, name: str, rng: BatchRng, strength: Tensor) -> Tensor:
         probability = (strength * self.multipliers[name]).clamp(0, 1)
-        # Two independent rotations: at least one of them happens with the probability asked for.
+        # There are two independent rotations: at least one is applied with the requested probability.
         return rng.happens(1 - (1 - probability).sqrt() if name == "rotate" else probability)
 
     def _composed(
         self, steps: Sequence[tuple[str, Transform]], size: int, rng: BatchRng, strength: Tensor
     ) -> Tensor | None:
-        """The product of the matrices that happen, the first one acting first; None where none can."""
+        """Return the product of the applied matrices, the first one acting first; None if none is in use."""
         used = [(name, transform) for name, transform in steps if self._uses(name)]
         if not used:
             return None
@@ -244,7 +244,7 @@ class Pipeline:
         return total
 
     def _gains(self, rng: BatchRng, strength: Tensor) -> Tensor:
-        """Band by band: a factor, then all bands scaled so that an average image keeps its power."""
+        """Scale band by band, each time normalising all bands so that an average image keeps its power."""
         power = _image_power(rng.device)
         gains = torch.ones(rng.num, NUM_BANDS, device=rng.device)
         for band in range(NUM_BANDS):
@@ -268,5 +268,5 @@ class Pipeline:
 
 @constant
 def _image_power(device: torch.device) -> Tensor:
-    """IMAGE_POWER as (4,), uploaded once."""
+    """IMAGE_POWER as a tensor (4,), uploaded once."""
     return torch.tensor(IMAGE_POWER, device=device)
