@@ -1,7 +1,7 @@
-"""Probes of a generator's training: pictures, numbers and messages at every snapshot.
+"""Probes monitor a generator during training: images, metrics and messages at every snapshot.
 
-A probe is a function from a `ProbeContext`, one moment of the run, to a `ProbeResult`. Adding one is one function, one
-file in configs/probes/ and one test.
+A probe is a function from a `ProbeContext`, the state of the run at a snapshot, to a `ProbeResult`. Adding one takes a
+function, a file in configs/probes/ and a test.
 """
 
 from wplus.probes.probe import ProbeContext, ProbeData

@@ -1,4 +1,4 @@
-"""Probes of an autoencoder's codes: a map of held-out images in two dimensions, and what single numbers do."""
+"""Probes of an autoencoder's codes: a two-dimensional map of held-out images, and traversals of code dimensions."""
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from wplus.training.snapshot import Picture, ProbeResult, at
 
 
 def code_map(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
-    """Codes of held-out images along their two principal components, coloured by a true factor where one is known.
+    """Plot codes of held-out images along their two principal components, coloured by a true factor if one is known.
 
-    A code of two numbers is drawn as it is. Empty for a training without codes.
+    Two-dimensional codes are plotted directly. Empty for a training without codes.
     """
     check_number("num_images", num_images, lowest=3, whole=True)
     module: object = context.module
@@ -37,9 +37,9 @@ def code_map(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
 
 
 def traversals(context: ProbeContext, *, num_rows: int = 8, num_steps: int = 9, reach: float = 2.5) -> ProbeResult:
-    """Rows of images in which one number of the mean code goes from -reach to reach deviations.
+    """Vary one dimension of the mean code per row, from -reach to reach standard deviations.
 
-    The numbers that vary most over held-out images, the first on top. Empty for a training without codes.
+    Shows the dimensions that vary most over held-out images, in descending order. Empty for a training without codes.
     """
     check_number("num_rows", num_rows, lowest=1, whole=True)
     check_number("num_steps", num_steps, lowest=2, whole=True)
@@ -65,14 +65,14 @@ def traversals(context: ProbeContext, *, num_rows: int = 8, num_steps: int = 9, 
 
 
 def _first_class(module: AutoencoderModule, num: int) -> Tensor | None:
-    """Labels (num, c_dim) of the first class, where the decoder has classes."""
+    """Return labels (num, c_dim) of the first class, or None if the decoder has no classes."""
     if not module.generator.c_dim:
         return None
     return torch.eye(module.generator.c_dim, device=module.device)[:1].expand(num, -1)
 
 
 def _codes(module: AutoencoderModule, images: ImageSet, device: torch.device) -> np.ndarray:
-    """(N, code_dim) float64 by the averaged encoder."""
+    """Return codes (N, code_dim) of the averaged encoder, in float64."""
     batches = (images.batch(rows)[0].to(device) for rows in torch.arange(len(images)).split(BATCH_SIZE))
     with torch.no_grad():
         parts = [module.averaged_encoder.posterior(to_float(batch)).mean.double().cpu() for batch in batches]
@@ -80,7 +80,7 @@ def _codes(module: AutoencoderModule, images: ImageSet, device: torch.device) ->
 
 
 def _factor(images: ImageSet) -> tuple[str, np.ndarray]:
-    """The first factor that is known, and its values (N,) as text; "" and one value for none."""
+    """Return the first known factor and its values (N,) as text; if there is none, "" and a constant."""
     try:
         return next(iter(known_factors(images).items()))
     except UserError:
@@ -88,8 +88,8 @@ def _factor(images: ImageSet) -> tuple[str, np.ndarray]:
 
 
 def in_plane(codes: np.ndarray) -> np.ndarray:
-    """Codes (N, D) along their two principal components (N, 2), the sign of each such that its largest weight is above
-    0; codes of two numbers as they are."""
+    """Project codes (N, D) onto their two principal components (N, 2), each signed so that its largest weight is
+    positive; two-dimensional codes are returned unchanged."""
     if codes.shape[1] <= 2:
         return np.pad(codes, ((0, 0), (0, 2 - codes.shape[1])))
     centred = codes - codes.mean(axis=0)
@@ -99,7 +99,7 @@ def in_plane(codes: np.ndarray) -> np.ndarray:
 
 
 def drawn(places: np.ndarray, values: np.ndarray, name: str, *, is_plane: bool) -> Tensor:
-    """A scatter plot (3, H, W), uint8, of places (N, 2) with a colour for each value (N,)."""
+    """Draw a scatter plot of points (N, 2), coloured by value (N,), as a uint8 image (3, H, W)."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Probes that draw: styles mixed, truncation, what the noise does; and the labelled grids that they are drawn as."""
+"""Visual probes (style mixing, truncation, effect of the noise inputs) and labelled image grids."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ from wplus.models.generator import GeneratorNetwork
 from wplus.probes.probe import ProbeContext
 from wplus.training.snapshot import Picture, ProbeResult, at
 
-MIN_PX, MAX_PX = 64, 256  # of an image in a grid
-GAP, MARGIN, LINE, TEXT = 3, 10, 18, 13  # pixels: between images, around all, of a line of text, of its letters
+MIN_PX, MAX_PX = 64, 256  # size of an image in a grid
+GAP, MARGIN, LINE, TEXT = 3, 10, 18, 13  # in pixels: gap between images, outer margin, line height, font size
 NOISE_STD = MetricInfo(
     meaning="How much the noise inputs move a pixel: standard deviation over draws, mean over images and pixels.",
     unit="levels of 255",
@@ -25,9 +25,9 @@ NOISE_STD = MetricInfo(
 
 
 def style_mixing(context: ProbeContext, *, num_columns: int = 6, rows_per_third: int = 2) -> ProbeResult:
-    """Images a (left) with a third of the layers of images b (top): coarse, middle, fine (Karras et al. 2019, fig. 3).
+    """Mix a third of the layers of images b into images a: coarse, middle, fine (Karras et al. 2019, figure 3).
 
-    Networks that have one style for all layers have nothing to mix.
+    Empty for networks with a single style for all layers.
     """
     check_number("num_columns", num_columns, lowest=1, whole=True)
     check_number("rows_per_third", rows_per_third, lowest=1, whole=True)
@@ -50,9 +50,9 @@ def style_mixing(context: ProbeContext, *, num_columns: int = 6, rows_per_third:
 
 
 def mix_thirds(a: Tensor, b: Tensor, num_layers: int) -> Tensor:
-    """ws (A, L, D) and (B, L, D) -> (A, B, L, D): row n is a[n] with a third of the first `num_layers` from each b.
+    """Mix ws (A, L, D) and (B, L, D) to (A, B, L, D): row n is a[n] with a third of the first `num_layers` from each b.
 
-    The first third of the rows takes the coarse layers, the last one the fine ones; A is a multiple of three.
+    The first third of the rows takes the coarse layers, the last third the fine ones; A must be a multiple of three.
     """
     num_rows = len(a) // len(THIRDS)
     mixed = a[:, None].repeat(1, len(b), 1, 1)
@@ -63,9 +63,9 @@ def mix_thirds(a: Tensor, b: Tensor, num_layers: int) -> Tensor:
 
 
 def truncation(context: ProbeContext, *, num_latents: int = 4, num_steps: int = 9) -> ProbeResult:
-    """Rows of images with psi from -1 over 0, the mean, to 1, the latent itself (Karras et al. 2019, figure 8).
+    """Vary psi along each row from -1 via 0, the mean, to 1, the latent itself (Karras et al. 2019, figure 8).
 
-    Networks that look at the direction of a latent alone (ProGAN) have nothing between: they are left out.
+    Empty for networks that use only the direction of a latent (ProGAN), for which there is nothing in between.
     """
     if num_steps < 3 or num_steps % 2 == 0:
         raise UserError(f"num_steps must be odd and at least 3, so that psi=0 is among them, got {num_steps}.")
@@ -83,9 +83,9 @@ def truncation(context: ProbeContext, *, num_latents: int = 4, num_steps: int = 
 
 
 def noise_map(context: ProbeContext, *, num_latents: int = 6, num_draws: int = 50) -> ProbeResult:
-    """Images, and under them the standard deviation of each pixel over the noise (Karras et al. 2019, figure 4c).
+    """Show images above the standard deviation of each pixel over the noise inputs (Karras et al. 2019, figure 4c).
 
-    Value: probe/noise_std, its mean. Networks without noise inputs are left out.
+    Value: probe/noise_std, its mean. Empty for networks without noise inputs.
     """
     check_number("num_latents", num_latents, lowest=1, whole=True)
     check_number("num_draws", num_draws, lowest=2, whole=True)
@@ -97,7 +97,7 @@ def noise_map(context: ProbeContext, *, num_latents: int = 6, num_draws: int = 5
     noise = [layer.to(context.device) for layer in noise_maps(context.seed, range(num_draws), shapes)]
     images = generator.synthesis(ws).cpu()
     maps = torch.stack([grey_deviation(generator, w, noise) for w in ws])  # (num_latents, H, W)
-    grey = (maps / (float(maps.max()) or 1.0) * 255).round().to(torch.uint8)[:, None]  # the largest of all is white
+    grey = (maps / (float(maps.max()) or 1.0) * 255).round().to(torch.uint8)[:, None]  # the overall maximum is white
     captions = [[""] * num_latents, [f"mean {deviation.mean():.2g}" for deviation in maps]]
     left = ["images", f"deviation\nwith noise\nwhite: {maps.max():.3g}"]
     picture = labelled_grid([list(images), list(grey)], captions=captions, left=left)
@@ -109,9 +109,9 @@ def noise_map(context: ProbeContext, *, num_latents: int = 6, num_draws: int = 5
 
 
 def grey_deviation(generator: GeneratorNetwork, w: Tensor, noise: list[Tensor]) -> Tensor:
-    """Standard deviation (H, W) over draws, in levels of 255, of the grey value that one ws (num_ws, w_dim) gives.
+    """Standard deviation (H, W) of the grey value over noise draws for one ws (num_ws, w_dim), in levels of 255.
 
-    noise: one (num_draws, 1, h, w) per layer. Grey is the mean of the channels of the clamped image.
+    noise: one (num_draws, 1, h, w) per layer. The grey value is the channel mean of the clamped image.
     """
     images = generator.synthesis(w.expand(len(noise[0]), -1, -1), noise=noise).clamp(-1, 1)
     return (images.mean(dim=1).double().std(dim=0) * 127.5).cpu()  # levels in one unit of an image
@@ -128,14 +128,14 @@ def labelled_grid(
     top: Sequence[str] = (),
     breaks: Sequence[int] = (),
 ) -> Tensor:
-    """Images (C, H, W) of one size in rows and columns, with text, as one picture (3, H, W), uint8.
+    """Draw equally sized images (C, H, W) in a grid with text, as one uint8 image (3, H, W).
 
     Args:
-        rows: None leaves a place empty.
-        captions: text under each image; rows that have none take no room for it.
-        left: text beside each row, perhaps of several lines.
-        top: text over each column.
-        breaks: numbers of rows before which there is some space.
+        rows: images in rows; None leaves a cell empty.
+        captions: text below each image; rows without any take no space for it.
+        left: text beside each row, possibly of several lines.
+        top: text above each column.
+        breaks: indices of rows that are preceded by extra space.
     """
     font = ImageFont.load_default(TEXT)
     captions = captions or [[""] * len(row) for row in rows]
@@ -155,7 +155,7 @@ def labelled_grid(
     for y, row, texts in zip(tops, rows, captions, strict=True):
         for x, image, text in zip(lefts, row, texts, strict=False):
             if image is not None:
-                # Whole factors, so that pixels can be told apart; a filter where there are too many.
+                # Integer factors keep pixels distinguishable; larger images are downscaled with a filter.
                 method = Image.Resampling.NEAREST if resolution <= px else Image.Resampling.LANCZOS
                 canvas.paste(to_pil(image).convert("RGB").resize((px, px), method), (x, y))
             draw.text((x + px / 2, y + px + 2), text, fill="#555555", font=font, anchor="ma")

@@ -1,23 +1,23 @@
-"""Is a run well? Verdicts over a series of readings, and the sentences when they change.
+"""Health verdicts over a series of readings of a run, and messages when they change.
 
-A verdict needs `SURE` standard errors, and it needs to matter. The limits of that are shares of something, so that they
-hold for all data and networks:
+A verdict requires a deviation of `SURE` standard errors that also matters in size. Limits are relative, so that they
+apply to all data and networks:
 
-    diversity, pixels,   the share of the best that this run has had. Four measures, because each is blind to something:
-    distinct, recall     features of broken images can differ as much as those of good ones, pixels of a few kinds that
-                         are far apart do, copies are exact, and recall cannot tell what was lost
-    r_v                  1 - r_v, the share of D's margin between training and generated images that is left for real
-                         images which it has not seen
-    loss_slope           the slope of G's loss, over that where D could not tell: at 1/10 G learns a tenth as fast
+    diversity, pixels,   fraction of the best value in this run. There are four measures because each has a blind spot:
+    distinct, recall     features of broken images can differ as much as those of good ones; so can pixels if there are
+                         a few distant kinds; `distinct` sees near-exact copies only; recall cannot tell what was lost
+    r_v                  1 - r_v, the fraction of D's margin between training and generated images that remains for
+                         unseen real images
+    loss_slope           slope of G's loss relative to that where D is undecided: at 1/10 G learns a tenth as fast
 
-    narrowing            what is left of the best recall, where the distance from the training images has fallen since:
-                         images that become better and fewer, as a discriminator on frozen features makes them
-    narrow               recall over precision, where the distance has fallen: it was never any better
-    heads_loss           the hinge loss of heads on frozen features over 2, which is where they cannot tell
+    narrowing            fraction of the best recall, once the distance from the training images has fallen since then:
+                         better but fewer images, a typical effect of a discriminator on frozen features
+    narrow               recall over precision, once the distance has fallen: recall was never any better
+    heads_loss           hinge loss of heads on frozen features over 2, its value where they are undecided
 
-Between two limits the verdict before stands: a number that hovers about one is no news. The noise of a StyleGAN2 that
-has learned nothing is as diverse as photographs: nothing is said of diversity before the run has arrived, that is, some
-of its images surely lie among the real ones (precision).
+Between two limits the previous verdict is kept, so that values hovering around a limit cause no messages. The output of
+an untrained StyleGAN2 is as diverse as photographs, so diversity is not judged before the run has arrived, i.e. before
+some of its images lie among the real ones with confidence (precision).
 """
 
 import itertools
@@ -36,7 +36,7 @@ Bounds = tuple[float, float]
 OF_THE_BEST = (3 / 4, 1 / 2)
 OF_PRECISION = (1 / 4, 1 / 16)
 VANISHED = (1 / 10, 1 / 100)
-UNDECIDED = 2.0  # the hinge loss of who cannot tell
+UNDECIDED = 2.0  # hinge loss of an undecided discriminator
 FALLING = {"diversity": "diversity", "pixels": "diversity of pixels", "distinct": "distinct images", "recall": "recall"}
 TOPICS = {
     "diversity": tuple(FALLING), "overfitting": ("r_v",), "gradient": ("loss_slope",),
@@ -46,20 +46,20 @@ TOPICS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """The measures of one moment; a measure that could not be taken is absent."""
+    """The measures of one snapshot; those that could not be computed are absent."""
 
     kimg: float
     measures: Mapping[str, Estimate]
     levels: Mapping[str, Level] = field(default_factory=dict)
-    """Of each measure that has one; given by `judged`."""
+    """Level of each judged measure; set by `judged`."""
 
     def level(self, topic: str) -> Level:
-        """The worst of the measures that belong to the topic."""
+        """Return the worst level among the measures of a topic."""
         return worst(self.levels.get(name, "well") for name in TOPICS[topic])
 
 
 def judged(history: Sequence[Reading], reading: Reading) -> Reading:
-    """The reading with its levels, given those before it."""
+    """Return the reading with its levels, given the previous readings."""
     before = history[-1].levels if history else {}
     levels = {name: before.get(name, "well") for names in TOPICS.values() for name in names}
     for name, (bounds, limits) in _shares(history, reading).items():
@@ -68,12 +68,12 @@ def judged(history: Sequence[Reading], reading: Reading) -> Reading:
 
 
 def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bounds, Bounds]]:
-    """Bounds of what is left of what could be, and the limits for it."""
+    """Return for each measure the bounds of its fraction of the ideal value, and the limits that apply."""
     found, shares = reading.measures, {}
     for name in found.keys() & FALLING.keys():
         best = best_of(history, name)
         if best is not None and best.measures[name].low > 0:
-            # A fall is sure by the bounds of both: the best of many readings is one that chance has favoured.
+            # A fall must be certain by the bounds of both, since the best of many readings is favoured by chance.
             now, then = found[name], best.measures[name]
             shares[name] = (now.low / then.value, now.high / then.low), OF_THE_BEST
     shares |= _narrowing_shares(history, reading)
@@ -87,7 +87,7 @@ def _shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bou
 
 
 def _narrowing_shares(history: Sequence[Reading], reading: Reading) -> dict[str, tuple[Bounds, Bounds]]:
-    """Of recall, against its best and against precision; nothing is surely lost while the distance has not fallen."""
+    """Fractions of recall relative to its best value and to precision; no loss is certain until the distance falls."""
     found, shares = reading.measures, dict[str, tuple[Bounds, Bounds]]()
     if not {"recall", "distance", "precision"} <= found.keys():
         return shares
@@ -103,35 +103,35 @@ def _narrowing_shares(history: Sequence[Reading], reading: Reading) -> dict[str,
 
 
 def _is_nearer(before: Reading, now: Reading) -> bool:
-    """Whether the distance has surely fallen."""
+    """Return whether the distance has fallen with confidence."""
     return "distance" in before.measures and now.measures["distance"].high < before.measures["distance"].low
 
 
 def level_of(bounds: Bounds, limits: Bounds, *, before: Level) -> Level:
-    """The level of a share that surely lies within `bounds` (lower is worse): `before`, if that can be."""
+    """Return the level for a fraction within confidence `bounds` (lower is worse); stays at `before` if consistent."""
     perhaps, surely = (sum(bound < limit for limit in limits) for bound in bounds)
     return LEVELS[min(max(LEVELS.index(before), surely), perhaps)]
 
 
 def state(history: Sequence[Reading]) -> Level | Literal["too early to say"]:
-    """Of the run at its last reading."""
+    """Return the state of the run at its last reading."""
     level = worst(history[-1].level(topic) for topic in TOPICS) if history else "well"
     return level if level != "well" or any(map(has_arrived, history)) else "too early to say"
 
 
 def best_of(history: Iterable[Reading], name: str) -> Reading | None:
-    """Where the measure was surely highest since the run has arrived; None: nowhere yet."""
+    """Return the reading with the highest lower bound of a measure since the run arrived, or None."""
     found = [reading for reading in history if name in reading.measures and has_arrived(reading)]
     return max(found, key=lambda reading: reading.measures[name].low, default=None)
 
 
 def has_arrived(reading: Reading) -> bool:
-    """Whether some of the generated images surely lie among the real ones."""
+    """Return whether some of the generated images lie among the real ones with confidence."""
     return "precision" in reading.measures and reading.measures["precision"].low > 0
 
 
 def worst(levels: Iterable[Level]) -> Level:
-    """The highest of some levels; "well" of none."""
+    """Return the worst of some levels, or "well" if there are none."""
     return max(levels, key=LEVELS.index, default="well")
 
 
@@ -139,7 +139,7 @@ def worst(levels: Iterable[Level]) -> Level:
 
 
 def verdicts(history: Sequence[Reading], reading: Reading) -> list[LogMessage]:
-    """A sentence on each topic whose level is another one in `reading` (judged) than in the last of `history`."""
+    """Return a message for each topic whose level differs between `reading` (judged) and the last of `history`."""
     writers = {"diversity": _diversity, "overfitting": _overfitting, "gradient": _gradient, "narrowing": _narrowing,
                "heads": _heads}  # fmt: skip
     messages = []
@@ -163,7 +163,7 @@ def _diversity(history: Sequence[Reading], reading: Reading, is_better: bool) ->
         return f"{'Back' if level == 'well' else 'Partly back'}: {', '.join(parts)}."
     fallen = [name for name in FALLING if reading.levels.get(name) == level]
     facts = ", ".join(_fall(history, reading, name) for name in fallen)
-    if fallen == ["recall"]:  # they still differ, but from the real ones too
+    if fallen == ["recall"]:  # images still differ from each other, but also from the real ones
         meaning = "kinds of real images are going missing" if level == "watch" else "most kinds of real images are lost"
     else:
         meaning = "the images become fewer" if level == "watch" else "the generator has collapsed to few images"
@@ -172,7 +172,7 @@ def _diversity(history: Sequence[Reading], reading: Reading, is_better: bool) ->
 
 
 def _fall(history: Sequence[Reading], reading: Reading, name: str) -> str:
-    """Diversity fell from 0.91 (at 6 kimg) to 0.22 of the real images'."""
+    """Describe a fall, e.g. "diversity fell from 0.91 (at 6 kimg) to 0.22 of the real images'"."""
     best = best_of(history, name)
     assert best is not None, "without a best nothing falls"
     was, now = best.measures[name].value, reading.measures[name].value
@@ -184,7 +184,7 @@ def _of_real(name: str) -> str:
 
 
 def _lowest(history: Sequence[Reading], name: str) -> float:
-    """Since the measure was last well."""
+    """Return the lowest value since the measure was last well."""
     ill = itertools.takewhile(lambda reading: reading.levels.get(name, "well") != "well", reversed(history))
     return min(reading.measures[name].value for reading in ill if name in reading.measures)
 

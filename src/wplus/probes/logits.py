@@ -1,4 +1,4 @@
-"""Logits of the discriminator for images that it trains on, of images that it does not, and of generated ones."""
+"""Discriminator logits for training images, held-out images and generated images."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ KINDS: dict[Which, tuple[str, str]] = {
 
 
 def logits(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
-    """Histograms of the logits of up to `num_images` images of each kind, in one picture and for the record.
+    """Histograms of the logits of up to `num_images` images of each kind, as one plot and as logged data.
 
-    Values: probe/logits/<kind>_mean. High is real. The discriminator is in evaluation mode and sees no augmentation.
-    Held-out images that it takes for generated ones: it knows its training images by heart.
+    Values: probe/logits/<kind>_mean; high means real. The discriminator is in evaluation mode, without augmentation. If
+    it takes held-out images for generated ones, it has memorised its training images.
     """
     check_number("num_images", num_images, lowest=1, whole=True)
     if not context.has_discriminator:
@@ -43,7 +43,7 @@ def logits(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
 
 
 def histograms(found: Mapping[Which, Tensor]) -> Tensor:
-    """Densities of the logits of each kind over each other, their means as lines: a picture (3, H, W), uint8."""
+    """Plot overlaid densities of the logits of each kind, with lines at their means, as a uint8 image (3, H, W)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,7 +69,7 @@ def histograms(found: Mapping[Which, Tensor]) -> Tensor:
     return torch.from_numpy(np.asarray(canvas.buffer_rgba())[:, :, :3].copy()).permute(2, 0, 1)
 
 
-# --- estimates with their errors, of logits (N,) ----------------------------------------------------------------------
+# --- estimates with standard errors, from logits (N,) -----------------------------------------------------------------
 
 
 def overfitting_estimate(
@@ -77,10 +77,10 @@ def overfitting_estimate(
 ) -> Estimate | None:
     """r_v = (E[D_train] - E[D_held_out]) / (E[D_train] - E[D_generated]) (Karras et al. 2020, arXiv:2006.06676, eq. 1).
 
-    0: the discriminator takes images that it has not seen for what those are that it has; 1: for generated ones. None
-    while it does not tell training images from generated ones, by a margin that surely exceeds the spread of
-    either: then there is nothing to divide by, and it has not overfitted but lost. `num_train` is how many
-    training images there are: where all of them were asked their mean has no error (None: `train` are few of many).
+    0: to the discriminator, unseen real images look like its training images; 1: like generated ones. None while it
+    does not separate training from generated images by a margin that exceeds the spread of either with confidence:
+    there is then nothing to divide by, and it has not overfitted but lost. `num_train` is the total number of training
+    images: if all of them are evaluated, their mean has no error (None: `train` is a small sample).
     """
     a, h, g = (Estimate(float(x.double().mean()), _error_of_mean(x)) for x in (train, held_out, generated))
     if num_train is not None:
@@ -94,16 +94,16 @@ def overfitting_estimate(
 
 
 def mean_sign_estimate(train: Tensor) -> Estimate:
-    """r_t = E[sign D_train] (the same, eq. 1): near 0 without overfitting; meaningful where logits have a zero."""
+    """r_t = E[sign D_train] (ibid., eq. 1): near 0 without overfitting; meaningful if the sign of logits is."""
     return Estimate(float(train.double().sign().mean()), _error_of_mean(train.sign()))
 
 
 def slope_estimate(
     generator_loss: Callable[..., Tensor], generated: Tensor, train: Tensor, *, compares: bool
 ) -> Estimate | None:
-    """Mean |d loss / d logit| of the generator's loss where its images are, over that where D could not tell.
+    """Mean |d loss / d logit| of the generator's loss at its images, relative to that where D is undecided.
 
-    Near 0 the gradient has vanished: the discriminator is sure and the loss is flat there, as the minimax loss is
+    Near 0 the gradient has vanished: the discriminator is confident and the loss is flat there, as the minimax loss is
     (Goodfellow et al. 2014, section 3). `compares`: the loss also takes logits of real images, pair by pair.
     """
     num = min(len(generated), len(train))
@@ -115,8 +115,8 @@ def slope_estimate(
 
 
 def hinge_estimate(train: Tensor, generated: Tensor) -> Estimate:
-    """E max(0, 1 - D_train) + E max(0, 1 + D_generated) from these terms (N,) and (M,): 2 where D cannot tell, 0 where
-    it has won by a margin everywhere."""
+    """E max(0, 1 - D_train) + E max(0, 1 + D_generated) from these terms (N,) and (M,): 2 if D is undecided, 0 if it
+    has won by a margin everywhere."""
     value = float(train.double().mean() + generated.double().mean())
     return Estimate(value, math.hypot(_error_of_mean(train), _error_of_mean(generated)))
 

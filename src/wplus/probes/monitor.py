@@ -1,7 +1,7 @@
-"""The monitor: a probe that says when diversity falls, D overfits, the gradient of G's loss vanishes, images become
-better and fewer, or heads on frozen features have won.
+"""The monitor: a probe that warns when diversity falls, D overfits, the gradient of G's loss vanishes, images get
+better at the cost of variety, or heads on frozen features have won.
 
-What its numbers mean is said at `INFO`, when it says something in `wplus.probes.health`.
+`INFO` describes its measures; `wplus.probes.health` defines when it reports something.
 """
 
 import json
@@ -27,8 +27,8 @@ from wplus.probes.quality import (
 from wplus.training.snapshot import ProbeResult
 
 FILE = "health.json"
-OF_FEATURES = ("diversity", "distinct", "distance", "precision", "recall")  # what the extractor says
-LEAST = 16  # images without which nothing is measured: k-th neighbours and errors of means need some
+OF_FEATURES = ("diversity", "distinct", "distance", "precision", "recall")  # measured in the extractor's features
+LEAST = 16  # minimum number of images, needed for k-th neighbours and standard errors
 STATE = "Whether the generator has kept its diversity and the discriminator does not overfit: well, watch or alarm."
 _MEANINGS: dict[str, tuple[Direction, str]] = {
     "diversity": ("higher", "Mean distance of generated images' features, over that of real ones; 0 is one image."),
@@ -50,10 +50,10 @@ INFO = {name: MetricInfo(meaning=text, direction=direction) for name, (direction
 
 
 def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
-    """The health of the run at this moment, from up to `num_images` images of each kind: probe/health/..., see `INFO`.
+    """Measure the health of the run on up to `num_images` images of each kind: probe/health/..., see `INFO`.
 
-    The series is kept in the run's folder as health.json; what lies after the run's clock there is of a run that was
-    interrupted, and is dropped.
+    The series is stored as health.json in the run's folder. Entries there that are later than the run's clock stem from
+    an interruption and are dropped.
     """
     num = min(num_images, len(context.data.train))
     if num < LEAST:
@@ -73,7 +73,7 @@ def monitor(context: ProbeContext, *, num_images: int = 500) -> ProbeResult:
 
 
 def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate]:
-    """Everything that can be measured of this moment, features at equal numbers of images."""
+    """Return all measures available now; features are compared at equal numbers of images."""
     generated, real = (context.features(which, num) for which in ("generated", "train"))
     thumbnails = [context.thumbnails(which, num).flatten(1) for which in ("generated", "train")]
     precision, recall = precision_recall_estimates(generated, real)
@@ -90,7 +90,7 @@ def measures(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, E
 
 
 def of_logits(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, Estimate | None]:
-    """What the discriminator says."""
+    """Return the measures based on the discriminator's logits."""
     fake_logits, train_logits = (context.logits(which, num_logits) for which in ("generated", "train"))
     module, held_out = context.module, context.data.held_out
     found = {
@@ -108,7 +108,7 @@ def of_logits(context: ProbeContext, num: int, *, num_logits: int) -> dict[str, 
 
 
 def read_series(path: Path, *, before_kimg: float) -> list[Reading]:
-    """The readings before a moment; none where there is no file. UserError for a file that is none of ours."""
+    """Read the readings before `before_kimg`; empty if there is no file. UserError for a file in another format."""
     if not path.exists():
         return []
     try:

@@ -1,4 +1,4 @@
-"""Are generated images copies of training images: the nearest ones beside them."""
+"""Nearest-neighbour probe: shows whether generated images are copies of training images."""
 
 import torch
 from torch import Tensor
@@ -19,12 +19,12 @@ NEAREST = MetricInfo(
 def neighbours(
     context: ProbeContext, *, num_images: int = 500, num_real: int | None = 2000, k: int = 6, num_rows: int = 4
 ) -> ProbeResult:
-    """Generated images with the k training images that are nearest in the extractor's features, distances under them.
+    """Show generated images with their k nearest training images in the extractor's features, and the distances.
 
-    The first rows are those of `num_images` generated ones that are nearest to a training image, where copies would
-    show; the others are the first of all, as they come. `num_real` training images are searched (None: all).
+    The first rows show those of `num_images` generated images that are closest to a training image, where copies would
+    show up; the other rows show the first images, unselected. `num_real` training images are searched (None: all).
 
-    Value, where there are held-out images: probe/nearest_<extractor>, see `NEAREST`.
+    Value, if there are held-out images: probe/nearest_<extractor>, see `NEAREST`.
     """
     for name, value in {"num_images": num_images, "num_real": num_real or 1, "k": k, "num_rows": num_rows}.items():
         check_number(name, value, lowest=1, whole=True)
@@ -56,9 +56,9 @@ def neighbours(
 
 
 def nearest_of(vectors: Tensor, known: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Distances (N, k) of vectors (N, dim) to the k nearest of known ones (M, dim), ascending, and their numbers."""
+    """Return distances (N, k) of vectors (N, dim) to their k nearest of `known` (M, dim), ascending, and indices."""
     numbers = PairPass(lambda: vectors, lambda: known).ask(Neighbours(k)).value.numbers
-    # By differences, in which also those of near copies have all their digits.
+    # Computed from differences, which keeps full precision even for near copies.
     vectors, known = vectors.double(), known.double()
     distances = [torch.linalg.vector_norm(x - known[near], dim=1) for x, near in zip(vectors, numbers, strict=True)]
     return torch.stack(distances), numbers

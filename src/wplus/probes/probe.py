@@ -1,4 +1,4 @@
-"""Probes look at a generator while it trains: what they are given, and what they share."""
+"""The context passed to probes at each snapshot, and the data they share over a run."""
 
 from collections.abc import Callable, Collection, Hashable, Iterator
 from functools import cached_property
@@ -24,19 +24,19 @@ from wplus.training.heads import mean_per_head
 from wplus.training.snapshot import LogMessage
 
 Which = Literal["generated", "train", "held_out"]
-BATCH_SIZE = 32  # of images that are made, or looked at, together
-KEPT_BYTES = 2**28  # of generated images; more are made again for each use
-# Of real images and latents, the same in every run, so that runs are compared by what they generate alone; of no other
-# use, so that the best snapshot is not measured afterwards on the very latents that it was chosen by.
+BATCH_SIZE = 32  # images generated or processed at once
+KEPT_BYTES = 2**28  # memory for generated images; any beyond it are regenerated for each use
+# Seed for choosing real images and latents. It is the same in every run, so that only the generated images differ, and
+# used for nothing else, so that the best snapshot is not evaluated on the latents by which it was selected.
 SEED = 20_240_001
 T = TypeVar("T")
 
 
 class ProbeData:
-    """What is the same at every snapshot of a run: real images, the extractor and its features of them.
+    """Data shared by all snapshots of a run: real images, the extractor and its features of them.
 
-    `held_out` reads the images that training does not see, when they are first asked for, `extractor` makes the
-    extractor. `cache_dir` keeps the features from one run to the next; None: nowhere.
+    `held_out` loads the images not used in training when they are first needed; `extractor` creates the extractor.
+    `cache_dir` stores features for later runs; None: no cache.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class ProbeData:
         self.train, self.seed, self._read_held_out, self._make_extractor = train, seed, held_out, extractor
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._has_told = False
-        self.messages: list[LogMessage] = []  # that have come up here and that the next result takes along
+        self.messages: list[LogMessage] = []  # to be included in the next result
         self._features: dict[Which, Tensor] = {}
         self._made: dict[Hashable, Any] = {}
 
     @cached_property
     def held_out(self) -> ImageSet | None:
-        """None where there are none, which becomes a message once."""
+        """The held-out images; None if there are none, which is reported once."""
         try:
             return self._read_held_out()
         except UserError as error:
@@ -60,7 +60,7 @@ class ProbeData:
             return None
 
     def tell_if_seen(self, saw: Collection[str]) -> None:
-        """Once, that the extractor, where one was used, has taught the generator: its numbers judge nothing."""
+        """Warn once if the generator was trained with the extractor in use, which makes its metrics meaningless."""
         net = self.extractor.name if "extractor" in self.__dict__ else None
         if net in saw and not self._has_told:
             self._has_told = True
@@ -71,36 +71,36 @@ class ProbeData:
 
     @cached_property
     def extractor(self) -> Extractor:
-        """On the CPU until a context moves it."""
+        """The extractor, on the CPU until a context moves it."""
         return self._make_extractor().eval()
 
     def images(self, which: Which) -> ImageSet:
-        """One of the two sets of real images."""
+        """Return one of the two sets of real images."""
         found = self.train if which == "train" else self.held_out
         assert found is not None, "a probe leaves out what needs held-out images where there are none"
         return found
 
     def batch(self, which: Which, number: int) -> tuple[Tensor, Tensor]:
-        """Batch `number` of the shuffled images: uint8 (B, C, H, W), labels (B, c_dim)."""
-        # Shuffled because the order of the files is none: the first thousand may be one class.
+        """Return batch `number` of the shuffled images: uint8 (B, C, H, W), labels (B, c_dim)."""
+        # Shuffled because files are not in random order: the first thousand may all be of one class.
         order = torch.randperm(len(self.images(which)), generator=rng(self.seed, "watching", which))
         return self.images(which).batch(order[number * BATCH_SIZE : (number + 1) * BATCH_SIZE])
 
     def features(self, which: Which, num: int, device: torch.device) -> Tensor:
-        """(M, dim) of the first `num` shuffled real images, or as many as there are, on the CPU; computed once."""
+        """Features (M, dim) of the first `num` shuffled real images (or all, if fewer), on the CPU; computed once."""
         num = min(num, len(self.images(which)))
         if len(self._features.get(which, ())) < num:
             self._features[which] = self._known(which, num, device)
         return self._features[which][:num]
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make()` gave for `key` at an earlier snapshot, or gives now."""
+        """Return the cached result of `make()` for `key`, computing it at the first call."""
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
 
     def _known(self, which: Which, num: int, device: torch.device) -> Tensor:
-        """From the cache, where they are there; one that cannot be written to is told of, and goes without."""
+        """Load features from the cache or compute and store them; a cache that cannot be written is reported."""
         about = {"kind": "probe", "which": which, "data": self.images(which).fingerprint, "num": num, "seed": self.seed}
         key = {"images": about, "extractor": self.extractor.protocol}
         kept = None if self.cache_dir is None else load_arrays(self.cache_dir, key)
@@ -116,17 +116,17 @@ class ProbeData:
         return rows
 
     def extract(self, images: Tensor, device: torch.device) -> Tensor:
-        """Features (B, dim) on the CPU, of images uint8 or float in [-1, 1]."""
+        """Extract features (B, dim), on the CPU, from images that are uint8 or float in [-1, 1]."""
         return self.extractor.to(device)(as_uint8(images.to(device))).float().cpu()
 
 
 class ProbeContext:
-    """One moment of a run. Nothing has gradients, and the first images are the same however many are asked for.
+    """State of a run at a snapshot, without gradients. Requesting more images does not change the first ones.
 
-    `module` is as it is now; `generator` is its `ema`, with its stored noise.
+    `module` is the module in its current state; `generator` is its `ema`, used with its stored noise.
     """
 
-    has_latents = True  # whether images are generated from latents; translators make theirs of images
+    has_latents = True  # whether images are generated from latents; translators generate them from images
 
     def __init__(self, module: Any, data: ProbeData, folder: Path) -> None:
         self.module, self.data, self.folder = module, data, folder
@@ -140,32 +140,32 @@ class ProbeContext:
         return self.module.ema
 
     def images(self, which: Which, num: int) -> Tensor:
-        """(M, C, H, W) on the CPU: generated ones float, about [-1, 1], from `latents`; real ones uint8, shuffled.
+        """Return images (M, C, H, W) on the CPU: generated ones float, around [-1, 1]; real ones uint8, shuffled.
 
-        M is `num`, or as many real images as there are.
+        Images are generated from `latents`. M is `num`, or the number of real images if there are fewer.
         """
         return torch.cat(list(self._batches(which, num)))
 
     def thumbnails(self, which: Which, num: int, *, px: int = 32) -> Tensor:
-        """The same as float in [-1, 1], averaged down to at most `px` pixels: all can be held at any size."""
+        """Return `images` as floats in [-1, 1], area-averaged to at most `px` pixels, so that all fit in memory."""
         batches = (to_float(as_uint8(batch)) for batch in self._batches(which, num))
         return torch.cat([F.adaptive_avg_pool2d(batch, min(px, batch.shape[3])) for batch in batches])
 
     def latents(self, num: int, *, start: int = 0) -> tuple[Tensor, Tensor | None]:
-        """z (num, z_dim), and labels (num, c_dim) drawn from the training images; number i depends on (seed, i)."""
+        """Return z (num, z_dim) and labels (num, c_dim) drawn from the training images; item i depends on (seed, i)."""
         indices = range(start, start + num)
         c = random_labels(self.generator, self.data.train.labels, self.seed, indices)
         z = normal(self.seed, LATENT, indices, self.generator.z_dim).to(self.device)
         return z, None if c is None else c.to(self.device)
 
     def features(self, which: Which, num: int) -> Tensor:
-        """(M, dim) of the extractor, on the CPU."""
+        """Return the extractor's features (M, dim), on the CPU."""
         if which != "generated":
             return self.data.features(which, num, self.device)
         return torch.cat([self._features_of(n)[:size] for n, size in enumerate(self._sizes(which, num))])
 
     def protocol(self, num: int) -> dict[str, Any]:
-        """What is to be said of a number that was measured on `num` generated and as many training images."""
+        """Return the protocol of a metric measured on `num` generated images and as many training images."""
         images = {"data": self.data.train.fingerprint, "split": "train", "num_real": num, "num_generated": num,
                   "all_real": num == len(self.data.train), "seed": self.seed}  # fmt: skip
         said = self.module.describe()
@@ -173,18 +173,18 @@ class ProbeContext:
         return {**self.data.extractor.protocol, **images, **made, "kimg": self.kimg}
 
     def logits(self, which: Which, num: int) -> Tensor:
-        """(M,) of the discriminator in evaluation mode; nothing is augmented.
+        """Return logits (M,) of the discriminator in evaluation mode, without augmentation.
 
-        Real images have the detail that a progressive generator has. M is a multiple of the group of a minibatch
-        standard deviation, where the discriminator has one; a group is of one kind, as in training.
+        Real images are shown at the level of detail of a progressive generator. If the discriminator has a minibatch
+        standard deviation, M is a multiple of its group size; groups do not mix kinds of images, as in training.
         """
         sizes = [size - size % self._group_size for size in self._sizes(which, num)]
         return torch.cat([self._logits_of(which, number)[:size] for number, size in enumerate(sizes)])
 
     @torch.no_grad()
     def head_hinges(self, which: Which, num: int) -> Tensor | None:
-        """(M,) the hinge loss of the discriminator's heads on frozen features for each image, mean over heads and
-        positions; None where it has none."""
+        """Return the hinge loss (M,) of the discriminator's heads on frozen features, averaged over heads and
+        positions; None if it has no heads."""
         discriminator: Any = getattr(self.module, "discriminator", None)
         if not hasattr(discriminator, "head_logits"):
             return None
@@ -198,11 +198,11 @@ class ProbeContext:
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether there are logits: the generator of an autoencoder learns without them."""
+        """Whether there are logits; autoencoders, for example, have no discriminator."""
         return hasattr(self.module, "discriminator")
 
     def of_extractor(self, name: str) -> str:
-        """The name of a number that the extractor gives, marked where its net has taught the generator."""
+        """Return the name of a metric from the extractor, marked if the generator was trained with that network."""
         return marked(name, self.data.extractor.name, self.generator.saw)
 
     @property
@@ -216,7 +216,7 @@ class ProbeContext:
 
     @torch.no_grad()
     def _logits_of(self, which: Which, number: int) -> Tensor:
-        """Of a whole batch, or of as much of the last one as can be divided into groups."""
+        """Logits of a batch, dropping images of the last one that do not fill a group."""
         if (which, number) in self._logits:
             return self._logits[which, number]
         images, labels = self._batch(which, number)
@@ -228,14 +228,14 @@ class ProbeContext:
         return found
 
     def _shown(self, which: Which, images: Tensor) -> Tensor:
-        """Real images as floats, with the detail that a growing generator has; generated ones as they are."""
+        """Return real images as floats at the generator's level of detail; generated ones unchanged."""
         if which == "generated":
             return images
         growth = self.module.growth
         return to_float(images) if growth is None else growth.shown(to_float(images), self.module.images_seen)
 
     def _sizes(self, which: Which, num: int) -> list[int]:
-        """How many images of each batch belong to the first `num`."""
+        """Return how many images of each batch are among the first `num`."""
         available = num if which == "generated" else min(num, len(self.data.images(which)))
         return [min(BATCH_SIZE, available - start) for start in range(0, available, BATCH_SIZE)]
 
@@ -251,11 +251,11 @@ class ProbeContext:
 
     @torch.no_grad()
     def _fresh(self, number: int) -> Tensor:
-        """Batch `number` (BATCH_SIZE, C, H, W) of generated images, on the CPU."""
+        """Generate batch `number` (BATCH_SIZE, C, H, W), on the CPU."""
         return self.generator(*self.latents(BATCH_SIZE, start=number * BATCH_SIZE)).float().cpu()
 
     def _generated(self, number: int) -> Tensor:
-        """The same, from memory where there is room."""
+        """Return batch `number` of generated images, cached while there is room."""
         if number in self._images:
             return self._images[number]
         images = self._fresh(number)

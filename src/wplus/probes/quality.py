@@ -1,4 +1,4 @@
-"""Diversity, Fréchet distance, precision and recall of few generated images: to be followed, not published."""
+"""Diversity, Fréchet distance, precision and recall on few generated images: for monitoring, not for publication."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DISTANCE = MetricInfo(
 
 
 def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
-    """How much generated images differ, over how much real ones do: probe/diversity_<extractor> and _pixels.
+    """Diversity of generated images relative to real ones: probe/diversity_<extractor> and probe/diversity_pixels.
 
     Both sides have the same number of images, at most `num_images`.
     """
@@ -56,8 +56,8 @@ def diversity(context: ProbeContext, *, num_images: int = 1000) -> ProbeResult:
 def fd(context: ProbeContext, *, num_images: int = 500, num_groups: int = 5) -> ProbeResult:
     """Fréchet distance of generated images from as many training images: val/fd_<extractor>.
 
-    The interval is a jackknife's over `num_groups` groups of the generated images; 0: none. Empty for data with
-    fewer than four images, or fewer than two for each group.
+    The interval is a jackknife over `num_groups` groups of generated images; 0: no interval. Empty for data with fewer
+    than four images, or fewer than two per group.
     """
     check_number("num_images", num_images, lowest=4, whole=True)
     check_groups(num_groups, num_images)
@@ -80,14 +80,14 @@ def fd(context: ProbeContext, *, num_images: int = 500, num_groups: int = 5) -> 
 
 
 def _reference(features: Tensor) -> FrechetReference | None:
-    """None where they are lost."""
+    """Return the reference statistics, or None if the features are not finite."""
     return FrechetReference(FeatureStatistics.of(features), rows=features) if features.isfinite().all() else None
 
 
 def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> ProbeResult:
-    """Improved precision and recall (Kynkäänniemi et al. 2019) of as many generated as training images.
+    """Improved precision and recall (Kynkäänniemi et al. 2019) on equal numbers of generated and training images.
 
-    Values: val/precision_<extractor>, val/recall_<extractor>; not of data with no more than k images.
+    Values: val/precision_<extractor>, val/recall_<extractor>. Empty for data with at most k images.
     """
     check_number("num_images", num_images, lowest=2, whole=True)
     check_number("k", k, lowest=1, highest=num_images - 1, whole=True)
@@ -105,59 +105,59 @@ def recall(context: ProbeContext, *, num_images: int = 1000, k: int = 3) -> Prob
 
 
 def rms_distance(images: Tensor) -> float:
-    """Root mean square distance of two different ones of (N, ...), N > 1: the square root of twice the variance."""
+    """RMS distance between two different images of (N, ...), N > 1: the square root of twice the variance."""
     return float((2 * images.double().var(dim=0).sum()).sqrt())
 
 
 def ratio(generated: float, real: float) -> float:
-    """`generated` over `real`; 1 where there is nothing to be told apart on either side."""
+    """Return `generated` over `real`, or 1 if both are 0."""
     return generated / real if real else float(generated == real)
 
 
-# --- estimates with their errors, for verdicts that chance cannot explain ---------------------------------------------
+# --- estimates with standard errors, for verdicts that chance cannot explain ------------------------------------------
 
-SURE = 3.0  # standard errors: one of some thousand numbers, the worst of a long run, is as far off by chance
-COPY_QUANTILE = 0.05  # of real images' distances to their nearest: what is closer is taken for a copy
-SAME = 1e-5  # of the mean distance: closer vectors are those of one image, up to rounding
+SURE = 3.0  # standard errors; by chance about one in a thousand values, the worst of a long run, is this far off
+COPY_QUANTILE = 0.05  # quantile of real nearest-neighbour distances below which images count as copies
+SAME = 1e-5  # fraction of the mean distance below which vectors are equal up to rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its standard error over the choice of images and latents."""
+    """An estimated value and its standard error over the choice of images and latents."""
 
     value: float
     error: float
 
     @property
     def low(self) -> float:
-        """What the number surely reaches."""
+        """Lower confidence bound."""
         return self.value - SURE * self.error
 
     @property
     def high(self) -> float:
-        """What the number surely does not exceed."""
+        """Upper confidence bound."""
         return self.value + SURE * self.error
 
     def over(self, other: Estimate) -> Estimate:
-        """This number divided by another one, to first order; as if the two were independent."""
+        """Divide by another estimate, with first-order error propagation that assumes independence."""
         quotient = self.value / other.value
         return Estimate(quotient, math.hypot(self.error, quotient * other.error) / abs(other.value))
 
 
 def diversity_estimate(generated: Tensor, real: Tensor) -> Estimate | None:
-    """Mean distance of two generated images over that of two real ones; None where all real images are one.
+    """Mean distance between generated images over that between real ones; None if all real images are identical.
 
-    From features (N, dim) of as many generated as real images, as all that follows.
+    This and the following functions take features (N, dim) of equally many generated and real images.
     """
     found, expected = (jackknife_mean(pairwise(features)) for features in (generated, real))
     return found.over(expected) if expected.value > 0 else None
 
 
 def distance_estimate(generated: Tensor, real: Tensor, *, num_groups: int = 10) -> Estimate | None:
-    """Energy distance of generated from real features, over the mean distance of two real ones: 0 for equal sets.
+    """Energy distance between generated and real features over the mean distance of real ones; 0 if they are alike.
 
-    2 E|x - y| - E|x - x'| - E|y - y'| (Székely and Rizzo 2013), without bias at any number of images; the error is the
-    jackknife's over groups of both. None where all real images are one.
+    2 E|x - y| - E|x - x'| - E|y - y'| (Székely and Rizzo 2013), unbiased for any number of images; the error is a
+    jackknife over groups of both. None if all real images are identical.
     """
     between = pairwise(torch.cat([real, generated]))
     group = torch.arange(len(real)) % num_groups, torch.arange(len(generated)) % num_groups
@@ -170,7 +170,7 @@ def distance_estimate(generated: Tensor, real: Tensor, *, num_groups: int = 10) 
 
 
 def _energy(between: Tensor, real: Tensor, generated: Tensor) -> float | None:
-    """Of the images kept, bool (N,) and (M,); `between` (N + M, N + M)."""
+    """Energy distance of the images selected by masks (N,) and (M,), with distances `between` (N + M, N + M)."""
     rows = torch.cat([real, torch.zeros_like(generated)]), torch.cat([torch.zeros_like(real), generated])
     within = [float(between[kept][:, kept].sum()) / (int(kept.sum()) * (int(kept.sum()) - 1)) for kept in rows]
     across = float(between[rows[0]][:, rows[1]].mean())
@@ -178,9 +178,10 @@ def _energy(between: Tensor, real: Tensor, generated: Tensor) -> float | None:
 
 
 def distinct_estimate(generated: Tensor, real: Tensor) -> Estimate | None:
-    """Generated images that are no copies of each other, over such real ones; None where all real images are one.
+    """Number of distinct generated images over that of distinct real ones; None if all real images are identical.
 
-    A copy is closer to an image than all but `COPY_QUANTILE` of the real images are to the nearest one that differs.
+    Images count as copies if they are closer than the `COPY_QUANTILE` of the distances of real images to the nearest
+    different one.
     """
     between = pairwise(real)
     nearest = between.masked_fill(between == 0, torch.inf).amin(dim=1)
@@ -197,15 +198,15 @@ def precision_recall_estimates(generated: Tensor, real: Tensor) -> tuple[Estimat
 
 
 def pairwise(features: Tensor) -> Tensor:
-    """Euclidean distances (N, N), float64; 0 for vectors that are the same."""
+    """Return Euclidean distances (N, N) in float64; exactly 0 for vectors that are equal up to rounding."""
     rows = features.double()
-    rows = rows - rows.mean(dim=0)  # what is large in all of them would hide small distances
+    rows = rows - rows.mean(dim=0)  # a large common offset would hide small distances
     between = torch.cdist(rows, rows).fill_diagonal_(0)
     return between.masked_fill_(between <= SAME * between.mean(), 0)
 
 
 def jackknife_mean(between: Tensor) -> Estimate:
-    """Mean distance of two different images with the jackknife's error over images; `between` (N, N), N > 2."""
+    """Mean distance between different images with a jackknife error over images; `between` (N, N), N > 2."""
     num = len(between)
     of_each = between.sum(dim=1) / (num - 1)
     mean = of_each.mean()
@@ -215,7 +216,7 @@ def jackknife_mean(between: Tensor) -> Estimate:
 
 
 def num_distinct(between: Tensor, reach: float) -> int:
-    """How many images are left when each that is closer than `reach` to an earlier one that is left is dropped."""
+    """Count the images that remain when each one closer than `reach` to an earlier remaining image is dropped."""
     left: list[int] = []
     for index, row in enumerate(between):
         if not left or float(row[left].min()) >= reach:
@@ -224,9 +225,9 @@ def num_distinct(between: Tensor, reach: float) -> int:
 
 
 def share(count: int, num: int) -> Estimate:
-    """`count` of `num` images; the error is that of Agresti and Coull (1998), which is not 0 at none and all.
+    """Share `count` / `num` with the error of Agresti and Coull (1998), which is not 0 at shares of 0 and 1.
 
-    Images that are counted in pairs, such as copies, are half as many observations: their error is taken for that.
+    The error assumes num / 2 observations, which is right for images counted in pairs, such as copies.
     """
     observations = num / 2 + 4
     middle = (min(count, num) / 2 + 2) / observations

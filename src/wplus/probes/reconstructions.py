@@ -1,4 +1,4 @@
-"""Probe of autoencoders: held-out images beside what the decoder makes of their codes, and how far they are apart."""
+"""Autoencoder probe: held-out images and their reconstructions, with reconstruction errors."""
 
 import torch
 from torch import Tensor
@@ -27,10 +27,10 @@ ERROR = MetricInfo(meaning=L2.info.meaning.replace("two images", "held-out image
 
 
 def reconstructions(context: ProbeContext, *, num_images: int = 256, num_columns: int = 12) -> ProbeResult:
-    """Held-out images and their reconstructions, and between them what a denoising encoder saw.
+    """Show held-out images and their reconstructions, also of corrupted images for a denoising autoencoder.
 
-    Values: val/l2 and val/psnr; of a variational autoencoder before them val/elbo, val/rate and val/distortion. Empty
-    for a training without a decoder that learns with its encoder.
+    Values: val/l2 and val/psnr, preceded by val/elbo, val/rate and val/distortion for a variational autoencoder. Empty
+    for any training other than an autoencoder's.
     """
     check_number("num_images", num_images, lowest=2, whole=True)
     check_number("num_columns", num_columns, lowest=1, whole=True)
@@ -59,7 +59,7 @@ def reconstructions(context: ProbeContext, *, num_images: int = 256, num_columns
 
 
 def held_out(context: ProbeContext, num: int) -> tuple[Tensor, Tensor]:
-    """Held-out images (num, C, H, W) in [-1, 1] and labels (num, c_dim), on the device."""
+    """Return held-out images (num, C, H, W) in [-1, 1] and labels (num, c_dim), on the device."""
     batches = [context.data.batch("held_out", number) for number in range(-(-num // BATCH_SIZE))]
     images, labels = (torch.cat(parts)[:num].to(context.device) for parts in zip(*batches, strict=True))
     return to_float(images), labels
@@ -68,7 +68,7 @@ def held_out(context: ProbeContext, num: int) -> tuple[Tensor, Tensor]:
 def bound(
     module: AutoencoderModule, real: Tensor, labels: Tensor, *, seed: int
 ) -> dict[str, tuple[MetricInfo, Tensor]]:
-    """ELBO, rate and distortion (N,) of images with the averages of both networks."""
+    """Return ELBO, rate and distortion (N,) of images, computed with the moving averages of both networks."""
     encoder, decoder = module.averaged_encoder, module.averaged_decoder
     noise = torch.randn(len(real), decoder.code_dim, generator=torch.Generator().manual_seed(seed)).to(real)
     rates, distortions = [], []
@@ -86,8 +86,8 @@ def _distortion(decoder: Decoder, posterior: Posterior, images: Tensor, c: Tenso
 
 
 def drawn(module: AutoencoderModule, real: Tensor, made: Tensor) -> Tensor:
-    """A row of images over the row of their reconstructions; between them what the encoder was shown in training, where
-    that is another image, and what was made of it."""
+    """Draw a row of images and a row of their reconstructions; if the encoder is trained on corrupted images, followed
+    by rows of corrupted images and of their reconstructions."""
     rows, left = [list(real.cpu()), list(made.cpu())], ["images", "reconstructed"]
     if module.hp.noise or module.hp.masked:
         seen = module.corrupted(real)

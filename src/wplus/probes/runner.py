@@ -1,4 +1,4 @@
-"""The runner of all probes, and what a moment of a translator's training is to them."""
+"""The runner of all probes, and the probe context for translator training."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +19,14 @@ from wplus.training.translation import TranslationModule
 
 SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside training.", unit="s", direction="lower")
 Probe = Callable[[ProbeContext], ProbeResult]
-"""One that does not apply to a network, or to the data, returns an empty result."""
+"""A probe that does not apply to the network or the data returns an empty result."""
 
 
 class TranslationContext(ProbeContext):
-    """One moment of a translator's training: generated are what it makes of images of domain a, compared with real
-    ones of b. The inputs are the held-out images, then the training images, then both again.
+    """Probe context of a translator: generated images are translations from domain a, compared with real images of b.
 
-    There are no latents, and no logits of whole images.
+    Inputs are the held-out images followed by the training images, repeated as needed. There are no latents, and no
+    logits of whole images.
     """
 
     has_latents = False
@@ -36,14 +36,14 @@ class TranslationContext(ProbeContext):
         return self.module.generator
 
     def protocol(self, num: int) -> dict[str, Any]:
-        """As that of a generator."""
+        """Return the protocol as for a generator, with direction and inputs."""
         return {**super().protocol(num), "direction": "forward", "inputs": "held out, then of training"}
 
     def _fresh(self, number: int) -> Tensor:
         return self.module.translate(self._inputs(number).to(self.device)).float().cpu()
 
     def _inputs(self, number: int) -> Tensor:
-        """Images (BATCH_SIZE, C, H, W) of domain a in [-1, 1], shuffled in the same way at every moment."""
+        """Return images (BATCH_SIZE, C, H, W) of domain a in [-1, 1], shuffled identically at every snapshot."""
         parts = [each.a for each in (self.data.held_out, self.data.train) if isinstance(each, TwoDomains)]
         orders = self.data.once("inputs", lambda: [
             torch.randperm(len(part), generator=rng(self.data.seed, "inputs", part.fingerprint)) for part in parts
@@ -55,10 +55,10 @@ class TranslationContext(ProbeContext):
 
 
 class ProbeRunner:
-    """A `View` of a training: its own pictures (`samples`, by default `SampleView`), then every probe in order.
+    """A `View` that runs `samples` (by default `SampleView`), then every probe in order.
 
-    `seed` is that of the pictures; `shared` are the further arguments of `ProbeData`. Probes leave the run as it is:
-    weights, modes and torch's random numbers.
+    `seed` is used for the sample images; `shared` are further arguments of `ProbeData`. Probes do not affect the run:
+    weights, modes and torch's random state are left as they were.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ProbeRunner:
         self.data = ProbeData(data, held_out, seed=SEED, **shared)
 
     def look(self, module: Any, folder: Path) -> ProbeResult:
-        """The results of all probes as one, and the seconds that they took."""
+        """Return the merged results of all probes, and the seconds they took."""
         shown, start = self.samples.look(module, folder), time.monotonic()
         moment = TranslationContext if isinstance(module, TranslationModule) else ProbeContext
         with torch.no_grad(), torch.random.fork_rng([module.device] if module.device.type == "cuda" else []):
@@ -83,7 +83,7 @@ class ProbeRunner:
 
 
 def merged(results: Sequence[ProbeResult]) -> ProbeResult:
-    """All of them in order; of equal names the last one stands."""
+    """Merge results in order; for equal names the last one wins."""
     return ProbeResult(
         pictures=[picture for result in results for picture in result.pictures],
         values={name: value for result in results for name, value in result.values.items()},
