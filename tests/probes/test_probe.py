@@ -221,7 +221,7 @@ def test_all_results_are_handed_on_and_missing_images_are_a_message_once(tmp_pat
     assert result.values.keys() == {"probe/a", "progress/probe_seconds"}
     assert result.values["probe/a"] == (0, info)
     assert (result.histograms, result.summary) == ({"probe/h": [1, 2]}, {"s": 1})
-    missing = "What needs held-out images is left out. The held_out split of 'x' is empty."
+    missing = "Measures that need held-out images are skipped. The held_out split of 'x' is empty."
     assert [each.text for each in result.messages] == ["a", "None", missing]
     assert [each.text for each in view.look(net, tmp_path).messages] == ["a", "None"]
     assert not numbers(runner({}, make_images()).look(net, tmp_path))
@@ -233,7 +233,7 @@ def test_an_extractor_that_has_taught_the_generator_is_told_of_once(tmp_path):
     view = runner({"a": lambda context: ProbeResult(messages=[LogMessage(context.data.extractor.name)])}, make_images())
     first, second = (view.look(net, tmp_path).messages for _ in range(2))
     assert [each.text for each in second] == ["raw"]
-    assert first[1].text.startswith("raw has taught the generator, so what raw says of it is marked (_seen)")
+    assert first[1].text.startswith("The generator was trained with raw, so metrics from raw are marked (_seen)")
     net.ema.saw = ()
     assert len(runner({}, make_images()).look(net, tmp_path).messages) == 0
 

@@ -90,7 +90,7 @@ def test_before_the_end_of_the_warm_up_nobody_judges(anchored, play):
     assert not equal(reader, snapshot(module.anchor.encoder))
     assert not module.anchor.is_fitted
     reader = snapshot(module.anchor.encoder)
-    assert module.caution == "still in its warm-up of 0.016 kimg, samples mean nothing yet"
+    assert module.caution == "still in its warm-up of 0.016 kimg, samples are not meaningful yet"
     play(module, 1, optimizers)
     assert module.anchor.is_fitted
     assert module.caution == ""

@@ -200,7 +200,7 @@ def test_projected_as_the_command_builds_it(play):
     training = start_with("projected", augment=lambda: AdaptiveAugment(interval=1, speed_kimg=0.01))
     module = play(training.module, 3)
     assert isinstance(module.discriminator, Projected)
-    assert training.resolved["gamma"] == (0.0, "this loss brings no penalty of this weight")
+    assert training.resolved["gamma"] == (0.0, "this loss has no penalty with this weight")
     assert [phase.name for phase in module.phases()] == ["generator", "path_length", "discriminator"]
     assert -1 <= module.augment.rt.item() <= 1
     assert module.augment.rt.item() != 0

@@ -247,9 +247,9 @@ def test_each_stands_over_the_one_before():
 
 def test_weights_of_penalties_that_the_loss_does_not_bring():
     numbers = spec(penalties=penalties("gradient_penalty"), given={"gamma": 0.5}).resolve(32)
-    assert numbers["gamma"] == (0.0, "given as 0.5, but this loss brings no penalty of this weight")
+    assert numbers["gamma"] == (0.0, "given as 0.5, but this loss has no penalty with this weight")
     assert numbers["gp_weight"] == (10.0, "as published")
-    assert spec().resolve(32)["gp_weight"] == (0.0, "this loss brings no penalty of this weight")
+    assert spec().resolve(32)["gp_weight"] == (0.0, "this loss has no penalty with this weight")
 
 
 def test_a_module_of_them(make_images):

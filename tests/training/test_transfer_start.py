@@ -143,7 +143,7 @@ def test_the_report_of_the_start_is_kept(files, start, recorder, tmp_path, capsy
     start(files[0]).transfer.record(tmp_path, recorder)
     assert (tmp_path / "transfer.json").read_bytes() == first
     assert not recorder.values
-    assert "The run goes on" in capsys.readouterr().out
+    assert "The run is resumed" in capsys.readouterr().out
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

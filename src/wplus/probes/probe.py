@@ -56,7 +56,7 @@ class ProbeData:
         try:
             return self._read_held_out()
         except UserError as error:
-            self.messages.append(LogMessage(f"What needs held-out images is left out. {error}"))
+            self.messages.append(LogMessage(f"Measures that need held-out images are skipped. {error}"))
             return None
 
     def tell_if_seen(self, saw: Collection[str]) -> None:
@@ -65,8 +65,8 @@ class ProbeData:
         if net in saw and not self._has_told:
             self._has_told = True
             self.messages.append(LogMessage(
-                f"{net} has taught the generator, so what {net} says of it is marked ({SUFFIX}); another extractor, "
-                "such as extractor=mobilenet_v2, judges it.", level="warning",
+                f"The generator was trained with {net}, so metrics from {net} are marked ({SUFFIX}); to judge it, use "
+                "another extractor, such as extractor=mobilenet_v2.", level="warning",
             ))  # fmt: skip
 
     @cached_property

@@ -30,8 +30,8 @@ DIVERSITY_PIXELS = MetricInfo(meaning="Root mean square " + _DISTANCE.format("pi
 PRECISION = MetricInfo(meaning=_SHARE.format("generated", "training"), direction="higher")
 RECALL = MetricInfo(meaning=_SHARE.format("training", "generated"), direction="higher")
 DISTANCE = MetricInfo(
-    meaning="How far few generated images are from as many training images, by mean and spread of their features: "
-    "biased upwards, to be compared at equal numbers of images; 0 is equal.",
+    meaning="Distance of few generated images from as many training images, by mean and covariance of their features: "
+    "biased upwards, comparable only at equal numbers of images; 0 is equal.",
     direction="lower",
 )
 

@@ -19,7 +19,7 @@ ELBO = MetricInfo(
     meaning="Lower bound on log p(x) of held-out images, one draw of the code each: minus distortion and rate.",
     unit="nats", direction="higher",
 )  # fmt: skip
-RATE = MetricInfo(meaning="KL(q(z|x) || p(z)) of held-out images: what a code tells beyond the prior.", unit="nats")
+RATE = MetricInfo(meaning="KL(q(z|x) || p(z)) of held-out images: information of a code beyond the prior.", unit="nats")
 DISTORTION = MetricInfo(
     meaning="-log p(x|z) of held-out images, one draw of the code each.", unit="nats", direction="lower"
 )

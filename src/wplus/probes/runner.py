@@ -17,7 +17,7 @@ from wplus.probes.probe import BATCH_SIZE, SEED, ProbeContext, ProbeData
 from wplus.training.snapshot import ProbeResult, SampleView, View
 from wplus.training.translation import TranslationModule
 
-SECONDS = MetricInfo(meaning="Time that the probes of a snapshot took, beside training.", unit="s", direction="lower")
+SECONDS = MetricInfo(meaning="Time taken by the probes of a snapshot, besides training.", unit="s", direction="lower")
 Probe = Callable[[ProbeContext], ProbeResult]
 """A probe that does not apply to the network or the data returns an empty result."""
 

@@ -40,15 +40,15 @@ CALM = 0.25  # final fraction of the warm-up, during which learning rates decay 
 CHUNK = 512  # images or codes per batch when processing all of them
 INFOS = {
     "train/warm_up/distortion": MetricInfo(
-        meaning="Error of the reconstruction of a training image in the warm-up, nats per number of the image.",
+        meaning="Reconstruction error of training images in the warm-up, nats per element of the image.",
         direction="lower",
     ),
-    "train/warm_up/rate": MetricInfo(meaning="KL(q(z|x) || N(0, I)) in the warm-up, nats per number of the image."),
+    "train/warm_up/rate": MetricInfo(meaning="KL(q(z|x) || N(0, I)) in the warm-up, nats per element of the image."),
     "train/anchor/l2": MetricInfo(
-        meaning="Mean squared error of the training images that are drawn from their latents.", direction="lower"
+        meaning="Mean squared error of training images generated from their latents.", direction="lower"
     ),
     "train/anchor/perceptual": MetricInfo(
-        meaning="Perceptual distance of the training images that are drawn from their latents.", direction="lower"
+        meaning="Perceptual distance of training images generated from their latents.", direction="lower"
     ),
 }
 

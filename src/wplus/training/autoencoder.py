@@ -35,11 +35,11 @@ SIGMA_LR = 10.0  # factor on the learning rate of log sigma, a scalar that has f
 MEANINGS = {
     "loss": "Weighted sum of all terms, nats per image.",
     "distortion": "-log p(x|z), nats per image: error of the reconstruction of a training image.",
-    "rate": "KL(q(z|x) || p(z)), nats per image: what a code tells beyond the prior.",
+    "rate": "KL(q(z|x) || p(z)), nats per image: information of a code beyond the prior.",
     "l1": "Sum of the code's magnitudes, mean over images.",
     "kl_sparsity": "KL(rho || mean activation), summed over the code.",
     "contractive": "Squared Frobenius norm of the encoder's Jacobian, estimated.",
-    "label": "Cross-entropy of the class that the encoder names, nats per image.",
+    "label": "Cross-entropy of the class that the encoder predicts, nats per image.",
 }
 
 
@@ -227,8 +227,8 @@ class AutoencoderModule(TrainingModule):
             for name, text in MEANINGS.items()
         }
         infos["train/autoencoder/grad_norm"] = MetricInfo(meaning="Norm of both networks' gradient.")
-        infos["progress/rate_weight"] = MetricInfo(meaning="Weight of the rate at the moment.")
-        infos["progress/sigma"] = MetricInfo(meaning="Deviation of p(x|z), of pixels in [-1, 1].")
+        infos["progress/rate_weight"] = MetricInfo(meaning="Current weight of the rate.")
+        infos["progress/sigma"] = MetricInfo(meaning="Standard deviation of p(x|z), of pixels in [-1, 1].")
         return {**super().log_infos(), **infos}
 
 

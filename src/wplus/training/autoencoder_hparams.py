@@ -19,18 +19,16 @@ class AutoencoderHparams:
     beta2: float = hparam("Decay of Adam's second moment.", 0.999, highest=0.9999)
     ema_kimg: float = hparam("Half-life of the moving average of both networks' weights.", 1.0, unit="kimg")
     ema_rampup: float = hparam("The half-life is at most this share of the images seen.", 0.05)
-    noise: float = hparam("Deviation of the noise on the encoder's input, where white is 1 and black is 0.", 0.0)
+    noise: float = hparam("Standard deviation of the noise on the encoder's input; white is 1, black is 0.", 0.0)
     masked: float = hparam("Share of the pixels of the encoder's input that are made black.", 0.0, highest=1.0)
     l1: float = hparam("Weight of the sum of the code's magnitudes.", 0.0)
     kl_sparsity: float = hparam("Weight of KL(rho || mean activation), summed over the code.", 0.0)
-    rho: float = hparam("Share of the images for which a number of the code is to be active.", 0.05, highest=0.9999)
+    rho: float = hparam("Target share of images for which a code dimension is active.", 0.05, highest=0.9999)
     contractive: float = hparam("Weight of the squared Frobenius norm of the encoder's Jacobian.", 0.0)
     beta: float = hparam("Weight of the rate, KL(q(z|x) || p(z)).", 1.0)
-    kl_warmup_kimg: float = hparam("Time in which the weight of the rate rises from 0, on a line.", 0.0, unit="kimg")
-    free_bits: float = hparam(
-        "Rate of each number of the code below which it is not lowered further.", 0.0, unit="nats"
-    )
-    label_weight: float = hparam("Weight of the cross-entropy of the class that the encoder names.", 1.0)
+    kl_warmup_kimg: float = hparam("Time over which the weight of the rate rises linearly from 0.", 0.0, unit="kimg")
+    free_bits: float = hparam("Rate of each code dimension below which it is not reduced further.", 0.0, unit="nats")
+    label_weight: float = hparam("Weight of the cross-entropy of the class that the encoder predicts.", 1.0)
 
     def rate_weight(self, nimg: int) -> float:
         """Return the weight of the rate after `nimg` images."""
@@ -40,7 +38,7 @@ class AutoencoderHparams:
 _DEFAULTS = {item.name: item.default for item in fields(AutoencoderHparams) if item.default is not MISSING}
 INFOS: dict[str, MetricInfo] = {
     **{item.name: item.metadata["info"] for item in fields(AutoencoderHparams)},
-    "code_dim": MetricInfo(meaning="Numbers of a code."),
+    "code_dim": MetricInfo(meaning="Dimensions of a code."),
     "num_parameters": MetricInfo(meaning="Weights and biases of encoder and decoder."),
 }
 
@@ -92,7 +90,7 @@ def check_idle(resolved: Resolved, *, variational: bool, code_activation: str, c
             f"model.encoder.code_activation=sigmoid, got {code_activation}."
         )
     if hparams.kl_sparsity and not hparams.rho:
-        raise UserError("rho must be above 0 where kl_sparsity has a weight: no number of the code could be active.")
+        raise UserError("rho must be above 0 if kl_sparsity has a weight: no code dimension could be active.")
     if variational and (hparams.l1 or hparams.contractive):
         name = "l1" if hparams.l1 else "contractive"
         raise UserError(

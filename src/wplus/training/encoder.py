@@ -100,7 +100,7 @@ class EncoderModule(TrainingModule):
         meanings = {
             "train/encoder/loss": "Weighted sum of the encoder's losses.",
             "train/encoder/adversarial": "-log sigmoid of the discriminator's logits of the encoder's latents, mean.",
-            "train/encoder/delta": "Length of the deltas from the first latent, summed over those that take part.",
+            "train/encoder/delta": "Norm of the deltas from the first latent, summed over active ones.",
             "train/encoder/w_norm": "Distance of all latents from the generator's mean.",
             "train/encoder/grad_norm": "Norm of the encoder's gradient.",
             "train/latent_discriminator/loss": "Logistic loss of the discriminator of latents.",
@@ -108,7 +108,7 @@ class EncoderModule(TrainingModule):
             "train/latent_discriminator/fake": "Mean logit of latents of the encoder.",
             "train/latent_discriminator/grad_norm": "Norm of the latent discriminator's gradient.",
             "train/latent_r1/grad_norm": "Norm of the latent discriminator's gradient in steps of its R1 penalty.",
-            "progress/stage": "Number of the newest delta that takes part; 0 for one latent in all layers.",
+            "progress/stage": "Index of the newest active delta; 0 for one latent in all layers.",
         }
         for name, loss in self.losses.items():
             meanings[f"train/encoder/{name}"] = f"Distance {loss.name} of training images from their inversions, mean."

@@ -11,9 +11,9 @@ LATENT_LOSSES = ("adversarial", "delta", "w_norm")
 """Losses of the latents; all others compare images."""
 INFOS = {
     "encoder_parameters": MetricInfo(meaning="Weights and biases of the encoder."),
-    "input_px": MetricInfo(meaning="Side of what the encoder sees; images are resized to it.", unit="px"),
+    "input_px": MetricInfo(meaning="Input size of the encoder, to which images are resized.", unit="px"),
     "loss_px": MetricInfo(meaning="Side at which images are compared.", unit="px"),
-    "last_delta_kimg": MetricInfo(meaning="When the last delta joins.", unit="kimg"),
+    "last_delta_kimg": MetricInfo(meaning="Time at which the last delta is activated.", unit="kimg"),
 }
 
 
@@ -94,8 +94,8 @@ class EncoderHparams:
             check_number(f"training.loss_weights.{name}", value, lowest=0)
         if (weight := self.loss_weights.get("adversarial")) and self.latent_discriminator is None:
             raise UserError(
-                f"training.loss_weights.adversarial={weight:g} needs a latent discriminator, which this training has "
-                "not: choose training=e4e, or the weight 0."
+                f"training.loss_weights.adversarial={weight:g} needs a latent discriminator, which this training does "
+                "not have: choose training=e4e, or the weight 0."
             )
 
     @property

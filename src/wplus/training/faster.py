@@ -228,8 +228,8 @@ def why_plain(module: GanModule, phase: Phase) -> str:
     """Return why a phase cannot be a fixed function of tensors, or "" if it can."""
     classes = {type(module.generator): "generator", module.discriminator.own_class: "discriminator"}
     for network, name in classes.items():
-        for flag, what in (("progressive", "grows by the clock"), ("drops_units", "draws random numbers on its way"),
-                           ("batch_norm", "moves statistics on its way")):  # fmt: skip
+        for flag, what in (("progressive", "grows by the clock"), ("drops_units", "draws random numbers as it runs"),
+                           ("batch_norm", "updates statistics as it runs")):  # fmt: skip
             if getattr(network, flag):
                 return f"the {name} {what}"
     if phase.name == "path_length":

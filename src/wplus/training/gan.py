@@ -152,7 +152,7 @@ class GanModule(TrainingModule):
         """See base class; until the warm-up is over, samples from the generator are not meaningful images."""
         if self.anchor is None or self.anchor.is_fitted:
             return ""
-        return f"still in its warm-up of {self.anchor.warmup / 1000:g} kimg, samples mean nothing yet"
+        return f"still in its warm-up of {self.anchor.warmup / 1000:g} kimg, samples are not meaningful yet"
 
     @property
     def stored_averages(self) -> dict[float, Network]:

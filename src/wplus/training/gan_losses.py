@@ -161,13 +161,13 @@ def gan_infos(penalties: Sequence[Penalty], phases: Mapping[str, str]) -> dict[s
     kinds = {"real": "real images, as augmentation shows them", "fake": "generated images"}
     meanings = {
         "train/generator/loss": "The generator's adversarial loss, mean over images.",
-        "train/discriminator/loss": "The discriminator's adversarial loss, mean over pairs, with no penalty.",
+        "train/discriminator/loss": "The discriminator's adversarial loss, mean over pairs, without penalties.",
         "train/path_length/penalty": "(|J^T y| - a)^2, mean over images: how unequal the lengths of paths are.",
         "train/path_length/mean": "a, the running mean of the path lengths |J^T y|.",
-        "train/lod": "Level of detail of networks that grow: 0 is the whole resolution, each 1 more half of it.",
+        "train/lod": "Level of detail of progressive networks: 0 is the full resolution, each further 1 halves it.",
         **{f"train/logits/{kind}{suffix}": f"{what} of the discriminator's logits of {images}."
            for kind, images in kinds.items() for suffix, what in logits.items()},
-        **{f"train/{penalty.name}/penalty": f"{type(penalty).__doc__} Here without its weight, mean over images."
+        **{f"train/{penalty.name}/penalty": f"{type(penalty).__doc__} Logged without its weight, mean over images."
            for penalty in penalties},
         **{f"train/{phase}/grad_norm": f"Norm of the {network}'s gradient in the phase {phase}."
            for phase, network in phases.items()},

@@ -25,10 +25,10 @@ INFOS = {
         meaning="Hinge loss of the heads on frozen features, mean over heads and images; 0: they have won."
     ),
     "train/heads/generator": MetricInfo(
-        meaning="What the heads on frozen features say against generated images: the mean logit, negative, unweighted."
+        meaning="The generator's loss from the heads on frozen features: minus their mean logit, unweighted."
     ),
     "train/heads/accuracy": MetricInfo(
-        meaning="Share of positions at which the heads on frozen features judge rightly: 0.5 is chance, 1 have won."
+        meaning="Share of positions that the heads on frozen features classify correctly: 0.5 is chance, at 1 they won."
     ),
     "train/heads/weight": MetricInfo(meaning="Weight of the heads on frozen features in the generator's loss."),
 }

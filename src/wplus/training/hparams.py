@@ -42,31 +42,31 @@ class Hparams:
     ema_rampup: float | None = hparam("The half-life is at most this share of the images seen; none: no ramp-up.")
     beta1: float = hparam("Decay of Adam's first moment.", 0.0, highest=0.9999)
     beta2: float = hparam("Decay of Adam's second moment.", 0.99, highest=0.9999)
-    adam_eps: float = hparam("What Adam adds to the root of the second moment.", 1e-8)
+    adam_eps: float = hparam("Added by Adam to the root of the second moment.", 1e-8)
     r1_interval: int = hparam(
         "Steps between steps of the gradient penalties (lazy regularisation); 1: part of every loss.", 16, unit="steps"
     )
     gp_weight: float = hparam("Weight lambda of WGAN-GP's penalty, lambda (|dD/dx| - 1)^2.", 10.0)
-    n_critic: int = hparam("Steps of the discriminator for each of the generator.", 1, unit="steps")
-    pl_interval: int = hparam("Steps of the generator between steps on its path lengths.", 4, unit="steps")
+    n_critic: int = hparam("Discriminator steps per generator step.", 1, unit="steps")
+    pl_interval: int = hparam("Generator steps between steps of path length regularisation.", 4, unit="steps")
     pl_weight: float = hparam("Weight of path length regularisation; 0 switches it off.", 2.0)
-    pl_decay: float = hparam("Share of the newest path lengths in their running mean.", 0.01, highest=1.0)
-    pl_batch_shrink: int = hparam("Path lengths are measured on one image of so many.", 2)
+    pl_decay: float = hparam("Weight of the newest path lengths in their running mean.", 0.01, highest=1.0)
+    pl_batch_shrink: int = hparam("Path lengths are measured on one in this many images.", 2)
     style_mixing_prob: float = hparam("Probability that the styles of a batch are mixed.", 0.9, highest=1.0)
     blur_sigma: float | None = hparam(
-        "Blur in front of the discriminator at the start, as StyleGAN3 counts it; none: no blur.", None, unit="px"
+        "Initial blur of the discriminator's inputs, in StyleGAN3's definition; none: no blur.", None, unit="px"
     )
-    blur_fade_kimg: float | None = hparam("Time in which the blur fades out, on a line.", None, unit="kimg")
-    start_resolution: int | None = hparam("Resolution at which a growing network starts.", None, unit="px")
+    blur_fade_kimg: float | None = hparam("Time over which the blur fades out linearly.", None, unit="kimg")
+    start_resolution: int | None = hparam("Resolution at which a progressive network starts.", None, unit="px")
     stable_kimg: float | None = hparam("Time at each resolution before the next fades in.", None, unit="kimg")
-    fade_kimg: float | None = hparam("Time in which a resolution fades in.", None, unit="kimg")
+    fade_kimg: float | None = hparam("Time over which a resolution fades in.", None, unit="kimg")
     decay_kimg: float | None = hparam(
-        "Time in which numbers that have an end go there, on a cosine; none: nothing moves.", None, unit="kimg"
+        "Time of the cosine schedule towards the final values (*_end); none: no schedule.", None, unit="kimg"
     )
-    gamma_end: float | None = hparam("Where gamma goes.", None)
-    lr_end: float | None = hparam("Where both learning rates go.", None)
-    beta2_end: float | None = hparam("Where beta2 goes.", None, highest=0.9999)
-    ema_kimg_end: float | None = hparam("Where the half-life of the moving average goes.", None, unit="kimg")
+    gamma_end: float | None = hparam("Final value of gamma.", None)
+    lr_end: float | None = hparam("Final value of both learning rates.", None)
+    beta2_end: float | None = hparam("Final value of beta2.", None, highest=0.9999)
+    ema_kimg_end: float | None = hparam("Final half-life of the moving average.", None, unit="kimg")
 
     def at(self, nimg: int) -> Hparams:
         """Return the hyper-parameters after `nimg` images, with those that have an end value annealed towards it."""
@@ -92,14 +92,12 @@ CHECKPOINT_SIZES = ("channel_base", "channel_max", "num_mapping_layers")  # opti
 INFOS: dict[str, MetricInfo] = {
     **{item.name: item.metadata["info"] for item in fields(Hparams)},
     "channel_base": MetricInfo(meaning="Feature maps at resolution r: channel_base / r, at most channel_max."),
-    "channel_max": MetricInfo(meaning="The most feature maps at any resolution."),
+    "channel_max": MetricInfo(meaning="Maximum number of feature maps at any resolution."),
     "num_mapping_layers": MetricInfo(meaning="Layers of the mapping network.", unit="layers"),
     "mbstd_group_size": MetricInfo(
         meaning="Images that the discriminator compares in its minibatch standard deviation.", unit="images"
     ),
-    "augment_speed_kimg": MetricInfo(
-        meaning="Time in which adaptive augmentation can go from p = 0 to 1.", unit="kimg"
-    ),
+    "augment_speed_kimg": MetricInfo(meaning="Time for adaptive augmentation to go from p = 0 to 1.", unit="kimg"),
 }
 _DEFAULTS = {item.name: item.default for item in fields(Hparams) if item.default is not MISSING}
 _HIGHEST = {item.name: item.metadata["highest"] for item in fields(Hparams)}
@@ -196,14 +194,14 @@ def resolve(
         resolved |= preset_numbers(preset, resolution, batch)
     for item in fields(Hparams):
         if item.name not in resolved and given.get(item.name) is None:
-            raise UserError(f"training.hparams.{item.name} must be given, for the model's preset has none.")
+            raise UserError(f"training.hparams.{item.name} must be given, because the model's preset does not set it.")
         resolved.setdefault(item.name, (given.get(item.name), "given"))
     chosen = {name: value for name, value in (options or {}).items() if name in resolved}
     resolved = override(resolved, {**given, **chosen})
     for name in sorted(set(PENALTY_WEIGHTS) - set(penalty_weights)):
         value, why = resolved[name]
         ignored = f"given as {value:g}, but " if why == "given" and value else ""
-        resolved[name] = (0.0, f"{ignored}this loss brings no penalty of this weight")
+        resolved[name] = (0.0, f"{ignored}this loss has no penalty with this weight")
     return resolved
 
 

@@ -30,8 +30,8 @@ Numbers = float | np.ndarray
 FOLDER = "ema"  # in a run's folder, with a file for each average and snapshot
 _NAME = re.compile(r"sigma-(?P<sigma>[0-9.e-]+)_nimg-(?P<nimg>\d+)\.safetensors")
 PROFILE_ERROR = MetricInfo(
-    meaning="Distance of the profile of the average from the one that was asked for, over the latter's length: 0 is "
-    "exact; it grows where few snapshots were stored.", direction="lower",
+    meaning="Distance of the average's profile from the requested one, relative to the norm of the latter: 0 is exact; "
+    "it grows if few snapshots were stored.", direction="lower",
 )  # fmt: skip
 LARGEST = 0.28  # gamma = 0, the plain mean of all weights, has sigma = 1 / sqrt(12) = 0.2887
 

@@ -16,10 +16,10 @@ from wplus.training.checkpoints import SUFFIX
 KINDS = {
     kind: MetricInfo(meaning=meaning)
     for kind, meaning in (
-        ("loaded", "Numbers that the network started from as they were in the checkpoint."),
-        ("mismatched", "Numbers that the checkpoint has in another shape: they started as in an untrained network."),
+        ("loaded", "Numbers copied unchanged from the checkpoint."),
+        ("mismatched", "Numbers with another shape in the checkpoint: initialised as in an untrained network."),
         ("skipped", "Numbers of the checkpoint that the network has no place for."),
-        ("new", "Numbers that the checkpoint lacks: they started as in an untrained network."),
+        ("new", "Numbers missing from the checkpoint: initialised as in an untrained network."),
     )
 }
 NUM_SHOWN = 4  # modules named per printed line
@@ -104,9 +104,9 @@ class Report:
                 name = "transfer" if network.role == "generator" else f"transfer-{network.role}"
                 tracker.use_artifact(network.origin, name=name, kind="model")
         if any((folder / "checkpoints").glob(f"*{SUFFIX}")):
-            print(f"The run goes on; what it started from is told by {folder / 'transfer.md'}.")
+            print(f"The run is resumed; see {folder / 'transfer.md'} for what it started from.")
             return
-        print(f"It starts from trained networks:\n{self}")
+        print(f"The run starts from trained networks:\n{self}")
         content = {network.role: network.content() for network in self.networks}
         write_json(folder / "transfer.json", {**content, "frozen": list(self.frozen)})
         atomic_write(folder / "transfer.md", lambda file: file.write(self.markdown().encode()))

@@ -107,14 +107,14 @@ class TranslationModule(TrainingModule):
             "train/generator/loss": "Weighted sum of the generators' losses.",
             "train/generator/adversarial": "The adversarial loss of the generators, mean over directions.",
             "train/generator/l1": "Mean absolute difference of training images from the truth; pixels in [-1, 1].",
-            "train/generator/cycle": "Mean absolute difference of images after there and back, mean over directions.",
-            "train/generator/identity": "Mean absolute change of images that are of the domain already.",
+            "train/generator/cycle": "Mean absolute difference of images after a full cycle, mean over directions.",
+            "train/generator/identity": "Mean absolute change of images that already belong to the target domain.",
             "train/generator/grad_norm": "Norm of the generators' gradient.",
             "train/discriminator/loss": "Loss of the discriminators, mean over domains.",
             "train/discriminator/grad_norm": "Norm of the discriminators' gradient.",
             "train/logits/real": "Mean logit of real patches.",
             "train/logits/fake": "Mean logit of generated patches.",
-            "progress/learning_rate": "Learning rate of this moment.",
+            "progress/learning_rate": "Current learning rate.",
         }
         return {**super().log_infos(), **described(meanings)}
 

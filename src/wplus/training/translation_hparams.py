@@ -9,11 +9,11 @@ from wplus.errors import check_choice, check_number
 INFOS = {
     "generator_parameters": MetricInfo(meaning="Weights and biases of the generator of one direction."),
     "discriminator_parameters": MetricInfo(meaning="Weights and biases of the discriminator of one domain."),
-    "num_downs": MetricInfo(meaning="Halvings of the generator."),
+    "num_downs": MetricInfo(meaning="Downsampling steps of the generator."),
     "num_blocks": MetricInfo(meaning="Residual blocks of the generator."),
-    "num_layers": MetricInfo(meaning="Layers of stride 2 of the discriminator, which decide how large a patch is."),
+    "num_layers": MetricInfo(meaning="Layers of stride 2 of the discriminator, which determine the patch size."),
     "constant_kimg": MetricInfo(meaning="Time at the full learning rate.", unit="kimg"),
-    "decay_kimg": MetricInfo(meaning="Time in which the learning rate then falls to 0.", unit="kimg"),
+    "decay_kimg": MetricInfo(meaning="Time over which the learning rate then falls to 0.", unit="kimg"),
 }
 EPOCHS = 100  # at the full learning rate, and again for its decay, as published
 

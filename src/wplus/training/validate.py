@@ -29,7 +29,7 @@ def check_fit(
     if hparams.decay_kimg is not None and not given:
         options = ", ".join(f"training.hparams.{end}" for end in ends)
         raise UserError(
-            f"decay_kimg={hparams.decay_kimg:g} has no effect, for no number has an end; give one of {options}."
+            f"decay_kimg={hparams.decay_kimg:g} has no effect, because no end value is given; give one of {options}."
         )
     if (hparams.blur_sigma is None) != (hparams.blur_fade_kimg is None) or hparams.blur_fade_kimg == 0:
         raise UserError(
