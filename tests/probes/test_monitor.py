@@ -74,7 +74,7 @@ def test_a_resumed_run_forgets_what_lies_ahead(watched, tmp_path):
 )  # fmt: skip
 def test_a_file_that_is_no_series_is_refused(content, watched, tmp_path):
     (tmp_path / FILE).write_text(content)
-    with pytest.raises(UserError, match=r"cannot be read as a series of health .*; delete it to start anew"):
+    with pytest.raises(UserError, match=r"cannot be read as a series of health readings .*; delete it to start over"):
         watched(200, 0)
 
 

@@ -253,7 +253,7 @@ REFUSED = {
     r"loss has no effect on an autoencoder's training": lambda: training("vae", loss=dict),
     r"needs a choice of model": lambda: autoencoder_training(
         hparams={}, data=dict, model=None, runtime=CPU, seed=0, num_samples=4),
-    r"trains an encoder with its decoder, and this model is none": lambda: autoencoder_training(
+    r"trains an encoder with its decoder, which this model is not": lambda: autoencoder_training(
         hparams={}, data=dict, model=lambda: {"generator": dict}, runtime=CPU, seed=0, num_samples=4),
     r"batch_size must be a multiple of 3": lambda: build_autoencoder(
         random_images(4), None, None, resolved=resolve_autoencoder({}, {}), runtime=Runtime3),

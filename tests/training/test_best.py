@@ -51,7 +51,7 @@ def test_without_the_number_there_is_no_best(tmp_path):
 
 @pytest.mark.parametrize(
     ("objective", "why"),
-    [("val/fid", "which is not recorded"), ("train/generator/loss", "which is neither better low nor high")],
+    [("val/fid", "which is not recorded"), ("train/generator/loss", "for which neither low nor high is better")],
 )
 def test_what_cannot_decide_is_refused(tmp_path, objective, why):
     sentence = f"^objective={objective}, {why}: it must be one of probe/diversity, val/fd_raw, val/recall_raw.$"

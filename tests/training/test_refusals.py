@@ -127,7 +127,7 @@ REFUSED: list[Case] = [
     (partial(fit, discriminator=Once, gamma=0.5), r"gamma=0\.5.* cannot be differentiated twice"),
     (partial(fit, gamma=1.0, gamma_end=0.0), r"^gamma_end=0 has no effect without training\.hparams\.decay_kimg"),
     (partial(fit, decay_kimg=10.0), r"^decay_kimg=10 has no effect, .*hparams\.gamma_end, .*ema_kimg_end\.$"),
-    (partial(fit, brought=WGAN, gp_weight=0.0), "^gp_weight=0 is refused with a loss that brings gradient_penalty: .*"),
+    (partial(fit, brought=WGAN, gp_weight=0.0), "^gp_weight=0 is refused with a loss that includes gradient_penalty: "),
     (partial(R1, "gama"), "^The weight of the penalty r1 must be one of batch_size, gamma, .*, got 'gama'"),
     (partial(R2, -1), "^The weight of the penalty r2 must be a number of at least 0, got -1"),
     (partial(check_micro_batches, [Plain, Mixing], 2), "^micro_batch_size is refused with the mixing of .*: it normal"),

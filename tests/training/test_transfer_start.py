@@ -50,7 +50,7 @@ def test_given_numbers_win(files, start):
 def test_without_a_discriminator_all_of_it_is_new_and_without_files_there_is_no_transfer(files, start):
     training = start(files[0])
     assert not training.transfer.networks[1].loaded
-    assert "discriminator: new, for no checkpoint holds one" in str(training.transfer)
+    assert "discriminator: new, because no checkpoint contains one" in str(training.transfer)
     assert training.module.run_fingerprint["transfer"]["discriminator"] is None
     training = start(None, parts=model(**SMALL))
     assert training.transfer is None

@@ -301,7 +301,7 @@ SAID = [
     (lambda x: x, "does nothing"),
     (lambda x: -x, "colours are inverted"),
     (lambda x: (x + 0.4 * CHECKER).clamp(-1, 1), "checkerboard"),
-    (hidden, "hide what the way back needs"),
+    (hidden, "hide information for the way back"),
 ]
 
 

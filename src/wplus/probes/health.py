@@ -233,8 +233,8 @@ def _narrowing(history: Sequence[Reading], reading: Reading, is_better: bool) ->
 def _heads(history: Sequence[Reading], reading: Reading, is_better: bool) -> str:
     loss = f"{reading.measures['heads_loss'].value:.2g}"
     if is_better:
-        return f"The heads on frozen features cannot tell everywhere any more: their hinge loss is {loss}."
+        return f"The heads on frozen features no longer win everywhere: their hinge loss is {loss}."
     return (
         f"The heads on frozen features have won: their hinge loss is {loss} (2 where they cannot tell), and what they "
-        "tell the generator costs it variety. A smaller weight or learning rate for them is what to try."
+        "tell the generator costs it variety. Try a smaller weight or learning rate for them."
     )

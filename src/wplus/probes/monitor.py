@@ -114,7 +114,9 @@ def read_series(path: Path, *, before_kimg: float) -> list[Reading]:
     try:
         readings = [_reading(row) for row in json.loads(path.read_text())["readings"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"'{path}' cannot be read as a series of health ({error}); delete it to start anew.") from error
+        raise UserError(
+            f"'{path}' cannot be read as a series of health readings ({error}); delete it to start over."
+        ) from error
     return [reading for reading in readings if reading.kimg < before_kimg]
 
 

@@ -86,7 +86,9 @@ class Best(Sink):
             # Prefer a metric whose feature network was not used to train the generator.
             self.objective = next(iter(sorted(found, key=lambda name: name.endswith(SUFFIX))), None)
         elif self.objective not in known:
-            why = "which is neither better low nor high" if self.objective in self._infos else "which is not recorded"
+            why = (
+                "for which neither low nor high is better" if self.objective in self._infos else "which is not recorded"
+            )
             raise UserError(f"objective={self.objective}, {why}: it must be one of {', '.join(sorted(known))}.")
 
     @property

@@ -60,8 +60,8 @@ def check_parts(parts: Mapping[str, Any]) -> None:
     classes = [getattr(parts.get(role), "func", None) for role in ("encoder", "generator")]
     if classes != [CodeEncoder, Decoder]:
         raise UserError(
-            "training=autoencoder trains an encoder with its decoder, and this model is none: choose model=autoencoder "
-            "or model=vae, or leave training= out."
+            "training=autoencoder trains an encoder with its decoder, which this model is not: choose "
+            "model=autoencoder or model=vae, or leave training= out."
         )
 
 

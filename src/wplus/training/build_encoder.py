@@ -160,10 +160,10 @@ def _numbers(module: EncoderModule) -> Resolved:
     num = sum(p.numel() for p in encoder.parameters())
     numbers: Resolved = {
         "encoder_parameters": (num, f"{type(encoder).__name__} for {encoder.num_ws} codes of {encoder.w_dim} numbers"),
-        "input_px": (encoder.input_size, "what the encoder sees"),
-        "loss_px": (min(hparams.loss_px, module.generator.resolution), "where images are compared"),
+        "input_px": (encoder.input_size, "the encoder's input size"),
+        "loss_px": (min(hparams.loss_px, module.generator.resolution), "size at which images are compared"),
     }
     if hparams.progressive is not None and hparams.progressive.start_kimg is not None:
         last = hparams.progressive.start_kimg + (encoder.num_ws - 2) * hparams.progressive.every_kimg
-        numbers["last_delta_kimg"] = (last, f"delta {encoder.num_ws - 1} joins")
+        numbers["last_delta_kimg"] = (last, f"delta {encoder.num_ws - 1} is activated")
     return numbers

@@ -129,7 +129,7 @@ def auto(resolution: int, batch_size: int | None) -> Resolved:
         "ema_rampup": (0.05, "half-life at most 5 % of the images seen"),
         "channel_base": (32768 if resolution >= 512 else 16384, "32768 from 512 px, half below"),
         "channel_max": (512, "as published"),
-        "num_mapping_layers": (2, "2 layers suffice away from the largest data sets"),
+        "num_mapping_layers": (2, "2 layers suffice except for the largest data sets"),
         "mbstd_group_size": (min(batch, 4), "4, or the batch where that is smaller"),
     }
 

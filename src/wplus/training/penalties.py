@@ -124,7 +124,7 @@ def active_penalties(penalties: Sequence[Penalty], hparams: Hparams) -> list[Pen
     for penalty in penalties:
         if penalty.why_needed and not penalty.weight_at(hparams):
             raise UserError(
-                f"{penalty.weight}=0 is refused with a loss that brings {penalty.name}: {penalty.why_needed}; "
+                f"{penalty.weight}=0 is refused with a loss that includes {penalty.name}: {penalty.why_needed}; "
                 "use another weight or another loss, such as loss=nonsaturating."
             )
     return [penalty for penalty in penalties if penalty.weight_at(hparams)]

@@ -48,7 +48,7 @@ class NetworkReport:
 
     def __str__(self) -> str:
         if self.origin is None:
-            return f"{self.role}: new, for no checkpoint holds one"
+            return f"{self.role}: new, because no checkpoint contains one"
         there, here = self.resolutions
         parts = []
         for kind in (kind for kind in KINDS if getattr(self, kind)):

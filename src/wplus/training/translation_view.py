@@ -149,6 +149,6 @@ def _faults(found: dict[str, float], side: Side) -> Iterator[str]:
         yield f"outputs have a checkerboard, {found['nyquist']:.3g} times the power of real images at that frequency."
     if found.get("cycle_noise", 0.0) > HIDDEN * (found.get("cycle", 0.0) + faults.NOISE_STD):
         yield (
-            f"outputs hide what the way back needs: with noise on them the error of there and back is "
+            f"outputs hide information for the way back: with noise added to them the cycle error is "
             f"{found['cycle_noise']:.3g}, without {found['cycle']:.3g}."
         )

@@ -52,9 +52,9 @@ def check_effect(given: Mapping[str, Any], hparams: Hparams, penalties: Sequence
         measured = ("pl_interval", "pl_decay", "pl_batch_shrink")
         idle |= dict.fromkeys(measured, "with pl_weight=0 no path lengths are measured")
     if not penalties:
-        idle["r1_interval"] = "there is no gradient penalty, for the loss brings none or its weight is 0"
+        idle["r1_interval"] = "there is no gradient penalty, because the loss has none or its weight is 0"
     if all(penalty.weight != "gamma" for penalty in penalties):
-        idle["gamma_end"] = "there is neither R1 nor R2, for the loss brings none or gamma starts at 0"
+        idle["gamma_end"] = "there is neither R1 nor R2, because the loss has neither or gamma starts at 0"
     if not hparams.ema_kimg and hparams.ema_kimg_end is None:
         idle["ema_rampup"] = "with ema_kimg=0 there is no moving average, and nothing to ramp up"
     for name, reason in idle.items():
@@ -94,7 +94,7 @@ def check_no_loss(loss: object) -> None:
     """Raise UserError for a loss chosen together with a discriminator that has its own."""
     if loss is not None:
         raise UserError(
-            "loss has no effect on a discriminator of frozen features alone, which brings its own loss: leave it out, "
+            "loss has no effect on a discriminator of frozen features alone, which has its own loss: leave it out, "
             "or use discriminator=aided."
         )
 
