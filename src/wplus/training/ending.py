@@ -63,7 +63,7 @@ class StopAtEnd(Callback):
         return module.images_seen >= self.total_nimg or module.seconds >= self.total_seconds
 
     def on_train_start(self, trainer: Trainer, module: TrainingModule) -> None:
-        """Start the stopwatch; the time of a resumed run is added to."""
+        """Start the stopwatch; a resumed run continues from its previous time."""
         self.watch.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: TrainingModule, *_: Any) -> None:
